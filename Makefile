@@ -1,0 +1,85 @@
+# Every command of the project's own work. `make` lists them.
+# All paths are relative and quoted, so that a checkout may lie in a path with spaces.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+SOURCES = tasker tests $(wildcard benchmarks examples)
+FAST_TESTS = $(wildcard tests/unit tests/properties tests/architecture)
+# More arguments for pytest, as in: make test PYTEST_ARGS='-x -k embedded'
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup: .venv/.project-stamp ## make .venv from requirements.lock (with uv when present, else venv and pip)
+
+# The environment follows the lock in place, so that a running program keeps its files.
+.venv/.lock-stamp: requirements.lock scripts/make-venv
+	@sh scripts/make-venv lock
+	@touch .venv/.lock-stamp
+
+.venv/.project-stamp: .venv/.lock-stamp pyproject.toml
+	@sh scripts/make-venv project
+	@touch .venv/.project-stamp
+
+.PHONY: check
+check: setup format-check lint types imports fast-tests ## format, lint, types, import contracts, fast tests
+
+.PHONY: format
+format: setup ## format the code and apply safe fixes
+	@$(PYTHON) -m ruff format .
+	@$(PYTHON) -m ruff check --fix .
+
+.PHONY: format-check
+format-check: setup
+	@$(PYTHON) -m ruff format --check .
+
+.PHONY: lint
+lint: setup
+	@$(PYTHON) -m ruff check .
+
+.PHONY: types
+types: setup
+	@$(PYTHON) -m mypy $(SOURCES)
+
+.PHONY: imports
+imports: setup
+	@$(PYTHON) -m importlinter.cli lint
+
+.PHONY: fast-tests
+fast-tests: setup
+	@$(PYTHON) -m pytest $(FAST_TESTS) $(PYTEST_ARGS)
+
+.PHONY: test
+test: setup ## every test, on real PostgreSQL and NATS
+	@$(PYTHON) -m pytest tests $(PYTEST_ARGS)
+
+.PHONY: faults
+faults: setup ## only the tests that kill real processes
+	@$(PYTHON) -m pytest tests -m faults $(PYTEST_ARGS)
+
+.PHONY: demo
+demo: setup ## the main job, from nothing to a verified log; KEEP=1 stays up
+	@KEEP="$(KEEP)" $(PYTHON) examples/orders/demo.py
+
+.PHONY: bench
+bench: setup ## the service against its floor, into benchmarks/results
+	@$(PYTHON) -m benchmarks $(BENCH_ARGS)
+
+.PHONY: docs
+docs: setup ## check that links and snippets of docs/ hold
+	@$(PYTHON) -m pytest tests/docs $(PYTEST_ARGS)
+
+.PHONY: lock
+lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-annotate --no-header --upgrade --extra embedded --group dev \
+		--output-file requirements.lock pyproject.toml
+
+.PHONY: clean
+clean: ## remove the environment, caches and build results
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

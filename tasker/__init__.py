@@ -1,0 +1,3 @@
+"""Tasker: an event-sourced workflow service."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The message bus that service, workers and clients share."""

@@ -1,0 +1,1 @@
+"""Real servers from wheels: PostgreSQL and nats-server without an installation."""

@@ -1,0 +1,1 @@
+"""What happened: envelope, codec, the log, messages and subjects."""

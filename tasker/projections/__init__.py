@@ -1,0 +1,1 @@
+"""What it looks like: views folded from the log."""

@@ -1,0 +1,1 @@
+"""What the log proves: verification and state at a point."""

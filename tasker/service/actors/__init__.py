@@ -1,0 +1,1 @@
+"""Which command, now: actors that join the domain to the runtime."""

@@ -1,0 +1,1 @@
+"""The rules of tasks and steps: pure deciders and folds."""

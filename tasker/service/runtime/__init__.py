@@ -1,0 +1,1 @@
+"""How it runs: actors, commits, leases."""
