@@ -1,0 +1,236 @@
+"""The event log: its protocol and what every implementation promises.
+
+The log is divided into shards; a shard has one owner at a time, who numbers its positions. An owner
+took the shard by a lease, which raised the shard's `epoch`. Every append states the epoch and the
+position it continues, so a former owner's append changes nothing (`FENCED`), however late it comes.
+
+An append is for several shards at once and succeeds per shard, never for a part of a shard:
+
+| outcome    | meaning                                                                                |
+|------------|----------------------------------------------------------------------------------------|
+| `APPENDED` | committed, durable                                                                     |
+| `FENCED`   | the epoch is no longer ours; nothing was or will be written                            |
+| `REFUSED`  | the epoch is ours, but these events cannot be written (a stream born twice, another    |
+|            | position, a value the store refuses); nothing was written; a part of them may succeed  |
+| `UNKNOWN`  | the answer was lost; `settle` finds out                                                |
+
+`contracts/event_log.py` in the tests holds every implementation to this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from tasker.events.envelope import NewEvent, RecordedEvent
+
+
+class AppendOutcome(Enum):
+    """How one shard's part of an append ended."""
+
+    APPENDED = "appended"
+    FENCED = "fenced"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+class ShardAppend(msgspec.Struct, frozen=True):
+    """One shard's part of an append: `events` continue `position` under `epoch`.
+
+    Attributes:
+        position: the last position before these events; 0 for an empty shard.
+        digest: the chain's digest after these events, computed by the owner (`chain.py`).
+        events: at least one; they never cross a partition (`partition_end`).
+    """
+
+    shard: int
+    epoch: int
+    position: int
+    digest: bytes
+    events: Sequence[NewEvent]
+
+
+class LogInfo(msgspec.Struct, frozen=True):
+    """What a log says of itself.
+
+    Attributes:
+        log_id: short random id, renewed by a restore to an earlier time.
+        slots: slots of the hash ring.
+        shard_of_slot: the shard of each slot, by slot.
+    """
+
+    log_id: str
+    slots: int
+    shard_of_slot: tuple[int, ...]
+
+    @property
+    def shards(self) -> int:
+        """Return how many shards the slots are dealt to."""
+        return max(self.shard_of_slot) + 1
+
+
+class Head(msgspec.Struct, frozen=True):
+    """A shard's head: who owns it and how far it goes.
+
+    Attributes:
+        position: the last event's; 0 when empty.
+        digest: the chain's digest there (`chain.GENESIS` when empty).
+        at_us: the last event's time; 0 when empty.
+    """
+
+    shard: int
+    epoch: int
+    owner: str | None
+    position: int
+    digest: bytes
+    at_us: int
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """What an owner holds.
+
+    Attributes:
+        epochs: shard -> epoch, of every shard that is ours at the moment of the answer.
+        now_us: the log's clock at that moment.
+    """
+
+    epochs: dict[int, int]
+    now_us: int
+
+
+class Due(msgspec.Struct, frozen=True):
+    """An obligation's durable home: what wakes a task's actor when nothing else does.
+
+    A hint, never a fact: the actor is asked when `at_us` comes and decides from its state.
+    """
+
+    shard: int
+    stream_id: UUID
+    obligation: str
+    at_us: int
+
+
+class DueChange(msgspec.Struct, frozen=True):
+    """One shard's changes since its last checkpoint, written in one transaction with it.
+
+    Attributes:
+        epoch: the owner's; another one changes nothing.
+        position: the checkpoint: every event up to here is in the rows after this change.
+        upserts: (stream, obligation, at_us).
+        deletes: (stream, obligation).
+    """
+
+    shard: int
+    epoch: int
+    position: int
+    upserts: Sequence[tuple[UUID, str, int]]
+    deletes: Sequence[tuple[UUID, str]]
+
+
+class EventLog(Protocol):
+    """The log as its owner and its readers see it. Every method may raise `Unavailable`."""
+
+    async def info(self) -> LogInfo:
+        """Return the log's constants, read once."""
+        ...
+
+    def partition_end(self, position: int) -> int:
+        """Return the last position of the partition that holds `position`; a batch ends there at the latest."""
+        ...
+
+    # ---- ownership
+
+    async def acquire(self, owner: str, shards: Sequence[int], lease_s: float) -> Lease:
+        """Take those of `shards` whose lease has run out (or is ours): each one's epoch is raised.
+
+        Waits for appends in flight; none under an older epoch can land afterwards.
+        """
+        ...
+
+    async def renew(self, owner: str, lease_s: float) -> Lease:
+        """Prolong every lease that `owner` holds; returns what it still holds. Never raises an epoch."""
+        ...
+
+    async def release(self, owner: str) -> None:
+        """Give up every lease of `owner` at once, for a quick handover."""
+        ...
+
+    async def heads(self, shards: Sequence[int]) -> list[Head]:
+        """Return the heads of `shards`, ascending."""
+        ...
+
+    # ---- writing
+
+    async def append(self, parts: Sequence[ShardAppend]) -> dict[int, AppendOutcome]:
+        """Append each part in one statement; returns shard -> outcome. Never raises.
+
+        The first event of a stream (`seq` 1) also enters it into the index of streams.
+        """
+        ...
+
+    async def settle(self, owner: str, part: ShardAppend) -> tuple[AppendOutcome, int]:
+        """Find out how an append with outcome `UNKNOWN` ended; returns the outcome and our epoch.
+
+        `APPENDED`: it is there. `REFUSED`: it is not, and cannot land any more: the epoch was raised
+        (to the one returned) and the same bytes may be tried again under it. `FENCED`: the shard is
+        another's. `UNKNOWN`: still not known.
+        """
+        ...
+
+    async def confirm(self, epochs: dict[int, int]) -> set[int]:
+        """Return those shards whose epoch is still the one given, at one moment after the call."""
+        ...
+
+    async def put_blob(self, digest: bytes, data: bytes) -> None:
+        """Store `data` under its sha256; it is durable on return. Twice is fine."""
+        ...
+
+    async def get_blob(self, digest: bytes) -> bytes | None:
+        """Return the bytes with this sha256, or None."""
+        ...
+
+    # ---- reading
+
+    async def streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, tuple[int, int]]:
+        """Return stream -> (shard, first position) of those that exist: one probe proves absence."""
+        ...
+
+    async def load(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[RecordedEvent]]:
+        """Return each existing stream's events, by `seq`."""
+        ...
+
+    async def load_stream(self, stream_id: UUID, *, after_seq: int, limit: int) -> list[RecordedEvent]:
+        """Return a page of a stream's events, by `seq`."""
+        ...
+
+    async def read(self, shard: int, *, after: int, limit: int) -> list[RecordedEvent]:
+        """Return up to `limit` events of `shard` behind position `after`, in order."""
+        ...
+
+    # ---- due
+
+    async def write_due(self, changes: Sequence[DueChange]) -> set[int]:
+        """Write the changes with their checkpoints, in one transaction; returns the shards whose epoch was right."""
+        ...
+
+    async def due_checkpoint(self, shards: Sequence[int]) -> dict[int, int]:
+        """Return shard -> the position up to which `due` is complete (0 at first)."""
+        ...
+
+    async def due_before(self, shards: Sequence[int], at_us: int, limit: int) -> list[Due]:
+        """Return rows due at or before `at_us`, earliest first."""
+        ...
+
+    # ---- publication
+
+    async def publish_cursors(self, shards: Sequence[int]) -> dict[int, int]:
+        """Return shard -> the position up to which the event stream has acknowledged (0 at first)."""
+        ...
+
+    async def move_publish_cursors(self, moves: Sequence[tuple[int, int, int]]) -> set[int]:
+        """Move cursors; `moves` are (shard, epoch, position). Returns the shards whose epoch was right."""
+        ...

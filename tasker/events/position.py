@@ -1,0 +1,40 @@
+"""The public position: an opaque string token that says how far a reader has come.
+
+`3:812` is position 812 of shard 3; `0:12,3:812` is one per shard. Positions count from 1, so `3:0`
+is the start. A token from another log (a restore renewed its id) is led by that log's id and `/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tasker.errors import PositionInvalid
+
+TOKEN_PATTERN = r"(?:[a-z2-7]+/)?\d{1,5}:\d{1,18}(?:,\d{1,5}:\d{1,18})*"
+_token = re.compile(TOKEN_PATTERN)
+
+
+def format_position(positions: Mapping[int, int]) -> str:
+    """Return the token of `positions` (shard -> position), shards ascending."""
+    return ",".join(f"{shard}:{position}" for shard, position in sorted(positions.items()))
+
+
+def parse_position(token: str, *, log_id: str, shards: int) -> dict[int, int]:
+    """Return shard -> position.
+
+    Raises:
+        PositionInvalid: it is no token, names another log, an unknown shard, or a shard twice.
+    """
+    if len(token) > 65_536 or _token.fullmatch(token) is None:
+        raise PositionInvalid(f"{token[:80]!r} is no position token, such as 3:812")
+    named, _, rest = token.rpartition("/")
+    if named and named != log_id:
+        raise PositionInvalid(f"the token is of log {named}; this is log {log_id}: start again without a position")
+    found: dict[int, int] = {}
+    for part in rest.split(","):
+        shard, _, position = part.partition(":")
+        if int(shard) >= shards or int(shard) in found:
+            raise PositionInvalid(f"{token[:80]!r} names shard {shard}, which is unknown or named twice")
+        found[int(shard)] = int(position)
+    return found

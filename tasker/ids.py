@@ -1,0 +1,110 @@
+"""Identifiers: names, task ids, stream ids and the slots they live in.
+
+A task's id is derived from the caller's key, so that every repetition of a request meets the same
+stream; without a key it is random and ordered by time. Ids are 16 bytes, written as UUID text.
+
+Sources: RFC 9562 (UUID versions 7 and 8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
+
+from tasker.errors import NameInvalid
+
+NAME_PATTERN = r"[a-z][a-z0-9_-]{0,62}"
+"""Tenant, namespace, template, step, queue and handler names: safe in a NATS subject and in a URL."""
+
+KEY_CHARS_MAX = 512
+"""Longest idempotency key or command id, in characters."""
+
+SLOTS = 1024
+"""Slots of the hash ring; a shard holds many of them, so shards can grow without moving streams."""
+
+_name = re.compile(NAME_PATTERN)
+
+
+def check_name(value: str, what: str) -> str:
+    """Return `value`, a name of a `what` ("step", "tenant", ...).
+
+    Raises:
+        NameInvalid: it does not match `NAME_PATTERN`.
+    """
+    if _name.fullmatch(value) is None:
+        detail = f"{what} {value[:80]!r} must match {NAME_PATTERN}"
+        raise NameInvalid(detail)
+    return value
+
+
+def digest_of(*parts: bytes) -> bytes:
+    """Return the sha256 over length-prefixed `parts`: no two lists of parts give the same bytes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+def uuid8(*parts: str) -> UUID:
+    """Return the UUIDv8 whose bits come from the sha256 of length-prefixed `parts`."""
+    raw = bytearray(digest_of(*(part.encode() for part in parts))[:16])
+    raw[6] = (raw[6] & 0x0F) | 0x80
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    return UUID(bytes=bytes(raw))
+
+
+def task_id_of(tenant: str, namespace: str, template: str, idempotency_key: str) -> UUID:
+    """Return the id of the task that `idempotency_key` names: the same on every node, for ever."""
+    return uuid8("task", tenant, namespace, template, idempotency_key)
+
+
+def template_stream_id(tenant: str, namespace: str, template: str) -> UUID:
+    """Return the id of the stream that holds the registrations of a template."""
+    return uuid8("template", tenant, namespace, template)
+
+
+def slot_of(stream_id: UUID) -> int:
+    """Return the slot of a stream: the first 8 bytes of sha256(id) modulo `SLOTS`."""
+    return int.from_bytes(hashlib.sha256(stream_id.bytes).digest()[:8], "big") % SLOTS
+
+
+def shard_of(stream_id: UUID, shards: int) -> int:
+    """Return the shard of a stream while slots are dealt evenly over `shards` (as a new log does)."""
+    return slot_of(stream_id) % shards
+
+
+class IdSource(Protocol):
+    """Draws new ids. The only randomness of identity; tests give a seeded one."""
+
+    def uuid7(self) -> UUID:
+        """Return a new id, ordered by the time it was drawn."""
+        ...
+
+    def token(self) -> str:
+        """Return a short random text, for owners, log ids and command ids."""
+        ...
+
+
+class SystemIds:
+    """Ids from the system's entropy."""
+
+    def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        self._entropy = entropy
+
+    def uuid7(self) -> UUID:
+        """Return a UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits."""
+        raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + self._entropy(10))
+        raw[6] = (raw[6] & 0x0F) | 0x70
+        raw[8] = (raw[8] & 0x3F) | 0x80
+        return UUID(bytes=bytes(raw))
+
+    def token(self) -> str:
+        """Return 16 lower-case base-32 characters (80 random bits)."""
+        number = int.from_bytes(self._entropy(10), "big")
+        return "".join("abcdefghijklmnopqrstuvwxyz234567"[number >> shift & 31] for shift in range(0, 80, 5))
