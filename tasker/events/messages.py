@@ -1,0 +1,298 @@
+"""Wire messages between callers, service and workers. They are sent, never stored.
+
+JSON; the same field names on NATS, HTTP, in the CLI and the SDK. A command refuses fields it does not
+know (a typo must not be ignored); reports, work, replies and events ignore them (an older reader must
+not break); fields are only ever added. A command or report may be an array, answered by an array in
+the same order, each item with its own verdict.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from tasker.errors import Problem
+from tasker.events.task_events import NULL, ErrorInfo
+
+# ---------------------------------------------------------------- headers
+
+HEADER_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+"""Carries a command's key beside the body's field; two that differ are `key_ambiguous`."""
+
+HEADER_MESSAGE_ID: Final = "Nats-Msg-Id"
+HEADER_TRACEPARENT: Final = "traceparent"
+
+DEFAULT_TENANT: Final = "default"
+CANCEL_GRACE_S: Final = 10.0
+
+
+# ---------------------------------------------------------------- commands
+
+
+class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What all commands may say.
+
+    Attributes:
+        requested_by, reason: who asks and why; kept with the events that the command causes.
+    """
+
+    requested_by: str | None = None
+    reason: str | None = None
+    correlation_id: str | None = None
+
+
+class TaskCreate(Command, kw_only=True, omit_defaults=True):
+    """`task.create`: start a task of a template.
+
+    Attributes:
+        version: of the template; None: the one in use.
+        input: any JSON value; checked against the template's schema.
+        idempotency_key: names the task; a repetition with the same request answers `duplicate`.
+        tags: for lists and filters; at most 32, keys and values at most 128 characters.
+        not_before: RFC 3339; no step starts earlier.
+        timeout_s: the task fails when it has not ended so long after its creation.
+    """
+
+    template: str
+    namespace: str = "default"
+    version: str | None = None
+    input: msgspec.Raw = NULL
+    idempotency_key: str | None = None
+    tags: dict[str, str] = {}
+    not_before: str | None = None
+    timeout_s: float | None = None
+
+
+class OperatorCommand(Command, kw_only=True, omit_defaults=True):
+    """A command to something that exists.
+
+    Attributes:
+        command_id: names the command; a repetition gets the same answer. Drawn when absent.
+    """
+
+    command_id: str | None = None
+
+
+class TaskCancel(OperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.cancel`: end a task. Running handlers are told and have `grace_s` to stop."""
+
+    task_id: str
+    grace_s: float = CANCEL_GRACE_S
+
+
+class TaskRetry(OperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.retry`: give every failed step of a blocked task a fresh set of attempts."""
+
+    task_id: str
+
+
+class StepRetry(OperatorCommand, kw_only=True, omit_defaults=True):
+    """`step.retry`: give one failed step a fresh set of attempts.
+
+    Attributes:
+        attempt: the failed attempt that the caller saw; another one now is a conflict. None: whichever.
+    """
+
+    task_id: str
+    step: str
+    attempt: int | None = None
+
+
+class TemplateRegister(OperatorCommand, kw_only=True, omit_defaults=True):
+    """`template.register`: make a template known; `template` is the document that YAML spells too."""
+
+    template: dict[str, Any]
+
+
+class TemplateUse(OperatorCommand, kw_only=True, omit_defaults=True):
+    """`template.use`: choose what "no version" means for new tasks."""
+
+    name: str
+    namespace: str = "default"
+    version: str
+
+
+COMMANDS: Final[dict[str, type[Command]]] = {
+    "task.create": TaskCreate,
+    "task.cancel": TaskCancel,
+    "task.retry": TaskRetry,
+    "step.retry": StepRetry,
+    "template.register": TemplateRegister,
+    "template.use": TemplateUse,
+}
+"""Verb -> its body. The only list of what the service can be told."""
+
+
+# ---------------------------------------------------------------- replies
+
+
+class Accepted(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A command was recorded (or, `duplicate`, had been).
+
+    Attributes:
+        position: token at or after which reads show it.
+        task_id: of commands to tasks.
+        template: of commands to templates: namespace, name, version and hash.
+    """
+
+    ok: Literal[True]
+    task_id: str | None = None
+    position: str | None = None
+    duplicate: bool = False
+    template: dict[str, str] | None = None
+
+
+class Refused(msgspec.Struct, kw_only=True):
+    """A command was not recorded; `error` is the RFC 9457 problem."""
+
+    ok: Literal[False]
+    error: Problem
+
+
+class Reply(msgspec.Struct, kw_only=True):
+    """Either, as a caller decodes it."""
+
+    ok: bool
+    task_id: str | None = None
+    position: str | None = None
+    duplicate: bool = False
+    template: dict[str, str] | None = None
+    error: Problem | None = None
+
+
+# ---------------------------------------------------------------- work and reports
+
+
+class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One attempt of a step, offered to the workers of a queue.
+
+    Attributes:
+        offer: 0 for the first offer of an attempt; a later one runs only after the owner said so.
+        input: the task's input. results: parent -> result, in declared order.
+        results_ref: parents whose results did not fit; the worker asks the owner for them.
+        idempotency_key: the same over all attempts of the step.
+        report_to: the subject of reports.
+        deadline_in_s: what is left of the task's time when this was sent; None: no limit.
+    """
+
+    task_id: str
+    step: str
+    attempt: int
+    handler: str
+    namespace: str
+    template: str
+    input: msgspec.Raw
+    idempotency_key: str
+    report_to: str
+    start_to_close_s: float
+    heartbeat_s: float
+    results: dict[str, msgspec.Raw] = {}
+    results_ref: tuple[str, ...] = ()
+    offer: int = 0
+    deadline_in_s: float | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+
+
+ReportKind = Literal["claim", "started", "heartbeat", "completed", "failed", "result"]
+
+
+class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a worker says of an attempt; sent again until it is answered.
+
+    | kind        | meaning                                             | answer                          |
+    |-------------|-----------------------------------------------------|---------------------------------|
+    | `claim`     | may I run it? (a redelivered, re-offered, old copy)  | `run`; it is recorded as started |
+    | `started`   | I run it                                            | `recorded`                      |
+    | `heartbeat` | I still run it                                      | `recorded`, `cancel`            |
+    | `completed` | `result`; implies `started`                         | `recorded`                      |
+    | `failed`    | `error`; implies `started`                          | `recorded`                      |
+    | `result`    | give me the result of step `of`                     | `result`                        |
+    """
+
+    kind: ReportKind
+    task_id: str
+    step: str
+    attempt: int
+    worker: str
+    result: msgspec.Raw = NULL
+    error: ErrorInfo | None = None
+    of: str | None = None
+
+
+RefusalReason = Literal["stale_attempt", "not_open", "task_ended", "task_unknown", "started_elsewhere", "gone"]
+
+
+class ReportReply(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The owner's verdict on one report.
+
+    Attributes:
+        ok: the report was understood and decided on. False: `error` says why; retry when it is 503.
+        recorded: it is in the log. False: `reason` says why it never will be.
+        duplicate: it was there already.
+        run: (claim) go ahead. cancel: stop the attempt; `grace_s` is left for it.
+        result: (result) the value asked for.
+    """
+
+    ok: bool
+    recorded: bool = False
+    duplicate: bool = False
+    run: bool = False
+    reason: RefusalReason | None = None
+    cancel: bool = False
+    grace_s: float | None = None
+    result: msgspec.Raw = NULL
+    error: Problem | None = None
+
+
+class CancelAttempt(msgspec.Struct, kw_only=True):
+    """To one worker: stop this attempt; after `grace_s` its outcome is of no interest."""
+
+    task_id: str
+    step: str
+    attempt: int
+    grace_s: float
+
+
+# ---------------------------------------------------------------- lifecycle events
+
+
+class LifecycleEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A recorded event as published: a CloudEvents 1.0 JSON document.
+
+    Attributes:
+        id: `<log>:<shard>:<position>`; the same at each repetition.
+        type: `tasker.<event>.v<version>`. subject: the task's id. position: within the shard, as text.
+        data: the event's payload.
+    """
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    tenant: str
+    shard: int
+    position: str
+    seq: int
+    data: msgspec.Raw
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"
+    correlationid: str | None = None
+    causationid: str | None = None
+    traceparent: str | None = None
+
+
+class Mark(msgspec.Struct, kw_only=True):
+    """In the event stream: everything of `shard` up to `position` stands before this mark."""
+
+    log_id: str
+    shard: int
+    position: int
+
+
+class LogHead(msgspec.Struct, kw_only=True):
+    """A wake-up for readers: these shards grew to here. May be lost; readers poll as well."""
+
+    positions: dict[int, int]

@@ -1,0 +1,153 @@
+"""What reads return: the rows of the views as HTTP, the client and the CLI show them.
+
+Times are RFC 3339 text in UTC. A `position` is a token (`position.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from tasker.events.task_events import ErrorInfo
+
+TaskStatus = Literal["pending", "running", "blocked", "completed", "failed", "cancelled"]
+TASK_ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+StepStatus = Literal["pending", "dispatched", "running", "waiting", "completed", "failed", "cancelled"]
+
+
+class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A task as the `task` view shows it.
+
+    Attributes:
+        state: of the task. waiting_on: what it waits for, in words; None when nothing.
+        steps_*: counts of steps that have begun, completed, failed.
+        result: of a completed task. error: of a failed one or of the step that blocks it.
+        seq: events of the task so far. position: token of the last one.
+    """
+
+    task_id: str
+    tenant: str
+    namespace: str
+    template: str
+    version: str
+    template_hash: str
+    state: TaskStatus
+    input: msgspec.Raw
+    created_at: str
+    updated_at: str
+    seq: int
+    position: str
+    ended_at: str | None = None
+    not_before: str | None = None
+    deadline_at: str | None = None
+    result: msgspec.Raw | None = None
+    error: ErrorInfo | None = None
+    waiting_on: str | None = None
+    blocked_steps: tuple[str, ...] = ()
+    remedy: str | None = None
+    tags: dict[str, str] = {}
+    idempotency_key: str | None = None
+    correlation_id: str | None = None
+    requested_by: str | None = None
+    reason: str | None = None
+    steps_dispatched: int = 0
+    steps_completed: int = 0
+    steps_failed: int = 0
+    retries: int = 0
+
+
+class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A step as the `step` view shows it; a step that has not begun is `pending` and has no times."""
+
+    task_id: str
+    step: str
+    state: StepStatus
+    attempt: int = 0
+    worker: str | None = None
+    dispatched_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    retry_at: str | None = None
+    result: msgspec.Raw | None = None
+    error: ErrorInfo | None = None
+    waiting_on: str | None = None
+    position: str | None = None
+
+
+class EventView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A recorded event as reads show it."""
+
+    task_id: str
+    seq: int
+    type: str
+    version: int
+    at: str
+    tenant: str
+    shard: int
+    position: str
+    epoch: int
+    data: msgspec.Raw
+    meta: msgspec.Raw
+
+
+class TemplateView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A version of a template; `in_use` is the one that a task without a version gets."""
+
+    tenant: str
+    namespace: str
+    name: str
+    version: str
+    hash: str
+    registered_at: str
+    in_use: bool = False
+    document: msgspec.Raw | None = None
+
+
+class TaskPage(msgspec.Struct, kw_only=True):
+    """A page of tasks; `next` asks for the one behind it; `position` is what the page was read at."""
+
+    items: list[TaskView]
+    next: str | None
+    position: str
+
+
+class StepPage(msgspec.Struct, kw_only=True):
+    """The steps of a task, in declared order."""
+
+    items: list[StepView]
+    next: str | None
+    position: str
+
+
+class EventPage(msgspec.Struct, kw_only=True):
+    """Events in order; `next` goes on behind them, also when none matched."""
+
+    items: list[EventView]
+    next: str | None
+    position: str
+
+
+class TemplatePage(msgspec.Struct, kw_only=True):
+    """Templates by namespace, name and time."""
+
+    items: list[TemplateView]
+    next: str | None
+    position: str
+
+
+class Stats(msgspec.Struct, kw_only=True):
+    """Counts of a tenant's tasks by state, and how far the views are."""
+
+    tasks: dict[str, int]
+    events: int
+    position: str
+    lag_events: int
+
+
+class Health(msgspec.Struct, kw_only=True):
+    """Readiness with its reasons: name -> None when fine, else what is wrong."""
+
+    ready: bool
+    checks: dict[str, str | None]
+    version: str
