@@ -1,0 +1,185 @@
+"""A real nats-server with JetStream, on a loopback port, behind a random secret.
+
+Port and secret are kept with the data, so that clients find the server again after a restart.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+from tasker.embedded._binaries import find_nats
+from tasker.embedded._process import DataLock, ServerProcess, last_lines, rotate_log, write_private
+from tasker.errors import ConfigurationError
+
+_READY_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 10.0
+_POLL_S = 0.005
+_PORT_TRIES = 5
+_USER = "tasker"
+
+
+class EmbeddedNats:
+    """One nats-server on one data directory."""
+
+    def __init__(self, data_dir: Path, *, port: int | None = None, payload_bytes_max: int = 1024 * 1024) -> None:
+        """Name the directory (made when missing); a `port` that is given is used or refused, never exchanged."""
+        self.data_dir = data_dir.absolute()
+        self._wanted_port = port
+        self._payload_bytes_max = payload_bytes_max
+        self._lock = DataLock(self.data_dir / "lock", what="nats-server")
+        self._process: ServerProcess | None = None
+        self._url: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The address with its secret, as long as the server runs."""
+        if self._url is None:
+            message = "the embedded nats-server is not running"
+            raise ConfigurationError(message)
+        return self._url
+
+    @property
+    def pid(self) -> int:
+        """The process id of nats-server."""
+        if self._process is None:
+            message = "the embedded nats-server is not running"
+            raise ConfigurationError(message)
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the server was started and has not ended."""
+        return self._process is not None and not self._process.ended
+
+    def start(self) -> str:
+        """Start the server, wait until it serves, and return its URL with the secret.
+
+        Raises:
+            ConfigurationError: no program, data in use, port taken, or the server did not start.
+        """
+        if self.running:
+            return self.url
+        program = find_nats(os.environ)
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._release()
+        self._lock.acquire()
+        try:
+            return self._start_locked(program)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the server and wait for its end. Data stays. Twice, or before the start, is fine."""
+        if self._process is not None:
+            self._process.stop()
+        self._release()
+
+    def kill(self) -> None:
+        """End the server with SIGKILL, as a fault. `start` starts it again on the same data and port."""
+        if self._process is not None:
+            self._process.kill()
+        self._release()
+
+    def remove(self) -> None:
+        """Stop the server and delete its data."""
+        self.stop()
+        shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def _release(self) -> None:
+        self._process = None
+        self._url = None
+        self._lock.release()
+
+    def _start_locked(self, program: Path) -> str:
+        port, secret = self._recall()
+        log = self.data_dir / "nats-server.log"
+        rotate_log(log)
+        for attempt in range(_PORT_TRIES):
+            if self._wanted_port is None and (attempt or not port or not _is_free(port)):
+                port = _free_port()
+            self._write_configuration(port, secret)
+            self._process = ServerProcess.start(
+                [str(program), "--config", str(self.data_dir / "nats.conf")],
+                cwd=self.data_dir,
+                log=log,
+                stop_signal=signal.SIGTERM,
+                stop_timeout_s=_STOP_TIMEOUT_S,
+                account=None,
+                lock=self._lock,
+            )
+            if self._wait_ready(port):
+                self._url = f"nats://{_USER}:{secret}@127.0.0.1:{port}"
+                return self._url
+            if self._wanted_port is not None or "address already in use" not in last_lines(log):
+                break
+        message = f"nats-server did not start on port {port}; the end of {log}:\n{last_lines(log)}"
+        raise ConfigurationError(message)
+
+    def _recall(self) -> tuple[int, str]:
+        """Return the port (0: none yet) and the secret of the last start, or a new secret."""
+        port, secret = 0, ""
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.data_dir / "nats.conf").read_text()
+            if found := re.search(r"^listen: 127\.0\.0\.1:(\d+)$", text, re.MULTILINE):
+                port = int(found[1])
+            if found := re.search(r'^  password: "(\w+)"$', text, re.MULTILINE):
+                secret = found[1]
+        return self._wanted_port or port, secret or secrets.token_hex(16)
+
+    def _write_configuration(self, port: int, secret: str) -> None:
+        store = json.dumps(str(self.data_dir / "jetstream"))
+        text = f"""# Written anew at each start by tasker; only port and password are read back.
+listen: 127.0.0.1:{port}
+server_name: tasker
+max_payload: {self._payload_bytes_max}
+write_deadline: "10s"
+max_control_line: 4096
+authorization {{
+  user: {_USER}
+  password: "{secret}"
+}}
+jetstream {{
+  store_dir: {store}
+}}
+"""
+        write_private(self.data_dir / "nats.conf", text)
+
+    def _wait_ready(self, port: int) -> bool:
+        """Return True once the server greets on the port, False when it ended; JetStream is up before it listens."""
+        assert self._process is not None  # noqa: S101 for the type checker: started just before
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process.ended:
+                return False
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0) as greeting:
+                # A server of somebody else may hold the port while ours is about to fail on it.
+                if b'"server_name":"tasker"' in greeting.recv(65536) and not self._process.ended:
+                    return True
+            time.sleep(_POLL_S)
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As nats-server does: a port whose last connections still linger is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,138 @@
+"""PostgreSQL and nats-server together, and the file by which commands find them.
+
+`<data_dir>/stack.json` (0600, it holds a secret) names the addresses and the process that answers for them; it
+is removed when the stack stops, and believed only while that process lives.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from tasker.embedded._process import process_mark, write_private
+from tasker.embedded.nats import EmbeddedNats
+from tasker.embedded.postgres import ROOT_DATA_DIR, EmbeddedPostgres
+
+STACK_FILE = "stack.json"
+
+
+class StackInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a running stack is reached; `http_url` is empty until the service has published it."""
+
+    pid: int
+    mark: str
+    database_url: str
+    nats_url: str
+    http_url: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which a client or a service is pointed at this stack."""
+        named = {
+            "TASKER_DATABASE_URL": self.database_url,
+            "TASKER_NATS_URL": self.nats_url,
+            "TASKER_HTTP_URL": self.http_url,
+        }
+        return {name: value for name, value in named.items() if value}
+
+
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return `TASKER_DATA`, else `/var/lib/tasker` for root, else `tasker` in the user's data (XDG)."""
+    if named := environ.get("TASKER_DATA"):
+        return Path(named).absolute()
+    if os.geteuid() == 0:
+        return ROOT_DATA_DIR
+    xdg = Path(environ.get("XDG_DATA_HOME", ""))
+    # XDG: a relative path is to be ignored.
+    base = xdg if xdg.is_absolute() else Path(environ.get("HOME") or Path.home()) / ".local" / "share"
+    return base / "tasker"
+
+
+def find_stack(data_dir: Path) -> StackInfo | None:
+    """Return the running stack of a data directory; None when none runs there."""
+    try:
+        info = msgspec.json.decode((data_dir / STACK_FILE).read_bytes(), type=StackInfo)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return info if process_mark(info.pid) == info.mark else None
+
+
+class Stack:
+    """Both servers on one data directory; also a context manager."""
+
+    def __init__(self, data_dir: Path, *, nats_port: int | None = None, durable: bool = True) -> None:
+        """Name the directory (made when missing); `durable=False` switches fsync off, for tests only."""
+        self.data_dir = data_dir.absolute()
+        self.postgres = EmbeddedPostgres(self.data_dir / "postgres", durable=durable)
+        self.nats = EmbeddedNats(self.data_dir / "nats", port=nats_port)
+        self._info: StackInfo | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> StackInfo:
+        """Start both servers side by side, write the stack file, and return what it says.
+
+        Raises:
+            ConfigurationError: one of them cannot start; then neither runs.
+        """
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            # The server's user passes through to its own part; it may not look.
+            self.data_dir.chmod(0o711)
+        try:
+            with ThreadPoolExecutor(2, thread_name_prefix="tasker-embedded") as pool:
+                database, bus = pool.submit(self.postgres.start), pool.submit(self.nats.start)
+            return self._write(
+                StackInfo(
+                    pid=os.getpid(),
+                    mark=process_mark(os.getpid()) or "",
+                    database_url=database.result(),
+                    nats_url=bus.result(),
+                )
+            )
+        except BaseException:
+            self.stop()
+            raise
+
+    def publish(self, *, http_url: str) -> StackInfo:
+        """Add the address of the HTTP service to the stack file, and return what it says now."""
+        assert self._info is not None, "the stack is not started"  # noqa: S101 a bug of ours
+        return self._write(msgspec.structs.replace(self._info, http_url=http_url))
+
+    def stop(self) -> None:
+        """Remove the stack file and stop both servers. Data stays. Twice, or before the start, is fine."""
+        if self._info is not None:
+            self._info = None
+            with contextlib.suppress(FileNotFoundError):
+                (self.data_dir / STACK_FILE).unlink()
+        try:
+            self.nats.stop()
+        finally:
+            self.postgres.stop()
+
+    def remove(self) -> None:
+        """Stop both servers and delete all data."""
+        self.stop()
+        self.nats.remove()
+        self.postgres.remove()
+        shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def _write(self, info: StackInfo) -> StackInfo:
+        write_private(self.data_dir / STACK_FILE, msgspec.json.encode(info).decode())
+        self._info = info
+        return info

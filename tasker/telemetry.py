@@ -1,0 +1,1 @@
+"""Logs, tracer and meter."""
