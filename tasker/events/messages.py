@@ -236,7 +236,7 @@ class ReportReply(msgspec.Struct, kw_only=True, omit_defaults=True):
     """
 
     ok: bool
-    recorded: bool = False
+    recorded: bool
     duplicate: bool = False
     run: bool = False
     reason: RefusalReason | None = None
