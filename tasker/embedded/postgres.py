@@ -300,23 +300,42 @@ def _check_version(programs: Path, data: Path, account: Account | None) -> None:
         return
     wheel = wheel_postgres(of_data)
     old = str(wheel) if wheel else f"/path/to/postgresql-{of_data}/bin"
-    upgraded = data.with_name(f"data.{of_programs}")
-    commands = (
-        f"cd {shlex.quote(str(data.parent))} && "
-        f"{shlex.quote(str(programs / 'initdb'))} -D {shlex.quote(str(upgraded))} -U {_USER} -A trust -E UTF8 "
-        f"--locale C --data-checksums && "
-        f"{shlex.quote(str(programs / 'pg_upgrade'))} -b {shlex.quote(old)} -B {shlex.quote(str(programs))} "
-        f"-d {shlex.quote(str(data))} -D {shlex.quote(str(upgraded))} -U {_USER} && "
-        f"echo \"include_if_exists = 'tasker.conf'\" >> {shlex.quote(str(upgraded / 'postgresql.conf'))} && "
-        f"mv {shlex.quote(str(data))} {shlex.quote(str(data.with_name(f'data.{of_data}')))} && "
-        f"mv {shlex.quote(str(upgraded))} {shlex.quote(str(data))}"
-    )
-    who = f" (as user {account.name})" if account else ""
+    commands = _upgrade_commands(Path(old), programs, data, of_data=of_data, account=account)
     message = (
         f"the data in {data} is of PostgreSQL {of_data}, the programs in {programs} are {of_programs}. "
-        f"Stay with {of_data}: export TASKER_POSTGRES_BIN={shlex.quote(old)}. Or upgrade{who}: {commands}"
+        f"Stay with {of_data}: export TASKER_POSTGRES_BIN={shlex.quote(old)}. "
+        f"Or upgrade, and keep the old data beside the new: {commands}"
     )
     raise ConfigurationError(message)
+
+
+def _upgrade_commands(old: Path, new: Path, data: Path, *, of_data: int, account: Account | None) -> str:
+    """Return one line for a shell that leaves the upgraded cluster in `data` and the old one beside it."""
+    building = data.with_name("data.upgraded")
+    as_user = f"runuser -u {account.name} -- " if account else ""
+    owner = ["-o", account.name] if account else []
+    steps = (
+        f"{shlex.join(['install', '-d', '-m', '700', *owner, str(building)])}",
+        f"cd {shlex.quote(str(building))}",
+        as_user
+        + shlex.join(
+            [
+                *(str(new / "initdb"), "-D", ".", "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale", "C"),
+                "--data-checksums",
+            ],
+        ),
+        as_user
+        + shlex.join(
+            [
+                *(str(new / "pg_upgrade"), "-b", str(old), "-B", str(new), "-d", str(data), "-D", str(building)),
+                *("-U", _USER, "-s", str(data.with_name("run"))),
+            ],
+        ),
+        "echo \"include_if_exists = 'tasker.conf'\" >> postgresql.conf",
+        shlex.join(["mv", str(data), str(data.with_name(f"data.{of_data}"))]),
+        shlex.join(["mv", str(building), str(data)]),
+    )
+    return " && ".join(steps)
 
 
 def _read_pid_file(data: Path) -> list[str]:
