@@ -10,8 +10,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-US_PER_S = 1_000_000
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

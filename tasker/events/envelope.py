@@ -6,9 +6,13 @@ A `NewEvent` has been decided and numbered within its stream; a `RecordedEvent` 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 import msgspec
+
+US_PER_S: Final = 1_000_000
+"""Times of events are whole microseconds; durations are seconds."""
 
 
 class StreamKind(StrEnum):

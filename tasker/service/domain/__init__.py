@@ -1,1 +1,1 @@
-"""The rules of tasks and steps: pure deciders and folds."""
+"""The pure core: what should happen. No clock, no randomness, no I/O."""

@@ -1,0 +1,88 @@
+"""What the core is asked: commands to one task, with every time and every draw inside them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tasker.events.task_events import ErrorInfo, TemplateRef
+
+
+class TaskCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """What every command carries: `at_us`, the time at which it is decided."""
+
+    at_us: int
+
+
+class CreateTask(TaskCommand, frozen=True, kw_only=True):
+    """Begin the task; its input has been checked against the template."""
+
+    template: TemplateRef
+    input: msgspec.Raw
+    request_hash: str
+    idempotency_key: str | None = None
+    tags: dict[str, str] = {}
+    not_before_us: int | None = None
+    timeout_s: float | None = None
+
+
+class CancelTask(TaskCommand, frozen=True, kw_only=True):
+    """End the task; running steps have `grace_s` to stop."""
+
+    grace_s: float
+
+
+class RetryTask(TaskCommand, frozen=True, kw_only=True):
+    """Give every failed step a fresh set of attempts."""
+
+
+class RetryStep(TaskCommand, frozen=True, kw_only=True):
+    """Give one failed step a fresh set of attempts; `attempt` is the failed one that the caller saw."""
+
+    step: str
+    attempt: int | None = None
+
+
+class StartAttempt(TaskCommand, frozen=True, kw_only=True):
+    """A worker began the attempt."""
+
+    step: str
+    attempt: int
+    worker: str
+
+
+class CompleteAttempt(TaskCommand, frozen=True, kw_only=True):
+    """A worker has the attempt's result, in canonical bytes."""
+
+    step: str
+    attempt: int
+    worker: str
+    result: msgspec.Raw
+
+
+class FailAttempt(TaskCommand, frozen=True, kw_only=True):
+    """A worker's attempt failed. `jitter` in [0, 1) is drawn by the caller."""
+
+    step: str
+    attempt: int
+    worker: str
+    error: ErrorInfo
+    jitter: float
+
+
+class FireObligation(TaskCommand, frozen=True, kw_only=True):
+    """The time of an obligation has come; nothing happens when it is closed by now."""
+
+    obligation: str
+    jitter: float
+
+
+AnyTaskCommand = (
+    CreateTask
+    | CancelTask
+    | RetryTask
+    | RetryStep
+    | StartAttempt
+    | CompleteAttempt
+    | FailAttempt
+    | FireObligation
+)

@@ -1,0 +1,123 @@
+"""What a task still owes the world: each open step and each limit, with an id and a time.
+
+Derived from the state alone, so that it never disagrees with it. An obligation is
+`<kind>:<step>:<attempt>`, or a bare kind for the task. Its time wakes the task's actor, which asks
+`decide`; a closed one does nothing.
+
+| kind         | opened by            | at                       | when the time comes              |
+|--------------|----------------------|--------------------------|----------------------------------|
+| `offer`      | step dispatched      | at once                  | the work is offered (again)      |
+| `start_by`   | step dispatched      | schedule_to_start        | the attempt fails                |
+| `finish_by`  | step started         | start_to_close, a little later | the attempt fails          |
+| `heartbeat`  | step started         | heartbeat after the last | the attempt fails, worker lost   |
+| `retry`      | step retry scheduled | the chosen delay         | the next attempt is dispatched   |
+| `grace`      | step cancel requested| the grace's end          | the step is cancelled            |
+| `not_before` | task created         | not_before               | the task starts                  |
+| `deadline`   | task created         | the task's timeout       | the task stops and fails         |
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from tasker.events.envelope import US_PER_S
+from tasker.events.task_events import (
+    AnyTaskEvent,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskCreated,
+    TaskFailed,
+    TaskResumed,
+    TaskStarted,
+    TaskStopping,
+)
+from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
+
+FINISH_SLACK_S: Final = 2.0
+"""The owner waits so much longer than `start_to_close`, so that the worker's own report of the timeout,
+which knows the blocking line, comes first."""
+
+TASK_SCOPE: Final = ""
+
+
+class Kind(StrEnum):
+    """What is owed."""
+
+    OFFER = "offer"
+    START_BY = "start_by"
+    FINISH_BY = "finish_by"
+    HEARTBEAT = "heartbeat"
+    RETRY = "retry"
+    GRACE = "grace"
+    NOT_BEFORE = "not_before"
+    DEADLINE = "deadline"
+
+
+def parse_obligation(obligation: str) -> tuple[Kind, str, int]:
+    """Return kind, step and attempt; "" and 0 for one of the task."""
+    kind, _, rest = obligation.partition(":")
+    step, _, attempt = rest.partition(":")
+    return Kind(kind), step, int(attempt or 0)
+
+
+def scope_of(event: AnyTaskEvent) -> str | None:
+    """Return the step whose obligations `event` may change, `TASK_SCOPE` for the task's own, None for all."""
+    match event:
+        case TaskCreated() | TaskStarted() | TaskStopping() | TaskResumed():
+            return TASK_SCOPE
+        case TaskBlocked() | TaskCompleted() | TaskFailed() | TaskCancelled():
+            return None
+        case _:
+            return event.step
+
+
+def obligations_of(state: TaskState) -> dict[str, int]:
+    """Return everything the task owes: obligation -> time in microseconds."""
+    found = obligations_of_scope(state, TASK_SCOPE)
+    for name in state.steps:
+        found.update(obligations_of_scope(state, name))
+    return found
+
+
+def obligations_of_scope(state: TaskState, scope: str) -> dict[str, int]:
+    """Return what the task owes on account of one step, or (`TASK_SCOPE`) of itself."""
+    if state.ended or state.status is TaskStatus.ABSENT:
+        return {}
+    if scope == TASK_SCOPE:
+        return _of_task(state)
+    step = state.steps.get(scope)
+    if step is None or state.blocked_reason == "history_limit":
+        return {}
+    return _of_step(state, scope, step)
+
+
+def _of_task(state: TaskState) -> dict[str, int]:
+    found: dict[str, int] = {}
+    if state.status is TaskStatus.PENDING and state.not_before_us is not None and state.stopping is None:
+        found[Kind.NOT_BEFORE] = state.not_before_us
+    if state.deadline_us is not None and state.stopping is None:
+        found[Kind.DEADLINE] = state.deadline_us
+    return found
+
+
+def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
+    at = f"{name}:{step.attempt}"
+    match step.status:
+        case StepStatus.DISPATCHED:
+            found = {f"{Kind.OFFER}:{at}": step.dispatched_us}
+            if step.start_by_us is not None:
+                found[f"{Kind.START_BY}:{at}"] = step.start_by_us
+            return found
+        case StepStatus.RUNNING if step.cancel_by_us is not None:
+            return {f"{Kind.GRACE}:{at}": step.cancel_by_us}
+        case StepStatus.RUNNING:
+            return {
+                f"{Kind.FINISH_BY}:{at}": step.finish_by_us + round(FINISH_SLACK_S * US_PER_S),
+                f"{Kind.HEARTBEAT}:{at}": step.started_us + round(step.heartbeat_s * US_PER_S),
+            }
+        case StepStatus.WAITING if state.stopping is None:
+            return {f"{Kind.RETRY}:{name}:{step.attempt + 1}": step.retry_at_us}
+        case _:
+            return {}

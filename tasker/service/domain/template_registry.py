@@ -1,0 +1,111 @@
+"""The registrations of one template: which versions there are and what "no version" means."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from tasker.errors import TemplateConflict, TemplateUnknown
+from tasker.events.template_events import AnyTemplateEvent, TemplateRegistered, TemplateUsed
+
+
+class RegisterTemplate(msgspec.Struct, frozen=True, kw_only=True):
+    """Make a version known; its content is stored under `hash` already."""
+
+    namespace: str
+    name: str
+    version: str
+    hash: str
+
+
+class UseTemplate(msgspec.Struct, frozen=True, kw_only=True):
+    """Choose the version that "no version" means."""
+
+    version: str
+
+
+class TemplateRegistry:
+    """What is registered. Owned by one actor.
+
+    Attributes:
+        hashes: version -> content hash, in the order of registration.
+        in_use: the version that "no version" means; None before the first registration.
+    """
+
+    __slots__ = ("hashes", "in_use", "name", "namespace", "seq")
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.namespace = ""
+        self.name = ""
+        self.hashes: dict[str, str] = {}
+        self.in_use: str | None = None
+
+    def hash_of(self, version: str | None) -> tuple[str, str]:
+        """Return version and content hash of `version`, or of the one in use.
+
+        Raises:
+            TemplateUnknown: there is none.
+        """
+        chosen = version if version is not None else self.in_use
+        if chosen is None:
+            raise TemplateUnknown("the template has never been registered; register it or start its worker")
+        if chosen not in self.hashes:
+            known = ", ".join(list(self.hashes)[-5:])
+            raise TemplateUnknown(f"template {self.namespace}/{self.name} has no version {chosen[:80]!r}; the last are {known}")
+        return chosen, self.hashes[chosen]
+
+
+def decide_template(
+    registry: TemplateRegistry, command: RegisterTemplate | UseTemplate
+) -> tuple[AnyTemplateEvent, ...]:
+    """Return the events that `command` causes; () when it says what is so already.
+
+    Raises:
+        TemplateConflict: the version is registered with other content.
+        TemplateUnknown: the version to use is not registered.
+    """
+    match command:
+        case RegisterTemplate():
+            known = registry.hashes.get(command.version)
+            if known == command.hash and registry.in_use == command.version:
+                return ()
+            if known is not None and known != command.hash:
+                raise TemplateConflict(
+                    f"version {command.version} of {command.namespace}/{command.name} is registered with other content; "
+                    "give the change a new version",
+                    registered_hash=known,
+                    offered_hash=command.hash,
+                )
+            if known is not None:
+                # A worker with an older build starts again: it makes its version known, it does not choose it.
+                return ()
+            return (
+                TemplateRegistered(
+                    namespace=command.namespace, name=command.name, version=command.version, hash=command.hash
+                ),
+            )
+        case UseTemplate(version=version):
+            found, digest = registry.hash_of(version)
+            if registry.in_use == found:
+                return ()
+            return (
+                TemplateUsed(namespace=registry.namespace, name=registry.name, version=found, hash=digest),
+            )
+        case _:
+            assert_never(command)
+
+
+def evolve_template(registry: TemplateRegistry, event: AnyTemplateEvent) -> TemplateRegistry:
+    """Return `registry` moved on by `event`. Total."""
+    registry.seq += 1
+    registry.namespace = event.namespace
+    registry.name = event.name
+    match event:
+        case TemplateRegistered() | TemplateUsed():
+            registry.hashes[event.version] = event.hash
+            registry.in_use = event.version
+        case _:
+            assert_never(event)
+    return registry
