@@ -47,7 +47,7 @@ types: setup
 
 .PHONY: imports
 imports: setup
-	@$(PYTHON) -m importlinter.cli lint
+	@.venv/bin/lint-imports
 
 .PHONY: fast-tests
 fast-tests: setup
