@@ -1,0 +1,76 @@
+"""How a command travels: over NATS to whichever node takes it, or to an endpoint over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from tasker.bus.bus import Bus, Disconnected, NoResponders
+from tasker.client.http import HttpApi
+from tasker.errors import OutcomeUnknown, Unavailable, VerbUnknown
+from tasker.events.subjects import Subjects
+
+
+class Carrier(Protocol):
+    """Takes one attempt of a command to the service and its answer back."""
+
+    async def send(self, verb: str, body: bytes, *, timeout_s: float) -> bytes:
+        """Return the answer to `body`, a command or an array of them, as the wire has it.
+
+        Raises:
+            Unavailable: nobody took it. DeadlineExceeded, OutcomeUnknown: it may have been recorded.
+            TaskerError: over HTTP, the refusal itself.
+        """
+        ...
+
+
+class BusCarrier:
+    """Commands as requests on `<prefix>.<tenant>.cmd.<noun>.<verb>`."""
+
+    def __init__(self, bus: Bus, subjects: Subjects, *, tenant: str) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._tenant = tenant
+
+    async def send(self, verb: str, body: bytes, *, timeout_s: float) -> bytes:
+        """Send `body` to whichever node takes it."""
+        if not self._bus.connected:
+            raise Unavailable("there is no connection to NATS at the moment")
+        subject = self._subjects.command(self._tenant, *verb.split(".", 1))
+        try:
+            return (await self._bus.request(subject, body, timeout_s=timeout_s)).data
+        except NoResponders as error:
+            raise Unavailable(f"nobody takes commands on {subject}: does the service run?") from error
+        except Disconnected as error:
+            raise OutcomeUnknown("the connection to NATS dropped before the answer") from error
+
+
+class HttpCarrier:
+    """Commands as requests to `/v1`: what the address names is left out of the body."""
+
+    def __init__(self, api: HttpApi) -> None:
+        self._api = api
+
+    async def send(self, verb: str, body: bytes, *, timeout_s: float) -> bytes:
+        """Send `body` to the endpoint of `verb`."""
+        if verb == "task.create":
+            return await self._api.ask("POST", "/v1/tasks", body=body, timeout_s=timeout_s)
+        method, path, rest = endpoint_of(verb, msgspec.json.decode(body))
+        return await self._api.ask(method, path, body=msgspec.json.encode(rest), timeout_s=timeout_s)
+
+
+def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Return method, path and body of an operator's command."""
+    rest = dict(command)
+    match verb:
+        case "task.cancel" | "task.retry":
+            return "POST", f"/v1/tasks/{rest.pop('task_id')}/{verb.removeprefix('task.')}", rest
+        case "step.retry":
+            return "POST", f"/v1/tasks/{rest.pop('task_id')}/steps/{rest.pop('step')}/retry", rest
+        case "template.register":
+            return "PUT", "/v1/templates", rest
+        case "template.use":
+            return "POST", "/v1/templates/use", rest
+        case _:
+            raise VerbUnknown(f"the client has no endpoint for {verb}")

@@ -1,0 +1,530 @@
+"""`TaskerClient`: how a program asks for work and sees what became of it.
+
+Commands go over NATS when its address is known, else over HTTP; reads go over HTTP. Every command
+carries a key, so the client repeats it on its own until the deadline, and a lost answer is no harm.
+What is waited for, read or subscribed to says its position, so that any of it can be resumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from tasker.bus.bus import Bus
+from tasker.client.attempts import RetryPolicy, attempt_until, is_passing, verdict
+from tasker.client.batches import BATCHES_IN_FLIGHT, Item, body_of, pack, verdicts_of
+from tasker.client.carriers import BusCarrier, Carrier, HttpCarrier
+from tasker.client.http import HttpApi, Parameters
+from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef, handle_of, position_of, task_id_of
+from tasker.client.settings import FindStack, client_settings
+from tasker.client.waiting import is_over, over_http
+from tasker.clock import Clock, SystemClock, from_datetime, to_rfc3339
+from tasker.errors import ConfigurationError, DeadlineExceeded, OutcomeUnknown, TaskerError, Unavailable, Undecodable
+from tasker.events.codec import decode_message, encode_message
+from tasker.events.messages import (
+    CANCEL_GRACE_S,
+    Command,
+    Reply,
+    StepRetry,
+    TaskCancel,
+    TaskRetry,
+    TemplateRegister,
+    TemplateUse,
+)
+from tasker.events.reads import (
+    EventPage,
+    EventView,
+    Health,
+    Stats,
+    StepPage,
+    StepView,
+    TaskPage,
+    TaskView,
+    TemplatePage,
+    TemplateView,
+)
+from tasker.events.subjects import Subjects
+from tasker.ids import IdSource, SystemIds
+
+T = TypeVar("T")
+
+TIMEOUT_S = 30.0
+PAGE_ITEMS = 100
+READY_STATUS_NOT = (503,)
+
+
+class TaskerClient:
+    """A connection to a Tasker service; use it with `async with`, share it freely within one event loop.
+
+    Args:
+        nats_url, http_url, tenant, prefix: default to `TASKER_NATS_URL`, `TASKER_HTTP_URL`, `TASKER_TENANT`
+            and `TASKER_NATS_PREFIX`. An address given as "" is not used, whatever the environment says.
+        timeout_s: how long one call may take, repetitions included.
+        retry: how calls are repeated within that time.
+        find_stack: returns the `TASKER_*` variables of a running stack; asked when no address is known otherwise.
+
+    Raises:
+        ConfigurationError: (on entering) no address is known.
+    """
+
+    def __init__(
+        self,
+        nats_url: str | None = None,
+        http_url: str | None = None,
+        tenant: str | None = None,
+        prefix: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        retry: RetryPolicy | None = None,
+        find_stack: FindStack | None = None,
+        environ: Mapping[str, str] = os.environ,
+        ids: IdSource | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = client_settings(
+            nats_url=nats_url,
+            http_url=http_url,
+            tenant=tenant,
+            prefix=prefix,
+            environ=environ,
+            find_stack=find_stack,
+        )
+        self.timeout_s = timeout_s
+        self._retry = retry or RetryPolicy()
+        self._ids = ids or SystemIds()
+        self._clock = clock or SystemClock()
+        http = self.settings.http_url
+        self._api = HttpApi(http, tenant=self.settings.tenant) if http else None
+        self._subjects = Subjects(self.settings.prefix)
+        self._bus: Bus | None = None
+        self._connecting = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give back the connections. Twice is fine."""
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            await bus.close()
+        if self._api is not None:
+            await self._api.close()
+
+    # ---------------------------------------------------------------- commands
+
+    async def create(
+        self,
+        template: str | NamedTemplate,
+        input: object = None,
+        *,
+        namespace: str | None = None,
+        version: str | None = None,
+        idempotency_key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        not_before: datetime | str | None = None,
+        timeout_s: float | None = None,
+        correlation_id: str | None = None,
+        requested_by: str | None = None,
+        reason: str | None = None,
+        wait_s: float | None = None,
+    ) -> TaskHandle:
+        """Start a task and return its handle once it is in the log; the arguments are `NewTask`'s.
+
+        With `wait_s` also wait so long for its end; `handle.task` then says how it ended or where it is blocked.
+
+        Raises:
+            CommandRejected: the service refuses it (`input_invalid`, `key_conflict`, `template_unknown`, ...).
+            Unavailable: no answer within the client's timeout. `OutcomeUnknown`, `DeadlineExceeded`: it may be
+                recorded; asking again with the same key tells.
+        """
+        task = NewTask(
+            template,
+            input,
+            namespace=namespace,
+            version=version,
+            idempotency_key=idempotency_key,
+            tags=tags or {},
+            not_before=not_before,
+            timeout_s=timeout_s,
+            correlation_id=correlation_id,
+            requested_by=requested_by,
+            reason=reason,
+        )
+        command = task.command(self._ids)
+        handle = handle_of(command, await self._command("task.create", command))
+        if wait_s is None:
+            return handle
+        try:
+            return msgspec.structs.replace(handle, task=await self.wait(handle, timeout_s=wait_s))
+        except DeadlineExceeded:
+            return handle
+
+    async def create_many(
+        self, tasks: Iterable[NewTask], *, in_flight: int = BATCHES_IN_FLIGHT
+    ) -> list[TaskHandle | TaskerError]:
+        """Start many tasks; the result has a handle or an error for each, in the order given.
+
+        They travel as arrays, `in_flight` at a time. What passes by (`busy`, a lost answer) is repeated for the
+        items concerned, with the same keys; each array may take the client's timeout.
+        """
+        results: dict[int, TaskHandle | TaskerError] = {}
+        items = []
+        for index, task in enumerate(tasks):
+            try:
+                command = task.command(self._ids)
+            except TaskerError as error:
+                results[index] = error
+            else:
+                items.append(Item(index, command, encode_message(command)))
+        slots = asyncio.Semaphore(in_flight)
+
+        async def send(batch: list[Item]) -> None:
+            async with slots:
+                results.update(await self._create_batch(batch))
+
+        async with asyncio.TaskGroup() as group:
+            for batch in pack(items):
+                group.create_task(send(batch), name="create_many")
+        return [results[index] for index in range(len(results))]
+
+    async def cancel(
+        self,
+        task: TaskRef,
+        *,
+        grace_s: float = CANCEL_GRACE_S,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """End a task; running handlers are told and have `grace_s` to stop.
+
+        Raises:
+            TaskUnknown, TaskEnded: there is nothing to cancel.
+        """
+        command = TaskCancel(
+            task_id=task_id_of(task),
+            grace_s=grace_s,
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._command("task.cancel", command)
+
+    async def retry(
+        self,
+        task: TaskRef,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Give every failed step of a blocked task a fresh set of attempts; the task goes on by itself.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is nothing to retry.
+        """
+        command = TaskRetry(
+            task_id=task_id_of(task),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._command("task.retry", command)
+
+    async def step_retry(
+        self,
+        task: TaskRef,
+        step: str,
+        *,
+        attempt: int | None = None,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Give one failed step a fresh set of attempts; `attempt` names the failed one that the caller saw.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: there is nothing to retry.
+        """
+        command = StepRetry(
+            task_id=task_id_of(task),
+            step=step,
+            attempt=attempt,
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._command("step.retry", command)
+
+    async def register(self, template: Mapping[str, Any], *, command_id: str | None = None) -> Reply:
+        """Make a template known; `template` is the document that YAML spells too.
+
+        Raises:
+            TemplateInvalid: `errors` names every fault. TemplateConflict: the version has other content.
+        """
+        command = TemplateRegister(template=dict(template), command_id=command_id or self._ids.token())
+        return await self._command("template.register", command)
+
+    async def use(self, name: str, version: str, *, namespace: str = "default", command_id: str | None = None) -> Reply:
+        """Choose the version that new tasks get when they name none."""
+        command = TemplateUse(
+            name=name, namespace=namespace, version=version, command_id=command_id or self._ids.token()
+        )
+        return await self._command("template.use", command)
+
+    # ---------------------------------------------------------------- reads
+
+    async def get(self, task: TaskRef, *, at_least: str | None = None) -> TaskView:
+        """Return a task as the view shows it, never older than what `task` itself was returned with.
+
+        Raises:
+            TaskUnknown: there is none. Behind: the view did not reach the position in time.
+        """
+        parameters = {"at_least": at_least or position_of(task)}
+        return await self._get(f"/v1/tasks/{task_id_of(task)}", TaskView, parameters)
+
+    async def page(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        namespace: str | None = None,
+        template: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        sort: str | None = None,
+        limit: int = PAGE_ITEMS,
+        after: str | None = None,
+        at_least: str | None = None,
+    ) -> TaskPage:
+        """Return a page of tasks that match all of what is given; `page.next` is `after` of the one behind it."""
+        return await self._get(
+            "/v1/tasks",
+            TaskPage,
+            {
+                "state": state if isinstance(state, str) or state is None else list(state),
+                "namespace": namespace,
+                "template": template,
+                "tag": [f"{key}={value}" for key, value in (tags or {}).items()],
+                "created_after": _time(created_after),
+                "created_before": _time(created_before),
+                "sort": sort,
+                "limit": limit,
+                "after": after,
+                "at_least": at_least,
+            },
+        )
+
+    async def list(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        namespace: str | None = None,
+        template: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        sort: str | None = None,
+        at_least: str | None = None,
+        page_items: int = PAGE_ITEMS,
+    ) -> AsyncIterator[TaskView]:
+        """Yield every task that matches, page by page; newest first unless `sort` says otherwise."""
+        after: str | None = None
+        while True:
+            page = await self.page(
+                state=state,
+                namespace=namespace,
+                template=template,
+                tags=tags,
+                created_after=created_after,
+                created_before=created_before,
+                sort=sort,
+                limit=page_items,
+                after=after,
+                at_least=at_least,
+            )
+            for task in page.items:
+                yield task
+            after = page.next
+            if after is None:
+                return
+
+    async def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
+        """Return the steps of a task, in declared order."""
+        found: list[StepView] = []
+        path, after = f"/v1/tasks/{task_id_of(task)}/steps", None
+        while True:
+            parameters = {"at_least": at_least or position_of(task), "after": after}
+            page = await self._get(path, StepPage, parameters)
+            found.extend(page.items)
+            after = page.next
+            if after is None:
+                return found
+
+    async def events(
+        self, task: TaskRef, *, after_seq: int = 0, page_items: int = PAGE_ITEMS
+    ) -> AsyncIterator[EventView]:
+        """Yield the recorded events of a task behind `after_seq`, from the log."""
+        path, after = f"/v1/tasks/{task_id_of(task)}/events", str(after_seq)
+        while True:
+            page = await self._get(path, EventPage, {"after": after, "limit": page_items})
+            for event in page.items:
+                yield event
+            if page.next is None:
+                return
+            after = page.next
+
+    async def templates(self, *, namespace: str | None = None, name: str | None = None) -> AsyncIterator[TemplateView]:
+        """Yield the registered versions of templates."""
+        after: str | None = None
+        while True:
+            parameters = {"namespace": namespace, "name": name, "after": after}
+            page = await self._get("/v1/templates", TemplatePage, parameters)
+            for template in page.items:
+                yield template
+            after = page.next
+            if after is None:
+                return
+
+    async def stats(self) -> Stats:
+        """Return counts of tasks by state and how far the views are."""
+        return await self._get("/v1/stats", Stats, {})
+
+    async def health(self) -> Health:
+        """Return whether the service is ready, with the reasons when it is not; asks once.
+
+        Raises:
+            Unavailable: nobody answers.
+        """
+        data = await self._reads().ask("GET", "/health/ready", timeout_s=self._retry.attempt_s, good=READY_STATUS_NOT)
+        return decode_message(data, Health)
+
+    async def wait(
+        self,
+        task: TaskRef,
+        *,
+        timeout_s: float | None = None,
+        on_progress: Callable[[TaskView], None] | None = None,
+    ) -> TaskView:
+        """Return the task once it has ended or is `blocked`; its `state` says which.
+
+        Goes on through restarts of the service. Without a timeout it waits as long as the task takes.
+
+        Raises:
+            TaskUnknown: there is no such task.
+            DeadlineExceeded: `timeout_s` is over; the task goes on.
+        """
+        if isinstance(task, TaskView) and is_over(task):
+            return task
+        return await over_http(
+            self._reads(),
+            task,
+            timeout_s=timeout_s,
+            policy=self._retry,
+            clock=self._clock,
+            on_progress=on_progress,
+        )
+
+    # ---------------------------------------------------------------- what they stand on
+
+    def _reads(self) -> HttpApi:
+        if self._api is None:
+            raise ConfigurationError("reads go over HTTP: set TASKER_HTTP_URL or give http_url")
+        return self._api
+
+    async def _get(self, path: str, kind: type[T], parameters: Parameters) -> T:
+        api = self._reads()
+        return await attempt_until(
+            lambda timeout_s: api.get(path, kind, timeout_s=timeout_s, parameters=parameters),
+            deadline_s=self._clock.monotonic_s() + self.timeout_s,
+            policy=self._retry,
+            clock=self._clock,
+        )
+
+    async def _connected_bus(self, nats_url: str) -> Bus:
+        async with self._connecting:
+            if self._bus is None:
+                from tasker.bus.nats_bus import NatsBus
+
+                self._bus = await NatsBus.connect(nats_url, name="tasker-client", retry_for_s=self.timeout_s)
+            return self._bus
+
+    async def _carry(self) -> Carrier:
+        if self.settings.nats_url is not None:
+            bus = self._bus or await self._connected_bus(self.settings.nats_url)
+            return BusCarrier(bus, self._subjects, tenant=self.settings.tenant)
+        return HttpCarrier(self._reads())
+
+    async def _command(self, verb: str, command: Command) -> Reply:
+        """Return the acceptance of `command`, which carries a key; repeats it until the deadline."""
+        deadline_s = self._clock.monotonic_s() + self.timeout_s
+        carrier = await self._carry()
+        body = encode_message(command)
+
+        async def ask(timeout_s: float) -> Reply:
+            return _accepted(await carrier.send(verb, body, timeout_s=timeout_s))
+
+        return await attempt_until(ask, deadline_s=deadline_s, policy=self._retry, clock=self._clock)
+
+    async def _create_batch(self, batch: Sequence[Item]) -> dict[int, TaskHandle | TaskerError]:
+        """Return index -> handle or error; items with an error that passes are sent again, with the same keys."""
+        deadline_s = self._clock.monotonic_s() + self.timeout_s
+        found: dict[int, TaskHandle | TaskerError] = {}
+        told: dict[int, list[TaskerError]] = {}
+        waiting = list(batch)
+
+        async def ask(timeout_s: float) -> None:
+            try:
+                carrier = await self._carry()
+                verdicts = verdicts_of(
+                    waiting, await carrier.send("task.create", body_of(waiting), timeout_s=timeout_s)
+                )
+            except TaskerError as error:
+                verdicts = [error] * len(waiting)
+            again: list[Item] = []
+            for item, said in zip(waiting, verdicts, strict=True):
+                if isinstance(said, Reply):
+                    found[item.index] = handle_of(item.command, said)
+                elif is_passing(said):
+                    told.setdefault(item.index, []).append(said)
+                    again.append(item)
+                else:
+                    found[item.index] = said
+            waiting[:] = again
+            if again:
+                raise told[again[0].index][-1]
+
+        try:
+            await attempt_until(ask, deadline_s=deadline_s, policy=self._retry, clock=self._clock)
+        except TaskerError:
+            found.update((item.index, verdict(told[item.index])) for item in waiting)
+        return found
+
+
+def _accepted(data: bytes) -> Reply:
+    """Return the acceptance that `data` is; a refusal is raised."""
+    try:
+        reply = decode_message(data, Reply)
+    except Undecodable as error:
+        raise OutcomeUnknown(f"the answer cannot be read: {error}") from error
+    if reply.ok:
+        return reply
+    raise TaskerError.from_problem(reply.error) if reply.error else Unavailable("refused without a reason")
+
+
+def _time(at: datetime | str | None) -> str | None:
+    return to_rfc3339(from_datetime(at)) if isinstance(at, datetime) else at

@@ -1,0 +1,119 @@
+"""The service over HTTP: one request, a typed answer or a typed error."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from tasker.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    OutcomeUnknown,
+    Problem,
+    TaskerError,
+    Unavailable,
+    Undecodable,
+)
+from tasker.events.codec import decode_message
+
+if TYPE_CHECKING:
+    import aiohttp
+
+T = TypeVar("T")
+
+Parameters = Mapping[str, str | int | float | list[str] | None]
+_ERROR_STATUS = 400
+_SERVER_STATUS = 500
+
+
+class HttpApi:
+    """The endpoints below one address; a session is opened by the first request."""
+
+    def __init__(self, http_url: str, *, tenant: str) -> None:
+        self.http_url = http_url
+        self._headers = {"Tasker-Tenant": tenant, "Accept": "application/json"}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the session. Twice is fine."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def get(self, path: str, kind: type[T], *, timeout_s: float, parameters: Parameters | None = None) -> T:
+        """Return what GET answers, as `kind`."""
+        return decode_message(await self.ask("GET", path, timeout_s=timeout_s, parameters=parameters), kind)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_s: float,
+        parameters: Parameters | None = None,
+        body: bytes | None = None,
+        good: tuple[int, ...] = (),
+    ) -> bytes:
+        """Return the body of a good answer (also of the error statuses in `good`).
+
+        Raises:
+            Unavailable: nobody listens, or a GET was cut off.
+            OutcomeUnknown: the answer to anything but a GET was lost.
+            DeadlineExceeded: there was no answer in time.
+            TaskerError: the service's own refusal.
+        """
+        import aiohttp
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(headers=self._headers)
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(
+                    method,
+                    self.http_url + path,
+                    params=_query(parameters or {}),
+                    data=body,
+                    headers={"Content-Type": "application/json"} if body is not None else None,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(5.0, timeout_s)),
+                ) as answer,
+            ):
+                data = await answer.read()
+                if answer.status >= _ERROR_STATUS and answer.status not in good:
+                    raise _error_of(answer.status, answer.headers, data)
+                return data
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"{method} {path}: no answer within {timeout_s:.3g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            raise Unavailable(f"nobody answers at {self.http_url}: {error.os_error.strerror or error}") from error
+        except aiohttp.InvalidURL as error:
+            raise ConfigurationError(f"{self.http_url!r} is no HTTP address") from error
+        except (aiohttp.ClientError, OSError) as error:
+            lost = f"{method} {path}: the connection was lost ({str(error) or type(error).__name__})"
+            raise (Unavailable(lost) if method == "GET" else OutcomeUnknown(lost)) from error
+
+
+def _query(parameters: Parameters) -> list[tuple[str, str]]:
+    query: list[tuple[str, str]] = []
+    for name, value in parameters.items():
+        if isinstance(value, list):
+            query.extend((name, item) for item in value)
+        elif value is not None:
+            query.append((name, str(value)))
+    return query
+
+
+def _error_of(status: int, headers: Mapping[str, str], data: bytes) -> TaskerError:
+    """Return the error of an answer; a stranger's (a proxy's) page becomes `unavailable` or a plain error."""
+    try:
+        return TaskerError.from_problem(decode_message(data, Problem))
+    except Undecodable:
+        text = data[:200].decode(errors="replace").strip()
+    if status < _SERVER_STATUS:
+        return TaskerError(f"HTTP {status} from something that is not tasker: {text}")
+    retry_after_s = None
+    with contextlib.suppress(ValueError):
+        retry_after_s = float(headers.get("Retry-After", ""))
+    return Unavailable(f"HTTP {status}: {text}", retry_after_s=retry_after_s)

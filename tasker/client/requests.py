@@ -1,0 +1,136 @@
+"""What a caller hands in and gets back: a task to create, the handle of one that was accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+from uuid import UUID
+
+import msgspec
+
+from tasker.clock import from_datetime, to_rfc3339
+from tasker.errors import ValueInvalid
+from tasker.events.codec import encode_value
+from tasker.events.messages import Reply, TaskCreate
+from tasker.events.reads import TaskView
+from tasker.ids import IdSource
+
+
+@runtime_checkable
+class NamedTemplate(Protocol):
+    """Anything that says which template it is, such as the SDK's `Template`."""
+
+    @property
+    def name(self) -> str:
+        """Return the template's name."""
+        ...
+
+    @property
+    def namespace(self) -> str:
+        """Return its namespace."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to create.
+
+    Attributes:
+        template: its name, or an object that has `name` and `namespace`.
+        input: whatever has an exact JSON form (msgspec structs and dataclasses too).
+        version: None: the one in use.
+        idempotency_key: names the task for ever. None: the client draws one for its own retries.
+        not_before: no step starts earlier; a datetime needs a zone.
+        timeout_s: the task fails when it has not ended so long after its creation.
+    """
+
+    template: str | NamedTemplate
+    input: object = None
+    _: KW_ONLY
+    namespace: str | None = None
+    version: str | None = None
+    idempotency_key: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    not_before: datetime | str | None = None
+    timeout_s: float | None = None
+    correlation_id: str | None = None
+    requested_by: str | None = None
+    reason: str | None = None
+
+    def command(self, ids: IdSource) -> TaskCreate:
+        """Return the wire's form, with a key from `ids` where the caller gave none.
+
+        Raises:
+            ValueInvalid, BodyTooLarge: the input cannot be sent.
+        """
+        if isinstance(self.template, str):
+            name, namespace = self.template, self.namespace or "default"
+        else:
+            name, namespace = self.template.name, self.namespace or self.template.namespace
+        return TaskCreate(
+            template=name,
+            namespace=namespace,
+            version=self.version,
+            input=msgspec.Raw(encode_value(self.input)),
+            idempotency_key=self.idempotency_key or f"drawn-{ids.token()}",
+            tags=dict(self.tags),
+            not_before=_rfc3339(self.not_before),
+            timeout_s=self.timeout_s,
+            correlation_id=self.correlation_id,
+            requested_by=self.requested_by,
+            reason=self.reason,
+        )
+
+
+class TaskHandle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task that the service accepted: it is in the log.
+
+    Attributes:
+        position: reads at or after it show the task.
+        duplicate: the key named a task that was there already (also when an own lost answer was asked for again).
+        task: how the task was when `wait_s` of its creation ended; None when that was not asked, or not over by then.
+    """
+
+    task_id: str
+    template: str
+    namespace: str
+    idempotency_key: str
+    position: str | None = None
+    duplicate: bool = False
+    task: TaskView | None = None
+
+
+TaskRef = TaskHandle | TaskView | UUID | str
+"""How a task is named: what was returned for it, or its id."""
+
+
+def task_id_of(task: TaskRef) -> str:
+    """Return the id of `task`."""
+    return task.task_id if isinstance(task, (TaskHandle, TaskView)) else str(task)
+
+
+def position_of(task: TaskRef) -> str | None:
+    """Return the position at or after which reads show what the caller knows of `task`."""
+    return task.position if isinstance(task, (TaskHandle, TaskView)) else None
+
+
+def handle_of(command: TaskCreate, reply: Reply) -> TaskHandle:
+    """Return the handle that `reply`, an acceptance of `command`, gives."""
+    return TaskHandle(
+        task_id=reply.task_id or "",
+        template=command.template,
+        namespace=command.namespace,
+        idempotency_key=command.idempotency_key or "",
+        position=reply.position,
+        duplicate=reply.duplicate,
+    )
+
+
+def _rfc3339(at: datetime | str | None) -> str | None:
+    if not isinstance(at, datetime):
+        return at
+    if at.tzinfo is None:
+        raise ValueInvalid(f"not_before {at.isoformat()} has no time zone")
+    return to_rfc3339(from_datetime(at))
