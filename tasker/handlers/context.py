@@ -1,0 +1,180 @@
+"""What a handler is told of its attempt, and what it can ask for while it runs.
+
+A context belongs to one attempt. Async handlers use it on the handlers' loop, sync handlers in their thread;
+whatever crosses to the worker's I/O loop goes through `AttemptPort`, whose calls are safe from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar, overload
+
+import msgspec
+import structlog
+
+from tasker.handlers.outcome import AttemptCancelled
+
+T = TypeVar("T")
+
+
+class AttemptPort(Protocol):
+    """The worker, as the context of one attempt sees it. Safe from any thread."""
+
+    def ask_result(self, step: str) -> concurrent.futures.Future[bytes]:
+        """Return the coming JSON bytes of another step's result."""
+        ...
+
+    def beat(self) -> None:
+        """Tell the owner now that the attempt is alive."""
+        ...
+
+
+class StepContext:
+    """One attempt of one step.
+
+    Attributes:
+        task_id, step, attempt: which attempt; attempts count from 1.
+        idempotency_key: the same over all attempts of the step: hand it to the target, so that an effect
+            happens once.
+        correlation_id: the caller's, carried through.
+        worker: the id of the worker that runs this.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "_deadline_s",
+        "_logger",
+        "_port",
+        "_waiters",
+        "attempt",
+        "correlation_id",
+        "idempotency_key",
+        "namespace",
+        "step",
+        "task_id",
+        "template",
+        "tenant",
+        "traceparent",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        step: str,
+        attempt: int,
+        tenant: str,
+        namespace: str,
+        template: str,
+        idempotency_key: str,
+        worker: str,
+        deadline_s: float,
+        port: AttemptPort,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        self.task_id = task_id
+        self.step = step
+        self.attempt = attempt
+        self.tenant = tenant
+        self.namespace = namespace
+        self.template = template
+        self.idempotency_key = idempotency_key
+        self.worker = worker
+        self.correlation_id = correlation_id
+        self.traceparent = traceparent
+        self._deadline_s = deadline_s
+        self._port = port
+        self._cancelled = False
+        self._waiters: asyncio.Event | None = None
+        self._logger: Any = None
+
+    def __repr__(self) -> str:
+        return f"StepContext({self.task_id}/{self.step}, attempt {self.attempt})"
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left until the attempt is timed out; at least 0."""
+        return max(0.0, self._deadline_s - time.monotonic())
+
+    @property
+    def deadline(self) -> datetime:
+        """When the attempt is timed out, by this machine's clock (UTC)."""
+        return datetime.now(UTC) + timedelta(seconds=self._deadline_s - time.monotonic())
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt was told to stop. Sync handlers look here between two pieces of work."""
+        return self._cancelled
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `AttemptCancelled` when the attempt was told to stop."""
+        if self._cancelled:
+            raise AttemptCancelled
+
+    async def wait_cancelled(self) -> None:
+        """Return when the attempt is told to stop (its asyncio task is cancelled at the same time)."""
+        if self._cancelled:
+            return
+        if self._waiters is None:
+            self._waiters = asyncio.Event()
+        await self._waiters.wait()
+
+    async def heartbeat(self) -> None:
+        """Tell the owner now that the attempt is alive, and let a cancellation land here.
+
+        The worker does so by itself at a third of the step's `heartbeat_s`, as long as the process lives:
+        this is for a handler that wants to be stopped at a place of its own choosing.
+        """
+        self._port.beat()
+        await asyncio.sleep(0)
+        self.raise_if_cancelled()
+
+    @property
+    def logger(self) -> Any:
+        """A structlog logger bound with the ids of this attempt."""
+        if self._logger is None:
+            self._logger = structlog.get_logger("tasker.handler").bind(
+                task_id=self.task_id,
+                step=self.step,
+                attempt=self.attempt,
+                tenant=self.tenant,
+                template=f"{self.namespace}/{self.template}",
+                correlation_id=self.correlation_id,
+                worker=self.worker,
+            )
+        return self._logger
+
+    @overload
+    async def result(self, step: str) -> Any: ...
+    @overload
+    async def result(self, step: str, type: type[T]) -> T: ...
+    async def result(self, step: str, type: Any = Any) -> Any:
+        """Return the recorded result of an ancestor `step`, decoded as `type`.
+
+        Raises:
+            StepUnknown, StateForbids: there is no such step, or it has no result.
+        """
+        return msgspec.json.decode(await asyncio.wrap_future(self._port.ask_result(step)), type=type)
+
+    @overload
+    def result_sync(self, step: str) -> Any: ...
+    @overload
+    def result_sync(self, step: str, type: type[T]) -> T: ...
+    def result_sync(self, step: str, type: Any = Any) -> Any:
+        """Return what `result` does, for sync handlers: blocks their thread."""
+        data = self._port.ask_result(step).result(timeout=self.remaining_s)
+        return msgspec.json.decode(data, type=type)
+
+    def mark_cancelled(self) -> None:
+        """Set `cancelled`. For the runner; on any thread."""
+        self._cancelled = True
+
+    def wake_cancelled(self) -> None:
+        """Wake who waits in `wait_cancelled`. For the runner; on the handlers' loop."""
+        if self._waiters is not None:
+            self._waiters.set()

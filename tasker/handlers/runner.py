@@ -1,0 +1,375 @@
+"""Runs handlers, apart from the worker's I/O: async ones on a loop in a thread of its own, sync ones in a pool.
+
+Two threads share two queues. The I/O loop puts jobs in; the handlers' side puts ended jobs out; each wakes the
+other once a batch. All methods of `Runner` are called on the I/O loop; what runs elsewhere says so.
+
+A job is never preempted. Its time is the I/O side's to watch: an async job is cancelled, a sync one is told. When a
+handler blocks the loop nothing on it can be cancelled any more, and only a new process helps: `is_responsive`
+and `stack_of` let the I/O side see that and say where it happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any, Protocol
+
+import structlog
+
+from tasker.clock import Clock, SystemClock
+from tasker.events.codec import encode_value
+from tasker.events.task_events import ErrorInfo
+from tasker.handlers.context import StepContext
+from tasker.handlers.outcome import (
+    FRAMES_MAX,
+    AttemptCancelled,
+    error_info,
+    input_invalid_info,
+    result_invalid_info,
+)
+
+_log = structlog.get_logger(__name__)
+_STOP_WAIT_S = 1.0
+
+
+class Invocable(Protocol):
+    """A handler, as the runner needs it (`handler.HandlerSpec` is one)."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether a call returns an awaitable."""
+        ...
+
+    def bind(self, context: StepContext, input_bytes: bytes, results: Mapping[str, bytes]) -> Callable[[], Any]:
+        """Return the call with its arguments decoded.
+
+        Raises:
+            Exception: they do not fit the handler's annotations.
+        """
+        ...
+
+
+class Job:
+    """One attempt on its way through the runner.
+
+    Attributes:
+        stopping: the I/O side asked it to stop; what it does from then on is its own ending.
+        result, error: how it ended; neither when `interrupted`.
+        interrupted: it ended because it was asked to stop.
+        ended: nothing of it runs any more.
+        stack: where it stood when it was asked to stop.
+    """
+
+    __slots__ = (
+        "asyncio_task",
+        "context",
+        "ended",
+        "error",
+        "handler",
+        "input_bytes",
+        "interrupted",
+        "result",
+        "results",
+        "stack",
+        "stopping",
+        "thread_id",
+    )
+
+    def __init__(
+        self, handler: Invocable | None, context: StepContext | None, input_bytes: bytes, results: Mapping[str, bytes]
+    ) -> None:
+        self.handler: Invocable | None = handler
+        self.context: StepContext | None = context
+        self.input_bytes = input_bytes
+        self.results = results
+        self.asyncio_task: asyncio.Task[None] | None = None
+        self.thread_id: int | None = None
+        self.stopping = False
+        self.result: bytes | None = None
+        self.error: ErrorInfo | None = None
+        self.interrupted = False
+        self.ended = False
+        self.stack: str | None = None
+
+
+class Runner:
+    """The handlers' loop and threads.
+
+    Args:
+        on_ended: called on the I/O loop for each job when nothing of it runs any more.
+    """
+
+    def __init__(self, on_ended: Callable[[Any], None], *, clock: Clock | None = None) -> None:
+        self._on_ended = on_ended
+        self._clock = clock or SystemClock()
+        self._incoming: deque[Job] = deque()
+        self._outgoing: deque[Job] = deque()
+        self._incoming_told = False
+        self._outgoing_told = False
+        self._io_loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop = _new_loop()
+        self._thread = threading.Thread(target=self._main, name="tasker-handlers", daemon=True)
+        self._pool = _Threads(self._run_sync)
+        self._pings = 0
+        self._pongs = 0
+        self._stopped = False
+
+    def start(self) -> None:
+        """Start the handlers' thread. Call it on the I/O loop."""
+        self._io_loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the loop, cancelling what is still on it; a blocked one is left behind. Twice is fine."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._pool.stop()
+        if not self._thread.is_alive():
+            self._loop.close()
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        await asyncio.to_thread(self._thread.join, 2 * _STOP_WAIT_S)
+
+    def submit(self, job: Job) -> None:
+        """Run a job."""
+        self._incoming.append(job)
+        if not self._incoming_told:
+            self._incoming_told = True
+            self._loop.call_soon_threadsafe(self._take)
+
+    def interrupt(self, job: Job) -> None:
+        """Ask a job to stop: cancel an async one, tell a sync one. It ends when it ends."""
+        job.stopping = True
+        context = job.context
+        assert context is not None  # noqa: S101 - a submitted job has one
+        context.mark_cancelled()
+        job.stack = self.stack_of(job)
+        self._loop.call_soon_threadsafe(self._interrupt, job)
+
+    # -------------------------------------------------------- is it alive?
+
+    def ping(self) -> None:
+        """Ask the handlers' loop for a sign of life."""
+        self._pings += 1
+        self._loop.call_soon_threadsafe(self._pong, self._pings)
+
+    @property
+    def is_responsive(self) -> bool:
+        """Whether the loop answered the last ping."""
+        return self._pongs == self._pings
+
+    def is_blocking(self, job: Job) -> bool:
+        """Whether the handlers' loop is in this job's own code at this moment."""
+        return job.asyncio_task is not None and asyncio.current_task(self._loop) is job.asyncio_task
+
+    def loop_stack(self) -> str | None:
+        """Return where the handlers' loop stands now."""
+        return _thread_stack(self._thread.ident)
+
+    def stack_of(self, job: Job) -> str | None:
+        """Return where a running job stands now, as well as that can be told from another thread."""
+        if job.ended:
+            return None
+        if job.thread_id is not None:
+            return _thread_stack(job.thread_id)
+        if self.is_blocking(job):
+            return self.loop_stack()
+        return None
+
+    # -------------------------------------------------------- on the handlers' loop
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        while not self._stopped:
+            try:
+                self._loop.run_forever()
+            except BaseException:  # noqa: BLE001 - sys.exit in an asyncio task that a handler left behind
+                _log.exception("handlers_loop_survived")
+        try:
+            self._loop.run_until_complete(self._close())
+        except BaseException:  # noqa: BLE001 - as above
+            _log.exception("handlers_loop_close_failed")
+        self._loop.close()
+
+    async def _close(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for one in left:
+            one.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_STOP_WAIT_S)
+        await self._loop.shutdown_asyncgens()
+
+    def _take(self) -> None:
+        self._incoming_told = False
+        incoming = self._incoming
+        while incoming:
+            job = incoming.popleft()
+            handler = job.handler
+            assert handler is not None  # noqa: S101 - a submitted job has one
+            if handler.is_async:
+                job.asyncio_task = self._loop.create_task(self._run_async(job))
+            else:
+                self._pool.submit(job)
+
+    def _interrupt(self, job: Job) -> None:
+        assert job.context is not None  # noqa: S101 - a submitted job has one
+        job.context.wake_cancelled()
+        if job.asyncio_task is not None and not job.asyncio_task.done():
+            if job.stack is None:
+                job.stack = _await_stack(job.asyncio_task)
+            job.asyncio_task.cancel()
+
+    def _pong(self, number: int) -> None:
+        self._pongs = number
+
+    async def _run_async(self, job: Job) -> None:
+        try:
+            call = self._bind(job)
+            if call is not None:
+                value = call()
+                if inspect.isawaitable(value):
+                    value = await value
+                self._finish(job, value)
+        except asyncio.CancelledError as error:
+            if job.stopping:
+                job.interrupted = True
+            else:
+                self._fail(job, error)
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises fails its step, not the worker
+            self._fail(job, error)
+        self._tell(job)
+
+    # -------------------------------------------------------- in a pool thread
+
+    def _run_sync(self, job: Job) -> None:
+        job.thread_id = threading.get_ident()
+        try:
+            if job.stopping:
+                job.interrupted = True
+            else:
+                call = self._bind(job)
+                if call is not None:
+                    self._finish(job, contextvars.Context().run(call))
+        except BaseException as error:  # noqa: BLE001 - as in _run_async
+            self._fail(job, error)
+        self._tell(job)
+
+    # -------------------------------------------------------- on either
+
+    def _bind(self, job: Job) -> Callable[[], Any | Awaitable[Any]] | None:
+        handler, context = job.handler, job.context
+        assert handler is not None  # noqa: S101 - a submitted job has both
+        assert context is not None  # noqa: S101
+        try:
+            return handler.bind(context, job.input_bytes, job.results)
+        except Exception as error:  # noqa: BLE001 - decoding runs the user's own __post_init__
+            job.error = input_invalid_info(error)
+            return None
+
+    def _finish(self, job: Job, value: object) -> None:
+        try:
+            job.result = encode_value(value)
+        except Exception as error:  # noqa: BLE001 - encoding runs the user's own properties
+            job.error = result_invalid_info(error)
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        if job.stopping and isinstance(error, AttemptCancelled):
+            job.interrupted = True
+        else:
+            job.error = error_info(error, now_us=self._clock.now_us())
+
+    def _tell(self, job: Job) -> None:
+        job.ended = True
+        self._outgoing.append(job)
+        if not self._outgoing_told:
+            self._outgoing_told = True
+            assert self._io_loop is not None  # noqa: S101 - set by start
+            try:
+                self._io_loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                _log.debug("ended_after_the_worker", job=repr(job.context))
+
+    # -------------------------------------------------------- on the I/O loop
+
+    def _deliver(self) -> None:
+        self._outgoing_told = False
+        outgoing = self._outgoing
+        while outgoing:
+            self._on_ended(outgoing.popleft())
+
+
+class _Threads:
+    """Daemon threads that run sync jobs: one more whenever none is idle, so that a stuck one keeps nobody waiting.
+
+    Not `ThreadPoolExecutor`: that one joins its threads when the interpreter ends, and a stuck handler would
+    keep the process for ever.
+    """
+
+    def __init__(self, run: Callable[[Job], None]) -> None:
+        self._run = run
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._count = 0
+
+    def submit(self, job: Job) -> None:
+        self._jobs.put(job)
+        if not self._idle.acquire(blocking=False):
+            self._count += 1
+            threading.Thread(target=self._main, name=f"tasker-sync-{self._count}", daemon=True).start()
+
+    def stop(self) -> None:
+        for _ in range(self._count):
+            self._jobs.put(None)
+
+    def _main(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._run(job)
+            del job
+            self._idle.release()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _thread_stack(thread_id: int | None) -> str | None:
+    frame = sys._current_frames().get(thread_id or 0)  # noqa: SLF001 - the documented way to see another thread
+    return None if frame is None else "".join(traceback.format_stack(frame)[-FRAMES_MAX:])
+
+
+def _await_stack(one: asyncio.Task[None]) -> str:
+    """Return where a suspended asyncio task waits, down through the coroutines that it awaits."""
+    frames = ((frame, frame.f_lineno) for frame in _await_frames(one.get_coro()))
+    return "".join(traceback.StackSummary.extract(frames).format()[-FRAMES_MAX:])
+
+
+def _await_frames(awaited: object) -> Iterator[FrameType]:
+    while awaited is not None:
+        frame = None
+        inner = None
+        for prefix, link in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
+            frame = frame or getattr(awaited, f"{prefix}_frame", None)
+            inner = inner or getattr(awaited, link, None)
+        if frame is None:
+            return
+        yield frame
+        awaited = inner
+
+
+def monotonic_s() -> float:
+    """Return the seconds in which deadlines of jobs are counted."""
+    return time.monotonic()
