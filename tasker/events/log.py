@@ -19,7 +19,7 @@ An append is for several shards at once and succeeds per shard, never for a part
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from typing import Protocol
 from uuid import UUID
@@ -221,8 +221,8 @@ class EventLog(Protocol):
         """Return shard -> the position up to which `due` is complete (0 at first)."""
         ...
 
-    async def due_before(self, shards: Sequence[int], at_us: int, limit: int) -> list[Due]:
-        """Return rows due at or before `at_us`, earliest first."""
+    def due_between(self, shards: Sequence[int], after_us: int, until_us: int) -> AsyncIterator[list[Due]]:
+        """Yield pages of the rows with `after_us` < time <= `until_us`, earliest first."""
         ...
 
     # ---- publication

@@ -134,7 +134,7 @@ def _dispatch_roots(template: CompiledTemplate, at_us: int) -> Events:
 
 
 def _dispatch(template: CompiledTemplate, name: str, attempt: int, at_us: int) -> StepDispatched:
-    limit_s = template.graph.step(name).schedule_to_start_s
+    limit_s = template.step(name).schedule_to_start_s
     return StepDispatched(
         step=name,
         attempt=attempt,
@@ -159,7 +159,7 @@ def _start(  # noqa: PLR0913, PLR0917 - the facts of an attempt
     step = open_attempt(state, name, attempt)
     if step is None or step.status is StepStatus.RUNNING:
         return ()
-    spec = template.graph.step(name)
+    spec = template.step(name)
     return (
         StepStarted(
             step=name,
@@ -182,13 +182,13 @@ def _complete(state: TaskState, template: CompiledTemplate, command: CompleteAtt
     if state.stopping is not None:
         return (*events, *_end_if_last(state, name))
     graph = template.graph
-    if state.completed + 1 == len(graph.steps):
+    if state.completed + 1 == len(graph.parents):
         return (*events, TaskCompleted(result=_result(state, template, name, command.result)))
     ready = tuple(
         _dispatch(template, child, 1, at_us)
-        for child in graph.children_of(name)
+        for child in graph.children[name]
         if child not in state.steps
-        and all(parent == name or state.has_result(parent) for parent in graph.parents_of(child))
+        and all(parent == name or state.has_result(parent) for parent in graph.parents[child])
     )
     if not ready and state.open == 1 and state.failed:
         return (*events, _blocked(tuple(state.failed)))
@@ -213,7 +213,7 @@ def _fail(  # noqa: PLR0913, PLR0917 - the facts of a failed attempt
     if state.stopping is not None:
         cancelled = StepCancelled(step=name, attempt=attempt, reason=f"the task is stopping: {state.stopping.cause}")
         return (*events, cancelled, *_end_if_last(state, name))
-    spec = template.graph.step(name)
+    spec = template.step(name)
     failures = attempt - step.first_attempt + 1
     permanent = not error.retryable or error.type in spec.retry.non_retryable
     if not permanent and failures < spec.retry.max_attempts:
@@ -327,7 +327,7 @@ def _retry_task(state: TaskState, template: CompiledTemplate, at_us: int) -> Eve
 
 def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep) -> Events:
     _must_go_on(state)
-    if command.step not in template.graph.steps:
+    if command.step not in template.graph.parents:
         raise StepUnknown(f"the task's template has no step {command.step[:80]!r}")
     step = state.steps.get(command.step)
     if step is None or step.status is not StepStatus.FAILED:
@@ -385,14 +385,14 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             step = open_attempt(state, name, attempt)
             if step is None or step.status is not StepStatus.DISPATCHED:
                 return ()
-            limit_s = template.graph.step(name).schedule_to_start_s
+            limit_s = template.step(name).schedule_to_start_s
             error = ErrorInfo(type="timeout", message=f"no worker started the attempt within {limit_s} s")
             return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
         case Kind.FINISH_BY:
             step = open_attempt(state, name, attempt)
             if step is None or step.status is not StepStatus.RUNNING:
                 return ()
-            limit_s = template.graph.step(name).start_to_close_s
+            limit_s = template.step(name).start_to_close_s
             error = ErrorInfo(type="timeout", message=f"the attempt had no outcome within {limit_s} s of its start")
             return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
         case Kind.HEARTBEAT:

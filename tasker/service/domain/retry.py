@@ -10,10 +10,14 @@ RETRY_AFTER_S_MAX: Final = 3600.0
 """A target may ask for no longer a wait than this."""
 
 
+GROWING: Final = frozenset({"exponential", "linear", "fibonacci"})
+"""Backoffs that `delay_s_max` bounds; the others do not grow."""
+
+
 def retry_delay_s(policy: Retry, *, failures: int, jitter: float, retry_after_s: float | None = None) -> float:
     """Return the wait before the next attempt, in seconds.
 
-    The backoff grows with the number of failures up to `delay_s_max` and is spread by `policy.jitter`
+    The backoff grows with the number of failures, up to `delay_s_max`, and is spread by `policy.jitter`
     to either side, so that a burst of failures does not come back as a burst. What the target asked
     for (Retry-After) is a lower bound: to come earlier is what it refused.
 
@@ -24,7 +28,9 @@ def retry_delay_s(policy: Retry, *, failures: int, jitter: float, retry_after_s:
 
     Source: M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
     """
-    base = min(_backoff_s(policy, failures), policy.delay_s_max)
+    base = _backoff_s(policy, failures)
+    if policy.backoff in GROWING:
+        base = min(base, policy.delay_s_max)
     spread = base * (1.0 + policy.jitter * (2.0 * jitter - 1.0))
     asked = min(max(retry_after_s or 0.0, 0.0), RETRY_AFTER_S_MAX)
     return round(max(spread, asked), 6)

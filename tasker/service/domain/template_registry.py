@@ -11,12 +11,18 @@ from tasker.events.template_events import AnyTemplateEvent, TemplateRegistered, 
 
 
 class RegisterTemplate(msgspec.Struct, frozen=True, kw_only=True):
-    """Make a version known; its content is stored under `hash` already."""
+    """Make a version known; its content is stored under `hash` already.
+
+    Attributes:
+        by_content: the version is derived from the content (the author named none), so that going back
+            to an earlier content is a new choice; a named version that is known stays as it is.
+    """
 
     namespace: str
     name: str
     version: str
     hash: str
+    by_content: bool
 
 
 class UseTemplate(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +84,7 @@ def decide_template(
                     registered_hash=known,
                     offered_hash=command.hash,
                 )
-            if known is not None:
+            if known is not None and not command.by_content:
                 # A worker with an older build starts again: it makes its version known, it does not choose it.
                 return ()
             return (

@@ -1,0 +1,77 @@
+"""What the runtime knows of an actor: it folds, it takes a message in one synchronous turn, it owes.
+
+The runtime is handed actors; it holds no rule of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from tasker.errors import TaskerError
+from tasker.events.envelope import NewEvent, RecordedEvent
+
+Message = Any
+"""What an actor understands; the runtime only carries it. A message answers its sender itself."""
+
+Owed = Mapping[str, Mapping[str, int]]
+"""scope -> obligation -> time in microseconds."""
+
+
+class Turn:
+    """What one message came to.
+
+    Attributes:
+        events: to record; empty when the turn is only an answer.
+        committed: called with the position of the last event (the shard's, without events) once all of it,
+            and all it was decided on, is durable and the shard confirmed ours. Sends answers and effects.
+        failed: called instead when it is not; the actor has been dropped by then.
+        owed: obligations of the scopes that changed; None: the stream owes nothing any more; {}: no change.
+    """
+
+    __slots__ = ("committed", "events", "failed", "owed")
+
+    def __init__(
+        self,
+        events: Sequence[NewEvent],
+        committed: Callable[[int], None],
+        failed: Callable[[TaskerError], None],
+        owed: Owed | None,
+    ) -> None:
+        self.events = events
+        self.committed = committed
+        self.failed = failed
+        self.owed = owed
+
+
+class Actor(Protocol):
+    """One stream's state and rules."""
+
+    def receive(self, message: Message, now_us: int) -> Turn | None:
+        """Decide on `message` and move the (pending) state on; None: nothing to record and nobody to answer."""
+        ...
+
+    def owes(self) -> Owed:
+        """Return every open obligation."""
+        ...
+
+    def idle(self) -> bool:
+        """Return whether the actor may be dropped from memory."""
+        ...
+
+
+class ActorFactory(Protocol):
+    """Makes actors from what the log holds of their streams."""
+
+    async def revive(self, stream_id: UUID, events: Sequence[RecordedEvent], kind: str) -> Actor:
+        """Return the actor of a stream (new when `events` is empty), ready for its first message.
+
+        A stream that cannot be folded becomes an actor that says so: one bad task must not stop others.
+        """
+        ...
+
+
+def reject(message: Message, error: TaskerError) -> None:
+    """Answer a message that no actor will see."""
+    message.fail(error)

@@ -1,0 +1,218 @@
+"""The due book of a shard: which obligations are open and when they wake their actor.
+
+What a *committed* event opened or closed is noted here at its commit. The book is written behind to the
+log's `due` rows, together with the position it is complete to, in one transaction; whoever takes the
+shard reads the rows and folds the log from there. A row is a hint: the actor decides when it wakes.
+
+Memory holds what was touched lately and what is due soon. An untouched stream whose times all lie
+beyond the horizon lives in its rows alone and comes back when the horizon reaches it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from typing import Final
+from uuid import UUID
+
+from tasker.events.log import Due, DueChange
+
+HORIZON_US: Final = 60_000_000
+"""What is due within this is held in memory."""
+
+Scope = str
+Changes = Mapping[Scope, Mapping[str, int]]
+"""scope -> its obligations now (obligation -> time); a scope that is not named is unchanged."""
+
+
+class DueBook:
+    """One shard's open obligations."""
+
+    def __init__(self, shard: int) -> None:
+        self.shard = shard
+        self.position = 0
+        """Everything up to here is noted."""
+        self.written_position = 0
+        self._open: dict[UUID, dict[Scope, dict[str, int]]] = {}
+        self._heap: list[tuple[int, int, UUID, str]] = []
+        self._dirty: dict[UUID, dict[str, int | None]] = {}
+        self._writing: dict[UUID, dict[str, int | None]] = {}
+        self._rows: dict[UUID, set[str]] = {}
+        """What has (or may have) a row, of the streams in memory: only that needs a delete."""
+        self._order = 0
+
+    def __len__(self) -> int:
+        return sum(len(owed) for scopes in self._open.values() for owed in scopes.values())
+
+    # ---------------------------------------------------------------- what commits changed
+
+    def apply(self, stream_id: UUID, changes: Changes | None) -> None:
+        """Note what a committed unit left open; None: the stream owes nothing any more."""
+        if changes is None:
+            scopes = self._open.pop(stream_id, None)
+            if scopes is not None:
+                self._close(stream_id, [name for owed in scopes.values() for name in owed])
+            return
+        scopes = self._open.setdefault(stream_id, {})
+        for scope, owed in changes.items():
+            before = scopes.get(scope, {})
+            self._close(stream_id, [name for name in before if name not in owed])
+            for name, at_us in owed.items():
+                if before.get(name) != at_us:
+                    self._note(stream_id, name, at_us)
+            if owed:
+                scopes[scope] = dict(owed)
+            else:
+                scopes.pop(scope, None)
+        if not scopes:
+            del self._open[stream_id]
+
+    def adopt(self, stream_id: UUID, owed: Mapping[Scope, Mapping[str, int]], *, written: bool) -> None:
+        """Take up a stream that was folded from the log; `written`: its rows are complete already."""
+        if written and stream_id in self._open:
+            return
+        names = {name for obligations in owed.values() for name in obligations}
+        self._rows.setdefault(stream_id, set()).update(names)
+        self.apply(stream_id, owed)
+        if written:
+            self._dirty.pop(stream_id, None)
+
+    def reschedule(self, stream_id: UUID, scope: Scope, obligation: str, at_us: int, *, keep: bool) -> None:
+        """Wake for an open obligation again at `at_us`; `keep`: write the new time to its row, too."""
+        owed = self._open.setdefault(stream_id, {}).setdefault(scope, {})
+        owed[obligation] = at_us
+        self._push(stream_id, obligation, at_us)
+        if keep:
+            self._dirty.setdefault(stream_id, {})[obligation] = at_us
+
+    def retry(self, stream_id: UUID, obligation: str, at_us: int) -> None:
+        """Wake for an obligation again at `at_us`, whatever is known of it: its actor could not be asked."""
+        scopes = self._open.get(stream_id)
+        if scopes is not None:
+            for owed in scopes.values():
+                if obligation in owed:
+                    owed[obligation] = at_us
+        self._push(stream_id, obligation, at_us)
+
+    def forget(self, stream_id: UUID, obligation: str) -> None:
+        """Drop one obligation that its actor says is closed (a row that outlived it)."""
+        scopes = self._open.get(stream_id, {})
+        for owed in scopes.values():
+            owed.pop(obligation, None)
+        self._dirty.setdefault(stream_id, {})[obligation] = None
+
+    # ---------------------------------------------------------------- time
+
+    def load(self, rows: Iterable[Due]) -> None:
+        """Take up rows from the log that are due within the horizon."""
+        for row in rows:
+            known = self._open.get(row.stream_id)
+            if known is not None:
+                # Its actor's commits are newer than the row.
+                continue
+            self._push(row.stream_id, row.obligation, row.at_us)
+
+    def pop_due(self, now_us: int, limit: int) -> list[tuple[UUID, str]]:
+        """Return up to `limit` obligations whose time has come, earliest first."""
+        found: list[tuple[UUID, str]] = []
+        heap = self._heap
+        while heap and heap[0][0] <= now_us and len(found) < limit:
+            at_us, _, stream_id, obligation = heapq.heappop(heap)
+            if self._time_of(stream_id, obligation, at_us) == at_us:
+                found.append((stream_id, obligation))
+        return found
+
+    def next_us(self) -> int | None:
+        """Return the earliest time in memory."""
+        return self._heap[0][0] if self._heap else None
+
+    def _time_of(self, stream_id: UUID, obligation: str, default_us: int) -> int | None:
+        """Return when the obligation is due by the newest word; `default_us` for a stream only its rows know."""
+        scopes = self._open.get(stream_id)
+        if scopes is None:
+            pending = self._dirty.get(stream_id)
+            return None if pending is not None and pending.get(obligation, 0) is None else default_us
+        for owed in scopes.values():
+            if obligation in owed:
+                return owed[obligation]
+        return None
+
+    # ---------------------------------------------------------------- writing behind
+
+    def changes(self, epoch: int) -> DueChange | None:
+        """Return what to write so that the rows are complete to `position`; None when they are."""
+        if self.position == self.written_position and not self._dirty:
+            return None
+        upserts: list[tuple[UUID, str, int]] = []
+        deletes: list[tuple[UUID, str]] = []
+        for stream_id, names in self._dirty.items():
+            for name, at_us in names.items():
+                if at_us is None:
+                    deletes.append((stream_id, name))
+                else:
+                    upserts.append((stream_id, name, at_us))
+        return DueChange(shard=self.shard, epoch=epoch, position=self.position, upserts=upserts, deletes=deletes)
+
+    def begin_write(self, epoch: int) -> DueChange | None:
+        """Return `changes` and take them off the book: `written` or `not_written` tells how it went."""
+        change = self.changes(epoch)
+        self._writing, self._dirty = self._dirty, {}
+        return change
+
+    def written(self, change: DueChange) -> None:
+        """Note that `change` is durable."""
+        self.written_position = change.position
+        self._writing = {}
+        for stream_id, name, _ in change.upserts:
+            self._rows.setdefault(stream_id, set()).add(name)
+        for stream_id, name in change.deletes:
+            rows = self._rows.get(stream_id, set())
+            rows.discard(name)
+            if not rows:
+                self._rows.pop(stream_id, None)
+
+    def not_written(self) -> None:
+        """Put the changes of a failed write back, below what has been noted since."""
+        for stream_id, names in self._writing.items():
+            newer = self._dirty.setdefault(stream_id, {})
+            for name, at_us in names.items():
+                newer.setdefault(name, at_us)
+        self._writing = {}
+
+    def release(self, stream_id: UUID, until_us: int) -> bool:
+        """Let an idle stream live in its rows alone, when they are written and all lie beyond `until_us`."""
+        scopes = self._open.get(stream_id)
+        if scopes is None:
+            return True
+        if stream_id in self._dirty or stream_id in self._writing:
+            return False
+        if any(at_us <= until_us for owed in scopes.values() for at_us in owed.values()):
+            return False
+        del self._open[stream_id]
+        self._rows.pop(stream_id, None)
+        return True
+
+    def streams(self) -> list[UUID]:
+        """Return the streams in memory."""
+        return list(self._open)
+
+    # ----------------------------------------------------------------
+
+    def _note(self, stream_id: UUID, name: str, at_us: int) -> None:
+        self._dirty.setdefault(stream_id, {})[name] = at_us
+        self._push(stream_id, name, at_us)
+
+    def _close(self, stream_id: UUID, names: Iterable[str]) -> None:
+        rows = self._rows.get(stream_id, ())
+        writing = self._writing.get(stream_id, ())
+        for name in names:
+            if name in rows or name in writing:
+                self._dirty.setdefault(stream_id, {})[name] = None
+            elif (dirty := self._dirty.get(stream_id)) is not None:
+                dirty.pop(name, None)
+                if not dirty:
+                    del self._dirty[stream_id]
+
+    def _push(self, stream_id: UUID, name: str, at_us: int) -> None:
+        self._order += 1
+        heapq.heappush(self._heap, (at_us, self._order, stream_id, name))

@@ -1,0 +1,225 @@
+"""A node: takes shards, brings each to where its log ends, then serves it until it is lost.
+
+    lease -> head, due rows, log behind the rows' checkpoint -> actors of the streams in it -> serve
+
+Everything that serves a shard is told through `ShardService`: it opens after the restore and closes at
+once when the shard is lost. Timers, the writing of due rows and passivation run here for all shards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+from uuid import UUID
+
+import structlog
+
+from tasker.errors import Fenced, TaskerError, Unavailable
+from tasker.events.envelope import US_PER_S, NewEvent, StreamKind
+from tasker.events.log import EventLog, Head
+from tasker.service.runtime.committer import Committer
+from tasker.service.runtime.due import HORIZON_US, DueBook
+from tasker.service.runtime.node_clock import NodeClock
+from tasker.service.runtime.placement import Placement
+from tasker.service.runtime.shards import Shards
+
+TICK_S: Final = 0.02
+WAKES_PER_TICK_MAX: Final = 200
+"""Overdue timers after a takeover fire at no more than this many each tick, so that they do not drown new work."""
+
+DUE_WRITE_S: Final = 1.0
+HORIZON_SCAN_S: Final = 20.0
+PASSIVATE_S: Final = 2.0
+IDLE_S: Final = 10.0
+RETRY_WAKE_US: Final = US_PER_S
+RESTORE_PAGE_EVENTS: Final = 5_000
+
+_log = structlog.get_logger(__name__)
+
+
+class Wake:
+    """The message that an obligation's time has come. Whoever gets it says how it ended, exactly once."""
+
+    __slots__ = ("_book", "_now_us", "_stream_id", "obligation")
+
+    def __init__(self, book: DueBook, stream_id: UUID, obligation: str, now_us: int) -> None:
+        self._book = book
+        self._stream_id = stream_id
+        self._now_us = now_us
+        self.obligation = obligation
+
+    def again(self, scope: str, at_us: int, *, keep: bool = False) -> None:
+        """The obligation is still open: wake for it at `at_us`; `keep` it so in the log's rows."""
+        self._book.reschedule(self._stream_id, scope, self.obligation, at_us, keep=keep)
+
+    def closed(self) -> None:
+        """The obligation is closed: it was a row that outlived it."""
+        self._book.forget(self._stream_id, self.obligation)
+
+    def fail(self, error: TaskerError) -> None:  # noqa: ARG002 - every message takes an error
+        """The actor could not be asked: try again shortly."""
+        self._book.retry(self._stream_id, self.obligation, self._now_us + RETRY_WAKE_US)
+
+
+class ShardService(Protocol):
+    """What serves a shard besides its actors."""
+
+    async def open_shard(self, shard: int, epoch: int) -> None:
+        """Begin to serve (subscribe, publish): the shard is restored."""
+        ...
+
+    def close_shard(self, shard: int) -> None:
+        """Stop serving at once."""
+        ...
+
+
+class Node:
+    """The shards of one process, from lease to loss."""
+
+    def __init__(  # noqa: PLR0913 - the parts of a node
+        self,
+        log: EventLog,
+        clock: NodeClock,
+        owner: str,
+        shards: Shards,
+        committer: Committer,
+        services: Sequence[ShardService],
+        shard_numbers: Sequence[int],
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._shards = shards
+        self._committer = committer
+        self._services = services
+        self.placement = Placement(log, clock, owner, shard_numbers, taken=self._take, lost=self.close_shard)
+        self._scanned_until_us: dict[int, int] = {}
+
+    # ---------------------------------------------------------------- shards
+
+    async def _take(self, epochs: dict[int, int]) -> None:
+        heads = {head.shard: head for head in await self._log.heads(list(epochs))}
+        checkpoints = await self._log.due_checkpoint(list(epochs))
+        for shard, epoch in epochs.items():
+            try:
+                await self._open(shard, epoch, heads[shard], checkpoints.get(shard, 0))
+            except Unavailable as error:
+                # Without its obligations a shard must not be served; it is taken up anew in the next round.
+                _log.warning("restore_failed", shard=shard, error=error.detail)
+                self.close_shard(shard)
+
+    async def _open(self, shard: int, epoch: int, head: Head, checkpoint: int) -> None:
+        book = DueBook(shard)
+        book.position = book.written_position = checkpoint
+        self._shards.open(shard, book, head.at_us)
+        self._committer.open_shard(head, epoch)
+        touched: dict[UUID, None] = {}
+        position = checkpoint
+        while position < head.position:
+            page = await self._log.read(shard, after=position, limit=RESTORE_PAGE_EVENTS)
+            if not page:
+                break
+            touched.update((event.stream_id, None) for event in page if event.kind == StreamKind.TASK)
+            position = page[-1].position
+        await self._shards.restore(shard, touched, StreamKind.TASK)
+        book.position = max(book.position, head.position)
+        await self._scan(shard, 0, self._clock.now_us() + HORIZON_US)
+        for service in self._services:
+            await service.open_shard(shard, epoch)
+        _log.info("shard_open", shard=shard, epoch=epoch, position=head.position, restored=len(touched))
+
+    def close_shard(self, shard: int) -> None:
+        """Stop serving a shard that is lost or given up. Twice is fine."""
+        self.placement.gave_up(shard)
+        self._scanned_until_us.pop(shard, None)
+        for service in self._services:
+            service.close_shard(shard)
+        self._committer.close_shard(shard, Fenced(f"shard {shard} is not ours"))
+        self._shards.close(shard)
+
+    # ---------------------------------------------------------------- what the committer tells
+
+    def on_committed(self, shard: int, first_position: int, events: Sequence[NewEvent]) -> None:
+        """Note how far a shard's log is."""
+        self._shards.note_committed(shard, first_position, events)
+
+    def on_fenced(self, shard: int) -> None:
+        """Let go of a shard whose append was fenced, or whose head is unknown."""
+        self.close_shard(shard)
+
+    # ---------------------------------------------------------------- duties
+
+    async def run_timers(self) -> None:
+        """Wake actors whose obligations are due, for ever."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            if not self._clock.trusted():
+                continue
+            now_us = self._clock.now_us()
+            for shard in self._shards.owned:
+                book = self._shards.book_of(shard)
+                if book is None:
+                    continue
+                for stream_id, obligation in book.pop_due(now_us, WAKES_PER_TICK_MAX):
+                    wake = Wake(book, stream_id, obligation, now_us)
+                    self._shards.send(shard, stream_id, StreamKind.TASK, wake)
+
+    async def run_due_writer(self) -> None:
+        """Write the due books behind and look ahead to the horizon, for ever."""
+        scanned_s = self._clock.monotonic_s()
+        while True:
+            await asyncio.sleep(DUE_WRITE_S)
+            try:
+                await self.write_due()
+                if self._clock.monotonic_s() - scanned_s > HORIZON_SCAN_S:
+                    scanned_s = self._clock.monotonic_s()
+                    until_us = self._clock.now_us() + HORIZON_US
+                    for shard, after_us in list(self._scanned_until_us.items()):
+                        await self._scan(shard, after_us, until_us)
+            except Unavailable as error:
+                _log.warning("due_write_failed", error=error.detail)
+
+    async def write_due(self) -> None:
+        """Write what changed since the last time, each shard with its checkpoint.
+
+        Raises:
+            Unavailable: it could not be written; nothing is lost, the next call writes it.
+        """
+        books: list[DueBook] = []
+        changes = []
+        for shard in self._shards.owned:
+            book, queue = self._shards.book_of(shard), self._committer.queue_of(shard)
+            if book is None or queue is None:
+                continue
+            change = book.begin_write(queue.epoch)
+            if change is not None:
+                books.append(book)
+                changes.append(change)
+        if not changes:
+            return
+        try:
+            ours = await self._log.write_due(changes)
+        except BaseException:
+            for book in books:
+                book.not_written()
+            raise
+        for book, change in zip(books, changes, strict=True):
+            if change.shard in ours:
+                book.written(change)
+            else:
+                book.not_written()
+
+    async def _scan(self, shard: int, after_us: int, until_us: int) -> None:
+        """Take rows with a time in (`after_us`, `until_us`] into memory."""
+        async for rows in self._log.due_between([shard], after_us, until_us):
+            book = self._shards.book_of(shard)
+            if book is None:
+                return
+            book.load(rows)
+        self._scanned_until_us[shard] = until_us
+
+    async def run_passivation(self) -> None:
+        """Drop idle actors, for ever."""
+        while True:
+            await asyncio.sleep(PASSIVATE_S)
+            self._shards.passivate(round(IDLE_S * US_PER_S))

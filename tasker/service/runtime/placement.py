@@ -1,0 +1,83 @@
+"""Placement: which shards this node owns, by leases that the log judges.
+
+A lease is renewed long before it ends; a free shard (its owner gave it up, or stopped renewing) is
+taken, which raises its epoch and so fences whoever still believes to own it. Spreading shards over
+nodes is a later matter: a node takes every shard that is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+
+from tasker.errors import Unavailable
+from tasker.events.log import EventLog
+from tasker.service.runtime.node_clock import NodeClock
+
+LEASE_S: Final = 5.0
+RENEW_S: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+Taken = Callable[[dict[int, int]], Awaitable[None]]
+Lost = Callable[[int], None]
+
+
+class Placement:
+    """Keeps this process's leases."""
+
+    def __init__(
+        self, log: EventLog, clock: NodeClock, owner: str, shards: Sequence[int], *, taken: Taken, lost: Lost
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._owner = owner
+        self._shards = frozenset(shards)
+        self._taken = taken
+        self._lost = lost
+        self._held: set[int] = set()
+        self.ready = asyncio.Event()
+        """Set once, when every free shard has been taken for the first time."""
+
+    async def run(self) -> None:
+        """Renew and take, for ever."""
+        while True:
+            try:
+                await self._round()
+            except Unavailable as error:
+                _log.warning("lease_renewal_failed", error=error.detail)
+            await asyncio.sleep(RENEW_S)
+
+    def gave_up(self, shard: int) -> None:
+        """Take note that a shard was given up by its writer; it is taken again when its lease allows."""
+        self._held.discard(shard)
+
+    async def release(self) -> None:
+        """Give every lease up, for a quick handover."""
+        self._held.clear()
+        await self._log.release(self._owner)
+
+    async def _round(self) -> None:
+        asked_s = self._clock.monotonic_s()
+        lease = await self._log.renew(self._owner, LEASE_S)
+        self._clock.set(lease.now_us)
+        self._clock.lease(LEASE_S, asked_s=asked_s)
+        for shard in self._held - lease.epochs.keys():
+            _log.warning("shard_lost", shard=shard)
+            self._held.discard(shard)
+            self._lost(shard)
+        wanted = sorted(self._shards - self._held)
+        if wanted:
+            asked_s = self._clock.monotonic_s()
+            lease = await self._log.acquire(self._owner, wanted, LEASE_S)
+            self._clock.set(lease.now_us)
+            epochs = {shard: epoch for shard, epoch in lease.epochs.items() if shard in wanted}
+            if epochs:
+                self._clock.lease(LEASE_S, asked_s=asked_s)
+                _log.info("shards_taken", shards=sorted(epochs))
+                self._held |= epochs.keys()
+                await self._taken(epochs)
+        self.ready.set()

@@ -1,0 +1,289 @@
+"""The shards that this node owns: mailboxes, turns, activation and passivation.
+
+A message finds its actor: in memory its turn runs at once, in the caller's call; otherwise it waits in
+a bounded mailbox while the stream is loaded, many streams in one query. A turn decides on pending
+state, so the next one need not wait for the commit; what a turn says to the world waits for it.
+
+A stream is read from the log only when nothing of it is queued or in flight, so that what is read is
+what will be continued. When a unit fails its actor is dropped: the next message rebuilds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from tasker.errors import Busy, Fenced, TaskerError, Unavailable
+from tasker.events.envelope import NewEvent, RecordedEvent
+from tasker.events.log import EventLog
+from tasker.service.runtime.actor import Actor, ActorFactory, Message, Turn
+from tasker.service.runtime.committer import Committer, Unit
+from tasker.service.runtime.due import HORIZON_US, DueBook
+
+MAILBOX_MESSAGES_MAX: Final = 1_000
+"""Messages that may wait for one stream to be loaded."""
+
+LOAD_STREAMS_MAX: Final = 200
+"""Streams in one load."""
+
+BACKLOG_UNITS_MAX: Final = 20_000
+"""Units that may wait for the log before new commands are told `busy`."""
+
+RESTARTS_MAX: Final = 3
+RESTART_WINDOW_US: Final = 60_000_000
+"""An actor that failed so often in so long is left alone until the window is over."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Cell:
+    """The place of one actor: empty while its stream is loaded."""
+
+    __slots__ = ("actor", "kind", "mailbox", "touched_us")
+
+    def __init__(self, kind: str, now_us: int) -> None:
+        self.kind = kind
+        self.actor: Actor | None = None
+        self.mailbox: deque[Message] = deque()
+        self.touched_us = now_us
+
+
+class Shards:
+    """Runs the actors of every shard that this node owns."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        committer: Committer,
+        factory: ActorFactory,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._log = log
+        self._committer = committer
+        self._factory = factory
+        self._now_us = now_us
+        self._cells: dict[int, dict[UUID, Cell]] = {}
+        self._books: dict[int, DueBook] = {}
+        self._last_us: dict[int, int] = {}
+        self._to_load: dict[UUID, int] = {}
+        self._load_wake = asyncio.Event()
+        self._failures: dict[UUID, list[int]] = {}
+
+    # ---------------------------------------------------------------- shards
+
+    def open(self, shard: int, book: DueBook, last_us: int) -> None:
+        """Begin to serve a shard; `last_us` is the time of its last event."""
+        self._cells[shard] = {}
+        self._books[shard] = book
+        self._last_us[shard] = last_us
+
+    def close(self, shard: int) -> None:
+        """Stop serving a shard: its actors are dropped, waiting messages fail."""
+        cells = self._cells.pop(shard, {})
+        self._books.pop(shard, None)
+        for stream_id, cell in cells.items():
+            self._to_load.pop(stream_id, None)
+            self._fail_mailbox(cell, Fenced(f"shard {shard} is not ours"))
+
+    def owns(self, shard: int) -> bool:
+        """Return whether the shard is served here."""
+        return shard in self._cells
+
+    @property
+    def owned(self) -> list[int]:
+        """Return the shards served here."""
+        return list(self._cells)
+
+    def book_of(self, shard: int) -> DueBook | None:
+        """Return a shard's due book."""
+        return self._books.get(shard)
+
+    def actors(self) -> int:
+        """Return how many actors are in memory."""
+        return sum(len(cells) for cells in self._cells.values())
+
+    # ---------------------------------------------------------------- messages
+
+    def send(self, shard: int, stream_id: UUID, kind: str, message: Message) -> None:
+        """Give `message` to the actor of a stream; it is answered through `message` itself."""
+        cells = self._cells.get(shard)
+        if cells is None:
+            message.fail(Fenced(f"shard {shard} is not ours"))
+            return
+        cell = cells.get(stream_id)
+        if cell is None:
+            if self._committer.backlog > BACKLOG_UNITS_MAX:
+                message.fail(Busy("too much waits for the log", retry_after_s=0.5))
+                return
+            cell = cells[stream_id] = Cell(kind, self._now_us())
+            self._to_load[stream_id] = shard
+            self._load_wake.set()
+        if cell.actor is not None:
+            self._turn(shard, stream_id, cell, message)
+        elif len(cell.mailbox) >= MAILBOX_MESSAGES_MAX:
+            message.fail(Busy("too many messages wait for this task", retry_after_s=0.5))
+        else:
+            cell.mailbox.append(message)
+
+    def _turn(self, shard: int, stream_id: UUID, cell: Cell, message: Message) -> None:
+        now_us = max(self._now_us(), self._last_us[shard])
+        self._last_us[shard] = now_us
+        cell.touched_us = now_us
+        assert cell.actor is not None  # noqa: S101 - the caller looked
+        try:
+            turn = cell.actor.receive(message, now_us)
+        except Exception as error:  # noqa: BLE001 - the supervisor's border: an actor's bug must not stop its shard
+            self._crashed(shard, stream_id, cell, message, error)
+            return
+        if turn is not None:
+            unit = Unit(stream_id, turn.events, partial(self._done, shard, stream_id, turn))
+            try:
+                self._committer.submit(shard, unit)
+            except Fenced as error:
+                turn.failed(error)
+
+    def _done(self, shard: int, stream_id: UUID, turn: Turn, error: TaskerError | None, position: int) -> None:
+        if error is not None:
+            self.drop(shard, stream_id)
+            turn.failed(error)
+            return
+        if turn.events:
+            book = self._books.get(shard)
+            if book is not None and (turn.owed is None or turn.owed):
+                book.apply(stream_id, turn.owed)
+        turn.committed(position)
+
+    def drop(self, shard: int, stream_id: UUID) -> None:
+        """Forget an actor; the next message rebuilds it from the log."""
+        cell = self._cells.get(shard, {}).pop(stream_id, None)
+        if cell is not None and cell.mailbox:
+            self._to_load.pop(stream_id, None)
+            self._fail_mailbox(cell, Unavailable("the task is being rebuilt", retry_after_s=0.2))
+
+    def _crashed(self, shard: int, stream_id: UUID, cell: Cell, message: Message, error: Exception) -> None:
+        """Supervise: drop the actor, so that it is rebuilt; leave it alone for a while when that does not help."""
+        _log.exception("actor_failed", shard=shard, stream_id=str(stream_id), kind=cell.kind, exc_info=error)
+        now_us = self._now_us()
+        times = [at for at in self._failures.get(stream_id, ()) if at > now_us - RESTART_WINDOW_US]
+        self._failures[stream_id] = [*times, now_us]
+        self._cells[shard].pop(stream_id, None)
+        message.fail(Unavailable("the task's actor failed; the service's log has the cause", retry_after_s=5.0))
+
+    def _restarts_spent(self, stream_id: UUID) -> bool:
+        times = self._failures.get(stream_id)
+        if times is None:
+            return False
+        recent = [at for at in times if at > self._now_us() - RESTART_WINDOW_US]
+        if not recent:
+            del self._failures[stream_id]
+        return len(recent) >= RESTARTS_MAX
+
+    # ---------------------------------------------------------------- activation
+
+    async def run_loader(self) -> None:
+        """Load streams that messages wait for, for ever."""
+        while True:
+            await self._load_wake.wait()
+            self._load_wake.clear()
+            # One pass of the loop: commands that arrived together are loaded together.
+            await asyncio.sleep(0)
+            while batch := self._next_load():
+                try:
+                    await self._load(batch)
+                except Unavailable as error:
+                    for stream_id, shard in batch.items():
+                        self.fail_waiting(shard, stream_id, error)
+
+    def _next_load(self) -> dict[UUID, int]:
+        batch: dict[UUID, int] = {}
+        for stream_id, shard in list(self._to_load.items()):
+            queue = self._committer.queue_of(shard)
+            if queue is not None and queue.holds(stream_id):
+                continue
+            batch[stream_id] = self._to_load.pop(stream_id)
+            if len(batch) == LOAD_STREAMS_MAX:
+                break
+        if not batch and self._to_load:
+            asyncio.get_running_loop().call_later(0.01, self._load_wake.set)
+        return batch
+
+    async def _load(self, batch: dict[UUID, int]) -> None:
+        for stream_id, shard in list(batch.items()):
+            if self._restarts_spent(stream_id):
+                del batch[stream_id]
+                self.fail_waiting(shard, stream_id, Unavailable("the task's actor keeps failing", retry_after_s=30.0))
+        found = await self._log.load(list(batch))
+        for stream_id, shard in batch.items():
+            await self._activate(shard, stream_id, found.get(stream_id, ()))
+
+    async def _activate(self, shard: int, stream_id: UUID, events: Sequence[RecordedEvent]) -> None:
+        cell = self._cells.get(shard, {}).get(stream_id)
+        if cell is None or cell.actor is not None:
+            return
+        actor = await self._factory.revive(stream_id, events, cell.kind)
+        if self._cells.get(shard, {}).get(stream_id) is not cell:
+            self._fail_mailbox(cell, Fenced(f"shard {shard} is not ours"))
+            return
+        cell.actor = actor
+        if events:
+            self._books[shard].adopt(stream_id, actor.owes(), written=True)
+        while cell.mailbox and cell.actor is actor:
+            self._turn(shard, stream_id, cell, cell.mailbox.popleft())
+            if self._cells.get(shard, {}).get(stream_id) is not cell:
+                self._fail_mailbox(cell, Unavailable("the task is being rebuilt", retry_after_s=0.2))
+
+    def fail_waiting(self, shard: int, stream_id: UUID, error: TaskerError) -> None:
+        """Fail the messages of a stream that could not be loaded."""
+        cell = self._cells.get(shard, {}).pop(stream_id, None)
+        if cell is not None:
+            self._fail_mailbox(cell, error)
+
+    @staticmethod
+    def _fail_mailbox(cell: Cell, error: TaskerError) -> None:
+        while cell.mailbox:
+            cell.mailbox.popleft().fail(error)
+
+    async def restore(self, shard: int, stream_ids: Iterable[UUID], kind: str) -> None:
+        """Fold streams whose obligations the due rows do not hold yet, and note what they owe."""
+        ids = list(stream_ids)
+        book = self._books[shard]
+        for start in range(0, len(ids), LOAD_STREAMS_MAX):
+            page = ids[start : start + LOAD_STREAMS_MAX]
+            for stream_id, events in (await self._log.load(page)).items():
+                cell = Cell(kind, self._now_us())
+                cell.actor = await self._factory.revive(stream_id, events, kind)
+                self._cells[shard].setdefault(stream_id, cell)
+                book.adopt(stream_id, cell.actor.owes(), written=False)
+
+    # ---------------------------------------------------------------- passivation
+
+    def passivate(self, idle_us: int) -> int:
+        """Drop actors that had no message for `idle_us`; returns how many."""
+        now_us = self._now_us()
+        dropped = 0
+        for shard, cells in self._cells.items():
+            queue = self._committer.queue_of(shard)
+            book = self._books[shard]
+            for stream_id, cell in list(cells.items()):
+                if cell.actor is None or cell.touched_us > now_us - idle_us or not cell.actor.idle():
+                    continue
+                if queue is not None and queue.holds(stream_id):
+                    continue
+                del cells[stream_id]
+                dropped += 1
+            for stream_id in book.streams():
+                if stream_id not in cells:
+                    book.release(stream_id, now_us + HORIZON_US)
+        return dropped
+
+    def note_committed(self, shard: int, first_position: int, events: Sequence[NewEvent]) -> None:
+        """Move the due book's position; the units' own changes follow before any other code runs."""
+        book = self._books.get(shard)
+        if book is not None:
+            book.position = first_position + len(events) - 1
