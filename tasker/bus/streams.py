@@ -1,0 +1,249 @@
+"""The two streams and their consumers: made when missing, changed when they differ, otherwise left alone.
+
+Streams are buffers; the log in Postgres is what lasts. So a stream may vanish at any time and come back
+empty: `created` tells, and whoever fills a stream compares it with the one he knew.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tasker.bus.bus import Bus
+from tasker.bus.jetstream import (
+    NS_PER_S,
+    STORAGE_INSUFFICIENT,
+    STREAM_NAME_IN_USE,
+    ApiRefused,
+    StreamMissing,
+    api_request,
+)
+from tasker.errors import Unavailable
+from tasker.events.subjects import Subjects
+
+FAST_INGEST_VERSION = (2, 14)
+"""The first server that knows `allow_batched`."""
+
+_MAX_BYTES_LEAST = 16 * 1024 * 1024
+_ATTEMPTS = 5
+
+
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How large and how old the streams may get.
+
+    A full queue refuses work (`Busy`): that is the backpressure. Events drop their oldest.
+    """
+
+    replicas: int = 1
+    dedupe_s: float = 120.0
+    work_messages_per_queue_max: int = 100_000
+    work_bytes_max: int = 2 * 1024**3
+    events_age_s_max: float = 72 * 3600.0
+    events_bytes_max: int = 2 * 1024**3
+    ack_wait_s: float = 30.0
+    ack_pending_max: int = 20_000
+
+
+class StreamState(msgspec.Struct, frozen=True):
+    """What a stream holds at the moment."""
+
+    messages: int = 0
+    bytes: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+
+
+class StreamInfo(msgspec.Struct, frozen=True):
+    """A stream as the server tells of it. `created` is a text that is another one after a re-creation."""
+
+    created: str
+    state: StreamState
+    config: dict[str, Any]
+
+
+class Streams(msgspec.Struct, frozen=True):
+    """Both streams."""
+
+    work: StreamInfo
+    events: StreamInfo
+
+
+class _Deleted(msgspec.Struct, frozen=True):
+    success: bool = False
+
+
+class _ConsumerInfo(msgspec.Struct, frozen=True):
+    name: str
+    created: str
+    num_pending: int = 0
+
+
+async def ensure_streams(bus: Bus, subjects: Subjects, settings: StreamSettings) -> Streams:
+    """Make both streams, or bring them to the settings; several processes may do so at once.
+
+    Raises:
+        ApiRefused: the server refused (`as_configuration` for a start).
+        Unavailable: NATS does not answer.
+    """
+    work = await _ensure_stream(bus, work_config(subjects, settings))
+    events = await _ensure_stream(bus, events_config(subjects, settings, bus.server_version))
+    return Streams(work, events)
+
+
+def work_config(subjects: Subjects, settings: StreamSettings) -> dict[str, Any]:
+    """Return the configuration of the work stream."""
+    return {
+        "name": subjects.work_stream,
+        "subjects": [subjects.work_all],
+        "retention": "workqueue",
+        "storage": "file",
+        "num_replicas": settings.replicas,
+        "discard": "new",
+        "discard_new_per_subject": True,
+        "max_msgs_per_subject": settings.work_messages_per_queue_max,
+        "max_bytes": settings.work_bytes_max,
+        "duplicate_window": round(settings.dedupe_s * NS_PER_S),
+    }
+
+
+def events_config(subjects: Subjects, settings: StreamSettings, server_version: tuple[int, int]) -> dict[str, Any]:
+    """Return the configuration of the event stream."""
+    source, destination = subjects.stored_events_transform
+    config: dict[str, Any] = {
+        "name": subjects.event_stream,
+        "subjects": [subjects.evt_all, subjects.marks_all],
+        "subject_transform": {"src": source, "dest": destination},
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": settings.replicas,
+        "discard": "old",
+        "max_age": round(settings.events_age_s_max * NS_PER_S),
+        "max_bytes": settings.events_bytes_max,
+        "duplicate_window": round(settings.dedupe_s * NS_PER_S),
+    }
+    if server_version >= FAST_INGEST_VERSION:
+        config["allow_batched"] = True
+    return config
+
+
+async def stream_info(bus: Bus, stream: str) -> StreamInfo:
+    """Return what the server tells of a stream.
+
+    Raises:
+        StreamMissing: there is none of that name.
+        Unavailable: NATS does not answer.
+    """
+    return await api_request(bus, f"STREAM.INFO.{stream}", None, StreamInfo)
+
+
+async def stream_created(bus: Bus, stream: str) -> str | None:
+    """Return when a stream was made, as a text to compare; None when there is none."""
+    try:
+        return (await stream_info(bus, stream)).created
+    except StreamMissing:
+        return None
+
+
+async def delete_stream(bus: Bus, stream: str) -> bool:
+    """Delete a stream; return whether there was one."""
+    try:
+        return (await api_request(bus, f"STREAM.DELETE.{stream}", None, _Deleted)).success
+    except StreamMissing:
+        return False
+
+
+async def ensure_work_consumer(
+    bus: Bus, subjects: Subjects, settings: StreamSettings, *, tenant: str, namespace: str, queue: str
+) -> str:
+    """Make the one durable pull consumer of a queue when missing, or bring it to the settings; return its name.
+
+    Exhausted messages would stay in a work queue for ever, so deliveries have no bound: the log counts attempts.
+
+    Raises:
+        StreamMissing: there is no work stream.
+        ApiRefused: the server refused (too many consumers, ...).
+        Unavailable: NATS does not answer.
+    """
+    name = subjects.work_consumer(tenant, namespace, queue)
+    subject = subjects.work(tenant, namespace, queue)
+    config = {
+        "name": name,
+        "durable_name": name,
+        "filter_subject": subject,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": round(settings.ack_wait_s * NS_PER_S),
+        "max_deliver": -1,
+        "max_ack_pending": settings.ack_pending_max,
+        # Pulls that wait at once: several for each worker.
+        "max_waiting": 8192,
+    }
+    await create_consumer(bus, subjects.work_stream, name, config, filter_subject=subject)
+    return name
+
+
+async def create_consumer(
+    bus: Bus, stream: str, name: str, config: dict[str, Any], *, filter_subject: str = ""
+) -> None:
+    """Make a consumer, or change the one of that name; `filter_subject` only when it has exactly one filter.
+
+    Raises:
+        StreamMissing: there is no such stream.
+        ApiRefused: the server refused.
+        Unavailable: NATS does not answer.
+    """
+    verb = f"CONSUMER.CREATE.{stream}.{name}" + (f".{filter_subject}" if filter_subject else "")
+    body = {"stream_name": stream, "config": config, "action": ""}
+    await api_request(bus, verb, body, _ConsumerInfo)
+
+
+async def delete_consumer(bus: Bus, stream: str, consumer: str) -> bool:
+    """Delete a consumer; return whether there was one."""
+    try:
+        return (await api_request(bus, f"CONSUMER.DELETE.{stream}.{consumer}", None, _Deleted)).success
+    except StreamMissing:
+        return False
+
+
+async def _ensure_stream(bus: Bus, wanted: dict[str, Any]) -> StreamInfo:
+    name = wanted["name"]
+    for _ in range(_ATTEMPTS):
+        try:
+            found = await stream_info(bus, name)
+        except StreamMissing:
+            try:
+                return await _create_within_limit(bus, "CREATE", wanted)
+            except ApiRefused as refused:
+                if refused.api_error.err_code != STREAM_NAME_IN_USE:
+                    raise
+                # Another process was quicker, with other settings: compare with what it made.
+                continue
+        if not _differs(wanted, found.config):
+            return found
+        try:
+            return await _create_within_limit(bus, "UPDATE", found.config | wanted)
+        except StreamMissing:
+            continue
+    raise Unavailable(f"stream {name} changes faster than it can be ensured")
+
+
+async def _create_within_limit(bus: Bus, verb: str, wanted: dict[str, Any]) -> StreamInfo:
+    """Create or update; where the server has not that much storage left, with half as much, and so on."""
+    config = dict(wanted)
+    while True:
+        try:
+            return await api_request(bus, f"STREAM.{verb}.{config['name']}", config, StreamInfo)
+        except ApiRefused as refused:
+            if refused.api_error.err_code != STORAGE_INSUFFICIENT or config["max_bytes"] <= _MAX_BYTES_LEAST:
+                raise
+        config["max_bytes"] = max(_MAX_BYTES_LEAST, config["max_bytes"] // 2)
+
+
+def _differs(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
+    """Return whether an update is due. A stream smaller than wanted is what the server had room for."""
+    return any(
+        found.get(key) != value
+        for key, value in wanted.items()
+        if not (key == "max_bytes" and _MAX_BYTES_LEAST <= found.get(key, -1) < value)
+    )
