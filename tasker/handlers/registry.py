@@ -1,0 +1,132 @@
+"""What a worker serves: the templates and handlers found in a module, by the work that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any, Final
+
+from tasker.errors import ConfigurationError
+from tasker.handlers.handler import HandlerSpec, place_of, plain_handlers_of, step_called
+from tasker.handlers.template import Template
+from tasker.templates.model import TemplateSpec
+
+DEFAULT_NAMESPACE: Final = "default"
+DEFAULT_QUEUE: Final = "default"
+
+
+class Registry:
+    """Functions by (namespace, queue, handler): those of templates' steps first, then plain handlers.
+
+    Raises:
+        TemplateInvalid: a template has faults.
+        ConfigurationError: two functions claim one piece of work; a queue would be served in part; or a function's
+            annotations or parameters do not fit.
+    """
+
+    def __init__(self, templates: Iterable[Template] = (), handlers: Iterable[HandlerSpec] = ()) -> None:
+        self.templates = tuple(templates)
+        self.specs: tuple[TemplateSpec, ...] = tuple(template.spec() for template in self.templates)
+        _check_distinct(self.specs)
+        self._by_work: dict[tuple[str, str, str], HandlerSpec] = {}
+        self._everywhere: dict[str, HandlerSpec] = {}
+        for template in self.templates:
+            for step in template.handlers():
+                self._add((step.namespace, step.queue, step.spec.name), step.spec)
+        namespaces = tuple(dict.fromkeys(spec.namespace for spec in self.specs)) or (DEFAULT_NAMESPACE,)
+        plain = tuple(handlers)
+        self._add_plain(plain, namespaces)
+        self._queues = self._served(plain, namespaces)
+        self._check_complete()
+        for spec in (*self._by_work.values(), *self._everywhere.values()):
+            spec.check_types()
+
+    def lookup(self, namespace: str, queue: str, handler: str) -> HandlerSpec | None:
+        """Return the function that runs work of `queue` naming `handler`; None: there is none here."""
+        return self._by_work.get((namespace, queue, handler)) or self._everywhere.get(handler)
+
+    def queues(self) -> frozenset[tuple[str, str]]:
+        """Return the (namespace, queue) pairs to serve."""
+        return self._queues
+
+    def documents(self) -> tuple[dict[str, Any], ...]:
+        """Return what to register, a document a template."""
+        return tuple(template.document() for template in self.templates)
+
+    def _add(self, work: tuple[str, str, str], spec: HandlerSpec) -> None:
+        known = self._by_work.setdefault(work, spec)
+        if known.function is not spec.function:
+            namespace, queue, name = work
+            raise ConfigurationError(
+                f"two functions for handler {name!r} of queue {queue!r} in namespace {namespace!r}: "
+                f"{place_of(known.function)} and {place_of(spec.function)}; give one another name or queue"
+            )
+
+    def _add_plain(self, handlers: Iterable[HandlerSpec], namespaces: Iterable[str]) -> None:
+        own: dict[tuple[str, str], HandlerSpec] = {}
+        for spec in handlers:
+            if spec.queue is None:
+                known = self._everywhere.setdefault(spec.name, spec)
+            else:
+                known = own.setdefault((spec.queue, spec.name), spec)
+                for namespace in namespaces:
+                    self._by_work.setdefault((namespace, spec.queue, spec.name), spec)
+            if known.function is not spec.function:
+                raise ConfigurationError(
+                    f"two functions for handler {spec.name!r}: "
+                    f"{place_of(known.function)} and {place_of(spec.function)}; give one another name or queue"
+                )
+
+    def _served(self, handlers: Iterable[HandlerSpec], namespaces: Iterable[str]) -> frozenset[tuple[str, str]]:
+        found = {(namespace, queue) for namespace, queue, _ in self._by_work}
+        for spec in self.specs:
+            found |= {
+                (spec.namespace, spec.queue_of(step))
+                for step in spec.steps
+                if self.lookup(spec.namespace, spec.queue_of(step), step.handler) is not None
+            }
+        if not self.specs and any(handler.queue is None for handler in handlers):
+            found |= {(namespace, DEFAULT_QUEUE) for namespace in namespaces}
+        return frozenset(found)
+
+    def _check_complete(self) -> None:
+        """Refuse a queue of which some work has a function here and some has none: it would fail at random."""
+        for spec in self.specs:
+            for step in spec.steps:
+                queue = spec.queue_of(step)
+                found = self.lookup(spec.namespace, queue, step.handler)
+                if found is None:
+                    if (spec.namespace, queue) in self._queues:
+                        raise ConfigurationError(
+                            f"step {step.name!r} of template {spec.name!r} has no function here: mark one "
+                            f"@handler({step.handler!r}), or give the step a queue of its own"
+                        )
+                    continue
+                missing = [name for name in found.needed_steps if step_called(name, step.after) is None]
+                if missing:
+                    raise ConfigurationError(
+                        f"{place_of(found.function)}: parameter {missing[0]!r} is no parent of step {step.name!r} "
+                        f"of template {spec.name!r}"
+                    )
+
+
+def collect(module: ModuleType) -> Registry:
+    """Return what `module` declares: each Template and each function marked `@handler` among its names.
+
+    Raises:
+        TemplateInvalid, ConfigurationError: as `Registry`; also when the module has neither.
+    """
+    values = list({id(value): value for value in vars(module).values()}.values())
+    templates = [value for value in values if isinstance(value, Template)]
+    handlers = [spec for value in values for spec in plain_handlers_of(value)]
+    if not templates and not handlers:
+        raise ConfigurationError(f"module {module.__name__!r} has no Template and no function marked @handler(name)")
+    return Registry(templates, handlers)
+
+
+def _check_distinct(specs: Iterable[TemplateSpec]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for spec in specs:
+        if (spec.namespace, spec.name) in seen:
+            raise ConfigurationError(f"two templates are called {spec.name!r} in namespace {spec.namespace!r}")
+        seen.add((spec.namespace, spec.name))

@@ -1,0 +1,284 @@
+"""Templates in Python: `@template.step` on the functions that do the work.
+
+Declarations only: nothing here runs a step. The DAG comes from the functions' own signatures; since a
+function may depend on one defined further down, it is put together, and checked whole, at `Template.spec()`.
+The result is the same `TemplateSpec` that YAML gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from tasker.errors import ConfigurationError, FieldError, TemplateInvalid
+from tasker.handlers.handler import HandlerSpec, Parameter, parameters_of, place_of, type_of
+from tasker.templates.model import Identity, OnFailure, Retry, TemplateSpec, document_of, retry_document
+from tasker.templates.validate import Faults, validate
+from tasker.templates.yaml import load_yaml
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepHandler:
+    """A step's function with the place it serves: work of `queue` in `namespace` that names `spec.name`."""
+
+    namespace: str
+    queue: str
+    spec: HandlerSpec
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Declared:
+    name: str
+    handler: str | None
+    function: Callable[..., Any]
+    after: tuple[str, ...]
+    keys: dict[str, Any]
+
+
+class Template:
+    """A workflow whose steps are functions.
+
+    ```python
+    orders = Template("order_fulfillment", namespace="shop")
+
+    @orders.step
+    async def validate_cart(input: Order) -> Cart: ...
+
+    @orders.step(retry=Retry(max_attempts=5), timeout_s=30)
+    async def charge(ctx: StepContext, input: Order, validate_cart: Cart) -> Receipt: ...
+    ```
+
+    Without `input_schema` one is derived when every step that takes `input` annotates the same msgspec
+    struct, dataclass or TypedDict.
+
+    Args:
+        version: a semantic version; None: the content's hash stands for one, so that edits just work.
+        queue: where its work is offered; None: a queue called like the template.
+        timeout_s: the default timeout of its tasks.
+        on_failure: `block`: wait for a person; `fail`: end the task.
+        result: the step whose result is the task's; None: the last steps'.
+        identity: `key`: of the caller; `strict`: of the input, within `identity_bucket_s` when given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        namespace: str = "default",
+        version: str | None = None,
+        input_schema: dict[str, Any] | None = None,
+        queue: str | None = None,
+        timeout_s: float | None = None,
+        on_failure: OnFailure = "block",
+        result: str | None = None,
+        identity: Identity = "key",
+        identity_bucket_s: float | None = None,
+    ) -> None:
+        self.name = name
+        self.namespace = namespace
+        self._keys: dict[str, Any] = {
+            "name": name,
+            "namespace": namespace,
+            "version": version,
+            "input_schema": input_schema,
+            "queue": queue,
+            "timeout_s": timeout_s,
+            "on_failure": on_failure,
+            "result": result,
+            "identity": identity,
+            "identity_bucket_s": identity_bucket_s,
+        }
+        self._declared: list[_Declared] = []
+        self._spec: TemplateSpec | None = None
+        self._is_loaded = False
+
+    def __repr__(self) -> str:
+        return f"Template({self.name!r}, namespace={self.namespace!r})"
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Template:
+        """Return the template that YAML spells; its functions are those marked `@handler(name)`.
+
+        Raises:
+            TemplateInvalid: `errors` has every fault, with its line.
+        """
+        spec = load_yaml(text)
+        template = cls(spec.name, namespace=spec.namespace)
+        template._spec = spec
+        template._is_loaded = True
+        return template
+
+    @classmethod
+    def load(cls, path: str | Path) -> Template:
+        """Return `from_yaml` of a file; a relative path counts from the working directory.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+            TemplateInvalid: it has faults.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"the template {path} cannot be read: {error}") from error
+        try:
+            return cls.from_yaml(text)
+        except TemplateInvalid as error:
+            raise TemplateInvalid(f"{path}: {error.detail}", errors=error.errors) from error
+
+    @overload
+    def step(self, function: F, /) -> F: ...
+    @overload
+    def step(
+        self,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout_s: float | None = None,
+        schedule_to_start_s: float | None = None,
+        heartbeat_s: float | None = None,
+        after: str | Sequence[str] = (),
+        name: str | None = None,
+        handler: str | None = None,
+        queue: str | None = None,
+    ) -> Callable[[F], F]: ...
+    def step(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout_s: float | None = None,
+        schedule_to_start_s: float | None = None,
+        heartbeat_s: float | None = None,
+        after: str | Sequence[str] = (),
+        name: str | None = None,
+        handler: str | None = None,
+        queue: str | None = None,
+    ) -> Any:
+        """Declare a step; the function stays as it is.
+
+        Parameters called like steps are its parents, in their order, and take their results; then come
+        those of `after`, which only order.
+
+        Args:
+            function: the function itself, where the decorator stands without parentheses.
+            retry: when a failed attempt is followed by another.
+            timeout_s: how long one attempt may run (`start_to_close_s`).
+            schedule_to_start_s: how long an attempt may wait for a worker.
+            heartbeat_s: how long an attempt may be silent.
+            after: parents whose results the function does not take.
+            name: of the step; the function's name when None.
+            handler: what work for it names; the step's name when None.
+            queue: where its work is offered; the template's queue when None.
+        """
+        if self._is_loaded:
+            raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
+        keys = {
+            "queue": queue,
+            "retry": retry_document(retry) if isinstance(retry, Retry) else retry,
+            "start_to_close_s": timeout_s,
+            "schedule_to_start_s": schedule_to_start_s,
+            "heartbeat_s": heartbeat_s,
+        }
+        parents = (after,) if isinstance(after, str) else tuple(after)
+
+        def declare(function: F) -> F:
+            if not callable(function):
+                raise ConfigurationError(f"{self!r}: write @step or @step(name=...); {function!r} is no function")
+            step_name = name or str(getattr(function, "__name__", type(function).__name__))
+            self._declared.append(_Declared(step_name, handler, function, parents, keys))
+            self._spec = None
+            return function
+
+        return declare if function is None else declare(function)
+
+    def spec(self) -> TemplateSpec:
+        """Return the template as data.
+
+        Raises:
+            TemplateInvalid: `errors` has every fault: of the functions, then of the template.
+        """
+        if self._spec is None:
+            document, faults = self._document()
+            try:
+                spec = validate(document)
+            except TemplateInvalid as error:
+                Faults(found=(*faults, *error.errors)).refuse()
+                raise
+            Faults(found=faults).refuse()
+            self._spec = spec
+        return self._spec
+
+    def document(self) -> dict[str, Any]:
+        """Return the document that `template.register` takes."""
+        return document_of(self.spec())
+
+    def handlers(self) -> tuple[StepHandler, ...]:
+        """Return the functions of the steps with the places they serve; empty for a loaded template."""
+        spec = self.spec()
+        by_name = {step.name: step for step in spec.steps}
+        found = []
+        for declared in self._declared:
+            step = by_name[declared.name]
+            parameters, _ = parameters_of(declared.function, by_name)
+            bound = HandlerSpec(
+                name=step.handler, queue=spec.queue_of(step), function=declared.function, parameters=parameters
+            )
+            found.append(StepHandler(spec.namespace, spec.queue_of(step), bound))
+        return tuple(found)
+
+    def _document(self) -> tuple[dict[str, Any], list[FieldError]]:
+        names = [declared.name for declared in self._declared]
+        faults: list[FieldError] = []
+        steps = []
+        inputs: list[tuple[Callable[..., Any], Parameter]] = []
+        for index, declared in enumerate(self._declared):
+            parameters, found = parameters_of(declared.function, [name for name in names if name != declared.name])
+            place = place_of(declared.function)
+            faults += [FieldError(f"/steps/{index}", f"{place}: {fault}") for fault in found]
+            inputs += [(declared.function, parameter) for parameter in parameters if parameter.source == "input"]
+            results = [parameter.step for parameter in parameters if parameter.step is not None]
+            step = {
+                "name": declared.name,
+                "handler": declared.handler,
+                "after": [*results, *(name for name in declared.after if name not in results)],
+                **declared.keys,
+            }
+            steps.append(_given(step))
+        document = _given(self._keys) | {"steps": steps}
+        if "input_schema" not in document:
+            schema = _derived_schema(inputs)
+            if schema is not None:
+                document["input_schema"] = schema
+        return document, faults
+
+
+def _given(keys: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+def _derived_schema(inputs: Iterable[tuple[Callable[..., Any], Parameter]]) -> dict[str, Any] | None:
+    """Return the JSON Schema of the one type that all `inputs` are annotated with; None when there is none."""
+    try:
+        kinds = [type_of(function, parameter) for function, parameter in inputs]
+    except ConfigurationError:
+        return None  # a worker says so at its start; a caller who only registers need not have the types
+    if not kinds or any(kind is not kinds[0] for kind in kinds) or not _is_record(kinds[0]):
+        return None
+    try:
+        return msgspec.json.schema(kinds[0])
+    except TypeError:  # it holds a type of its own, which only the worker's decoder can judge
+        return None
+
+
+def _is_record(kind: Any) -> bool:
+    if not isinstance(kind, type):
+        return False
+    return issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)
