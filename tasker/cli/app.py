@@ -1,0 +1,98 @@
+"""The commands by name, and what becomes of their errors. Groups are imported with their first use."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cyclopts import App, CycloptsError
+
+from tasker.cli.options import format_asked, spell_out_wait
+
+if TYPE_CHECKING:
+    from tasker.errors import TaskerError
+
+_HELP = """Durable workflows: every step is recorded in Postgres, work travels over NATS.
+
+$ tasker up app.py                        # everything, with your workflow
+$ tasker task create hello --input '{"name": "Ada"}' --wait
+$ tasker task list --state blocked        # what waits for a person
+$ tasker task create --help               # every command explains itself
+
+Commands find the service by TASKER_NATS_URL and TASKER_HTTP_URL, or the `tasker up` that runs here.
+"""
+
+_EPILOGUE = """Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 authentication,
+5 forbidden, 6 conflict, 7 unavailable, 8 task failed or blocked,
+9 a check found problems.
+"""
+
+_COMMANDS = {
+    "up": "tasker.cli.up:up",
+    "serve": "tasker.cli.serve:serve",
+    "migrate": "tasker.cli.serve:migrate",
+    "worker": "tasker.cli.worker:worker",
+    "stats": "tasker.cli.state:stats",
+    "health": "tasker.cli.state:health",
+}
+_GROUPS = {
+    "task": "tasker.cli.task:app",
+    "step": "tasker.cli.step:app",
+    "template": "tasker.cli.template:app",
+    "log": "tasker.cli.log:app",
+    "projection": "tasker.cli.projection:app",
+}
+
+
+def build() -> App:
+    """Return the app; nothing of a group is imported yet."""
+    from tasker import __version__
+
+    app = App(
+        name="tasker",
+        help=_HELP,
+        help_epilogue=_EPILOGUE,
+        help_format="plaintext",
+        version=f"tasker {__version__}",
+        version_flags=["--version", "-V"],
+        result_action="return_value",
+        print_error=False,
+        exit_on_error=False,
+    )
+    for name, target in {**_COMMANDS, **_GROUPS}.items():
+        app.command(target, name=name)
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command that `arguments` spell; returns the exit code."""
+    output = format_asked(arguments, os.environ.get("TASKER_OUTPUT", "table"))
+    app = build()
+    if not arguments or arguments[0] in ("--help", "-h"):
+        _load(app)
+    try:
+        code = app(spell_out_wait(arguments))
+    except CycloptsError as error:
+        from tasker.cli.failures import report_usage
+
+        return report_usage(error, output)
+    except KeyboardInterrupt:
+        return 130
+    except _tasker_error() as error:
+        from tasker.cli.failures import report
+
+        return report(error, output)
+    return code if isinstance(code, int) else 0
+
+
+def _load(app: App) -> None:
+    """Import every command, so that the list of all can say what each does."""
+    for name in (*_COMMANDS, *_GROUPS):
+        _ = app[name]
+
+
+def _tasker_error() -> type[TaskerError]:
+    """Return the root of our errors; looked up only once something was raised."""
+    from tasker.errors import TaskerError
+
+    return TaskerError

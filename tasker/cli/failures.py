@@ -1,0 +1,109 @@
+"""Errors as a person reads them: one line, the faults one by one, and what to do next. And their exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import msgspec
+from cyclopts import CycloptsError
+
+from tasker.errors import TaskerError
+
+USAGE: Final = 2
+
+_NEXT: Final = {
+    "task_unknown": "`tasker task list` shows the tasks",
+    "step_unknown": "`tasker step list TASK` shows the steps",
+    "template_unknown": "`tasker template list` shows what is registered; a worker registers its templates at its start",
+    "template_conflict": "give the template another version, or leave the version out: its content hash is taken then",
+    "key_conflict": "`tasker task get` shows the task that has the key; another request needs another key",
+    "task_ended": "create a new task: an ended one does not change",
+    "state_forbids": "`tasker task show TASK` says what state it is in",
+    "unavailable": "`tasker health` says what is wrong; `tasker up` starts a service on this machine",
+    "outcome_unknown": "run it again with the same --key: it is done once",
+    "deadline_exceeded": "the work goes on; `tasker task wait TASK` waits again",
+    "behind": "ask again in a moment",
+    "busy": "ask again in a moment",
+    "position_invalid": "a position is what an earlier command printed, such as 3:812, or `start`",
+    "schema_mismatch": "run `tasker migrate`",
+}
+
+
+class TaskNotCompleted(TaskerError):
+    """The task that was waited for did not complete."""
+
+    code = "task_not_completed"
+    status = 409
+    exit_code = 8
+    title = "The task did not complete"
+
+
+class TaskFailed(TaskNotCompleted):
+    code = "task_failed"
+    title = "The task has failed"
+
+
+class TaskCancelled(TaskNotCompleted):
+    code = "task_cancelled"
+    title = "The task was cancelled"
+
+
+class TaskBlocked(TaskNotCompleted):
+    code = "task_blocked"
+    title = "The task is blocked until a person helps"
+
+
+class CheckFailed(TaskerError):
+    """A check found problems; they were printed."""
+
+    code = "check_failed"
+    exit_code = 9
+    title = "The check found problems"
+
+
+class NotReady(TaskerError):
+    """The service answers, and says that it is not ready."""
+
+    code = "not_ready"
+    status = 503
+    exit_code = 7
+    title = "The service is not ready"
+
+
+def report(error: TaskerError, output: str) -> int:
+    """Write `error` to stderr; returns its exit code."""
+    if output == "table":
+        _write(f"error: {_one_line(error.detail)} ({error.code})")
+        for fault in error.errors:
+            _write(f"  {fault.pointer or '/'}: {_one_line(fault.detail)}")
+        remedy = error.context.get("remedy") or _NEXT.get(error.code)
+        if remedy:
+            _write(f"next: {remedy}")
+    else:
+        _write(msgspec.json.encode(error.problem()).decode())
+    return error.exit_code
+
+
+class UsageError(TaskerError):
+    """The command line cannot be understood."""
+
+    code = "usage"
+    status = 400
+    exit_code = USAGE
+    title = "The command line cannot be understood"
+
+
+def report_usage(error: CycloptsError, output: str) -> int:
+    """Write what the parser did not understand, and which help explains it."""
+    chain = " ".join(["tasker", *(error.command_chain or ())])
+    text = _one_line(str(error)).rstrip(".")
+    return report(UsageError(text, remedy=f"`{chain} --help` shows the forms"), output)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _write(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 errors are for stderr

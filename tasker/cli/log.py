@@ -1,0 +1,74 @@
+"""`tasker log`: follow the log, prove it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from tasker.cli.options import COMMON, Common, Format
+
+app = App(name="log", help="Follow the log, prove it.")
+
+
+@app.command
+async def tail(
+    *,
+    from_: Annotated[str | None, Parameter(name="--from", metavar="TOKEN|start")] = None,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    namespace: str | None = None,
+    template: str | None = None,
+    task: str | None = None,
+    limit: int | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Show recorded events, oldest first.
+
+    Without --follow it ends at the head of the log, and then names the position to go on from on stderr.
+
+    For example:
+
+    $ tasker log tail --follow
+    $ tasker log tail --from start -o jsonl > events.jsonl
+    $ tasker log tail --from 0:812,3:77 --template order_fulfillment
+
+    Args:
+        from_: a position that an earlier command printed, or "start". Else with --follow from now on, without from the start.
+        follow: go on with what happens from now on, until Ctrl-C.
+        namespace: only events of its tasks.
+        template: only events of its tasks.
+        task: only events of this one.
+        limit: stop after so many.
+    """
+    from tasker.cli.following import follow_events, read_events
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        chosen = {"namespace": namespace, "template": template, "task_id": task}
+        if follow:
+            await follow_events(service, start=from_, chosen=chosen, limit=limit, output=common.output)
+        else:
+            await read_events(service, start=from_, chosen=chosen, limit=limit, output=common.output)
+
+
+@app.command
+async def verify(
+    *,
+    workers: int | None = None,
+    data: Path | None = None,
+    output: Annotated[Format, Parameter(name=["--output", "-o"], env_var="TASKER_OUTPUT")] = "table",
+) -> int:
+    """Refold the log and compare it with the views: gapless, one epoch at a time, an unbroken chain, every fold.
+
+    Reads Postgres directly (TASKER_DATABASE_URL, or the stack that runs here). Exit code 9 when it finds anything.
+
+    Args:
+        workers: processes that fold side by side; one a core unless given.
+        data: data directory of a running `tasker up`, instead of TASKER_DATABASE_URL.
+        output: the form of the report.
+    """
+    from tasker.cli.reach import database_url
+    from tasker.cli.verifying import verify_log
+
+    return await verify_log(database_url(data), workers=workers, output=output)

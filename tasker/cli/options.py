@@ -1,0 +1,68 @@
+"""Options that many commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+Format = Literal["table", "json", "jsonl"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """Options of every command that asks a service.
+
+    Attributes:
+        output: the form of what is printed on stdout.
+        tenant: whose tasks; else TASKER_TENANT, else "default".
+        data: data directory of a running `tasker up`, where TASKER_NATS_URL and TASKER_HTTP_URL are not set.
+        timeout_s: how long the service may take to answer, repetitions included.
+    """
+
+    output: Annotated[Format, Parameter(name=["--output", "-o"], env_var="TASKER_OUTPUT")] = "table"
+    tenant: str | None = None
+    data: Annotated[Path | None, Parameter(name="--data")] = None
+    timeout_s: Annotated[float, Parameter(name="--call-timeout-s")] = 30.0
+
+
+COMMON = Common()
+
+Tags = Annotated[list[str] | None, Parameter(name="--tag", negative="", metavar="KEY=VALUE")]
+Wait = Annotated[bool | float, Parameter(negative="", metavar="[S]", show_default=False)]
+"""`--wait` for as long as it takes, `--wait 30` for so many seconds."""
+
+_WAIT = "--wait"
+
+
+def spell_out_wait(arguments: list[str]) -> list[str]:
+    """Return `arguments` with a `--wait` that no number follows written `--wait=true`, so that it takes no name."""
+    spelt: list[str] = []
+    for index, argument in enumerate(arguments):
+        if argument == "--":
+            return spelt + arguments[index:]
+        bare = argument == _WAIT and not (index + 1 < len(arguments) and _is_number(arguments[index + 1]))
+        spelt.append(f"{_WAIT}=true" if bare else argument)
+    return spelt
+
+
+def format_asked(arguments: list[str], default: str = "table") -> str:
+    """Return the output format that `arguments` ask for, before they are understood: a usage error has a form too."""
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in ("-o", "--output"):
+            return value if equals else (arguments[index + 1] if index + 1 < len(arguments) else default)
+        if argument == "--":
+            break
+    return default
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,90 @@
+"""Children that `tasker up` starts: they end with it, also when it is killed.
+
+A child gets a pipe as stdin whose other end only `up` holds. When the pipe ends, the child drains as if
+SIGTERM had come; when that takes too long it is killed. Works on every POSIX system.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+DRAIN_S = 30.0
+"""How long an orphan may drain: its servers are going down at the same time."""
+
+OWNED = "--owned"
+_POLL_S = 0.05
+
+
+def end_with_owner(drain_s: float = DRAIN_S) -> None:
+    """Drain this process when the pipe on its stdin ends; called by a child with `--owned`."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(drain_s)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="owner", daemon=True).start()
+
+
+class Crash(msgspec.Struct, frozen=True):
+    """How a child ended that nobody asked to end."""
+
+    code: int
+    lived_s: float
+
+
+class Child:
+    """A `tasker` command as a process of its own, out of the terminal's reach: Ctrl-C is for `up` alone."""
+
+    def __init__(self, name: str, arguments: list[str], environ: dict[str, str]) -> None:
+        self.name = name
+        self._argv = [sys.executable, "-m", "tasker", *arguments, OWNED]
+        self._environ = environ
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_s = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        self._started_s = time.monotonic()
+        self._process = subprocess.Popen(self._argv, env=self._environ, stdin=subprocess.PIPE, start_new_session=True)
+
+    def crash(self) -> Crash | None:
+        """Return how it ended; None while it runs."""
+        if self._process is None or self._process.poll() is None:
+            return None
+        return Crash(self._process.returncode, time.monotonic() - self._started_s)
+
+    def stop(self, drain_s: float, hurried: Callable[[], bool]) -> bool:
+        """Ask it to drain and wait for that, unless `hurried`; returns False when it had to be killed.
+
+        Twice is fine.
+        """
+        process = self._process
+        if process is None:
+            return True
+        process.terminate()
+        until_s = time.monotonic() + drain_s
+        while process.poll() is None and time.monotonic() < until_s and not hurried():
+            time.sleep(_POLL_S)
+        drained = process.poll() is not None
+        if not drained:
+            process.kill()
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+        return drained

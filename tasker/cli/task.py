@@ -1,0 +1,435 @@
+"""`tasker task`: create tasks, look at them, wait for them, end them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from tasker.cli.options import COMMON, Common, Tags, Wait
+
+if TYPE_CHECKING:
+    from tasker.client import TaskerClient
+    from tasker.events.reads import EventView, StepView, TaskView
+
+app = App(name="task", help="Create tasks, look at them, wait for them, end them.")
+
+_ALL = 0
+
+
+@app.command
+async def create(
+    template: str,
+    /,
+    *,
+    input: Annotated[str, Parameter(name=["--input", "-i"], metavar="JSON|@FILE|-")] = "null",
+    namespace: str | None = None,
+    version: str | None = None,
+    key: str | None = None,
+    tag: Tags = None,
+    not_before: str | None = None,
+    timeout_s: float | None = None,
+    correlation_id: str | None = None,
+    requested_by: str | None = None,
+    reason: str | None = None,
+    wait: Wait = False,
+    common: Common = COMMON,
+) -> int:
+    """Create a task; it is in the log when this returns.
+
+    For example:
+
+    $ tasker task create hello --input '{"name": "Ada"}' --wait
+    $ tasker task create shop/order_fulfillment --input @order.json --key order-17
+    $ jq .order mail.json | tasker task create order_fulfillment --namespace shop --input - --wait 60
+
+    Args:
+        template: its name, or NAMESPACE/NAME.
+        input: the task's input as JSON, a file's content, or stdin.
+        namespace: of the template; "default" unless the name says.
+        version: of the template; the one in use unless given.
+        key: names the task: the same key with the same input is the same task, with another input a conflict.
+        tag: for lists and filters; may be repeated.
+        not_before: RFC 3339 time before which no step starts.
+        timeout_s: the task fails when it has not ended so long after its creation.
+        correlation_id: your id of the whole undertaking, kept in every event.
+        requested_by: who asks, kept in the event.
+        reason: why, kept in the event.
+        wait: wait for the end, at most S seconds, and print the result. Exit code 8 when it failed or is blocked.
+    """
+    from tasker.cli.output import fields, note
+    from tasker.cli.reach import client
+
+    value = read_json(input)
+    within, _, name = template.rpartition("/")
+    async with client(common) as service:
+        handle = await service.create(
+            name,
+            value,
+            namespace=namespace or within or None,
+            version=version,
+            idempotency_key=key,
+            tags=read_tags(tag),
+            not_before=not_before,
+            timeout_s=timeout_s,
+            correlation_id=correlation_id,
+            requested_by=requested_by,
+            reason=reason,
+        )
+        if wait is False:
+            pairs = [("task", handle.task_id), ("position", handle.position), ("duplicate", handle.duplicate or None)]
+            fields(handle, pairs, common.output)
+            return 0
+        note(f"task {handle.task_id}{' (it was there already)' if handle.duplicate else ''}")
+        return await _await_end(service, handle, wait)
+
+
+@app.command
+async def get(task: str, /, *, common: Common = COMMON) -> None:
+    """Show a task as the view has it: state, result or error, what it waits for."""
+    from tasker.cli.output import fields
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        view = await service.get(task)
+    fields(view, task_fields(view), common.output)
+
+
+@app.command(name="list")
+async def list_(
+    *,
+    state: Annotated[list[str] | None, Parameter(negative="")] = None,
+    namespace: str | None = None,
+    template: str | None = None,
+    tag: Tags = None,
+    created_after: str | None = None,
+    created_before: str | None = None,
+    sort: str | None = None,
+    limit: int = 100,
+    common: Common = COMMON,
+) -> None:
+    """List tasks, newest first.
+
+    For example:
+
+    $ tasker task list --state blocked --state failed
+    $ tasker task list --template order_fulfillment --tag team=core -o jsonl --limit 0
+
+    Args:
+        state: pending, running, blocked, completed, failed or cancelled; may be repeated.
+        namespace: of their template.
+        template: its name.
+        tag: only tasks with all of these tags.
+        created_after: RFC 3339 time.
+        created_before: RFC 3339 time.
+        sort: a field of the view, "-" before it for descending, as the HTTP API takes it.
+        limit: at most so many; 0 for all.
+    """
+    from tasker.cli.output import note, rows, time_text
+    from tasker.cli.reach import client
+
+    found: list[TaskView] = []
+    more = False
+    async with client(common) as service:
+        listing = service.list(
+            state=state,
+            namespace=namespace,
+            template=template,
+            tags=read_tags(tag),
+            created_after=created_after,
+            created_before=created_before,
+            sort=sort,
+            page_items=min(limit + 1, 500) if limit != _ALL else 500,
+        )
+        async for view in listing:
+            if limit != _ALL and len(found) == limit:
+                more = True
+                break
+            found.append(view)
+    columns = [
+        ("task", lambda row: row.task_id),
+        ("template", lambda row: f"{row.namespace}/{row.template}"),
+        ("state", lambda row: row.state),
+        ("steps", lambda row: row.steps_completed),
+        ("retries", lambda row: row.retries),
+        ("created", lambda row: time_text(row.created_at)),
+        ("waiting on", lambda row: row.waiting_on),
+    ]
+    rows(found, columns, common.output, empty="no task matches")
+    if more:
+        note(f"the first {limit}; --limit 0 shows all")
+
+
+@app.command
+async def wait(
+    task: str, /, *, timeout_s: Annotated[float | None, Parameter(name="--timeout-s")] = None, common: Common = COMMON
+) -> int:
+    """Wait until a task has ended or is blocked, and print its result.
+
+    Exit code 8 when it failed, was cancelled or is blocked; 7 when the time is over.
+
+    Args:
+        timeout_s: wait no longer.
+    """
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        return await _await_end(service, task, True if timeout_s is None else timeout_s)
+
+
+@app.command
+async def cancel(
+    task: str,
+    /,
+    *,
+    reason: str | None = None,
+    grace_s: float = 10.0,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """End a task; running handlers are told.
+
+    Args:
+        reason: why, kept in the event.
+        grace_s: how long running handlers have to stop.
+        requested_by: who asks, kept in the event.
+        command_id: names this command, so that a repetition is the same one.
+    """
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        reply = await service.cancel(
+            task, reason=reason, grace_s=grace_s, requested_by=requested_by, command_id=command_id
+        )
+    accepted(reply, common)
+
+
+@app.command
+async def retry(
+    task: str,
+    /,
+    *,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Give every failed step of a blocked task a fresh set of attempts; it goes on by itself.
+
+    Args:
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event.
+        command_id: names this command, so that a repetition is the same one.
+    """
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        reply = await service.retry(task, reason=reason, requested_by=requested_by, command_id=command_id)
+    accepted(reply, common)
+
+
+@app.command
+async def events(task: str, /, *, after_seq: int = 0, common: Common = COMMON) -> None:
+    """Show the recorded events of a task, from the log.
+
+    Args:
+        after_seq: only those behind this one.
+    """
+    from tasker.cli.output import rows
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        found = [event async for event in service.events(task, after_seq=after_seq)]
+    rows(found, _event_columns(), common.output, empty="no event")
+
+
+@app.command
+async def show(task: str, /, *, at: int | None = None, events: bool = False, common: Common = COMMON) -> None:
+    """Show a task with its steps; --at folds the log up to an event and shows the task as it was then.
+
+    For example:
+
+    $ tasker task show 0192f7... --events
+    $ tasker task show 0192f7... --at 6
+
+    Args:
+        at: the state after event number SEQ.
+        events: also list the events.
+    """
+    from tasker.cli.output import document, line, rows
+    from tasker.cli.reach import client
+
+    recorded: list[EventView] = []
+    async with client(common) as service:
+        view = await service.get(task)
+        steps = await service.steps(task)
+        if events or at is not None:
+            recorded = [event async for event in service.events(task) if at is None or event.seq <= at]
+    shown: dict[str, Any] = {"task": view, "steps": list(steps)}
+    if at is not None:
+        from tasker.cli.folding import state_after
+
+        shown = {"at": at, "state": state_after(recorded)}
+    if events:
+        shown["events"] = recorded
+    if common.output != "table":
+        document(shown, common.output)
+        return
+    if at is None:
+        _show_view(view, steps)
+    else:
+        document(shown["state"], "json")
+    if events:
+        line("")
+        rows(recorded, _event_columns(), "table")
+
+
+def read_json(text: str) -> object:
+    """Return the JSON value that `text` is, or that the file behind `@` or stdin (`-`) holds.
+
+    Raises:
+        BodyInvalid, ValueInvalid: it is none that can be kept. UsageError: the file cannot be read.
+    """
+    from tasker.cli.failures import UsageError
+    from tasker.events.codec import decode_value
+
+    if text == "-":
+        return decode_value(sys.stdin.buffer.read())
+    if not text.startswith("@"):
+        return decode_value(text.encode(errors="surrogateescape"))
+    try:
+        return decode_value(Path(text[1:]).read_bytes())
+    except OSError as error:
+        raise UsageError(f"{text[1:]}: {error.strerror}") from error
+
+
+def read_tags(pairs: list[str] | None) -> dict[str, str]:
+    """Return the tags that `KEY=VALUE` texts spell.
+
+    Raises:
+        UsageError: one has no "=".
+    """
+    from tasker.cli.failures import UsageError
+
+    tags = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise UsageError(f"a tag is KEY=VALUE, not {pair!r}")
+        tags[key] = value
+    return tags
+
+
+def accepted(reply: Any, common: Common) -> None:
+    """Show that a command is in the log."""
+    from tasker.cli.output import fields
+
+    pairs = [("task", reply.task_id), ("position", reply.position), ("duplicate", reply.duplicate or None)]
+    shown = {name: value for name, value in pairs if value is not None}
+    fields({**shown, **({"task_id": shown.pop("task")} if "task" in shown else {})}, pairs, common.output)
+
+
+def task_fields(view: TaskView) -> list[tuple[str, object]]:
+    """Return what a table shows of a task."""
+    from tasker.cli.output import time_text
+
+    return [
+        ("task", view.task_id),
+        ("template", f"{view.namespace}/{view.template}"),
+        ("version", view.version),
+        ("state", view.state),
+        ("waiting on", view.waiting_on),
+        ("created", time_text(view.created_at)),
+        ("not before", time_text(view.not_before)),
+        ("deadline", time_text(view.deadline_at)),
+        ("ended", time_text(view.ended_at)),
+        ("steps", f"{view.steps_completed} completed, {view.steps_failed} failed, {view.retries} retries"),
+        ("tags", view.tags or None),
+        ("key", view.idempotency_key),
+        ("correlation", view.correlation_id),
+        ("requested by", view.requested_by),
+        ("reason", view.reason),
+        ("input", view.input),
+        ("result", view.result),
+        ("error", f"{view.error.type}: {view.error.message}" if view.error else None),
+        ("blocked at", view.blocked_steps or None),
+        ("next", view.remedy),
+        ("events", view.seq),
+        ("position", view.position),
+    ]
+
+
+async def _await_end(service: TaskerClient, task: Any, wait: bool | float) -> int:
+    from tasker.cli.output import json_value, status
+
+    timeout_s = None if wait is True else float(wait)
+    with status("waiting") as change:
+        view = await service.wait(
+            task,
+            timeout_s=timeout_s,
+            on_progress=lambda seen: change(f"{seen.state}, {seen.steps_completed} steps completed"),
+        )
+    if view.state == "completed":
+        json_value(view.result)
+        return 0
+    raise _not_completed(view)
+
+
+def _not_completed(view: TaskView) -> Exception:
+    from tasker.cli.failures import TaskBlocked, TaskCancelled, TaskFailed
+
+    why = f"{view.error.type}: {view.error.message}" if view.error else view.reason or ""
+    at = f" at {', '.join(view.blocked_steps)}" if view.blocked_steps else ""
+    detail = f"task {view.task_id} is {view.state}{at}{': ' + why if why else ''}"
+    match view.state:
+        case "blocked":
+            remedy = view.remedy or f"tasker task retry {view.task_id}"
+            return TaskBlocked(detail, task_id=view.task_id, steps=list(view.blocked_steps), remedy=f"`{remedy}`")
+        case "cancelled":
+            return TaskCancelled(detail, task_id=view.task_id)
+        case _:
+            remedy = f"`tasker task show {view.task_id} --events` shows how it came to that"
+            return TaskFailed(detail, task_id=view.task_id, remedy=remedy)
+
+
+def _show_view(view: TaskView, steps: Any) -> None:
+    from tasker.cli.output import fields, line, rows
+
+    fields(view, task_fields(view), "table")
+    line("")
+    rows(steps, step_columns(), "table")
+
+
+def step_columns() -> list[tuple[str, Any]]:
+    """Return what a table shows of steps."""
+    from tasker.cli.output import time_text
+
+    def outcome(step: StepView) -> object:
+        if step.error is not None:
+            return f"{step.error.type}: {step.error.message}"
+        return step.result if step.result is not None else step.waiting_on
+
+    return [
+        ("step", lambda step: step.step),
+        ("state", lambda step: step.state),
+        ("attempt", lambda step: step.attempt or None),
+        ("worker", lambda step: step.worker),
+        ("started", lambda step: time_text(step.started_at)),
+        ("ended", lambda step: time_text(step.ended_at)),
+        ("outcome", outcome),
+    ]
+
+
+def _event_columns() -> list[tuple[str, Any]]:
+    from tasker.cli.output import time_text
+
+    return [
+        ("seq", lambda event: event.seq),
+        ("event", lambda event: event.type),
+        ("at", lambda event: time_text(event.at)),
+        ("position", lambda event: event.position),
+        ("data", lambda event: event.data),
+    ]

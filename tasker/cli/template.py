@@ -1,0 +1,121 @@
+"""`tasker template`: check, register and choose templates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+
+from tasker.cli.options import COMMON, Common
+
+if TYPE_CHECKING:
+    from tasker.templates import TemplateSpec
+
+app = App(name="template", help="Check, register and choose templates.")
+
+
+@app.command
+async def register(file: Path, /, *, common: Common = COMMON) -> None:
+    """Register the template in a YAML file. Twice is fine; other content under the same version is refused.
+
+    For example:
+
+    $ tasker template register order_fulfillment.yaml
+    """
+    from tasker.cli.output import fields
+    from tasker.cli.reach import client
+    from tasker.templates import document_of
+
+    document = document_of(_load(file))
+    async with client(common) as service:
+        reply = await service.register(document)
+    shown: dict[str, Any] = {**(reply.template or {}), "position": reply.position, "duplicate": reply.duplicate}
+    fields(shown, list(shown.items()), common.output)
+
+
+@app.command
+def validate(file: Path, /, *, common: Common = COMMON) -> None:
+    """Check the template in a YAML file, naming every fault at once; asks no service.
+
+    Exit code 2 when it has faults.
+    """
+    from tasker.cli.output import fields
+    from tasker.templates import content_hash, effective_version
+
+    spec = _load(file)
+    shown = {
+        "namespace": spec.namespace,
+        "name": spec.name,
+        "version": effective_version(spec),
+        "hash": content_hash(spec),
+        "steps": [step.name for step in spec.steps],
+    }
+    fields(shown, list(shown.items()), common.output)
+
+
+@app.command
+async def use(name: str, version: str, /, *, namespace: str = "default", common: Common = COMMON) -> None:
+    """Choose the version that new tasks get when they name none.
+
+    For example:
+
+    $ tasker template use order_fulfillment 1.1.0 --namespace shop
+    """
+    from tasker.cli.output import fields
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        reply = await service.use(name, version, namespace=namespace)
+    shown: dict[str, Any] = {**(reply.template or {}), "position": reply.position, "duplicate": reply.duplicate}
+    fields(shown, list(shown.items()), common.output)
+
+
+@app.command(name="list")
+async def list_(*, namespace: str | None = None, name: str | None = None, common: Common = COMMON) -> None:
+    """List registered versions; the one in use is what a task without a version gets."""
+    from tasker.cli.output import rows, time_text
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        found = [template async for template in service.templates(namespace=namespace, name=name)]
+    columns = [
+        ("template", lambda row: f"{row.namespace}/{row.name}"),
+        ("version", lambda row: row.version),
+        ("in use", lambda row: "yes" if row.in_use else None),
+        ("registered", lambda row: time_text(row.registered_at)),
+        ("hash", lambda row: row.hash[:12]),
+    ]
+    rows(found, columns, common.output, empty="no template is registered; a worker registers its own at its start")
+
+
+@app.command
+async def show(
+    name: str, /, *, namespace: str = "default", version: str | None = None, common: Common = COMMON
+) -> None:
+    """Show a template's document: of a version, else of the one in use."""
+    from tasker.cli.output import document, fields, json_value
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        view = await service.template(name, namespace=namespace, version=version)
+    if common.output != "table":
+        document(view, common.output)
+        return
+    pairs = [("template", f"{view.namespace}/{view.name}"), ("version", view.version), ("hash", view.hash)]
+    fields(view, [*pairs, ("in use", view.in_use), ("registered", view.registered_at)], "table")
+    if view.document is not None:
+        json_value(view.document)
+
+
+def _load(file: Path) -> TemplateSpec:
+    from tasker.cli.failures import UsageError
+    from tasker.templates import load_yaml
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: not UTF-8 at byte {error.start}") from error
+    return load_yaml(text)
