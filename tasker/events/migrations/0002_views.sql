@@ -1,0 +1,113 @@
+-- The views that projections keep, and how far each is.
+--
+-- A view's rows live in a table of a version, `task_v1`; the SQL view `task` names the one that is read. A rebuild
+-- fills the next version beside it and switches the view in one transaction. So the tables' one definition is a
+-- function of the version; a change of shape is a later migration that replaces the function.
+--
+-- Fill factors leave room for updates in place (HOT): a step's row has no index on anything that changes.
+-- The payloads `input`, `result`, `error` are exact JSON as bytes; JSON that SQL looks into is `json`, which keeps
+-- its text, so that a row can be compared with a fold of the log.
+
+CREATE TABLE projection (
+    name    text PRIMARY KEY,
+    version integer NOT NULL                    -- the one that is read and kept up to date
+);
+
+CREATE TABLE checkpoint (
+    projection text    NOT NULL,
+    version    integer NOT NULL,
+    shard      integer NOT NULL,
+    position   bigint  NOT NULL,                -- every event up to here is in the rows
+    PRIMARY KEY (projection, version, shard)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+CREATE FUNCTION create_projection_table(name text, version integer) RETURNS void LANGUAGE plpgsql AS $create$
+DECLARE
+    t text := quote_ident(name || '_v' || version);
+BEGIN
+    CASE name
+    WHEN 'task' THEN
+        EXECUTE 'CREATE TABLE ' || t || $ddl$ (
+            task_id          uuid    NOT NULL PRIMARY KEY,
+            tenant           text    NOT NULL,
+            shard            integer NOT NULL,
+            namespace        text    NOT NULL,
+            template         text    NOT NULL,
+            version          text    NOT NULL,
+            template_hash    text    NOT NULL,
+            input            bytea   NOT NULL,
+            tags             json,
+            idempotency_key  text,
+            correlation_id   text,
+            requested_by     text,
+            reason           text,
+            created_at_us    bigint  NOT NULL,
+            not_before_us    bigint,
+            deadline_us      bigint,
+            state            text    NOT NULL,
+            seq              bigint  NOT NULL,
+            position         bigint  NOT NULL,
+            updated_at_us    bigint  NOT NULL,
+            ended_at_us      bigint,
+            result           bytea,
+            error            bytea,
+            ending           text,
+            blocked_reason   text,
+            blocked_detail   text,
+            blocked_steps    json,
+            steps_dispatched integer NOT NULL,
+            steps_completed  integer NOT NULL,
+            steps_failed     integer NOT NULL,
+            retries          integer NOT NULL,
+            poisoned         boolean NOT NULL
+        ) WITH (fillfactor = 70) $ddl$;
+        EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, created_at_us, task_id)';
+        EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, updated_at_us, task_id)';
+        EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, state, created_at_us, task_id)';
+        EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, namespace, template, created_at_us, task_id)';
+        EXECUTE 'CREATE INDEX ON ' || t || ' USING gin ((tags::jsonb) jsonb_path_ops) WHERE tags IS NOT NULL';
+    WHEN 'step' THEN
+        EXECUTE 'CREATE TABLE ' || t || $ddl$ (
+            task_id          uuid    NOT NULL,
+            step             text    NOT NULL,
+            tenant           text    NOT NULL,
+            shard            integer NOT NULL,
+            state            text    NOT NULL,
+            attempt          integer NOT NULL,
+            position         bigint  NOT NULL,
+            worker           text,
+            dispatched_at_us bigint,
+            started_at_us    bigint,
+            ended_at_us      bigint,
+            retry_at_us      bigint,
+            cancelling       boolean NOT NULL,
+            result           bytea,
+            error            bytea,
+            PRIMARY KEY (task_id, step)
+        ) WITH (fillfactor = 70) $ddl$;
+    WHEN 'template' THEN
+        EXECUTE 'CREATE TABLE ' || t || $ddl$ (
+            stream_id        uuid    NOT NULL,
+            version          text    NOT NULL,
+            tenant           text    NOT NULL,
+            shard            integer NOT NULL,
+            namespace        text    NOT NULL,
+            name             text    NOT NULL,
+            hash             text    NOT NULL,
+            registered_at_us bigint  NOT NULL,
+            chosen_seq       bigint  NOT NULL,
+            position         bigint  NOT NULL,
+            PRIMARY KEY (stream_id, version)
+        ) $ddl$;
+        EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, namespace, name, registered_at_us, version)';
+    ELSE
+        RAISE EXCEPTION 'there is no projection named %', name;
+    END CASE;
+END
+$create$;
+
+SELECT create_projection_table(name, 1) FROM unnest(ARRAY['task', 'step', 'template']) AS name;
+INSERT INTO projection (name, version) VALUES ('task', 1), ('step', 1), ('template', 1);
+CREATE VIEW task AS SELECT * FROM task_v1;
+CREATE VIEW step AS SELECT * FROM step_v1;
+CREATE VIEW template AS SELECT * FROM template_v1;

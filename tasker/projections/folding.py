@@ -1,0 +1,202 @@
+"""One batch of the log folded into rows, and written with its checkpoints.
+
+The rows that will change again are kept, so that most batches need no read. What is kept is thrown away
+whenever a write fails: the store is right, and the next batch reads from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import structlog
+
+from tasker.errors import Undecodable
+from tasker.events.envelope import RecordedEvent
+from tasker.events.stored import DomainEvent, from_recorded
+from tasker.projections.checkpoints import CheckpointMove
+from tasker.projections.projection import Key, Projection, moved_on
+from tasker.projections.store import RowRefused, RowWrites, ViewStore
+
+CACHED_ROWS_MAX: Final = 20_000
+
+_log = structlog.get_logger(__name__)
+
+
+class _Share:
+    """One view's share of the folding: its positions, the rows it holds and those not written yet."""
+
+    def __init__(self, projection: Projection[Any], version: int, positions: dict[int, int]) -> None:
+        self.projection = projection
+        self.version = version
+        self.positions = positions
+        self.rows: dict[Key, Any] = {}
+        self.touched: dict[Key, None] = {}
+        self.born: set[Key] = set()
+        self.types = projection.types
+        self.part_of = projection.part_of
+        self.is_birth = projection.is_birth
+        self.folds: list[tuple[Key, RecordedEvent, DomainEvent | Undecodable]] = []
+        self.missing: list[Key] = []
+
+    def ask(self, recorded: RecordedEvent, event: DomainEvent) -> None:
+        """Take `event` into the batch, and note whether its row has to be read."""
+        if recorded.position <= self.positions[recorded.shard]:
+            return
+        key = (recorded.stream_id, self.part_of(event))
+        if key not in self.rows:
+            self.rows[key] = None
+            if not self.is_birth(recorded, event):
+                self.missing.append(key)
+        self.folds.append((key, recorded, event))
+
+    def ask_poisoned(self, recorded: RecordedEvent, error: Undecodable) -> None:
+        """Take an event that cannot be read into the batch."""
+        if recorded.position <= self.positions[recorded.shard]:
+            return
+        key = (recorded.stream_id, "")
+        if key not in self.rows:
+            self.rows[key] = None
+            self.missing.append(key)
+        self.folds.append((key, recorded, error))
+
+    def fold(self) -> None:
+        """Move the rows on by the batch's events."""
+        rows, touched, born, projection = self.rows, self.touched, self.born, self.projection
+        for key, recorded, event in self.folds:
+            row = rows[key]
+            if isinstance(event, Undecodable):
+                moved = projection.poisoned(row, recorded, event.detail)
+                _log.error("event_undecodable", view=projection.name, task_id=str(key[0]), detail=event.detail)
+            else:
+                moved = moved_on(projection, row, recorded, event)
+            if moved is None:
+                continue
+            if row is None:
+                born.add(key)
+            rows[key] = moved
+            touched[key] = None
+        self.folds.clear()
+
+    def writes(self) -> RowWrites:
+        """Return the rows to write."""
+        rows, born = self.rows, self.born
+        return RowWrites(
+            projection=self.projection,
+            version=self.version,
+            born=[rows[key] for key in self.touched if key in born],
+            moved=[rows[key] for key in self.touched if key not in born],
+        )
+
+    def settle(self, *, rows_max: int) -> None:
+        """Forget what need not be kept after a write."""
+        rows, is_worth_caching = self.rows, self.projection.is_worth_caching
+        for key in self.touched:
+            row = rows.pop(key)
+            if is_worth_caching(row):
+                rows[key] = row
+        if len(rows) > rows_max:
+            for key in list(rows)[: len(rows) - rows_max]:
+                del rows[key]
+        for key in self.missing:
+            if rows.get(key, self) is None:
+                del rows[key]
+        self.touched.clear()
+        self.born.clear()
+        self.missing.clear()
+
+    def forget(self) -> None:
+        """Forget every row and what is not written."""
+        for held in (self.rows, self.touched, self.born, self.folds, self.missing):
+            held.clear()
+
+
+class Folding:
+    """Folds batches into the versions of views that it was opened with."""
+
+    def __init__(self, store: ViewStore, *, rows_max: int = CACHED_ROWS_MAX) -> None:
+        self._store = store
+        self._rows_max = rows_max
+        self._shares: list[_Share] = []
+        self._by_kind: dict[str, list[_Share]] = {}
+        self.positions: dict[int, int] = {}
+
+    async def open(self, versions: Iterable[tuple[Projection[Any], int]], *, shards: int) -> None:
+        """Go on where the store says that these versions are; forget everything else."""
+        self._shares = []
+        self._by_kind = {}
+        for projection, version in versions:
+            positions = await self._store.checkpoints(projection.name, version, shards)
+            share = _Share(projection, version, positions)
+            self._shares.append(share)
+            self._by_kind.setdefault(projection.kind, []).append(share)
+        self.positions = {shard: min(share.positions[shard] for share in self._shares) for shard in range(shards)}
+
+    async def take(self, events: Sequence[RecordedEvent]) -> None:
+        """Fold `events` (each shard's in order, continuing `positions`) and write what they change.
+
+        Raises:
+            CheckpointMoved, Unavailable: nothing was written; `open` again.
+        """
+        try:
+            await self._take(events)
+        except RowRefused:
+            self._forget()
+            await self._take_apart(events)
+
+    async def _take(self, events: Sequence[RecordedEvent], *, refused: RowRefused | None = None) -> None:
+        """Fold and write; with `refused`, each event counts as one that cannot be read."""
+        positions = dict(self.positions)
+        for recorded in events:
+            positions[recorded.shard] = recorded.position
+            shares = self._by_kind.get(recorded.kind)
+            if shares is not None:
+                self._deal(recorded, shares, refused)
+        for share in self._shares:
+            missing = [key for key in share.missing if share.rows[key] is None]
+            if missing:
+                share.rows.update(await self._store.fetch(share.projection, share.version, missing))
+            share.fold()
+        moves = [
+            CheckpointMove(share.projection.name, share.version, shard, share.positions[shard], position)
+            for share in self._shares
+            for shard, position in positions.items()
+            if position > share.positions[shard]
+        ]
+        await self._store.write(moves, [share.writes() for share in self._shares])
+        for move_share in self._shares:
+            for shard, position in positions.items():
+                move_share.positions[shard] = max(position, move_share.positions[shard])
+            move_share.settle(rows_max=self._rows_max)
+        self.positions = positions
+
+    def _deal(self, recorded: RecordedEvent, shares: list[_Share], refused: RowRefused | None) -> None:
+        try:
+            if refused is not None:
+                raise Undecodable(refused.detail)
+            event = from_recorded(recorded)
+        except Undecodable as error:
+            for share in shares:
+                share.ask_poisoned(recorded, error)
+            return
+        kind = recorded.type
+        for share in shares:
+            if share.types is None or kind in share.types:
+                share.ask(recorded, event)
+
+    async def _take_apart(self, events: Sequence[RecordedEvent]) -> None:
+        """Find the events whose rows the store refuses, by halves; those poison their task, the rest go on."""
+        if len(events) > 1:
+            middle = len(events) // 2
+            for part in (events[:middle], events[middle:]):
+                await self.take(part)
+            return
+        try:
+            await self._take(events)
+        except RowRefused as error:
+            self._forget()
+            await self._take(events, refused=error)
+
+    def _forget(self) -> None:
+        for share in self._shares:
+            share.forget()

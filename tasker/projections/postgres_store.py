@@ -1,0 +1,203 @@
+"""Rows and checkpoints in PostgreSQL, and the log's tail over many shards.
+
+Plans are kept on the indexes: a plan that was cached on an empty table would scan a full one for ever. Commits of
+views do not wait for the disk: rows and checkpoint are one transaction, so a crash of the server loses both, and
+the runner folds the log again from the older checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from tasker.errors import ConfigurationError, Unavailable
+from tasker.events.envelope import RecordedEvent
+from tasker.projections.checkpoints import CheckpointMove, CheckpointMoved, Positions
+from tasker.projections.projection import Key, Projection
+from tasker.projections.sql import statements
+from tasker.projections.store import RowRefused, RowWrites, ViewSnapshot
+
+STATEMENT_ROWS_MAX: Final = 100
+SCAN_ROWS: Final = 1000
+
+_SQL = statements("store")
+_NO_KEY: Final[Key] = (UUID(int=0), "")
+_SERVER_SETTINGS: Final = {
+    "application_name": "tasker-projections",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "enable_sort": "off",
+    "idle_in_transaction_session_timeout": "30s",
+    "jit": "off",
+    "statement_timeout": "60s",
+    "synchronous_commit": "off",
+}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the driver raises into our errors.
+
+    Raises:
+        RowRefused: the server or the driver refuses a value.
+        Unavailable: the server cannot be reached, or gave up.
+    """
+    try:
+        yield
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+        raise RowRefused(f"a row cannot be stored: {error}") from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise Unavailable(f"the database: {error or type(error).__name__}") from error
+
+
+async def open_pool(dsn: str, *, size: int = 3) -> asyncpg.Pool:
+    """Return a pool of connections for a runner, set up as this module needs them."""
+    with translated():
+        return await asyncpg.create_pool(
+            dsn, min_size=1, max_size=size, server_settings=_SERVER_SETTINGS, command_timeout=60, reset=_keep
+        )
+
+
+async def _keep(connection: object) -> None:
+    """Leave a connection as it is: no statement of ours changes its session."""
+
+
+class PostgresTail:
+    """The log's tail over many shards, in one statement."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def read_shards(self, after: Positions, *, limit: int) -> list[RecordedEvent]:
+        """Return up to `limit` events of each shard of `after` behind its position; each shard's in order."""
+        with translated():
+            rows = await self._pool.fetch(_SQL["tail"], list(after), list(after.values()), limit)
+        return [RecordedEvent(*row) for row in rows]
+
+
+class PostgresViewStore:
+    """Rows in tables `<view>_v<version>`, checkpoints in `checkpoint`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def active(self, names: Sequence[str]) -> dict[str, int]:
+        """Return name -> the version that is read."""
+        with translated():
+            rows = await self._pool.fetch(_SQL["versions"], list(names))
+        found: dict[str, int] = dict(rows)
+        unknown = set(names) - set(found)
+        if unknown:
+            raise ConfigurationError(f"the database has no views {sorted(unknown)}: run `tasker migrate`")
+        return found
+
+    async def checkpoints(self, name: str, version: int, shards: int) -> dict[int, int]:
+        """Return the positions of one version over all `shards`, entering what is not there yet as 0."""
+        with translated():
+            rows = await self._pool.fetch(_SQL["checkpoints_of"], name, version)
+            if len(rows) < shards:
+                await self._pool.execute(_SQL["enter_checkpoints"], name, version, list(range(shards)))
+                rows = await self._pool.fetch(_SQL["checkpoints_of"], name, version)
+        return dict(rows)
+
+    async def positions(self) -> dict[int, int]:
+        """Return shard -> the position that every view that is read has reached."""
+        with translated():
+            rows = await self._pool.fetch(_SQL["positions"])
+        return dict(rows)
+
+    async def fetch(self, projection: Projection[Any], version: int, keys: Sequence[Key]) -> dict[Key, Any]:
+        """Return the rows of `keys` that exist."""
+        found: dict[Key, Any] = {}
+        statement = _statement(projection.name, "fetch", version)
+        row_type, key_of = projection.row_type, projection.key_of
+        with translated():
+            for at in range(0, len(keys), SCAN_ROWS):
+                some = keys[at : at + SCAN_ROWS]
+                records = await self._pool.fetch(statement, [key[0] for key in some], [key[1] for key in some])
+                rows = [row_of(row_type, record) for record in records]
+                found.update((key_of(row), row) for row in rows)
+        return found
+
+    async def write(self, moves: Sequence[CheckpointMove], writes: Sequence[RowWrites]) -> None:
+        """Move checkpoints and write rows, in one transaction."""
+        if not moves:
+            return
+        with translated():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await _move(connection, moves)
+                for write in writes:
+                    await _write(connection, write)
+
+    def snapshot(self) -> AbstractAsyncContextManager[ViewSnapshot]:
+        """Return the views as they are at one moment, for comparing them with the log."""
+        return self._snapshot()
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[ViewSnapshot]:
+        with translated():
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                yield _PostgresSnapshot(connection)
+
+
+class _PostgresSnapshot:
+    """The views within one transaction."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def positions(self, projection: Projection[Any]) -> dict[int, int]:
+        """Return how far the view is, by shard."""
+        return dict(await self._connection.fetch(_SQL["checkpoints_read"], projection.name))
+
+    async def rows(self, projection: Projection[Any]) -> AsyncIterator[Sequence[Any]]:
+        """Yield all rows of the view, by key, in pages."""
+        statement = _SQL[f"scan_{projection.name}"].replace("{table}", projection.name)
+        after = _NO_KEY
+        while True:
+            records = await self._connection.fetch(statement, *after, SCAN_ROWS)
+            rows = [row_of(projection.row_type, record) for record in records]
+            if rows:
+                yield rows
+            if len(rows) < SCAN_ROWS:
+                return
+            after = projection.key_of(rows[-1])
+
+
+def row_of(row_type: type[Any], record: asyncpg.Record) -> Any:
+    """Return a record as the row it was: its columns are the fields, in order."""
+    return row_type(**dict(record))
+
+
+def _statement(name: str, what: str, version: int) -> str:
+    return _SQL[f"{name}_{what}"].replace("{table}", f"{name}_v{version:d}")
+
+
+async def _move(connection: Any, moves: Sequence[CheckpointMove]) -> None:
+    names, versions, shards, old, new = zip(*map(msgspec.structs.astuple, moves), strict=True)
+    moved = await connection.fetch(_SQL["move_checkpoints"], names, versions, shards, old, new)
+    if len(moved) != len(moves):
+        raise CheckpointMoved(
+            f"{len(moves) - len(moved)} of {len(moves)} checkpoints are not where this process left them: "
+            "another process writes the views"
+        )
+
+
+async def _write(connection: Any, write: RowWrites) -> None:
+    projection = write.projection
+    for rows, what, first in ((write.born, "insert", 0), (write.moved, "update", projection.facts)):
+        statement = _statement(projection.name, what, write.version)
+        for at in range(0, len(rows), STATEMENT_ROWS_MAX):
+            columns = list(zip(*map(msgspec.structs.astuple, rows[at : at + STATEMENT_ROWS_MAX]), strict=True))
+            if first:
+                columns = columns[: projection.keys] + columns[first:]
+            await connection.execute(statement, *columns)

@@ -1,0 +1,114 @@
+"""What a projection is: a pure fold of the log into rows, one row a key.
+
+The rule: a row is `fold(apply, events of its stream)` and nothing else, so the runner, a rebuild and
+`log verify` use the same functions and must get the same rows. `apply` is total: a recorded event is
+never refused. It owns the row it is given and may change it in place, as `evolve` does.
+
+An event that cannot be decoded or folded is *poison*: it marks its own row and stops nobody else's.
+
+A view's table is named `<name>_v<version>`; the SQL view `<name>` points at the version that is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import MutableMapping
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from tasker.errors import Undecodable
+from tasker.events.envelope import RecordedEvent
+from tasker.events.stored import DomainEvent, from_recorded
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+Key = tuple[UUID, str]
+"""A row's key: the stream, and the part of it ("" for a row that stands for the whole stream)."""
+
+
+class Projection(Protocol[Row]):
+    """One view of the log.
+
+    Attributes:
+        name: of the SQL view, and of the checkpoint.
+        kind: the kind of streams that it folds (`StreamKind`).
+        types: stored types that it folds; None: all of its kind.
+        row_type: its rows; the fields are the table's columns, in order.
+        keys: how many of the first fields are the table's primary key.
+        facts: how many of the first fields never change once the row is born.
+    """
+
+    name: str
+    kind: str
+    types: frozenset[str] | None
+    row_type: type[Row]
+    keys: int
+    facts: int
+
+    def part_of(self, event: DomainEvent) -> str:
+        """Return which part of its stream `event` tells of."""
+        ...
+
+    def key_of(self, row: Row) -> Key:
+        """Return the key of `row`."""
+        ...
+
+    def is_birth(self, recorded: RecordedEvent, event: DomainEvent) -> bool:
+        """Return whether no earlier event can have the same key, so that no stored row need be looked for."""
+        ...
+
+    def apply(self, row: Row | None, recorded: RecordedEvent, event: DomainEvent) -> Row:
+        """Return the row moved on by `event`; None is a row not born yet."""
+        ...
+
+    def poisoned(self, row: Row | None, recorded: RecordedEvent, detail: str) -> Row | None:
+        """Return the stream's own row marked as poisoned; None when this view has nowhere to say so."""
+        ...
+
+    def is_worth_caching(self, row: Row) -> bool:
+        """Return whether more events of this key are expected soon and the row is small."""
+        ...
+
+
+def fold_into(rows: MutableMapping[Key, Any], projection: Projection[Any], recorded: RecordedEvent) -> Key | None:
+    """Move `rows` on by one event: the fold itself, for whoever holds all rows. Returns the key it touched.
+
+    `rows` must hold every row that earlier events made. This is what `log verify` compares the table with.
+    """
+    if recorded.kind != projection.kind:
+        return None
+    try:
+        event = from_recorded(recorded)
+    except Undecodable as error:
+        key: Key = (recorded.stream_id, "")
+        row = projection.poisoned(rows.get(key), recorded, error.detail)
+    else:
+        if projection.types is not None and recorded.type not in projection.types:
+            return None
+        key = (recorded.stream_id, projection.part_of(event))
+        row = moved_on(projection, rows.get(key), recorded, event)
+    if row is None:
+        return None
+    rows[key] = row
+    return key
+
+
+def moved_on(projection: Projection[Row], row: Row | None, recorded: RecordedEvent, event: DomainEvent) -> Row | None:
+    """Return the row moved on by `event`, or marked as poisoned when the event crashes the fold."""
+    try:
+        return projection.apply(row, recorded, event)
+    except Exception as error:  # noqa: BLE001 - whatever an event does to the fold stays with its own task
+        return projection.poisoned(row, recorded, f"{type(error).__name__}: {error}") or row
+
+
+def row_digest(row: msgspec.Struct) -> bytes:
+    """Return 32 bytes that are equal for equal rows: what a verifier keeps of a row instead of the row."""
+    return hashlib.sha256(msgspec.msgpack.encode(row)).digest()
+
+
+def differences(expected: msgspec.Struct, found: msgspec.Struct) -> list[str]:
+    """Return the names of the columns in which two rows of a view differ, in the table's order."""
+    names = expected.__struct_fields__
+    return [name for name in names if getattr(expected, name) != getattr(found, name)]

@@ -1,0 +1,130 @@
+-- Statements of the projections' store.
+
+-- name: tail
+-- Every shard asked for in one statement; the bound above keeps it within one or two partitions.
+SELECT e.shard, e.position, e.epoch, e.stream_id, e.kind, e.seq, e.type, e.version, e.tenant, e.at_us,
+       e.meta, e.payload, e.encoding, e.chain
+FROM unnest($1::integer[], $2::bigint[]) AS asked (shard, after)
+CROSS JOIN LATERAL (
+    SELECT * FROM event
+    WHERE event.shard = asked.shard AND event.position > asked.after AND event.position <= asked.after + $3
+    ORDER BY event.position LIMIT $3
+) AS e
+
+-- name: versions
+SELECT name, version FROM projection WHERE name = ANY($1::text[])
+
+-- name: positions
+-- A shard's position is that of the view that is least far; one that a view has not entered yet is missing.
+SELECT c.shard, min(c.position)
+FROM projection AS p JOIN checkpoint AS c ON c.projection = p.name AND c.version = p.version
+GROUP BY c.shard
+
+-- name: checkpoints_read
+SELECT c.shard, c.position
+FROM projection AS p JOIN checkpoint AS c ON c.projection = p.name AND c.version = p.version
+WHERE p.name = $1
+
+-- name: checkpoints_of
+SELECT shard, position FROM checkpoint WHERE projection = $1 AND version = $2
+
+-- name: enter_checkpoints
+INSERT INTO checkpoint (projection, version, shard, position)
+SELECT $1, $2, shard, 0 FROM unnest($3::integer[]) AS shard
+ON CONFLICT DO NOTHING
+
+-- name: move_checkpoints
+-- Locks in one order, so that two runners wait for each other instead of deadlocking; the second finds its old
+-- positions gone and moves fewer rows than it asked for.
+WITH move AS (
+    SELECT * FROM unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[])
+        AS m (projection, version, shard, old, new)
+), held AS (
+    SELECT c.projection, c.version, c.shard, m.new
+    FROM checkpoint AS c JOIN move AS m USING (projection, version, shard)
+    WHERE c.position = m.old
+    ORDER BY c.projection, c.version, c.shard
+    FOR UPDATE OF c
+)
+UPDATE checkpoint AS c SET position = h.new
+FROM held AS h
+WHERE c.projection = h.projection AND c.version = h.version AND c.shard = h.shard
+RETURNING c.shard
+
+-- name: task_fetch
+SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, part) USING (task_id)
+
+-- name: task_insert
+INSERT INTO {table} AS t
+SELECT task_id, tenant, shard, namespace, template, version, template_hash, input, tags::json, idempotency_key,
+       correlation_id, requested_by, reason, created_at_us, not_before_us, deadline_us, state, seq, position,
+       updated_at_us, ended_at_us, result, error, ending, blocked_reason, blocked_detail, blocked_steps::json,
+       steps_dispatched, steps_completed, steps_failed, retries, poisoned
+FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
+            $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[],
+            $16::bigint[], $17::text[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bytea[],
+            $23::bytea[], $24::text[], $25::text[], $26::text[], $27::text[], $28::integer[], $29::integer[],
+            $30::integer[], $31::integer[], $32::boolean[])
+    AS n (task_id, tenant, shard, namespace, template, version, template_hash, input, tags, idempotency_key,
+          correlation_id, requested_by, reason, created_at_us, not_before_us, deadline_us, state, seq, position,
+          updated_at_us, ended_at_us, result, error, ending, blocked_reason, blocked_detail, blocked_steps,
+          steps_dispatched, steps_completed, steps_failed, retries, poisoned)
+
+-- name: task_update
+UPDATE {table} AS t
+SET state = n.state, seq = n.seq, position = n.position, updated_at_us = n.updated_at_us,
+    ended_at_us = n.ended_at_us, result = n.result, error = n.error, ending = n.ending,
+    blocked_reason = n.blocked_reason, blocked_detail = n.blocked_detail, blocked_steps = n.blocked_steps::json,
+    steps_dispatched = n.steps_dispatched, steps_completed = n.steps_completed, steps_failed = n.steps_failed,
+    retries = n.retries, poisoned = n.poisoned
+FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
+            $8::bytea[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[], $14::integer[],
+            $15::integer[], $16::integer[], $17::boolean[])
+    AS n (task_id, state, seq, position, updated_at_us, ended_at_us, result, error, ending, blocked_reason,
+          blocked_detail, blocked_steps, steps_dispatched, steps_completed, steps_failed, retries, poisoned)
+WHERE t.task_id = n.task_id
+
+-- name: step_fetch
+SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, step) USING (task_id, step)
+
+-- name: step_insert
+INSERT INTO {table} AS t
+SELECT task_id, step, tenant, shard, state, attempt, position, worker, dispatched_at_us, started_at_us, ended_at_us,
+       retry_at_us, cancelling, result, error
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::integer[], $7::bigint[], $8::text[],
+            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::bytea[], $15::bytea[])
+    AS n (task_id, step, tenant, shard, state, attempt, position, worker, dispatched_at_us, started_at_us,
+          ended_at_us, retry_at_us, cancelling, result, error)
+
+-- name: step_update
+UPDATE {table} AS t
+SET state = n.state, attempt = n.attempt, position = n.position, worker = n.worker,
+    dispatched_at_us = n.dispatched_at_us, started_at_us = n.started_at_us, ended_at_us = n.ended_at_us,
+    retry_at_us = n.retry_at_us, cancelling = n.cancelling, result = n.result, error = n.error
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
+            $9::bigint[], $10::bigint[], $11::boolean[], $12::bytea[], $13::bytea[])
+    AS n (task_id, step, state, attempt, position, worker, dispatched_at_us, started_at_us, ended_at_us, retry_at_us,
+          cancelling, result, error)
+WHERE t.task_id = n.task_id AND t.step = n.step
+
+-- name: template_fetch
+SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (stream_id, version) USING (stream_id, version)
+
+-- name: template_insert
+INSERT INTO {table} AS t
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::text[],
+                     $8::bigint[], $9::bigint[], $10::bigint[])
+
+-- name: template_update
+UPDATE {table} AS t SET chosen_seq = n.chosen_seq, position = n.position
+FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[]) AS n (stream_id, version, chosen_seq, position)
+WHERE t.stream_id = n.stream_id AND t.version = n.version
+
+-- name: scan_task
+SELECT t.* FROM {table} AS t WHERE t.task_id > $1 AND $2::text IS NOT NULL ORDER BY t.task_id LIMIT $3
+
+-- name: scan_step
+SELECT t.* FROM {table} AS t WHERE (t.task_id, t.step) > ($1, $2) ORDER BY t.task_id, t.step LIMIT $3
+
+-- name: scan_template
+SELECT t.* FROM {table} AS t WHERE (t.stream_id, t.version) > ($1, $2) ORDER BY t.stream_id, t.version LIMIT $3

@@ -1,0 +1,212 @@
+"""The `step` view: one row a step that has begun."""
+
+from __future__ import annotations
+
+from typing import Final, assert_never, cast
+from uuid import UUID
+
+import msgspec
+
+from tasker.clock import to_rfc3339
+from tasker.events.codec import decode_message, encode_message
+from tasker.events.envelope import RecordedEvent, StreamKind
+from tasker.events.reads import StepStatus, StepView
+from tasker.events.stored import DomainEvent
+from tasker.events.task_events import (
+    ErrorInfo,
+    StepAttemptFailed,
+    StepCancelled,
+    StepCancelRequested,
+    StepCompleted,
+    StepDispatched,
+    StepFailed,
+    StepRetried,
+    StepRetryScheduled,
+    StepStarted,
+)
+from tasker.projections.projection import Key
+
+StepEvent = (
+    StepDispatched
+    | StepStarted
+    | StepCompleted
+    | StepAttemptFailed
+    | StepRetryScheduled
+    | StepFailed
+    | StepCancelRequested
+    | StepCancelled
+    | StepRetried
+)
+
+STEP_OPEN: Final = ("dispatched", "running", "waiting")
+"""States of a step that has begun and not ended."""
+
+
+class StepRow(msgspec.Struct, kw_only=True):
+    """A step as stored.
+
+    Attributes:
+        attempt: the newest one.
+        dispatched_at_us, started_at_us, worker: of that attempt.
+        cancelling: its worker has been told to stop.
+        result, error: exact JSON; the error is the newest one until a result comes.
+    """
+
+    task_id: UUID
+    step: str
+    tenant: str
+    shard: int
+    state: str
+    attempt: int
+    position: int
+    worker: str | None = None
+    dispatched_at_us: int | None = None
+    started_at_us: int | None = None
+    ended_at_us: int | None = None
+    retry_at_us: int | None = None
+    cancelling: bool = False
+    result: bytes | None = None
+    error: bytes | None = None
+
+
+class StepProjection:
+    """Folds the events of each step into its one row."""
+
+    name = "step"
+    kind = StreamKind.TASK.value
+    types: frozenset[str] | None = frozenset(
+        {
+            "step_dispatched",
+            "step_started",
+            "step_completed",
+            "step_attempt_failed",
+            "step_retry_scheduled",
+            "step_failed",
+            "step_cancel_requested",
+            "step_cancelled",
+            "step_retried",
+        }
+    )
+    row_type = StepRow
+    keys = 2
+    facts = StepRow.__struct_fields__.index("state")
+
+    def part_of(self, event: DomainEvent) -> str:
+        """Return the step's name."""
+        return cast("StepEvent", event).step
+
+    def key_of(self, row: StepRow) -> Key:
+        """Return the key of `row`."""
+        return row.task_id, row.step
+
+    def is_birth(self, recorded: RecordedEvent, event: DomainEvent) -> bool:
+        """Return whether this is a step's first dispatch."""
+        return isinstance(event, StepDispatched) and event.attempt == 1
+
+    def is_worth_caching(self, row: StepRow) -> bool:
+        """Return whether the step goes on: after its end only a person's retry touches it."""
+        return row.ended_at_us is None
+
+    def apply(self, row: StepRow | None, recorded: RecordedEvent, event: DomainEvent) -> StepRow:
+        """Return the step's row moved on by `event`."""
+        step_event = cast("StepEvent", event)
+        if row is None:
+            row = StepRow(
+                task_id=recorded.stream_id,
+                step=step_event.step,
+                tenant=recorded.tenant,
+                shard=recorded.shard,
+                state="pending",
+                attempt=step_event.attempt,
+                position=recorded.position,
+            )
+        row.position = recorded.position
+        _evolve(row, step_event, recorded.at_us)
+        return row
+
+    def poisoned(self, row: StepRow | None, recorded: RecordedEvent, detail: str) -> None:
+        """Return None: an event that cannot be read names no step; the task's own view marks the task."""
+        return
+
+
+def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:
+    match event:
+        case StepDispatched(attempt=attempt):
+            row.state = "dispatched"
+            row.attempt = attempt
+            row.dispatched_at_us = at_us
+            row.worker = row.started_at_us = row.ended_at_us = row.retry_at_us = None
+        case StepStarted(worker=worker):
+            row.state = "running"
+            row.worker = worker
+            row.started_at_us = at_us
+        case StepCompleted(result=result):
+            _end(row, "completed", at_us)
+            row.result = bytes(result)
+            row.error = None
+        case StepAttemptFailed(error=error):
+            row.state = "waiting"
+            row.cancelling = False
+            row.error = encode_message(error)
+        case StepRetryScheduled(retry_at_us=retry_at_us):
+            row.state = "waiting"
+            row.retry_at_us = retry_at_us
+        case StepFailed(error=error):
+            _end(row, "failed", at_us)
+            row.error = encode_message(error)
+        case StepCancelRequested():
+            row.cancelling = True
+        case StepCancelled():
+            _end(row, "cancelled", at_us)
+        case StepRetried(attempt=attempt):
+            row.state = "waiting"
+            row.attempt = attempt
+            row.ended_at_us = None
+        case _:
+            assert_never(event)
+
+
+def _end(row: StepRow, state: StepStatus, at_us: int) -> None:
+    row.state = state
+    row.ended_at_us = at_us
+    row.retry_at_us = None
+    row.cancelling = False
+
+
+# ---------------------------------------------------------------- as read
+
+
+def to_view(row: StepRow) -> StepView:
+    """Return `row` as reads show it."""
+    return StepView(
+        task_id=str(row.task_id),
+        step=row.step,
+        state=cast("StepStatus", row.state),
+        attempt=row.attempt,
+        worker=row.worker,
+        dispatched_at=_time(row.dispatched_at_us),
+        started_at=_time(row.started_at_us),
+        ended_at=_time(row.ended_at_us),
+        retry_at=_time(row.retry_at_us),
+        result=None if row.result is None else msgspec.Raw(row.result),
+        error=None if row.error is None else decode_message(row.error, ErrorInfo),
+        waiting_on=waiting_on(row),
+        position=f"{row.shard}:{row.position}",
+    )
+
+
+def waiting_on(row: StepRow) -> str | None:
+    """Return in words what the step waits for; None when it has ended."""
+    match row.state:
+        case "dispatched":
+            return "a worker"
+        case "running":
+            return f"worker {row.worker} to {'stop' if row.cancelling else 'finish'} it"
+        case "waiting":
+            return "its retry" + (f" at {_time(row.retry_at_us)}" if row.retry_at_us is not None else "")
+        case _:
+            return None
+
+
+def _time(at_us: int | None) -> str | None:
+    return None if at_us is None else to_rfc3339(at_us)

@@ -1,0 +1,362 @@
+"""The `task` view: one row a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, assert_never, cast
+from uuid import UUID
+
+import msgspec
+
+from tasker.clock import to_rfc3339
+from tasker.events.codec import canonical, decode_message, encode_message
+from tasker.events.envelope import RecordedEvent, StreamKind
+from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView
+from tasker.events.stored import DomainEvent, meta_of
+from tasker.events.task_events import (
+    AnyTaskEvent,
+    ErrorInfo,
+    StepAttemptFailed,
+    StepCancelled,
+    StepCancelRequested,
+    StepCompleted,
+    StepDispatched,
+    StepFailed,
+    StepRetried,
+    StepRetryScheduled,
+    StepStarted,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskCreated,
+    TaskFailed,
+    TaskResumed,
+    TaskStarted,
+    TaskStopping,
+)
+from tasker.projections.projection import Key
+
+_DETAIL_CHARS_MAX: Final = 2000
+_STEPS_NAMED_MAX: Final = 3
+_CACHED_BYTES_MAX: Final = 4096
+OPEN_STEPS_ASKED: Final = _STEPS_NAMED_MAX + 1
+"""How many open steps `to_view` wants to see: enough to name three and know that there are more."""
+
+
+class TaskRow(msgspec.Struct, kw_only=True):
+    """A task as stored: the facts of its creation first, then what moves.
+
+    Attributes:
+        tags, blocked_steps: JSON text, canonical; None when empty.
+        result, error: exact JSON.
+        ending: how a stopping task will end.
+        poisoned: an event of it could not be folded; from there on only `seq` and `position` move.
+    """
+
+    task_id: UUID
+    tenant: str
+    shard: int
+    namespace: str
+    template: str
+    version: str
+    template_hash: str
+    input: bytes
+    tags: str | None
+    idempotency_key: str | None
+    correlation_id: str | None
+    requested_by: str | None
+    reason: str | None
+    created_at_us: int
+    not_before_us: int | None
+    deadline_us: int | None
+    state: str
+    seq: int
+    position: int
+    updated_at_us: int
+    ended_at_us: int | None = None
+    result: bytes | None = None
+    error: bytes | None = None
+    ending: str | None = None
+    blocked_reason: str | None = None
+    blocked_detail: str | None = None
+    blocked_steps: str | None = None
+    steps_dispatched: int = 0
+    steps_completed: int = 0
+    steps_failed: int = 0
+    retries: int = 0
+    poisoned: bool = False
+
+
+class OpenStep(msgspec.Struct, frozen=True):
+    """What a task's words need to know of a step that has begun and not ended."""
+
+    step: str
+    state: str
+    worker: str | None
+    retry_at_us: int | None
+
+
+class TaskProjection:
+    """Folds a task's stream into its one row."""
+
+    name = "task"
+    kind = StreamKind.TASK.value
+    types: frozenset[str] | None = None
+    row_type = TaskRow
+    keys = 1
+    facts = TaskRow.__struct_fields__.index("state")
+
+    def part_of(self, event: DomainEvent) -> str:
+        """Return "": the row stands for the whole stream."""
+        return ""
+
+    def key_of(self, row: TaskRow) -> Key:
+        """Return the key of `row`."""
+        return row.task_id, ""
+
+    def is_birth(self, recorded: RecordedEvent, event: DomainEvent) -> bool:
+        """Return whether this is the first event of its task."""
+        return recorded.seq == 1
+
+    def is_worth_caching(self, row: TaskRow) -> bool:
+        """Return whether the task goes on and is small."""
+        return row.state not in TASK_ENDED and len(row.input) <= _CACHED_BYTES_MAX
+
+    def apply(self, row: TaskRow | None, recorded: RecordedEvent, event: DomainEvent) -> TaskRow:
+        """Return the task's row moved on by `event`."""
+        task_event = cast("AnyTaskEvent", event)
+        if row is None:
+            if not isinstance(task_event, TaskCreated):
+                return self.poisoned(None, recorded, f"its first event is {recorded.type}, not task_created")
+            return _born(recorded, task_event)
+        row.seq = recorded.seq
+        row.position = recorded.position
+        row.updated_at_us = recorded.at_us
+        if not row.poisoned:
+            _evolve(row, task_event, recorded.at_us)
+        return row
+
+    def poisoned(self, row: TaskRow | None, recorded: RecordedEvent, detail: str) -> TaskRow:
+        """Return the row, blocked because an event of the task cannot be folded."""
+        if row is None:
+            row = _unborn(recorded)
+        if not row.poisoned:
+            row.poisoned = True
+            row.state = "blocked"
+            row.blocked_reason = "poison"
+            row.blocked_detail = f"event {recorded.seq}: {detail}"[:_DETAIL_CHARS_MAX].replace("\0", "")
+        row.seq = recorded.seq
+        row.position = recorded.position
+        row.updated_at_us = recorded.at_us
+        return row
+
+
+def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:
+    match event:
+        case StepStarted() | StepAttemptFailed() | StepRetryScheduled() | StepCancelRequested() | StepCancelled():
+            pass
+        case StepDispatched(attempt=attempt):
+            if attempt == 1:
+                row.steps_dispatched += 1
+            else:
+                row.retries += 1
+        case StepCompleted():
+            row.steps_completed += 1
+        case StepFailed(error=error):
+            row.steps_failed += 1
+            row.error = encode_message(error)
+        case StepRetried():
+            row.steps_failed -= 1
+        case TaskCompleted(result=result):
+            _end(row, "completed", at_us)
+            row.result = bytes(result)
+            row.error = None
+        case TaskFailed(error=error):
+            _end(row, "failed", at_us)
+            if error is not None:
+                row.error = encode_message(error)
+        case TaskCancelled():
+            _end(row, "cancelled", at_us)
+        case TaskBlocked(reason=reason, steps=steps, detail=detail):
+            row.state = "blocked"
+            row.blocked_reason = reason
+            row.blocked_detail = detail
+            row.blocked_steps = canonical(steps).decode() if steps else None
+        case TaskStopping(ending=ending):
+            row.ending = ending
+        case TaskStarted():
+            row.state = "running"
+        case TaskResumed():
+            row.state = "running"
+            _unblock(row)
+        case TaskCreated():
+            pass  # a second birth is impossible; total all the same
+        case _:
+            assert_never(event)
+
+
+def _end(row: TaskRow, state: TaskStatus, at_us: int) -> None:
+    row.state = state
+    row.ended_at_us = at_us
+    row.ending = None
+    _unblock(row)
+
+
+def _unblock(row: TaskRow) -> None:
+    row.blocked_reason = row.blocked_detail = row.blocked_steps = None
+
+
+def _born(recorded: RecordedEvent, event: TaskCreated) -> TaskRow:
+    meta = meta_of(recorded)
+    template = event.template
+    return TaskRow(
+        task_id=recorded.stream_id,
+        tenant=recorded.tenant,
+        shard=recorded.shard,
+        namespace=template.namespace,
+        template=template.name,
+        version=template.version,
+        template_hash=template.hash,
+        input=bytes(event.input),
+        tags=canonical(event.tags).decode() if event.tags else None,
+        idempotency_key=event.idempotency_key,
+        correlation_id=meta.correlation_id,
+        requested_by=meta.requested_by,
+        reason=meta.reason,
+        created_at_us=recorded.at_us,
+        not_before_us=event.not_before_us,
+        deadline_us=event.deadline_us,
+        state="running" if event.not_before_us is None else "pending",
+        seq=recorded.seq,
+        position=recorded.position,
+        updated_at_us=recorded.at_us,
+    )
+
+
+def _unborn(recorded: RecordedEvent) -> TaskRow:
+    """Return the row of a task whose creation cannot be read: what the envelope alone tells."""
+    return TaskRow(
+        task_id=recorded.stream_id,
+        tenant=recorded.tenant,
+        shard=recorded.shard,
+        namespace="",
+        template="",
+        version="",
+        template_hash="",
+        input=b"null",
+        tags=None,
+        idempotency_key=None,
+        correlation_id=None,
+        requested_by=None,
+        reason=None,
+        created_at_us=recorded.at_us,
+        not_before_us=None,
+        deadline_us=None,
+        state="blocked",
+        seq=recorded.seq,
+        position=recorded.position,
+        updated_at_us=recorded.at_us,
+    )
+
+
+# ---------------------------------------------------------------- as read
+
+
+def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = ()) -> TaskView:
+    """Return `row` as reads show it; `open_steps` (a few are enough) tell what a running task waits for."""
+    task_id = str(row.task_id)
+    error = None
+    if row.error is not None and row.state in ("blocked", "failed"):
+        error = decode_message(row.error, ErrorInfo)
+    elif row.blocked_reason in ("poison", "history_limit"):
+        error = ErrorInfo(type=row.blocked_reason, message=row.blocked_detail or "", retryable=False)
+    return TaskView(
+        task_id=task_id,
+        tenant=row.tenant,
+        namespace=row.namespace,
+        template=row.template,
+        version=row.version,
+        template_hash=row.template_hash,
+        state=cast("TaskStatus", row.state),
+        input=msgspec.Raw(row.input),
+        created_at=to_rfc3339(row.created_at_us),
+        updated_at=to_rfc3339(row.updated_at_us),
+        seq=row.seq,
+        position=f"{row.shard}:{row.position}",
+        ended_at=_time(row.ended_at_us),
+        not_before=_time(row.not_before_us),
+        deadline_at=_time(row.deadline_us),
+        result=None if row.result is None else msgspec.Raw(row.result),
+        error=error,
+        waiting_on=waiting_on(row, open_steps),
+        blocked_steps=_blocked_steps(row),
+        remedy=remedy(row),
+        tags={} if row.tags is None else msgspec.json.decode(row.tags, type=dict[str, str]),
+        idempotency_key=row.idempotency_key,
+        correlation_id=row.correlation_id,
+        requested_by=row.requested_by,
+        reason=row.reason,
+        steps_dispatched=row.steps_dispatched,
+        steps_completed=row.steps_completed,
+        steps_failed=row.steps_failed,
+        retries=row.retries,
+    )
+
+
+def waiting_on(row: TaskRow, open_steps: Sequence[OpenStep]) -> str | None:
+    """Return in words what the task waits for; None when it has ended or is on the move."""
+    if row.state in TASK_ENDED:
+        return None
+    if row.state == "blocked":
+        return f"a person: {_why_blocked(row)}"
+    if row.state == "pending":
+        return f"its start time, {_time(row.not_before_us)}"
+    if row.ending is not None:
+        named = ", ".join(one.step for one in open_steps[:_STEPS_NAMED_MAX])
+        return f"running steps to stop ({named}); it ends as {row.ending}"
+    words = [_step_words(one) for one in open_steps[:_STEPS_NAMED_MAX]]
+    if len(open_steps) > _STEPS_NAMED_MAX:
+        words.append("more steps")
+    return "; ".join(words) or None
+
+
+def remedy(row: TaskRow) -> str | None:
+    """Return the command that repairs a blocked task; None when it is not blocked, or no command can."""
+    if row.state != "blocked":
+        return None
+    match row.blocked_reason:
+        case "step_failed":
+            return f"tasker task retry {row.task_id}"
+        case "history_limit":
+            return f"tasker task cancel {row.task_id}"
+        case _:
+            return None
+
+
+def _step_words(one: OpenStep) -> str:
+    match one.state:
+        case "dispatched":
+            return f"a worker for step {one.step}"
+        case "running":
+            return f"step {one.step} on worker {one.worker}"
+        case _:
+            return f"the retry of step {one.step}" + (f" at {_time(one.retry_at_us)}" if one.retry_at_us else "")
+
+
+def _why_blocked(row: TaskRow) -> str:
+    match row.blocked_reason:
+        case "step_failed":
+            steps = _blocked_steps(row)
+            return f"step{'s' * (len(steps) > 1)} {', '.join(steps)} failed"
+        case "history_limit":
+            return row.blocked_detail or "it has as many events as a task may have"
+        case _:
+            return f"its log cannot be folded ({row.blocked_detail})"
+
+
+def _blocked_steps(row: TaskRow) -> tuple[str, ...]:
+    return () if row.blocked_steps is None else msgspec.json.decode(row.blocked_steps, type=tuple[str, ...])
+
+
+def _time(at_us: int | None) -> str | None:
+    return None if at_us is None else to_rfc3339(at_us)
