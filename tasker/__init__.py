@@ -1,3 +1,42 @@
-"""Tasker: an event-sourced workflow service."""
+"""Tasker: an event-sourced workflow service.
+
+What people who write and start workflows need is found here by name, and imported at its first use:
+`from tasker import Template, Retry, StepContext, handler, RetryableError, PermanentError, TaskerClient`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasker.client import TaskerClient
+    from tasker.handlers import (
+        AttemptCancelled,
+        PermanentError,
+        Retry,
+        RetryableError,
+        StepContext,
+        Template,
+        handler,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AttemptCancelled",
+    "PermanentError",
+    "Retry",
+    "RetryableError",
+    "StepContext",
+    "TaskerClient",
+    "Template",
+    "handler",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TaskerClient":
+        import tasker.client as home
+    elif name in __all__:
+        import tasker.handlers as home  # type: ignore[no-redef]
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(home, name)

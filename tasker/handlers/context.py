@@ -159,7 +159,8 @@ class StepContext:
         Raises:
             StepUnknown, StateForbids: there is no such step, or it has no result.
         """
-        return msgspec.json.decode(await asyncio.wrap_future(self._port.ask_result(step)), type=type)
+        data: bytes = await asyncio.wrap_future(self._port.ask_result(step))
+        return msgspec.json.decode(data, type=type)
 
     @overload
     def result_sync(self, step: str) -> Any: ...

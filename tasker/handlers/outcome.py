@@ -68,7 +68,7 @@ class PermanentError(Exception):
     """Raise it when no further attempt can help: the step fails at once."""
 
 
-class HandlerTimeout(Exception):  # noqa: N818 - named for what happened
+class HandlerTimeout(Exception):
     """An attempt ran longer than its `start_to_close`."""
 
 
@@ -83,6 +83,7 @@ def error_info(error: BaseException, *, now_us: int) -> ErrorInfo:
     makes the whole of it permanent.
 
     Args:
+        error: whatever it was.
         now_us: the time from which a `Retry-After` date is counted.
     """
     leaves = list(_leaves(error))
@@ -103,6 +104,7 @@ def timeout_info(limit_s: float, *, stack: str | None, blocked: str | None = Non
     """Return what a report says of an attempt past its `start_to_close`.
 
     Args:
+        limit_s: its `start_to_close`.
         stack: where it was at that time.
         blocked: who held the handlers' loop, when somebody did.
     """
@@ -119,9 +121,7 @@ def worker_lost_info(why: str) -> ErrorInfo:
 
 def cancelled_info(stack: str | None = None) -> ErrorInfo:
     """Return what a report says of an attempt that ended because it was cancelled."""
-    return ErrorInfo(
-        type=CANCELLED, message="the attempt was cancelled", retryable=False, stack=cut_stack(stack)
-    )
+    return ErrorInfo(type=CANCELLED, message="the attempt was cancelled", retryable=False, stack=cut_stack(stack))
 
 
 def result_invalid_info(error: Exception) -> ErrorInfo:

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import queue
 import sys
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -237,9 +235,7 @@ class Runner:
             call = self._bind(job)
             if call is not None:
                 value = call()
-                if inspect.isawaitable(value):
-                    value = await value
-                self._finish(job, value)
+                self._finish(job, await value)
         except asyncio.CancelledError as error:
             if job.stopping:
                 job.interrupted = True
@@ -368,8 +364,3 @@ def _await_frames(awaited: object) -> Iterator[FrameType]:
             return
         yield frame
         awaited = inner
-
-
-def monotonic_s() -> float:
-    """Return the seconds in which deadlines of jobs are counted."""
-    return time.monotonic()

@@ -1,0 +1,188 @@
+"""A worker on NATS: loads an app, makes its templates known, and serves its queues."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from tasker.bus.bus import Bus
+from tasker.bus.nats_bus import NatsBus
+from tasker.errors import Busy, ConfigurationError, TaskerError, Unavailable
+from tasker.events.codec import decode_message, encode_message
+from tasker.events.messages import DEFAULT_TENANT, Reply, TemplateRegister
+from tasker.events.subjects import DEFAULT_PREFIX, Subjects
+from tasker.handlers.registry import Registry, collect
+from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT, Worker, new_worker_id
+
+CONNECT_S: Final = 5.0
+COMMAND_TIMEOUT_S: Final = 10.0
+_RETRY_S_BASE: Final = 0.1
+_RETRY_S_MAX: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker process is started with.
+
+    Attributes:
+        app: path of a Python file, or the dotted name of a module.
+    """
+
+    app: str
+    nats_url: str
+    prefix: str = DEFAULT_PREFIX
+    tenant: str = DEFAULT_TENANT
+    slots: int = SLOTS_DEFAULT
+    drain_s: float = DRAIN_S_DEFAULT
+
+
+def load_app(app: str) -> Registry:
+    """Return what an app declares.
+
+    Raises:
+        ConfigurationError: it cannot be loaded, or declares nothing that fits.
+        TemplateInvalid: a template of it has faults.
+    """
+    path = Path(app)
+    is_file = app.endswith(".py") or path.is_file()
+    if is_file and not path.is_file():
+        raise ConfigurationError(f"there is no file {app}")
+    try:
+        module = _load_file(path.resolve()) if is_file else importlib.import_module(app)
+        return collect(module)
+    except TaskerError:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise ConfigurationError(f"{app} cannot be loaded: {type(error).__name__}: {error}{_place(error)}") from error
+
+
+async def register_templates(bus: Bus, subjects: Subjects, tenant: str, documents: tuple[dict[str, Any], ...]) -> None:
+    """Make templates known to the service; wait for the service where it is not there yet.
+
+    Raises:
+        CommandRejected: the service refused one (`TemplateConflict`, `TemplateInvalid`).
+    """
+    for document in documents:
+        await _register(bus, subjects.command(tenant, "template", "register"), document)
+
+
+async def serve(
+    options: WorkerOptions, *, stop: asyncio.Event, quit_now: asyncio.Event, watch: Callable[[Worker], object]
+) -> Worker:
+    """Serve an app's queues until `stop` is set, or the worker is lost; return the ended worker.
+
+    Args:
+        options: what to serve, and where.
+        stop: drain and return.
+        quit_now: do not wait for what runs.
+        watch: called with the worker when it pulls.
+
+    Raises:
+        ConfigurationError, CommandRejected: it cannot start.
+    """
+    registry = load_app(options.app)
+    worker_id = new_worker_id()
+    bus = await _connect(options.nats_url, worker_id, stop)
+    if bus is None:
+        raise asyncio.CancelledError
+    subjects = Subjects(options.prefix)
+    worker = Worker(
+        bus,
+        registry,
+        subjects=subjects,
+        tenant=options.tenant,
+        slots=options.slots,
+        worker_id=worker_id,
+        drain_s=options.drain_s,
+    )
+    try:
+        await _until(register_templates(bus, subjects, options.tenant, registry.documents()), stop, quit_now)
+        if not (stop.is_set() or quit_now.is_set()):
+            await worker.start()
+            await _until(worker.ready(), stop, quit_now)
+            watch(worker)
+            await _until(worker.lost(), stop, quit_now)
+        if worker.lost_why is not None:
+            await _until(worker.retire(), quit_now)
+        elif not quit_now.is_set():
+            await _until(worker.drain(), quit_now)
+    finally:
+        await worker.stop()
+        await bus.close()
+    return worker
+
+
+async def _until(work: Any, *events: asyncio.Event) -> None:
+    """Return when `work` is done or one of the events is set; then the work is cancelled."""
+    doing = asyncio.ensure_future(work)
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait([doing, *waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
+        if not doing.done():
+            doing.cancel()
+    if doing.done():
+        doing.result()
+        return
+    await asyncio.gather(doing, return_exceptions=True)
+
+
+async def _connect(url: str, name: str, stop: asyncio.Event) -> NatsBus | None:
+    while not stop.is_set():
+        try:
+            return await NatsBus.connect(url, name=name, retry_for_s=CONNECT_S)
+        except Unavailable as error:
+            _log.warning("waiting_for_nats", why=str(error))
+    return None
+
+
+async def _register(bus: Bus, subject: str, document: dict[str, Any]) -> None:
+    body = encode_message(TemplateRegister(template=document))
+    failures = 0
+    while True:
+        try:
+            reply = decode_message((await bus.request(subject, body, timeout_s=COMMAND_TIMEOUT_S)).data, Reply)
+            if reply.error is not None:
+                raise TaskerError.from_problem(reply.error)
+        except (Unavailable, Busy) as error:
+            failures += 1
+            if failures == 3 or failures % 30 == 0:  # noqa: PLR2004 - one line soon, then one a minute
+                _log.warning("waiting_for_the_service", template=document["name"], why=str(error))
+            delay_s = min(_RETRY_S_MAX, _RETRY_S_BASE * 1.5 ** min(failures, 20))
+            await asyncio.sleep(max(error.retry_after_s or 0.0, delay_s))
+        else:
+            _log.info("template_registered", template=reply.template, duplicate=reply.duplicate)
+            return
+
+
+def _load_file(path: Path) -> ModuleType:
+    name = path.stem if path.stem not in sys.modules else f"tasker_app_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{path} is no Python file")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

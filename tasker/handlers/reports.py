@@ -1,0 +1,238 @@
+"""What a worker tells the owners, sent in batches until it is answered.
+
+Each subject that reports go to (a shard of the service) is a lane with a few requests in flight. While they are,
+further reports wait and leave together: the batch grows with the load by itself. A lane that gets no answer backs
+off and goes on for ever; order within a lane may change by that, and the owner does not depend on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from tasker.bus.bus import Bus, Message
+from tasker.bus.guard import call_guarded
+from tasker.errors import TaskerError
+from tasker.events.codec import BATCH_ITEMS_MAX, BODY_BYTES_MAX
+from tasker.events.messages import ReportReply
+
+_log = structlog.get_logger(__name__)
+
+REQUESTS_IN_FLIGHT: Final = 2
+ANSWER_TIMEOUT_S: Final = 5.0
+BACKOFF_S_BASE: Final = 0.05
+BACKOFF_S_MAX: Final = 2.0
+
+_ENVELOPE_BYTES = 2
+_BUSY: Final = (429, 503, 504)
+_replies = msgspec.json.Decoder(list[ReportReply] | ReportReply)
+
+OnAnswer = Callable[[ReportReply], None]
+
+
+class Outgoing:
+    """One report on its way.
+
+    Attributes:
+        lasting: sent until it is answered; else lost with its request (a heartbeat: the next one comes).
+        void: nobody wants it any more; it is not sent (again), and its answer is dropped.
+        alone: it stood in a body that was refused as a whole, so it goes by itself.
+    """
+
+    __slots__ = ("alone", "body", "lasting", "on_answer", "void")
+
+    def __init__(self, body: bytes, on_answer: OnAnswer, *, lasting: bool = True) -> None:
+        self.body = body
+        self.on_answer = on_answer
+        self.lasting = lasting
+        self.void = False
+        self.alone = False
+
+
+class Reporter:
+    """The lanes of one worker."""
+
+    def __init__(
+        self, bus: Bus, *, requests_in_flight: int = REQUESTS_IN_FLIGHT, answer_timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> None:
+        self._bus = bus
+        self._requests_in_flight = requests_in_flight
+        self._answer_timeout_s = answer_timeout_s
+        self._lanes: dict[str, _Lane] = {}
+
+    def send(self, subject: str, report: Outgoing) -> None:
+        """Send a report; its `on_answer` is called with the owner's verdict, however long that takes."""
+        lane = self._lanes.get(subject)
+        if lane is None:
+            lane = self._lanes[subject] = _Lane(self._bus, subject, self._requests_in_flight, self._answer_timeout_s)
+        lane.send(report)
+
+    def hurry(self) -> None:
+        """End all backing off: the connection is back."""
+        for lane in self._lanes.values():
+            lane.hurry()
+
+    def stop(self) -> None:
+        """Send nothing more; unanswered reports are forgotten."""
+        for lane in self._lanes.values():
+            lane.stop()
+
+
+class _Lane:
+    def __init__(self, bus: Bus, subject: str, requests_in_flight: int, answer_timeout_s: float) -> None:
+        self._bus = bus
+        self._subject = subject
+        self._requests_in_flight = requests_in_flight
+        self._answer_timeout_s = answer_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Outgoing] = deque()
+        self._in_flight = 0
+        self._scheduled = False
+        self._failures = 0
+        self._backoff: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def send(self, report: Outgoing) -> None:
+        self._waiting.append(report)
+        self._schedule()
+
+    def hurry(self) -> None:
+        if self._backoff is not None:
+            self._backoff.cancel()
+            self._backoff = None
+            self._schedule()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._waiting.clear()
+        if self._backoff is not None:
+            self._backoff.cancel()
+
+    def _schedule(self) -> None:
+        """Send at the end of this turn of the loop, so that what comes in one turn leaves together."""
+        if not self._scheduled and self._backoff is None and self._in_flight < self._requests_in_flight:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        while self._waiting and self._backoff is None and self._in_flight < self._requests_in_flight:
+            batch = self._take_batch()
+            if batch:
+                self._ask(batch)
+
+    def _take_batch(self) -> list[Outgoing]:
+        batch: list[Outgoing] = []
+        body_bytes = _ENVELOPE_BYTES
+        limit_bytes = min(BODY_BYTES_MAX, self._bus.payload_bytes_max)
+        waiting = self._waiting
+        while waiting and len(batch) < BATCH_ITEMS_MAX:
+            report = waiting[0]
+            if not report.void:
+                body_bytes += len(report.body) + 1
+                if batch and (body_bytes > limit_bytes or report.alone or batch[0].alone):
+                    break
+                batch.append(report)
+            waiting.popleft()
+        return batch
+
+    def _ask(self, batch: list[Outgoing]) -> None:
+        def on_reply(reply: Message | TaskerError) -> None:
+            self._in_flight -= 1
+            if not self._stopped:
+                self._answered(batch, reply)
+                self._schedule()
+
+        body = b"[%b]" % b",".join([report.body for report in batch])
+        self._in_flight += 1
+        try:
+            self._bus.ask(self._subject, body, on_reply, timeout_s=self._answer_timeout_s)
+        except TaskerError as error:
+            self._in_flight -= 1
+            self._again(batch, error, retry_after_s=None)
+
+    def _answered(self, batch: list[Outgoing], reply: Message | TaskerError) -> None:
+        if isinstance(reply, TaskerError):
+            self._again(batch, reply, retry_after_s=None)
+            return
+        try:
+            verdicts = _replies.decode(reply.data)
+        except msgspec.MsgspecError as error:
+            self._again(batch, error, retry_after_s=None)
+            return
+        if isinstance(verdicts, ReportReply):
+            self._refused_whole(batch, verdicts)
+            return
+        if len(verdicts) != len(batch):
+            error_text = f"{len(verdicts)} verdicts on {len(batch)} reports"
+            self._again(batch, error_text, retry_after_s=None)
+            return
+        busy = [
+            (report, verdict)
+            for report, verdict in zip(batch, verdicts, strict=True)
+            if not self._decided(report, verdict)
+        ]
+        if len(busy) == len(batch):
+            self._again(batch, busy[0][1].error, retry_after_s=max(_retry_after_s(verdict) for _, verdict in busy))
+            return
+        self._failures = 0
+        if busy:  # single tasks are busy, not the shard: only their reports wait
+            delay_s = max(BACKOFF_S_BASE, *(_retry_after_s(verdict) for _, verdict in busy))
+            self._loop.call_later(delay_s, self._send_all, [report for report, _ in busy if report.lasting])
+
+    def _send_all(self, reports: list[Outgoing]) -> None:
+        if not self._stopped:
+            self._waiting.extend(reports)
+            self._schedule()
+
+    def _refused_whole(self, batch: list[Outgoing], verdict: ReportReply) -> None:
+        if len(batch) == 1:
+            self._failures = 0
+            if not self._decided(batch[0], verdict):
+                self._again(batch, verdict.error, retry_after_s=_retry_after_s(verdict))
+        elif _is_busy(verdict):
+            self._again(batch, verdict.error, retry_after_s=_retry_after_s(verdict))
+        else:
+            # One of them is at fault. Each goes alone, so that the others get their own verdict.
+            for report in batch:
+                report.alone = True
+            self._waiting.extendleft(reversed(batch))
+
+    def _decided(self, report: Outgoing, verdict: ReportReply) -> bool:
+        """Hand the verdict on; False when there is none yet."""
+        if report.void:
+            return True
+        if _is_busy(verdict):
+            return False
+        call_guarded(report.on_answer, verdict)
+        return True
+
+    def _again(self, batch: list[Outgoing], why: object, *, retry_after_s: float | None) -> None:
+        self._waiting.extendleft(report for report in reversed(batch) if report.lasting and not report.void)
+        self._failures += 1
+        delay_s = min(BACKOFF_S_MAX, BACKOFF_S_BASE * 2.0 ** min(self._failures - 1, 10))
+        delay_s = max(retry_after_s or 0.0, delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
+        if self._failures in (1, 10) or self._failures % 100 == 0:
+            _log.warning("report_unanswered", subject=self._subject, why=str(why), failures=self._failures)
+        if self._backoff is None and not self._stopped:
+            self._backoff = self._loop.call_later(delay_s, self._resume)
+
+    def _resume(self) -> None:
+        self._backoff = None
+        self._schedule()
+
+
+def _is_busy(verdict: ReportReply) -> bool:
+    return not verdict.ok and verdict.error is not None and verdict.error.status in _BUSY
+
+
+def _retry_after_s(verdict: ReportReply) -> float:
+    if verdict.error is None or verdict.error.retry_after_s is None:
+        return 0.0
+    return min(verdict.error.retry_after_s, BACKOFF_S_MAX * 5)
