@@ -103,6 +103,10 @@ class Subjects:
         """Return the pattern of one task's events, whatever its template."""
         return f"{self.prefix}.{tenant}.evt.*.*.{task_id}.*"
 
+    def stored_events(self, tenant: str, namespace: str = "*", template: str = "*", event: str = "*") -> str:
+        """Return the pattern of lifecycle events as the event stream stores them: without the task."""
+        return f"{self.prefix}.{tenant}.evt.{namespace}.{template}.{event}"
+
     def parse_event(self, subject: str) -> EventSubject:
         """Return what the subject of a live lifecycle event tells.
 
