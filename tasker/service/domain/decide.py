@@ -182,7 +182,7 @@ def _complete(state: TaskState, template: CompiledTemplate, command: CompleteAtt
     if state.stopping is not None:
         return (*events, *_end_if_last(state, name))
     graph = template.graph
-    if state.completed + 1 == len(graph.parents):
+    if state.completed + 1 == len(template.steps):
         return (*events, TaskCompleted(result=_result(state, template, name, command.result)))
     ready = tuple(
         _dispatch(template, child, 1, at_us)
@@ -327,7 +327,7 @@ def _retry_task(state: TaskState, template: CompiledTemplate, at_us: int) -> Eve
 
 def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep) -> Events:
     _must_go_on(state)
-    if command.step not in template.graph.parents:
+    if command.step not in template:
         raise StepUnknown(f"the task's template has no step {command.step[:80]!r}")
     step = state.steps.get(command.step)
     if step is None or step.status is not StepStatus.FAILED:

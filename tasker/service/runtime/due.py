@@ -78,8 +78,13 @@ class DueBook:
             self._dirty.pop(stream_id, None)
 
     def reschedule(self, stream_id: UUID, scope: Scope, obligation: str, at_us: int, *, keep: bool) -> None:
-        """Wake for an open obligation again at `at_us`; `keep`: write the new time to its row, too."""
-        owed = self._open.setdefault(stream_id, {}).setdefault(scope, {})
+        """Wake for an open obligation again at `at_us`; `keep`: write the new time to its row, too.
+
+        One that has been closed meanwhile is left alone.
+        """
+        owed = self._open.get(stream_id, {}).get(scope, {})
+        if obligation not in owed:
+            return
         owed[obligation] = at_us
         self._push(stream_id, obligation, at_us)
         if keep:

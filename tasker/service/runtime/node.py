@@ -59,7 +59,11 @@ class Wake:
 
     def fail(self, error: TaskerError) -> None:  # noqa: ARG002 - every message takes an error
         """The actor could not be asked: try again shortly."""
-        self._book.retry(self._stream_id, self.obligation, self._now_us + RETRY_WAKE_US)
+        self.postpone(RETRY_WAKE_US)
+
+    def postpone(self, by_us: int) -> None:
+        """Wake again so much later, whatever the obligation is."""
+        self._book.retry(self._stream_id, self.obligation, self._now_us + by_us)
 
 
 class ShardService(Protocol):
@@ -124,6 +128,7 @@ class Node:
         await self._shards.restore(shard, touched, StreamKind.TASK)
         book.position = max(book.position, head.position)
         await self._scan(shard, 0, self._clock.now_us() + HORIZON_US)
+        self._shards.serve(shard)
         for service in self._services:
             await service.open_shard(shard, epoch)
         _log.info("shard_open", shard=shard, epoch=epoch, position=head.position, restored=len(touched))

@@ -69,6 +69,7 @@ class Shards:
         self._factory = factory
         self._now_us = now_us
         self._cells: dict[int, dict[UUID, Cell]] = {}
+        self._serving: set[int] = set()
         self._books: dict[int, DueBook] = {}
         self._last_us: dict[int, int] = {}
         self._to_load: dict[UUID, int] = {}
@@ -78,13 +79,18 @@ class Shards:
     # ---------------------------------------------------------------- shards
 
     def open(self, shard: int, book: DueBook, last_us: int) -> None:
-        """Begin to serve a shard; `last_us` is the time of its last event."""
+        """Take a shard up, to be restored; `last_us` is the time of its last event."""
         self._cells[shard] = {}
         self._books[shard] = book
         self._last_us[shard] = last_us
 
+    def serve(self, shard: int) -> None:
+        """Take messages for a shard: it is restored."""
+        self._serving.add(shard)
+
     def close(self, shard: int) -> None:
         """Stop serving a shard: its actors are dropped, waiting messages fail."""
+        self._serving.discard(shard)
         cells = self._cells.pop(shard, {})
         self._books.pop(shard, None)
         for stream_id, cell in cells.items():
@@ -93,12 +99,12 @@ class Shards:
 
     def owns(self, shard: int) -> bool:
         """Return whether the shard is served here."""
-        return shard in self._cells
+        return shard in self._serving
 
     @property
     def owned(self) -> list[int]:
         """Return the shards served here."""
-        return list(self._cells)
+        return list(self._serving)
 
     def book_of(self, shard: int) -> DueBook | None:
         """Return a shard's due book."""
@@ -113,7 +119,7 @@ class Shards:
     def send(self, shard: int, stream_id: UUID, kind: str, message: Message) -> None:
         """Give `message` to the actor of a stream; it is answered through `message` itself."""
         cells = self._cells.get(shard)
-        if cells is None:
+        if cells is None or shard not in self._serving:
             message.fail(Fenced(f"shard {shard} is not ours"))
             return
         cell = cells.get(stream_id)

@@ -1,0 +1,150 @@
+"""Effects of a task's actor: work to offer, cancels to tell, times to wake at.
+
+An offer is published to the work stream and tried again until the stream has it: what fails here wakes
+the actor again, which offers what is still open.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from tasker.bus.bus import Bus
+from tasker.bus.jetstream import PubAck, StreamMissing
+from tasker.bus.publish import AckedPublisher
+from tasker.errors import TaskerError
+from tasker.events.codec import encode_message
+from tasker.events.envelope import US_PER_S
+from tasker.events.messages import CancelAttempt, Work
+from tasker.events.subjects import Subjects
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.domain.obligations import Kind
+from tasker.service.domain.state import StepStatus
+from tasker.service.runtime.node_clock import NodeClock
+from tasker.service.runtime.shards import Shards
+
+WORK_RESULTS_BYTES_MAX: Final = 384 * 1024
+"""Parents' results beyond this are left out of a work message; the worker asks for them."""
+
+FAILED_OFFER_S: Final = 1.0
+OFFERS_WAITING_MAX: Final = 50_000
+NULL: Final = msgspec.Raw(b"null")
+
+
+class Dispatcher:
+    """Implements `TaskPorts`."""
+
+    def __init__(self, bus: Bus, publisher: AckedPublisher, subjects: Subjects, shards: Shards, clock: NodeClock) -> None:
+        self._bus = bus
+        self._publisher = publisher
+        self._subjects = subjects
+        self._shards = shards
+        self._clock = clock
+        self._waiting: deque[tuple[TaskActor, str, int, int]] = deque()
+        self.work_stream_missing = False
+        """Set when the work stream was found missing; the stream keeper makes it anew."""
+
+    # ---------------------------------------------------------------- work
+
+    def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
+        """Publish the attempt's work, or queue it while too much is in flight."""
+        if self._publisher.room <= 0 or self._waiting:
+            if len(self._waiting) >= OFFERS_WAITING_MAX:
+                self._failed(actor, step, attempt)
+            else:
+                self._waiting.append((actor, step, attempt, offer))
+            return
+        self._publish(actor, step, attempt, offer)
+
+    def _publish(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
+        entry = actor.state.steps.get(step)
+        if entry is None or entry.status is not StepStatus.DISPATCHED or entry.attempt != attempt or actor.state.ended:
+            return
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        spec = actor.template.spec
+        subject = self._subjects.work(actor.tenant, spec.namespace, actor.template.queue_of(step))
+        message_id = f"{actor.stream_id}:{step}:{attempt}"
+        if offer > 1:
+            message_id = f"{message_id}:{self._clock.now_us()}"
+
+        def on_ack(answer: PubAck | TaskerError) -> None:
+            if not isinstance(answer, PubAck):
+                if isinstance(answer, StreamMissing):
+                    self.work_stream_missing = True
+                self._failed(actor, step, attempt)
+            if self._waiting:
+                self._pump()
+
+        try:
+            data = encode_message(self._work(actor, step, attempt, offer))
+            self._publisher.publish_acked(subject, data, on_ack, msg_id=message_id)
+        except TaskerError:
+            self._failed(actor, step, attempt)
+
+    def _pump(self) -> None:
+        while self._waiting and self._publisher.room > 0:
+            self._publish(*self._waiting.popleft())
+
+    def _failed(self, actor: TaskActor, step: str, attempt: int) -> None:
+        obligation = f"{Kind.OFFER}:{step}:{attempt}"
+        self.later(actor, step, obligation, self._clock.now_us() + round(FAILED_OFFER_S * US_PER_S), keep=False)
+
+    def _work(self, actor: TaskActor, step: str, attempt: int, offer: int) -> Work:
+        template, state = actor.template, actor.state
+        assert template is not None  # noqa: S101 - see _publish
+        spec = template.step(step)
+        results: dict[str, msgspec.Raw] = {}
+        left_out: list[str] = []
+        size = 0
+        for parent in template.parents_of(step):
+            result = state.steps[parent].result or NULL
+            size += len(bytes(result))
+            if size > WORK_RESULTS_BYTES_MAX:
+                left_out.append(parent)
+            else:
+                results[parent] = result
+        task_id = str(actor.stream_id)
+        return Work(
+            task_id=task_id,
+            step=step,
+            attempt=attempt,
+            handler=spec.handler,
+            namespace=template.spec.namespace,
+            template=template.spec.name,
+            input=state.input,
+            results=results,
+            results_ref=tuple(left_out),
+            idempotency_key=f"{task_id}:{step}",
+            report_to=self._subjects.report(actor.tenant, actor.shard),
+            start_to_close_s=spec.start_to_close_s,
+            heartbeat_s=spec.heartbeat_s,
+            offer=offer,
+            deadline_in_s=(
+                None if state.deadline_us is None else max(0.0, (state.deadline_us - self._clock.now_us()) / US_PER_S)
+            ),
+            correlation_id=actor.correlation_id,
+        )
+
+    # ---------------------------------------------------------------- the rest
+
+    def tell_cancel(self, actor: TaskActor, worker: str, step: str, attempt: int, grace_s: float) -> None:
+        """Tell a worker at once; should this be lost, the next heartbeat's answer tells it again."""
+        message = CancelAttempt(task_id=str(actor.stream_id), step=step, attempt=attempt, grace_s=grace_s)
+        self._bus.publish(self._subjects.worker_cancel(actor.tenant, worker), encode_message(message))
+
+    def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
+        """Wake the actor for an open obligation at `at_us`."""
+        book = self._shards.book_of(actor.shard)
+        if book is not None:
+            book.reschedule(actor.stream_id, step, obligation, at_us, keep=keep)
+
+    def jitter(self) -> float:
+        """Draw a number in [0, 1)."""
+        return random.random()  # noqa: S311 - spreads retries; nothing secret
+
+    def now_us(self) -> int:
+        """Return the node's time."""
+        return self._clock.now_us()

@@ -1,0 +1,505 @@
+"""The entrance of commands: a message on the bus becomes messages to actors, and one answer.
+
+Any node takes a command and hands each item to the owner of its shard: to the actor here, or to the
+node that owns the shard. An array is answered by an array in the same order once all its items are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from tasker.bus.bus import Bus, Message
+from tasker.errors import (
+    BodyTooLarge,
+    Busy,
+    CommandRejected,
+    TaskerError,
+    TemplateConflict,
+    TemplateUnknown,
+    Unavailable,
+    VerbUnknown,
+)
+from tasker.events.codec import (
+    BATCH_ITEMS_MAX,
+    BODY_BYTES_MAX,
+    INPUT_BYTES_MAX,
+    canonicalize,
+    decode_command,
+    encode_message,
+)
+from tasker.events.envelope import US_PER_S, StreamKind
+from tasker.events.messages import (
+    COMMANDS,
+    HEADER_IDEMPOTENCY_KEY,
+    HEADER_MESSAGE_ID,
+    HEADER_TRACEPARENT,
+    Accepted,
+    Command,
+    OperatorCommand,
+    Refused,
+    StepRetry,
+    TaskCancel,
+    TaskCreate,
+    TaskRetry,
+    TemplateRegister,
+    TemplateUse,
+)
+from tasker.events.subjects import Subjects
+from tasker.events.task_events import TemplateRef
+from tasker.ids import IdSource, check_name, task_id_of, template_stream_id, uuid8
+from tasker.service.actors.directory import TemplateDirectory
+from tasker.service.actors.requests import (
+    check_create,
+    check_grace,
+    key_of,
+    meta_of_command,
+    not_before_us_of,
+    request_hash_of,
+    task_id_of_text,
+)
+from tasker.service.actors.task_actor import CommandMessage, CreateMessage
+from tasker.service.actors.template_actor import RegisterMessage
+from tasker.service.domain.commands import AnyTaskCommand, CancelTask, CreateTask, RetryStep, RetryTask
+from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
+from tasker.service.runtime.node_clock import NodeClock
+from tasker.service.runtime.routes import HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
+from tasker.service.runtime.shards import Shards
+from tasker.templates import (
+    CompiledTemplate,
+    canonical_bytes,
+    compile_template,
+    differences,
+    effective_version,
+    validate,
+)
+
+PENDING_MAX: Final = 20_000
+"""Commands under way at once; more are told `busy`."""
+
+_log = structlog.get_logger(__name__)
+
+Answer = Callable[[bytes], None]
+"""Takes the JSON of one item's verdict."""
+
+
+class Asked:
+    """One item of a command message, with how to answer it."""
+
+    __slots__ = ("answer", "body", "header_key", "task_id", "tenant", "traceparent", "verb")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the facts of a request
+        self, tenant: str, verb: str, body: bytes, header_key: str | None, traceparent: str | None, answer: Answer
+    ) -> None:
+        self.tenant = tenant
+        self.verb = verb
+        self.body = body
+        self.header_key = header_key
+        self.traceparent = traceparent
+        self.answer = answer
+        self.task_id: UUID | None = None
+        """Of a creation that another node handed on: the id was chosen there."""
+
+    def refuse(self, error: TaskerError) -> None:
+        """Answer with the problem."""
+        self.answer(encode_message(Refused(ok=False, error=error.problem())))
+
+    def accept(self, accepted: Accepted) -> None:
+        """Answer that it is recorded."""
+        self.answer(encode_message(accepted))
+
+
+class Entrance:
+    """Takes commands from the bus."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts it joins
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        shards: Shards,
+        routes: Routes,
+        directory: TemplateDirectory,
+        put_blob: Callable[[bytes, bytes], Coroutine[Any, Any, None]],
+        ids: IdSource,
+        clock: NodeClock,
+    ) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._shards = shards
+        self._routes = routes
+        self._directory = directory
+        self._put_blob = put_blob
+        self._ids = ids
+        self._clock = clock
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._pending = 0
+
+    # ---------------------------------------------------------------- messages
+
+    def on_command(self, message: Message) -> None:
+        """Take a caller's message: one command or an array of them."""
+        tenant, verb = self._subjects.parse_command(message.subject)
+        headers = message.headers or {}
+        key = headers.get(HEADER_IDEMPOTENCY_KEY) or headers.get(HEADER_MESSAGE_ID)
+        traceparent = headers.get(HEADER_TRACEPARENT)
+
+        def respond(data: bytes) -> None:
+            if message.reply:
+                self._send(message.reply, data)
+
+        one = Asked(tenant, verb, message.data, key, traceparent, respond)
+        try:
+            if len(message.data) > BODY_BYTES_MAX:
+                raise BodyTooLarge(f"{len(message.data)} bytes are more than the {BODY_BYTES_MAX} of a command")
+            if message.data.lstrip()[:1] != b"[":
+                self._take(one)
+                return
+            items = decode_command(message.data, list[msgspec.Raw])
+            if len(items) > BATCH_ITEMS_MAX:
+                raise BodyTooLarge(f"{len(items)} items are more than the {BATCH_ITEMS_MAX} of an array")
+        except CommandRejected as error:
+            one.refuse(error)
+            return
+        if not items:
+            respond(b"[]")
+            return
+        answers = Answers(len(items), respond)
+        for index, item in enumerate(items):
+            self._take(Asked(tenant, verb, bytes(item), None, traceparent, answers.at(index)))
+
+    def on_forwarded(self, message: Message) -> None:
+        """Take one command that another node found to belong to a shard of ours."""
+        headers = message.headers or {}
+        key = headers.get(HEADER_IDEMPOTENCY_KEY)
+
+        def respond(data: bytes) -> None:
+            self._send(message.reply, data)
+
+        tenant, verb = headers.get(HEADER_TENANT, ""), headers.get(HEADER_VERB, "")
+        asked = Asked(tenant, verb, message.data, key, headers.get(HEADER_TRACEPARENT), respond)
+        if HEADER_TASK_ID in headers:
+            asked.task_id = UUID(headers[HEADER_TASK_ID])
+        self._take(asked, forwarded=True)
+
+    async def drain(self) -> None:
+        """Return when nothing is under way."""
+        while self._pending:
+            await asyncio.sleep(0.01)
+
+    # ---------------------------------------------------------------- one item
+
+    def _take(self, asked: Asked, *, forwarded: bool = False) -> None:
+        answer = asked.answer
+        self._pending += 1
+
+        def counted(data: bytes) -> None:
+            self._pending -= 1
+            answer(data)
+
+        asked.answer = counted
+        try:
+            if self._pending > PENDING_MAX:
+                raise Busy("too many commands are under way", retry_after_s=0.5)
+            check_name(asked.tenant, "tenant")
+            kind = COMMANDS.get(asked.verb)
+            if kind is None:
+                raise VerbUnknown(f"there is no command {asked.verb[:80]!r}; there are {', '.join(COMMANDS)}")
+            self._handle(asked, decode_command(asked.body, kind), forwarded=forwarded)
+        except TaskerError as error:
+            asked.refuse(error)
+        except Exception as error:  # noqa: BLE001 - one command must not take the entrance down
+            _log.exception("command_failed", verb=asked.verb, exc_info=error)
+            asked.refuse(TaskerError())
+
+    def _handle(self, asked: Asked, command: Command, *, forwarded: bool) -> None:
+        match command:
+            case TaskCreate():
+                self._create(asked, command, forwarded=forwarded)
+            case TaskCancel():
+                grace_s = check_grace(command.grace_s)
+                self._task_command(asked, command, lambda at_us: CancelTask(at_us=at_us, grace_s=grace_s), forwarded=forwarded)
+            case TaskRetry():
+                self._task_command(asked, command, lambda at_us: RetryTask(at_us=at_us), forwarded=forwarded)
+            case StepRetry(step=step, attempt=attempt):
+                check_name(step, "step")
+                self._task_command(
+                    asked,
+                    command,
+                    lambda at_us: RetryStep(at_us=at_us, step=step, attempt=attempt),
+                    forwarded=forwarded,
+                )
+            case TemplateRegister():
+                self._spawn(asked, self._register(asked, command, forwarded=forwarded))
+            case TemplateUse():
+                check_name(command.namespace, "namespace")
+                check_name(command.name, "template")
+                use = UseTemplate(version=command.version)
+                self._template_command(asked, command, command.namespace, command.name, use, forwarded=forwarded)
+            case _:
+                raise VerbUnknown(f"there is no command {asked.verb!r}")
+
+    # ---------------------------------------------------------------- task.create
+
+    def _create(self, asked: Asked, command: TaskCreate, *, forwarded: bool) -> None:
+        key = key_of(command.idempotency_key, asked.header_key)
+        check_create(command)
+        not_before_us = not_before_us_of(command)
+        canonical_input = canonicalize(bytes(command.input), bytes_max=INPUT_BYTES_MAX)
+        meta = meta_of_command(command, command_id=None, traceparent=asked.traceparent)
+
+        def planned(plan: tuple[str, CompiledTemplate] | TaskerError) -> None:
+            task_id = asked.task_id or self._task_id(asked.tenant, command, key, canonical_input, plan)
+            shard = self._routes.shard_of(task_id)
+            if not self._shards.owns(shard):
+                self._forward(asked, shard, key=key, task_id=task_id, forwarded=forwarded)
+                return
+            message = CreateMessage(
+                tenant=asked.tenant,
+                request_hash=request_hash_of(command, canonical_input),
+                plan=plan if isinstance(plan, TaskerError) else _plan_of(command, key, canonical_input, not_before_us, plan),
+                meta=meta,
+                answered=lambda position, duplicate: asked.accept(
+                    Accepted(ok=True, task_id=str(task_id), position=f"{shard}:{position}", duplicate=duplicate)
+                ),
+                fail=asked.refuse,
+            )
+            self._shards.send(shard, task_id, StreamKind.TASK, message)
+
+        plan = self._plan_now(asked.tenant, command)
+        if plan is not None:
+            planned(plan)
+        else:
+            self._spawn(asked, self._plan_later(asked.tenant, command, planned))
+
+    def _plan_now(self, tenant: str, command: TaskCreate) -> tuple[str, CompiledTemplate] | TaskerError | None:
+        """Return version and content for a new task, or why there are none; None: it takes a wait."""
+        registry = self._directory.registry_now(tenant, command.namespace, command.template)
+        if registry is None:
+            return None
+        try:
+            version, digest = registry.hash_of(command.version)
+        except TemplateUnknown as error:
+            return error
+        compiled = self._directory.compiled_now(digest)
+        return None if compiled is None else (version, compiled)
+
+    async def _plan_later(
+        self, tenant: str, command: TaskCreate, planned: Callable[[tuple[str, CompiledTemplate] | TaskerError], None]
+    ) -> None:
+        plan: tuple[str, CompiledTemplate] | TaskerError
+        try:
+            registry = await self._directory.registry(tenant, command.namespace, command.template)
+            version, digest = registry.hash_of(command.version)
+            plan = (version, await self._directory.compiled(digest))
+        except TemplateUnknown as error:
+            plan = error
+        planned(plan)
+
+    def _task_id(
+        self,
+        tenant: str,
+        command: TaskCreate,
+        key: str | None,
+        canonical_input: bytes,
+        plan: tuple[str, CompiledTemplate] | TaskerError,
+    ) -> UUID:
+        """Return the task's id: from its input under `identity: strict`, else from the key, else drawn."""
+        if not isinstance(plan, TaskerError) and plan[1].spec.identity == "strict":
+            bucket_s = plan[1].spec.identity_bucket_s
+            bucket = "" if bucket_s is None else str(self._clock.now_us() // round(bucket_s * US_PER_S))
+            request = request_hash_of(command, canonical_input)
+            return uuid8("strict", tenant, command.namespace, command.template, request, bucket)
+        if key is not None:
+            return task_id_of(tenant, command.namespace, command.template, key)
+        return self._ids.uuid7()
+
+    # ---------------------------------------------------------------- other commands to tasks
+
+    def _task_command(
+        self,
+        asked: Asked,
+        command: TaskCancel | TaskRetry | StepRetry,
+        decided: Callable[[int], AnyTaskCommand],
+        *,
+        forwarded: bool,
+    ) -> None:
+        task_id = task_id_of_text(command.task_id)
+        command_id = self._command_id(asked, command)
+        shard = self._routes.shard_of(task_id)
+        if not self._shards.owns(shard):
+            self._forward(asked, shard, key=command_id, forwarded=forwarded)
+            return
+        message = CommandMessage(
+            tenant=asked.tenant,
+            command=decided,
+            command_id=command_id,
+            meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
+            answered=lambda position, duplicate: asked.accept(
+                Accepted(ok=True, task_id=str(task_id), position=f"{shard}:{position}", duplicate=duplicate)
+            ),
+            fail=asked.refuse,
+        )
+        self._shards.send(shard, task_id, StreamKind.TASK, message)
+
+    def _command_id(self, asked: Asked, command: OperatorCommand) -> str:
+        return key_of(command.command_id, asked.header_key) or self._ids.token()
+
+    # ---------------------------------------------------------------- templates
+
+    async def _register(self, asked: Asked, command: TemplateRegister, *, forwarded: bool) -> None:
+        spec = validate(command.template)
+        compiled = compile_template(spec)
+        await self._put_blob(bytes.fromhex(compiled.hash), canonical_bytes(spec))
+        self._directory.keep(compiled)
+        register = RegisterTemplate(
+            namespace=spec.namespace,
+            name=spec.name,
+            version=effective_version(spec),
+            hash=compiled.hash,
+            by_content=spec.version is None,
+        )
+        self._template_command(asked, command, spec.namespace, spec.name, register, forwarded=forwarded)
+
+    def _template_command(  # noqa: PLR0913 - the facts of a command
+        self,
+        asked: Asked,
+        command: TemplateRegister | TemplateUse,
+        namespace: str,
+        name: str,
+        decided: RegisterTemplate | UseTemplate,
+        *,
+        forwarded: bool,
+    ) -> None:
+        stream_id = template_stream_id(asked.tenant, namespace, name)
+        command_id = self._command_id(asked, command)
+        shard = self._routes.shard_of(stream_id)
+        if not self._shards.owns(shard):
+            self._forward(asked, shard, key=command_id, forwarded=forwarded)
+            return
+
+        def answered(position: int, duplicate: bool, version: str, digest: str) -> None:
+            template = {"namespace": namespace, "name": name, "version": version, "hash": digest}
+            asked.accept(Accepted(ok=True, position=f"{shard}:{position}", duplicate=duplicate, template=template))
+
+        def failed(error: TaskerError) -> None:
+            if isinstance(error, TemplateConflict):
+                self._spawn(asked, self._explain_conflict(asked, error))
+            else:
+                asked.refuse(error)
+
+        message = RegisterMessage(
+            tenant=asked.tenant,
+            command=decided,
+            meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
+            answered=answered,
+            fail=failed,
+        )
+        self._shards.send(shard, stream_id, StreamKind.TEMPLATE, message)
+
+    async def _explain_conflict(self, asked: Asked, conflict: TemplateConflict) -> None:
+        """Answer a conflict with what differs."""
+        registered = await self._directory.compiled(conflict.context["registered_hash"])
+        offered = await self._directory.compiled(conflict.context["offered_hash"])
+        changes = differences(registered.spec, offered.spec)
+        asked.refuse(TemplateConflict(f"{conflict.detail}: {'; '.join(changes)}", differences=list(changes)))
+
+    # ---------------------------------------------------------------- ways out
+
+    def _forward(
+        self, asked: Asked, shard: int, *, key: str | None, task_id: UUID | None = None, forwarded: bool
+    ) -> None:
+        """Hand the command to the shard's owner, with what was drawn here, so that it stays one command."""
+        if forwarded:
+            raise Unavailable(f"shard {shard} is changing its owner", retry_after_s=0.5)
+        headers = {HEADER_TENANT: asked.tenant, HEADER_VERB: asked.verb}
+        if key is not None:
+            headers[HEADER_IDEMPOTENCY_KEY] = key
+        if task_id is not None:
+            headers[HEADER_TASK_ID] = str(task_id)
+        if asked.traceparent is not None:
+            headers[HEADER_TRACEPARENT] = asked.traceparent
+
+        def on_reply(reply: bytes | TaskerError) -> None:
+            if isinstance(reply, TaskerError):
+                asked.refuse(reply)
+            else:
+                asked.answer(reply)
+
+        self._routes.ask_owner(shard, "cmd", asked.body, headers, on_reply)
+
+    def _spawn(self, asked: Asked, work: Coroutine[Any, Any, None]) -> None:
+        """Run what has to wait; its refusal answers the command."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except TaskerError as error:
+                asked.refuse(error)
+            except Exception as error:  # noqa: BLE001 - one command must not take the entrance down
+                _log.exception("command_failed", verb=asked.verb, exc_info=error)
+                asked.refuse(TaskerError())
+
+        task = asyncio.get_running_loop().create_task(guarded(), name=f"command {asked.verb}")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    def _send(self, reply: str, data: bytes) -> None:
+        try:
+            self._bus.publish(reply, data)
+        except TaskerError as error:
+            # The caller hears nothing and repeats its command, which is answered from the log.
+            _log.warning("reply_not_sent", error=error.detail)
+
+
+class Answers:
+    """The verdicts of an array, gathered in its order."""
+
+    def __init__(self, count: int, respond: Callable[[bytes], None]) -> None:
+        self._found: list[bytes] = [b""] * count
+        self._missing = count
+        self._respond = respond
+
+    def at(self, index: int) -> Answer:
+        """Return the way to answer item `index`."""
+
+        def answer(data: bytes) -> None:
+            self._found[index] = data
+            self._missing -= 1
+            if not self._missing:
+                self._respond(b"[" + b",".join(self._found) + b"]")
+
+        return answer
+
+
+def _plan_of(
+    command: TaskCreate,
+    key: str | None,
+    canonical_input: bytes,
+    not_before_us: int | None,
+    found: tuple[str, CompiledTemplate],
+) -> Callable[[int], tuple[CompiledTemplate, CreateTask]]:
+    """Return what makes the new task's command, once it is known that the task is new."""
+    version, compiled = found
+
+    def plan(at_us: int) -> tuple[CompiledTemplate, CreateTask]:
+        if compiled.input_schema is not None:
+            compiled.check_input(msgspec.json.decode(canonical_input))
+        reference = TemplateRef(command.namespace, command.template, version, compiled.hash)
+        return compiled, CreateTask(
+            at_us=at_us,
+            template=reference,
+            input=msgspec.Raw(canonical_input),
+            request_hash=request_hash_of(command, canonical_input),
+            idempotency_key=key,
+            tags=command.tags,
+            not_before_us=not_before_us,
+            timeout_s=command.timeout_s if command.timeout_s is not None else compiled.spec.timeout_s,
+        )
+
+    return plan
+

@@ -1,0 +1,57 @@
+"""Actors from what the log holds of their streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from tasker.errors import TemplateUnknown, Undecodable
+from tasker.events.envelope import RecordedEvent, StreamKind
+from tasker.service.actors.directory import TemplateDirectory
+from tasker.service.actors.task_actor import PoisonedActor, TaskActor, TaskPorts
+from tasker.service.actors.template_actor import TemplateActor
+from tasker.service.runtime.actor import Actor
+from tasker.service.runtime.routes import Routes
+
+_log = structlog.get_logger(__name__)
+
+
+class Factory:
+    """Implements `ActorFactory`."""
+
+    def __init__(self, directory: TemplateDirectory, ports: TaskPorts, routes: Routes) -> None:
+        self._directory = directory
+        self._ports = ports
+        self._routes = routes
+
+    async def revive(self, stream_id: UUID, events: Sequence[RecordedEvent], kind: str) -> Actor:
+        """Return the actor of a stream; one that cannot be folded becomes a `PoisonedActor`."""
+        shard = self._routes.shard_of(stream_id)
+        recorded_kind = events[0].kind if events else kind
+        try:
+            if recorded_kind == StreamKind.TEMPLATE:
+                return self._template(stream_id, events)
+            return await self._task(stream_id, shard, events)
+        except (Undecodable, TemplateUnknown) as error:
+            detail = error.detail
+        except Exception as error:  # noqa: BLE001 - a history that breaks the fold is poison, not a reason to stop
+            detail = f"{type(error).__name__}: {error}"
+        _log.error("task_poisoned", stream_id=str(stream_id), shard=shard, detail=detail)
+        return PoisonedActor(stream_id, shard, detail)
+
+    def _template(self, stream_id: UUID, events: Sequence[RecordedEvent]) -> Actor:
+        actor = TemplateActor(stream_id)
+        actor.fold(events)
+        self._directory.show(actor)
+        return actor
+
+    async def _task(self, stream_id: UUID, shard: int, events: Sequence[RecordedEvent]) -> Actor:
+        actor = TaskActor(stream_id, shard, self._ports)
+        if events:
+            reference = actor.fold(events)
+            actor.template = self._directory.compiled_now(reference.hash)
+            if actor.template is None:
+                actor.template = await self._directory.compiled(reference.hash)
+        return actor

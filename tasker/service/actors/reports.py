@@ -1,0 +1,124 @@
+"""The entrance of workers' reports: one or an array, each to the actor of its task, one answer."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from tasker.bus.bus import Message
+from tasker.errors import BodyInvalid, BodyTooLarge, TaskerError, ValueInvalid
+from tasker.events.codec import BATCH_ITEMS_MAX, BODY_BYTES_MAX, INPUT_BYTES_MAX, canonicalize, decoder_of, encode_message
+from tasker.events.envelope import StreamKind
+from tasker.events.messages import Report, ReportReply
+from tasker.events.subjects import Subjects
+from tasker.events.task_events import NULL, ErrorInfo
+from tasker.service.actors.entrance import Answer, Answers
+from tasker.service.actors.task_actor import ReportMessage
+from tasker.service.runtime.routes import Routes
+from tasker.service.runtime.shards import Shards
+
+MESSAGE_CHARS_MAX = 2_000
+STACK_CHARS_MAX = 8_000
+WORKER_CHARS_MAX = 128
+
+_log = structlog.get_logger(__name__)
+_decode_one = decoder_of(Report).decode
+_decode_many = decoder_of(list[Report]).decode
+
+
+class Reports:
+    """Takes reports of workers on the shards that this node owns."""
+
+    def __init__(self, subjects: Subjects, shards: Shards, routes: Routes) -> None:
+        self._subjects = subjects
+        self._shards = shards
+        self._routes = routes
+
+    def on_report(self, message: Message) -> None:
+        """Take a message with one report or an array of them."""
+
+        def respond(data: bytes) -> None:
+            if message.reply:
+                self._routes.respond(message, data)
+
+        tenant = self._subjects.tenant_of(message.subject)
+        try:
+            if len(message.data) > BODY_BYTES_MAX:
+                raise BodyTooLarge(f"{len(message.data)} bytes are more than the {BODY_BYTES_MAX} of a report")
+            many = message.data[:1] == b"["
+            reports: list[Report] = _decode_many(message.data) if many else [_decode_one(message.data)]
+            if len(reports) > BATCH_ITEMS_MAX:
+                raise BodyTooLarge(f"{len(reports)} items are more than the {BATCH_ITEMS_MAX} of an array")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            respond(_refusal(BodyInvalid(f"the body is no report: {error}")))
+            return
+        except TaskerError as error:
+            respond(_refusal(error))
+            return
+        if not many:
+            self._take(tenant, reports[0], respond)
+            return
+        if not reports:
+            respond(b"[]")
+            return
+        answers = Answers(len(reports), respond)
+        for index, report in enumerate(reports):
+            self._take(tenant, report, answers.at(index))
+
+    def _take(self, tenant: str, report: Report, answer: Answer) -> None:
+        try:
+            task_id = UUID(report.task_id)
+            checked = _checked(report)
+        except ValueError:
+            answer(encode_message(ReportReply(ok=True, recorded=False, reason="task_unknown")))
+            return
+        except TaskerError as error:
+            answer(_refusal(error))
+            return
+        message = ReportMessage(
+            tenant=tenant,
+            report=checked,
+            answered=lambda reply: answer(encode_message(reply)),
+            fail=lambda error: answer(_refusal(error)),
+        )
+        self._shards.send(self._routes.shard_of(task_id), task_id, StreamKind.TASK, message)
+
+
+def _checked(report: Report) -> Report:
+    """Return `report` with its result in canonical form; a result that cannot be kept fails the attempt.
+
+    Raises:
+        BodyInvalid: a field is missing or too long.
+    """
+    if not 1 <= len(report.worker) <= WORKER_CHARS_MAX:
+        raise BodyInvalid(f"a worker's id has 1 to {WORKER_CHARS_MAX} characters")
+    if report.kind == "completed":
+        try:
+            report.result = msgspec.Raw(canonicalize(bytes(report.result), bytes_max=INPUT_BYTES_MAX))
+        except (BodyTooLarge, BodyInvalid, ValueInvalid) as error:
+            report.kind = "failed"
+            report.result = NULL
+            report.error = ErrorInfo(type="result_invalid", message=error.detail[:MESSAGE_CHARS_MAX], retryable=False)
+    elif report.kind == "failed":
+        if report.error is None:
+            raise BodyInvalid("a failed report names its error")
+        report.error = _bounded(report.error)
+    return report
+
+
+def _bounded(error: ErrorInfo) -> ErrorInfo:
+    if len(error.message) <= MESSAGE_CHARS_MAX and len(error.stack or "") <= STACK_CHARS_MAX and len(error.type) <= WORKER_CHARS_MAX:
+        return error
+    return ErrorInfo(
+        type=error.type[:WORKER_CHARS_MAX],
+        message=error.message[:MESSAGE_CHARS_MAX],
+        retryable=error.retryable,
+        retry_after_s=error.retry_after_s,
+        stack=None if error.stack is None else error.stack[-STACK_CHARS_MAX:],
+    )
+
+
+def _refusal(error: TaskerError) -> bytes:
+    return encode_message(ReportReply(ok=False, recorded=False, error=error.problem()))

@@ -1,0 +1,126 @@
+"""What arrives from outside, checked at the door: names, bounds, keys.
+
+Each function turns a decoded command into what the actors take, or raises the typed refusal.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+from uuid import UUID
+
+from tasker.clock import from_rfc3339
+from tasker.errors import BodyInvalid, FieldError, KeyAmbiguous, TaskUnknown
+from tasker.events.codec import META_BYTES_MAX
+from tasker.events.envelope import Meta
+from tasker.events.messages import Command, TaskCreate
+from tasker.events.stored import encode_meta
+from tasker.ids import KEY_CHARS_MAX, check_name, digest_of
+
+TAGS_MAX: Final = 32
+TAG_CHARS_MAX: Final = 128
+TIMEOUT_S_MAX: Final = 10 * 365 * 24 * 3600.0
+GRACE_S_MAX: Final = 3600.0
+VERSION_CHARS_MAX: Final = 128
+
+
+def key_of(field: str | None, header: str | None) -> str | None:
+    """Return the one key that a command's field and header name.
+
+    Raises:
+        KeyAmbiguous: they differ. BodyInvalid: it is empty or too long.
+    """
+    if field is not None and header is not None and field != header:
+        raise KeyAmbiguous("the field and the header name different keys; send one of them")
+    key = field if field is not None else header
+    if key is not None and not 1 <= len(key) <= KEY_CHARS_MAX:
+        raise _invalid("/idempotency_key", f"a key has 1 to {KEY_CHARS_MAX} characters")
+    return key
+
+
+def check_create(command: TaskCreate) -> None:
+    """Return when the fields of a `task.create` (other than its input) may be used.
+
+    Raises:
+        NameInvalid, BodyInvalid: one may not.
+    """
+    check_name(command.namespace, "namespace")
+    check_name(command.template, "template")
+    if command.version is not None and not 1 <= len(command.version) <= VERSION_CHARS_MAX:
+        raise _invalid("/version", f"a version has 1 to {VERSION_CHARS_MAX} characters")
+    if len(command.tags) > TAGS_MAX:
+        raise _invalid("/tags", f"a task has at most {TAGS_MAX} tags")
+    for key, value in command.tags.items():
+        if not key or len(key) > TAG_CHARS_MAX or len(value) > TAG_CHARS_MAX:
+            raise _invalid("/tags", f"a tag's key and value have at most {TAG_CHARS_MAX} characters")
+    if command.timeout_s is not None and not _within(command.timeout_s, TIMEOUT_S_MAX):
+        raise _invalid("/timeout_s", f"a timeout is above 0 and at most {TIMEOUT_S_MAX:.0f} s")
+
+
+def not_before_us_of(command: TaskCreate) -> int | None:
+    """Return `not_before` in microseconds.
+
+    Raises:
+        BodyInvalid: it is no RFC 3339 time with a zone.
+    """
+    if command.not_before is None:
+        return None
+    try:
+        return from_rfc3339(command.not_before)
+    except (ValueError, OverflowError) as error:
+        raise _invalid("/not_before", f"{command.not_before[:40]!r} is no RFC 3339 time with a zone") from error
+
+
+def request_hash_of(command: TaskCreate, canonical_input: bytes) -> str:
+    """Return what tells a repetition of a `task.create` from another request with its key."""
+    return digest_of(canonical_input, (command.version or "").encode()).hex()
+
+
+def check_grace(grace_s: float) -> float:
+    """Return a grace within its bounds.
+
+    Raises:
+        BodyInvalid: it is not.
+    """
+    if not (grace_s == 0 or _within(grace_s, GRACE_S_MAX)):
+        raise _invalid("/grace_s", f"a grace is from 0 to {GRACE_S_MAX:.0f} s")
+    return grace_s
+
+
+def meta_of_command(command: Command, *, command_id: str | None, traceparent: str | None) -> Meta:
+    """Return who and what asked.
+
+    Raises:
+        BodyInvalid: it is more than is kept.
+    """
+    meta = Meta(
+        command_id=command_id,
+        correlation_id=command.correlation_id,
+        causation_id=command_id,
+        traceparent=traceparent,
+        requested_by=command.requested_by,
+        reason=command.reason,
+    )
+    if len(encode_meta(meta)) > META_BYTES_MAX:
+        raise _invalid("", f"correlation_id, requested_by and reason together have at most {META_BYTES_MAX} bytes")
+    return meta
+
+
+def task_id_of_text(text: str) -> UUID:
+    """Return the task id that `text` spells.
+
+    Raises:
+        TaskUnknown: it spells none, so there is no such task.
+    """
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise TaskUnknown(f"{text[:80]!r} is no task id") from error
+
+
+def _within(value: float, maximum: float) -> bool:
+    return math.isfinite(value) and 0 < value <= maximum
+
+
+def _invalid(pointer: str, detail: str) -> BodyInvalid:
+    return BodyInvalid(f"{pointer or 'the body'}: {detail}", errors=(FieldError(pointer, detail),))

@@ -1,0 +1,393 @@
+"""The actor of a task: it joins the pure core with the runtime.
+
+A message is turned into a command of the core; the events it decides move the pending state at once and
+go to the log as one unit. Answers and effects (work to offer, a cancel to tell) wait for the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+from uuid import UUID
+
+import msgspec
+
+from tasker.errors import CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown
+from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
+from tasker.events.messages import Report, ReportReply
+from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
+from tasker.events.task_events import AnyTaskEvent, StepCancelRequested, StepDispatched, TaskEvent, TemplateRef
+from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
+from tasker.service.domain.decide import decide
+from tasker.service.domain.obligations import (
+    TASK_SCOPE,
+    Kind,
+    obligations_of_scope,
+    parse_obligation,
+    scope_of,
+)
+from tasker.service.domain.reports import accepted, command_of
+from tasker.service.domain.state import StepStatus, TaskState, TaskStatus, evolve
+from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.runtime.node import Wake
+from tasker.templates import CompiledTemplate
+
+REOFFER_S: Final = 30.0
+"""An offered step that has not started is offered again after this, then after twice as long, and so on."""
+
+REOFFER_S_MAX: Final = 3600.0
+POISON_WAKE_S: Final = 3600.0
+
+Answered = Callable[[int, bool], None]
+"""Called with the position and whether the command had been recorded before."""
+
+Failed = Callable[[TaskerError], None]
+
+
+class TaskPorts(Protocol):
+    """What a task's actor needs of the world."""
+
+    def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
+        """Offer the attempt to the workers; a failure wakes the actor again."""
+        ...
+
+    def tell_cancel(self, actor: TaskActor, worker: str, step: str, attempt: int, grace_s: float) -> None:
+        """Tell a worker that an attempt is to stop."""
+        ...
+
+    def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
+        """Wake the actor for an open obligation at `at_us`."""
+        ...
+
+    def jitter(self) -> float:
+        """Draw a number in [0, 1)."""
+        ...
+
+    def now_us(self) -> int:
+        """Return the time."""
+        ...
+
+
+class CreateMessage:
+    """Create the task, unless it exists.
+
+    Attributes:
+        plan: template and command; or why they could not be made, which only matters when the task is new.
+    """
+
+    __slots__ = ("answered", "fail", "meta", "plan", "request_hash", "tenant")
+
+    def __init__(  # noqa: PLR0913 - the facts of a creation
+        self,
+        *,
+        tenant: str,
+        request_hash: str,
+        plan: Callable[[int], tuple[CompiledTemplate, CreateTask]] | TaskerError,
+        meta: Meta,
+        answered: Answered,
+        fail: Failed,
+    ) -> None:
+        self.tenant = tenant
+        self.request_hash = request_hash
+        self.plan = plan
+        self.meta = meta
+        self.answered = answered
+        self.fail = fail
+
+
+class CommandMessage:
+    """A command of a person or program to an existing task; `command` is given the time of the turn."""
+
+    __slots__ = ("answered", "command", "command_id", "fail", "meta", "tenant")
+
+    def __init__(  # noqa: PLR0913 - the facts of a command
+        self,
+        *,
+        tenant: str,
+        command: Callable[[int], AnyTaskCommand],
+        command_id: str,
+        meta: Meta,
+        answered: Answered,
+        fail: Failed,
+    ) -> None:
+        self.tenant = tenant
+        self.command = command
+        self.command_id = command_id
+        self.meta = meta
+        self.answered = answered
+        self.fail = fail
+
+
+class ReportMessage:
+    """A worker's report."""
+
+    __slots__ = ("answered", "fail", "report", "tenant")
+
+    def __init__(
+        self, *, tenant: str, report: Report, answered: Callable[[ReportReply], None], fail: Failed
+    ) -> None:
+        self.tenant = tenant
+        self.report = report
+        self.answered = answered
+        self.fail = fail
+
+
+TaskMessage = CreateMessage | CommandMessage | ReportMessage | Wake
+
+
+class TaskActor:
+    """One task."""
+
+    __slots__ = ("_beats", "_meta", "_offers", "_ports", "correlation_id", "shard", "state", "stream_id", "template", "tenant")
+
+    def __init__(self, stream_id: UUID, shard: int, ports: TaskPorts) -> None:
+        self.stream_id = stream_id
+        self.shard = shard
+        self.tenant = ""
+        self.state = TaskState()
+        self.template: CompiledTemplate | None = None
+        self.correlation_id: str | None = None
+        self._ports = ports
+        self._meta = b"{}"
+        self._beats: dict[str, int] = {}
+        self._offers: dict[str, int] = {}
+
+    # ---------------------------------------------------------------- the past
+
+    def fold(self, events: Sequence[RecordedEvent]) -> TemplateRef:
+        """Take up the task's recorded events; returns the template it started with.
+
+        Raises:
+            Undecodable: this build cannot read one of them.
+        """
+        for recorded in events:
+            event = from_recorded(recorded)
+            assert isinstance(event, TaskEvent)  # noqa: S101 - a task's stream holds only these
+            meta = meta_of(recorded)
+            if recorded.seq == 1:
+                self._begin(recorded.tenant, meta)
+            evolve(self.state, event, at_us=recorded.at_us, command_id=meta.command_id)  # type: ignore[arg-type]
+        return self.state.template
+
+    def _begin(self, tenant: str, meta: Meta) -> None:
+        self.tenant = tenant
+        self.correlation_id = meta.correlation_id
+        self._meta = encode_meta(Meta(correlation_id=meta.correlation_id))
+
+    # ---------------------------------------------------------------- turns
+
+    def receive(self, message: TaskMessage, now_us: int) -> Turn | None:
+        """Decide on `message`; see `Actor`."""
+        match message:
+            case ReportMessage():
+                return self._report(message, now_us)
+            case CreateMessage():
+                return self._create(message, now_us)
+            case Wake():
+                return self._wake(message, now_us)
+            case CommandMessage():
+                return self._command(message, now_us)
+
+    def _create(self, message: CreateMessage, now_us: int) -> Turn:
+        if self.state.status is not TaskStatus.ABSENT:
+            if message.tenant == self.tenant and message.request_hash == self.state.request_hash:
+                return _answer(lambda position: message.answered(position, True), message.fail)
+            conflict = KeyConflict(
+                "the key belongs to a task with another input or version; use a new key for another request",
+                task_id=str(self.stream_id),
+            )
+            return _refuse(conflict, message.fail)
+        if isinstance(message.plan, TaskerError):
+            return _refuse(message.plan, message.fail)
+        try:
+            template, command = message.plan(now_us)
+        except CommandRejected as refusal:
+            return _refuse(refusal, message.fail)
+        self.template = template
+        self._begin(message.tenant, message.meta)
+        events = decide(self.state, template, command)
+        return self._record(
+            events, now_us, encode_meta(message.meta), None, lambda position: message.answered(position, False), message.fail
+        )
+
+    def _command(self, message: CommandMessage, now_us: int) -> Turn:
+        if self.template is None or message.tenant != self.tenant:
+            return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
+        if message.command_id in self.state.commands:
+            return _answer(lambda position: message.answered(position, True), message.fail)
+        try:
+            events = decide(self.state, self.template, message.command(now_us))
+        except CommandRejected as refusal:
+            return _refuse(refusal, message.fail)
+        if not events:
+            return _answer(lambda position: message.answered(position, True), message.fail)
+        return self._record(
+            events,
+            now_us,
+            encode_meta(message.meta),
+            message.command_id,
+            lambda position: message.answered(position, False),
+            message.fail,
+        )
+
+    def _report(self, message: ReportMessage, now_us: int) -> Turn:
+        report = message.report
+        if self.template is None or message.tenant != self.tenant:
+            answer = ReportReply(ok=True, recorded=False, reason="task_unknown")
+            return _answer(lambda _: message.answered(answer), message.fail)
+        found = command_of(self.state, report, at_us=now_us, jitter=self._ports.jitter())
+        if isinstance(found, ReportReply):
+            if report.kind == "heartbeat" and found.recorded:
+                self._beats[report.step] = now_us
+            return _answer(lambda _: message.answered(found), message.fail)
+        events = decide(self.state, self.template, found)
+        if not events:
+            stale = ReportReply(ok=True, recorded=False, reason="not_open")
+            return _answer(lambda _: message.answered(stale), message.fail)
+        turn = self._record(events, now_us, self._meta, None, lambda _: message.answered(reply), message.fail)
+        reply = accepted(report, self.state.steps[report.step], at_us=now_us)
+        return turn
+
+    def _wake(self, wake: Wake, now_us: int) -> Turn | None:
+        kind, step, attempt = parse_obligation(wake.obligation)
+        at_us = obligations_of_scope(self.state, step or TASK_SCOPE).get(wake.obligation)
+        if at_us is None or self.template is None:
+            wake.closed()
+            return None
+        if kind is Kind.OFFER:
+            self._reoffer(step, attempt, wake.obligation, now_us)
+            return None
+        if kind is Kind.HEARTBEAT:
+            at_us = max(at_us, self._beats.get(step, 0) + round(self.state.steps[step].heartbeat_s * US_PER_S))
+        if at_us > now_us:
+            wake.again(step or TASK_SCOPE, at_us)
+            return None
+        command = FireObligation(obligation=wake.obligation, at_us=now_us, jitter=self._ports.jitter())
+        events = decide(self.state, self.template, command)
+        if not events:
+            wake.closed()
+            return None
+        return self._record(events, now_us, self._meta, None, lambda _: None, wake.fail)
+
+    # ---------------------------------------------------------------- recording
+
+    def _record(  # noqa: PLR0913, PLR0917 - what a turn is made of
+        self,
+        events: Sequence[AnyTaskEvent],
+        now_us: int,
+        meta: bytes,
+        command_id: str | None,
+        committed: Callable[[int], None],
+        failed: Failed,
+    ) -> Turn:
+        """Move the pending state on by `events` and return the turn that records them."""
+        state = self.state
+        new: list[NewEvent] = []
+        effects: list[StepDispatched | StepCancelRequested] = []
+        scopes: dict[str, None] = {}
+        everything = False
+        for event in events:
+            new.append(
+                to_new_event(
+                    event, stream_id=self.stream_id, seq=state.seq + 1, tenant=self.tenant, at_us=now_us, meta=meta
+                )
+            )
+            evolve(state, event, at_us=now_us, command_id=command_id)
+            if isinstance(event, (StepDispatched, StepCancelRequested)):
+                effects.append(event)
+            scope = scope_of(event)
+            if scope is None:
+                everything = True
+            else:
+                scopes[scope] = None
+
+        def on_committed(position: int) -> None:
+            for effect in effects:
+                self._perform(effect)
+            committed(position)
+
+        return Turn(new, on_committed, failed, self._owed_now(scopes, everything=everything))
+
+    def _owed_now(self, scopes: dict[str, None], *, everything: bool) -> Owed | None:
+        """Return what the named scopes owe now, computed here so that it belongs to this very turn."""
+        if self.state.ended:
+            return None
+        names = (TASK_SCOPE, *self.state.steps) if everything else scopes
+        return {scope: obligations_of_scope(self.state, scope) for scope in names}
+
+    def _perform(self, effect: StepDispatched | StepCancelRequested) -> None:
+        match effect:
+            case StepDispatched(step=step, attempt=attempt):
+                self._offers.pop(step, None)
+                obligation = f"{Kind.OFFER}:{step}:{attempt}"
+                if self._is_offered(step, attempt):
+                    self._ports.later(self, step, obligation, self._ports.now_us() + round(REOFFER_S * US_PER_S), keep=False)
+                    self._ports.offer(self, step, attempt, offer=0)
+            case StepCancelRequested(step=step, attempt=attempt, grace_until_us=until_us):
+                worker = self.state.steps[step].worker
+                if worker is not None:
+                    grace_s = max(0.0, (until_us - self._ports.now_us()) / US_PER_S)
+                    self._ports.tell_cancel(self, worker, step, attempt, grace_s)
+
+    def _reoffer(self, step: str, attempt: int, obligation: str, now_us: int) -> None:
+        offers = self._offers[step] = self._offers.get(step, 0) + 1
+        wait_s = min(REOFFER_S * 2 ** min(offers, 10), REOFFER_S_MAX)
+        self._ports.later(self, step, obligation, now_us + round(wait_s * US_PER_S), keep=offers > 1)
+        self._ports.offer(self, step, attempt, offer=offers)
+
+    def _is_offered(self, step: str, attempt: int) -> bool:
+        entry = self.state.steps.get(step)
+        return (
+            entry is not None
+            and entry.status is StepStatus.DISPATCHED
+            and entry.attempt == attempt
+            and not self.state.ended
+        )
+
+    # ---------------------------------------------------------------- for the runtime
+
+    def owes(self) -> Owed:
+        """Return every open obligation, by scope."""
+        found = {scope: obligations_of_scope(self.state, scope) for scope in (TASK_SCOPE, *self.state.steps)}
+        return {scope: owed for scope, owed in found.items() if owed}
+
+    def idle(self) -> bool:
+        """Return whether nothing would be lost with this object: heartbeats are known to memory alone."""
+        return not any(step.status is StepStatus.RUNNING for step in self.state.steps.values()) or self.state.ended
+
+
+class PoisonedActor:
+    """A task whose events cannot be folded: it answers every message with the reason, and others go on."""
+
+    __slots__ = ("_detail", "shard", "stream_id")
+
+    def __init__(self, stream_id: UUID, shard: int, detail: str) -> None:
+        self.stream_id = stream_id
+        self.shard = shard
+        self._detail = detail
+
+    def receive(self, message: TaskMessage, now_us: int) -> Turn | None:  # noqa: ARG002 - the protocol's
+        """Refuse `message`."""
+        if isinstance(message, Wake):
+            message.postpone(round(POISON_WAKE_S * US_PER_S))
+            return None
+        return _refuse(TaskPoisoned(self._detail), message.fail)
+
+    def owes(self) -> Owed:
+        """Return nothing: it cannot be known."""
+        return {}
+
+    def idle(self) -> bool:
+        """Return True: a build that understands the events may come."""
+        return True
+
+
+def _answer(committed: Callable[[int], None], failed: Failed) -> Turn:
+    return Turn((), committed, failed, {})
+
+
+def _refuse(refusal: TaskerError, fail: Failed) -> Turn:
+    """Return a refusal as a turn: it too is given only when all it was decided on is durable."""
+    return Turn((), lambda _: fail(refusal), fail, {})
+
+

@@ -1,0 +1,57 @@
+"""Where a stream lives, and how to reach the shard's owner when it is another node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import structlog
+
+from tasker.bus.bus import Bus, Message
+from tasker.errors import TaskerError, Unavailable
+from tasker.events.log import LogInfo
+from tasker.events.subjects import Subjects
+from tasker.ids import slot_of
+
+_log = structlog.get_logger(__name__)
+
+NODE_TIMEOUT_S = 5.0
+HEADER_TENANT = "Tasker-Tenant"
+HEADER_VERB = "Tasker-Verb"
+HEADER_TASK_ID = "Tasker-Task-Id"
+
+RawReply = Callable[[bytes | TaskerError], None]
+
+
+class Routes:
+    """Shards of streams, and requests to the owners of other shards."""
+
+    def __init__(self, info: LogInfo, bus: Bus, subjects: Subjects) -> None:
+        self._shard_of_slot = info.shard_of_slot
+        self._bus = bus
+        self._subjects = subjects
+
+    def shard_of(self, stream_id: UUID) -> int:
+        """Return the shard that a stream lives in."""
+        return self._shard_of_slot[slot_of(stream_id)]
+
+    def ask_owner(self, shard: int, what: str, data: bytes, headers: dict[str, str], on_reply: RawReply) -> None:
+        """Ask the node that owns `shard`; `on_reply` gets its bytes or why there are none."""
+
+        def answered(reply: Message | TaskerError) -> None:
+            if isinstance(reply, TaskerError):
+                on_reply(Unavailable(f"shard {shard} has no owner at the moment", retry_after_s=1.0))
+            else:
+                on_reply(reply.data)
+
+        try:
+            self._bus.ask(self._subjects.node_shard(shard, what), data, answered, timeout_s=NODE_TIMEOUT_S, headers=headers)
+        except TaskerError as error:
+            on_reply(Unavailable(error.detail, retry_after_s=1.0))
+
+    def respond(self, message: Message, data: bytes) -> None:
+        """Answer a message; a lost answer is asked for again by who waits for it."""
+        try:
+            self._bus.publish(message.reply, data)
+        except TaskerError as error:
+            _log.warning("reply_not_sent", error=error.detail)
