@@ -133,6 +133,7 @@ class HandlerSpec:
     def _decoder(self, parameter: Parameter) -> msgspec.json.Decoder[Any]:
         kind = type_of(self.function, parameter)
         try:
+            msgspec.json.schema(kind)  # refuses a class of which msgspec would only find that no value is one
             return msgspec.json.Decoder(kind, strict=True)
         except Exception as error:  # an annotation may be any object
             raise ConfigurationError(

@@ -1,0 +1,136 @@
+"""What is found in an app's module, and which work it serves."""
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tasker.errors import ConfigurationError, TemplateInvalid
+from tasker.handlers.handler import handler
+from tasker.handlers.registry import collect
+from tasker.handlers.template import Template
+from tests.unit.handlers import sample_app
+
+
+def module(**names: Any) -> ModuleType:
+    made = ModuleType("app")
+    vars(made).update(names)
+    return made
+
+
+def loaded(*steps: str, name: str = "t", queue: str | None = None) -> Template:
+    lines = [
+        f"name: {name}",
+        *([f"queue: {queue}"] if queue else []),
+        "steps:",
+        *(f"- {{name: {step}}}" for step in steps),
+    ]
+    return Template.from_yaml("\n".join(lines))
+
+
+@handler("a")
+def plain_a() -> None: ...
+
+
+@handler("a")
+def other_a() -> None: ...
+
+
+@handler("b", queue="q")
+def plain_b() -> None: ...
+
+
+def test_steps_and_plain_handlers_are_found() -> None:
+    registry = collect(sample_app)
+    assert registry.queues() == {("shop", "order_fulfillment"), ("shop", "carrier")}
+    found = registry.lookup("shop", "order_fulfillment", "charge")
+    assert found is not None
+    assert found.function is sample_app.charge
+    found = registry.lookup("shop", "carrier", "send")
+    assert found is not None
+    assert found.function is sample_app.ship
+    assert registry.lookup("shop", "carrier", "charge") is None
+    plain = registry.lookup("shop", "carrier", "notify")
+    assert plain is not None
+    assert plain.function is sample_app.notify
+    assert [document["name"] for document in registry.documents()] == ["order_fulfillment"]
+
+
+def test_a_loaded_template_is_served_by_plain_handlers() -> None:
+    registry = collect(module(t=loaded("a"), one=plain_a, again=plain_a))
+    assert registry.queues() == {("default", "t")}
+    found = registry.lookup("default", "t", "a")
+    assert found is not None
+    assert found.function is plain_a
+
+
+def test_plain_handlers_alone_serve_the_default_queue() -> None:
+    assert collect(module(a=plain_a)).queues() == {("default", "default")}
+
+
+def test_a_handler_with_a_queue_serves_it_alone() -> None:
+    registry = collect(module(b=plain_b))
+    assert registry.queues() == {("default", "q")}
+    assert registry.lookup("default", "default", "b") is None
+
+
+def test_a_queue_without_any_function_here_is_left_to_others() -> None:
+    registry = collect(module(t=loaded("x"), u=loaded("a", name="u"), a=plain_a))
+    assert registry.queues() == {("default", "u")}
+
+
+def test_a_steps_function_comes_before_a_plain_handler() -> None:
+    t = Template("t")
+
+    @t.step
+    def a() -> None: ...
+
+    found = collect(module(t=t, plain=plain_a)).lookup("default", "t", "a")
+    assert found is not None
+    assert found.function is a
+
+
+def _two_functions_for_one_handler() -> ModuleType:
+    t = Template("t")
+    t.step(name="a", handler="h")(lambda: 1)
+    t.step(name="b", handler="h")(lambda: 2)
+    return module(t=t)
+
+
+def _parameter_that_is_no_parent() -> ModuleType:
+    @handler("a")
+    def run(other: Any) -> None: ...
+
+    return module(t=loaded("a"), run=run)
+
+
+@pytest.mark.parametrize(
+    ("made", "detail"),
+    [
+        (module(), "has no Template"),
+        (module(a=plain_a, b=other_a), "two functions for handler 'a'"),
+        (_two_functions_for_one_handler(), "two functions for handler 'h' of queue 't'"),
+        (module(t=loaded("a", "x"), a=plain_a), "step 'x' of template 't' has no function here"),
+        (_parameter_that_is_no_parent(), "parameter 'other' is no parent of step 'a'"),
+        (module(t=loaded("a"), u=loaded("a"), a=plain_a), "two templates are called 't'"),
+    ],
+)
+def test_what_cannot_be_served_stops_the_start(made: ModuleType, detail: str) -> None:
+    with pytest.raises(ConfigurationError, match=detail):
+        collect(made)
+
+
+def test_a_template_with_faults_stops_the_start() -> None:
+    with pytest.raises(TemplateInvalid):
+        collect(module(t=Template("t")))
+
+
+def test_one_function_may_run_two_steps() -> None:
+    t = Template("t")
+
+    def square(input: int) -> int:
+        return input * input
+
+    t.step(name="a", handler="square")(square)
+    t.step(name="b", handler="square")(square)
+    assert collect(module(t=t)).queues() == {("default", "t")}

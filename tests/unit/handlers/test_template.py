@@ -1,0 +1,139 @@
+"""Templates in Python: the DAG from signatures, and its faults."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasker.errors import ConfigurationError, TemplateInvalid
+from tasker.handlers.template import Template
+from tasker.templates import Retry, differences, effective_version, load_yaml
+from tests.unit.handlers import sample_app
+
+
+def faults(template: Template) -> list[tuple[str, str]]:
+    with pytest.raises(TemplateInvalid) as caught:
+        template.spec()
+    return [(fault.pointer, fault.detail) for fault in caught.value.errors]
+
+
+def test_python_and_yaml_say_the_same() -> None:
+    from_python, from_yaml = sample_app.orders.spec(), load_yaml(sample_app.ORDERS_YAML)
+    assert differences(from_yaml, from_python) == ()
+    assert from_python == from_yaml
+
+
+def test_parents_are_the_parameters_then_after() -> None:
+    t = Template("t")
+    t.step(name="c")(lambda a: a)
+    t.step(name="a")(lambda: 1)
+    t.step(name="d", after=("a", "c"))(lambda c, input: c)
+    assert [step.after for step in t.spec().steps] == [("a",), (), ("c", "a")]
+
+
+def test_a_decorated_function_stays_a_function() -> None:
+    assert sample_app.reserve(sample_app.Order("o", [sample_app.Item("s")])) == ["s"]
+
+
+def test_a_parameter_that_is_no_step_is_told_with_its_function() -> None:
+    t = Template("t")
+
+    @t.step
+    def validate_cart(input: Any) -> Any: ...
+
+    @t.step
+    def charge(inptu: Any, valdate_cart: Any, charge: Any) -> Any: ...
+
+    found = faults(t)
+    assert [pointer for pointer, _ in found] == ["/steps/1", "/steps/1", "/steps/1"]
+    details = [detail for _, detail in found]
+    assert details[0].startswith("charge() in test_template.py:")
+    assert "parameter 'inptu' is neither the context, nor input, nor a step (did you mean 'input'?)" in details[0]
+    assert "did you mean 'validate_cart'?" in details[1]
+    assert "parameter 'charge'" in details[2]
+
+
+def test_faults_of_functions_and_of_the_template_are_told_together() -> None:
+    t = Template("t", result="zz")
+
+    @t.step(after="b")
+    def a(*more: Any) -> Any: ...
+
+    @t.step(retry=Retry(backoff="none", delay_s=5), timeout_s=-1)
+    def b(a: Any) -> Any:
+        yield a
+
+    assert [pointer for pointer, _ in faults(t)] == [
+        "/steps/0",
+        "/steps/1",
+        "/steps/1/start_to_close_s",
+        "/steps/1/retry/delay_s",
+        "/steps/0/after",
+        "/result",
+    ]
+
+
+def test_the_version_is_that_of_the_content_and_follows_edits() -> None:
+    t = Template("t")
+    t.step(name="a")(lambda: 1)
+    before = effective_version(t.spec())
+    t.step(name="b")(lambda: 1)
+    assert effective_version(t.spec()) != before
+
+
+def test_no_schema_is_derived_from_types_that_differ_or_are_no_records() -> None:
+    t = Template("t")
+
+    @t.step
+    def a(input: sample_app.Order) -> Any: ...
+
+    assert t.spec().input_schema is not None
+
+    @t.step
+    def b(input: dict[str, Any]) -> Any: ...
+
+    assert t.spec().input_schema is None
+
+
+def test_a_schema_that_was_given_stands() -> None:
+    t = Template("t", input_schema={"type": "object"})
+
+    @t.step
+    def a(input: sample_app.Order) -> Any: ...
+
+    assert t.spec().input_schema == {"type": "object"}
+
+
+def test_a_template_without_steps_is_refused() -> None:
+    assert faults(Template("t")) == [("/steps", "a template needs at least one step")]
+
+
+def test_a_template_is_loaded_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "orders.yaml"
+    path.write_text(sample_app.ORDERS_YAML)
+    template = Template.load(path)
+    assert template.spec() == sample_app.orders.spec()
+    assert (template.name, template.namespace, template.handlers()) == ("order_fulfillment", "shop", ())
+    with pytest.raises(ConfigurationError, match="loaded whole"):
+        template.step(lambda: 1)
+
+
+def test_a_file_with_faults_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "orders.yaml"
+    path.write_text("name: t\nsteps: 7\n")
+    with pytest.raises(TemplateInvalid, match=r"orders\.yaml.*line 2"):
+        Template.load(path)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Template.load(tmp_path / "none.yaml")
+
+
+def test_what_is_registered_validates_to_the_same() -> None:
+    from tasker.templates import validate
+
+    assert validate(sample_app.orders.document()) == sample_app.orders.spec()
+
+
+def test_a_decorator_used_wrongly_says_how() -> None:
+    wrong: Any = "name"
+    with pytest.raises(ConfigurationError, match=r"write @step or @step\(name=\.\.\.\)"):
+        Template("t").step(wrong)
