@@ -81,8 +81,10 @@ async def register_templates(bus: Bus, subjects: Subjects, tenant: str, document
 
 async def serve(
     options: WorkerOptions, *, stop: asyncio.Event, quit_now: asyncio.Event, watch: Callable[[Worker], object]
-) -> Worker:
+) -> Worker | None:
     """Serve an app's queues until `stop` is set, or the worker is lost; return the ended worker.
+
+    None: it was stopped before it had a connection.
 
     Args:
         options: what to serve, and where.
@@ -97,7 +99,7 @@ async def serve(
     worker_id = new_worker_id()
     bus = await _connect(options.nats_url, worker_id, stop)
     if bus is None:
-        raise asyncio.CancelledError
+        return None
     subjects = Subjects(options.prefix)
     worker = Worker(
         bus,
