@@ -23,7 +23,9 @@ from tasker.client.carriers import BusCarrier, Carrier, HttpCarrier
 from tasker.client.http import HttpApi, Parameters
 from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef, handle_of, position_of, task_id_of
 from tasker.client.settings import FindStack, client_settings
-from tasker.client.waiting import is_over, over_http
+from tasker.client.subscription import START, EventFilter, Subscription
+from tasker.client.waiting import is_over, not_over, over_http
+from tasker.client.watching import WATCHED, Watch
 from tasker.clock import Clock, SystemClock, from_datetime, to_rfc3339
 from tasker.errors import ConfigurationError, DeadlineExceeded, OutcomeUnknown, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import decode_message, encode_message
@@ -56,6 +58,7 @@ T = TypeVar("T")
 
 TIMEOUT_S = 30.0
 PAGE_ITEMS = 100
+LOG_PAGE_ITEMS = 500
 READY_STATUS_NOT = (503,)
 
 
@@ -430,8 +433,10 @@ class TaskerClient:
         """
         if isinstance(task, TaskView) and is_over(task):
             return task
+        if self._api is None:
+            return await self._wait_for_events(task, timeout_s, on_progress)
         return await over_http(
-            self._reads(),
+            self._api,
             task,
             timeout_s=timeout_s,
             policy=self._retry,
@@ -439,7 +444,70 @@ class TaskerClient:
             on_progress=on_progress,
         )
 
+    def subscribe(
+        self,
+        *,
+        namespace: str | None = None,
+        template: str | None = None,
+        task_id: str | None = None,
+        types: Sequence[str] = (),
+        start: str | None = None,
+        live: bool = False,
+    ) -> Subscription:
+        """Return a subscription to the lifecycle events that match all of what is given.
+
+            async with client.subscribe(template="order_fulfillment", start=saved) as events:
+                async for event in events:
+                    ...
+                    saved = events.position
+
+        Each event comes once, in the order of its shard. What the stream on NATS no longer has comes from the log.
+
+        Args:
+            namespace: of the tasks' template.
+            template: its name.
+            task_id: only this task.
+            types: stored types, such as `task_completed`; none: all.
+            start: a position to go on behind, or "start" for the beginning of the log; None: from now on.
+            live: straight from the publisher, without stream or log: fast, ordered, and not complete.
+
+        Raises:
+            ConfigurationError: `live` with a position, or without NATS.
+        """
+        nats_url = self.settings.nats_url
+        if live and (start is not None or nats_url is None):
+            raise ConfigurationError("live events need NATS, and begin now: leave out `live` to start at a position")
+        return Subscription(
+            wanted=EventFilter(namespace=namespace, template=template, task_id=task_id, types=tuple(types)),
+            start=start,
+            live=live,
+            subjects=self._subjects,
+            tenant=self.settings.tenant,
+            bus=None if nats_url is None else lambda: self._connected_bus(nats_url),
+            log=None if self._api is None else _LogOverHttp(self),
+        )
+
     # ---------------------------------------------------------------- what they stand on
+
+    async def log_page(self, *, after: str | None, wanted: EventFilter, limit: int = LOG_PAGE_ITEMS) -> EventPage:
+        """Return recorded events behind the position `after` (None: from the start), from the log."""
+        return await self._get("/v1/events", EventPage, {**wanted.parameters(), "after": after, "limit": limit})
+
+    async def _wait_for_events(
+        self, task: TaskRef, timeout_s: float | None, on_progress: Callable[[TaskView], None] | None
+    ) -> TaskView:
+        """Return the task when it is over, from the event stream alone."""
+        of = (
+            {"template": task.template, "namespace": task.namespace} if isinstance(task, (TaskHandle, TaskView)) else {}
+        )
+        events = self.subscribe(task_id=task_id_of(task), types=WATCHED, start=START, **of)
+        watch = Watch(on_progress)
+        try:
+            async with asyncio.timeout(timeout_s), events:
+                return await watch.until_over(events)
+        except TimeoutError as error:
+            state = f"it is {watch.view.state}" if watch.view else "no event of it was seen"
+            raise not_over(task, timeout_s, state) from error
 
     def _reads(self) -> HttpApi:
         if self._api is None:
@@ -528,3 +596,16 @@ def _accepted(data: bytes) -> Reply:
 
 def _time(at: datetime | str | None) -> str | None:
     return to_rfc3339(from_datetime(at)) if isinstance(at, datetime) else at
+
+
+class _LogOverHttp:
+    """The log's endpoint, as a subscription reads it."""
+
+    def __init__(self, client: TaskerClient) -> None:
+        self._client = client
+
+    async def page(self, *, after: str | None, wanted: EventFilter) -> EventPage:
+        return await self._client.log_page(after=after, wanted=wanted)
+
+    async def head(self) -> str:
+        return (await self._client.stats()).position

@@ -1,0 +1,130 @@
+"""A task seen through its lifecycle events alone: what `wait` returns where there is no HTTP.
+
+The fields that only views know (counts of attempts, times of steps) stay at their defaults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from tasker.client.subscription import Subscription, type_of
+from tasker.client.waiting import is_over
+from tasker.clock import to_rfc3339
+from tasker.events.messages import LifecycleEvent
+from tasker.events.reads import TASK_ENDED, TaskView
+from tasker.events.task_events import (
+    ErrorInfo,
+    StepFailed,
+    TaskBlocked,
+    TaskCompleted,
+    TaskCreated,
+    TaskFailed,
+)
+
+WATCHED: Final = (
+    "task_created",
+    "task_started",
+    "step_failed",
+    "task_blocked",
+    "task_resumed",
+    "task_completed",
+    "task_failed",
+    "task_cancelled",
+)
+"""The types that say how a task goes on."""
+
+_SETTLE_S = 0.2
+
+
+class Watch:
+    """Follows one task through a subscription to its `WATCHED` events from their beginning."""
+
+    def __init__(self, on_progress: Callable[[TaskView], None] | None = None) -> None:
+        self.view: TaskView | None = None
+        self._on_progress = on_progress
+
+    async def until_over(self, events: Subscription) -> TaskView:
+        """Return the task when it has ended, or is blocked and nothing that is recorded says that it went on."""
+        coming = asyncio.ensure_future(anext(events))
+        try:
+            while True:
+                settled = self.view is not None and is_over(self.view)
+                done, _ = await asyncio.wait({coming}, timeout=_SETTLE_S if settled else None)
+                if done:
+                    self._take(coming.result())
+                    coming = asyncio.ensure_future(anext(events))
+                if self.view is not None and (
+                    self.view.state in TASK_ENDED or (not done and is_over(self.view) and events.pending == 0)
+                ):
+                    return self.view
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+
+    def _take(self, event: LifecycleEvent) -> None:
+        self.view = watched(self.view, event)
+        if self.view is not None and self._on_progress is not None:
+            self._on_progress(self.view)
+
+
+def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
+    """Return the task after `event`; None until its creation was seen."""
+    kind = type_of(event)
+    if kind == "task_created":
+        return _created(event)
+    if view is None:
+        return None
+    changes: dict[str, Any] = {
+        "updated_at": event.time,
+        "seq": event.seq,
+        "position": f"{event.shard}:{event.position}",
+    }
+    match kind:
+        case "task_started" | "task_resumed":
+            changes |= {"state": "running", "blocked_steps": (), "error": None, "remedy": None}
+        case "step_failed":
+            changes |= {"error": _data(event, StepFailed).error, "steps_failed": view.steps_failed + 1}
+        case "task_blocked":
+            changes |= {"state": "blocked", "blocked_steps": _data(event, TaskBlocked).steps}
+            changes |= {"remedy": f"tasker task retry {view.task_id}"}
+        case "task_completed":
+            result = _data(event, TaskCompleted).result
+            changes |= {"state": "completed", "result": result, "ended_at": event.time, "error": None}
+        case "task_failed":
+            failed = _data(event, TaskFailed)
+            error = failed.error or view.error or ErrorInfo(type=failed.cause, message="the task failed")
+            changes |= {"state": "failed", "error": error, "ended_at": event.time}
+        case "task_cancelled":
+            changes |= {"state": "cancelled", "ended_at": event.time}
+    return msgspec.structs.replace(view, **changes)
+
+
+def _created(event: LifecycleEvent) -> TaskView:
+    created = _data(event, TaskCreated)
+    return TaskView(
+        task_id=event.subject,
+        tenant=event.tenant,
+        namespace=created.template.namespace,
+        template=created.template.name,
+        version=created.template.version,
+        template_hash=created.template.hash,
+        state="pending" if created.not_before_us is not None else "running",
+        input=created.input,
+        created_at=event.time,
+        updated_at=event.time,
+        seq=event.seq,
+        position=f"{event.shard}:{event.position}",
+        not_before=None if created.not_before_us is None else to_rfc3339(created.not_before_us),
+        deadline_at=None if created.deadline_us is None else to_rfc3339(created.deadline_us),
+        tags=created.tags,
+        idempotency_key=created.idempotency_key,
+        correlation_id=event.correlationid,
+    )
+
+
+def _data(event: LifecycleEvent, kind: type[Any]) -> Any:
+    return msgspec.json.decode(bytes(event.data), type=kind)
