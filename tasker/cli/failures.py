@@ -15,8 +15,8 @@ USAGE: Final = 2
 _NEXT: Final = {
     "task_unknown": "`tasker task list` shows the tasks",
     "step_unknown": "`tasker step list TASK` shows the steps",
-    "template_unknown": "`tasker template list` shows what is registered; a worker registers its templates at its start",
-    "template_conflict": "give the template another version, or leave the version out: its content hash is taken then",
+    "template_unknown": "`tasker template list` shows what is registered; a worker registers its own at its start",
+    "template_conflict": "give it another version, or none: then its content hash is the version",
     "key_conflict": "`tasker task get` shows the task that has the key; another request needs another key",
     "task_ended": "create a new task: an ended one does not change",
     "state_forbids": "`tasker task show TASK` says what state it is in",
@@ -40,16 +40,22 @@ class TaskNotCompleted(TaskerError):
 
 
 class TaskFailed(TaskNotCompleted):
+    """It ended without a result."""
+
     code = "task_failed"
     title = "The task has failed"
 
 
 class TaskCancelled(TaskNotCompleted):
+    """Somebody ended it."""
+
     code = "task_cancelled"
     title = "The task was cancelled"
 
 
 class TaskBlocked(TaskNotCompleted):
+    """Nothing moves until a person helps."""
+
     code = "task_blocked"
     title = "The task is blocked until a person helps"
 

@@ -34,12 +34,13 @@ async def tail(
     $ tasker log tail --from 0:812,3:77 --template order_fulfillment
 
     Args:
-        from_: a position that an earlier command printed, or "start". Else with --follow from now on, without from the start.
+        from_: a position that was printed before, or "start". Else the start, or with --follow from now on.
         follow: go on with what happens from now on, until Ctrl-C.
         namespace: only events of its tasks.
         template: only events of its tasks.
         task: only events of this one.
         limit: stop after so many.
+        common: where the service is, and how to print.
     """
     from tasker.cli.following import follow_events, read_events
     from tasker.cli.reach import client

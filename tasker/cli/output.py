@@ -91,7 +91,7 @@ def status(text: str) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
 
     with Console(stderr=True).status(text) as shown:
-        yield lambda changed: shown.update(changed)
+        yield shown.update
 
 
 def time_text(at: str | None) -> str | None:

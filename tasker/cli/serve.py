@@ -33,6 +33,7 @@ def serve(
         http_host: address that the HTTP API binds.
         http_port: its port; 0 for a free one.
         insecure_bind: bind another address than loopback, although anyone who reaches it may do anything.
+        owned: started by `tasker up`.
     """
     import os
 

@@ -40,10 +40,13 @@ async def retry(
     $ tasker step retry 0192f7... charge --reason "the bank is back"
 
     Args:
+        task: its id.
+        step: its name.
         attempt: the failed attempt that you saw; when another one is the last by now, nothing happens.
         reason: why, kept in the event.
         requested_by: who asks, kept in the event.
         command_id: names this command, so that a repetition is the same one.
+        common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
     from tasker.cli.task import accepted

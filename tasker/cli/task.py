@@ -12,6 +12,7 @@ from tasker.cli.options import COMMON, Common, Tags, Wait
 
 if TYPE_CHECKING:
     from tasker.client import TaskerClient
+    from tasker.client.requests import TaskRef
     from tasker.events.reads import EventView, StepView, TaskView
 
 app = App(name="task", help="Create tasks, look at them, wait for them, end them.")
@@ -58,6 +59,7 @@ async def create(
         requested_by: who asks, kept in the event.
         reason: why, kept in the event.
         wait: wait for the end, at most S seconds, and print the result. Exit code 8 when it failed or is blocked.
+        common: where the service is, and how to print.
     """
     from tasker.cli.output import fields, note
     from tasker.cli.reach import client
@@ -83,7 +85,7 @@ async def create(
             fields(handle, pairs, common.output)
             return 0
         note(f"task {handle.task_id}{' (it was there already)' if handle.duplicate else ''}")
-        return await _await_end(service, handle, wait)
+        return await _await_end(service, handle, None if wait is True else wait)
 
 
 @app.command
@@ -126,6 +128,7 @@ async def list_(
         created_before: RFC 3339 time.
         sort: a field of the view, "-" before it for descending, as the HTTP API takes it.
         limit: at most so many; 0 for all.
+        common: where the service is, and how to print.
     """
     from tasker.cli.output import note, rows, time_text
     from tasker.cli.reach import client
@@ -171,12 +174,14 @@ async def wait(
     Exit code 8 when it failed, was cancelled or is blocked; 7 when the time is over.
 
     Args:
+        task: its id.
         timeout_s: wait no longer.
+        common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        return await _await_end(service, task, True if timeout_s is None else timeout_s)
+        return await _await_end(service, task, timeout_s)
 
 
 @app.command
@@ -193,10 +198,12 @@ async def cancel(
     """End a task; running handlers are told.
 
     Args:
+        task: its id.
         reason: why, kept in the event.
         grace_s: how long running handlers have to stop.
         requested_by: who asks, kept in the event.
         command_id: names this command, so that a repetition is the same one.
+        common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
 
@@ -220,9 +227,11 @@ async def retry(
     """Give every failed step of a blocked task a fresh set of attempts; it goes on by itself.
 
     Args:
+        task: its id.
         reason: why, kept in the event.
         requested_by: who asks, kept in the event.
         command_id: names this command, so that a repetition is the same one.
+        common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
 
@@ -236,7 +245,9 @@ async def events(task: str, /, *, after_seq: int = 0, common: Common = COMMON) -
     """Show the recorded events of a task, from the log.
 
     Args:
+        task: its id.
         after_seq: only those behind this one.
+        common: where the service is, and how to print.
     """
     from tasker.cli.output import rows
     from tasker.cli.reach import client
@@ -256,8 +267,10 @@ async def show(task: str, /, *, at: int | None = None, events: bool = False, com
     $ tasker task show 0192f7... --at 6
 
     Args:
+        task: its id.
         at: the state after event number SEQ.
         events: also list the events.
+        common: where the service is, and how to print.
     """
     from tasker.cli.output import document, line, rows
     from tasker.cli.reach import client
@@ -362,10 +375,9 @@ def task_fields(view: TaskView) -> list[tuple[str, object]]:
     ]
 
 
-async def _await_end(service: TaskerClient, task: Any, wait: bool | float) -> int:
+async def _await_end(service: TaskerClient, task: TaskRef, timeout_s: float | None) -> int:
     from tasker.cli.output import json_value, status
 
-    timeout_s = None if wait is True else float(wait)
     with status("waiting") as change:
         view = await service.wait(
             task,

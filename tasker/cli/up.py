@@ -27,7 +27,7 @@ _LIVED_WELL_S = 30.0
 
 
 def up(
-    app: Path | None = None,
+    app: str | None = None,
     /,
     *,
     http_port: Annotated[int, Parameter(name="--http-port")] = 0,
@@ -44,7 +44,7 @@ def up(
     $ tasker up app.py --slots 32  # with one, for the handlers of app.py
 
     Args:
-        app: a Python file with templates and handlers.
+        app: a Python file, or the dotted name of a module, with templates and handlers.
         http_port: of the HTTP API on loopback; a free one unless given.
         data: directory; TASKER_DATA, else under your XDG data directory (/var/lib/tasker for root).
         slots: steps that the worker runs at a time.
@@ -67,7 +67,7 @@ def up(
         migrate_database(info.database_url)
         service = Child("service", ["serve", "--http-port", str(port)], environ)
         wanted = ["--slots", str(slots)] if slots else []
-        children = [service, *([Child("worker", ["worker", str(app), *wanted], environ)] if app else [])]
+        children = [service, *([Child("worker", ["worker", app, *wanted], environ)] if app else [])]
         try:
             service.start()
             failed = not _await_ready(port, service, stop)
@@ -173,7 +173,7 @@ def _watch(children: list[Child], stack: Stack, stop: Stop) -> bool:
     return False
 
 
-def _announce(environ: Mapping[str, str], app: Path | None) -> None:
+def _announce(environ: Mapping[str, str], app: str | None) -> None:
     """Print what a person opens and what clients need; on stdout, so that it can be evaluated."""
     from tasker.cli.output import line, note
 
@@ -182,7 +182,7 @@ def _announce(environ: Mapping[str, str], app: Path | None) -> None:
     note("commands on this machine find it by themselves; other programs need:")
     for name, value in environ.items():
         line(f"export {name}={shlex.quote(value)}")
-    note("worker: " + (f"{app}" if app else "none; start one with `tasker worker app.py`"))
+    note(f"worker: {app or 'none; start one with `tasker worker app.py`'}")
     note("Ctrl-C drains and stops")
 
 

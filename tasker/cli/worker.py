@@ -9,51 +9,66 @@ from cyclopts import Parameter
 
 
 def worker(
-    app: Path,
+    app: str,
     /,
     *,
     slots: int | None = None,
-    drain_s: Annotated[float, Parameter(name="--drain-s")] = 30.0,
+    drain_s: Annotated[float | None, Parameter(name="--drain-s")] = None,
+    tenant: str | None = None,
     data: Path | None = None,
     owned: Annotated[bool, Parameter(name="--owned", negative="", show=False)] = False,
 ) -> int:
-    """Run a worker: register the file's templates, take work for its handlers, drain on SIGTERM and Ctrl-C.
+    """Run a worker: register the app's templates, take work for its handlers, drain on SIGTERM and Ctrl-C.
 
-    Needs TASKER_NATS_URL only (and TASKER_TENANT, TASKER_NATS_PREFIX where they are not the default).
+    Needs TASKER_NATS_URL only (and TASKER_NATS_PREFIX where it is not the default).
 
     For example:
 
     $ tasker worker app.py
-    $ tasker worker app.py --slots 64 --drain-s 120
+    $ tasker worker shop.workflows --slots 64 --drain-s 120
 
     Args:
-        app: a Python file with templates and handlers.
+        app: a Python file, or the dotted name of a module, with templates and handlers.
         slots: steps at a time.
         drain_s: how long running steps may take to end after SIGTERM.
+        tenant: whose work; else TASKER_TENANT, else "default".
         data: data directory of a running `tasker up`, instead of TASKER_NATS_URL.
+        owned: started by `tasker up`.
     """
     import os
 
     from tasker.cli.owned import end_with_owner
     from tasker.cli.reach import running_stack
+    from tasker.client.settings import NATS_URL, PREFIX, TENANT
     from tasker.errors import ConfigurationError
+    from tasker.events.messages import DEFAULT_TENANT
+    from tasker.events.subjects import DEFAULT_PREFIX
+    from tasker.handlers.process import run_worker
+    from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT
 
     check_app(app)
-    nats_url = (None if data else os.environ.get("TASKER_NATS_URL")) or running_stack(data).get("TASKER_NATS_URL")
+    nats_url = (None if data else os.environ.get(NATS_URL)) or running_stack(data).get(NATS_URL)
     if not nats_url:
-        raise ConfigurationError("no NATS is known: set TASKER_NATS_URL, or start one here with `tasker up`")
+        raise ConfigurationError(f"no NATS is known: set {NATS_URL}, or start one here with `tasker up`")
     if owned:
         end_with_owner()
-    raise NotImplementedError
+    return run_worker(
+        app,
+        nats_url=nats_url,
+        prefix=os.environ.get(PREFIX) or DEFAULT_PREFIX,
+        tenant=tenant or os.environ.get(TENANT) or DEFAULT_TENANT,
+        slots=SLOTS_DEFAULT if slots is None else slots,
+        drain_s=DRAIN_S_DEFAULT if drain_s is None else drain_s,
+    )
 
 
-def check_app(app: Path | None) -> None:
-    """Refuse an app that is no file.
+def check_app(app: str | None) -> None:
+    """Refuse an app that names a file which is not there, before anything is started for it.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: there is no such file.
     """
     from tasker.errors import ConfigurationError
 
-    if app is not None and not app.is_file():
-        raise ConfigurationError(f"{app} is no file: name the Python file that has your templates and handlers")
+    if app is not None and app.endswith(".py") and not Path(app).is_file():
+        raise ConfigurationError(f"there is no file {app}: name the one that has your templates and handlers")

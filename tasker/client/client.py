@@ -497,10 +497,14 @@ class TaskerClient:
         self, task: TaskRef, timeout_s: float | None, on_progress: Callable[[TaskView], None] | None
     ) -> TaskView:
         """Return the task when it is over, from the event stream alone."""
-        of = (
-            {"template": task.template, "namespace": task.namespace} if isinstance(task, (TaskHandle, TaskView)) else {}
+        known = task if isinstance(task, (TaskHandle, TaskView)) else None
+        events = self.subscribe(
+            namespace=known and known.namespace,
+            template=known and known.template,
+            task_id=task_id_of(task),
+            types=WATCHED,
+            start=START,
         )
-        events = self.subscribe(task_id=task_id_of(task), types=WATCHED, start=START, **of)
         watch = Watch(on_progress)
         try:
             async with asyncio.timeout(timeout_s), events:

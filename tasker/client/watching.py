@@ -100,6 +100,8 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
             changes |= {"state": "failed", "error": error, "ended_at": event.time}
         case "task_cancelled":
             changes |= {"state": "cancelled", "ended_at": event.time}
+        case _:
+            pass
     return msgspec.structs.replace(view, **changes)
 
 

@@ -1,0 +1,70 @@
+"""Printing events as they come: `tasker log tail`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasker.cli.options import Format
+from tasker.cli.output import document, line, note, time_text
+from tasker.client import TaskerClient
+from tasker.client.subscription import START, EventFilter, Subscription, covers, lifecycle_of, type_of
+from tasker.errors import ConfigurationError
+from tasker.events.messages import LifecycleEvent
+
+_TYPE_WIDTH = 22
+
+
+async def read_events(
+    service: TaskerClient, *, start: str | None, chosen: dict[str, Any], limit: int | None, output: Format
+) -> None:
+    """Print what the log has behind `start`, up to its head at the beginning; then say where that was."""
+    if service.settings.http_url is None:
+        raise ConfigurationError("the log is read over HTTP: set TASKER_HTTP_URL, or add --follow")
+    wanted = EventFilter(**chosen)
+    after = None if start in (None, START) else start
+    goal: str | None = None
+    printed = 0
+    while True:
+        page = await service.log_page(after=after, wanted=wanted)
+        goal = goal or page.position
+        for view in page.items:
+            _print(lifecycle_of(view, ""), view.position, output, value=view)
+            printed += 1
+            if printed == limit:
+                note(f"next: --from {view.position}")
+                return
+        if page.next is None or (page.next == after and not page.items):
+            break
+        after = page.next
+        if not page.items and covers(after, goal):
+            break
+    note(f"{printed} events; next: --from {after or START}")
+
+
+async def follow_events(
+    service: TaskerClient, *, start: str | None, chosen: dict[str, Any], limit: int | None, output: Format
+) -> None:
+    """Print events from `start` (None: from now) on, until `limit` or for ever; say where it ended."""
+    printed = 0
+    async with service.subscribe(start=start, **chosen) as events:
+        try:
+            async for event in events:
+                _print(event, f"{event.shard}:{event.position}", output, value=event)
+                printed += 1
+                if printed == limit:
+                    break
+        finally:
+            _say_where(events)
+
+
+def _say_where(events: Subscription) -> None:
+    if events.position:
+        note(f"next: --from {events.position}")
+
+
+def _print(event: LifecycleEvent, position: str, output: Format, *, value: object) -> None:
+    if output != "table":
+        document(value, "jsonl")
+        return
+    data = bytes(event.data).decode()
+    line(f"{time_text(event.time)}  {position:<10}  {event.subject}  {type_of(event):<{_TYPE_WIDTH}}  {data}")
