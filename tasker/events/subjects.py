@@ -53,6 +53,8 @@ class Subjects:
         self.work_all = f"{prefix}.*.work.>"
         self.evt_all = f"{prefix}.*.evt.>"
         self.marks_all = f"{prefix}._log.mark.*"
+        self.mark_end = f"{prefix}._log.mark.end"
+        """Ends a batch of publications: nothing is stored under it."""
         self.log_head = f"{prefix}._log.head"
 
     def command(self, tenant: str, noun: str, verb: str) -> str:

@@ -112,14 +112,16 @@ class Committer:
             asyncio.create_task(self._run(number), name=f"committer-{number}") for number in range(len(self._wakes))
         ]
 
+    async def watch(self) -> None:
+        """Return when the writers have ended; raises what ended one of them, so that the process does not limp on."""
+        await asyncio.gather(*self._runners)
+
     async def stop(self) -> None:
-        """Write what is queued, then end."""
+        """Write what is queued, then end. The shards stay open, for what is written behind."""
         self._stopping = True
         for wake in self._wakes:
             wake.set()
-        await asyncio.gather(*self._runners, return_exceptions=True)
-        for shard in list(self._shards):
-            self.close_shard(shard, Unavailable("the service is stopping", retry_after_s=1.0))
+        await asyncio.gather(*self._runners)
 
     def open_shard(self, head: Head, epoch: int) -> None:
         """Take up a shard that was just taken: it goes on behind `head`."""

@@ -99,6 +99,15 @@ class DueBook:
                     owed[obligation] = at_us
         self._push(stream_id, obligation, at_us)
 
+    def wake_all(self, prefix: str, now_us: int) -> None:
+        """Wake for every open obligation in memory that begins with `prefix`."""
+        for stream_id, scopes in self._open.items():
+            for owed in scopes.values():
+                for name in owed:
+                    if name.startswith(prefix):
+                        owed[name] = now_us
+                        self._push(stream_id, name, now_us)
+
     def forget(self, stream_id: UUID, obligation: str) -> None:
         """Drop one obligation that its actor says is closed (a row that outlived it)."""
         scopes = self._open.get(stream_id, {})

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from tasker.errors import Fenced, TaskerError, Unavailable
@@ -34,6 +35,10 @@ PASSIVATE_S: Final = 2.0
 IDLE_S: Final = 10.0
 RETRY_WAKE_US: Final = US_PER_S
 RESTORE_PAGE_EVENTS: Final = 5_000
+OFFER_PREFIX: Final = "offer:"
+"""How an actor names the obligation to offer work."""
+
+FAR_FUTURE_US: Final = 2**62
 
 _log = structlog.get_logger(__name__)
 
@@ -213,6 +218,19 @@ class Node:
                 book.written(change)
             else:
                 book.not_written()
+
+    async def offer_again(self) -> None:
+        """Wake every open offer now: the stream that held the work is new."""
+        now_us = self._clock.now_us()
+        for shard in self._shards.owned:
+            book = self._shards.book_of(shard)
+            if book is None:
+                continue
+            book.wake_all(OFFER_PREFIX, now_us)
+            async for rows in self._log.due_between([shard], now_us, FAR_FUTURE_US):
+                book.load(
+                    [msgspec.structs.replace(row, at_us=now_us) for row in rows if row.obligation.startswith(OFFER_PREFIX)]
+                )
 
     async def _scan(self, shard: int, after_us: int, until_us: int) -> None:
         """Take rows with a time in (`after_us`, `until_us`] into memory."""

@@ -70,6 +70,7 @@ class Shards:
         self._now_us = now_us
         self._cells: dict[int, dict[UUID, Cell]] = {}
         self._serving: set[int] = set()
+        self._paused: set[int] = set()
         self._books: dict[int, DueBook] = {}
         self._last_us: dict[int, int] = {}
         self._to_load: dict[UUID, int] = {}
@@ -88,9 +89,14 @@ class Shards:
         """Take messages for a shard: it is restored."""
         self._serving.add(shard)
 
+    def pause(self, shard: int) -> None:
+        """Take no more messages for a shard; it is about to be given up."""
+        self._paused.add(shard)
+
     def close(self, shard: int) -> None:
         """Stop serving a shard: its actors are dropped, waiting messages fail."""
         self._serving.discard(shard)
+        self._paused.discard(shard)
         cells = self._cells.pop(shard, {})
         self._books.pop(shard, None)
         for stream_id, cell in cells.items():
@@ -119,7 +125,7 @@ class Shards:
     def send(self, shard: int, stream_id: UUID, kind: str, message: Message) -> None:
         """Give `message` to the actor of a stream; it is answered through `message` itself."""
         cells = self._cells.get(shard)
-        if cells is None or shard not in self._serving:
+        if cells is None or shard not in self._serving or shard in self._paused:
             message.fail(Fenced(f"shard {shard} is not ours"))
             return
         cell = cells.get(stream_id)

@@ -1,0 +1,47 @@
+"""A recorded event as the CloudEvents 1.0 document that is published.
+
+Built from bytes: the payload is JSON already, and every other value is ours and needs no escaping
+(names, numbers, UUIDs); what came from a caller (correlation, trace) passes the encoder.
+
+Source: CloudEvents 1.0.2, JSON event format.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+
+from tasker.clock import to_rfc3339
+from tasker.events.envelope import NewEvent, RecordedEvent
+from tasker.events.stored import meta_of
+
+_encode = msgspec.json.encode
+
+
+def cloud_event(log_id: str, shard: int, position: int, event: NewEvent | RecordedEvent) -> bytes:
+    """Return the document of the event at this place; `LifecycleEvent` reads it."""
+    head = (
+        f'{{"specversion":"1.0","id":"{log_id}:{shard}:{position}","source":"/tasker/{log_id}",'
+        f'"type":"tasker.{event.type}.v{event.version}","subject":"{event.stream_id}",'
+        f'"time":"{_time(event.at_us)}","datacontenttype":"application/json","tenant":"{event.tenant}",'
+        f'"shard":{shard},"position":"{position}","seq":{event.seq}{_extensions(event)},"data":'
+    )
+    return b"".join((head.encode(), event.payload, b"}"))
+
+
+def _extensions(event: NewEvent | RecordedEvent) -> str:
+    if event.meta == b"{}":
+        return ""
+    meta = meta_of(event)
+    found = {
+        "correlationid": meta.correlation_id,
+        "causationid": meta.causation_id,
+        "traceparent": meta.traceparent,
+    }
+    return "".join(f',"{name}":{_encode(value).decode()}' for name, value in found.items() if value is not None)
+
+
+@lru_cache(maxsize=64)
+def _time(at_us: int) -> str:
+    return to_rfc3339(at_us)

@@ -1,0 +1,403 @@
+"""The publisher: every committed event to the event stream, in log order, with nothing left out.
+
+A shard's *cursor* is the position up to which the stream has acknowledged; it moves only after the ack
+and is kept in the log under the shard's epoch. Events come from memory while the publisher keeps up, and
+from the log when it does not (or when the shard was just taken, or a session broke).
+
+NATS may lose everything. So *marks* go into the same stream: "everything of shard n up to position p
+stands before this". On taking a shard, on reconnect and each minute the stream's last mark is compared
+with the cursor; when the stream is behind, publishing goes back to the mark, and to the start of the
+stream's window when there is none. Repetitions carry the same `Nats-Msg-Id`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from tasker.bus.bus import Bus
+from tasker.bus.fast_ingest import Ingest, open_ingest
+from tasker.bus.jetstream import ApiRefused, api_request
+from tasker.errors import TaskerError, Unavailable
+from tasker.events.codec import decode_message, encode_message
+from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, event_id
+from tasker.events.log import EventLog, LogInfo
+from tasker.events.messages import HEADER_MESSAGE_ID, Mark
+from tasker.events.stored import from_recorded
+from tasker.events.subjects import Subjects
+from tasker.events.task_events import ENDING_TYPES, TaskCreated
+from tasker.events.template_events import TemplateRegistered, TemplateUsed
+from tasker.service.actors.cloud_events import cloud_event
+
+MEMORY_EVENTS_MAX: Final = 20_000
+"""Events of a shard held for publication; beyond, they are read from the log when their turn comes."""
+
+READ_EVENTS: Final = 2_000
+MARK_EVENTS: Final = 1_000
+MARK_S: Final = 1.0
+CURSOR_WRITE_S: Final = 0.5
+COMPARE_S: Final = 60.0
+ROUTES_MAX: Final = 200_000
+RETRY_S: Final = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Feed:
+    """One shard's way from the log to the stream.
+
+    Attributes:
+        committed: the last position in the log.
+        sent: the last position published in the present session.
+        cursor: the last position acknowledged; `written`: as kept in the log.
+        marked: the last position a mark was sent for.
+        from_log: the events behind `sent` are read from the log, not from `memory`.
+    """
+
+    __slots__ = ("committed", "cursor", "epoch", "from_log", "marked", "marked_s", "memory", "sent", "shard", "written")
+
+    def __init__(self, shard: int, epoch: int, cursor: int, committed: int) -> None:
+        self.shard = shard
+        self.epoch = epoch
+        self.cursor = self.written = self.sent = self.marked = cursor
+        self.committed = committed
+        self.memory: deque[NewEvent] = deque()
+        self.from_log = True
+        self.marked_s = 0.0
+
+    def rewind(self, position: int) -> None:
+        """Publish again from behind `position`."""
+        self.sent = self.cursor = self.marked = min(position, self.cursor)
+        self.memory.clear()
+        self.from_log = True
+
+
+class Publisher:
+    """Publishes the shards that this node owns."""
+
+    def __init__(  # noqa: PLR0913 - the parts it joins
+        self,
+        log: EventLog,
+        info: LogInfo,
+        bus: Bus,
+        subjects: Subjects,
+        *,
+        epoch_of: Callable[[int], int | None],
+        position_of: Callable[[int], int],
+        now_us: Callable[[], int],
+        window_s: float,
+    ) -> None:
+        self._log = log
+        self._log_id = info.log_id
+        self._bus = bus
+        self._subjects = subjects
+        self._epoch_of = epoch_of
+        self._position_of = position_of
+        self._now_us = now_us
+        self._window_s = window_s
+        self._feeds: dict[int, Feed] = {}
+        self._wake = asyncio.Event()
+        self._session: Ingest | None = None
+        self._outstanding: deque[tuple[Feed, int]] = deque()
+        self._acked = 0
+        self._routes: OrderedDict[UUID, tuple[str, str]] = OrderedDict()
+        self._compare_due_s = 0.0
+        self._refill = False
+        bus.on_reconnect(self.compare_soon)
+
+    # ---------------------------------------------------------------- shards
+
+    async def open_shard(self, shard: int, epoch: int) -> None:
+        """Begin with a shard: from its cursor, or from where the stream's last mark stands."""
+        cursors = await self._log.publish_cursors([shard])
+        self._feeds[shard] = Feed(shard, epoch, cursors.get(shard, 0), self._position_of(shard))
+        self.compare_soon()
+        self._wake.set()
+
+    def close_shard(self, shard: int) -> None:
+        """Stop with a shard; what is in flight no longer moves its cursor."""
+        self._feeds.pop(shard, None)
+
+    def on_committed(self, shard: int, first_position: int, events: Sequence[NewEvent]) -> None:
+        """Take events that are durable now."""
+        feed = self._feeds.get(shard)
+        if feed is None:
+            return
+        feed.committed = first_position + len(events) - 1
+        if not feed.from_log:
+            feed.memory.extend(events)
+            if len(feed.memory) > MEMORY_EVENTS_MAX:
+                feed.memory.clear()
+                feed.from_log = True
+        self._wake.set()
+
+    def on_fenced(self, shard: int) -> None:
+        """Stop with a shard that is another's."""
+        self.close_shard(shard)
+
+    @property
+    def lag_events(self) -> int:
+        """Return how many committed events the stream has not acknowledged."""
+        return sum(feed.committed - feed.cursor for feed in self._feeds.values())
+
+    def compare_soon(self) -> None:
+        """Compare marks and cursors at the next opportunity."""
+        self._compare_due_s = 0.0
+        self._wake.set()
+
+    def refill(self) -> None:
+        """Publish the whole window again: the stream was made anew, whatever has been put into it since."""
+        self._refill = True
+        self.compare_soon()
+
+    # ---------------------------------------------------------------- publishing
+
+    async def run(self) -> None:
+        """Publish, for ever."""
+        while True:
+            try:
+                await self._work()
+            except TaskerError as error:
+                if not isinstance(error, Unavailable):
+                    raise
+                _log.warning("publishing_interrupted", error=error.detail)
+                self._end_session()
+                await asyncio.sleep(RETRY_S)
+
+    async def stop(self, *, timeout_s: float) -> None:
+        """Return when everything committed is acknowledged, or the time is over."""
+        deadline_s = time.monotonic() + timeout_s
+        while self.lag_events and time.monotonic() < deadline_s:
+            self._wake.set()
+            await asyncio.sleep(0.02)
+        await self.write_cursors()
+
+    async def _work(self) -> None:
+        while True:
+            now_s = time.monotonic()
+            if now_s >= self._compare_due_s:
+                self._compare_due_s = now_s + COMPARE_S
+                try:
+                    await self._compare_marks()
+                except Unavailable:
+                    self._compare_due_s = 0.0
+                    raise
+            session = self._open_session()
+            busy = False
+            for feed in list(self._feeds.values()):
+                busy |= await self._advance(session, feed)
+            if busy:
+                continue
+            session.flush()
+            self._wake.clear()
+            if session.broken is not None:
+                raise session.broken
+            try:
+                await asyncio.wait_for(self._wake.wait(), MARK_S)
+            except TimeoutError:
+                self._mark_quiet(session)
+
+    async def _advance(self, session: Ingest, feed: Feed) -> bool:
+        """Publish some of a shard; returns whether there may be more at hand."""
+        if feed.sent >= feed.committed:
+            feed.from_log = False
+            return False
+        if feed.from_log:
+            page = await self._log.read(feed.shard, after=feed.sent, limit=READ_EVENTS)
+            if not page:
+                return False
+            for event in page:
+                await self._publish(session, feed, event.position, event)
+            if feed.sent == feed.committed:
+                feed.from_log = False
+            return True
+        while feed.memory and not feed.from_log:
+            await self._publish(session, feed, feed.sent + 1, feed.memory.popleft())
+        return feed.sent < feed.committed
+
+    async def _publish(self, session: Ingest, feed: Feed, position: int, event: NewEvent | RecordedEvent) -> None:
+        namespace, name = await self._route(event)
+        task = str(event.stream_id) if event.kind == StreamKind.TASK else "_"
+        while session.room <= 0:
+            await session.wait_room()
+        session.publish(
+            self._subjects.event(event.tenant, namespace, name, task, event.type),
+            cloud_event(self._log_id, feed.shard, position, event),
+            headers={HEADER_MESSAGE_ID: event_id(self._log_id, feed.shard, position)},
+        )
+        self._outstanding.append((feed, position))
+        feed.sent = position
+        if position - feed.marked >= MARK_EVENTS:
+            await self._mark(session, feed)
+
+    async def _mark(self, session: Ingest, feed: Feed) -> None:
+        while session.room <= 0:
+            await session.wait_room()
+        self._mark_now(session, feed)
+
+    def _mark_now(self, session: Ingest, feed: Feed) -> None:
+        mark = Mark(log_id=self._log_id, shard=feed.shard, position=feed.sent)
+        session.publish(self._subjects.mark(feed.shard), encode_message(mark))
+        self._outstanding.append((feed, feed.sent))
+        feed.marked = feed.sent
+
+    def _mark_quiet(self, session: Ingest) -> None:
+        """Mark the shards that have gone quiet since their last mark."""
+        for feed in self._feeds.values():
+            if feed.marked < feed.sent and session.room > 0:
+                self._mark_now(session, feed)
+
+    # ---------------------------------------------------------------- sessions
+
+    def _open_session(self) -> Ingest:
+        session = self._session
+        if session is not None and session.broken is None:
+            return session
+        self._end_session()
+        if not self._bus.connected:
+            raise Unavailable("there is no connection to NATS")
+        self._session = open_ingest(
+            self._bus, end_subject=self._subjects.mark_end, on_progress=self._on_progress
+        )
+        self._acked = 0
+        return self._session
+
+    def _end_session(self) -> None:
+        """Close the session; what it did not acknowledge is published again, from the log."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        self._outstanding.clear()
+        for feed in self._feeds.values():
+            feed.rewind(feed.cursor)
+
+    def _on_progress(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        acked = session.acked_count
+        while self._acked < acked:
+            feed, position = self._outstanding.popleft()
+            feed.cursor = max(feed.cursor, position)
+            self._acked += 1
+        self._wake.set()
+
+    # ---------------------------------------------------------------- the cursor and the marks
+
+    async def run_cursors(self) -> None:
+        """Write the cursors behind, for ever."""
+        while True:
+            await asyncio.sleep(CURSOR_WRITE_S)
+            try:
+                await self.write_cursors()
+            except Unavailable as error:
+                _log.warning("cursor_write_failed", error=error.detail)
+
+    async def write_cursors(self) -> None:
+        """Keep the cursors that moved in the log.
+
+        Raises:
+            Unavailable: they could not be written; the next call writes them.
+        """
+        moved = [
+            (feed, epoch, feed.cursor)
+            for feed in self._feeds.values()
+            if feed.cursor != feed.written and (epoch := self._epoch_of(feed.shard)) is not None
+        ]
+        if not moved:
+            return
+        ours = await self._log.move_publish_cursors([(feed.shard, epoch, cursor) for feed, epoch, cursor in moved])
+        for feed, _, cursor in moved:
+            if feed.shard in ours:
+                feed.written = cursor
+
+    async def _compare_marks(self) -> None:
+        """Go back where the stream has less than the cursor says."""
+        refill = self._refill
+        for feed in list(self._feeds.values()):
+            mark = None if refill else await self._last_mark(feed.shard)
+            if mark is None:
+                start = await self._window_start(feed)
+            elif mark >= feed.marked or mark >= feed.cursor:
+                continue
+            else:
+                start = mark
+            if start < feed.cursor:
+                _log.warning("event_stream_behind", shard=feed.shard, cursor=feed.cursor, stream=start)
+                self._end_session()
+                feed.rewind(start)
+        if refill:
+            self._refill = False
+
+    async def _last_mark(self, shard: int) -> int | None:
+        """Return the position of the stream's last mark of a shard; None when it has none of this log."""
+        stream = self._subjects.event_stream
+        try:
+            found = await api_request(
+                self._bus, f"STREAM.MSG.GET.{stream}", {"last_by_subj": self._subjects.mark(shard)}, _StoredMessage
+            )
+        except ApiRefused as refused:
+            if refused.api_error.err_code != NO_MESSAGE_FOUND:
+                raise
+            return None
+        mark = decode_message(base64.b64decode(found.message.data), Mark)
+        return mark.position if mark.log_id == self._log_id else None
+
+    async def _window_start(self, feed: Feed) -> int:
+        """Return the last position that is older than the stream's window (0: none is)."""
+        since_us = self._now_us() - round(self._window_s * US_PER_S)
+        low, high = 0, feed.cursor
+        while low < high:
+            middle = (low + high) // 2
+            page = await self._log.read(feed.shard, after=middle, limit=1)
+            if page and page[0].at_us < since_us:
+                low = page[0].position
+            else:
+                high = middle
+        return low
+
+    # ---------------------------------------------------------------- subjects
+
+    async def _route(self, event: NewEvent | RecordedEvent) -> tuple[str, str]:
+        """Return namespace and template of the event's stream, as its subject names them."""
+        found = self._routes.get(event.stream_id)
+        if found is None:
+            first: NewEvent | RecordedEvent = event
+            if event.seq != 1:
+                first = (await self._log.load_stream(event.stream_id, after_seq=0, limit=1))[0]
+            found = _route_of(first)
+            self._routes[event.stream_id] = found
+            if len(self._routes) > ROUTES_MAX:
+                self._routes.popitem(last=False)
+        if event.type in ENDING_TYPES:
+            self._routes.pop(event.stream_id, None)
+        return found
+
+
+NO_MESSAGE_FOUND: Final = 10037
+
+
+class _Stored(msgspec.Struct):
+    data: str = ""
+
+
+class _StoredMessage(msgspec.Struct):
+    message: _Stored
+
+
+def _route_of(first: NewEvent | RecordedEvent) -> tuple[str, str]:
+    match from_recorded(first):
+        case TaskCreated(template=template):
+            return template.namespace, template.name
+        case TemplateRegistered(namespace=namespace, name=name) | TemplateUsed(namespace=namespace, name=name):
+            return namespace, name
+        case _:
+            return "_", "_"

@@ -1,0 +1,159 @@
+"""The supervisor: one process a side, restarted when it dies, ended together, no orphans.
+
+    supervisor -- write side: shards, publisher
+               \\- read side:  projections, http
+
+A child gets a pipe as stdin; when the supervisor dies, the pipe ends and the child drains. SIGTERM and
+SIGINT to the supervisor are handed to the children, which drain within `DRAIN_S`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Final
+
+import msgspec
+import structlog
+
+from tasker.settings import ServeSettings, checked_roles
+from tasker.telemetry import configure_logging
+
+DRAIN_S: Final = 25.0
+RESTART_PAUSES_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+LIVED_WELL_S: Final = 30.0
+CANNOT_START: Final = 2
+"""Exit code of a child whose configuration does not work: to start it again is of no use."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Side:
+    """One child process."""
+
+    def __init__(self, name: str, settings: ServeSettings) -> None:
+        self.name = name
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_s = 0.0
+        self._crashes = 0
+        self._start_at_s = 0.0
+
+    def start(self) -> None:
+        """Start the process."""
+        argv = [sys.executable, "-m", "tasker.service.process", self.name]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+        assert self._process.stdin is not None  # noqa: S101 - it was asked for
+        self._process.stdin.write(msgspec.json.encode(self._settings) + b"\n")
+        self._process.stdin.flush()
+        self._started_s = time.monotonic()
+
+    def tend(self, now_s: float) -> int | None:
+        """Start the process again when it died; returns its code when that is of no use."""
+        process = self._process
+        if process is None:
+            if now_s >= self._start_at_s:
+                self.start()
+            return None
+        code = process.poll()
+        if code is None:
+            return None
+        if code == CANNOT_START:
+            return code
+        self._crashes = 1 if now_s - self._started_s > LIVED_WELL_S else self._crashes + 1
+        pause_s = RESTART_PAUSES_S[min(self._crashes, len(RESTART_PAUSES_S)) - 1]
+        _log.error("process_ended", side=self.name, code=code, restart_in_s=pause_s)
+        self._process = None
+        self._start_at_s = now_s + pause_s
+        return None
+
+    def terminate(self) -> None:
+        """Ask the process to drain."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self, until_s: float) -> None:
+        """Wait for the end; kill what has not drained in time."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(max(0.1, until_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _log.warning("killed_before_drained", side=self.name)
+            self._process.kill()
+            self._process.wait()
+
+
+def serve(settings: ServeSettings) -> int:
+    """Run the service until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        ConfigurationError: the roles do not fit together.
+    """
+    configure_logging()
+    roles = checked_roles(settings.roles)
+    settings = msgspec.structs.replace(settings, roles=roles)
+    sides = [
+        Side(name, settings) for name, part in (("write", "shards"), ("read", "projections"), ("read", "http")) if part in roles
+    ]
+    sides = list({side.name: side for side in sides}.values())
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    code = 0
+    for side in sides:
+        side.start()
+    while not stop.wait(0.05):
+        now_s = time.monotonic()
+        codes = [found for side in sides if (found := side.tend(now_s)) is not None]
+        if codes:
+            code = codes[0]
+            break
+    for side in sides:
+        side.terminate()
+    until_s = time.monotonic() + DRAIN_S
+    for side in sides:
+        side.wait(until_s)
+    return code
+
+
+def _end_with_supervisor() -> None:
+    """Drain this process when the supervisor is gone: its end of our stdin closes."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(DRAIN_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
+
+
+def main() -> int:
+    """Run one side as a child of the supervisor; its settings come on stdin."""
+    from tasker.errors import ConfigurationError  # noqa: PLC0415 - a child's start
+    from tasker.service.compose import run_side  # noqa: PLC0415 - only a child loads the service
+
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = os.read(0, 65536)
+        if not chunk:
+            return 1
+        line += chunk
+    _end_with_supervisor()
+    configure_logging()
+    settings = msgspec.json.decode(line, type=ServeSettings)
+    try:
+        return run_side(sys.argv[1], settings)
+    except ConfigurationError as error:
+        print(f"error: {error.detail}", file=sys.stderr)  # noqa: T201 - one clear line
+        return CANNOT_START
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Tells readers that the log grew: at once when it was quiet, a few times a second under load.
+
+A wake-up only: it may be lost, and readers poll as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from tasker.bus.bus import Bus
+from tasker.errors import TaskerError
+from tasker.events.codec import encode_message
+from tasker.events.envelope import NewEvent
+from tasker.events.messages import LogHead
+from tasker.events.subjects import Subjects
+
+PAUSE_S: Final = 0.05
+
+
+class HeadNotifier:
+    """Publishes `LogHead` messages."""
+
+    def __init__(self, bus: Bus, subjects: Subjects) -> None:
+        self._bus = bus
+        self._subject = subjects.log_head
+        self._grown: dict[int, int] = {}
+        self._pausing = False
+
+    def on_committed(self, shard: int, first_position: int, events: Sequence[NewEvent]) -> None:
+        """Take note that a shard grew."""
+        self._grown[shard] = first_position + len(events) - 1
+        if not self._pausing:
+            self._send()
+
+    def on_fenced(self, shard: int) -> None:
+        """Forget a shard that is another's."""
+        self._grown.pop(shard, None)
+
+    def _send(self) -> None:
+        self._pausing = bool(self._grown)
+        if not self._grown:
+            return
+        grown, self._grown = self._grown, {}
+        asyncio.get_running_loop().call_later(PAUSE_S, self._send)
+        try:
+            self._bus.publish(self._subject, encode_message(LogHead(positions=grown)))
+        except TaskerError:
+            # Readers poll; a wake-up that cannot be sent is not missed for long.
+            return

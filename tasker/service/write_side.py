@@ -1,0 +1,196 @@
+"""The write side: shards with their actors, the committer and the publisher, wired together.
+
+    bus -> entrance, reports -> actors -> committer -> log
+                                              |-> effects: work to the work stream, answers
+                                              |-> publisher -> event stream
+                                              `-> due book -> due rows
+
+It names no adapter: the log and the bus are handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from tasker.bus.bus import Bus, Subscription
+from tasker.bus.publish import AckedPublisher
+from tasker.bus.streams import StreamSettings
+from tasker.errors import Unavailable
+from tasker.events.envelope import NewEvent
+from tasker.events.log import EventLog, LogInfo
+from tasker.events.subjects import Subjects
+from tasker.ids import SystemIds
+from tasker.service.actors.directory import TemplateDirectory
+from tasker.service.actors.dispatcher import Dispatcher
+from tasker.service.actors.entrance import Entrance
+from tasker.service.actors.factory import Factory
+from tasker.service.actors.publisher import Publisher
+from tasker.service.actors.reports import Reports
+from tasker.service.actors.stream_keeper import StreamKeeper
+from tasker.service.runtime.actor import ActorFactory
+from tasker.service.runtime.committer import Committer, CommitListener
+from tasker.service.runtime.head_notifier import HeadNotifier
+from tasker.service.runtime.node import Node
+from tasker.service.runtime.node_clock import NodeClock
+from tasker.service.runtime.routes import Routes
+from tasker.service.runtime.shards import Shards
+
+COMMAND_QUEUE = "commands"
+DRAIN_S = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Fanout:
+    """Hands what the committer tells to everyone who listens."""
+
+    def __init__(self) -> None:
+        self.listeners: list[CommitListener] = []
+
+    def on_committed(self, shard: int, first_position: int, events: Sequence[NewEvent]) -> None:
+        """Tell all."""
+        for listener in self.listeners:
+            listener.on_committed(shard, first_position, events)
+
+    def on_fenced(self, shard: int) -> None:
+        """Tell all."""
+        for listener in self.listeners:
+            listener.on_fenced(shard)
+
+
+class Intake:
+    """A shard's subscriptions: reports of workers, and what other nodes hand on. A `ShardService`."""
+
+    def __init__(self, bus: Bus, subjects: Subjects, entrance: Entrance, reports: Reports, directory: TemplateDirectory) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._handlers = (
+            (subjects.reports_of_shard, reports.on_report),
+            (lambda shard: subjects.node_shard(shard, "cmd"), entrance.on_forwarded),
+            (lambda shard: subjects.node_shard(shard, "registry"), directory.on_registry_asked),
+        )
+        self._open: dict[int, list[Subscription]] = {}
+
+    async def open_shard(self, shard: int, epoch: int) -> None:  # noqa: ARG002 - the protocol's
+        """Subscribe."""
+        self._open[shard] = [self._bus.subscribe(subject(shard), handler) for subject, handler in self._handlers]
+
+    def close_shard(self, shard: int) -> None:
+        """Unsubscribe at once."""
+        for subscription in self._open.pop(shard, ()):
+            subscription.unsubscribe()
+
+
+class LateFactory:
+    """Stands for the actor factory while the parts it needs are made."""
+
+    def __init__(self) -> None:
+        self.factory: ActorFactory | None = None
+
+    async def revive(self, stream_id, events, kind):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        """Return the actor of a stream."""
+        assert self.factory is not None  # noqa: S101 - set before any shard is taken
+        return await self.factory.revive(stream_id, events, kind)
+
+
+class WriteSide:
+    """All of it, with start, ready, drain and stop."""
+
+    def __init__(self, log: EventLog, info: LogInfo, bus: Bus, subjects: Subjects, streams: StreamSettings) -> None:
+        self._log = log
+        self._bus = bus
+        self._subjects = subjects
+        ids = SystemIds()
+        clock = NodeClock()
+        owner = ids.token()
+        fanout = Fanout()
+        self._clock = clock
+        self._committer = Committer(log, owner, fanout)
+        late = LateFactory()
+        self._shards = Shards(log, self._committer, late, clock.now_us)
+        routes = Routes(info, bus, subjects)
+        directory = TemplateDirectory(log, self._shards, routes)
+        dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock)
+        late.factory = Factory(directory, dispatcher, routes)
+        self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock)
+        intake = Intake(bus, subjects, self._entrance, Reports(subjects, self._shards, routes), directory)
+        self._publisher = Publisher(
+            log,
+            info,
+            bus,
+            subjects,
+            epoch_of=self._epoch_of,
+            position_of=self._committer.position_of,
+            now_us=clock.now_us,
+            window_s=streams.events_age_s_max,
+        )
+        self._node = Node(
+            log, clock, owner, self._shards, self._committer, (self._publisher, intake), range(info.shards)
+        )
+        fanout.listeners += (self._node, self._publisher, HeadNotifier(bus, subjects))
+        self._keeper = StreamKeeper(
+            bus,
+            subjects,
+            streams,
+            on_new_work=self._node.offer_again,
+            on_new_events=self._publisher.refill,
+        )
+        self._commands: Subscription | None = None
+
+    def _epoch_of(self, shard: int) -> int | None:
+        queue = self._committer.queue_of(shard)
+        return None if queue is None else queue.epoch
+
+    async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+        """Serve until `stop`, then drain: answer what is under way, record what is queued, give the shards up.
+
+        Raises:
+            Unavailable: the servers did not answer at the start.
+        """
+        await self._keeper.ensure()
+        async with asyncio.TaskGroup() as duties:
+            self._committer.start(paused=lambda: not self._clock.trusted())
+            running = [
+                duties.create_task(duty, name=name)
+                for name, duty in (
+                    ("placement", self._node.placement.run()),
+                    ("loader", self._shards.run_loader()),
+                    ("timers", self._node.run_timers()),
+                    ("due-writer", self._node.run_due_writer()),
+                    ("passivation", self._node.run_passivation()),
+                    ("publisher", self._publisher.run()),
+                    ("cursors", self._publisher.run_cursors()),
+                    ("streams", self._keeper.run()),
+                    ("committer", self._committer.watch()),
+                )
+            ]
+            await self._node.placement.ready.wait()
+            self._commands = self._bus.subscribe(self._subjects.commands_all, self._entrance.on_command, queue=COMMAND_QUEUE)
+            await self._bus.flush()
+            on_ready()
+            await stop.wait()
+            await self._drain()
+            for duty in running:
+                duty.cancel()
+
+    async def _drain(self) -> None:
+        if self._commands is not None:
+            await self._commands.drain()
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await self._entrance.drain()
+        except TimeoutError:
+            _log.warning("commands_not_answered_in_time")
+        for shard in self._shards.owned:
+            self._shards.pause(shard)
+        await self._committer.stop()
+        try:
+            await self._node.write_due()
+            await self._publisher.stop(timeout_s=DRAIN_S)
+        except Unavailable as error:
+            # Both are behind the log on purpose; the next owner continues from there.
+            _log.warning("not_written_at_the_end", error=error.detail)
+        await self._node.placement.release()
