@@ -75,6 +75,6 @@ def migrate_database(dsn: str) -> list[str]:
     """Apply what is missing; returns the names of what was applied."""
     import asyncio
 
-    from tasker.events.postgres_migrations import migrate as apply
+    from tasker.events.postgres_schema import migrate as apply
 
     return asyncio.run(apply(dsn))

@@ -499,8 +499,8 @@ class TaskerClient:
         """Return the task when it is over, from the event stream alone."""
         known = task if isinstance(task, (TaskHandle, TaskView)) else None
         events = self.subscribe(
-            namespace=known and known.namespace,
-            template=known and known.template,
+            namespace=known.namespace if known is not None else None,
+            template=known.template if known is not None else None,
             task_id=task_id_of(task),
             types=WATCHED,
             start=START,
