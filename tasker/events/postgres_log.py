@@ -1,0 +1,634 @@
+"""The event log on PostgreSQL.
+
+An append is one prepared statement that commits by itself (`sql/log.sql`, append): it locks the heads of
+its shards against a takeover, checks that the event it continues is there, and inserts; the primary key
+(shard, position) is the compare-and-set. So no transaction of a committer spans two round trips, and a
+process that dies or hangs between two of them holds nothing.
+
+Connections, each with one statement in flight:
+
+| connection | for                                        | commits                                          |
+|------------|--------------------------------------------|--------------------------------------------------|
+| committers | `append`; a shard belongs to one of them   | durable                                          |
+| control    | leases, `settle`, `confirm`, blobs         | durable                                          |
+| behind     | `due`, publish cursors                     | not waited for: an older row only costs a repeat |
+| readers    | loads and reads                            |                                                  |
+
+A lost connection is made again by the next call, with a growing pause between attempts and for ever.
+Every statement ends within a timeout below the lease, on the server and here, so that a dead peer is
+noticed before a shard changes hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from itertools import repeat
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias, TypeVar
+from uuid import UUID
+
+import asyncpg
+import structlog
+from asyncpg.connect_utils import SessionAttribute
+
+from tasker.errors import ConfigurationError, Unavailable, Undecodable
+from tasker.events.chain import GENESIS
+from tasker.events.envelope import NewEvent, RecordedEvent
+from tasker.events.log import AppendOutcome, Due, DueChange, Head, Lease, LogInfo, ShardAppend
+from tasker.events.postgres_schema import check_schema, migrate
+from tasker.events.sql import statements
+
+__all__ = ["PostgresLog", "check_schema", "migrate"]
+
+STATEMENT_TIMEOUT_S: Final = 3.0
+"""Of appends, leases and settling: below the lease, so that an owner knows before another takes over."""
+
+READ_TIMEOUT_S: Final = 30.0
+CONNECT_TIMEOUT_S: Final = 3.0
+RECONNECT_PAUSE_S_MIN: Final = 0.05
+RECONNECT_PAUSE_S_MAX: Final = 1.0
+DUE_PAGE_ROWS: Final = 1_000
+
+_T = TypeVar("_T")
+_Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+_sql = statements("log")
+_logger = structlog.get_logger(__name__)
+
+# What went wrong lies in the events themselves: their key is taken, or a value does not fit its column.
+_OWN_FAULT = (
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+    asyncpg.ProgramLimitExceededError,
+    UnicodeError,
+)
+_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError)
+
+
+class PostgresLog:
+    """`EventLog` on one PostgreSQL database. Made by `connect`."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        committers: int = 2,
+        readers: int = 2,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+        read_timeout_s: float = READ_TIMEOUT_S,
+    ) -> None:
+        self.committers = committers
+        self._committers = [
+            _Lane(dsn, f"committer {number}", statement_timeout_s, _COMMITTER_SETTINGS, durable=True)
+            for number in range(committers)
+        ]
+        self._control = _Lane(dsn, "control", statement_timeout_s, _PLAN_SETTINGS, durable=True)
+        self._behind = _Lane(dsn, "behind", statement_timeout_s, _BEHIND_SETTINGS, durable=False)
+        self._readers = [
+            _Lane(dsn, f"reader {number}", read_timeout_s, _PLAN_SETTINGS, durable=False) for number in range(readers)
+        ]
+        self._free_readers: asyncio.LifoQueue[_Lane] = asyncio.LifoQueue()
+        for lane in self._readers:
+            self._free_readers.put_nowait(lane)
+        self._info: LogInfo | None = None
+        self._partition_size = 0
+
+    @classmethod
+    async def connect(
+        cls,
+        dsn: str,
+        *,
+        committers: int = 2,
+        readers: int = 2,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+        read_timeout_s: float = READ_TIMEOUT_S,
+    ) -> PostgresLog:
+        """Return the log in the database that `dsn` names.
+
+        Args:
+            dsn: of PostgreSQL itself; its `search_path`, where it names one, says the schema.
+            committers: connections that append; shards are divided between them.
+            readers: connections that load and read.
+            statement_timeout_s: of everything but reads; must be below the lease.
+            read_timeout_s: of reads.
+
+        Raises:
+            SchemaMismatch: this build does not fit the database; the detail says what to run.
+            ConfigurationError: the connection does not keep a session (PgBouncer in transaction mode).
+            Unavailable: the database cannot be reached.
+        """
+        log = cls(
+            dsn,
+            committers=committers,
+            readers=readers,
+            statement_timeout_s=statement_timeout_s,
+            read_timeout_s=read_timeout_s,
+        )
+        try:
+            await log._open()
+        except BaseException:
+            await log.close()
+            raise
+        return log
+
+    async def _open(self) -> None:
+        lanes = [*self._committers, self._control]
+        await self._control.run(check_schema)
+        await self._control.run(self._read_info)
+        for lane in self._committers:
+            await lane.run(_nothing)
+        await _check_sessions([lane.connection for lane in lanes if lane.connection is not None])
+
+    async def close(self) -> None:
+        """End every connection; a second time does nothing."""
+        lanes = [*self._committers, self._control, self._behind, *self._readers]
+        await asyncio.gather(*(lane.close() for lane in lanes))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # ---------------------------------------------------------------- constants
+
+    async def info(self) -> LogInfo:
+        """Return the log's constants, read once."""
+        assert self._info is not None  # noqa: S101 - `connect` read it
+        return self._info
+
+    async def _read_info(self, connection: _Connection) -> None:
+        row = await connection.fetchrow(_sql["info"])
+        if row is None:
+            raise ConfigurationError("the table `log` is empty: this is no database that `tasker migrate` made")
+        self._info = LogInfo(log_id=row["log_id"], slots=row["slots"], shard_of_slot=tuple(row["shard_of_slot"]))
+        self._partition_size = row["partition_size"]
+
+    def partition_end(self, position: int) -> int:
+        """Return the last position of the partition that holds `position`; a batch ends there at the latest."""
+        return -(-position // self._partition_size) * self._partition_size
+
+    def committer_of(self, shard: int) -> int:
+        """Return the number of the connection that appends to `shard`: one append at a time on each."""
+        return shard % self.committers
+
+    async def ensure_partitions(self, ahead: int = 2) -> int:
+        """Attach partitions until `ahead` empty ones follow the highest position; returns how many were made.
+
+        Appends go on meanwhile. To be called now and then, long before a partition is full.
+        """
+
+        async def attach(connection: _Connection) -> int:
+            highest = await connection.fetchval(_sql["highest_position"])
+            until = self.partition_end(max(1, highest)) + ahead * self._partition_size
+            made: int = await connection.fetchval(_sql["attach_partitions"], until)
+            return made
+
+        return await self._control.run(attach)
+
+    # ---------------------------------------------------------------- ownership
+
+    async def acquire(self, owner: str, shards: Sequence[int], lease_s: float) -> Lease:
+        """Take those of `shards` whose lease has run out (or is ours): each one's epoch is raised.
+
+        Returns the shards that were taken now. Waits for appends in flight; none under an older epoch can
+        land afterwards.
+        """
+        return await self._lease(_sql["acquire"], owner, list(shards), lease_s)
+
+    async def renew(self, owner: str, lease_s: float) -> Lease:
+        """Prolong every lease that `owner` holds; returns what it still holds. Never raises an epoch."""
+        return await self._lease(_sql["renew"], owner, lease_s)
+
+    async def _lease(self, statement: str, *arguments: object) -> Lease:
+        row = await self._control.fetchrow(statement, *arguments)
+        return Lease(epochs=dict(zip(row["shards"] or (), row["epochs"] or (), strict=True)), now_us=row["now_us"])
+
+    async def release(self, owner: str) -> None:
+        """Give up every lease of `owner` at once, for a quick handover."""
+        await self._control.fetch(_sql["release"], owner)
+
+    async def heads(self, shards: Sequence[int]) -> list[Head]:
+        """Return the heads of `shards`, ascending."""
+        rows = await self._control.fetch(_sql["heads"], list(shards))
+        return sorted((_head(row) for row in rows), key=lambda head: head.shard)
+
+    # ---------------------------------------------------------------- writing
+
+    async def append(self, parts: Sequence[ShardAppend]) -> dict[int, AppendOutcome]:
+        """Append parts whose shards all belong to one committer, in one statement; returns shard -> outcome.
+
+        Never raises. When the statement fails for what it holds, each part is tried alone.
+        """
+        lane = self._committers[self.committer_of(parts[0].shard)]
+        outcomes = await self._append(lane, parts)
+        if outcomes is not None:
+            return outcomes
+        alone: dict[int, AppendOutcome] = {}
+        for part in parts:
+            found = await self._append(lane, (part,)) if len(parts) > 1 else None
+            alone[part.shard] = AppendOutcome.REFUSED if found is None else found[part.shard]
+        return alone
+
+    async def _append(self, lane: _Lane, parts: Sequence[ShardAppend]) -> dict[int, AppendOutcome] | None:
+        """Return shard -> outcome of one statement; None when it failed for what it holds: nothing was written."""
+        try:
+            rows = await lane.fetch(_sql["append"], *_append_arguments(parts))
+        except Unavailable as error:
+            if _no_partition(error.__cause__) and await self._partition_made():
+                return await self._append(lane, parts)
+            if isinstance(error.__cause__, _OWN_FAULT) and not _no_partition(error.__cause__):
+                _logger.warning("append_refused", shards=[part.shard for part in parts], error=error.detail)
+                return None
+            _logger.warning("append_unknown", shards=[part.shard for part in parts], error=error.detail)
+            return dict.fromkeys((part.shard for part in parts), AppendOutcome.UNKNOWN)
+        outcomes = dict.fromkeys((part.shard for part in parts), AppendOutcome.FENCED)
+        for shard, appended in rows:
+            outcomes[shard] = AppendOutcome.APPENDED if appended else AppendOutcome.REFUSED
+        return outcomes
+
+    async def _partition_made(self) -> bool:
+        try:
+            return await self.ensure_partitions() > 0
+        except Unavailable:
+            return False
+
+    async def settle(self, owner: str, part: ShardAppend) -> tuple[AppendOutcome, int]:
+        """Find out how an append with outcome `UNKNOWN` ended; returns the outcome and our epoch.
+
+        The lock on the head waits out a copy that is still running. When the events are not there, raising
+        the epoch in the same transaction keeps every other copy from landing.
+        """
+
+        async def ask(connection: _Connection) -> tuple[AppendOutcome, int]:
+            async with connection.transaction():
+                head = await connection.fetchrow(_sql["lock_head"], part.shard)
+                if head is None:
+                    return AppendOutcome.FENCED, part.epoch
+                epoch: int = head["epoch"]
+                last = part.position + len(part.events)
+                if await connection.fetchval(_sql["chain_at"], part.shard, last) == part.digest:
+                    return AppendOutcome.APPENDED, epoch
+                ends_at = await connection.fetchval(_sql["last_of_shard"], part.shard) or 0
+                if head["owner"] != owner or ends_at != part.position:
+                    return AppendOutcome.FENCED, epoch
+                if epoch == part.epoch:
+                    epoch = await connection.fetchval(_sql["raise_epoch"], part.shard)
+                return AppendOutcome.REFUSED, epoch
+
+        return await self._control.run(ask)
+
+    async def confirm(self, epochs: dict[int, int]) -> set[int]:
+        """Return those shards whose epoch is still the one given, at one moment after the call."""
+        rows = await self._control.fetch(_sql["confirm"], list(epochs), list(epochs.values()))
+        return {row[0] for row in rows}
+
+    async def put_blob(self, digest: bytes, data: bytes) -> None:
+        """Store `data` under its sha256; it is durable on return. Twice is fine."""
+        await self._control.fetch(_sql["put_blob"], digest, data)
+
+    async def get_blob(self, digest: bytes) -> bytes | None:
+        """Return the bytes with this sha256, or None."""
+        rows = await self._read(_sql["get_blob"], digest)
+        return rows[0][0] if rows else None
+
+    # ---------------------------------------------------------------- reading
+
+    async def streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, tuple[int, int]]:
+        """Return stream -> (shard, first position) of those that exist: one probe proves absence."""
+        rows = await self._read(_sql["streams"], list(stream_ids))
+        return {stream_id: (shard, position) for stream_id, shard, position in rows}
+
+    async def load(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[RecordedEvent]]:
+        """Return each existing stream's events, by `seq`."""
+        found: dict[UUID, list[RecordedEvent]] = {}
+        # Partitions come in order and a stream lives in one shard, so its rows come by `seq`.
+        for row in await self._read(_sql["load"], list(dict.fromkeys(stream_ids))):
+            event = RecordedEvent(*row)
+            found.setdefault(event.stream_id, []).append(event)
+        return found
+
+    async def load_stream(self, stream_id: UUID, *, after_seq: int, limit: int) -> list[RecordedEvent]:
+        """Return a page of a stream's events, by `seq`."""
+        return [RecordedEvent(*row) for row in await self._read(_sql["load_stream"], stream_id, after_seq, limit)]
+
+    async def read(self, shard: int, *, after: int, limit: int) -> list[RecordedEvent]:
+        """Return up to `limit` events of `shard` behind position `after`, in order."""
+        return [RecordedEvent(*row) for row in await self._read(_sql["read"], shard, after, limit)]
+
+    async def _read(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        lane = await self._free_readers.get()
+        try:
+            return await lane.fetch(statement, *arguments)
+        finally:
+            self._free_readers.put_nowait(lane)
+
+    # ---------------------------------------------------------------- due
+
+    async def write_due(self, changes: Sequence[DueChange]) -> set[int]:
+        """Write the changes with their checkpoints, in one transaction; returns the shards whose epoch was right."""
+        upserts = {
+            (change.shard, stream_id, name): at_us for change in changes for stream_id, name, at_us in change.upserts
+        }
+        deletes = [
+            key
+            for change in changes
+            for stream_id, name in change.deletes
+            if (key := (change.shard, stream_id, name)) not in upserts
+        ]
+        rows = await self._behind.fetch(
+            _sql["write_due"],
+            [change.shard for change in changes],
+            [change.epoch for change in changes],
+            [change.position for change in changes],
+            *_columns(upserts, 3),
+            list(upserts.values()),
+            *_columns(deletes, 3),
+        )
+        return {row[0] for row in rows}
+
+    async def due_checkpoint(self, shards: Sequence[int]) -> dict[int, int]:
+        """Return shard -> the position up to which `due` is complete (0 at first)."""
+        rows = await self._behind.fetch(_sql["due_checkpoint"], list(shards))
+        return {row["shard"]: row["position"] for row in rows}
+
+    async def due_between(self, shards: Sequence[int], after_us: int, until_us: int) -> AsyncIterator[list[Due]]:
+        """Yield pages of the rows with `after_us` < time <= `until_us`, earliest first."""
+        after = (after_us + 1, UUID(int=0), "")
+        while True:
+            rows = await self._behind.fetch(_sql["due_between"], list(shards), *after, until_us, DUE_PAGE_ROWS)
+            if rows:
+                yield [Due(*row) for row in rows]
+            if len(rows) < DUE_PAGE_ROWS:
+                return
+            last = rows[-1]
+            after = (last["at_us"], last["stream_id"], last["obligation"])
+
+    # ---------------------------------------------------------------- publication
+
+    async def publish_cursors(self, shards: Sequence[int]) -> dict[int, int]:
+        """Return shard -> the position up to which the event stream has acknowledged (0 at first)."""
+        rows = await self._behind.fetch(_sql["publish_cursors"], list(shards))
+        return {row["shard"]: row["position"] for row in rows}
+
+    async def move_publish_cursors(self, moves: Sequence[tuple[int, int, int]]) -> set[int]:
+        """Move cursors; `moves` are (shard, epoch, position). Returns the shards whose epoch was right."""
+        rows = await self._behind.fetch(_sql["move_publish_cursors"], *_columns(moves, 3))
+        return {row[0] for row in rows}
+
+
+# -------------------------------------------------------------------- one connection
+
+_SESSION_SETTINGS: Final = {
+    "application_name": "tasker",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "plan_cache_mode": "force_generic_plan",
+    "idle_in_transaction_session_timeout": "3s",
+    "tcp_keepalives_idle": "1",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "2",
+    "tcp_user_timeout": "3000",
+}
+# A plan made while a table was empty stays for the life of the connection, and would scan for ever.
+_PLAN_SETTINGS: Final = {
+    **_SESSION_SETTINGS,
+    "enable_seqscan": "off",
+    "enable_sort": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+_COMMITTER_SETTINGS: Final = {**_SESSION_SETTINGS, "enable_seqscan": "off", "enable_mergejoin": "off"}
+_BEHIND_SETTINGS: Final = {**_PLAN_SETTINGS, "synchronous_commit": "off"}
+_TRANSACTION_TIMEOUT_SINCE: Final = 17
+
+
+class _Lane:
+    """A connection with one statement in flight, made anew after it was lost."""
+
+    def __init__(self, dsn: str, name: str, timeout_s: float, settings: dict[str, str], *, durable: bool) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._timeout_s = timeout_s
+        self._settings = {**settings, "statement_timeout": f"{int(timeout_s * 1000)}ms"}
+        self._durable = durable
+        self._lock = asyncio.Lock()
+        self._statements: dict[str, asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]] = {}
+        self._pause_s = RECONNECT_PAUSE_S_MIN
+        self._not_before_s = 0.0
+        self._closed = False
+        self.connection: _Connection | None = None
+
+    async def run(self, work: Callable[[_Connection], Awaitable[_T]]) -> _T:
+        """Return what `work` makes of the connection.
+
+        Raises:
+            Unavailable: it could not be done, or its answer was lost; the driver's exception is the cause.
+        """
+        async with self._lock:
+            connection = await self._connected()
+            try:
+                async with asyncio.timeout(self._timeout_s + 0.5):
+                    return await work(connection)
+            except _LOST as error:
+                self._drop_unless_usable(error)
+                raise Unavailable(_line(error)) from error
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Return the rows of `statement`, which stays prepared. Raises as `run`."""
+        async with self._lock:
+            connection = await self._connected()
+            try:
+                prepared = self._statements.get(statement)
+                if prepared is None:
+                    prepared = self._statements[statement] = await connection.prepare(
+                        statement, timeout=self._timeout_s + 0.5
+                    )
+                return await prepared.fetch(*arguments, timeout=self._timeout_s + 0.5)
+            except (*_LOST, UnicodeError) as error:
+                self._drop_unless_usable(error)
+                raise Unavailable(_line(error)) from error
+
+    async def fetchrow(self, statement: str, *arguments: Any) -> asyncpg.Record:
+        """Return the one row of `statement`. Raises as `run`."""
+        return (await self.fetch(statement, *arguments))[0]
+
+    async def close(self) -> None:
+        """End the connection for good."""
+        self._closed = True
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with contextlib.suppress(*_LOST):
+                await connection.close(timeout=1.0)
+
+    async def _connected(self) -> _Connection:
+        if self.connection is not None and not self.connection.is_closed():
+            return self.connection
+        if self._closed:
+            raise Unavailable("the log is closed")
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._not_before_s:
+            raise Unavailable("PostgreSQL cannot be reached", retry_after_s=self._pause_s)
+        self.connection = None
+        self._statements.clear()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                self.connection = await self._connect()
+        except _LOST as error:
+            self._not_before_s = loop.time() + self._pause_s
+            self._pause_s = min(RECONNECT_PAUSE_S_MAX, self._pause_s * 2)
+            raise Unavailable(f"PostgreSQL cannot be reached: {_line(error)}") from error
+        self._pause_s = RECONNECT_PAUSE_S_MIN
+        return self.connection
+
+    async def _connect(self) -> _Connection:
+        connection = await asyncpg.connect(
+            self._dsn, timeout=CONNECT_TIMEOUT_S, target_session_attrs=SessionAttribute.read_write
+        )
+        try:
+            settings = dict(self._settings)
+            if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
+                # Ends even a transaction whose last message was lost on the way, which no other timeout sees.
+                settings["transaction_timeout"] = settings["statement_timeout"]
+            await connection.fetch(_sql["set_session"], list(settings), list(settings.values()))
+            if self._durable:
+                await connection.fetch(_sql["demand_durable_commits"])
+            _keep_alive(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def _drop_unless_usable(self, error: BaseException) -> None:
+        """Give the connection up, unless the server itself said no and it goes on."""
+        usable = isinstance(error, (*_OWN_FAULT, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError))
+        connection = self.connection
+        if connection is not None and (not usable or connection.is_closed()):
+            self.connection = None
+            self._statements.clear()
+            if not connection.is_closed():
+                connection.terminate()
+
+
+async def _nothing(_connection: _Connection) -> None:
+    """Do nothing: `run` connects."""
+
+
+def _keep_alive(connection: _Connection) -> None:
+    """Let the kernel notice a dead peer within about three seconds, where it can."""
+    transport = getattr(connection, "_transport", None)
+    found = transport.get_extra_info("socket") if transport is not None else None
+    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", 1),
+        ("TCP_KEEPINTVL", 1),
+        ("TCP_KEEPCNT", 2),
+        ("TCP_USER_TIMEOUT", 3000),
+    ):
+        number = getattr(socket, option, None)
+        if number is not None:
+            found.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+async def _check_sessions(connections: Sequence[_Connection]) -> None:
+    """Refuse a pooler that gives each transaction another backend: what a session sets must stay with it.
+
+    While each connection in turn holds a transaction open, all the others must still meet their own mark.
+
+    Raises:
+        ConfigurationError: it did not.
+    """
+    try:
+        marks = {connection: secrets.token_hex(8) for connection in connections}
+        pids = {}
+        for connection, mark in marks.items():
+            await connection.fetch(_sql["set_session"], ["tasker.session"], [mark])
+            pids[connection] = (await connection.fetch(_sql["session_facts"]))[0]["pid"]
+        kept = len(set(pids.values())) == len(connections)
+        for holder in connections:
+            async with holder.transaction():
+                await holder.fetchrow(_sql["session_facts"])
+                for connection, mark in marks.items():
+                    facts = (await connection.fetch(_sql["session_facts"]))[0]
+                    kept = kept and facts["mark"] == mark and facts["pid"] == pids[connection]
+    except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+        kept = False
+    except _LOST as error:
+        raise Unavailable(_line(error)) from error
+    if not kept:
+        raise ConfigurationError(
+            "the database connection does not keep its session, as behind PgBouncer in transaction mode: "
+            "point TASKER_DATABASE_URL at PostgreSQL itself, or at a pool in session mode"
+        )
+
+
+# -------------------------------------------------------------------- arguments and rows
+
+
+def _append_arguments(parts: Sequence[ShardAppend]) -> tuple[Sequence[object], ...]:
+    """Return the arguments of the append: one array a column, and of the forms each only once."""
+    events: list[NewEvent] = []
+    shards: list[int] = []
+    positions: list[int] = []
+    lasts: list[int] = []
+    for part in parts:
+        count = len(part.events)
+        events += part.events
+        shards += repeat(part.shard, count)
+        positions += range(part.position + 1, part.position + count + 1)
+        lasts.append(part.position + count)
+    numbers: dict[tuple[str, str, str, str, int], int] = {}
+    form_of = [numbers.setdefault((e.kind, e.type, e.tenant, e.encoding, e.version), len(numbers) + 1) for e in events]
+    births = [index for index, event in enumerate(events) if event.seq == 1]
+    born = [events[index] for index in births]
+    return (
+        [part.shard for part in parts],
+        [part.epoch for part in parts],
+        [part.position for part in parts],
+        lasts,
+        [part.digest for part in parts],
+        *_columns(numbers, 5),
+        shards,
+        positions,
+        [event.stream_id for event in events],
+        [event.seq for event in events],
+        form_of,
+        [event.stream_id for event in born],
+        [positions[index] for index in births],
+        [event.at_us for event in born],
+        [shards[index] for index in births],
+        [event.kind for event in born],
+        [event.at_us for event in events],
+        [event.meta for event in events],
+        [event.payload for event in events],
+    )
+
+
+def _columns(rows: Iterable[Sequence[Any]], count: int) -> list[list[Any]]:
+    """Return the columns of `rows`, also where there are none."""
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(count)]
+
+
+def _head(row: asyncpg.Record) -> Head:
+    shard, epoch, owner, position, digest, at_us = row
+    if position is None:
+        return Head(shard=shard, epoch=epoch, owner=owner, position=0, digest=GENESIS, at_us=0)
+    if digest is None:
+        raise Undecodable(f"event {position} of shard {shard} ends the log but no batch: it has no chain digest")
+    return Head(shard=shard, epoch=epoch, owner=owner, position=position, digest=digest, at_us=at_us)
+
+
+def _no_partition(error: BaseException | None) -> bool:
+    """Return whether Postgres found no partition for a row: a check violation that names no constraint."""
+    return isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]

@@ -1,0 +1,197 @@
+-- What the log says to Postgres. Each statement commits by itself.
+
+-- name: append
+-- The heads are locked in one order; a takeover waits for us, or we see its epoch and the shard drops out.
+-- The events of a shard that drops out, or whose old position is not there, join nothing and are not written.
+-- Any other fault (a key that is taken) fails the whole statement.
+WITH part AS MATERIALIZED (
+    SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[])
+        AS p (shard, epoch, before, last, digest)
+), head AS MATERIALIZED (
+    SELECT h.shard, p.before FROM part AS p JOIN shard_head AS h ON h.shard = p.shard
+    WHERE h.epoch = p.epoch
+    ORDER BY h.shard FOR SHARE OF h
+), ready AS MATERIALIZED (
+    SELECT h.shard FROM head AS h
+    WHERE h.before = 0 OR EXISTS (SELECT FROM event AS e WHERE e.shard = h.shard AND e.position = h.before)
+), born AS (
+    INSERT INTO stream (stream_id, first_position, created_at_us, shard, kind)
+    SELECT b.stream_id, b.position, b.at_us, b.shard, b.kind
+    FROM unnest($16::uuid[], $17::bigint[], $18::bigint[], $19::integer[], $20::text[])
+        AS b (stream_id, position, at_us, shard, kind)
+    WHERE b.shard IN (SELECT shard FROM ready)
+), added AS (
+    INSERT INTO event (position, epoch, at_us, stream_id, shard, seq, version, kind, type, tenant, encoding,
+                       meta, payload, chain)
+    SELECT n.position, p.epoch, n.at_us, n.stream_id, p.shard, n.seq,
+           ($10::smallint[])[n.form], ($6::text[])[n.form], ($7::text[])[n.form], ($8::text[])[n.form],
+           ($9::text[])[n.form], n.meta, n.payload, CASE n.position WHEN p.last THEN p.digest END
+    FROM unnest($11::integer[], $12::bigint[], $13::uuid[], $14::integer[], $15::integer[], $21::bigint[],
+                $22::bytea[], $23::bytea[])
+        AS n (shard, position, stream_id, seq, form, at_us, meta, payload)
+    JOIN part AS p ON p.shard = n.shard
+    WHERE n.shard IN (SELECT shard FROM ready)
+)
+SELECT h.shard, h.shard IN (SELECT shard FROM ready) AS appended FROM head AS h
+
+-- name: info
+SELECT log_id, format, slots, hash, partition_size, partitions,
+       ARRAY(SELECT shard FROM slot ORDER BY slot) AS shard_of_slot
+FROM log
+
+-- name: highest_position
+SELECT coalesce(max(l.position), 0)
+FROM shard_head AS h
+CROSS JOIN LATERAL (SELECT e.position FROM event AS e WHERE e.shard = h.shard ORDER BY e.position DESC LIMIT 1) AS l
+
+-- name: attach_partitions
+SELECT attach_event_partitions($1)
+
+-- name: acquire
+WITH free AS MATERIALIZED (
+    SELECT shard FROM shard_head
+    WHERE shard = ANY ($2::integer[]) AND (owner IS NULL OR owner = $1 OR lease_until < clock_timestamp())
+    ORDER BY shard FOR UPDATE
+), taken AS (
+    UPDATE shard_head AS h
+    SET epoch = h.epoch + 1, owner = $1, lease_until = clock_timestamp() + $3::float8 * interval '1 second'
+    FROM free WHERE h.shard = free.shard
+    RETURNING h.shard, h.epoch
+)
+SELECT array_agg(shard) AS shards, array_agg(epoch) AS epochs,
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us
+FROM taken
+
+-- name: renew
+WITH held AS MATERIALIZED (
+    SELECT shard FROM shard_head WHERE owner = $1 ORDER BY shard FOR UPDATE
+), renewed AS (
+    UPDATE shard_head AS h
+    SET lease_until = clock_timestamp() + $2::float8 * interval '1 second'
+    FROM held WHERE h.shard = held.shard
+    RETURNING h.shard, h.epoch
+)
+SELECT array_agg(shard) AS shards, array_agg(epoch) AS epochs,
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us
+FROM renewed
+
+-- name: release
+WITH held AS MATERIALIZED (
+    SELECT shard FROM shard_head WHERE owner = $1 ORDER BY shard FOR UPDATE
+)
+UPDATE shard_head AS h SET owner = NULL, lease_until = '-infinity' FROM held WHERE h.shard = held.shard
+
+-- name: heads
+SELECT h.shard, h.epoch, h.owner, l.position, l.chain, l.at_us
+FROM shard_head AS h
+LEFT JOIN LATERAL (
+    SELECT e.position, e.chain, e.at_us FROM event AS e WHERE e.shard = h.shard ORDER BY e.position DESC LIMIT 1
+) AS l ON true
+WHERE h.shard = ANY ($1::integer[])
+
+-- name: lock_head
+SELECT epoch, owner FROM shard_head WHERE shard = $1 FOR UPDATE
+
+-- name: last_of_shard
+SELECT position FROM event WHERE shard = $1 ORDER BY position DESC LIMIT 1
+
+-- name: chain_at
+SELECT chain FROM event WHERE shard = $1 AND position = $2
+
+-- name: raise_epoch
+UPDATE shard_head SET epoch = epoch + 1 WHERE shard = $1 RETURNING epoch
+
+-- name: confirm
+SELECT h.shard FROM unnest($1::integer[], $2::bigint[]) AS asked (shard, epoch)
+JOIN shard_head AS h ON h.shard = asked.shard AND h.epoch = asked.epoch
+
+-- name: put_blob
+INSERT INTO blob (hash, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
+-- name: get_blob
+SELECT bytes FROM blob WHERE hash = $1
+
+-- name: streams
+SELECT stream_id, shard, first_position FROM stream WHERE stream_id = ANY ($1::uuid[])
+
+-- name: load
+SELECT e.shard, e.position, e.epoch, e.stream_id, e.kind, e.seq, e.type, e.version, e.tenant, e.at_us, e.meta,
+       e.payload, e.encoding, e.chain
+FROM unnest($1::uuid[]) AS asked (stream_id)
+JOIN stream AS s ON s.stream_id = asked.stream_id
+JOIN event AS e ON e.stream_id = s.stream_id AND e.position >= s.first_position
+
+-- name: load_stream
+SELECT e.shard, e.position, e.epoch, e.stream_id, e.kind, e.seq, e.type, e.version, e.tenant, e.at_us, e.meta,
+       e.payload, e.encoding, e.chain
+FROM event AS e
+WHERE e.stream_id = $1 AND e.position >= (SELECT s.first_position FROM stream AS s WHERE s.stream_id = $1)
+  AND e.seq > $2
+ORDER BY e.seq LIMIT $3
+
+-- name: read
+SELECT e.shard, e.position, e.epoch, e.stream_id, e.kind, e.seq, e.type, e.version, e.tenant, e.at_us, e.meta,
+       e.payload, e.encoding, e.chain
+FROM event AS e
+WHERE e.shard = $1 AND e.position > $2::bigint AND e.position <= $2::bigint + $3::bigint
+ORDER BY e.position
+
+-- name: write_due
+WITH right_epoch AS MATERIALIZED (
+    SELECT h.shard, c.epoch, c.position
+    FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS c (shard, epoch, position)
+    JOIN shard_head AS h ON h.shard = c.shard
+    WHERE h.epoch = c.epoch
+    ORDER BY h.shard FOR SHARE OF h
+), gone AS (
+    DELETE FROM due AS d USING unnest($8::integer[], $9::uuid[], $10::text[]) AS g (shard, stream_id, obligation)
+    WHERE d.shard = g.shard AND d.stream_id = g.stream_id AND d.obligation = g.obligation
+      AND g.shard IN (SELECT shard FROM right_epoch)
+), owed AS (
+    INSERT INTO due (shard, stream_id, obligation, at_us)
+    SELECT o.shard, o.stream_id, o.obligation, o.at_us
+    FROM unnest($4::integer[], $5::uuid[], $6::text[], $7::bigint[]) AS o (shard, stream_id, obligation, at_us)
+    WHERE o.shard IN (SELECT shard FROM right_epoch)
+    ON CONFLICT (shard, stream_id, obligation) DO UPDATE SET at_us = excluded.at_us
+)
+UPDATE due_checkpoint AS c SET epoch = r.epoch, position = r.position
+FROM right_epoch AS r WHERE c.shard = r.shard
+RETURNING c.shard
+
+-- name: due_checkpoint
+SELECT shard, position FROM due_checkpoint WHERE shard = ANY ($1::integer[])
+
+-- name: due_between
+SELECT d.shard, d.stream_id, d.obligation, d.at_us
+FROM unnest($1::integer[]) AS asked (shard)
+CROSS JOIN LATERAL (
+    SELECT * FROM due
+    WHERE due.shard = asked.shard AND due.at_us <= $5
+      AND (due.at_us, due.stream_id, due.obligation) > ($2::bigint, $3::uuid, $4::text)
+    ORDER BY due.at_us, due.stream_id, due.obligation LIMIT $6
+) AS d
+ORDER BY d.at_us, d.stream_id, d.obligation LIMIT $6
+
+-- name: publish_cursors
+SELECT shard, position FROM publish_cursor WHERE shard = ANY ($1::integer[])
+
+-- name: move_publish_cursors
+WITH right_epoch AS MATERIALIZED (
+    SELECT h.shard, m.epoch, m.position
+    FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS m (shard, epoch, position)
+    JOIN shard_head AS h ON h.shard = m.shard
+    WHERE h.epoch = m.epoch
+    ORDER BY h.shard FOR SHARE OF h
+)
+UPDATE publish_cursor AS c SET epoch = r.epoch, position = r.position
+FROM right_epoch AS r WHERE c.shard = r.shard
+RETURNING c.shard
+
+-- name: set_session
+SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS chosen (name, value)
+
+-- name: demand_durable_commits
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')
+
+-- name: session_facts
+SELECT pg_backend_pid() AS pid, current_setting('tasker.session', true) AS mark
