@@ -35,6 +35,7 @@ PENDING_BYTES_MAX = 64 * 1024 * 1024
 """The send buffer: above it `publish` raises."""
 
 _CONNECT_TIMEOUT_S = 2
+_CLOSE_TIMEOUT_S = 2.0
 _PING_INTERVAL_S = 10
 _PINGS_OUTSTANDING_MAX = 2
 _RECONNECT_DELAY_S_BASE = 0.05
@@ -203,7 +204,7 @@ class NatsBus:
         self._up = False
         self._client.fail_round_trips()
         self._replies.fail_all("the bus was closed")
-        await self._client.close()
+        await self._client.shut()
 
     def _send(self, subject: str, data: bytes, headers: Mapping[str, str] | None, reply: str) -> None:
         client = self._client
@@ -259,8 +260,8 @@ class NatsBus:
         if not done or self._connecting.cancelled() or self._connecting.exception() is not None:
             if not self._connecting.cancelled() and self._connecting.exception() is not None:
                 self._last_error = self._last_error or Exception(str(self._connecting.exception()))
-            await self._client.close()
             self._closed = True
+            await self._client.shut()
             raise _connect_error(self._last_error)
         self._up = True
         self._client.subscribe_plain(self._replies.pattern, "", self._replies.dispatch)
@@ -391,6 +392,20 @@ class _Client(Client):
         for pong in self._round_trips:
             if not pong.done():
                 pong.set_exception(Disconnected("the connection to NATS dropped"))
+
+    async def shut(self) -> None:
+        """Close, whatever state the connection is in; a server that takes nothing more does not hold us."""
+        if self._status == Client.CLOSED:
+            # A connect that was cancelled in the middle of its own clean-up.
+            self._status = Client.DISCONNECTED
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self.close()
+        except (TimeoutError, OSError) as error:
+            log.warning("NATS: closed without a farewell: %s", str(error) or type(error).__name__)
+            writer = getattr(self._transport, "_io_writer", None)
+            if writer is not None:
+                writer.transport.abort()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         callback = self._callbacks.get(sid)

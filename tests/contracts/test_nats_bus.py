@@ -1,0 +1,356 @@
+"""The bus on a nats-server that is killed, stopped, restarted and refuses."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tasker.bus import nats_bus
+from tasker.bus.bus import MSG_ID, Bus, Disconnected, Message
+from tasker.bus.fast_ingest import open_ingest
+from tasker.bus.jetstream import PubAck
+from tasker.bus.nats_bus import NatsBus
+from tasker.bus.publish import AckedPublisher
+from tasker.bus.pull import Delivery, PullLoop
+from tasker.bus.stream_reader import FromSeq, Gap, StreamReader
+from tasker.bus.streams import StreamSettings, ensure_streams, ensure_work_consumer, stream_info
+from tasker.embedded.nats import EmbeddedNats
+from tasker.errors import ConfigurationError, TaskerError, Unavailable
+from tasker.events.subjects import Subjects
+
+pytestmark = [pytest.mark.faults, pytest.mark.linux]
+
+SETTINGS = StreamSettings(work_bytes_max=64 * 1024**2, events_bytes_max=64 * 1024**2, ack_wait_s=1.0)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedNats]:
+    """A nats-server of this test alone."""
+    nats = EmbeddedNats(tmp_path / "nats")
+    nats.start()
+    yield nats
+    nats.remove()
+
+
+@pytest.fixture
+async def bus(server: EmbeddedNats) -> AsyncIterator[NatsBus]:
+    connection = await NatsBus.connect(server.url, name="test")
+    yield connection
+    await connection.close()
+
+
+class Changes:
+    """What the hooks of a bus told, and a way to wait for it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.lost, self.back = asyncio.Event(), asyncio.Event()
+        self.told: list[str] = []
+        self._bus = bus
+        bus.on_disconnect(lambda: self._tell("lost", self.lost))
+        bus.on_reconnect(lambda: self._tell("back", self.back))
+
+    async def connected(self) -> None:
+        """Return when the bus is connected."""
+        while not self._bus.connected:
+            self.back.clear()
+            await self.back.wait()
+
+    def _tell(self, what: str, event: asyncio.Event) -> None:
+        self.told.append(what)
+        event.set()
+
+
+async def restart(server: EmbeddedNats, changes: Changes) -> None:
+    """Kill the server, start it again, and return when the bus is back."""
+    await asyncio.to_thread(server.kill)
+    async with asyncio.timeout(20):
+        await changes.lost.wait()
+        await asyncio.to_thread(server.start)
+        await changes.connected()
+    changes.lost.clear()
+
+
+async def test_a_kill_fails_what_waits_at_once_and_the_rest_comes_back(server: EmbeddedNats, bus: NatsBus) -> None:
+    changes, silent, got = Changes(bus), asyncio.Event(), asyncio.Queue[Message]()
+    bus.subscribe("never.answers", lambda _: silent.set())
+    bus.subscribe("somewhere.>", got.put_nowait, queue="q")
+    requests = [asyncio.create_task(bus.request("never.answers", b"", timeout_s=120)) for _ in range(20)]
+    await silent.wait()
+    started_s = time.monotonic()
+    await asyncio.to_thread(server.kill)
+    results = await asyncio.gather(*requests, return_exceptions=True)
+    assert all(isinstance(each, Disconnected) for each in results)
+    assert time.monotonic() - started_s < 5
+    assert not bus.connected
+    with pytest.raises(Disconnected):
+        await bus.request("never.answers", b"", timeout_s=120)
+    with pytest.raises(Disconnected):
+        await bus.flush()
+    bus.publish("somewhere.kept", b"while away")
+    bus.subscribe("late", got.put_nowait)
+    await asyncio.to_thread(server.start)
+    async with asyncio.timeout(20):
+        await changes.back.wait()
+        assert (await got.get()).data == b"while away"
+        bus.publish("late", b"subscribed while away")
+        assert (await got.get()).data == b"subscribed while away"
+        bus.publish("somewhere.else", b"queue group restored")
+        assert (await got.get()).data == b"queue group restored"
+        answering = bus.subscribe("echo", lambda message: bus.publish(message.reply, message.data))
+        assert (await bus.request("echo", b"hello", timeout_s=10)).data == b"hello"
+    answering.unsubscribe()
+    await bus.flush()
+    assert got.empty()
+    assert changes.told == ["lost", "back"]
+
+
+async def test_it_comes_back_each_time(server: EmbeddedNats, bus: NatsBus) -> None:
+    changes = Changes(bus)
+    for _ in range(3):
+        await restart(server, changes)
+        await bus.flush()
+    assert changes.told == ["lost", "back"] * 3
+
+
+async def test_a_frozen_server_is_noticed(server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nats_bus, "_PING_INTERVAL_S", 0.1)
+    bus = await NatsBus.connect(server.url, name="test")
+    changes = Changes(bus)
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            await changes.lost.wait()
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    async with asyncio.timeout(20):
+        await changes.back.wait()
+    await bus.flush()
+    await bus.close()
+
+
+async def test_the_send_buffer_is_bounded(server: EmbeddedNats) -> None:
+    bus = await NatsBus.connect(server.url, name="test", pending_bytes_max=1_000_000)
+    os.kill(server.pid, signal.SIGSTOP)
+
+    async def send_for_ever() -> None:
+        while True:
+            bus.publish("a", b"x" * 10_000)
+            await asyncio.sleep(0)
+
+    try:
+        with pytest.raises(Unavailable):
+            await send_for_ever()
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    async with asyncio.timeout(20):
+        await bus.flush(timeout_s=20)
+    bus.publish("a", b"again")
+    await bus.close()
+
+
+async def test_a_frozen_server_does_not_hold_the_close(server: EmbeddedNats) -> None:
+    bus = await NatsBus.connect(server.url, name="test")
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        for _ in range(300):
+            bus.publish("a", b"x" * 100_000)
+        async with asyncio.timeout(10):
+            await bus.close()
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert bus.closed
+
+
+async def test_no_server_one_try(server: EmbeddedNats) -> None:
+    url = server.url
+    await asyncio.to_thread(server.stop)
+    started_s = time.monotonic()
+    with pytest.raises(Unavailable):
+        await NatsBus.connect(url, name="test")
+    assert time.monotonic() - started_s < 5
+
+
+async def test_no_server_yet(server: EmbeddedNats) -> None:
+    url = server.url
+    await asyncio.to_thread(server.stop)
+    connecting = asyncio.create_task(NatsBus.connect(url, name="test", retry_for_s=30))
+    await asyncio.to_thread(server.start)
+    bus = await connecting
+    await bus.flush()
+    await bus.close()
+
+
+async def test_a_wrong_password_is_a_matter_of_configuration(server: EmbeddedNats) -> None:
+    wrong = server.url.replace("tasker:", "tasker:wrong")
+    with pytest.raises(ConfigurationError):
+        await NatsBus.connect(wrong, name="test", retry_for_s=30)
+
+
+@pytest.mark.parametrize("url", ["", "nats://", "http://127.0.0.1:4222", "nats://host:port"])
+async def test_a_url_has_a_form(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        await NatsBus.connect(url, name="test")
+
+
+async def test_a_refused_publication_does_not_end_the_connection(
+    tmp_path: Path, server: EmbeddedNats, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Permissions are told late and by the way; an odd user and password pass through the URL."""
+    await asyncio.to_thread(server.stop)
+    configuration = server.data_dir / "restricted.conf"
+    configuration.write_text(
+        f"listen: 127.0.0.1:{nats_port(server)}\n"
+        'authorization { users: [ { user: "a@b", password: "p/w:%", permissions: { publish: ["_INBOX_mine.>", "ok"],'
+        ' subscribe: ["_INBOX_mine.>", "ok"] } } ] }\n'
+    )
+    process = await asyncio.create_subprocess_exec("nats-server", "-c", str(configuration), env=path_with_server())
+    try:
+        bus = await NatsBus.connect(
+            f"nats://a%40b:p%2Fw%3A%25@127.0.0.1:{nats_port(server)}",
+            name="test",
+            retry_for_s=20,
+            inbox_prefix="_INBOX_mine",
+        )
+        bus.publish("forbidden", b"")
+        bus.subscribe("forbidden.too", lambda _: None)
+        got = asyncio.Queue[Message]()
+        bus.subscribe("ok", got.put_nowait)
+        bus.publish("ok", b"1")
+        async with asyncio.timeout(10):
+            await got.get()
+        await bus.flush()
+        assert bus.connected
+        assert caplog.text.lower().count("permissions violation") >= 2
+        await bus.close()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_publications_in_flight_fail_at_once(server: EmbeddedNats, bus: NatsBus) -> None:
+    subjects = Subjects("killed")
+    await ensure_streams(bus, subjects, SETTINGS)
+    publisher, answers, changes = AckedPublisher(bus), list[PubAck | TaskerError](), Changes(bus)
+    os.kill(server.pid, signal.SIGSTOP)
+    for number in range(1000):
+        publisher.publish_acked(subjects.work("default", "shop", "charge"), b"%d" % number, answers.append)
+    await asyncio.to_thread(server.kill)
+    async with asyncio.timeout(10):
+        await changes.lost.wait()
+    assert len(answers) == 1000
+    assert all(isinstance(each, Disconnected) for each in answers)
+    assert publisher.in_flight == 0
+    with pytest.raises(Disconnected):
+        publisher.publish_acked("x", b"", answers.append)
+    assert publisher.in_flight == 0
+
+
+@pytest.mark.parametrize("fast", ["fast", "window"])
+async def test_feeding_a_stream_goes_on_from_the_last_ack(server: EmbeddedNats, bus: NatsBus, fast: str) -> None:
+    """Killed at random moments: everything is stored once, in order."""
+    subjects, changes, total = Subjects("fed"), Changes(bus), 4000
+    await ensure_streams(bus, subjects, SETTINGS)
+    seed = random.randrange(1_000_000)
+    print("seed", seed)  # noqa: T201 - to run it again
+    rng = random.Random(seed)
+    cursor, kills = 0, [rng.randrange(0, total) for _ in range(3)]
+    async with asyncio.timeout(60):
+        while cursor < total:
+            ingest = open_ingest(bus, end_subject=subjects.mark(0), fast=fast == "fast", stall_s=2.0)
+            start = cursor
+            try:
+                for number in range(start, total):
+                    await ingest.wait_room()
+                    if number in kills:
+                        kills.remove(number)
+                        os.kill(server.pid, signal.SIGKILL)
+                    ingest.publish(
+                        subjects.event("default", "shop", "orders", "t", "step_completed"),
+                        b"%d" % number,
+                        headers={MSG_ID: f"l:3:{number}"},
+                    )
+                await ingest.wait_acked()
+            except Unavailable:
+                pass
+            cursor = start + ingest.acked_count
+            ingest.close()
+            if not bus.connected:
+                await restart(server, changes)
+    info = await stream_info(bus, subjects.event_stream)
+    assert info.state.last_seq == total
+    reader = StreamReader(bus, subjects.event_stream, (subjects.evt_all,), FromSeq(1))
+    await reader.open()
+    items: list[Delivery | Gap] = []
+    async with asyncio.timeout(20):
+        while len(items) < total:
+            items += await reader.read()
+    got = [int(each.data) for each in items if isinstance(each, Delivery)]
+    assert sorted(got) == list(range(total))
+    if fast == "fast":
+        assert got == list(range(total))
+    await reader.close()
+
+
+async def test_work_and_events_flow_through_restarts(server: EmbeddedNats, bus: NatsBus) -> None:
+    """A pull loop and a reader need no help when the server is killed again and again."""
+    subjects, changes, total = Subjects("flow"), Changes(bus), 3000
+    await ensure_streams(bus, subjects, SETTINGS)
+    consumer = await ensure_work_consumer(bus, subjects, SETTINGS, tenant="default", namespace="shop", queue="charge")
+    publisher, done, grown = AckedPublisher(bus), set[int](), asyncio.Event()
+    loops: list[PullLoop] = []
+
+    def take(delivery: Delivery) -> None:
+        done.add(int(delivery.data))
+        loops[0].ack(delivery)
+        grown.set()
+
+    loops.append(PullLoop(bus, subjects.work_stream, consumer, take, lambda: 50))
+    reader = StreamReader(bus, subjects.event_stream, (subjects.marks_all,), FromSeq(1))
+    await reader.open()
+    marks: list[int] = []
+
+    async def read() -> None:
+        while len(marks) < total:
+            marks.extend(int(each.data) for each in await reader.read() if isinstance(each, Delivery))
+
+    async def put(subject: str, number: int) -> None:
+        while True:
+            try:
+                await publisher.publish(subject, b"%d" % number, msg_id=f"{subject}:{number}")
+            except Unavailable:
+                await changes.connected()
+            else:
+                return
+
+    reading = asyncio.create_task(read())
+    async with asyncio.timeout(90):
+        for number in range(total):
+            if number in {700, 1500, 2200}:
+                os.kill(server.pid, signal.SIGKILL)
+                await restart(server, changes)
+            await put(subjects.work("default", "shop", "charge"), number)
+            await put(subjects.mark(0), number)
+        while len(done) < total:
+            grown.clear()
+            await grown.wait()
+        await reading
+    assert marks == list(range(total))
+    await loops[0].stop()
+    await reader.close()
+
+
+def nats_port(server: EmbeddedNats) -> int:
+    text = (server.data_dir / "nats.conf").read_text()
+    return int(text.split("listen: 127.0.0.1:")[1].split("\n")[0])
+
+
+def path_with_server() -> dict[str, str]:
+    from tasker.embedded._binaries import find_nats
+
+    return os.environ | {"PATH": f"{find_nats(os.environ).parent}{os.pathsep}{os.environ['PATH']}"}
