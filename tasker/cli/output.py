@@ -94,6 +94,21 @@ def status(text: str) -> Iterator[Callable[[str], None]]:
         yield shown.update
 
 
+@contextmanager
+def progress(text: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with a rate while the body runs, on a terminal only; yields what takes (done, total)."""
+    if not on_terminal():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
 def time_text(at: str | None) -> str | None:
     """Return an RFC 3339 time as tables show it: to the second, in UTC."""
     return f"{at[:10]} {at[11:19]}Z" if at else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import msgspec
 
@@ -65,12 +66,16 @@ def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str,
     rest = dict(command)
     match verb:
         case "task.cancel" | "task.retry":
-            return "POST", f"/v1/tasks/{rest.pop('task_id')}/{verb.removeprefix('task.')}", rest
+            return "POST", f"/v1/tasks/{_segment(rest.pop('task_id'))}/{verb.removeprefix('task.')}", rest
         case "step.retry":
-            return "POST", f"/v1/tasks/{rest.pop('task_id')}/steps/{rest.pop('step')}/retry", rest
+            return "POST", f"/v1/tasks/{_segment(rest.pop('task_id'))}/steps/{_segment(rest.pop('step'))}/retry", rest
         case "template.register":
             return "PUT", "/v1/templates", rest
         case "template.use":
             return "POST", "/v1/templates/use", rest
         case _:
             raise VerbUnknown(f"the client has no endpoint for {verb}")
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")

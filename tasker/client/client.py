@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -298,7 +299,7 @@ class TaskerClient:
             TaskUnknown: there is none. Behind: the view did not reach the position in time.
         """
         parameters = {"at_least": at_least or position_of(task)}
-        return await self._get(f"/v1/tasks/{task_id_of(task)}", TaskView, parameters)
+        return await self._get(f"/v1/tasks/{_segment(task_id_of(task))}", TaskView, parameters)
 
     async def page(
         self,
@@ -369,7 +370,7 @@ class TaskerClient:
     async def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
         """Return the steps of a task, in declared order."""
         found: list[StepView] = []
-        path, after = f"/v1/tasks/{task_id_of(task)}/steps", None
+        path, after = f"/v1/tasks/{_segment(task_id_of(task))}/steps", None
         while True:
             parameters = {"at_least": at_least or position_of(task), "after": after}
             page = await self._get(path, StepPage, parameters)
@@ -382,7 +383,7 @@ class TaskerClient:
         self, task: TaskRef, *, after_seq: int = 0, page_items: int = PAGE_ITEMS
     ) -> AsyncIterator[EventView]:
         """Yield the recorded events of a task behind `after_seq`, from the log."""
-        path, after = f"/v1/tasks/{task_id_of(task)}/events", str(after_seq)
+        path, after = f"/v1/tasks/{_segment(task_id_of(task))}/events", str(after_seq)
         while True:
             page = await self._get(path, EventPage, {"after": after, "limit": page_items})
             for event in page.items:
@@ -402,6 +403,15 @@ class TaskerClient:
             after = page.next
             if after is None:
                 return
+
+    async def template(self, name: str, *, namespace: str = "default", version: str | None = None) -> TemplateView:
+        """Return a version of a template (None: the one in use), with its document.
+
+        Raises:
+            TemplateUnknown: there is none.
+        """
+        path = f"/v1/templates/{_segment(namespace)}/{_segment(name)}"
+        return await self._get(path if version is None else f"{path}/{_segment(version)}", TemplateView, {})
 
     async def stats(self) -> Stats:
         """Return counts of tasks by state and how far the views are."""
@@ -596,6 +606,11 @@ def _accepted(data: bytes) -> Reply:
     if reply.ok:
         return reply
     raise TaskerError.from_problem(reply.error) if reply.error else Unavailable("refused without a reason")
+
+
+def _segment(text: str) -> str:
+    """Return `text` as one segment of a path."""
+    return quote(text, safe="")
 
 
 def _time(at: datetime | str | None) -> str | None:

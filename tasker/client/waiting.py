@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import quote
 
 from tasker.client.attempts import RetryPolicy, attempt_until, is_passing
 from tasker.client.http import HttpApi
@@ -40,7 +41,7 @@ async def over_http(
         DeadlineExceeded: `timeout_s` is over. TaskUnknown: there is no such task.
     """
     deadline_s = clock.monotonic_s() + (_FOR_EVER_S if timeout_s is None else timeout_s)
-    path, at_least = f"/v1/tasks/{task_id_of(task)}", position_of(task)
+    path, at_least = f"/v1/tasks/{quote(task_id_of(task), safe='')}", position_of(task)
 
     async def poll(left_s: float) -> TaskView:
         held_s = min(POLL_S, left_s)

@@ -1,0 +1,26 @@
+"""Filling a view anew: `tasker projection rebuild`."""
+
+from __future__ import annotations
+
+from tasker.cli.output import note, progress
+from tasker.events.postgres_log import PostgresLog
+from tasker.projections.postgres_store import PostgresRebuildStore, PostgresTail, open_pool
+from tasker.projections.rebuild import Rebuilder
+from tasker.projections.views import PROJECTIONS
+
+
+async def rebuild_view(dsn: str, name: str) -> None:
+    """Rebuild view `name` of the database at `dsn`, with progress on a terminal."""
+    log = await PostgresLog.connect(dsn, committers=1, readers=1)
+    try:
+        shards = (await log.info()).shards
+    finally:
+        await log.close()
+    pool = await open_pool(dsn)
+    try:
+        rebuilder = Rebuilder(PostgresTail(pool), PostgresRebuildStore(pool), PROJECTIONS, shards=shards)
+        with progress(f"rebuilding {name}", "events") as advance:
+            rebuilt = await rebuilder.rebuild(name, lambda now: advance(now.events, now.of))
+    finally:
+        await pool.close()
+    note(f"{rebuilt.name} version {rebuilt.version}: {rebuilt.events} events folded; reads show it now")
