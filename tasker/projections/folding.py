@@ -172,12 +172,14 @@ class Folding:
 
     def _deal(self, recorded: RecordedEvent, shares: list[_Share], refused: RowRefused | None) -> None:
         try:
-            if refused is not None:
-                raise Undecodable(refused.detail)
             event = from_recorded(recorded)
         except Undecodable as error:
             for share in shares:
                 share.ask_poisoned(recorded, error)
+            return
+        if refused is not None:
+            for share in shares:
+                share.ask_poisoned(recorded, Undecodable(refused.detail))
             return
         kind = recorded.type
         for share in shares:

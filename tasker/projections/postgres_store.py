@@ -7,7 +7,7 @@ the runner folds the log again from the older checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final
 from uuid import UUID
@@ -53,7 +53,7 @@ def translated() -> Iterator[None]:
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
         raise RowRefused(f"a row cannot be stored: {error}") from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        raise Unavailable(f"the database: {error or type(error).__name__}") from error
+        raise Unavailable(f"the database: {str(error) or type(error).__name__}") from error
 
 
 async def open_pool(dsn: str, *, size: int = 3) -> asyncpg.Pool:
@@ -91,7 +91,7 @@ class PostgresViewStore:
         """Return name -> the version that is read."""
         with translated():
             rows = await self._pool.fetch(_SQL["versions"], list(names))
-        found: dict[str, int] = dict(rows)
+        found: dict[str, int] = pairs(rows)
         unknown = set(names) - set(found)
         if unknown:
             raise ConfigurationError(f"the database has no views {sorted(unknown)}: run `tasker migrate`")
@@ -104,13 +104,13 @@ class PostgresViewStore:
             if len(rows) < shards:
                 await self._pool.execute(_SQL["enter_checkpoints"], name, version, list(range(shards)))
                 rows = await self._pool.fetch(_SQL["checkpoints_of"], name, version)
-        return dict(rows)
+        return pairs(rows)
 
     async def positions(self) -> dict[int, int]:
         """Return shard -> the position that every view that is read has reached."""
         with translated():
             rows = await self._pool.fetch(_SQL["positions"])
-        return dict(rows)
+        return pairs(rows)
 
     async def fetch(self, projection: Projection[Any], version: int, keys: Sequence[Key]) -> dict[Key, Any]:
         """Return the rows of `keys` that exist."""
@@ -157,7 +157,7 @@ class _PostgresSnapshot:
 
     async def positions(self, projection: Projection[Any]) -> dict[int, int]:
         """Return how far the view is, by shard."""
-        return dict(await self._connection.fetch(_SQL["checkpoints_read"], projection.name))
+        return pairs(await self._connection.fetch(_SQL["checkpoints_read"], projection.name))
 
     async def rows(self, projection: Projection[Any]) -> AsyncIterator[Sequence[Any]]:
         """Yield all rows of the view, by key, in pages."""
@@ -176,6 +176,11 @@ class _PostgresSnapshot:
 def row_of(row_type: type[Any], record: asyncpg.Record) -> Any:
     """Return a record as the row it was: its columns are the fields, in order."""
     return row_type(**dict(record))
+
+
+def pairs(records: Iterable[asyncpg.Record]) -> dict[Any, Any]:
+    """Return records of two columns as a dict."""
+    return {key: value for key, value in records}  # noqa: C416 - a Record is no tuple to the type checker
 
 
 def _statement(name: str, what: str, version: int) -> str:
@@ -201,3 +206,56 @@ async def _write(connection: Any, write: RowWrites) -> None:
             if first:
                 columns = columns[: projection.keys] + columns[first:]
             await connection.execute(statement, *columns)
+
+
+class PostgresRebuildStore(PostgresViewStore):
+    """A store whose views can be built beside themselves: version n + 1 beside version n."""
+
+    async def begin(self, name: str, shards: int) -> int:
+        """Return the version to fill, with an empty table; what an abandoned rebuild left is dropped."""
+        with translated():
+            async with self._pool.acquire() as connection, connection.transaction():
+                active = await connection.fetchval(_SQL["lock_projection"], name)
+                await _drop_unread(connection, name, active)
+                await connection.execute(_SQL["create_table"], name, active + 1)
+                await connection.execute(_SQL["enter_checkpoints"], name, active + 1, list(range(shards)))
+        return int(active) + 1
+
+    async def switch(self, name: str, version: int) -> dict[int, int] | None:
+        """Make `version` the one that is read, if it is nowhere behind the present one.
+
+        The checkpoints are locked first, as a runner does: its batch in flight ends before, its next one finds
+        its version gone.
+        """
+        with translated():
+            async with self._pool.acquire() as connection, connection.transaction():
+                active = await connection.fetchval(_SQL["lock_projection"], name)
+                if active != version - 1:
+                    raise CheckpointMoved(f"another rebuild of {name} made version {active} the one that is read")
+                present: dict[int, int] = pairs(await connection.fetch(_SQL["lock_checkpoints"], name, active))
+                built: dict[int, int] = pairs(await connection.fetch(_SQL["lock_checkpoints"], name, version))
+                if any(built.get(shard, 0) < position for shard, position in present.items()):
+                    return present
+                await connection.execute(_SQL["switch_version"], name, version)
+                await connection.execute(_SQL["forget_version"], name, active)
+                await connection.execute(_view_statement(name, version))
+        return None
+
+    async def drop_unread(self, name: str) -> None:
+        """Drop the tables of versions that nobody reads."""
+        with translated():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await _drop_unread(connection, name, await connection.fetchval(_SQL["lock_projection"], name))
+
+
+async def _drop_unread(connection: Any, name: str, active: int) -> None:
+    kept = f"{name}_v{active:d}"
+    for (table,) in await connection.fetch(_SQL["tables_of"], name):
+        if table != kept:
+            await connection.execute(_SQL["drop_table"].replace("{table}", table))
+    for (version,) in await connection.fetch(_SQL["unread_versions"], name, active):
+        await connection.execute(_SQL["forget_version"], name, version)
+
+
+def _view_statement(name: str, version: int) -> str:
+    return _SQL["create_view"].replace("{view}", name).replace("{table}", f"{name}_v{version:d}")

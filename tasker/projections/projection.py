@@ -47,27 +47,27 @@ class Projection(Protocol[Row]):
     keys: int
     facts: int
 
-    def part_of(self, event: DomainEvent) -> str:
+    def part_of(self, event: DomainEvent, /) -> str:
         """Return which part of its stream `event` tells of."""
         ...
 
-    def key_of(self, row: Row) -> Key:
+    def key_of(self, row: Row, /) -> Key:
         """Return the key of `row`."""
         ...
 
-    def is_birth(self, recorded: RecordedEvent, event: DomainEvent) -> bool:
+    def is_birth(self, recorded: RecordedEvent, event: DomainEvent, /) -> bool:
         """Return whether no earlier event can have the same key, so that no stored row need be looked for."""
         ...
 
-    def apply(self, row: Row | None, recorded: RecordedEvent, event: DomainEvent) -> Row:
+    def apply(self, row: Row | None, recorded: RecordedEvent, event: DomainEvent, /) -> Row:
         """Return the row moved on by `event`; None is a row not born yet."""
         ...
 
-    def poisoned(self, row: Row | None, recorded: RecordedEvent, detail: str) -> Row | None:
+    def poisoned(self, row: Row | None, recorded: RecordedEvent, detail: str, /) -> Row | None:
         """Return the stream's own row marked as poisoned; None when this view has nowhere to say so."""
         ...
 
-    def is_worth_caching(self, row: Row) -> bool:
+    def is_worth_caching(self, row: Row, /) -> bool:
         """Return whether more events of this key are expected soon and the row is small."""
         ...
 

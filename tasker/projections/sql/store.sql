@@ -128,3 +128,32 @@ SELECT t.* FROM {table} AS t WHERE (t.task_id, t.step) > ($1, $2) ORDER BY t.tas
 
 -- name: scan_template
 SELECT t.* FROM {table} AS t WHERE (t.stream_id, t.version) > ($1, $2) ORDER BY t.stream_id, t.version LIMIT $3
+
+-- name: lock_projection
+SELECT version FROM projection WHERE name = $1 FOR UPDATE
+
+-- name: unread_versions
+SELECT DISTINCT version FROM checkpoint WHERE projection = $1 AND version <> $2 ORDER BY version
+
+-- name: create_table
+SELECT create_projection_table($1, $2)
+
+-- name: drop_table
+DROP TABLE IF EXISTS {table}
+
+-- name: forget_version
+DELETE FROM checkpoint WHERE projection = $1 AND version = $2
+
+-- name: lock_checkpoints
+SELECT shard, position FROM checkpoint WHERE projection = $1 AND version = $2 ORDER BY shard FOR UPDATE
+
+-- name: switch_version
+UPDATE projection SET version = $2 WHERE name = $1
+
+-- name: tables_of
+-- Every table of a view's versions, whatever left it.
+SELECT c.relname FROM pg_class AS c
+WHERE c.relkind = 'r' AND pg_table_is_visible(c.oid) AND c.relname ~ ('^' || $1::text || '_v[0-9]+$')
+
+-- name: create_view
+CREATE OR REPLACE VIEW {view} AS SELECT * FROM {table}

@@ -99,7 +99,7 @@ class StepProjection:
         """Return the key of `row`."""
         return row.task_id, row.step
 
-    def is_birth(self, recorded: RecordedEvent, event: DomainEvent) -> bool:
+    def is_birth(self, _recorded: RecordedEvent, event: DomainEvent) -> bool:
         """Return whether this is a step's first dispatch."""
         return isinstance(event, StepDispatched) and event.attempt == 1
 
@@ -124,7 +124,7 @@ class StepProjection:
         _evolve(row, step_event, recorded.at_us)
         return row
 
-    def poisoned(self, row: StepRow | None, recorded: RecordedEvent, detail: str) -> None:
+    def poisoned(self, _row: StepRow | None, _recorded: RecordedEvent, _detail: str) -> None:
         """Return None: an event that cannot be read names no step; the task's own view marks the task."""
         return
 

@@ -106,7 +106,7 @@ class TaskProjection:
     keys = 1
     facts = TaskRow.__struct_fields__.index("state")
 
-    def part_of(self, event: DomainEvent) -> str:
+    def part_of(self, _event: DomainEvent) -> str:
         """Return "": the row stands for the whole stream."""
         return ""
 
@@ -114,7 +114,7 @@ class TaskProjection:
         """Return the key of `row`."""
         return row.task_id, ""
 
-    def is_birth(self, recorded: RecordedEvent, event: DomainEvent) -> bool:
+    def is_birth(self, recorded: RecordedEvent, _event: DomainEvent) -> bool:
         """Return whether this is the first event of its task."""
         return recorded.seq == 1
 

@@ -53,11 +53,11 @@ class TemplateProjection:
         """Return the key of `row`."""
         return row.stream_id, row.version
 
-    def is_birth(self, recorded: RecordedEvent, event: DomainEvent) -> bool:
+    def is_birth(self, recorded: RecordedEvent, _event: DomainEvent) -> bool:
         """Return whether this is the first event of its template."""
         return recorded.seq == 1
 
-    def is_worth_caching(self, row: TemplateRow) -> bool:
+    def is_worth_caching(self, _row: TemplateRow) -> bool:
         """Return False: templates change rarely."""
         return False
 
@@ -85,7 +85,7 @@ class TemplateProjection:
                 assert_never(template_event)
         return row
 
-    def poisoned(self, row: TemplateRow | None, recorded: RecordedEvent, detail: str) -> None:
+    def poisoned(self, _row: TemplateRow | None, _recorded: RecordedEvent, _detail: str) -> None:
         """Return None: an event that cannot be read names no version."""
         return
 

@@ -1,0 +1,196 @@
+"""Reads of the views in PostgreSQL.
+
+Plans are made anew for every read (`force_custom_plan`): a filter that is not given costs nothing, and a plan from
+the time when the table was empty is never used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from tasker.errors import ParameterInvalid
+from tasker.events.codec import canonical
+from tasker.events.reads import StepView, TaskView, TemplateView
+from tasker.ids import template_stream_id
+from tasker.projections.postgres_store import pairs, row_of, translated
+from tasker.projections.queries import (
+    TaskPlace,
+    TaskQuery,
+    Tasks,
+    TaskSort,
+    TemplateQuery,
+    Templates,
+    decode_cursor,
+    encode_cursor,
+)
+from tasker.projections.sql import statements
+from tasker.projections.views import step, task, template
+
+_SQL = statements("queries")
+_SERVER_SETTINGS: Final = {
+    "application_name": "tasker-reads",
+    "default_transaction_read_only": "on",
+    "jit": "off",
+    "plan_cache_mode": "force_custom_plan",
+    "statement_timeout": "15s",
+}
+_SORTS: Final[dict[TaskSort, tuple[str, str, str]]] = {
+    "created_at": (
+        "created_at_us",
+        "(created_at_us, task_id) > ($8, $9)",
+        "created_at_us, task_id",
+    ),
+    "-created_at": (
+        "created_at_us",
+        "(created_at_us, task_id) < ($8, $9)",
+        "created_at_us DESC, task_id DESC",
+    ),
+    "updated_at": (
+        "updated_at_us",
+        "(updated_at_us, task_id) > ($8, $9)",
+        "updated_at_us, task_id",
+    ),
+    "-updated_at": (
+        "updated_at_us",
+        "(updated_at_us, task_id) < ($8, $9)",
+        "updated_at_us DESC, task_id DESC",
+    ),
+}
+"""Sort -> its column, what stands behind a cursor, and the order."""
+
+_TASKS: Final[dict[TaskSort, str]] = {
+    sort: _SQL["tasks"].replace("{keyset}", keyset).replace("{order}", order)
+    for sort, (_, keyset, order) in _SORTS.items()
+}
+_NEEDS_STEPS: Final = frozenset({"running"})
+
+
+async def open_read_pool(dsn: str, *, size: int = 8) -> asyncpg.Pool:
+    """Return a pool of read-only connections, set up as this module needs them."""
+    with translated():
+        return await asyncpg.create_pool(
+            dsn, min_size=1, max_size=size, server_settings=_SERVER_SETTINGS, command_timeout=20, reset=_keep
+        )
+
+
+async def _keep(connection: object) -> None:
+    """Leave a connection as it is: no statement of ours changes its session."""
+
+
+class PostgresQueries:
+    """`Queries` over the SQL views."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def positions(self) -> dict[int, int]:
+        """Return shard -> the position that every view has reached."""
+        with translated():
+            return pairs(await self._pool.fetch(_SQL["positions"]))
+
+    async def task(self, tenant: str, task_id: UUID) -> TaskView | None:
+        """Return a task of the tenant; None when the view has none."""
+        with translated():
+            record = await self._pool.fetchrow(_SQL["task"], tenant, task_id)
+        if record is None:
+            return None
+        return (await self._task_views([record]))[0]
+
+    async def tasks(self, tenant: str, query: TaskQuery) -> Tasks:
+        """Return a page of the tenant's tasks."""
+        at_us, after_id = _task_cursor(query)
+        positions = await self.positions()
+        with translated():
+            records = await self._pool.fetch(
+                _TASKS[query.sort],
+                tenant,
+                list(query.states) or None,
+                query.namespace,
+                query.template,
+                canonical(dict(query.tags)).decode() if query.tags else None,
+                query.created_from_us,
+                query.created_to_us,
+                at_us,
+                after_id,
+                query.limit + 1,
+            )
+        following = None
+        if len(records) > query.limit:
+            records = records[: query.limit]
+            column = _SORTS[query.sort][0]
+            following = encode_cursor(query.sort, records[-1][column], str(records[-1]["task_id"]))
+        return Tasks(await self._task_views(records), following, positions)
+
+    async def steps(self, tenant: str, task_id: UUID) -> list[StepView]:
+        """Return the steps of a task that have begun, by name."""
+        with translated():
+            records = await self._pool.fetch(_SQL["steps"], tenant, task_id)
+        return [step.to_view(row_of(step.StepRow, record)) for record in records]
+
+    async def templates(self, tenant: str, query: TemplateQuery) -> Templates:
+        """Return a page of the tenant's templates, without their documents."""
+        after: tuple[Any, ...] = (None, None, None, None)
+        if query.after is not None:
+            after = decode_cursor(query.after, tuple[str, str, int, str])
+        positions = await self.positions()
+        with translated():
+            records = await self._pool.fetch(
+                _SQL["templates"], tenant, query.namespace, query.name, *after, query.limit + 1
+            )
+        following = None
+        if len(records) > query.limit:
+            records = records[: query.limit]
+            last = records[-1]
+            following = encode_cursor(last["namespace"], last["name"], last["registered_at_us"], last["version"])
+        return Templates([_template_view(record) for record in records], following, positions)
+
+    async def template(self, tenant: str, namespace: str, name: str, version: str | None) -> TemplateView | None:
+        """Return a version (None: the one in use) of a template, without its document."""
+        stream_id = template_stream_id(tenant, namespace, name)
+        with translated():
+            record = await self._pool.fetchrow(_SQL["template"], stream_id, tenant, version)
+        return None if record is None else _template_view(record)
+
+    async def counts(self, tenant: str) -> dict[str, int]:
+        """Return state -> number of the tenant's tasks; states without tasks are left out."""
+        with translated():
+            return pairs(await self._pool.fetch(_SQL["counts"], tenant))
+
+    async def places(self, task_ids: Sequence[UUID]) -> dict[UUID, TaskPlace]:
+        """Return the places of those tasks that the view has."""
+        with translated():
+            records = await self._pool.fetch(_SQL["places"], list(task_ids))
+        return {record[0]: TaskPlace(record[1], record[2], record[3]) for record in records}
+
+    async def _task_views(self, records: Sequence[asyncpg.Record]) -> list[TaskView]:
+        rows = [row_of(task.TaskRow, record) for record in records]
+        running = [row.task_id for row in rows if row.state in _NEEDS_STEPS]
+        open_steps: dict[UUID, list[task.OpenStep]] = {}
+        if running:
+            with translated():
+                found = await self._pool.fetch(_SQL["open_steps"], running, task.OPEN_STEPS_ASKED)
+            for task_id, *facts in found:
+                open_steps.setdefault(task_id, []).append(task.OpenStep(*facts))
+        return [task.to_view(row, open_steps.get(row.task_id, ())) for row in rows]
+
+
+def _task_cursor(query: TaskQuery) -> tuple[int | None, UUID | None]:
+    if query.after is None:
+        return None, None
+    sort, at_us, task_id = decode_cursor(query.after, tuple[str, int, str])
+    if sort != query.sort:
+        raise ParameterInvalid(f"the cursor is of a list sorted by {sort}, not {query.sort}")
+    try:
+        return int(at_us), UUID(str(task_id))
+    except ValueError as error:
+        raise ParameterInvalid("the cursor names no task") from error
+
+
+def _template_view(record: asyncpg.Record) -> TemplateView:
+    facts = dict(record)
+    in_use = facts.pop("in_use")
+    return template.to_view(template.TemplateRow(**facts), in_use=in_use)

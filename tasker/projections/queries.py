@@ -1,0 +1,138 @@
+"""Reads of the views: what can be asked for, and the cursors of pages.
+
+Every read names its tenant. A page goes on behind the key of its last row (a keyset), so rows that come or go
+meanwhile make no gap and no repetition among the others.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple, Protocol
+from uuid import UUID
+
+import msgspec
+
+from tasker.errors import ParameterInvalid
+from tasker.events.reads import StepView, TaskView, TemplateView
+
+TaskSort = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
+TASK_SORTS: Final[tuple[TaskSort, ...]] = ("created_at", "-created_at", "updated_at", "-updated_at")
+PAGE_ITEMS: Final = 100
+PAGE_ITEMS_MAX: Final = 500
+
+
+class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks, in which order.
+
+    Attributes:
+        states: any of them; empty: all.
+        tags: all of them.
+        created_from_us, created_to_us: the first included, the second not.
+        after: cursor of the page before.
+    """
+
+    states: tuple[str, ...] = ()
+    namespace: str | None = None
+    template: str | None = None
+    tags: Mapping[str, str] = {}
+    created_from_us: int | None = None
+    created_to_us: int | None = None
+    sort: TaskSort = "-created_at"
+    limit: int = PAGE_ITEMS
+    after: str | None = None
+
+
+class TemplateQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which versions of which templates; by namespace, name and time of registration."""
+
+    namespace: str | None = None
+    name: str | None = None
+    limit: int = PAGE_ITEMS
+    after: str | None = None
+
+
+class Tasks(NamedTuple):
+    """A page of tasks; `next` is the cursor of the one behind it; `positions` is where it was read at least."""
+
+    items: list[TaskView]
+    next: str | None
+    positions: dict[int, int]
+
+
+class Templates(NamedTuple):
+    """A page of templates."""
+
+    items: list[TemplateView]
+    next: str | None
+    positions: dict[int, int]
+
+
+class TaskPlace(NamedTuple):
+    """To whom a task belongs and what it is a run of: facts of its creation."""
+
+    tenant: str
+    namespace: str
+    template: str
+
+
+class Queries(Protocol):
+    """Reads of the views. Every method may raise `Unavailable`."""
+
+    async def positions(self) -> dict[int, int]:
+        """Return shard -> the position that every view has reached."""
+        ...
+
+    async def task(self, tenant: str, task_id: UUID) -> TaskView | None:
+        """Return a task of the tenant; None when the view has none."""
+        ...
+
+    async def tasks(self, tenant: str, query: TaskQuery) -> Tasks:
+        """Return a page of the tenant's tasks.
+
+        Raises:
+            ParameterInvalid: the cursor is none, or of another sort.
+        """
+        ...
+
+    async def steps(self, tenant: str, task_id: UUID) -> list[StepView]:
+        """Return the steps of a task that have begun, by name."""
+        ...
+
+    async def templates(self, tenant: str, query: TemplateQuery) -> Templates:
+        """Return a page of the tenant's templates, without their documents."""
+        ...
+
+    async def template(self, tenant: str, namespace: str, name: str, version: str | None) -> TemplateView | None:
+        """Return a version (None: the one in use) of a template, without its document."""
+        ...
+
+    async def counts(self, tenant: str) -> dict[str, int]:
+        """Return state -> number of the tenant's tasks; states without tasks are left out."""
+        ...
+
+    async def places(self, task_ids: Sequence[UUID]) -> dict[UUID, TaskPlace]:
+        """Return the places of those tasks that the view has."""
+        ...
+
+
+def encode_cursor(*key: str | int) -> str:
+    """Return the opaque cursor of a page that ended at `key`."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, kind: type[tuple[str, ...]] | object) -> tuple[str | int, ...]:
+    """Return the key that a cursor holds; `kind` is the tuple type that it must have.
+
+    Raises:
+        ParameterInvalid: it is no cursor of this list.
+    """
+    try:
+        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        key: tuple[str | int, ...] = msgspec.json.decode(data, type=kind)
+    except (binascii.Error, msgspec.DecodeError, ValueError) as error:
+        raise ParameterInvalid(
+            f"{cursor[:80]!r} is no cursor of this list; take it from `next` of the page before"
+        ) from error
+    return key

@@ -1,0 +1,59 @@
+-- Reads of the views. Parameters that are NULL filter nothing: plans are made for the values at hand, so what is
+-- constant folds away and the indexes serve what is left.
+
+-- name: positions
+SELECT c.shard, min(c.position)
+FROM projection AS p JOIN checkpoint AS c ON c.projection = p.name AND c.version = p.version
+GROUP BY c.shard
+
+-- name: task
+SELECT * FROM task WHERE task_id = $2 AND tenant = $1
+
+-- name: tasks
+SELECT * FROM task
+WHERE tenant = $1
+  AND ($2::text[] IS NULL OR state = ANY ($2))
+  AND ($3::text IS NULL OR namespace = $3)
+  AND ($4::text IS NULL OR template = $4)
+  AND ($5::text IS NULL OR (tags IS NOT NULL AND tags::jsonb @> $5::text::jsonb))
+  AND ($6::bigint IS NULL OR created_at_us >= $6)
+  AND ($7::bigint IS NULL OR created_at_us < $7)
+  AND ($8::bigint IS NULL OR {keyset})
+ORDER BY {order}
+LIMIT $10
+
+-- name: open_steps
+-- A few steps of each task that have begun and not ended.
+SELECT asked.task_id, s.step, s.state, s.worker, s.retry_at_us
+FROM unnest($1::uuid[]) AS asked (task_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM step
+    WHERE step.task_id = asked.task_id AND step.state IN ('dispatched', 'running', 'waiting')
+    ORDER BY step.step LIMIT $2
+) AS s
+
+-- name: steps
+SELECT * FROM step WHERE task_id = $2 AND tenant = $1 ORDER BY step
+
+-- name: templates
+SELECT t.*, t.chosen_seq = (SELECT max(o.chosen_seq) FROM template AS o WHERE o.stream_id = t.stream_id) AS in_use
+FROM template AS t
+WHERE t.tenant = $1
+  AND ($2::text IS NULL OR t.namespace = $2)
+  AND ($3::text IS NULL OR t.name = $3)
+  AND ($4::text IS NULL OR (t.namespace, t.name, t.registered_at_us, t.version) > ($4, $5, $6, $7))
+ORDER BY t.namespace, t.name, t.registered_at_us, t.version
+LIMIT $8
+
+-- name: template
+SELECT t.*, t.chosen_seq = (SELECT max(o.chosen_seq) FROM template AS o WHERE o.stream_id = t.stream_id) AS in_use
+FROM template AS t
+WHERE t.stream_id = $1 AND t.tenant = $2 AND ($3::text IS NULL OR t.version = $3)
+ORDER BY t.chosen_seq DESC
+LIMIT 1
+
+-- name: counts
+SELECT state, count(*) FROM task WHERE tenant = $1 GROUP BY state
+
+-- name: places
+SELECT task_id, tenant, namespace, template FROM task WHERE task_id = ANY ($1::uuid[])

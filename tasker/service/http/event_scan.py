@@ -1,0 +1,164 @@
+"""The log of all shards as one filtered sequence, page by page.
+
+Events of several shards are merged by time; each shard's stay in order. A page ends when it is full, or when a
+bounded number of events was looked at, so that a filter that matches nothing costs no request more than another;
+its token says how far the filter was evaluated.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from tasker.errors import Undecodable
+from tasker.events.envelope import RecordedEvent, StreamKind
+from tasker.events.log import EventLog
+from tasker.events.stored import from_recorded
+from tasker.events.task_events import TaskCreated
+from tasker.events.template_events import TemplateRegistered, TemplateUsed
+from tasker.projections.queries import Queries, TaskPlace
+from tasker.projections.store import LogTail
+
+SCAN_EVENTS_MAX: Final = 8000
+READ_EVENTS: Final = 1600
+PLACES_MAX: Final = 50_000
+
+_UNREADABLE: Final = ("", "")
+
+
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events; all that is given must match.
+
+    Attributes:
+        types: stored types, any of them; empty: all.
+        namespace, template: of the task's template, or of the template that the event is of.
+    """
+
+    tenant: str
+    types: frozenset[str] = frozenset()
+    namespace: str | None = None
+    template: str | None = None
+    task_id: UUID | None = None
+
+
+class Scanned(NamedTuple):
+    """What a scan found: `after` is how far the filter was evaluated, `more` whether it stopped short of the head."""
+
+    events: list[RecordedEvent]
+    after: dict[int, int]
+    more: bool
+
+
+class EventScan:
+    """Scans the log with filters."""
+
+    def __init__(self, tail: LogTail, log: EventLog, queries: Queries) -> None:
+        self._tail = tail
+        self._log = log
+        self._queries = queries
+        self._places: OrderedDict[UUID, tuple[str, str]] = OrderedDict()
+
+    async def page(self, wanted: EventFilter, after: dict[int, int], *, limit: int) -> Scanned:
+        """Return up to `limit` matching events behind `after` (shard -> position), merged by time."""
+        at = dict(after)
+        if wanted.task_id is not None:
+            found = await self._log.streams([wanted.task_id])
+            if wanted.task_id not in found:
+                return Scanned([], at, more=False)
+            reading = [found[wanted.task_id][0]]
+        else:
+            reading = list(at)
+        matching: list[RecordedEvent] = []
+        looked_at = 0
+        per_shard = max(1, READ_EVENTS // len(reading))
+        while looked_at < SCAN_EVENTS_MAX:
+            events = await self._tail.read_shards({shard: at[shard] for shard in reading}, limit=per_shard)
+            if not events:
+                return Scanned(matching, at, more=False)
+            merged = merge(events, per_shard)
+            looked_at += len(merged)
+            hits = await self._matching(wanted, merged)
+            if len(matching) + len(hits) >= limit:
+                hits = hits[: limit - len(matching)]
+                matching.extend(hits)
+                _move(at, merged[: merged.index(hits[-1]) + 1] if hits else ())
+                return Scanned(matching, at, more=True)
+            matching.extend(hits)
+            _move(at, merged)
+        return Scanned(matching, at, more=True)
+
+    async def _matching(self, wanted: EventFilter, events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
+        found = [
+            event
+            for event in events
+            if event.tenant == wanted.tenant
+            and (not wanted.types or event.type in wanted.types)
+            and (wanted.task_id is None or event.stream_id == wanted.task_id)
+        ]
+        if wanted.namespace is None and wanted.template is None:
+            return found
+        await self._learn(found)
+        return [event for event in found if self._is_of(wanted, event)]
+
+    def _is_of(self, wanted: EventFilter, event: RecordedEvent) -> bool:
+        namespace, template = self._places.get(event.stream_id, _UNREADABLE)
+        return wanted.namespace in (None, namespace) and wanted.template in (None, template)
+
+    async def _learn(self, events: Sequence[RecordedEvent]) -> None:
+        """Find out of which template the streams of `events` are: from births among them, the view, the log."""
+        while len(self._places) > PLACES_MAX:
+            self._places.popitem(last=False)
+        for event in events:
+            if event.stream_id not in self._places and (event.seq == 1 or event.kind != StreamKind.TASK):
+                self._places[event.stream_id] = place_of(event)
+        missing = list({event.stream_id: None for event in events if event.stream_id not in self._places})
+        if not missing:
+            return
+        known: dict[UUID, TaskPlace] = await self._queries.places(missing)
+        for stream_id in missing:
+            if stream_id in known:
+                self._places[stream_id] = (known[stream_id].namespace, known[stream_id].template)
+            else:
+                first = await self._log.load_stream(stream_id, after_seq=0, limit=1)
+                self._places[stream_id] = place_of(first[0]) if first else _UNREADABLE
+
+
+def merge(events: Sequence[RecordedEvent], per_shard: int) -> list[RecordedEvent]:
+    """Return `events` by time, each shard's in order.
+
+    A shard that gave as many as it may has more behind them: what is later than its last one waits for those.
+    """
+    counts: dict[int, int] = {}
+    last_us: dict[int, int] = {}
+    for event in events:
+        counts[event.shard] = counts.get(event.shard, 0) + 1
+        last_us[event.shard] = event.at_us
+    full = [last_us[shard] for shard, count in counts.items() if count >= per_shard]
+    until_us = min(full, default=None)
+    merged = sorted(events, key=lambda event: (event.at_us, event.shard, event.position))
+    if until_us is None:
+        return merged
+    return [event for event in merged if event.at_us <= until_us]
+
+
+def place_of(event: RecordedEvent) -> tuple[str, str]:
+    """Return namespace and template of a stream by one of the events that say so; empty when it cannot be read."""
+    try:
+        match from_recorded(event):
+            case TaskCreated(template=template):
+                return template.namespace, template.name
+            case TemplateRegistered(namespace=namespace, name=name) | TemplateUsed(namespace=namespace, name=name):
+                return namespace, name
+            case _:
+                return _UNREADABLE
+    except Undecodable:
+        return _UNREADABLE
+
+
+def _move(at: dict[int, int], events: Sequence[RecordedEvent]) -> None:
+    for event in events:
+        at[event.shard] = event.position

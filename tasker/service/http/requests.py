@@ -1,0 +1,205 @@
+"""Reading a request: tenant, parameters, bodies; writing an answer."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from tasker.clock import from_rfc3339
+from tasker.errors import BodyInvalid, ParameterInvalid, TaskUnknown
+from tasker.events.codec import decode_value, encode_message
+from tasker.events.messages import DEFAULT_TENANT, HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT
+from tasker.ids import check_name
+from tasker.projections.queries import PAGE_ITEMS, PAGE_ITEMS_MAX
+
+HEADER_TENANT: Final = "Tasker-Tenant"
+EVENT_STREAM: Final = "text/event-stream"
+
+_PASSED_HEADERS: Final = (HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT)
+_TOLD_CHARS_MAX: Final = 80
+_tag = re.compile(r"([^:=]+)[:=](.*)", re.DOTALL)
+
+Text = TypeVar("Text", bound=str)
+
+
+def tenant_of(request: web.Request) -> str:
+    """Return the tenant that the request is for.
+
+    Raises:
+        NameInvalid: it is no name.
+    """
+    return check_name(request.headers.get(HEADER_TENANT, DEFAULT_TENANT), "tenant")
+
+
+def task_id_of(request: web.Request) -> UUID:
+    """Return the task that the path names.
+
+    Raises:
+        TaskUnknown: it is no task id, so there is no such task.
+    """
+    text = request.match_info["task_id"]
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise TaskUnknown(f"{text[:_TOLD_CHARS_MAX]!r} is no task id") from error
+
+
+def passed_headers(request: web.Request) -> dict[str, str]:
+    """Return the headers that go along with a command to its owner."""
+    return {name: request.headers[name] for name in _PASSED_HEADERS if name in request.headers}
+
+
+def wants_event_stream(request: web.Request) -> bool:
+    """Return whether the caller asked for server-sent events."""
+    return EVENT_STREAM in request.headers.get("Accept", "")
+
+
+class Parameters:
+    """The query of a request; a name that the endpoint does not take is refused.
+
+    Raises:
+        ParameterInvalid: an unknown name, with the nearest known one.
+    """
+
+    def __init__(self, request: web.Request, known: Collection[str]) -> None:
+        self._query = request.query
+        for name in self._query:
+            if name not in known:
+                raise ParameterInvalid(_unknown(name, known))
+
+    def text(self, name: str) -> str | None:
+        """Return a parameter given at most once; None when absent."""
+        values = self._query.getall(name, [])
+        if len(values) > 1:
+            raise ParameterInvalid(f"{name} is given {len(values)} times")
+        if not values:
+            return None
+        if "\0" in values[0] or not _is_utf8(values[0]):
+            raise ParameterInvalid(f"{name} has characters that no value has")
+        return values[0]
+
+    def name(self, name: str) -> str | None:
+        """Return a parameter that is a name of ours."""
+        value = self.text(name)
+        return None if value is None else check_name(value, name)
+
+    def choice(self, name: str, choices: Collection[Text]) -> Text | None:
+        """Return a parameter that is one of `choices`."""
+        value = self.text(name)
+        if value is None:
+            return None
+        for choice in choices:
+            if choice == value:
+                return choice
+        raise ParameterInvalid(f"{name} is one of {', '.join(choices)}, not {value[:_TOLD_CHARS_MAX]!r}")
+
+    def choices(self, name: str, choices: Collection[str]) -> tuple[str, ...]:
+        """Return a parameter given any number of times, or once with commas: each one of `choices`."""
+        values = [value for given in self._query.getall(name, []) for value in given.split(",")]
+        for value in values:
+            if value not in choices:
+                raise ParameterInvalid(f"{name} is one of {', '.join(choices)}, not {value[:_TOLD_CHARS_MAX]!r}")
+        return tuple(dict.fromkeys(values))
+
+    def number(self, name: str, *, default: int, least: int, most: int) -> int:
+        """Return a whole number within bounds."""
+        value = self.text(name)
+        if value is None:
+            return default
+        if not re.fullmatch(r"\d{1,18}", value, re.ASCII) or not least <= int(value) <= most:
+            raise ParameterInvalid(f"{name} is a whole number from {least} to {most}, not {value[:_TOLD_CHARS_MAX]!r}")
+        return int(value)
+
+    def seconds(self, name: str, *, most: float) -> float:
+        """Return a duration in seconds, at most `most` (a longer one is cut); 0 when absent."""
+        value = self.text(name)
+        if value is None:
+            return 0.0
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
+            raise ParameterInvalid(f"{name} is a number of seconds, not {value[:_TOLD_CHARS_MAX]!r}")
+        return min(float(value), most)
+
+    def time_us(self, name: str) -> int | None:
+        """Return an RFC 3339 time."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            return from_rfc3339(value.replace(" ", "+"))  # a bare + in a query means a space
+        except (ValueError, OverflowError) as error:
+            raise ParameterInvalid(
+                f"{name} is an RFC 3339 time such as 2026-11-21T10:00:00Z, not {value[:_TOLD_CHARS_MAX]!r}"
+            ) from error
+
+    def limit(self) -> int:
+        """Return the size of a page."""
+        return self.number("limit", default=PAGE_ITEMS, least=1, most=PAGE_ITEMS_MAX)
+
+    def after(self) -> str | None:
+        """Return the cursor: `after`, or `cursor`, which means the same."""
+        after, cursor = self.text("after"), self.text("cursor")
+        if after is not None and cursor is not None:
+            raise ParameterInvalid("after and cursor mean the same; give one of them")
+        return cursor if after is None else after
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags asked for, each `key:value` or `key=value`."""
+        tags: dict[str, str] = {}
+        for given in self._query.getall("tag", []):
+            found = _tag.fullmatch(given)
+            if found is None or "\0" in given or not _is_utf8(given):
+                raise ParameterInvalid(f"tag is key:value, not {given[:_TOLD_CHARS_MAX]!a}")
+            if tags.setdefault(found[1], found[2]) != found[2]:
+                raise ParameterInvalid(f"no task has two values of tag {found[1][:_TOLD_CHARS_MAX]!r}")
+        return tags
+
+
+async def object_body(request: web.Request, **named: str) -> bytes:
+    """Return the body, a JSON object or nothing, with what the path names put into it.
+
+    Raises:
+        BodyTooLarge, BodyInvalid, ValueInvalid: it is none; `BodyInvalid` also when it names something else.
+    """
+    data = await request.read()
+    body: Any = decode_value(data) if data.strip() else {}
+    if not isinstance(body, dict):
+        raise BodyInvalid("the body is a JSON object, or nothing")
+    for name, value in named.items():
+        if body.setdefault(name, value) != value:
+            raise BodyInvalid(f"the body's {name} is not the one in the path")
+    return encode_message(body)
+
+
+def json_response(
+    value: msgspec.Struct, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return the response that carries `value`."""
+    return bytes_response(encode_message(value), status=status, headers=headers)
+
+
+def bytes_response(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return the response that carries JSON text as it is."""
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    told = f"there is no parameter {name[:_TOLD_CHARS_MAX]!a}"
+    near = difflib.get_close_matches(name[:_TOLD_CHARS_MAX], known, n=1)
+    if near:
+        return f"{told}; did you mean {near[0]}?"
+    return f"{told}; there are {', '.join(sorted(known))}" if known else f"{told}; the endpoint takes none"
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether no byte of `text` failed to decode (such bytes come as lone surrogates)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

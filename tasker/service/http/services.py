@@ -1,0 +1,103 @@
+"""What the endpoints stand on: the parts that `compose` puts together, as protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import msgspec
+from aiohttp import web
+
+from tasker.clock import Clock
+from tasker.events.log import EventLog, LogInfo
+from tasker.projections.checkpoints import Positions, PositionWatch
+from tasker.projections.queries import Queries
+from tasker.projections.store import LogTail
+
+
+class Gateway(Protocol):
+    """Brings commands to their owner."""
+
+    async def send(self, tenant: str, verb: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> bytes:
+        """Return the answer to the command `verb`: a verdict, or an array of them, as JSON.
+
+        Raises:
+            Unavailable: nobody takes it, or there is no connection. Nothing was recorded.
+            OutcomeUnknown, DeadlineExceeded: the answer did not come; it may have been recorded.
+        """
+        ...
+
+
+class Watch(Protocol):
+    """Live news; some may be missed, so who waits looks for itself as well."""
+
+    @property
+    def ended_at(self) -> Positions | None:
+        """Return where an event said that the task has ended or is blocked, since the watch began."""
+        ...
+
+    async def news(self, timeout_s: float) -> bool:
+        """Return whether there was news since the last call, waiting for it up to `timeout_s`."""
+        ...
+
+
+class Watcher(Protocol):
+    """Listens to live events."""
+
+    def task(self, tenant: str, task_id: str) -> AbstractContextManager[Watch]:
+        """Return a watch over the events of one task."""
+        ...
+
+    def log(self) -> AbstractContextManager[Watch]:
+        """Return a watch over the growth of the log."""
+        ...
+
+
+Check = Callable[[], Awaitable[str | None]]
+"""Returns None when all is well, else what is wrong, in words."""
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the endpoints behave.
+
+    Attributes:
+        wait_s_max: longest `wait_s`; a longer one is cut to it.
+        at_least_s: how long a read waits for the position that `at_least` names.
+        command_s: how long a command may take.
+        poll_s: how often somebody who waits looks without having been told.
+        keepalive_s: a silent event stream sends a comment so often.
+        check_s: how long a readiness check may take.
+    """
+
+    wait_s_max: float = 60.0
+    at_least_s: float = 2.0
+    command_s: float = 15.0
+    poll_s: float = 1.0
+    keepalive_s: float = 15.0
+    check_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The parts.
+
+    Attributes:
+        positions: knows how far the views are.
+        checks: of readiness, by name.
+    """
+
+    queries: Queries
+    positions: PositionWatch
+    log: EventLog
+    info: LogInfo
+    tail: LogTail
+    gateway: Gateway
+    watcher: Watcher
+    clock: Clock
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    settings: HttpSettings = field(default_factory=HttpSettings)
+
+
+SERVICES: Final = web.AppKey("services", Services)

@@ -1,0 +1,207 @@
+"""Endpoints of tasks and their steps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, get_args
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from tasker.errors import ParameterInvalid, TaskerError
+from tasker.events.codec import decode_message, encode_message
+from tasker.events.messages import Reply
+from tasker.events.position import format_position
+from tasker.events.reads import StepPage, StepView, TaskPage, TaskStatus, TaskView
+from tasker.ids import check_name
+from tasker.projections.queries import TASK_SORTS, TaskQuery
+from tasker.service.http.problems import problem_response
+from tasker.service.http.requests import (
+    Parameters,
+    bytes_response,
+    json_response,
+    object_body,
+    passed_headers,
+    task_id_of,
+    tenant_of,
+)
+from tasker.service.http.services import SERVICES, Services
+from tasker.service.http.waiting import reach, task_view, task_when_over
+from tasker.templates import TemplateSpec, from_canonical
+
+_LIST: Final = (
+    "state",
+    "namespace",
+    "template",
+    "tag",
+    "created_after",
+    "created_before",
+    "sort",
+    "limit",
+    "after",
+    "cursor",
+    "at_least",
+)
+_STATES: Final[tuple[TaskStatus, ...]] = get_args(TaskStatus)
+_CONTENTS_MAX: Final = 256
+
+CONTENTS: Final = web.AppKey("contents", OrderedDict[str, TemplateSpec])
+"""Contents of templates by hash; they never change."""
+
+
+async def create(request: web.Request) -> web.Response:
+    """POST /v1/tasks: one task, or an array of them."""
+    services = request.app[SERVICES]
+    tenant = tenant_of(request)
+    parameters = Parameters(request, ("wait_s",))
+    wait_s = parameters.seconds("wait_s", most=services.settings.wait_s_max)
+    body = await request.read()
+    is_batch = body.lstrip()[:1] == b"["
+    if is_batch and parameters.text("wait_s") is not None:
+        raise ParameterInvalid("a batch does not wait; create its tasks, then wait for each")
+    answer = await _send(services, request, tenant, "task.create", body)
+    if is_batch and answer.lstrip()[:1] == b"[":
+        return bytes_response(answer)
+    reply = decode_message(answer, Reply)
+    if reply.error is not None:
+        return problem_response(reply.error)
+    headers = {} if reply.task_id is None else {"Location": f"/v1/tasks/{reply.task_id}"}
+    status = 200 if reply.duplicate else 201
+    if wait_s > 0 and reply.task_id is not None:
+        answer = await _with_task(services, tenant, answer, reply, wait_s)
+    return bytes_response(answer, status=status, headers=headers)
+
+
+async def list_tasks(request: web.Request) -> web.Response:
+    """GET /v1/tasks: a page of tasks."""
+    services = request.app[SERVICES]
+    tenant = tenant_of(request)
+    parameters = Parameters(request, _LIST)
+    query = TaskQuery(
+        states=parameters.choices("state", _STATES),
+        namespace=parameters.name("namespace"),
+        template=parameters.name("template"),
+        tags=parameters.tags(),
+        created_from_us=parameters.time_us("created_after"),
+        created_to_us=parameters.time_us("created_before"),
+        sort=parameters.choice("sort", TASK_SORTS) or "-created_at",
+        limit=parameters.limit(),
+        after=parameters.after(),
+    )
+    await reach(services, parameters.text("at_least"))
+    page = await services.queries.tasks(tenant, query)
+    return json_response(TaskPage(items=page.items, next=page.next, position=format_position(page.positions)))
+
+
+async def get(request: web.Request) -> web.Response:
+    """GET /v1/tasks/{task_id}: the task, with `wait_s` once it is over."""
+    services = request.app[SERVICES]
+    tenant, task_id = tenant_of(request), task_id_of(request)
+    parameters = Parameters(request, ("wait_s", "at_least"))
+    wait_s = parameters.seconds("wait_s", most=services.settings.wait_s_max)
+    await reach(services, parameters.text("at_least"))
+    if wait_s > 0:
+        return json_response(await task_when_over(services, tenant, task_id, wait_s=wait_s))
+    return json_response(await task_view(services, tenant, task_id))
+
+
+async def steps(request: web.Request) -> web.Response:
+    """GET /v1/tasks/{task_id}/steps: all steps in declared order, those not begun as `pending`."""
+    services = request.app[SERVICES]
+    tenant, task_id = tenant_of(request), task_id_of(request)
+    parameters = Parameters(request, ("at_least",))
+    await reach(services, parameters.text("at_least"))
+    view = await task_view(services, tenant, task_id)
+    begun = {step.step: step for step in await services.queries.steps(tenant, task_id)}
+    spec = await _content(request.app, view.template_hash)
+    items = [] if spec is None else _declared(view, spec, begun)
+    items.extend(step for name, step in begun.items() if spec is None or all(name != one.name for one in spec.steps))
+    return json_response(StepPage(items=items, next=None, position=view.position))
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """POST /v1/tasks/{task_id}/cancel."""
+    body = await object_body(request, task_id=str(task_id_of(request)))
+    return await command(request, "task.cancel", body)
+
+
+async def retry(request: web.Request) -> web.Response:
+    """POST /v1/tasks/{task_id}/retry."""
+    body = await object_body(request, task_id=str(task_id_of(request)))
+    return await command(request, "task.retry", body)
+
+
+async def retry_step(request: web.Request) -> web.Response:
+    """POST /v1/tasks/{task_id}/steps/{step}/retry."""
+    step = check_name(request.match_info["step"], "step")
+    body = await object_body(request, task_id=str(task_id_of(request)), step=step)
+    return await command(request, "step.retry", body)
+
+
+async def command(request: web.Request, verb: str, body: bytes) -> web.Response:
+    """Send an operator's command and answer its verdict."""
+    Parameters(request, ())
+    answer = await _send(request.app[SERVICES], request, tenant_of(request), verb, body)
+    reply = decode_message(answer, Reply)
+    return bytes_response(answer) if reply.error is None else problem_response(reply.error)
+
+
+async def _send(services: Services, request: web.Request, tenant: str, verb: str, body: bytes) -> bytes:
+    return await services.gateway.send(
+        tenant, verb, body, passed_headers(request), timeout_s=services.settings.command_s
+    )
+
+
+async def _with_task(services: Services, tenant: str, answer: bytes, reply: Reply, wait_s: float) -> bytes:
+    """Return the verdict with the task as it is when over; the verdict alone when the views cannot say.
+
+    The task is created: whatever the wait meets, the answer says so.
+    """
+    members = msgspec.json.decode(answer, type=dict[str, msgspec.Raw])
+    try:
+        await reach(services, reply.position)
+        view = await task_when_over(services, tenant, UUID(reply.task_id), wait_s=wait_s)
+    except TaskerError:
+        return answer
+    members["task"] = msgspec.Raw(encode_message(view))
+    return encode_message(members)
+
+
+async def _content(app: web.Application, digest: str) -> TemplateSpec | None:
+    """Return a template's content; None when the task does not say which (its creation cannot be read)."""
+    if not digest:
+        return None
+    contents = app[CONTENTS]
+    spec = contents.get(digest)
+    if spec is None:
+        blob = await app[SERVICES].log.get_blob(bytes.fromhex(digest))
+        if blob is None:
+            return None
+        spec = contents[digest] = from_canonical(blob)
+        if len(contents) > _CONTENTS_MAX:
+            contents.popitem(last=False)
+    return spec
+
+
+def _declared(view: TaskView, spec: TemplateSpec, begun: dict[str, StepView]) -> list[StepView]:
+    return [
+        begun.get(step.name)
+        or StepView(
+            task_id=view.task_id,
+            step=step.name,
+            state="pending",
+            waiting_on=_parents_words([name for name in step.after if not _has_completed(begun.get(name))]),
+        )
+        for step in spec.steps
+    ]
+
+
+def _has_completed(step: StepView | None) -> bool:
+    return step is not None and step.state == "completed"
+
+
+def _parents_words(open_parents: list[str]) -> str | None:
+    if not open_parents:
+        return None
+    return f"step{'s' * (len(open_parents) > 1)} {', '.join(open_parents)}"
