@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from cyclopts import App, CycloptsError
 
-from tasker.cli.options import format_asked, spell_out_wait
+from tasker.cli.options import Format, format_asked, spell_out_wait
 
 if TYPE_CHECKING:
     from tasker.errors import TaskerError
@@ -67,6 +67,8 @@ def build() -> App:
 def run(arguments: list[str]) -> int:
     """Run the command that `arguments` spell; returns the exit code."""
     output = format_asked(arguments, os.environ.get("TASKER_OUTPUT", "table"))
+    if output not in get_args(Format):
+        output = "table"
     app = build()
     if not arguments or arguments[0] in ("--help", "-h"):
         _load(app)

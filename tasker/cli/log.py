@@ -70,6 +70,8 @@ async def verify(
         output: the form of the report.
     """
     from tasker.cli.reach import database_url
+
+    dsn = database_url(data)
     from tasker.cli.verifying import verify_log
 
-    return await verify_log(database_url(data), workers=workers, output=output)
+    return await verify_log(dsn, workers=workers, output=output)

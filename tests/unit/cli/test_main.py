@@ -1,0 +1,166 @@
+"""What a person sees of errors, and the exit codes that programs see."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasker import __version__
+from tasker.cli import main
+from tasker.cli.failures import CheckFailed, NotReady, TaskBlocked, report
+from tasker.errors import FieldError, InputInvalid, KeyConflict, TaskerError, TaskUnknown, Unavailable
+
+COMMANDS = [
+    "up",
+    "serve",
+    "migrate",
+    "worker",
+    "stats",
+    "health",
+    *(f"task {verb}" for verb in ("create", "get", "list", "wait", "cancel", "retry", "events", "show")),
+    "step list",
+    "step retry",
+    *(f"template {verb}" for verb in ("register", "validate", "use", "list", "show")),
+    "log tail",
+    "log verify",
+    "projection rebuild",
+]
+NO_SERVICE = ("TASKER_NATS_URL", "TASKER_HTTP_URL", "TASKER_DATABASE_URL", "TASKER_OUTPUT")
+
+
+@pytest.fixture(autouse=True)
+def _no_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in NO_SERVICE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TASKER_DATA", str(tmp_path))
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tasker {__version__}\n"
+
+
+def test_version_loads_no_library() -> None:
+    """What `--version` and `--help` load is what they take to start."""
+    code = (
+        "import sys; from tasker.cli import main; main(['--version']);"
+        "sys.exit(bool({'cyclopts', 'rich', 'msgspec', 'aiohttp', 'nats'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_help_loads_neither_drivers_nor_service() -> None:
+    code = (
+        "import sys; from tasker.cli import main; main(['--help']);"
+        "sys.exit(bool({'msgspec', 'aiohttp', 'nats', 'asyncpg', 'asyncio'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(command.split()[0] in shown for command in COMMANDS)
+    assert "--owned" not in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: tasker {command}" in shown
+    assert "--owned" not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["frobnicate"],
+        ["task", "frobnicate"],
+        ["task", "get"],
+        ["task", "get", "a", "b"],
+        ["task", "list", "--frob"],
+        ["task", "list", "-o", "xml"],
+        ["task", "create", "hello", "--wait", "soon", "later"],
+        ["task", "create", "hello", "--input", "{"],
+        ["task", "create", "hello", "--tag", "x"],
+        ["up", "no-such-app.py"],
+        ["worker", "no-such-app.py"],
+        ["template", "validate", "no-such-file.yaml"],
+    ],
+)
+def test_usage_errors_end_with_2_and_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    first, *_ = shown.err.splitlines()
+    assert first.startswith("error: ")
+    assert first.endswith(")")
+
+
+@pytest.mark.parametrize("arguments", [["task", "list"], ["stats"], ["log", "verify"], ["migrate"], ["worker", "app"]])
+def test_without_a_service_it_says_what_to_set(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "TASKER_" in said
+    assert "tasker up" in said
+
+
+def test_a_service_that_does_not_answer_ends_with_7(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unused_tcp_port: int
+) -> None:
+    monkeypatch.setenv("TASKER_HTTP_URL", f"http://127.0.0.1:{unused_tcp_port}")
+    assert main(["task", "list", "--call-timeout-s", "0.2"]) == 7
+    assert "nobody answers" in capsys.readouterr().err
+
+
+def test_another_bind_than_loopback_is_asked_about(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--http-host", "0.0.0.0"]) == 2  # noqa: S104 - that is the point
+    assert "--insecure-bind" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TaskerError("bug"), 1),
+        (InputInvalid("no"), 2),
+        (TaskUnknown("no"), 3),
+        (KeyConflict("no"), 6),
+        (Unavailable("no"), 7),
+        (NotReady("no"), 7),
+        (TaskBlocked("no"), 8),
+        (CheckFailed("no"), 9),
+    ],
+)
+def test_exit_codes(error: TaskerError, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(error, "table") == code
+    assert f"({error.code})" in capsys.readouterr().err
+
+
+def test_an_error_for_people_names_each_fault_and_the_next_thing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    faults = (FieldError("/qty", "must be\nat least 1"), FieldError("", "is odd"))
+    report(InputInvalid("the input has 2 faults", errors=faults), "table")
+    report(TaskUnknown("no task x"), "table")
+    assert capsys.readouterr().err.splitlines() == [
+        "error: the input has 2 faults (input_invalid)",
+        "  /qty: must be at least 1",
+        "  /: is odd",
+        "error: no task x (task_unknown)",
+        "next: `tasker task list` shows the tasks",
+    ]
+
+
+@pytest.mark.parametrize("output", ["json", "jsonl"])
+def test_an_error_for_programs_is_the_problem(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    report(KeyConflict("taken", task_id="t"), output)
+    shown = capsys.readouterr()
+    problem = json.loads(shown.err)
+    assert shown.out == ""
+    assert (problem["code"], problem["status"], problem["context"]) == ("key_conflict", 409, {"task_id": "t"})
+
+
+def test_usage_errors_have_the_form_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["task", "list", "--frob", "-o", "json"]) == 2
+    assert json.loads(capsys.readouterr().err)["code"] == "usage"

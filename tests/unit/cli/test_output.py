@@ -1,0 +1,71 @@
+"""Tables for people, JSON for programs; data on stdout alone."""
+
+import json
+
+import msgspec
+import pytest
+
+from tasker.cli.output import fields, json_value, note, rows, status, time_text
+
+
+class Row(msgspec.Struct):
+    name: str
+    count: int | None
+    value: msgspec.Raw = msgspec.Raw(b"1")
+
+
+ROWS = [Row("a", 1), Row("long-name", None, msgspec.Raw(b'{"x":100000000000000000000}'))]
+COLUMNS = [
+    ("name", lambda row: row.name),
+    ("count", lambda row: row.count),
+    ("value", lambda row: row.value),
+]
+
+
+def test_a_table_is_aligned_and_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    rows(ROWS, COLUMNS, "table")
+    assert capsys.readouterr().out.splitlines() == [
+        "NAME       COUNT  VALUE",
+        "a          1      1",
+        'long-name  -      {"x":100000000000000000000}',
+    ]
+
+
+def test_json_is_one_array_and_jsonl_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    rows(ROWS, COLUMNS, "json")
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["a", "long-name"]
+    rows(ROWS, COLUMNS, "jsonl")
+    assert [json.loads(line)["count"] for line in capsys.readouterr().out.splitlines()] == [1, None]
+
+
+@pytest.mark.parametrize(("output", "out"), [("table", ""), ("json", "[]\n"), ("jsonl", "")])
+def test_nothing_to_show(output: str, out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows([], COLUMNS, output, empty="no row")  # type: ignore[arg-type]
+    shown = capsys.readouterr()
+    assert shown.out == out
+    assert shown.err == ("no row\n" if output == "table" else "")
+
+
+def test_fields_leave_out_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    fields(ROWS[0], [("name", "a"), ("waiting on", None), ("tags", {"k": "v"})], "table")
+    assert capsys.readouterr().out.splitlines() == ["name  a", "tags  k=v"]
+
+
+def test_a_result_keeps_its_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    json_value(msgspec.Raw(b'{"big":123456789012345678901234567890,"f":1.10}'))
+    out = capsys.readouterr().out
+    assert "123456789012345678901234567890" in out
+    assert "1.10" in out
+
+
+def test_notes_and_progress_stay_away_from_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    note("hello")
+    with status("working") as change:
+        change("still")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "hello\n")
+
+
+def test_times_to_the_second() -> None:
+    assert time_text("2026-11-21T10:00:00.123456Z") == "2026-11-21 10:00:00Z"
+    assert time_text(None) is None
