@@ -28,7 +28,7 @@ async def read_events(
         page = await service.log_page(after=after, wanted=wanted)
         goal = goal or page.position
         for view in page.items:
-            _print(lifecycle_of(view, ""), view.position, output, value=view)
+            _print(lifecycle_of(view, page.log_id), view.position, output, value=view)
             printed += 1
             if printed == limit:
                 note(f"next: --from {view.position}")

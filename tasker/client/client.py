@@ -60,6 +60,9 @@ T = TypeVar("T")
 TIMEOUT_S = 30.0
 PAGE_ITEMS = 100
 LOG_PAGE_ITEMS = 500
+LATEST = "latest"
+"""In place of a position, to the log's endpoint: its head."""
+
 READY_STATUS_NOT = (503,)
 
 
@@ -627,4 +630,5 @@ class _LogOverHttp:
         return await self._client.log_page(after=after, wanted=wanted)
 
     async def head(self) -> str:
-        return (await self._client.stats()).position
+        page = await self._client.log_page(after=LATEST, wanted=EventFilter(), limit=1)
+        return page.next or page.position

@@ -98,7 +98,7 @@ class EventLogReader(Protocol):
         ...
 
     async def head(self) -> str:
-        """Return a token at or a little before the head of the log."""
+        """Return the token of the head of the log."""
         ...
 
 
@@ -300,6 +300,7 @@ class Subscription:
                 continue
             failures = 0
             goal = goal or page.position
+            self._seen.log_id = page.log_id or self._seen.log_id
             for view in page.items:
                 event = lifecycle_of(view, self._seen.log_id)
                 if self._wanted.takes(event) and self._seen.add(event.shard, int(event.position)):

@@ -121,11 +121,12 @@ class StepPage(msgspec.Struct, kw_only=True):
 
 
 class EventPage(msgspec.Struct, kw_only=True):
-    """Events in order; `next` goes on behind them, also when none matched."""
+    """Events in order; `next` goes on behind them, also when none matched; `log_id` is part of their ids."""
 
     items: list[EventView]
     next: str | None
     position: str
+    log_id: str = ""
 
 
 class TemplatePage(msgspec.Struct, kw_only=True):

@@ -62,6 +62,7 @@ async def of_task(request: web.Request) -> web.StreamResponse:
                 items=[view_of(event) for event in page],
                 next=str(page[-1].seq) if len(events) > limit else None,
                 position=format_position({last.shard: last.position}),
+                log_id=services.info.log_id,
             )
         )
     _must_be_of(await services.log.load_stream(task_id, after_seq=0, limit=1), tenant, task_id)
@@ -85,6 +86,7 @@ async def of_log(request: web.Request) -> web.StreamResponse:
             items=[view_of(event) for event in scanned.events],
             next=format_position(scanned.after),
             position=format_position({head.shard: head.position for head in heads}),
+            log_id=services.info.log_id,
         )
     )
 
