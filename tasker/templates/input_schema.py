@@ -7,7 +7,8 @@ A schema comes from outside and runs in the process that owns tasks, so it is bo
   bounded, and their number.
 - References may not unfold to more than `SCHEMA_UNFOLDED_MAX` schemas (thirty nested `allOf` of
   two would be a billion). A schema that refers to itself twice for the same place of the input is
-  not seen by this bound; there only the depth and size of the input bound the work.
+  not seen by this bound. The library's yes or no remembers such places, and so stays quick; its list
+  of faults does not, so an input gets one only when `_effort` says that it is short work.
 
 `format` is checked, where draft 2020-12 leaves it open: a key that does nothing misleads.
 """
@@ -15,7 +16,7 @@ A schema comes from outside and runs in the process that owns tasks, so it is bo
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NoReturn
 from urllib.parse import unquote
@@ -35,7 +36,9 @@ PATTERNS_MAX: Final = 100
 PATTERN_BYTES_MAX: Final = 1 << 20
 """Largest compiled pattern, in memory."""
 
-SCHEMA_UNFOLDED_MAX: Final = 100_000
+SCHEMA_UNFOLDED_MAX: Final = 10_000
+EFFORT_MAX: Final = 50_000
+"""Most checks (a schema on a value) after which the faults of an input are listed one by one."""
 
 _DETAIL_CHARS_MAX: Final = 300
 
@@ -62,19 +65,29 @@ _REFERENCES = ("$ref", "$dynamicRef")
 class InputSchema:
     """A compiled schema. Built from one that `schema_faults` found sound."""
 
-    __slots__ = ("_validator",)
+    __slots__ = ("_anchors", "_schema", "_validator")
 
     def __init__(self, schema: dict[str, Any]) -> None:
+        self._schema = schema
+        self._anchors = dict(_anchors(schema))
         self._validator = _compile(schema)
 
     def faults(self, value: JsonValue) -> tuple[FieldError, ...]:
         """Return what is wrong with `value`, at most `FAULTS_MAX` faults; empty when it matches."""
         if self._validator.is_valid(value):
             return ()
+        if not self._is_short_work(value):
+            return (FieldError("", "does not match the schema, which is too involved to say where"),)
         return tuple(
             FieldError(pointer_of(error.instance_path), _shortened(error.message))
             for error in islice(self._validator.iter_errors(value), FAULTS_MAX)
         )
+
+    def _is_short_work(self, value: JsonValue) -> bool:
+        try:
+            return _effort(self._schema, value, self._schema, self._anchors, {}) <= EFFORT_MAX
+        except (_TooMuch, RecursionError):
+            return False
 
     def check(self, value: JsonValue) -> None:
         """Return when `value` matches.
@@ -240,6 +253,61 @@ def _unfolded(root: int, children: dict[int, list[int]]) -> int:
             size[node] = min(total, SCHEMA_UNFOLDED_MAX + 1)
             is_open.discard(node)
     return size[root]
+
+
+class _TooMuch(Exception):
+    """Even counting the work is too much."""
+
+
+def _effort(
+    schema: Any,
+    value: JsonValue,
+    root: dict[str, Any],
+    anchors: dict[str, dict[str, Any]],
+    known: dict[tuple[int, int], int],
+) -> int:
+    """Return at most how many checks of `value` a full list of faults takes; equal ones are counted each time.
+
+    The count itself visits each pair of schema and value once: `known` has those visited.
+    """
+    if not isinstance(schema, dict):
+        return 1
+    pair = (id(schema), id(value))
+    if pair in known:
+        return known[pair]
+    if len(known) > EFFORT_MAX:
+        raise _TooMuch
+    known[pair] = 1  # a way back to the same pair, which the library ends too
+    total = 1
+    for path, child in _subschemas((), schema):
+        for part in _checked_by(path, value):
+            total += _effort(child, part, root, anchors, known)
+    for key in _REFERENCES:
+        if isinstance(schema.get(key), str):
+            for _, target in _target(root, anchors, schema[key]):
+                total += _effort(target, value, root, anchors, known)
+    known[pair] = total
+    return total
+
+
+def _checked_by(path: tuple[str | int, ...], value: JsonValue) -> Iterable[JsonValue]:
+    """Return the parts of `value` (or itself) that the subschema at `path` may check."""
+    match path[0]:
+        case "properties":
+            return (value[path[1]],) if isinstance(value, dict) and path[1] in value else ()
+        case "patternProperties" | "additionalProperties" | "unevaluatedProperties":
+            return value.values() if isinstance(value, dict) else ()
+        case "propertyNames":
+            return value if isinstance(value, dict) else ()
+        case "prefixItems":
+            index = int(path[1])
+            return value[index : index + 1] if isinstance(value, list) else ()
+        case "items" | "contains" | "unevaluatedItems":
+            return value if isinstance(value, list) else ()
+        case "$defs" | "definitions" | "contentSchema":
+            return ()
+        case _:
+            return (value,)
 
 
 def _shortened(detail: str) -> str:

@@ -111,6 +111,28 @@ def test_a_schema_that_unfolds_without_end_is_refused() -> None:
     assert pointers({"$defs": {**levels, "a40": True}, "$ref": "#/$defs/a0"}) == [""]
 
 
+@pytest.mark.parametrize("keyword", ["allOf", "anyOf", "oneOf"])
+def test_a_doubly_recursive_schema_does_not_take_for_ever(keyword: str) -> None:
+    """Forty levels would be a million million faults; the answer is one."""
+    schema = {"type": ["array", "integer"], "items": {keyword: [{"$ref": "#"}, {"$ref": "#"}]}}
+    assert schema_faults(schema) == ()
+    nested: Any = "no integer"
+    for _ in range(40):
+        nested = [nested]
+    assert [fault.pointer for fault in InputSchema(schema).faults(nested)] == [""]
+
+
+def test_a_recursive_schema_names_the_place() -> None:
+    tree = {"properties": {"size": {"type": "integer"}, "children": {"items": {"$ref": "#"}}}}
+    faults = InputSchema(tree).faults({"size": 1, "children": [{"size": 2}, {"children": [{"size": "x"}]}]})
+    assert [fault.pointer for fault in faults] == ["/children/1/children/0/size"]
+
+
+def test_a_long_input_still_has_its_faults_listed() -> None:
+    items = [{"qty": n} for n in range(3000)]
+    assert [fault.pointer for fault in InputSchema(ORDER).faults({"id": "o-1", "items": items})] == ["/items/0/qty"]
+
+
 def test_a_fault_of_a_schema_is_a_fault_of_its_template() -> None:
     with pytest.raises(TemplateInvalid) as caught:
         validate({"name": "t", "steps": [{"name": "a"}], "input_schema": {"properties": {"a/b": {"type": "x"}}}})
