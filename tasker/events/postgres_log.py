@@ -26,7 +26,6 @@ import contextlib
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from itertools import repeat
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
 from uuid import UUID
@@ -573,39 +572,28 @@ async def _check_sessions(connections: Sequence[_Connection]) -> None:
 
 
 def _append_arguments(parts: Sequence[ShardAppend]) -> tuple[Sequence[object], ...]:
-    """Return the arguments of the append: one array a column, and of the forms each only once."""
+    """Return the arguments of the append, as its statement names them."""
+    places: list[tuple[int, int, int, int, int, bytes]] = []
+    forms: dict[tuple[int, str, str, str, str], int] = {}
+    births: list[tuple[UUID, int, int, int, str]] = []
     events: list[NewEvent] = []
-    shards: list[int] = []
-    positions: list[int] = []
-    lasts: list[int] = []
-    for part in parts:
-        count = len(part.events)
+    tags: list[int] = []
+    for number, part in enumerate(parts, 1):
+        start = part.position - len(events)
+        for position, event in enumerate(part.events, part.position + 1):
+            form = (event.version, event.kind, event.type, event.tenant, event.encoding)
+            tags.append(event.seq << 32 | number << 16 | forms.setdefault(form, len(forms) + 1))
+            if event.seq == 1:
+                births.append((event.stream_id, position, event.at_us, part.shard, event.kind))
         events += part.events
-        shards += repeat(part.shard, count)
-        positions += range(part.position + 1, part.position + count + 1)
-        lasts.append(part.position + count)
-    numbers: dict[tuple[str, str, str, str, int], int] = {}
-    form_of = [numbers.setdefault((e.kind, e.type, e.tenant, e.encoding, e.version), len(numbers) + 1) for e in events]
-    births = [index for index, event in enumerate(events) if event.seq == 1]
-    born = [events[index] for index in births]
+        places.append((part.shard, part.epoch, part.position, start, len(events), part.digest))
     return (
-        [part.shard for part in parts],
-        [part.epoch for part in parts],
-        [part.position for part in parts],
-        lasts,
-        [part.digest for part in parts],
-        *_columns(numbers, 5),
-        shards,
-        positions,
-        [event.stream_id for event in events],
-        [event.seq for event in events],
-        form_of,
-        [event.stream_id for event in born],
-        [positions[index] for index in births],
-        [event.at_us for event in born],
-        [shards[index] for index in births],
-        [event.kind for event in born],
+        *_columns(places, 6),
+        *_columns(forms, 5),
+        *_columns(births, 5),
+        tags,
         [event.at_us for event in events],
+        [event.stream_id for event in events],
         [event.meta for event in events],
         [event.payload for event in events],
     )
@@ -631,4 +619,7 @@ def _no_partition(error: BaseException | None) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    """Return what happened in one line, without the values that a driver or server quotes: they are a tenant's."""
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate:
+        return f"{type(error).__name__} {error.sqlstate}: {error.args[0]}".splitlines()[0][:300]
+    return f"{type(error).__name__}: {str(error).partition(': [')[0]}".splitlines()[0][:300]
