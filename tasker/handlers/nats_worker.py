@@ -24,7 +24,7 @@ from tasker.events.subjects import DEFAULT_PREFIX, Subjects
 from tasker.handlers.registry import Registry, collect
 from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT, Worker, new_worker_id
 
-CONNECT_S: Final = 5.0
+CONNECT_S: Final = 3.0
 COMMAND_TIMEOUT_S: Final = 10.0
 _RETRY_S_BASE: Final = 0.1
 _RETRY_S_MAX: Final = 2.0
@@ -145,12 +145,18 @@ async def _until(work: Any, *events: asyncio.Event) -> None:
 
 
 async def _connect(url: str, name: str, stop: asyncio.Event) -> NatsBus | None:
-    while not stop.is_set():
-        try:
-            return await NatsBus.connect(url, name=name, retry_for_s=CONNECT_S)
-        except Unavailable as error:
-            _log.warning("waiting_for_nats", why=str(error))
-    return None
+    """Return a connection, however long that takes; None when it was stopped meanwhile."""
+    connected: list[NatsBus] = []
+
+    async def connect() -> None:
+        while not connected:
+            try:
+                connected.append(await NatsBus.connect(url, name=name, retry_for_s=CONNECT_S))
+            except Unavailable as error:
+                _log.warning("waiting_for_nats", why=str(error))
+
+    await _until(connect(), stop)
+    return connected[0] if connected else None
 
 
 async def _register(bus: Bus, subject: str, document: dict[str, Any]) -> None:

@@ -42,16 +42,18 @@ class Outgoing:
     Attributes:
         lasting: sent until it is answered; else lost with its request (a heartbeat: the next one comes).
         void: nobody wants it any more; it is not sent (again), and its answer is dropped.
+        sent: it left at least once.
         alone: it stood in a body that was refused as a whole, so it goes by itself.
     """
 
-    __slots__ = ("alone", "body", "lasting", "on_answer", "void")
+    __slots__ = ("alone", "body", "lasting", "on_answer", "sent", "void")
 
     def __init__(self, body: bytes, on_answer: OnAnswer, *, lasting: bool = True) -> None:
         self.body = body
         self.on_answer = on_answer
         self.lasting = lasting
         self.void = False
+        self.sent = False
         self.alone = False
 
 
@@ -138,6 +140,7 @@ class _Lane:
                 body_bytes += len(report.body) + 1
                 if batch and (body_bytes > limit_bytes or report.alone or batch[0].alone):
                     break
+                report.sent = True
                 batch.append(report)
             waiting.popleft()
         return batch

@@ -4,8 +4,8 @@ Two threads share two queues. The I/O loop puts jobs in; the handlers' side puts
 other once a batch. All methods of `Runner` are called on the I/O loop; what runs elsewhere says so.
 
 A job is never preempted. Its time is the I/O side's to watch: an async job is cancelled, a sync one is told. When a
-handler blocks the loop nothing on it can be cancelled any more, and only a new process helps: `is_responsive`
-and `stack_of` let the I/O side see that and say where it happened.
+handler blocks the loop nothing on it can be cancelled any more, and only a new process helps: `silent_s` and
+`stack_of` let the I/O side see that and say where it happened.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextvars
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -117,8 +118,7 @@ class Runner:
         self._loop: asyncio.AbstractEventLoop = _new_loop()
         self._thread = threading.Thread(target=self._main, name="tasker-handlers", daemon=True)
         self._pool = _Threads(self._run_sync)
-        self._pings = 0
-        self._pongs = 0
+        self._asked_s: float | None = None
         self._stopped = False
 
     def start(self) -> None:
@@ -136,7 +136,8 @@ class Runner:
             self._loop.close()
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
-        await asyncio.to_thread(self._thread.join, 2 * _STOP_WAIT_S)
+        if not self.silent_s:
+            await asyncio.to_thread(self._thread.join, 2 * _STOP_WAIT_S)
 
     def submit(self, job: Job) -> None:
         """Run a job."""
@@ -157,14 +158,16 @@ class Runner:
     # -------------------------------------------------------- is it alive?
 
     def ping(self) -> None:
-        """Ask the handlers' loop for a sign of life."""
-        self._pings += 1
-        self._loop.call_soon_threadsafe(self._pong, self._pings)
+        """Ask the handlers' loop for a sign of life, unless it owes us one."""
+        if self._asked_s is None:
+            self._asked_s = time.monotonic()
+            self._loop.call_soon_threadsafe(self._pong)
 
     @property
-    def is_responsive(self) -> bool:
-        """Whether the loop answered the last ping."""
-        return self._pongs == self._pings
+    def silent_s(self) -> float:
+        """How long the handlers' loop owes a sign of life; 0: it gave what was asked for."""
+        asked_s = self._asked_s
+        return 0.0 if asked_s is None else time.monotonic() - asked_s
 
     def is_blocking(self, job: Job) -> bool:
         """Whether the handlers' loop is in this job's own code at this moment."""
@@ -227,8 +230,8 @@ class Runner:
                 job.stack = _await_stack(job.asyncio_task)
             job.asyncio_task.cancel()
 
-    def _pong(self, number: int) -> None:
-        self._pongs = number
+    def _pong(self) -> None:
+        self._asked_s = None
 
     async def _run_async(self, job: Job) -> None:
         try:

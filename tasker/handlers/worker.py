@@ -34,7 +34,7 @@ import msgspec
 import structlog
 
 from tasker.bus.bus import Bus, Message, Subscription
-from tasker.bus.jetstream import StreamMissing
+from tasker.bus.jetstream import StreamMissing, api_request
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.streams import StreamSettings, ensure_streams, ensure_work_consumer, stream_created
 from tasker.errors import StateForbids, TaskerError, Unavailable, Undecodable
@@ -80,6 +80,7 @@ SETTLE_S: Final = 5.0
 NAK_DELAY_S: Final = 1.0
 UNANSWERED_MAX: Final = 5_000
 _TICK_S_MIN: Final = 0.01
+_SILENT_S_MAX: Final = 0.9 * STOP_GRACE_S
 _RETRY_S: Final = 1.0
 _WARN_S: Final = 5.0
 
@@ -116,15 +117,16 @@ class _Attempt(Job):
     Attributes:
         recorded: the owner knows that it runs here.
         acked: the owner has answered, so the work message is done with.
-        started: the report on its way, if any. beating: a heartbeat is on its way.
+        started, claim, beat: the report on its way, or the last one.
+        submitted: it is with the runner, so it ends there.
         reported: its outcome is on its way or answered. holds_slot: something of it may still run.
         due_s: when to look at it next. kill_s: when to report it, ended or not.
     """
 
     __slots__ = (
         "acked",
+        "beat",
         "beat_s",
-        "beating",
         "claim",
         "deadline_s",
         "delivery",
@@ -137,6 +139,7 @@ class _Attempt(Job):
         "running",
         "started",
         "stop",
+        "submitted",
         "touch_s",
         "work",
     )
@@ -152,7 +155,8 @@ class _Attempt(Job):
         self.running = False
         self.reported = False
         self.holds_slot = True
-        self.beating = False
+        self.submitted = False
+        self.beat: Outgoing | None = None
         self.stop: _Stop | None = None
         self.started: Outgoing | None = None
         self.claim: Outgoing | None = None
@@ -252,7 +256,6 @@ class Worker:
         self._unanswered = 0
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_s = _NEVER
-        self._ping_s = _NEVER
         self._reporter = Reporter(bus)
         self._runner = Runner(self._on_ended)
         self._clock = ServerClock(bus, self._subjects.work_stream)
@@ -299,9 +302,13 @@ class Worker:
     async def drain(self, timeout_s: float | None = None) -> None:
         """Take nothing more, let what runs end (at most `timeout_s`), report it, and stop. Twice is fine."""
         if not self._stopped:
-            await self._stop_claiming()
             limit_s = self._drain_s if timeout_s is None else timeout_s
-            await self._wait_for(lambda: not self._running_attempts(), limit_s)
+            ends_s = time.monotonic() + limit_s
+            await self._stop_claiming()
+            # A claim that is answered `run` belongs to us already: it runs.
+            await self._wait_for(lambda: not self._claims(), min(limit_s, SETTLE_S))
+            self._give_back_claims()
+            await self._wait_for(lambda: not self._running_attempts(), max(0.0, ends_s - time.monotonic()))
         await self.stop()
 
     async def retire(self) -> None:
@@ -317,11 +324,12 @@ class Worker:
             await self._runner.stop()
             return
         await self._stop_claiming()
+        self._give_back_claims()
         why = self.lost_why or f"the worker {self.id} was stopped before the handler ended"
         for attempt in list(self._attempts.values()):
             if attempt.running and not attempt.reported:
-                self._interrupt(attempt, _Stop.LOST)
                 self._report_outcome(attempt, worker_lost_info(why))
+                self._interrupt(attempt, _Stop.LOST)
         await self._wait_for(lambda: not self._attempts, settle_s)
         self._reporter.stop()
         if self._cancels is not None:
@@ -347,14 +355,18 @@ class Worker:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         await asyncio.gather(*(queue.pull.stop() for queue in self._queues if queue.pull is not None))
-        for attempt in list(self._attempts.values()):
-            if attempt.claim is not None and not attempt.running:
-                # Another worker may ask for it; should the owner's answer still come, it is forgotten
-                # there by its timers.
+
+    def _claims(self) -> list[_Attempt]:
+        return [attempt for attempt in self._attempts.values() if attempt.claim is not None]
+
+    def _give_back_claims(self) -> None:
+        """Let another worker ask for what the owner has not answered yet."""
+        for attempt in self._claims():
+            if attempt.claim is not None:
                 attempt.claim.void = True
-                self._nak(attempt, 0.0)
-                self._release(attempt)
-                self._forget(attempt)
+            self._nak(attempt, 0.0)
+            self._release(attempt)
+            self._forget(attempt)
 
     def _running_attempts(self) -> bool:
         return any(attempt.running and not attempt.reported for attempt in self._attempts.values())
@@ -391,20 +403,19 @@ class Worker:
         failures = 0
         while True:
             try:
-                # Only when missing: its settings are the service's to choose.
+                # Only when missing: their settings are the service's to choose.
                 if await stream_created(self._bus, self._subjects.work_stream) is None:
                     await ensure_streams(self._bus, self._subjects, self._streams)
-                await ensure_work_consumer(
-                    self._bus,
-                    self._subjects,
-                    self._streams,
-                    tenant=self._tenant,
-                    namespace=queue.namespace,
-                    queue=queue.name,
-                )
+                if not await self._consumer_exists(queue):
+                    await ensure_work_consumer(
+                        self._bus,
+                        self._subjects,
+                        self._streams,
+                        tenant=self._tenant,
+                        namespace=queue.namespace,
+                        queue=queue.name,
+                    )
                 await self._clock.refresh()
-            except StreamMissing:
-                continue
             except Unavailable as error:
                 failures += 1
                 if failures in (1, 30):
@@ -412,6 +423,14 @@ class Worker:
                 await asyncio.sleep(_RETRY_S)
             else:
                 return
+
+    async def _consumer_exists(self, queue: _Queue) -> bool:
+        name = self._subjects.work_consumer(self._tenant, queue.namespace, queue.name)
+        try:
+            await api_request(self._bus, f"CONSUMER.INFO.{self._subjects.work_stream}.{name}", None, dict)
+        except StreamMissing:
+            return False
+        return True
 
     def _on_missing(self, queue: _Queue) -> None:
         if queue in self._ensuring or self._draining:
@@ -515,7 +534,7 @@ class Worker:
         if work.results_ref:
             self._fetch_results(attempt)
         else:
-            self._runner.submit(attempt)
+            self._submit(attempt)
         if not attempt.recorded:
             self._young.append((now_s + STARTED_DELAY_S, attempt))
             if self._young_timer is None:
@@ -532,19 +551,25 @@ class Worker:
                 return
             if not reply.ok or (reply.reason is not None and not reply.recorded):
                 why = f"the owner did not give the result of {step}: {_why(reply)}"
-                self._end_unrun(attempt, worker_lost_info(why))
+                attempt.error = worker_lost_info(why)
+                self._end_unrun(attempt)
                 return
             results[step] = msgspec.Raw(bytes(reply.result))
             if len(results) == len(wanted):
                 attempt.results = {**attempt.work.results, **results}
-                self._runner.submit(attempt)
+                self._submit(attempt)
 
         for step in wanted:
             self._send(attempt, "result", lambda reply, step=step: on_answer(step, reply), of=step)  # type: ignore[misc]
 
-    def _end_unrun(self, attempt: _Attempt, error: ErrorInfo) -> None:
+    def _submit(self, attempt: _Attempt) -> None:
+        attempt.submitted = True
+        self._runner.submit(attempt)
+
+    def _end_unrun(self, attempt: _Attempt) -> None:
+        """End an attempt that never came to its handler."""
         attempt.ended = True
-        attempt.error = error
+        attempt.interrupted = attempt.error is None
         self._on_ended(attempt)
 
     def _send_started(self) -> None:
@@ -569,7 +594,11 @@ class Worker:
         self._ack(attempt)
         if reply.ok and reply.run:
             attempt.recorded = True
-            self._begin(attempt)
+            if reply.cancel:
+                attempt.running = True
+                self._end_unrun(attempt)
+            else:
+                self._begin(attempt)
             return
         if not reply.ok:
             _log.error("claim_refused", **_ids(attempt), why=_why(reply))
@@ -587,7 +616,6 @@ class Worker:
         self._follow(attempt, reply)
 
     def _on_beat_answer(self, attempt: _Attempt, reply: ReportReply) -> None:
-        attempt.beating = False
         if reply.ok:
             self._follow(attempt, reply)
 
@@ -680,8 +708,10 @@ class Worker:
 
     def _stop_attempt(self, attempt: _Attempt, why: _Stop, grace_s: float) -> None:
         if attempt.stop is None:
+            now_s = time.monotonic()
+            left_s = max(0.0, attempt.deadline_s - now_s) + STOP_GRACE_S
+            attempt.kill_s = now_s + min(max(0.0, grace_s), left_s)
             self._interrupt(attempt, why)
-            attempt.kill_s = time.monotonic() + grace_s
             self._arm(attempt.kill_s)
         elif why is _Stop.DROPPED:
             attempt.stop = why
@@ -689,19 +719,24 @@ class Worker:
     def _interrupt(self, attempt: _Attempt, why: _Stop) -> None:
         attempt.stop = attempt.stop or why
         attempt.deadline_s = _NEVER
-        if not attempt.stopping and not attempt.ended:
+        if attempt.stopping or attempt.ended:
+            return
+        if attempt.submitted:
             self._runner.interrupt(attempt)
+        else:
+            self._end_unrun(attempt)
 
     def _give_up(self, attempt: _Attempt) -> None:
         """Report an attempt that did not end when it was told to; its slot stays taken until it does."""
         attempt.kill_s = _NEVER
         self._stuck.add(attempt)
+        _log.warning("handler_does_not_end", **_ids(attempt), why=str(attempt.stop))
         if attempt.stop is _Stop.DROPPED:
             self._drop(attempt)
         elif attempt.stop is _Stop.TIMEOUT:
             stack = attempt.stack or self._runner.stack_of(attempt)
             blocked = None
-            if attempt.asyncio_task is not None and not self._runner.is_responsive:
+            if attempt.asyncio_task is not None and self._runner.silent_s:
                 if stack is None:
                     stack = self._runner.loop_stack()
                 blocked = self._blocker_text(attempt)
@@ -727,7 +762,7 @@ class Worker:
         if 2 * len(self._stuck) >= self._slots.total:
             self._lose(f"{len(self._stuck)} of {self._slots.total} slots are held by handlers that do not end")
             return
-        if self._runner.is_responsive or not any(one.asyncio_task is not None for one in self._stuck):
+        if self._runner.silent_s < _SILENT_S_MAX:
             return
         blocker = self._blocker()
         if blocker is None or blocker.stop is not None:
@@ -737,14 +772,14 @@ class Worker:
         self.lost_why = f"the worker {self.id} gives up: {why}"
         _log.error("worker_lost", worker=self.id, why=why)
         self._slots.closed = True
-        if self._runner.is_responsive:
+        if self._runner.silent_s < _SILENT_S_MAX:
             self._lost.set()
             return
         for attempt in list(self._attempts.values()):
             # What runs on the blocked loop cannot end any more; what runs in a thread may.
             if attempt.running and not attempt.reported and (attempt.handler is None or attempt.handler.is_async):
-                self._interrupt(attempt, _Stop.LOST)
                 self._report_outcome(attempt, worker_lost_info(self.lost_why))
+                self._interrupt(attempt, _Stop.LOST)
         self._lost.set()
 
     # -------------------------------------------------------- time
@@ -782,7 +817,7 @@ class Worker:
             self._give_up(attempt)
         if now_s >= attempt.beat_s:
             attempt.beat_s = now_s + attempt.work.heartbeat_s / BEATS_PER_TIMEOUT
-            if attempt.recorded and not attempt.beating:
+            if attempt.recorded:
                 self._beat(attempt)
         if now_s >= attempt.touch_s:
             attempt.touch_s = now_s + IN_PROGRESS_S
@@ -790,8 +825,8 @@ class Worker:
                 self._pull(attempt.queue).in_progress(attempt.delivery)
 
     def _beat(self, attempt: _Attempt) -> None:
-        attempt.beating = True
-        self._send(attempt, "heartbeat", lambda reply: self._on_beat_answer(attempt, reply))
+        if attempt.beat is None or attempt.beat.sent:  # one that waits in its lane is enough
+            attempt.beat = self._send(attempt, "heartbeat", lambda reply: self._on_beat_answer(attempt, reply))
 
     # -------------------------------------------------------- asked by contexts, from any thread
 
@@ -799,7 +834,7 @@ class Worker:
         """Send a heartbeat of the attempt."""
 
         def beat() -> None:
-            if attempt.running and not attempt.reported and not attempt.beating:
+            if attempt.running and not attempt.reported:
                 self._beat(attempt)
 
         self._event_loop.call_soon_threadsafe(beat)

@@ -1,0 +1,238 @@
+"""The worker as its processes: replaced, drained, orphaned, refused."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from tasker.bus.nats_bus import NatsBus
+from tasker.bus.streams import delete_stream
+from tasker.embedded.nats import EmbeddedNats
+from tasker.errors import TemplateConflict
+from tests.integration.scripted_owner import ScriptedOwner, friendly
+
+pytestmark = [pytest.mark.faults, pytest.mark.linux]
+ROOT = Path(__file__).resolve().parents[2]
+APP = Path(__file__).with_name("worker_app.py")
+
+Start = Callable[..., subprocess.Popen]
+
+
+@pytest.fixture
+async def owner(nats_url: str, nats_prefix: str) -> AsyncIterator[ScriptedOwner]:
+    bus = await NatsBus.connect(nats_url, name="owner")
+    owner = ScriptedOwner(bus, nats_prefix)
+    await owner.start()
+    yield owner
+    for stream in (owner.subjects.work_stream, owner.subjects.event_stream):
+        await delete_stream(bus, stream)
+    await bus.close()
+
+
+@pytest.fixture
+def start(nats_url: str, nats_prefix: str, tmp_path: Path) -> Iterator[Start]:
+    """Start a worker process."""
+    started: list[subprocess.Popen] = []
+
+    def start_one(*arguments: str, app: Path = APP, url: str = nats_url) -> subprocess.Popen:
+        environment = os.environ | {
+            "TASKER_NATS_URL": url,
+            "TASKER_NATS_PREFIX": nats_prefix,
+            "WORKER_APP_FOLDER": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+        }
+        with (tmp_path / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tasker.handlers.process", str(app), *arguments],
+                env=environment,
+                cwd=tmp_path,
+                stdout=log,
+                stderr=log,
+            )
+        started.append(process)
+        return process
+
+    yield start_one
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+async def ended(process: subprocess.Popen) -> int:
+    return await asyncio.to_thread(process.wait, 30)
+
+
+async def child_pid(owner: ScriptedOwner) -> int:
+    """Return the process in which handlers run."""
+    work = await owner.offer("pid")
+    await owner.until_ended(work)
+    return int(bytes(owner.outcome(work).result))
+
+
+async def test_it_registers_its_templates_then_works_and_drains_on_sigterm(owner, start, tmp_path) -> None:
+    process = start()
+    work = await owner.offer("waits_for_file", input="go")
+    await owner.until(lambda: "started" in owner.kinds(work))
+    assert [template["name"] for template in owner.registered] == ["flow"]
+    process.send_signal(signal.SIGTERM)
+    process_ends = asyncio.create_task(ended(process))
+    (tmp_path / "go").touch()
+    assert await process_ends == 0
+    assert bytes(owner.outcome(work).result) == b'"go"'
+    assert owner.acks.count("+ACK") == 1
+
+
+async def test_the_drain_is_bounded_and_what_is_left_is_told_as_lost(owner, start) -> None:
+    process = start("--drain-s", "0.2")
+    work = await owner.offer("sleeps")
+    await owner.until(lambda: "started" in owner.kinds(work))
+    process.send_signal(signal.SIGINT)
+    assert await ended(process) == 0
+    assert owner.outcome(work).error.type == "worker_lost"
+
+
+async def test_a_blocked_loop_has_the_process_replaced_and_other_steps_reported(owner, start) -> None:
+    process = start()
+    first = await child_pid(owner)
+    other = await owner.offer("sleeps")
+    await owner.until(lambda: "started" in owner.kinds(other))
+    work = await owner.offer("blocks", start_to_close_s=0.3)
+    await owner.until_ended(work, other)
+    error = owner.outcome(work).error
+    assert error.type == "timeout"
+    assert "the blocking line" in error.stack
+    assert owner.outcome(other).error.type == "worker_lost"
+    assert await child_pid(owner) != first
+    assert not psutil.pid_exists(first)
+    assert process.poll() is None
+
+
+async def test_sys_exit_in_a_handler_fails_its_step_and_the_worker_lives(owner, start) -> None:
+    start()
+    first = await child_pid(owner)
+    works = [await owner.offer("exits"), await owner.offer("leaves_a_bomb")]
+    await owner.until_ended(*works)
+    assert owner.outcome(works[0]).error.type == "SystemExit"
+    assert "sys.exit(3)" in owner.outcome(works[0]).error.message
+    assert owner.outcome(works[1]).kind == "completed"
+    work = await owner.offer("quick", input=1)
+    await owner.until_ended(work)
+    assert await child_pid(owner) == first
+
+
+async def test_a_handler_that_ends_the_process_has_it_replaced(owner, start) -> None:
+    process = start()
+    first = await child_pid(owner)
+    await owner.offer("dies")
+    await owner.until(lambda: "claim" in owner.kinds() or owner.kinds().count("started") > 0 or not _alive(first))
+    assert await child_pid(owner) != first
+    assert process.poll() is None
+
+
+async def test_a_killed_child_is_replaced_and_its_unanswered_work_claimed(owner, start) -> None:
+    start()
+    first = await child_pid(owner)
+    owner.answer = lambda report: None
+    work = await owner.offer("quick", input=1)
+    await owner.until(lambda: owner.kinds(work))
+    os.kill(first, signal.SIGKILL)
+    owner.answer = friendly
+    await owner.until(lambda: "claim" in owner.kinds(work))
+    await owner.until(lambda: owner.kinds(work)[-1] == "completed")
+    assert len({report.worker for report in owner.reports}) == 2
+
+
+async def test_a_killed_parent_leaves_no_orphan(owner, start) -> None:
+    process = start()
+    child = psutil.Process(await child_pid(owner))
+    work = await owner.offer("sleeps")
+    await owner.until(lambda: "started" in owner.kinds(work))
+    process.kill()
+    await asyncio.to_thread(child.wait, 20)
+    assert owner.outcome(work).error.type == "worker_lost"
+
+
+@pytest.mark.slow
+async def test_a_held_interpreter_lock_is_noticed_from_outside(owner, start) -> None:
+    start()
+    first = await child_pid(owner)
+    await owner.offer("holds_the_lock")
+    await asyncio.to_thread(psutil.Process(first).wait, 40)
+    assert await child_pid(owner) != first
+
+
+async def test_a_conflict_of_templates_ends_it_with_6_and_a_line(owner, start, tmp_path) -> None:
+    problem = TemplateConflict("flow 1.0.0 is registered with other content").problem()
+    owner.on_register = lambda _: {"ok": False, "error": msgspec.to_builtins(problem)}
+    assert await ended(start()) == 6
+    assert "registered with other content" in (tmp_path / "worker.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("1/0\n", "ZeroDivisionError"),
+        ("def f(:\n", "SyntaxError"),
+        ("x = 1\n", "has no Template"),
+        ("import sys\nsys.exit(0)\n", "SystemExit"),
+    ],
+)
+async def test_an_app_that_cannot_be_loaded_ends_it_with_2_and_a_line(start, tmp_path, text, line) -> None:
+    app = tmp_path / "broken.py"
+    app.write_text(text)
+    assert await ended(start(app=app)) == 2
+    assert line in (tmp_path / "worker.log").read_text()
+
+
+async def test_sigterm_before_nats_answers_ends_it(start, tmp_path) -> None:
+    process = start(url="nats://127.0.0.1:1")
+
+    def waiting() -> None:
+        while b"waiting_for_nats" not in (tmp_path / "worker.log").read_bytes():
+            if process.poll() is not None:
+                raise AssertionError((tmp_path / "worker.log").read_text())
+
+    await asyncio.to_thread(waiting)
+    process.send_signal(signal.SIGTERM)
+    assert await ended(process) == 0
+
+
+async def test_nats_killed_under_a_worker_loses_no_report(start, nats_prefix, tmp_path) -> None:
+    server = EmbeddedNats(tmp_path / "nats")
+    url = await asyncio.to_thread(server.start)
+    bus = await NatsBus.connect(url, name="owner")
+    try:
+        owner = ScriptedOwner(bus, nats_prefix)
+        await owner.start()
+        back = asyncio.Event()
+        bus.on_reconnect(back.set)
+        start(url=url)
+        work = await owner.offer("waits_for_file", input="go")
+        await owner.until(lambda: "+ACK" in owner.acks)
+        await asyncio.to_thread(server.kill)
+        (tmp_path / "go").touch()
+        await asyncio.to_thread(server.start)
+        async with asyncio.timeout(20):
+            await back.wait()
+        await owner.until_ended(work)
+        again = await owner.offer("quick", input=1)
+        await owner.until_ended(again)
+        assert bytes(owner.outcome(work).result) == b'"go"'
+    finally:
+        await bus.close()
+        await asyncio.to_thread(server.remove)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
