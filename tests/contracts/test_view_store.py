@@ -1,0 +1,194 @@
+"""What every store of views promises, over memory and PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from tasker.clock import SystemClock
+from tasker.errors import ConfigurationError
+from tasker.events.task_events import StepDispatched, TaskCompleted
+from tasker.events.template_events import TemplateRegistered
+from tasker.ids import template_stream_id
+from tasker.projections.checkpoints import CheckpointMoved
+from tasker.projections.folding import Folding
+from tasker.projections.memory_store import MemoryTail, MemoryViewStore
+from tasker.projections.postgres_store import PostgresRebuildStore, open_pool
+from tasker.projections.rebuild import Progress, Rebuilder
+from tasker.projections.runner import Runner
+from tasker.projections.store import RebuildStore
+from tasker.projections.views import PROJECTIONS
+from tests.histories import HASH, Recorder, blocked_task, completed_task, created, damaged, ran, raw
+from tests.servers import SharedCluster
+from tests.view_rows import folded, stored
+
+SHARDS = 4
+VERSIONS = [(one, 1) for one in PROJECTIONS]
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def store(request: pytest.FixtureRequest, cluster: SharedCluster) -> AsyncIterator[RebuildStore]:
+    if request.param == "memory":
+        yield MemoryViewStore(PROJECTIONS)
+        return
+    dsn = await cluster.create_database()
+    pool = await open_pool(dsn)
+    yield PostgresRebuildStore(pool)
+    await pool.close()
+    await cluster.drop_database(dsn)
+
+
+def history() -> Recorder:
+    recorder = Recorder(shards=SHARDS)
+    for number in range(40):
+        recorder.task(completed_task("s1", "s2", tags={"team": "core", "n": str(number)}))
+        recorder.task(blocked_task())
+    recorder.record(
+        template_stream_id("default", "shop", "orders"),
+        [TemplateRegistered(namespace="shop", name="orders", version=f"{n}.0.0", hash=HASH) for n in (1, 2)],
+    )
+    return recorder
+
+
+async def opened(store: RebuildStore) -> Folding:
+    folding = Folding(store)
+    await folding.open(VERSIONS, shards=SHARDS)
+    return folding
+
+
+async def test_what_is_written_is_read_back_exactly(store: RebuildStore) -> None:
+    recorder = history()
+    await (await opened(store)).take(recorder.events)
+    assert await stored(store) == folded(recorder.events)
+    assert await store.positions() == recorder.positions
+
+
+async def test_rows_are_updated_whether_they_were_kept_or_have_to_be_read(store: RebuildStore) -> None:
+    recorder = history()
+    for at in range(0, len(recorder.events), 37):
+        await (await opened(store)).take(recorder.events[at : at + 37])
+    assert await stored(store) == folded(recorder.events)
+
+
+async def test_a_second_writer_changes_nothing_and_learns_it(store: RebuildStore) -> None:
+    recorder = history()
+    first, second = await opened(store), await opened(store)
+    await first.take(recorder.events[:200])
+    before = await stored(store)
+    with pytest.raises(CheckpointMoved):
+        await second.take(recorder.events[:300])
+    assert await stored(store) == before
+
+
+async def test_two_writers_at_once_have_one_winner(store: RebuildStore) -> None:
+    recorder = history()
+    foldings = [await opened(store) for _ in range(4)]
+    outcomes = await asyncio.gather(*(one.take(recorder.events) for one in foldings), return_exceptions=True)
+    assert outcomes.count(None) == 1
+    assert sum(isinstance(outcome, CheckpointMoved) for outcome in outcomes) == 3
+    assert await stored(store) == folded(recorder.events)
+
+
+async def test_an_unknown_view_is_a_matter_of_migration(store: RebuildStore) -> None:
+    with pytest.raises(ConfigurationError):
+        await store.active(["task", "nothing"])
+
+
+async def test_poison_marks_its_task_and_stops_nobody(store: RebuildStore) -> None:
+    recorder = Recorder(shards=SHARDS)
+    bad, good = recorder.task([created(), *ran("a")]), recorder.task([created()])
+    recorder.record(bad, [TaskCompleted(result=raw(1))], change=damaged)
+    recorder.record(bad, [created()], change=lambda event: msgspec.structs.replace(event, type="from_the_future"))
+    recorder.record(good, [TaskCompleted(result=raw(1))])
+    await (await opened(store)).take(recorder.events)
+    rows = (await stored(store))["task"]
+    assert (rows[bad, ""].state, rows[bad, ""].blocked_reason, rows[bad, ""].seq) == ("blocked", "poison", 6)
+    assert rows[good, ""].state == "completed"
+
+
+async def test_a_rebuild_gives_the_same_rows_under_the_next_version(store: RebuildStore) -> None:
+    recorder = history()
+    folding = await opened(store)
+    await folding.take(recorder.events)
+    seen: list[Progress] = []
+    rebuilder = Rebuilder(MemoryTail(recorder.events), store, PROJECTIONS, shards=SHARDS)
+    rebuilt = await rebuilder.rebuild("task", seen.append)
+    assert (rebuilt.version, rebuilt.events) == (2, len(recorder.events))
+    assert seen[-1].events == len(recorder.events)
+    assert await store.active(["task", "step"]) == {"task": 2, "step": 1}
+    assert await stored(store) == folded(recorder.events)
+    recorder.task([created()])
+    with pytest.raises(CheckpointMoved):
+        await folding.take(recorder.events[-1:])
+    assert (await rebuilder.rebuild("task")).version == 3
+
+
+async def test_a_rebuild_waits_until_it_is_nowhere_behind(store: RebuildStore) -> None:
+    recorder = history()
+    await (await opened(store)).take(recorder.events)
+    version = await store.begin("step", SHARDS)
+    assert await store.switch("step", version) == recorder.positions
+    assert await store.active(["step"]) == {"step": 1}
+
+
+async def test_an_abandoned_rebuild_is_in_nobodys_way(store: RebuildStore) -> None:
+    recorder = history()
+    await (await opened(store)).take(recorder.events)
+    abandoned = Folding(store)
+    step = next(one for one in PROJECTIONS if one.name == "step")
+    await abandoned.open([(step, await store.begin("step", SHARDS))], shards=SHARDS)
+    await abandoned.take(recorder.events[:100])
+    await Rebuilder(MemoryTail(recorder.events), store, PROJECTIONS, shards=SHARDS).rebuild("step")
+    assert await stored(store) == folded(recorder.events)
+    assert await store.active(["step"]) == {"step": 2}
+
+
+async def test_a_rebuild_under_load_loses_nothing(store: RebuildStore) -> None:
+    """The runner goes on during the rebuild, finds its version gone, and goes on with the next."""
+    recorder = history()
+    tail = MemoryTail(recorder.events)
+    runner = Runner(tail, store, PROJECTIONS, shards=SHARDS, clock=SystemClock(), standby_s=0.01)
+    await runner.catch_up()
+    running = asyncio.create_task(runner.run())
+    for name in ("task", "step", "template", "task"):
+        rebuild = asyncio.create_task(Rebuilder(tail, store, PROJECTIONS, shards=SHARDS).rebuild(name))
+        while not rebuild.done():
+            recorder.task(completed_task("s1"))
+            runner.wake()
+            await asyncio.sleep(0.001)
+        await rebuild
+    recorder.task([created(), StepDispatched(step="a", attempt=1)])
+    while await store.positions() != recorder.positions:
+        runner.wake()
+        await asyncio.sleep(0.005)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await stored(store) == folded(recorder.events)
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+async def test_a_row_that_cannot_be_stored_poisons_its_task(
+    store: RebuildStore, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(store, MemoryViewStore):
+        pytest.skip("memory stores every text")
+    recorder = history()
+    good = recorder.task([created()])
+    bad = recorder.task([created()])
+    task: Any = PROJECTIONS[0]
+    apply = task.apply
+
+    def spoiled(row: Any, recorded: Any, event: Any) -> Any:
+        row = apply(row, recorded, event)
+        if recorded.stream_id == bad:
+            row.template = value
+        return row
+
+    monkeypatch.setattr(type(task), "apply", lambda _self, *given: spoiled(*given))
+    await (await opened(store)).take(recorder.events)
+    rows = (await stored(store))["task"]
+    assert rows[bad, ""].blocked_reason == "poison"
+    assert rows[good, ""].state == "running"
+    assert len(rows) == 82

@@ -1,0 +1,86 @@
+from typing import Any
+
+from tasker.events.task_events import (
+    StepAttemptFailed,
+    StepCancelled,
+    StepCancelRequested,
+    StepDispatched,
+    StepRetried,
+    StepRetryScheduled,
+    StepStarted,
+)
+from tasker.events.reads import StepView
+from tasker.projections.projection import fold_into
+from tasker.projections.views.step import StepProjection, to_view
+from tests.histories import ERROR, T0_US, Recorder, created, damaged, failed, ran
+
+STARTED = StepStarted(step="a", attempt=1, worker="w1", finish_by_us=T0_US, heartbeat_s=1.0)
+
+
+def fold(*events: Any) -> StepView:
+    recorder = Recorder()
+    task_id = recorder.task([created(), *events])
+    rows: dict[Any, Any] = {}
+    for recorded in recorder.events:
+        fold_into(rows, StepProjection(), recorded)
+    return to_view(rows[task_id, "a"])
+
+
+def test_a_dispatched_step_waits_for_a_worker() -> None:
+    step = fold(StepDispatched(step="a", attempt=1))
+    assert (step.state, step.attempt, step.worker, step.waiting_on) == ("dispatched", 1, None, "a worker")
+    assert step.dispatched_at is not None
+    assert step.started_at is None
+
+
+def test_a_started_step_names_its_worker() -> None:
+    step = fold(StepDispatched(step="a", attempt=1), STARTED)
+    assert (step.state, step.worker, step.waiting_on) == ("running", "w1", "worker w1 to finish it")
+
+
+def test_a_completed_step_has_its_result_as_recorded() -> None:
+    step = fold(*ran("a", result={"n": 10**40}))
+    assert step.state == "completed"
+    assert step.result is not None
+    assert bytes(step.result) == b'{"n":1' + b"0" * 40 + b"}"
+    assert step.ended_at is not None
+
+
+def test_a_step_between_attempts_says_when_and_why() -> None:
+    step = fold(
+        StepDispatched(step="a", attempt=1),
+        STARTED,
+        StepAttemptFailed(step="a", attempt=1, error=ERROR),
+        StepRetryScheduled(step="a", attempt=2, delay_s=1.0, retry_at_us=T0_US),
+    )
+    assert (step.state, step.error) == ("waiting", ERROR)
+    assert step.waiting_on == "its retry at 2026-09-21T14:13:20.000000Z"
+
+
+def test_a_second_attempt_starts_with_a_clean_slate_but_the_last_error() -> None:
+    step = fold(*failed("a")[:4])
+    assert (step.state, step.attempt, step.worker, step.retry_at, step.error) == ("dispatched", 2, None, None, ERROR)
+
+
+def test_a_failed_step_that_a_person_retries_is_open_again() -> None:
+    failure = fold(*failed("a"))
+    assert (failure.state, failure.error, failure.waiting_on) == ("failed", ERROR, None)
+    step = fold(*failed("a"), StepRetried(step="a", attempt=3), StepDispatched(step="a", attempt=3))
+    assert (step.state, step.attempt, step.ended_at) == ("dispatched", 3, None)
+
+
+def test_a_step_that_is_told_to_stop_says_so_until_it_is_cancelled() -> None:
+    told = [StepDispatched(step="a", attempt=1), STARTED]
+    told.append(StepCancelRequested(step="a", attempt=1, grace_until_us=T0_US))  # type: ignore[arg-type]
+    assert fold(*told).waiting_on == "worker w1 to stop it"
+    assert fold(*told, StepCancelled(step="a", attempt=1, reason="x")).state == "cancelled"
+
+
+def test_an_event_that_cannot_be_read_leaves_the_steps_as_they_are() -> None:
+    recorder = Recorder()
+    task_id = recorder.task([created(), StepDispatched(step="a", attempt=1)])
+    recorder.record(task_id, [STARTED], change=damaged)
+    rows: dict[Any, Any] = {}
+    for recorded in recorder.events:
+        fold_into(rows, StepProjection(), recorded)
+    assert rows[task_id, "a"].state == "dispatched"
