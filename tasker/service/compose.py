@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Final
 
 import structlog
@@ -14,6 +15,9 @@ from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import StreamSettings
 from tasker.events.postgres_log import PostgresLog
 from tasker.events.subjects import Subjects
+from tasker.projections.postgres_queries import PostgresQueries, open_read_pool
+from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
+from tasker.service.read_side import ReadSide
 from tasker.service.write_side import WriteSide
 from tasker.settings import ServeSettings
 
@@ -61,3 +65,31 @@ async def run_write(settings: ServeSettings, stop: asyncio.Event) -> None:
             await bus.close()
     finally:
         await log.close()
+
+
+async def run_read(settings: ServeSettings, stop: asyncio.Event) -> None:
+    """Run projections and HTTP (or one of them) until `stop`."""
+    subjects = Subjects(settings.nats_prefix)
+    async with AsyncExitStack() as parts:
+        log = await parts.enter_async_context(await PostgresLog.connect(settings.database_url, committers=0))
+        bus = await NatsBus.connect(settings.nats_url, name="tasker-read", retry_for_s=CONNECT_S)
+        parts.push_async_callback(bus.close)
+        pool = await open_pool(settings.database_url)
+        parts.push_async_callback(pool.close)
+        read_pool = await open_read_pool(settings.database_url)
+        parts.push_async_callback(read_pool.close)
+        side = ReadSide(
+            log=log,
+            info=await log.info(),
+            bus=bus,
+            subjects=subjects,
+            tail=PostgresTail(pool),
+            store=PostgresViewStore(pool),
+            queries=PostgresQueries(read_pool),
+        )
+        await side.run(
+            stop,
+            with_projections="projections" in settings.roles,
+            http=(settings.http_host, settings.http_port) if "http" in settings.roles else None,
+            on_ready=lambda url: _log.info("ready", side="read", http_url=url),
+        )

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from tasker.bus.bus import Bus, Subscription
+from tasker.bus.bus import Bus, Message, Subscription
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.streams import StreamSettings
 from tasker.errors import Unavailable
@@ -71,8 +71,12 @@ class Intake:
             (subjects.reports_of_shard, reports.on_report),
             (lambda shard: subjects.node_shard(shard, "cmd"), entrance.on_forwarded),
             (lambda shard: subjects.node_shard(shard, "registry"), directory.on_registry_asked),
+            (lambda shard: subjects.node_shard(shard, "ping"), self._on_ping),
         )
         self._open: dict[int, list[Subscription]] = {}
+
+    def _on_ping(self, message: Message) -> None:
+        self._bus.publish(message.reply, b"{}")
 
     async def open_shard(self, shard: int, epoch: int) -> None:  # noqa: ARG002 - the protocol's
         """Subscribe."""

@@ -1,0 +1,147 @@
+"""The read side: views that follow the log, and HTTP over them, wired together.
+
+It shares nothing with the write side but the log and the bus, so that a slow reader never slows a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from tasker.bus.bus import Bus, Message
+from tasker.clock import SystemClock
+from tasker.errors import ConfigurationError, TaskerError, Undecodable
+from tasker.events.codec import decode_message
+from tasker.events.log import EventLog, LogInfo
+from tasker.events.messages import LogHead
+from tasker.events.subjects import Subjects
+from tasker.projections.checkpoints import PositionWatch
+from tasker.projections.queries import Queries
+from tasker.projections.runner import Runner
+from tasker.projections.store import LogTail, ViewStore
+from tasker.projections.views import PROJECTIONS
+from tasker.service.http.app import KEEPALIVE_S, create_app
+from tasker.service.http.gateway import BusGateway
+from tasker.service.http.services import Check, Services
+from tasker.service.http.watcher import BusWatcher
+
+DRAIN_S: Final = 10.0
+PING_S: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class ReadSide:
+    """Projections and HTTP, with start, ready, drain and stop."""
+
+    def __init__(  # noqa: PLR0913 - the parts it joins
+        self,
+        *,
+        log: EventLog,
+        info: LogInfo,
+        bus: Bus,
+        subjects: Subjects,
+        tail: LogTail,
+        store: ViewStore,
+        queries: Queries,
+    ) -> None:
+        self._log = log
+        self._info = info
+        self._bus = bus
+        self._subjects = subjects
+        self._tail = tail
+        self._store = store
+        self._queries = queries
+        self._clock = SystemClock()
+
+    async def run(
+        self,
+        stop: asyncio.Event,
+        *,
+        with_projections: bool,
+        http: tuple[str, int] | None,
+        on_ready: Callable[[str | None], None],
+    ) -> None:
+        """Serve until `stop`; `http` is where to bind.
+
+        Raises:
+            ConfigurationError: the address cannot be bound.
+        """
+        watch = PositionWatch(self._queries.positions, self._clock)
+        async with asyncio.TaskGroup() as duties:
+            running: list[asyncio.Task[None]] = []
+            if with_projections:
+                runner = Runner(
+                    self._tail, self._store, PROJECTIONS, shards=self._info.shards, clock=self._clock, watch=watch
+                )
+                self._bus.subscribe(self._subjects.log_head, lambda message: _wake(runner, message))
+                running.append(duties.create_task(runner.run(), name="projections"))
+            serving = None if http is None else await self._serve(watch, *http)
+            on_ready(None if serving is None else serving.name)
+            await stop.wait()
+            if serving is not None:
+                await serving.stop()
+                await self._runner.cleanup()
+            for duty in running:
+                duty.cancel()
+
+    async def _serve(self, watch: PositionWatch, host: str, port: int) -> web.TCPSite:
+        app = create_app(
+            Services(
+                queries=self._queries,
+                positions=watch,
+                log=self._log,
+                info=self._info,
+                tail=self._tail,
+                gateway=BusGateway(self._bus, self._subjects),
+                watcher=BusWatcher(self._bus, self._subjects),
+                clock=self._clock,
+                checks=self._checks(),
+            )
+        )
+        self._runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=DRAIN_S
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigurationError(f"cannot bind http://{host}:{port}: {error.strerror}; choose another --http-port") from error
+        return site
+
+    # ---------------------------------------------------------------- readiness
+
+    def _checks(self) -> dict[str, Check]:
+        return {"database": self._database, "nats": self._nats, "shards": self._shards}
+
+    async def _database(self) -> str | None:
+        await self._queries.positions()
+        return None
+
+    async def _nats(self) -> str | None:
+        return None if self._bus.connected else "no connection to NATS"
+
+    async def _shards(self) -> str | None:
+        """Return None when every shard's owner answers."""
+        answers = await asyncio.gather(*(self._ping(shard) for shard in range(self._info.shards)))
+        silent = [str(shard) for shard, answer in enumerate(answers) if not answer]
+        return f"no owner answers for shard {', '.join(silent)}" if silent else None
+
+    async def _ping(self, shard: int) -> bool:
+        try:
+            await self._bus.request(self._subjects.node_shard(shard, "ping"), b"", timeout_s=PING_S)
+        except TaskerError:
+            return False
+        return True
+
+
+def _wake(runner: Runner, message: Message) -> None:
+    try:
+        runner.wake(decode_message(message.data, LogHead).positions)
+    except Undecodable:
+        runner.wake()
