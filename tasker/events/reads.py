@@ -5,11 +5,17 @@ Times are RFC 3339 text in UTC. A `position` is a token (`position.py`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from tasker.events.task_events import ErrorInfo
+
+if TYPE_CHECKING:
+    OptionalRaw = msgspec.Raw | None
+else:
+    # msgspec reads `Raw | None` as null alone. A field that is absent is None, one that is null is Raw(b"null").
+    OptionalRaw = msgspec.Raw
 
 TaskStatus = Literal["pending", "running", "blocked", "completed", "failed", "cancelled"]
 TASK_ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
@@ -41,7 +47,7 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
     ended_at: str | None = None
     not_before: str | None = None
     deadline_at: str | None = None
-    result: msgspec.Raw | None = None
+    result: OptionalRaw = None
     error: ErrorInfo | None = None
     waiting_on: str | None = None
     blocked_steps: tuple[str, ...] = ()
@@ -69,7 +75,7 @@ class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     started_at: str | None = None
     ended_at: str | None = None
     retry_at: str | None = None
-    result: msgspec.Raw | None = None
+    result: OptionalRaw = None
     error: ErrorInfo | None = None
     waiting_on: str | None = None
     position: str | None = None
@@ -101,7 +107,7 @@ class TemplateView(msgspec.Struct, kw_only=True, omit_defaults=True):
     hash: str
     registered_at: str
     in_use: bool = False
-    document: msgspec.Raw | None = None
+    document: OptionalRaw = None
 
 
 class TaskPage(msgspec.Struct, kw_only=True):

@@ -1,0 +1,210 @@
+"""The client against a scripted HTTP service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from tasker.client import NewTask, RetryPolicy, TaskerClient, TaskHandle
+from tasker.errors import (
+    Behind,
+    ConfigurationError,
+    DeadlineExceeded,
+    InputInvalid,
+    OutcomeUnknown,
+    TaskerError,
+    TaskUnknown,
+    Unavailable,
+)
+from tests.integration.client.scripted import Endpoint, as_json, body_of, http_service, refused
+
+HASTY = RetryPolicy(attempt_s=0.5, delay_s_base=0.01, delay_s_max=0.02)
+
+
+def view(state: str = "running", **more: Any) -> dict[str, Any]:
+    return {
+        "task_id": "t-1",
+        "tenant": "default",
+        "namespace": "default",
+        "template": "hello",
+        "version": "v",
+        "template_hash": "h",
+        "state": state,
+        "input": None,
+        "created_at": "2026-11-21T10:00:00Z",
+        "updated_at": "2026-11-21T10:00:00Z",
+        "seq": 1,
+        "position": "0:1",
+    } | more
+
+
+@asynccontextmanager
+async def client_of(endpoint: Endpoint, **options: Any) -> AsyncIterator[TaskerClient]:
+    options = {"timeout_s": 5.0, "retry": HASTY} | options
+    async with (
+        http_service(endpoint) as url,
+        TaskerClient("", url, environ={}, **options) as client,
+    ):
+        yield client
+
+
+class Scripted:
+    """Answers requests in turn; the last answer goes on. Remembers method, path, query and body."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.heard: list[tuple[str, str, dict[str, str], Any]] = []
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        self.heard.append((request.method, request.path, dict(request.query), await body_of(request)))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, TaskerError):
+            return refused(answer)
+        if answer is None:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        return as_json(answer)
+
+
+ACCEPTED = {"ok": True, "task_id": "t-1", "position": "0:1"}
+
+
+async def test_a_cut_connection_is_asked_again_with_the_same_key() -> None:
+    script = Scripted(None, Unavailable("starting"), ACCEPTED)
+    async with client_of(script) as client:
+        handle = await client.create("hello", 1)
+    assert isinstance(handle, TaskHandle)
+    assert len(script.heard) == 3
+    assert len({body["idempotency_key"] for _, _, _, body in script.heard}) == 1
+
+
+async def test_a_connection_that_is_always_cut_leaves_a_doubt() -> None:
+    async with client_of(Scripted(None), timeout_s=0.3) as client:
+        with pytest.raises(OutcomeUnknown):
+            await client.create("hello")
+
+
+async def test_refusals_are_typed() -> None:
+    async with client_of(Scripted(InputInvalid("no", retry_after_s=None))) as client:
+        with pytest.raises(InputInvalid):
+            await client.create("hello")
+
+
+async def test_a_proxys_page_is_unavailable() -> None:
+    async def proxy(_request: web.Request) -> web.Response:
+        return web.Response(status=502, text="<html>bad gateway")
+
+    async with client_of(proxy, timeout_s=0.2) as client:
+        with pytest.raises(Unavailable, match="502"):
+            await client.get("t-1")
+
+
+async def test_a_batch_goes_as_one_array() -> None:
+    script = Scripted([ACCEPTED, {"ok": False, "error": msgspec.to_builtins(InputInvalid("no").problem())}])
+    async with client_of(script) as client:
+        found = await client.create_many([NewTask("hello", 1), NewTask("hello", 2)])
+    assert [type(one) for one in found] == [TaskHandle, InputInvalid]
+    assert [one["input"] for one in script.heard[0][3]] == [1, 2]
+
+
+async def test_commands_have_their_endpoints() -> None:
+    script = Scripted(ACCEPTED)
+    async with client_of(script) as client:
+        await client.cancel("t-1", reason="why", command_id="c")
+        await client.retry("t-1", command_id="c")
+        await client.step_retry("t-1", "charge", command_id="c")
+        await client.register({"name": "t"}, command_id="c")
+        await client.use("t", "1", command_id="c")
+    assert [(method, path, body) for method, path, _, body in script.heard] == [
+        ("POST", "/v1/tasks/t-1/cancel", {"reason": "why", "command_id": "c"}),
+        ("POST", "/v1/tasks/t-1/retry", {"command_id": "c"}),
+        ("POST", "/v1/tasks/t-1/steps/charge/retry", {"command_id": "c"}),
+        ("PUT", "/v1/templates", {"template": {"name": "t"}, "command_id": "c"}),
+        ("POST", "/v1/templates/use", {"name": "t", "version": "1", "command_id": "c"}),
+    ]
+
+
+async def test_get_reads_its_own_create() -> None:
+    script = Scripted(ACCEPTED, Behind("not yet", retry_after_s=0.0), view())
+    async with client_of(script) as client:
+        found = await client.get(await client.create("hello"))
+    assert found.state == "running"
+    assert [query for _, _, query, _ in script.heard[1:]] == [{"at_least": "0:1"}] * 2
+
+
+async def test_list_goes_through_all_pages() -> None:
+    script = Scripted(
+        {"items": [view(), view()], "next": "c2", "position": "0:1"},
+        {"items": [view()], "next": None, "position": "0:1"},
+    )
+    async with client_of(script) as client:
+        found = [task async for task in client.list(state=["running", "blocked"], tags={"a": "b"}, page_items=2)]
+    assert len(found) == 3
+    assert script.heard[1][2] == {"state": "running", "tag": "a=b", "limit": "2", "after": "c2"}
+
+
+async def test_wait_polls_until_the_task_is_over() -> None:
+    seen: list[str] = []
+    script = Scripted(view(), Unavailable("restart"), None, view(), view("completed", result=[1]))
+    async with client_of(script) as client:
+        done = await client.wait("t-1", timeout_s=10, on_progress=lambda task: seen.append(task.state))
+    assert bytes(done.result or b"") == b"[1]"
+    assert seen == ["running", "running", "completed"]
+    assert all(0 < float(query["wait_s"]) <= 20 for _, _, query, _ in script.heard)
+
+
+async def test_wait_returns_a_blocked_task() -> None:
+    async with client_of(Scripted(view("blocked", blocked_steps=["charge"]))) as client:
+        assert (await client.wait("t-1")).blocked_steps == ("charge",)
+
+
+async def test_wait_ends_at_its_timeout() -> None:
+    async with client_of(Scripted(view(waiting_on="step charge"))) as client:
+        with pytest.raises(DeadlineExceeded, match=r"running.*step charge"):
+            await client.wait("t-1", timeout_s=0.1)
+
+
+async def test_wait_for_a_service_that_is_away_ends_at_its_timeout(unused_tcp_port: int) -> None:
+    async with TaskerClient("", f"http://127.0.0.1:{unused_tcp_port}", environ={}, retry=HASTY) as client:
+        with pytest.raises(DeadlineExceeded, match="nobody answers"):
+            await client.wait("t-1", timeout_s=0.2)
+
+
+async def test_wait_for_a_task_that_is_not_there() -> None:
+    async with client_of(Scripted(TaskUnknown("no task t-1"))) as client:
+        with pytest.raises(TaskUnknown):
+            await client.wait("t-1", timeout_s=10)
+
+
+async def test_create_with_wait_returns_the_task() -> None:
+    async with client_of(Scripted(ACCEPTED, view("completed", result=7))) as client:
+        handle = await client.create("hello", wait_s=5)
+    assert handle.task is not None
+    assert handle.task.state == "completed"
+
+
+async def test_health_that_is_not_ready_is_an_answer() -> None:
+    async def ready(_request: web.Request) -> web.Response:
+        return as_json({"ready": False, "checks": {"nats": "no connection"}, "version": "1"}, status=503)
+
+    async with client_of(ready) as client:
+        health = await client.health()
+    assert (health.ready, health.checks) == (False, {"nats": "no connection"})
+
+
+async def test_the_tenant_travels_as_a_header() -> None:
+    async def tenant(request: web.Request) -> web.Response:
+        return as_json(view(tenant=request.headers["Tasker-Tenant"]))
+
+    async with client_of(tenant, tenant="acme") as client:
+        assert (await client.get("t-1")).tenant == "acme"
+
+
+async def test_reads_without_http_say_what_to_set(nats_url: str) -> None:
+    async with TaskerClient(nats_url, "", environ={}) as client:
+        with pytest.raises(ConfigurationError, match="TASKER_HTTP_URL"):
+            await client.get("t-1")

@@ -1,0 +1,207 @@
+"""Subscriptions over a real event stream, and a scripted log behind it."""
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import pytest
+
+from tasker.bus.nats_bus import NatsBus
+from tasker.bus.streams import StreamSettings, delete_stream, ensure_streams
+from tasker.client import TaskerClient
+from tasker.client.subscription import START, Subscription
+from tasker.errors import ConfigurationError, PositionInvalid
+from tasker.events.messages import LifecycleEvent
+from tasker.events.subjects import Subjects
+from tests.integration.client.scripted import LOG_ID, ScriptedLog, ScriptedPublisher, http_service, log_endpoint
+
+SETTINGS = StreamSettings(work_bytes_max=64 * 1024**2, events_bytes_max=64 * 1024**2)
+
+
+class World(NamedTuple):
+    bus: NatsBus
+    subjects: Subjects
+    log: ScriptedLog
+    publisher: ScriptedPublisher
+    nats_url: str
+    http_url: str
+
+    def client(self, *, http: bool = True, nats: bool = True) -> TaskerClient:
+        return TaskerClient(
+            self.nats_url if nats else "",
+            self.http_url if http else "",
+            prefix=self.subjects.prefix,
+            environ={},
+            timeout_s=5,
+        )
+
+
+@pytest.fixture
+async def world(nats_url: str, nats_prefix: str) -> AsyncIterator[World]:
+    bus = await NatsBus.connect(nats_url, name="scripted")
+    subjects = Subjects(nats_prefix)
+    await ensure_streams(bus, subjects, SETTINGS)
+    log = ScriptedLog()
+    async with http_service(log_endpoint(log)) as http_url:
+        yield World(bus, subjects, log, ScriptedPublisher(bus, subjects), nats_url, http_url)
+    await delete_stream(bus, subjects.event_stream)
+    await delete_stream(bus, subjects.work_stream)
+    await bus.close()
+
+
+async def take(events: Subscription, count: int) -> list[LifecycleEvent]:
+    return [await anext(events) for _ in range(count)]
+
+
+def ids(events: list[LifecycleEvent]) -> list[str]:
+    return [event.id.removeprefix(f"{LOG_ID}:") for event in events]
+
+
+async def test_from_now_on(world: World) -> None:
+    await world.publisher.publish(world.log.append("a", "task_created"))
+    async with world.client() as client, client.subscribe() as events:
+        await world.publisher.publish(world.log.append("a", "task_completed"))
+        (event,) = await take(events, 1)
+        assert (event.type, event.subject, events.position) == ("tasker.task_completed.v1", "a", "0:2,1:0,2:0,3:0")
+
+
+async def test_an_event_that_is_published_twice_comes_once(world: World) -> None:
+    first, second = world.log.append("a", "task_created"), world.log.append("a", "task_completed")
+    async with world.client(http=False) as client, client.subscribe() as events:
+        await world.publisher.publish(first)
+        await world.publisher.publish(first, message_id="other")
+        await world.publisher.publish(second)
+        assert ids(await take(events, 2)) == ["0:1", "0:2"]
+
+
+async def test_what_the_publisher_sends_late_is_not_lost(world: World) -> None:
+    """The stream lost 0:2 before it stored it; the publisher goes back and sends it behind 0:3."""
+    one, two, three = (world.log.append("a", "task_created") for _ in range(3))
+    async with world.client(http=False) as client, client.subscribe() as events:
+        await world.publisher.publish(one, three, two)
+        assert ids(await take(events, 3)) == ["0:1", "0:3", "0:2"]
+
+
+async def test_resumes_from_a_position_through_log_and_stream(world: World) -> None:
+    """Before the position: nothing. Then the log, then the stream, each event once."""
+    old = [world.log.append("a", "task_created", shard=shard) for shard in (0, 1, 0, 1)]
+    await world.publisher.publish(*old)
+    async with world.client() as client, client.subscribe(start="0:1,1:1") as events:
+        new = world.log.append("b", "task_created", shard=0)
+        await world.publisher.publish(new)
+        assert ids(await take(events, 3)) == ["0:2", "1:2", "0:3"]
+        saved = events.position
+    assert saved == "0:3,1:2"
+    async with world.client() as client, client.subscribe(start=saved) as events:
+        await world.publisher.publish(world.log.append("b", "task_completed", shard=1))
+        assert ids(await take(events, 1)) == ["1:3"]
+
+
+async def test_from_the_start_comes_from_the_log_when_the_stream_has_lost_it(world: World) -> None:
+    for _ in range(1201):
+        world.log.append("a", "task_created")
+    async with world.client() as client, client.subscribe(start=START) as events:
+        await world.publisher.publish(world.log.append("a", "task_completed"))
+        found = await take(events, 1202)
+    assert ids(found) == [f"0:{position}" for position in range(1, 1203)]
+    assert (found[0].id, found[0].correlationid) == (f"{LOG_ID}:0:1", "c")
+
+
+async def test_a_stream_made_anew_leaves_a_gap_that_the_log_fills(world: World) -> None:
+    async with world.client() as client, client.subscribe() as events:
+        await world.publisher.publish(world.log.append("a", "task_created"))
+        assert ids(await take(events, 1)) == ["0:1"]
+        world.log.append("a", "step_dispatched")
+        await delete_stream(world.bus, world.subjects.event_stream)
+        await ensure_streams(world.bus, world.subjects, SETTINGS)
+        await world.publisher.publish(world.log.append("a", "task_completed"))
+        assert ids(await take(events, 2)) == ["0:2", "0:3"]
+
+
+async def test_marks_move_the_position_of_a_filtered_subscription(world: World) -> None:
+    async with world.client(http=False) as client, client.subscribe(types=["task_completed"]) as events:
+        await world.publisher.publish(world.log.append("a", "task_created", shard=2))
+        await world.publisher.mark(2, 1)
+        await world.publisher.publish(world.log.append("b", "task_completed", shard=1))
+        assert ids(await take(events, 1)) == ["1:1"]
+        assert events.position == "1:1,2:1"
+
+
+async def test_filters_by_template_task_and_type(world: World) -> None:
+    created, other, done = (
+        world.log.append("a", "task_created"),
+        world.log.append("b", "task_completed"),
+        world.log.append("a", "task_completed"),
+    )
+    async with (
+        world.client() as client,
+        client.subscribe(task_id="a") as of_task,
+        client.subscribe(types=["task_completed"]) as of_type,
+        client.subscribe(template="other") as of_template,
+    ):
+        for events in (of_task, of_type, of_template):
+            assert events.position is not None
+        await world.publisher.publish(
+            *(world.log.append(task, type) for task, type in (("a", "x"), ("b", "task_completed"), ("a", "y")))
+        )
+        await world.publisher.publish(world.log.append("c", "z"), template="other")
+        assert ids(await take(of_task, 2)) == ["0:4", "0:6"]
+        assert ids(await take(of_type, 1)) == ["0:5"]
+        assert ids(await take(of_template, 1)) == ["0:7"]
+    assert created.seq == done.seq - 1 == other.seq == 1
+
+
+async def test_live(world: World) -> None:
+    async with world.client() as client, client.subscribe(live=True, task_id="a") as events:
+        await world.publisher.publish(world.log.append("b", "task_created"), world.log.append("a", "task_created"))
+        assert ids(await take(events, 1)) == ["0:2"]
+        with pytest.raises(ConfigurationError):
+            client.subscribe(live=True, start=START)
+
+
+async def test_over_http_alone_the_log_is_polled(world: World) -> None:
+    world.log.append("a", "task_created")
+    async with world.client(nats=False) as client, client.subscribe(start=START) as events:
+        assert ids(await take(events, 1)) == ["0:1"]
+        world.log.append("a", "task_completed")
+        assert ids(await take(events, 1)) == ["0:2"]
+
+
+async def test_over_nats_alone_the_stream_must_reach_back(world: World) -> None:
+    await world.publisher.publish(world.log.append("a", "task_created"), world.log.append("a", "task_completed"))
+    async with world.client(http=False) as client:
+        async with client.subscribe(start="0:1") as events:
+            assert ids(await take(events, 1)) == ["0:2"]
+        await purge(world)
+        await world.publisher.publish(world.log.append("b", "task_created"))
+        async with client.subscribe(start="0:1") as events:
+            with pytest.raises(PositionInvalid, match="TASKER_HTTP_URL"):
+                await anext(events)
+
+
+async def test_wait_without_http_follows_the_events(world: World) -> None:
+    template = {"namespace": "default", "name": "hello", "version": "v", "hash": "h"}
+    created = {"template": template, "input": {"n": 1}, "request_hash": "r"}
+    error = {"type": "CardDeclined", "message": "no"}
+    failed = {"step": "charge", "attempt": 3, "reason": "retries_exhausted", "error": error}
+    log, publish = world.log, world.publisher.publish
+    await publish(
+        log.append("a", "task_created", data=created),
+        log.append("a", "step_failed", data=failed),
+        log.append("a", "task_blocked", data={"reason": "step_failed", "steps": ["charge"]}),
+        log.append("b", "task_created", data=created),
+    )
+    async with world.client(http=False) as client:
+        blocked = await client.wait("a", timeout_s=10)
+        assert (blocked.state, blocked.blocked_steps) == ("blocked", ("charge",))
+        assert blocked.error is not None
+        assert blocked.error.type == "CardDeclined"
+        await publish(
+            log.append("a", "task_resumed", data={}), log.append("a", "task_completed", data={"result": [1, 2]})
+        )
+        done = await client.wait("a", timeout_s=10)
+    assert (done.state, bytes(done.result or b""), bytes(done.input)) == ("completed", b"[1,2]", b'{"n":1}')
+
+
+async def purge(world: World) -> None:
+    subject = f"$JS.API.STREAM.PURGE.{world.subjects.event_stream}"
+    await world.bus.request(subject, b"", timeout_s=5)
