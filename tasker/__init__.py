@@ -6,6 +6,8 @@ What people who write and start workflows need is found here by name, and import
 
 from typing import TYPE_CHECKING, Any
 
+from tasker.version import __version__
+
 if TYPE_CHECKING:
     from tasker.client import TaskerClient
     from tasker.handlers import (
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
         handler,
     )
 
-__version__ = "0.1.0"
-
 __all__ = [
     "AttemptCancelled",
     "PermanentError",
@@ -28,6 +28,7 @@ __all__ = [
     "StepContext",
     "TaskerClient",
     "Template",
+    "__version__",
     "handler",
 ]
 

@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["--version"], ["-V"]):
-        from tasker import __version__
+        from tasker.version import __version__
 
         print(f"tasker {__version__}")  # noqa: T201 the answer
         return 0

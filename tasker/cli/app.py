@@ -46,7 +46,7 @@ _GROUPS = {
 
 def build() -> App:
     """Return the app; nothing of a group is imported yet."""
-    from tasker import __version__
+    from tasker.version import __version__
 
     app = App(
         name="tasker",

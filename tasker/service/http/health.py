@@ -6,12 +6,12 @@ import asyncio
 
 from aiohttp import web
 
-import tasker
 from tasker.errors import TaskerError
 from tasker.events.position import format_position
 from tasker.events.reads import Health, Stats
 from tasker.service.http.requests import Parameters, bytes_response, json_response, tenant_of
 from tasker.service.http.services import SERVICES, Check
+from tasker.version import __version__
 
 
 async def live(_request: web.Request) -> web.Response:
@@ -26,7 +26,7 @@ async def ready(request: web.Request) -> web.Response:
     reasons = await asyncio.gather(*(_reason(check, services.settings.check_s) for check in services.checks.values()))
     checks = dict(zip(names, reasons, strict=True))
     is_ready = not any(checks.values())
-    health = Health(ready=is_ready, checks=checks, version=tasker.__version__)
+    health = Health(ready=is_ready, checks=checks, version=__version__)
     return json_response(health, status=200 if is_ready else 503)
 
 
