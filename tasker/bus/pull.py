@@ -28,7 +28,7 @@ from tasker.errors import Unavailable
 
 BATCH_MAX = 500
 EXPIRES_S = 30.0
-HEARTBEAT_S = 5.0
+HEARTBEAT_S = 2.0
 _REFUSABLE_MAX = 256
 """Pulls remembered for a status that may still come; older ones have long been filled."""
 _RETRY_S_BASE = 0.05

@@ -269,7 +269,8 @@ async def test_feeding_a_stream_goes_on_from_the_last_ack(server: EmbeddedNats, 
                     await ingest.wait_room()
                     if number in kills:
                         kills.remove(number)
-                        os.kill(server.pid, signal.SIGKILL)
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(server.pid, signal.SIGKILL)
                     ingest.publish(
                         subjects.event("default", "shop", "orders", "t", "step_completed"),
                         b"%d" % number,
