@@ -66,6 +66,13 @@ _OWN_FAULT = (
 )
 _LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError)
 
+# A pooler gave the second message of a statement to another backend.
+_NO_SESSION = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+_NO_SESSION_DETAIL: Final = (
+    "the database connection does not keep its session, as behind PgBouncer in transaction mode: "
+    "point TASKER_DATABASE_URL at PostgreSQL itself, or at a pool in session mode"
+)
+
 
 class PostgresLog:
     """`EventLog` on one PostgreSQL database. Made by `connect`."""
@@ -222,9 +229,15 @@ class PostgresLog:
     async def append(self, parts: Sequence[ShardAppend]) -> dict[int, AppendOutcome]:
         """Append parts whose shards all belong to one committer, in one statement; returns shard -> outcome.
 
-        Never raises. When the statement fails for what it holds, each part is tried alone.
+        Never raises. When the statement fails for what it holds, each part is tried alone. A part that
+        would cross the border of a partition is refused unsent.
         """
         lane = self._committers[self.committer_of(parts[0].shard)]
+        crossing = [part for part in parts if self._crosses(part)]
+        if crossing:
+            refused = dict.fromkeys((part.shard for part in crossing), AppendOutcome.REFUSED)
+            rest = [part for part in parts if part.shard not in refused]
+            return {**refused, **(await self.append(rest) if rest else {})}
         outcomes = await self._append(lane, parts)
         if outcomes is not None:
             return outcomes
@@ -233,6 +246,9 @@ class PostgresLog:
             found = await self._append(lane, (part,)) if len(parts) > 1 else None
             alone[part.shard] = AppendOutcome.REFUSED if found is None else found[part.shard]
         return alone
+
+    def _crosses(self, part: ShardAppend) -> bool:
+        return part.position + len(part.events) > self.partition_end(part.position + 1)
 
     async def _append(self, lane: _Lane, parts: Sequence[ShardAppend]) -> dict[int, AppendOutcome] | None:
         """Return shard -> outcome of one statement; None when it failed for what it holds: nothing was written."""
@@ -478,6 +494,8 @@ class _Lane:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 self.connection = await self._connect()
+        except _NO_SESSION as error:
+            raise ConfigurationError(_NO_SESSION_DETAIL) from error
         except _LOST as error:
             self._not_before_s = loop.time() + self._pause_s
             self._pause_s = min(RECONNECT_PAUSE_S_MAX, self._pause_s * 2)
@@ -557,15 +575,12 @@ async def _check_sessions(connections: Sequence[_Connection]) -> None:
                 for connection, mark in marks.items():
                     facts = (await connection.fetch(_sql["session_facts"]))[0]
                     kept = kept and facts["mark"] == mark and facts["pid"] == pids[connection]
-    except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+    except _NO_SESSION:
         kept = False
     except _LOST as error:
         raise Unavailable(_line(error)) from error
     if not kept:
-        raise ConfigurationError(
-            "the database connection does not keep its session, as behind PgBouncer in transaction mode: "
-            "point TASKER_DATABASE_URL at PostgreSQL itself, or at a pool in session mode"
-        )
+        raise ConfigurationError(_NO_SESSION_DETAIL)
 
 
 # -------------------------------------------------------------------- arguments and rows
@@ -619,7 +634,7 @@ def _no_partition(error: BaseException | None) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    """Return what happened in one line, without the values that a driver or server quotes: they are a tenant's."""
-    if isinstance(error, asyncpg.PostgresError) and error.sqlstate:
-        return f"{type(error).__name__} {error.sqlstate}: {error.args[0]}".splitlines()[0][:300]
-    return f"{type(error).__name__}: {str(error).partition(': [')[0]}".splitlines()[0][:300]
+    """Return what happened in one line, without the values that the driver quotes: they are a tenant's."""
+    state = f" {error.sqlstate}" if isinstance(error, asyncpg.PostgresError) else ""
+    text = str(error).partition(": [")[0].partition("\n")[0]
+    return f"{type(error).__name__}{state}: {text}"[:300]

@@ -1,0 +1,356 @@
+"""The event log in memory: the twin of `PostgresLog`, with its semantics and with faults on request.
+
+Each append is prepared, waits where it is told to, and then commits in one step of the event loop; so
+everything that a lost or late answer does to an owner happens here as well, and as often as a test
+likes. The clock of leases is handed in.
+
+Faults, each for one append (`MemoryLog.faults`): `Fault.LOST_BEFORE` the statement never arrives,
+`Fault.LOST_AFTER` its answer does not, `Fault.REFUSED` the store refuses it, `Fault.FENCED` another owner
+takes its shards first, `Fault.STRAY` the answer is lost at once and the statement arrives later, when
+`deliver_strays` is called. `delay` is awaited before each append commits.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from enum import Enum
+from typing import Final
+from uuid import UUID
+
+from tasker.clock import Clock, SystemClock
+from tasker.errors import Unavailable
+from tasker.events.chain import GENESIS
+from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent
+from tasker.events.log import AppendOutcome, Due, DueChange, Head, Lease, LogInfo, ShardAppend
+from tasker.ids import SLOTS
+
+PARTITION_SIZE: Final = 10_000_000
+DUE_PAGE_ROWS: Final = 1_000
+STRANGER: Final = "stranger"
+"""The owner that `Fault.FENCED` lets take a shard."""
+
+_INT32_MAX: Final = 2**31 - 1
+_INT64_MAX: Final = 2**63 - 1
+
+
+class Fault(Enum):
+    """What goes wrong with one append."""
+
+    LOST_BEFORE = "lost_before"
+    LOST_AFTER = "lost_after"
+    REFUSED = "refused"
+    FENCED = "fenced"
+    STRAY = "stray"
+
+
+class _Shard:
+    """One shard: its head and its events, position 1 first."""
+
+    __slots__ = ("checkpoint", "cursor", "due", "epoch", "events", "lease_until_us", "owner")
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.owner: str | None = None
+        self.lease_until_us = 0
+        self.events: list[RecordedEvent] = []
+        self.due: dict[tuple[UUID, str], int] = {}
+        self.checkpoint = 0
+        self.cursor = 0
+
+
+class MemoryLog:
+    """`EventLog` in memory.
+
+    Attributes:
+        faults: what happens to the next appends, one each; None in between: nothing.
+        delay: awaited before each append commits, with its parts.
+        unavailable: while true, everything but `append` raises `Unavailable` and appends are `UNKNOWN`.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        shards: int = 16,
+        committers: int = 2,
+        partition_size: int = PARTITION_SIZE,
+        log_id: str = "memory",
+    ) -> None:
+        self.committers = committers
+        self.faults: deque[Fault | None] = deque()
+        self.delay: Callable[[Sequence[ShardAppend]], Awaitable[None]] | None = None
+        self.unavailable = False
+        self._clock = clock or SystemClock()
+        self._partition_size = partition_size
+        self._info = LogInfo(log_id=log_id, slots=SLOTS, shard_of_slot=tuple(slot % shards for slot in range(SLOTS)))
+        self._shards = {shard: _Shard() for shard in range(shards)}
+        self._streams: dict[UUID, list[RecordedEvent]] = {}
+        self._places: set[tuple[UUID, int]] = set()
+        self._blobs: dict[bytes, bytes] = {}
+        self._strays: list[Sequence[ShardAppend]] = []
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to end."""
+
+    async def info(self) -> LogInfo:
+        """Return the log's constants, read once."""
+        return self._info
+
+    def partition_end(self, position: int) -> int:
+        """Return the last position of the partition that holds `position`; a batch ends there at the latest."""
+        return -(-position // self._partition_size) * self._partition_size
+
+    def committer_of(self, shard: int) -> int:
+        """Return the number of the connection that appends to `shard`: one append at a time on each."""
+        return shard % self.committers
+
+    async def ensure_partitions(self, ahead: int = 2) -> int:  # noqa: ARG002 - the twin has no partitions to make
+        """Return 0: memory needs no partitions."""
+        return 0
+
+    # ---------------------------------------------------------------- ownership
+
+    async def acquire(self, owner: str, shards: Sequence[int], lease_s: float) -> Lease:
+        """Take those of `shards` whose lease has run out (or is ours): each one's epoch is raised."""
+        self._check()
+        now_us = self._clock.now_us()
+        taken: dict[int, int] = {}
+        for number in shards:
+            shard = self._shards[number]
+            if shard.owner is None or shard.owner == owner or shard.lease_until_us < now_us:
+                shard.epoch += 1
+                shard.owner = owner
+                shard.lease_until_us = now_us + int(lease_s * US_PER_S)
+                taken[number] = shard.epoch
+        return Lease(epochs=taken, now_us=now_us)
+
+    async def renew(self, owner: str, lease_s: float) -> Lease:
+        """Prolong every lease that `owner` holds; returns what it still holds. Never raises an epoch."""
+        self._check()
+        now_us = self._clock.now_us()
+        held: dict[int, int] = {}
+        for number, shard in self._shards.items():
+            if shard.owner == owner:
+                shard.lease_until_us = now_us + int(lease_s * US_PER_S)
+                held[number] = shard.epoch
+        return Lease(epochs=held, now_us=now_us)
+
+    async def release(self, owner: str) -> None:
+        """Give up every lease of `owner` at once, for a quick handover."""
+        self._check()
+        for shard in self._shards.values():
+            if shard.owner == owner:
+                shard.owner = None
+
+    async def heads(self, shards: Sequence[int]) -> list[Head]:
+        """Return the heads of `shards`, ascending."""
+        self._check()
+        found = []
+        for number in sorted(set(shards) & self._shards.keys()):
+            shard = self._shards[number]
+            last = shard.events[-1] if shard.events else None
+            found.append(
+                Head(
+                    shard=number,
+                    epoch=shard.epoch,
+                    owner=shard.owner,
+                    position=len(shard.events),
+                    digest=(last.chain or GENESIS) if last else GENESIS,
+                    at_us=last.at_us if last else 0,
+                )
+            )
+        return found
+
+    # ---------------------------------------------------------------- writing
+
+    async def append(self, parts: Sequence[ShardAppend]) -> dict[int, AppendOutcome]:
+        """Append each part as a whole or not at all; returns shard -> outcome. Never raises."""
+        fault = self.faults.popleft() if self.faults else None
+        if self.delay is not None:
+            await self.delay(parts)
+        unknown = {part.shard: AppendOutcome.UNKNOWN for part in parts}
+        if self.unavailable or fault is Fault.LOST_BEFORE:
+            return unknown
+        if fault is Fault.STRAY:
+            self._strays.append(parts)
+            return unknown
+        if fault is Fault.REFUSED:
+            return {part.shard: AppendOutcome.REFUSED for part in parts}
+        if fault is Fault.FENCED:
+            for part in parts:
+                self.take_over(part.shard)
+        outcomes = {part.shard: self._append(part) for part in parts}
+        return unknown if fault is Fault.LOST_AFTER else outcomes
+
+    def take_over(self, shard: int, owner: str = STRANGER) -> int:
+        """Let another owner take a shard, whatever its lease says; returns the new epoch."""
+        taken = self._shards[shard]
+        taken.epoch += 1
+        taken.owner = owner
+        taken.lease_until_us = _INT64_MAX
+        return taken.epoch
+
+    def deliver_strays(self) -> list[dict[int, AppendOutcome]]:
+        """Let the appends that `Fault.STRAY` held back arrive; returns how each ended."""
+        strays, self._strays = self._strays, []
+        return [{part.shard: self._append(part) for part in parts} for parts in strays]
+
+    def _append(self, part: ShardAppend) -> AppendOutcome:
+        shard = self._shards[part.shard]
+        if shard.epoch != part.epoch:
+            return AppendOutcome.FENCED
+        if len(shard.events) != part.position or not self._acceptable(part):
+            return AppendOutcome.REFUSED
+        last = part.position + len(part.events)
+        for position, event in enumerate(part.events, part.position + 1):
+            recorded = _recorded(part, position, event, part.digest if position == last else None)
+            shard.events.append(recorded)
+            self._streams.setdefault(event.stream_id, []).append(recorded)
+            self._places.add((event.stream_id, event.seq))
+        return AppendOutcome.APPENDED
+
+    def _acceptable(self, part: ShardAppend) -> bool:
+        """Return whether the store's keys and columns take these events, as those of Postgres would."""
+        places = {(event.stream_id, event.seq) for event in part.events}
+        if len(places) < len(part.events) or not places.isdisjoint(self._places):
+            return False
+        if part.position + len(part.events) > self.partition_end(part.position + 1):
+            return False
+        return all(
+            "\0" not in event.kind + event.type + event.tenant + event.encoding
+            and 0 < event.seq <= _INT32_MAX
+            and abs(event.at_us) <= _INT64_MAX
+            for event in part.events
+        )
+
+    async def settle(self, owner: str, part: ShardAppend) -> tuple[AppendOutcome, int]:
+        """Find out how an append with outcome `UNKNOWN` ended; returns the outcome and our epoch."""
+        self._check()
+        shard = self._shards[part.shard]
+        last = part.position + len(part.events)
+        if len(shard.events) >= last and shard.events[last - 1].chain == part.digest:
+            return AppendOutcome.APPENDED, shard.epoch
+        if shard.owner != owner or len(shard.events) != part.position:
+            return AppendOutcome.FENCED, shard.epoch
+        if shard.epoch == part.epoch:
+            shard.epoch += 1
+        return AppendOutcome.REFUSED, shard.epoch
+
+    async def confirm(self, epochs: dict[int, int]) -> set[int]:
+        """Return those shards whose epoch is still the one given."""
+        self._check()
+        return {shard for shard, epoch in epochs.items() if self._shards[shard].epoch == epoch}
+
+    async def put_blob(self, digest: bytes, data: bytes) -> None:
+        """Store `data` under its sha256. Twice is fine."""
+        self._check()
+        self._blobs.setdefault(digest, data)
+
+    async def get_blob(self, digest: bytes) -> bytes | None:
+        """Return the bytes with this sha256, or None."""
+        self._check()
+        return self._blobs.get(digest)
+
+    # ---------------------------------------------------------------- reading
+
+    async def streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, tuple[int, int]]:
+        """Return stream -> (shard, first position) of those that exist."""
+        self._check()
+        firsts = {stream_id: self._streams[stream_id][0] for stream_id in stream_ids if stream_id in self._streams}
+        return {stream_id: (first.shard, first.position) for stream_id, first in firsts.items()}
+
+    async def load(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[RecordedEvent]]:
+        """Return each existing stream's events, by `seq`."""
+        self._check()
+        return {stream_id: list(self._streams[stream_id]) for stream_id in stream_ids if stream_id in self._streams}
+
+    async def load_stream(self, stream_id: UUID, *, after_seq: int, limit: int) -> list[RecordedEvent]:
+        """Return a page of a stream's events, by `seq`."""
+        self._check()
+        events = self._streams.get(stream_id, [])
+        start = bisect.bisect_right(events, after_seq, key=lambda event: event.seq)
+        return events[start : start + limit]
+
+    async def read(self, shard: int, *, after: int, limit: int) -> list[RecordedEvent]:
+        """Return up to `limit` events of `shard` behind position `after`, in order."""
+        self._check()
+        return self._shards[shard].events[after : after + limit]
+
+    # ---------------------------------------------------------------- due
+
+    async def write_due(self, changes: Sequence[DueChange]) -> set[int]:
+        """Write the changes with their checkpoints; returns the shards whose epoch was right."""
+        self._check()
+        written: set[int] = set()
+        for change in changes:
+            shard = self._shards[change.shard]
+            if shard.epoch != change.epoch:
+                continue
+            for stream_id, name in change.deletes:
+                shard.due.pop((stream_id, name), None)
+            for stream_id, name, at_us in change.upserts:
+                shard.due[stream_id, name] = at_us
+            shard.checkpoint = change.position
+            written.add(change.shard)
+        return written
+
+    async def due_checkpoint(self, shards: Sequence[int]) -> dict[int, int]:
+        """Return shard -> the position up to which `due` is complete (0 at first)."""
+        self._check()
+        return {shard: self._shards[shard].checkpoint for shard in shards}
+
+    async def due_between(self, shards: Sequence[int], after_us: int, until_us: int) -> AsyncIterator[list[Due]]:
+        """Yield pages of the rows with `after_us` < time <= `until_us`, earliest first."""
+        self._check()
+        rows = sorted(
+            (at_us, stream_id, name, shard)
+            for shard in shards
+            for (stream_id, name), at_us in self._shards[shard].due.items()
+            if after_us < at_us <= until_us
+        )
+        for start in range(0, len(rows), DUE_PAGE_ROWS):
+            page = rows[start : start + DUE_PAGE_ROWS]
+            yield [Due(shard=shard, stream_id=stream, obligation=name, at_us=at) for at, stream, name, shard in page]
+
+    # ---------------------------------------------------------------- publication
+
+    async def publish_cursors(self, shards: Sequence[int]) -> dict[int, int]:
+        """Return shard -> the position up to which the event stream has acknowledged (0 at first)."""
+        self._check()
+        return {shard: self._shards[shard].cursor for shard in shards}
+
+    async def move_publish_cursors(self, moves: Sequence[tuple[int, int, int]]) -> set[int]:
+        """Move cursors; `moves` are (shard, epoch, position). Returns the shards whose epoch was right."""
+        self._check()
+        moved: set[int] = set()
+        for number, epoch, position in moves:
+            shard = self._shards[number]
+            if shard.epoch == epoch:
+                shard.cursor = position
+                moved.add(number)
+        return moved
+
+    def _check(self) -> None:
+        if self.unavailable:
+            raise Unavailable("the log is switched off")
+
+
+def _recorded(part: ShardAppend, position: int, event: NewEvent, digest: bytes | None) -> RecordedEvent:
+    return RecordedEvent(
+        shard=part.shard,
+        position=position,
+        epoch=part.epoch,
+        stream_id=event.stream_id,
+        kind=event.kind,
+        seq=event.seq,
+        type=event.type,
+        version=event.version,
+        tenant=event.tenant,
+        at_us=event.at_us,
+        meta=event.meta,
+        payload=event.payload,
+        encoding=event.encoding,
+        chain=digest,
+    )
