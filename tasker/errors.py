@@ -69,7 +69,7 @@ class TaskerError(Exception):
         *,
         errors: tuple[FieldError, ...] = (),
         retry_after_s: float | None = None,
-        **context: Any,  # noqa: ANN401 - facts of any JSON type
+        **context: Any,
     ) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title

@@ -20,7 +20,9 @@ def configure_logging(level: str = "info") -> None:
     """Set logging up for this process: structlog and the standard library's loggers, one form on stderr."""
     terminal = sys.stderr.isatty()
     number = getattr(logging, level.upper())
-    renderer: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(serializer=_dumps)
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(serializer=_dumps)
+    )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -53,5 +55,5 @@ def configure_logging(level: str = "info") -> None:
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
 
 
-def _dumps(value: Any, default: Any = None, **_: Any) -> str:  # noqa: ANN401 - structlog's signature
+def _dumps(value: Any, default: Any = None, **_: Any) -> str:
     return orjson.dumps(value, default=default or str).decode()

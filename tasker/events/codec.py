@@ -222,7 +222,7 @@ def _bounded_int(text: str) -> int:
     return int(text)
 
 
-def _plain(value: object, path: str, depth: int) -> JsonValue:  # noqa: C901, PLR0911, PLR0912 - one case a type
+def _plain(value: object, path: str, depth: int) -> JsonValue:
     """Return `value` made of JSON's own types, each checked; `path` is its RFC 6901 pointer."""
     kind = type(value)
     if value is None or kind is bool:

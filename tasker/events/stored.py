@@ -43,9 +43,7 @@ _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 _meta_decoder = msgspec.json.Decoder(Meta)
 
 
-def to_new_event(  # noqa: PLR0913 - an envelope has these fields
-    event: DomainEvent, *, stream_id: UUID, seq: int, tenant: str, at_us: int, meta: bytes
-) -> NewEvent:
+def to_new_event(event: DomainEvent, *, stream_id: UUID, seq: int, tenant: str, at_us: int, meta: bytes) -> NewEvent:
     """Return `event` encoded in its newest form, with its place in its stream."""
     kind = type(event)
     name = TYPE_OF[kind]

@@ -47,7 +47,7 @@ def run_event_loop(main: Awaitable[None]) -> None:
     if sys.platform == "win32":
         asyncio.run(main)  # type: ignore[arg-type]
         return
-    import uvloop  # noqa: PLC0415 - not installable everywhere
+    import uvloop
 
     uvloop.run(main)  # type: ignore[arg-type]
 

@@ -98,7 +98,9 @@ def serve(settings: ServeSettings) -> int:
     roles = checked_roles(settings.roles)
     settings = msgspec.structs.replace(settings, roles=roles)
     sides = [
-        Side(name, settings) for name, part in (("write", "shards"), ("read", "projections"), ("read", "http")) if part in roles
+        Side(name, settings)
+        for name, part in (("write", "shards"), ("read", "projections"), ("read", "http"))
+        if part in roles
     ]
     sides = list({side.name: side for side in sides}.values())
     stop = threading.Event()
@@ -136,8 +138,8 @@ def _end_with_supervisor() -> None:
 
 def main() -> int:
     """Run one side as a child of the supervisor; its settings come on stdin."""
-    from tasker.errors import ConfigurationError  # noqa: PLC0415 - a child's start
-    from tasker.service.compose import run_side  # noqa: PLC0415 - only a child loads the service
+    from tasker.errors import ConfigurationError
+    from tasker.service.compose import run_side
 
     line = b""
     while not line.endswith(b"\n"):

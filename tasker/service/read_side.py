@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 class ReadSide:
     """Projections and HTTP, with start, ready, drain and stop."""
 
-    def __init__(  # noqa: PLR0913 - the parts it joins
+    def __init__(
         self,
         *,
         log: EventLog,
@@ -111,7 +111,9 @@ class ReadSide:
         try:
             await site.start()
         except OSError as error:
-            raise ConfigurationError(f"cannot bind http://{host}:{port}: {error.strerror}; choose another --http-port") from error
+            raise ConfigurationError(
+                f"cannot bind http://{host}:{port}: {error.strerror}; choose another --http-port"
+            ) from error
         return site
 
     # ---------------------------------------------------------------- readiness

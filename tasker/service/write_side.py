@@ -31,7 +31,7 @@ from tasker.service.actors.publisher import Publisher
 from tasker.service.actors.reports import Reports
 from tasker.service.actors.stream_keeper import StreamKeeper
 from tasker.service.runtime.actor import ActorFactory
-from tasker.service.runtime.committer import Committer, CommitListener
+from tasker.service.runtime.committer import CommitListener, Committer
 from tasker.service.runtime.head_notifier import HeadNotifier
 from tasker.service.runtime.node import Node
 from tasker.service.runtime.node_clock import NodeClock
@@ -64,7 +64,9 @@ class Fanout:
 class Intake:
     """A shard's subscriptions: reports of workers, and what other nodes hand on. A `ShardService`."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, entrance: Entrance, reports: Reports, directory: TemplateDirectory) -> None:
+    def __init__(
+        self, bus: Bus, subjects: Subjects, entrance: Entrance, reports: Reports, directory: TemplateDirectory
+    ) -> None:
         self._bus = bus
         self._subjects = subjects
         self._handlers = (
@@ -172,7 +174,9 @@ class WriteSide:
                 )
             ]
             await self._node.placement.ready.wait()
-            self._commands = self._bus.subscribe(self._subjects.commands_all, self._entrance.on_command, queue=COMMAND_QUEUE)
+            self._commands = self._bus.subscribe(
+                self._subjects.commands_all, self._entrance.on_command, queue=COMMAND_QUEUE
+            )
             await self._bus.flush()
             on_ready()
             await stop.wait()

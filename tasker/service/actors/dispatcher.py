@@ -37,7 +37,9 @@ NULL: Final = msgspec.Raw(b"null")
 class Dispatcher:
     """Implements `TaskPorts`."""
 
-    def __init__(self, bus: Bus, publisher: AckedPublisher, subjects: Subjects, shards: Shards, clock: NodeClock) -> None:
+    def __init__(
+        self, bus: Bus, publisher: AckedPublisher, subjects: Subjects, shards: Shards, clock: NodeClock
+    ) -> None:
         self._bus = bus
         self._publisher = publisher
         self._subjects = subjects

@@ -93,7 +93,7 @@ class Asked:
 
     __slots__ = ("answer", "body", "header_key", "task_id", "tenant", "traceparent", "verb")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the facts of a request
+    def __init__(  # noqa: PLR0917 - the facts of a request
         self, tenant: str, verb: str, body: bytes, header_key: str | None, traceparent: str | None, answer: Answer
     ) -> None:
         self.tenant = tenant
@@ -117,7 +117,7 @@ class Asked:
 class Entrance:
     """Takes commands from the bus."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts it joins
+    def __init__(  # noqa: PLR0917 - the parts it joins
         self,
         bus: Bus,
         subjects: Subjects,
@@ -222,7 +222,9 @@ class Entrance:
                 self._create(asked, command, forwarded=forwarded)
             case TaskCancel():
                 grace_s = check_grace(command.grace_s)
-                self._task_command(asked, command, lambda at_us: CancelTask(at_us=at_us, grace_s=grace_s), forwarded=forwarded)
+                self._task_command(
+                    asked, command, lambda at_us: CancelTask(at_us=at_us, grace_s=grace_s), forwarded=forwarded
+                )
             case TaskRetry():
                 self._task_command(asked, command, lambda at_us: RetryTask(at_us=at_us), forwarded=forwarded)
             case StepRetry(step=step, attempt=attempt):
@@ -261,7 +263,9 @@ class Entrance:
             message = CreateMessage(
                 tenant=asked.tenant,
                 request_hash=request_hash_of(command, canonical_input),
-                plan=plan if isinstance(plan, TaskerError) else _plan_of(command, key, canonical_input, not_before_us, plan),
+                plan=plan
+                if isinstance(plan, TaskerError)
+                else _plan_of(command, key, canonical_input, not_before_us, plan),
                 meta=meta,
                 answered=lambda position, duplicate: asked.accept(
                     Accepted(ok=True, task_id=str(task_id), position=f"{shard}:{position}", duplicate=duplicate)
@@ -365,7 +369,7 @@ class Entrance:
         )
         self._template_command(asked, command, spec.namespace, spec.name, register, forwarded=forwarded)
 
-    def _template_command(  # noqa: PLR0913 - the facts of a command
+    def _template_command(
         self,
         asked: Asked,
         command: TemplateRegister | TemplateUse,
@@ -502,4 +506,3 @@ def _plan_of(
         )
 
     return plan
-

@@ -83,7 +83,7 @@ class Feed:
 class Publisher:
     """Publishes the shards that this node owns."""
 
-    def __init__(  # noqa: PLR0913 - the parts it joins
+    def __init__(
         self,
         log: EventLog,
         info: LogInfo,
@@ -264,9 +264,7 @@ class Publisher:
         self._end_session()
         if not self._bus.connected:
             raise Unavailable("there is no connection to NATS")
-        self._session = open_ingest(
-            self._bus, end_subject=self._subjects.mark_end, on_progress=self._on_progress
-        )
+        self._session = open_ingest(self._bus, end_subject=self._subjects.mark_end, on_progress=self._on_progress)
         self._acked = 0
         return self._session
 

@@ -9,7 +9,14 @@ import structlog
 
 from tasker.bus.bus import Message
 from tasker.errors import BodyInvalid, BodyTooLarge, TaskerError, ValueInvalid
-from tasker.events.codec import BATCH_ITEMS_MAX, BODY_BYTES_MAX, INPUT_BYTES_MAX, canonicalize, decoder_of, encode_message
+from tasker.events.codec import (
+    BATCH_ITEMS_MAX,
+    BODY_BYTES_MAX,
+    INPUT_BYTES_MAX,
+    canonicalize,
+    decoder_of,
+    encode_message,
+)
 from tasker.events.envelope import StreamKind
 from tasker.events.messages import Report, ReportReply
 from tasker.events.subjects import Subjects
@@ -109,7 +116,11 @@ def _checked(report: Report) -> Report:
 
 
 def _bounded(error: ErrorInfo) -> ErrorInfo:
-    if len(error.message) <= MESSAGE_CHARS_MAX and len(error.stack or "") <= STACK_CHARS_MAX and len(error.type) <= WORKER_CHARS_MAX:
+    if (
+        len(error.message) <= MESSAGE_CHARS_MAX
+        and len(error.stack or "") <= STACK_CHARS_MAX
+        and len(error.type) <= WORKER_CHARS_MAX
+    ):
         return error
     return ErrorInfo(
         type=error.type[:WORKER_CHARS_MAX],

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
-import msgspec
-
 from tasker.errors import CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
 from tasker.events.messages import Report, ReportReply
@@ -77,7 +75,7 @@ class CreateMessage:
 
     __slots__ = ("answered", "fail", "meta", "plan", "request_hash", "tenant")
 
-    def __init__(  # noqa: PLR0913 - the facts of a creation
+    def __init__(
         self,
         *,
         tenant: str,
@@ -100,7 +98,7 @@ class CommandMessage:
 
     __slots__ = ("answered", "command", "command_id", "fail", "meta", "tenant")
 
-    def __init__(  # noqa: PLR0913 - the facts of a command
+    def __init__(
         self,
         *,
         tenant: str,
@@ -123,9 +121,7 @@ class ReportMessage:
 
     __slots__ = ("answered", "fail", "report", "tenant")
 
-    def __init__(
-        self, *, tenant: str, report: Report, answered: Callable[[ReportReply], None], fail: Failed
-    ) -> None:
+    def __init__(self, *, tenant: str, report: Report, answered: Callable[[ReportReply], None], fail: Failed) -> None:
         self.tenant = tenant
         self.report = report
         self.answered = answered
@@ -138,7 +134,18 @@ TaskMessage = CreateMessage | CommandMessage | ReportMessage | Wake
 class TaskActor:
     """One task."""
 
-    __slots__ = ("_beats", "_meta", "_offers", "_ports", "correlation_id", "shard", "state", "stream_id", "template", "tenant")
+    __slots__ = (
+        "_beats",
+        "_meta",
+        "_offers",
+        "_ports",
+        "correlation_id",
+        "shard",
+        "state",
+        "stream_id",
+        "template",
+        "tenant",
+    )
 
     def __init__(self, stream_id: UUID, shard: int, ports: TaskPorts) -> None:
         self.stream_id = stream_id
@@ -207,7 +214,12 @@ class TaskActor:
         self._begin(message.tenant, message.meta)
         events = decide(self.state, template, command)
         return self._record(
-            events, now_us, encode_meta(message.meta), None, lambda position: message.answered(position, False), message.fail
+            events,
+            now_us,
+            encode_meta(message.meta),
+            None,
+            lambda position: message.answered(position, False),
+            message.fail,
         )
 
     def _command(self, message: CommandMessage, now_us: int) -> Turn:
@@ -271,7 +283,7 @@ class TaskActor:
 
     # ---------------------------------------------------------------- recording
 
-    def _record(  # noqa: PLR0913, PLR0917 - what a turn is made of
+    def _record(  # noqa: PLR0917 - what a turn is made of
         self,
         events: Sequence[AnyTaskEvent],
         now_us: int,
@@ -321,7 +333,9 @@ class TaskActor:
                 self._offers.pop(step, None)
                 obligation = f"{Kind.OFFER}:{step}:{attempt}"
                 if self._is_offered(step, attempt):
-                    self._ports.later(self, step, obligation, self._ports.now_us() + round(REOFFER_S * US_PER_S), keep=False)
+                    self._ports.later(
+                        self, step, obligation, self._ports.now_us() + round(REOFFER_S * US_PER_S), keep=False
+                    )
                     self._ports.offer(self, step, attempt, offer=0)
             case StepCancelRequested(step=step, attempt=attempt, grace_until_us=until_us):
                 worker = self.state.steps[step].worker
@@ -389,5 +403,3 @@ def _answer(committed: Callable[[int], None], failed: Failed) -> Turn:
 def _refuse(refusal: TaskerError, fail: Failed) -> Turn:
     """Return a refusal as a turn: it too is given only when all it was decided on is durable."""
     return Turn((), lambda _: fail(refusal), fail, {})
-
-

@@ -99,9 +99,7 @@ class TemplateActor:
             )
             evolve_template(self._pending, event)
         version, digest = self._pending.hash_of(message.command.version)
-        return Turn(
-            new, lambda position: self._committed(message, events, position, version, digest), message.fail, {}
-        )
+        return Turn(new, lambda position: self._committed(message, events, position, version, digest), message.fail, {})
 
     def _committed(
         self, message: RegisterMessage, events: Sequence[AnyTemplateEvent], position: int, version: str, digest: str

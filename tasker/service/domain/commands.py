@@ -77,12 +77,5 @@ class FireObligation(TaskCommand, frozen=True, kw_only=True):
 
 
 AnyTaskCommand = (
-    CreateTask
-    | CancelTask
-    | RetryTask
-    | RetryStep
-    | StartAttempt
-    | CompleteAttempt
-    | FailAttempt
-    | FireObligation
+    CreateTask | CancelTask | RetryTask | RetryStep | StartAttempt | CompleteAttempt | FailAttempt | FireObligation
 )

@@ -97,7 +97,14 @@ def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand
             return _complete(state, template, command)
         case FailAttempt():
             return _fail(
-                state, template, command.step, command.attempt, command.worker, command.error, command.jitter, command.at_us
+                state,
+                template,
+                command.step,
+                command.attempt,
+                command.worker,
+                command.error,
+                command.jitter,
+                command.at_us,
             )
         case FireObligation():
             return _fire(state, template, command)
@@ -153,7 +160,7 @@ def open_attempt(state: TaskState, name: str, attempt: int) -> StepState | None:
     return step if step.status in (StepStatus.DISPATCHED, StepStatus.RUNNING) else None
 
 
-def _start(  # noqa: PLR0913, PLR0917 - the facts of an attempt
+def _start(  # noqa: PLR0917 - the facts of an attempt
     state: TaskState, template: CompiledTemplate, name: str, attempt: int, worker: str, at_us: int
 ) -> Events:
     step = open_attempt(state, name, attempt)
@@ -195,7 +202,7 @@ def _complete(state: TaskState, template: CompiledTemplate, command: CompleteAtt
     return (*events, *ready)
 
 
-def _fail(  # noqa: PLR0913, PLR0917 - the facts of a failed attempt
+def _fail(  # noqa: PLR0917 - the facts of a failed attempt
     state: TaskState,
     template: CompiledTemplate,
     name: str,
@@ -265,7 +272,7 @@ def _cancel(state: TaskState, at_us: int, grace_s: float) -> Events:
     return _stop(state, at_us, ending="cancelled", cause="cancel", grace_s=grace_s)
 
 
-def _stop(  # noqa: PLR0913 - how a task stops
+def _stop(
     state: TaskState,
     at_us: int,
     *,
@@ -360,7 +367,7 @@ def _must_go_on(state: TaskState) -> None:
 # ---------------------------------------------------------------- time
 
 
-def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation) -> Events:  # noqa: PLR0911, C901 - one case a kind
+def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation) -> Events:
     if state.ended or state.status is TaskStatus.ABSENT:
         return ()
     at_us = command.at_us

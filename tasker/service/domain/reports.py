@@ -28,7 +28,9 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 return StartAttempt(step=report.step, attempt=report.attempt, worker=report.worker, at_us=at_us)
             if step.worker == report.worker:
                 return accepted(report, step, duplicate=True)
-            return ReportReply(ok=True, recorded=False, reason="gone" if report.kind == "claim" else "started_elsewhere")
+            return ReportReply(
+                ok=True, recorded=False, reason="gone" if report.kind == "claim" else "started_elsewhere"
+            )
         case "heartbeat":
             if step.status is not StepStatus.RUNNING or step.worker != report.worker:
                 return ReportReply(ok=True, recorded=False, reason="gone")
@@ -101,5 +103,7 @@ def _repeats(step: StepState, report: Report) -> bool:
 def _result_of(state: TaskState, report: Report) -> ReportReply:
     wanted = state.steps.get(report.of or "")
     if wanted is None or wanted.result is None:
-        return ReportReply(ok=True, recorded=False, reason="task_unknown" if state.status is TaskStatus.ABSENT else "not_open")
+        return ReportReply(
+            ok=True, recorded=False, reason="task_unknown" if state.status is TaskStatus.ABSENT else "not_open"
+        )
     return ReportReply(ok=True, recorded=False, result=wanted.result)

@@ -188,7 +188,7 @@ class TaskState:
         return found is not None and found.status is StepStatus.COMPLETED
 
 
-def evolve(state: TaskState, event: AnyTaskEvent, *, at_us: int, command_id: str | None = None) -> TaskState:  # noqa: C901, PLR0912 - one case an event
+def evolve(state: TaskState, event: AnyTaskEvent, *, at_us: int, command_id: str | None = None) -> TaskState:
     """Return `state` moved on by `event`, which was recorded at `at_us`. Total."""
     state.seq += 1
     if command_id is not None:

@@ -59,7 +59,9 @@ class TemplateRegistry:
             raise TemplateUnknown("the template has never been registered; register it or start its worker")
         if chosen not in self.hashes:
             known = ", ".join(list(self.hashes)[-5:])
-            raise TemplateUnknown(f"template {self.namespace}/{self.name} has no version {chosen[:80]!r}; the last are {known}")
+            raise TemplateUnknown(
+                f"template {self.namespace}/{self.name} has no version {chosen[:80]!r}; the last are {known}"
+            )
         return chosen, self.hashes[chosen]
 
 
@@ -96,9 +98,7 @@ def decide_template(
             found, digest = registry.hash_of(version)
             if registry.in_use == found:
                 return ()
-            return (
-                TemplateUsed(namespace=registry.namespace, name=registry.name, version=found, hash=digest),
-            )
+            return (TemplateUsed(namespace=registry.namespace, name=registry.name, version=found, hash=digest),)
         case _:
             assert_never(command)
 

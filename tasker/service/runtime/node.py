@@ -86,7 +86,7 @@ class ShardService(Protocol):
 class Node:
     """The shards of one process, from lease to loss."""
 
-    def __init__(  # noqa: PLR0913 - the parts of a node
+    def __init__(
         self,
         log: EventLog,
         clock: NodeClock,
@@ -229,7 +229,11 @@ class Node:
             book.wake_all(OFFER_PREFIX, now_us)
             async for rows in self._log.due_between([shard], now_us, FAR_FUTURE_US):
                 book.load(
-                    [msgspec.structs.replace(row, at_us=now_us) for row in rows if row.obligation.startswith(OFFER_PREFIX)]
+                    [
+                        msgspec.structs.replace(row, at_us=now_us)
+                        for row in rows
+                        if row.obligation.startswith(OFFER_PREFIX)
+                    ]
                 )
 
     async def _scan(self, shard: int, after_us: int, until_us: int) -> None:

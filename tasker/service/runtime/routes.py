@@ -45,7 +45,9 @@ class Routes:
                 on_reply(reply.data)
 
         try:
-            self._bus.ask(self._subjects.node_shard(shard, what), data, answered, timeout_s=NODE_TIMEOUT_S, headers=headers)
+            self._bus.ask(
+                self._subjects.node_shard(shard, what), data, answered, timeout_s=NODE_TIMEOUT_S, headers=headers
+            )
         except TaskerError as error:
             on_reply(Unavailable(error.detail, retry_after_s=1.0))
 
