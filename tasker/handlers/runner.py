@@ -61,6 +61,7 @@ class Job:
     """One attempt on its way through the runner.
 
     Attributes:
+        begun: (async) its first step ran.
         stopping: the I/O side asked it to stop; what it does from then on is its own ending.
         result, error: how it ended; neither when `interrupted`.
         interrupted: it ended because it was asked to stop.
@@ -70,6 +71,7 @@ class Job:
 
     __slots__ = (
         "asyncio_task",
+        "begun",
         "context",
         "ended",
         "error",
@@ -92,6 +94,7 @@ class Job:
         self.results = results
         self.asyncio_task: asyncio.Task[None] | None = None
         self.thread_id: int | None = None
+        self.begun = False
         self.stopping = False
         self.result: bytes | None = None
         self.error: ErrorInfo | None = None
@@ -225,15 +228,20 @@ class Runner:
     def _interrupt(self, job: Job) -> None:
         assert job.context is not None  # noqa: S101 - a submitted job has one
         job.context.wake_cancelled()
-        if job.asyncio_task is not None and not job.asyncio_task.done():
-            if job.stack is None:
-                job.stack = _await_stack(job.asyncio_task)
-            job.asyncio_task.cancel()
+        if job.asyncio_task is None or job.asyncio_task.done():
+            return
+        if job.stack is None:
+            job.stack = _await_stack(job.asyncio_task)
+        job.asyncio_task.cancel()
+        if not job.begun:  # then none of it ever runs, nor tells of its end
+            job.interrupted = True
+            self._tell(job)
 
     def _pong(self) -> None:
         self._asked_s = None
 
     async def _run_async(self, job: Job) -> None:
+        job.begun = True
         try:
             call = self._bind(job)
             if call is not None:

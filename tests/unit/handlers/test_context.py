@@ -1,0 +1,117 @@
+"""What a handler is told and can ask for."""
+
+import asyncio
+import concurrent.futures
+import time
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+import structlog
+
+from tasker.errors import StateForbids
+from tasker.handlers.context import StepContext
+from tasker.handlers.outcome import AttemptCancelled
+
+
+class Cart(msgspec.Struct):
+    total: int
+
+
+class Port:
+    def __init__(self) -> None:
+        self.beats = 0
+        self.answers: dict[str, bytes | Exception] = {"cart": b'{"total": 5}', "none": StateForbids("no result")}
+
+    def ask_result(self, step: str) -> concurrent.futures.Future[bytes]:
+        future: concurrent.futures.Future[bytes] = concurrent.futures.Future()
+        answer = self.answers[step]
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+        return future
+
+    def beat(self) -> None:
+        self.beats += 1
+
+
+def context(port: Port | None = None, *, deadline_in_s: float = 30.0) -> StepContext:
+    return StepContext(
+        task_id="t-1",
+        step="charge",
+        attempt=2,
+        tenant="default",
+        namespace="shop",
+        template="orders",
+        idempotency_key="t-1:charge",
+        worker="w",
+        deadline_s=time.monotonic() + deadline_in_s,
+        port=port or Port(),
+        correlation_id="c",
+    )
+
+
+async def test_the_deadline_is_a_time_and_a_rest() -> None:
+    ctx = context(deadline_in_s=30)
+    assert 29 < ctx.remaining_s <= 30
+    assert timedelta(seconds=29) < ctx.deadline - datetime.now(UTC) <= timedelta(seconds=30)
+    assert context(deadline_in_s=-1).remaining_s == 0
+
+
+async def test_results_are_decoded_by_type() -> None:
+    ctx = context()
+    assert await ctx.result("cart") == {"total": 5}
+    assert await ctx.result("cart", Cart) == Cart(5)
+    assert ctx.result_sync("cart", Cart) == Cart(5)
+    with pytest.raises(StateForbids):
+        await ctx.result("none")
+    with pytest.raises(StateForbids):
+        ctx.result_sync("none")
+    with pytest.raises(msgspec.ValidationError):
+        await ctx.result("cart", int)
+
+
+async def test_a_heartbeat_beats_and_lets_a_cancellation_land() -> None:
+    port = Port()
+    ctx = context(port)
+    await ctx.heartbeat()
+    assert port.beats == 1
+    ctx.mark_cancelled()
+    with pytest.raises(AttemptCancelled):
+        await ctx.heartbeat()
+
+
+async def test_cancelled_is_a_flag_and_can_be_awaited() -> None:
+    ctx = context()
+    assert ctx.cancelled is False
+    waiter = asyncio.create_task(ctx.wait_cancelled())
+    await asyncio.sleep(0)
+    assert not waiter.done()
+    ctx.mark_cancelled()
+    ctx.wake_cancelled()
+    await waiter
+    assert bool(ctx.cancelled)
+    await ctx.wait_cancelled()
+
+
+def test_the_logger_carries_the_ids() -> None:
+    with structlog.testing.capture_logs() as logs:
+        context().logger.info("hello")
+    assert logs == [
+        {
+            "event": "hello",
+            "log_level": "info",
+            "task_id": "t-1",
+            "step": "charge",
+            "attempt": 2,
+            "tenant": "default",
+            "template": "shop/orders",
+            "correlation_id": "c",
+            "worker": "w",
+        }
+    ]
+
+
+def test_it_says_what_it_is() -> None:
+    assert repr(context()) == "StepContext(t-1/charge, attempt 2)"

@@ -1,0 +1,203 @@
+"""Reports are batched, bounded in flight, and repeated until they are answered."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from tasker.bus.bus import Bus, Message
+from tasker.bus.memory_bus import MemoryBroker
+from tasker.errors import BodyInvalid, Busy, Problem, Unavailable
+from tasker.events.messages import ReportReply
+from tasker.handlers.reports import Outgoing, Reporter
+
+RECORDED = ReportReply(ok=True, recorded=True)
+
+
+class Lane:
+    """A reporter, and what its owner saw."""
+
+    def __init__(self, bus: Bus, owner: Bus) -> None:
+        self.reporter = Reporter(bus, answer_timeout_s=0.05)
+        self.bodies: list[list[int]] = []
+        self.waiting: list[Message] = []
+        self.seen = asyncio.Event()
+        self.answered: dict[int, ReportReply] = {}
+        self.answers = asyncio.Event()
+        self.owner = owner
+        owner.subscribe("report", self._take)
+
+    def send(self, number: int, *, size: int = 0, lasting: bool = True) -> Outgoing:
+        body = msgspec.json.encode([number, "x" * size])
+
+        def on_answer(reply: ReportReply) -> None:
+            self.answered[number] = reply
+            self.answers.set()
+
+        report = Outgoing(body, on_answer, lasting=lasting)
+        self.reporter.send("report", report)
+        return report
+
+    def reply(self, answer: object) -> None:
+        self.owner.publish(self.waiting.pop(0).reply, msgspec.json.encode(answer))
+
+    async def until(self, bodies: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.bodies) < bodies:
+                self.seen.clear()
+                await self.seen.wait()
+
+    async def until_answered(self, *numbers: int) -> None:
+        async with asyncio.timeout(10):
+            while not set(numbers) <= set(self.answered):
+                self.answers.clear()
+                await self.answers.wait()
+
+    def _take(self, message: Message) -> None:
+        self.bodies.append([item[0] for item in msgspec.json.decode(message.data)])
+        self.waiting.append(message)
+        self.seen.set()
+
+
+@pytest.fixture
+async def lane() -> AsyncIterator[Lane]:
+    broker = MemoryBroker()
+    bus, owner = broker.connect(), broker.connect()
+    lane = Lane(bus, owner)
+    await owner.flush()
+    yield lane
+    lane.reporter.stop()
+    await bus.close()
+    await owner.close()
+
+
+def refused(error: Problem) -> ReportReply:
+    return ReportReply(ok=False, recorded=False, error=error)
+
+
+async def test_what_comes_in_one_turn_leaves_together(lane: Lane) -> None:
+    for number in range(5):
+        lane.send(number)
+    await lane.until(1)
+    assert lane.bodies == [[0, 1, 2, 3, 4]]
+    lane.reply([RECORDED] * 5)
+    await lane.until_answered(0, 1, 2, 3, 4)
+
+
+async def test_two_requests_are_in_flight_and_the_rest_gathers(lane: Lane) -> None:
+    lane.reporter._answer_timeout_s = 30
+    for number in range(4):
+        lane.send(number)
+        await lane.until(min(number + 1, 2))
+    lane.reply([RECORDED])
+    await lane.until(3)
+    assert lane.bodies == [[0], [1], [2, 3]]
+
+
+async def test_a_batch_has_a_bounded_number_of_items_and_bytes(lane: Lane) -> None:
+    for number in range(501):
+        lane.send(number)
+    await lane.until(2)
+    assert [len(body) for body in lane.bodies] == [500, 1]
+    lane.reply([RECORDED] * 500)
+    lane.reply([RECORDED])
+    await lane.until_answered(500)
+    for number in (1000, 1001, 1002):
+        lane.send(number, size=200_000)
+    await lane.until(4)
+    assert lane.bodies[2:] == [[1000, 1001], [1002]]
+
+
+async def test_without_an_answer_it_is_sent_again(lane: Lane) -> None:
+    lane.send(1)
+    await lane.until(3)
+    lane.waiting[:2] = []
+    lane.reply([RECORDED])
+    await lane.until_answered(1)
+
+
+async def test_a_heartbeat_is_not_repeated(lane: Lane) -> None:
+    lane.send(1, lasting=False)
+    lane.send(2)
+    await lane.until(2)
+    assert lane.bodies == [[1, 2], [2]]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("error", [Unavailable("x").problem(), Busy("x", retry_after_s=0.01).problem()])
+async def test_busy_is_sent_again(lane: Lane, error: Problem, whole: bool) -> None:  # noqa: FBT001 - a parameter
+    lane.send(1)
+    lane.send(2)
+    await lane.until(1)
+    lane.reply(refused(error) if whole else [refused(error)] * 2)
+    await lane.until(2)
+    assert lane.bodies[1] == [1, 2]
+
+
+async def test_a_single_busy_task_does_not_hold_up_the_lane(lane: Lane) -> None:
+    lane.send(1)
+    lane.send(2)
+    await lane.until(1)
+    lane.reply([refused(Unavailable("x").problem()), RECORDED])
+    await lane.until_answered(2)
+    lane.send(3)
+    await lane.until(2)
+    assert lane.bodies[1] == [3]
+    lane.reply([RECORDED])
+    await lane.until(3)
+    assert lane.bodies[2] == [1]
+
+
+async def test_one_bad_report_does_not_drag_others_down(lane: Lane) -> None:
+    for number in (1, 2, 3):
+        lane.send(number)
+    await lane.until(1)
+    refusal = refused(BodyInvalid("x").problem())
+    lane.reply(refusal)
+    await lane.until(3)
+    assert lane.bodies[1:3] == [[1], [2]]
+    lane.reply([RECORDED])
+    lane.reply(refusal)
+    await lane.until(4)
+    lane.reply([RECORDED])
+    await lane.until_answered(1, 2, 3)
+    assert [lane.answered[number].ok for number in (1, 2, 3)] == [True, False, True]
+
+
+async def test_a_void_report_is_neither_sent_nor_answered(lane: Lane) -> None:
+    lane.send(1).void = True
+    sent = lane.send(2)
+    lane.send(3)
+    await lane.until(1)
+    assert lane.bodies == [[2, 3]]
+    sent.void = True
+    lane.reply([RECORDED, RECORDED])
+    await lane.until_answered(3)
+    assert 2 not in lane.answered
+
+
+@pytest.mark.parametrize("answer", [b"not json", b"[]", b'"x"'])
+async def test_an_answer_that_is_none_is_no_answer(lane: Lane, answer: bytes) -> None:
+    lane.send(1)
+    await lane.until(1)
+    lane.owner.publish(lane.waiting.pop(0).reply, answer)
+    await lane.until(2)
+    lane.reply([RECORDED])
+    await lane.until_answered(1)
+
+
+async def test_without_an_owner_it_waits_for_one() -> None:
+    broker = MemoryBroker()
+    bus, owner = broker.connect(), broker.connect()
+    reporter = Reporter(bus)
+    answered = asyncio.Event()
+    reporter.send("report", Outgoing(b"1", lambda _: answered.set()))
+    await bus.flush()
+    owner.subscribe("report", lambda message: owner.publish(message.reply, msgspec.json.encode([RECORDED])))
+    reporter.hurry()
+    async with asyncio.timeout(10):
+        await answered.wait()
+    reporter.stop()
+    await bus.close()
+    await owner.close()
