@@ -25,7 +25,10 @@ from tasker.events.subjects import Subjects
 FAST_INGEST_VERSION = (2, 14)
 """The first server that knows `allow_batched`."""
 
-_MAX_BYTES_LEAST = 16 * 1024 * 1024
+_BYTES_WANTED = "tasker_bytes_wanted"
+"""Metadata of a stream: the bytes of the settings, of which it may have got less."""
+
+_SHARE_MAX = 256
 _ATTEMPTS = 5
 
 
@@ -86,9 +89,18 @@ async def ensure_streams(bus: Bus, subjects: Subjects, settings: StreamSettings)
         ApiRefused: the server refused (`as_configuration` for a start).
         Unavailable: NATS does not answer.
     """
-    work = await _ensure_stream(bus, work_config(subjects, settings))
-    events = await _ensure_stream(bus, events_config(subjects, settings, bus.server_version))
-    return Streams(work, events)
+    share = 1
+    while True:
+        try:
+            work = await _ensure_stream(bus, work_config(subjects, settings), share)
+            events = await _ensure_stream(bus, events_config(subjects, settings, bus.server_version), share)
+        except ApiRefused as refused:
+            if refused.api_error.err_code != STORAGE_INSUFFICIENT or share >= _SHARE_MAX:
+                raise
+            # The server has not that much storage: both streams get half as much, and so on.
+            share *= 2
+        else:
+            return Streams(work, events)
 
 
 def work_config(subjects: Subjects, settings: StreamSettings) -> dict[str, Any]:
@@ -206,44 +218,39 @@ async def delete_consumer(bus: Bus, stream: str, consumer: str) -> bool:
         return False
 
 
-async def _ensure_stream(bus: Bus, wanted: dict[str, Any]) -> StreamInfo:
+async def _ensure_stream(bus: Bus, wanted: dict[str, Any], share: int) -> StreamInfo:
+    """Make or change a stream; of the bytes wanted it gets the `share`-th part."""
     name = wanted["name"]
+    bytes_wanted = wanted["max_bytes"]
+    config = wanted | {"max_bytes": bytes_wanted // share, "metadata": {_BYTES_WANTED: str(bytes_wanted)}}
     for _ in range(_ATTEMPTS):
         try:
             found = await stream_info(bus, name)
         except StreamMissing:
             try:
-                return await _create_within_limit(bus, "CREATE", wanted)
+                return await api_request(bus, f"STREAM.CREATE.{name}", config, StreamInfo)
             except ApiRefused as refused:
                 if refused.api_error.err_code != STREAM_NAME_IN_USE:
                     raise
                 # Another process was quicker, with other settings: compare with what it made.
                 continue
-        if not _differs(wanted, found.config):
+        if not _differs(config, found.config, share):
             return found
+        merged = found.config | config | {"metadata": found.config.get("metadata", {}) | config["metadata"]}
         try:
-            return await _create_within_limit(bus, "UPDATE", found.config | wanted)
+            return await api_request(bus, f"STREAM.UPDATE.{name}", merged, StreamInfo)
         except StreamMissing:
             continue
     raise Unavailable(f"stream {name} changes faster than it can be ensured")
 
 
-async def _create_within_limit(bus: Bus, verb: str, wanted: dict[str, Any]) -> StreamInfo:
-    """Create or update; where the server has not that much storage left, with half as much, and so on."""
-    config = dict(wanted)
-    while True:
-        try:
-            return await api_request(bus, f"STREAM.{verb}.{config['name']}", config, StreamInfo)
-        except ApiRefused as refused:
-            if refused.api_error.err_code != STORAGE_INSUFFICIENT or config["max_bytes"] <= _MAX_BYTES_LEAST:
-                raise
-        config["max_bytes"] = max(_MAX_BYTES_LEAST, config["max_bytes"] // 2)
+def _differs(config: dict[str, Any], found: dict[str, Any], share: int) -> bool:
+    """Return whether an update is due.
 
-
-def _differs(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
-    """Return whether an update is due. A stream smaller than wanted is what the server had room for."""
-    return any(
-        found.get(key) != value
-        for key, value in wanted.items()
-        if not (key == "max_bytes" and _MAX_BYTES_LEAST <= found.get(key, -1) < value)
-    )
+    A stream that holds fewer bytes than wanted is what the server had room for, unless something else was wanted then.
+    """
+    if found.get("metadata", {}).get(_BYTES_WANTED) != config["metadata"][_BYTES_WANTED]:
+        return True
+    if share > 1 and found["max_bytes"] > config["max_bytes"]:
+        return True
+    return any(found.get(key) != value for key, value in config.items() if key not in {"max_bytes", "metadata"})
