@@ -7,7 +7,7 @@ from typing import Any
 from tasker.cli.options import Format
 from tasker.cli.output import document, line, note, time_text
 from tasker.client import TaskerClient
-from tasker.client.subscription import START, EventFilter, Subscription, covers, lifecycle_of, type_of
+from tasker.client.subscription import START, EventFilter, Seen, Subscription, covers, lifecycle_of, type_of
 from tasker.errors import ConfigurationError
 from tasker.events.messages import LifecycleEvent
 
@@ -24,14 +24,19 @@ async def read_events(
     after = None if start in (None, START) else start
     goal: str | None = None
     printed = 0
+    seen = Seen()
     while True:
         page = await service.log_page(after=after, wanted=wanted)
         goal = goal or page.position
+        if after is not None:
+            seen.start_at(after)
         for view in page.items:
-            _print(lifecycle_of(view, page.log_id), view.position, output, value=view)
+            event = lifecycle_of(view, page.log_id)
+            seen.add(event.shard, int(event.position))
+            _print(event, view.position, output, value=view)
             printed += 1
             if printed == limit:
-                note(f"next: --from {view.position}")
+                note(f"next: --from {seen.token}")
                 return
         if page.next is None or (page.next == after and not page.items):
             break

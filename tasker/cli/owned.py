@@ -21,6 +21,7 @@ DRAIN_S = 30.0
 
 OWNED = "--owned"
 _POLL_S = 0.05
+_STDERR = 2
 
 
 def end_with_owner(drain_s: float = DRAIN_S) -> None:
@@ -61,7 +62,10 @@ class Child:
     def start(self) -> None:
         """Start it, or start it again."""
         self._started_s = time.monotonic()
-        self._process = subprocess.Popen(self._argv, env=self._environ, stdin=subprocess.PIPE, start_new_session=True)
+        # Our stdout is for data alone; whatever a child or a handler prints goes to stderr.
+        self._process = subprocess.Popen(
+            self._argv, env=self._environ, stdin=subprocess.PIPE, stdout=_STDERR, start_new_session=True
+        )
 
     def crash(self) -> Crash | None:
         """Return how it ended; None while it runs."""

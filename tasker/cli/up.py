@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _READY_S = 60.0
 _POLL_S = 0.1
 _DRAIN_S = 30.0
+_TEMPLATES_S = 10.0
 _CRASHES_MAX = 5
 _LIVED_WELL_S = 30.0
 
@@ -74,6 +75,7 @@ def up(
             if not failed and not stop.asked:
                 for child in children[1:]:
                     child.start()
+                    _await_templates(port, child, stop)
                 _announce(info.environment(), app)
                 failed = _watch(children, stack, stop)
         finally:
@@ -127,7 +129,7 @@ def _await_ready(port: int, service: Child, stop: Stop) -> bool:
         if crash is not None:
             note(f"error: the service ended with code {crash.code} before it was ready")
             return False
-        if _is_ready(port):
+        if _get(port, "/health/ready") is not None:
             return True
         if time.monotonic() > until_s:
             note(f"error: the service was not ready within {_READY_S:g} s; `tasker health` says why")
@@ -136,15 +138,26 @@ def _await_ready(port: int, service: Child, stop: Stop) -> bool:
     return True
 
 
-def _is_ready(port: int) -> bool:
+def _await_templates(port: int, worker: Child, stop: Stop) -> None:
+    """Wait a little until a first start's templates are known, so that the first command finds them."""
+    until_s = time.monotonic() + _TEMPLATES_S
+    while not stop.asked and worker.crash() is None and time.monotonic() < until_s:
+        if b'"hash"' in (_get(port, "/v1/templates?limit=1") or b""):
+            return
+        time.sleep(_POLL_S)
+
+
+def _get(port: int, path: str) -> bytes | None:
+    """Return the body of a good answer."""
     import http.client
 
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == http.client.OK
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.read() if answer.status == http.client.OK else None
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()
 
