@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -132,6 +134,15 @@ class _MemorySnapshot:
     async def positions(self, projection: Projection[Any]) -> dict[int, int]:
         """Return how far the view is, by shard."""
         return self._checkpoints[projection.name]
+
+    async def counts(self, projection: Projection[Any]) -> dict[int, int]:
+        """Return how many rows the view has, by shard; a shard without any is left out."""
+        return dict(Counter(row.shard for row in self._tables[projection.name]))
+
+    async def rows_of(self, projection: Projection[Any], stream_ids: Sequence[UUID]) -> Sequence[Any]:
+        """Return all rows of some streams."""
+        wanted = set(stream_ids)
+        return [row for row in self._tables[projection.name] if projection.key_of(row)[0] in wanted]
 
     async def rows(self, projection: Projection[Any]) -> AsyncIterator[Sequence[Any]]:
         """Yield all rows of the view, by key."""

@@ -159,6 +159,19 @@ class _PostgresSnapshot:
         """Return how far the view is, by shard."""
         return pairs(await self._connection.fetch(_SQL["checkpoints_read"], projection.name))
 
+    async def counts(self, projection: Projection[Any]) -> dict[int, int]:
+        """Return how many rows the view has, by shard; a shard without any is left out."""
+        with translated():
+            rows = await self._connection.fetch(_SQL["count_rows"].replace("{table}", projection.name))
+        return dict(rows)
+
+    async def rows_of(self, projection: Projection[Any], stream_ids: Sequence[UUID]) -> Sequence[Any]:
+        """Return all rows of some streams, in any order."""
+        statement = _SQL[f"{projection.name}_rows_of"].replace("{table}", projection.name)
+        with translated():
+            records = await self._connection.fetch(statement, stream_ids)
+        return [row_of(projection.row_type, record) for record in records]
+
     async def rows(self, projection: Projection[Any]) -> AsyncIterator[Sequence[Any]]:
         """Yield all rows of the view, by key, in pages."""
         statement = _SQL[f"scan_{projection.name}"].replace("{table}", projection.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -44,6 +45,14 @@ class ViewSnapshot(Protocol):
 
     async def positions(self, projection: Projection[Any]) -> dict[int, int]:
         """Return how far the view is, by shard."""
+        ...
+
+    async def counts(self, projection: Projection[Any]) -> dict[int, int]:
+        """Return how many rows the view has, by shard; a shard without any is left out."""
+        ...
+
+    async def rows_of(self, projection: Projection[Any], stream_ids: Sequence[UUID]) -> Sequence[Any]:
+        """Return all rows of some streams, in any order."""
         ...
 
     def rows(self, projection: Projection[Any]) -> AsyncIterator[Sequence[Any]]:

@@ -129,6 +129,18 @@ SELECT t.* FROM {table} AS t WHERE (t.task_id, t.step) > ($1, $2) ORDER BY t.tas
 -- name: scan_template
 SELECT t.* FROM {table} AS t WHERE (t.stream_id, t.version) > ($1, $2) ORDER BY t.stream_id, t.version LIMIT $3
 
+-- name: count_rows
+SELECT shard, count(*) FROM {table} GROUP BY shard
+
+-- name: task_rows_of
+SELECT t.* FROM {table} AS t WHERE t.task_id = ANY ($1::uuid[])
+
+-- name: step_rows_of
+SELECT t.* FROM {table} AS t WHERE t.task_id = ANY ($1::uuid[])
+
+-- name: template_rows_of
+SELECT t.* FROM {table} AS t WHERE t.stream_id = ANY ($1::uuid[])
+
 -- name: lock_projection
 SELECT version FROM projection WHERE name = $1 FOR UPDATE
 
