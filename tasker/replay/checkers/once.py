@@ -1,0 +1,135 @@
+"""I7: one completion a step, one start and one outcome an attempt, one effect a key.
+
+What the log shows is checked event by event. What the world shows is checked at a sink, which keeps the
+`idempotency_key` of each effect that it let happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from tasker.events.envelope import RecordedEvent
+from tasker.events.task_events import (
+    StepAttemptFailed,
+    StepCancelled,
+    StepCompleted,
+    StepDispatched,
+    StepStarted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+)
+from tasker.replay.checkers.checker import Decoded
+from tasker.replay.findings import Finding, Invariant, Report
+
+
+class _Step:
+    """What is known of a step: its newest attempt, and what happened to it."""
+
+    __slots__ = ("attempt", "completed", "over", "started")
+
+    def __init__(self) -> None:
+        self.attempt = 0
+        self.started = False
+        self.over = True
+        self.completed = False
+
+
+class OnceChecker:
+    """Checks one shard."""
+
+    def __init__(self, shard: int, report: Report) -> None:
+        self._shard = shard
+        self._report = report
+        self._tasks: dict[UUID, dict[str, _Step]] = {}
+
+    def take(self, recorded: RecordedEvent, event: Decoded) -> None:
+        """Check the next event of the shard."""
+        match event:
+            case StepDispatched(step=name, attempt=attempt):
+                step = self._step(recorded.stream_id, name)
+                if step.completed:
+                    self._find(recorded, f"step {name} is dispatched again after its completion")
+                elif not step.over:
+                    self._find(recorded, f"attempt {attempt} of step {name} begins while {step.attempt} is open")
+                if attempt != step.attempt + 1:
+                    self._find(recorded, f"attempt {attempt} of step {name} follows attempt {step.attempt}")
+                step.attempt = attempt
+                step.started = step.over = False
+            case StepStarted(step=name, attempt=attempt):
+                step = self._open(recorded, name, attempt, "starts")
+                if step.started:
+                    self._find(recorded, f"attempt {attempt} of step {name} starts twice")
+                step.started = True
+            case StepCompleted(step=name, attempt=attempt):
+                step = self._step(recorded.stream_id, name)
+                if step.completed:
+                    self._find(recorded, f"step {name} completes twice")
+                else:
+                    step = self._open(recorded, name, attempt, "completes")
+                    if not step.started:
+                        self._find(recorded, f"attempt {attempt} of step {name} completes without a start")
+                step.completed = step.over = True
+            case StepAttemptFailed(step=name, attempt=attempt):
+                self._open(recorded, name, attempt, "fails").over = True
+            case StepCancelled(step=name):
+                self._step(recorded.stream_id, name).over = True
+            case TaskCompleted() | TaskFailed() | TaskCancelled():
+                self._tasks.pop(recorded.stream_id, None)
+            case _:
+                pass
+
+    def close(self) -> None:
+        """Do nothing: every event was compared."""
+
+    def _step(self, stream_id: UUID, name: str) -> _Step:
+        steps = self._tasks.get(stream_id)
+        if steps is None:
+            steps = self._tasks[stream_id] = {}
+        step = steps.get(name)
+        if step is None:
+            step = steps[name] = _Step()
+        return step
+
+    def _open(self, recorded: RecordedEvent, name: str, attempt: int, what: str) -> _Step:
+        step = self._step(recorded.stream_id, name)
+        if attempt != step.attempt:
+            self._find(recorded, f"attempt {attempt} of step {name} {what}, its newest is {step.attempt}")
+        elif step.over:
+            self._find(recorded, f"attempt {attempt} of step {name} {what} after its outcome")
+        return step
+
+    def _find(self, recorded: RecordedEvent, detail: str) -> None:
+        self._report(
+            Finding(
+                invariant=Invariant.ONCE,
+                shard=self._shard,
+                position=recorded.position,
+                task_id=str(recorded.stream_id),
+                detail=detail,
+            )
+        )
+
+
+def check_effects(effects: Iterable[str], report: Report, *, owed: Iterable[str] = ()) -> None:
+    """Check what a sink let happen against the steps that completed.
+
+    Args:
+        effects: the idempotency key (`<task>:<step>`) of each effect, once for each time it happened.
+        report: takes the findings.
+        owed: the keys of the completed steps whose work is such an effect: each must have happened.
+    """
+    counts: dict[str, int] = {}
+    for key in effects:
+        counts[key] = counts.get(key, 0) + 1
+    for key, count in counts.items():
+        if count > 1:
+            _find_effect(key, f"the effect of {key} happened {count} times", report)
+    for key in owed:
+        if key not in counts:
+            _find_effect(key, f"{key} completed, and its effect never happened", report)
+
+
+def _find_effect(key: str, detail: str, report: Report) -> None:
+    report(Finding(invariant=Invariant.ONCE, task_id=key.partition(":")[0], detail=detail))

@@ -1,0 +1,165 @@
+"""I5: the rows of a view equal the fold of the log at the view's checkpoint.
+
+The views' own pure functions fold the shard again; each view only up to its checkpoint, so that views may be at
+different places and the log ahead of all. A stream that ended is compared soon after and forgotten; what is left
+is compared at the end. Rows that belong to no stream of the log show in the counts.
+
+    take ... take    `due` streams gather
+    compare(...)     with the rows that the view holds of them
+    close()          the rest is due
+    compare(...)
+    check_counts()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tasker.errors import Undecodable
+from tasker.events.envelope import RecordedEvent
+from tasker.events.task_events import ENDING_TYPES
+from tasker.projections.projection import Projection, differences, moved_on
+from tasker.replay.checkers.checker import Decoded
+from tasker.replay.findings import Finding, Invariant, Report
+
+Expected = Mapping[UUID, Mapping[str, msgspec.Struct]]
+"""Stream -> part -> row."""
+
+
+class ViewChecker:
+    """Checks one shard of one view.
+
+    Args:
+        checkpoint: the position up to which the view has folded this shard.
+    """
+
+    def __init__(self, projection: Projection[Any], shard: int, checkpoint: int, report: Report) -> None:
+        self.projection = projection
+        self.rows_compared = 0
+        self._shard = shard
+        self._checkpoint = checkpoint
+        self._report = report
+        self._kind = projection.kind
+        self._types = projection.types
+        self._position = 0
+        self._open: dict[UUID, dict[str, msgspec.Struct]] = {}
+        self._due: dict[UUID, dict[str, msgspec.Struct]] = {}
+
+    def take(self, recorded: RecordedEvent, event: Decoded) -> None:
+        """Fold the next event of the shard, if the view has it."""
+        position = self._position = recorded.position
+        if position > self._checkpoint or recorded.kind != self._kind:
+            return
+        stream_id = recorded.stream_id
+        if self._types is None or recorded.type in self._types or isinstance(event, Undecodable):
+            self._fold(recorded, stream_id, event)
+        if recorded.type in ENDING_TYPES:
+            rows = self._open.pop(stream_id, None)
+            if rows is not None:
+                self._due[stream_id] = rows
+
+    def _fold(self, recorded: RecordedEvent, stream_id: UUID, event: Decoded) -> None:
+        rows = self._open.get(stream_id)
+        if rows is None:
+            rows = self._open[stream_id] = self._due.pop(stream_id, {})
+        if isinstance(event, Undecodable):
+            part = ""
+            row = self.projection.poisoned(rows.get(part), recorded, event.detail)
+        else:
+            part = self.projection.part_of(event)
+            row = moved_on(self.projection, rows.get(part), recorded, event)
+        if row is not None:
+            rows[part] = row
+
+    def close(self) -> None:
+        """Take note that the shard ends here: everything is due."""
+        self._due.update(self._open)
+        self._open = {}
+        if self._checkpoint > self._position:
+            view = f"view {self.projection.name} is at {self._checkpoint} of shard {self._shard}"
+            detail = f"{view}, the log ends at {self._position}"
+            self._report(
+                Finding(invariant=Invariant.PROJECTED, shard=self._shard, position=self._checkpoint, detail=detail)
+            )
+
+    @property
+    def due(self) -> int:
+        """Return how many streams wait to be compared."""
+        return len(self._due)
+
+    def take_due(self, limit: int) -> Iterator[Expected]:
+        """Yield the rows to compare, up to `limit` streams at a time, and forget them."""
+        due, self._due = self._due, {}
+        streams = list(due)
+        for at in range(0, len(streams), limit):
+            yield {stream_id: due[stream_id] for stream_id in streams[at : at + limit]}
+
+    def compare(self, expected: Expected, found: Sequence[msgspec.Struct]) -> None:
+        """Compare the rows expected of some streams with all rows that the view holds of these streams."""
+        key_of = self.projection.key_of
+        seen = 0
+        for row in found:
+            stream_id, part = key_of(row)
+            wanted = expected[stream_id].get(part)
+            if wanted is None:
+                self._find(stream_id, part, "has a row that no event made")
+                continue
+            seen += 1
+            if wanted != row:
+                self._find(stream_id, part, f"differs from the log in {', '.join(differences(wanted, row))}")
+        self.rows_compared += len(found)
+        if seen != sum(len(rows) for rows in expected.values()):
+            self._find_missing(expected, found)
+
+    def check_count(self, rows: int) -> None:
+        """Check how many rows the view holds of the shard, after everything was compared."""
+        strays = rows - self.rows_compared
+        if strays > 0:
+            detail = f"view {self.projection.name} has {strays} rows of streams that shard {self._shard} does not have"
+            self._report(Finding(invariant=Invariant.PROJECTED, shard=self._shard, detail=detail))
+
+    def _find_missing(self, expected: Expected, found: Sequence[msgspec.Struct]) -> None:
+        there = {self.projection.key_of(row) for row in found}
+        for stream_id, rows in expected.items():
+            for part in rows:
+                if (stream_id, part) not in there:
+                    self._find(stream_id, part, "has no row")
+
+    def _find(self, stream_id: UUID, part: str, detail: str) -> None:
+        what = f"view {self.projection.name} at {self._checkpoint} of shard {self._shard}"
+        where = f"{part}: " if part else ""
+        self._report(
+            Finding(
+                invariant=Invariant.PROJECTED,
+                shard=self._shard,
+                position=self._checkpoint,
+                task_id=str(stream_id),
+                detail=f"{what}: {where}{detail}",
+            )
+        )
+
+
+def check_rows(
+    events: Sequence[tuple[RecordedEvent, Decoded]],
+    projection: Projection[Any],
+    shard: int,
+    *,
+    checkpoint: int,
+    rows: Sequence[msgspec.Struct],
+    report: Report,
+) -> None:
+    """Compare all `rows` that a view holds of a shard with its whole log, in memory."""
+    checker = ViewChecker(projection, shard, checkpoint, report)
+    for recorded, event in events:
+        checker.take(recorded, event)
+    checker.close()
+    by_stream: dict[UUID, list[msgspec.Struct]] = {}
+    for row in rows:
+        by_stream.setdefault(projection.key_of(row)[0], []).append(row)
+    for expected in checker.take_due(1000):
+        checker.compare(expected, [row for stream_id in expected for row in by_stream.get(stream_id, ())])
+    checker.check_count(len(rows))

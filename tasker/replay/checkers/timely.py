@@ -1,0 +1,190 @@
+"""I9: no timer fires early, none late by more than a bound, and every task that no person holds up ends.
+
+Early is judged by the times that the events themselves recorded. A worker may report a timeout of its own before
+the owner's clock says so; only what the owner alone decides (a retry, a start, the end of a grace, a deadline, an
+attempt that nobody started) is held to its time.
+
+Late is judged when a bound is given: a service that was down fires late, and rightly so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from tasker.events.envelope import US_PER_S, RecordedEvent
+from tasker.events.task_events import (
+    StepAttemptFailed,
+    StepCancelled,
+    StepCancelRequested,
+    StepCompleted,
+    StepDispatched,
+    StepRetryScheduled,
+    StepStarted,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskCreated,
+    TaskFailed,
+    TaskResumed,
+    TaskStarted,
+    TaskStopping,
+)
+from tasker.replay.checkers.checker import Decoded
+from tasker.replay.findings import Finding, Invariant, Report
+from tasker.service.domain.obligations import FINISH_SLACK_S
+
+_FINISH_SLACK_US: Final = round(FINISH_SLACK_S * US_PER_S)
+_START: Final = "not_before"
+_DEADLINE: Final = "deadline"
+
+Timer = tuple[str, str]
+"""What waits (a step's name, "" for the task) and for what."""
+
+
+class _Task:
+    """What is known of a task that goes on: its open timers, by what waits for what."""
+
+    __slots__ = ("blocked", "position", "timers")
+
+    def __init__(self) -> None:
+        self.timers: dict[Timer, int] = {}
+        self.blocked = False
+        self.position = 0
+
+
+class TimelyChecker:
+    """Checks one shard.
+
+    Args:
+        late_s_max: how late a timer may fire; None: as late as it likes.
+    """
+
+    def __init__(self, shard: int, report: Report, *, late_s_max: float | None = None) -> None:
+        self._shard = shard
+        self._report = report
+        self._late_us_max = None if late_s_max is None else round(late_s_max * US_PER_S)
+        self._tasks: dict[UUID, _Task] = {}
+
+    def take(self, recorded: RecordedEvent, event: Decoded) -> None:  # noqa: PLR0915 - one case an event
+        """Check the next event of the shard."""
+        stream_id = recorded.stream_id
+        task = self._tasks.get(stream_id)
+        if task is None:
+            if not isinstance(event, TaskCreated):
+                return
+            task = self._tasks[stream_id] = _Task()
+        task.position = recorded.position
+        timers = task.timers
+        match event:
+            case TaskCreated(not_before_us=not_before_us, deadline_us=deadline_us):
+                if not_before_us is not None:
+                    timers["", _START] = not_before_us
+                if deadline_us is not None:
+                    timers["", _DEADLINE] = deadline_us
+            case TaskStarted():
+                self._fires(recorded, task, "", _START)
+            case StepDispatched(step=name, start_by_us=start_by_us):
+                if (name, "retry") in timers:
+                    self._fires(recorded, task, name, "retry")
+                if start_by_us is not None:
+                    timers[name, "start_by"] = start_by_us
+            case StepStarted(step=name, finish_by_us=finish_by_us):
+                self._passes(recorded, task, name, "start_by")
+                timers[name, "finish_by"] = finish_by_us + _FINISH_SLACK_US
+            case StepAttemptFailed(step=name):
+                if (name, "finish_by") not in timers and (name, "start_by") in timers:
+                    # An attempt that was never started can only have waited too long.
+                    self._fires(recorded, task, name, "start_by")
+                self._passes(recorded, task, name, "finish_by")
+                timers.pop((name, "grace"), None)
+            case StepCompleted(step=name):
+                self._passes(recorded, task, name, "finish_by")
+                timers.pop((name, "grace"), None)
+            case StepRetryScheduled(step=name, retry_at_us=retry_at_us):
+                timers[name, "retry"] = retry_at_us
+            case StepCancelRequested(step=name, grace_until_us=grace_until_us):
+                timers.pop((name, "finish_by"), None)
+                timers[name, "grace"] = grace_until_us
+            case StepCancelled(step=name):
+                if (name, "grace") in timers:
+                    self._fires(recorded, task, name, "grace")
+                for what in ("retry", "start_by", "finish_by"):
+                    timers.pop((name, what), None)
+            case TaskStopping(cause=cause):
+                if cause == "timeout":
+                    self._fires(recorded, task, "", _DEADLINE)
+                timers.pop(("", _DEADLINE), None)
+                timers.pop(("", _START), None)
+            case TaskBlocked():
+                task.blocked = True
+            case TaskResumed():
+                task.blocked = False
+            case TaskCompleted() | TaskFailed() | TaskCancelled():
+                self._passes(recorded, task, "", _DEADLINE)
+                del self._tasks[stream_id]
+            case _:
+                pass
+
+    def close(self) -> None:
+        """Do nothing; `close_healed` is for a log that is at rest."""
+
+    def close_healed(self, now_us: int | None = None) -> None:
+        """Take note that everything has healed and nothing more will happen by itself.
+
+        Args:
+            now_us: the log's time now. With it, tasks may still wait for a timer that is not overdue; without,
+                every task that is not blocked must have ended.
+        """
+        for stream_id, task in self._tasks.items():
+            if task.blocked:
+                continue
+            if now_us is None or not task.timers:
+                self._find(stream_id, task.position, "the task has not ended, and no person holds it up")
+                continue
+            for (name, what), at_us in task.timers.items():
+                if now_us - at_us > (self._late_us_max or 0):
+                    self._find(stream_id, task.position, f"{_named(name, what)} is {_s(now_us - at_us)} overdue")
+
+    def _fires(self, recorded: RecordedEvent, task: _Task, name: str, what: str) -> None:
+        """Check an event that the timer alone can have caused, and close the timer."""
+        at_us = task.timers.pop((name, what), None)
+        if at_us is None:
+            self._find(recorded.stream_id, recorded.position, f"{recorded.type} comes without {_named(name, what)}")
+            return
+        early_us = at_us - recorded.at_us
+        if early_us > 0:
+            detail = f"{recorded.type} comes {_s(early_us)} before {_named(name, what)}"
+            self._find(recorded.stream_id, recorded.position, detail)
+        self._check_late(recorded, at_us, name, what)
+
+    def _passes(self, recorded: RecordedEvent, task: _Task, name: str, what: str) -> None:
+        """Check that what the timer guards came before the timer should have fired, and close it."""
+        at_us = task.timers.pop((name, what), None)
+        if at_us is not None:
+            self._check_late(recorded, at_us, name, what)
+
+    def _check_late(self, recorded: RecordedEvent, at_us: int, name: str, what: str) -> None:
+        late_us = recorded.at_us - at_us
+        if self._late_us_max is not None and late_us > self._late_us_max:
+            detail = f"{recorded.type} comes {_s(late_us)} after {_named(name, what)}"
+            self._find(recorded.stream_id, recorded.position, detail)
+
+    def _find(self, stream_id: UUID, position: int, detail: str) -> None:
+        self._report(
+            Finding(
+                invariant=Invariant.TIMELY,
+                shard=self._shard,
+                position=position,
+                task_id=str(stream_id),
+                detail=detail,
+            )
+        )
+
+
+def _named(name: str, what: str) -> str:
+    return f"the {what} of step {name}" if name else f"the task's {what}"
+
+
+def _s(us: int) -> str:
+    return f"{us / US_PER_S:.6f} s"
