@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,7 +50,13 @@ def from_datetime(at: datetime) -> int:
 
 def to_rfc3339(at_us: int) -> str:
     """Return `at_us` as RFC 3339 text with six decimals and `Z`: sorts as text like it does in time."""
-    return f"{to_datetime(at_us):%Y-%m-%dT%H:%M:%S.%f}Z"
+    second, us = divmod(at_us, 1_000_000)
+    return f"{_second_text(second)}.{us:06d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second_text(second: int) -> str:
+    return f"{_EPOCH + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}"
 
 
 def from_rfc3339(text: str) -> int:

@@ -8,8 +8,6 @@ Source: CloudEvents 1.0.2, JSON event format.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import msgspec
 
 from tasker.clock import to_rfc3339
@@ -24,7 +22,7 @@ def cloud_event(log_id: str, shard: int, position: int, event: NewEvent | Record
     head = (
         f'{{"specversion":"1.0","id":"{log_id}:{shard}:{position}","source":"/tasker/{log_id}",'
         f'"type":"tasker.{event.type}.v{event.version}","subject":"{event.stream_id}",'
-        f'"time":"{_time(event.at_us)}","datacontenttype":"application/json","tenant":"{event.tenant}",'
+        f'"time":"{to_rfc3339(event.at_us)}","datacontenttype":"application/json","tenant":"{event.tenant}",'
         f'"shard":{shard},"position":"{position}","seq":{event.seq}{_extensions(event)},"data":'
     )
     return b"".join((head.encode(), event.payload, b"}"))
@@ -40,8 +38,3 @@ def _extensions(event: NewEvent | RecordedEvent) -> str:
         "traceparent": meta.traceparent,
     }
     return "".join(f',"{name}":{_encode(value).decode()}' for name, value in found.items() if value is not None)
-
-
-@lru_cache(maxsize=64)
-def _time(at_us: int) -> str:
-    return to_rfc3339(at_us)

@@ -68,7 +68,7 @@ class Dispatcher:
         assert actor.template is not None  # noqa: S101 - a task with steps has one
         spec = actor.template.spec
         subject = self._subjects.work(actor.tenant, spec.namespace, actor.template.queue_of(step))
-        message_id = f"{actor.stream_id}:{step}:{attempt}"
+        message_id = f"{actor.task_id}:{step}:{attempt}"
         if offer > 1:
             message_id = f"{message_id}:{self._clock.now_us()}"
 
@@ -108,7 +108,7 @@ class Dispatcher:
                 left_out.append(parent)
             else:
                 results[parent] = result
-        task_id = str(actor.stream_id)
+        task_id = actor.task_id
         return Work(
             task_id=task_id,
             step=step,
@@ -134,7 +134,7 @@ class Dispatcher:
 
     def tell_cancel(self, actor: TaskActor, worker: str, step: str, attempt: int, grace_s: float) -> None:
         """Tell a worker at once; should this be lost, the next heartbeat's answer tells it again."""
-        message = CancelAttempt(task_id=str(actor.stream_id), step=step, attempt=attempt, grace_s=grace_s)
+        message = CancelAttempt(task_id=actor.task_id, step=step, attempt=attempt, grace_s=grace_s)
         self._bus.publish(self._subjects.worker_cancel(actor.tenant, worker), encode_message(message))
 
     def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:

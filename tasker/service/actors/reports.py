@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import msgspec
 import structlog
 
@@ -76,7 +74,7 @@ class Reports:
 
     def _take(self, tenant: str, report: Report, answer: Answer) -> None:
         try:
-            task_id = UUID(report.task_id)
+            task_id, shard = self._routes.locate(report.task_id)
             checked = _checked(report)
         except ValueError:
             answer(encode_message(ReportReply(ok=True, recorded=False, reason="task_unknown")))
@@ -90,7 +88,7 @@ class Reports:
             answered=lambda reply: answer(encode_message(reply)),
             fail=lambda error: answer(_refusal(error)),
         )
-        self._shards.send(self._routes.shard_of(task_id), task_id, StreamKind.TASK, message)
+        self._shards.send(shard, task_id, StreamKind.TASK, message)
 
 
 def _checked(report: Report) -> Report:

@@ -143,12 +143,14 @@ class TaskActor:
         "shard",
         "state",
         "stream_id",
+        "task_id",
         "template",
         "tenant",
     )
 
     def __init__(self, stream_id: UUID, shard: int, ports: TaskPorts) -> None:
         self.stream_id = stream_id
+        self.task_id = str(stream_id)
         self.shard = shard
         self.tenant = ""
         self.state = TaskState()

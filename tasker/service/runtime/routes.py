@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from uuid import UUID
 
 import structlog
@@ -15,6 +16,7 @@ from tasker.ids import slot_of
 
 _log = structlog.get_logger(__name__)
 
+LOCATED_MAX = 50_000
 NODE_TIMEOUT_S = 5.0
 HEADER_TENANT = "Tasker-Tenant"
 HEADER_VERB = "Tasker-Verb"
@@ -30,6 +32,12 @@ class Routes:
         self._shard_of_slot = info.shard_of_slot
         self._bus = bus
         self._subjects = subjects
+        self.locate = lru_cache(maxsize=LOCATED_MAX)(self._locate)
+        """Text of a task's id -> id and shard. A task's reports come one after another; parsing costs more."""
+
+    def _locate(self, text: str) -> tuple[UUID, int]:
+        stream_id = UUID(text)
+        return stream_id, self.shard_of(stream_id)
 
     def shard_of(self, stream_id: UUID) -> int:
         """Return the shard that a stream lives in."""
