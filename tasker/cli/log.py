@@ -59,7 +59,7 @@ async def verify(
     workers: int | None = None,
     data: Path | None = None,
     output: Annotated[Format, Parameter(name=["--output", "-o"], env_var="TASKER_OUTPUT")] = "table",
-) -> int:
+) -> None:
     """Refold the log and compare it with the views: gapless, one epoch at a time, an unbroken chain, every fold.
 
     Reads Postgres directly (TASKER_DATABASE_URL, or the stack that runs here). Exit code 9 when it finds anything.
@@ -74,4 +74,4 @@ async def verify(
     dsn = database_url(data)
     from tasker.cli.verifying import verify_log
 
-    return await verify_log(dsn, workers=workers, output=output)
+    await verify_log(dsn, workers=workers, output=output)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,10 +156,3 @@ def test_a_second_one_on_the_same_data_is_refused(up: Up) -> None:
     assert second.returncode == 2
     assert second.stderr.startswith("error: ")
     assert "already running" in second.stderr
-
-
-def test_an_app_that_cannot_be_loaded_is_said(up: Up) -> None:
-    up.exports()
-    started_s = time.monotonic()
-    assert up.tasker("worker", "no_such_app.py").returncode == 2
-    assert time.monotonic() - started_s < WAIT_S
