@@ -20,6 +20,7 @@ def create_app(services: Services) -> web.Application:
     """Return the application over `services`. It owns nothing: whoever made the parts closes them."""
     app = web.Application(middlewares=[errors_to_problems], client_max_size=BODY_BYTES_MAX)
     app[SERVICES] = services
+    app.on_shutdown.append(_stop_waiting)
     app[tasks.CONTENTS] = OrderedDict()
     app[events.SCAN] = EventScan(services.tail, services.log, services.queries)
     app[events.STREAMS] = set()
@@ -46,3 +47,8 @@ def create_app(services: Services) -> web.Application:
         ]
     )
     return app
+
+
+async def _stop_waiting(app: web.Application) -> None:
+    """Let long polls and event streams end, so that the server can."""
+    app[SERVICES].stopping.set()

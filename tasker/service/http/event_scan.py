@@ -65,13 +65,11 @@ class EventScan:
     async def page(self, wanted: EventFilter, after: dict[int, int], *, limit: int) -> Scanned:
         """Return up to `limit` matching events behind `after` (shard -> position), merged by time."""
         at = dict(after)
+        reading = list(at)
         if wanted.task_id is not None:
-            found = await self._log.streams([wanted.task_id])
-            if wanted.task_id not in found:
+            reading = await self._shard_of(wanted.task_id, at)
+            if not reading:
                 return Scanned([], at, more=False)
-            reading = [found[wanted.task_id][0]]
-        else:
-            reading = list(at)
         matching: list[RecordedEvent] = []
         looked_at = 0
         per_shard = max(1, READ_EVENTS // len(reading))
@@ -90,6 +88,19 @@ class EventScan:
             matching.extend(hits)
             _move(at, merged)
         return Scanned(matching, at, more=True)
+
+    async def _shard_of(self, task_id: UUID, at: dict[int, int]) -> list[int]:
+        """Return the shard that alone can hold events of the task, none when there is no such task.
+
+        The other shards need no look: they are moved to their heads as they were before we asked.
+        """
+        heads = await self._log.heads(list(at))
+        place = (await self._log.streams([task_id])).get(task_id)
+        shard = None if place is None else place[0]
+        for head in heads:
+            if head.shard != shard:
+                at[head.shard] = max(at[head.shard], head.position)
+        return [] if shard is None else [shard]
 
     async def _matching(self, wanted: EventFilter, events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
         found = [

@@ -6,12 +6,15 @@ one page and the socket's buffer, and nobody else waits for him.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import Final
 from uuid import UUID
 
 import msgspec
+import structlog
 from aiohttp import web
 
 from tasker.clock import to_rfc3339
@@ -40,6 +43,8 @@ STREAMS_MAX: Final = 500
 _LIST: Final = ("after", "cursor", "type", "namespace", "template", "task", "task_id", "limit", "at_least")
 _STREAM_EVENTS: Final = 200
 
+_log = structlog.get_logger(__name__)
+
 SCAN: Final = web.AppKey("scan", EventScan)
 STREAMS: Final = web.AppKey("streams", set[object])
 
@@ -66,6 +71,8 @@ async def of_task(request: web.Request) -> web.StreamResponse:
             )
         )
     _must_be_of(await services.log.load_stream(task_id, after_seq=0, limit=1), tenant, task_id)
+    if await _has_ended_at(services, task_id, after_seq):
+        return web.Response(status=204)  # the one answer after which an EventSource does not come back
     return await _stream(request, _task_stream(services, tenant, task_id, after_seq))
 
 
@@ -163,6 +170,14 @@ def _must_be_of(events: list[RecordedEvent], tenant: str, task_id: UUID) -> None
         raise TaskUnknown(f"there is no task {task_id}", task_id=str(task_id))
 
 
+async def _has_ended_at(services: Services, task_id: UUID, seq: int) -> bool:
+    """Return whether event number `seq` ended the task, so that nothing follows it."""
+    if seq == 0:
+        return False
+    at = await services.log.load_stream(task_id, after_seq=seq - 1, limit=1)
+    return bool(at) and at[0].type in ENDING_TYPES
+
+
 # ---------------------------------------------------------------- live
 
 
@@ -172,7 +187,7 @@ Frames = AsyncGenerator[bytes]
 
 async def _task_stream(services: Services, tenant: str, task_id: UUID, after_seq: int) -> Frames:
     with services.watcher.task(tenant, str(task_id)) as watch:
-        while True:
+        while not services.stopping.is_set():
             events = await services.log.load_stream(task_id, after_seq=after_seq, limit=_STREAM_EVENTS)
             if events:
                 after_seq = events[-1].seq
@@ -180,15 +195,12 @@ async def _task_stream(services: Services, tenant: str, task_id: UUID, after_seq
                 if events[-1].type in ENDING_TYPES:
                     return
             else:
-                last = await services.log.load_stream(task_id, after_seq=max(0, after_seq - 1), limit=1)
-                if last and last[-1].type in ENDING_TYPES:
-                    return
                 yield await _quiet(services, watch)
 
 
 async def _log_stream(services: Services, scan: EventScan, wanted: EventFilter, at: dict[int, int]) -> Frames:
     with services.watcher.log() as watch:
-        while True:
+        while not services.stopping.is_set():
             scanned: Scanned = await scan.page(wanted, at, limit=_STREAM_EVENTS)
             frames = []
             for event in scanned.events:
@@ -205,18 +217,16 @@ async def _log_stream(services: Services, scan: EventScan, wanted: EventFilter, 
 
 
 async def _quiet(services: Services, watch: Watch) -> bytes:
-    """Wait for news or until it is time to look again."""
-    await watch.news(services.settings.poll_s)
+    """Wait for news, and for what comes with it, or until it is time to look again."""
+    if await watch.news(services.settings.poll_s):
+        await asyncio.sleep(services.settings.gather_s)
     return b""
 
 
 def _frame(event_id: str, event: RecordedEvent) -> bytes:
-    """Return one server-sent event. JSON text has no line breaks, so one `data` line is enough."""
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (
-        event_id.encode(),
-        event.type.encode(),
-        encode_message(view_of(event)),
-    )
+    """Return one server-sent event. A line break in JSON text is white space, so one `data` line is enough."""
+    data = encode_message(view_of(event)).replace(b"\n", b" ").replace(b"\r", b" ")
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (event_id.encode(), event.type.encode(), data)
 
 
 async def _stream(request: web.Request, frames: Frames) -> web.StreamResponse:
@@ -231,14 +241,15 @@ async def _stream(request: web.Request, frames: Frames) -> web.StreamResponse:
         await response.prepare(request)
         await response.write(b"retry: 1000\n\n")
         written_s = services.clock.monotonic_s()
-        async for frame in frames:
-            now_s = services.clock.monotonic_s()
-            if frame:
-                await response.write(frame)
-                written_s = now_s
-            elif now_s - written_s >= services.settings.keepalive_s:
-                await response.write(b": still here\n\n")
-                written_s = now_s
+        async with contextlib.aclosing(frames):
+            async for frame in frames:
+                now_s = services.clock.monotonic_s()
+                if frame:
+                    await response.write(frame)
+                    written_s = now_s
+                elif now_s - written_s >= services.settings.keepalive_s:
+                    await response.write(b": still here\n\n")
+                    written_s = now_s
         await response.write_eof()
     except ConnectionError:
         pass  # the reader is gone
@@ -246,6 +257,9 @@ async def _stream(request: web.Request, frames: Frames) -> web.StreamResponse:
         # The answer has begun, so the problem comes as an event; the reader may come back with its last id.
         await response.write(b"event: problem\ndata: " + encode_message(error.problem()) + b"\n\n")
         await response.write_eof()
+    except Exception as error:  # noqa: BLE001 - the answer has begun: what can still be done is to break it off
+        _log.exception("event_stream_failed", path=request.path, exc_info=error)
+        response.force_close()
     finally:
         streams.discard(ticket)
     return response

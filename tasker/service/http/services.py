@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
         at_least_s: how long a read waits for the position that `at_least` names.
         command_s: how long a command may take.
         poll_s: how often somebody who waits looks without having been told.
+        gather_s: how long an event stream lets events gather after the first.
         keepalive_s: a silent event stream sends a comment so often.
         check_s: how long a readiness check may take.
     """
@@ -75,6 +77,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     at_least_s: float = 2.0
     command_s: float = 15.0
     poll_s: float = 1.0
+    gather_s: float = 0.02
     keepalive_s: float = 15.0
     check_s: float = 2.0
 
@@ -86,6 +89,7 @@ class Services:
     Attributes:
         positions: knows how far the views are.
         checks: of readiness, by name.
+        stopping: set once the process drains: whoever waits answers what there is, and event streams end.
     """
 
     queries: Queries
@@ -97,6 +101,7 @@ class Services:
     watcher: Watcher
     clock: Clock
     checks: Mapping[str, Check] = field(default_factory=dict)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     settings: HttpSettings = field(default_factory=HttpSettings)
 
 

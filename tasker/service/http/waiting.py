@@ -37,7 +37,7 @@ async def task_view(services: Services, tenant: str, task_id: UUID) -> TaskView:
 
 
 async def task_when_over(services: Services, tenant: str, task_id: UUID, *, wait_s: float) -> TaskView:
-    """Return the task once it has ended or is blocked, or as it is when `wait_s` is over.
+    """Return the task once it has ended or is blocked, or as it is when `wait_s` is over (or the service stops).
 
     Raises:
         TaskUnknown: the view has none.
@@ -47,7 +47,7 @@ async def task_when_over(services: Services, tenant: str, task_id: UUID, *, wait
         while True:
             view = await task_view(services, tenant, task_id)
             left_s = deadline_s - services.clock.monotonic_s()
-            if is_over(view) or left_s <= 0:
+            if is_over(view) or left_s <= 0 or services.stopping.is_set():
                 return view
             await watch.news(min(left_s, services.settings.poll_s))
             if watch.ended_at is not None:

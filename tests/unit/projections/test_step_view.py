@@ -1,5 +1,6 @@
 from typing import Any
 
+from tasker.events.reads import StepView
 from tasker.events.task_events import (
     StepAttemptFailed,
     StepCancelled,
@@ -9,7 +10,6 @@ from tasker.events.task_events import (
     StepRetryScheduled,
     StepStarted,
 )
-from tasker.events.reads import StepView
 from tasker.projections.projection import fold_into
 from tasker.projections.views.step import StepProjection, to_view
 from tests.histories import ERROR, T0_US, Recorder, created, damaged, failed, ran
@@ -71,7 +71,7 @@ def test_a_failed_step_that_a_person_retries_is_open_again() -> None:
 
 def test_a_step_that_is_told_to_stop_says_so_until_it_is_cancelled() -> None:
     told = [StepDispatched(step="a", attempt=1), STARTED]
-    told.append(StepCancelRequested(step="a", attempt=1, grace_until_us=T0_US))  # type: ignore[arg-type]
+    told.append(StepCancelRequested(step="a", attempt=1, grace_until_us=T0_US))
     assert fold(*told).waiting_on == "worker w1 to stop it"
     assert fold(*told, StepCancelled(step="a", attempt=1, reason="x")).state == "cancelled"
 

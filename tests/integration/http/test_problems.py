@@ -1,0 +1,131 @@
+"""Every error is a problem document with a stable code."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tasker.events.codec import BODY_BYTES_MAX
+from tests.histories import created
+from tests.integration.http.conftest import Client, Site
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/taskz", "/v2/tasks", "/v1/tasks/a/b", "/v1/tasks/"])
+async def test_an_unknown_endpoint(client: Client, path: str) -> None:
+    await client.problem("GET", path, 404, "endpoint_unknown")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"), [("DELETE", "/v1/tasks", "GET, HEAD, POST"), ("POST", "/v1/stats", "GET, HEAD")]
+)
+async def test_a_method_that_is_not_taken(client: Client, method: str, path: str, allow: str) -> None:
+    await client.problem(method, path, 405, "method_not_allowed")
+    response, _ = await client.ask(method, path)
+    assert response.headers["Allow"] == allow
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("stat=completed", "did you mean state?"),
+        ("nonsense=1", "there are after"),
+        ("state=done", "state is one of pending, running"),
+        ("state=completed,", "state is one of"),
+        ("limit=0", "whole number from 1 to 500"),
+        ("limit=501", "whole number"),
+        ("limit=1e2", "whole number"),
+        ("limit=%D9%A1", "whole number"),
+        ("limit=1&limit=2", "given 2 times"),
+        ("sort=name", "sort is one of created_at"),
+        ("created_after=yesterday", "RFC 3339"),
+        ("created_after=2026-11-21T10:00:00", "RFC 3339"),
+        ("created_after=2026-02-30T00:00:00Z", "RFC 3339"),
+        ("tag=team", "tag is key:value"),
+        ("tag=a:%00", "tag is key:value"),
+        ("tag=a:1&tag=a:2", "no task has two values"),
+        ("after=%00", "characters that no value has"),
+    ],
+)
+async def test_a_bad_parameter(client: Client, query: str, told: str) -> None:
+    problem = await client.problem("GET", f"/v1/tasks?{query}", 400, "parameter_invalid")
+    assert told in problem["detail"]
+
+
+@pytest.mark.parametrize("value", ["-1", "soon", "NaN", "1e3", "inf"])
+async def test_a_bad_wait(client: Client, value: str) -> None:
+    await client.problem("GET", f"/v1/tasks/{uuid4()}?wait_s={value}", 400, "parameter_invalid")
+
+
+async def test_a_parameter_of_an_endpoint_that_takes_none(client: Client) -> None:
+    problem = await client.problem("GET", "/v1/stats?x=1", 400, "parameter_invalid")
+    assert "the endpoint takes none" in problem["detail"]
+
+
+@pytest.mark.parametrize("query", ["namespace=Shop", "template=%00", "template=a.b"])
+async def test_a_bad_name_in_a_filter(client: Client, query: str) -> None:
+    response, body = await client.ask("GET", f"/v1/tasks?{query}")
+    assert (response.status, body["code"]) in [(422, "name_invalid"), (400, "parameter_invalid")]
+
+
+@pytest.mark.parametrize("tenant", ["", "Acme", "a.b", "a>", "*", "x" * 64, "_node"])
+async def test_a_bad_tenant(client: Client, tenant: str) -> None:
+    await client.problem("GET", "/v1/tasks", 422, "name_invalid", headers={"Tasker-Tenant": tenant})
+    await client.problem("POST", "/v1/tasks", 422, "name_invalid", headers={"Tasker-Tenant": tenant}, json={})
+
+
+@pytest.mark.parametrize("token", ["x", "3", "3:", "99999:1", "1:1,1:2", "other/1:1", "1:1234567890123456789"])
+async def test_a_bad_position(site: Site, client: Client, token: str) -> None:
+    task_id = await site.task([created()])
+    await client.problem("GET", f"/v1/tasks/{task_id}?at_least={token}", 400, "position_invalid")
+    await client.problem("GET", f"/v1/events?after={token}", 400, "position_invalid")
+    if token != "3":
+        await client.problem("GET", f"/v1/tasks/{task_id}/events?after={token}", 400, "position_invalid")
+
+
+async def test_an_oversize_body(site: Site, client: Client) -> None:
+    for method, path in (("POST", "/v1/tasks"), ("PUT", "/v1/templates"), ("POST", f"/v1/tasks/{uuid4()}/cancel")):
+        body = b'{"a":"' + b"x" * BODY_BYTES_MAX + b'"}'
+        await client.problem(method, path, 413, "body_too_large", data=body)
+    assert site.gateway.sent == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "status"),
+    [
+        (b"{", "body_invalid", 400),
+        (b"\xff{}", "body_invalid", 400),
+        (b"1", "body_invalid", 400),
+        (b'{"reason": NaN}', "body_invalid", 400),
+        (b'{"reason":"a","reason":"b"}', "value_invalid", 422),
+        (b'{"reason":' + b"[" * 100 + b"]" * 100 + b"}", "value_invalid", 422),
+    ],
+)
+async def test_a_bad_body_of_a_command(site: Site, client: Client, body: bytes, code: str, status: int) -> None:
+    await client.problem("POST", f"/v1/tasks/{uuid4()}/cancel", status, code, data=body)
+    assert site.gateway.sent == []
+
+
+async def test_a_bug_is_told_without_its_internals(site: Site, client: Client) -> None:
+    site.gateway.answers.append(ZeroDivisionError("secret"))
+    problem = await client.problem("POST", "/v1/tasks", 500, "internal_error", json={})
+    assert "secret" not in str(problem)
+
+
+async def test_an_answer_that_is_none_is_told(site: Site, client: Client) -> None:
+    site.gateway.answers.append(b"\xff")
+    await client.problem("POST", "/v1/tasks", 500, "undecodable", json={})
+
+
+async def test_a_database_that_hangs_or_is_gone_is_unavailable(
+    site: Site, client: Client, database: str, cluster: Any
+) -> None:
+    await site.task([created()])
+    await cluster.drop_database(database)
+    await client.problem("GET", "/v1/tasks", 503, "unavailable")
+
+
+async def test_many_at_once_are_all_answered(site: Site, client: Client) -> None:
+    task_id = await site.task([created()])
+    answers = await asyncio.gather(*(client.get(f"/v1/tasks/{task_id}") for _ in range(100)))
+    assert all(answer["task_id"] == str(task_id) for answer in answers)
