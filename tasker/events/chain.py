@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from struct import Struct
 
 from tasker.events.envelope import NewEvent, RecordedEvent
@@ -23,19 +24,29 @@ _sha256 = hashlib.sha256
 
 def leaf_of(event: NewEvent | RecordedEvent, *, shard: int, position: int, epoch: int) -> bytes:
     """Return the 32-byte leaf of an event that has (or will have) this place in the log."""
-    texts = f"{event.kind}\0{event.type}\0{event.tenant}\0{event.encoding}".encode()
     return _sha256(
         b"".join(
             (
                 _numbers.pack(shard, position, epoch, event.seq, event.version, event.at_us),
                 event.stream_id.bytes,
-                len(texts).to_bytes(4, "big"),
-                texts,
-                _sha256(event.meta).digest(),
+                _texts(event.kind, event.type, event.tenant, event.encoding),
+                _digest_of_meta(event.meta),
                 _sha256(event.payload).digest(),
             )
         )
     ).digest()
+
+
+@lru_cache(maxsize=4096)
+def _texts(*texts: str) -> bytes:
+    joined = "\0".join(texts).encode()
+    return len(joined).to_bytes(4, "big") + joined
+
+
+@lru_cache(maxsize=256)
+def _digest_of_meta(meta: bytes) -> bytes:
+    """Return the hash of `meta`, which is the same for all events that one command or caller caused."""
+    return _sha256(meta).digest()
 
 
 def digest_of_batch(previous: bytes, leaves: Iterable[bytes]) -> bytes:

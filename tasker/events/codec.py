@@ -72,7 +72,7 @@ def canonicalize(data: bytes, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     if len(data) > bytes_max:
         detail = f"{len(data)} bytes are more than the {bytes_max} allowed"
         raise BodyTooLarge(detail)
-    return canonical(_checked(data))
+    return _checked(data)[1]
 
 
 def decode_value(data: bytes, *, bytes_max: int = BODY_BYTES_MAX) -> JsonValue:
@@ -80,7 +80,7 @@ def decode_value(data: bytes, *, bytes_max: int = BODY_BYTES_MAX) -> JsonValue:
     if len(data) > bytes_max:
         detail = f"{len(data)} bytes are more than the {bytes_max} allowed"
         raise BodyTooLarge(detail)
-    return _checked(data)
+    return _checked(data)[0]
 
 
 def encode_value(value: object, *, bytes_max: int = INPUT_BYTES_MAX) -> bytes:
@@ -145,9 +145,10 @@ def decoder_of(kind: type[T]) -> msgspec.json.Decoder[T]:
     return decoder
 
 
-def _checked(data: bytes) -> JsonValue:
+def _checked(data: bytes) -> tuple[JsonValue, bytes]:
+    """Return the value of `data` and its canonical form."""
     _check_depth(data)
-    if _long_digits.search(data) is not None:
+    if len(data) > DIGITS_MAX and _long_digits.search(data) is not None:
         _parse_walked(data)
     try:
         value = _any_decoder.decode(data)
@@ -157,9 +158,11 @@ def _checked(data: bytes) -> JsonValue:
         raise BodyInvalid(f"not UTF-8: {error.reason} at byte {error.start}") from error
     except (RecursionError, ValueError, OverflowError) as error:
         raise BodyInvalid(f"not JSON: {error}") from error
-    if b"\\u" in data or data.count(b":") != canonical(value).count(b":"):
-        return _parse_walked(data)
-    return value
+    form = canonical(value)
+    if b"\\u" in data or data.count(b":") != form.count(b":"):
+        value = _parse_walked(data)
+        return value, canonical(value)
+    return value, form
 
 
 def _check_depth(data: bytes) -> None:

@@ -108,7 +108,7 @@ class Publisher:
         self._session: Ingest | None = None
         self._outstanding: deque[tuple[Feed, int]] = deque()
         self._acked = 0
-        self._routes: OrderedDict[UUID, tuple[str, str]] = OrderedDict()
+        self._routes: OrderedDict[UUID, tuple[str, str, str]] = OrderedDict()
         self._compare_due_s = 0.0
         self._refill = False
         bus.on_reconnect(self.compare_soon)
@@ -224,17 +224,19 @@ class Publisher:
         return feed.sent < feed.committed
 
     async def _publish(self, session: Ingest, feed: Feed, position: int, event: NewEvent | RecordedEvent) -> None:
-        namespace, name = await self._route(event)
-        task = str(event.stream_id) if event.kind == StreamKind.TASK else "_"
+        namespace, name, subject = self._routes.get(event.stream_id) or await self._find_route(event)
+        task = subject if event.kind == StreamKind.TASK else "_"
         while session.room <= 0:
             await session.wait_room()
         session.publish(
             self._subjects.event(event.tenant, namespace, name, task, event.type),
-            cloud_event(self._log_id, feed.shard, position, event),
+            cloud_event(self._log_id, feed.shard, position, event, subject),
             headers={HEADER_MESSAGE_ID: event_id(self._log_id, feed.shard, position)},
         )
         self._outstanding.append((feed, position))
         feed.sent = position
+        if event.type in ENDING_TYPES:
+            self._routes.pop(event.stream_id, None)
         if position - feed.marked >= MARK_EVENTS:
             await self._mark(session, feed)
 
@@ -344,6 +346,38 @@ class Publisher:
             )
         except ApiRefused as refused:
             if refused.api_error.err_code != NO_MESSAGE_FOUND:
+                raise
+            return None
+        mark = decode_message(base64.b64decode(found.message.data), Mark)
+        return mark.position if mark.log_id == self._log_id else None
+
+    async def _window_start(self, feed: Feed) -> int:
+        """Return the last position that is older than the stream's window (0: none is)."""
+        since_us = self._now_us() - round(self._window_s * US_PER_S)
+        low, high = 0, feed.cursor
+        while low < high:
+            middle = (low + high) // 2
+            page = await self._log.read(feed.shard, after=middle, limit=1)
+            if page and page[0].at_us < since_us:
+                low = page[0].position
+            else:
+                high = middle
+        return low
+
+    # ---------------------------------------------------------------- subjects
+
+    async def _find_route(self, event: NewEvent | RecordedEvent) -> tuple[str, str, str]:
+        """Return namespace and template of the event's stream, as its subject names them, and the stream's id."""
+        first: NewEvent | RecordedEvent = event
+        if event.seq != 1:
+            first = (await self._log.load_stream(event.stream_id, after_seq=0, limit=1))[0]
+        found = self._routes[event.stream_id] = (*_route_of(first), str(event.stream_id))
+        if len(self._routes) > ROUTES_MAX:
+            self._routes.popitem(last=False)
+        return found
+
+
+NO_MESSAGE_FOUND:
                 raise
             return None
         mark = decode_message(base64.b64decode(found.message.data), Mark)

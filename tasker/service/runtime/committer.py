@@ -51,7 +51,10 @@ class Unit:
         self.stream_id = stream_id
         self.events = events
         self.done = done
-        self.payload_bytes = sum(len(event.payload) + len(event.meta) for event in events)
+        size = 0
+        for event in events:
+            size += len(event.payload) + len(event.meta)
+        self.payload_bytes = size
 
 
 class CommitListener(Protocol):
