@@ -78,6 +78,7 @@ class Job:
         "handler",
         "input_bytes",
         "interrupted",
+        "is_async",
         "result",
         "results",
         "stack",
@@ -86,9 +87,16 @@ class Job:
     )
 
     def __init__(
-        self, handler: Invocable | None, context: StepContext | None, input_bytes: bytes, results: Mapping[str, bytes]
+        self,
+        handler: Invocable,
+        context: StepContext | None,
+        input_bytes: bytes,
+        results: Mapping[str, bytes],
+        *,
+        is_async: bool,
     ) -> None:
-        self.handler: Invocable | None = handler
+        self.handler = handler
+        self.is_async = is_async
         self.context: StepContext | None = context
         self.input_bytes = input_bytes
         self.results = results
@@ -218,9 +226,7 @@ class Runner:
         incoming = self._incoming
         while incoming:
             job = incoming.popleft()
-            handler = job.handler
-            assert handler is not None  # noqa: S101 - a submitted job has one
-            if handler.is_async:
+            if job.is_async:
                 job.asyncio_task = self._loop.create_task(self._run_async(job))
             else:
                 self._pool.submit(job)
@@ -274,11 +280,10 @@ class Runner:
     # -------------------------------------------------------- on either
 
     def _bind(self, job: Job) -> Callable[[], Any | Awaitable[Any]] | None:
-        handler, context = job.handler, job.context
-        assert handler is not None  # noqa: S101 - a submitted job has both
-        assert context is not None  # noqa: S101
+        context = job.context
+        assert context is not None  # noqa: S101 - a submitted job has one
         try:
-            return handler.bind(context, job.input_bytes, job.results)
+            return job.handler.bind(context, job.input_bytes, job.results)
         except Exception as error:  # noqa: BLE001 - decoding runs the user's own __post_init__
             job.error = input_invalid_info(error)
             return None

@@ -145,7 +145,7 @@ class _Attempt(Job):
     )
 
     def __init__(self, work: Work, delivery: Delivery, queue: _Queue, handler: Invocable, key: Key) -> None:
-        super().__init__(handler, None, bytes(work.input), work.results)
+        super().__init__(handler, None, bytes(work.input), work.results, is_async=queue.is_async(handler))
         self.work = work
         self.delivery = delivery
         self.queue = queue
@@ -190,7 +190,7 @@ class _Port:
 class _Queue:
     """One queue that this worker serves."""
 
-    __slots__ = ("name", "namespace", "pull", "slots", "unknown_s")
+    __slots__ = ("_async", "name", "namespace", "pull", "slots", "unknown_s")
 
     def __init__(self, namespace: str, name: str, slots: QueueSlots) -> None:
         self.namespace = namespace
@@ -198,6 +198,14 @@ class _Queue:
         self.slots = slots
         self.pull: PullLoop | None = None
         self.unknown_s = -_NEVER
+        self._async: dict[int, bool] = {}
+
+    def is_async(self, handler: Invocable) -> bool:
+        """Return `handler.is_async`, looked at once: it inspects the function each time."""
+        known = self._async.get(id(handler))
+        if known is None:
+            known = self._async[id(handler)] = handler.is_async
+        return known
 
 
 class WorkerCounts(msgspec.Struct):
@@ -777,7 +785,7 @@ class Worker:
             return
         for attempt in list(self._attempts.values()):
             # What runs on the blocked loop cannot end any more; what runs in a thread may.
-            if attempt.running and not attempt.reported and (attempt.handler is None or attempt.handler.is_async):
+            if attempt.running and not attempt.reported and attempt.is_async:
                 self._report_outcome(attempt, worker_lost_info(self.lost_why))
                 self._interrupt(attempt, _Stop.LOST)
         self._lost.set()

@@ -99,6 +99,10 @@ class ScriptedOwner:
             except TimeoutError:
                 raise AssertionError(f"not within {timeout_s} s; log: {self.log[-50:]}") from None
 
+    async def until_begun(self, work: Work) -> None:
+        """Return when a worker said that it runs `work`, or asked and was told to."""
+        await self.until(lambda: {"started", "claim"} & set(self.kinds(work)))
+
     async def until_ended(self, *works: Work) -> None:
         await self.until(
             lambda: all(any(kind in ("completed", "failed") for kind in self.kinds(work)) for work in works)

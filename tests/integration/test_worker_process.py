@@ -16,7 +16,8 @@ from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import delete_stream
 from tasker.embedded.nats import EmbeddedNats
 from tasker.errors import TemplateConflict
-from tests.integration.scripted_owner import ScriptedOwner, friendly
+from tasker.events.messages import ReportReply, Work
+from tests.integration.scripted_owner import Answer, ScriptedOwner, friendly
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux]
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,12 @@ async def ended(process: subprocess.Popen) -> int:
     return await asyncio.to_thread(process.wait, 30)
 
 
+def not_again(work: Work) -> Answer:
+    """Record everything, but let nobody run `work` once more."""
+    gone = ReportReply(ok=True, recorded=False, reason="gone")
+    return lambda report: gone if (report.kind, report.task_id) == ("claim", work.task_id) else friendly(report)
+
+
 async def child_pid(owner: ScriptedOwner) -> int:
     """Return the process in which handlers run."""
     work = await owner.offer("pid")
@@ -80,7 +87,7 @@ async def child_pid(owner: ScriptedOwner) -> int:
 async def test_it_registers_its_templates_then_works_and_drains_on_sigterm(owner, start, tmp_path) -> None:
     process = start()
     work = await owner.offer("waits_for_file", input="go")
-    await owner.until(lambda: "started" in owner.kinds(work))
+    await owner.until_begun(work)
     assert [template["name"] for template in owner.registered] == ["flow"]
     process.send_signal(signal.SIGTERM)
     process_ends = asyncio.create_task(ended(process))
@@ -93,7 +100,7 @@ async def test_it_registers_its_templates_then_works_and_drains_on_sigterm(owner
 async def test_the_drain_is_bounded_and_what_is_left_is_told_as_lost(owner, start) -> None:
     process = start("--drain-s", "0.2")
     work = await owner.offer("sleeps")
-    await owner.until(lambda: "started" in owner.kinds(work))
+    await owner.until_begun(work)
     process.send_signal(signal.SIGINT)
     assert await ended(process) == 0
     assert owner.outcome(work).error.type == "worker_lost"
@@ -103,7 +110,7 @@ async def test_a_blocked_loop_has_the_process_replaced_and_other_steps_reported(
     process = start()
     first = await child_pid(owner)
     other = await owner.offer("sleeps")
-    await owner.until(lambda: "started" in owner.kinds(other))
+    await owner.until_begun(other)
     work = await owner.offer("blocks", start_to_close_s=0.3)
     await owner.until_ended(work, other)
     error = owner.outcome(work).error
@@ -131,8 +138,9 @@ async def test_sys_exit_in_a_handler_fails_its_step_and_the_worker_lives(owner, 
 async def test_a_handler_that_ends_the_process_has_it_replaced(owner, start) -> None:
     process = start()
     first = await child_pid(owner)
-    await owner.offer("dies")
-    await owner.until(lambda: "claim" in owner.kinds() or owner.kinds().count("started") > 0 or not _alive(first))
+    work = await owner.offer("dies")
+    await asyncio.to_thread(psutil.Process(first).wait, 20)
+    owner.answer = not_again(work)
     assert await child_pid(owner) != first
     assert process.poll() is None
 
@@ -154,7 +162,7 @@ async def test_a_killed_parent_leaves_no_orphan(owner, start) -> None:
     process = start()
     child = psutil.Process(await child_pid(owner))
     work = await owner.offer("sleeps")
-    await owner.until(lambda: "started" in owner.kinds(work))
+    await owner.until_begun(work)
     process.kill()
     await asyncio.to_thread(child.wait, 20)
     assert owner.outcome(work).error.type == "worker_lost"
@@ -164,8 +172,9 @@ async def test_a_killed_parent_leaves_no_orphan(owner, start) -> None:
 async def test_a_held_interpreter_lock_is_noticed_from_outside(owner, start) -> None:
     start()
     first = await child_pid(owner)
-    await owner.offer("holds_the_lock")
+    work = await owner.offer("holds_the_lock")
     await asyncio.to_thread(psutil.Process(first).wait, 40)
+    owner.answer = not_again(work)
     assert await child_pid(owner) != first
 
 
@@ -229,10 +238,3 @@ async def test_nats_killed_under_a_worker_loses_no_report(start, nats_prefix, tm
     finally:
         await bus.close()
         await asyncio.to_thread(server.remove)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -58,7 +58,8 @@ class Bench:
             deadline_s=time.monotonic() + 30,
             port=Port(),
         )
-        job = Job(Called(function), context, data, {})
+        handler = Called(function)
+        job = Job(handler, context, data, {}, is_async=handler.is_async)
         self.runner.submit(job)
         return job
 
@@ -179,7 +180,7 @@ async def test_an_interrupted_async_handler_is_cancelled_where_it_waits(bench: B
     home = asyncio.get_running_loop()
 
     async def waits(ctx: StepContext) -> None:
-        home.call_soon_threadsafe(waiting.set)
+        asyncio.get_running_loop().call_soon(home.call_soon_threadsafe, waiting.set)  # once it waits
         await inner()
 
     async def inner() -> None:
