@@ -377,43 +377,6 @@ class Publisher:
         return found
 
 
-NO_MESSAGE_FOUND:
-                raise
-            return None
-        mark = decode_message(base64.b64decode(found.message.data), Mark)
-        return mark.position if mark.log_id == self._log_id else None
-
-    async def _window_start(self, feed: Feed) -> int:
-        """Return the last position that is older than the stream's window (0: none is)."""
-        since_us = self._now_us() - round(self._window_s * US_PER_S)
-        low, high = 0, feed.cursor
-        while low < high:
-            middle = (low + high) // 2
-            page = await self._log.read(feed.shard, after=middle, limit=1)
-            if page and page[0].at_us < since_us:
-                low = page[0].position
-            else:
-                high = middle
-        return low
-
-    # ---------------------------------------------------------------- subjects
-
-    async def _route(self, event: NewEvent | RecordedEvent) -> tuple[str, str]:
-        """Return namespace and template of the event's stream, as its subject names them."""
-        found = self._routes.get(event.stream_id)
-        if found is None:
-            first: NewEvent | RecordedEvent = event
-            if event.seq != 1:
-                first = (await self._log.load_stream(event.stream_id, after_seq=0, limit=1))[0]
-            found = _route_of(first)
-            self._routes[event.stream_id] = found
-            if len(self._routes) > ROUTES_MAX:
-                self._routes.popitem(last=False)
-        if event.type in ENDING_TYPES:
-            self._routes.pop(event.stream_id, None)
-        return found
-
-
 NO_MESSAGE_FOUND: Final = 10037
 
 
