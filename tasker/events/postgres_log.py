@@ -38,7 +38,7 @@ from tasker.errors import ConfigurationError, Unavailable, Undecodable
 from tasker.events.chain import GENESIS
 from tasker.events.envelope import NewEvent, RecordedEvent
 from tasker.events.log import AppendOutcome, Due, DueChange, Head, Lease, LogInfo, ShardAppend
-from tasker.events.postgres_schema import check_schema, migrate
+from tasker.events.postgres_schema import MISCONFIGURED, check_schema, migrate
 from tasker.events.sql import statements
 
 __all__ = ["PostgresLog", "check_schema", "migrate"]
@@ -142,10 +142,17 @@ class PostgresLog:
 
     async def _open(self) -> None:
         lanes = [*self._committers, self._control]
-        await self._control.run(check_schema)
-        await self._control.run(self._read_info)
-        for lane in self._committers:
-            await lane.run(_nothing)
+        try:
+            await self._control.run(check_schema)
+            await self._control.run(self._read_info)
+            for lane in self._committers:
+                await lane.run(_nothing)
+        except Unavailable as error:
+            if isinstance(error.__cause__, _NO_SESSION):
+                raise ConfigurationError(_NO_SESSION_DETAIL) from error
+            if isinstance(error.__cause__, MISCONFIGURED):
+                raise ConfigurationError(f"TASKER_DATABASE_URL does not work: {error.detail}") from error
+            raise
         await _check_sessions([lane.connection for lane in lanes if lane.connection is not None])
 
     async def close(self) -> None:
@@ -494,8 +501,6 @@ class _Lane:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 self.connection = await self._connect()
-        except _NO_SESSION as error:
-            raise ConfigurationError(_NO_SESSION_DETAIL) from error
         except _LOST as error:
             self._not_before_s = loop.time() + self._pause_s
             self._pause_s = min(RECONNECT_PAUSE_S_MAX, self._pause_s * 2)

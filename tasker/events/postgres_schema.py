@@ -28,6 +28,15 @@ PARTITION_SIZE: Final = 10_000_000
 
 LOG_ID_CHARS: Final = 8
 
+MISCONFIGURED: Final = (
+    asyncpg.exceptions.ClientConfigurationError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+"""What Postgres or the driver says when the address, the user or the database is wrong."""
+
+_LOST_CONNECTION: Final = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+
 _file_name = re.compile(r"(\d{4})_\w+\.sql")
 _compatible_from = re.compile(r"^-- compatible_from: (\d+)$", re.MULTILINE)
 _sql = statements("schema")
@@ -101,8 +110,12 @@ async def migrate(
             await check_schema(connection)
         finally:
             await connection.close()
-    except OSError as error:
-        raise Unavailable(f"PostgreSQL cannot be reached: {error}") from error
+    except MISCONFIGURED as error:
+        raise ConfigurationError(f"TASKER_DATABASE_URL does not work: {error}") from error
+    except (OSError, TimeoutError, asyncpg.InterfaceError, *_LOST_CONNECTION) as error:
+        raise Unavailable(f"the connection to PostgreSQL was lost or not made: {error}") from error
+    except asyncpg.PostgresError as error:
+        raise ConfigurationError(f"the database refuses the migration: {error}") from error
     return applied
 
 
