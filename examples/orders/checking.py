@@ -19,6 +19,9 @@ from tasker.errors import TaskerError
 from tasker.events.reads import TaskView
 
 STEPS = ("validate_cart", "charge", "reserve_stock", "ship", "notify")
+REGISTRATIONS = 1
+"""Events of the template, which are in the log beside those of the orders."""
+
 EFFECTS = ("charge", "reservation", "shipment", "mail")
 
 
@@ -53,6 +56,8 @@ async def check_all(
         view.task_id: view
         async for view in client.list(namespace="shop", template="order_fulfillment", at_least=tally.position)
     }
+    mismatches.same("events in the log", verified.get("events"), tally.events + REGISTRATIONS)
+    mismatches.same("tasks in the log", verified.get("tasks"), sum(row.expected.outcome != "refused" for row in rows))
     effects = _effects(partners_file)
     for row in rows:
         _check_verdict(mismatches, row)

@@ -134,7 +134,7 @@ def print_further(console: Console, stack: DemoStack, *, keep: bool) -> None:
     """Print where to look further."""
     console.print("look further:")
     if not keep:
-        console.print("  the service is stopped now; its data stays until the next demo. Start it again:", markup=False)
+        console.print("  its data stays until the next demo; this starts it again:")
         console.print(f"  {stack.command('up')}", markup=False)
     else:
         console.print(f"  {stack.http_url}/v1/tasks?state=blocked", markup=False)
@@ -162,5 +162,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def _verify_note(verified: dict[str, Any]) -> str:
-    known = {name: value for name, value in verified.items() if isinstance(value, (int, float)) and name != "exit_code"}
-    return ", ".join(f"{value:,.0f} {name}" for name, value in known.items() if not isinstance(value, bool))[:80]
+    if "events_per_s" not in verified:
+        return str(verified.get("stderr", ""))[-80:]
+    counts = f"{verified['events']:,} events, {verified['tasks']:,} tasks, {verified['rows']:,} rows of views"
+    return f"{counts}; {verified['events_per_s']:,.0f} events/s"

@@ -117,6 +117,11 @@ def test_a_task_runs_and_every_read_shows_it(up: Up) -> None:
     task_id = next(task["task_id"] for task in listed if task["state"] == "completed")
     events = json.loads(up.tasker("task", "events", task_id, "-o", "json").stdout)
     assert [event["type"] for event in events][::4] == ["task_created", "task_completed"]
+    then = json.loads(up.tasker("task", "show", task_id, "--at", "1", "-o", "json").stdout)
+    assert (then["state"]["state"], then["state"]["seq"]) == ("running", 1)
+    verified = up.tasker("log", "verify", "-o", "json")
+    assert (verified.returncode, json.loads(verified.stdout)["findings"]) == (0, [])
+    assert up.tasker("projection", "rebuild", "task").returncode == 0
     assert up.tasker("health").returncode == 0
     assert up.tasker("task", "get", "nope").returncode == 3
 

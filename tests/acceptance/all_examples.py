@@ -1,0 +1,29 @@
+"""The examples as one worker app: a worker serves any number of templates."""
+
+from examples.always_fails import always_fails
+from examples.data_pipeline import data_pipeline
+from examples.diamond4 import diamond4
+from examples.fail_twice import fail_twice
+from examples.hello import hello
+from examples.linear4 import linear4
+from examples.linear_math import linear_math
+from examples.mixed_dag import mixed_dag
+from examples.one import one
+from examples.orders.orders import orders
+from examples.tree import tree
+from examples.user_registration import user_registration
+
+__all__ = [
+    "always_fails",
+    "data_pipeline",
+    "diamond4",
+    "fail_twice",
+    "hello",
+    "linear4",
+    "linear_math",
+    "mixed_dag",
+    "one",
+    "orders",
+    "tree",
+    "user_registration",
+]

@@ -1,0 +1,196 @@
+"""The examples, run by a real service and a real worker, end as they say."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples import (
+    always_fails,
+    data_pipeline,
+    diamond4,
+    fail_twice,
+    linear4,
+    linear_math,
+    mixed_dag,
+    one,
+    tree,
+    user_registration,
+)
+from tasker.client import TaskerClient
+from tasker.errors import InputInvalid, TaskerError
+from tasker.events.reads import StepView, TaskView
+from tests.acceptance.conftest import ROOT, Service
+
+APP = Path(__file__).with_name("all_examples.py")
+TASK_S_MAX = 30.0
+
+COMPLETE = [
+    pytest.param(module.__name__.rpartition(".")[2], given, wanted, id=f"{module.__name__.rpartition('.')[2]}-{number}")
+    for module in (one, linear4, diamond4, linear_math, mixed_dag, tree, fail_twice, data_pipeline)
+    for number, (given, wanted) in enumerate(module.EXPECTED)
+]
+STEPS = [
+    pytest.param(module.__name__.rpartition(".")[2], module.EXPECTED[0][0], module.STEPS, id=module.__name__)
+    for module in (linear4, diamond4, mixed_dag, tree)
+]
+
+
+@pytest.fixture(scope="module")
+def workflows(service: Service) -> Iterator[Service]:
+    """The service with a worker that serves every example."""
+    with service.worker(APP):
+        asyncio.run(until_registered(service, "user_registration"))
+        yield service
+
+
+async def until_registered(service: Service, template: str, namespace: str = "default") -> None:
+    """Return when a worker has made the template known."""
+    async with service.client() as client, asyncio.timeout(TASK_S_MAX):
+        while True:
+            try:
+                await client.template(template, namespace=namespace)
+            except TaskerError:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def over(client: TaskerClient, template: str, given: object, *, namespace: str = "default") -> TaskView:
+    """Return a new task of `template` when it is over."""
+    handle = await client.create(template, given, namespace=namespace, wait_s=TASK_S_MAX)
+    assert handle.task is not None, "it was not over in time"
+    return handle.task
+
+
+def value_of(view: TaskView | StepView) -> Any:
+    return None if view.result is None else json.loads(bytes(view.result))
+
+
+@pytest.mark.parametrize(("template", "given", "wanted"), COMPLETE)
+async def test_completes_with_the_expected_result(
+    workflows: Service, template: str, given: object, wanted: object
+) -> None:
+    async with workflows.client() as client:
+        task = await over(client, template, given)
+    assert (task.state, value_of(task)) == ("completed", wanted)
+    assert type(value_of(task)) is type(wanted)
+
+
+@pytest.mark.parametrize(("template", "given", "wanted"), STEPS)
+async def test_each_step_has_its_expected_result(
+    workflows: Service, template: str, given: object, wanted: dict[str, int]
+) -> None:
+    async with workflows.client() as client:
+        steps = await client.steps(await over(client, template, given))
+    assert {step.step: value_of(step) for step in steps} == wanted
+    assert {(step.state, step.attempt) for step in steps} == {("completed", 1)}
+
+
+@pytest.mark.parametrize(("given", "step", "message"), linear_math.FAILS)
+async def test_a_permanent_error_fails_at_once(workflows: Service, given: object, step: str, message: str) -> None:
+    async with workflows.client() as client:
+        task = await over(client, "linear_math", given)
+        steps = {view.step: view for view in await client.steps(task)}
+    assert task.state == "failed"
+    assert task.error is not None
+    assert (task.error.type, task.error.message, task.error.retryable) == ("PermanentError", message, False)
+    assert (steps[step].state, steps[step].attempt) == ("failed", 1)
+    assert task.retries == 0
+
+
+async def test_a_step_that_fails_twice_is_tried_three_times(workflows: Service) -> None:
+    async with workflows.client() as client:
+        task = await over(client, "fail_twice", None)
+        (flaky,) = await client.steps(task)
+        types = [event.type async for event in client.events(task)]
+    assert (flaky.state, flaky.attempt, task.retries) == ("completed", 3, 2)
+    assert types.count("step_attempt_failed") == types.count("step_retry_scheduled") == 2
+
+
+async def test_a_step_without_attempts_left_blocks_and_nothing_behind_it_runs(workflows: Service) -> None:
+    ((given, step, message, attempts),) = always_fails.BLOCKS
+    async with workflows.client() as client:
+        task = await over(client, "always_fails", given)
+        steps = {view.step: view for view in await client.steps(task)}
+        events = [event async for event in client.events(task)]
+    assert (task.state, task.blocked_steps) == ("blocked", (step,))
+    assert task.error is not None
+    assert (task.error.type, task.error.message) == ("ConnectionError", message)
+    assert (steps[step].state, steps[step].attempt) == ("failed", attempts)
+    assert steps["downstream"].state == "pending"
+    assert not [event for event in events if json.loads(bytes(event.data)).get("step") == "downstream"]
+    assert task.remedy is not None
+    assert task.task_id in task.remedy
+
+
+async def test_a_registration_ends_in_a_profile(workflows: Service) -> None:
+    async with workflows.client() as client:
+        task = await over(client, "user_registration", user_registration.REGISTRATION)
+    profile = value_of(task)
+    assert profile.pop("user_id") == f"user-{task.task_id}"
+    assert profile == user_registration.PROFILE
+
+
+async def test_an_input_that_the_schema_forbids_is_refused_with_its_place(workflows: Service) -> None:
+    async with workflows.client() as client:
+        with pytest.raises(InputInvalid) as refused:
+            await client.create("user_registration", {"email": "nobody", "name": "Ada"})
+    assert [error.pointer for error in refused.value.errors] == ["/email"]
+
+
+async def test_an_order_ships(workflows: Service) -> None:
+    order = {
+        "order_id": "o-1",
+        "customer": "Ada",
+        "lines": [{"sku": "A-100", "qty": 2, "price_cents": 1250}],
+        "card": "tok_visa",
+    }
+    async with workflows.client() as client:
+        task = await over(client, "order_fulfillment", order, namespace="shop")
+    assert value_of(task) == {"order_id": "o-1", "paid_cents": 2500, "tracking": "north-o-1"}
+
+
+def test_the_command_line_prints_the_result(workflows: Service) -> None:
+    done = workflows.run("task", "create", "hello", "--input", '{"name": "Ada"}', "--wait")
+    assert (done.returncode, json.loads(done.stdout)) == (0, "HELLO, ADA!"), done.stderr
+
+
+def test_a_program_with_only_a_nats_client_starts_work_and_sees_it_happen(workflows: Service) -> None:
+    script = ROOT / "examples" / "publish_with_nats.py"
+    assert "tasker import" not in script.read_text().replace("from tasker import", "tasker import")
+    done = subprocess.run(
+        [sys.executable, str(script), "Ada"],
+        env=workflows.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    reply, *events = done.stdout.splitlines()
+    assert json.loads(reply)["ok"] is True
+    assert [line.split()[1] for line in events] == [
+        "tasker.task_created.v1",
+        "tasker.step_dispatched.v1",
+        "tasker.step_started.v1",
+        "tasker.step_completed.v1",
+        "tasker.step_dispatched.v1",
+        "tasker.step_started.v1",
+        "tasker.step_completed.v1",
+        "tasker.task_completed.v1",
+    ]
+
+
+def test_hello_is_a_whole_workflow_in_less_than_twenty_lines() -> None:
+    assert len((ROOT / "examples" / "hello.py").read_text().splitlines()) < 20
+
+
+def test_the_log_of_all_that_is_proved(workflows: Service) -> None:
+    verified = workflows.run("log", "verify", "-o", "json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
