@@ -1,4 +1,4 @@
-"""The only JSON door: bytes to values and back, and the canonical form.
+r"""The only JSON door: bytes to values and back, and the canonical form.
 
 A value that we take is one that every reader gets back exactly: null, booleans, strings without
 U+0000 or lone surrogates, integers of up to 1000 digits, finite floats, arrays, and objects with
@@ -10,7 +10,7 @@ shortest floats. Equal values have equal bytes, so a hash or a comparison of byt
 
 The checks cost little because they run on bytes in C: the number of colons tells duplicate keys
 (the canonical form has fewer when a key was dropped), brackets alone tell the depth. Only a body
-with `\\u` escapes or very long digits is walked in Python.
+with `\u` escapes or very long digits is walked in Python.
 """
 
 from __future__ import annotations

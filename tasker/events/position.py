@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from tasker.errors import PositionInvalid
 
-TOKEN_PATTERN = r"(?:[a-z2-7]+/)?\d{1,5}:\d{1,18}(?:,\d{1,5}:\d{1,18})*"
+TOKEN_CHARS_MAX = 65_536
+TOKEN_PATTERN = r"(?:[a-z2-7]+/)?\d{1,5}:\d{1,18}(?:,\d{1,5}:\d{1,18})*"  # noqa: S105 - a position token, no secret
 _token = re.compile(TOKEN_PATTERN)
 
 
@@ -26,7 +27,7 @@ def parse_position(token: str, *, log_id: str, shards: int) -> dict[int, int]:
     Raises:
         PositionInvalid: it is no token, names another log, an unknown shard, or a shard twice.
     """
-    if len(token) > 65_536 or _token.fullmatch(token) is None:
+    if len(token) > TOKEN_CHARS_MAX or _token.fullmatch(token) is None:
         raise PositionInvalid(f"{token[:80]!r} is no position token, such as 3:812")
     named, _, rest = token.rpartition("/")
     if named and named != log_id:

@@ -48,7 +48,7 @@ class TemplateRef(msgspec.Struct, frozen=True):
     hash: str
 
 
-class TaskCreated(TaskEvent):
+class TaskCreated(TaskEvent, frozen=True, kw_only=True):
     """The task was accepted.
 
     Attributes:
@@ -66,11 +66,11 @@ class TaskCreated(TaskEvent):
     deadline_us: int | None = None
 
 
-class TaskStarted(TaskEvent):
+class TaskStarted(TaskEvent, frozen=True, kw_only=True):
     """A task whose `not_before` has come began; a task without one begins with `task_created`."""
 
 
-class StepDispatched(TaskEvent):
+class StepDispatched(TaskEvent, frozen=True, kw_only=True):
     """An attempt of a step is owed to the workers.
 
     Attributes:
@@ -83,7 +83,7 @@ class StepDispatched(TaskEvent):
     start_by_us: int | None = None
 
 
-class StepStarted(TaskEvent):
+class StepStarted(TaskEvent, frozen=True, kw_only=True):
     """A worker began an attempt.
 
     Attributes:
@@ -98,7 +98,7 @@ class StepStarted(TaskEvent):
     heartbeat_s: float
 
 
-class StepCompleted(TaskEvent):
+class StepCompleted(TaskEvent, frozen=True, kw_only=True):
     """A step has its one result."""
 
     step: str
@@ -106,7 +106,7 @@ class StepCompleted(TaskEvent):
     result: msgspec.Raw
 
 
-class StepAttemptFailed(TaskEvent):
+class StepAttemptFailed(TaskEvent, frozen=True, kw_only=True):
     """An attempt ended without a result."""
 
     step: str
@@ -114,7 +114,7 @@ class StepAttemptFailed(TaskEvent):
     error: ErrorInfo
 
 
-class StepRetryScheduled(TaskEvent):
+class StepRetryScheduled(TaskEvent, frozen=True, kw_only=True):
     """Another attempt will be dispatched; `delay_s` is the chosen wait, jitter included."""
 
     step: str
@@ -126,7 +126,7 @@ class StepRetryScheduled(TaskEvent):
 FailureReason = Literal["retries_exhausted", "permanent_error"]
 
 
-class StepFailed(TaskEvent):
+class StepFailed(TaskEvent, frozen=True, kw_only=True):
     """A step has no attempt left, or its error forbids another."""
 
     step: str
@@ -135,7 +135,7 @@ class StepFailed(TaskEvent):
     error: ErrorInfo
 
 
-class StepCancelRequested(TaskEvent):
+class StepCancelRequested(TaskEvent, frozen=True, kw_only=True):
     """A running attempt is to be told to stop; it has until `grace_until_us`."""
 
     step: str
@@ -143,7 +143,7 @@ class StepCancelRequested(TaskEvent):
     grace_until_us: int
 
 
-class StepCancelled(TaskEvent):
+class StepCancelled(TaskEvent, frozen=True, kw_only=True):
     """A step will have no result, because its task ends."""
 
     step: str
@@ -151,14 +151,14 @@ class StepCancelled(TaskEvent):
     reason: str
 
 
-class StepRetried(TaskEvent):
+class StepRetried(TaskEvent, frozen=True, kw_only=True):
     """A person gave a failed step a fresh set of attempts; the next one is `attempt`."""
 
     step: str
     attempt: int
 
 
-class TaskBlocked(TaskEvent):
+class TaskBlocked(TaskEvent, frozen=True, kw_only=True):
     """Nothing can move until a person helps.
 
     Attributes:
@@ -170,14 +170,14 @@ class TaskBlocked(TaskEvent):
     detail: str | None = None
 
 
-class TaskResumed(TaskEvent):
+class TaskResumed(TaskEvent, frozen=True, kw_only=True):
     """A blocked task goes on."""
 
 
 Ending = Literal["failed", "cancelled"]
 
 
-class TaskStopping(TaskEvent):
+class TaskStopping(TaskEvent, frozen=True, kw_only=True):
     """The task will end as `ending` once its running steps have ended or their grace is over."""
 
     ending: Ending
@@ -185,13 +185,13 @@ class TaskStopping(TaskEvent):
     step: str | None = None
 
 
-class TaskCompleted(TaskEvent):
+class TaskCompleted(TaskEvent, frozen=True, kw_only=True):
     """Every step has a result, and so has the task."""
 
     result: msgspec.Raw
 
 
-class TaskFailed(TaskEvent):
+class TaskFailed(TaskEvent, frozen=True, kw_only=True):
     """The task ended without a result."""
 
     cause: Literal["timeout", "step_failed"]
@@ -199,7 +199,7 @@ class TaskFailed(TaskEvent):
     error: ErrorInfo | None = None
 
 
-class TaskCancelled(TaskEvent):
+class TaskCancelled(TaskEvent, frozen=True, kw_only=True):
     """The task was ended by a person's or a program's request."""
 
 

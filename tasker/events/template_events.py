@@ -14,7 +14,7 @@ class TemplateEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """What every event of a template is."""
 
 
-class TemplateRegistered(TemplateEvent):
+class TemplateRegistered(TemplateEvent, frozen=True, kw_only=True):
     """A version of the template was registered; from now on "no version" means this one."""
 
     namespace: str
@@ -23,7 +23,7 @@ class TemplateRegistered(TemplateEvent):
     hash: str
 
 
-class TemplateUsed(TemplateEvent):
+class TemplateUsed(TemplateEvent, frozen=True, kw_only=True):
     """A person chose what "no version" means."""
 
     namespace: str

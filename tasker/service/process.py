@@ -1,7 +1,7 @@
-"""The supervisor: one process a side, restarted when it dies, ended together, no orphans.
+r"""The supervisor: one process a side, restarted when it dies, ended together, no orphans.
 
     supervisor -- write side: shards, publisher
-               \\- read side:  projections, http
+               \- read side:  projections, http
 
 A child gets a pipe as stdin; when the supervisor dies, the pipe ends and the child drains. SIGTERM and
 SIGINT to the supervisor are handed to the children, which drain within `DRAIN_S`.

@@ -134,7 +134,13 @@ class WriteSide:
             window_s=streams.events_age_s_max,
         )
         self._node = Node(
-            log, clock, owner, self._shards, self._committer, (self._publisher, intake), range(info.shards)
+            log=log,
+            clock=clock,
+            owner=owner,
+            shards=self._shards,
+            committer=self._committer,
+            services=(self._publisher, intake),
+            shard_numbers=range(info.shards),
         )
         fanout.listeners += (self._node, self._publisher, HeadNotifier(bus, subjects))
         self._keeper = StreamKeeper(

@@ -138,6 +138,7 @@ class Entrance:
         self._clock = clock
         self._under_way: set[asyncio.Task[None]] = set()
         self._pending = 0
+        self._idle = asyncio.Event()
 
     # ---------------------------------------------------------------- messages
 
@@ -187,29 +188,30 @@ class Entrance:
         self._take(asked, forwarded=True)
 
     async def drain(self) -> None:
-        """Return when nothing is under way."""
-        while self._pending:
-            await asyncio.sleep(0.01)
+        """Return when nothing is under way; no new command may come in meanwhile."""
+        if self._pending:
+            await self._idle.wait()
 
     # ---------------------------------------------------------------- one item
 
     def _take(self, asked: Asked, *, forwarded: bool = False) -> None:
         answer = asked.answer
         self._pending += 1
+        self._idle.clear()
 
         def counted(data: bytes) -> None:
             self._pending -= 1
+            if not self._pending:
+                self._idle.set()
             answer(data)
 
         asked.answer = counted
+        if self._pending > PENDING_MAX:
+            asked.refuse(Busy("too many commands are under way", retry_after_s=0.5))
+            return
         try:
-            if self._pending > PENDING_MAX:
-                raise Busy("too many commands are under way", retry_after_s=0.5)
             check_name(asked.tenant, "tenant")
-            kind = COMMANDS.get(asked.verb)
-            if kind is None:
-                raise VerbUnknown(f"there is no command {asked.verb[:80]!r}; there are {', '.join(COMMANDS)}")
-            self._handle(asked, decode_command(asked.body, kind), forwarded=forwarded)
+            self._handle(asked, decode_command(asked.body, _kind_of(asked.verb)), forwarded=forwarded)
         except TaskerError as error:
             asked.refuse(error)
         except Exception as error:  # noqa: BLE001 - one command must not take the entrance down
@@ -267,7 +269,7 @@ class Entrance:
                 if isinstance(plan, TaskerError)
                 else _plan_of(command, key, canonical_input, not_before_us, plan),
                 meta=meta,
-                answered=lambda position, duplicate: asked.accept(
+                answered=lambda position, *, duplicate: asked.accept(
                     Accepted(ok=True, task_id=str(task_id), position=f"{shard}:{position}", duplicate=duplicate)
                 ),
                 fail=asked.refuse,
@@ -343,7 +345,7 @@ class Entrance:
             command=decided,
             command_id=command_id,
             meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
-            answered=lambda position, duplicate: asked.accept(
+            answered=lambda position, *, duplicate: asked.accept(
                 Accepted(ok=True, task_id=str(task_id), position=f"{shard}:{position}", duplicate=duplicate)
             ),
             fail=asked.refuse,
@@ -386,7 +388,7 @@ class Entrance:
             self._forward(asked, shard, key=command_id, forwarded=forwarded)
             return
 
-        def answered(position: int, duplicate: bool, version: str, digest: str) -> None:
+        def answered(position: int, version: str, digest: str, *, duplicate: bool) -> None:
             template = {"namespace": namespace, "name": name, "version": version, "hash": digest}
             asked.accept(Accepted(ok=True, position=f"{shard}:{position}", duplicate=duplicate, template=template))
 
@@ -458,6 +460,13 @@ class Entrance:
         except TaskerError as error:
             # The caller hears nothing and repeats its command, which is answered from the log.
             _log.warning("reply_not_sent", error=error.detail)
+
+
+def _kind_of(verb: str) -> type[Command]:
+    kind = COMMANDS.get(verb)
+    if kind is None:
+        raise VerbUnknown(f"there is no command {verb[:80]!r}; there are {', '.join(COMMANDS)}")
+    return kind
 
 
 class Answers:

@@ -36,8 +36,14 @@ REOFFER_S: Final = 30.0
 REOFFER_S_MAX: Final = 3600.0
 POISON_WAKE_S: Final = 3600.0
 
-Answered = Callable[[int, bool], None]
-"""Called with the position and whether the command had been recorded before."""
+
+class Answered(Protocol):
+    """Takes the position of what was recorded, and whether it had been before."""
+
+    def __call__(self, position: int, *, duplicate: bool) -> None:
+        """Answer the command."""
+        ...
+
 
 Failed = Callable[[TaskerError], None]
 
@@ -200,7 +206,7 @@ class TaskActor:
     def _create(self, message: CreateMessage, now_us: int) -> Turn:
         if self.state.status is not TaskStatus.ABSENT:
             if message.tenant == self.tenant and message.request_hash == self.state.request_hash:
-                return _answer(lambda position: message.answered(position, True), message.fail)
+                return _answer(lambda position: message.answered(position, duplicate=True), message.fail)
             conflict = KeyConflict(
                 "the key belongs to a task with another input or version; use a new key for another request",
                 task_id=str(self.stream_id),
@@ -220,7 +226,7 @@ class TaskActor:
             now_us,
             encode_meta(message.meta),
             None,
-            lambda position: message.answered(position, False),
+            lambda position: message.answered(position, duplicate=False),
             message.fail,
         )
 
@@ -228,19 +234,19 @@ class TaskActor:
         if self.template is None or message.tenant != self.tenant:
             return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
         if message.command_id in self.state.commands:
-            return _answer(lambda position: message.answered(position, True), message.fail)
+            return _answer(lambda position: message.answered(position, duplicate=True), message.fail)
         try:
             events = decide(self.state, self.template, message.command(now_us))
         except CommandRejected as refusal:
             return _refuse(refusal, message.fail)
         if not events:
-            return _answer(lambda position: message.answered(position, True), message.fail)
+            return _answer(lambda position: message.answered(position, duplicate=True), message.fail)
         return self._record(
             events,
             now_us,
             encode_meta(message.meta),
             message.command_id,
-            lambda position: message.answered(position, False),
+            lambda position: message.answered(position, duplicate=False),
             message.fail,
         )
 

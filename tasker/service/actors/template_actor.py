@@ -7,6 +7,7 @@ pending state and shows it to the directory.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 from uuid import UUID
 
 from tasker.errors import CommandRejected, TaskerError
@@ -23,6 +24,14 @@ from tasker.service.domain.template_registry import (
 from tasker.service.runtime.actor import Owed, Turn
 
 
+class Registered(Protocol):
+    """Takes position, version and hash of what was recorded, and whether it had been before."""
+
+    def __call__(self, position: int, version: str, digest: str, *, duplicate: bool) -> None:
+        """Answer the command."""
+        ...
+
+
 class RegisterMessage:
     """Register a version, or choose the one in use."""
 
@@ -34,14 +43,13 @@ class RegisterMessage:
         tenant: str,
         command: RegisterTemplate | UseTemplate,
         meta: Meta,
-        answered: Callable[[int, bool, str, str], None],
+        answered: Registered,
         fail: Callable[[TaskerError], None],
     ) -> None:
         self.tenant = tenant
         self.command = command
         self.meta = meta
         self.answered = answered
-        """Called with position, whether it was so already, version and hash."""
         self.fail = fail
 
 
@@ -106,7 +114,7 @@ class TemplateActor:
     ) -> None:
         for event in events:
             evolve_template(self.committed, event)
-        message.answered(position, not events, version, digest)
+        message.answered(position, version, digest, duplicate=not events)
 
     def owes(self) -> Owed:
         """Return nothing: registrations are not followed by anything."""

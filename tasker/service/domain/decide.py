@@ -74,8 +74,7 @@ HISTORY_EVENTS_RESERVED: Final = 5_000
 def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand) -> Events:
     """Return the events that `command` causes in `state`; () when it changes nothing.
 
-    Args:
-        template: the one the task started with (or, for `CreateTask`, is to start with).
+    The template is the one that the task started with or, for `CreateTask`, is to start with.
 
     Raises:
         CommandRejected: the state forbids the command. Nothing is recorded.
@@ -187,7 +186,7 @@ def _complete(state: TaskState, template: CompiledTemplate, command: CompleteAtt
         StepCompleted(step=name, attempt=attempt, result=command.result),
     )
     if state.stopping is not None:
-        return (*events, *_end_if_last(state, name))
+        return (*events, *_end_if_last(state))
     graph = template.graph
     if state.completed + 1 == len(template.steps):
         return (*events, TaskCompleted(result=_result(state, template, name, command.result)))
@@ -219,7 +218,7 @@ def _fail(  # noqa: PLR0917 - the facts of a failed attempt
     events = (*started, StepAttemptFailed(step=name, attempt=attempt, error=error))
     if state.stopping is not None:
         cancelled = StepCancelled(step=name, attempt=attempt, reason=f"the task is stopping: {state.stopping.cause}")
-        return (*events, cancelled, *_end_if_last(state, name))
+        return (*events, cancelled, *_end_if_last(state))
     spec = template.step(name)
     failures = attempt - step.first_attempt + 1
     permanent = not error.retryable or error.type in spec.retry.non_retryable
@@ -299,8 +298,8 @@ def _stop(
     return tuple(events)
 
 
-def _end_if_last(state: TaskState, name: str) -> Events:
-    """Return the ending event when step `name`, which just ended, was the last open one of a stopping task."""
+def _end_if_last(state: TaskState) -> Events:
+    """Return the ending event when the step that just ended was the last open one of a stopping task."""
     if state.open > 1 or state.stopping is None:
         return ()
     stopping = state.stopping
@@ -414,7 +413,7 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             if step is None or step.cancel_by_us is None:
                 return ()
             cancelled = StepCancelled(step=name, attempt=attempt, reason="it did not stop within its grace")
-            return (cancelled, *_end_if_last(state, name))
+            return (cancelled, *_end_if_last(state))
         case _:
             assert_never(kind)
 

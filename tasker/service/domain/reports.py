@@ -27,7 +27,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
             if step.status is StepStatus.DISPATCHED:
                 return StartAttempt(step=report.step, attempt=report.attempt, worker=report.worker, at_us=at_us)
             if step.worker == report.worker:
-                return accepted(report, step, duplicate=True)
+                return accepted(report, step, duplicate=True, at_us=at_us)
             return ReportReply(
                 ok=True, recorded=False, reason="gone" if report.kind == "claim" else "started_elsewhere"
             )
@@ -53,7 +53,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
             assert_never(report.kind)
 
 
-def accepted(report: Report, step: StepState, *, duplicate: bool = False, at_us: int = 0) -> ReportReply:
+def accepted(report: Report, step: StepState, *, at_us: int, duplicate: bool = False) -> ReportReply:
     """Return the answer to a report that is (now) recorded; a heartbeat's tells whether to stop."""
     cancel_by_us = step.cancel_by_us
     return ReportReply(

@@ -22,6 +22,7 @@ def retry_delay_s(policy: Retry, *, failures: int, jitter: float, retry_after_s:
     for (Retry-After) is a lower bound: to come earlier is what it refused.
 
     Args:
+        policy: of the step.
         failures: attempts that failed since the last fresh start, from 1.
         jitter: in [0, 1), drawn by the caller; the event records the result.
         retry_after_s: bounded here by `RETRY_AFTER_S_MAX`.

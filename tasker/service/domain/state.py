@@ -1,4 +1,4 @@
-"""A task's state and how events move it.
+r"""A task's state and how events move it.
 
 `evolve` is total: a recorded event is never refused. It updates the state of its one owner in place,
 and its cost does not grow with the number of steps.
@@ -8,7 +8,7 @@ and its cost does not grow with the number of steps.
            any of them -> (stopping: running steps have their grace) -> failed | cancelled
 
     step   dispatched -> running -> completed
-             ^  \\_________/ attempt failed
+             ^  \_________/ attempt failed
              |                 |-> waiting (retry) -> dispatched
              |                 `-> failed -> (a person's retry) -> dispatched
            dispatched, running, waiting -> cancelled
@@ -188,7 +188,9 @@ class TaskState:
         return found is not None and found.status is StepStatus.COMPLETED
 
 
-def evolve(state: TaskState, event: AnyTaskEvent, *, at_us: int, command_id: str | None = None) -> TaskState:
+def evolve(  # noqa: PLR0915 - one case an event
+    state: TaskState, event: AnyTaskEvent, *, at_us: int, command_id: str | None = None
+) -> TaskState:
     """Return `state` moved on by `event`, which was recorded at `at_us`. Total."""
     state.seq += 1
     if command_id is not None:

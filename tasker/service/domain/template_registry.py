@@ -81,8 +81,8 @@ def decide_template(
                 return ()
             if known is not None and known != command.hash:
                 raise TemplateConflict(
-                    f"version {command.version} of {command.namespace}/{command.name} is registered with other content; "
-                    "give the change a new version",
+                    f"version {command.version} of {command.namespace}/{command.name} is registered with other "
+                    "content; give the change a new version",
                     registered_hash=known,
                     offered_hash=command.hash,
                 )

@@ -34,6 +34,7 @@ from tasker.events.log import AppendOutcome, EventLog, Head, ShardAppend
 BATCH_EVENTS_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 SETTLE_PAUSE_S: Final = 0.2
+PAUSED_POLL_S: Final = 0.05
 
 _log = structlog.get_logger(__name__)
 
@@ -178,8 +179,8 @@ class Committer:
         while True:
             await wake.wait()
             wake.clear()
-            while self._paused() and not self._stopping:
-                await asyncio.sleep(0.05)
+            while self._paused() and not self._stopping:  # noqa: ASYNC110 - the clock has nobody to tell us
+                await asyncio.sleep(PAUSED_POLL_S)
             # One more pass of the loop, so that what is ready now rides along.
             await asyncio.sleep(0)
             while (queues := [q for q in self._shards.values() if q.committer == number and q.queue]) and not (

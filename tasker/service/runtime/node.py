@@ -88,6 +88,7 @@ class Node:
 
     def __init__(
         self,
+        *,
         log: EventLog,
         clock: NodeClock,
         owner: str,
