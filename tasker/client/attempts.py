@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from operator import itemgetter
 from typing import TypeVar
 
 import msgspec
@@ -17,6 +18,9 @@ from tasker.clock import Clock
 from tasker.errors import Busy, DeadlineExceeded, Fenced, OutcomeUnknown, TaskerError, Unavailable
 
 T = TypeVar("T")
+
+_ATTEMPT_S_MIN = 0.02
+"""Less time than this is not worth an attempt: its timeout would hide what the one before said."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,11 +58,12 @@ async def attempt_until(
     policy: RetryPolicy,
     clock: Clock,
     draw: Callable[[], float] = random.random,
+    conclude: Callable[[list[TaskerError]], TaskerError] = itemgetter(-1),
 ) -> T:
     """Return what `ask(timeout_s)` answers, asking again while errors pass, until `deadline_s` (monotonic).
 
     Raises:
-        TaskerError: the first that does not pass, or at the deadline what `verdict` makes of all of them.
+        TaskerError: the first that does not pass, or at the deadline what `conclude` makes of all of them.
     """
     errors: list[TaskerError] = []
     while True:
@@ -70,13 +75,13 @@ async def attempt_until(
                 raise
             errors.append(error)
             delay_s = backoff_s(policy, attempt=len(errors), jitter=draw(), retry_after_s=error.retry_after_s)
-            if clock.monotonic_s() + delay_s >= deadline_s:
-                raise verdict(errors) from error
+            if clock.monotonic_s() + delay_s + _ATTEMPT_S_MIN >= deadline_s:
+                raise conclude(errors) from error
         await asyncio.sleep(delay_s)
 
 
 def verdict(errors: list[TaskerError]) -> TaskerError:
-    """Return the error that tells the truth about all attempts: the last one, unless an earlier one left a doubt.
+    """Return the error that tells the truth of a command's attempts: the last one, unless one left a doubt.
 
     "Nothing was recorded" of the last attempt says nothing of one whose answer was lost.
     """

@@ -563,7 +563,7 @@ class TaskerClient:
         async def ask(timeout_s: float) -> Reply:
             return _accepted(await carrier.send(verb, body, timeout_s=timeout_s))
 
-        return await attempt_until(ask, deadline_s=deadline_s, policy=self._retry, clock=self._clock)
+        return await attempt_until(ask, deadline_s=deadline_s, policy=self._retry, clock=self._clock, conclude=verdict)
 
     async def _create_batch(self, batch: Sequence[Item]) -> dict[int, TaskHandle | TaskerError]:
         """Return index -> handle or error; items with an error that passes are sent again, with the same keys."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Protocol, Self
@@ -144,6 +144,61 @@ class Seen:
         return True
 
 
+class _Source(Protocol):
+    """Where events come from when nothing of the log is due."""
+
+    items: deque[Delivery | Gap | Message]
+    polls: bool
+    """Whether the log is to be read whenever `more` returned."""
+
+    async def more(self) -> None:
+        """Wait until there is more."""
+        ...
+
+
+class _Stream:
+    polls = False
+
+    def __init__(self, reader: StreamReader) -> None:
+        self.items: deque[Delivery | Gap | Message] = deque()
+        self._reader = reader
+
+    async def more(self) -> None:
+        self.items.extend(await self._reader.read())
+
+
+class _Polling:
+    polls = True
+
+    def __init__(self) -> None:
+        self.items: deque[Delivery | Gap | Message] = deque()
+
+    async def more(self) -> None:
+        await asyncio.sleep(POLL_S)
+
+
+class _Live:
+    polls = False
+
+    def __init__(self) -> None:
+        self.items: deque[Delivery | Gap | Message] = deque()
+        self._lost = False
+        self._arrived = asyncio.Event()
+
+    def take(self, message: Message) -> None:
+        if len(self.items) >= LIVE_EVENTS_MAX:
+            self._lost = True
+        else:
+            self.items.append(message)
+        self._arrived.set()
+
+    async def more(self) -> None:
+        if self._lost:
+            raise Unavailable(f"more than {LIVE_EVENTS_MAX} live events waited to be read, and some are lost")
+        self._arrived.clear()
+        await self._arrived.wait()
+
+
 class Subscription:
     """Lifecycle events as they are asked for; `async with` it, then `async for event in it`.
 
@@ -169,7 +224,13 @@ class Subscription:
         self._bus = bus
         self._log = log
         self._seen = Seen()
-        self._events: AsyncGenerator[LifecycleEvent, None] | None = None
+        self._source: _Source | None = None
+        self._page: deque[EventView | str] = deque()
+        """What was read from the log: events, and behind them the token of how far that was."""
+
+        self._log_due = False
+        self._goal: str | None = None
+        self._failures = 0
         self._held = AsyncExitStack()
         self.pending = 0
         """How many messages of the stream are still to come, those included that may not match."""
@@ -187,11 +248,11 @@ class Subscription:
         """
         try:
             if self._live:
-                self._events = await self._open_live(await self._bus_of())
+                self._source = await self._open_live(await self._bus_of())
             elif self._bus is None:
-                self._events = await self._open_polling(self._log_of())
+                self._source = await self._open_polling(self._log_of())
             else:
-                self._events = await self._open_stream(await self._bus())
+                self._source = await self._open_stream(await self._bus())
         except BaseException:
             await self._held.aclose()
             raise
@@ -203,57 +264,45 @@ class Subscription:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        events, self._events = self._events, None
-        if events is not None:
-            await events.aclose()
+        self._source = None
         await self._held.aclose()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> LifecycleEvent:
-        if self._events is None:
-            raise StopAsyncIteration
-        return await anext(self._events)
+        """Return the next event. It may be cancelled (by a timeout) and asked again: nothing is lost by that.
 
-    # ---- the three ways
+        Raises:
+            PositionInvalid: the stream has a hole, and there is no way to the log.
+            Unavailable: (live) events came faster than they were read.
+        """
+        while self._source is not None:
+            event = self._next_of_page() or (None if self._log_due else self._next_of_source(self._source))
+            if event is not None:
+                return event
+            if self._log_due:
+                await self._read_page(self._log_of())
+            elif not self._source.items:
+                await self._source.more()
+                self._log_due = self._source.polls
+        raise StopAsyncIteration
 
-    async def _open_live(self, bus: Bus) -> AsyncGenerator[LifecycleEvent, None]:
-        arrived: asyncio.Queue[bytes] = asyncio.Queue(LIVE_EVENTS_MAX)
-        lost = False
+    # ---- the three sources
 
-        def take(message: Message) -> None:
-            nonlocal lost
-            if arrived.full():
-                lost = True
-            else:
-                arrived.put_nowait(message.data)
-
+    async def _open_live(self, bus: Bus) -> _Source:
+        source = _Live()
         for pattern in self._wanted.live(self._subjects, self._tenant):
-            self._held.callback(bus.subscribe(pattern, take).unsubscribe)
+            self._held.callback(bus.subscribe(pattern, source.take).unsubscribe)
         await bus.flush()
+        return source
 
-        async def follow() -> AsyncGenerator[LifecycleEvent, None]:
-            while not (lost and arrived.empty()):
-                event = self._new(await arrived.get())
-                if event is not None:
-                    yield event
-            raise Unavailable(f"more than {LIVE_EVENTS_MAX} live events waited to be read, and some are lost")
-
-        return follow()
-
-    async def _open_polling(self, log: EventLogReader) -> AsyncGenerator[LifecycleEvent, None]:
+    async def _open_polling(self, log: EventLogReader) -> _Source:
         await self._begin(log)
+        self._log_due = True
+        return _Polling()
 
-        async def follow() -> AsyncGenerator[LifecycleEvent, None]:
-            while True:
-                async for event in self._from_log(log):
-                    yield event
-                await asyncio.sleep(POLL_S)
-
-        return follow()
-
-    async def _open_stream(self, bus: Bus) -> AsyncGenerator[LifecycleEvent, None]:
+    async def _open_stream(self, bus: Bus) -> _Source:
         patterns = (*self._wanted.stored(self._subjects, self._tenant), self._subjects.marks_all)
         old = self._log is None and self._start is not None
         reader = StreamReader(bus, self._subjects.event_stream, patterns, FromSeq(1) if old else FromNew())
@@ -261,59 +310,65 @@ class Subscription:
         self._held.push_async_callback(reader.close)
         if self._log is not None:
             await self._begin(self._log)
+            self._log_due = self._start is not None
         elif self._start not in (None, START):
             self._seen.start_at(self._start or "")
-
-        async def follow() -> AsyncGenerator[LifecycleEvent, None]:
-            if self._log is not None and self._start is not None:
-                async for event in self._from_log(self._log):
-                    yield event
-            while items := await reader.read():
-                for item in items:
-                    if isinstance(item, Gap):
-                        async for event in self._over_gap(item):
-                            yield event
-                    elif (found := self._of_stream(item)) is not None:
-                        yield found
-
-        return follow()
-
-    # ---- what they stand on
+        return _Stream(reader)
 
     async def _begin(self, log: EventLogReader) -> None:
         """Take the caller's position, or without one the present head."""
-        if self._start == START:
-            return
-        self._seen.start_at(self._start or await log.head())
+        if self._start != START:
+            self._seen.start_at(self._start or await log.head())
 
-    async def _from_log(self, log: EventLogReader) -> AsyncGenerator[LifecycleEvent, None]:
-        """Yield what the log has behind the position, up to the head that it had at the first page."""
-        after, goal = self._seen.token, None
-        failures = 0
-        while True:
-            try:
-                page = await log.page(after=after, wanted=self._wanted)
-            except Unavailable as error:
-                failures += 1
-                _log.info("the log cannot be read: %s", error)
-                await asyncio.sleep(min(POLL_S * 2.0**failures, POLL_S_MAX))
+    # ---- what they give
+
+    def _next_of_page(self) -> LifecycleEvent | None:
+        while self._page:
+            item = self._page.popleft()
+            if isinstance(item, str):
+                self._seen.start_at(item)
                 continue
-            failures = 0
-            goal = goal or page.position
-            self._seen.log_id = page.log_id or self._seen.log_id
-            for view in page.items:
-                event = lifecycle_of(view, self._seen.log_id)
-                if self._wanted.takes(event) and self._seen.add(event.shard, int(event.position)):
-                    yield event
-            if page.next is None or (page.next == after and not page.items):
-                return
-            after = page.next
-            self._seen.start_at(after)
-            if not page.items and covers(after, goal):
-                return
+            event = lifecycle_of(item, self._seen.log_id)
+            if self._wanted.takes(event) and self._seen.add(event.shard, int(event.position)):
+                return event
+        return None
 
-    async def _over_gap(self, gap: Gap) -> AsyncGenerator[LifecycleEvent, None]:
-        """Yield from the log what the stream does not have any more.
+    def _next_of_source(self, source: _Source) -> LifecycleEvent | None:
+        while source.items and not self._log_due:
+            item = source.items.popleft()
+            if isinstance(item, Gap):
+                self._fill(item)
+            elif isinstance(item, Delivery):
+                event = self._of_stream(item)
+                if event is not None:
+                    return event
+            else:
+                event = self._new(item.data)
+                if event is not None:
+                    return event
+        return None
+
+    async def _read_page(self, log: EventLogReader) -> None:
+        """Read the log's next page; when it reached the head that the log had at the first page, the log is done."""
+        after = self._seen.token
+        try:
+            page = await log.page(after=after, wanted=self._wanted)
+        except Unavailable as error:
+            self._failures += 1
+            _log.info("the log cannot be read: %s", error)
+            await asyncio.sleep(min(POLL_S * 2.0 ** min(self._failures, 16), POLL_S_MAX))
+            return
+        self._failures = 0
+        self._goal = self._goal or page.position
+        self._seen.log_id = page.log_id or self._seen.log_id
+        self._page.extend(page.items)
+        if page.next is not None:
+            self._page.append(page.next)
+        if page.next is None or (not page.items and (page.next == after or covers(page.next, self._goal))):
+            self._log_due, self._goal = False, None
+
+    def _fill(self, gap: Gap) -> None:
+        """Let the log give what the stream does not have any more.
 
         Raises:
             PositionInvalid: there is no way to the log.
@@ -324,8 +379,7 @@ class Subscription:
                 f"the event stream {missing}: what is missing is in the log; give http_url (TASKER_HTTP_URL)",
                 position=self.position,
             )
-        async for event in self._from_log(self._log):
-            yield event
+        self._log_due = True
 
     def _of_stream(self, delivery: Delivery) -> LifecycleEvent | None:
         self.pending = delivery.pending

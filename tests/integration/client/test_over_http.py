@@ -43,10 +43,10 @@ def view(state: str = "running", **more: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def client_of(endpoint: Endpoint, **options: Any) -> AsyncIterator[TaskerClient]:
-    options = {"timeout_s": 5.0, "retry": HASTY} | options
+    given: dict[str, Any] = {"timeout_s": 5.0, "retry": HASTY} | options
     async with (
         http_service(endpoint) as url,
-        TaskerClient("", url, environ={}, **options) as client,
+        TaskerClient("", url, environ={}, **given) as client,
     ):
         yield client
 

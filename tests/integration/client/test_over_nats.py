@@ -55,9 +55,9 @@ async def connected(
     service = Service(script)
     service.listen(bus, prefix)
     await bus.flush()
-    options = {"timeout_s": 5.0, "retry": HASTY} | options
+    given: dict[str, Any] = {"timeout_s": 5.0, "retry": HASTY} | options
     try:
-        async with TaskerClient(nats_url, "", prefix=prefix, environ={}, **options) as client:
+        async with TaskerClient(nats_url, "", prefix=prefix, environ={}, **given) as client:
             yield client, service
     finally:
         await bus.close()

@@ -1,5 +1,6 @@
 """Subscriptions over a real event stream, and a scripted log behind it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -94,6 +95,16 @@ async def test_resumes_from_a_position_through_log_and_stream(world: World) -> N
     async with world.client() as client, client.subscribe(start=saved) as events:
         await world.publisher.publish(world.log.append("b", "task_completed", shard=1))
         assert ids(await take(events, 1)) == ["1:3"]
+
+
+async def test_a_timeout_around_the_next_event_loses_nothing(world: World) -> None:
+    async with world.client() as client, client.subscribe(start=START) as events:
+        for number in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await anext(events)
+            await world.publisher.publish(world.log.append("a", "task_created", shard=number))
+            assert ids(await take(events, 1)) == [f"{number}:1"]
 
 
 async def test_from_the_start_comes_from_the_log_when_the_stream_has_lost_it(world: World) -> None:
