@@ -16,7 +16,7 @@ from tasker.errors import ParameterInvalid
 from tasker.events.codec import canonical
 from tasker.events.reads import StepView, TaskView, TemplateView
 from tasker.ids import template_stream_id
-from tasker.projections.postgres_store import pairs, row_of, translated
+from tasker.projections.postgres_store import LOST, pairs, row_of, translated
 from tasker.projections.queries import (
     TaskPlace,
     TaskQuery,
@@ -89,35 +89,30 @@ class PostgresQueries:
 
     async def positions(self) -> dict[int, int]:
         """Return shard -> the position that every view has reached."""
-        with translated():
-            return pairs(await self._pool.fetch(_SQL["positions"]))
+        return pairs(await self._fetch(_SQL["positions"]))
 
     async def task(self, tenant: str, task_id: UUID) -> TaskView | None:
         """Return a task of the tenant; None when the view has none."""
-        with translated():
-            record = await self._pool.fetchrow(_SQL["task"], tenant, task_id)
-        if record is None:
-            return None
-        return (await self._task_views([record]))[0]
+        records = await self._fetch(_SQL["task"], tenant, task_id)
+        return (await self._task_views(records))[0] if records else None
 
     async def tasks(self, tenant: str, query: TaskQuery) -> Tasks:
         """Return a page of the tenant's tasks."""
         at_us, after_id = _task_cursor(query)
         positions = await self.positions()
-        with translated():
-            records = await self._pool.fetch(
-                _TASKS[query.sort],
-                tenant,
-                list(query.states) or None,
-                query.namespace,
-                query.template,
-                canonical(dict(query.tags)).decode() if query.tags else None,
-                query.created_from_us,
-                query.created_to_us,
-                at_us,
-                after_id,
-                query.limit + 1,
-            )
+        records = await self._fetch(
+            _TASKS[query.sort],
+            tenant,
+            list(query.states) or None,
+            query.namespace,
+            query.template,
+            canonical(dict(query.tags)).decode() if query.tags else None,
+            query.created_from_us,
+            query.created_to_us,
+            at_us,
+            after_id,
+            query.limit + 1,
+        )
         following = None
         if len(records) > query.limit:
             records = records[: query.limit]
@@ -127,8 +122,7 @@ class PostgresQueries:
 
     async def steps(self, tenant: str, task_id: UUID) -> list[StepView]:
         """Return the steps of a task that have begun, by name."""
-        with translated():
-            records = await self._pool.fetch(_SQL["steps"], tenant, task_id)
+        records = await self._fetch(_SQL["steps"], tenant, task_id)
         return [step.to_view(row_of(step.StepRow, record)) for record in records]
 
     async def templates(self, tenant: str, query: TemplateQuery) -> Templates:
@@ -137,10 +131,7 @@ class PostgresQueries:
         if query.after is not None:
             after = decode_cursor(query.after, tuple[str, str, int, str])
         positions = await self.positions()
-        with translated():
-            records = await self._pool.fetch(
-                _SQL["templates"], tenant, query.namespace, query.name, *after, query.limit + 1
-            )
+        records = await self._fetch(_SQL["templates"], tenant, query.namespace, query.name, *after, query.limit + 1)
         following = None
         if len(records) > query.limit:
             records = records[: query.limit]
@@ -151,29 +142,38 @@ class PostgresQueries:
     async def template(self, tenant: str, namespace: str, name: str, version: str | None) -> TemplateView | None:
         """Return a version (None: the one in use) of a template, without its document."""
         stream_id = template_stream_id(tenant, namespace, name)
-        with translated():
-            record = await self._pool.fetchrow(_SQL["template"], stream_id, tenant, version)
-        return None if record is None else _template_view(record)
+        records = await self._fetch(_SQL["template"], stream_id, tenant, version)
+        return _template_view(records[0]) if records else None
 
     async def counts(self, tenant: str) -> dict[str, int]:
         """Return state -> number of the tenant's tasks; states without tasks are left out."""
-        with translated():
-            return pairs(await self._pool.fetch(_SQL["counts"], tenant))
+        return pairs(await self._fetch(_SQL["counts"], tenant))
 
     async def places(self, task_ids: Sequence[UUID]) -> dict[UUID, TaskPlace]:
         """Return the places of those tasks that the view has."""
-        with translated():
-            records = await self._pool.fetch(_SQL["places"], list(task_ids))
+        records = await self._fetch(_SQL["places"], list(task_ids))
         return {record[0]: TaskPlace(record[1], record[2], record[3]) for record in records}
+
+    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """Return the records of a statement.
+
+        A pool keeps connections that the server ended long ago, so a lost one is met by another attempt: a read
+        may be repeated.
+        """
+        with translated():
+            for _ in range(self._pool.get_max_size()):
+                try:
+                    return await self._pool.fetch(statement, *values)
+                except LOST:
+                    continue
+            return await self._pool.fetch(statement, *values)
 
     async def _task_views(self, records: Sequence[asyncpg.Record]) -> list[TaskView]:
         rows = [row_of(task.TaskRow, record) for record in records]
         running = [row.task_id for row in rows if row.state in _NEEDS_STEPS]
         open_steps: dict[UUID, list[task.OpenStep]] = {}
         if running:
-            with translated():
-                found = await self._pool.fetch(_SQL["open_steps"], running, task.OPEN_STEPS_ASKED)
-            for task_id, *facts in found:
+            for task_id, *facts in await self._fetch(_SQL["open_steps"], running, task.OPEN_STEPS_ASKED):
                 open_steps.setdefault(task_id, []).append(task.OpenStep(*facts))
         return [task.to_view(row, open_steps.get(row.task_id, ())) for row in rows]
 

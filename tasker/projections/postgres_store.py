@@ -39,6 +39,16 @@ _SERVER_SETTINGS: Final = {
     "synchronous_commit": "off",
 }
 
+LOST: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.InternalClientError,  # a connection that the server is just ending, met between its last word and its end
+    ConnectionResetError,
+)
+"""What a connection that the server ended answers."""
+
+_OUTSIDE: Final = (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -52,7 +62,7 @@ def translated() -> Iterator[None]:
         yield
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
         raise RowRefused(f"a row cannot be stored: {error}") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except _OUTSIDE as error:
         raise Unavailable(f"the database: {str(error) or type(error).__name__}") from error
 
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from tasker.events.codec import BODY_BYTES_MAX
@@ -129,3 +130,18 @@ async def test_many_at_once_are_all_answered(site: Site, client: Client) -> None
     task_id = await site.task([created()])
     answers = await asyncio.gather(*(client.get(f"/v1/tasks/{task_id}") for _ in range(100)))
     assert all(answer["task_id"] == str(task_id) for answer in answers)
+
+
+async def test_connections_that_the_server_ended_are_replaced_unnoticed(
+    site: Site, client: Client, database: str
+) -> None:
+    task_id = await site.task([created()])
+    other = await asyncpg.connect(database)
+    for _ in range(5):
+        await asyncio.gather(*(client.get(f"/v1/tasks/{task_id}") for _ in range(8)))
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = 'tasker-reads'"
+        )
+        await client.get(f"/v1/tasks/{task_id}")
+    await other.close()

@@ -1,0 +1,250 @@
+"""The runner on a real log and real tables: killed, doubled, woken, hurried."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tasker.clock import SystemClock
+from tasker.errors import Unavailable
+from tasker.events.postgres_log import PostgresLog
+from tasker.events.task_events import StepDispatched, StepStarted, TaskCompleted
+from tasker.projections.checkpoints import CheckpointMove, PositionWatch
+from tasker.projections.postgres_store import PostgresRebuildStore, PostgresTail, open_pool
+from tasker.projections.runner import Runner
+from tasker.projections.store import RowWrites
+from tasker.projections.views import PROJECTIONS
+from tests.histories import Recorder, blocked_task, completed_task, created, ran, raw
+from tests.view_rows import folded, stored
+
+
+class Bench:
+    """A log to append to, and runners that follow it."""
+
+    def __init__(self, dsn: str, log: PostgresLog, epochs: dict[int, int], pool: Any) -> None:
+        self.dsn = dsn
+        self.log = log
+        self.pool = pool
+        self.epochs = epochs
+        self.recorder = Recorder(shards=len(epochs))
+        self.store = PostgresRebuildStore(pool)
+
+    async def append(self) -> None:
+        await self.recorder.append_to(self.log, self.epochs)
+
+    def runner(self, store: Any = None, **more: Any) -> Runner:
+        return Runner(
+            PostgresTail(self.pool),
+            store or self.store,
+            PROJECTIONS,
+            shards=len(self.epochs),
+            clock=SystemClock(),
+            **({"poll_s": 0.05, "standby_s": 0.05} | more),
+        )
+
+    async def is_folded(self) -> bool:
+        return await stored(self.store) == folded(self.recorder.events)
+
+    async def follow(self) -> None:
+        """Return when the views are at the head."""
+        async with asyncio.timeout(20):
+            while not await self._is_at_the_head():  # noqa: ASYNC110 - the views are in a database, which tells nobody
+                await asyncio.sleep(0.01)
+
+    async def _is_at_the_head(self) -> bool:
+        try:
+            return await self.store.positions() == self.recorder.positions
+        except Unavailable:  # the test kills connections, ours too
+            return False
+
+
+@pytest.fixture
+async def bench(database: str) -> AsyncIterator[Bench]:
+    log = await PostgresLog.connect(database)
+    lease = await log.acquire("test", range((await log.info()).shards), 600.0)
+    pool = await open_pool(database, size=6)
+    yield Bench(database, log, lease.epochs, pool)
+    await asyncio.gather(pool.close(), log.close())
+
+
+@asynccontextmanager
+async def running(*runners: Runner) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(runner.run()) for runner in runners]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class DyingStore(PostgresRebuildStore):
+    """Loses its connection or its process at the `n`-th write, before or after the commit."""
+
+    def __init__(self, pool: Any, dies_at: int, how: Callable[[], BaseException], *, after_commit: bool) -> None:
+        super().__init__(pool)
+        self.writes = 0
+        self.dies_at = dies_at
+        self.how = how
+        self.after_commit = after_commit
+
+    async def write(self, moves: list[CheckpointMove], writes: list[RowWrites]) -> None:  # type: ignore[override]
+        self.writes += 1
+        if self.writes == self.dies_at and not self.after_commit:
+            raise self.how()
+        await super().write(moves, writes)
+        if self.writes == self.dies_at and self.after_commit:
+            raise self.how()
+
+
+async def some_load(bench: Bench) -> None:
+    for number in range(30):
+        bench.recorder.task(completed_task("s1", "s2", tags={"n": str(number)}))
+        bench.recorder.task(blocked_task())
+    await bench.append()
+
+
+async def test_the_views_follow_the_log(bench: Bench) -> None:
+    await some_load(bench)
+    async with running(bench.runner()):
+        await bench.follow()
+        task_id = bench.recorder.task([created()])
+        await bench.append()
+        await bench.follow()
+        bench.recorder.record(task_id, [*ran("s1"), TaskCompleted(result=raw(1))])
+        await bench.append()
+        await bench.follow()
+    assert await bench.is_folded()
+
+
+@pytest.mark.parametrize("died", ["before the commit", "after the commit"])
+@pytest.mark.parametrize("dies_at", [1, 2, 5])
+async def test_a_runner_killed_between_batches_goes_on_from_its_checkpoint(
+    bench: Bench, dies_at: int, died: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasker.projections.runner.BATCH_EVENTS_MAX", 60)
+    await some_load(bench)
+    dying = DyingStore(bench.pool, dies_at, KeyboardInterrupt, after_commit=died == "after the commit")
+    with pytest.raises(KeyboardInterrupt):
+        await bench.runner(dying).catch_up()
+    await bench.runner().catch_up()
+    assert await bench.is_folded()
+
+
+@pytest.mark.parametrize("died", ["before the commit", "after the commit"])
+async def test_a_runner_that_lost_its_answer_asks_where_it_is(
+    bench: Bench, died: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasker.projections.runner.BATCH_EVENTS_MAX", 60)
+    await some_load(bench)
+    dying = DyingStore(
+        bench.pool, 3, lambda: Unavailable("the answer was lost"), after_commit=died == "after the commit"
+    )
+    async with running(bench.runner(dying)):
+        await bench.follow()
+    assert await bench.is_folded()
+
+
+async def test_backends_that_are_killed_cost_a_pause(bench: Bench) -> None:
+    other = await asyncpg.connect(bench.dsn)
+    async with running(bench.runner()):
+        for _ in range(5):
+            await some_load(bench)
+            await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND application_name = 'tasker-projections' AND pid <> pg_backend_pid()"
+            )
+        await bench.follow()
+    await other.close()
+    assert await bench.is_folded()
+
+
+async def test_of_two_runners_one_writes_and_the_other_takes_over(bench: Bench) -> None:
+    first, second = bench.runner(), bench.runner()
+    async with running(second):
+        async with running(first):
+            for _ in range(10):
+                await some_load(bench)
+                await bench.follow()
+            writes = (first.events, second.events)
+        gone = second if first.standing_by else first
+        left = first if gone is second else second
+        if gone is first:
+            before = left.events
+            await some_load(bench)
+            await bench.follow()
+            assert left.events > before
+    assert sum(writes) == 10 * 30 * 16
+    assert await bench.is_folded()
+
+
+async def test_a_runner_that_stands_by_takes_over_when_the_other_is_gone(bench: Bench) -> None:
+    active, standby = bench.runner(), bench.runner()
+    await some_load(bench)
+    await active.catch_up()
+    async with running(standby):
+        await bench.follow()
+        standby._standing_by = True
+        await some_load(bench)
+        await bench.follow()
+        assert await bench.is_folded()
+
+
+async def test_a_wake_up_is_answered_at_once(bench: Bench) -> None:
+    runner = bench.runner(poll_s=60.0)
+    watch = PositionWatch(bench.store.positions, SystemClock(), poll_s=60.0)
+    woken = bench.runner(poll_s=60.0, watch=watch)
+    async with running(woken):
+        async with asyncio.timeout(5):
+            while not woken.positions():  # noqa: ASYNC110 - the runner tells the watch, which the test is about
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        bench.recorder.task([created()])
+        await bench.append()
+        woken.wake(bench.recorder.positions)
+        assert await watch.reach(bench.recorder.positions, timeout_s=2.0)
+        woken.wake(bench.recorder.positions)  # nothing new: nothing to do
+    assert runner.events == 0
+
+
+async def test_a_row_is_written_once_for_events_that_gather(bench: Bench) -> None:
+    """Under load the runner waits a little; who waits for a position makes it hurry."""
+    watch = PositionWatch(bench.store.positions, SystemClock(), poll_s=5.0)
+    runner = bench.runner(watch=watch, gather_s_max=5.0)
+    runner._rate = 1e6
+    async with running(runner):
+        await some_load(bench)
+        assert await watch.reach(bench.recorder.positions, timeout_s=4.0)
+    assert await bench.is_folded()
+
+
+async def test_without_a_runner_here_the_watch_asks_the_store(bench: Bench) -> None:
+    watch = PositionWatch(bench.store.positions, SystemClock(), poll_s=0.01)
+    await some_load(bench)
+    reaching = [asyncio.create_task(watch.reach(bench.recorder.positions, timeout_s=10.0)) for _ in range(50)]
+    assert not await watch.reach(bench.recorder.positions, timeout_s=0.05)
+    await bench.runner().catch_up()
+    assert all(await asyncio.gather(*reaching))
+    assert watch.waiting == 0
+
+
+async def test_a_view_is_at_its_position_and_no_further(bench: Bench) -> None:
+    """What a snapshot shows is the fold of the events up to its checkpoints, at any moment."""
+    async with running(bench.runner(gather_s_max=0.0)):
+        for number in range(15):
+            task_id = bench.recorder.task([created(), StepDispatched(step="a", attempt=1)])
+            await bench.append()
+            bench.recorder.record(
+                task_id, [StepStarted(step="a", attempt=1, worker="w", finish_by_us=number, heartbeat_s=1.0)]
+            )
+            await bench.append()
+            async with bench.store.snapshot() as snapshot:
+                for projection in PROJECTIONS:
+                    positions = await snapshot.positions(projection)
+                    rows = {projection.key_of(row): row async for page in snapshot.rows(projection) for row in page}
+                    until = [
+                        event for event in bench.recorder.events if event.position <= positions.get(event.shard, 0)
+                    ]
+                    assert rows == folded(until)[projection.name]
+        await bench.follow()
