@@ -1,0 +1,125 @@
+"""The gateway and the watcher over a real bus."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tasker.bus.bus import Bus, Message
+from tasker.bus.memory_bus import MemoryBroker
+from tasker.bus.nats_bus import NatsBus
+from tasker.clock import to_rfc3339
+from tasker.errors import DeadlineExceeded, Unavailable
+from tasker.events.codec import encode_message
+from tasker.events.messages import LifecycleEvent
+from tasker.events.subjects import Subjects
+from tasker.service.http.gateway import BusGateway
+from tasker.service.http.watcher import BusWatcher
+from tests.histories import T0_US, raw
+from tests.servers import SharedCluster
+
+TASK = "6e6a1c3e-0000-7000-8000-000000000000"
+
+
+@pytest.fixture(params=["memory", "nats"])
+async def bus(request: pytest.FixtureRequest, cluster: SharedCluster) -> AsyncIterator[Bus]:
+    bus: Bus
+    if request.param == "memory":
+        bus = MemoryBroker().connect()
+    else:
+        bus = await NatsBus.connect(cluster.addresses().nats_url, name="test")
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture
+def subjects(nats_prefix: str) -> Subjects:
+    return Subjects(nats_prefix)
+
+
+def event(kind: str, position: int) -> bytes:
+    return encode_message(
+        LifecycleEvent(
+            id=f"log:3:{position}",
+            source="/tasker/log",
+            type=f"tasker.{kind}.v1",
+            subject=TASK,
+            time=to_rfc3339(T0_US),
+            tenant="acme",
+            shard=3,
+            position=str(position),
+            seq=position,
+            data=raw({}),
+        )
+    )
+
+
+async def test_a_command_reaches_its_subject_with_its_headers(bus: Bus, subjects: Subjects) -> None:
+    came: list[Message] = []
+
+    def answer(message: Message) -> None:
+        came.append(message)
+        bus.publish(message.reply, b'{"ok":true}')
+
+    bus.subscribe(subjects.commands_all, answer)
+    await bus.flush()
+    gateway = BusGateway(bus, subjects)
+    said = await gateway.send("acme", "step.retry", b"{}", {"Idempotency-Key": "k"}, timeout_s=5.0)
+    assert said == b'{"ok":true}'
+    assert came[0].subject == subjects.command("acme", "step", "retry")
+    assert (came[0].headers or {})["Idempotency-Key"] == "k"
+
+
+async def test_nobody_there_is_unavailable_and_silence_is_a_deadline(bus: Bus, subjects: Subjects) -> None:
+    gateway = BusGateway(bus, subjects)
+    with pytest.raises(Unavailable) as raised:
+        await gateway.send("acme", "task.create", b"{}", {}, timeout_s=5.0)
+    assert raised.value.code == "unavailable"
+    bus.subscribe(subjects.commands_all, lambda _: None)
+    await bus.flush()
+    with pytest.raises(DeadlineExceeded):
+        await gateway.send("acme", "task.create", b"{}", {}, timeout_s=0.05)
+    await bus.close()
+    with pytest.raises(Unavailable):
+        await gateway.send("acme", "task.create", b"{}", {}, timeout_s=5.0)
+
+
+async def test_all_who_watch_a_task_hear_of_its_end(bus: Bus, subjects: Subjects) -> None:
+    publish: Callable[[str, int], None] = lambda kind, at: bus.publish(  # noqa: E731
+        subjects.event("acme", "shop", "orders", TASK, kind), event(kind, at)
+    )
+    watcher = BusWatcher(bus, subjects)
+    with watcher.task("acme", TASK) as one, watcher.task("acme", TASK) as two, watcher.task("other", TASK) as stranger:
+        await bus.flush()
+        publish("step_completed", 4)
+        assert await one.news(5.0)
+        assert not one.ended_at
+        publish("task_blocked", 5)
+        assert await one.news(5.0)
+        assert one.ended_at == {3: 5}
+        assert await two.news(5.0)
+        assert two.ended_at == {3: 5}
+        assert not await stranger.news(0.01)
+    assert watcher._shared == {}
+
+
+async def test_damaged_news_is_news_all_the_same(bus: Bus, subjects: Subjects) -> None:
+    with BusWatcher(bus, subjects).task("acme", TASK) as watch:
+        await bus.flush()
+        bus.publish(subjects.event("acme", "shop", "orders", TASK, "task_completed"), b"\xff")
+        assert await watch.news(5.0)
+        assert watch.ended_at is None
+
+
+async def test_the_growth_of_the_log_is_news(bus: Bus, subjects: Subjects) -> None:
+    with BusWatcher(bus, subjects).log() as watch:
+        await bus.flush()
+        bus.publish(subjects.log_head, b"{}")
+        assert await watch.news(5.0)
+
+
+async def test_without_a_bus_nobody_hears_and_nobody_fails(bus: Bus, subjects: Subjects) -> None:
+    await bus.close()
+    with BusWatcher(bus, subjects).task("acme", TASK) as watch:
+        assert not await watch.news(0.01)
+    await asyncio.sleep(0)
