@@ -19,7 +19,7 @@ An append is for several shards at once and succeeds per shard, never for a part
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from enum import Enum
 from typing import Protocol
 from uuid import UUID
@@ -44,7 +44,9 @@ class ShardAppend(msgspec.Struct, frozen=True):
     Attributes:
         position: the last position before these events; 0 for an empty shard.
         digest: the chain's digest after these events, computed by the owner (`chain.py`).
-        events: at least one; they never cross a partition (`partition_end`).
+        events: at least one. No batch of the chain crosses a partition (`partition_end`):
+        border: events that do are two batches; this is the number of those before the border, and the
+            digest after them. None: all are in one partition.
     """
 
     shard: int
@@ -52,6 +54,15 @@ class ShardAppend(msgspec.Struct, frozen=True):
     position: int
     digest: bytes
     events: Sequence[NewEvent]
+    border: tuple[int, bytes] | None = None
+
+    def fits(self, partition_end: Callable[[int], int]) -> bool:
+        """Return whether no batch of these events crosses a partition."""
+        last = self.position + len(self.events)
+        end = partition_end(self.position + 1)
+        if self.border is None:
+            return last <= end
+        return self.position + self.border[0] == end < last <= partition_end(end + 1)
 
 
 class LogInfo(msgspec.Struct, frozen=True):

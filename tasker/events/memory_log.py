@@ -203,9 +203,11 @@ class MemoryLog:
             return AppendOutcome.FENCED
         if len(shard.events) != part.position or not self._acceptable(part):
             return AppendOutcome.REFUSED
-        last = part.position + len(part.events)
+        digests = {part.position + len(part.events): part.digest}
+        if part.border is not None:
+            digests[part.position + part.border[0]] = part.border[1]
         for position, event in enumerate(part.events, part.position + 1):
-            recorded = _recorded(part, position, event, part.digest if position == last else None)
+            recorded = _recorded(part, position, event, digests.get(position))
             shard.events.append(recorded)
             self._streams.setdefault(event.stream_id, []).append(recorded)
             self._places.add((event.stream_id, event.seq))
@@ -216,7 +218,7 @@ class MemoryLog:
         places = {(event.stream_id, event.seq) for event in part.events}
         if len(places) < len(part.events) or not places.isdisjoint(self._places):
             return False
-        if part.position + len(part.events) > self.partition_end(part.position + 1):
+        if not part.fits(self.partition_end):
             return False
         return all(
             "\0" not in event.kind + event.type + event.tenant + event.encoding

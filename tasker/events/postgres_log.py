@@ -237,10 +237,10 @@ class PostgresLog:
         """Append parts whose shards all belong to one committer, in one statement; returns shard -> outcome.
 
         Never raises. When the statement fails for what it holds, each part is tried alone. A part that
-        would cross the border of a partition is refused unsent.
+        has a batch across the border of a partition is refused unsent.
         """
         lane = self._committers[self.committer_of(parts[0].shard)]
-        crossing = [part for part in parts if self._crosses(part)]
+        crossing = [part for part in parts if not part.fits(self.partition_end)]
         if crossing:
             refused = dict.fromkeys((part.shard for part in crossing), AppendOutcome.REFUSED)
             rest = [part for part in parts if part.shard not in refused]
@@ -253,9 +253,6 @@ class PostgresLog:
             found = await self._append(lane, (part,)) if len(parts) > 1 else None
             alone[part.shard] = AppendOutcome.REFUSED if found is None else found[part.shard]
         return alone
-
-    def _crosses(self, part: ShardAppend) -> bool:
-        return part.position + len(part.events) > self.partition_end(part.position + 1)
 
     async def _append(self, lane: _Lane, parts: Sequence[ShardAppend]) -> dict[int, AppendOutcome] | None:
         """Return shard -> outcome of one statement; None when it failed for what it holds: nothing was written."""
@@ -593,7 +590,7 @@ async def _check_sessions(connections: Sequence[_Connection]) -> None:
 
 def _append_arguments(parts: Sequence[ShardAppend]) -> tuple[Sequence[object], ...]:
     """Return the arguments of the append, as its statement names them."""
-    places: list[tuple[int, int, int, int, int, bytes]] = []
+    places: list[tuple[int, int, int, int, int, bytes, int | None, bytes | None]] = []
     forms: dict[tuple[int, str, str, str, str], int] = {}
     births: list[tuple[UUID, int, int, int, str]] = []
     events: list[NewEvent] = []
@@ -605,10 +602,12 @@ def _append_arguments(parts: Sequence[ShardAppend]) -> tuple[Sequence[object], .
             tags.append(event.seq << 32 | number << 16 | forms.setdefault(form, len(forms) + 1))
             if event.seq == 1:
                 births.append((event.stream_id, position, event.at_us, part.shard, event.kind))
+        before, border = part.border or (None, None)
+        border_at = None if before is None else len(events) + before
         events += part.events
-        places.append((part.shard, part.epoch, part.position, start, len(events), part.digest))
+        places.append((part.shard, part.epoch, part.position, start, len(events), part.digest, border_at, border))
     return (
-        *_columns(places, 6),
+        *_columns(places, 8),
         *_columns(forms, 5),
         *_columns(births, 5),
         tags,

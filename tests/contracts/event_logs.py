@@ -39,14 +39,32 @@ def stream(count: int, **fields: object) -> list[NewEvent]:
 
 
 def part_of(
-    events: list[NewEvent], *, shard: int, epoch: int, position: int = 0, digest: bytes = GENESIS
+    events: list[NewEvent],
+    *,
+    shard: int,
+    epoch: int,
+    position: int = 0,
+    digest: bytes = GENESIS,
+    before_border: int | None = None,
 ) -> ShardAppend:
-    """Return an append of `events` behind `position`, where the chain stands at `digest`."""
+    """Return an append of `events` behind `position`, where the chain stands at `digest`.
+
+    With `before_border` so many of them are a batch of the chain, and the others another.
+    """
     leaves = [
         leaf_of(event, shard=shard, position=position + index, epoch=epoch) for index, event in enumerate(events, 1)
     ]
+    border = None
+    if before_border is not None:
+        digest = digest_of_batch(digest, leaves[:before_border])
+        border = (before_border, digest)
     return ShardAppend(
-        shard=shard, epoch=epoch, position=position, digest=digest_of_batch(digest, leaves), events=events
+        shard=shard,
+        epoch=epoch,
+        position=position,
+        digest=digest_of_batch(digest, leaves[before_border or 0 :]),
+        events=events,
+        border=border,
     )
 
 
@@ -66,9 +84,16 @@ class Owner:
             self.heads[head.shard] = (head.position, head.digest)
         return self
 
-    def part(self, shard: int, events: list[NewEvent]) -> ShardAppend:
+    def part(self, shard: int, events: list[NewEvent], *, before_border: int | None = None) -> ShardAppend:
         position, digest = self.heads[shard]
-        return part_of(events, shard=shard, epoch=self.epochs[shard], position=position, digest=digest)
+        return part_of(
+            events,
+            shard=shard,
+            epoch=self.epochs[shard],
+            position=position,
+            digest=digest,
+            before_border=before_border,
+        )
 
     async def append(self, *parts: ShardAppend) -> dict[int, AppendOutcome]:
         outcomes = await self.log.append(parts)

@@ -11,6 +11,9 @@ from tasker.events.log import AppendOutcome, DueChange, EventLog
 from tasker.events.memory_log import MemoryLog
 from tasker.events.postgres_log import PostgresLog
 from tasker.ids import SLOTS
+from tasker.replay.checkers.checker import feed
+from tasker.replay.checkers.complete import CompleteChecker
+from tasker.replay.findings import Finding
 from tests.contracts.event_logs import (
     ENDED_S,
     LEASE_S,
@@ -158,6 +161,44 @@ class TestPartitions:
         assert await owner.write(0, stream(2)) is REFUSED
         assert await owner.write(0, stream(1)) is APPENDED
         assert await owner.write(0, stream(2)) is APPENDED
+
+    async def test_events_across_a_border_are_one_append_and_two_batches(self, log: EventLog, owner: Owner) -> None:
+        """All or nothing, and the chain ends a batch at the border and one at the end."""
+        await owner.write(0, stream(PARTITION_SIZE - 2))
+        events = stream(5)
+        part = owner.part(0, events, before_border=2)
+        assert await owner.append(part) == {0: APPENDED}
+        assert await owner.write(0, stream(1)) is APPENDED
+        found = await log.read(0, after=0, limit=2 * PARTITION_SIZE)
+        ends = {event.position: event.chain for event in found if event.chain is not None}
+        assert list(ends) == [PARTITION_SIZE - 2, PARTITION_SIZE, PARTITION_SIZE + 3, PARTITION_SIZE + 4]
+        assert part.border is not None
+        assert (ends[PARTITION_SIZE], ends[PARTITION_SIZE + 3]) == (part.border[1], part.digest)
+        findings: list[Finding] = []
+        feed(found, [CompleteChecker(0, findings.append)])
+        assert findings == []
+        assert await log.settle(owner.name, part) == (APPENDED, owner.epochs[0])
+
+    @pytest.mark.parametrize(
+        ("count", "before"),
+        [(5, 1), (5, 3), (5, 5), (2, 2), (PARTITION_SIZE + 3, 2)],
+        ids=["early", "late", "nothing behind", "no border", "two borders"],
+    )
+    async def test_a_border_in_another_place_is_refused(
+        self, log: EventLog, owner: Owner, count: int, before: int
+    ) -> None:
+        await owner.write(0, stream(PARTITION_SIZE - 2))
+        part = owner.part(0, stream(count), before_border=before)
+        assert await owner.append(part) == {0: REFUSED}
+        assert len(await log.read(0, after=0, limit=2 * PARTITION_SIZE)) == PARTITION_SIZE - 2
+
+    async def test_events_across_a_border_that_are_at_fault_leave_nothing(self, log: EventLog, owner: Owner) -> None:
+        await owner.write(0, stream(PARTITION_SIZE - 1))
+        events = stream(3)
+        part = owner.part(0, [*events[:2], new_event(events[0].stream_id, 2)], before_border=1)
+        assert await owner.append(part, owner.part(2, stream(1))) == {0: REFUSED, 2: APPENDED}
+        assert await log.streams([events[0].stream_id]) == {}
+        assert await owner.append(owner.part(0, events, before_border=1)) == {0: APPENDED}
 
     async def test_a_crossing_part_harms_no_other(self, owner: Owner) -> None:
         crossing = owner.part(0, stream(PARTITION_SIZE + 1))

@@ -1,18 +1,19 @@
 -- What the log says to Postgres. Each statement commits by itself.
 
 -- name: append
--- $1-$6   a part: its shard and epoch, the position it continues, what makes positions of its events' ordinals, the
---         ordinal of its last event, the digest for that one
--- $7-$11  a form: version, kind, type, tenant, encoding; what events share is sent once
--- $12-$16 a stream born here
--- $17-$21 an event; `tag` holds seq << 32 | number of its part << 16 | number of its form: an array less costs as
+-- $1-$8   a part: its shard and epoch, the position it continues, what makes positions of its events' ordinals, the
+--         ordinal of its last event, the digest for that one; the same two of the last event before a partition's border
+-- $9-$13  a form: version, kind, type, tenant, encoding; what events share is sent once
+-- $14-$18 a stream born here
+-- $19-$23 an event; `tag` holds seq << 32 | number of its part << 16 | number of its form: an array less costs as
 --         much as a twentieth of the whole
 -- The heads are locked in one order; a takeover waits for us, or we see its epoch and the shard drops out.
 -- The events of a shard that drops out, or whose old position is not there, join nothing and are not written.
 -- Any other fault (a key that is taken) fails the whole statement.
 WITH part AS MATERIALIZED (
-    SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[])
-        WITH ORDINALITY AS p (shard, epoch, before, start, until, digest, number)
+    SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[],
+                         $7::bigint[], $8::bytea[])
+        WITH ORDINALITY AS p (shard, epoch, before, start, until, digest, border, border_digest, number)
 ), head AS MATERIALIZED (
     SELECT p.* FROM part AS p JOIN shard_head AS h ON h.shard = p.shard
     WHERE h.epoch = p.epoch
@@ -23,17 +24,17 @@ WITH part AS MATERIALIZED (
 ), born AS (
     INSERT INTO stream (stream_id, first_position, created_at_us, shard, kind)
     SELECT b.stream_id, b.position, b.at_us, b.shard, b.kind
-    FROM unnest($12::uuid[], $13::bigint[], $14::bigint[], $15::integer[], $16::text[])
+    FROM unnest($14::uuid[], $15::bigint[], $16::bigint[], $17::integer[], $18::text[])
         AS b (stream_id, position, at_us, shard, kind)
     WHERE b.shard IN (SELECT shard FROM ready)
 ), added AS (
     INSERT INTO event (position, epoch, at_us, stream_id, shard, seq, version, kind, type, tenant, encoding,
                        meta, payload, chain)
     SELECT p.start + e.ordinal, p.epoch, e.at_us, e.stream_id, p.shard, (e.tag >> 32)::integer,
-           ($7::smallint[])[e.tag & 65535], ($8::text[])[e.tag & 65535], ($9::text[])[e.tag & 65535],
-           ($10::text[])[e.tag & 65535], ($11::text[])[e.tag & 65535],
-           e.meta, e.payload, CASE e.ordinal WHEN p.until THEN p.digest END
-    FROM unnest($17::bigint[], $18::bigint[], $19::uuid[], $20::bytea[], $21::bytea[])
+           ($9::smallint[])[e.tag & 65535], ($10::text[])[e.tag & 65535], ($11::text[])[e.tag & 65535],
+           ($12::text[])[e.tag & 65535], ($13::text[])[e.tag & 65535],
+           e.meta, e.payload, CASE e.ordinal WHEN p.until THEN p.digest WHEN p.border THEN p.border_digest END
+    FROM unnest($19::bigint[], $20::bigint[], $21::uuid[], $22::bytea[], $23::bytea[])
         WITH ORDINALITY AS e (tag, at_us, stream_id, meta, payload, ordinal)
     JOIN ready AS p ON p.number = (e.tag >> 16) & 65535
 )

@@ -211,7 +211,7 @@ class Committer:
             await self._confirm(confirms, by_shard)
 
     def _take(self, queue: ShardQueue) -> list[Unit]:
-        """Return the next batch: whole units, within the bounds and within one partition."""
+        """Return the next batch: whole units, within the bounds and one partition; one across its end stands alone."""
         room = self._log.partition_end(queue.position + 1) - queue.position
         limit = len(queue.queue) if not queue.alone else max(1, queue.alone // 2)
         units: list[Unit] = []
@@ -227,19 +227,26 @@ class Committer:
             size += unit.payload_bytes
         return units
 
-    @staticmethod
-    def _part(queue: ShardQueue, events: Sequence[NewEvent]) -> ShardAppend:
+    def _part(self, queue: ShardQueue, events: Sequence[NewEvent]) -> ShardAppend:
         first = queue.position + 1
         leaves = [
             leaf_of(event, shard=queue.shard, position=first + index, epoch=queue.epoch)
             for index, event in enumerate(events)
         ]
+        digest = queue.digest
+        border: tuple[int, bytes] | None = None
+        before = self._log.partition_end(first) - queue.position
+        if before < len(events):
+            digest = digest_of_batch(digest, leaves[:before])
+            border = (before, digest)
+            del leaves[:before]
         return ShardAppend(
             shard=queue.shard,
             epoch=queue.epoch,
             position=queue.position,
-            digest=digest_of_batch(queue.digest, leaves),
+            digest=digest_of_batch(digest, leaves),
             events=events,
+            border=border,
         )
 
     async def _settled(self, queue: ShardQueue, part: ShardAppend, outcome: AppendOutcome) -> None:
@@ -276,6 +283,10 @@ class Committer:
         queue.position += len(part.events)
         queue.digest = part.digest
         queue.alone = max(0, queue.alone - len(units))
+        if self._shards.get(queue.shard) is not queue:
+            # The shard was given up meanwhile, and may have been taken anew from the log, which has these events.
+            self._fail(queue, units, Fenced(f"shard {queue.shard} was given up"))
+            return
         self._listener.on_committed(queue.shard, first, part.events)
         position = first - 1
         for unit in units:
