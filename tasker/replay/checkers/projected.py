@@ -8,7 +8,7 @@ is compared at the end. Rows that belong to no stream of the log show in the cou
     compare(...)     with the rows that the view holds of them
     close()          the rest is due
     compare(...)
-    check_counts()
+    check_whole(...)
 """
 
 from __future__ import annotations
@@ -45,46 +45,39 @@ class ViewChecker:
         self._report = report
         self._kind = projection.kind
         self._types = projection.types
-        self._position = 0
         self._open: dict[UUID, dict[str, msgspec.Struct]] = {}
         self._due: dict[UUID, dict[str, msgspec.Struct]] = {}
 
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:
         """Fold the next event of the shard, if the view has it."""
-        position = self._position = recorded.position
-        if position > self._checkpoint or recorded.kind != self._kind:
+        if recorded.position > self._checkpoint or recorded.kind != self._kind:
             return
         stream_id = recorded.stream_id
-        if self._types is None or recorded.type in self._types or isinstance(event, Undecodable):
-            self._fold(recorded, stream_id, event)
-        if recorded.type in ENDING_TYPES:
-            rows = self._open.pop(stream_id, None)
-            if rows is not None:
-                self._due[stream_id] = rows
-
-    def _fold(self, recorded: RecordedEvent, stream_id: UUID, event: Decoded) -> None:
         rows = self._open.get(stream_id)
         if rows is None:
             rows = self._open[stream_id] = self._due.pop(stream_id, {})
+        projection = self.projection
         if isinstance(event, Undecodable):
-            part = ""
-            row = self.projection.poisoned(rows.get(part), recorded, event.detail)
-        else:
-            part = self.projection.part_of(event)
-            row = moved_on(self.projection, rows.get(part), recorded, event)
-        if row is not None:
-            rows[part] = row
+            row = projection.poisoned(rows.get(""), recorded, event.detail)
+            if row is not None:
+                rows[""] = row
+        elif self._types is None or recorded.type in self._types:
+            part = projection.part_of(event)
+            row = moved_on(projection, rows.get(part), recorded, event)
+            if row is not None:
+                rows[part] = row
+        if recorded.type in ENDING_TYPES:
+            self._due[stream_id] = self._open.pop(stream_id)
 
     def close(self) -> None:
         """Take note that the shard ends here: everything is due."""
         self._due.update(self._open)
         self._open = {}
-        if self._checkpoint > self._position:
-            view = f"view {self.projection.name} is at {self._checkpoint} of shard {self._shard}"
-            detail = f"{view}, the log ends at {self._position}"
-            self._report(
-                Finding(invariant=Invariant.PROJECTED, shard=self._shard, position=self._checkpoint, detail=detail)
-            )
+
+    def row_of(self, stream_id: UUID, part: str) -> msgspec.Struct | None:
+        """Return a row as it is folded by now; None when there is none, or it was compared already."""
+        rows = self._due.get(stream_id) or self._open.get(stream_id)
+        return None if rows is None else rows.get(part)
 
     @property
     def due(self) -> int:
@@ -115,12 +108,23 @@ class ViewChecker:
         if seen != sum(len(rows) for rows in expected.values()):
             self._find_missing(expected, found)
 
-    def check_count(self, rows: int) -> None:
-        """Check how many rows the view holds of the shard, after everything was compared."""
+    def check_whole(self, *, rows: int, head: int) -> None:
+        """Check the view as a whole, after everything was compared.
+
+        Args:
+            rows: how many it has of the shard.
+            head: the position of the shard's last event.
+        """
+        view = f"view {self.projection.name} at {self._checkpoint} of shard {self._shard}"
         strays = rows - self.rows_compared
         if strays > 0:
-            detail = f"view {self.projection.name} has {strays} rows of streams that shard {self._shard} does not have"
+            detail = f"{view}: {strays} rows are of streams that the shard does not have"
             self._report(Finding(invariant=Invariant.PROJECTED, shard=self._shard, detail=detail))
+        if self._checkpoint > head:
+            detail = f"{view}: the log ends at {head}"
+            self._report(
+                Finding(invariant=Invariant.PROJECTED, shard=self._shard, position=self._checkpoint, detail=detail)
+            )
 
     def _find_missing(self, expected: Expected, found: Sequence[msgspec.Struct]) -> None:
         there = {self.projection.key_of(row) for row in found}
@@ -162,4 +166,4 @@ def check_rows(
         by_stream.setdefault(projection.key_of(row)[0], []).append(row)
     for expected in checker.take_due(1000):
         checker.compare(expected, [row for stream_id in expected for row in by_stream.get(stream_id, ())])
-    checker.check_count(len(rows))
+    checker.check_whole(rows=len(rows), head=max((recorded.position for recorded, _ in events), default=0))

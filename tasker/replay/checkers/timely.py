@@ -77,13 +77,6 @@ class TimelyChecker:
         task.position = recorded.position
         timers = task.timers
         match event:
-            case TaskCreated(not_before_us=not_before_us, deadline_us=deadline_us):
-                if not_before_us is not None:
-                    timers["", _START] = not_before_us
-                if deadline_us is not None:
-                    timers["", _DEADLINE] = deadline_us
-            case TaskStarted():
-                self._fires(recorded, task, "", _START)
             case StepDispatched(step=name, start_by_us=start_by_us):
                 if (name, "retry") in timers:
                     self._fires(recorded, task, name, "retry")
@@ -92,13 +85,20 @@ class TimelyChecker:
             case StepStarted(step=name, finish_by_us=finish_by_us):
                 self._passes(recorded, task, name, "start_by")
                 timers[name, "finish_by"] = finish_by_us + _FINISH_SLACK_US
+            case StepCompleted(step=name):
+                self._passes(recorded, task, name, "finish_by")
+                timers.pop((name, "grace"), None)
+            case TaskCreated(not_before_us=not_before_us, deadline_us=deadline_us):
+                if not_before_us is not None:
+                    timers["", _START] = not_before_us
+                if deadline_us is not None:
+                    timers["", _DEADLINE] = deadline_us
+            case TaskStarted():
+                self._fires(recorded, task, "", _START)
             case StepAttemptFailed(step=name):
                 if (name, "finish_by") not in timers and (name, "start_by") in timers:
                     # An attempt that was never started can only have waited too long.
                     self._fires(recorded, task, name, "start_by")
-                self._passes(recorded, task, name, "finish_by")
-                timers.pop((name, "grace"), None)
-            case StepCompleted(step=name):
                 self._passes(recorded, task, name, "finish_by")
                 timers.pop((name, "grace"), None)
             case StepRetryScheduled(step=name, retry_at_us=retry_at_us):

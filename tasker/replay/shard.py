@@ -1,0 +1,207 @@
+"""One shard of the log, read from its first event to its head, and held to every promise that the log can show.
+
+The views are read at one moment and the head is taken after it, so that a view can only be behind. The next page
+is read while the last one is folded. In memory are the tasks that have not ended, and a bounded number of others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from tasker.errors import Undecodable
+from tasker.events.envelope import RecordedEvent
+from tasker.events.log import EventLog
+from tasker.projections.projection import Projection
+from tasker.projections.store import ViewSnapshot
+from tasker.projections.views.task import TaskRow
+from tasker.replay.checkers.checker import LogChecker, decoded
+from tasker.replay.checkers.complete import CompleteChecker
+from tasker.replay.checkers.epochs import EpochsChecker
+from tasker.replay.checkers.folded import FoldedChecker
+from tasker.replay.checkers.indexed import IndexedChecker
+from tasker.replay.checkers.once import OnceChecker
+from tasker.replay.checkers.order import OrderChecker
+from tasker.replay.checkers.projected import ViewChecker
+from tasker.replay.checkers.timely import TimelyChecker
+from tasker.replay.content import Contents
+from tasker.replay.findings import Finding, Invariant, Report
+from tasker.service.domain.state import TaskState
+
+PAGE_EVENTS: Final = 1_000
+COMPARED_AT_ONCE: Final = 500
+"""Streams whose rows are read and compared in one statement."""
+
+
+class ShardResult(msgspec.Struct, frozen=True):
+    """What was read of a shard.
+
+    Attributes:
+        position: of the last event; everything up to it was checked.
+        rows: of views, compared.
+    """
+
+    shard: int
+    events: int
+    tasks: int
+    position: int
+    rows: int
+
+
+class ViewsAt(msgspec.Struct, frozen=True):
+    """The views at one moment: `positions` and `counts` of rows are by shard."""
+
+    snapshot: ViewSnapshot
+    views: tuple[tuple[Projection[Any], dict[int, int], dict[int, int]], ...]
+
+
+async def views_at(snapshot: ViewSnapshot, projections: Sequence[Projection[Any]]) -> ViewsAt:
+    """Return the views of `snapshot` with what a comparison needs to know of them."""
+    found = [(one, await snapshot.positions(one), await snapshot.counts(one)) for one in projections]
+    return ViewsAt(snapshot=snapshot, views=tuple(found))
+
+
+class ShardVerifier:
+    """Verifies one shard, once."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        shard: int,
+        report: Report,
+        *,
+        contents: Contents,
+        views: ViewsAt | None = None,
+        on_progress: Callable[[int], None] = lambda _: None,
+        page_events: int = PAGE_EVENTS,
+    ) -> None:
+        self._log = log
+        self._shard = shard
+        self._report = report
+        self._contents = contents
+        self._snapshot = None if views is None else views.snapshot
+        self._on_progress = on_progress
+        self._page_events = page_events
+        self._events = 0
+        self._position = 0
+        self._views = [
+            (ViewChecker(projection, shard, positions.get(shard, 0), report), counts.get(shard, 0))
+            for projection, positions, counts in (() if views is None else views.views)
+        ]
+        self._task_view = next((view for view, _ in self._views if view.projection.row_type is TaskRow), None)
+        self._folded = FoldedChecker(shard, report, on_ended=self._compare_end)
+        self._indexed = IndexedChecker(shard, report)
+        # The views come before the fold, which compares its last word with theirs.
+        self._checkers: tuple[LogChecker, ...] = (
+            CompleteChecker(shard, report),
+            EpochsChecker(shard, report),
+            OnceChecker(shard, report),
+            OrderChecker(shard, report, contents.of),
+            TimelyChecker(shard, report),
+            self._indexed,
+            *(view for view, _ in self._views),
+            self._folded,
+        )
+
+    async def verify(self) -> ShardResult:
+        """Read the shard up to its head and report what is wrong.
+
+        Raises:
+            Unavailable: the log or the views cannot be read.
+        """
+        head = await self._head()
+        after = 0
+        reading: asyncio.Task[list[RecordedEvent]] | None = self._read(after)
+        try:
+            while reading is not None:
+                page = await reading
+                after += self._page_events
+                goes_on = after < head if head is not None else bool(page)
+                reading = self._read(after) if goes_on else None
+                # What came behind the head meanwhile may end within a batch.
+                await self._take(page if goes_on or head is None else [one for one in page if one.position <= head])
+        finally:
+            if reading is not None:
+                reading.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await reading
+        await self._end()
+        return ShardResult(
+            shard=self._shard,
+            events=self._events,
+            tasks=self._folded.tasks_seen,
+            position=self._position,
+            rows=sum(view.rows_compared for view, _ in self._views),
+        )
+
+    async def _head(self) -> int | None:
+        """Return the last position; None when it has no digest, which is a finding later on."""
+        try:
+            heads = await self._log.heads([self._shard])
+        except Undecodable:
+            return None
+        return heads[0].position if heads else None
+
+    def _read(self, after: int) -> asyncio.Task[list[RecordedEvent]]:
+        return asyncio.create_task(
+            self._log.read(self._shard, after=after, limit=self._page_events), name=f"read {self._shard}:{after}"
+        )
+
+    async def _take(self, page: Sequence[RecordedEvent]) -> None:
+        events = [decoded(recorded) for recorded in page]
+        await self._contents.load(events)
+        kinds = {recorded.kind for recorded in page}
+        for checker in self._checkers:
+            if not isinstance(checker, ViewChecker) or checker.projection.kind in kinds:
+                # One checker over the page, then the next: a loop in C over code and data that stay at hand.
+                deque(map(checker.take, page, events), maxlen=0)
+        if page:
+            self._events += len(page)
+            self._position = page[-1].position
+            self._on_progress(len(page))
+        await self._compare(due_min=COMPARED_AT_ONCE)
+
+    async def _end(self) -> None:
+        await self._compare_births()
+        for checker in self._checkers:
+            checker.close()
+        await self._compare(due_min=1)
+        for view, count in self._views:
+            view.check_whole(rows=count, head=self._position)
+
+    async def _compare(self, *, due_min: int) -> None:
+        if len(self._indexed.due) >= due_min:
+            await self._compare_births()
+        if self._snapshot is None:
+            return
+        for view, _ in self._views:
+            if view.due < due_min:
+                continue
+            for expected in view.take_due(COMPARED_AT_ONCE):
+                view.compare(expected, await self._snapshot.rows_of(view.projection, list(expected)))
+
+    async def _compare_births(self) -> None:
+        self._indexed.compare(await self._log.streams(list(self._indexed.due)))
+
+    def _compare_end(self, recorded: RecordedEvent, state: TaskState) -> None:
+        """Compare two folds of a task that has ended: the domain's and the task view's."""
+        row = None if self._task_view is None else self._task_view.row_of(recorded.stream_id, "")
+        if not isinstance(row, TaskRow) or row.position != recorded.position or row.poisoned:
+            return
+        result = None if state.result is None else bytes(state.result)
+        if row.state != state.status or row.result != result:
+            detail = f"the fold ends as {state.status}, the task view as {row.state}, or with another result"
+            self._report(
+                Finding(
+                    invariant=Invariant.PROJECTED,
+                    shard=self._shard,
+                    position=recorded.position,
+                    task_id=str(recorded.stream_id),
+                    detail=detail,
+                )
+            )

@@ -1,0 +1,92 @@
+"""Shard after shard of one log, in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Final, Self
+
+from tasker.events.log import EventLog
+from tasker.events.postgres_log import PostgresLog
+from tasker.projections.postgres_store import PostgresViewStore, open_pool
+from tasker.projections.store import ViewStore
+from tasker.projections.views import PROJECTIONS
+from tasker.replay.content import Contents
+from tasker.replay.findings import Report
+from tasker.replay.shard import PAGE_EVENTS, ShardResult, ShardVerifier, ViewsAt, views_at
+
+SNAPSHOT_S_MAX: Final = 60.0
+"""The views are read at one moment for so long, then anew: an old moment keeps dead rows from being cleaned away."""
+
+
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[tuple[EventLog, ViewStore]]:
+    """Yield the log and the views of the database that `dsn` names, to be read."""
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(await PostgresLog.connect(dsn, committers=1))
+        pool = await open_pool(dsn, size=1)
+        stack.push_async_callback(pool.close)
+        yield log, PostgresViewStore(pool)
+
+
+class Verifier:
+    """Verifies shards one after the other.
+
+    Args:
+        store: the views; None: the log alone.
+        on_progress: takes the number of events read since the last call.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        store: ViewStore | None,
+        report: Report,
+        *,
+        on_progress: Callable[[int], None] = lambda _: None,
+        page_events: int = PAGE_EVENTS,
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._report = report
+        self._on_progress = on_progress
+        self._page_events = page_events
+        self._contents = Contents(log)
+        self._moment = AsyncExitStack()
+        self._views: ViewsAt | None = None
+        self._views_s = 0.0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._moment.aclose()
+
+    async def verify(self, shard: int) -> ShardResult:
+        """Verify one shard and return what was read.
+
+        Raises:
+            Unavailable: the log or the views cannot be read.
+        """
+        verifier = ShardVerifier(
+            self._log,
+            shard,
+            self._report,
+            contents=self._contents,
+            views=await self._views_now(),
+            on_progress=self._on_progress,
+            page_events=self._page_events,
+        )
+        return await verifier.verify()
+
+    async def _views_now(self) -> ViewsAt | None:
+        if self._store is not None and (self._views is None or time.monotonic() - self._views_s > SNAPSHOT_S_MAX):
+            await self._moment.aclose()
+            snapshot = await self._moment.enter_async_context(self._store.snapshot())
+            self._views = await views_at(snapshot, PROJECTIONS)
+            self._views_s = time.monotonic()
+        return self._views

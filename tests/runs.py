@@ -1,0 +1,287 @@
+"""Tasks run by the real `decide`, without a service: what tests of the domain and of replay are made of.
+
+A `Run` is one task; `Shelf` gives the units of many runs their places in shards, in batches with a chain, as
+committers do, and appends them to any log.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tasker.events.chain import GENESIS, digest_of_batch, leaf_of
+from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
+from tasker.events.log import AppendOutcome, EventLog, ShardAppend
+from tasker.events.stored import encode_meta, to_new_event
+from tasker.events.task_events import AnyTaskEvent, ErrorInfo, TemplateRef
+from tasker.ids import shard_of
+from tasker.service.domain.commands import (
+    AnyTaskCommand,
+    CancelTask,
+    CompleteAttempt,
+    CreateTask,
+    FailAttempt,
+    FireObligation,
+    RetryStep,
+    RetryTask,
+    StartAttempt,
+)
+from tasker.service.domain.decide import decide
+from tasker.service.domain.obligations import TASK_SCOPE, obligations_of, obligations_of_scope, scope_of
+from tasker.service.domain.state import TaskState, evolve
+from tasker.templates import CompiledTemplate, canonical_bytes, compile_template, validate
+
+T0_US = 1_790_000_000_000_000
+ERROR = ErrorInfo(type="ValueError", message="no such card")
+
+
+def raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def template(
+    shape: Mapping[str, Sequence[str]], *, steps: Mapping[str, Any] | None = None, **keys: Any
+) -> CompiledTemplate:
+    """The template of a shape (step -> parents); `steps` has more keys of some, `keys` of the template."""
+    documents = [{"name": name, "after": list(after), **(steps or {}).get(name, {})} for name, after in shape.items()]
+    return compile_template(validate({"name": "t", "steps": documents, **keys}))
+
+
+def linear(count: int = 4, **keys: Any) -> CompiledTemplate:
+    """The template of `count` steps in a row, s1 first; `retry` and other keys of steps are for all of them."""
+    of_step = {
+        key: keys.pop(key) for key in ("retry", "start_to_close_s", "schedule_to_start_s", "heartbeat_s") if key in keys
+    }
+    names = [f"s{number}" for number in range(1, count + 1)]
+    shape = {name: names[index - 1 : index] if index else [] for index, name in enumerate(names)}
+    return template(shape, steps=dict.fromkeys(names, of_step), **keys)
+
+
+DIAMOND = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
+
+
+class Run:
+    """One task under the real decider.
+
+    Attributes:
+        now_us: the time of the next command.
+        events: all events with their times. units: the same by command.
+        owed: what the task owes, kept up event by event as an actor does.
+    """
+
+    def __init__(self, template: CompiledTemplate, *, task_id: UUID | None = None, tenant: str = "default") -> None:
+        self.template = template
+        self.task_id = task_id or uuid.uuid4()
+        self.tenant = tenant
+        self.state = TaskState()
+        self.now_us = T0_US
+        self.events: list[AnyTaskEvent] = []
+        self.units: list[list[NewEvent]] = []
+        self.owed: dict[str, dict[str, int]] = {}
+
+    def do(self, command: AnyTaskCommand, *, command_id: str | None = None) -> tuple[AnyTaskEvent, ...]:
+        """Decide on `command` and move the task on; returns the events."""
+        events = decide(self.state, self.template, command)
+        unit = []
+        scopes: set[str] | None = set()
+        for event in events:
+            unit.append(
+                to_new_event(
+                    event,
+                    stream_id=self.task_id,
+                    seq=self.state.seq + 1,
+                    tenant=self.tenant,
+                    at_us=self.now_us,
+                    meta=encode_meta(Meta(command_id=command_id)),
+                )
+            )
+            evolve(self.state, event, at_us=self.now_us, command_id=command_id)
+            scope = scope_of(event)
+            scopes = None if scope is None or scopes is None else scopes | {scope}
+        if events:
+            self.units.append(unit)
+            self.events += events
+            self._owe(scopes)
+        return events
+
+    def _owe(self, scopes: set[str] | None) -> None:
+        for scope in (TASK_SCOPE, *self.state.steps) if scopes is None else scopes:
+            self.owed[scope] = obligations_of_scope(self.state, scope)
+
+    def owes(self) -> dict[str, int]:
+        """What the task owes by the incremental account: obligation -> time."""
+        return {name: at_us for owed in self.owed.values() for name, at_us in owed.items()}
+
+    def wait(self, seconds: float) -> None:
+        self.now_us += round(seconds * US_PER_S)
+
+    # ---- commands, at `now_us`
+
+    def create(self, *, key: str | None = None, **more: Any) -> tuple[AnyTaskEvent, ...]:
+        spec = self.template.spec
+        ref = TemplateRef(spec.namespace, spec.name, "1.0.0", self.template.hash)
+        fields = {
+            "input": raw({"n": 6}),
+            "request_hash": "cd" * 32,
+            "idempotency_key": key,
+            "at_us": self.now_us,
+        } | more
+        return self.do(CreateTask(template=ref, **fields))
+
+    def start(self, step: str, attempt: int = 1, *, worker: str = "w1") -> tuple[AnyTaskEvent, ...]:
+        return self.do(StartAttempt(step=step, attempt=attempt, worker=worker, at_us=self.now_us))
+
+    def complete(self, step: str, attempt: int = 1, result: Any = 1, *, worker: str = "w1") -> tuple[AnyTaskEvent, ...]:
+        return self.do(
+            CompleteAttempt(step=step, attempt=attempt, worker=worker, result=raw(result), at_us=self.now_us)
+        )
+
+    def fail(
+        self, step: str, attempt: int = 1, error: ErrorInfo = ERROR, *, jitter: float = 0.5, worker: str = "w1"
+    ) -> tuple[AnyTaskEvent, ...]:
+        return self.do(
+            FailAttempt(step=step, attempt=attempt, worker=worker, error=error, jitter=jitter, at_us=self.now_us)
+        )
+
+    def cancel(self, grace_s: float = 10.0) -> tuple[AnyTaskEvent, ...]:
+        return self.do(CancelTask(grace_s=grace_s, at_us=self.now_us))
+
+    def retry(self, step: str | None = None, attempt: int | None = None) -> tuple[AnyTaskEvent, ...]:
+        if step is None:
+            return self.do(RetryTask(at_us=self.now_us))
+        return self.do(RetryStep(step=step, attempt=attempt, at_us=self.now_us))
+
+    def fire(self, obligation: str, *, jitter: float = 0.5) -> tuple[AnyTaskEvent, ...]:
+        return self.do(FireObligation(obligation=obligation, jitter=jitter, at_us=self.now_us))
+
+    def fire_at(self, obligation: str, *, jitter: float = 0.5) -> tuple[AnyTaskEvent, ...]:
+        """Let time pass until an open obligation is due, and fire it."""
+        self.now_us = max(self.now_us, obligations_of(self.state)[obligation])
+        return self.fire(obligation, jitter=jitter)
+
+    def finish(self) -> None:
+        """Complete every step that is offered until none is."""
+        while offered := [name for name, step in self.state.steps.items() if step.status in ("dispatched", "running")]:
+            for name in offered:
+                self.wait(0.001)
+                self.complete(name, self.state.steps[name].attempt)
+
+
+def new_events(runs: Iterable[Run]) -> Iterator[list[NewEvent]]:
+    """Yield the units of some runs, run after run."""
+    for run in runs:
+        yield from run.units
+
+
+class Shelf:
+    """Gives units their places: each shard's positions, batches and chain, as its owner would."""
+
+    def __init__(self, shards: int = 1, *, epoch: int = 1) -> None:
+        self.shards = shards
+        self.epochs = dict.fromkeys(range(shards), epoch)
+        self.events: dict[int, list[RecordedEvent]] = {shard: [] for shard in range(shards)}
+        self._digests = dict.fromkeys(range(shards), GENESIS)
+
+    def put(self, units: Iterable[Sequence[NewEvent]], *, batch_units: int = 3) -> None:
+        """Place `units` in the order given, `batch_units` of a shard to a batch."""
+        waiting: dict[int, list[Sequence[NewEvent]]] = {}
+        for unit in units:
+            shard = shard_of(unit[0].stream_id, self.shards)
+            batch = waiting.setdefault(shard, [])
+            batch.append(unit)
+            if len(batch) == batch_units:
+                self._place(shard, waiting.pop(shard))
+        for shard, batch in waiting.items():
+            self._place(shard, batch)
+
+    def _place(self, shard: int, batch: Sequence[Sequence[NewEvent]]) -> None:
+        events = [event for unit in batch for event in unit]
+        kept, epoch = self.events[shard], self.epochs[shard]
+        first = len(kept) + 1
+        leaves = [
+            leaf_of(event, shard=shard, position=first + index, epoch=epoch) for index, event in enumerate(events)
+        ]
+        digest = self._digests[shard] = digest_of_batch(self._digests[shard], leaves)
+        at_us = kept[-1].at_us if kept else 0
+        for index, event in enumerate(events):
+            assert event.at_us >= at_us, "the owner's times never decrease"
+            kept.append(
+                RecordedEvent(
+                    shard=shard,
+                    position=first + index,
+                    epoch=epoch,
+                    chain=digest if index == len(events) - 1 else None,
+                    **{name: getattr(event, name) for name in NewEvent.__struct_fields__},
+                )
+            )
+
+
+async def append_all(log: EventLog, units: Iterable[Sequence[NewEvent]], *, batch_events: int = 500) -> int:
+    """Append `units` to a log that nobody owns, in batches; returns the number of events."""
+    shards = (await log.info()).shards
+    epochs = (await log.acquire("tests", range(shards), 60)).epochs
+    heads = {head.shard: head for head in await log.heads(range(shards))}
+    positions = {shard: head.position for shard, head in heads.items()}
+    digests = {shard: head.digest for shard, head in heads.items()}
+    waiting: dict[int, list[NewEvent]] = {shard: [] for shard in range(shards)}
+    total = 0
+
+    async def flush(shard: int) -> None:
+        events, waiting[shard] = waiting[shard], []
+        position, epoch = positions[shard], epochs[shard]
+        leaves = [
+            leaf_of(event, shard=shard, position=position + index, epoch=epoch)
+            for index, event in enumerate(events, start=1)
+        ]
+        digest = digests[shard] = digest_of_batch(digests[shard], leaves)
+        part = ShardAppend(shard=shard, epoch=epoch, position=position, digest=digest, events=events)
+        assert await log.append([part]) == {shard: AppendOutcome.APPENDED}
+        positions[shard] += len(events)
+
+    for unit in units:
+        total += len(unit)
+        shard = shard_of(unit[0].stream_id, shards)
+        waiting[shard] += unit
+        if len(waiting[shard]) >= batch_events:
+            await flush(shard)
+    for shard, events in waiting.items():
+        if events:
+            await flush(shard)
+    await log.release("tests")
+    return total
+
+
+async def put_template(log: EventLog, template: CompiledTemplate) -> None:
+    """Store a template's content, as registering does."""
+    content = canonical_bytes(template.spec)
+    await log.put_blob(hashlib.sha256(content).digest(), content)
+
+
+def linear4_units(tasks: int, *, open_tasks: int = 200) -> Iterator[list[NewEvent]]:
+    """Yield the units of many linear4 tasks, `open_tasks` of them side by side, each step in one report."""
+    shape = linear(4)
+    now_us = T0_US
+    runs: list[Run] = []
+    created = 0
+    while created < tasks or runs:
+        going = []
+        for run in runs:
+            now_us += 20
+            run.now_us = now_us
+            name = next(name for name, step in run.state.steps.items() if step.status == "dispatched")
+            run.complete(name, result={"n": created, "text": "a result of ordinary size"})
+            yield run.units.pop()
+            if not run.state.ended:
+                going.append(run)
+        runs = going
+        while len(runs) < open_tasks and created < tasks:
+            created += 1
+            now_us += 20
+            run = Run(shape)
+            run.now_us = now_us
+            run.create(key=f"key-{created}")
+            yield run.units.pop()
+            runs.append(run)
