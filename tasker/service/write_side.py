@@ -179,7 +179,7 @@ class WriteSide:
                     ("committer", self._committer.watch()),
                 )
             ]
-            await self._node.placement.ready.wait()
+            await self._node.ready.wait()
             self._commands = self._bus.subscribe(
                 self._subjects.commands_all, self._entrance.on_command, queue=COMMAND_QUEUE
             )

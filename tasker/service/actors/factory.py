@@ -51,6 +51,7 @@ class Factory:
         actor = TaskActor(stream_id, shard, self._ports)
         if events:
             reference = actor.fold(events)
+            actor.give_grace(self._ports.now_us())
             actor.template = self._directory.compiled_now(reference.hash)
             if actor.template is None:
                 actor.template = await self._directory.compiled(reference.hash)

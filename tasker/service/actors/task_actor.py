@@ -14,7 +14,14 @@ from tasker.errors import CommandRejected, KeyConflict, TaskerError, TaskPoisone
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
 from tasker.events.messages import Report, ReportReply
 from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
-from tasker.events.task_events import AnyTaskEvent, StepCancelRequested, StepDispatched, TaskEvent, TemplateRef
+from tasker.events.task_events import (
+    AnyTaskEvent,
+    StepCancelled,
+    StepCancelRequested,
+    StepDispatched,
+    TaskEvent,
+    TemplateRef,
+)
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
 from tasker.service.domain.decide import decide
 from tasker.service.domain.obligations import (
@@ -184,6 +191,12 @@ class TaskActor:
             evolve(self.state, event, at_us=recorded.at_us, command_id=meta.command_id)  # type: ignore[arg-type]
         return self.state.template
 
+    def give_grace(self, now_us: int) -> None:
+        """Count silence from now on: the heartbeats of running steps went to an owner before this one."""
+        for name, step in self.state.steps.items():
+            if step.status is StepStatus.RUNNING:
+                self._beats[name] = now_us
+
     def _begin(self, tenant: str, meta: Meta) -> None:
         self.tenant = tenant
         self.correlation_id = meta.correlation_id
@@ -303,7 +316,7 @@ class TaskActor:
         """Move the pending state on by `events` and return the turn that records them."""
         state = self.state
         new: list[NewEvent] = []
-        effects: list[StepDispatched | StepCancelRequested] = []
+        effects: list[StepDispatched | StepCancelRequested | StepCancelled] = []
         scopes: dict[str, None] = {}
         everything = False
         for event in events:
@@ -313,7 +326,7 @@ class TaskActor:
                 )
             )
             evolve(state, event, at_us=now_us, command_id=command_id)
-            if isinstance(event, (StepDispatched, StepCancelRequested)):
+            if isinstance(event, (StepDispatched, StepCancelRequested, StepCancelled)):
                 effects.append(event)
             scope = scope_of(event)
             if scope is None:
@@ -335,7 +348,7 @@ class TaskActor:
         names = (TASK_SCOPE, *self.state.steps) if everything else scopes
         return {scope: obligations_of_scope(self.state, scope) for scope in names}
 
-    def _perform(self, effect: StepDispatched | StepCancelRequested) -> None:
+    def _perform(self, effect: StepDispatched | StepCancelRequested | StepCancelled) -> None:
         match effect:
             case StepDispatched(step=step, attempt=attempt):
                 self._offers.pop(step, None)
@@ -345,6 +358,10 @@ class TaskActor:
                         self, step, obligation, self._ports.now_us() + round(REOFFER_S * US_PER_S), keep=False
                     )
                     self._ports.offer(self, step, attempt, offer=0)
+            case StepCancelled(step=step, attempt=attempt):
+                worker = self.state.steps[step].worker
+                if worker is not None:
+                    self._ports.tell_cancel(self, worker, step, attempt, 0.0)
             case StepCancelRequested(step=step, attempt=attempt, grace_until_us=until_us):
                 worker = self.state.steps[step].worker
                 if worker is not None:

@@ -18,7 +18,7 @@ import structlog
 
 from tasker.errors import Fenced, TaskerError, Unavailable
 from tasker.events.envelope import US_PER_S, NewEvent, StreamKind
-from tasker.events.log import EventLog, Head
+from tasker.events.log import EventLog
 from tasker.service.runtime.committer import Committer
 from tasker.service.runtime.due import HORIZON_US, DueBook
 from tasker.service.runtime.node_clock import NodeClock
@@ -35,6 +35,7 @@ PASSIVATE_S: Final = 2.0
 IDLE_S: Final = 10.0
 RETRY_WAKE_US: Final = US_PER_S
 RESTORE_PAGE_EVENTS: Final = 5_000
+RESTORES_AT_ONCE: Final = 2
 OFFER_PREFIX: Final = "offer:"
 """How an actor names the obligation to offer work."""
 
@@ -104,21 +105,39 @@ class Node:
         self._services = services
         self.placement = Placement(log, clock, owner, shard_numbers, taken=self._take, lost=self.close_shard)
         self._scanned_until_us: dict[int, int] = {}
+        self._opening: dict[int, asyncio.Task[None]] = {}
+        self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
+        self.ready = asyncio.Event()
+        """Set when every shard that was taken is served."""
 
     # ---------------------------------------------------------------- shards
 
-    async def _take(self, epochs: dict[int, int]) -> None:
-        heads = {head.shard: head for head in await self._log.heads(list(epochs))}
-        checkpoints = await self._log.due_checkpoint(list(epochs))
+    def _take(self, epochs: dict[int, int]) -> None:
+        """Restore shards beside the renewals, a few at a time, and serve each as soon as it is."""
         for shard, epoch in epochs.items():
-            try:
-                await self._open(shard, epoch, heads[shard], checkpoints.get(shard, 0))
-            except Unavailable as error:
-                # Without its obligations a shard must not be served; it is taken up anew in the next round.
-                _log.warning("restore_failed", shard=shard, error=error.detail)
-                self.close_shard(shard)
+            self._opening[shard] = asyncio.get_running_loop().create_task(
+                self._open_in_turn(shard, epoch), name=f"open shard {shard}"
+            )
+        if not self._opening:
+            self.ready.set()
 
-    async def _open(self, shard: int, epoch: int, head: Head, checkpoint: int) -> None:
+    async def _open_in_turn(self, shard: int, epoch: int) -> None:
+        try:
+            async with self._restores:
+                await self._open(shard, epoch)
+        except Exception as error:  # noqa: BLE001 - one shard's fault must not stop the others
+            # Without its obligations a shard must not be served; it is taken up anew in the next round.
+            _log.warning("restore_failed", shard=shard, exc_info=not isinstance(error, Unavailable), error=str(error))
+            self.close_shard(shard)
+        finally:
+            if self._opening.get(shard) is asyncio.current_task():
+                del self._opening[shard]
+            if not self._opening:
+                self.ready.set()
+
+    async def _open(self, shard: int, epoch: int) -> None:
+        head = (await self._log.heads([shard]))[0]
+        checkpoint = (await self._log.due_checkpoint([shard])).get(shard, 0)
         book = DueBook(shard)
         book.position = book.written_position = checkpoint
         self._shards.open(shard, book, head.at_us)
@@ -140,7 +159,10 @@ class Node:
         _log.info("shard_open", shard=shard, epoch=epoch, position=head.position, restored=len(touched))
 
     def close_shard(self, shard: int) -> None:
-        """Stop serving a shard that is lost or given up. Twice is fine."""
+        """Stop serving (or restoring) a shard that is lost or given up. Twice is fine."""
+        opening = self._opening.pop(shard, None)
+        if opening is not None and opening is not asyncio.current_task():
+            opening.cancel()
         self.placement.gave_up(shard)
         self._scanned_until_us.pop(shard, None)
         for service in self._services:

@@ -8,7 +8,7 @@ nodes is a later matter: a node takes every shard that is free.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -22,7 +22,9 @@ RENEW_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
-Taken = Callable[[dict[int, int]], Awaitable[None]]
+Taken = Callable[[dict[int, int]], None]
+"""Told of shards that were just taken, with their epochs; it must not hold up the next renewal."""
+
 Lost = Callable[[int], None]
 
 
@@ -39,8 +41,6 @@ class Placement:
         self._taken = taken
         self._lost = lost
         self._held: set[int] = set()
-        self.ready = asyncio.Event()
-        """Set once, when every free shard has been taken for the first time."""
 
     async def run(self) -> None:
         """Renew and take, for ever."""
@@ -79,5 +79,4 @@ class Placement:
                 self._clock.lease(LEASE_S, asked_s=asked_s)
                 _log.info("shards_taken", shards=sorted(epochs))
                 self._held |= epochs.keys()
-                await self._taken(epochs)
-        self.ready.set()
+            self._taken(epochs)
