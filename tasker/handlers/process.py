@@ -245,6 +245,9 @@ def _drain_pipe(fd: int) -> bytes:
 def _child_main(lifeline_fd: int, beats_fd: int) -> int:
     import faulthandler
 
+    from tasker.telemetry import configure_logging
+
+    configure_logging()
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_S)

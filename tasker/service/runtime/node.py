@@ -21,6 +21,7 @@ from tasker.events.envelope import US_PER_S, NewEvent, StreamKind
 from tasker.events.log import EventLog
 from tasker.service.runtime.committer import Committer
 from tasker.service.runtime.due import HORIZON_US, DueBook
+from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.placement import Placement
 from tasker.service.runtime.shards import Shards
@@ -156,7 +157,7 @@ class Node:
         self._shards.serve(shard)
         for service in self._services:
             await service.open_shard(shard, epoch)
-        _log.info("shard_open", shard=shard, epoch=epoch, position=head.position, restored=len(touched))
+        _log.debug("shard_open", shard=shard, epoch=epoch, position=head.position, restored=len(touched))
 
     def close_shard(self, shard: int) -> None:
         """Stop serving (or restoring) a shard that is lost or given up. Twice is fine."""
@@ -231,7 +232,9 @@ class Node:
         if not changes:
             return
         try:
+            failpoint("before_due_write")
             ours = await self._log.write_due(changes)
+            failpoint("after_due_write")
         except BaseException:
             for book in books:
                 book.not_written()
