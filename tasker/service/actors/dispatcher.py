@@ -23,6 +23,7 @@ from tasker.events.subjects import Subjects
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.state import StepStatus
+from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
 
@@ -82,7 +83,9 @@ class Dispatcher:
 
         try:
             data = encode_message(self._work(actor, step, attempt, offer))
+            failpoint("before_dispatch")
             self._publisher.publish_acked(subject, data, on_ack, msg_id=message_id)
+            failpoint("after_dispatch")
         except TaskerError:
             self._failed(actor, step, attempt)
 

@@ -67,6 +67,7 @@ from tasker.service.actors.task_actor import CommandMessage, CreateMessage
 from tasker.service.actors.template_actor import RegisterMessage
 from tasker.service.domain.commands import AnyTaskCommand, CancelTask, CreateTask, RetryStep, RetryTask
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
+from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
 from tasker.service.runtime.shards import Shards
@@ -455,6 +456,7 @@ class Entrance:
         task.add_done_callback(self._under_way.discard)
 
     def _send(self, reply: str, data: bytes) -> None:
+        failpoint("before_reply")
         try:
             self._bus.publish(reply, data)
         except TaskerError as error:

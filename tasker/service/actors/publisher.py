@@ -36,6 +36,7 @@ from tasker.events.subjects import Subjects
 from tasker.events.task_events import ENDING_TYPES, TaskCreated
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
 from tasker.service.actors.cloud_events import cloud_event
+from tasker.service.runtime.failpoints import failpoint
 
 MEMORY_EVENTS_MAX: Final = 20_000
 """Events of a shard held for publication; beyond, they are read from the log when their turn comes."""
@@ -228,6 +229,7 @@ class Publisher:
         task = subject if event.kind == StreamKind.TASK else "_"
         while session.room <= 0:
             await session.wait_room()
+        failpoint("before_publish")
         session.publish(
             self._subjects.event(event.tenant, namespace, name, task, event.type),
             cloud_event(self._log_id, feed.shard, position, event, subject),
@@ -314,7 +316,9 @@ class Publisher:
         ]
         if not moved:
             return
+        failpoint("before_cursor")
         ours = await self._log.move_publish_cursors([(feed.shard, epoch, cursor) for feed, epoch, cursor in moved])
+        failpoint("after_cursor")
         for feed, _, cursor in moved:
             if feed.shard in ours:
                 feed.written = cursor

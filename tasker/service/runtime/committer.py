@@ -30,6 +30,7 @@ from tasker.errors import Fenced, OutcomeUnknown, TaskerError, Unavailable
 from tasker.events.chain import digest_of_batch, leaf_of
 from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, EventLog, Head, ShardAppend
+from tasker.service.runtime.failpoints import failpoint
 
 BATCH_EVENTS_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -204,7 +205,9 @@ class Committer:
             else:
                 confirms[queue.shard] = queue.epoch
         if parts:
+            failpoint("before_append")
             outcomes = await self._log.append(parts)
+            failpoint("after_append")
             for part in parts:
                 await self._settled(by_shard[part.shard], part, outcomes[part.shard])
         if confirms:

@@ -15,6 +15,7 @@ import structlog
 
 from tasker.errors import Unavailable
 from tasker.events.log import EventLog
+from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 
 LEASE_S: Final = 5.0
@@ -62,6 +63,7 @@ class Placement:
 
     async def _round(self) -> None:
         asked_s = self._clock.monotonic_s()
+        failpoint("before_renew")
         lease = await self._log.renew(self._owner, LEASE_S)
         self._clock.set(lease.now_us)
         self._clock.lease(LEASE_S, asked_s=asked_s)
@@ -74,6 +76,7 @@ class Placement:
             asked_s = self._clock.monotonic_s()
             lease = await self._log.acquire(self._owner, wanted, LEASE_S)
             self._clock.set(lease.now_us)
+            failpoint("after_take")
             epochs = {shard: epoch for shard, epoch in lease.epochs.items() if shard in wanted}
             if epochs:
                 self._clock.lease(LEASE_S, asked_s=asked_s)

@@ -13,6 +13,7 @@ from tasker.errors import TaskerError, Unavailable
 from tasker.events.log import LogInfo
 from tasker.events.subjects import Subjects
 from tasker.ids import slot_of
+from tasker.service.runtime.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class Routes:
 
     def respond(self, message: Message, data: bytes) -> None:
         """Answer a message; a lost answer is asked for again by who waits for it."""
+        failpoint("before_reply")
         try:
             self._bus.publish(message.reply, data)
         except TaskerError as error:
