@@ -27,7 +27,9 @@ from tasker.projections.store import LogTail, ViewStore
 BATCH_EVENTS_MAX: Final = 4000
 POLL_S: Final = 1.0
 GATHER_S_MAX: Final = 0.2
-GATHER_HURRIED_S: Final = 0.01
+GATHER_HURRIED_SHARE: Final = 0.05
+"""How much of its pause is left when somebody waits for a position."""
+
 STANDBY_S: Final = 2.0
 BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
@@ -138,7 +140,6 @@ class Runner:
             if await self._step():
                 await self._gather()
                 continue
-            self._rate = 0.0
             try:
                 async with asyncio.timeout(self._poll_s):
                     await self._woken.wait()
@@ -166,7 +167,7 @@ class Runner:
             return
         self._hurried.clear()
         if self._watch is not None and self._watch.waiting:
-            await asyncio.sleep(min(pause_s, GATHER_HURRIED_S))
+            await asyncio.sleep(pause_s * GATHER_HURRIED_SHARE)
             return
         try:
             async with asyncio.timeout(pause_s):
