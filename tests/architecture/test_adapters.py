@@ -16,6 +16,7 @@ COMPOSERS = ("tasker.service.compose", "tasker.cli")
 # Who else may name an adapter, and which: (importer, adapter).
 ALSO = (
     ("tasker.replay", "tasker.events.postgres_log"),
+    ("tasker.replay", "tasker.projections.postgres_store"),
     ("tasker.handlers", "tasker.bus.nats_bus"),
     ("tasker.client", "tasker.bus.nats_bus"),
     ("tasker.handlers", "tasker.handlers.nats_worker"),
