@@ -1,0 +1,86 @@
+"""Every stored form as a struct of today: with all its fields, and with none but the required.
+
+A form is never edited. A new one gets its structs here and `python -m tests.compat.record` adds its golden lines;
+the lines of an old form stay, and its structs here become what the upcasts make of it.
+"""
+
+import msgspec
+
+from tasker.events import task_events as t
+from tasker.events import template_events as m
+from tasker.events.stored import DomainEvent
+
+RAW = msgspec.Raw
+TEMPLATE = t.TemplateRef(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32)
+ERROR = t.ErrorInfo(type="CardDeclined", message='no "money" ☕', retryable=False, retry_after_s=1.5, stack="a\nb")
+PLAIN_ERROR = t.ErrorInfo(type="timeout", message="")
+US = 1_790_000_000_123_456
+
+FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
+    ("task_created", 1): (
+        t.TaskCreated(
+            template=TEMPLATE,
+            input=RAW(b'{"items":[{"qty":2,"sku":"a"}],"total":12345678901234567890123}'),
+            request_hash="cd" * 32,
+            idempotency_key="order-17",
+            tags={"team": "core", "é": "ü"},
+            not_before_us=US,
+            deadline_us=US + 1,
+        ),
+        t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32),
+    ),
+    ("task_started", 1): (t.TaskStarted(),),
+    ("step_dispatched", 1): (
+        t.StepDispatched(step="charge", attempt=2, start_by_us=US),
+        t.StepDispatched(step="charge", attempt=1),
+    ),
+    ("step_started", 1): (
+        t.StepStarted(step="charge", attempt=1, worker="w-1", finish_by_us=US, heartbeat_s=10.0),
+        t.StepStarted(step="charge", attempt=1, worker="w-1", finish_by_us=US, heartbeat_s=0.1),
+    ),
+    ("step_completed", 1): (
+        t.StepCompleted(step="charge", attempt=1, result=RAW(b'{"ok":true,"value":1.5}')),
+        t.StepCompleted(step="charge", attempt=1, result=t.NULL),
+    ),
+    ("step_attempt_failed", 1): (
+        t.StepAttemptFailed(step="charge", attempt=1, error=ERROR),
+        t.StepAttemptFailed(step="charge", attempt=1, error=PLAIN_ERROR),
+    ),
+    ("step_retry_scheduled", 1): (
+        t.StepRetryScheduled(step="charge", attempt=2, delay_s=1.0731, retry_at_us=US),
+        t.StepRetryScheduled(step="charge", attempt=2, delay_s=0.0, retry_at_us=US),
+    ),
+    ("step_failed", 1): (
+        t.StepFailed(step="charge", attempt=3, reason="retries_exhausted", error=ERROR),
+        t.StepFailed(step="charge", attempt=1, reason="permanent_error", error=PLAIN_ERROR),
+    ),
+    ("step_cancel_requested", 1): (t.StepCancelRequested(step="charge", attempt=1, grace_until_us=US),),
+    ("step_cancelled", 1): (t.StepCancelled(step="charge", attempt=1, reason="the task was cancelled"),),
+    ("step_retried", 1): (t.StepRetried(step="charge", attempt=4),),
+    ("task_blocked", 1): (
+        t.TaskBlocked(reason="step_failed", steps=("charge", "ship"), detail="two steps failed"),
+        t.TaskBlocked(reason="poison"),
+        t.TaskBlocked(reason="history_limit"),
+    ),
+    ("task_resumed", 1): (t.TaskResumed(),),
+    ("task_stopping", 1): (
+        t.TaskStopping(ending="failed", cause="step_failed", step="charge"),
+        t.TaskStopping(ending="cancelled", cause="cancel"),
+        t.TaskStopping(ending="failed", cause="timeout"),
+    ),
+    ("task_completed", 1): (
+        t.TaskCompleted(result=RAW(b'{"receipt":"r-1"}')),
+        t.TaskCompleted(result=t.NULL),
+    ),
+    ("task_failed", 1): (
+        t.TaskFailed(cause="step_failed", step="charge", error=ERROR),
+        t.TaskFailed(cause="timeout"),
+    ),
+    ("task_cancelled", 1): (t.TaskCancelled(),),
+    ("template_registered", 1): (
+        m.TemplateRegistered(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32),
+    ),
+    ("template_used", 1): (
+        m.TemplateUsed(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32),
+    ),
+}
