@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from tasker import TaskerClient
+from tasker.errors import TemplateUnknown
+from tasker.events.reads import TaskView
 from tests.servers import SharedCluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,6 +119,21 @@ class Service:
     def client(self, *, timeout_s: float = 30.0) -> TaskerClient:
         """Return a client of this service."""
         return TaskerClient(self.nats_url, self.http_url, prefix=self.nats_prefix, environ={}, timeout_s=timeout_s)
+
+    def create_when_registered(self, template: str, given: object, *, namespace: str = "default") -> TaskView:
+        """Return a new task when it is over; wait for a worker to make its template known."""
+
+        async def create() -> TaskView:
+            async with self.client() as client, asyncio.timeout(READY_S_MAX):
+                while True:
+                    try:
+                        handle = await client.create(template, given, namespace=namespace)
+                    except TemplateUnknown:
+                        await asyncio.sleep(0.05)
+                    else:
+                        return await client.wait(handle)
+
+        return asyncio.run(create())
 
     def start(self) -> None:
         """Start it, and return when it is ready."""

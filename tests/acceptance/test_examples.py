@@ -1,6 +1,5 @@
 """The examples, run by a real service and a real worker, end as they say."""
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from examples import (
     user_registration,
 )
 from tasker.client import TaskerClient
-from tasker.errors import InputInvalid, TaskerError
+from tasker.errors import InputInvalid
 from tasker.events.reads import StepView, TaskView
 from tests.acceptance.conftest import ROOT, Service
 
@@ -45,20 +44,8 @@ STEPS = [
 def workflows(service: Service) -> Iterator[Service]:
     """The service with a worker that serves every example."""
     with service.worker(APP):
-        asyncio.run(until_registered(service, "user_registration"))
+        service.create_when_registered("user_registration", user_registration.REGISTRATION)
         yield service
-
-
-async def until_registered(service: Service, template: str, namespace: str = "default") -> None:
-    """Return when a worker has made the template known."""
-    async with service.client() as client, asyncio.timeout(TASK_S_MAX):
-        while True:
-            try:
-                await client.template(template, namespace=namespace)
-            except TaskerError:
-                await asyncio.sleep(0.05)
-            else:
-                return
 
 
 async def over(client: TaskerClient, template: str, given: object, *, namespace: str = "default") -> TaskView:

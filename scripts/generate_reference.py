@@ -1,0 +1,149 @@
+"""Writes the tables of docs/reference/wire.md anew from the code: errors, commands, events, limits.
+
+A table stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the code says.
+
+    python scripts/generate_reference.py
+"""  # noqa: INP001 - a folder of scripts
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+import msgspec
+
+from tasker import errors
+from tasker.errors import TaskerError
+from tasker.events import codec, messages
+from tasker.events.task_events import TASK_EVENT_TYPES
+from tasker.events.template_events import TEMPLATE_EVENT_TYPES
+from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
+from tasker.service.domain.decide import HISTORY_EVENTS_MAX
+from tasker.templates import model
+
+PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "wire.md"
+_PLACE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_KIB = 1024
+
+
+def render(page: str) -> str:
+    """Return `page` with each of its tables as the code says now."""
+    return _PLACE.sub(lambda found: f"{found[1]}\n{TABLES[found['name']]()}\n\n{found[3]}", page)
+
+
+def error_table() -> str:
+    """Return the table of codes, by family."""
+    rows = [
+        (f"`{leaf.code}`", leaf.status, leaf.exit_code, _family(leaf), leaf.title)
+        for leaf in TaskerError.leaves.values()
+        if leaf.__module__ == errors.__name__
+    ]
+    return _table(("code", "HTTP status", "exit code", "family", "meaning"), rows)
+
+
+def command_table() -> str:
+    """Return the table of commands with their own fields."""
+    common = {field.name for field in msgspec.structs.fields(messages.OperatorCommand)}
+    rows = []
+    for verb, kind in messages.COMMANDS.items():
+        own = [field for field in msgspec.structs.fields(kind) if field.name not in common]
+        rows.append((f"`{verb}`", _sentence(kind).partition(": ")[2].removesuffix("."), ", ".join(map(_field, own))))
+    return _table(("command", "what it does", "fields"), rows)
+
+
+def event_table() -> str:
+    """Return the table of the events of tasks, then of templates."""
+    rows = [
+        (f"`{_snake(kind.__name__)}`", _sentence(kind), ", ".join(map(_field, msgspec.structs.fields(kind))))
+        for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES)
+    ]
+    return _table(("event", "what happened", "data"), rows)
+
+
+def limit_table() -> str:
+    """Return the table of limits."""
+    rows = [
+        ("name of a tenant, namespace, template, step, queue, handler", f"`{NAME_PATTERN}`", "`name_invalid`"),
+        ("body of a command or report", f"{codec.BODY_BYTES_MAX // _KIB} KiB", "`body_too_large`"),
+        ("items of an array", codec.BATCH_ITEMS_MAX, "`body_too_large`"),
+        ("input of a task", f"{codec.INPUT_BYTES_MAX // _KIB} KiB, canonical", "`body_too_large`"),
+        ("result of a step", f"{codec.INPUT_BYTES_MAX // _KIB} KiB, canonical", "the step fails: `result_invalid`"),
+        ("who, why, correlation of a command", f"{codec.META_BYTES_MAX // _KIB} KiB", "`body_invalid`"),
+        ("depth of a value", codec.DEPTH_MAX, "`value_invalid`"),
+        ("digits of an integer", f"{codec.DIGITS_MAX:,}", "`value_invalid`"),
+        ("key or command id", f"{KEY_CHARS_MAX} characters", "`body_invalid`"),
+        ("steps of a template", f"{model.STEPS_MAX:,}", "`template_invalid`"),
+        ("dependencies of a template, all together", f"{model.EDGES_MAX:,}", "`template_invalid`"),
+        ("attempts of a step", f"{model.ATTEMPTS_MAX:,}", "`template_invalid`"),
+        ("delay or timeout in a template", f"{model.SECONDS_MAX / 86400:.0f} days", "`template_invalid`"),
+        ("events of a task", f"{HISTORY_EVENTS_MAX:,}", "the task is blocked: `history_limit`"),
+    ]
+    return _table(("what", "limit", "beyond it"), rows)
+
+
+TABLES: Final[dict[str, Callable[[], str]]] = {
+    "commands": command_table,
+    "errors": error_table,
+    "events": event_table,
+    "limits": limit_table,
+}
+
+
+def _table(titles: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(tuple(titles))]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _family(leaf: type[TaskerError]) -> str:
+    families = [kind.__name__ for kind in leaf.__mro__ if kind.__base__ is TaskerError]
+    return f"`{families[0]}`" if families else ""
+
+
+def _sentence(kind: type) -> str:
+    return " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
+
+
+def _field(field: msgspec.structs.FieldInfo) -> str:
+    return f"`{field.encode_name}` {_type(field.type)}{'' if field.required else '?'}"
+
+
+def _type(kind: Any) -> str:
+    """Return a type as JSON knows it."""
+    arguments = [argument for argument in get_args(kind) if argument is not type(None)]
+    origin = get_origin(kind)
+    if kind is msgspec.Raw or kind is Any:
+        return "any"
+    if kind in _NAMES:
+        return _NAMES[kind]
+    if origin is dict:
+        return "object"
+    if origin in (tuple, list):
+        return f"[{_type(arguments[0])}]"
+    if arguments and all(isinstance(argument, str) for argument in arguments):
+        return "/".join(arguments)
+    if arguments:
+        return _type(arguments[0])
+    return "object"
+
+
+_NAMES: Final[dict[Any, str]] = {str: "text", int: "integer", float: "number", bool: "true/false"}
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def main() -> int:
+    """Write the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(render(page), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
