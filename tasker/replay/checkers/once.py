@@ -72,7 +72,8 @@ class OnceChecker:
                         self._find(recorded, f"attempt {attempt} of step {name} completes without a start")
                 step.completed = step.over = True
             case StepAttemptFailed(step=name, attempt=attempt):
-                self._open(recorded, name, attempt, "fails").over = True
+                step = self._open(recorded, name, attempt, "fails")
+                step.over = step.over or attempt == step.attempt
             case StepCancelled(step=name):
                 self._step(recorded.stream_id, name).over = True
             case TaskCompleted() | TaskFailed() | TaskCancelled():

@@ -1,0 +1,69 @@
+"""I7: one completion a step, one start and one outcome an attempt, one effect a key."""
+
+import pytest
+
+from tasker.events.envelope import RecordedEvent
+from tasker.replay.checkers.once import OnceChecker, check_effects
+from tasker.replay.findings import Finding
+from tests.unit.replay.good_log import completed, found, good_log, index_of, renumbered
+
+
+def find(events: list[RecordedEvent]) -> list[str]:
+    return [one.detail for one in found(lambda report: OnceChecker(0, report), events)]
+
+
+def test_a_good_log_has_no_findings() -> None:
+    assert find(good_log()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail"),
+    [
+        ("step_completed", "step a completes twice"),
+        ("step_started", "attempt 1 of step a starts twice"),
+        ("step_attempt_failed", "attempt 1 of step a fails after its outcome"),
+        ("step_dispatched", "attempt 1 of step a begins while 1 is open"),
+    ],
+)
+def test_what_happens_twice_is_found(kind: str, detail: str) -> None:
+    """Planted bug: the report's duplicate is decided on again."""
+    events = good_log()
+    index = index_of(events, kind, task=completed())
+    assert detail in find(renumbered([*events[: index + 1], *events[index:]]))
+
+
+def test_a_completion_without_a_start_is_found() -> None:
+    events = good_log()
+    index = index_of(events, "step_started", task=completed(), nth=1)
+    assert find(renumbered(events[:index] + events[index + 1 :])) == ["attempt 2 of step a completes without a start"]
+
+
+def test_the_outcome_of_an_old_attempt_is_found() -> None:
+    """Planted bug: a stale report is recorded, after the next attempt was dispatched."""
+    events = good_log()
+    failed = index_of(events, "step_attempt_failed", task=completed())
+    again = index_of(events, "step_dispatched", task=completed(), nth=1)
+    late = [*events[: again + 1], events[failed], *events[again + 1 :]]
+    assert find(renumbered(late)) == ["attempt 1 of step a fails, its newest is 2"]
+
+
+def test_a_skipped_attempt_number_is_found() -> None:
+    events = good_log()
+    index = index_of(events, "step_dispatched", task=completed())
+    assert "attempt 2 of step a follows attempt 0" in find(renumbered(events[:index] + events[index + 1 :]))
+
+
+def test_effects_happen_once_a_key() -> None:
+    findings: list[Finding] = []
+    check_effects(["t1:a", "t1:b", "t2:a"], findings.append, owed=["t1:a", "t2:a"])
+    assert findings == []
+
+
+def test_an_effect_that_happened_twice_or_never_is_found() -> None:
+    """Planted bug: a handler whose target does not look at the idempotency key; a completion without its effect."""
+    findings: list[Finding] = []
+    check_effects(["t1:a", "t1:a"], findings.append, owed=["t1:a", "t2:a"])
+    assert [(one.task_id, one.detail) for one in findings] == [
+        ("t1", "the effect of t1:a happened 2 times"),
+        ("t2", "t2:a completed, and its effect never happened"),
+    ]
