@@ -271,6 +271,9 @@ class Committer:
                 part = self._part(queue, part.events)
                 outcome = (await self._log.append([part]))[part.shard]
         units, queue.in_flight = queue.in_flight, []
+        if self._shards.get(queue.shard) is not queue and outcome is AppendOutcome.APPENDED:
+            # Closed meanwhile: who serves the shard now reads these from the log, so nobody here may count them.
+            outcome = AppendOutcome.UNKNOWN
         match outcome:
             case AppendOutcome.APPENDED:
                 self._appended(queue, part, units)
@@ -340,7 +343,7 @@ class Committer:
         queue.queue.clear()
         if self._shards.get(queue.shard) is queue:
             del self._shards[queue.shard]
-        self._listener.on_fenced(queue.shard)
+            self._listener.on_fenced(queue.shard)
         self._fail(queue, units, error)
         self._fail(queue, waiting, Fenced(f"shard {queue.shard} was given up"))
 
