@@ -6,6 +6,7 @@ the actor again, which offers what is still open.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import deque
 from typing import Final
@@ -138,7 +139,8 @@ class Dispatcher:
     def tell_cancel(self, actor: TaskActor, worker: str, step: str, attempt: int, grace_s: float) -> None:
         """Tell a worker at once; should this be lost, the next heartbeat's answer tells it again."""
         message = CancelAttempt(task_id=actor.task_id, step=step, attempt=attempt, grace_s=grace_s)
-        self._bus.publish(self._subjects.worker_cancel(actor.tenant, worker), encode_message(message))
+        with contextlib.suppress(TaskerError):
+            self._bus.publish(self._subjects.worker_cancel(actor.tenant, worker), encode_message(message))
 
     def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
         """Wake the actor for an open obligation at `at_us`."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from tasker.errors import TemplateUnknown, Undecodable
+from tasker.errors import Fenced, TemplateUnknown, Unavailable, Undecodable
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.task_actor import PoisonedActor, TaskActor, TaskPorts
@@ -34,6 +34,9 @@ class Factory:
             if recorded_kind == StreamKind.TEMPLATE:
                 return self._template(stream_id, events)
             return await self._task(stream_id, shard, events)
+        except (Unavailable, Fenced):
+            # The log could not be asked, which says nothing about the task.
+            raise
         except (Undecodable, TemplateUnknown) as error:
             detail = error.detail
         except Exception as error:  # noqa: BLE001 - a history that breaks the fold is poison, not a reason to stop

@@ -108,6 +108,8 @@ class Node:
         self._scanned_until_us: dict[int, int] = {}
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
+        self._writing_due = asyncio.Lock()
+        """A book knows one write at a time: draining must not overlap the writer."""
         self.ready = asyncio.Event()
         """Set when every shard that was taken is served."""
 
@@ -219,6 +221,10 @@ class Node:
         Raises:
             Unavailable: it could not be written; nothing is lost, the next call writes it.
         """
+        async with self._writing_due:
+            await self._write_due()
+
+    async def _write_due(self) -> None:
         books: list[DueBook] = []
         changes = []
         for shard in self._shards.owned:

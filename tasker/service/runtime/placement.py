@@ -42,6 +42,7 @@ class Placement:
         self._taken = taken
         self._lost = lost
         self._held: set[int] = set()
+        self._leaving = False
 
     async def run(self) -> None:
         """Renew and take, for ever."""
@@ -58,6 +59,7 @@ class Placement:
 
     async def release(self) -> None:
         """Give every lease up, for a quick handover."""
+        self._leaving = True
         self._held.clear()
         await self._log.release(self._owner)
 
@@ -72,7 +74,7 @@ class Placement:
             self._held.discard(shard)
             self._lost(shard)
         wanted = sorted(self._shards - self._held)
-        if wanted:
+        if wanted and not self._leaving:
             asked_s = self._clock.monotonic_s()
             lease = await self._log.acquire(self._owner, wanted, LEASE_S)
             self._clock.set(lease.now_us)

@@ -159,6 +159,8 @@ class Shards:
                 self._committer.submit(shard, unit)
             except Fenced as error:
                 turn.failed(error)
+            except AssertionError as error:
+                self._crashed(shard, stream_id, cell, message, error)
 
     def _done(self, shard: int, stream_id: UUID, turn: Turn, error: TaskerError | None, position: int) -> None:
         if error is not None:
@@ -232,7 +234,10 @@ class Shards:
                 self.fail_waiting(shard, stream_id, Unavailable("the task's actor keeps failing", retry_after_s=30.0))
         found = await self._log.load(list(batch))
         for stream_id, shard in batch.items():
-            await self._activate(shard, stream_id, found.get(stream_id, ()))
+            try:
+                await self._activate(shard, stream_id, found.get(stream_id, ()))
+            except Unavailable as error:
+                self.fail_waiting(shard, stream_id, error)
 
     async def _activate(self, shard: int, stream_id: UUID, events: Sequence[RecordedEvent]) -> None:
         cell = self._cells.get(shard, {}).get(stream_id)
