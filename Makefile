@@ -63,7 +63,7 @@ faults: setup ## only the tests that kill real processes
 
 .PHONY: demo
 demo: setup ## the main job, from nothing to a verified log; KEEP=1 stays up
-	@KEEP="$(KEEP)" $(PYTHON) examples/orders/demo.py
+	@KEEP="$(KEEP)" $(PYTHON) -m examples.orders.demo
 
 .PHONY: bench
 bench: setup ## the service against its floor, into benchmarks/results
