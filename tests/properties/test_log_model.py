@@ -6,7 +6,7 @@ from uuid import UUID
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tasker.events.chain import GENESIS, digest_of_batch, leaf_of
 from tasker.events.log import AppendOutcome, ShardAppend
@@ -16,7 +16,8 @@ from tests.contracts.event_logs import ENDED_S, LEASE_S, new_event, part_of
 SHARDS = 2
 owners = st.sampled_from(["a", "b"])
 shards = st.integers(0, SHARDS - 1)
-streams = st.integers(1, 5).map(lambda number: UUID(int=number))
+streams = st.integers(0, 2)
+FAULTS = [None, None, None, Fault.LOST_AFTER, Fault.LOST_BEFORE, Fault.STRAY, Fault.REFUSED]
 
 
 def now(call: Coroutine[Any, Any, Any]) -> Any:
@@ -50,10 +51,13 @@ class LogModel(RuleBasedStateMachine):
         self.owners = {"a": Owner(), "b": Owner()}
         self.acknowledged: list[tuple[int, int, bytes]] = []
         self.seen_epochs: dict[int, int] = dict.fromkeys(range(SHARDS), 0)
-        self.next_seq: dict[UUID, int] = {}
-        self.home: dict[UUID, int] = {}
 
-    @rule(name=owners, shard=shards, ended=st.booleans())
+    @initialize()
+    def begin(self) -> None:
+        for shard in range(SHARDS):
+            self.take(name="a", shard=shard, ended=True)
+
+    @rule(name=owners, shard=shards, ended=st.sampled_from([True, True, False]))
     def take(self, *, name: str, shard: int, ended: bool) -> None:
         owner = self.owners[name]
         lease = now(self.log.acquire(name, [shard], ENDED_S if ended else LEASE_S))
@@ -75,18 +79,18 @@ class LogModel(RuleBasedStateMachine):
     def release(self, name: str) -> None:
         now(self.log.release(name))
 
+    @precondition(lambda self: self.believers())
     @rule(
-        name=owners,
-        shard=shards,
-        stream=streams,
+        data=st.data(),
+        number=streams,
         count=st.integers(1, 4),
-        fault=st.sampled_from([None, None, Fault.LOST_AFTER, Fault.LOST_BEFORE, Fault.STRAY, Fault.REFUSED]),
-        born_again=st.booleans(),
+        fault=st.sampled_from(FAULTS),
+        born_again=st.sampled_from([False, False, False, True]),
     )
-    def append(self, *, name: str, shard: int, stream: UUID, count: int, fault: Fault | None, born_again: bool) -> None:
+    def append(self, *, data: st.DataObject, number: int, count: int, fault: Fault | None, born_again: bool) -> None:
+        name, shard = data.draw(st.sampled_from(self.believers()))
         owner = self.owners[name]
-        if shard not in owner.heads or shard in owner.unknown or self.home.setdefault(stream, shard) != shard:
-            return
+        stream = UUID(int=shard * 10 + number)
         stored = now(self.log.load([stream])).get(stream, [])
         first = 1 if born_again else len(stored) + 1
         position, digest = owner.heads[shard]
@@ -115,12 +119,12 @@ class LogModel(RuleBasedStateMachine):
             assert outcome is AppendOutcome.APPENDED
             self.acknowledge(owner, part)
 
-    @rule(name=owners, shard=shards)
-    def settle(self, name: str, shard: int) -> None:
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        name, shard = data.draw(st.sampled_from(self.waiting()))
         owner = self.owners[name]
-        part = owner.unknown.pop(shard, None)
-        if part is None:
-            return
+        part = owner.unknown.pop(shard)
         outcome, epoch = now(self.log.settle(name, part))
         assert outcome is not AppendOutcome.UNKNOWN
         if outcome is AppendOutcome.APPENDED:
@@ -139,6 +143,14 @@ class LogModel(RuleBasedStateMachine):
             for shard, outcome in outcomes.items():
                 after = len(now(self.log.read(shard, after=0, limit=10_000)))
                 assert (after > before[shard]) or outcome is not AppendOutcome.APPENDED
+
+    def believers(self) -> list[tuple[str, int]]:
+        """Return who believes to own which shard and knows how its last append ended."""
+        return [(name, at) for name, owner in self.owners.items() for at in owner.heads if at not in owner.unknown]
+
+    def waiting(self) -> list[tuple[str, int]]:
+        """Return who does not know how its last append to which shard ended."""
+        return [(name, shard) for name, owner in self.owners.items() for shard in owner.unknown]
 
     def acknowledge(self, owner: Owner, part: ShardAppend) -> None:
         last = part.position + len(part.events)
