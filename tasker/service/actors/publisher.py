@@ -63,7 +63,7 @@ class Feed:
         from_log: the events behind `sent` are read from the log, not from `memory`.
     """
 
-    __slots__ = ("committed", "cursor", "epoch", "from_log", "marked", "marked_s", "memory", "sent", "shard", "written")
+    __slots__ = ("committed", "cursor", "epoch", "from_log", "marked", "memory", "sent", "shard", "written")
 
     def __init__(self, shard: int, epoch: int, cursor: int, committed: int) -> None:
         self.shard = shard
@@ -72,7 +72,6 @@ class Feed:
         self.committed = committed
         self.memory: deque[NewEvent] = deque()
         self.from_log = True
-        self.marked_s = 0.0
 
     def rewind(self, position: int) -> None:
         """Publish again from behind `position`."""
@@ -112,6 +111,7 @@ class Publisher:
         self._routes: OrderedDict[UUID, tuple[str, str, str]] = OrderedDict()
         self._compare_due_s = 0.0
         self._refill = False
+        self._mark_due = False
         bus.on_reconnect(self.compare_soon)
 
     # ---------------------------------------------------------------- shards
@@ -201,9 +201,9 @@ class Publisher:
             self._wake.clear()
             if session.broken is not None:
                 raise session.broken
-            try:
-                await asyncio.wait_for(self._wake.wait(), MARK_S)
-            except TimeoutError:
+            await self._wake.wait()
+            if self._mark_due:
+                self._mark_due = False
                 self._mark_quiet(session)
 
     async def _advance(self, session: Ingest, feed: Feed) -> bool:
@@ -295,9 +295,14 @@ class Publisher:
     # ---------------------------------------------------------------- the cursor and the marks
 
     async def run_cursors(self) -> None:
-        """Write the cursors behind, for ever."""
+        """Write the cursors behind and have quiet shards marked, for ever."""
+        marked_s = time.monotonic()
         while True:
             await asyncio.sleep(CURSOR_WRITE_S)
+            if time.monotonic() - marked_s >= MARK_S:
+                marked_s = time.monotonic()
+                self._mark_due = True
+                self._wake.set()
             try:
                 await self.write_cursors()
             except Unavailable as error:
