@@ -72,7 +72,7 @@ async def run_write(settings: ServeSettings, stop: asyncio.Event) -> None:
     try:
         bus = await NatsBus.connect(settings.nats_url, name="tasker-write", retry_for_s=CONNECT_S)
         try:
-            side = WriteSide(log, await log.info(), bus, subjects, StreamSettings())
+            side = WriteSide(log, await log.info(), bus, subjects, StreamSettings(), settings.pace)
             await side.run(stop, lambda: _log.info("ready", side="write"))
         finally:
             await bus.close()

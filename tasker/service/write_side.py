@@ -37,6 +37,7 @@ from tasker.service.runtime.node import Node
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
+from tasker.settings import Pace
 
 COMMAND_QUEUE = "commands"
 DRAIN_S = 10.0
@@ -105,7 +106,15 @@ class LateFactory:
 class WriteSide:
     """All of it, with start, ready, drain and stop."""
 
-    def __init__(self, log: EventLog, info: LogInfo, bus: Bus, subjects: Subjects, streams: StreamSettings) -> None:
+    def __init__(  # noqa: PLR0917 - the parts it joins
+        self,
+        log: EventLog,
+        info: LogInfo,
+        bus: Bus,
+        subjects: Subjects,
+        streams: StreamSettings,
+        pace: Pace,
+    ) -> None:
         self._log = log
         self._bus = bus
         self._subjects = subjects
@@ -141,6 +150,7 @@ class WriteSide:
             committer=self._committer,
             services=(self._publisher, intake),
             shard_numbers=range(info.shards),
+            pace=pace,
         )
         fanout.listeners += (self._node, self._publisher, HeadNotifier(bus, subjects))
         self._keeper = StreamKeeper(

@@ -25,15 +25,13 @@ from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.placement import Placement
 from tasker.service.runtime.shards import Shards
+from tasker.settings import Pace
 
 TICK_S: Final = 0.02
 WAKES_PER_TICK_MAX: Final = 200
 """Overdue timers after a takeover fire at no more than this many each tick, so that they do not drown new work."""
 
-DUE_WRITE_S: Final = 1.0
 HORIZON_SCAN_S: Final = 20.0
-PASSIVATE_S: Final = 2.0
-IDLE_S: Final = 10.0
 RETRY_WAKE_US: Final = US_PER_S
 RESTORE_PAGE_EVENTS: Final = 5_000
 RESTORES_AT_ONCE: Final = 2
@@ -98,13 +96,15 @@ class Node:
         committer: Committer,
         services: Sequence[ShardService],
         shard_numbers: Sequence[int],
+        pace: Pace,
     ) -> None:
         self._log = log
         self._clock = clock
         self._shards = shards
         self._committer = committer
         self._services = services
-        self.placement = Placement(log, clock, owner, shard_numbers, taken=self._take, lost=self.close_shard)
+        self._pace = pace
+        self.placement = Placement(log, clock, owner, shard_numbers, pace=pace, taken=self._take, lost=self.close_shard)
         self._scanned_until_us: dict[int, int] = {}
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
@@ -204,7 +204,7 @@ class Node:
         """Write the due books behind and look ahead to the horizon, for ever."""
         scanned_s = self._clock.monotonic_s()
         while True:
-            await asyncio.sleep(DUE_WRITE_S)
+            await asyncio.sleep(self._pace.due_write_s)
             try:
                 await self.write_due()
                 if self._clock.monotonic_s() - scanned_s > HORIZON_SCAN_S:
@@ -280,5 +280,5 @@ class Node:
     async def run_passivation(self) -> None:
         """Drop idle actors, for ever."""
         while True:
-            await asyncio.sleep(PASSIVATE_S)
-            self._shards.passivate(round(IDLE_S * US_PER_S))
+            await asyncio.sleep(self._pace.passivate_s)
+            self._shards.passivate(round(self._pace.idle_s * US_PER_S))

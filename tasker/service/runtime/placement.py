@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import structlog
 
@@ -17,9 +16,7 @@ from tasker.errors import Unavailable
 from tasker.events.log import EventLog
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
-
-LEASE_S: Final = 5.0
-RENEW_S: Final = 1.0
+from tasker.settings import Pace
 
 _log = structlog.get_logger(__name__)
 
@@ -33,12 +30,21 @@ class Placement:
     """Keeps this process's leases."""
 
     def __init__(
-        self, log: EventLog, clock: NodeClock, owner: str, shards: Sequence[int], *, taken: Taken, lost: Lost
+        self,
+        log: EventLog,
+        clock: NodeClock,
+        owner: str,
+        shards: Sequence[int],
+        *,
+        pace: Pace,
+        taken: Taken,
+        lost: Lost,
     ) -> None:
         self._log = log
         self._clock = clock
         self._owner = owner
         self._shards = frozenset(shards)
+        self._pace = pace
         self._taken = taken
         self._lost = lost
         self._held: set[int] = set()
@@ -51,7 +57,7 @@ class Placement:
                 await self._round()
             except Unavailable as error:
                 _log.warning("lease_renewal_failed", error=error.detail)
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(self._pace.renew_s)
 
     def gave_up(self, shard: int) -> None:
         """Take note that a shard was given up by its writer; it is taken again when its lease allows."""
@@ -66,9 +72,9 @@ class Placement:
     async def _round(self) -> None:
         asked_s = self._clock.monotonic_s()
         failpoint("before_renew")
-        lease = await self._log.renew(self._owner, LEASE_S)
+        lease = await self._log.renew(self._owner, self._pace.lease_s)
         self._clock.set(lease.now_us)
-        self._clock.lease(LEASE_S, asked_s=asked_s)
+        self._clock.lease(self._pace.lease_s, asked_s=asked_s)
         for shard in self._held - lease.epochs.keys():
             _log.warning("shard_lost", shard=shard)
             self._held.discard(shard)
@@ -76,12 +82,12 @@ class Placement:
         wanted = sorted(self._shards - self._held)
         if wanted and not self._leaving:
             asked_s = self._clock.monotonic_s()
-            lease = await self._log.acquire(self._owner, wanted, LEASE_S)
+            lease = await self._log.acquire(self._owner, wanted, self._pace.lease_s)
             self._clock.set(lease.now_us)
             failpoint("after_take")
             epochs = {shard: epoch for shard, epoch in lease.epochs.items() if shard in wanted}
             if epochs:
-                self._clock.lease(LEASE_S, asked_s=asked_s)
+                self._clock.lease(self._pace.lease_s, asked_s=asked_s)
                 _log.info("shards_taken", shards=sorted(epochs))
                 self._held |= epochs.keys()
             self._taken(epochs)
