@@ -28,8 +28,13 @@ CONNECT_S: Final = 30.0
 _log = structlog.get_logger(__name__)
 
 
-def run_side(side: str, settings: ServeSettings) -> int:
-    """Run the `write` or the `read` side until SIGTERM or SIGINT; returns the exit code."""
+def run_side(side: str, settings: ServeSettings) -> None:
+    """Run the `write` or the `read` side until SIGTERM or SIGINT, then drain it.
+
+    Raises:
+        ConfigurationError: it cannot start.
+        Unavailable: a server that it needs is away.
+    """
     sides: dict[str, Callable[[ServeSettings, asyncio.Event], Awaitable[None]]] = {"write": run_write, "read": run_read}
 
     async def run() -> None:
@@ -41,7 +46,6 @@ def run_side(side: str, settings: ServeSettings) -> int:
 
     calm_collector()
     run_event_loop(run())
-    return 0
 
 
 def run_event_loop(main: Awaitable[None]) -> None:

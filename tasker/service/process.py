@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from tasker.errors import ConfigurationError, TaskerError, Unavailable
 from tasker.settings import ServeSettings, checked_roles
 from tasker.telemetry import configure_logging
 
@@ -28,6 +29,8 @@ RESTART_PAUSES_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 LIVED_WELL_S: Final = 30.0
 CANNOT_START: Final = 2
 """Exit code of a child whose configuration does not work: to start it again is of no use."""
+
+CANNOT_GO_ON: Final = 1
 
 _log = structlog.get_logger(__name__)
 
@@ -138,7 +141,6 @@ def _end_with_supervisor() -> None:
 
 def main() -> int:
     """Run one side as a child of the supervisor; its settings come on stdin."""
-    from tasker.errors import ConfigurationError
     from tasker.service.compose import run_side
 
     line = b""
@@ -150,11 +152,26 @@ def main() -> int:
     _end_with_supervisor()
     configure_logging()
     settings = msgspec.json.decode(line, type=ServeSettings)
+    code = 0
     try:
-        return run_side(sys.argv[1], settings)
-    except ConfigurationError as error:
-        print(f"error: {error.detail}", file=sys.stderr)  # noqa: T201 - one clear line
-        return CANNOT_START
+        run_side(sys.argv[1], settings)
+    except* ConfigurationError as group:
+        code = CANNOT_START
+        _tell(group)
+    except* Unavailable as group:
+        # The servers are away: the supervisor starts us again, and we wait for them.
+        code = CANNOT_GO_ON
+        _tell(group)
+    return code
+
+
+def _tell(group: BaseExceptionGroup[TaskerError]) -> None:
+    """Print one clear line for each thing that is wrong."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            _tell(error)
+        else:
+            print(f"error: {error.detail}", file=sys.stderr)  # noqa: T201 - one clear line
 
 
 if __name__ == "__main__":

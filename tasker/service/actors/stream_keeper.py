@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from tasker.bus.bus import Bus
+from tasker.bus.jetstream import ApiRefused
 from tasker.bus.streams import Streams, StreamSettings, ensure_streams
 from tasker.errors import Unavailable
 from tasker.events.subjects import Subjects
@@ -41,9 +42,13 @@ class StreamKeeper:
         """Make the streams for the first time.
 
         Raises:
+            ConfigurationError: the server refuses them (no room, other settings).
             Unavailable: NATS does not answer.
         """
-        self._known = await ensure_streams(self._bus, self._subjects, self._settings)
+        try:
+            self._known = await ensure_streams(self._bus, self._subjects, self._settings)
+        except ApiRefused as refused:
+            raise refused.as_configuration() from refused
 
     async def run(self) -> None:
         """Watch, for ever."""

@@ -57,7 +57,7 @@ from tasker.service.domain.commands import (
     RetryTask,
     StartAttempt,
 )
-from tasker.service.domain.obligations import Kind, parse_obligation
+from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_scope, parse_obligation
 from tasker.service.domain.retry import retry_delay_s
 from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
 from tasker.templates import CompiledTemplate
@@ -367,53 +367,35 @@ def _must_go_on(state: TaskState) -> None:
 
 
 def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation) -> Events:
-    if state.ended or state.status is TaskStatus.ABSENT:
-        return ()
     at_us = command.at_us
     kind, name, attempt = parse_obligation(command.obligation)
+    if command.obligation not in obligations_of_scope(state, name or TASK_SCOPE):
+        return ()
     match kind:
         case Kind.NOT_BEFORE:
-            if state.status is not TaskStatus.PENDING or state.stopping is not None:
-                return ()
             return (TaskStarted(), *_dispatch_roots(template, at_us))
         case Kind.DEADLINE:
-            if state.stopping is not None:
-                return ()
             return _stop(state, at_us, ending="failed", cause="timeout", grace_s=CANCEL_GRACE_S)
         case Kind.OFFER:
             return ()
         case Kind.RETRY:
-            step = state.steps.get(name)
-            if step is None or step.status is not StepStatus.WAITING or step.attempt + 1 != attempt:
-                return ()
             return (_dispatch(template, name, attempt, at_us),)
         case Kind.START_BY:
-            step = open_attempt(state, name, attempt)
-            if step is None or step.status is not StepStatus.DISPATCHED:
-                return ()
             limit_s = template.step(name).schedule_to_start_s
             error = ErrorInfo(type="timeout", message=f"no worker started the attempt within {limit_s} s")
             return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
         case Kind.FINISH_BY:
-            step = open_attempt(state, name, attempt)
-            if step is None or step.status is not StepStatus.RUNNING:
-                return ()
             limit_s = template.step(name).start_to_close_s
             error = ErrorInfo(type="timeout", message=f"the attempt had no outcome within {limit_s} s of its start")
             return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
         case Kind.HEARTBEAT:
-            step = open_attempt(state, name, attempt)
-            if step is None or step.status is not StepStatus.RUNNING:
-                return ()
+            step = state.steps[name]
             message = f"worker {step.worker} gave no sign of life for {step.heartbeat_s} s"
             error = ErrorInfo(type="worker_lost", message=message)
             return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
         case Kind.GRACE:
-            step = open_attempt(state, name, attempt)
-            if step is None or step.cancel_by_us is None:
-                return ()
             cancelled = StepCancelled(step=name, attempt=attempt, reason="it did not stop within its grace")
-            return (cancelled, *_end_if_last(state))
+            return (cancelled, *_end_if_last(state, name))
         case _:
             assert_never(kind)
 
