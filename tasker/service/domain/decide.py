@@ -395,7 +395,7 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
         case Kind.GRACE:
             cancelled = StepCancelled(step=name, attempt=attempt, reason="it did not stop within its grace")
-            return (cancelled, *_end_if_last(state, name))
+            return (cancelled, *_end_if_last(state))
         case _:
             assert_never(kind)
 
