@@ -21,6 +21,14 @@ CREATE TABLE checkpoint (
     PRIMARY KEY (projection, version, shard)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+-- The pieces between the commas of tags (canonical JSON, so a tag is a piece, or several where its value has commas):
+-- a filter asks for the pieces first and then for the tags. The planner keeps statistics of an array's elements, so
+-- that it walks a list in its order for a frequent tag and asks the index for a rare one (of jsonb it knows nothing:
+-- 400 ms instead of 1 at a million tasks). Without STRICT, so that it is inlined.
+CREATE FUNCTION tag_pieces(tags json) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $pieces$
+    SELECT string_to_array(btrim(tags::text, '{}'), ',')
+$pieces$;
+
 CREATE FUNCTION create_projection_table(name text, version integer) RETURNS void LANGUAGE plpgsql AS $create$
 DECLARE
     t text := quote_ident(name || '_v' || version);
@@ -64,8 +72,9 @@ BEGIN
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, created_at_us, task_id)';
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, updated_at_us, task_id)';
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, state, created_at_us, task_id)';
-        EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, namespace, template, created_at_us, task_id)';
-        EXECUTE 'CREATE INDEX ON ' || t || ' USING gin ((tags::jsonb) jsonb_path_ops) WHERE tags IS NOT NULL';
+        EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, template, created_at_us, task_id)';
+        EXECUTE 'CREATE INDEX ON ' || t || ' USING gin (tag_pieces(tags)) WHERE tags IS NOT NULL';
+        EXECUTE 'CREATE STATISTICS ON (tag_pieces(tags)) FROM ' || t; -- the planner takes none from a partial index
     WHEN 'step' THEN
         EXECUTE 'CREATE TABLE ' || t || $ddl$ (
             task_id          uuid    NOT NULL,

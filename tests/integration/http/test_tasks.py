@@ -265,3 +265,17 @@ async def test_a_cursor_belongs_to_its_list(site: Site, client: Client) -> None:
     await client.problem("GET", f"/v1/tasks?sort=created_at&after={page['next']}", 400, "parameter_invalid")
     assert len((await client.get(f"/v1/tasks?limit=1&cursor={page['next']}"))["items"]) == 1
     await client.problem("GET", f"/v1/tasks?after={page['next']}&cursor={page['next']}", 400, "parameter_invalid")
+
+
+async def test_any_tag_can_be_asked_for(site: Site, client: Client) -> None:
+    """Commas, quotes, braces and other scripts are plain characters of a tag."""
+    odd = {"a": 'x,"y"', "b,": "}", "{c": "\\", "ü": "日本\t", "e": "", "f": "1,2,3"}
+    one = str(await site.task([created(tags=odd)]))
+    await site.task([created(tags={"a": "x", "b": "}", "f": "1,3"})])
+    await site.task([created()])
+    for key, value in odd.items():
+        page = await client.get("/v1/tasks", params={"tag": f"{key}={value}"})
+        assert [task["task_id"] for task in page["items"]] == [one]
+        assert page["items"][0]["tags"] == odd
+    for wrong in ("f=1,3,2", "f=2", "a=y", "e=x", "a=X"):
+        assert (await client.get("/v1/tasks", params={"tag": wrong}))["items"] == []
