@@ -179,6 +179,9 @@ class EventLog(Protocol):
     async def append(self, parts: Sequence[ShardAppend]) -> dict[int, AppendOutcome]:
         """Append each part in one statement; returns shard -> outcome. Never raises.
 
+        The shards all belong to one committer (`shard % committers` of the implementation), which has one
+        append in flight.
+
         The first event of a stream (`seq` 1) also enters it into the index of streams.
         """
         ...
@@ -187,13 +190,22 @@ class EventLog(Protocol):
         """Find out how an append with outcome `UNKNOWN` ended; returns the outcome and our epoch.
 
         `APPENDED`: it is there. `REFUSED`: it is not, and cannot land any more: the epoch was raised
-        (to the one returned) and the same bytes may be tried again under it. `FENCED`: the shard is
-        another's. `UNKNOWN`: still not known.
+        (to the one returned) and the same events may be tried again under it. `FENCED`: the shard was taken
+        since, by another or by this owner anew, or an earlier call raised the epoch and was not heard.
+        `UNKNOWN`: still not known. But for `REFUSED` the epoch returned is the part's own: one that was raised
+        for somebody else must never come back to whoever still has something to settle.
         """
         ...
 
     async def confirm(self, epochs: dict[int, int]) -> set[int]:
         """Return those shards whose epoch is still the one given, at one moment after the call."""
+        ...
+
+    async def ensure_partitions(self, ahead: int = 2) -> int:
+        """Make room until `ahead` empty partitions follow the highest position; returns how many were made.
+
+        To be called now and then, long before a partition is full. Appends go on meanwhile.
+        """
         ...
 
     async def put_blob(self, digest: bytes, data: bytes) -> None:

@@ -233,11 +233,10 @@ class MemoryLog:
         shard = self._shards[part.shard]
         last = part.position + len(part.events)
         if len(shard.events) >= last and shard.events[last - 1].chain == part.digest:
-            return AppendOutcome.APPENDED, shard.epoch
-        if shard.owner != owner or len(shard.events) != part.position:
-            return AppendOutcome.FENCED, shard.epoch
-        if shard.epoch == part.epoch:
-            shard.epoch += 1
+            return AppendOutcome.APPENDED, part.epoch
+        if (shard.owner, shard.epoch, len(shard.events)) != (owner, part.epoch, part.position):
+            return AppendOutcome.FENCED, part.epoch
+        shard.epoch += 1
         return AppendOutcome.REFUSED, shard.epoch
 
     async def confirm(self, epochs: dict[int, int]) -> set[int]:

@@ -10,7 +10,9 @@ Connections, each with one statement in flight:
 | connection | for                                        | commits                                          |
 |------------|--------------------------------------------|--------------------------------------------------|
 | committers | `append`; a shard belongs to one of them   | durable                                          |
-| control    | leases, `settle`, `confirm`, blobs         | durable                                          |
+| leases     | `acquire`, `renew`, `release`              | durable; never behind what may wait              |
+| settling   | `settle`, which may wait for an append     | durable                                          |
+| control    | heads, `confirm`, blobs, partitions        | durable                                          |
 | behind     | `due`, publish cursors                     | not waited for: an older row only costs a repeat |
 | readers    | loads and reads                            |                                                  |
 
@@ -22,7 +24,6 @@ noticed before a shard changes hands.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -91,6 +92,8 @@ class PostgresLog:
             _Lane(dsn, f"committer {number}", statement_timeout_s, _COMMITTER_SETTINGS, durable=True)
             for number in range(committers)
         ]
+        self._leases = _Lane(dsn, "leases", statement_timeout_s, _PLAN_SETTINGS, durable=True)
+        self._settling = _Lane(dsn, "settling", statement_timeout_s, _PLAN_SETTINGS, durable=True)
         self._control = _Lane(dsn, "control", statement_timeout_s, _PLAN_SETTINGS, durable=True)
         self._behind = _Lane(dsn, "behind", statement_timeout_s, _BEHIND_SETTINGS, durable=False)
         self._readers = [
@@ -147,6 +150,8 @@ class PostgresLog:
             await self._control.run(self._read_info)
             for lane in self._committers:
                 await lane.run(_nothing)
+            if self._committers:
+                await self.ensure_partitions()
         except Unavailable as error:
             if isinstance(error.__cause__, _NO_SESSION):
                 raise ConfigurationError(_NO_SESSION_DETAIL) from error
@@ -157,7 +162,7 @@ class PostgresLog:
 
     async def close(self) -> None:
         """End every connection; a second time does nothing."""
-        lanes = [*self._committers, self._control, self._behind, *self._readers]
+        lanes = [*self._committers, self._leases, self._settling, self._control, self._behind, *self._readers]
         await asyncio.gather(*(lane.close() for lane in lanes))
 
     async def __aenter__(self) -> Self:
@@ -193,7 +198,7 @@ class PostgresLog:
     async def ensure_partitions(self, ahead: int = 2) -> int:
         """Attach partitions until `ahead` empty ones follow the highest position; returns how many were made.
 
-        Appends go on meanwhile. To be called now and then, long before a partition is full.
+        To be called now and then, long before a partition is full. Appends go on meanwhile.
         """
 
         async def attach(connection: _Connection) -> int:
@@ -219,12 +224,12 @@ class PostgresLog:
         return await self._lease(_sql["renew"], owner, lease_s)
 
     async def _lease(self, statement: str, *arguments: object) -> Lease:
-        row = await self._control.fetchrow(statement, *arguments)
+        row = await self._leases.fetchrow(statement, *arguments)
         return Lease(epochs=dict(zip(row["shards"] or (), row["epochs"] or (), strict=True)), now_us=row["now_us"])
 
     async def release(self, owner: str) -> None:
         """Give up every lease of `owner` at once, for a quick handover."""
-        await self._control.fetch(_sql["release"], owner)
+        await self._leases.fetch(_sql["release"], owner)
 
     async def heads(self, shards: Sequence[int]) -> list[Head]:
         """Return the heads of `shards`, ascending."""
@@ -281,26 +286,23 @@ class PostgresLog:
         """Find out how an append with outcome `UNKNOWN` ended; returns the outcome and our epoch.
 
         The lock on the head waits out a copy that is still running. When the events are not there, raising
-        the epoch in the same transaction keeps every other copy from landing.
+        the epoch in the same transaction keeps every other copy from landing. An epoch that was raised by
+        anyone since (another owner, this one when it took the shard anew, a settling whose answer was lost)
+        is never handed out: two would write under it.
         """
 
         async def ask(connection: _Connection) -> tuple[AppendOutcome, int]:
             async with connection.transaction():
                 head = await connection.fetchrow(_sql["lock_head"], part.shard)
-                if head is None:
-                    return AppendOutcome.FENCED, part.epoch
-                epoch: int = head["epoch"]
                 last = part.position + len(part.events)
                 if await connection.fetchval(_sql["chain_at"], part.shard, last) == part.digest:
-                    return AppendOutcome.APPENDED, epoch
+                    return AppendOutcome.APPENDED, part.epoch
                 ends_at = await connection.fetchval(_sql["last_of_shard"], part.shard) or 0
-                if head["owner"] != owner or ends_at != part.position:
-                    return AppendOutcome.FENCED, epoch
-                if epoch == part.epoch:
-                    epoch = await connection.fetchval(_sql["raise_epoch"], part.shard)
-                return AppendOutcome.REFUSED, epoch
+                if head is None or (head["owner"], head["epoch"], ends_at) != (owner, part.epoch, part.position):
+                    return AppendOutcome.FENCED, part.epoch
+                return AppendOutcome.REFUSED, await connection.fetchval(_sql["raise_epoch"], part.shard)
 
-        return await self._control.run(ask)
+        return await self._settling.run(ask)
 
     async def confirm(self, epochs: dict[int, int]) -> set[int]:
         """Return those shards whose epoch is still the one given, at one moment after the call."""
@@ -482,8 +484,11 @@ class _Lane:
         self._closed = True
         connection, self.connection = self.connection, None
         if connection is not None:
-            with contextlib.suppress(*_LOST):
+            try:
                 await connection.close(timeout=1.0)
+            except _LOST:
+                # A statement was still in flight, or nobody is there to say goodbye to.
+                connection.terminate()
 
     async def _connected(self) -> _Connection:
         if self.connection is not None and not self.connection.is_closed():

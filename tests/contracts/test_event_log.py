@@ -291,13 +291,18 @@ class TestSettle:
         assert await log.settle(owner.name, part) == (APPENDED, owner.epochs[0])
 
     async def test_what_was_committed_is_appended_whoever_went_on(self, log: EventLog) -> None:
+        """The epoch that comes back is not the new owner's: the old one stays fenced."""
         old = await Owner(log, "old").take(0, lease_s=ENDED_S)
         part = old.part(0, stream(2))
         await log.append([part])
         new = await Owner(log, "new").take(0)
         await new.write(0, stream(1))
-        outcome, _ = await log.settle("old", part)
+        outcome, epoch = await log.settle("old", part)
         assert outcome is APPENDED
+        assert epoch == part.epoch
+        old.epochs[0] = epoch
+        old.heads[0] = new.heads[0]
+        assert await old.write(0, stream(1)) is FENCED
 
     async def test_what_is_absent_can_never_land(self, log: EventLog, owner: Owner) -> None:
         """The epoch is raised: a stray copy is fenced, and the same events go in under the new epoch."""
@@ -309,19 +314,29 @@ class TestSettle:
         assert await log.append([part_of(events, shard=0, epoch=epoch)]) == {0: APPENDED}
         assert await log.append([stray]) == {0: FENCED}
 
-    async def test_settling_twice_is_settling_once(self, log: EventLog, owner: Owner) -> None:
-        """The answer of the first may be lost: the shard is still ours, and the epoch need not rise again."""
+    async def test_after_settling_unheard_the_shard_is_given_up(self, log: EventLog, owner: Owner) -> None:
+        """The answer of the first was lost: the epoch it raised is not handed out again, and taking gives a new one."""
         part = owner.part(0, stream(1))
-        first = await log.settle(owner.name, part)
-        assert await log.settle(owner.name, part) == first
-        assert (await log.renew(owner.name, LEASE_S)).epochs[0] == first[1]
+        await log.settle(owner.name, part)
+        assert await log.settle(owner.name, part) == (FENCED, part.epoch)
+        await owner.take(0)
+        assert await owner.write(0, stream(1)) is APPENDED
+
+    async def test_a_shard_the_same_owner_took_anew_has_one_writer(self, log: EventLog, owner: Owner) -> None:
+        """What the process still has to settle from before does not get the epoch of its new queue."""
+        absent = owner.part(0, stream(1))
+        await owner.take(0)
+        assert await log.settle(owner.name, absent) == (FENCED, absent.epoch)
+        part = owner.part(0, stream(1))
+        await log.append([part])
+        await owner.take(0)
+        assert await log.settle(owner.name, part) == (APPENDED, part.epoch)
 
     async def test_a_shard_taken_meanwhile_is_fenced(self, log: EventLog) -> None:
         old = await Owner(log, "old").take(0, lease_s=ENDED_S)
         part = old.part(0, stream(1))
         new = await Owner(log, "new").take(0)
-        outcome, _ = await log.settle("old", part)
-        assert outcome is FENCED
+        assert await log.settle("old", part) == (FENCED, part.epoch)
         await new.write(0, stream(1))
         outcome, _ = await log.settle("old", part)
         assert outcome is FENCED

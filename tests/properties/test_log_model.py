@@ -130,11 +130,17 @@ class LogModel(RuleBasedStateMachine):
         if outcome is AppendOutcome.APPENDED:
             self.acknowledge(owner, part)
         elif outcome is AppendOutcome.REFUSED:
-            assert epoch > part.epoch
+            assert epoch > self.seen_epochs[shard]
         if outcome is AppendOutcome.FENCED:
             owner.drop(shard)
         else:
             owner.epochs[shard] = epoch
+
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data())
+    def settle_unheard(self, data: st.DataObject) -> None:
+        name, shard = data.draw(st.sampled_from(self.waiting()))
+        now(self.log.settle(name, self.owners[name].unknown[shard]))
 
     @rule()
     def strays_arrive(self) -> None:
@@ -180,6 +186,11 @@ class LogModel(RuleBasedStateMachine):
         for shard, position, digest in self.acknowledged:
             [event] = now(self.log.read(shard, after=position - 1, limit=1))
             assert event.chain == digest
+
+    @invariant()
+    def no_two_owners_believe_in_one_epoch(self) -> None:
+        one, two = (set(owner.epochs.items()) for owner in self.owners.values())
+        assert one.isdisjoint(two)
 
     @invariant()
     def epochs_never_go_back(self) -> None:

@@ -134,4 +134,4 @@ SELECT shard, 0, NULL, '-infinity' FROM generate_series(0, current_setting('task
 INSERT INTO due_checkpoint (shard, epoch, position) SELECT shard, 0, 0 FROM shard_head;
 INSERT INTO publish_cursor (shard, epoch, position) SELECT shard, 0, 0 FROM shard_head;
 
-SELECT attach_event_partitions(current_setting('tasker.partition_size')::bigint * 2);
+SELECT attach_event_partitions(current_setting('tasker.partition_size')::bigint * 3);
