@@ -1,0 +1,347 @@
+"""A service under load whose processes are killed, and the check that nothing was lost.
+
+async with rig.load() as load:          creates tasks one after another, and records every acknowledgement
+    await load.acked(40)                a signal: so many are acknowledged
+    rig.kill_write()                    a fault
+await rig.check(load)                   every task ended; the checkers find nothing
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import nats
+import psutil
+
+from tasker.client import TaskerClient
+from tasker.errors import TaskerError
+from tasker.events.envelope import StreamKind
+from tasker.events.postgres_log import PostgresLog
+from tasker.events.subjects import Subjects
+from tasker.events.task_events import ENDING_TYPES, StepCompleted
+from tasker.ids import SystemIds
+from tasker.projections.views import PROJECTIONS
+from tasker.replay.checkers.acknowledged import AcknowledgedChecker, Acknowledgement
+from tasker.replay.checkers.checker import decoded
+from tasker.replay.checkers.once import check_effects
+from tasker.replay.checkers.published import PublishedChecker
+from tasker.replay.checkers.timely import TimelyChecker
+from tasker.replay.findings import Finding, Findings
+from tasker.replay.verify import verify
+from tests.acceptance.conftest import Process, Service
+
+APP = Path(__file__).with_name("load_app.py")
+HEALED_S_MAX = 90.0
+COPIES_S = 2.0
+QUICK_PACE = {"lease_s": 1.5, "renew_s": 0.3}
+"""Leases so short that a killed service is back soon."""
+
+
+class Sink:
+    """What the load's handlers did to the world."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "effects").mkdir(parents=True)
+
+    def effects(self) -> list[str]:
+        """Return the key of each effect that happened."""
+        return [path.name for path in (self.folder / "effects").iterdir()]
+
+    def executions(self) -> list[tuple[str, int, int, float]]:
+        """Return each run of a handler: key, attempt, process, time."""
+        try:
+            lines = (self.folder / "executions").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [(key, int(attempt), int(pid), float(at)) for key, attempt, pid, at in map(str.split, lines)]
+
+    def repeated(self) -> list[str]:
+        """Return attempts that one process ran more than once, other than as copies of one message at once."""
+        seen: dict[tuple[str, int, int], float] = {}
+        found = []
+        for key, attempt, pid, at in self.executions():
+            first = seen.setdefault((key, attempt, pid), at)
+            if at - first > COPIES_S:
+                found.append(f"attempt {attempt} of {key} ran again after {at - first:.1f} s")
+        return found
+
+    def die(self, where: str) -> None:
+        """Let the next handler that comes to a place kill its process there."""
+        (self.folder / f"die_{where}").touch()
+
+    def died(self, where: str) -> bool:
+        """Say whether one did."""
+        return (self.folder / f"died_{where}").exists()
+
+
+class Load:
+    """Creates tasks at a steady pace and records what was answered."""
+
+    def __init__(self, client: TaskerClient, *, every_s: float) -> None:
+        self._client = client
+        self._every_s = every_s
+        self._moved = asyncio.Event()
+        self._asking: set[asyncio.Task[None]] = set()
+        self.record: list[Acknowledgement] = []
+        self.asked = 0
+
+    @property
+    def acked_count(self) -> int:
+        """Return how many creations were acknowledged."""
+        return sum(one.task_id is not None for one in self.record)
+
+    async def acked(self, more: int) -> None:
+        """Return when `more` creations are acknowledged than now."""
+        wanted = self.acked_count + more
+        async with asyncio.timeout(HEALED_S_MAX):
+            while self.acked_count < wanted:
+                self._moved.clear()
+                await self._moved.wait()
+
+    async def run(self) -> None:
+        """Create tasks, for ever."""
+        while True:
+            task = asyncio.create_task(self._ask(self.asked), name=f"create {self.asked}")
+            self.asked += 1
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+            await asyncio.sleep(self._every_s)
+
+    async def finish(self) -> None:
+        """Return when everything that was asked is answered."""
+        await asyncio.gather(*self._asking)
+
+    async def _ask(self, number: int) -> None:
+        key = f"k{number}"
+        template = "diamond" if number % 3 == 0 else "chain"
+        try:
+            handle = await self._client.create(template, {"n": number}, idempotency_key=key)
+        except TaskerError:
+            self.record.append(Acknowledgement(idempotency_key=key))
+            return
+        assert handle.position is not None
+        shard, _, position = handle.position.partition(":")
+        self.record.append(
+            Acknowledgement(idempotency_key=key, task_id=UUID(handle.task_id), shard=int(shard), position=int(position))
+        )
+        self._moved.set()
+
+
+class Rig:
+    """The processes of a test, and what to do to them."""
+
+    def __init__(self, *, database_url: str, nats_url: str, folder: Path, pace: dict[str, float] | None = None) -> None:
+        self.service = Service(
+            database_url=database_url, nats_url=nats_url, nats_prefix=f"t{uuid.uuid4().hex[:12]}", folder=folder
+        )
+        self.folder = folder
+        self.sink = Sink(folder / "sink")
+        self.service.environ["LOAD_SINK"] = str(self.sink.folder)
+        self.service.environ["TASKER_PACE"] = msgspec.json.encode(pace or QUICK_PACE).decode()
+        self.subjects = Subjects(self.service.nats_prefix)
+        self.worker = self.service.command("worker", str(APP))
+        self.started: list[Process] = []
+        seed = os.environ.get("TASKER_SEED") or str(SystemIds().uuid7().int % 10**6)
+        self.random = random.Random(seed)
+        print(f"TASKER_SEED={seed}")  # noqa: T201 - to run it again
+        self.seed = seed
+
+    # ---------------------------------------------------------------- processes
+
+    async def start(self) -> None:
+        """Start service and worker; return when a task can be created."""
+        self.started += [self.service.process, self.worker]
+        await asyncio.to_thread(self.service.start)
+        self.worker.start()
+        await self.registered()
+
+    async def registered(self) -> None:
+        """Return when the load's templates are known."""
+        async with self.service.client() as client, asyncio.timeout(HEALED_S_MAX):
+            while {view.name async for view in client.templates()} < {"chain", "diamond"}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    def serve(self, *arguments: str, **environ: str) -> Process:
+        """Start one more `tasker serve`."""
+        process = self.service.command("serve", *arguments)
+        process._environ = self.service.environ | environ
+        process.start()
+        self.started.append(process)
+        return process
+
+    def stop(self) -> dict[str, int | None]:
+        """Drain what still runs; returns the exit codes by what was started."""
+        codes = {}
+        for process in reversed(self.started):
+            try:
+                codes[process.log.name] = process.stop() if process.ended() is None else process.ended()
+            except Exception:  # noqa: BLE001 - the others are to be stopped too
+                codes[process.log.name] = None
+        return codes
+
+    @staticmethod
+    def side(process: Process, name: str) -> psutil.Process:
+        """Return the child of a `tasker serve` that runs the `write` or the `read` side."""
+        children = psutil.Process(process.pid).children()
+        return next(child for child in children if child.cmdline()[-1] == name)
+
+    def kill_write(self) -> psutil.Process:
+        """Kill the process of the shards, once it is there; returns which one it was."""
+        until_s = time.monotonic() + 20
+        while True:
+            try:
+                victim = self.side(self.service.process, "write")
+                victim.kill()
+            except (StopIteration, psutil.NoSuchProcess):
+                assert time.monotonic() < until_s, "there is no write side to kill"
+                time.sleep(0.02)
+            else:
+                return victim
+
+    @staticmethod
+    def kill_tree(process: Process) -> None:
+        """Kill a process with all its children at once."""
+        parent = psutil.Process(process.pid)
+        family = [parent, *parent.children(recursive=True)]
+        for one in family:
+            one.send_signal(signal.SIGSTOP)
+        for one in family:
+            one.kill()
+        process.kill()
+
+    # ---------------------------------------------------------------- load
+
+    @asynccontextmanager
+    async def load(self, *, every_s: float = 0.04) -> AsyncIterator[Load]:
+        """Create tasks while the block runs; then wait for the answers."""
+        async with self.service.client(timeout_s=60.0) as client:
+            load = Load(client, every_s=every_s)
+            running = asyncio.create_task(load.run(), name="load")
+            try:
+                yield load
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+            await load.finish()
+
+    # ---------------------------------------------------------------- what must hold
+
+    async def check(self, load: Load) -> None:
+        """Wait until everything has healed, then hold it to every invariant."""
+        connection = await asyncpg.connect(self.service.database_url)
+        try:
+            await self._until(lambda: self._not_ended(connection), "every task ends")
+            await self._until(lambda: self._not_published(connection), "everything is published")
+            await self._until(lambda: self._not_viewed(connection), "the views have caught up")
+        finally:
+            await connection.close()
+        findings = Findings()
+        report = await verify(self.service.database_url, workers=1)
+        for finding in report.findings:
+            findings.add(finding)
+        await self._check_record(load, findings)
+        for detail in self.sink.repeated():
+            findings.add(Finding(invariant="I7", detail=detail))  # type: ignore[arg-type]
+        assert not findings.kept, "\n".join(str(finding) for finding in findings.kept)
+        assert load.acked_count == load.asked, [one for one in load.record if one.task_id is None]
+        assert report.tasks >= load.asked
+
+    async def _check_record(self, load: Load, findings: Findings) -> None:
+        async with await PostgresLog.connect(self.service.database_url, committers=0) as log:
+            info = await log.info()
+            cursors = await log.publish_cursors(range(info.shards))
+            heads = {head.shard: head.position for head in await log.heads(range(info.shards))}
+            published = await self.published()
+            record = AcknowledgedChecker(load.record, findings.add)
+            stream = PublishedChecker(info.log_id, published, findings.add, cursors=heads)
+            owed = []
+            for shard in range(info.shards):
+                timely = TimelyChecker(shard, findings.add)
+                position = 0
+                while page := await log.read(shard, after=position, limit=1000):
+                    position = page[-1].position
+                    for recorded in page:
+                        event = decoded(recorded)
+                        for checker in (record, stream, timely):
+                            checker.take(recorded, event)
+                        if isinstance(event, StepCompleted):
+                            owed.append(f"{recorded.stream_id}:{event.step}")
+                timely.close_healed()
+                # An owner that compares the stream's marks may have gone back a little just now.
+                assert cursors.get(shard, 0) <= position, f"the cursor of shard {shard} is ahead of the log"
+            record.close_log()
+            stream.close_log()
+            check_effects(self.sink.effects(), findings.add, owed=owed)
+
+    async def published(self) -> list[bytes]:
+        """Return the bodies of all events in the event stream."""
+        connection = await nats.connect(self.service.nats_url)
+        try:
+            stream = connection.jetstream()
+            last = (await stream.stream_info(self.subjects.event_stream)).state.last_seq
+            bodies: list[bytes] = []
+            if not last:
+                return bodies
+            # Marks and events alike, so that the last message is sure to come.
+            messages = await stream.subscribe(
+                f"{self.service.nats_prefix}.>", stream=self.subjects.event_stream, ordered_consumer=True
+            )
+            while True:
+                message = await messages.next_msg(timeout=20)
+                if ".evt." in message.subject:
+                    bodies.append(message.data)
+                if message.metadata.sequence.stream >= last:
+                    return bodies
+        finally:
+            await connection.close()
+
+    @staticmethod
+    async def _until(missing: Callable[[], Awaitable[str]], what: str) -> None:
+        until_s = time.monotonic() + HEALED_S_MAX
+        while found := await missing():
+            assert time.monotonic() < until_s, f"waited {HEALED_S_MAX} s until {what}: {found}"
+            await asyncio.sleep(0.1)
+
+    async def _not_ended(self, connection: asyncpg.Connection) -> str:
+        rows = await connection.fetch(
+            "SELECT stream_id, string_agg(type || ' ' || convert_from(payload, 'UTF8'), E'\\n' ORDER BY seq) AS story"
+            " FROM event WHERE kind = $1 GROUP BY stream_id HAVING NOT bool_or(type = ANY ($2))",
+            StreamKind.TASK,
+            list(ENDING_TYPES),
+        )
+        return "" if not rows else f"{len(rows)} tasks have not ended, such as {rows[0][0]}:\n{rows[0][1]}"
+
+    async def _not_published(self, connection: asyncpg.Connection) -> str:
+        rows = await connection.fetch(
+            "SELECT c.shard, c.position, max(e.position) AS head FROM publish_cursor AS c JOIN event AS e USING (shard)"
+            " GROUP BY c.shard, c.position HAVING max(e.position) > c.position"
+        )
+        return ", ".join(f"shard {shard} at {cursor} of {head}" for shard, cursor, head in rows)
+
+    async def _not_viewed(self, connection: asyncpg.Connection) -> str:
+        heads: dict[int, int] = dict(
+            map(tuple, await connection.fetch("SELECT shard, max(position) FROM event GROUP BY shard"))
+        )
+        rows: list[Any] = await connection.fetch(
+            "SELECT c.projection, c.shard, c.position FROM checkpoint AS c"
+            " JOIN projection AS p ON p.name = c.projection AND p.version = c.version"
+        )
+        there = {(name, shard): position for name, shard, position in rows}
+        behind = Counter(
+            one.name for one in PROJECTIONS for shard, head in heads.items() if there.get((one.name, shard), 0) < head
+        )
+        return ", ".join(f"{name} in {count} shards" for name, count in behind.items())

@@ -1,0 +1,88 @@
+"""The app of the load: each step has one effect at a sink that counts, by the step's idempotency key.
+
+`LOAD_SINK` names the sink's folder: `executions` has a line for each run of a handler, `effects/<key>` is an effect
+that happened. A file `die_<where>` is taken by the first handler that comes to that place and kills its process.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from tasker import StepContext, Template
+from tasker.handlers import Retry, RetryableError
+
+SINK = Path(os.environ["LOAD_SINK"])
+AGAIN = Retry(max_attempts=30, backoff="constant", delay_s=0.2)
+
+chain = Template("chain")
+diamond = Template("diamond")
+
+
+def die(where: str) -> None:
+    """Die here, when a test asked for it."""
+    try:
+        (SINK / f"die_{where}").rename(SINK / f"died_{where}")
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def effect(ctx: StepContext) -> None:
+    """Make the step's effect happen once, however often it runs."""
+    line = f"{ctx.idempotency_key} {ctx.attempt} {os.getpid()} {time.monotonic()}\n"
+    with (SINK / "executions").open("ab", buffering=0) as executions:
+        executions.write(line.encode())
+    die("after_claim")
+    await asyncio.sleep(0.005)
+    try:
+        os.close(os.open(SINK / "effects" / ctx.idempotency_key, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return
+    die("mid_effect")
+
+
+@chain.step(retry=AGAIN, heartbeat_s=2.0)
+async def c1(ctx: StepContext, input: dict) -> int:
+    await effect(ctx)
+    return int(input["n"])
+
+
+@chain.step(retry=AGAIN, heartbeat_s=2.0)
+async def c2(ctx: StepContext, c1: int) -> int:
+    await effect(ctx)
+    if c1 % 5 == 0 and ctx.attempt == 1:
+        raise RetryableError("the first time it does not work")
+    asyncio.get_running_loop().call_soon(die, "before_report")
+    return c1 + 1
+
+
+@chain.step(retry=AGAIN, heartbeat_s=2.0)
+def c3(ctx: StepContext, c2: int) -> int:
+    asyncio.run(effect(ctx))
+    return c2 + 1
+
+
+@diamond.step(retry=AGAIN, heartbeat_s=2.0)
+async def d1(ctx: StepContext, input: dict) -> int:
+    await effect(ctx)
+    return int(input["n"])
+
+
+@diamond.step(retry=AGAIN, heartbeat_s=2.0)
+async def d2(ctx: StepContext, d1: int) -> int:
+    await effect(ctx)
+    return d1 + 1
+
+
+@diamond.step(retry=AGAIN, heartbeat_s=2.0)
+async def d3(ctx: StepContext, d1: int) -> int:
+    await effect(ctx)
+    return d1 + 2
+
+
+@diamond.step(retry=AGAIN, heartbeat_s=2.0)
+async def d4(ctx: StepContext, d2: int, d3: int) -> int:
+    await effect(ctx)
+    return d2 + d3
