@@ -200,14 +200,14 @@ class PostgresLog:
 
         To be called now and then, long before a partition is full. Appends go on meanwhile.
         """
-
-        async def attach(connection: _Connection) -> int:
-            highest = await connection.fetchval(_sql["highest_position"])
-            until = self.partition_end(max(1, highest)) + ahead * self._partition_size
-            made: int = await connection.fetchval(_sql["attach_partitions"], until)
-            return made
-
-        return await self._control.run(attach)
+        highest = (await self._control.fetchrow(_sql["highest_position"]))["position"]
+        size = self._partition_size
+        made = 0
+        for partition in range(ahead + 1):
+            # A statement each, so that however many are missing none takes long.
+            end = self.partition_end(max(1, highest)) + partition * size
+            made += (await self._control.fetchrow(_sql["attach_partitions"], end))["made"]
+        return made
 
     # ---------------------------------------------------------------- ownership
 

@@ -46,12 +46,12 @@ SELECT log_id, format, slots, hash, partition_size, partitions,
 FROM log
 
 -- name: highest_position
-SELECT coalesce(max(l.position), 0)
+SELECT coalesce(max(l.position), 0) AS position
 FROM shard_head AS h
 CROSS JOIN LATERAL (SELECT e.position FROM event AS e WHERE e.shard = h.shard ORDER BY e.position DESC LIMIT 1) AS l
 
 -- name: attach_partitions
-SELECT attach_event_partitions($1)
+SELECT attach_event_partitions($1) AS made
 
 -- name: acquire
 WITH free AS MATERIALIZED (
