@@ -184,6 +184,9 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:
             row.blocked_steps = canonical(steps).decode() if steps else None
         case TaskStopping(ending=ending):
             row.ending = ending
+            if row.state == "blocked":
+                row.state = "running"
+                _unblock(row)
         case TaskStarted():
             row.state = "running"
         case TaskResumed():

@@ -79,8 +79,13 @@ def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand
     Raises:
         CommandRejected: the state forbids the command. Nothing is recorded.
     """
-    if state.seq >= HISTORY_EVENTS_MAX - HISTORY_EVENTS_RESERVED and not state.ended and state.stopping is None:
-        return _decide_at_limit(state, template, command)
+    events = _decide(state, template, command)
+    if events and state.seq >= HISTORY_EVENTS_MAX - HISTORY_EVENTS_RESERVED and state.stopping is None:
+        return _at_limit(state, command, events)
+    return events
+
+
+def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand) -> Events:
     match command:
         case CreateTask():
             return _create(state, template, command)
@@ -400,17 +405,15 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             assert_never(kind)
 
 
-def _decide_at_limit(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand) -> Events:
-    """Return what may still happen to a task that has (nearly) as many events as it may have."""
+def _at_limit(state: TaskState, command: AnyTaskCommand, events: Events) -> Events:
+    """Return what happens instead of `events` to a task that has (nearly) as many as it may have."""
     match command:
-        case CancelTask(at_us=at_us, grace_s=grace_s):
-            return _cancel(state, at_us, grace_s)
+        case CancelTask():
+            return events
         case FireObligation() if command.obligation == Kind.DEADLINE:
-            return _fire(state, template, command)
+            return events
         case RetryTask() | RetryStep():
             raise HistoryLimit(f"the task has {state.seq} events; cancel it and start another")
         case _:
-            if state.blocked_reason == "history_limit":
-                return ()
             detail = f"{state.seq} events of at most {HISTORY_EVENTS_MAX}"
             return (TaskBlocked(reason="history_limit", detail=detail),)

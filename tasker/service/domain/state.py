@@ -253,6 +253,10 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.blocked_reason = None
         case TaskStopping():
             state.stopping = event
+            if state.status is TaskStatus.BLOCKED:
+                # It moves again, towards its end: its running steps are told, and owe an outcome.
+                state.status = TaskStatus.RUNNING
+                state.blocked_reason = None
         case TaskCompleted():
             _end(state, TaskStatus.COMPLETED)
             state.result = event.result
