@@ -1,0 +1,250 @@
+"""The pure core under random tasks: any shape, any order of commands, reports and timers.
+
+A small worker and a clock are simulated; commands may be stale, repeated, or make no sense at all.
+"""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from tasker.errors import CommandRejected
+from tasker.events.stored import from_recorded
+from tasker.events.task_events import ENDING_TYPES, ErrorInfo
+from tasker.replay.checkers.checker import feed
+from tasker.replay.checkers.complete import CompleteChecker
+from tasker.replay.checkers.epochs import EpochsChecker
+from tasker.replay.checkers.folded import FoldedChecker
+from tasker.replay.checkers.once import OnceChecker
+from tasker.replay.checkers.order import OrderChecker
+from tasker.replay.checkers.timely import TimelyChecker
+from tasker.replay.findings import Finding
+from tasker.service.domain.decide import open_attempt
+from tasker.service.domain.obligations import Kind, obligations_of, parse_obligation
+from tasker.service.domain.state import STEP_OPEN, StepStatus, TaskState, TaskStatus, evolve, state_hash
+from tasker.templates import CompiledTemplate, compile_template, validate
+from tests.runs import T0_US, Run, Shelf
+
+NAMES = [f"s{number}" for number in range(1, 7)]
+ERRORS = [
+    ErrorInfo(type="OSError", message="no route"),
+    ErrorInfo(type="Refused", message="no such card"),
+    ErrorInfo(type="ValueError", message="never", retryable=False),
+    ErrorInfo(type="Busy", message="later", retry_after_s=7.5),
+]
+
+
+@st.composite
+def templates(draw: st.DrawFn) -> CompiledTemplate:
+    """Any DAG of up to six steps, with few attempts."""
+    count = draw(st.integers(1, 6))
+    steps: list[dict[str, Any]] = []
+    for index in range(count):
+        step: dict[str, Any] = {"name": NAMES[index]}
+        if index:
+            step["after"] = draw(st.lists(st.sampled_from(NAMES[:index]), unique=True, max_size=3))
+        retry: dict[str, Any] = {"max_attempts": draw(st.integers(1, 3))}
+        if retry["max_attempts"] > 1:
+            retry["non_retryable"] = ["Refused"]
+            retry["backoff"] = draw(st.sampled_from(["exponential", "none", "linear", "fibonacci", "constant"]))
+        step["retry"] = retry
+        if draw(st.booleans()):
+            step["schedule_to_start_s"] = 20.0
+        steps.append(step)
+    document: dict[str, Any] = {"name": "t", "steps": steps}
+    if draw(st.booleans()):
+        document["on_failure"] = "fail"
+    if draw(st.booleans()):
+        document["result"] = draw(st.sampled_from(NAMES[:count]))
+    return compile_template(validate(document))
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Run:
+    """A task that was created, with or without a start time and a deadline."""
+    run = Run(draw(templates()))
+    run.create(
+        not_before_us=draw(st.none() | st.sampled_from([T0_US - 1, T0_US + 30_000_000])),
+        timeout_s=draw(st.none() | st.sampled_from([10.0, 1000.0])),
+    )
+    return run
+
+
+ACTIONS = ["start", "complete", "fail", "fail", "cancel", "retry", "retry_step", "create", "fire", "fire_any", "wait"]
+
+
+def act(run: Run, data: st.DataObject) -> None:
+    """Give the task some command, sensible or not."""
+    action = data.draw(st.sampled_from(ACTIONS), label="action")
+    steps = list(run.state.steps) or NAMES[:1]
+    step = data.draw(st.sampled_from([*steps, *steps, *run.template.steps]), label="step")
+    newest = run.state.steps[step].attempt if step in run.state.steps else 1
+    attempt = data.draw(st.sampled_from([newest, newest, newest, newest - 1, newest + 1]), label="attempt")
+    match action:
+        case "start":
+            run.start(step, attempt, worker=data.draw(st.sampled_from(["w1", "w2"])))
+        case "complete":
+            run.complete(step, attempt, data.draw(st.integers(0, 3)))
+        case "fail":
+            run.fail(step, attempt, data.draw(st.sampled_from(ERRORS)), jitter=data.draw(st.sampled_from([0.0, 0.99])))
+        case "cancel":
+            run.cancel(data.draw(st.sampled_from([0.0, 10.0])))
+        case "retry":
+            run.retry()
+        case "retry_step":
+            run.retry(step, data.draw(st.none() | st.just(attempt)))
+        case "create":
+            run.create()
+        case "fire":
+            owed = sorted(obligations_of(run.state).items())
+            if owed:
+                run.fire_at(data.draw(st.sampled_from(owed))[0])
+        case "fire_any":
+            kind = data.draw(st.sampled_from(list(Kind)))
+            obligation = str(kind) if kind in (Kind.NOT_BEFORE, Kind.DEADLINE) else f"{kind}:{step}:{attempt}"
+            if obligation not in obligations_of(run.state):
+                assert run.fire(obligation) == (), "a closed obligation causes something"
+        case "wait":
+            run.wait(data.draw(st.sampled_from([0.0, 0.001, 5.0])))
+
+
+def check_state(run: Run) -> None:
+    """What holds after every command."""
+    state = run.state
+    assert state.seq == len(run.events)
+    assert state.open == sum(step.status in STEP_OPEN for step in state.steps.values())
+    assert state.completed == sum(step.status is StepStatus.COMPLETED for step in state.steps.values())
+    assert set(state.failed) == {name for name, step in state.steps.items() if step.status is StepStatus.FAILED}
+    owed = obligations_of(state)
+    assert run.owes() == owed, "the account kept event by event differs"
+    if state.ended:
+        assert owed == {}
+        return
+    if state.status is not TaskStatus.BLOCKED:
+        assert owed, "a task that goes on owes nothing: nothing will ever wake it"
+    for name, step in state.steps.items():
+        if step.status in STEP_OPEN and state.blocked_reason != "history_limit":
+            assert any(parse_obligation(one)[1] == name for one in owed), f"nothing wakes step {name}"
+    if state.blocked_reason == "step_failed":
+        assert state.failed
+        assert not state.open
+
+
+def check_history(run: Run) -> None:
+    """What holds of the recorded history."""
+    types = [one.type for unit in run.units for one in unit]
+    assert not set(types[:-1]) & ENDING_TYPES, "something follows an ending"
+    shelf = Shelf(1)
+    shelf.put(run.units)
+    findings: list[Finding] = []
+    feed(
+        shelf.events[0],
+        [
+            CompleteChecker(0, findings.append),
+            EpochsChecker(0, findings.append),
+            OnceChecker(0, findings.append),
+            OrderChecker(0, findings.append, {run.template.hash: run.template}.get),
+            TimelyChecker(0, findings.append),
+            FoldedChecker(0, findings.append),
+        ],
+    )
+    assert findings == []
+    again = TaskState()
+    for one in shelf.events[0]:
+        evolve(again, from_recorded(one), at_us=one.at_us)  # type: ignore[arg-type]
+    assert state_hash(again) == state_hash(run.state)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(runs(), st.data())
+def test_any_commands_leave_a_sound_task_and_a_sound_history(run: Run, data: st.DataObject) -> None:
+    check_state(run)
+    for _ in range(data.draw(st.integers(0, 40), label="commands")):
+        before = state_hash(run.state)
+        try:
+            act(run, data)
+        except CommandRejected:
+            assert state_hash(run.state) == before
+        check_state(run)
+    event(str(run.state.status))
+    check_history(run)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(runs(), st.data())
+def test_what_is_owed_leads_every_task_to_its_end(run: Run, data: st.DataObject) -> None:
+    """With nobody but the clock and a worker that takes what is offered, a task ends or waits for a person."""
+    for _ in range(data.draw(st.integers(0, 15), label="commands")):
+        try:
+            act(run, data)
+        except CommandRejected:
+            continue
+    for _ in range(400):
+        owed = obligations_of(run.state)
+        if not owed:
+            break
+        obligation, at_us = min(owed.items(), key=lambda one: (one[1], one[0]))
+        run.now_us = max(run.now_us, at_us)
+        kind, step, attempt = parse_obligation(obligation)
+        if kind is Kind.OFFER:
+            run.complete(step, attempt)
+        else:
+            run.fire(obligation)
+        check_state(run)
+    assert run.state.ended or run.state.status is TaskStatus.BLOCKED
+    check_history(run)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(runs(), st.data())
+def test_a_task_at_its_history_limit_blocks_and_can_always_be_cancelled(run: Run, data: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasker.service.domain.decide.HISTORY_EVENTS_MAX", 1000)
+        patch.setattr("tasker.service.domain.decide.HISTORY_EVENTS_RESERVED", 1000 - data.draw(st.integers(2, 12)))
+        for _ in range(data.draw(st.integers(0, 30), label="commands")):
+            try:
+                act(run, data)
+            except CommandRejected:
+                continue
+            check_state(run)
+        if not run.state.ended and run.state.stopping is None:
+            run.cancel(data.draw(st.sampled_from([0.0, 10.0])))
+        while owed := obligations_of(run.state):
+            run.fire_at(min(owed, key=lambda one: (owed[one], one)))
+            check_state(run)
+    assert run.state.ended
+    check_history(run)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(runs(), st.data())
+def test_a_repeated_command_changes_nothing(run: Run, data: st.DataObject) -> None:
+    """Every entrance is idempotent: what was decided once is not decided again."""
+    for _ in range(data.draw(st.integers(0, 20), label="commands")):
+        try:
+            act(run, data)
+        except CommandRejected:
+            continue
+        for name, step in list(run.state.steps.items()):
+            if step.status is StepStatus.COMPLETED:
+                assert run.complete(name, step.attempt) == ()
+                assert run.fail(name, step.attempt) == ()
+            if open_attempt(run.state, name, step.attempt) is None:
+                assert run.start(name, step.attempt) == ()
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(runs(), runs(), st.data())
+def test_evolve_takes_the_events_of_another_task(run: Run, other: Run, data: st.DataObject) -> None:
+    """Total, also in states that no decider leads to."""
+    for one in (run, other):
+        for _ in range(data.draw(st.integers(0, 20))):
+            try:
+                act(one, data)
+            except CommandRejected:
+                continue
+    for found in other.events:
+        evolve(run.state, found, at_us=run.now_us)
+    for obligation in obligations_of(run.state):
+        parse_obligation(obligation)
