@@ -65,7 +65,14 @@ _OWN_FAULT = (
     asyncpg.ProgramLimitExceededError,
     UnicodeError,
 )
-_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError)
+_LOST = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that the server is just ending, met between its last word and its end
+    OSError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+)
 
 # A pooler gave the second message of a statement to another backend.
 _NO_SESSION = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)

@@ -101,6 +101,7 @@ async def run_read(settings: ServeSettings, stop: asyncio.Event) -> None:
             bus=bus,
             subjects=subjects,
             tail=PostgresTail(pool),
+            http_tail=PostgresTail(read_pool),
             store=PostgresViewStore(pool),
             queries=PostgresQueries(read_pool),
         )

@@ -46,6 +46,7 @@ class ReadSide:
         bus: Bus,
         subjects: Subjects,
         tail: LogTail,
+        http_tail: LogTail,
         store: ViewStore,
         queries: Queries,
     ) -> None:
@@ -54,6 +55,7 @@ class ReadSide:
         self._bus = bus
         self._subjects = subjects
         self._tail = tail
+        self._http_tail = http_tail
         self._store = store
         self._queries = queries
         self._clock = SystemClock()
@@ -96,7 +98,7 @@ class ReadSide:
                 positions=watch,
                 log=self._log,
                 info=self._info,
-                tail=self._tail,
+                tail=self._http_tail,
                 gateway=BusGateway(self._bus, self._subjects),
                 watcher=BusWatcher(self._bus, self._subjects),
                 clock=self._clock,

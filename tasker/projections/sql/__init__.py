@@ -1,21 +1,9 @@
-"""Named SQL statements, read from the files beside this one.
-
-A file holds statements, each led by a line `-- name: <name>`. `{table}` in one stands for the table
-of a view's version; nothing else is ever put into a statement's text.
-"""
+"""What the views say to Postgres; `{table}` in a statement stands for the table of a view's version."""
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from importlib.resources import files
+from functools import partial
 
-_head = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+from tasker.events.sql import statements as statements_of
 
-
-@cache
-def statements(name: str) -> dict[str, str]:
-    """Return the statements of `<name>.sql` by name."""
-    text = (files(__package__) / f"{name}.sql").read_text(encoding="utf-8")
-    parts = _head.split(text)
-    return {parts[at]: parts[at + 1].strip() for at in range(1, len(parts), 2)}
+statements = partial(statements_of, package=__name__)
