@@ -30,6 +30,7 @@ from examples.orders.stack import DemoStack, DidNotStart
 from examples.orders.submitting import Row, submit_all
 from examples.orders.tally import Tally
 from tasker import TaskerClient
+from tasker.errors import TaskerError
 
 HERE = Path(__file__).resolve().parent
 KILL_SHARE = 0.4
@@ -124,7 +125,7 @@ def main() -> int:
         except KeyboardInterrupt:
             console.print("stopping")
             return 130
-        except (DidNotStart, TimeoutError) as error:
+        except (DidNotStart, TaskerError, TimeoutError) as error:
             console.print(f"[bold red]the demo did not come through[/]: {str(error) or 'it took too long'}")
             console.print(f"the end of {stack.log_file}:\n{stack.log_end()}", markup=False)
             return 1
