@@ -115,8 +115,7 @@ class Load:
     async def run(self) -> None:
         """Create tasks, for ever."""
         while True:
-            task = asyncio.create_task(self._ask(self.asked), name=f"create {self.asked}")
-            self.asked += 1
+            task = asyncio.create_task(self.ask(self.asked), name=f"create {self.asked}")
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
             await asyncio.sleep(self._every_s)
@@ -125,11 +124,13 @@ class Load:
         """Return when everything that was asked is answered."""
         await asyncio.gather(*self._asking)
 
-    async def _ask(self, number: int) -> None:
+    async def ask(self, number: int, **fields: Any) -> None:
+        """Create a task and record the answer."""
+        self.asked += 1
         key = f"k{number}"
         template = "diamond" if number % 3 == 0 else "chain"
         try:
-            handle = await self._client.create(template, {"n": number}, idempotency_key=key)
+            handle = await self._client.create(template, {"n": number}, idempotency_key=key, **fields)
         except TaskerError:
             self.record.append(Acknowledgement(idempotency_key=key))
             return
@@ -144,14 +145,14 @@ class Load:
 class Rig:
     """The processes of a test, and what to do to them."""
 
-    def __init__(self, *, database_url: str, nats_url: str, folder: Path, pace: dict[str, float] | None = None) -> None:
+    def __init__(self, *, database_url: str, nats_url: str, folder: Path) -> None:
         self.service = Service(
             database_url=database_url, nats_url=nats_url, nats_prefix=f"t{uuid.uuid4().hex[:12]}", folder=folder
         )
         self.folder = folder
         self.sink = Sink(folder / "sink")
         self.service.environ["LOAD_SINK"] = str(self.sink.folder)
-        self.service.environ["TASKER_PACE"] = msgspec.json.encode(pace or QUICK_PACE).decode()
+        self.pace(QUICK_PACE)
         self.subjects = Subjects(self.service.nats_prefix)
         self.worker = self.service.command("worker", str(APP))
         self.started: list[Process] = []
@@ -161,6 +162,10 @@ class Rig:
         self.seed = seed
 
     # ---------------------------------------------------------------- processes
+
+    def pace(self, pace: dict[str, float]) -> None:
+        """Let the processes that are started from now on go at another pace."""
+        self.service.environ["TASKER_PACE"] = msgspec.json.encode(pace).decode()
 
     async def start(self) -> None:
         """Start service and worker; return when a task can be created."""
@@ -222,6 +227,31 @@ class Rig:
         for one in family:
             one.kill()
         process.kill()
+
+    async def kill_backend(self) -> None:
+        """Kill one of the service's connections in PostgreSQL."""
+        connection = await asyncpg.connect(self.service.database_url)
+        try:
+            rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE application_name = 'tasker'")
+            os.kill(self.random.choice([row["pid"] for row in rows]), signal.SIGKILL)
+        finally:
+            connection.terminate()
+
+    async def delete_stream(self, stream: str) -> None:
+        """Delete a stream behind everyone's back."""
+        connection = await nats.connect(self.service.nats_url)
+        try:
+            assert await connection.jetstream().delete_stream(stream)
+        finally:
+            await connection.close()
+
+    async def fetchval(self, query: str) -> Any:
+        """Return what the database says."""
+        connection = await asyncpg.connect(self.service.database_url)
+        try:
+            return await connection.fetchval(query)
+        finally:
+            await connection.close()
 
     # ---------------------------------------------------------------- load
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tasker.embedded.stack import Stack
+from tasker.events.postgres_log import migrate
 from tasker.service.runtime.failpoints import NAMES
-from tests.acceptance.faults import Rig
+from tests.acceptance.conftest import Service
+from tests.acceptance.faults import Load, Rig
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux, pytest.mark.timeout(300)]
 
@@ -18,6 +25,26 @@ pytestmark = [pytest.mark.faults, pytest.mark.linux, pytest.mark.timeout(300)]
 async def rig(database: str, nats_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
     """Service and worker on the servers that all tests share."""
     rig = Rig(database_url=database, nats_url=nats_url, folder=tmp_path)
+    try:
+        yield rig
+    finally:
+        rig.stop()
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Stack]:
+    """Servers of this test alone, to be killed."""
+    stack = Stack(tmp_path / "servers", durable=False)
+    stack.start()
+    yield stack
+    stack.remove()
+
+
+@pytest.fixture
+async def own_rig(servers: Stack, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Service and worker on `servers`."""
+    await migrate(servers.postgres.dsn)
+    rig = Rig(database_url=servers.postgres.dsn, nats_url=servers.nats.url, folder=tmp_path)
     try:
         yield rig
     finally:
@@ -57,8 +84,7 @@ async def test_every_failpoint(rig: Rig) -> None:
             TASKER_FAILPOINT_HIT=str(hit),
         )
         async with asyncio.timeout(60):
-            while not hit.exists():
-                assert writer.ended() is None, writer.said()
+            while not hit.exists():  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.02)
         # The supervisor starts the process again; both die at a moment that nobody chose.
         await asyncio.sleep(rig.random.random())
@@ -77,3 +103,113 @@ async def test_every_failpoint(rig: Rig) -> None:
 
 
 SELDOM = {"before_due_write", "after_due_write", "before_renew"}
+
+
+async def test_killed_workers_lose_nothing(rig: Rig) -> None:
+    """In a handler before, within and right after its effect; then the whole worker at once."""
+    await rig.start()
+    async with rig.load() as load:
+        for where in ("after_claim", "mid_effect", "before_report"):
+            await load.acked(rig.random.randint(3, 15))
+            rig.sink.die(where)
+            await until(partial(rig.sink.died, where))
+        await load.acked(rig.random.randint(3, 15))
+        rig.kill_tree(rig.worker)
+        await load.acked(5)
+        rig.worker.start()
+    await rig.check(load)
+
+
+async def test_nats_may_lose_everything(own_rig: Rig, servers: Stack) -> None:
+    """Killed and back with its store, and with an empty one; then each stream deleted; all under load."""
+    rig, nats_server = own_rig, servers.nats
+    await rig.start()
+    async with rig.load() as load:
+        await load.acked(rig.random.randint(10, 30))
+        await asyncio.to_thread(nats_server.kill)
+        await asyncio.to_thread(nats_server.start)
+        await load.acked(rig.random.randint(10, 30))
+        await asyncio.to_thread(nats_server.kill)
+        shutil.rmtree(nats_server.data_dir / "jetstream")
+        await asyncio.to_thread(nats_server.start)
+        await load.acked(rig.random.randint(10, 30))
+        for stream in (rig.subjects.work_stream, rig.subjects.event_stream):
+            await rig.delete_stream(stream)
+            await load.acked(rig.random.randint(10, 30))
+    await rig.check(load)
+
+
+async def test_postgres_may_be_killed(own_rig: Rig, servers: Stack) -> None:
+    """A backend, which makes the others end as well; then the postmaster with all of them."""
+    rig = own_rig
+    await rig.start()
+    async with rig.load() as load:
+        await load.acked(rig.random.randint(10, 30))
+        await rig.kill_backend()
+        await load.acked(rig.random.randint(10, 30))
+        await asyncio.to_thread(servers.postgres.kill)
+        await asyncio.to_thread(servers.postgres.start)
+        await load.acked(rig.random.randint(10, 30))
+    await rig.check(load)
+
+
+async def test_a_waiting_task_outlives_a_kill_between_commit_and_due_write(rig: Rig) -> None:
+    """Its actor is out of memory and no due row was written: the log alone knows that it waits."""
+    rig.pace({"lease_s": 1.5, "renew_s": 0.3, "due_write_s": 600, "idle_s": 0.05, "passivate_s": 0.02})
+    await rig.start()
+    async with rig.service.client() as client:
+        load = Load(client, every_s=1)
+        at = datetime.now(UTC) + timedelta(seconds=6)
+        for number in range(20):
+            await load.ask(number, not_before=at)
+        assert await rig.fetchval("SELECT count(*) FROM due") == 0
+        assert await rig.fetchval("SELECT max(position) FROM due_checkpoint") == 0
+        # The passivation looks every 20 ms for what was idle for 50 ms.
+        await asyncio.sleep(0.5)
+        rig.kill_write()
+    await rig.check(load)
+
+
+async def test_a_second_service_takes_over_within_ten_seconds(rig: Rig) -> None:
+    """After a kill -9 of the first, at the pace of production; the second one stood by."""
+    rig.pace({})
+    await rig.start()
+    standby = Service(
+        database_url=rig.service.database_url,
+        nats_url=rig.service.nats_url,
+        nats_prefix=rig.service.nats_prefix,
+        folder=rig.folder,
+    )
+    rig.started.append(standby.process)
+    await asyncio.to_thread(standby.start)
+    async with rig.load() as load:
+        await load.acked(20)
+        rig.kill_tree(rig.service.process)
+        killed_s = time.monotonic()
+        await load.acked(1)
+        took_s = time.monotonic() - killed_s
+    assert took_s < 10, took_s
+    await rig.check(load)
+    assert standby.process.ended() is None
+
+
+async def test_sigterm_drains_and_hands_over_at_once(rig: Rig) -> None:
+    """What is under way is answered and recorded, the leases are given up, the worker waits for the next service."""
+    rig.pace({"lease_s": 60, "renew_s": 1})
+    await rig.start()
+    async with rig.load() as load:
+        for _ in range(2):
+            await load.acked(rig.random.randint(10, 30))
+            assert await asyncio.to_thread(rig.service.process.stop) == 0, rig.service.process.said()
+            await asyncio.to_thread(rig.service.start)
+        await load.acked(5)
+    await rig.check(load)
+    codes = rig.stop()
+    assert set(codes.values()) == {0}, codes
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for a file or a process of another process, which cannot tell us."""
+    async with asyncio.timeout(60):
+        while not true():  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(0.02)
