@@ -243,13 +243,13 @@ def _plain(value: object, path: str, depth: int) -> JsonValue:
     if depth >= DEPTH_MAX:
         raise _invalid(path[:80], f"nested deeper than {DEPTH_MAX}")
     if isinstance(value, dict):
-        return {_key(key, path): _plain(item, f"{path}/{key}", depth + 1) for key, item in value.items()}
+        return {_key(key, path): _plain(item, f"{path}/{_pointer(key)}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{path}/{index}", depth + 1) for index, item in enumerate(value)]
     if isinstance(value, enum.Enum):
         return _plain(value.value, path, depth)
     if isinstance(value, msgspec.Raw):
-        return decode_value(bytes(value))
+        return _plain(decode_value(bytes(value)), path, depth)
     if isinstance(value, msgspec.Struct):
         fields = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
         return {
@@ -282,6 +282,11 @@ def _key(key: object, path: str) -> str:
     return _text(str(key), path)
 
 
+def _pointer(key: object) -> str:
+    """Return a key as a pointer spells it (RFC 6901, section 3)."""
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
 def _text(text: str, path: str) -> str:
     if "\0" in text:
         raise _invalid(path, "a string has U+0000")
@@ -306,5 +311,5 @@ def _field_error(error: msgspec.ValidationError) -> FieldError:
     """Return msgspec's message as a pointer and a detail ("... - at `$.a[0]`" -> "/a/0")."""
     found = _place.match(str(error))
     path = found["path"] or "" if found else ""
-    pointer = "".join(f"/{name or index}" for name, index in _step.findall(path))
+    pointer = "".join(f"/{_pointer(name or index)}" for name, index in _step.findall(path))
     return FieldError(pointer, found["detail"] if found else str(error))

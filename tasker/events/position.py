@@ -13,7 +13,7 @@ from tasker.errors import PositionInvalid
 
 TOKEN_CHARS_MAX = 65_536
 TOKEN_PATTERN = r"(?:[a-z2-7]+/)?\d{1,5}:\d{1,18}(?:,\d{1,5}:\d{1,18})*"  # noqa: S105 - a position token, no secret
-_token = re.compile(TOKEN_PATTERN)
+_token = re.compile(TOKEN_PATTERN, re.ASCII)
 
 
 def format_position(positions: Mapping[int, int]) -> str:

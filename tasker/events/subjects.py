@@ -48,8 +48,8 @@ class Subjects:
         if _prefix.fullmatch(prefix) is None:
             raise ConfigurationError(f"TASKER_NATS_PREFIX {prefix!r} must match {_prefix.pattern}")
         self.prefix = prefix
-        self.work_stream = f"{_stream_token(prefix)}_WORK"
-        self.event_stream = f"{_stream_token(prefix)}_EVENTS"
+        self.work_stream = f"{prefix.upper()}_WORK"
+        self.event_stream = f"{prefix.upper()}_EVENTS"
         self.work_all = f"{prefix}.*.work.>"
         self.evt_all = f"{prefix}.*.evt.>"
         self.marks_all = f"{prefix}._log.mark.*"
@@ -139,7 +139,3 @@ class Subjects:
     def mark(self, shard: int) -> str:
         """Return the subject of a shard's marks in the event stream."""
         return f"{self.prefix}._log.mark.{shard}"
-
-
-def _stream_token(prefix: str) -> str:
-    return prefix.upper().replace("-", "_")

@@ -183,6 +183,7 @@ class WriteSide:
                     ("timers", self._node.run_timers()),
                     ("due-writer", self._node.run_due_writer()),
                     ("passivation", self._node.run_passivation()),
+                    ("partitions", self._node.run_partitions()),
                     ("publisher", self._publisher.run()),
                     ("cursors", self._publisher.run_cursors()),
                     ("streams", self._keeper.run()),

@@ -33,6 +33,7 @@ WAKES_PER_TICK_MAX: Final = 200
 
 HORIZON_SCAN_S: Final = 20.0
 RETRY_WAKE_US: Final = US_PER_S
+PARTITIONS_S: Final = 30.0
 RESTORE_PAGE_EVENTS: Final = 5_000
 RESTORES_AT_ONCE: Final = 2
 OFFER_PREFIX: Final = "offer:"
@@ -276,6 +277,15 @@ class Node:
                 return
             book.load(rows)
         self._scanned_until_us[shard] = until_us
+
+    async def run_partitions(self) -> None:
+        """Have the log's partitions attached ahead of its end, for ever."""
+        while True:
+            await asyncio.sleep(PARTITIONS_S)
+            try:
+                await self._log.ensure_partitions()
+            except Unavailable as error:
+                _log.warning("partitions_not_ensured", error=error.detail)
 
     async def run_passivation(self) -> None:
         """Drop idle actors, for ever."""
