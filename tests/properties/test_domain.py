@@ -105,7 +105,7 @@ def act(run: Run, data: st.DataObject) -> None:
             obligation = str(kind) if kind in (Kind.NOT_BEFORE, Kind.DEADLINE) else f"{kind}:{step}:{attempt}"
             if obligation not in obligations_of(run.state):
                 assert run.fire(obligation) == (), "a closed obligation causes something"
-        case "wait":
+        case _:
             run.wait(data.draw(st.sampled_from([0.0, 0.001, 5.0])))
 
 

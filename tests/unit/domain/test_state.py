@@ -1,0 +1,58 @@
+"""What a state keeps, and its hash."""
+
+import msgspec
+
+from tasker.events.task_events import StepDispatched
+from tasker.service.domain.state import COMMANDS_REMEMBERED, TaskState, ending_of, evolve, state_document, state_hash
+from tests.runs import Run, linear
+
+
+def test_a_state_remembers_the_last_commands_with_their_seq() -> None:
+    state = TaskState()
+    for number in range(COMMANDS_REMEMBERED + 2):
+        evolve(state, StepDispatched(step="a", attempt=1), at_us=1, command_id=f"c{number}")
+    assert len(state.commands) == COMMANDS_REMEMBERED
+    assert next(iter(state.commands.items())) == ("c2", 3)
+
+
+def test_all_events_of_a_command_count_as_its_seq() -> None:
+    """A repeat is answered with the position of the last one."""
+    run = Run(linear(1, retry={"max_attempts": 1}))
+    run.create()
+    state = run.state
+    for _ in range(3):
+        evolve(state, StepDispatched(step="s1", attempt=1), at_us=1, command_id="c1")
+    assert state.commands == {"c1": state.seq}
+
+
+def test_equal_histories_have_equal_hashes_and_any_difference_shows() -> None:
+    def run(result: int, wait_s: float = 0.0) -> TaskState:
+        made = Run(linear(2), task_id=None)
+        made.create()
+        made.wait(wait_s)
+        made.complete("s1", result=result)
+        return made.state
+
+    assert state_hash(run(1)) == state_hash(run(1))
+    assert len({state_hash(run(1)), state_hash(run(2)), state_hash(run(1, 0.001))}) == 3
+
+
+def test_a_states_document_is_json_with_every_field() -> None:
+    run = Run(linear(2))
+    run.create(timeout_s=60)
+    run.fail("s1")
+    document = msgspec.json.decode(msgspec.json.encode(state_document(run.state)))
+    assert document["state"] == "running"
+    assert document["steps"]["s1"]["status"] == "waiting"
+    assert document["steps"]["s1"]["error"]["type"] == "ValueError"
+    missing = {slot for slot in TaskState.__slots__ if slot not in document} - {"status", "request_hash"}
+    assert missing == set()
+
+
+def test_a_stopping_task_says_how_it_will_end() -> None:
+    run = Run(linear(1))
+    run.create()
+    assert ending_of(run.state) is None
+    run.start("s1")
+    run.cancel()
+    assert ending_of(run.state) == "cancelled"

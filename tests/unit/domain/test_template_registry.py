@@ -1,0 +1,96 @@
+"""Which versions of a template there are, and what "no version" means."""
+
+import pytest
+
+from tasker.errors import TemplateConflict, TemplateUnknown
+from tasker.events.template_events import TemplateRegistered, TemplateUsed
+from tasker.service.domain.template_registry import (
+    RegisterTemplate,
+    TemplateRegistry,
+    UseTemplate,
+    decide_template,
+    evolve_template,
+)
+
+
+class Registrations:
+    """A registry under its decider."""
+
+    def __init__(self) -> None:
+        self.registry = TemplateRegistry()
+
+    def register(self, version: str, digest: str, *, by_content: bool = False) -> list[object]:
+        return self._do(
+            RegisterTemplate(namespace="shop", name="orders", version=version, hash=digest, by_content=by_content)
+        )
+
+    def use(self, version: str) -> list[object]:
+        return self._do(UseTemplate(version=version))
+
+    def _do(self, command: RegisterTemplate | UseTemplate) -> list[object]:
+        events = decide_template(self.registry, command)
+        for event in events:
+            evolve_template(self.registry, event)
+        return list(events)
+
+
+def registered(version: str, digest: str) -> TemplateRegistered:
+    return TemplateRegistered(namespace="shop", name="orders", version=version, hash=digest)
+
+
+def test_the_last_registration_is_what_no_version_means() -> None:
+    one = Registrations()
+    assert one.register("1.0.0", "h1") == [registered("1.0.0", "h1")]
+    assert one.register("2.0.0", "h2") == [registered("2.0.0", "h2")]
+    assert one.registry.hash_of(None) == ("2.0.0", "h2")
+    assert one.registry.hash_of("1.0.0") == ("1.0.0", "h1")
+    assert one.registry.seq == 2
+
+
+def test_the_same_registration_changes_nothing() -> None:
+    one = Registrations()
+    one.register("1.0.0", "h1")
+    assert one.register("1.0.0", "h1") == []
+
+
+def test_other_content_under_a_named_version_is_a_conflict() -> None:
+    one = Registrations()
+    one.register("1.0.0", "h1")
+    with pytest.raises(TemplateConflict) as refused:
+        one.register("1.0.0", "h2")
+    assert refused.value.context == {"registered_hash": "h1", "offered_hash": "h2"}
+
+
+def test_an_older_worker_that_starts_again_chooses_nothing() -> None:
+    one = Registrations()
+    one.register("1.0.0", "h1")
+    one.register("2.0.0", "h2")
+    assert one.register("1.0.0", "h1") == []
+    assert one.registry.in_use == "2.0.0"
+
+
+def test_going_back_to_an_earlier_content_is_a_choice() -> None:
+    """Without a version, what was registered last is what its author means."""
+    one = Registrations()
+    one.register("sha-1", "h1", by_content=True)
+    one.register("sha-2", "h2", by_content=True)
+    assert one.register("sha-1", "h1", by_content=True) == [registered("sha-1", "h1")]
+    assert one.registry.in_use == "sha-1"
+
+
+def test_a_person_may_choose_a_version() -> None:
+    one = Registrations()
+    one.register("1.0.0", "h1")
+    one.register("2.0.0", "h2")
+    assert one.use("1.0.0") == [TemplateUsed(namespace="shop", name="orders", version="1.0.0", hash="h1")]
+    assert one.use("1.0.0") == []
+    assert one.registry.hash_of(None) == ("1.0.0", "h1")
+
+
+def test_a_version_that_is_not_there_is_unknown() -> None:
+    one = Registrations()
+    with pytest.raises(TemplateUnknown, match="never been registered"):
+        one.registry.hash_of(None)
+    one.register("1.0.0", "h1")
+    with pytest.raises(TemplateUnknown, match=r"the last are 1\.0\.0"):
+        one.use("9.9.9")

@@ -1,0 +1,181 @@
+"""What time does: each obligation, when it is open and what happens when it is due."""
+
+import pytest
+
+from tasker.errors import TaskEnded
+from tasker.events.task_events import (
+    ErrorInfo,
+    StepAttemptFailed,
+    StepCancelled,
+    StepCancelRequested,
+    StepDispatched,
+    StepRetryScheduled,
+    TaskFailed,
+    TaskStarted,
+    TaskStopping,
+)
+from tasker.service.domain.obligations import Kind, obligations_of, parse_obligation
+from tasker.service.domain.state import TaskStatus
+from tests.runs import DIAMOND, T0_US, Run, linear, template
+
+S = 1_000_000
+
+
+def test_an_obligation_names_its_kind_step_and_attempt() -> None:
+    assert parse_obligation("finish_by:charge:12") == (Kind.FINISH_BY, "charge", 12)
+    assert parse_obligation("deadline") == (Kind.DEADLINE, "", 0)
+
+
+def test_a_dispatched_step_is_offered_at_once() -> None:
+    """The offer stays open until the step starts; firing it decides nothing."""
+    run = Run(linear(1))
+    run.create()
+    assert run.owes() == {"offer:s1:1": T0_US}
+    assert run.fire("offer:s1:1") == ()
+
+
+def test_a_started_step_owes_a_sign_of_life_and_an_outcome() -> None:
+    """The owner waits two seconds longer than `start_to_close`: the worker's own report says more."""
+    run = Run(linear(1, start_to_close_s=30.0, heartbeat_s=10.0))
+    run.create()
+    run.wait(1)
+    run.start("s1")
+    assert run.owes() == {"finish_by:s1:1": T0_US + 33 * S, "heartbeat:s1:1": T0_US + 11 * S}
+
+
+def test_start_to_close_fails_the_attempt() -> None:
+    run = Run(linear(1))
+    run.create()
+    run.start("s1")
+    failed, scheduled = run.fire_at("finish_by:s1:1")
+    assert failed == StepAttemptFailed(
+        step="s1",
+        attempt=1,
+        error=ErrorInfo(type="timeout", message="the attempt had no outcome within 30.0 s of its start"),
+    )
+    assert isinstance(scheduled, StepRetryScheduled)
+
+
+def test_a_silent_worker_is_lost() -> None:
+    run = Run(linear(1))
+    run.create()
+    run.start("s1", worker="w9")
+    failed, _ = run.fire_at("heartbeat:s1:1")
+    assert isinstance(failed, StepAttemptFailed)
+    assert failed.error == ErrorInfo(type="worker_lost", message="worker w9 gave no sign of life for 10.0 s")
+
+
+def test_schedule_to_start_fails_an_attempt_that_nobody_took() -> None:
+    run = Run(linear(1, schedule_to_start_s=5.0))
+    run.create()
+    assert run.owes() == {"offer:s1:1": T0_US, "start_by:s1:1": T0_US + 5 * S}
+    failed, _ = run.fire_at("start_by:s1:1")
+    assert isinstance(failed, StepAttemptFailed)
+    assert failed.error == ErrorInfo(type="timeout", message="no worker started the attempt within 5.0 s")
+
+
+def test_a_start_closes_schedule_to_start() -> None:
+    run = Run(linear(1, schedule_to_start_s=5.0))
+    run.create()
+    run.start("s1")
+    assert run.fire("start_by:s1:1") == ()
+
+
+def test_an_obligation_of_an_older_attempt_is_closed() -> None:
+    run = Run(linear(1, retry={"backoff": "none"}))
+    run.create()
+    run.start("s1")
+    run.fail("s1")
+    run.start("s1", 2)
+    for kind in ("finish_by", "heartbeat", "retry", "grace", "start_by", "offer"):
+        assert run.fire(f"{kind}:s1:1") == ()
+
+
+# ---------------------------------------------------------------- not before
+
+
+def test_a_task_with_a_start_time_waits_for_it() -> None:
+    run = Run(linear(1))
+    assert len(run.create(not_before_us=T0_US + 60 * S)) == 1
+    assert run.state.status is TaskStatus.PENDING
+    assert run.owes() == {"not_before": T0_US + 60 * S}
+    assert run.fire_at("not_before") == (TaskStarted(), StepDispatched(step="s1", attempt=1))
+    assert run.fire("not_before") == ()
+
+
+def test_a_start_time_that_has_passed_is_none() -> None:
+    run = Run(linear(1))
+    run.create(not_before_us=T0_US)
+    assert (run.state.status, run.state.not_before_us) == (TaskStatus.RUNNING, None)
+
+
+# ---------------------------------------------------------------- deadline
+
+
+def test_the_timeout_counts_from_the_creation() -> None:
+    run = Run(linear(1))
+    run.create(timeout_s=3600, not_before_us=T0_US + 60 * S)
+    assert run.owes() == {"deadline": T0_US + 3600 * S, "not_before": T0_US + 60 * S}
+
+
+def test_a_task_whose_timeout_is_over_fails() -> None:
+    run = Run(linear(1))
+    run.create(timeout_s=60)
+    assert run.fire_at("deadline") == (
+        TaskStopping(ending="failed", cause="timeout"),
+        StepCancelled(step="s1", attempt=1, reason="the task is stopping: timeout"),
+        TaskFailed(
+            cause="timeout",
+            error=ErrorInfo(type="timeout", message="the task's timeout was over", retryable=False),
+        ),
+    )
+    assert run.fire("deadline") == ()
+
+
+def test_running_steps_are_told_when_the_timeout_is_over() -> None:
+    """They have their grace; then the task fails."""
+    run = Run(template(DIAMOND))
+    run.create(timeout_s=60)
+    run.complete("a")
+    run.start("b")
+    events = run.fire_at("deadline")
+    assert events[1:] == (
+        StepCancelRequested(step="b", attempt=1, grace_until_us=T0_US + 70 * S),
+        StepCancelled(step="c", attempt=1, reason="the task is stopping: timeout"),
+    )
+    assert isinstance(run.fire_at("grace:b:1")[-1], TaskFailed)
+
+
+def test_a_task_may_fail_before_its_start_time() -> None:
+    run = Run(linear(1))
+    run.create(timeout_s=60, not_before_us=T0_US + 3600 * S)
+    assert isinstance(run.fire_at("deadline")[-1], TaskFailed)
+
+
+def test_a_blocked_task_has_its_timeout_too() -> None:
+    run = Run(linear(1, retry={"max_attempts": 1}))
+    run.create(timeout_s=60)
+    run.fail("s1")
+    assert run.owes() == {"deadline": T0_US + 60 * S}
+    assert isinstance(run.fire_at("deadline")[-1], TaskFailed)
+
+
+def test_a_waiting_retry_is_cancelled_by_the_timeout() -> None:
+    run = Run(linear(1))
+    run.create(timeout_s=0.5)
+    run.fail("s1")
+    assert [type(one) for one in run.fire_at("deadline")] == [TaskStopping, StepCancelled, TaskFailed]
+
+
+# ---------------------------------------------------------------- nothing is owed
+
+
+def test_an_ended_task_owes_nothing() -> None:
+    run = Run(linear(1))
+    run.create(timeout_s=60)
+    run.complete("s1")
+    assert obligations_of(run.state) == run.owes() == {}
+    for obligation in ("deadline", "not_before", "retry:s1:2", "finish_by:s1:1"):
+        assert run.fire(obligation) == ()
+    with pytest.raises(TaskEnded):
+        run.cancel()
