@@ -181,8 +181,8 @@ class Runner:
         return 0.0 if asked_s is None else time.monotonic() - asked_s
 
     def is_blocking(self, job: Job) -> bool:
-        """Whether the handlers' loop is in this job's own code at this moment."""
-        return job.asyncio_task is not None and asyncio.current_task(self._loop) is job.asyncio_task
+        """Whether the handlers' loop is in this job's own code at this moment; its ending is not its own."""
+        return not job.ended and job.asyncio_task is not None and asyncio.current_task(self._loop) is job.asyncio_task
 
     def loop_stack(self) -> str | None:
         """Return where the handlers' loop stands now."""
