@@ -115,6 +115,18 @@ def decode_command(data: bytes, kind: type[T]) -> T:
         raise BodyInvalid(str(error), errors=(_field_error(error),)) from error
 
 
+def split_array(data: bytes) -> list[bytes]:
+    """Return the items of the JSON array `data`, each as it was sent: to be decoded, and refused, by itself.
+
+    Raises:
+        BodyInvalid: `data` is no array.
+    """
+    try:
+        return [bytes(item) for item in decoder_of(list[msgspec.Raw]).decode(data)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyInvalid(f"not an array: {error}") from error
+
+
 def decode_message(data: bytes, kind: type[T]) -> T:
     """Return the struct `kind` from bytes that a part of ours wrote; unknown fields are ignored.
 

@@ -32,6 +32,7 @@ from tasker.events.codec import (
     canonicalize,
     decode_command,
     encode_message,
+    split_array,
 )
 from tasker.events.envelope import US_PER_S, StreamKind
 from tasker.events.messages import (
@@ -161,7 +162,7 @@ class Entrance:
             if message.data.lstrip()[:1] != b"[":
                 self._take(one)
                 return
-            items = decode_command(message.data, list[msgspec.Raw])
+            items = split_array(message.data)
             if len(items) > BATCH_ITEMS_MAX:
                 raise BodyTooLarge(f"{len(items)} items are more than the {BATCH_ITEMS_MAX} of an array")
         except CommandRejected as error:
@@ -172,7 +173,7 @@ class Entrance:
             return
         answers = Answers(len(items), respond)
         for index, item in enumerate(items):
-            self._take(Asked(tenant, verb, bytes(item), None, traceparent, answers.at(index)))
+            self._take(Asked(tenant, verb, item, None, traceparent, answers.at(index)))
 
     def on_forwarded(self, message: Message) -> None:
         """Take one command that another node found to belong to a shard of ours."""
@@ -261,7 +262,8 @@ class Entrance:
             task_id = asked.task_id or self._task_id(asked.tenant, command, key, canonical_input, plan)
             shard = self._routes.shard_of(task_id)
             if not self._shards.owns(shard):
-                self._forward(asked, shard, key=key, task_id=task_id, forwarded=forwarded)
+                header_key = None if command.idempotency_key else key
+                self._forward(asked, shard, key=header_key, task_id=task_id, forwarded=forwarded)
                 return
             message = CreateMessage(
                 tenant=asked.tenant,
@@ -339,7 +341,7 @@ class Entrance:
         command_id = self._command_id(asked, command)
         shard = self._routes.shard_of(task_id)
         if not self._shards.owns(shard):
-            self._forward(asked, shard, key=command_id, forwarded=forwarded)
+            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
             return
         message = CommandMessage(
             tenant=asked.tenant,
@@ -386,7 +388,7 @@ class Entrance:
         command_id = self._command_id(asked, command)
         shard = self._routes.shard_of(stream_id)
         if not self._shards.owns(shard):
-            self._forward(asked, shard, key=command_id, forwarded=forwarded)
+            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
             return
 
         def answered(position: int, version: str, digest: str, *, duplicate: bool) -> None:
@@ -420,7 +422,10 @@ class Entrance:
     def _forward(
         self, asked: Asked, shard: int, *, key: str | None, task_id: UUID | None = None, forwarded: bool
     ) -> None:
-        """Hand the command to the shard's owner, with what was drawn here, so that it stays one command."""
+        """Hand the command to the shard's owner, with what was drawn here, so that it stays one command.
+
+        A key in the body stays there: it may hold what no header takes.
+        """
         if forwarded:
             raise Unavailable(f"shard {shard} is changing its owner", retry_after_s=0.5)
         headers = {HEADER_TENANT: asked.tenant, HEADER_VERB: asked.verb}

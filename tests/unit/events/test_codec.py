@@ -27,6 +27,7 @@ from tasker.events.codec import (
     decode_value,
     encode_value,
     hash_of,
+    split_array,
 )
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
@@ -373,3 +374,16 @@ class TestStructs:
     def test_damaged_bytes_of_ours_are_undecodable(self, data: bytes) -> None:
         with pytest.raises(Undecodable):
             decode_message(data, Command)
+
+
+class TestSplitArray:
+    def test_items_come_as_they_were_sent(self) -> None:
+        deep = b"[" * 100 + b"]" * 100
+        items = [b'{"a": 1,  "a": 2}', b"17", deep, b'"\\u0000"']
+        assert split_array(b" [" + b" , ".join(items) + b"] ") == items
+        assert split_array(b"[]") == []
+
+    @pytest.mark.parametrize("data", [b"[1", b"[1,]", b"{}", b"[" * 10_000 + b"]" * 10_000 + b"]", b"[1] 2", b"\xff"])
+    def test_what_is_no_array_is_refused(self, data: bytes) -> None:
+        with pytest.raises(BodyInvalid):
+            split_array(data)
