@@ -1,0 +1,1 @@
+"""The service measured against a floor of its own. See benchmarks/results/README.md."""

@@ -1,0 +1,56 @@
+"""The handlers of the shapes, as `tasker worker benchmarks/app.py` runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasker.handlers import Template
+
+one = Template("one")
+linear4 = Template("linear4")
+diamond4 = Template("diamond4")
+
+
+@one.step
+async def only(input: dict[str, int]) -> dict[str, Any]:
+    return {"ok": True, "n": input["n"]}
+
+
+@linear4.step
+async def s1(input: dict[str, int]) -> int:
+    return input["n"] ** 2
+
+
+@linear4.step
+async def s2(s1: int) -> int:
+    return s1**2
+
+
+@linear4.step
+async def s3(s2: int) -> int:
+    return s2**2
+
+
+@linear4.step
+async def s4(s3: int) -> int:
+    return s3**2
+
+
+@diamond4.step
+async def start(input: dict[str, int]) -> int:
+    return input["n"] ** 2
+
+
+@diamond4.step
+async def b(start: int) -> int:
+    return start**2
+
+
+@diamond4.step
+async def c(start: int) -> int:
+    return start**2
+
+
+@diamond4.step
+async def end(b: int, c: int) -> int:
+    return (b * c) ** 2

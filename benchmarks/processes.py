@@ -1,0 +1,68 @@
+"""What processes cost: CPU time and memory by part, from the operating system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import psutil
+
+Find = Callable[[], list[int]]
+"""Returns the process ids that a part has now: a part may get new ones."""
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all below it."""
+    try:
+        top = psutil.Process(pid)
+        return [pid, *(child.pid for child in top.children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def child_named(pid: int, word: str) -> list[int]:
+    """Return the children of `pid` whose last argument is `word`."""
+    found = []
+    for one in family(pid)[1:]:
+        try:
+            if psutil.Process(one).cmdline()[-1:] == [word]:
+                found.append(one)
+        except psutil.Error:
+            continue
+    return found
+
+
+class Meter:
+    """CPU seconds of some parts, from one moment to another."""
+
+    def __init__(self, parts: Mapping[str, Find]) -> None:
+        self._parts = parts
+        self._before = self._read()
+
+    def stop(self) -> dict[str, float]:
+        """Return the CPU seconds that each part has used since the beginning."""
+        now = self._read()
+        return {name: round(max(0.0, now[name] - self._before[name]), 3) for name in now}
+
+    def _read(self) -> dict[str, float]:
+        return {name: sum(_cpu_s(pid) for pid in find()) for name, find in self._parts.items()}
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process and of its children that have ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return float(times.user + times.system + ended)
+
+
+def rss_mib(find: Find) -> float:
+    """Return the resident memory of a part."""
+    total = 0
+    for pid in find():
+        try:
+            total += psutil.Process(pid).memory_info().rss
+        except psutil.Error:
+            continue
+    return round(total / 2**20, 1)

@@ -1,0 +1,74 @@
+"""The shapes that both systems run, and what the service's tasks must come to."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+INPUT: Final = {"n": 6}
+PARKED: Final = "parked"
+"""A template that nobody works for: its tasks are created and then wait."""
+
+
+class Shape(NamedTuple):
+    """One template.
+
+    Attributes:
+        widths: steps of each stage; a stage begins when the one before it has ended.
+        results: step -> the result for `INPUT`.
+    """
+
+    widths: tuple[int, ...]
+    results: dict[str, object]
+
+    @property
+    def steps(self) -> int:
+        """Return the steps of a task."""
+        return sum(self.widths)
+
+    @property
+    def events(self) -> int:
+        """Return the events of a whole task: three a step, and two."""
+        return 3 * self.steps + 2
+
+
+SHAPES: Final = {
+    "one": Shape((1,), {"only": {"ok": True, "n": 6}}),
+    "linear4": Shape((1, 1, 1, 1), {"s1": 36, "s2": 1296, "s3": 1679616, "s4": 2821109907456}),
+    "diamond4": Shape((1, 2, 1), {"start": 36, "b": 1296, "c": 1296, "end": 2821109907456}),
+}
+
+
+class Workload(NamedTuple):
+    """A shape and how hard it is driven: by one client that keeps `in_flight` tasks open.
+
+    Attributes:
+        seconds, quick_seconds: how long new tasks are started; what is open then is awaited.
+    """
+
+    name: str
+    shape: str
+    in_flight: int
+    seconds: float
+    quick_seconds: float
+
+    @property
+    def of_latency(self) -> bool:
+        """Say whether the time of one task is what counts."""
+        return self.in_flight == 1
+
+
+WORKLOADS: Final = (
+    Workload("linear4", "linear4", 1000, 8.0, 3.0),
+    Workload("linear4-single", "linear4", 1, 4.0, 2.0),
+    Workload("one", "one", 1000, 4.0, 2.0),
+    Workload("diamond4", "diamond4", 1000, 4.0, 2.0),
+)
+CREATES: Final = "creates"
+CREATES_SECONDS: Final = 4.0
+CREATES_QUICK_SECONDS: Final = 2.0
+ARRAY: Final = 100
+"""Creations in a message."""
+
+ARRAYS_IN_FLIGHT: Final = 8
+WARM_UP_S: Final = 1.0
+"""Both systems run `linear4` for so long before anything is measured: caches fill, plans are made."""
