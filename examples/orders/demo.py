@@ -11,6 +11,7 @@ the orders are done, lets it come back, and holds what was recorded, shown and d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -94,10 +95,15 @@ async def run(stack: DemoStack, *, keep: bool) -> int:
         console.print(f"[bold red]{len(mismatches)} of {mismatches.checked} checks failed[/]")
         return 1
     console.print(f"[bold green]all {mismatches.checked} checks hold[/]: every order ended as the file implies")
-    if keep:
-        console.print("it stays up until Ctrl-C")
-        await asyncio.to_thread(stack.wait)
     return 0
+
+
+def stay(stack: DemoStack) -> None:
+    """Return at Ctrl-C."""
+    console.print("it stays up until Ctrl-C")
+    with contextlib.suppress(KeyboardInterrupt):
+        stack.wait()
+    console.print("stopping")
 
 
 def _lines() -> list[str]:
@@ -120,8 +126,9 @@ def _ended_by_signals() -> Iterator[None]:
 
 def main() -> int:
     with _ended_by_signals(), DemoStack(HERE / "orders.py") as stack:
+        keep = os.environ.get("KEEP", "") not in ("", "0")
         try:
-            return asyncio.run(run(stack, keep=os.environ.get("KEEP", "") not in ("", "0")))
+            code = asyncio.run(run(stack, keep=keep))
         except KeyboardInterrupt:
             console.print("stopping")
             return 130
@@ -129,6 +136,9 @@ def main() -> int:
             console.print(f"[bold red]the demo did not come through[/]: {str(error) or 'it took too long'}")
             console.print(f"the end of {stack.log_file}:\n{stack.log_end()}", markup=False)
             return 1
+        if keep:
+            stay(stack)
+        return code
 
 
 if __name__ == "__main__":

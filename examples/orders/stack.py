@@ -77,6 +77,7 @@ class DemoStack:
             await asyncio.sleep(0.1)
 
     def _begin(self) -> subprocess.Popen[bytes]:
+        self.log_file.touch(mode=0o600)  # it has the secret of nats-server, as `tasker up` prints it
         with self.log_file.open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "tasker", "up", str(self._app), "--data", str(self.data)],
@@ -170,8 +171,8 @@ def _own_folder() -> Path:
     ours = folder.is_dir() and not folder.is_symlink() and found.st_uid == os.geteuid()
     if not ours or find_stack(folder / "data") is not None:
         folder = Path(tempfile.mkdtemp(prefix="tasker-demo-"))
-    # Others may pass through, to what is closed itself: for root, PostgreSQL runs as another user.
-    folder.chmod(0o711)
+    # For root, PostgreSQL runs as another user, who has to pass through, to what is closed itself.
+    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
     Stack(folder / "data").remove()
     for left in folder.iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
