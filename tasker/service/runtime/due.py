@@ -34,7 +34,8 @@ class DueBook:
         """Everything up to here is noted."""
         self.written_position = 0
         self._open: dict[UUID, dict[Scope, dict[str, int]]] = {}
-        self._heap: list[tuple[int, int, UUID, str]] = []
+        self._heap: list[tuple[int, int, UUID, str, bool]] = []
+        """Time, order, stream, obligation, and whether a row says so: then it counts for a stream not in memory."""
         self._dirty: dict[UUID, dict[str, int | None]] = {}
         self._writing: dict[UUID, dict[str, int | None]] = {}
         self._rows: dict[UUID, set[str]] = {}
@@ -97,7 +98,7 @@ class DueBook:
             for owed in scopes.values():
                 if obligation in owed:
                     owed[obligation] = at_us
-        self._push(stream_id, obligation, at_us)
+        self._push(stream_id, obligation, at_us, by_row=scopes is None)
 
     def wake_all(self, prefix: str, now_us: int) -> None:
         """Wake for every open obligation in memory that begins with `prefix`."""
@@ -124,15 +125,15 @@ class DueBook:
             if known is not None:
                 # Its actor's commits are newer than the row.
                 continue
-            self._push(row.stream_id, row.obligation, row.at_us)
+            self._push(row.stream_id, row.obligation, row.at_us, by_row=True)
 
     def pop_due(self, now_us: int, limit: int) -> list[tuple[UUID, str]]:
         """Return up to `limit` obligations whose time has come, earliest first."""
         found: list[tuple[UUID, str]] = []
         heap = self._heap
         while heap and heap[0][0] <= now_us and len(found) < limit:
-            at_us, _, stream_id, obligation = heapq.heappop(heap)
-            if self._time_of(stream_id, obligation, at_us) == at_us:
+            at_us, _, stream_id, obligation, by_row = heapq.heappop(heap)
+            if self._time_of(stream_id, obligation, at_us if by_row else None) == at_us:
                 found.append((stream_id, obligation))
         return found
 
@@ -140,12 +141,12 @@ class DueBook:
         """Return the earliest time in memory."""
         return self._heap[0][0] if self._heap else None
 
-    def _time_of(self, stream_id: UUID, obligation: str, default_us: int) -> int | None:
-        """Return when the obligation is due by the newest word; `default_us` for a stream only its rows know."""
+    def _time_of(self, stream_id: UUID, obligation: str, row_us: int | None) -> int | None:
+        """Return when the obligation is due by the newest word; `row_us` for a stream only its rows know."""
         scopes = self._open.get(stream_id)
         if scopes is None:
             pending = self._dirty.get(stream_id)
-            return None if pending is not None and pending.get(obligation, 0) is None else default_us
+            return None if pending is not None and pending.get(obligation, 0) is None else row_us
         for owed in scopes.values():
             if obligation in owed:
                 return owed[obligation]
@@ -227,6 +228,6 @@ class DueBook:
                 if not dirty:
                     del self._dirty[stream_id]
 
-    def _push(self, stream_id: UUID, name: str, at_us: int) -> None:
+    def _push(self, stream_id: UUID, name: str, at_us: int, *, by_row: bool = False) -> None:
         self._order += 1
-        heapq.heappush(self._heap, (at_us, self._order, stream_id, name))
+        heapq.heappush(self._heap, (at_us, self._order, stream_id, name, by_row))
