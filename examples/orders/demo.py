@@ -23,6 +23,7 @@ from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 
 from examples.orders.checking import Mismatches, check_all
 from examples.orders.expected import expected
@@ -89,7 +90,7 @@ async def run(stack: DemoStack, *, keep: bool) -> int:
     async with TaskerClient(stack.nats_url, stack.http_url, environ={}, timeout_s=60.0) as client:
         mismatches = await job(stack, client, rows)
     for mismatch in mismatches.first(10):
-        console.print(f"[bold red]wrong[/] {mismatch}", markup=True)
+        console.print(f"[bold red]wrong[/] {escape(mismatch)}")
     print_further(console, stack, keep=keep)
     if mismatches:
         console.print(f"[bold red]{len(mismatches)} of {mismatches.checked} checks failed[/]")

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import rich.progress
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from examples.orders.stack import DemoStack
@@ -107,9 +108,9 @@ def print_summary(
     outcomes.add_column("why")
     for state, count in sorted(states.items()):
         why = ", ".join(f"{number} x {reason}" for reason, number in blocked.items()) if state == "blocked" else ""
-        outcomes.add_row(state, str(count), why)
+        outcomes.add_row(state, str(count), escape(why))
     for reason, count in refused.most_common():
-        outcomes.add_row("refused", str(count), reason)
+        outcomes.add_row("refused", str(count), escape(reason))
     console.print(outcomes)
 
     figures = Table(show_header=False)
@@ -126,7 +127,7 @@ def print_summary(
     figures.add_row("latency of a task", f"p50 {_quantile(latencies_s, 0.5) * 1000:,.0f} ms", "created to completed")
     figures.add_row("", f"p99 {_quantile(latencies_s, 0.99) * 1000:,.0f} ms", "the kill included")
     green = verified["exit_code"] == 0
-    figures.add_row("log verify", "[green]green[/]" if green else "[bold red]red[/]", _verify_note(verified))
+    figures.add_row("log verify", "[green]green[/]" if green else "[bold red]red[/]", escape(_verify_note(verified)))
     console.print(figures)
 
 
