@@ -260,10 +260,10 @@ async def put_template(log: EventLog, template: CompiledTemplate) -> None:
     await log.put_blob(hashlib.sha256(content).digest(), content)
 
 
-def linear4_units(tasks: int, *, open_tasks: int = 200) -> Iterator[list[NewEvent]]:
+def linear4_units(tasks: int, *, open_tasks: int = 200, from_us: int = T0_US) -> Iterator[list[NewEvent]]:
     """Yield the units of many linear4 tasks, `open_tasks` of them side by side, each step in one report."""
     shape = linear(4)
-    now_us = T0_US
+    now_us = from_us
     runs: list[Run] = []
     created = 0
     while created < tasks or runs:

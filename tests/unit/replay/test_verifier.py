@@ -1,0 +1,155 @@
+"""Whole logs verified in memory: pages, views at any place, and bugs planted in log, blobs and views."""
+
+import hashlib
+import itertools
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from tasker.events.memory_log import MemoryLog
+from tasker.projections.folding import Folding
+from tasker.projections.memory_store import MemoryViewStore
+from tasker.projections.views import PROJECTIONS
+from tasker.replay.findings import Finding, Invariant
+from tasker.replay.shard import ShardResult
+from tasker.replay.verifier import Verifier
+from tests.runs import T0_US, append_all, linear, linear4_units, put_template
+
+SHARDS = 4
+TASKS = 30
+
+
+@pytest.fixture
+async def log() -> MemoryLog:
+    """Thirty linear4 tasks in four shards, in small batches."""
+    log = MemoryLog(shards=SHARDS)
+    await put_template(log, linear(4))
+    await append_all(log, linear4_units(TASKS, open_tasks=7), batch_events=9)
+    return log
+
+
+async def views_of(log: MemoryLog, *, behind: int = 0) -> MemoryViewStore:
+    """Views of the log, each shard `behind` its head."""
+    store = MemoryViewStore(PROJECTIONS)
+    folding = Folding(store)
+    await folding.open([(one, 1) for one in PROJECTIONS], shards=SHARDS)
+    for shard in range(SHARDS):
+        events = await log.read(shard, after=0, limit=10_000)
+        await folding.take(events[: len(events) - behind])
+    return store
+
+
+async def verified(
+    log: MemoryLog, store: MemoryViewStore | None, *, page_events: int = 1000
+) -> tuple[list[ShardResult], list[Finding]]:
+    findings: list[Finding] = []
+    async with Verifier(log, store, findings.append, page_events=page_events) as verifier:
+        return [await verifier.verify(shard) for shard in range(SHARDS)], findings
+
+
+def damage(log: MemoryLog, shard: int, position: int, **columns: Any) -> None:
+    events = log._shards[shard].events
+    events[position - 1] = msgspec.structs.replace(events[position - 1], **columns)
+
+
+@pytest.mark.parametrize("page_events", [1, 7, 1000])
+@pytest.mark.parametrize("behind", [0, 1, 20])
+async def test_a_good_log_is_read_in_full_and_nothing_is_found(log: MemoryLog, page_events: int, behind: int) -> None:
+    results, findings = await verified(log, await views_of(log, behind=behind), page_events=page_events)
+    assert findings == []
+    assert sum(one.events for one in results) == TASKS * 14
+    assert sum(one.tasks for one in results) == TASKS
+    assert [one.position for one in results] == [head.position for head in await log.heads(range(SHARDS))]
+    if not behind:
+        assert sum(one.rows for one in results) == TASKS * 5
+
+
+async def test_an_empty_log_is_fine() -> None:
+    results, findings = await verified(MemoryLog(shards=SHARDS), MemoryViewStore(PROJECTIONS))
+    assert (sum(one.events for one in results), findings) == (0, [])
+
+
+async def test_a_log_without_views_is_verified_too(log: MemoryLog) -> None:
+    results, findings = await verified(log, None)
+    assert (sum(one.rows for one in results), findings) == (0, [])
+
+
+async def test_appends_meanwhile_do_not_disturb(log: MemoryLog) -> None:
+    """The head is taken once; what comes behind it, perhaps half a batch of a page, is left for the next time."""
+    read = log.read
+    hours = itertools.count(1)
+
+    async def read_and_append(shard: int, *, after: int, limit: int) -> Any:
+        page = await read(shard, after=after, limit=limit)
+        await append_all(log, linear4_units(1, from_us=T0_US + next(hours) * 3_600_000_000))
+        return [*page, *await read(shard, after=after + len(page), limit=2)]
+
+    log.read = read_and_append  # type: ignore[method-assign]
+    results, findings = await verified(log, None, page_events=1000)
+    assert findings == []
+    assert results[0].events > 0
+
+
+async def test_a_changed_event_is_found_by_batch_and_by_fold(log: MemoryLog) -> None:
+    store = await views_of(log)
+    damage(log, 2, 30, payload=b"{")
+    _, findings = await verified(log, store)
+    assert {one.invariant for one in findings} >= {Invariant.COMPLETE, Invariant.FOLD, Invariant.PROJECTED}
+    assert {one.shard for one in findings} == {2}
+    (batch,) = [one for one in findings if one.last_position is not None]
+    assert batch.position is not None
+    assert batch.last_position is not None
+    assert batch.position <= 30 <= batch.last_position
+
+
+async def test_the_end_of_a_log_without_its_digest_is_read_to_the_end(log: MemoryLog) -> None:
+    head = (await log.heads([1]))[0].position
+    damage(log, 1, head, chain=None)
+    results, findings = await verified(log, None, page_events=7)
+    assert results[1].position == head
+    assert [one.detail.partition(": ")[2] for one in findings] == ["no digest ends the batch"]
+
+
+async def test_a_changed_row_is_found(log: MemoryLog) -> None:
+    store = await views_of(log)
+    row = next(iter(store._tables["task", 1].values()))
+    row.state = "failed"
+    _, findings = await verified(log, store)
+    assert [(one.invariant, one.task_id) for one in findings] == [(Invariant.PROJECTED, str(row.task_id))]
+
+
+async def test_a_row_of_no_task_is_found(log: MemoryLog) -> None:
+    store = await views_of(log)
+    table = store._tables["task", 1]
+    row = next(iter(table.values()))
+    table[UUID(int=1), ""] = msgspec.structs.replace(row, task_id=UUID(int=1))
+    _, findings = await verified(log, store)
+    assert [one.detail.partition(": ")[2] for one in findings] == ["1 rows are of streams that the shard does not have"]
+
+
+async def test_a_view_that_folds_otherwise_than_the_domain_is_found(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted bug: the row equals the view's own fold, and both are wrong."""
+    task: Any = PROJECTIONS[0]
+    apply = task.apply
+
+    def wrong(row: Any, recorded: Any, event: Any) -> Any:
+        row = apply(row, recorded, event)
+        row.state = "cancelled" if row.state == "completed" else row.state
+        return row
+
+    monkeypatch.setattr(type(task), "apply", lambda _self, *given: wrong(*given))
+    _, findings = await verified(log, await views_of(log))
+    assert len(findings) == TASKS
+    assert findings[0].detail == "the fold ends as completed, the task view as cancelled, or with another result"
+
+
+async def test_a_changed_blob_is_found_with_each_task_that_needs_it(log: MemoryLog) -> None:
+    (digest,) = log._blobs
+    log._blobs[digest] = log._blobs[digest] + b" "
+    assert hashlib.sha256(log._blobs[digest]).digest() != digest
+    _, findings = await verified(log, None)
+    assert [one.invariant for one in findings] == [Invariant.ORDER] * TASKS
