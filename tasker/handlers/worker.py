@@ -786,7 +786,11 @@ class Worker:
         for attempt in list(self._attempts.values()):
             # What runs on the blocked loop cannot end any more; what runs in a thread may.
             if attempt.running and not attempt.reported and attempt.is_async:
-                self._report_outcome(attempt, worker_lost_info(self.lost_why))
+                if attempt.stop is _Stop.TIMEOUT:
+                    # Its own time is over, too: whoever else is stuck, this one is told with its line.
+                    self._give_up(attempt)
+                else:
+                    self._report_outcome(attempt, worker_lost_info(self.lost_why))
                 self._interrupt(attempt, _Stop.LOST)
         self._lost.set()
 

@@ -407,6 +407,26 @@ async def test_a_worker_whose_loop_is_blocked_says_so_and_reports_its_other_step
     assert owner.kinds(late) == []
 
 
+async def test_a_blocked_loop_is_told_with_its_line_also_beside_a_thread_that_is_stuck(owner, serve) -> None:
+    go = threading.Event()
+
+    def stuck() -> None:
+        go.wait(20)
+
+    async def blocks() -> None:
+        go.wait(20)  # the blocking line
+
+    worker = await serve(stuck, blocks)
+    first = await owner.offer("stuck", start_to_close_s=0.05)
+    await owner.until_ended(first)
+    work = await owner.offer("blocks", start_to_close_s=1.2)
+    await owner.until_ended(work)
+    assert owner.outcome(work).error.type == "timeout"
+    assert "the blocking line" in owner.outcome(work).error.stack
+    await worker.lost()
+    go.set()
+
+
 async def test_a_block_shorter_than_the_grace_costs_only_its_own_attempt(owner, serve) -> None:
     async def blocks() -> None:
         time.sleep(0.4)  # noqa: ASYNC251 - the fault itself
