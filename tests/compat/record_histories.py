@@ -1,0 +1,135 @@
+"""Record whole histories: `python -m tests.compat.record_histories`. What is recorded never changes.
+
+A file is one task, an event a line, as the log holds it; `histories.json` has the hash of the state that it folds to.
+A story that is new here is recorded; one that has its file is left alone.
+"""
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tasker.events.envelope import NewEvent
+from tasker.events.task_events import ErrorInfo
+from tasker.service.domain.commands import CancelTask, RetryTask
+from tasker.service.domain.state import state_hash
+from tests.runs import DIAMOND, T0_US, Run, linear, template
+
+FOLDER: Final = Path(__file__).with_name("histories")
+HASHES: Final = FOLDER / "histories.json"
+
+
+class Line(msgspec.Struct):
+    """One event of a history: its envelope as far as a fold looks at it, and its exact bytes."""
+
+    seq: int
+    type: str
+    version: int
+    at_us: int
+    meta: str
+    payload: str
+
+
+def new_run(name: str, shape: dict[str, list[str]] | None = None, **keys: Any) -> Run:
+    made = linear(3, **keys) if shape is None else template(shape, **keys)
+    return Run(made, task_id=uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
+def completed() -> Run:
+    """A diamond with every result, one retry after a wait, big integers and accents."""
+    run = new_run("completed", DIAMOND)
+    run.create(key="order-17", tags={"team": "core", "é": "ü"})
+    run.start("a")
+    run.wait(0.25)
+    run.fail("a", error=ErrorInfo(type="Busy", message='say "later" ☕', retry_after_s=2.5, stack="a\nb"))
+    run.fire_at("retry:a:2")
+    run.complete("a", 2, result={"total": 12345678901234567890123, "rate": 0.1})
+    run.complete("c", result=None, worker="w2")
+    run.complete("b", result=[1, "ü"])
+    run.complete("d", result="done")
+    return run
+
+
+def repaired() -> Run:
+    """Failed for good, blocked, repaired by a person, completed."""
+    run = new_run("repaired", retry={"max_attempts": 2, "backoff": "none"})
+    run.create()
+    run.start("s1")
+    run.fire_at("heartbeat:s1:1")
+    run.fire_at("offer:s1:2")
+    run.fail("s1", 2, error=ErrorInfo(type="NoSuchCard", message="no", retryable=False))
+    run.wait(3600)
+    run.do(RetryTask(at_us=run.now_us), command_id="command-1")
+    run.finish()
+    return run
+
+
+def cancelled() -> Run:
+    """Begun at its time, told to stop, its grace over."""
+    run = new_run("cancelled", {"a": [], "b": [], "c": []})
+    run.create(not_before_us=T0_US + 60_000_000, timeout_s=3600)
+    run.fire_at("not_before")
+    run.start("a")
+    run.start("b")
+    run.do(CancelTask(grace_s=5, at_us=run.now_us), command_id="command-2")
+    run.wait(1)
+    run.fail("b")
+    run.fire_at("grace:a:1")
+    return run
+
+
+def timed_out() -> Run:
+    """Nobody took the work; the task's timeout ended it while a retry waited."""
+    run = new_run("timed_out", schedule_to_start_s=5.0, retry={"delay_s": 3600.0, "delay_s_max": 3600.0})
+    run.create(timeout_s=60)
+    run.fire_at("start_by:s1:1")
+    run.fire_at("deadline")
+    return run
+
+
+def failed() -> Run:
+    """`on_failure: fail`, with a running step that completed in its grace."""
+    run = new_run("failed", {"a": [], "b": []}, on_failure="fail")
+    run.create()
+    run.start("b")
+    run.fail("a", error=ErrorInfo(type="NoSuchCard", message="no", retryable=False))
+    run.wait(1)
+    run.complete("b")
+    return run
+
+
+def blocked() -> Run:
+    """Still open: one step failed, one completed."""
+    run = new_run("blocked", {"a": [], "b": []})
+    run.create()
+    run.complete("b")
+    run.fail("a", error=ErrorInfo(type="NoSuchCard", message="no", retryable=False))
+    return run
+
+
+STORIES: Final[tuple[Callable[[], Run], ...]] = (completed, repaired, cancelled, timed_out, failed, blocked)
+
+
+def line_of(event: NewEvent) -> Line:
+    return Line(event.seq, event.type, event.version, event.at_us, event.meta.decode(), event.payload.decode())
+
+
+def main() -> None:
+    """Record the stories that have no file yet."""
+    FOLDER.mkdir(exist_ok=True)
+    hashes: dict[str, str] = msgspec.json.decode(HASHES.read_bytes()) if HASHES.exists() else {}
+    for story in STORIES:
+        file = FOLDER / f"{story.__name__}.jsonl"
+        if file.exists():
+            continue
+        run = story()
+        lines = [msgspec.json.encode(line_of(event)) for unit in run.units for event in unit]
+        file.write_bytes(b"".join(line + b"\n" for line in lines))
+        hashes[story.__name__] = state_hash(run.state)
+    HASHES.write_bytes(msgspec.json.format(msgspec.json.encode(hashes), indent=2) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""`verify` on a real database: in one process and in several, and every column of an event changed behind our back."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from tasker.clock import SystemClock
+from tasker.errors import ConfigurationError, Unavailable
+from tasker.events.postgres_log import PostgresLog
+from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
+from tasker.projections.runner import Runner
+from tasker.projections.views import PROJECTIONS
+from tasker.replay.findings import Invariant
+from tasker.replay.report import VerifyProgress
+from tasker.replay.verify import verify
+from tests.runs import append_all, linear, linear4_units, put_template
+
+TASKS = 60
+
+
+@pytest.fixture
+async def dsn(database: str) -> str:
+    """A database with sixty tasks in sixteen shards and complete views."""
+    async with await PostgresLog.connect(database) as log:
+        await put_template(log, linear(4))
+        await append_all(log, linear4_units(TASKS, open_tasks=20), batch_events=20)
+        shards = (await log.info()).shards
+    pool = await open_pool(database)
+    tail, store = PostgresTail(pool), PostgresViewStore(pool)
+    await Runner(tail, store, PROJECTIONS, shards=shards, clock=SystemClock()).catch_up()
+    await pool.close()
+    return database
+
+
+@pytest.fixture
+async def sql(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(dsn)
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("workers", [None, 1, 2])
+async def test_a_good_log_with_its_views_is_proved(dsn: str, workers: int | None) -> None:
+    told: list[VerifyProgress] = []
+    report = await verify(dsn, workers=workers, on_progress=told.append)
+    assert (report.findings, report.ok) == ([], True)
+    assert (report.events, report.tasks, report.shards, report.rows) == (TASKS * 14, TASKS, 16, TASKS * 5)
+    assert report.workers == (workers or 1)
+    assert told[-1] == VerifyProgress(events=TASKS * 14, of=TASKS * 14)
+    assert report.position.startswith("0:")
+
+
+async def test_chosen_shards_are_verified_alone(dsn: str) -> None:
+    report = await verify(dsn, shards=[3, 5])
+    assert (report.shards, report.ok) == (2, True)
+    assert [part.partition(":")[0] for part in report.position.split(",")] == ["3", "5"]
+
+
+CHANGES = {
+    "epoch": "epoch + 1",
+    "at_us": "at_us + 1",
+    "stream_id": "overlay(stream_id::text placing 'ffff' from 1 for 4)::uuid",
+    "seq": "seq + 64",
+    "version": "version + 1",
+    "kind": "'tasl'",
+    "type": "'step_ctarted'",
+    "tenant": "'defaulu'",
+    "encoding": "'jsom'",
+    "meta": "'\\x7b7c'::bytea",
+    "payload": "set_byte(payload, 5, get_byte(payload, 5) # 1)",
+    "position": "position + 1000000",
+    "shard": "shard + 100",
+}
+
+
+@pytest.mark.parametrize(("column", "workers"), [*((column, 1) for column in CHANGES), ("payload", 2)])
+async def test_a_change_behind_our_back_names_the_batch(
+    dsn: str, sql: asyncpg.Connection, column: str, workers: int
+) -> None:
+    """F38: shard, first and last position."""
+    shard, position = await sql.fetchrow(
+        "SELECT shard, position FROM event WHERE type = 'step_started' AND chain IS NULL"
+    )
+    first = await sql.fetchval(
+        "SELECT coalesce(max(position), 0) + 1 FROM event WHERE shard = $1 AND position < $2 AND chain IS NOT NULL",
+        shard,
+        position,
+    )
+    last = await sql.fetchval(
+        "SELECT min(position) FROM event WHERE shard = $1 AND position >= $2 AND chain IS NOT NULL", shard, position
+    )
+    change = f"UPDATE event SET {column} = {CHANGES[column]} WHERE shard = $1 AND position = $2"  # noqa: S608
+    assert await sql.execute(change, shard, position) == "UPDATE 1"
+    report = await verify(dsn, workers=workers)
+    batches = {(one.shard, one.position, one.last_position) for one in report.findings if one.last_position is not None}
+    assert (shard, first, last) in batches
+    assert batches == {(shard, first, last)} or column == "position"
+
+
+@pytest.mark.parametrize("how", ["changed", "wiped out"])
+async def test_a_digest_changed_behind_our_back_names_the_batch(dsn: str, sql: asyncpg.Connection, how: str) -> None:
+    shard, position = await sql.fetchrow(
+        "SELECT shard, max(position) FROM event GROUP BY shard ORDER BY 2 DESC LIMIT 1"
+    )
+    value = "set_byte(chain, 0, get_byte(chain, 0) # 1)" if how == "changed" else "NULL"
+    await sql.execute(f"UPDATE event SET chain = {value} WHERE shard = $1 AND position = $2", shard, position)  # noqa: S608
+    report = await verify(dsn)
+    assert [(one.invariant, one.shard, one.last_position) for one in report.findings] == [
+        (Invariant.COMPLETE, shard, position)
+    ]
+
+
+async def test_lost_events_are_found(dsn: str, sql: asyncpg.Connection) -> None:
+    await sql.execute("DELETE FROM event WHERE shard = 2 AND position BETWEEN 5 AND 9")
+    report = await verify(dsn)
+    assert {(one.invariant, one.shard) for one in report.findings} >= {(Invariant.COMPLETE, 2)}
+    assert {one.shard for one in report.findings} == {2}
+
+
+async def test_rows_that_are_not_the_logs_are_found(dsn: str, sql: asyncpg.Connection) -> None:
+    await sql.execute("UPDATE task_v1 SET retries = 7 WHERE ctid = (SELECT min(ctid) FROM task_v1)")
+    await sql.execute("DELETE FROM step_v1 WHERE ctid = (SELECT min(ctid) FROM step_v1)")
+    report = await verify(dsn, workers=2)
+    assert [one.invariant for one in report.findings] == [Invariant.PROJECTED] * 2
+    assert report.findings_total == 2
+
+
+async def test_a_wrong_index_of_streams_is_found(dsn: str, sql: asyncpg.Connection) -> None:
+    await sql.execute("UPDATE stream SET first_position = first_position + 1 WHERE shard = 4")
+    report = await verify(dsn)
+    assert report.findings
+    assert {(one.invariant, one.shard) for one in report.findings} == {(Invariant.COMPLETE, 4)}
+
+
+async def test_a_database_that_is_not_there_is_unavailable(database: str) -> None:
+    with pytest.raises((Unavailable, ConfigurationError)):
+        await verify(database + "_gone")
