@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -180,6 +181,7 @@ def bench(
         data: where the servers' data goes for the time of the run; a temporary directory unless given.
     """
     plan = Plan(chosen=only or ALL, quick=quick, rounds=rounds or (1 if quick else ROUNDS), scale=scale)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="tasker-bench-", dir=data))
     stack = Stack(folder)
     done: list[Round] = []

@@ -16,9 +16,6 @@ from benchmarks.workloads import ARRAY, SHAPES, Workload
 Ended = Callable[[Sequence[str]], None]
 """Takes the ids of tasks that have ended, when they are seen to."""
 
-RAMP: Final = 0.15
-"""The share of the time that passes before the rate is taken: the first tasks go all in step."""
-
 STUCK_S: Final = 30.0
 """No end for so long: work was lost."""
 
@@ -53,7 +50,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What one run of a workload came to.
 
     Attributes:
-        tasks: created and ended, also outside the time in which the rate was taken.
+        tasks: created and ended, also outside the time in which the rate was taken (`rate_between`).
         p50_ms, p99_ms: from the creation to the end as the client sees them.
         cpu_us_per_step: by part, from the first creation to the last end.
     """
@@ -167,9 +164,7 @@ class Driver:
         self._wake.clear()
 
     def _figures(self, workload: Workload, started_s: float, until_s: float, cpu_s: dict[str, float]) -> Figures:
-        from_s = started_s + RAMP * (until_s - started_s)
-        counted = sum(from_s <= end_s < until_s for end_s in self._ends)
-        rate = counted / (until_s - from_s)
+        rate = rate_between(self._ends, workload.in_flight, started_s, until_s)
         steps = SHAPES[workload.shape].steps
         done = len(self._latencies)
         latencies = sorted(self._latencies)
@@ -182,3 +177,15 @@ class Driver:
             p99_ms=round(latencies[int(done * 0.99)] * 1e3, 3),
             cpu_us_per_step={part: round(used * 1e6 / (done * steps), 1) for part, used in cpu_s.items()},
         )
+
+
+def rate_between(ends: Sequence[float], skip: int, started_s: float, until_s: float) -> float:
+    """Return how many tasks ended a second, from the end of the first `skip` to the moment when no more are started.
+
+    The first ones go all in step, the last ones have the machine to themselves: neither is a steady state. When
+    there is too little between them, the rate is that of the whole run.
+    """
+    steady = [end_s for end_s in ends if end_s < until_s]
+    if len(steady) >= 2 * skip:
+        return (len(steady) - skip) / (until_s - steady[skip - 1])
+    return len(ends) / (ends[-1] - started_s)

@@ -227,7 +227,9 @@ class Floor(System):
         environ = {**os.environ, DATABASE_URL: self._database_url, NATS_URL: self._nats_url}
         for role in ("append", "work"):
             argv = [sys.executable, "-m", "benchmarks.floor", role]
-            process = subprocess.Popen(argv, cwd=ROOT, env=environ, stdout=subprocess.PIPE)
+            process = subprocess.Popen(
+                argv, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            )
             self._processes[role] = process
             assert process.stdout is not None  # noqa: S101 - it was asked for
             if process.stdout.readline().strip() != b"ready":
@@ -239,8 +241,9 @@ class Floor(System):
             process.terminate()
         for process in self._processes.values():
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
         self._processes.clear()
 
     def parts(self) -> dict[str, Find]:
@@ -290,4 +293,7 @@ class Floor(System):
 if __name__ == "__main__":
     import uvloop
 
+    from tasker.cli.owned import end_with_owner
+
+    end_with_owner(drain_s=1.0)
     uvloop.run(append() if sys.argv[1] == "append" else work())

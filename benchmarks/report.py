@@ -88,6 +88,7 @@ def summarize(rounds: Sequence[Round]) -> Summary:
                 "p50_ms": _spread([service.p50_ms for _, service in pairs]),
                 "p50_ratio": _spread([service.p50_ms / floor.p50_ms for floor, service in pairs]),
                 "p99_ms": _spread([service.p99_ms for _, service in pairs]),
+                "cpu_ratio": _spread([_cpu_us(service) / max(_cpu_us(floor), 0.1) for floor, service in pairs]),
             }
     if creates := [one.creates for one in rounds if one.creates is not None]:
         summary[CREATES] = {
@@ -154,7 +155,7 @@ def show(console: Console, machine: dict[str, Any], rounds: Sequence[Round], sum
 
 def _show_workloads(console: Console, summary: Summary) -> None:
     table = Table(title="median of the rounds (min..max)", title_justify="left")
-    for column in ("workload", "", "floor", "service", "ratio", "p99 ms"):
+    for column in ("workload", "", "floor", "service", "ratio", "p99 ms", "CPU ratio"):
         table.add_column(column, justify="left" if column in {"workload", ""} else "right", no_wrap=True)
     for workload in WORKLOADS:
         found = summary.get(workload.name)
@@ -169,6 +170,7 @@ def _show_workloads(console: Console, summary: Summary) -> None:
             str(found[figure]),
             str(found[f"{kind}_ratio"]),
             str(found["p99_ms"]),
+            str(found["cpu_ratio"]),
         )
     if table.row_count:
         console.print(table)
@@ -210,6 +212,11 @@ def show_targets(console: Console, found: Sequence[Target]) -> None:
         verdict = "[green]met[/]" if target.met else "[red]not met[/]"
         table.add_row(target.what, f"{sign} {target.wanted:,g}", str(target.found), verdict)
     console.print(table)
+
+
+def _cpu_us(figures: Figures) -> float:
+    """Return what a step cost in all processes together."""
+    return sum(figures.cpu_us_per_step.values())
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -28,6 +28,7 @@ from benchmarks.driving import Ended, System, WorkLost
 from benchmarks.floor import ROOT, connect
 from benchmarks.processes import Find, child_named, family, rss_mib
 from benchmarks.workloads import ARRAY, ARRAYS_IN_FLIGHT, INPUT, PARKED, SHAPES
+from tasker.cli.owned import OWNED
 from tasker.events.messages import DEFAULT_TENANT, Reply
 from tasker.events.postgres_schema import migrate
 from tasker.events.subjects import Subjects
@@ -155,6 +156,8 @@ class Service(System):
             except subprocess.TimeoutExpired:
                 process.kill()
                 code = process.wait()
+            assert process.stdin is not None  # noqa: S101 - it was asked for
+            process.stdin.close()
             if code:
                 wrong.append(f"`tasker {name}` ended with code {code}:\n{self._said(name)}")
         return wrong
@@ -162,10 +165,10 @@ class Service(System):
     def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self._folder / f"{self.prefix}-{arguments[0]}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "tasker", *arguments],
+                [sys.executable, "-m", "tasker", *arguments, OWNED],
                 cwd=ROOT,
                 env=self._environ,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its end tells them that the harness is gone
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
