@@ -79,7 +79,7 @@ async def test_a_change_behind_our_back_names_the_batch(
     dsn: str, sql: asyncpg.Connection, column: str, workers: int
 ) -> None:
     """F38: shard, first and last position."""
-    shard, position = await sql.fetchrow(
+    (shard, position), *_ = await sql.fetch(
         "SELECT shard, position FROM event WHERE type = 'step_started' AND chain IS NULL"
     )
     first = await sql.fetchval(
@@ -100,7 +100,7 @@ async def test_a_change_behind_our_back_names_the_batch(
 
 @pytest.mark.parametrize("how", ["changed", "wiped out"])
 async def test_a_digest_changed_behind_our_back_names_the_batch(dsn: str, sql: asyncpg.Connection, how: str) -> None:
-    shard, position = await sql.fetchrow(
+    (shard, position), *_ = await sql.fetch(
         "SELECT shard, max(position) FROM event GROUP BY shard ORDER BY 2 DESC LIMIT 1"
     )
     value = "set_byte(chain, 0, get_byte(chain, 0) # 1)" if how == "changed" else "NULL"
