@@ -36,9 +36,11 @@ class Listener:
 
     def __init__(self, heard: list[tuple]) -> None:
         self._heard = heard
+        self.also: Callable[[int, int, Sequence[NewEvent]], None] = lambda *_: None
 
     def on_committed(self, shard: int, first_position: int, events: Sequence[NewEvent]) -> None:
         self._heard.append(("committed", shard, first_position, len(events)))
+        self.also(shard, first_position, events)
 
     def on_fenced(self, shard: int) -> None:
         self._heard.append(("fenced", shard))
@@ -73,7 +75,8 @@ class Desk:
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
         self.heard: list[tuple] = []
-        self.committer = Committer(log, OWNER, Listener(self.heard))
+        self.listener = Listener(self.heard)
+        self.committer = Committer(log, OWNER, self.listener)
         self.paused = False
         self._told = asyncio.Event()
         self._seqs: dict[UUID, int] = {}
