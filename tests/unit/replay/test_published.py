@@ -2,18 +2,40 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
+from tasker.clock import to_rfc3339
 from tasker.events.envelope import RecordedEvent
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.published import PublishedChecker
 from tasker.replay.findings import Finding
-from tasker.service.actors.cloud_events import cloud_event
 from tests.unit.replay.good_log import good_log
 
 LOG = "k3xw9q"
 
 
+def body(one: RecordedEvent, *, log_id: str = LOG) -> bytes:
+    """The message of an event, as a CloudEvents document spells it."""
+    return msgspec.json.encode(
+        {
+            "specversion": "1.0",
+            "id": f"{log_id}:{one.shard}:{one.position}",
+            "source": f"/tasker/{log_id}",
+            "type": f"tasker.{one.type}.v{one.version}",
+            "subject": str(one.stream_id),
+            "time": to_rfc3339(one.at_us),
+            "datacontenttype": "application/json",
+            "tenant": one.tenant,
+            "shard": one.shard,
+            "position": str(one.position),
+            "seq": one.seq,
+            "data": msgspec.Raw(one.payload),
+        }
+    )
+
+
 def published(events: Sequence[RecordedEvent]) -> list[bytes]:
-    return [cloud_event(LOG, one.shard, one.position, one, str(one.stream_id)) for one in events]
+    return [body(one) for one in events]
 
 
 def find(
@@ -76,7 +98,7 @@ def test_one_id_with_two_bodies_is_found() -> None:
 def test_a_body_of_another_log_or_of_no_event_is_found() -> None:
     """Planted bug: a stream that outlived a restore; a message of a stranger on our subject."""
     events = good_log()
-    other = cloud_event("other", 0, 1, events[0], str(events[0].stream_id))
+    other = body(events[0], log_id="other")
     found = [detail for _, detail in find(events, [*published(events), other, b"{"], cursor=0)]
     assert len(found) == 2
     assert found[0].startswith("an unreadable body was published")
