@@ -1,6 +1,6 @@
 """What a check found: which promise is broken, and where.
 
-The invariants are those of `docs/explanation/invariants.md`; each has its checker in `checkers/`.
+The invariants are those of `docs/explanation/failure-model.md`; each has its checker in `checkers/`.
 """
 
 from __future__ import annotations
