@@ -108,11 +108,7 @@ def decode_command(data: bytes, kind: type[T]) -> T:
     Raises:
         BodyTooLarge, BodyInvalid, ValueInvalid: as `canonicalize`; `BodyInvalid` also for a wrong field.
     """
-    checked = canonicalize(data)
-    try:
-        return decoder_of(kind).decode(checked)
-    except msgspec.ValidationError as error:
-        raise BodyInvalid(str(error), errors=(_field_error(error),)) from error
+    return decode_checked(canonicalize(data), kind)
 
 
 def split_array(data: bytes) -> list[bytes]:
@@ -125,6 +121,18 @@ def split_array(data: bytes) -> list[bytes]:
         return [bytes(item) for item in decoder_of(list[msgspec.Raw]).decode(data)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalid(f"not an array: {error}") from error
+
+
+def decode_checked(data: bytes, kind: type[T]) -> T:
+    """Return the struct `kind` from bytes that `canonicalize` gave, or a part of such bytes.
+
+    Raises:
+        BodyInvalid: they do not spell it.
+    """
+    try:
+        return decoder_of(kind).decode(data)
+    except msgspec.ValidationError as error:
+        raise BodyInvalid(str(error), errors=(_field_error(error),)) from error
 
 
 def decode_message(data: bytes, kind: type[T]) -> T:

@@ -40,6 +40,7 @@ _KIND_OF: Final[dict[type, str]] = {
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     name: msgspec.json.Decoder(kind) for kind, name in TYPE_OF.items()
 }
+_JSON: Final[str] = Encoding.JSON.value
 _meta_decoder = msgspec.json.Decoder(Meta)
 
 
@@ -57,7 +58,7 @@ def to_new_event(event: DomainEvent, *, stream_id: UUID, seq: int, tenant: str, 
         at_us=at_us,
         meta=meta,
         payload=encode_message(event),
-        encoding=Encoding.JSON.value,
+        encoding=_JSON,
     )
 
 
@@ -67,7 +68,7 @@ def from_recorded(recorded: RecordedEvent | NewEvent) -> DomainEvent:
     Raises:
         Undecodable: this build does not know the type, its version or its encoding, or the bytes are damaged.
     """
-    if VERSION_OF.get(recorded.type) != recorded.version or recorded.encoding != Encoding.JSON.value:
+    if VERSION_OF.get(recorded.type) != recorded.version or recorded.encoding != _JSON:
         return _upcast(recorded)
     try:
         event: DomainEvent = _decoders[recorded.type].decode(recorded.payload)

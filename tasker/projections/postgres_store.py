@@ -35,7 +35,8 @@ _SERVER_SETTINGS: Final = {
     "enable_sort": "off",
     "idle_in_transaction_session_timeout": "30s",
     "jit": "off",
-    "statement_timeout": "60s",
+    "lock_timeout": "5s",
+    "statement_timeout": "20s",
     "synchronous_commit": "off",
 }
 
@@ -70,7 +71,7 @@ async def open_pool(dsn: str, *, size: int = 3) -> asyncpg.Pool:
     """Return a pool of connections for a runner, set up as this module needs them."""
     with translated():
         return await asyncpg.create_pool(
-            dsn, min_size=1, max_size=size, server_settings=_SERVER_SETTINGS, command_timeout=60, reset=_keep
+            dsn, min_size=1, max_size=size, server_settings=_SERVER_SETTINGS, command_timeout=25, reset=_keep
         )
 
 

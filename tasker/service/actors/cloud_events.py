@@ -17,10 +17,21 @@ from tasker.events.stored import meta_of
 _encode = msgspec.json.encode
 
 
-def cloud_event(log_id: str, shard: int, position: int, event: NewEvent | RecordedEvent, subject: str) -> bytes:
-    """Return the document of the event at this place; `subject` is its stream's id. `LifecycleEvent` reads it."""
+def cloud_event(  # noqa: PLR0917 - the facts of a document, on the hot path
+    identity: str, source: str, shard: int, position: int, event: NewEvent | RecordedEvent, subject: str
+) -> bytes:
+    """Return the document of the event at this place; `LifecycleEvent` reads it.
+
+    Args:
+        identity: the event's id (`envelope.event_id`).
+        source: `/tasker/<log id>`.
+        shard: of the event.
+        position: in the shard.
+        event: as recorded.
+        subject: its stream's id, as text.
+    """
     head = (
-        f'{{"specversion":"1.0","id":"{log_id}:{shard}:{position}","source":"/tasker/{log_id}",'
+        f'{{"specversion":"1.0","id":"{identity}","source":"{source}",'
         f'"type":"tasker.{event.type}.v{event.version}","subject":"{subject}",'
         f'"time":"{to_rfc3339(event.at_us)}","datacontenttype":"application/json","tenant":"{event.tenant}",'
         f'"shard":{shard},"position":"{position}","seq":{event.seq}{_extensions(event)},"data":'

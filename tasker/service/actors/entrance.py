@@ -29,7 +29,6 @@ from tasker.events.codec import (
     BATCH_ITEMS_MAX,
     BODY_BYTES_MAX,
     INPUT_BYTES_MAX,
-    canonicalize,
     decode_command,
     encode_message,
     split_array,
@@ -255,12 +254,12 @@ class Entrance:
         key = key_of(command.idempotency_key, asked.header_key)
         check_create(command)
         not_before_us = not_before_us_of(command)
-        canonical_input = canonicalize(bytes(command.input), bytes_max=INPUT_BYTES_MAX)
+        canonical_input = _input_of(command)
         meta = meta_of_command(command, command_id=None, traceparent=asked.traceparent)
 
         def planned(plan: tuple[str, CompiledTemplate] | TaskerError) -> None:
-            task_id = asked.task_id or self._task_id(asked.tenant, command, key, canonical_input, plan)
-            shard = self._routes.shard_of(task_id)
+            text = str(asked.task_id or self._task_id(asked.tenant, command, key, canonical_input, plan))
+            task_id, shard = self._routes.locate(text)
             if not self._shards.owns(shard):
                 header_key = None if command.idempotency_key else key
                 self._forward(asked, shard, key=header_key, task_id=task_id, forwarded=forwarded)
@@ -273,7 +272,7 @@ class Entrance:
                 else _plan_of(command, key, canonical_input, not_before_us, plan),
                 meta=meta,
                 answered=lambda position, *, duplicate: asked.accept(
-                    Accepted(ok=True, task_id=str(task_id), position=f"{shard}:{position}", duplicate=duplicate)
+                    Accepted(ok=True, task_id=text, position=f"{shard}:{position}", duplicate=duplicate)
                 ),
                 fail=asked.refuse,
             )
@@ -467,6 +466,18 @@ class Entrance:
         except TaskerError as error:
             # The caller hears nothing and repeats its command, which is answered from the log.
             _log.warning("reply_not_sent", error=error.detail)
+
+
+def _input_of(command: TaskCreate) -> bytes:
+    """Return the input of a decoded command: a part of a canonical body, so canonical itself.
+
+    Raises:
+        BodyTooLarge: it is larger than an input may be.
+    """
+    data = bytes(command.input)
+    if len(data) > INPUT_BYTES_MAX:
+        raise BodyTooLarge(f"an input of {len(data)} bytes is more than the {INPUT_BYTES_MAX} allowed")
+    return data
 
 
 def _kind_of(verb: str) -> type[Command]:

@@ -97,6 +97,7 @@ class Publisher:
     ) -> None:
         self._log = log
         self._log_id = info.log_id
+        self._source = f"/tasker/{info.log_id}"
         self._bus = bus
         self._subjects = subjects
         self._epoch_of = epoch_of
@@ -216,36 +217,40 @@ class Publisher:
             if not page:
                 return False
             for event in page:
-                await self._publish(session, feed, event.position, event)
+                if event.stream_id not in self._routes:
+                    await self._find_route(event)
+                if session.room <= 0:
+                    await session.wait_room()
+                self._publish(session, feed, event.position, event)
             if feed.sent == feed.committed:
                 feed.from_log = False
             return True
         while feed.memory and not feed.from_log:
-            await self._publish(session, feed, feed.sent + 1, feed.memory.popleft())
+            next_event = feed.memory.popleft()
+            if next_event.stream_id not in self._routes:
+                await self._find_route(next_event)
+            if session.room <= 0:
+                await session.wait_room()
+            self._publish(session, feed, feed.sent + 1, next_event)
         return feed.sent < feed.committed
 
-    async def _publish(self, session: Ingest, feed: Feed, position: int, event: NewEvent | RecordedEvent) -> None:
-        namespace, name, subject = self._routes.get(event.stream_id) or await self._find_route(event)
-        task = subject if event.kind == StreamKind.TASK else "_"
-        while session.room <= 0:
-            await session.wait_room()
+    def _publish(self, session: Ingest, feed: Feed, position: int, event: NewEvent | RecordedEvent) -> None:
+        """Publish one event, whose route is known, in a session that has room."""
         failpoint("before_publish")
+        namespace, name, subject = self._routes[event.stream_id]
+        task = subject if event.kind == StreamKind.TASK else "_"
+        identity = event_id(self._log_id, feed.shard, position)
         session.publish(
             self._subjects.event(event.tenant, namespace, name, task, event.type),
-            cloud_event(self._log_id, feed.shard, position, event, subject),
-            headers={HEADER_MESSAGE_ID: event_id(self._log_id, feed.shard, position)},
+            cloud_event(identity, self._source, feed.shard, position, event, subject),
+            headers={HEADER_MESSAGE_ID: identity},
         )
         self._outstanding.append((feed, position))
         feed.sent = position
         if event.type in ENDING_TYPES:
             self._routes.pop(event.stream_id, None)
-        if position - feed.marked >= MARK_EVENTS:
-            await self._mark(session, feed)
-
-    async def _mark(self, session: Ingest, feed: Feed) -> None:
-        while session.room <= 0:
-            await session.wait_room()
-        self._mark_now(session, feed)
+        if position - feed.marked >= MARK_EVENTS and session.room > 0:
+            self._mark_now(session, feed)
 
     def _mark_now(self, session: Ingest, feed: Feed) -> None:
         mark = Mark(log_id=self._log_id, shard=feed.shard, position=feed.sent)

@@ -19,6 +19,7 @@ from tasker.events.task_events import (
     StepCancelled,
     StepCancelRequested,
     StepDispatched,
+    TaskBlocked,
     TaskEvent,
     TemplateRef,
 )
@@ -42,6 +43,8 @@ REOFFER_S: Final = 30.0
 
 REOFFER_S_MAX: Final = 3600.0
 POISON_WAKE_S: Final = 3600.0
+EFFECTS: Final = frozenset({StepDispatched, StepCancelRequested, StepCancelled})
+"""Events that the world is told of after their commit."""
 
 
 class Answered(Protocol):
@@ -278,11 +281,20 @@ class TaskActor:
             stale = ReportReply(ok=True, recorded=False, reason="not_open")
             return _answer(lambda _: message.answered(stale), message.fail)
         turn = self._record(events, now_us, self._meta, None, lambda _: message.answered(reply), message.fail)
-        reply = accepted(report, self.state.steps[report.step], at_us=now_us)
+        if isinstance(events[0], TaskBlocked):
+            # The history is full: that was recorded, the report was not.
+            reply = ReportReply(ok=True, recorded=False, reason="not_open")
+        else:
+            reply = accepted(report, self.state.steps[report.step], at_us=now_us)
         return turn
 
     def _wake(self, wake: Wake, now_us: int) -> Turn | None:
-        kind, step, attempt = parse_obligation(wake.obligation)
+        try:
+            kind, step, attempt = parse_obligation(wake.obligation)
+        except ValueError:
+            # A newer build wrote the row, and one may come back: it is not ours to close.
+            wake.postpone(round(POISON_WAKE_S * US_PER_S))
+            return None
         at_us = obligations_of_scope(self.state, step or TASK_SCOPE).get(wake.obligation)
         if at_us is None or self.template is None:
             wake.closed()
@@ -326,8 +338,8 @@ class TaskActor:
                 )
             )
             evolve(state, event, at_us=now_us, command_id=command_id)
-            if isinstance(event, (StepDispatched, StepCancelRequested, StepCancelled)):
-                effects.append(event)
+            if type(event) in EFFECTS:
+                effects.append(event)  # type: ignore[arg-type]
             scope = scope_of(event)
             if scope is None:
                 everything = True

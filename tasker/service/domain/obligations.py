@@ -62,15 +62,18 @@ def parse_obligation(obligation: str) -> tuple[Kind, str, int]:
     return Kind(kind), step, int(attempt or 0)
 
 
+_OF_TASK: Final = frozenset({TaskCreated, TaskStarted, TaskStopping, TaskResumed})
+_OF_ALL: Final = frozenset({TaskBlocked, TaskCompleted, TaskFailed, TaskCancelled})
+
+
 def scope_of(event: AnyTaskEvent) -> str | None:
     """Return the step whose obligations `event` may change, `TASK_SCOPE` for the task's own, None for all."""
-    match event:
-        case TaskCreated() | TaskStarted() | TaskStopping() | TaskResumed():
-            return TASK_SCOPE
-        case TaskBlocked() | TaskCompleted() | TaskFailed() | TaskCancelled():
-            return None
-        case _:
-            return event.step
+    kind = type(event)
+    if kind in _OF_ALL:
+        return None
+    if kind in _OF_TASK:
+        return TASK_SCOPE
+    return event.step  # type: ignore[union-attr] # every other event is a step's
 
 
 def obligations_of(state: TaskState) -> dict[str, int]:

@@ -196,18 +196,6 @@ def evolve(  # noqa: PLR0915 - one case an event
     if command_id is not None:
         _remember(state, command_id)
     match event:
-        case TaskCreated():
-            state.status = TaskStatus.RUNNING if event.not_before_us is None else TaskStatus.PENDING
-            state.template = event.template
-            state.input = event.input
-            state.request_hash = event.request_hash
-            state.idempotency_key = event.idempotency_key
-            state.tags = event.tags
-            state.created_us = at_us
-            state.not_before_us = event.not_before_us
-            state.deadline_us = event.deadline_us
-        case TaskStarted():
-            state.status = TaskStatus.RUNNING
         case StepDispatched(step=name, attempt=attempt):
             step = _enter(state, name, StepStatus.DISPATCHED)
             step.attempt = attempt
@@ -226,6 +214,18 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.result = event.result
             step.error = None
             step.cancel_by_us = None
+        case TaskCreated():
+            state.status = TaskStatus.RUNNING if event.not_before_us is None else TaskStatus.PENDING
+            state.template = event.template
+            state.input = event.input
+            state.request_hash = event.request_hash
+            state.idempotency_key = event.idempotency_key
+            state.tags = event.tags
+            state.created_us = at_us
+            state.not_before_us = event.not_before_us
+            state.deadline_us = event.deadline_us
+        case TaskStarted():
+            state.status = TaskStatus.RUNNING
         case StepAttemptFailed(step=name, attempt=attempt):
             # The fact alone; what follows from it (retry, failure, cancellation) is an event of its own.
             step = _enter(state, name, StepStatus.WAITING)
@@ -312,6 +312,7 @@ def state_document(state: TaskState) -> dict[str, Any]:
         "seq": state.seq,
         "template": msgspec.to_builtins(state.template),
         "input": msgspec.json.decode(state.input),
+        "request_hash": state.request_hash,
         "idempotency_key": state.idempotency_key,
         "tags": state.tags,
         "created_us": state.created_us,

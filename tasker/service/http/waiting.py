@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from tasker.errors import Behind, TaskUnknown
 from tasker.events.position import parse_position
 from tasker.events.reads import TASK_ENDED, TaskView
 from tasker.service.http.services import Services
+
+POLL_S_FIRST: Final = 0.02
 
 
 async def reach(services: Services, token: str | None) -> None:
@@ -43,13 +46,16 @@ async def task_when_over(services: Services, tenant: str, task_id: UUID, *, wait
         TaskUnknown: the view has none.
     """
     deadline_s = services.clock.monotonic_s() + wait_s
+    # A quick task may be over before anybody watches it: so look often at first.
+    poll_s = POLL_S_FIRST
     with services.watcher.task(tenant, str(task_id)) as watch:
         while True:
             view = await task_view(services, tenant, task_id)
             left_s = deadline_s - services.clock.monotonic_s()
             if is_over(view) or left_s <= 0 or services.stopping.is_set():
                 return view
-            await watch.news(min(left_s, services.settings.poll_s))
+            await watch.news(min(left_s, poll_s))
+            poll_s = min(2 * poll_s, services.settings.poll_s)
             if watch.ended_at is not None:
                 await services.positions.reach(watch.ended_at, timeout_s=services.settings.at_least_s)
 

@@ -47,8 +47,12 @@ class DueBook:
 
     # ---------------------------------------------------------------- what commits changed
 
-    def apply(self, stream_id: UUID, changes: Changes | None) -> None:
-        """Note what a committed unit left open; None: the stream owes nothing any more."""
+    def apply(self, stream_id: UUID, changes: Changes | None, *, decided_us: int = 0) -> None:
+        """Note what a committed unit left open; None: the stream owes nothing any more.
+
+        What was due when the unit was decided, at `decided_us`, does not wake the actor: it is the effect of the
+        unit itself, and who performs it says when to look again (`reschedule`).
+        """
         if changes is None:
             scopes = self._open.pop(stream_id, None)
             if scopes is not None:
@@ -56,11 +60,12 @@ class DueBook:
             return
         scopes = self._open.setdefault(stream_id, {})
         for scope, owed in changes.items():
-            before = scopes.get(scope, {})
-            self._close(stream_id, [name for name in before if name not in owed])
+            before = scopes.get(scope)
+            if before:
+                self._close(stream_id, [name for name in before if name not in owed])
             for name, at_us in owed.items():
-                if before.get(name) != at_us:
-                    self._note(stream_id, name, at_us)
+                if not before or before.get(name) != at_us:
+                    self._note(stream_id, name, at_us, decided_us)
             if owed:
                 scopes[scope] = dict(owed)
             else:
@@ -213,9 +218,10 @@ class DueBook:
 
     # ----------------------------------------------------------------
 
-    def _note(self, stream_id: UUID, name: str, at_us: int) -> None:
+    def _note(self, stream_id: UUID, name: str, at_us: int, decided_us: int) -> None:
         self._dirty.setdefault(stream_id, {})[name] = at_us
-        self._push(stream_id, name, at_us)
+        if at_us > decided_us:
+            self._push(stream_id, name, at_us)
 
     def _close(self, stream_id: UUID, names: Iterable[str]) -> None:
         rows = self._rows.get(stream_id, ())

@@ -16,7 +16,7 @@ from tasker.events.envelope import NewEvent
 from tasker.events.messages import LogHead
 from tasker.events.subjects import Subjects
 
-PAUSE_S: Final = 0.05
+PAUSE_S: Final = 0.01
 
 
 class HeadNotifier:

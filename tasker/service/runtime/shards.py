@@ -170,7 +170,7 @@ class Shards:
         if turn.events:
             book = self._books.get(shard)
             if book is not None and (turn.owed is None or turn.owed):
-                book.apply(stream_id, turn.owed)
+                book.apply(stream_id, turn.owed, decided_us=turn.events[0].at_us)
         turn.committed(position)
 
     def drop(self, shard: int, stream_id: UUID) -> None:
