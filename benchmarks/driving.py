@@ -53,6 +53,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         tasks: created and ended, also outside the time in which the rate was taken (`rate_between`).
         p50_ms, p99_ms: from the creation to the end as the client sees them.
         cpu_us_per_step: by part, from the first creation to the last end.
+        others_cores: cores that other programs kept busy meanwhile.
     """
 
     tasks: int
@@ -62,6 +63,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     p50_ms: float
     p99_ms: float
     cpu_us_per_step: dict[str, float]
+    others_cores: float
 
 
 class Driver:
@@ -102,7 +104,7 @@ class Driver:
         sent = await self._send(workload, until_s)
         while len(self._latencies) < sent:
             await self._turn(sent)
-        return self._figures(workload, started_s, until_s, meter.stop())
+        return self._figures(workload, started_s, until_s, meter)
 
     async def _send(self, workload: Workload, until_s: float) -> int:
         """Start a task for each that ends, some at a time; returns how many."""
@@ -163,7 +165,7 @@ class Driver:
             raise WorkLost(f"{self._system.name}: {done} of {sent} tasks ended, then none in {STUCK_S:g} s") from None
         self._wake.clear()
 
-    def _figures(self, workload: Workload, started_s: float, until_s: float, cpu_s: dict[str, float]) -> Figures:
+    def _figures(self, workload: Workload, started_s: float, until_s: float, meter: Meter) -> Figures:
         rate = rate_between(self._ends, workload.in_flight, started_s, until_s)
         steps = SHAPES[workload.shape].steps
         done = len(self._latencies)
@@ -175,7 +177,8 @@ class Driver:
             steps_per_s=round(rate * steps, 1),
             p50_ms=round(latencies[done // 2] * 1e3, 3),
             p99_ms=round(latencies[int(done * 0.99)] * 1e3, 3),
-            cpu_us_per_step={part: round(used * 1e6 / (done * steps), 1) for part, used in cpu_s.items()},
+            cpu_us_per_step={part: round(used * 1e6 / (done * steps), 1) for part, used in meter.stop().items()},
+            others_cores=meter.others_cores(),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 import psutil
@@ -37,6 +38,15 @@ class Meter:
     def __init__(self, parts: Mapping[str, Find]) -> None:
         self._parts = parts
         self._before = self._read()
+        self._busy_before_s = _busy_s()
+        self._started_s = time.perf_counter()
+
+    def others_cores(self) -> float:
+        """Return how many cores the rest of the machine has kept busy since the beginning."""
+        now = self._read()
+        ours_s = sum(now.values()) - sum(self._before.values())
+        seconds = time.perf_counter() - self._started_s
+        return round(max(0.0, _busy_s() - self._busy_before_s - ours_s) / seconds, 2)
 
     def stop(self) -> dict[str, float]:
         """Return the CPU seconds that each part has used since the beginning."""
@@ -45,6 +55,13 @@ class Meter:
 
     def _read(self) -> dict[str, float]:
         return {name: sum(_cpu_s(pid) for pid in find()) for name, find in self._parts.items()}
+
+
+def _busy_s() -> float:
+    """Return the CPU seconds of everything on the machine, with what a host withheld from it."""
+    times = psutil.cpu_times()
+    names = ("user", "nice", "system", "irq", "softirq", "steal")
+    return sum(float(getattr(times, name, 0.0)) for name in names)
 
 
 def _cpu_s(pid: int) -> float:

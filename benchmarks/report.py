@@ -39,7 +39,7 @@ class Spread(msgspec.Struct, frozen=True):
         digits = 0 if self.median >= 100 else 2
         if self.min == self.max:
             return f"{self.median:,.{digits}f}"
-        return f"{self.median:,.{digits}f}  ({self.min:,.{digits}f}..{self.max:,.{digits}f})"
+        return f"{self.median:,.{digits}f} ({self.min:,.{digits}f}..{self.max:,.{digits}f})"
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +88,8 @@ def summarize(rounds: Sequence[Round]) -> Summary:
                 "p50_ms": _spread([service.p50_ms for _, service in pairs]),
                 "p50_ratio": _spread([service.p50_ms / floor.p50_ms for floor, service in pairs]),
                 "p99_ms": _spread([service.p99_ms for _, service in pairs]),
+                "floor_others_cores": _spread([floor.others_cores for floor, _ in pairs]),
+                "others_cores": _spread([service.others_cores for _, service in pairs]),
                 "cpu_ratio": _spread([_cpu_us(service) / max(_cpu_us(floor), 0.1) for floor, service in pairs]),
             }
     if creates := [one.creates for one in rounds if one.creates is not None]:
@@ -155,8 +157,8 @@ def show(console: Console, machine: dict[str, Any], rounds: Sequence[Round], sum
 
 def _show_workloads(console: Console, summary: Summary) -> None:
     table = Table(title="median of the rounds (min..max)", title_justify="left")
-    for column in ("workload", "", "floor", "service", "ratio", "p99 ms", "CPU ratio"):
-        table.add_column(column, justify="left" if column in {"workload", ""} else "right", no_wrap=True)
+    for column in ("workload", "", "floor", "service", "ratio", "p99 ms", "CPU ratio", "others' cores"):
+        table.add_column(column, justify="left" if column in {"workload", ""} else "right", overflow="fold")
     for workload in WORKLOADS:
         found = summary.get(workload.name)
         if found is None:
@@ -169,8 +171,9 @@ def _show_workloads(console: Console, summary: Summary) -> None:
             str(found[f"floor_{figure}"]),
             str(found[figure]),
             str(found[f"{kind}_ratio"]),
-            str(found["p99_ms"]),
-            str(found["cpu_ratio"]),
+            f"{found['p99_ms'].median:,.0f}",
+            f"{found['cpu_ratio'].median:.1f}",
+            f"{found['floor_others_cores'].median:.1f} / {found['others_cores'].median:.1f}",
         )
     if table.row_count:
         console.print(table)

@@ -14,6 +14,7 @@ def figures(steps_per_s: float) -> Figures:
         p50_ms=1e6 / steps_per_s,
         p99_ms=1e6 / steps_per_s,
         cpu_us_per_step={"a": 1e6 / steps_per_s},
+        others_cores=0.0,
     )
 
 
