@@ -231,11 +231,18 @@ class Publisher:
                 await self._find_route(next_event)
             if session.room <= 0:
                 await session.wait_room()
-            self._publish(session, feed, feed.sent + 1, next_event)
+            last = not feed.memory and self._nothing_else(feed)
+            self._publish(session, feed, feed.sent + 1, next_event, last=last)
         return feed.sent < feed.committed
 
-    def _publish(self, session: Ingest, feed: Feed, position: int, event: NewEvent | RecordedEvent) -> None:
-        """Publish one event, whose route is known, in a session that has room."""
+    def _nothing_else(self, feed: Feed) -> bool:
+        """Return whether the other shards have nothing to publish: then an event can ask for the ack of all."""
+        return all(other is feed or other.sent >= other.committed for other in self._feeds.values())
+
+    def _publish(
+        self, session: Ingest, feed: Feed, position: int, event: NewEvent | RecordedEvent, *, last: bool = False
+    ) -> None:
+        """Publish one event, whose route is known, in a session that has room; `last`: have all acked soon."""
         failpoint("before_publish")
         namespace, name, subject = self._routes[event.stream_id]
         task = subject if event.kind == StreamKind.TASK else "_"
@@ -244,6 +251,7 @@ class Publisher:
             self._subjects.event(event.tenant, namespace, name, task, event.type),
             cloud_event(identity, self._source, feed.shard, position, event, subject),
             headers={HEADER_MESSAGE_ID: identity},
+            last=last,
         )
         self._outstanding.append((feed, position))
         feed.sent = position
