@@ -8,6 +8,7 @@ and age, clusters.
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import re
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tasker.bus.bus import MSG_ID, Message
 from tasker.bus.jetstream import (
     API_PREFIX,
     CONSUMER_NOT_FOUND,
+    NO_MESSAGE_FOUND,
     NS_PER_S,
     STORE_FAILED,
     STREAM_NAME_IN_USE,
@@ -136,6 +138,7 @@ class MemoryJetStream:
             "STREAM.CREATE": self._stream_create,
             "STREAM.UPDATE": self._stream_update,
             "STREAM.DELETE": self._stream_delete,
+            "STREAM.MSG": self._stream_message,
             "CONSUMER.CREATE": self._consumer_create,
             "CONSUMER.DELETE": self._consumer_delete,
         }
@@ -203,6 +206,15 @@ class MemoryJetStream:
             self._end_consumer(stream, name)
         del self._streams[tokens[0]]
         return {"success": True}
+
+    def _stream_message(self, tokens: list[str], data: bytes) -> dict[str, Any]:
+        """Answer `STREAM.MSG.GET` for the last message of a subject, the one form that is asked for."""
+        wanted = msgspec.json.decode(data)["last_by_subj"]
+        for stored in reversed(self._find(tokens[1]).messages.values()):
+            if stored.subject == wanted:
+                body = base64.b64encode(stored.data).decode()
+                return {"message": {"subject": stored.subject, "seq": stored.seq, "data": body}}
+        raise _Refusal(404, NO_MESSAGE_FOUND, "no message found")
 
     def _consumer_create(self, tokens: list[str], data: bytes) -> dict[str, Any]:
         stream = self._find(tokens[0])

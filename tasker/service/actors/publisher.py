@@ -25,7 +25,7 @@ import structlog
 
 from tasker.bus.bus import Bus
 from tasker.bus.fast_ingest import Ingest, open_ingest
-from tasker.bus.jetstream import ApiRefused, api_request
+from tasker.bus.jetstream import NO_MESSAGE_FOUND, ApiRefused, api_request
 from tasker.errors import TaskerError, Unavailable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, event_id
@@ -397,9 +397,6 @@ class Publisher:
         if len(self._routes) > ROUTES_MAX:
             self._routes.popitem(last=False)
         return found
-
-
-NO_MESSAGE_FOUND: Final = 10037
 
 
 class _Stored(msgspec.Struct):

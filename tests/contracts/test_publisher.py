@@ -1,0 +1,302 @@
+"""From the log to the event stream, on the real server and on its twin: in order, without a gap, whatever is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+
+from tasker.bus.bus import Bus, Message
+from tasker.bus.memory_bus import MemoryBus
+from tasker.bus.pull import Delivery
+from tasker.bus.stream_reader import FromSeq, StreamReader
+from tasker.bus.streams import StreamSettings, delete_stream, ensure_streams, stream_info
+from tasker.events.codec import decode_message
+from tasker.events.envelope import NewEvent
+from tasker.events.memory_log import MemoryLog
+from tasker.events.messages import LifecycleEvent, Mark
+from tasker.events.stored import to_new_event
+from tasker.events.subjects import Subjects
+from tasker.events.template_events import TemplateRegistered
+from tasker.replay.checkers.checker import feed
+from tasker.replay.checkers.published import PublishedChecker
+from tasker.replay.findings import Finding
+from tasker.service.actors import publisher as publisher_module
+from tasker.service.actors.publisher import Publisher
+from tasker.service.runtime.committer import Committer, Unit
+from tests.runs import T0_US, Run, linear
+
+SETTINGS = StreamSettings(work_bytes_max=16 * 1024**2, events_bytes_max=64 * 1024**2)
+OWNER = "owner"
+SHARDS = 2
+
+
+class Press:
+    """A committer that feeds a publisher."""
+
+    def __init__(self, log: MemoryLog, bus: Bus, subjects: Subjects) -> None:
+        self.log = log
+        self.bus = bus
+        self.subjects = subjects
+        self.committer = Committer(log, OWNER, self)
+        self.publisher: Publisher
+        self._running: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Take the shards and begin to publish, as a process does that has just started."""
+        self.epochs = (await self.log.acquire(OWNER, range(SHARDS), 60.0)).epochs
+        self.publisher = Publisher(
+            self.log,
+            await self.log.info(),
+            self.bus,
+            self.subjects,
+            epoch_of=self.epochs.get,
+            position_of=self.committer.position_of,
+            now_us=lambda: T0_US,
+            window_s=SETTINGS.events_age_s_max,
+        )
+        for head in await self.log.heads(range(SHARDS)):
+            self.committer.open_shard(head, self.epochs[head.shard])
+            await self.publisher.open_shard(head.shard, self.epochs[head.shard])
+        self.committer.start(paused=lambda: False)
+        self._running = [
+            asyncio.create_task(self.publisher.run()),
+            asyncio.create_task(self.publisher.run_cursors()),
+        ]
+
+    def on_committed(self, shard: int, first_position: int, events: Sequence[NewEvent]) -> None:
+        self.publisher.on_committed(shard, first_position, events)
+
+    def on_fenced(self, shard: int) -> None:
+        self.publisher.on_fenced(shard)
+
+    async def kill(self) -> None:
+        """End at once; what memory knew is lost."""
+        for task in self._running:
+            assert not task.done(), task.exception()
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self.committer.stop()
+        self.committer = Committer(self.log, OWNER, self)
+
+    async def write(self, count: int, *, shard: int = 0) -> None:
+        """Record `count` whole tasks."""
+        left = asyncio.Semaphore(0)
+        for _ in range(count):
+            run = Run(linear(2), task_id=uuid.uuid4())
+            run.create()
+            run.finish()
+            events = [event for unit in run.units for event in unit]
+            self.committer.submit(shard, Unit(run.task_id, events, lambda *_: left.release()))
+        for _ in range(count):
+            await left.acquire()
+
+    async def published(self) -> None:
+        """Return when the stream has acknowledged everything."""
+        async with asyncio.timeout(30):
+            while self.publisher.lag_events:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def stored(self) -> list[Delivery]:
+        """Return everything in the stream, in its order, marks included."""
+        last = (await stream_info(self.bus, self.subjects.event_stream)).state.last_seq
+        reader = StreamReader(self.bus, self.subjects.event_stream, (f"{self.subjects.prefix}.>",), FromSeq(1))
+        await reader.open()
+        found: list[Delivery] = []
+        try:
+            while len(found) < last:
+                found += [item for item in await reader.read() if isinstance(item, Delivery)]
+        finally:
+            await reader.close()
+        return found
+
+    async def check(self, *, repeated: bool = False) -> list[str]:
+        """Check the stream against the log; returns the ids of its events in its order."""
+        messages = [message for message in await self.stored() if ".evt." in message.subject]
+        findings: list[Finding] = []
+        heads = {head.shard: head.position for head in await self.log.heads(range(SHARDS))}
+        info = await self.log.info()
+        checker = PublishedChecker(info.log_id, [one.data for one in messages], findings.append, cursors=heads)
+        for shard in range(SHARDS):
+            feed(await self.log.read(shard, after=0, limit=100_000), [checker])
+        checker.close_log()
+        assert findings == []
+        events = [decode_message(message.data, LifecycleEvent) for message in messages]
+        if not repeated:
+            for shard in range(SHARDS):
+                positions = [int(event.position) for event in events if event.shard == shard]
+                assert positions == sorted(set(positions))
+        return [event.id for event in events]
+
+
+@pytest.fixture
+async def press(bus: Bus, nats_prefix: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Press]:
+    monkeypatch.setattr(publisher_module, "MARK_S", 0.05)
+    monkeypatch.setattr(publisher_module, "CURSOR_WRITE_S", 0.02)
+    monkeypatch.setattr(publisher_module, "RETRY_S", 0.02)
+    subjects = Subjects(nats_prefix)
+    await ensure_streams(bus, subjects, SETTINGS)
+    press = Press(MemoryLog(shards=SHARDS), bus, subjects)
+    await press.start()
+    yield press
+    await press.kill()
+    for name in (subjects.work_stream, subjects.event_stream):
+        await delete_stream(bus, name)
+
+
+async def settled(true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await true():  # noqa: ASYNC110 - the stream tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_everything_is_published_in_the_order_of_the_log(press: Press) -> None:
+    for shard in (0, 1, 0):
+        await press.write(30, shard=shard)
+    await press.published()
+    ids = await press.check()
+    assert len(ids) == len(set(ids)) == sum(head.position for head in await press.log.heads([0, 1]))
+
+
+async def test_the_cursor_moves_behind_the_acks_and_is_kept(press: Press) -> None:
+    await press.write(20)
+    await press.published()
+    [head] = await press.log.heads([0])
+
+    async def kept() -> bool:
+        return (await press.log.publish_cursors([0]))[0] == head.position
+
+    await settled(kept)
+
+
+async def test_nothing_acknowledged_leaves_the_cursor_where_it_was(press: Press) -> None:
+    await press.write(5)
+    await press.published()
+    await press.publisher.write_cursors()
+    before = await press.log.publish_cursors([0])
+    assert await delete_stream(press.bus, press.subjects.event_stream)
+    await press.write(5)
+    await asyncio.sleep(0.2)
+    assert press.publisher.lag_events > 0
+    assert await press.log.publish_cursors([0]) == before
+    await ensure_streams(press.bus, press.subjects, SETTINGS)
+    press.publisher.refill()
+    await press.published()
+    # What came first into the new stream stands before the window that is filled in behind it.
+    await press.check(repeated=True)
+
+
+async def test_a_deleted_stream_gets_the_whole_window_again(press: Press) -> None:
+    await press.write(20)
+    await press.published()
+    await delete_stream(press.bus, press.subjects.event_stream)
+    await ensure_streams(press.bus, press.subjects, SETTINGS)
+    press.publisher.refill()
+    await press.write(3)
+
+    async def whole() -> bool:
+        info = await stream_info(press.bus, press.subjects.event_stream)
+        [head] = await press.log.heads([0])
+        return info.state.messages >= head.position and not press.publisher.lag_events
+
+    await settled(whole)
+    await press.check(repeated=True)
+
+
+async def test_the_next_process_goes_on_from_the_cursor(press: Press) -> None:
+    """What was not published when the first one died comes from the log, once."""
+    await press.write(10)
+    await press.published()
+    await press.publisher.write_cursors()
+    await press.kill()
+    await press.start()
+    await press.write(10)
+    await press.published()
+    ids = await press.check()
+    assert len(ids) == len(set(ids))
+
+
+async def test_a_cursor_that_was_not_kept_costs_only_repetitions(press: Press) -> None:
+    """They carry the same ids, so the stream's window of ids drops them."""
+    await press.write(10)
+    await press.published()
+    await press.log.move_publish_cursors([(0, press.epochs[0], 0)])
+    await press.kill()
+    await press.start()
+    await press.published()
+    ids = await press.check()
+    assert len(ids) == len(set(ids))
+
+
+async def test_a_stream_that_lost_its_end_is_filled_from_its_last_mark(press: Press) -> None:
+    """The cursor says more than the stream has: the marks tell."""
+    await press.write(10)
+    await press.published()
+    await press.publisher.write_cursors()
+    await press.kill()
+    await delete_stream(press.bus, press.subjects.event_stream)
+    await ensure_streams(press.bus, press.subjects, SETTINGS)
+    await press.start()
+    await settled(lambda: has(press, press.log))
+    await press.check()
+
+
+async def has(press: Press, log: MemoryLog) -> bool:
+    info = await stream_info(press.bus, press.subjects.event_stream)
+    return info.state.messages >= (await log.heads([0]))[0].position
+
+
+async def test_marks_say_up_to_where_the_stream_is_complete(press: Press) -> None:
+    await press.write(3)
+    [head] = await press.log.heads([0])
+
+    async def marked() -> bool:
+        return await press.publisher._last_mark(0) == head.position
+
+    await settled(marked)
+    seen = 0
+    for message in await press.stored():
+        if ".evt." in message.subject:
+            seen = int(decode_message(message.data, LifecycleEvent).position)
+        else:
+            assert decode_message(message.data, Mark).position <= seen
+
+
+async def test_far_behind_it_publishes_from_the_log(press: Press, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher_module, "MEMORY_EVENTS_MAX", 5)
+    monkeypatch.setattr(publisher_module, "READ_EVENTS", 7)
+    for _ in range(5):
+        await press.write(10)
+    await press.published()
+    ids = await press.check()
+    assert len(ids) == len(set(ids))
+
+
+async def test_a_broken_connection_costs_only_repetitions(press: Press) -> None:
+    if not isinstance(press.bus, MemoryBus):
+        pytest.skip("the acceptance tests kill the real server")
+    await press.write(10)
+    press.bus.cut()
+    await press.write(10)
+    await asyncio.sleep(0.05)
+    press.bus.mend()
+    await press.published()
+    await press.check(repeated=True)
+
+
+async def test_events_of_templates_are_published_under_their_names(press: Press) -> None:
+    stream_id = uuid.uuid4()
+    registered = TemplateRegistered(namespace="shop", name="orders", version="1.0.0", hash="ab" * 32)
+    event = to_new_event(registered, stream_id=stream_id, seq=1, tenant="acme", at_us=T0_US, meta=b"{}")
+    live: list[Message] = []
+    press.bus.subscribe(f"{press.subjects.prefix}.acme.evt.>", live.append)
+    await press.bus.flush()
+    ended = asyncio.get_running_loop().create_future()
+    press.committer.submit(1, Unit(stream_id, [event], lambda *end: ended.set_result(end)))
+    await press.published()
+    assert await ended == (None, 1)
+    await settled(lambda: asyncio.sleep(0, bool(live)))
+    assert live[0].subject == f"{press.subjects.prefix}.acme.evt.shop.orders._.template_registered"
+    await press.check()
