@@ -218,4 +218,8 @@ class WriteSide:
         except Unavailable as error:
             # Both are behind the log on purpose; the next owner continues from there.
             _log.warning("not_written_at_the_end", error=error.detail)
-        await self._node.placement.release()
+        try:
+            await self._node.placement.release()
+        except Unavailable as error:
+            # The leases run out by themselves.
+            _log.warning("leases_not_given_up", error=error.detail)

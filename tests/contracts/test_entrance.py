@@ -1,0 +1,216 @@
+"""The write side over a log in memory, on the real bus and on its twin: commands, on the owner and on another node.
+
+Two nodes share the work of taking commands; the first owns every shard, so half of them are handed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tasker.bus.bus import Bus
+from tasker.bus.streams import StreamSettings, delete_stream
+from tasker.events.memory_log import MemoryLog
+from tasker.events.messages import HEADER_IDEMPOTENCY_KEY
+from tasker.events.subjects import Subjects
+from tasker.service.write_side import WriteSide
+from tasker.settings import Pace
+
+Connect = Callable[[], Awaitable[Bus]]
+
+STREAMS = StreamSettings(work_bytes_max=16 * 1024**2, events_bytes_max=64 * 1024**2)
+SHARDS = 4
+TIMES = 8
+"""Enough for both nodes to have had their turn."""
+
+
+class Pair:
+    """Two nodes and a caller."""
+
+    def __init__(self, log: MemoryLog, bus: Bus, subjects: Subjects) -> None:
+        self.log = log
+        self.bus = bus
+        self.subjects = subjects
+        self.sides: list[WriteSide] = []
+        self._stops: list[asyncio.Event] = []
+        self._running: list[asyncio.Task[None]] = []
+
+    async def start(self, bus: Bus) -> None:
+        """Start one more node."""
+        side = WriteSide(self.log, await self.log.info(), bus, self.subjects, STREAMS, Pace())
+        stop, ready = asyncio.Event(), asyncio.Event()
+        self._running.append(asyncio.create_task(side.run(stop, ready.set)))
+        self._stops.append(stop)
+        self.sides.append(side)
+        async with asyncio.timeout(10):
+            await ready.wait()
+
+    async def stop(self) -> None:
+        """Drain both nodes. Twice is fine."""
+        for stop, running in zip(self._stops, self._running, strict=True):
+            stop.set()
+            await running
+
+    async def ask(self, verb: str, body: Any, *, tenant: str = "default", key: str | None = None) -> Any:
+        noun, _, what = verb.partition(".")
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = None if key is None else {HEADER_IDEMPOTENCY_KEY: key}
+        reply = await self.bus.request(self.subjects.command(tenant, noun, what), data, timeout_s=10, headers=headers)
+        return json.loads(reply.data)
+
+    async def registered(self) -> None:
+        told = await self.ask("template.register", {"template": {"name": "t", "steps": [{"name": "only"}]}})
+        assert told["ok"], told
+
+    async def events(self) -> list[tuple[int, int, str]]:
+        return [
+            (shard, event.position, event.type)
+            for shard in range(SHARDS)
+            for event in await self.log.read(shard, after=0, limit=10_000)
+        ]
+
+
+@pytest.fixture
+async def pair(connect: Connect, nats_prefix: str) -> AsyncIterator[Pair]:
+    bus = await connect()
+    subjects = Subjects(nats_prefix)
+    pair = Pair(MemoryLog(shards=SHARDS), bus, subjects)
+    await pair.start(await connect())
+    await pair.start(await connect())
+    await pair.registered()
+    yield pair
+    await pair.stop()
+    for name in (subjects.work_stream, subjects.event_stream):
+        await delete_stream(bus, name)
+
+
+async def test_only_the_first_owns_shards(pair: Pair) -> None:
+    assert [sorted(side._shards.owned) for side in pair.sides] == [[0, 1, 2, 3], []]
+
+
+async def test_a_creation_is_recorded_once_wherever_it_arrives(pair: Pair) -> None:
+    """Repetitions are duplicates of the one task, from either node."""
+    keys = [f"k-{number}" for number in range(TIMES)]
+    made = [await pair.ask("task.create", {"template": "t", "idempotency_key": key}) for key in keys]
+    assert all(one["ok"] and not one.get("duplicate") for one in made), made
+    assert len({one["task_id"] for one in made}) == TIMES
+    before = await pair.events()
+    for _ in range(2):
+        again = [await pair.ask("task.create", {"template": "t"}, key=key) for key in keys]
+        assert [one["task_id"] for one in again] == [one["task_id"] for one in made]
+        assert all(one["duplicate"] for one in again)
+    assert await pair.events() == before
+
+
+async def test_a_key_that_no_header_takes_is_handed_on(pair: Pair) -> None:
+    key = "Zeile eins\nZeile zwei: \u00e4\u20ac"
+    for _ in range(TIMES):
+        told = await pair.ask("task.create", {"template": "t", "idempotency_key": key})
+        assert told["ok"], told
+        body = {"task_id": told["task_id"], "command_id": key}
+        told = await pair.ask("task.cancel", body)
+        assert told["ok"], told
+
+
+async def test_a_creation_without_a_key_is_one_task_each(pair: Pair) -> None:
+    """The id is drawn where it arrives and kept on the way."""
+    made = [await pair.ask("task.create", {"template": "t"}) for _ in range(TIMES)]
+    assert len({one["task_id"] for one in made}) == TIMES
+    assert [kind for _, _, kind in await pair.events()].count("task_created") == TIMES
+
+
+async def test_a_command_without_an_id_is_given_one_and_recorded(pair: Pair) -> None:
+    for _ in range(TIMES):
+        made = await pair.ask("task.create", {"template": "t"})
+        told = await pair.ask("task.cancel", {"task_id": made["task_id"]})
+        assert told["ok"], told
+    assert [kind for _, _, kind in await pair.events()].count("task_cancelled") == TIMES
+
+
+async def test_a_repeated_command_is_answered_from_the_log(pair: Pair) -> None:
+    made = await pair.ask("task.create", {"template": "t"})
+    told = [await pair.ask("task.cancel", {"task_id": made["task_id"], "command_id": "stop"}) for _ in range(TIMES)]
+    assert [one.get("duplicate", False) for one in told] == [False, *[True] * (TIMES - 1)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "code"),
+    [
+        ("task.create", b"", "body_invalid"),
+        ("task.create", b"\xff", "body_invalid"),
+        ("task.create", b"[1", "body_invalid"),
+        ("task.create", b'{"template": "t", "input": NaN}', "body_invalid"),
+        ("task.create", b'{"template": "t", "input": ' + b"[" * 100 + b"]" * 100 + b"}", "value_invalid"),
+        ("task.create", b'{"template": "t", "input": "' + b"x" * 66_000 + b'"}', "body_too_large"),
+        ("task.create", b"[" + b",".join([b"{}"] * 501) + b"]", "body_too_large"),
+        ("task.create", {"template": "T"}, "name_invalid"),
+        ("task.create", {"template": "u"}, "template_unknown"),
+        ("task.create", {"template": "t", "version": "3"}, "template_unknown"),
+        ("task.create", {"template": "t", "nonsense": 1}, "body_invalid"),
+        ("task.begin", {}, "verb_unknown"),
+        ("task.cancel", {"task_id": "x"}, "task_unknown"),
+        ("task.cancel", {"task_id": str(uuid.UUID(int=7))}, "task_unknown"),
+        ("task.retry", {"task_id": 7}, "body_invalid"),
+        ("template.register", {"template": {}}, "template_invalid"),
+        ("template.use", {"name": "t", "version": "3"}, "template_unknown"),
+    ],
+)
+async def test_a_bad_command_is_refused_alike_wherever_it_arrives(pair: Pair, verb: str, body: Any, code: str) -> None:
+    before = await pair.events()
+    told = [await pair.ask(verb, body) for _ in range(TIMES)]
+    assert {one["error"]["code"] for one in told} == {code}
+    assert await pair.events() == before
+
+
+async def test_two_keys_and_a_key_with_another_input(pair: Pair) -> None:
+    first = {"template": "t", "input": 1, "idempotency_key": "k"}
+    assert (await pair.ask("task.create", first))["ok"]
+    before = await pair.events()
+    for _ in range(TIMES):
+        assert (await pair.ask("task.create", first, key="other"))["error"]["code"] == "key_ambiguous"
+        conflict = await pair.ask("task.create", {**first, "input": 2})
+        assert conflict["error"]["code"] == "key_conflict"
+    assert await pair.events() == before
+
+
+async def test_an_array_is_answered_in_its_order(pair: Pair) -> None:
+    items = [{"template": "t", "idempotency_key": f"i{n}"} if n % 4 else {"template": n} for n in range(100)]
+    ids: set[str] = set()
+    for _ in range(3):
+        told = await pair.ask("task.create", items)
+        ids |= {one["task_id"] for one in told if one["ok"]}
+        assert ["ok" if one["ok"] else one["error"]["code"] for one in told] == [
+            "ok" if n % 4 else "body_invalid" for n in range(100)
+        ]
+    assert len(ids) == 75
+    assert await pair.ask("task.create", []) == []
+
+
+async def test_a_message_without_a_reply_is_taken_too(pair: Pair) -> None:
+    pair.bus.publish(pair.subjects.command("default", "task", "create"), b'{"template": "t", "idempotency_key": "q"}')
+    pair.bus.publish(pair.subjects.command("default", "task", "create"), b"{")
+    async with asyncio.timeout(10):
+        while "task_created" not in {kind for _, _, kind in await pair.events()}:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (await pair.ask("task.create", {"template": "t", "idempotency_key": "q"}))["duplicate"]
+
+
+async def test_a_log_that_is_away_is_told_and_nothing_is_recorded(pair: Pair) -> None:
+    pair.log.unavailable = True
+    for _ in range(TIMES):
+        told = await pair.ask("task.create", {"template": "t", "idempotency_key": "away"})
+        assert told["error"]["code"] == "unavailable"
+    pair.log.unavailable = False
+    told = await pair.ask("task.create", {"template": "t", "idempotency_key": "away"})
+    assert (told["ok"], told.get("duplicate", False)) == (True, False)
+
+
+async def test_a_node_can_stop_while_the_log_is_away(pair: Pair) -> None:
+    pair.log.unavailable = True
+    await pair.stop()
+    pair.log.unavailable = False
