@@ -58,8 +58,8 @@ test: setup ## every test, on real PostgreSQL and NATS
 	@$(PYTHON) -m pytest tests $(PYTEST_ARGS)
 
 .PHONY: faults
-faults: setup ## only the tests that kill real processes
-	@$(PYTHON) -m pytest tests -m faults $(PYTEST_ARGS)
+faults: setup ## only the tests that kill real processes, several rounds with new seeds
+	@TASKER_FAULT_ROUNDS="$${TASKER_FAULT_ROUNDS:-4}" $(PYTHON) -m pytest tests -m faults $(PYTEST_ARGS)
 
 .PHONY: demo
 demo: setup ## the main job, from nothing to a verified log; KEEP=1 stays up

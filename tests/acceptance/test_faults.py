@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,6 +20,16 @@ from tests.acceptance.conftest import Service
 from tests.acceptance.faults import Load, Rig
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux, pytest.mark.timeout(300)]
+
+ROUNDS = int(os.environ.get("TASKER_FAULT_ROUNDS", "1"))
+"""How often each test runs, with a new seed each time; `make faults` sets more. TASKER_SEED repeats one."""
+
+
+@pytest.fixture(autouse=True, params=range(ROUNDS))
+def fault_round(request: pytest.FixtureRequest) -> int:
+    """The number of the round."""
+    number: int = request.param
+    return number
 
 
 @pytest.fixture
