@@ -107,9 +107,12 @@ def test_the_stack_file_tells_of_a_living_stack_only(folder: Path) -> None:
         assert info.environment()["TASKER_HTTP_URL"] == "http://127.0.0.1:8080"
         kept = (folder / STACK_FILE).read_bytes()
     assert find_stack(folder) is None
-    for pid in (b"999999999", str(os.getppid()).encode()):
-        (folder / STACK_FILE).write_bytes(kept.replace(str(os.getpid()).encode(), pid, 1))
-        assert find_stack(folder) is None, "a pid that is dead, or another program's, is not believed"
+    # A child: our parent may have begun in the same tick of the clock as we did.
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        for pid in (b"999999999", str(other.pid).encode()):
+            (folder / STACK_FILE).write_bytes(kept.replace(str(os.getpid()).encode(), pid, 1))
+            assert find_stack(folder) is None, "a pid that is dead, or another program's, is not believed"
+        other.kill()
     (folder / STACK_FILE).write_bytes(b"{")
     assert find_stack(folder) is None
 
