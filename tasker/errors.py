@@ -214,13 +214,6 @@ class KeyConflict(CommandRejected):
     title = "The key belongs to a task with another request"
 
 
-class CommandIdConflict(CommandRejected):
-    code = "command_id_conflict"
-    status = 409
-    exit_code = 6
-    title = "The command id was used for another command"
-
-
 class TaskUnknown(CommandRejected):
     code = "task_unknown"
     status = 404

@@ -68,10 +68,6 @@ class PermanentError(Exception):
     """Raise it when no further attempt can help: the step fails at once."""
 
 
-class HandlerTimeout(Exception):
-    """An attempt ran longer than its `start_to_close`."""
-
-
 class AttemptCancelled(Exception):
     """The owner stopped the attempt; raised in sync handlers by `StepContext.raise_if_cancelled`."""
 

@@ -256,10 +256,9 @@ def _result(state: TaskState, template: CompiledTemplate, last: str, result: msg
     def of(name: str) -> msgspec.Raw:
         return result if name == last else state.steps[name].result or msgspec.Raw(b"null")
 
-    names = (template.spec.result,) if template.spec.result is not None else template.graph.sinks
-    if len(names) == 1:
-        return of(names[0])
-    return msgspec.Raw(canonical({name: of(name) for name in names}))
+    if template.result_step is not None:
+        return of(template.result_step)
+    return msgspec.Raw(canonical({name: of(name) for name in template.sinks}))
 
 
 # ---------------------------------------------------------------- stopping

@@ -70,8 +70,3 @@ class ActorFactory(Protocol):
         A stream that cannot be folded becomes an actor that says so: one bad task must not stop others.
         """
         ...
-
-
-def reject(message: Message, error: TaskerError) -> None:
-    """Answer a message that no actor will see."""
-    message.fail(error)
