@@ -48,6 +48,7 @@ def from_datetime(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
+@lru_cache(maxsize=256)
 def to_rfc3339(at_us: int) -> str:
     """Return `at_us` as RFC 3339 text with six decimals and `Z`: sorts as text like it does in time."""
     second, us = divmod(at_us, 1_000_000)

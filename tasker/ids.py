@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 from uuid import UUID
 
@@ -64,6 +65,7 @@ def task_id_of(tenant: str, namespace: str, template: str, idempotency_key: str)
     return uuid8("task", tenant, namespace, template, idempotency_key)
 
 
+@lru_cache(maxsize=4096)
 def template_stream_id(tenant: str, namespace: str, template: str) -> UUID:
     """Return the id of the stream that holds the registrations of a template."""
     return uuid8("template", tenant, namespace, template)

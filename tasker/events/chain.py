@@ -10,9 +10,10 @@ The chain of a shard starts from `GENESIS`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
+from uuid import UUID
 
 from tasker.events.envelope import NewEvent, RecordedEvent
 
@@ -35,6 +36,31 @@ def leaf_of(event: NewEvent | RecordedEvent, *, shard: int, position: int, epoch
             )
         )
     ).digest()
+
+
+def leaves_of(events: Sequence[NewEvent], *, shard: int, position: int, epoch: int) -> list[bytes]:
+    """Return the leaves of events that will stand from `position` on; as `leaf_of`, with what neighbours share once."""
+    leaves: list[bytes] = []
+    stream_id: UUID | None = None
+    stream_bytes = b""
+    pack = _numbers.pack
+    for number, event in enumerate(events, position):
+        if event.stream_id is not stream_id:
+            stream_id = event.stream_id
+            stream_bytes = stream_id.bytes
+        leaves.append(
+            _sha256(
+                b"%b%b%b%b%b"
+                % (
+                    pack(shard, number, epoch, event.seq, event.version, event.at_us),
+                    stream_bytes,
+                    _texts(event.kind, event.type, event.tenant, event.encoding),
+                    _digest_of_meta(event.meta),
+                    _sha256(event.payload).digest(),
+                )
+            ).digest()
+        )
+    return leaves
 
 
 @lru_cache(maxsize=4096)

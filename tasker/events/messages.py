@@ -168,6 +168,7 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One attempt of a step, offered to the workers of a queue.
 
     Attributes:
+        queue: what of the namespace's queues it is for.
         offer: 0 for the first offer of an attempt; a later one runs only after the owner said so.
         input: the task's input. results: parent -> result, in declared order.
         results_ref: parents whose results did not fit; the worker asks the owner for them.
@@ -181,6 +182,7 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
     attempt: int
     handler: str
     namespace: str
+    queue: str = ""
     template: str
     input: msgspec.Raw
     idempotency_key: str
@@ -195,7 +197,45 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
     traceparent: str | None = None
 
 
-ReportKind = Literal["claim", "started", "heartbeat", "completed", "failed", "result"]
+class WorkArray(msgspec.Struct, kw_only=True):
+    """Work that a node sends straight to a worker, which counts it in its next `WorkerSlots`.
+
+    Attributes:
+        sent_at_us: the node's time.
+    """
+
+    sent_at_us: int
+    work: list[Work]
+
+
+class WorkerSlots(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a worker tells all nodes each second, and whenever its queues change.
+
+    Attributes:
+        slots: how many attempts it runs at a time; 0: it takes no more.
+        elsewhere: slots held by work from the work stream.
+        queues: namespace and name of those that have no backlog in the work stream.
+        nodes: node -> how many items it ever received from that node, and how many of them it has released.
+    """
+
+    worker: str
+    slots: int
+    elsewhere: int = 0
+    queues: list[tuple[str, str]] = []
+    nodes: dict[str, tuple[int, int]] = {}
+
+
+class NodeTime(msgspec.Struct, kw_only=True):
+    """A node's answer to `WorkerSlots`: its time, by which the worker judges the age of what it sends."""
+
+    node: str
+    now_us: int
+
+
+HEADER_RELEASED: Final = "Tasker-Released"
+"""On reports to a node: how many of its items the worker has released, as in `WorkerSlots`."""
+
+ReportKind = Literal["claim", "started", "heartbeat", "completed", "failed", "result", "returned"]
 
 
 class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -209,6 +249,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     | `completed` | `result`; implies `started`                         | `recorded`                      |
     | `failed`    | `error`; implies `started`                          | `recorded`                      |
     | `result`    | give me the result of step `of`                     | `result`                        |
+    | `returned`  | I have not begun it and shall not: offer it again   | `ok`                            |
     """
 
     kind: ReportKind

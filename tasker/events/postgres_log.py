@@ -37,7 +37,7 @@ from asyncpg.connect_utils import SessionAttribute
 
 from tasker.errors import ConfigurationError, Unavailable, Undecodable
 from tasker.events.chain import GENESIS
-from tasker.events.envelope import NewEvent, RecordedEvent
+from tasker.events.envelope import RecordedEvent
 from tasker.events.log import AppendOutcome, Due, DueChange, Head, Lease, LogInfo, ShardAppend
 from tasker.events.postgres_schema import MISCONFIGURED, check_schema, migrate
 from tasker.events.sql import statements
@@ -605,28 +605,36 @@ def _append_arguments(parts: Sequence[ShardAppend]) -> tuple[Sequence[object], .
     places: list[tuple[int, int, int, int, int, bytes, int | None, bytes | None]] = []
     forms: dict[tuple[int, str, str, str, str], int] = {}
     births: list[tuple[UUID, int, int, int, str]] = []
-    events: list[NewEvent] = []
+    turns: list[tuple[UUID, int, bytes]] = []
+    count = 0
     tags: list[int] = []
+    turn_of: list[int] = []
+    payloads: list[bytes] = []
     for number, part in enumerate(parts, 1):
-        start = part.position - len(events)
+        start = part.position - count
+        stream_id, at_us, meta = None, 0, b""
         for position, event in enumerate(part.events, part.position + 1):
             form = (event.version, event.kind, event.type, event.tenant, event.encoding)
             tags.append(event.seq << 32 | number << 16 | forms.setdefault(form, len(forms) + 1))
+            if event.stream_id is not stream_id or event.at_us != at_us or event.meta != meta:
+                stream_id, at_us, meta = event.stream_id, event.at_us, event.meta
+                turns.append((stream_id, at_us, meta))
+            turn_of.append(len(turns))
+            payloads.append(event.payload)
             if event.seq == 1:
                 births.append((event.stream_id, position, event.at_us, part.shard, event.kind))
         before, border = part.border or (None, None)
-        border_at = None if before is None else len(events) + before
-        events += part.events
-        places.append((part.shard, part.epoch, part.position, start, len(events), part.digest, border_at, border))
+        border_at = None if before is None else count + before
+        count += len(part.events)
+        places.append((part.shard, part.epoch, part.position, start, count, part.digest, border_at, border))
     return (
         *_columns(places, 8),
         *_columns(forms, 5),
         *_columns(births, 5),
+        *_columns(turns, 3),
         tags,
-        [event.at_us for event in events],
-        [event.stream_id for event in events],
-        [event.meta for event in events],
-        [event.payload for event in events],
+        turn_of,
+        payloads,
     )
 
 

@@ -8,8 +8,9 @@ no tenant can be named so. Streams are named in upper case: `TASKER_WORK`.
 |---------------------------------|------------------------------------------------------------------|
 | commands, answered              | `<prefix>.<tenant>.cmd.<noun>.<verb>`                            |
 | work to workers                 | `<prefix>.<tenant>.work.<namespace>.<queue>`                     |
-| reports of workers              | `<prefix>.<tenant>.report.<shard>`                               |
-| to one worker: cancel           | `<prefix>.<tenant>.worker.<worker>.cancel`                       |
+| reports of workers              | `<prefix>.<tenant>.report.<shard>`, `.report.<node>`             |
+| workers' free slots             | `<prefix>.<tenant>.slots`                                        |
+| to one worker: work, cancel     | `<prefix>.<tenant>.worker.<worker>.work.<node>`, `.cancel`       |
 | lifecycle events                | `<prefix>.<tenant>.evt.<namespace>.<template>.<task>.<event>`    |
 | node to node                    | `<prefix>._node.shard.<n>.<what>`                                |
 | marks in the event stream       | `<prefix>._log.mark.<shard>`                                     |
@@ -25,6 +26,12 @@ from tasker.errors import ConfigurationError
 
 DEFAULT_PREFIX = "tasker"
 _prefix = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_token = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def is_token(text: str) -> bool:
+    """Return whether `text` can stand as one token of a subject."""
+    return _token.fullmatch(text) is not None
 
 
 class EventSubject(NamedTuple):
@@ -87,6 +94,27 @@ class Subjects:
     def reports_of_shard(self, shard: int) -> str:
         """Return the pattern of all tenants' reports for a shard."""
         return f"{self.prefix}.*.report.{shard}"
+
+    def report_to_node(self, tenant: str, node: str) -> str:
+        """Return where workers report to a node on work that it gave them itself."""
+        return f"{self.prefix}.{tenant}.report.{node}"
+
+    def reports_of_node(self, node: str) -> str:
+        """Return the pattern of all tenants' reports to a node."""
+        return f"{self.prefix}.*.report.{node}"
+
+    def slots(self, tenant: str) -> str:
+        """Return where workers tell all nodes of their slots."""
+        return f"{self.prefix}.{tenant}.slots"
+
+    @property
+    def slots_all(self) -> str:
+        """Return the pattern of all tenants' workers' slots."""
+        return f"{self.prefix}.*.slots"
+
+    def worker_work(self, tenant: str, worker: str, node: str) -> str:
+        """Return where a worker takes work from a node itself; `*` as the node: from any."""
+        return f"{self.prefix}.{tenant}.worker.{worker}.work.{node}"
 
     def tenant_of(self, subject: str) -> str:
         """Return the tenant token of any tenant's subject."""

@@ -1,8 +1,11 @@
 """What a worker tells the owners, sent in batches until it is answered.
 
-Each subject that reports go to (a shard of the service) is a lane with a few requests in flight. While they are,
-further reports wait and leave together: the batch grows with the load by itself. A lane that gets no answer backs
-off and goes on for ever; order within a lane may change by that, and the owner does not depend on it.
+Each subject that reports go to is a lane with a few requests in flight. While they are, further reports wait and leave
+together: the batch grows with the load by itself. A lane that gets no answer backs off and goes on for ever; order
+within a lane may change by that, and the owner does not depend on it.
+
+A report's home is the lane of its task's shard, which whoever owns the shard hears. Work that a node sent itself is
+reported to that node, all its shards in one lane; what that lane cannot deliver goes home.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -19,15 +22,21 @@ import structlog
 from tasker.bus.bus import Bus, Message
 from tasker.bus.guard import call_guarded
 from tasker.errors import TaskerError
-from tasker.events.codec import BATCH_ITEMS_MAX, BODY_BYTES_MAX
+from tasker.events.codec import BODY_BYTES_MAX
 from tasker.events.messages import ReportReply
 
 _log = structlog.get_logger(__name__)
 
-REQUESTS_IN_FLIGHT: Final = 2
+REQUESTS_IN_FLIGHT: Final = 8
+REPORTS_MAX: Final = 64
+"""In one request, far below what the owner takes: smaller ones in flight keep worker, owner and log busy at once."""
+
 ANSWER_TIMEOUT_S: Final = 5.0
 BACKOFF_S_BASE: Final = 0.05
 BACKOFF_S_MAX: Final = 2.0
+
+DETOUR_S: Final = 2.0
+"""How long a node's lane that failed is left alone."""
 
 _ENVELOPE_BYTES = 2
 _BUSY: Final = (429, 503, 504)
@@ -44,12 +53,14 @@ class Outgoing:
         void: nobody wants it any more; it is not sent (again), and its answer is dropped.
         sent: it left at least once.
         alone: it stood in a body that was refused as a whole, so it goes by itself.
+        home: the subject that always has an answer in the end.
     """
 
-    __slots__ = ("alone", "body", "lasting", "on_answer", "sent", "void")
+    __slots__ = ("alone", "body", "home", "lasting", "on_answer", "sent", "void")
 
-    def __init__(self, body: bytes, on_answer: OnAnswer, *, lasting: bool = True) -> None:
+    def __init__(self, body: bytes, on_answer: OnAnswer, *, lasting: bool = True, home: str = "") -> None:
         self.body = body
+        self.home = home
         self.on_answer = on_answer
         self.lasting = lasting
         self.void = False
@@ -70,10 +81,29 @@ class Reporter:
 
     def send(self, subject: str, report: Outgoing) -> None:
         """Send a report; its `on_answer` is called with the owner's verdict, however long that takes."""
+        self._lane(subject).send(report)
+
+    def send_by(self, subject: str, headers: Callable[[], Mapping[str, str]], report: Outgoing) -> None:
+        """Send a report on a short way to its home, with `headers` on each request; its home takes it otherwise."""
+        lane = self._lanes.get(subject)
+        if lane is None:
+            lane = self._lanes[subject] = _Lane(
+                self._bus, subject, self._requests_in_flight, self._answer_timeout_s, headers, self._send_home
+            )
+        if lane.is_avoided():
+            self._send_home([report])
+        else:
+            lane.send(report)
+
+    def _send_home(self, reports: Iterable[Outgoing]) -> None:
+        for report in reports:
+            self._lane(report.home).send(report)
+
+    def _lane(self, subject: str) -> _Lane:
         lane = self._lanes.get(subject)
         if lane is None:
             lane = self._lanes[subject] = _Lane(self._bus, subject, self._requests_in_flight, self._answer_timeout_s)
-        lane.send(report)
+        return lane
 
     def hurry(self) -> None:
         """End all backing off: the connection is back."""
@@ -87,8 +117,19 @@ class Reporter:
 
 
 class _Lane:
-    def __init__(self, bus: Bus, subject: str, requests_in_flight: int, answer_timeout_s: float) -> None:
+    def __init__(  # noqa: PLR0917 - what a lane is made of
+        self,
+        bus: Bus,
+        subject: str,
+        requests_in_flight: int,
+        answer_timeout_s: float,
+        headers: Callable[[], Mapping[str, str]] | None = None,
+        send_home: Callable[[Iterable[Outgoing]], None] | None = None,
+    ) -> None:
         self._bus = bus
+        self._headers = headers
+        self._send_home = send_home
+        self._avoid_until_s = 0.0
         self._subject = subject
         self._requests_in_flight = requests_in_flight
         self._answer_timeout_s = answer_timeout_s
@@ -104,7 +145,11 @@ class _Lane:
         self._waiting.append(report)
         self._schedule()
 
+    def is_avoided(self) -> bool:
+        return self._loop.time() < self._avoid_until_s
+
     def hurry(self) -> None:
+        self._avoid_until_s = 0.0
         if self._backoff is not None:
             self._backoff.cancel()
             self._backoff = None
@@ -134,7 +179,7 @@ class _Lane:
         body_bytes = _ENVELOPE_BYTES
         limit_bytes = min(BODY_BYTES_MAX, self._bus.payload_bytes_max)
         waiting = self._waiting
-        while waiting and len(batch) < BATCH_ITEMS_MAX:
+        while waiting and len(batch) < REPORTS_MAX:
             report = waiting[0]
             if not report.void:
                 body_bytes += len(report.body) + 1
@@ -155,7 +200,8 @@ class _Lane:
         body = b"[%b]" % b",".join([report.body for report in batch])
         self._in_flight += 1
         try:
-            self._bus.ask(self._subject, body, on_reply, timeout_s=self._answer_timeout_s)
+            headers = None if self._headers is None else self._headers()
+            self._bus.ask(self._subject, body, on_reply, timeout_s=self._answer_timeout_s, headers=headers)
         except TaskerError as error:
             self._in_flight -= 1
             self._again(batch, error, retry_after_s=None)
@@ -185,7 +231,9 @@ class _Lane:
             self._again(batch, busy[0][1].error, retry_after_s=max(_retry_after_s(verdict) for _, verdict in busy))
             return
         self._failures = 0
-        if busy:  # single tasks are busy, not the shard: only their reports wait
+        if busy and self._send_home is not None:
+            self._send_home(report for report, _ in busy if report.lasting)
+        elif busy:  # single tasks are busy, not the shard: only their reports wait
             delay_s = max(BACKOFF_S_BASE, *(_retry_after_s(verdict) for _, verdict in busy))
             self._loop.call_later(delay_s, self._send_all, [report for report, _ in busy if report.lasting])
 
@@ -217,6 +265,13 @@ class _Lane:
         return True
 
     def _again(self, batch: list[Outgoing], why: object, *, retry_after_s: float | None) -> None:
+        if self._send_home is not None:
+            self._avoid_until_s = self._loop.time() + DETOUR_S
+            waiting = [*batch, *self._waiting]
+            self._waiting.clear()
+            _log.info("reports_sent_home", subject=self._subject, why=str(why), reports=len(waiting))
+            self._send_home(report for report in waiting if report.lasting and not report.void)
+            return
         self._waiting.extendleft(report for report in reversed(batch) if report.lasting and not report.void)
         self._failures += 1
         delay_s = min(BACKOFF_S_MAX, BACKOFF_S_BASE * 2.0 ** min(self._failures - 1, 10))

@@ -2,14 +2,17 @@
 
 An attempt's way:
 
-    delivered -+- first delivery, first offer, young ------> run; `started` beside it --+-> ended -> `completed` or
+    delivered, by the work stream or by a node itself (`direct.py`)
+               |
+               +- first delivery, first offer, young ------> run; `started` beside it --+-> ended -> `completed` or
                |                                                                        |            `failed`
                +- redelivered, offered again, or old -> `claim` -- run: true ---------> +                 |
                                                            |                                          answered
                                                            +- gone: forgotten                             |
                                                                                                       forgotten
 - The work message is acked when the owner has answered `started`, `claim` or the outcome, not before: until then a
-  crash of this process gives it to another worker. From there on the owner's timers are the only lease.
+  crash of this process gives it to another worker. From there on the owner's timers are the only lease. Work from a
+  node has no such message: until it is begun, the node's own watch is the lease.
 - `started` waits a moment: an attempt that ends meanwhile is told of by its outcome alone, which implies it.
 - A slot is held until nothing of the attempt runs any more. The outcome may still be on its way then; too many of
   those stop the claiming.
@@ -41,6 +44,7 @@ from tasker.errors import StateForbids, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import (
     DEFAULT_TENANT,
+    HEADER_RELEASED,
     CancelAttempt,
     Report,
     ReportKind,
@@ -50,6 +54,7 @@ from tasker.events.messages import (
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL, ErrorInfo
 from tasker.handlers.context import StepContext
+from tasker.handlers.direct import DirectInbox, Room
 from tasker.handlers.outcome import (
     RESULT_INVALID,
     cancelled_info,
@@ -78,6 +83,17 @@ IN_PROGRESS_S: Final = 10.0
 LOST_DRAIN_S: Final = 5.0
 SETTLE_S: Final = 5.0
 NAK_DELAY_S: Final = 1.0
+HOLD_S: Final = 0.25
+"""How long an item that a node sent waits for a slot; then the node offers it to others."""
+
+AHEAD_SHARE: Final = 4
+"""Items a slot that nodes may send ahead while handlers are quick: the next one is there when one ends."""
+
+QUICK_S: Final = 0.02
+"""The mean time of an attempt up to which handlers count as quick: what is held then waits far less than `HOLD_S`."""
+
+_MEAN_WEIGHT: Final = 0.05
+
 UNANSWERED_MAX: Final = 5_000
 _TICK_S_MIN: Final = 0.01
 _SILENT_S_MAX: Final = 0.9 * STOP_GRACE_S
@@ -115,11 +131,13 @@ class _Attempt(Job):
     """One attempt that this worker holds.
 
     Attributes:
+        delivery, node: the work message, or the node that sent it itself.
         recorded: the owner knows that it runs here.
-        acked: the owner has answered, so the work message is done with.
+        acked: the owner has answered, so the work message is done with; from a node there is none.
         started, claim, beat: the report on its way, or the last one.
         submitted: it is with the runner, so it ends there.
         reported: its outcome is on its way or answered. holds_slot: something of it may still run.
+        since_s: when it came.
         due_s: when to look at it next. kill_s: when to report it, ended or not.
     """
 
@@ -133,10 +151,12 @@ class _Attempt(Job):
         "holds_slot",
         "key",
         "kill_s",
+        "node",
         "queue",
         "recorded",
         "reported",
         "running",
+        "since_s",
         "started",
         "stop",
         "submitted",
@@ -144,14 +164,17 @@ class _Attempt(Job):
         "work",
     )
 
-    def __init__(self, work: Work, delivery: Delivery, queue: _Queue, handler: Invocable, key: Key) -> None:
+    def __init__(  # noqa: PLR0917 - what an attempt is made of
+        self, work: Work, delivery: Delivery | None, node: str | None, queue: _Queue, handler: Invocable, key: Key
+    ) -> None:
         super().__init__(handler, None, bytes(work.input), work.results, is_async=queue.is_async(handler))
         self.work = work
         self.delivery = delivery
+        self.node = node
         self.queue = queue
         self.key = key
         self.recorded = False
-        self.acked = False
+        self.acked = delivery is None
         self.running = False
         self.reported = False
         self.holds_slot = True
@@ -161,7 +184,8 @@ class _Attempt(Job):
         self.started: Outgoing | None = None
         self.claim: Outgoing | None = None
         self.deadline_s = self.beat_s = self.kill_s = _NEVER
-        self.touch_s = time.monotonic() + IN_PROGRESS_S
+        self.since_s = time.monotonic()
+        self.touch_s = self.since_s + IN_PROGRESS_S
 
     def due_s(self) -> float:
         """Return when something of it is due."""
@@ -220,6 +244,7 @@ class WorkerCounts(msgspec.Struct):
     refused: int = 0
     unknown_handler: int = 0
     undecodable: int = 0
+    returned: int = 0
 
 
 class Worker:
@@ -267,6 +292,11 @@ class Worker:
         self._reporter = Reporter(bus)
         self._runner = Runner(self._on_ended)
         self._clock = ServerClock(bus, self._subjects.work_stream)
+        self._direct = DirectInbox(bus, self._subjects, tenant, self.id, room=self._room, on_work=self._on_direct)
+        self._by_name = {(queue.namespace, queue.name): queue for queue in self._queues}
+        self._held: deque[tuple[float, _Queue, Work, str, int | None]] = deque()
+        self._mean_s = _NEVER
+        """Of the time that attempts held their slots lately; nothing is known of it at first."""
         self._keepers: list[asyncio.Task[None]] = []
         self._cancels: Subscription | None = None
         self._unhook: Callable[[], object] | None = None
@@ -340,6 +370,7 @@ class Worker:
                 self._interrupt(attempt, _Stop.LOST)
         await self._wait_for(lambda: not self._attempts, settle_s)
         self._reporter.stop()
+        self._direct.stop()
         if self._cancels is not None:
             self._cancels.unsubscribe()
         if self._unhook is not None:
@@ -361,6 +392,9 @@ class Worker:
         self._slots.closed = True
         for keeper in self._keepers:
             keeper.cancel()
+        self._direct.tell()
+        while self._held:
+            self._return_first_held()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         await asyncio.gather(*(queue.pull.stop() for queue in self._queues if queue.pull is not None))
 
@@ -402,6 +436,8 @@ class Worker:
                 on_missing=lambda queue=queue: self._on_missing(queue),  # type: ignore[misc]
             )
             queue.slots.promised = lambda pull=queue.pull: pull.outstanding  # type: ignore[misc]
+        self._direct.start()
+        self._keepers.append(asyncio.create_task(self._direct.keep(), name="tasker-worker-slots"))
         self._ready.set()
         _log.info("worker_ready", worker=self.id, queues=[f"{queue.namespace}/{queue.name}" for queue in self._queues])
         await self._clock.keep()
@@ -458,12 +494,15 @@ class Worker:
 
     def _on_reconnect(self) -> None:
         self._reporter.hurry()
+        self._direct.tell()
 
     # -------------------------------------------------------- work comes in
 
     def _on_work(self, queue: _Queue, delivery: Delivery) -> None:
         self.counts.delivered += 1
-        queue.slots.backlog = delivery.pending > 0
+        if queue.slots.backlog != (delivery.pending > 0):
+            queue.slots.backlog = not queue.slots.backlog
+            self._direct.tell()
         try:
             work = _decode_work(delivery.data)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -480,15 +519,88 @@ class Worker:
         if handler is None:
             self._on_unknown_handler(queue, work, delivery)
             return
-        attempt = _Attempt(work, delivery, queue, handler, key)
-        self._attempts[key] = attempt
-        queue.slots.take()
-        if delivery.num_delivered == 1 and work.offer == 0 and self._is_young(delivery):
+        attempt = _Attempt(work, delivery, None, queue, handler, key)
+        first = delivery.num_delivered == 1 and work.offer == 0 and self._is_young(delivery)
+        self._take_up(attempt, may_run=first)
+
+    def _take_up(self, attempt: _Attempt, *, may_run: bool) -> None:
+        """Hold a slot for a new attempt, and run it or ask its owner first."""
+        self._attempts[attempt.key] = attempt
+        attempt.queue.slots.take()
+        if may_run:
             self._begin(attempt)
         else:
             self.counts.claimed += 1
             attempt.claim = self._send(attempt, "claim", lambda reply: self._on_claim_answer(attempt, reply))
             self._arm(attempt.touch_s)
+
+    # -------------------------------------------------------- work comes in from nodes
+
+    def _room(self) -> Room:
+        """Return what nodes are told: nothing of a queue that has a backlog in the stream."""
+        queues = [(queue.namespace, queue.name) for queue in self._queues if not queue.slots.backlog]
+        slots = self._slots.total if self._mean_s > QUICK_S else self._slots.total * (1 + AHEAD_SHARE)
+        running = self._direct.held() - len(self._held)
+        return Room(
+            slots=0 if self._slots.closed else slots, elsewhere=max(0, self._slots.busy - running), queues=queues
+        )
+
+    def _on_direct(self, work: Work, node: str, age_us: int | None) -> None:
+        self.counts.delivered += 1
+        queue = self._by_name.get((work.namespace, work.queue))
+        known = self._attempts.get((work.task_id, work.step, work.attempt))
+        if known is not None:
+            self._direct.release(node)  # a copy of what we hold
+        elif queue is None or self._draining or self._lost.is_set():
+            self._return(work, node)
+        elif self._slots.busy >= self._slots.total or self._held:
+            self._hold(queue, work, node, age_us)
+        else:
+            self._take_direct(queue, work, node, age_us)
+
+    def _take_direct(self, queue: _Queue, work: Work, node: str, age_us: int | None) -> None:
+        handler = self._handlers.lookup(work.namespace, queue.name, work.handler)
+        if handler is None:
+            self.counts.unknown_handler += 1
+            self._warn_unknown(queue, work)
+            self._return(work, node)
+            return
+        key = (work.task_id, work.step, work.attempt)
+        attempt = _Attempt(work, None, node, queue, handler, key)
+        self._take_up(attempt, may_run=work.offer == 0 and age_us is not None and age_us <= YOUNG_US)
+
+    def _hold(self, queue: _Queue, work: Work, node: str, age_us: int | None) -> None:
+        """Keep an item for a moment: the stream filled the slots that were promised to its node."""
+        now_s = time.monotonic()
+        self._held.append((now_s, queue, work, node, age_us))
+        if len(self._held) == 1:
+            self._event_loop.call_later(HOLD_S, self._look_at_held)
+
+    def _take_held(self) -> None:
+        while self._held and self._slots.busy < self._slots.total:
+            since_s, queue, work, node, age_us = self._held.popleft()
+            waited_us = round((time.monotonic() - since_s) * 1e6)
+            self._take_direct(queue, work, node, None if age_us is None else age_us + waited_us)
+
+    def _look_at_held(self) -> None:
+        now_s = time.monotonic()
+        while self._held and self._held[0][0] <= now_s - HOLD_S:
+            self._return_first_held()
+        if self._held:
+            self._event_loop.call_later(max(0.0, self._held[0][0] + HOLD_S - now_s), self._look_at_held)
+
+    def _return_first_held(self) -> None:
+        _, _, work, node, _ = self._held.popleft()
+        self._return(work, node)
+
+    def _return(self, work: Work, node: str) -> None:
+        """Have the owner offer it to others: it has not begun, and shall not here."""
+        self.counts.returned += 1
+        self._direct.release(node)
+        report = Report(kind="returned", task_id=work.task_id, step=work.step, attempt=work.attempt, worker=self.id)
+        self._reporter.send(work.report_to, Outgoing(encode_message(report), _ignore))
+
+    # -------------------------------------------------------- odd deliveries
 
     def _is_young(self, delivery: Delivery) -> bool:
         age_us = self._clock.age_us(delivery.at_us)
@@ -497,7 +609,7 @@ class Worker:
     def _on_copy(self, known: _Attempt, delivery: Delivery) -> None:
         """The message of an attempt that we hold came again: its ack goes to the latest copy."""
         known.delivery, stale = delivery, known.delivery
-        if known.acked:
+        if known.acked or stale is None:
             self._pull(known.queue).ack(delivery)
         elif stale.stream_seq != delivery.stream_seq:
             # A further offer is another message: the older one is done with, this one waits for the answer.
@@ -506,6 +618,9 @@ class Worker:
     def _on_unknown_handler(self, queue: _Queue, work: Work, delivery: Delivery) -> None:
         self.counts.unknown_handler += 1
         self._pull(queue).nak(delivery, delay_s=NAK_DELAY_S)
+        self._warn_unknown(queue, work)
+
+    def _warn_unknown(self, queue: _Queue, work: Work) -> None:
         now_s = time.monotonic()
         if now_s - queue.unknown_s >= _WARN_S:
             queue.unknown_s = now_s
@@ -833,7 +948,7 @@ class Worker:
                 self._beat(attempt)
         if now_s >= attempt.touch_s:
             attempt.touch_s = now_s + IN_PROGRESS_S
-            if not attempt.acked:
+            if not attempt.acked and attempt.delivery is not None:
                 self._pull(attempt.queue).in_progress(attempt.delivery)
 
     def _beat(self, attempt: _Attempt) -> None:
@@ -902,24 +1017,45 @@ class Worker:
                 of=of,
             )
         )
-        outgoing = Outgoing(body, on_answer, lasting=kind != "heartbeat")
-        self._reporter.send(work.report_to, outgoing)
+        node = attempt.node
+        outgoing = Outgoing(body, on_answer, lasting=kind != "heartbeat", home=work.report_to)
+        if node is None:
+            self._reporter.send(work.report_to, outgoing)
+        else:
+            self._reporter.send_by(
+                self._subjects.report_to_node(self._tenant, node), lambda: self._released_header(node), outgoing
+            )
         return outgoing
 
+    def _released_header(self, node: str) -> dict[str, str]:
+        return {HEADER_RELEASED: str(self._direct.released(node))}
+
     def _ack(self, attempt: _Attempt) -> None:
-        if not attempt.acked:
+        if not attempt.acked and attempt.delivery is not None:
             attempt.acked = True
             self._pull(attempt.queue).ack(attempt.delivery)
 
     def _nak(self, attempt: _Attempt, delay_s: float) -> None:
-        if not attempt.acked:
+        """Let others have what was not begun."""
+        if attempt.delivery is None:
+            self._send(attempt, "returned", _ignore)
+        elif not attempt.acked:
             attempt.acked = True
             self._pull(attempt.queue).nak(attempt.delivery, delay_s=delay_s)
 
     def _release(self, attempt: _Attempt) -> None:
         if attempt.holds_slot:
             attempt.holds_slot = False
+            held_s = time.monotonic() - attempt.since_s
+            was_quick = self._mean_s <= QUICK_S
+            self._mean_s = held_s if self._mean_s == _NEVER else self._mean_s + _MEAN_WEIGHT * (held_s - self._mean_s)
+            if was_quick != (self._mean_s <= QUICK_S):
+                self._direct.tell()
             attempt.queue.slots.release()
+            if attempt.node is not None:
+                self._direct.release(attempt.node)
+            if self._held:
+                self._take_held()
             self._wake()
             self._changed.set()
 
@@ -928,6 +1064,7 @@ class Worker:
         closed = self._draining or self._lost.is_set() or self._unanswered >= UNANSWERED_MAX
         if closed != self._slots.closed:
             self._slots.closed = closed
+            self._direct.tell()
             self._wake()
 
     def _wake(self) -> None:
@@ -948,6 +1085,10 @@ def new_worker_id() -> str:
 
 def _ids(attempt: _Attempt) -> Mapping[str, str | int]:
     return {"task_id": attempt.work.task_id, "step": attempt.work.step, "attempt": attempt.work.attempt}
+
+
+def _ignore(_reply: ReportReply) -> None:
+    """Take an answer that changes nothing here."""
 
 
 def _why(reply: ReportReply) -> str:

@@ -1,7 +1,7 @@
 """Keeps the views up to date: tails the log and folds it into rows, batch by batch.
 
-It wakes when it is told that the log grew, and looks by itself each second. Idle, it reacts at once; the
-busier the log, the longer it gathers, up to `GATHER_S_MAX`, so that a row is written once for several events.
+It wakes when it is told that the log grew, and looks by itself each second. Idle, it reacts at once; then it
+gathers, the busier the log the longer, up to `GATHER_S_MAX`, so that a row is written once for several events.
 
 Any number of processes may run one; one of them writes. The others find the checkpoints moved, stand by and
 look from time to time; when the checkpoints stand still although the log goes on, one of them takes over.
@@ -24,9 +24,10 @@ from tasker.projections.folding import CACHED_ROWS_MAX, Folding
 from tasker.projections.projection import Projection
 from tasker.projections.store import LogTail, ViewStore
 
-BATCH_EVENTS_MAX: Final = 4000
+BATCH_EVENTS_MAX: Final = 32000
 POLL_S: Final = 1.0
-GATHER_S_MAX: Final = 0.2
+GATHER_S_MIN: Final = 0.02
+GATHER_S_MAX: Final = 1.0
 GATHER_HURRIED_SHARE: Final = 0.05
 """How much of its pause is left when somebody waits for a position."""
 
@@ -162,7 +163,7 @@ class Runner:
         if self.behind:
             return
         load = (self._rate - _CALM_EVENTS_PER_S) / _FULL_EVENTS_PER_S
-        pause_s = self._gather_s_max * min(1.0, load)
+        pause_s = max(min(GATHER_S_MIN, self._gather_s_max), self._gather_s_max * min(1.0, load))
         if pause_s <= 0:
             return
         self._hurried.clear()

@@ -23,6 +23,7 @@ from tasker.events.envelope import NewEvent
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.subjects import Subjects
 from tasker.ids import SystemIds
+from tasker.service.actors.direct import DirectWork
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
 from tasker.service.actors.entrance import Entrance
@@ -128,10 +129,13 @@ class WriteSide:
         self._shards = Shards(log, self._committer, late, clock.now_us)
         routes = Routes(info, bus, subjects)
         directory = TemplateDirectory(log, self._shards, routes)
-        dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock)
+        self._name = f"node-{owner}"
+        self._direct = DirectWork(bus, subjects, self._name, clock)
+        dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct)
         late.factory = Factory(directory, dispatcher, routes)
         self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock)
-        intake = Intake(bus, subjects, self._entrance, Reports(subjects, self._shards, routes), directory)
+        self._reports = Reports(subjects, self._shards, routes, self._direct)
+        intake = Intake(bus, subjects, self._entrance, self._reports, directory)
         self._publisher = Publisher(
             log,
             info,
@@ -187,10 +191,13 @@ class WriteSide:
                     ("publisher", self._publisher.run()),
                     ("cursors", self._publisher.run_cursors()),
                     ("streams", self._keeper.run()),
+                    ("direct", self._direct.run()),
                     ("committer", self._committer.watch()),
                 )
             ]
             await self._node.ready.wait()
+            self._bus.subscribe(self._subjects.reports_of_node(self._name), self._reports.on_report)
+            self._bus.subscribe(self._subjects.slots_all, self._direct.on_slots)
             self._commands = self._bus.subscribe(
                 self._subjects.commands_all, self._entrance.on_command, queue=COMMAND_QUEUE
             )
@@ -209,6 +216,7 @@ class WriteSide:
                 await self._entrance.drain()
         except TimeoutError:
             _log.warning("commands_not_answered_in_time")
+        self._direct.close()
         for shard in self._shards.owned:
             self._shards.pause(shard)
         await self._committer.stop()

@@ -5,7 +5,8 @@
 --         ordinal of its last event, the digest for that one; the same two of the last event before a partition's border
 -- $9-$13  a form: version, kind, type, tenant, encoding; what events share is sent once
 -- $14-$18 a stream born here
--- $19-$23 an event; `tag` holds seq << 32 | number of its part << 16 | number of its form: an array less costs as
+-- $19-$21 a turn: stream, time and meta, which neighbouring events share
+-- $22-$24 an event; `tag` holds seq << 32 | number of its part << 16 | number of its form: an array less costs as
 --         much as a twentieth of the whole
 -- The heads are locked in one order; a takeover waits for us, or we see its epoch and the shard drops out.
 -- The events of a shard that drops out, or whose old position is not there, join nothing and are not written.
@@ -30,12 +31,13 @@ WITH part AS MATERIALIZED (
 ), added AS (
     INSERT INTO event (position, epoch, at_us, stream_id, shard, seq, version, kind, type, tenant, encoding,
                        meta, payload, chain)
-    SELECT p.start + e.ordinal, p.epoch, e.at_us, e.stream_id, p.shard, (e.tag >> 32)::integer,
+    SELECT p.start + e.ordinal, p.epoch, t.at_us, t.stream_id, p.shard, (e.tag >> 32)::integer,
            ($9::smallint[])[e.tag & 65535], ($10::text[])[e.tag & 65535], ($11::text[])[e.tag & 65535],
            ($12::text[])[e.tag & 65535], ($13::text[])[e.tag & 65535],
-           e.meta, e.payload, CASE e.ordinal WHEN p.until THEN p.digest WHEN p.border THEN p.border_digest END
-    FROM unnest($19::bigint[], $20::bigint[], $21::uuid[], $22::bytea[], $23::bytea[])
-        WITH ORDINALITY AS e (tag, at_us, stream_id, meta, payload, ordinal)
+           t.meta, e.payload, CASE e.ordinal WHEN p.until THEN p.digest WHEN p.border THEN p.border_digest END
+    FROM unnest($22::bigint[], $23::integer[], $24::bytea[]) WITH ORDINALITY AS e (tag, turn, payload, ordinal)
+    JOIN unnest($19::uuid[], $20::bigint[], $21::bytea[]) WITH ORDINALITY AS t (stream_id, at_us, meta, number)
+        ON t.number = e.turn
     JOIN ready AS p ON p.number = (e.tag >> 16) & 65535
 )
 SELECT h.shard, h.shard IN (SELECT shard FROM ready) AS appended FROM head AS h

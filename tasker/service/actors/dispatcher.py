@@ -1,7 +1,7 @@
 """Effects of a task's actor: work to offer, cancels to tell, times to wake at.
 
-An offer is published to the work stream and tried again until the stream has it: what fails here wakes
-the actor again, which offers what is still open.
+A first offer goes straight to a worker with a free slot (`direct.py`), or is published to the work stream, and
+tried again until the stream has it: what fails here wakes the actor again, which offers what is still open.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CancelAttempt, Work
 from tasker.events.subjects import Subjects
+from tasker.service.actors.direct import DirectWork, Offered
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.state import StepStatus
@@ -39,10 +40,19 @@ NULL: Final = msgspec.Raw(b"null")
 class Dispatcher:
     """Implements `TaskPorts`."""
 
-    def __init__(
-        self, bus: Bus, publisher: AckedPublisher, subjects: Subjects, shards: Shards, clock: NodeClock
+    def __init__(  # noqa: PLR0917 - the parts it joins
+        self,
+        bus: Bus,
+        publisher: AckedPublisher,
+        subjects: Subjects,
+        shards: Shards,
+        clock: NodeClock,
+        direct: DirectWork | None = None,
     ) -> None:
         self._bus = bus
+        self._direct = direct
+        if direct is not None:
+            direct.attach(self)
         self._publisher = publisher
         self._subjects = subjects
         self._shards = shards
@@ -54,7 +64,15 @@ class Dispatcher:
     # ---------------------------------------------------------------- work
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
-        """Publish the attempt's work, or queue it while too much is in flight."""
+        """Give the attempt to a worker, or publish its work, or queue it while too much is in flight."""
+        if offer == 0 and self._direct is not None:
+            assert actor.template is not None  # noqa: S101 - a task with steps has one
+            queue = (actor.tenant, actor.template.spec.namespace, actor.template.queue_of(step))
+            if self._direct.take(queue, actor, step, attempt):
+                return
+        self._to_stream(actor, step, attempt, offer)
+
+    def _to_stream(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
         if self._publisher.room <= 0 or self._waiting:
             if len(self._waiting) >= OFFERS_WAITING_MAX:
                 self._failed(actor, step, attempt)
@@ -64,8 +82,7 @@ class Dispatcher:
         self._publish(actor, step, attempt, offer)
 
     def _publish(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
-        entry = actor.state.steps.get(step)
-        if entry is None or entry.status is not StepStatus.DISPATCHED or entry.attempt != attempt or actor.state.ended:
+        if not _is_open(actor, step, attempt):
             return
         assert actor.template is not None  # noqa: S101 - a task with steps has one
         spec = actor.template.spec
@@ -89,6 +106,25 @@ class Dispatcher:
             failpoint("after_dispatch")
         except TaskerError:
             self._failed(actor, step, attempt)
+
+    # ---------------------------------------------------------------- `Offers`
+
+    def encoded(self, offered: Offered) -> bytes | None:
+        """See `Offers.encoded`."""
+        actor = offered.actor
+        if not (self._shards.owns(actor.shard) and _is_open(actor, offered.step, offered.attempt)):
+            return None
+        return encode_message(self._work(actor, offered.step, offered.attempt, 0))
+
+    def to_stream(self, offered: Offered) -> None:
+        """See `Offers.to_stream`."""
+        self._to_stream(offered.actor, offered.step, offered.attempt, 0)
+
+    def again(self, offered: Offered) -> None:
+        """See `Offers.again`."""
+        self._failed(offered.actor, offered.step, offered.attempt)
+
+    # ----------------------------------------------------------------
 
     def _pump(self) -> None:
         while self._waiting and self._publisher.room > 0:
@@ -119,6 +155,7 @@ class Dispatcher:
             attempt=attempt,
             handler=spec.handler,
             namespace=template.spec.namespace,
+            queue=template.queue_of(step),
             template=template.spec.name,
             input=state.input,
             results=results,
@@ -155,3 +192,14 @@ class Dispatcher:
     def now_us(self) -> int:
         """Return the node's time."""
         return self._clock.now_us()
+
+
+def _is_open(actor: TaskActor, step: str, attempt: int) -> bool:
+    """Return whether the attempt is still on offer."""
+    entry = actor.state.steps.get(step)
+    return (
+        entry is not None
+        and entry.status is StepStatus.DISPATCHED
+        and entry.attempt == attempt
+        and not actor.state.ended
+    )

@@ -49,6 +49,11 @@ COMPARE_S: Final = 60.0
 ROUTES_MAX: Final = 200_000
 RETRY_S: Final = 0.5
 
+GATHER_S: Final = 0.02
+"""How long an event that ends no task waits for others, while there are few: each publication is a round trip."""
+
+GATHER_EVENTS_MAX: Final = 100
+
 _log = structlog.get_logger(__name__)
 
 
@@ -109,10 +114,12 @@ class Publisher:
         self._session: Ingest | None = None
         self._outstanding: deque[tuple[Feed, int]] = deque()
         self._acked = 0
-        self._routes: OrderedDict[UUID, tuple[str, str, str]] = OrderedDict()
+        self._routes: OrderedDict[UUID, tuple[str, str]] = OrderedDict()
         self._compare_due_s = 0.0
         self._refill = False
         self._mark_due = False
+        self._gathered = 0
+        self._gathering: asyncio.TimerHandle | None = None
         bus.on_reconnect(self.compare_soon)
 
     # ---------------------------------------------------------------- shards
@@ -139,7 +146,11 @@ class Publisher:
             if len(feed.memory) > MEMORY_EVENTS_MAX:
                 feed.memory.clear()
                 feed.from_log = True
-        self._wake.set()
+        self._gathered += len(events)
+        if self._gathered > GATHER_EVENTS_MAX or not ENDING_TYPES.isdisjoint([event.type for event in events]):
+            self._wake.set()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_S, self._wake.set)
 
     def on_fenced(self, shard: int) -> None:
         """Stop with a shard that is another's."""
@@ -184,6 +195,10 @@ class Publisher:
 
     async def _work(self) -> None:
         while True:
+            self._gathered = 0
+            if self._gathering is not None:
+                self._gathering.cancel()
+                self._gathering = None
             now_s = time.monotonic()
             if now_s >= self._compare_due_s:
                 self._compare_due_s = now_s + COMPARE_S
@@ -244,11 +259,10 @@ class Publisher:
     ) -> None:
         """Publish one event, whose route is known, in a session that has room; `last`: have all acked soon."""
         failpoint("before_publish")
-        namespace, name, subject = self._routes[event.stream_id]
-        task = subject if event.kind == StreamKind.TASK else "_"
+        prefix, subject = self._routes[event.stream_id]
         identity = event_id(self._log_id, feed.shard, position)
         session.publish(
-            self._subjects.event(event.tenant, namespace, name, task, event.type),
+            prefix + event.type,
             cloud_event(identity, self._source, feed.shard, position, event, subject),
             headers={HEADER_MESSAGE_ID: identity},
             last=last,
@@ -388,15 +402,17 @@ class Publisher:
 
     # ---------------------------------------------------------------- subjects
 
-    async def _find_route(self, event: NewEvent | RecordedEvent) -> tuple[str, str, str]:
-        """Return namespace and template of the event's stream, as its subject names them, and the stream's id."""
+    async def _find_route(self, event: NewEvent | RecordedEvent) -> None:
+        """Note what the subjects of the stream's events begin with, and the stream's id as text."""
         first: NewEvent | RecordedEvent = event
         if event.seq != 1:
             first = (await self._log.load_stream(event.stream_id, after_seq=0, limit=1))[0]
-        found = self._routes[event.stream_id] = (*_route_of(first), str(event.stream_id))
+        namespace, name = _route_of(first)
+        subject = str(event.stream_id)
+        task = subject if event.kind == StreamKind.TASK else "_"
+        self._routes[event.stream_id] = (self._subjects.event(event.tenant, namespace, name, task, ""), subject)
         if len(self._routes) > ROUTES_MAX:
             self._routes.popitem(last=False)
-        return found
 
 
 class _Stored(msgspec.Struct):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import structlog
 
@@ -16,9 +18,10 @@ from tasker.events.codec import (
     encode_message,
 )
 from tasker.events.envelope import StreamKind
-from tasker.events.messages import Report, ReportReply
+from tasker.events.messages import HEADER_RELEASED, Report, ReportReply
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL, ErrorInfo
+from tasker.service.actors.direct import DirectWork
 from tasker.service.actors.entrance import Answer, Answers
 from tasker.service.actors.task_actor import ReportMessage
 from tasker.service.runtime.routes import Routes
@@ -27,6 +30,7 @@ from tasker.service.runtime.shards import Shards
 MESSAGE_CHARS_MAX = 2_000
 STACK_CHARS_MAX = 8_000
 WORKER_CHARS_MAX = 128
+COUNT_DIGITS_MAX = 18
 
 _log = structlog.get_logger(__name__)
 _decode_one = decoder_of(Report).decode
@@ -36,8 +40,9 @@ _decode_many = decoder_of(list[Report]).decode
 class Reports:
     """Takes reports of workers on the shards that this node owns."""
 
-    def __init__(self, subjects: Subjects, shards: Shards, routes: Routes) -> None:
+    def __init__(self, subjects: Subjects, shards: Shards, routes: Routes, direct: DirectWork | None = None) -> None:
         self._subjects = subjects
+        self._direct = direct
         self._shards = shards
         self._routes = routes
 
@@ -62,6 +67,8 @@ class Reports:
         except TaskerError as error:
             respond(_refusal(error))
             return
+        if self._direct is not None:
+            self._tell_direct(self._direct, tenant, message, reports)
         if not many:
             self._take(tenant, reports[0], respond)
             return
@@ -71,6 +78,14 @@ class Reports:
         answers = Answers(len(reports), respond)
         for index, report in enumerate(reports):
             self._take(tenant, report, answers.at(index))
+
+    @staticmethod
+    def _tell_direct(direct: DirectWork, tenant: str, message: Message, reports: Sequence[Report]) -> None:
+        for report in reports:
+            direct.begun(report.task_id, report.step, report.attempt)
+        count = (message.headers or {}).get(HEADER_RELEASED, "")
+        if reports and count.isdecimal() and len(count) <= COUNT_DIGITS_MAX:
+            direct.released(tenant, reports[0].worker, int(count))
 
     def _take(self, tenant: str, report: Report, answer: Answer) -> None:
         try:

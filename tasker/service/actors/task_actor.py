@@ -275,6 +275,8 @@ class TaskActor:
         if isinstance(found, ReportReply):
             if report.kind == "heartbeat" and found.recorded:
                 self._beats[report.step] = now_us
+            elif report.kind == "returned" and self._is_offered(report.step, report.attempt):
+                self._reoffer(report.step, report.attempt, f"{Kind.OFFER}:{report.step}:{report.attempt}", now_us)
             return _answer(lambda _: message.answered(found), message.fail)
         events = decide(self.state, self.template, found)
         if not events:

@@ -19,6 +19,8 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
     step = state.steps.get(report.step)
     if report.kind == "result":
         return _result_of(state, report)
+    if report.kind == "returned":
+        return ReportReply(ok=True, recorded=False, reason="gone")
     reason = _closed_reason(state, step, report)
     if step is None or reason is not None:
         return _answer_closed(step, report, reason or "task_unknown")

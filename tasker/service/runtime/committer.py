@@ -27,7 +27,7 @@ from uuid import UUID
 import structlog
 
 from tasker.errors import Fenced, OutcomeUnknown, TaskerError, Unavailable
-from tasker.events.chain import digest_of_batch, leaf_of
+from tasker.events.chain import digest_of_batch, leaves_of
 from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, EventLog, Head, ShardAppend
 from tasker.service.runtime.failpoints import failpoint
@@ -232,10 +232,7 @@ class Committer:
 
     def _part(self, queue: ShardQueue, events: Sequence[NewEvent]) -> ShardAppend:
         first = queue.position + 1
-        leaves = [
-            leaf_of(event, shard=queue.shard, position=first + index, epoch=queue.epoch)
-            for index, event in enumerate(events)
-        ]
+        leaves = leaves_of(events, shard=queue.shard, position=first, epoch=queue.epoch)
         digest = queue.digest
         border: tuple[int, bytes] | None = None
         before = self._log.partition_end(first) - queue.position

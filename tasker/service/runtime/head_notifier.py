@@ -1,4 +1,4 @@
-"""Tells readers that the log grew: at once when it was quiet, a few times a second under load.
+"""Tells readers that the log grew: at once when a task ended, otherwise soon.
 
 A wake-up only: it may be lost, and readers poll as well.
 """
@@ -15,6 +15,7 @@ from tasker.events.codec import encode_message
 from tasker.events.envelope import NewEvent
 from tasker.events.messages import LogHead
 from tasker.events.subjects import Subjects
+from tasker.events.task_events import ENDING_TYPES
 
 PAUSE_S: Final = 0.01
 
@@ -26,24 +27,28 @@ class HeadNotifier:
         self._bus = bus
         self._subject = subjects.log_head
         self._grown: dict[int, int] = {}
-        self._pausing = False
+        self._next: asyncio.TimerHandle | None = None
+        self._sent_s = -PAUSE_S
 
     def on_committed(self, shard: int, first_position: int, events: Sequence[NewEvent]) -> None:
         """Take note that a shard grew."""
         self._grown[shard] = first_position + len(events) - 1
-        if not self._pausing:
+        loop = asyncio.get_running_loop()
+        if not ENDING_TYPES.isdisjoint([event.type for event in events]) and loop.time() >= self._sent_s + PAUSE_S:
+            if self._next is not None:
+                self._next.cancel()
             self._send()
+        elif self._next is None:
+            self._next = loop.call_later(PAUSE_S, self._send)
 
     def on_fenced(self, shard: int) -> None:
         """Forget a shard that is another's."""
         self._grown.pop(shard, None)
 
     def _send(self) -> None:
-        self._pausing = bool(self._grown)
-        if not self._grown:
-            return
+        self._next = None
+        self._sent_s = asyncio.get_running_loop().time()
         grown, self._grown = self._grown, {}
-        asyncio.get_running_loop().call_later(PAUSE_S, self._send)
         try:
             self._bus.publish(self._subject, encode_message(LogHead(positions=grown)))
         except TaskerError:

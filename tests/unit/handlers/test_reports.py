@@ -10,7 +10,7 @@ from tasker.bus.bus import Bus, Message
 from tasker.bus.memory_bus import MemoryBroker
 from tasker.errors import BodyInvalid, Busy, Problem, Unavailable
 from tasker.events.messages import ReportReply
-from tasker.handlers.reports import Outgoing, Reporter
+from tasker.handlers.reports import REPORTS_MAX, Outgoing, Reporter
 
 RECORDED = ReportReply(ok=True, recorded=True)
 
@@ -96,13 +96,13 @@ async def test_two_requests_are_in_flight_and_the_rest_gathers(lane: Lane) -> No
 
 
 async def test_a_batch_has_a_bounded_number_of_items_and_bytes(lane: Lane) -> None:
-    for number in range(501):
+    for number in range(REPORTS_MAX + 1):
         lane.send(number)
     await lane.until(2)
-    assert [len(body) for body in lane.bodies] == [500, 1]
-    lane.reply([RECORDED] * 500)
+    assert [len(body) for body in lane.bodies] == [REPORTS_MAX, 1]
+    lane.reply([RECORDED] * REPORTS_MAX)
     lane.reply([RECORDED])
-    await lane.until_answered(500)
+    await lane.until_answered(REPORTS_MAX)
     for number in (1000, 1001, 1002):
         lane.send(number, size=200_000)
     await lane.until(4)
@@ -201,3 +201,80 @@ async def test_without_an_owner_it_waits_for_one() -> None:
     reporter.stop()
     await bus.close()
     await owner.close()
+
+
+class Short:
+    """A lane to a node, beside the home of its reports."""
+
+    def __init__(self, bus: Bus, owner: Bus) -> None:
+        self.reporter = Reporter(bus, answer_timeout_s=0.05)
+        self.at_node: list[Message] = []
+        self.at_home: list[Message] = []
+        self.seen = asyncio.Event()
+        self.answered: list[ReportReply] = []
+        self.owner = owner
+        self.node = owner.subscribe("node", self._on_node)
+        owner.subscribe("home", self._on_home)
+
+    def send(self, number: int) -> None:
+        report = Outgoing(msgspec.json.encode([number]), self.answered.append, home="home")
+        self.reporter.send_by("node", lambda: {"Tasker-Released": "7"}, report)
+
+    async def until(self, messages: list[Message], count: int = 1) -> None:
+        async with asyncio.timeout(10):
+            while len(messages) < count:
+                self.seen.clear()
+                await self.seen.wait()
+
+    def _on_node(self, message: Message) -> None:
+        self.at_node.append(message)
+        self.seen.set()
+
+    def _on_home(self, message: Message) -> None:
+        self.at_home.append(message)
+        self.owner.publish(message.reply, msgspec.json.encode([RECORDED] * len(msgspec.json.decode(message.data))))
+        self.seen.set()
+
+
+@pytest.fixture
+async def short() -> AsyncIterator[Short]:
+    broker = MemoryBroker()
+    bus, owner = broker.connect(), broker.connect()
+    short = Short(bus, owner)
+    yield short
+    short.reporter.stop()
+    await bus.close()
+    await owner.close()
+
+
+async def test_a_report_goes_by_its_node_with_the_lanes_headers(short: Short) -> None:
+    short.send(1)
+    await short.until(short.at_node)
+    assert short.at_node[0].headers == {"Tasker-Released": "7"}
+    assert short.at_home == []
+
+
+async def test_what_a_node_does_not_answer_goes_home(short: Short) -> None:
+    short.send(1)
+    await short.until(short.at_node)
+    await short.until(short.at_home)
+    assert [msgspec.json.decode(one.data) for one in short.at_home] == [[[1]]]
+    short.send(2)
+    await short.until(short.at_home, 2)
+    assert len(short.at_node) == 1, "a node that failed is left alone for a while"
+
+
+async def test_what_nobody_takes_at_a_node_goes_home_at_once(short: Short) -> None:
+    short.node.unsubscribe()
+    short.send(1)
+    await short.until(short.at_home)
+
+
+async def test_what_a_node_does_not_own_any_more_goes_home_alone(short: Short) -> None:
+    short.send(1)
+    short.send(2)
+    await short.until(short.at_node)
+    fenced = ReportReply(ok=False, recorded=False, error=Unavailable("not ours").problem())
+    short.owner.publish(short.at_node[0].reply, msgspec.json.encode([fenced, RECORDED]))
+    await short.until(short.at_home)
+    assert [msgspec.json.decode(one.data) for one in short.at_home] == [[[1]]]

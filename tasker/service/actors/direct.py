@@ -1,0 +1,399 @@
+"""Direct work: a step goes straight to a worker that said it has free slots, in arrays, past the work stream.
+
+    offer -> waiting (one queue each) -> a worker with a free slot -> its array -> reports
+                |                                                        |
+                `- none frees a slot within WAIT_S: the work stream      `- it never arrived: offered again
+
+A worker tells all nodes each second which queues it serves, how many slots it has and how much of them is taken
+(`WorkerSlots`). What it took from this node is counted at both ends: we count what we sent, it counts what it
+received and what it has released since, and says both sums; a sum that is said again or late does no harm. A queue
+with a backlog in the work stream is not served directly, so that nothing overtakes what waits there.
+
+Nothing here is durable. Nobody listens: NATS says so at once. An array that was lost on its way shows in the worker's
+own sum. Then, and when a worker is silent, what it has not begun is offered again at once; everything else is found by
+the offer's own obligation, as with the stream. A worker asks the owner before it runs what is not young, so a copy that
+comes late does no harm.
+
+The idea is Temporal's "sync match": a task that meets a waiting poller is not stored on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from tasker.bus.bus import Bus, Message
+from tasker.errors import DeadlineExceeded, TaskerError, Unavailable
+from tasker.events.codec import decoder_of, encode_message
+from tasker.events.messages import NodeTime, WorkerSlots
+from tasker.events.subjects import Subjects, is_token
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.runtime.failpoints import failpoint
+from tasker.service.runtime.node_clock import NodeClock
+
+WAIT_S: Final = 0.5
+"""How long an offer waits here for a free slot before it goes to the stream, where every worker finds it."""
+
+STREAM_S: Final = 0.5
+"""How long a queue uses the stream alone after an offer had to go there."""
+
+WAITING_MAX: Final = 10_000
+"""Offers that wait here for one queue; more go to the stream."""
+
+ARRIVAL_S: Final = 1.0
+"""What a worker does not count as received so long after it was sent was lost on its way."""
+
+SILENT_S: Final = 4.0
+"""A worker that says nothing for so long is gone."""
+
+ITEM_BYTES_MAX: Final = 64 * 1024
+ARRAY_BYTES_MAX: Final = 256 * 1024
+ARRAY_ITEMS_MAX: Final = 64
+TURN_ITEMS: Final = 16
+"""Offers in a row for one worker before it is the next one's turn."""
+
+_SWEEP_S: Final = 0.1
+
+_log = structlog.get_logger(__name__)
+_decode_slots = decoder_of(WorkerSlots).decode
+
+Queue = tuple[str, str, str]
+"""Tenant, namespace and name."""
+
+
+class Offered:
+    """An attempt on offer for the first time."""
+
+    __slots__ = ("actor", "attempt", "step", "until_s")
+
+    def __init__(self, actor: TaskActor, step: str, attempt: int, until_s: float) -> None:
+        self.actor = actor
+        self.step = step
+        self.attempt = attempt
+        self.until_s = until_s
+
+
+class Offers(Protocol):
+    """Where offers come from and go to when no worker takes them."""
+
+    def encoded(self, offered: Offered) -> bytes | None:
+        """Return the work's JSON; None: the attempt is no longer on offer."""
+        ...
+
+    def to_stream(self, offered: Offered) -> None:
+        """Publish it to the work stream."""
+        ...
+
+    def again(self, offered: Offered) -> None:
+        """Offer it again shortly, by the stream: a worker may or may not have it."""
+        ...
+
+
+class _Worker:
+    """A worker as this node knows it.
+
+    Attributes:
+        taken: slots that others hold, as the worker said last.
+        sent: how many items went to it. released: how many of those hold no slot any more, as it said.
+        checked, checked_s: what `sent` was a while ago, and when.
+    """
+
+    __slots__ = (
+        "checked",
+        "checked_s",
+        "data",
+        "heard_s",
+        "items",
+        "queues",
+        "released",
+        "sent",
+        "slots",
+        "subject",
+        "taken",
+    )
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.slots = 0
+        self.taken = 0
+        self.sent = 0
+        self.released = 0
+        self.checked = 0
+        self.checked_s = 0.0
+        self.heard_s = 0.0
+        self.queues: frozenset[Queue] = frozenset()
+        self.items: list[Offered] = []
+        self.data: list[bytes] = []
+
+    @property
+    def free(self) -> int:
+        return self.slots - self.taken - (self.sent - self.released)
+
+
+class _Line:
+    """The offers that wait for one queue, and the workers that serve it, the next one first."""
+
+    __slots__ = ("stream_until_s", "turn", "waiting", "workers")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Offered] = deque()
+        self.workers: deque[_Worker] = deque()
+        self.turn = 0
+        self.stream_until_s = 0.0
+
+    def next_worker(self) -> _Worker | None:
+        """Return a worker with a free slot."""
+        workers = self.workers
+        if self.turn >= TURN_ITEMS:
+            self.turn = 0
+            workers.rotate(-1)
+        for _ in range(len(workers)):
+            if workers[0].free > 0:
+                self.turn += 1
+                return workers[0]
+            self.turn = 0
+            workers.rotate(-1)
+        return None
+
+
+class DirectWork:
+    """The workers that this node knows, and the offers that wait for them."""
+
+    def __init__(self, bus: Bus, subjects: Subjects, node: str, clock: NodeClock) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._node = node
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._offers: Offers | None = None
+        self._workers: dict[tuple[str, str], _Worker] = {}
+        self._lines: dict[Queue, _Line] = {}
+        self._unbegun: dict[tuple[str, str, int], tuple[_Worker, Offered]] = {}
+        self._flushing: asyncio.Handle | None = None
+        self._waiting: dict[Queue, None] = {}
+        """Queues with offers that wait, the next one first."""
+        self._open = True
+        bus.on_disconnect(self._forget_workers)
+
+    def attach(self, offers: Offers) -> None:
+        """Name where offers come from; before anything else."""
+        self._offers = offers
+
+    @property
+    def _source(self) -> Offers:
+        assert self._offers is not None  # noqa: S101 - attached where both are made
+        return self._offers
+
+    # ---------------------------------------------------------------- offers
+
+    def take(self, queue: Queue, actor: TaskActor, step: str, attempt: int) -> bool:
+        """Take an offer for the queue's workers; False: it has none (now), so the stream has to."""
+        line = self._lines.get(queue)
+        if line is None or not line.workers or not self._open:
+            return False
+        now_s = self._loop.time()
+        if now_s < line.stream_until_s or len(line.waiting) >= WAITING_MAX:
+            return False
+        line.waiting.append(Offered(actor, step, attempt, now_s + WAIT_S))
+        self._waiting[queue] = None
+        self._flush_soon()
+        return True
+
+    def _flush_soon(self) -> None:
+        """Hand out at the end of this turn of the loop, so that what commits together leaves together."""
+        if self._flushing is None:
+            self._flushing = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        touched: dict[_Worker, None] = {}
+        hungry = list(self._waiting)
+        while hungry:
+            # A few of each queue in turn, since they share the slots; the first one is the last next time.
+            hungry = [queue for queue in hungry if self._hand_out(self._lines[queue], touched)]
+        waiting = [queue for queue in self._waiting if self._lines[queue].waiting]
+        self._waiting = dict.fromkeys((*waiting[1:], *waiting[:1]))
+        for worker in touched:
+            self._send(worker)
+
+    def _hand_out(self, line: _Line, touched: dict[_Worker, None]) -> bool:
+        """Hand out some offers of a queue; returns whether more of them may go now."""
+        waiting = line.waiting
+        for _ in range(min(len(waiting), TURN_ITEMS)):
+            worker = line.next_worker()
+            if worker is None:
+                return False
+            offered = waiting.popleft()
+            data = self._source.encoded(offered)
+            if data is None:
+                continue
+            if len(data) > ITEM_BYTES_MAX:
+                self._source.to_stream(offered)
+                continue
+            worker.items.append(offered)
+            worker.data.append(data)
+            worker.sent += 1
+            touched[worker] = None
+            if len(worker.items) >= ARRAY_ITEMS_MAX:
+                self._send(worker)
+        return bool(waiting)
+
+    def _send(self, worker: _Worker) -> None:
+        """Send what was handed to the worker, in arrays of bounded size."""
+        items, worker.items = worker.items, []
+        data, worker.data = worker.data, []
+        start = 0
+        while start < len(items):
+            end, size = start, 0
+            while end < len(items) and (end == start or size + len(data[end]) <= ARRAY_BYTES_MAX):
+                size += len(data[end])
+                end += 1
+            self._send_array(worker, items[start:end], data[start:end])
+            start = end
+
+    def _send_array(self, worker: _Worker, items: list[Offered], data: list[bytes]) -> None:
+        def on_reply(reply: Message | TaskerError) -> None:
+            # It answers by its reports; so all there is to hear is that nobody listens, or that we lost the connection.
+            if isinstance(reply, TaskerError) and not isinstance(reply, DeadlineExceeded):
+                self._drop(worker)
+                self._again(items)
+
+        unbegun = self._unbegun
+        for offered in items:
+            unbegun[offered.actor.task_id, offered.step, offered.attempt] = (worker, offered)
+        body = b'{"sent_at_us":%d,"work":[%b]}' % (self._clock.now_us(), b",".join(data))
+        failpoint("before_dispatch")
+        try:
+            self._bus.ask(worker.subject, body, on_reply, timeout_s=ARRIVAL_S)
+        except TaskerError:
+            self._drop(worker)
+            self._again(items)
+            return
+        failpoint("after_dispatch")
+
+    def _again(self, items: Iterable[Offered]) -> None:
+        """Offer again what has not begun: it may never have arrived."""
+        for offered in items:
+            if self._unbegun.pop((offered.actor.task_id, offered.step, offered.attempt), None) is not None:
+                self._source.again(offered)
+
+    # ---------------------------------------------------------------- what workers say
+
+    def on_slots(self, message: Message) -> None:
+        """Take what a worker says of its slots, and tell it our time."""
+        tenant = self._subjects.tenant_of(message.subject)
+        try:
+            said = _decode_slots(message.data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            _log.warning("slots_undecodable", tenant=tenant, error=str(error)[:200])
+            return
+        if not is_token(said.worker):
+            _log.warning("slots_undecodable", tenant=tenant, error="the worker's id is no subject token")
+            return
+        self._note(tenant, said)
+        if message.reply:
+            try:
+                now = NodeTime(node=self._node, now_us=self._clock.now_us())
+                self._bus.publish(message.reply, encode_message(now))
+            except Unavailable as error:
+                _log.debug("node_time_not_told", error=error.detail)
+
+    def _note(self, tenant: str, said: WorkerSlots) -> None:
+        key = (tenant, said.worker)
+        worker = self._workers.get(key)
+        queues = frozenset((tenant, namespace, queue) for namespace, queue in said.queues)
+        if said.slots <= 0:
+            if worker is not None:
+                self._remove(worker)
+            return
+        if worker is None:
+            subject = self._subjects.worker_work(tenant, said.worker, self._node)
+            worker = self._workers[key] = _Worker(subject)
+        received, released = said.nodes.get(self._node, (0, 0))
+        now_s = self._loop.time()
+        if now_s >= worker.checked_s + ARRIVAL_S:
+            if received < worker.checked:
+                _log.warning("work_lost_on_its_way", subject=worker.subject, items=worker.checked - received)
+                self._drop(worker)
+                return
+            worker.checked, worker.checked_s = worker.sent, now_s
+        worker.sent = max(worker.sent, received)
+        worker.released = released
+        worker.slots = said.slots
+        worker.taken = said.elsewhere + sum(
+            got - done for node, (got, done) in said.nodes.items() if node != self._node
+        )
+        worker.heard_s = now_s
+        if queues != worker.queues:
+            self._serve(worker, queues)
+        self._flush_soon()
+
+    def released(self, tenant: str, worker: str, count: int) -> None:
+        """Take note of how many of our items hold no slot of the worker any more."""
+        known = self._workers.get((tenant, worker))
+        if known is not None and count > known.released:
+            known.released = count
+            if self._waiting:
+                self._flush_soon()
+
+    def begun(self, task_id: str, step: str, attempt: int) -> None:
+        """Take note that a worker reported on an attempt: it arrived."""
+        self._unbegun.pop((task_id, step, attempt), None)
+
+    # ---------------------------------------------------------------- workers come and go
+
+    def _serve(self, worker: _Worker, queues: frozenset[Queue]) -> None:
+        for queue in worker.queues - queues:
+            self._lines[queue].workers.remove(worker)
+        for queue in queues - worker.queues:
+            self._lines.setdefault(queue, _Line()).workers.append(worker)
+        worker.queues = queues
+
+    def _remove(self, worker: _Worker) -> None:
+        """Send it nothing more; what it has it will report on."""
+        self._serve(worker, frozenset())
+        for key, known in list(self._workers.items()):
+            if known is worker:
+                del self._workers[key]
+
+    def _drop(self, worker: _Worker) -> None:
+        """Count a worker as gone: what it has not begun is offered again."""
+        self._remove(worker)
+        self._again([offered for holder, offered in self._unbegun.values() if holder is worker])
+
+    def _forget_workers(self) -> None:
+        """Without a connection nobody is known; those who are there speak up again."""
+        for worker in list(self._workers.values()):
+            self._remove(worker)
+
+    # ---------------------------------------------------------------- time
+
+    async def run(self) -> None:
+        """Send to the stream what waited too long, and miss workers that are silent, for ever."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self._sweep(self._loop.time())
+
+    def _sweep(self, now_s: float) -> None:
+        for worker in [one for one in self._workers.values() if one.heard_s < now_s - SILENT_S]:
+            _log.warning("worker_silent", subject=worker.subject)
+            self._drop(worker)
+        for queue in list(self._waiting):
+            line = self._lines[queue]
+            while line.waiting and (line.waiting[0].until_s <= now_s or not line.workers):
+                line.stream_until_s = now_s + STREAM_S
+                self._source.to_stream(line.waiting.popleft())
+            if not line.waiting:
+                del self._waiting[queue]
+
+    def close(self) -> None:
+        """Hand out nothing more; what waits is found by the next owner."""
+        self._open = False
+        for line in self._lines.values():
+            line.waiting.clear()
+        self._waiting.clear()

@@ -1,0 +1,261 @@
+"""Work that a node sends straight to the worker, on a real nats-server: the node is played by the test."""
+
+import asyncio
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from tasker.bus.bus import Message
+from tasker.bus.nats_bus import NatsBus
+from tasker.bus.streams import StreamSettings, delete_stream
+from tasker.events.messages import HEADER_RELEASED, NodeTime, Report, Work, WorkerSlots
+from tasker.handlers import worker as worker_module
+from tasker.handlers.handler import plain_handlers_of
+from tasker.handlers.registry import Registry
+from tasker.handlers.worker import AHEAD_SHARE, Worker
+from tests.integration.scripted_owner import RECORDED, RUN, ScriptedOwner
+from tests.integration.test_worker import _fresh
+
+NODE = "node-test"
+NOW_US = 1_700_000_000_000_000
+STREAMS = StreamSettings(ack_wait_s=2.0)
+
+
+class Node(ScriptedOwner):
+    """An owner that also is a node: it hears slots, sends arrays, and takes reports itself."""
+
+    def __init__(self, bus: NatsBus, prefix: str) -> None:
+        super().__init__(bus, prefix, STREAMS)
+        self.said: list[WorkerSlots] = []
+        self.direct: list[Report] = []
+        self.released: list[int] = []
+
+    async def start(self) -> None:
+        await super().start()
+        self.bus.subscribe(self.subjects.slots_all, self._on_slots)
+        self.bus.subscribe(self.subjects.reports_of_node(NODE), self._on_direct)
+        await self.bus.flush()
+
+    def give(self, worker: str, *steps: str, age_s: float = 0.0, queue: str = "flow", **fields: Any) -> list[Work]:
+        works = [
+            Work(
+                task_id=str(uuid.uuid4()),
+                step=step,
+                attempt=1,
+                handler=step,
+                namespace="default",
+                queue=queue,
+                template="flow",
+                input=msgspec.Raw(b"1"),
+                idempotency_key=f"key:{step}",
+                report_to=self.subjects.report("default", 0),
+                start_to_close_s=30.0,
+                heartbeat_s=10.0,
+                **fields,
+            )
+            for step in steps
+        ]
+        body = msgspec.json.encode({"sent_at_us": NOW_US - round(age_s * 1e6), "work": works})
+        self.bus.publish(self.subjects.worker_work("default", worker, NODE), body)
+        return works
+
+    def _on_slots(self, message: Message) -> None:
+        self.said.append(msgspec.json.decode(message.data, type=WorkerSlots))
+        self.bus.publish(message.reply, msgspec.json.encode(NodeTime(node=NODE, now_us=NOW_US)))
+        self.changed()
+
+    def _on_direct(self, message: Message) -> None:
+        reports = msgspec.json.decode(message.data, type=list[Report])
+        self.direct += reports
+        assert message.headers is not None
+        self.released.append(int(message.headers[HEADER_RELEASED]))
+        self.bus.publish(message.reply, msgspec.json.encode([self.answer(report) for report in reports]))
+        self.changed()
+
+
+@pytest.fixture
+async def node(nats_url: str, nats_prefix: str) -> AsyncIterator[Node]:
+    bus = await NatsBus.connect(nats_url, name="node")
+    node = Node(bus, nats_prefix)
+    await node.start()
+    yield node
+    for stream in (node.subjects.work_stream, node.subjects.event_stream):
+        await delete_stream(bus, stream)
+    await bus.close()
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+async def serve(nats_url: str, node: Node) -> AsyncIterator[Serve]:
+    workers: list[Worker] = []
+    buses: list[NatsBus] = []
+
+    async def start(*functions: Callable, **options: Any) -> Worker:
+        bus = await NatsBus.connect(nats_url, name="worker")
+        buses.append(bus)
+        specs = [spec for function in functions for spec in plain_handlers_of(_fresh(function, "flow"))]
+        worker = Worker(bus, Registry(handlers=specs), subjects=node.subjects, streams=STREAMS, **options)
+        workers.append(worker)
+        await worker.start()
+        await worker.ready()
+        # It says its slots again with the sum of what it received once it has heard our time.
+        await node.until(lambda: node.said)
+        await bus.flush()
+        await node.bus.flush()
+        return worker
+
+    yield start
+    for worker in workers:
+        await worker.stop(settle_s=0.2)
+    for bus in buses:
+        await bus.close()
+
+
+def one() -> int:
+    return 1
+
+
+def kinds(reports: list[Report]) -> list[str]:
+    return [report.kind for report in reports]
+
+
+async def test_a_worker_says_its_slots_and_runs_what_it_is_given(node: Node, serve: Serve) -> None:
+    worker = await serve(one, slots=7)
+    assert (node.said[0].worker, node.said[0].slots, node.said[0].queues) == (worker.id, 7, [("default", "flow")])
+    node.give(worker.id, "one", "one", "one")
+    await node.until(lambda: kinds(node.direct).count("completed") == 3)
+    assert "claim" not in kinds(node.direct)
+    assert node.reports == [], "the node itself is told, not the shard"
+    assert node.acks == [], "there is no message to acknowledge"
+    assert node.released[-1] == 3
+    await node.until(lambda: node.said[-1].nodes.get(NODE) == (3, 3))
+
+
+async def test_quick_handlers_are_sent_ahead(node: Node, serve: Serve) -> None:
+    worker = await serve(one, slots=2)
+    node.give(worker.id, "one")
+    await node.until(lambda: node.said[-1].slots == 2 * (1 + AHEAD_SHARE))
+    node.give(worker.id, *["one"] * 10)
+    await node.until(lambda: kinds(node.direct).count("completed") == 11)
+
+
+@pytest.mark.parametrize(("age_s", "offer"), [(3.0, 0), (0.0, 1)])
+async def test_what_is_old_or_offered_again_is_claimed_first(
+    node: Node, serve: Serve, age_s: float, offer: int
+) -> None:
+    worker = await serve(one)
+    node.give(worker.id, "one", age_s=age_s, offer=offer)
+    await node.until(lambda: "completed" in kinds(node.direct))
+    assert kinds(node.direct)[0] == "claim"
+
+
+async def test_what_finds_no_slot_is_given_back(node: Node, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "HOLD_S", 0.05)
+    go_on = threading.Event()
+
+    def slow() -> None:
+        go_on.wait(20)
+
+    worker = await serve(slow, slots=1)
+    first, second = node.give(worker.id, "slow", "slow")
+    await node.until(lambda: "returned" in kinds(node.reports))
+    assert node.reports[0].task_id == second.task_id
+    go_on.set()
+    await node.until(lambda: "completed" in kinds(node.direct))
+    assert {report.task_id for report in node.direct} == {first.task_id}
+    await node.until(lambda: node.said[-1].nodes.get(NODE) == (2, 2))
+
+
+async def test_what_waits_for_a_slot_runs_when_one_is_free(
+    node: Node, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "HOLD_S", 20.0)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        go_on.wait(20)
+
+    worker = await serve(slow, one, slots=1)
+    node.give(worker.id, "slow", "one")
+    await asyncio.to_thread(begun.wait, 20)
+    assert "completed" not in kinds(node.direct)
+    go_on.set()
+    await node.until(lambda: kinds(node.direct).count("completed") == 2)
+
+
+@pytest.mark.parametrize("fields", [{"queue": "elsewhere"}, {"steps": "unknown"}])
+async def test_what_is_not_for_this_worker_is_given_back(node: Node, serve: Serve, fields: dict[str, str]) -> None:
+    worker = await serve(one)
+    node.give(worker.id, fields.get("steps", "one"), queue=fields.get("queue", "flow"))
+    await node.until(lambda: "returned" in kinds(node.reports))
+    assert node.direct == []
+
+
+async def test_a_draining_worker_says_so_and_gives_back_what_still_comes(node: Node, serve: Serve) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        go_on.wait(20)
+
+    worker = await serve(slow, slots=5)
+    node.give(worker.id, "slow")
+    await asyncio.to_thread(begun.wait, 20)
+    draining = asyncio.create_task(worker.drain())
+    await node.until(lambda: node.said[-1].slots == 0)
+    node.give(worker.id, "slow")
+    await node.until(lambda: "returned" in kinds(node.reports))
+    go_on.set()
+    await draining
+    assert kinds(node.direct).count("completed") == 1
+
+
+async def test_a_queue_with_a_backlog_in_the_stream_is_not_named(node: Node, serve: Serve) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        go_on.wait(20)
+
+    for _ in range(3):
+        await node.offer("slow")
+    await serve(slow, slots=1)
+    await node.until(lambda: node.said[-1].queues == [])
+    await node.until(lambda: node.said[-1].elsewhere == 1)
+    go_on.set()
+    await node.until(lambda: kinds(node.reports).count("completed") == 3)
+    await node.until(lambda: node.said[-1].queues == [("default", "flow")])
+
+
+async def test_when_the_node_is_gone_the_owner_is_told(node: Node, serve: Serve) -> None:
+    worker = await serve(one)
+    node.answer = lambda report: RUN if report.kind == "claim" else RECORDED
+    name = "node-gone"
+    body = msgspec.json.encode({"sent_at_us": NOW_US, "work": [node_work(node)]})
+    node.bus.publish(node.subjects.worker_work("default", worker.id, name), body)
+    await node.until(lambda: "completed" in kinds(node.reports))
+    assert kinds(node.reports)[0] == "claim", "without its time nothing of it counts as young"
+
+
+def node_work(node: Node) -> Work:
+    return Work(
+        task_id=str(uuid.uuid4()),
+        step="one",
+        attempt=1,
+        handler="one",
+        namespace="default",
+        queue="flow",
+        template="flow",
+        input=msgspec.Raw(b"1"),
+        idempotency_key="key",
+        report_to=node.subjects.report("default", 0),
+        start_to_close_s=30.0,
+        heartbeat_s=10.0,
+    )

@@ -1,0 +1,269 @@
+"""Direct work, as a node sees it: who gets what, and what becomes of it when a worker does not take it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from tasker.bus.bus import Bus, Message
+from tasker.bus.memory_bus import MemoryBroker
+from tasker.events.messages import NodeTime, WorkerSlots
+from tasker.events.subjects import Subjects
+from tasker.service.actors import direct as direct_module
+from tasker.service.actors.direct import DirectWork, Offered
+from tasker.service.runtime.node_clock import NodeClock
+
+QUEUE = ("default", "shop", "orders")
+OTHER = ("default", "shop", "mail")
+
+
+class Node:
+    """A node's direct work, with workers as a test plays them and a note of what went elsewhere."""
+
+    def __init__(self) -> None:
+        broker = MemoryBroker()
+        self.subjects = Subjects("t")
+        self.bus = broker.connect()
+        self.workers: Bus = broker.connect()
+        self.direct = DirectWork(self.bus, self.subjects, "node-a", NodeClock())
+        self.direct.attach(self)
+        self.bus.subscribe(self.subjects.slots_all, self.direct.on_slots)
+        self.streamed: list[str] = []
+        self.offered_again: list[str] = []
+        self.closed: set[str] = set()
+        self.size = 10
+        self.arrived: dict[str, list[str]] = {}
+        self.arrays: list[int] = []
+        self.times: list[NodeTime] = []
+        self.seen = asyncio.Event()
+        self.counts: dict[str, tuple[int, int]] = {}
+        self.workers.subscribe("times", self._on_time)
+
+    # `Offers`
+
+    def encoded(self, offered: Offered) -> bytes | None:
+        if offered.step in self.closed:
+            return None
+        return msgspec.json.encode([offered.step, "x" * self.size])
+
+    def to_stream(self, offered: Offered) -> None:
+        self.streamed.append(offered.step)
+        self.seen.set()
+
+    def again(self, offered: Offered) -> None:
+        self.offered_again.append(offered.step)
+        self.seen.set()
+
+    # workers
+
+    def join(self, worker: str) -> None:
+        self.workers.subscribe(self.subjects.worker_work("default", worker, "*"), lambda m: self._on_array(worker, m))
+
+    def say(self, worker: str, slots: int = 10, *, queues: tuple = (QUEUE,), elsewhere: int = 0) -> None:
+        said = WorkerSlots(
+            worker=worker,
+            slots=slots,
+            elsewhere=elsewhere,
+            queues=[queue[1:] for queue in queues],
+            nodes={"node-a": self.counts.get(worker, (0, 0))},
+        )
+        self.workers.publish(self.subjects.slots("default"), msgspec.json.encode(said), reply="times")
+
+    async def said(self, worker: str, slots: int = 10, **more: object) -> None:
+        before = len(self.times)
+        self.say(worker, slots, **more)  # type: ignore[arg-type]
+        await self.until(lambda: len(self.times) > before)
+
+    def offer(self, *steps: str, queue: tuple[str, str, str] = QUEUE) -> list[bool]:
+        return [self.direct.take(queue, SimpleNamespace(task_id="T"), step, 1) for step in steps]  # type: ignore[arg-type]
+
+    async def until(self, condition) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                self.seen.clear()
+                await self.seen.wait()
+
+    def _on_array(self, worker: str, message: Message) -> None:
+        steps = [one[0] for one in msgspec.json.decode(message.data)["work"]]
+        self.arrays.append(len(steps))
+        self.arrived.setdefault(worker, []).extend(steps)
+        received, released = self.counts.get(worker, (0, 0))
+        self.counts[worker] = (received + len(steps), released)
+        self.seen.set()
+
+    def _on_time(self, message: Message) -> None:
+        self.times.append(msgspec.json.decode(message.data, type=NodeTime))
+        self.seen.set()
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    node = Node()
+    yield node
+    await node.bus.close()
+    await node.workers.close()
+
+
+def names(count: int, prefix: str = "s") -> list[str]:
+    return [f"{prefix}{number}" for number in range(count)]
+
+
+async def test_without_a_worker_the_stream_has_to(node: Node) -> None:
+    assert node.offer("s1") == [False]
+
+
+async def test_offers_of_one_turn_leave_in_one_array(node: Node) -> None:
+    node.join("w")
+    await node.said("w")
+    assert node.offer("s1", "s2", "s3") == [True] * 3
+    await node.until(lambda: node.arrived)
+    assert node.arrived == {"w": ["s1", "s2", "s3"]}
+    assert node.arrays == [3]
+    assert node.times[0].node == "node-a"
+
+
+async def test_no_more_is_sent_than_there_are_free_slots(node: Node) -> None:
+    node.join("w")
+    await node.said("w", 10, elsewhere=7)
+    node.offer(*names(5))
+    await node.until(lambda: node.arrived)
+    assert node.arrived["w"] == ["s0", "s1", "s2"]
+    node.direct.released("default", "w", 2)
+    await node.until(lambda: len(node.arrived["w"]) == 5)
+    node.direct.released("default", "w", 1)  # late, and less than is known
+    node.offer("s5")
+    await node.said("w", 10, elsewhere=7)
+    assert len(node.arrived["w"]) == 5
+
+
+async def test_queues_share_the_slots_in_turn(node: Node) -> None:
+    node.join("w")
+    await node.said("w", 32, queues=(QUEUE, OTHER))
+    node.offer(*names(40))
+    node.offer(*names(40, "m"), queue=OTHER)
+    await node.until(lambda: node.arrived)
+    assert sum(step.startswith("m") for step in node.arrived["w"]) == 16
+
+
+async def test_workers_take_turns(node: Node) -> None:
+    for worker in ("v", "w"):
+        node.join(worker)
+        await node.said(worker, 100)
+    node.offer(*names(64))
+    await node.until(lambda: sum(map(len, node.arrived.values())) == 64)
+    assert len(node.arrived["v"]) == len(node.arrived["w"]) == 32
+
+
+async def test_a_queue_that_a_worker_does_not_name_goes_by_the_stream(node: Node) -> None:
+    """It has a backlog there, which must not be overtaken."""
+    node.join("w")
+    await node.said("w")
+    await node.said("w", queues=())
+    assert node.offer("s1") == [False]
+
+
+async def test_a_worker_that_stops_gets_nothing_more_and_keeps_what_it_has(node: Node) -> None:
+    node.join("w")
+    await node.said("w")
+    node.offer("s1")
+    await node.until(lambda: node.arrived)
+    await node.said("w", 0)
+    assert node.offer("s2") == [False]
+    assert node.offered_again == []
+
+
+async def test_an_attempt_that_is_no_longer_on_offer_is_not_sent(node: Node) -> None:
+    node.join("w")
+    await node.said("w")
+    node.closed.add("s1")
+    node.offer("s1", "s2")
+    await node.until(lambda: node.arrived)
+    assert node.arrived == {"w": ["s2"]}
+
+
+async def test_a_large_item_goes_by_the_stream(node: Node) -> None:
+    node.join("w")
+    await node.said("w")
+    node.size = direct_module.ITEM_BYTES_MAX
+    node.offer("s1")
+    await node.until(lambda: node.streamed)
+    assert node.arrived == {}
+
+
+async def test_arrays_are_bounded_in_bytes(node: Node) -> None:
+    node.join("w")
+    await node.said("w", 100)
+    node.size = 60_000
+    node.offer(*names(10))
+    await node.until(lambda: sum(node.arrays) == 10)
+    assert max(node.arrays) == 4
+
+
+async def test_what_nobody_hears_is_offered_again_at_once(node: Node) -> None:
+    await node.said("w")
+    node.offer("s1", "s2")
+    await node.until(lambda: len(node.offered_again) == 2)
+    assert node.offer("s3") == [False], "the worker is gone"
+
+
+async def test_what_got_lost_on_its_way_is_offered_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's sum says that an array never arrived; what it began meanwhile is not offered again."""
+    monkeypatch.setattr(direct_module, "ARRIVAL_S", 0.0)
+    node.join("w")
+    await node.said("w")
+    node.offer("s1", "s2")
+    await node.until(lambda: node.arrived)
+    node.direct.begun("T", "s2", 1)
+    await node.said("w")
+    assert node.offered_again == []
+    node.counts["w"] = (1, 0)
+    node.say("w")
+    await node.until(lambda: node.offered_again)
+    assert node.offered_again == ["s1"]
+
+
+async def test_a_silent_worker_is_missed(node: Node) -> None:
+    node.join("w")
+    await node.said("w")
+    node.offer("s1", "s2")
+    await node.until(lambda: node.arrived)
+    node.direct.begun("T", "s1", 1)
+    node.direct._sweep(asyncio.get_running_loop().time() + direct_module.SILENT_S + 1)
+    assert node.offered_again == ["s2"]
+    assert node.offer("s3") == [False]
+
+
+async def test_what_waits_too_long_goes_by_the_stream_and_so_does_what_follows(node: Node) -> None:
+    node.join("w")
+    await node.said("w", 1)
+    node.offer("s1", "s2", "s3")
+    await node.until(lambda: node.arrived)
+    now_s = asyncio.get_running_loop().time()
+    node.direct._sweep(now_s)
+    assert node.streamed == []
+    node.direct._sweep(now_s + direct_module.WAIT_S + 0.1)
+    assert node.streamed == ["s2", "s3"]
+    assert node.offer("s4") == [False], "it must not overtake what has just gone by the stream"
+
+
+async def test_what_waits_is_bounded(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct_module, "WAITING_MAX", 2)
+    node.join("w")
+    await node.said("w", 1, elsewhere=1)
+    assert node.offer("s1", "s2", "s3") == [True, True, False]
+
+
+async def test_a_closing_node_hands_out_nothing(node: Node) -> None:
+    node.join("w")
+    await node.said("w")
+    node.direct.close()
+    assert node.offer("s1") == [False]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"worker":"a.b","slots":1}', b'{"worker":"w","slots":"x"}', b"\xff"])
+async def test_what_is_no_word_of_a_worker_is_ignored(node: Node, body: bytes) -> None:
+    node.workers.publish(node.subjects.slots("default"), body, reply="times")
+    await node.said("w")
+    assert len(node.times) == 1
