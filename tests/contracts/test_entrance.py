@@ -15,6 +15,7 @@ import pytest
 
 from tasker.bus.bus import Bus
 from tasker.bus.streams import StreamSettings, delete_stream
+from tasker.events.envelope import RecordedEvent
 from tasker.events.memory_log import MemoryLog
 from tasker.events.messages import HEADER_IDEMPOTENCY_KEY
 from tasker.events.subjects import Subjects
@@ -67,11 +68,17 @@ class Pair:
         told = await self.ask("template.register", {"template": {"name": "t", "steps": [{"name": "only"}]}})
         assert told["ok"], told
 
+    async def report(self, shard: int, data: bytes) -> Any:
+        return json.loads((await self.bus.request(self.subjects.report("default", shard), data, timeout_s=10)).data)
+
+    async def recorded(self, shard: int) -> list[RecordedEvent]:
+        return list(await self.log.read(shard, after=0, limit=10_000))
+
     async def events(self) -> list[tuple[int, int, str]]:
         return [
             (shard, event.position, event.type)
             for shard in range(SHARDS)
-            for event in await self.log.read(shard, after=0, limit=10_000)
+            for event in await self.recorded(shard)
         ]
 
 
@@ -146,6 +153,7 @@ async def test_a_repeated_command_is_answered_from_the_log(pair: Pair) -> None:
         ("task.create", b"[1", "body_invalid"),
         ("task.create", b'{"template": "t", "input": NaN}', "body_invalid"),
         ("task.create", b'{"template": "t", "input": ' + b"[" * 100 + b"]" * 100 + b"}", "value_invalid"),
+        ("task.create", rb'{"template": "t", "input": "\ud800"}', "value_invalid"),
         ("task.create", b'{"template": "t", "input": "' + b"x" * 66_000 + b'"}', "body_too_large"),
         ("task.create", b"[" + b",".join([b"{}"] * 501) + b"]", "body_too_large"),
         ("task.create", {"template": "T"}, "name_invalid"),
@@ -189,6 +197,30 @@ async def test_an_array_is_answered_in_its_order(pair: Pair) -> None:
         ]
     assert len(ids) == 75
     assert await pair.ask("task.create", []) == []
+
+
+async def test_half_a_character_spoils_its_item_alone(pair: Pair) -> None:
+    body = rb'[{"template": "t"}, {"template": "t", "input": {"a": ["\ud800"]}}, {"template": "t"}]'
+    told = await pair.ask("task.create", body)
+    assert [one["ok"] for one in told] == [True, False, True]
+    error = told[1]["error"]
+    assert (error["code"], error["errors"][0]["pointer"]) == ("value_invalid", "/input/a/0")
+
+
+async def test_half_a_character_in_a_result_fails_the_step(pair: Pair) -> None:
+    """The place is told; other reports of the message are taken."""
+    made = [await pair.ask("task.create", {"template": "t"}) for _ in range(2)]
+    shards = [int(one["position"].partition(":")[0]) for one in made]
+    report = rb'{"kind": "completed", "task_id": "%s", "step": "only", "attempt": 1, "worker": "w", "result": %s}'
+    bad = report % (made[0]["task_id"].encode(), rb'{"a": ["\udc00"]}')
+    told = await pair.report(shards[0], b"[" + bad + rb', {"kind": "\ud800"}]')
+    assert [one["ok"] for one in told] == [True, False]
+    assert told[1]["error"]["code"] == "value_invalid"
+    assert (await pair.report(shards[1], report % (made[1]["task_id"].encode(), b"1")))["recorded"]
+    [failed] = [event for event in await pair.recorded(shards[0]) if event.type == "step_attempt_failed"]
+    error = json.loads(failed.payload)["error"]
+    assert error["type"] == "result_invalid"
+    assert error["message"].startswith("/a/0: ")
 
 
 async def test_a_message_without_a_reply_is_taken_too(pair: Pair) -> None:
