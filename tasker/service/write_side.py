@@ -127,7 +127,7 @@ class WriteSide:
         late = LateFactory()
         self._shards = Shards(log, self._committer, late, clock.now_us)
         routes = Routes(info, bus, subjects)
-        directory = TemplateDirectory(log, self._shards, routes)
+        directory = TemplateDirectory(log, self._shards, routes, clock)
         dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock)
         late.factory = Factory(directory, dispatcher, routes)
         self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock)

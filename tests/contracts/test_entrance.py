@@ -223,6 +223,22 @@ async def test_half_a_character_in_a_result_fails_the_step(pair: Pair) -> None:
     assert error["message"].startswith("/a/0: ")
 
 
+async def test_an_owner_whose_lease_is_over_does_not_create_from_what_it_remembers(pair: Pair) -> None:
+    """Another node took the template's shard and may have registered a version; the first one does not know yet."""
+    made = await pair.ask("template.register", {"template": {"name": "t", "steps": [{"name": "only"}]}})
+    template_shard = int(made["position"].partition(":")[0])
+    owner = pair.sides[0]
+    directory = owner._entrance._directory
+    assert directory.registry_now("default", "default", "t") is not None
+    pair.log._shards[template_shard].lease_until_us = 0
+    assert (await pair.log.acquire("another", [template_shard], 60.0)).epochs
+    owner._clock.lease(0.0, asked_s=owner._clock.monotonic_s())
+    assert directory.registry_now("default", "default", "t") is None
+    told = await asyncio.gather(*(pair.ask("task.create", {"template": "t"}) for _ in range(TIMES)))
+    assert {one["error"]["code"] for one in told} <= {"unavailable", "fenced"}
+    assert "task_created" not in {kind for _, _, kind in await pair.events()}
+
+
 async def test_a_message_without_a_reply_is_taken_too(pair: Pair) -> None:
     pair.bus.publish(pair.subjects.command("default", "task", "create"), b'{"template": "t", "idempotency_key": "q"}')
     pair.bus.publish(pair.subjects.command("default", "task", "create"), b"{")
