@@ -30,6 +30,7 @@ from tasker.service.actors.factory import Factory
 from tasker.service.actors.publisher import Publisher
 from tasker.service.actors.reports import Reports
 from tasker.service.actors.stream_keeper import StreamKeeper
+from tasker.service.actors.submissions import Submissions
 from tasker.service.runtime.actor import ActorFactory
 from tasker.service.runtime.committer import CommitListener, Committer
 from tasker.service.runtime.head_notifier import HeadNotifier
@@ -131,6 +132,7 @@ class WriteSide:
         dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock)
         late.factory = Factory(directory, dispatcher, routes)
         self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock)
+        self._submissions = Submissions(bus, subjects, streams, self._entrance)
         intake = Intake(bus, subjects, self._entrance, Reports(subjects, self._shards, routes), directory)
         self._publisher = Publisher(
             log,
@@ -195,6 +197,7 @@ class WriteSide:
                 self._subjects.commands_all, self._entrance.on_command, queue=COMMAND_QUEUE
             )
             await self._bus.flush()
+            running.append(duties.create_task(self._submissions.run(), name="submissions"))
             on_ready()
             await stop.wait()
             await self._drain()
@@ -204,9 +207,11 @@ class WriteSide:
     async def _drain(self) -> None:
         if self._commands is not None:
             await self._commands.drain()
+        await self._submissions.stop()
         try:
             async with asyncio.timeout(DRAIN_S):
                 await self._entrance.drain()
+                await self._submissions.drain()
         except TimeoutError:
             _log.warning("commands_not_answered_in_time")
         for shard in self._shards.owned:
