@@ -324,3 +324,8 @@ class ConfigurationError(TaskerError):
 class SchemaMismatch(ConfigurationError):
     code = "schema_mismatch"
     title = "The database's schema does not fit this build"
+
+
+def is_passing(error: TaskerError) -> bool:
+    """Say whether a repetition with the same key may succeed where `error` came."""
+    return isinstance(error, (Unavailable, Fenced, Busy))

@@ -208,10 +208,14 @@ class MemoryJetStream:
         return {"success": True}
 
     def _stream_message(self, tokens: list[str], data: bytes) -> dict[str, Any]:
-        """Answer `STREAM.MSG.GET` for the last message of a subject, the one form that is asked for."""
-        wanted = msgspec.json.decode(data)["last_by_subj"]
-        for stored in reversed(self._find(tokens[1]).messages.values()):
-            if stored.subject == wanted:
+        """Answer `STREAM.MSG.GET`, for the last message of a subject or the next one from a sequence on."""
+        asked = msgspec.json.decode(data)
+        kept = self._find(tokens[1]).messages.values()
+        wanted, first = asked.get("last_by_subj"), 0
+        if wanted is None:
+            wanted, first = asked["next_by_subj"], asked["seq"]
+        for stored in kept if "next_by_subj" in asked else reversed(kept):
+            if stored.subject == wanted and stored.seq >= first:
                 body = base64.b64encode(stored.data).decode()
                 return {"message": {"subject": stored.subject, "seq": stored.seq, "data": body}}
         raise _Refusal(404, NO_MESSAGE_FOUND, "no message found")
@@ -267,6 +271,8 @@ class MemoryJetStream:
             refusal = _Refusal(503, STORE_FAILED, "maximum messages per subject exceeded")
             self._answer(message.reply, {"stream": stream.config["name"], "seq": 0} | refusal.answer)
             return True
+        if most > 0 and stream.per_subject.get(subject, 0) >= most:
+            stream.remove(next(seq for seq, stored in stream.messages.items() if stored.subject == subject))
         stream.last_seq += 1
         seq = stream.last_seq
         stream.messages[seq] = _Stored(seq, subject, message.data, message.headers, now_us)

@@ -164,7 +164,7 @@ class PullLoop:
 
     def _take(self, message: Message) -> None:
         self._heard_s = self._loop.time()
-        if message.status and not message.data:
+        if message.status and not message.data and not message.reply:
             self._take_status(message)
             return
         if self._outstanding > 0:

@@ -1,4 +1,4 @@
-"""The two streams and their consumers: made when missing, changed when they differ, otherwise left alone.
+"""The streams and their consumers: made when missing, changed when they differ, otherwise left alone.
 
 Streams are buffers; the log in Postgres is what lasts. So a stream may vanish at any time and come back
 empty: `created` tells, and whoever fills a stream compares it with the one he knew.
@@ -28,6 +28,8 @@ FAST_INGEST_VERSION = (2, 14)
 _BYTES_WANTED = "tasker_bytes_wanted"
 """Metadata of a stream: the bytes of the settings, of which it may have got less."""
 
+COMMAND_CONSUMER = "service"
+
 _SHARE_MAX = 256
 _ATTEMPTS = 5
 
@@ -35,7 +37,8 @@ _ATTEMPTS = 5
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How large and how old the streams may get.
 
-    A full queue refuses work (`Busy`): that is the backpressure. Events drop their oldest.
+    A full queue refuses work (`Busy`), and a full stream of commands refuses commands: that is the backpressure.
+    Events and refusals drop their oldest.
     """
 
     replicas: int = 1
@@ -44,6 +47,11 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     work_bytes_max: int = 2 * 1024**3
     events_age_s_max: float = 72 * 3600.0
     events_bytes_max: int = 2 * 1024**3
+    commands_age_s_max: float = 72 * 3600.0
+    commands_bytes_max: int = 512 * 1024**2
+    refusals_age_s_max: float = 30 * 24 * 3600.0
+    refusals_per_tenant_max: int = 1_000
+    refusals_bytes_max: int = 64 * 1024**2
     ack_wait_s: float = 30.0
     ack_pending_max: int = 20_000
 
@@ -66,10 +74,12 @@ class StreamInfo(msgspec.Struct, frozen=True):
 
 
 class Streams(msgspec.Struct, frozen=True):
-    """Both streams."""
+    """All of them."""
 
     work: StreamInfo
     events: StreamInfo
+    commands: StreamInfo
+    refusals: StreamInfo
 
 
 class _Deleted(msgspec.Struct, frozen=True):
@@ -83,7 +93,7 @@ class _ConsumerInfo(msgspec.Struct, frozen=True):
 
 
 async def ensure_streams(bus: Bus, subjects: Subjects, settings: StreamSettings) -> Streams:
-    """Make both streams, or bring them to the settings; several processes may do so at once.
+    """Make the streams, or bring them to the settings; several processes may do so at once.
 
     Raises:
         ApiRefused: the server refused (`as_configuration` for a start).
@@ -94,13 +104,15 @@ async def ensure_streams(bus: Bus, subjects: Subjects, settings: StreamSettings)
         try:
             work = await _ensure_stream(bus, work_config(subjects, settings), share)
             events = await _ensure_stream(bus, events_config(subjects, settings, bus.server_version), share)
+            commands = await _ensure_stream(bus, commands_config(subjects, settings), share)
+            refusals = await _ensure_stream(bus, refusals_config(subjects, settings), share)
         except ApiRefused as refused:
             if refused.api_error.err_code != STORAGE_INSUFFICIENT or share >= _SHARE_MAX:
                 raise
-            # The server has not that much storage: both streams get half as much, and so on.
+            # The server has not that much storage: every stream gets half as much, and so on.
             share *= 2
         else:
-            return Streams(work, events)
+            return Streams(work, events, commands, refusals)
 
 
 def work_config(subjects: Subjects, settings: StreamSettings) -> dict[str, Any]:
@@ -137,6 +149,37 @@ def events_config(subjects: Subjects, settings: StreamSettings, server_version: 
     if server_version >= FAST_INGEST_VERSION:
         config["allow_batched"] = True
     return config
+
+
+def commands_config(subjects: Subjects, settings: StreamSettings) -> dict[str, Any]:
+    """Return the configuration of the stream of submitted commands: full, it refuses rather than forgets."""
+    return {
+        "name": subjects.command_stream,
+        "subjects": [subjects.submits_all],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": settings.replicas,
+        "discard": "new",
+        "max_age": round(settings.commands_age_s_max * NS_PER_S),
+        "max_bytes": settings.commands_bytes_max,
+        "duplicate_window": round(settings.dedupe_s * NS_PER_S),
+    }
+
+
+def refusals_config(subjects: Subjects, settings: StreamSettings) -> dict[str, Any]:
+    """Return the configuration of the list of refusals: bounded for each tenant, so that none crowds out another."""
+    return {
+        "name": subjects.refusal_stream,
+        "subjects": [subjects.refused_all],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": settings.replicas,
+        "discard": "old",
+        "max_msgs_per_subject": settings.refusals_per_tenant_max,
+        "max_age": round(settings.refusals_age_s_max * NS_PER_S),
+        "max_bytes": settings.refusals_bytes_max,
+        "duplicate_window": round(settings.dedupe_s * NS_PER_S),
+    }
 
 
 async def stream_info(bus: Bus, stream: str) -> StreamInfo:
@@ -179,10 +222,28 @@ async def ensure_work_consumer(
     """
     name = subjects.work_consumer(tenant, namespace, queue)
     subject = subjects.work(tenant, namespace, queue)
-    config = {
+    config = _pull_config(name, settings) | {"filter_subject": subject}
+    await create_consumer(bus, subjects.work_stream, name, config, filter_subject=subject)
+    return name
+
+
+async def ensure_command_consumer(bus: Bus, subjects: Subjects, settings: StreamSettings) -> str:
+    """Make the one durable pull consumer of submitted commands, which all nodes share; return its name.
+
+    Raises:
+        StreamMissing: there is no stream of commands.
+        ApiRefused: the server refused.
+        Unavailable: NATS does not answer.
+    """
+    await create_consumer(bus, subjects.command_stream, COMMAND_CONSUMER, _pull_config(COMMAND_CONSUMER, settings))
+    return COMMAND_CONSUMER
+
+
+def _pull_config(name: str, settings: StreamSettings) -> dict[str, Any]:
+    """Return the configuration of a durable pull consumer that delivers until it is acked."""
+    return {
         "name": name,
         "durable_name": name,
-        "filter_subject": subject,
         "deliver_policy": "all",
         "ack_policy": "explicit",
         "ack_wait": round(settings.ack_wait_s * NS_PER_S),
@@ -191,8 +252,6 @@ async def ensure_work_consumer(
         # Pulls that wait at once: several for each worker.
         "max_waiting": 8192,
     }
-    await create_consumer(bus, subjects.work_stream, name, config, filter_subject=subject)
-    return name
 
 
 async def create_consumer(

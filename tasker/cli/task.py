@@ -36,9 +36,10 @@ async def create(
     requested_by: str | None = None,
     reason: str | None = None,
     wait: Wait = False,
+    submit: Annotated[bool, Parameter(negative="")] = False,
     common: Common = COMMON,
 ) -> int:
-    """Create a task; it is in the log when this returns.
+    """Create a task; it is in the log when this returns, unless it is only submitted.
 
     For example:
 
@@ -59,33 +60,65 @@ async def create(
         requested_by: who asks, kept in the event.
         reason: why, kept in the event.
         wait: wait for the end, at most S seconds, and print the result. Exit code 8 when it failed or is blocked.
+        submit: only leave the command on NATS and print its key, also while the service is away. A refusal shows in
+            `tasker task refusals`.
         common: where the service is, and how to print.
     """
+    from tasker.cli.failures import UsageError
     from tasker.cli.output import fields, note
     from tasker.cli.reach import client
+    from tasker.client import NewTask
 
+    if submit and wait is not False:
+        raise UsageError("--submit does not wait; leave out --wait")
     value = read_json(input)
     within, _, name = template.rpartition("/")
+    given: dict[str, Any] = {
+        "namespace": namespace or within or None,
+        "version": version,
+        "idempotency_key": key,
+        "tags": read_tags(tag),
+        "not_before": not_before,
+        "timeout_s": timeout_s,
+        "correlation_id": correlation_id,
+        "requested_by": requested_by,
+        "reason": reason,
+    }
     async with client(common) as service:
-        handle = await service.create(
-            name,
-            value,
-            namespace=namespace or within or None,
-            version=version,
-            idempotency_key=key,
-            tags=read_tags(tag),
-            not_before=not_before,
-            timeout_s=timeout_s,
-            correlation_id=correlation_id,
-            requested_by=requested_by,
-            reason=reason,
-        )
+        if submit:
+            left = await service.submit(NewTask(name, value, **given))
+            fields({"idempotency_key": left}, [("submitted with key", left)], common.output)
+            return 0
+        handle = await service.create(name, value, **given)
         if wait is False:
             pairs = [("task", handle.task_id), ("position", handle.position), ("duplicate", handle.duplicate or None)]
             fields(handle, pairs, common.output)
             return 0
         note(f"task {handle.task_id}{' (it was there already)' if handle.duplicate else ''}")
         return await _await_end(service, handle, None if wait is True else wait)
+
+
+@app.command
+async def refusals(*, common: Common = COMMON) -> None:
+    """List submitted commands that were refused lately, oldest first: their callers did not wait for the answer.
+
+    Args:
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.output import rows, time_text
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        found = [refusal async for refusal in service.refusals()]
+    columns = [
+        ("submitted", lambda row: time_text(row.submitted_at)),
+        ("command", lambda row: row.verb),
+        ("key", lambda row: row.key),
+        ("code", lambda row: row.error.code),
+        ("detail", lambda row: row.error.detail),
+        ("body", lambda row: row.body),
+    ]
+    rows(found, columns, common.output, empty="no submitted command was refused")
 
 
 @app.command

@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from tasker.clock import Clock
-from tasker.errors import Busy, DeadlineExceeded, Fenced, OutcomeUnknown, TaskerError, Unavailable
+from tasker.errors import DeadlineExceeded, OutcomeUnknown, TaskerError, is_passing
 
 T = TypeVar("T")
 
@@ -35,11 +35,6 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     attempt_s: float = 10.0
     delay_s_base: float = 0.1
     delay_s_max: float = 3.0
-
-
-def is_passing(error: TaskerError) -> bool:
-    """Say whether a repetition with the same key may succeed where `error` came."""
-    return isinstance(error, (Unavailable, Fenced, Busy))
 
 
 def backoff_s(policy: RetryPolicy, *, attempt: int, jitter: float, retry_after_s: float | None) -> float:

@@ -18,7 +18,8 @@ from urllib.parse import quote
 import msgspec
 
 from tasker.bus.bus import Bus
-from tasker.client.attempts import RetryPolicy, attempt_until, is_passing, verdict
+from tasker.bus.publish import AckedPublisher
+from tasker.client.attempts import RetryPolicy, attempt_until, verdict
 from tasker.client.batches import BATCHES_IN_FLIGHT, Item, body_of, pack, verdicts_of
 from tasker.client.carriers import BusCarrier, Carrier, HttpCarrier
 from tasker.client.http import HttpApi, Parameters
@@ -28,10 +29,19 @@ from tasker.client.subscription import START, EventFilter, Subscription
 from tasker.client.waiting import is_over, not_over, over_http
 from tasker.client.watching import WATCHED, Watch
 from tasker.clock import Clock, SystemClock, from_datetime, to_rfc3339
-from tasker.errors import ConfigurationError, DeadlineExceeded, OutcomeUnknown, TaskerError, Unavailable, Undecodable
+from tasker.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    OutcomeUnknown,
+    TaskerError,
+    Unavailable,
+    Undecodable,
+    is_passing,
+)
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import (
     CANCEL_GRACE_S,
+    HEADER_REPLY_TO,
     Command,
     Reply,
     StepRetry,
@@ -44,6 +54,8 @@ from tasker.events.reads import (
     EventPage,
     EventView,
     Health,
+    Refusal,
+    RefusalPage,
     Stats,
     StepPage,
     StepView,
@@ -207,6 +219,39 @@ class TaskerClient:
             for batch in pack(items):
                 group.create_task(send(batch), name="create_many")
         return [results[index] for index in range(len(results))]
+
+    async def submit(self, task: NewTask, *, reply_to: str | None = None) -> str:
+        """Leave a task for the service, which need not run, and return its key; needs NATS.
+
+        When this returns the command lies in the stream of commands: it is not accepted yet, and may still be
+        refused. Its verdict goes to `reply_to`; a refusal also into the list that `refusals` reads. Creating the
+        task with the returned key tells too.
+
+        Args:
+            task: what to create.
+            reply_to: a NATS subject of your own.
+
+        Raises:
+            ConfigurationError: no NATS address is known.
+            Busy: the stream of commands is full. Unavailable: it did not take the command in time.
+        """
+        nats_url = self.settings.nats_url
+        if nats_url is None:
+            raise ConfigurationError("submitting needs NATS: set TASKER_NATS_URL or give nats_url")
+        deadline_s = self._clock.monotonic_s() + self.timeout_s
+        command = task.command(self._ids)
+        key = command.idempotency_key or ""
+        body = encode_message(command)
+        bus = await self._connected_bus(nats_url)
+        subject = self._subjects.submit(self.settings.tenant, "task", "create")
+        headers = None if reply_to is None else {HEADER_REPLY_TO: reply_to}
+
+        async def leave(timeout_s: float) -> None:
+            # No message id: the key in the body names the task, and keys of two templates may be the same.
+            await AckedPublisher(bus, timeout_s=timeout_s).publish(subject, body, headers=headers)
+
+        await attempt_until(leave, deadline_s=deadline_s, policy=self._retry, clock=self._clock)
+        return key
 
     async def cancel(
         self,
@@ -415,6 +460,17 @@ class TaskerClient:
         """
         path = f"/v1/templates/{_segment(namespace)}/{_segment(name)}"
         return await self._get(path if version is None else f"{path}/{_segment(version)}", TemplateView, {})
+
+    async def refusals(self) -> AsyncIterator[Refusal]:
+        """Yield the submitted commands that were refused lately, oldest first."""
+        after: str | None = None
+        while True:
+            page = await self._get("/v1/refusals", RefusalPage, {"after": after})
+            for refusal in page.items:
+                yield refusal
+            after = page.next
+            if after is None:
+                return
 
     async def stats(self) -> Stats:
         """Return counts of tasks by state and how far the views are."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote
 
-from tasker.client.attempts import RetryPolicy, attempt_until, is_passing
+from tasker.client.attempts import RetryPolicy, attempt_until
 from tasker.client.http import HttpApi
 from tasker.client.requests import TaskRef, position_of, task_id_of
 from tasker.clock import Clock
-from tasker.errors import DeadlineExceeded, TaskerError
+from tasker.errors import DeadlineExceeded, TaskerError, is_passing
 from tasker.events.reads import TASK_ENDED, TaskView
 
 POLL_S = 20.0

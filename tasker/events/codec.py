@@ -10,7 +10,8 @@ shortest floats. Equal values have equal bytes, so a hash or a comparison of byt
 
 The checks cost little because they run on bytes in C: the number of colons tells duplicate keys
 (the canonical form has fewer when a key was dropped), brackets alone tell the depth. Only a body
-with `\u` escapes or very long digits is walked in Python.
+with `\u` escapes or very long digits is walked in Python. So is one that msgspec does not parse although it
+is JSON by its grammar: half of a surrogate pair, which is refused with its place.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _long_digits = re.compile(rb"[0-9]{%d}" % (DIGITS_MAX + 1))
 _TEXT_SCALARS = (datetime, date, time, timedelta, UUID, Decimal)
+_SPACE: Final = " \t\n\r"
 _INT_LIMIT = 10**DIGITS_MAX
 
 
@@ -120,7 +122,25 @@ def split_array(data: bytes) -> list[bytes]:
     try:
         return [bytes(item) for item in decoder_of(list[msgspec.Raw]).decode(data)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalid(f"not an array: {error}") from error
+        items = _split_walked(data) if b"\\u" in data else None
+        if items is None:
+            raise BodyInvalid(f"not an array: {error}") from error
+        return items
+
+
+def split_field(data: bytes, name: str) -> tuple[bytes, bytes] | None:
+    """Return the JSON object `data` without its field `name`, and that field's value; None: it has no such field.
+
+    For text that msgspec does not parse: what is bad in the one may leave the other good. Neither is checked.
+    """
+    try:
+        fields = json.loads(data.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict) or name not in fields:
+        return None
+    value = fields.pop(name)
+    return json.dumps(fields).encode(), json.dumps(value).encode()
 
 
 def decode_checked(data: bytes, kind: type[T]) -> T:
@@ -173,6 +193,8 @@ def _checked(data: bytes) -> tuple[JsonValue, bytes]:
     try:
         value = _any_decoder.decode(data)
     except msgspec.DecodeError as error:
+        if b"\\u" in data:
+            _parse_walked(data)
         raise BodyInvalid(f"not JSON: {error}") from error
     except UnicodeDecodeError as error:
         raise BodyInvalid(f"not UTF-8: {error.reason} at byte {error.start}") from error
@@ -224,6 +246,33 @@ def _parse_walked(data: bytes) -> JsonValue:
     except (ValueError, RecursionError) as error:
         raise BodyInvalid(f"not JSON: {error}") from error
     return _plain(value, "", 0)
+
+
+def _split_walked(data: bytes) -> list[bytes] | None:
+    """Return the items of an array by the slow way, which takes half a surrogate pair; None when it is no array."""
+    decoder = json.JSONDecoder(parse_int=len)
+    items: list[bytes] = []
+    try:
+        text = data.decode().strip(_SPACE)
+        if not text.startswith("["):
+            return None
+        place = 0
+        while text[place] != "]" or not items:
+            place = _behind_space(text, place + 1)
+            _, end = decoder.raw_decode(text, place)
+            items.append(text[place:end].encode())
+            place = _behind_space(text, end)
+            if text[place] not in ",]":
+                return None
+    except (ValueError, IndexError, RecursionError):
+        return None
+    return items if place == len(text) - 1 else None
+
+
+def _behind_space(text: str, place: int) -> int:
+    while text[place] in _SPACE:
+        place += 1
+    return place
 
 
 def _distinct(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:

@@ -23,6 +23,12 @@ HEADER_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 HEADER_MESSAGE_ID: Final = "Nats-Msg-Id"
 HEADER_TRACEPARENT: Final = "traceparent"
 
+HEADER_REPLY_TO: Final = "Tasker-Reply-To"
+"""Of a submitted command: the subject that gets its verdict."""
+
+HEADER_SUBMITTED: Final = "Tasker-Submitted"
+"""Of such a verdict: the sequence that the stream's ack named."""
+
 DEFAULT_TENANT: Final = "default"
 CANCEL_GRACE_S: Final = 10.0
 
@@ -159,6 +165,27 @@ class Reply(msgspec.Struct, kw_only=True):
     duplicate: bool = False
     template: dict[str, str] | None = None
     error: Problem | None = None
+
+
+class RefusedCommand(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A submitted command that was refused, as the list of refusals keeps it.
+
+    Attributes:
+        submitted: the sequence of its message in the stream of commands.
+        submitted_at: when the stream took it.
+        item: its place in the message, when that is an array.
+        key: what names the command where its message's headers do.
+        body: the beginning of the command.
+    """
+
+    tenant: str
+    verb: str
+    submitted: int
+    submitted_at: str
+    error: Problem
+    item: int | None = None
+    key: str | None = None
+    body: str = ""
 
 
 # ---------------------------------------------------------------- work and reports

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from tasker.events.messages import RefusedCommand
 from tasker.events.task_events import ErrorInfo
 
 if TYPE_CHECKING:
@@ -116,6 +117,19 @@ class TaskPage(msgspec.Struct, kw_only=True):
     items: list[TaskView]
     next: str | None
     position: str
+
+
+class Refusal(RefusedCommand, kw_only=True, omit_defaults=True):
+    """A submitted command that was refused; `id` is its place in the list."""
+
+    id: str
+
+
+class RefusalPage(msgspec.Struct, kw_only=True):
+    """A page of refusals, oldest first; `next` asks for the one behind it."""
+
+    items: list[Refusal]
+    next: str | None
 
 
 class StepPage(msgspec.Struct, kw_only=True):

@@ -7,6 +7,7 @@ no tenant can be named so. Streams are named in upper case: `TASKER_WORK`.
 | traffic                         | subject                                                          |
 |---------------------------------|------------------------------------------------------------------|
 | commands, answered              | `<prefix>.<tenant>.cmd.<noun>.<verb>`                            |
+| commands, not waited for        | `<prefix>.<tenant>.submit.<noun>.<verb>`                         |
 | work to workers                 | `<prefix>.<tenant>.work.<namespace>.<queue>`                     |
 | reports of workers              | `<prefix>.<tenant>.report.<shard>`, `.report.<node>`             |
 | workers' free slots             | `<prefix>.<tenant>.slots`                                        |
@@ -14,6 +15,7 @@ no tenant can be named so. Streams are named in upper case: `TASKER_WORK`.
 | lifecycle events                | `<prefix>.<tenant>.evt.<namespace>.<template>.<task>.<event>`    |
 | node to node                    | `<prefix>._node.shard.<n>.<what>`                                |
 | marks in the event stream       | `<prefix>._log.mark.<shard>`                                     |
+| refusals of submitted commands  | `<prefix>._log.refused.<tenant>`                                 |
 | "the log grew" (a wake-up only) | `<prefix>._log.head`                                             |
 """
 
@@ -57,6 +59,9 @@ class Subjects:
         self.prefix = prefix
         self.work_stream = f"{prefix.upper()}_WORK"
         self.event_stream = f"{prefix.upper()}_EVENTS"
+        self.command_stream = f"{prefix.upper()}_COMMANDS"
+        self.refusal_stream = f"{prefix.upper()}_REFUSALS"
+        self.streams = (self.work_stream, self.event_stream, self.command_stream, self.refusal_stream)
         self.work_all = f"{prefix}.*.work.>"
         self.evt_all = f"{prefix}.*.evt.>"
         self.marks_all = f"{prefix}._log.mark.*"
@@ -78,6 +83,29 @@ class Subjects:
         rest = subject[len(self.prefix) + 1 :]
         tenant, _, rest = rest.partition(".")
         return tenant, rest.removeprefix("cmd.")
+
+    def submit(self, tenant: str, noun: str, verb: str) -> str:
+        """Return where `noun.verb` is left for the service by who does not wait for the answer."""
+        return f"{self.prefix}.{tenant}.submit.{noun}.{verb}"
+
+    @property
+    def submits_all(self) -> str:
+        """Return the pattern of every tenant's submitted commands."""
+        return f"{self.prefix}.*.submit.>"
+
+    def parse_submit(self, subject: str) -> tuple[str, str]:
+        """Return tenant and `noun.verb` of a submitted command's subject (the verb may hold further dots)."""
+        tenant, _, rest = subject[len(self.prefix) + 1 :].partition(".")
+        return tenant, rest.removeprefix("submit.")
+
+    def refused(self, tenant: str) -> str:
+        """Return where refusals of a tenant's submitted commands are kept."""
+        return f"{self.prefix}._log.refused.{tenant}"
+
+    @property
+    def refused_all(self) -> str:
+        """Return the pattern of every tenant's refusals."""
+        return f"{self.prefix}._log.refused.*"
 
     def work(self, tenant: str, namespace: str, queue: str) -> str:
         """Return the subject of a queue's work."""

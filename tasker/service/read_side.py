@@ -26,6 +26,7 @@ from tasker.projections.store import LogTail, ViewStore
 from tasker.projections.views import PROJECTIONS
 from tasker.service.http.app import KEEPALIVE_S, create_app
 from tasker.service.http.gateway import BusGateway
+from tasker.service.http.refusals import BusRefusals
 from tasker.service.http.services import Check, Services
 from tasker.service.http.watcher import BusWatcher
 
@@ -101,6 +102,7 @@ class ReadSide:
                 tail=self._http_tail,
                 gateway=BusGateway(self._bus, self._subjects),
                 watcher=BusWatcher(self._bus, self._subjects),
+                refusals=BusRefusals(self._bus, self._subjects),
                 clock=self._clock,
                 checks=self._checks(),
             )

@@ -31,6 +31,7 @@ from tasker.service.actors.factory import Factory
 from tasker.service.actors.publisher import Publisher
 from tasker.service.actors.reports import Reports
 from tasker.service.actors.stream_keeper import StreamKeeper
+from tasker.service.actors.submissions import Submissions
 from tasker.service.runtime.actor import ActorFactory
 from tasker.service.runtime.committer import CommitListener, Committer
 from tasker.service.runtime.head_notifier import HeadNotifier
@@ -128,12 +129,13 @@ class WriteSide:
         late = LateFactory()
         self._shards = Shards(log, self._committer, late, clock.now_us)
         routes = Routes(info, bus, subjects)
-        directory = TemplateDirectory(log, self._shards, routes)
+        directory = TemplateDirectory(log, self._shards, routes, clock)
         self._name = f"node-{owner}"
         self._direct = DirectWork(bus, subjects, self._name, clock)
         dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct)
         late.factory = Factory(directory, dispatcher, routes)
         self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock)
+        self._submissions = Submissions(bus, subjects, streams, self._entrance)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
         intake = Intake(bus, subjects, self._entrance, self._reports, directory)
         self._publisher = Publisher(
@@ -202,6 +204,7 @@ class WriteSide:
                 self._subjects.commands_all, self._entrance.on_command, queue=COMMAND_QUEUE
             )
             await self._bus.flush()
+            running.append(duties.create_task(self._submissions.run(), name="submissions"))
             on_ready()
             await stop.wait()
             await self._drain()
@@ -211,9 +214,11 @@ class WriteSide:
     async def _drain(self) -> None:
         if self._commands is not None:
             await self._commands.drain()
+        await self._submissions.stop()
         try:
             async with asyncio.timeout(DRAIN_S):
                 await self._entrance.drain()
+                await self._submissions.drain()
         except TimeoutError:
             _log.warning("commands_not_answered_in_time")
         self._direct.close()

@@ -50,7 +50,7 @@ CREATIONS = [
     ("NaN", given(b"NaN"), "body_invalid"),
     ("infinity", given(b'{"a": -Infinity}'), "body_invalid"),
     ("a number that is none", given(b"1e999"), "body_invalid"),
-    ("a lone surrogate", given(rb'"\ud800"'), "body_invalid"),
+    ("a lone surrogate", given(rb'"\ud800"'), "value_invalid"),
     ("U+0000", given(rb'"\u0000"'), "value_invalid"),
     ("a key twice", given(b'{"a": 1, "a": 2}'), "value_invalid"),
     ("too many digits", given(b"1" * 1001), "value_invalid"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tasker.client import NewTask
 from tasker.embedded.stack import Stack
 from tasker.events.postgres_log import migrate
 from tasker.service.runtime.failpoints import NAMES
@@ -94,12 +95,19 @@ async def test_every_failpoint(rig: Rig) -> None:
             TASKER_FAILPOINT=f"{name}:{count}",
             TASKER_FAILPOINT_HIT=str(hit),
         )
+        if name == "before_submit_ack":
+            await submit(SUBMITTED)
         async with asyncio.timeout(60):
             while not hit.exists():  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.02)
         # The supervisor starts the process again; both die at a moment that nobody chose.
         await asyncio.sleep(rig.random.random())
         rig.kill_tree(writer)
+
+    async def submit(count: int) -> None:
+        async with rig.service.client() as client:
+            for number in range(count):
+                await client.submit(NewTask("chain", {"n": number}, idempotency_key=f"submitted-{number}"))
 
     first = rig.serve("--roles", "shards,publisher")
     await rig.start()
@@ -111,8 +119,12 @@ async def test_every_failpoint(rig: Rig) -> None:
         rig.serve("--roles", "shards,publisher")
         await load.acked(5)
     await rig.check(load)
+    async with rig.service.client() as client:
+        submitted = [view async for view in client.list() if (view.idempotency_key or "").startswith("submitted-")]
+    assert len(submitted) == SUBMITTED
 
 
+SUBMITTED = 60
 SELDOM = {"before_due_write", "after_due_write", "before_renew"}
 
 

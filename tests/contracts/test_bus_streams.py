@@ -39,7 +39,7 @@ def subjects(nats_prefix: str) -> Subjects:
 @pytest.fixture
 async def streams(bus: Bus, subjects: Subjects):
     yield await ensure_streams(bus, subjects, SMALL)
-    for name in (subjects.work_stream, subjects.event_stream):
+    for name in subjects.streams:
         if bus.connected:
             await delete_stream(bus, name)
 

@@ -8,85 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tasker.bus.bus import Bus
-from tasker.bus.streams import StreamSettings, delete_stream
-from tasker.events.memory_log import MemoryLog
-from tasker.events.messages import HEADER_IDEMPOTENCY_KEY
-from tasker.events.subjects import Subjects
-from tasker.service.write_side import WriteSide
-from tasker.settings import Pace
+from tests.contracts.pair import Pair
 
-Connect = Callable[[], Awaitable[Bus]]
-
-STREAMS = StreamSettings(work_bytes_max=16 * 1024**2, events_bytes_max=64 * 1024**2)
-SHARDS = 4
 TIMES = 8
 """Enough for both nodes to have had their turn."""
-
-
-class Pair:
-    """Two nodes and a caller."""
-
-    def __init__(self, log: MemoryLog, bus: Bus, subjects: Subjects) -> None:
-        self.log = log
-        self.bus = bus
-        self.subjects = subjects
-        self.sides: list[WriteSide] = []
-        self._stops: list[asyncio.Event] = []
-        self._running: list[asyncio.Task[None]] = []
-
-    async def start(self, bus: Bus) -> None:
-        """Start one more node."""
-        side = WriteSide(self.log, await self.log.info(), bus, self.subjects, STREAMS, Pace())
-        stop, ready = asyncio.Event(), asyncio.Event()
-        self._running.append(asyncio.create_task(side.run(stop, ready.set)))
-        self._stops.append(stop)
-        self.sides.append(side)
-        async with asyncio.timeout(10):
-            await ready.wait()
-
-    async def stop(self) -> None:
-        """Drain both nodes. Twice is fine."""
-        for stop, running in zip(self._stops, self._running, strict=True):
-            stop.set()
-            await running
-
-    async def ask(self, verb: str, body: Any, *, tenant: str = "default", key: str | None = None) -> Any:
-        noun, _, what = verb.partition(".")
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = None if key is None else {HEADER_IDEMPOTENCY_KEY: key}
-        reply = await self.bus.request(self.subjects.command(tenant, noun, what), data, timeout_s=10, headers=headers)
-        return json.loads(reply.data)
-
-    async def registered(self) -> None:
-        told = await self.ask("template.register", {"template": {"name": "t", "steps": [{"name": "only"}]}})
-        assert told["ok"], told
-
-    async def events(self) -> list[tuple[int, int, str]]:
-        return [
-            (shard, event.position, event.type)
-            for shard in range(SHARDS)
-            for event in await self.log.read(shard, after=0, limit=10_000)
-        ]
-
-
-@pytest.fixture
-async def pair(connect: Connect, nats_prefix: str) -> AsyncIterator[Pair]:
-    bus = await connect()
-    subjects = Subjects(nats_prefix)
-    pair = Pair(MemoryLog(shards=SHARDS), bus, subjects)
-    await pair.start(await connect())
-    await pair.start(await connect())
-    await pair.registered()
-    yield pair
-    await pair.stop()
-    for name in (subjects.work_stream, subjects.event_stream):
-        await delete_stream(bus, name)
 
 
 async def test_only_the_first_owns_shards(pair: Pair) -> None:
@@ -146,6 +75,7 @@ async def test_a_repeated_command_is_answered_from_the_log(pair: Pair) -> None:
         ("task.create", b"[1", "body_invalid"),
         ("task.create", b'{"template": "t", "input": NaN}', "body_invalid"),
         ("task.create", b'{"template": "t", "input": ' + b"[" * 100 + b"]" * 100 + b"}", "value_invalid"),
+        ("task.create", rb'{"template": "t", "input": "\ud800"}', "value_invalid"),
         ("task.create", b'{"template": "t", "input": "' + b"x" * 66_000 + b'"}', "body_too_large"),
         ("task.create", b"[" + b",".join([b"{}"] * 501) + b"]", "body_too_large"),
         ("task.create", {"template": "T"}, "name_invalid"),
@@ -189,6 +119,46 @@ async def test_an_array_is_answered_in_its_order(pair: Pair) -> None:
         ]
     assert len(ids) == 75
     assert await pair.ask("task.create", []) == []
+
+
+async def test_half_a_character_spoils_its_item_alone(pair: Pair) -> None:
+    body = rb'[{"template": "t"}, {"template": "t", "input": {"a": ["\ud800"]}}, {"template": "t"}]'
+    told = await pair.ask("task.create", body)
+    assert [one["ok"] for one in told] == [True, False, True]
+    error = told[1]["error"]
+    assert (error["code"], error["errors"][0]["pointer"]) == ("value_invalid", "/input/a/0")
+
+
+async def test_half_a_character_in_a_result_fails_the_step(pair: Pair) -> None:
+    """The place is told; other reports of the message are taken."""
+    made = [await pair.ask("task.create", {"template": "t"}) for _ in range(2)]
+    shards = [int(one["position"].partition(":")[0]) for one in made]
+    report = rb'{"kind": "completed", "task_id": "%s", "step": "only", "attempt": 1, "worker": "w", "result": %s}'
+    bad = report % (made[0]["task_id"].encode(), rb'{"a": ["\udc00"]}')
+    told = await pair.report(shards[0], b"[" + bad + rb', {"kind": "\ud800"}]')
+    assert [one["ok"] for one in told] == [True, False]
+    assert told[1]["error"]["code"] == "value_invalid"
+    assert (await pair.report(shards[1], report % (made[1]["task_id"].encode(), b"1")))["recorded"]
+    [failed] = [event for event in await pair.recorded(shards[0]) if event.type == "step_attempt_failed"]
+    error = json.loads(failed.payload)["error"]
+    assert error["type"] == "result_invalid"
+    assert error["message"].startswith("/a/0: ")
+
+
+async def test_an_owner_whose_lease_is_over_does_not_create_from_what_it_remembers(pair: Pair) -> None:
+    """Another node took the template's shard and may have registered a version; the first one does not know yet."""
+    made = await pair.ask("template.register", {"template": {"name": "t", "steps": [{"name": "only"}]}})
+    template_shard = int(made["position"].partition(":")[0])
+    owner = pair.sides[0]
+    directory = owner._entrance._directory
+    assert directory.registry_now("default", "default", "t") is not None
+    pair.log._shards[template_shard].lease_until_us = 0
+    assert (await pair.log.acquire("another", [template_shard], 60.0)).epochs
+    owner._clock.lease(0.0, asked_s=owner._clock.monotonic_s())
+    assert directory.registry_now("default", "default", "t") is None
+    told = await asyncio.gather(*(pair.ask("task.create", {"template": "t"}) for _ in range(TIMES)))
+    assert {one["error"]["code"] for one in told} <= {"unavailable", "fenced"}
+    assert "task_created" not in {kind for _, _, kind in await pair.events()}
 
 
 async def test_a_message_without_a_reply_is_taken_too(pair: Pair) -> None:

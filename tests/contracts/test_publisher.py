@@ -142,7 +142,7 @@ async def press(bus: Bus, nats_prefix: str, monkeypatch: pytest.MonkeyPatch) -> 
     await press.start()
     yield press
     await press.kill()
-    for name in (subjects.work_stream, subjects.event_stream):
+    for name in subjects.streams:
         await delete_stream(bus, name)
 
 

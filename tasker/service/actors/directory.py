@@ -22,6 +22,7 @@ from tasker.events.log import EventLog
 from tasker.ids import template_stream_id
 from tasker.service.actors.template_actor import ResolveMessage, TemplateActor
 from tasker.service.domain.template_registry import TemplateRegistry
+from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
 from tasker.templates import CompiledTemplate, compiled_from
@@ -48,10 +49,11 @@ class Registrations(msgspec.Struct, kw_only=True):
 class TemplateDirectory:
     """Finds templates for new and for recorded tasks."""
 
-    def __init__(self, log: EventLog, shards: Shards, routes: Routes) -> None:
+    def __init__(self, log: EventLog, shards: Shards, routes: Routes, clock: NodeClock) -> None:
         self._log = log
         self._shards = shards
         self._routes = routes
+        self._clock = clock
         self._actors: dict[UUID, TemplateActor] = {}
         self._compiled: OrderedDict[str, CompiledTemplate] = OrderedDict()
 
@@ -62,7 +64,13 @@ class TemplateDirectory:
         self._actors[actor.stream_id] = actor
 
     def registry_now(self, tenant: str, namespace: str, name: str) -> TemplateRegistry | None:
-        """Return the registrations when they are at hand without waiting; None: ask `registry`."""
+        """Return the registrations when they are at hand and nobody else can own them; None: ask `registry`.
+
+        A node whose lease may have run out could know old registrations: another one may own the shard and have
+        newer ones. `registry` is answered after our ownership was confirmed.
+        """
+        if not self._clock.leased():
+            return None
         stream_id = template_stream_id(tenant, namespace, name)
         actor = self._actors.get(stream_id)
         if actor is None or not self._shards.owns(self._routes.shard_of(stream_id)):

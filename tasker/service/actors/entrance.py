@@ -7,14 +7,15 @@ node that owns the shard. An array is answered by an array in the same order onc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 import structlog
 
 from tasker.bus.bus import Bus, Message
+from tasker.bus.pull import Delivery
 from tasker.errors import (
     BodyTooLarge,
     Busy,
@@ -89,10 +90,22 @@ Answer = Callable[[bytes], None]
 """Takes the JSON of one item's verdict."""
 
 
+class Submitted(NamedTuple):
+    """Where a command lies that was left in the stream: the same at each of its deliveries.
+
+    Attributes:
+        identity: names it when nothing else does.
+        at_us: when it was left.
+    """
+
+    identity: str
+    at_us: int
+
+
 class Asked:
     """One item of a command message, with how to answer it."""
 
-    __slots__ = ("answer", "body", "header_key", "task_id", "tenant", "traceparent", "verb")
+    __slots__ = ("answer", "body", "header_key", "submitted", "task_id", "tenant", "traceparent", "verb")
 
     def __init__(  # noqa: PLR0917 - the facts of a request
         self, tenant: str, verb: str, body: bytes, header_key: str | None, traceparent: str | None, answer: Answer
@@ -103,8 +116,14 @@ class Asked:
         self.header_key = header_key
         self.traceparent = traceparent
         self.answer = answer
+        self.submitted: Submitted | None = None
         self.task_id: UUID | None = None
         """Of a creation that another node handed on: the id was chosen there."""
+
+    def key(self, field: str | None) -> str | None:
+        """Return what names the command: its field, its header, or its place in the stream."""
+        key = key_of(field, self.header_key)
+        return self.submitted.identity if key is None and self.submitted is not None else key
 
     def refuse(self, error: TaskerError) -> None:
         """Answer with the problem."""
@@ -145,23 +164,44 @@ class Entrance:
 
     def on_command(self, message: Message) -> None:
         """Take a caller's message: one command or an array of them."""
-        tenant, verb = self._subjects.parse_command(message.subject)
-        headers = message.headers or {}
-        key = headers.get(HEADER_IDEMPOTENCY_KEY) or headers.get(HEADER_MESSAGE_ID)
-        traceparent = headers.get(HEADER_TRACEPARENT)
 
         def respond(data: bytes) -> None:
             if message.reply:
                 self._send(message.reply, data)
 
-        one = Asked(tenant, verb, message.data, key, traceparent, respond)
+        tenant, verb = self._subjects.parse_command(message.subject)
+        self._take_message(tenant, verb, message.data, message.headers or {}, respond)
+
+    def on_submitted(self, message: Delivery, respond: Answer) -> None:
+        """Take a message from the stream of commands; `respond` gets its verdict, or the array of them.
+
+        However often it is delivered it is one command: without a key its place in the stream names it.
+        """
+        tenant, verb = self._subjects.parse_submit(message.subject)
+        identity = f"{self._subjects.command_stream}:{message.stream_seq}:{message.at_us}"
+        submitted = Submitted(identity, message.at_us)
+        self._take_message(tenant, verb, message.data, message.headers or {}, respond, submitted)
+
+    def _take_message(  # noqa: PLR0917 - the facts of a message
+        self,
+        tenant: str,
+        verb: str,
+        data: bytes,
+        headers: Mapping[str, str],
+        respond: Answer,
+        submitted: Submitted | None = None,
+    ) -> None:
+        key = headers.get(HEADER_IDEMPOTENCY_KEY) or headers.get(HEADER_MESSAGE_ID)
+        traceparent = headers.get(HEADER_TRACEPARENT)
+        one = Asked(tenant, verb, data, key, traceparent, respond)
+        one.submitted = submitted
         try:
-            if len(message.data) > BODY_BYTES_MAX:
-                raise BodyTooLarge(f"{len(message.data)} bytes are more than the {BODY_BYTES_MAX} of a command")
-            if message.data.lstrip()[:1] != b"[":
+            if len(data) > BODY_BYTES_MAX:
+                raise BodyTooLarge(f"{len(data)} bytes are more than the {BODY_BYTES_MAX} of a command")
+            if data.lstrip()[:1] != b"[":
                 self._take(one)
                 return
-            items = split_array(message.data)
+            items = split_array(data)
             if len(items) > BATCH_ITEMS_MAX:
                 raise BodyTooLarge(f"{len(items)} items are more than the {BATCH_ITEMS_MAX} of an array")
         except CommandRejected as error:
@@ -172,7 +212,10 @@ class Entrance:
             return
         answers = Answers(len(items), respond)
         for index, item in enumerate(items):
-            self._take(Asked(tenant, verb, item, None, traceparent, answers.at(index)))
+            asked = Asked(tenant, verb, item, None, traceparent, answers.at(index))
+            if submitted is not None:
+                asked.submitted = Submitted(f"{submitted.identity}:{index}", submitted.at_us)
+            self._take(asked)
 
     def on_forwarded(self, message: Message) -> None:
         """Take one command that another node found to belong to a shard of ours."""
@@ -251,14 +294,14 @@ class Entrance:
     # ---------------------------------------------------------------- task.create
 
     def _create(self, asked: Asked, command: TaskCreate, *, forwarded: bool) -> None:
-        key = key_of(command.idempotency_key, asked.header_key)
+        key = asked.key(command.idempotency_key)
         check_create(command)
         not_before_us = not_before_us_of(command)
         canonical_input = _input_of(command)
         meta = meta_of_command(command, command_id=None, traceparent=asked.traceparent)
 
         def planned(plan: tuple[str, CompiledTemplate] | TaskerError) -> None:
-            text = str(asked.task_id or self._task_id(asked.tenant, command, key, canonical_input, plan))
+            text = str(asked.task_id or self._task_id(asked, command, key, canonical_input, plan))
             task_id, shard = self._routes.locate(text)
             if not self._shards.owns(shard):
                 header_key = None if command.idempotency_key else key
@@ -310,7 +353,7 @@ class Entrance:
 
     def _task_id(
         self,
-        tenant: str,
+        asked: Asked,
         command: TaskCreate,
         key: str | None,
         canonical_input: bytes,
@@ -319,11 +362,12 @@ class Entrance:
         """Return the task's id: from its input under `identity: strict`, else from the key, else drawn."""
         if not isinstance(plan, TaskerError) and plan[1].spec.identity == "strict":
             bucket_s = plan[1].spec.identity_bucket_s
-            bucket = "" if bucket_s is None else str(self._clock.now_us() // round(bucket_s * US_PER_S))
+            at_us = self._clock.now_us() if asked.submitted is None else asked.submitted.at_us
+            bucket = "" if bucket_s is None else str(at_us // round(bucket_s * US_PER_S))
             request = request_hash_of(command, canonical_input)
-            return uuid8("strict", tenant, command.namespace, command.template, request, bucket)
+            return uuid8("strict", asked.tenant, command.namespace, command.template, request, bucket)
         if key is not None:
-            return task_id_of(tenant, command.namespace, command.template, key)
+            return task_id_of(asked.tenant, command.namespace, command.template, key)
         return self._ids.uuid7()
 
     # ---------------------------------------------------------------- other commands to tasks
@@ -355,7 +399,7 @@ class Entrance:
         self._shards.send(shard, task_id, StreamKind.TASK, message)
 
     def _command_id(self, asked: Asked, command: OperatorCommand) -> str:
-        return key_of(command.command_id, asked.header_key) or self._ids.token()
+        return asked.key(command.command_id) or self._ids.token()
 
     # ---------------------------------------------------------------- templates
 

@@ -16,6 +16,8 @@ from tasker.events.codec import (
     canonicalize,
     decoder_of,
     encode_message,
+    split_array,
+    split_field,
 )
 from tasker.events.envelope import StreamKind
 from tasker.events.messages import HEADER_RELEASED, Report, ReportReply
@@ -61,8 +63,8 @@ class Reports:
             reports: list[Report] = _decode_many(message.data) if many else [_decode_one(message.data)]
             if len(reports) > BATCH_ITEMS_MAX:
                 raise BodyTooLarge(f"{len(reports)} items are more than the {BATCH_ITEMS_MAX} of an array")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            respond(_refusal(BodyInvalid(f"the body is no report: {error}")))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._take_apart(tenant, message.data, respond)
             return
         except TaskerError as error:
             respond(_refusal(error))
@@ -87,6 +89,26 @@ class Reports:
         if reports and count.isdecimal() and len(count) <= COUNT_DIGITS_MAX:
             direct.released(tenant, reports[0].worker, int(count))
 
+    def _take_apart(self, tenant: str, data: bytes, respond: Answer) -> None:
+        """Take a message that does not decode as a whole: each report in it by itself."""
+        many = data[:1] == b"["
+        try:
+            items = split_array(data) if many else [data]
+            if len(items) > BATCH_ITEMS_MAX:
+                raise BodyTooLarge(f"{len(items)} items are more than the {BATCH_ITEMS_MAX} of an array")
+        except TaskerError as error:
+            respond(_refusal(error))
+            return
+        answers = Answers(len(items), respond) if many else None
+        for index, item in enumerate(items):
+            answer = respond if answers is None else answers.at(index)
+            try:
+                report = _decoded(item)
+            except TaskerError as error:
+                answer(_refusal(error))
+            else:
+                self._take(tenant, report, answer)
+
     def _take(self, tenant: str, report: Report, answer: Answer) -> None:
         try:
             task_id, shard = self._routes.locate(report.task_id)
@@ -104,6 +126,36 @@ class Reports:
             fail=lambda error: answer(_refusal(error)),
         )
         self._shards.send(shard, task_id, StreamKind.TASK, message)
+
+
+def _decoded(data: bytes) -> Report:
+    """Return a report; one whose result alone cannot be read keeps it as it is, for `_checked`.
+
+    Raises:
+        BodyInvalid, ValueInvalid: it is no report.
+    """
+    try:
+        return _decode_one(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if b"\\u" in data:
+            report = _with_bad_result(data)
+            if report is not None:
+                return report
+            canonicalize(data)
+        raise BodyInvalid(f"the body is no report: {error}") from error
+
+
+def _with_bad_result(data: bytes) -> Report | None:
+    """Return a report that is one apart from its result; None when it is not."""
+    parts = split_field(data, "result")
+    if parts is None:
+        return None
+    try:
+        report = _decode_one(parts[0])
+    except msgspec.DecodeError:
+        return None
+    report.result = msgspec.Raw(parts[1])
+    return report
 
 
 def _checked(report: Report) -> Report:

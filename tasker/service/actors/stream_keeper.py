@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 
 class StreamKeeper:
-    """Watches both streams."""
+    """Watches the streams."""
 
     def __init__(
         self,

@@ -26,7 +26,6 @@ import msgspec
 from tasker.events.codec import canonical, hash_of
 from tasker.events.task_events import (
     AnyTaskEvent,
-    Ending,
     ErrorInfo,
     StepAttemptFailed,
     StepCancelled,
@@ -298,11 +297,6 @@ def _remember(state: TaskState, command_id: str) -> None:
     state.commands[command_id] = state.seq
     if len(state.commands) > COMMANDS_REMEMBERED:
         del state.commands[next(iter(state.commands))]
-
-
-def ending_of(state: TaskState) -> Ending | None:
-    """Return how a stopping task will end; None when it is not stopping."""
-    return None if state.stopping is None else state.stopping.ending
 
 
 def state_document(state: TaskState) -> dict[str, Any]:

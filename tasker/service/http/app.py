@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from tasker.events.codec import BODY_BYTES_MAX
-from tasker.service.http import events, health, tasks, templates
+from tasker.service.http import events, health, refusals, tasks, templates
 from tasker.service.http.event_scan import EventScan
 from tasker.service.http.problems import errors_to_problems
 from tasker.service.http.services import SERVICES, Services
@@ -41,6 +41,7 @@ def create_app(services: Services) -> web.Application:
             web.post("/v1/templates/{namespace}/{name}/use", templates.use),
             web.get("/v1/templates/{namespace}/{name}/{version}", templates.get),
             web.get("/v1/events", events.of_log),
+            web.get("/v1/refusals", refusals.list_refusals),
             web.get("/v1/stats", health.stats),
             web.get("/health/live", health.live),
             web.get("/health/ready", health.ready),

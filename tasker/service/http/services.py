@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tasker.clock import Clock
 from tasker.events.log import EventLog, LogInfo
+from tasker.events.reads import Refusal
 from tasker.projections.checkpoints import Positions, PositionWatch
 from tasker.projections.queries import Queries
 from tasker.projections.store import LogTail
@@ -27,6 +28,18 @@ class Gateway(Protocol):
         Raises:
             Unavailable: nobody takes it, or there is no connection. Nothing was recorded.
             OutcomeUnknown, DeadlineExceeded: the answer did not come; it may have been recorded.
+        """
+        ...
+
+
+class Refusals(Protocol):
+    """Keeps the submitted commands that were refused."""
+
+    async def page(self, tenant: str, *, after: int, limit: int) -> list[Refusal]:
+        """Return up to `limit` refusals of a tenant behind the place `after`, oldest first.
+
+        Raises:
+            Unavailable: the list does not answer.
         """
         ...
 
@@ -99,6 +112,7 @@ class Services:
     tail: LogTail
     gateway: Gateway
     watcher: Watcher
+    refusals: Refusals
     clock: Clock
     checks: Mapping[str, Check] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -24,6 +24,7 @@ NAMES: Final = (
     "before_append",
     "after_append",
     "before_reply",
+    "before_submit_ack",
     "before_dispatch",
     "after_dispatch",
     "before_due_write",

@@ -81,13 +81,12 @@ class Placement:
             self._lost(shard)
         wanted = sorted(self._shards - self._held)
         if wanted and not self._leaving:
-            asked_s = self._clock.monotonic_s()
             lease = await self._log.acquire(self._owner, wanted, self._pace.lease_s)
             self._clock.set(lease.now_us)
             failpoint("after_take")
             epochs = {shard: epoch for shard, epoch in lease.epochs.items() if shard in wanted}
             if epochs:
-                self._clock.lease(self._pace.lease_s, asked_s=asked_s)
+                # The clock keeps the end that the renewal gave it: leases taken now end later than those renewed.
                 _log.info("shards_taken", shards=sorted(epochs))
                 self._held |= epochs.keys()
             self._taken(epochs)

@@ -10,6 +10,8 @@ import pytest
 
 from tasker.bus.bus import Bus, Message
 from tasker.bus.nats_bus import NatsBus
+from tasker.bus.stored import stored_after
+from tasker.bus.streams import StreamSettings, delete_stream, ensure_streams
 from tasker.client import NewTask, RetryPolicy, TaskerClient, TaskHandle
 from tasker.errors import (
     BodyTooLarge,
@@ -21,6 +23,7 @@ from tasker.errors import (
     TaskerError,
     Unavailable,
 )
+from tasker.events.subjects import Subjects
 
 HASTY = RetryPolicy(attempt_s=0.2, delay_s_base=0.01, delay_s_max=0.02)
 Script = Callable[[str, Any], object]
@@ -230,3 +233,27 @@ async def test_operators_commands_carry_an_id_through_repetitions(
     heard_verb, heard = service.heard[0]
     assert heard.pop("command_id")
     assert (heard_verb, heard) == (verb, body)
+
+
+async def test_submit_leaves_the_command_in_the_stream(nats_url: str, nats_prefix: str) -> None:
+    """It returns once the stream has it; nobody needs to take commands."""
+    subjects = Subjects(nats_prefix)
+    async with connected(nats_url, nats_prefix, accept) as (client, service):
+        bus = await client._connected_bus(nats_url)
+        await ensure_streams(bus, subjects, StreamSettings(commands_bytes_max=2**20))
+        try:
+            key = await client.submit(NewTask("hello", {"name": "Ada"}), reply_to="verdicts")
+            subject = subjects.submit("default", "task", "create")
+            [stored] = await stored_after(bus, subjects.command_stream, subject, after_seq=0, limit=10)
+        finally:
+            for name in subjects.streams:
+                await delete_stream(bus, name)
+    body = msgspec.json.decode(stored.data)
+    assert body == {"template": "hello", "input": {"name": "Ada"}, "idempotency_key": key}
+    assert service.heard == []
+
+
+async def test_submit_without_a_stream_is_told_at_the_deadline(nats_url: str, nats_prefix: str) -> None:
+    async with connected(nats_url, nats_prefix, accept, timeout_s=0.3) as (client, _):
+        with pytest.raises(Unavailable):
+            await client.submit(NewTask("hello"))

@@ -25,6 +25,7 @@ from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, o
 from tasker.projections.runner import Runner
 from tasker.projections.views import PROJECTIONS
 from tasker.service.http.app import create_app
+from tasker.service.http.refusals import BusRefusals
 from tasker.service.http.services import HttpSettings, Services
 from tasker.service.http.watcher import BusWatcher
 from tests.histories import Recorder
@@ -159,6 +160,7 @@ async def site(database: str) -> AsyncIterator[Site]:
         tail=PostgresTail(reads),
         gateway=site.gateway,
         watcher=BusWatcher(site.bus, site.subjects),
+        refusals=BusRefusals(site.bus, site.subjects),
         clock=clock,
         settings=HttpSettings(at_least_s=0.3, poll_s=0.05, keepalive_s=0.1, command_s=1.0, check_s=0.2, wait_s_max=5.0),
         checks={"log": _fine},

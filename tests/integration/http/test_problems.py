@@ -99,6 +99,7 @@ async def test_an_oversize_body(site: Site, client: Client) -> None:
         (b"1", "body_invalid", 400),
         (b'{"reason": NaN}', "body_invalid", 400),
         (b'{"reason":"a","reason":"b"}', "value_invalid", 422),
+        (b'{"reason":"\\ud800"}', "value_invalid", 422),
         (b'{"reason":' + b"[" * 100 + b"]" * 100 + b"}", "value_invalid", 422),
     ],
 )

@@ -3,7 +3,10 @@ import hashlib
 import json
 from typing import Any
 
+from tasker.bus.streams import StreamSettings, ensure_streams
 from tasker.errors import TemplateConflict, Unavailable
+from tasker.events.codec import encode_message
+from tasker.events.messages import RefusedCommand
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
 from tasker.ids import template_stream_id
 from tests.histories import blocked_task, completed_task, created
@@ -113,3 +116,25 @@ async def test_ready_says_what_is_wrong(site: Site, client: Client) -> None:
     checks.update(disk=broken, clock=slow)
     _, health = await client.ask("GET", "/health/ready", status=503)
     assert health["checks"] == {"log": None, "disk": "the disk is full", "clock": "no answer within 0.2 s"}
+
+
+async def test_refusals_of_submitted_commands_come_in_pages_of_their_tenant(site: Site, client: Client) -> None:
+    assert await client.get("/v1/refusals") == {"items": [], "next": None}
+    await ensure_streams(site.bus, site.subjects, StreamSettings())
+    for number in range(5):
+        refused = RefusedCommand(
+            tenant="default" if number else "other",
+            verb="task.create",
+            submitted=number,
+            submitted_at="2026-11-21T10:00:00Z",
+            error=TemplateConflict("other content").problem(),
+            body="{}",
+        )
+        site.bus.publish(site.subjects.refused(refused.tenant), encode_message(refused))
+    first = await client.get("/v1/refusals?limit=3")
+    assert [(one["submitted"], one["error"]["code"]) for one in first["items"]] == [
+        (number, "template_conflict") for number in (1, 2, 3)
+    ]
+    rest = await client.get(f"/v1/refusals?after={first['next']}")
+    assert ([one["submitted"] for one in rest["items"]], rest["next"]) == ([4], None)
+    await client.problem("GET", "/v1/refusals?after=x", 400, "position_invalid")

@@ -33,7 +33,7 @@ class Bench:
         clock = NodeClock()
         shards = Shards(self.log, Committer(self.log, "o", Listener([])), None, clock.now_us)  # type: ignore[arg-type]
         routes = Routes(info, self.bus, subjects)
-        directory = TemplateDirectory(self.log, shards, routes)
+        directory = TemplateDirectory(self.log, shards, routes, clock)
         self.dispatcher = Dispatcher(self.bus, AckedPublisher(self.bus), subjects, shards, clock)
         return Factory(directory, self.dispatcher, routes)
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tasker.client.attempts import RetryPolicy, attempt_until, backoff_s, is_passing, verdict
+from tasker.client.attempts import RetryPolicy, attempt_until, backoff_s, verdict
 from tasker.errors import (
     Busy,
     DeadlineExceeded,
@@ -14,6 +14,7 @@ from tasker.errors import (
     OutcomeUnknown,
     TaskerError,
     Unavailable,
+    is_passing,
 )
 
 POLICY = RetryPolicy(attempt_s=1.0, delay_s_base=0.0, delay_s_max=0.0)

@@ -3,7 +3,7 @@
 import msgspec
 
 from tasker.events.task_events import StepDispatched
-from tasker.service.domain.state import COMMANDS_REMEMBERED, TaskState, ending_of, evolve, state_document, state_hash
+from tasker.service.domain.state import COMMANDS_REMEMBERED, TaskState, evolve, state_document, state_hash
 from tests.runs import Run, linear
 
 
@@ -47,12 +47,3 @@ def test_a_states_document_is_json_with_every_field() -> None:
     assert document["steps"]["s1"]["error"]["type"] == "ValueError"
     missing = {slot for slot in TaskState.__slots__ if slot not in document} - {"status", "request_hash"}
     assert missing == set()
-
-
-def test_a_stopping_task_says_how_it_will_end() -> None:
-    run = Run(linear(1))
-    run.create()
-    assert ending_of(run.state) is None
-    run.start("s1")
-    run.cancel()
-    assert ending_of(run.state) == "cancelled"

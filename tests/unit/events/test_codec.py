@@ -104,6 +104,25 @@ class TestJsonText:
         with pytest.raises((BodyInvalid, ValueInvalid)):
             canonicalize(data)
 
+    @pytest.mark.parametrize(
+        ("data", "place"),
+        [
+            (b'"\\udc00"', ""),
+            (b'["a","\\ud800"]', "/1"),
+            (b'{"a":{"b":"x\\ud800\\u0041"}}', "/a/b"),
+            (b'{"a":{"\\ud800":1}}', "/a"),
+        ],
+    )
+    def test_a_lone_surrogate_is_a_bad_value_with_its_place(self, data: bytes, place: str) -> None:
+        with pytest.raises(ValueInvalid, match="lone surrogate") as caught:
+            canonicalize(data)
+        assert [fault.pointer for fault in caught.value.errors] == [place]
+
+    @pytest.mark.parametrize("data", [b'{"a":"\\ud800"', b'["\\ud800",]', b'"\\ud800" 1', b'"\\u00"'])
+    def test_what_is_no_json_beside_an_escape_is_no_json(self, data: bytes) -> None:
+        with pytest.raises(BodyInvalid):
+            canonicalize(data)
+
     def test_a_surrogate_pair_is_its_character(self) -> None:
         assert canonicalize(b'"\\ud83d\\ude00"') == '"😀"'.encode()
 

@@ -36,6 +36,14 @@ def test_a_command_is_parsed_back(tenant: str, noun: str, verb: str) -> None:
 
 
 @given(names, names, names)
+def test_a_submitted_command_is_parsed_back(tenant: str, noun: str, verb: str) -> None:
+    subject = SUBJECTS.submit(tenant, noun, verb)
+    assert SUBJECTS.parse_submit(subject) == (tenant, f"{noun}.{verb}")
+    assert matches(SUBJECTS.submits_all, subject)
+    assert not matches(SUBJECTS.commands_all, subject)
+
+
+@given(names, names, names)
 def test_a_live_event_is_parsed_back(tenant: str, namespace: str, template: str) -> None:
     subject = SUBJECTS.event(tenant, namespace, template, "t-1", "step_completed")
     assert SUBJECTS.parse_event(subject) == EventSubject(tenant, namespace, template, "t-1", "step_completed")
@@ -71,7 +79,13 @@ def test_work_and_reports() -> None:
 @given(names)
 def test_no_tenant_reaches_what_is_ours(tenant: str) -> None:
     """A tenant may use everything below its own token, and nothing of ours lies there."""
-    ours = [SUBJECTS.node_shard(1, "cmd"), SUBJECTS.mark(1), SUBJECTS.log_head, SUBJECTS.mark_end]
+    ours = [
+        SUBJECTS.node_shard(1, "cmd"),
+        SUBJECTS.mark(1),
+        SUBJECTS.log_head,
+        SUBJECTS.mark_end,
+        SUBJECTS.refused("t"),
+    ]
     assert not any(matches(f"{SUBJECTS.prefix}.{tenant}.>", subject) for subject in ours)
     assert matches(SUBJECTS.marks_all, SUBJECTS.mark(1))
 

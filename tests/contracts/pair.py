@@ -1,0 +1,74 @@
+"""Two nodes over one log in memory; the first owns every shard."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from tasker.bus.bus import Bus
+from tasker.bus.streams import StreamSettings
+from tasker.events.envelope import RecordedEvent
+from tasker.events.memory_log import MemoryLog
+from tasker.events.messages import HEADER_IDEMPOTENCY_KEY
+from tasker.events.subjects import Subjects
+from tasker.service.write_side import WriteSide
+from tasker.settings import Pace
+
+_SMALL = 16 * 1024**2
+STREAMS = StreamSettings(
+    work_bytes_max=_SMALL,
+    events_bytes_max=4 * _SMALL,
+    commands_bytes_max=_SMALL,
+    refusals_bytes_max=_SMALL,
+    ack_wait_s=0.5,
+)
+SHARDS = 4
+
+
+class Pair:
+    """Two nodes and a caller."""
+
+    def __init__(self, log: MemoryLog, bus: Bus, subjects: Subjects) -> None:
+        self.log = log
+        self.bus = bus
+        self.subjects = subjects
+        self.sides: list[WriteSide] = []
+        self._stops: list[asyncio.Event] = []
+        self._running: list[asyncio.Task[None]] = []
+
+    async def start(self, bus: Bus) -> None:
+        """Start one more node."""
+        side = WriteSide(self.log, await self.log.info(), bus, self.subjects, STREAMS, Pace())
+        stop, ready = asyncio.Event(), asyncio.Event()
+        self._running.append(asyncio.create_task(side.run(stop, ready.set)))
+        self._stops.append(stop)
+        self.sides.append(side)
+        async with asyncio.timeout(10):
+            await ready.wait()
+
+    async def stop(self) -> None:
+        """Drain both nodes. Twice is fine."""
+        for stop, running in zip(self._stops, self._running, strict=True):
+            stop.set()
+            await running
+
+    async def ask(self, verb: str, body: Any, *, tenant: str = "default", key: str | None = None) -> Any:
+        noun, _, what = verb.partition(".")
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = None if key is None else {HEADER_IDEMPOTENCY_KEY: key}
+        reply = await self.bus.request(self.subjects.command(tenant, noun, what), data, timeout_s=10, headers=headers)
+        return json.loads(reply.data)
+
+    async def registered(self) -> None:
+        told = await self.ask("template.register", {"template": {"name": "t", "steps": [{"name": "only"}]}})
+        assert told["ok"], told
+
+    async def report(self, shard: int, data: bytes) -> Any:
+        return json.loads((await self.bus.request(self.subjects.report("default", shard), data, timeout_s=10)).data)
+
+    async def recorded(self, shard: int) -> list[RecordedEvent]:
+        return list(await self.log.read(shard, after=0, limit=10_000))
+
+    async def events(self) -> list[tuple[int, int, str]]:
+        return [(shard, event.position, event.type) for shard in range(SHARDS) for event in await self.recorded(shard)]
