@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 
 from tasker.embedded.stack import Stack, StackInfo
+from tasker.settings import read_settings
 
 _TEMPLATE = "tasker_template"
 _LOCK_KEY = 7_233_001
@@ -35,7 +36,7 @@ class SharedCluster:
         """Return where the servers are; start them when nobody has."""
         if self._addresses is None:
             folder = Path(tempfile.mkdtemp(prefix="tasker-tests-"))
-            self._stack = Stack(folder, durable=False)
+            self._stack = Stack(folder, read_settings().settings.embedded, durable=False)
             self._addresses = self._stack.start()
         return self._addresses
 

@@ -31,8 +31,9 @@ from tasker.bus.guard import call_guarded, log
 from tasker.bus.replies import ReplyMultiplexer
 from tasker.bus.subject import check_pattern
 from tasker.errors import BodyTooLarge, ConfigurationError, DeadlineExceeded, Unavailable
+from tasker.settings import NatsSettings
 
-PENDING_BYTES_MAX = 64 * 1024 * 1024
+PENDING_BYTES_MAX = NatsSettings().pending_bytes_max
 """The send buffer: above it `publish` raises."""
 
 _CONNECT_TIMEOUT_S = 2

@@ -21,6 +21,7 @@ from tasker.bus.jetstream import (
 )
 from tasker.errors import Unavailable
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 
 FAST_INGEST_VERSION = (2, 14)
 """The first server that knows `allow_batched`."""
@@ -32,28 +33,6 @@ COMMAND_CONSUMER = "service"
 
 _SHARE_MAX = 256
 _ATTEMPTS = 5
-
-
-class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How large and how old the streams may get.
-
-    A full queue refuses work (`Busy`), and a full stream of commands refuses commands: that is the backpressure.
-    Events and refusals drop their oldest.
-    """
-
-    replicas: int = 1
-    dedupe_s: float = 120.0
-    work_messages_per_queue_max: int = 100_000
-    work_bytes_max: int = 2 * 1024**3
-    events_age_s_max: float = 72 * 3600.0
-    events_bytes_max: int = 2 * 1024**3
-    commands_age_s_max: float = 72 * 3600.0
-    commands_bytes_max: int = 512 * 1024**2
-    refusals_age_s_max: float = 30 * 24 * 3600.0
-    refusals_per_tenant_max: int = 1_000
-    refusals_bytes_max: int = 64 * 1024**2
-    ack_wait_s: float = 30.0
-    ack_pending_max: int = 20_000
 
 
 class StreamState(msgspec.Struct, frozen=True):

@@ -20,7 +20,8 @@ def worker(
 ) -> int:
     """Run a worker: register the app's templates, take work for its handlers, drain on SIGTERM and Ctrl-C.
 
-    Needs TASKER_NATS_URL only (and TASKER_NATS_PREFIX where it is not the default).
+    Needs TASKER_NATS_URL only (and TASKER_NATS_PREFIX where it is not the default). What is not given here
+    comes from the settings: `tasker config show`.
 
     For example:
 
@@ -29,37 +30,24 @@ def worker(
 
     Args:
         app: a Python file, or the dotted name of a module, with templates and handlers.
-        slots: steps at a time.
-        drain_s: how long running steps may take to end after SIGTERM.
-        tenant: whose work; else TASKER_TENANT, else "default".
+        slots: steps at a time; else `worker.slots`, 100 at first.
+        drain_s: how long running steps may take to end after SIGTERM; else `worker.drain_s`, 30 at first.
+        tenant: whose work; else the setting `tenant`, "default" at first.
         data: data directory of a running `tasker up`, instead of TASKER_NATS_URL.
         owned: started by `tasker up`.
     """
-    import os
-
     from tasker.cli.owned import end_with_owner
-    from tasker.cli.reach import running_stack
-    from tasker.client.settings import NATS_URL, PREFIX, TENANT
-    from tasker.errors import ConfigurationError
-    from tasker.events.messages import DEFAULT_TENANT
-    from tasker.events.subjects import DEFAULT_PREFIX
+    from tasker.cli.reach import effective, tell_warnings
     from tasker.handlers.process import run_worker
-    from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT
 
     check_app(app)
-    nats_url = (None if data else os.environ.get(NATS_URL)) or running_stack(data).get(NATS_URL)
-    if not nats_url:
-        raise ConfigurationError(f"no NATS is known: set {NATS_URL}, or start one here with `tasker up`")
+    flags = {"worker.slots": slots, "worker.drain_s": drain_s, "tenant": tenant}
+    found = effective(data, flags, wants=("nats.url",))
     if owned:
         end_with_owner()
-    return run_worker(
-        app,
-        nats_url=nats_url,
-        prefix=os.environ.get(PREFIX) or DEFAULT_PREFIX,
-        tenant=tenant or os.environ.get(TENANT) or DEFAULT_TENANT,
-        slots=SLOTS_DEFAULT if slots is None else slots,
-        drain_s=DRAIN_S_DEFAULT if drain_s is None else drain_s,
-    )
+    else:
+        tell_warnings(found)
+    return run_worker(app, found.settings)
 
 
 def check_app(app: str | None) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from tasker.errors import Problem
 from tasker.events.task_events import NULL, ErrorInfo
+from tasker.settings import Settings
 
 # ---------------------------------------------------------------- headers
 
@@ -29,7 +30,7 @@ HEADER_REPLY_TO: Final = "Tasker-Reply-To"
 HEADER_SUBMITTED: Final = "Tasker-Submitted"
 """Of such a verdict: the sequence that the stream's ack named."""
 
-DEFAULT_TENANT: Final = "default"
+DEFAULT_TENANT: Final = Settings().tenant
 CANCEL_GRACE_S: Final = 10.0
 
 

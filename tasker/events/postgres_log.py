@@ -41,13 +41,14 @@ from tasker.events.envelope import RecordedEvent
 from tasker.events.log import AppendOutcome, Due, DueChange, Head, Lease, LogInfo, ShardAppend
 from tasker.events.postgres_schema import MISCONFIGURED, check_schema, migrate
 from tasker.events.sql import statements
+from tasker.settings import DatabaseSettings
 
 __all__ = ["PostgresLog", "check_schema", "migrate"]
 
-STATEMENT_TIMEOUT_S: Final = 3.0
+STATEMENT_TIMEOUT_S: Final = DatabaseSettings().statement_timeout_s
 """Of appends, leases and settling: below the lease, so that an owner knows before another takes over."""
 
-READ_TIMEOUT_S: Final = 30.0
+READ_TIMEOUT_S: Final = DatabaseSettings().read_timeout_s
 CONNECT_TIMEOUT_S: Final = 3.0
 RECONNECT_PAUSE_S_MIN: Final = 0.05
 RECONNECT_PAUSE_S_MAX: Final = 1.0

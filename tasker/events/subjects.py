@@ -25,9 +25,11 @@ import re
 from typing import NamedTuple
 
 from tasker.errors import ConfigurationError
+from tasker.settings import NatsSettings
+from tasker.settings.model import PREFIX_PATTERN
 
-DEFAULT_PREFIX = "tasker"
-_prefix = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+DEFAULT_PREFIX = NatsSettings().prefix
+_prefix = re.compile(PREFIX_PATTERN)
 _token = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 

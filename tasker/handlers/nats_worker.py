@@ -16,13 +16,14 @@ import msgspec
 import structlog
 
 from tasker.bus.bus import Bus
-from tasker.bus.nats_bus import NatsBus
+from tasker.bus.nats_bus import PENDING_BYTES_MAX, NatsBus
 from tasker.errors import Busy, ConfigurationError, TaskerError, Unavailable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import DEFAULT_TENANT, Reply, TemplateRegister
 from tasker.events.subjects import DEFAULT_PREFIX, Subjects
 from tasker.handlers.registry import Registry, collect
 from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT, Worker, new_worker_id
+from tasker.settings import LoggingSettings, StreamSettings
 
 CONNECT_S: Final = 3.0
 COMMAND_TIMEOUT_S: Final = 10.0
@@ -37,6 +38,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         app: path of a Python file, or the dotted name of a module.
+        streams: of what the worker makes where it is missing.
     """
 
     app: str
@@ -45,6 +47,9 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = DEFAULT_TENANT
     slots: int = SLOTS_DEFAULT
     drain_s: float = DRAIN_S_DEFAULT
+    pending_bytes_max: int = PENDING_BYTES_MAX
+    streams: StreamSettings = StreamSettings()
+    logging: LoggingSettings = LoggingSettings()
 
 
 def load_app(app: str) -> Registry:
@@ -97,7 +102,7 @@ async def serve(
     """
     registry = load_app(options.app)
     worker_id = new_worker_id()
-    bus = await _connect(options.nats_url, worker_id, stop)
+    bus = await _connect(options, worker_id, stop)
     if bus is None:
         return None
     subjects = Subjects(options.prefix)
@@ -109,6 +114,7 @@ async def serve(
         slots=options.slots,
         worker_id=worker_id,
         drain_s=options.drain_s,
+        streams=options.streams,
     )
     try:
         await _until(register_templates(bus, subjects, options.tenant, registry.documents()), stop, quit_now)
@@ -144,16 +150,20 @@ async def _until(work: Any, *events: asyncio.Event) -> None:
     await asyncio.gather(doing, return_exceptions=True)
 
 
-async def _connect(url: str, name: str, stop: asyncio.Event) -> NatsBus | None:
+async def _connect(options: WorkerOptions, name: str, stop: asyncio.Event) -> NatsBus | None:
     """Return a connection, however long that takes; None when it was stopped meanwhile."""
     connected: list[NatsBus] = []
 
     async def connect() -> None:
         while not connected:
             try:
-                connected.append(await NatsBus.connect(url, name=name, retry_for_s=CONNECT_S))
+                bus = await NatsBus.connect(
+                    options.nats_url, name=name, retry_for_s=CONNECT_S, pending_bytes_max=options.pending_bytes_max
+                )
             except Unavailable as error:
                 _log.warning("waiting_for_nats", why=str(error))
+            else:
+                connected.append(bus)
 
     await _until(connect(), stop)
     return connected[0] if connected else None

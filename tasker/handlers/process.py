@@ -30,10 +30,9 @@ import msgspec
 import structlog
 
 from tasker.errors import TaskerError
-from tasker.events.messages import DEFAULT_TENANT
-from tasker.events.subjects import DEFAULT_PREFIX
 from tasker.handlers.nats_worker import WorkerOptions, serve
-from tasker.handlers.worker import DRAIN_S_DEFAULT, SETTLE_S, SLOTS_DEFAULT, Worker
+from tasker.handlers.worker import SETTLE_S, Worker
+from tasker.settings import Settings, nats_url_of, read_settings
 
 EXIT_LOST: Final = 75
 """The child asks to be replaced."""
@@ -55,28 +54,29 @@ _END = b"end"
 _log = structlog.get_logger(__name__)
 
 
-def run_worker(
-    app: str,
-    *,
-    nats_url: str,
-    prefix: str = DEFAULT_PREFIX,
-    tenant: str = DEFAULT_TENANT,
-    slots: int = SLOTS_DEFAULT,
-    drain_s: float = DRAIN_S_DEFAULT,
-) -> int:
+def run_worker(app: str, settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT, and return the exit code: 0 when it was drained.
 
     A second signal stops at once. Call it in the main thread.
 
     Args:
         app: path of a Python file, or the dotted name of a module.
-        nats_url: where the service's NATS is, with its secret.
-        prefix: of the service's subjects.
-        tenant: whose work to do.
-        slots: how many attempts at a time.
-        drain_s: how long running attempts may go on after the first signal.
+        settings: where the service's NATS is, whose work to do, how many attempts at a time.
+
+    Raises:
+        ConfigurationError: no NATS is known.
     """
-    options = WorkerOptions(app=app, nats_url=nats_url, prefix=prefix, tenant=tenant, slots=slots, drain_s=drain_s)
+    options = WorkerOptions(
+        app=app,
+        nats_url=nats_url_of(settings),
+        prefix=settings.nats.prefix,
+        tenant=settings.tenant,
+        slots=settings.worker.slots,
+        drain_s=settings.worker.drain_s,
+        pending_bytes_max=settings.nats.pending_bytes_max,
+        streams=settings.streams,
+        logging=settings.logging,
+    )
     if sys.platform == "win32":
         return asyncio.run(_child(options, None))
     return _Parent(options).run()
@@ -89,20 +89,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _child_main(int(arguments[1]), int(arguments[2]))
     parser = argparse.ArgumentParser(prog="python -m tasker.handlers.process", description="Run a worker.")
     parser.add_argument("app", help="path of a Python file, or dotted name of a module")
-    parser.add_argument("--nats-url", default=os.environ.get("TASKER_NATS_URL", "nats://127.0.0.1:4222"))
-    parser.add_argument("--prefix", default=os.environ.get("TASKER_NATS_PREFIX", DEFAULT_PREFIX))
-    parser.add_argument("--tenant", default=os.environ.get("TASKER_TENANT", DEFAULT_TENANT))
-    parser.add_argument("--slots", type=int, default=SLOTS_DEFAULT)
-    parser.add_argument("--drain-s", type=float, default=DRAIN_S_DEFAULT)
+    parser.add_argument("--nats-url")
+    parser.add_argument("--prefix")
+    parser.add_argument("--tenant")
+    parser.add_argument("--slots")
+    parser.add_argument("--drain-s")
     given = parser.parse_args(arguments)
-    return run_worker(
-        given.app,
-        nats_url=given.nats_url,
-        prefix=given.prefix,
-        tenant=given.tenant,
-        slots=given.slots,
-        drain_s=given.drain_s,
-    )
+    flags = {
+        "nats.url": given.nats_url,
+        "nats.prefix": given.prefix,
+        "tenant": given.tenant,
+        "worker.slots": given.slots,
+        "worker.drain_s": given.drain_s,
+    }
+    return run_worker(given.app, read_settings(flags=flags).settings)
 
 
 # ---------------------------------------------------------------- the parent
@@ -247,12 +247,12 @@ def _child_main(lifeline_fd: int, beats_fd: int) -> int:
 
     from tasker.telemetry import configure_logging
 
-    configure_logging()
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_S)
     with os.fdopen(lifeline_fd, "rb", buffering=0) as lifeline:
         options = msgspec.json.decode(lifeline.readline(), type=WorkerOptions)
+        configure_logging(options.logging.level, options.logging.form)
         factory = _loop_factory()
         with asyncio.Runner(loop_factory=factory) as runner:
             code = runner.run(_child(options, (lifeline.fileno(), beats_fd)))

@@ -39,7 +39,7 @@ import structlog
 from tasker.bus.bus import Bus, Message, Subscription
 from tasker.bus.jetstream import StreamMissing, api_request
 from tasker.bus.pull import Delivery, PullLoop
-from tasker.bus.streams import StreamSettings, ensure_streams, ensure_work_consumer, stream_created
+from tasker.bus.streams import ensure_streams, ensure_work_consumer, stream_created
 from tasker.errors import StateForbids, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import (
@@ -66,9 +66,10 @@ from tasker.handlers.reports import Outgoing, Reporter
 from tasker.handlers.runner import Invocable, Job, Runner
 from tasker.handlers.server_clock import ServerClock
 from tasker.handlers.slots import QueueSlots, Slots
+from tasker.settings import StreamSettings, WorkerSettings
 
-SLOTS_DEFAULT: Final = 100
-DRAIN_S_DEFAULT: Final = 30.0
+SLOTS_DEFAULT: Final = WorkerSettings().slots
+DRAIN_S_DEFAULT: Final = WorkerSettings().drain_s
 YOUNG_US: Final = 2_000_000
 """A first delivery older than this asks before it runs: it may have been offered again meanwhile."""
 

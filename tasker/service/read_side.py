@@ -29,6 +29,7 @@ from tasker.service.http.gateway import BusGateway
 from tasker.service.http.refusals import BusRefusals
 from tasker.service.http.services import Check, Services
 from tasker.service.http.watcher import BusWatcher
+from tasker.settings import HttpSettings
 
 DRAIN_S: Final = 10.0
 PING_S: Final = 1.0
@@ -50,7 +51,11 @@ class ReadSide:
         http_tail: LogTail,
         store: ViewStore,
         queries: Queries,
+        http: HttpSettings,
+        drain_s: float = DRAIN_S,
     ) -> None:
+        self._http = http
+        self._drain_s = drain_s
         self._log = log
         self._info = info
         self._bus = bus
@@ -66,10 +71,10 @@ class ReadSide:
         stop: asyncio.Event,
         *,
         with_projections: bool,
-        http: tuple[str, int] | None,
+        with_http: bool,
         on_ready: Callable[[str | None], None],
     ) -> None:
-        """Serve until `stop`; `http` is where to bind.
+        """Serve until `stop`.
 
         Raises:
             ConfigurationError: the address cannot be bound.
@@ -83,7 +88,7 @@ class ReadSide:
                 )
                 self._bus.subscribe(self._subjects.log_head, lambda message: _wake(runner, message))
                 running.append(duties.create_task(runner.run(), name="projections"))
-            serving = None if http is None else await self._serve(watch, *http)
+            serving = await self._serve(watch) if with_http else None
             on_ready(None if serving is None else serving.name)
             await stop.wait()
             if serving is not None:
@@ -92,7 +97,7 @@ class ReadSide:
             for duty in running:
                 duty.cancel()
 
-    async def _serve(self, watch: PositionWatch, host: str, port: int) -> web.TCPSite:
+    async def _serve(self, watch: PositionWatch) -> web.TCPSite:
         app = create_app(
             Services(
                 queries=self._queries,
@@ -105,18 +110,20 @@ class ReadSide:
                 refusals=BusRefusals(self._bus, self._subjects),
                 clock=self._clock,
                 checks=self._checks(),
+                settings=self._http,
             )
         )
         self._runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=DRAIN_S
+            app, handle_signals=False, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=self._drain_s
         )
         await self._runner.setup()
+        host, port = self._http.host, self._http.port
         site = web.TCPSite(self._runner, host, port)
         try:
             await site.start()
         except OSError as error:
             raise ConfigurationError(
-                f"cannot bind http://{host}:{port}: {error.strerror}; choose another --http-port"
+                f"cannot bind http://{host}:{port}: {error.strerror}; choose another http.port (--http-port)"
             ) from error
         return site
 

@@ -17,7 +17,6 @@ import structlog
 
 from tasker.bus.bus import Bus, Message, Subscription
 from tasker.bus.publish import AckedPublisher
-from tasker.bus.streams import StreamSettings
 from tasker.errors import Unavailable
 from tasker.events.envelope import NewEvent
 from tasker.events.log import EventLog, LogInfo
@@ -39,7 +38,7 @@ from tasker.service.runtime.node import Node
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
-from tasker.settings import Pace
+from tasker.settings import Limits, Pace, StreamSettings
 
 COMMAND_QUEUE = "commands"
 DRAIN_S = 10.0
@@ -116,6 +115,10 @@ class WriteSide:
         subjects: Subjects,
         streams: StreamSettings,
         pace: Pace,
+        limits: Limits | None = None,
+        *,
+        committers: int = 2,
+        drain_s: float = DRAIN_S,
     ) -> None:
         self._log = log
         self._bus = bus
@@ -125,16 +128,17 @@ class WriteSide:
         owner = ids.token()
         fanout = Fanout()
         self._clock = clock
-        self._committer = Committer(log, owner, fanout)
+        self._drain_s = drain_s
+        self._committer = Committer(log, owner, fanout, committers=committers, limits=limits)
         late = LateFactory()
-        self._shards = Shards(log, self._committer, late, clock.now_us)
+        self._shards = Shards(log, self._committer, late, clock.now_us, limits)
         routes = Routes(info, bus, subjects)
         directory = TemplateDirectory(log, self._shards, routes, clock)
         self._name = f"node-{owner}"
         self._direct = DirectWork(bus, subjects, self._name, clock)
         dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct)
         late.factory = Factory(directory, dispatcher, routes)
-        self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock)
+        self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         self._submissions = Submissions(bus, subjects, streams, self._entrance)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
         intake = Intake(bus, subjects, self._entrance, self._reports, directory)
@@ -147,6 +151,7 @@ class WriteSide:
             position_of=self._committer.position_of,
             now_us=clock.now_us,
             window_s=streams.events_age_s_max,
+            limits=limits,
         )
         self._node = Node(
             log=log,
@@ -216,7 +221,7 @@ class WriteSide:
             await self._commands.drain()
         await self._submissions.stop()
         try:
-            async with asyncio.timeout(DRAIN_S):
+            async with asyncio.timeout(self._drain_s):
                 await self._entrance.drain()
                 await self._submissions.drain()
         except TimeoutError:
@@ -227,7 +232,7 @@ class WriteSide:
         await self._committer.stop()
         try:
             await self._node.write_due()
-            await self._publisher.stop(timeout_s=DRAIN_S)
+            await self._publisher.stop(timeout_s=self._drain_s)
         except Unavailable as error:
             # Both are behind the log on purpose; the next owner continues from there.
             _log.warning("not_written_at_the_end", error=error.detail)

@@ -12,7 +12,6 @@ from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.stream_reader import FromNew, FromSeq, FromTime, Gap, StreamReader
 from tasker.bus.streams import (
-    StreamSettings,
     delete_consumer,
     delete_stream,
     ensure_streams,
@@ -22,6 +21,7 @@ from tasker.bus.streams import (
 )
 from tasker.errors import Busy, TaskerError, Unavailable
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 
 Connect = Callable[[], Awaitable[Bus]]
 

@@ -17,8 +17,9 @@ import pytest
 
 from tasker.embedded.nats import EmbeddedNats
 from tasker.embedded.postgres import EmbeddedPostgres
-from tasker.embedded.stack import STACK_FILE, Stack, default_data_dir, find_stack
+from tasker.embedded.stack import STACK_FILE, Stack, data_dir_of, find_stack
 from tasker.errors import ConfigurationError
+from tasker.settings import EmbeddedSettings
 from tests.architecture.tree import ROOT
 from tests.embedded.processes import eventually, family, gone, owner_of_stack
 
@@ -252,7 +253,7 @@ def test_a_port_that_is_taken(folder: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"did not start on port {port}"):
-            EmbeddedNats(folder / "nats", port=port).start()
+            EmbeddedNats(folder / "nats", EmbeddedSettings(nats_port=port)).start()
         bus = EmbeddedNats(folder / "nats")
         assert f":{port}" not in bus.start()
         bus.stop()
@@ -333,28 +334,28 @@ def test_where_the_programs_come_from(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     path = {"PATH": str(tmp_path)}
-    assert _binaries.find_postgres(path | {"TASKER_POSTGRES_BIN": str(tmp_path)}) == tmp_path
-    assert _binaries.find_nats(path | {"TASKER_NATS_BIN": str(tmp_path)}) == tmp_path / "nats-server"
+    assert _binaries.find_postgres(str(tmp_path), path) == tmp_path
+    assert _binaries.find_nats(str(tmp_path), path) == tmp_path / "nats-server"
     with pytest.raises(ConfigurationError, match="TASKER_POSTGRES_BIN=/nowhere does not hold"):
-        _binaries.find_postgres({"TASKER_POSTGRES_BIN": "/nowhere"})
+        _binaries.find_postgres("/nowhere", path)
     with pytest.raises(ConfigurationError, match="TASKER_NATS_BIN=/nowhere is not"):
-        _binaries.find_nats({"TASKER_NATS_BIN": "/nowhere"})
+        _binaries.find_nats("/nowhere", path)
     monkeypatch.setattr(_binaries, "_wheel_files", lambda *_: [])
-    assert _binaries.find_postgres(path) == tmp_path.resolve()
-    assert _binaries.find_nats(path) == tmp_path / "nats-server"
+    assert _binaries.find_postgres(None, path) == tmp_path.resolve()
+    assert _binaries.find_nats(None, path) == tmp_path / "nats-server"
     with pytest.raises(ConfigurationError, match="set TASKER_POSTGRES_BIN"):
-        _binaries.find_postgres({"PATH": "/nowhere"})
+        _binaries.find_postgres(None, {"PATH": "/nowhere"})
     with pytest.raises(ConfigurationError, match="set TASKER_NATS_BIN"):
-        _binaries.find_nats({"PATH": "/nowhere"})
+        _binaries.find_nats(None, {"PATH": "/nowhere"})
 
 
 def test_where_the_data_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_data_dir({"TASKER_DATA": "/x/y"}) == Path("/x/y")
+    assert data_dir_of("/x/y", {}) == Path("/x/y")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert default_data_dir({}) == Path("/var/lib/tasker")
+    assert data_dir_of(None, {}) == Path("/var/lib/tasker")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert default_data_dir({"XDG_DATA_HOME": "/x"}) == Path("/x/tasker")
-    assert default_data_dir({"XDG_DATA_HOME": "relative", "HOME": "/h"}) == Path("/h/.local/share/tasker")
+    assert data_dir_of(None, {"XDG_DATA_HOME": "/x"}) == Path("/x/tasker")
+    assert data_dir_of(None, {"XDG_DATA_HOME": "relative", "HOME": "/h"}) == Path("/h/.local/share/tasker")
 
 
 def test_the_servers_need_nothing_of_the_project_to_import() -> None:

@@ -10,9 +10,10 @@ import msgspec
 
 from tasker.bus.bus import Message
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import StreamSettings, ensure_streams, ensure_work_consumer
+from tasker.bus.streams import ensure_streams, ensure_work_consumer
 from tasker.events.messages import Accepted, CancelAttempt, Report, ReportReply, Work
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 
 RECORDED = ReportReply(ok=True, recorded=True)
 RUN = ReportReply(ok=True, recorded=True, run=True)

@@ -37,9 +37,7 @@ from tasker.events.task_events import ENDING_TYPES, TaskCreated
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
 from tasker.service.actors.cloud_events import cloud_event
 from tasker.service.runtime.failpoints import failpoint
-
-MEMORY_EVENTS_MAX: Final = 20_000
-"""Events of a shard held for publication; beyond, they are read from the log when their turn comes."""
+from tasker.settings import Limits
 
 READ_EVENTS: Final = 2_000
 MARK_EVENTS: Final = 1_000
@@ -99,7 +97,9 @@ class Publisher:
         position_of: Callable[[int], int],
         now_us: Callable[[], int],
         window_s: float,
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or Limits()
         self._log = log
         self._log_id = info.log_id
         self._source = f"/tasker/{info.log_id}"
@@ -143,7 +143,7 @@ class Publisher:
         feed.committed = first_position + len(events) - 1
         if not feed.from_log:
             feed.memory.extend(events)
-            if len(feed.memory) > MEMORY_EVENTS_MAX:
+            if len(feed.memory) > self._limits.publisher_events_max:
                 feed.memory.clear()
                 feed.from_log = True
         self._gathered += len(events)

@@ -10,9 +10,10 @@ import structlog
 
 from tasker.bus.bus import Bus
 from tasker.bus.jetstream import ApiRefused
-from tasker.bus.streams import Streams, StreamSettings, ensure_streams
+from tasker.bus.streams import Streams, ensure_streams
 from tasker.errors import Unavailable
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 
 CHECK_S: Final = 1.0
 

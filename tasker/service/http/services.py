@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-import msgspec
 from aiohttp import web
 
 from tasker.clock import Clock
@@ -17,6 +16,7 @@ from tasker.events.reads import Refusal
 from tasker.projections.checkpoints import Positions, PositionWatch
 from tasker.projections.queries import Queries
 from tasker.projections.store import LogTail
+from tasker.settings import HttpSettings
 
 
 class Gateway(Protocol):
@@ -71,28 +71,6 @@ class Watcher(Protocol):
 
 Check = Callable[[], Awaitable[str | None]]
 """Returns None when all is well, else what is wrong, in words."""
-
-
-class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the endpoints behave.
-
-    Attributes:
-        wait_s_max: longest `wait_s`; a longer one is cut to it.
-        at_least_s: how long a read waits for the position that `at_least` names.
-        command_s: how long a command may take.
-        poll_s: how often somebody who waits looks without having been told.
-        gather_s: how long an event stream lets events gather after the first.
-        keepalive_s: a silent event stream sends a comment so often.
-        check_s: how long a readiness check may take.
-    """
-
-    wait_s_max: float = 60.0
-    at_least_s: float = 2.0
-    command_s: float = 15.0
-    poll_s: float = 1.0
-    gather_s: float = 0.02
-    keepalive_s: float = 15.0
-    check_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

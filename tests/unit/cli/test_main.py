@@ -26,6 +26,7 @@ COMMANDS = [
     "log tail",
     "log verify",
     "projection rebuild",
+    *(f"config {verb}" for verb in ("show", "explain", "validate")),
 ]
 NO_SERVICE = ("TASKER_NATS_URL", "TASKER_HTTP_URL", "TASKER_DATABASE_URL", "TASKER_OUTPUT")
 
