@@ -1,4 +1,4 @@
-"""Writes the tables of docs/reference anew from the code: errors, commands, events, limits, settings.
+"""Writes the tables of docs/reference anew from the code: errors, commands, events, limits, settings, findings.
 
 A table stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the code says.
 
@@ -18,6 +18,7 @@ import msgspec
 
 from tasker import errors
 from tasker.cli.configuring import as_text
+from tasker.doctor.finding import CATALOGUE
 from tasker.errors import TaskerError
 from tasker.events import codec, messages
 from tasker.events.task_events import TASK_EVENT_TYPES
@@ -29,7 +30,8 @@ from tasker.templates import model
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "wire.md"
 SETTINGS_PAGE: Final = PAGE.with_name("settings.md")
-PAGES: Final = (PAGE, SETTINGS_PAGE)
+DOCTOR_PAGE: Final = PAGE.with_name("doctor.md")
+PAGES: Final = (PAGE, SETTINGS_PAGE, DOCTOR_PAGE)
 _PLACE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _KIB = 1024
 
@@ -111,11 +113,17 @@ def variable_table() -> str:
     return _table(("variable", "what it does"), ((f"`{name}`", doc) for name, doc in OTHER_VARIABLES.items()))
 
 
+def finding_table() -> str:
+    """Return the table of what the doctor finds."""
+    return _table(("code", "what is wrong"), ((f"`{code}`", text) for code, text in CATALOGUE.items()))
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "commands": command_table,
     "errors": error_table,
     "events": event_table,
     "limits": limit_table,
+    "findings": finding_table,
     "settings": setting_tables,
     "variables": variable_table,
 }

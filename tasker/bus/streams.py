@@ -199,11 +199,18 @@ async def ensure_work_consumer(
         ApiRefused: the server refused (too many consumers, ...).
         Unavailable: NATS does not answer.
     """
-    name = subjects.work_consumer(tenant, namespace, queue)
-    subject = subjects.work(tenant, namespace, queue)
-    config = _pull_config(name, settings) | {"filter_subject": subject}
-    await create_consumer(bus, subjects.work_stream, name, config, filter_subject=subject)
+    config = work_consumer_config(subjects, settings, tenant=tenant, namespace=namespace, queue=queue)
+    name: str = config["name"]
+    await create_consumer(bus, subjects.work_stream, name, config, filter_subject=config["filter_subject"])
     return name
+
+
+def work_consumer_config(
+    subjects: Subjects, settings: StreamSettings, *, tenant: str, namespace: str, queue: str
+) -> dict[str, Any]:
+    """Return the configuration of a queue's consumer."""
+    name = subjects.work_consumer(tenant, namespace, queue)
+    return _pull_config(name, settings) | {"filter_subject": subjects.work(tenant, namespace, queue)}
 
 
 async def ensure_command_consumer(bus: Bus, subjects: Subjects, settings: StreamSettings) -> str:
@@ -291,4 +298,14 @@ def _differs(config: dict[str, Any], found: dict[str, Any], share: int) -> bool:
         return True
     if share > 1 and found["max_bytes"] > config["max_bytes"]:
         return True
-    return any(found.get(key) != value for key, value in config.items() if key not in {"max_bytes", "metadata"})
+    return bool(differences(config, found))
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Return the keys of a configuration that are not as wanted; the bytes are what the server had room for."""
+    return [key for key, value in wanted.items() if key not in {"max_bytes", "metadata"} and found.get(key) != value]
+
+
+def bytes_lacking(wanted: dict[str, Any], found: dict[str, Any]) -> int:
+    """Return how many bytes fewer than wanted a stream may hold."""
+    return max(0, int(wanted["max_bytes"]) - int(found["max_bytes"]))

@@ -23,7 +23,7 @@ $ tasker task create --help               # every command explains itself
 
 Commands find the service by TASKER_NATS_URL and TASKER_HTTP_URL, or the `tasker up` that runs here.
 Settings come from tasker.toml (another with --config FILE), the environment and options:
-`tasker config show` tells what holds and why.
+`tasker config show` tells what holds and why, `tasker doctor` what is wrong.
 """
 
 _EPILOGUE = """Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 authentication,
@@ -38,6 +38,7 @@ _COMMANDS = {
     "worker": "tasker.cli.worker:worker",
     "stats": "tasker.cli.state:stats",
     "health": "tasker.cli.state:health",
+    "doctor": "tasker.cli.doctor:doctor",
 }
 _GROUPS = {
     "task": "tasker.cli.task:app",

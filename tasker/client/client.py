@@ -605,6 +605,7 @@ class TaskerClient:
                     nats_url,
                     name="tasker-client",
                     retry_for_s=self.timeout_s,
+                    inbox_prefix=self.settings.inbox_prefix,
                     pending_bytes_max=self.settings.pending_bytes_max,
                 )
             return self._bus

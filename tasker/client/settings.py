@@ -26,6 +26,7 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
         nats_url: None: commands go over HTTP.
         http_url: without a final slash. None: there are no reads, and `wait` follows events.
         timeout_s: how long one call may take.
+        inbox_prefix: where answers come in.
         pending_bytes_max: how much may wait to be sent.
     """
 
@@ -34,6 +35,7 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     prefix: str
     timeout_s: float
+    inbox_prefix: str
     pending_bytes_max: int
 
 
@@ -73,5 +75,6 @@ def client_settings(
         tenant=check_name(tenant or found.tenant, "tenant"),
         prefix=prefix or found.nats.prefix,
         timeout_s=found.client.timeout_s if timeout_s is None else timeout_s,
+        inbox_prefix=found.nats.inbox_prefix,
         pending_bytes_max=found.nats.pending_bytes_max,
     )

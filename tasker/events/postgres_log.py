@@ -166,7 +166,7 @@ class PostgresLog:
             if isinstance(error.__cause__, MISCONFIGURED):
                 raise ConfigurationError(f"TASKER_DATABASE_URL does not work: {error.detail}") from error
             raise
-        await _check_sessions([lane.connection for lane in lanes if lane.connection is not None])
+        await check_sessions([lane.connection for lane in lanes if lane.connection is not None])
 
     async def close(self) -> None:
         """End every connection; a second time does nothing."""
@@ -569,7 +569,7 @@ def _keep_alive(connection: _Connection) -> None:
             found.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
-async def _check_sessions(connections: Sequence[_Connection]) -> None:
+async def check_sessions(connections: Sequence[_Connection]) -> None:
     """Refuse a pooler that gives each transaction another backend: what a session sets must stay with it.
 
     While each connection in turn holds a transaction open, all the others must still meet their own mark.

@@ -47,6 +47,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = DEFAULT_TENANT
     slots: int = SLOTS_DEFAULT
     drain_s: float = DRAIN_S_DEFAULT
+    inbox_prefix: str = ""
     pending_bytes_max: int = PENDING_BYTES_MAX
     streams: StreamSettings = StreamSettings()
     logging: LoggingSettings = LoggingSettings()
@@ -158,7 +159,11 @@ async def _connect(options: WorkerOptions, name: str, stop: asyncio.Event) -> Na
         while not connected:
             try:
                 bus = await NatsBus.connect(
-                    options.nats_url, name=name, retry_for_s=CONNECT_S, pending_bytes_max=options.pending_bytes_max
+                    options.nats_url,
+                    name=name,
+                    retry_for_s=CONNECT_S,
+                    inbox_prefix=options.inbox_prefix,
+                    pending_bytes_max=options.pending_bytes_max,
                 )
             except Unavailable as error:
                 _log.warning("waiting_for_nats", why=str(error))

@@ -73,6 +73,7 @@ def run_worker(app: str, settings: Settings) -> int:
         tenant=settings.tenant,
         slots=settings.worker.slots,
         drain_s=settings.worker.drain_s,
+        inbox_prefix=settings.nats.inbox_prefix,
         pending_bytes_max=settings.nats.pending_bytes_max,
         streams=settings.streams,
         logging=settings.logging,

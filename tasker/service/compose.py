@@ -139,6 +139,7 @@ async def _open_bus(settings: Settings, name: str) -> NatsBus:
         nats_url_of(settings),
         name=name,
         retry_for_s=settings.service.connect_s,
+        inbox_prefix=nats.inbox_prefix,
         pending_bytes_max=nats.pending_bytes_max,
     )
 

@@ -107,6 +107,14 @@ class NatsSettings(_Part, frozen=True, kw_only=True):
             pattern=f"^{PREFIX_PATTERN}$",
         ),
     ] = "tasker"
+    inbox_prefix: Annotated[
+        str,
+        rule(
+            "Where answers come in, when the permissions of the user demand a place, such as `_INBOX_tasker`; a "
+            "private random part follows. Empty: a random place of each connection's own.",
+            pattern=r"^([\w-]+(\.[\w-]+)*)?$",
+        ),
+    ] = ""
     pending_bytes_max: Annotated[
         int,
         rule("How much may wait to be sent while NATS is slow or away; beyond it a publication fails.", ge=_MIB),

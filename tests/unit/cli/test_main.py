@@ -19,6 +19,7 @@ COMMANDS = [
     "worker",
     "stats",
     "health",
+    "doctor",
     *(f"task {verb}" for verb in ("create", "get", "list", "wait", "cancel", "retry", "events", "show")),
     "step list",
     "step retry",

@@ -168,6 +168,7 @@ OTHERS = {
     "embedded.nats_port": ("4222", "4222"),
     "doctor.stream_full_share_max": ("0.5", None),
     "streams.replicas": ("3", None),
+    "nats.inbox_prefix": ("_INBOX_tasker", None),
     "pace.renew_s": ("0.5", None),
 }
 
