@@ -282,9 +282,9 @@ async def test_root_with_everything_in_closed_directories(tmp_path: Path, monkey
         shutil.copytree(libraries, closed / libraries.name)
     reachable = Path("/var/tmp") / f"tasker-test-{os.getpid()}"  # noqa: S108 removed below
     monkeypatch.setattr("tasker.embedded.postgres.ROOT_DATA_DIR", reachable)
-    monkeypatch.setenv("TASKER_POSTGRES_BIN", str(installed / "bin"))
     before = {path: path.stat().st_mode for path in (closed, tmp_path, tmp_path.parent)}
-    postgres = EmbeddedPostgres(closed / "data", durable=False)
+    named = EmbeddedSettings(postgres_bin=str(installed / "bin"))
+    postgres = EmbeddedPostgres(closed / "data", named, durable=False)
     try:
         for _ in range(2):
             assert await ask(postgres.start(), "SELECT 1") == 1
@@ -307,15 +307,16 @@ def _wheel_programs(major: int = 18) -> Path:
 
 
 @pytest.mark.slow
-async def test_another_major_version_is_refused_and_the_named_command_upgrades(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TASKER_POSTGRES_BIN", str(_wheel_programs(16)))
-    postgres = EmbeddedPostgres(tmp_path / "postgres", durable=False)
+async def test_another_major_version_is_refused_and_the_named_command_upgrades(tmp_path: Path) -> None:
+    def of_version(major: int) -> EmbeddedPostgres:
+        settings = EmbeddedSettings(postgres_bin=str(_wheel_programs(major)))
+        return EmbeddedPostgres(tmp_path / "postgres", settings, durable=False)
+
+    postgres = of_version(16)
     try:
         await ask(postgres.start(), "CREATE TABLE kept AS SELECT 42 AS answer")
         postgres.stop()
-        monkeypatch.setenv("TASKER_POSTGRES_BIN", str(_wheel_programs(18)))
+        postgres = of_version(18)
         with pytest.raises(ConfigurationError, match=r"is of PostgreSQL 16, the programs in .* are 18") as refused:
             postgres.start()
         command = refused.value.detail.rpartition("beside the new: ")[2]
