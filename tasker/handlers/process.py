@@ -29,7 +29,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from tasker.errors import TaskerError
+from tasker.errors import ConfigurationError, TaskerError
 from tasker.handlers.nats_worker import WorkerOptions, serve
 from tasker.handlers.worker import SETTLE_S, Worker
 from tasker.settings import Settings, nats_url_of, read_settings
@@ -103,7 +103,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "worker.slots": given.slots,
         "worker.drain_s": given.drain_s,
     }
-    return run_worker(given.app, read_settings(flags=flags).settings)
+    try:
+        return run_worker(given.app, read_settings(flags=flags).settings)
+    except ConfigurationError as error:
+        _tell(error)
+        return error.exit_code
 
 
 # ---------------------------------------------------------------- the parent
@@ -287,9 +291,7 @@ async def _child(options: WorkerOptions, pipes: tuple[int, int] | None) -> int:
         worker = await serve(options, stop=stop, quit_now=quit_now, watch=running.append)
         code = EXIT_LOST if worker is not None and worker.lost_why is not None else 0
     except TaskerError as error:
-        print(f"tasker worker: {error.detail}", file=sys.stderr, flush=True)  # noqa: T201 - a line for its user
-        for fault in error.errors:
-            print(f"  {fault.pointer}: {fault.detail}", file=sys.stderr, flush=True)  # noqa: T201 - as above
+        _tell(error)
         code = error.exit_code
     finally:
         if beater is not None:
@@ -303,6 +305,12 @@ async def _child(options: WorkerOptions, pipes: tuple[int, int] | None) -> int:
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(beats_fd, _END + b"\n")
     return code
+
+
+def _tell(error: TaskerError) -> None:
+    print(f"tasker worker: {error.detail}", file=sys.stderr, flush=True)  # noqa: T201 - a line for its user
+    for fault in error.errors:
+        print(f"  {fault.pointer}: {fault.detail}", file=sys.stderr, flush=True)  # noqa: T201 - as above
 
 
 async def _beat(beats_fd: int, running: list[Worker]) -> None:

@@ -66,12 +66,13 @@ async def test_both_servers_serve_and_keep_their_data(folder: Path) -> None:
 
 
 async def test_postgres_is_durable_and_private(folder: Path) -> None:
-    with Stack(folder) as stack:
+    with Stack(folder, EmbeddedSettings(postgres_connections_max=57)) as stack:
         for setting, value in (
             ("fsync", "on"),
             ("synchronous_commit", "on"),
             ("full_page_writes", "on"),
             ("jit", "off"),
+            ("max_connections", "57"),
         ):
             assert await ask(stack.postgres.dsn, f"SHOW {setting}") == value
         assert await ask(stack.postgres.dsn, "SHOW listen_addresses") == ""
