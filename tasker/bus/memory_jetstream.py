@@ -141,6 +141,7 @@ class MemoryJetStream:
             "STREAM.MSG": self._stream_message,
             "CONSUMER.CREATE": self._consumer_create,
             "CONSUMER.DELETE": self._consumer_delete,
+            "CONSUMER.LIST": self._consumer_list,
         }
 
     def take(self, message: Message) -> bool:
@@ -245,6 +246,12 @@ class MemoryJetStream:
             raise _Refusal(404, CONSUMER_NOT_FOUND, "consumer not found")
         self._end_consumer(stream, tokens[1])
         return {"success": True}
+
+    def _consumer_list(self, tokens: list[str], data: bytes) -> dict[str, Any]:
+        consumers = self._find(tokens[0]).consumers
+        start = msgspec.json.decode(data)["offset"]
+        found = [{"name": name, "config": consumer.config} for name, consumer in consumers.items()]
+        return {"total": len(found), "offset": start, "consumers": found[start:]}
 
     def _end_consumer(self, stream: _Stream, name: str) -> None:
         consumer = stream.consumers.pop(name)

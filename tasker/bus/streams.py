@@ -61,6 +61,26 @@ class Streams(msgspec.Struct, frozen=True):
     refusals: StreamInfo
 
 
+class WorkConsumer(msgspec.Struct, frozen=True):
+    """The consumer of a queue, as it is configured now."""
+
+    tenant: str
+    namespace: str
+    queue: str
+    name: str
+    config: dict[str, Any]
+
+
+class _ConsumerState(msgspec.Struct, frozen=True):
+    name: str
+    config: dict[str, Any]
+
+
+class _ConsumerPage(msgspec.Struct, frozen=True):
+    total: int = 0
+    consumers: list[_ConsumerState] | None = None
+
+
 class _Deleted(msgspec.Struct, frozen=True):
     success: bool = False
 
@@ -238,6 +258,41 @@ def _pull_config(name: str, settings: StreamSettings) -> dict[str, Any]:
         # Pulls that wait at once: several for each worker.
         "max_waiting": 8192,
     }
+
+
+async def work_consumers(bus: Bus, subjects: Subjects) -> list[WorkConsumer]:
+    """Return the consumers of all queues.
+
+    Raises:
+        StreamMissing: there is no work stream.
+        Unavailable: NATS does not answer.
+    """
+    found: list[_ConsumerState] = []
+    while True:
+        page = await api_request(bus, f"CONSUMER.LIST.{subjects.work_stream}", {"offset": len(found)}, _ConsumerPage)
+        found += page.consumers or ()
+        if not page.consumers or len(found) >= page.total:
+            break
+    consumers = []
+    for one in found:
+        parsed = subjects.parse_work_consumer(one.name)
+        if parsed is not None:
+            consumers.append(WorkConsumer(*parsed, one.name, one.config))
+    return consumers
+
+
+async def update_work_consumers(bus: Bus, subjects: Subjects, settings: StreamSettings) -> int:
+    """Bring the consumers that workers made to the settings; return how many were changed.
+
+    Raises: as `ensure_work_consumer`.
+    """
+    changed = 0
+    for one in await work_consumers(bus, subjects):
+        place = {"tenant": one.tenant, "namespace": one.namespace, "queue": one.queue}
+        if differences(work_consumer_config(subjects, settings, **place), one.config):
+            await ensure_work_consumer(bus, subjects, settings, **place)
+            changed += 1
+    return changed
 
 
 async def create_consumer(

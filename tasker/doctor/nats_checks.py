@@ -14,7 +14,14 @@ import msgspec
 
 from tasker.bus.jetstream import ApiRefused, StreamMissing, api_request
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import bytes_lacking, differences, events_config, work_config, work_consumer_config
+from tasker.bus.streams import (
+    bytes_lacking,
+    differences,
+    events_config,
+    work_config,
+    work_consumer_config,
+    work_consumers,
+)
 from tasker.doctor.finding import Finding
 from tasker.errors import ConfigurationError, Unavailable
 from tasker.events.codec import BODY_BYTES_MAX
@@ -32,7 +39,6 @@ FLUSH_S: Final = 5.0
 
 _NOT_ENABLED: Final = frozenset({10039, 10076})
 _NOWHERE: Final = {"Nats-Expected-Stream": "_none"}
-_PAGES_MAX: Final = 1000
 _NAMED_MAX: Final = 5
 _refused_subject = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
 
@@ -56,16 +62,6 @@ class _State(msgspec.Struct, frozen=True):
 class _Stream(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     state: _State
-
-
-class _Consumer(msgspec.Struct, frozen=True):
-    name: str
-    config: dict[str, Any]
-
-
-class _Consumers(msgspec.Struct, frozen=True):
-    total: int = 0
-    consumers: list[_Consumer] | None = None
 
 
 async def examine_nats(settings: Settings) -> list[Finding]:
@@ -264,26 +260,24 @@ def _fullness(work: _Stream, subjects: Subjects, settings: Settings) -> Iterator
 
 
 async def _consumers(bus: NatsBus, work: _Stream, subjects: Subjects, settings: Settings) -> list[Finding]:
-    found = {consumer.name: consumer for consumer in await _all_consumers(bus, subjects.work_stream)}
+    consumers = await work_consumers(bus, subjects)
     findings = []
-    for consumer in found.values():
-        tokens = consumer.name.split("=")
-        if len(tokens) != 3:  # noqa: PLR2004 - tenant, namespace, queue: somebody else's consumer
-            continue
-        tenant, namespace, queue = tokens
-        wanted = work_consumer_config(subjects, settings.streams, tenant=tenant, namespace=namespace, queue=queue)
-        different = differences(wanted, consumer.config)
+    for one in consumers:
+        wanted = work_consumer_config(
+            subjects, settings.streams, tenant=one.tenant, namespace=one.namespace, queue=one.queue
+        )
+        different = differences(wanted, one.config)
         if different:
-            facts = ", ".join(f"{key} is {consumer.config.get(key)!r}, not {wanted[key]!r}" for key in different)
+            facts = ", ".join(f"{key} is {one.config.get(key)!r}, not {wanted[key]!r}" for key in different)
             findings.append(
                 Finding(
                     code="consumer_differs",
-                    detail=f"the consumer {consumer.name} is not as the settings say: {facts}",
-                    remedy=f"`nats consumer rm {subjects.work_stream} {consumer.name}`: its worker makes it anew "
-                    "within seconds, with its own settings; nothing is lost",
+                    detail=f"the consumer {one.name} is not as the settings say: {facts}",
+                    remedy="restart `tasker serve` with these settings: it brings the consumers to them "
+                    "(`tasker config show streams`)",
                 )
             )
-    served = {str(consumer.config.get("filter_subject")) for consumer in found.values()}
+    served = {str(one.config.get("filter_subject")) for one in consumers}
     for subject, messages in sorted(work.state.subjects.items()):
         if subject not in served:
             findings.append(
@@ -294,13 +288,3 @@ async def _consumers(bus: NatsBus, work: _Stream, subjects: Subjects, settings: 
                 )
             )
     return findings
-
-
-async def _all_consumers(bus: NatsBus, stream: str) -> list[_Consumer]:
-    found: list[_Consumer] = []
-    for _ in range(_PAGES_MAX):
-        page = await api_request(bus, f"CONSUMER.LIST.{stream}", {"offset": len(found)}, _Consumers)
-        found += page.consumers or ()
-        if not page.consumers or len(found) >= page.total:
-            break
-    return found

@@ -117,6 +117,11 @@ class Subjects:
         """Return the name of the one durable consumer of a queue (names cannot hold dots)."""
         return f"{tenant}={namespace}={queue}"
 
+    def parse_work_consumer(self, name: str) -> tuple[str, str, str] | None:
+        """Return tenant, namespace and queue of a consumer; None: it is somebody else's."""
+        tokens = name.split("=")
+        return (tokens[0], tokens[1], tokens[2]) if len(tokens) == 3 else None  # noqa: PLR2004 - as `work_consumer`
+
     def report(self, tenant: str, shard: int) -> str:
         """Return where workers report on tasks of `shard`."""
         return f"{self.prefix}.{tenant}.report.{shard}"

@@ -124,7 +124,7 @@ class NatsSettings(_Part, frozen=True, kw_only=True):
 class StreamSettings(_Part, frozen=True, kw_only=True):
     """How large and how old the two streams on NATS may get.
 
-    The service makes them and brings them to these settings; a worker makes a missing one, and its queue's consumer.
+    A worker makes a missing stream, and its queue's consumer; a start of the service brings all to its settings.
     A full queue refuses work (`busy`): that is the backpressure. Events drop their oldest.
     """
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from tasker.bus.bus import MSG_ID, Bus, Message
@@ -18,6 +19,8 @@ from tasker.bus.streams import (
     ensure_work_consumer,
     stream_created,
     stream_info,
+    update_work_consumers,
+    work_consumers,
 )
 from tasker.errors import Busy, TaskerError, Unavailable
 from tasker.events.subjects import Subjects
@@ -376,6 +379,22 @@ async def test_what_comes_after_the_stop_goes_back(connect: Connect, subjects: S
     await rest.wait(100 - kept)
     assert sum(each.num_delivered > 1 for each in rest.all) == returned
     await second.stop()
+
+
+@pytest.mark.usefixtures("streams")
+async def test_consumers_are_brought_to_the_settings(bus: Bus, subjects: Subjects) -> None:
+    """Those of queues alone, and only what differs."""
+    for queue in ("one", "two"):
+        await ensure_work_consumer(bus, subjects, SMALL, tenant="acme", namespace="shop", queue=queue)
+    assert await update_work_consumers(bus, subjects, SMALL) == 0
+    other = msgspec.structs.replace(SMALL, ack_wait_s=7.0, ack_pending_max=77)
+    assert await update_work_consumers(bus, subjects, other) == 2
+    found = await work_consumers(bus, subjects)
+    assert {(one.queue, one.config["ack_wait"], one.config["max_ack_pending"]) for one in found} == {
+        ("one", 7_000_000_000, 77),
+        ("two", 7_000_000_000, 77),
+    }
+    assert await update_work_consumers(bus, subjects, other) == 0
 
 
 @pytest.mark.usefixtures("streams")

@@ -12,7 +12,14 @@ import pytest
 
 from tasker.bus.jetstream import api_request
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import StreamInfo, delete_stream, ensure_streams, ensure_work_consumer, stream_info
+from tasker.bus.streams import (
+    StreamInfo,
+    delete_stream,
+    ensure_streams,
+    ensure_work_consumer,
+    stream_info,
+    update_work_consumers,
+)
 from tasker.doctor.finding import Finding
 from tasker.doctor.nats_checks import examine_nats, server_findings
 from tasker.embedded._binaries import find_nats
@@ -144,7 +151,9 @@ async def test_a_consumer_with_other_settings(bus: NatsBus, nats_url: str, subje
     found = await the_finding(nats_url, subjects.prefix, streams=other)
     assert found.code == "consumer_differs"
     assert "ack_wait is 30000000000, not 7000000000" in found.detail
-    assert f"nats consumer rm {subjects.work_stream} acme=shop=orders" in found.remedy
+    assert "restart `tasker serve`" in found.remedy
+    assert await update_work_consumers(bus, subjects, other) == 1
+    assert await findings(nats_url, subjects.prefix, streams=other) == []
 
 
 # ---------------------------------------------------------------- a server with accounts of its own
