@@ -148,9 +148,9 @@ class StreamSettings(_Part, frozen=True, kw_only=True):
     commands_bytes_max: Annotated[
         int, rule("How large the stream of such commands may get; a full one refuses more.", ge=_MIB)
     ] = 512 * _MIB
-    refusals_age_s_max: Annotated[
-        float, rule("How long the list of refused commands keeps one.", ge=1)
-    ] = 30 * 24 * 3600.0
+    refusals_age_s_max: Annotated[float, rule("How long the list of refused commands keeps one.", ge=1)] = (
+        30 * 24 * 3600.0
+    )
     refusals_per_tenant_max: Annotated[int, rule("Refused commands that are listed for one tenant.", ge=1)] = 1_000
     refusals_bytes_max: Annotated[
         int, rule("How large the list of refused commands may get before it drops its oldest.", ge=_MIB)
