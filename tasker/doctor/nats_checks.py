@@ -16,8 +16,10 @@ from tasker.bus.jetstream import ApiRefused, StreamMissing, api_request
 from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import (
     bytes_lacking,
+    commands_config,
     differences,
     events_config,
+    refusals_config,
     work_config,
     work_consumer_config,
     work_consumers,
@@ -198,6 +200,8 @@ async def _streams(bus: NatsBus, subjects: Subjects, settings: Settings) -> list
     for wanted in (
         work_config(subjects, settings.streams),
         events_config(subjects, settings.streams, bus.server_version),
+        commands_config(subjects, settings.streams),
+        refusals_config(subjects, settings.streams),
     ):
         name = wanted["name"]
         try:

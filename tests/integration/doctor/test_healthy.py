@@ -124,6 +124,9 @@ async def test_fsync_and_full_page_writes(environ: dict[str, str], tmp_path: Pat
         for name in ("fsync", "full_page_writes"):
             await connection.execute(f"ALTER SYSTEM RESET {name}")
         await connection.execute("SELECT pg_reload_conf()")
+        async with asyncio.timeout(10):
+            while await connection.fetchval("SHOW fsync") != "off":  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
         await connection.close()
 
 
@@ -202,5 +205,5 @@ async def test_a_service_without_shards_is_not_ready(cluster: SharedCluster, unu
 
 
 async def test_findings_as_json_have_a_code_each(environ: dict[str, str], tmp_path: Path) -> None:
-    told = json.loads(msgspec.json.encode(await findings(environ, tmp_path)))
+    told = json.loads(msgspec.json.encode(await findings(environ | {"TASKER_HTTP_PROT": "1"}, tmp_path)))
     assert {tuple(one) for one in told} == {("code", "detail", "remedy")}
