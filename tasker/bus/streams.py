@@ -208,6 +208,19 @@ async def delete_stream(bus: Bus, stream: str) -> bool:
         return False
 
 
+def work_consumer_config(
+    subjects: Subjects, settings: StreamSettings, *, tenant: str, namespace: str, queue: str
+) -> dict[str, Any]:
+    """Return the configuration of a queue's consumer."""
+    filter_subject = subjects.work(tenant, namespace, queue)
+    return _pull_config(subjects.work_consumer(tenant, namespace, queue), settings) | {"filter_subject": filter_subject}
+
+
+def command_consumer_config(settings: StreamSettings) -> dict[str, Any]:
+    """Return the configuration of the consumer of submitted commands."""
+    return _pull_config(COMMAND_CONSUMER, settings)
+
+
 async def ensure_work_consumer(
     bus: Bus, subjects: Subjects, settings: StreamSettings, *, tenant: str, namespace: str, queue: str
 ) -> str:
@@ -220,11 +233,11 @@ async def ensure_work_consumer(
         ApiRefused: the server refused (too many consumers, ...).
         Unavailable: NATS does not answer.
     """
-    name = subjects.work_consumer(tenant, namespace, queue)
-    subject = subjects.work(tenant, namespace, queue)
-    config = _pull_config(name, settings) | {"filter_subject": subject}
-    await create_consumer(bus, subjects.work_stream, name, config, filter_subject=subject)
-    return name
+    config = work_consumer_config(subjects, settings, tenant=tenant, namespace=namespace, queue=queue)
+    await create_consumer(
+        bus, subjects.work_stream, config["name"], config, filter_subject=subjects.work(tenant, namespace, queue)
+    )
+    return subjects.work_consumer(tenant, namespace, queue)
 
 
 async def ensure_command_consumer(bus: Bus, subjects: Subjects, settings: StreamSettings) -> str:
@@ -235,7 +248,7 @@ async def ensure_command_consumer(bus: Bus, subjects: Subjects, settings: Stream
         ApiRefused: the server refused.
         Unavailable: NATS does not answer.
     """
-    await create_consumer(bus, subjects.command_stream, COMMAND_CONSUMER, _pull_config(COMMAND_CONSUMER, settings))
+    await create_consumer(bus, subjects.command_stream, COMMAND_CONSUMER, command_consumer_config(settings))
     return COMMAND_CONSUMER
 
 

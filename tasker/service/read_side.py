@@ -95,6 +95,7 @@ class ReadSide:
     async def _serve(self, watch: PositionWatch, host: str, port: int) -> web.TCPSite:
         app = create_app(
             Services(
+                nats_prefix=self._subjects.prefix,
                 queries=self._queries,
                 positions=watch,
                 log=self._log,
