@@ -1,4 +1,8 @@
-"""Schemathesis against the running service: no 5xx, and no answer that the OpenAPI document does not describe."""
+"""The running service keeps its contracts.
+
+Schemathesis asks over HTTP: no 5xx, and no answer that the OpenAPI document does not describe. What NATS brings are
+CloudEvents by the official SDK.
+"""
 
 import asyncio
 import json
@@ -10,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import nats
 import pytest
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
 
 from tasker.contracts.schemas import closed
 from tests.acceptance.conftest import ROOT, Service
@@ -66,6 +73,26 @@ def test_no_request_is_answered_with_5xx_or_against_the_document(service: Servic
     )
     assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-4_000:]
     assert f"Tested: {sum(len(item) for item in document['paths'].values())}\n" in run.stdout
+
+
+def test_a_live_event_is_a_cloud_event(service: Service) -> None:
+    async def first_event() -> tuple[str, bytes]:
+        connection = await nats.connect(service.nats_url)
+        live = await connection.subscribe(f"{service.nats_prefix}.default.evt.>")
+        await connection.flush()
+        async with service.client() as client:
+            await client.register({"name": "seen", "version": "1.0.0", "steps": [{"name": "a"}]})
+        message = await live.next_msg(timeout=20)
+        await connection.close()
+        return message.subject, message.data
+
+    subject, document = asyncio.run(first_event())
+    event = JSONFormat().read(CloudEvent, document)
+    assert subject == f"{service.nats_prefix}.default.evt.default.seen._.template_registered"
+    assert (event.get_specversion(), event.get_type()) == ("1.0", "tasker.template_registered.v1")
+    data = event.get_data()
+    assert isinstance(data, dict)
+    assert (data["name"], data["version"]) == ("seen", "1.0.0")
 
 
 def _tightened(document: dict[str, Any]) -> dict[str, Any]:
