@@ -76,6 +76,30 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
+    ("arguments", "member"),
+    [
+        (["schema", "openapi"], "paths"),
+        (["schema", "asyncapi"], "channels"),
+        (["schema", "template"], "$defs"),
+        (["template", "schema"], "$defs"),
+    ],
+)
+def test_contracts_are_printed_as_json(arguments: list[str], member: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert member in json.loads(shown.out)
+    assert shown.err == ""
+
+
+def test_asyncapi_is_printed_for_the_prefix_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TASKER_NATS_PREFIX", "blue")
+    assert main(["schema", "asyncapi"]) == 0
+    assert json.loads(capsys.readouterr().out)["x-nats-streams"]["work"]["config"]["name"] == "BLUE_WORK"
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["frobnicate"],

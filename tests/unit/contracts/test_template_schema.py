@@ -1,5 +1,6 @@
 """The schema that editors get and `validate` agree, as far as a schema can tell."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,15 @@ def test_every_example_matches(template: Template) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.name)
 def test_every_example_in_yaml_matches(path: Path) -> None:
     parsed, _ = parse_yaml(path.read_text(encoding="utf-8"))
+    validate(parsed)
+    VALIDATOR.validate(parsed)
+
+
+def test_the_template_of_the_reference_page_matches() -> None:
+    page = (ROOT / "docs" / "reference" / "contracts.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 1
+    parsed, _ = parse_yaml(blocks[0])
     validate(parsed)
     VALIDATOR.validate(parsed)
 
