@@ -73,7 +73,9 @@ def test_every_recorded_document_is_a_cloud_event_and_ours(line: str) -> None:
     assert (event.get_specversion(), event.get_type()) == ("1.0", f"tasker.{name}.v{version}")
     assert (event.get_id(), event.get_source()) == ("k3xw9q:3:815", "/tasker/k3xw9q")
     assert (event.get_subject(), event.get_datacontenttype()) == (str(UUID(int=7)), "application/json")
-    assert event.get_time().timestamp() * 1e6 == pytest.approx(US, abs=1)
+    at = event.get_time()
+    assert at is not None
+    assert at.timestamp() * 1e6 == pytest.approx(US, abs=1)
     assert (event.get_extension("shard"), event.get_extension("seq"), event.get_extension("position")) == (3, 6, "815")
     ours = decode_message(document, LifecycleEvent)
     assert json.loads(bytes(ours.data)) == event.get_data()

@@ -67,7 +67,8 @@ def node_worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def skip_loudly(why: str) -> NoReturn:
     """Skip with a line that a reader of the run sees, also where skips are not listed."""
-    sys.__stderr__.write(f"\n{NO_NODE}{why}\n")
+    if sys.__stderr__ is not None:
+        sys.__stderr__.write(f"\n{NO_NODE}{why}\n")
     pytest.skip(NO_NODE + why)
 
 
