@@ -10,7 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from tasker.bus.streams import FAST_INGEST_VERSION, StreamSettings, events_config, work_config, work_consumer_config
+from tasker.bus.streams import (
+    COMMAND_CONSUMER,
+    FAST_INGEST_VERSION,
+    StreamSettings,
+    command_consumer_config,
+    commands_config,
+    events_config,
+    refusals_config,
+    work_config,
+    work_consumer_config,
+)
 from tasker.contracts.schemas import Schema, Schemas, summary_of
 from tasker.contracts.template_schema import describe_documents
 from tasker.events.codec import BATCH_ITEMS_MAX
@@ -18,16 +28,23 @@ from tasker.events.messages import (
     COMMANDS,
     HEADER_IDEMPOTENCY_KEY,
     HEADER_MESSAGE_ID,
+    HEADER_RELEASED,
+    HEADER_REPLY_TO,
+    HEADER_SUBMITTED,
     HEADER_TRACEPARENT,
     Accepted,
     CancelAttempt,
     LifecycleEvent,
     LogHead,
     Mark,
+    NodeTime,
     Refused,
+    RefusedCommand,
     Report,
     ReportReply,
     Work,
+    WorkArray,
+    WorkerSlots,
 )
 from tasker.events.stored import TYPE_OF, VERSION_OF
 from tasker.events.subjects import DEFAULT_PREFIX, Subjects
@@ -46,6 +63,9 @@ _HEADERS: Final[dict[str, str]] = {
     HEADER_IDEMPOTENCY_KEY: "Carries the key of a single command beside the body's field; two that differ are refused.",
     HEADER_MESSAGE_ID: "Names the message for the stream's deduplication.",
     HEADER_TRACEPARENT: "W3C trace context.",
+    HEADER_REPLY_TO: "Of a submitted command: the subject that gets its verdict.",
+    HEADER_SUBMITTED: "Of such a verdict: the sequence that the stream's ack named.",
+    HEADER_RELEASED: "Of a report to a node: how many of its items the worker has released.",
 }
 _PARAMETERS: Final[dict[str, str]] = {
     "prefix": "What every subject starts with (`TASKER_NATS_PREFIX`).",
@@ -57,6 +77,7 @@ _PARAMETERS: Final[dict[str, str]] = {
     "event": "The type of the event, without its version.",
     "shard": "Number of the shard.",
     "worker": "The worker's own id, as in its reports.",
+    "node": "A node of the service.",
     "what": "What is taken there: `cmd`.",
 }
 
@@ -78,7 +99,7 @@ class _Channel:
     summary: str
     messages: tuple[str, ...]
     replies: tuple[str, ...] = ()
-    stream: Literal["work", "events"] | None = None
+    stream: Literal["work", "events", "commands", "refusals"] | None = None
     internal: bool = False
 
 
@@ -93,6 +114,9 @@ def _event_message(name: str) -> str:
 _EVENTS: Final = tuple(_event_message(name) for name in TYPE_OF.values())
 
 
+_VERDICTS: Final = (Accepted.__name__, Refused.__name__, "Verdicts")
+
+
 def _command_channel(verb: str) -> _Channel:
     noun, _, word = verb.partition(".")
     return _Channel(
@@ -101,12 +125,56 @@ def _command_channel(verb: str) -> _Channel:
         address=lambda subjects: subjects.command("{tenant}", noun, word),
         summary=_summary(COMMANDS[verb]).partition(": ")[2],
         messages=(COMMANDS[verb].__name__,),
-        replies=(Accepted.__name__, Refused.__name__, "Verdicts"),
+        replies=_VERDICTS,
+    )
+
+
+def _submit_channel(verb: str) -> _Channel:
+    noun, _, word = verb.partition(".")
+    return _Channel(
+        name=f"submit_{noun}_{word}",
+        action="receive",
+        address=lambda subjects: subjects.submit("{tenant}", noun, word),
+        summary="The same, left in a stream by who does not wait; the stream's ack is not acceptance.",
+        messages=(COMMANDS[verb].__name__,),
+        stream="commands",
     )
 
 
 _CHANNELS: Final[tuple[_Channel, ...]] = (
     *(_command_channel(verb) for verb in COMMANDS),
+    *(_submit_channel(verb) for verb in COMMANDS),
+    _Channel(
+        name="refused",
+        action="send",
+        address=lambda subjects: subjects.refused("{tenant}"),
+        summary="Submitted commands that were refused; closed to tenants. `GET /v1/refusals` reads the list.",
+        messages=("RefusedCommand",),
+        stream="refusals",
+    ),
+    _Channel(
+        name="slots",
+        action="receive",
+        address=lambda subjects: subjects.slots("{tenant}"),
+        summary="What a worker that takes work from the nodes themselves says of its slots; each node answers.",
+        messages=("WorkerSlots",),
+        replies=("NodeTime",),
+    ),
+    _Channel(
+        name="worker_work",
+        action="send",
+        address=lambda subjects: subjects.worker_work("{tenant}", "{worker}", "{node}"),
+        summary="Work from a node itself, for a worker that told its slots. There is no message to acknowledge.",
+        messages=("WorkArray",),
+    ),
+    _Channel(
+        name="report_to_node",
+        action="receive",
+        address=lambda subjects: subjects.report_to_node("{tenant}", "{node}"),
+        summary="Reports on work from a node itself; to `report_to` when the node does not answer.",
+        messages=("Report",),
+        replies=("ReportReply",),
+    ),
     _Channel(
         name="work",
         action="send",
@@ -167,7 +235,7 @@ _CHANNELS: Final[tuple[_Channel, ...]] = (
         address=lambda subjects: subjects.node_shard("{shard}", "{what}"),  # type: ignore[arg-type]
         summary="From node to node: a command for the shard's owner. Closed to everybody else.",
         messages=tuple(kind.__name__ for kind in COMMANDS.values()),
-        replies=(Accepted.__name__, Refused.__name__, "Verdicts"),
+        replies=_VERDICTS,
         internal=True,
     ),
 )
@@ -254,6 +322,15 @@ def _streams(subjects: Subjects) -> dict[str, Any]:
             "description": "The last days of events and marks. `allow_batched` only where the server knows it.",
             "config": events_config(subjects, settings, FAST_INGEST_VERSION),
         },
+        "commands": {
+            "description": "Submitted commands; full, it refuses more.",
+            "config": commands_config(subjects, settings),
+            "consumers": {COMMAND_CONSUMER: command_consumer_config(settings)},
+        },
+        "refusals": {
+            "description": "The last refusals of each tenant.",
+            "config": refusals_config(subjects, settings),
+        },
     }
 
 
@@ -261,12 +338,12 @@ def _streams(subjects: Subjects) -> dict[str, Any]:
 
 
 def _messages(schemas: Schemas) -> dict[str, Any]:
-    command_headers = (HEADER_IDEMPOTENCY_KEY, HEADER_MESSAGE_ID, HEADER_TRACEPARENT)
+    command_headers = (HEADER_IDEMPOTENCY_KEY, HEADER_MESSAGE_ID, HEADER_TRACEPARENT, HEADER_REPLY_TO)
     messages: dict[str, Any] = {}
     for command in COMMANDS.values():
         messages[command.__name__] = _message(command, _one_or_many(schemas.of(command)), command_headers)
     for answer in (Accepted, Refused):
-        messages[answer.__name__] = _message(answer, schemas.of(answer))
+        messages[answer.__name__] = _message(answer, schemas.of(answer), (HEADER_SUBMITTED,))
     verdict = {"oneOf": [schemas.of(Accepted), schemas.of(Refused)]}
     messages["Verdicts"] = {
         "name": "Verdicts",
@@ -274,9 +351,9 @@ def _messages(schemas: Schemas) -> dict[str, Any]:
         "payload": {"type": "array", "items": verdict, "maxItems": BATCH_ITEMS_MAX},
     }
     messages["Work"] = _message(Work, _one_or_many(schemas.of(Work)), (HEADER_MESSAGE_ID,))
-    for report in (Report, ReportReply):
-        messages[report.__name__] = _message(report, _one_or_many(schemas.of(report)))
-    for notice in (CancelAttempt, Mark, LogHead):
+    messages["Report"] = _message(Report, _one_or_many(schemas.of(Report)), (HEADER_RELEASED,))
+    messages["ReportReply"] = _message(ReportReply, _one_or_many(schemas.of(ReportReply)))
+    for notice in (CancelAttempt, Mark, LogHead, RefusedCommand, WorkArray, WorkerSlots, NodeTime):
         messages[notice.__name__] = _message(notice, schemas.of(notice))
     for kind, name in TYPE_OF.items():
         messages[_event_message(name)] = _event(kind, name, schemas)

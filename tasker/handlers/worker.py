@@ -153,7 +153,7 @@ class _Attempt(Job):
         started, claim, beat: the report on its way, or the last one.
         submitted: it is with the runner, so it ends there.
         reported: its outcome is on its way or answered. holds_slot: something of it may still run.
-        since_s: when it came.
+        since_s: when it got its slot.
         due_s: when to look at it next. kill_s: when to report it, ended or not.
     """
 
@@ -565,6 +565,7 @@ class Worker:
         """Take up work of the stream: it runs when it is new, and asks its owner otherwise."""
         delivery = attempt.delivery
         attempt.holds_slot = True
+        attempt.since_s = time.monotonic()
         first = (
             delivery is not None
             and delivery.num_delivered == 1

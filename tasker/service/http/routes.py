@@ -18,8 +18,19 @@ from tasker.events.messages import (
     TemplateRegister,
     TemplateUse,
 )
-from tasker.events.reads import EventPage, Health, Live, Stats, StepPage, TaskPage, TaskView, TemplatePage, TemplateView
-from tasker.service.http import documents, events, health, tasks, templates
+from tasker.events.reads import (
+    EventPage,
+    Health,
+    Live,
+    RefusalPage,
+    Stats,
+    StepPage,
+    TaskPage,
+    TaskView,
+    TemplatePage,
+    TemplateView,
+)
+from tasker.service.http import documents, events, health, refusals, tasks, templates
 from tasker.service.http import parameters as p
 from tasker.service.http.operations import JSON, Answer, Body, Operation
 from tasker.service.http.requests import EVENT_STREAM
@@ -284,6 +295,17 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ),
         answers=(Answer(description="A page of events.", kind=EventPage, media=(JSON, EVENT_STREAM)),),
         problems=(*_VIEW, errors.Busy),
+    ),
+    Operation(
+        method=GET,
+        path="/v1/refusals",
+        id="listRefusals",
+        endpoint=refusals.list_refusals,
+        summary="List submitted commands that were refused, oldest first.",
+        tag="service",
+        parameters=(p.TENANT, p.LIMIT, p.AFTER, p.CURSOR),
+        answers=_ok(RefusalPage, "A page of refusals."),
+        problems=(*_READ, errors.PositionInvalid, errors.DeadlineExceeded),
     ),
     Operation(
         method=GET,

@@ -94,9 +94,9 @@ def test_every_header_is_told_of() -> None:
     assert told == known
 
 
-def test_both_streams_are_told_of_with_the_consumer_of_a_queue() -> None:
+def test_every_stream_is_told_of_with_the_consumer_of_a_queue() -> None:
     streams = DOCUMENT["x-nats-streams"]
-    assert (streams["work"]["config"]["name"], streams["events"]["config"]["name"]) == ("TASKER_WORK", "TASKER_EVENTS")
+    assert {stream["config"]["name"] for stream in streams.values()} == set(Subjects().streams)
     consumer = streams["work"]["consumers"]["queue"]
     assert consumer["durable_name"] == "{tenant}={namespace}={queue}"
     assert consumer["filter_subject"] == "tasker.{tenant}.work.{namespace}.{queue}"
@@ -125,4 +125,4 @@ def test_each_schema_is_one_of_draft_07(name: str) -> None:
     """The form that AsyncAPI reads payloads in; other drafts would have to be named."""
     schema = {"$schema": "http://json-schema.org/draft-07/schema#", **DOCUMENT["components"]["schemas"][name]}
     jsonschema_rs.meta.validate(schema)
-    assert not {"prefixItems", "unevaluatedProperties"} & set(re.findall(r"'(\w+)':", repr(schema)))
+    assert "unevaluatedProperties" not in repr(schema)
