@@ -22,7 +22,7 @@ from cloudevents.core.v1.event import CloudEvent
 from tasker.contracts.schemas import closed
 from tests.acceptance.conftest import ROOT, Service
 
-MAX_EXAMPLES = int(os.environ.get("TASKER_FUZZ_EXAMPLES", "12"))
+MAX_EXAMPLES = int(os.environ.get("TASKER_FUZZ_EXAMPLES", "8"))
 """An operation and phase; more of them find rarer faults."""
 
 TIMEOUT_S = 100.0 + 10 * MAX_EXAMPLES
