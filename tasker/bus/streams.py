@@ -207,6 +207,19 @@ async def delete_stream(bus: Bus, stream: str) -> bool:
         return False
 
 
+def work_consumer_config(
+    subjects: Subjects, settings: StreamSettings, *, tenant: str, namespace: str, queue: str
+) -> dict[str, Any]:
+    """Return the configuration of a queue's consumer."""
+    filter_subject = subjects.work(tenant, namespace, queue)
+    return _pull_config(subjects.work_consumer(tenant, namespace, queue), settings) | {"filter_subject": filter_subject}
+
+
+def command_consumer_config(settings: StreamSettings) -> dict[str, Any]:
+    """Return the configuration of the consumer of submitted commands."""
+    return _pull_config(COMMAND_CONSUMER, settings)
+
+
 async def ensure_work_consumer(
     bus: Bus, subjects: Subjects, settings: StreamSettings, *, tenant: str, namespace: str, queue: str
 ) -> str:
@@ -225,14 +238,6 @@ async def ensure_work_consumer(
     return name
 
 
-def work_consumer_config(
-    subjects: Subjects, settings: StreamSettings, *, tenant: str, namespace: str, queue: str
-) -> dict[str, Any]:
-    """Return the configuration of a queue's consumer."""
-    name = subjects.work_consumer(tenant, namespace, queue)
-    return _pull_config(name, settings) | {"filter_subject": subjects.work(tenant, namespace, queue)}
-
-
 async def ensure_command_consumer(bus: Bus, subjects: Subjects, settings: StreamSettings) -> str:
     """Make the one durable pull consumer of submitted commands, which all nodes share; return its name.
 
@@ -241,7 +246,7 @@ async def ensure_command_consumer(bus: Bus, subjects: Subjects, settings: Stream
         ApiRefused: the server refused.
         Unavailable: NATS does not answer.
     """
-    await create_consumer(bus, subjects.command_stream, COMMAND_CONSUMER, _pull_config(COMMAND_CONSUMER, settings))
+    await create_consumer(bus, subjects.command_stream, COMMAND_CONSUMER, command_consumer_config(settings))
     return COMMAND_CONSUMER
 
 

@@ -45,6 +45,7 @@ _GROUPS = {
     "step": "tasker.cli.step:app",
     "template": "tasker.cli.template:app",
     "log": "tasker.cli.log:app",
+    "schema": "tasker.cli.schema:app",
     "projection": "tasker.cli.projection:app",
     "config": "tasker.cli.config:app",
 }

@@ -100,6 +100,7 @@ class ReadSide:
     async def _serve(self, watch: PositionWatch) -> web.TCPSite:
         app = create_app(
             Services(
+                nats_prefix=self._subjects.prefix,
                 queries=self._queries,
                 positions=watch,
                 log=self._log,

@@ -84,7 +84,7 @@ async def node(nats_url: str, nats_prefix: str) -> AsyncIterator[Node]:
     node = Node(bus, nats_prefix)
     await node.start()
     yield node
-    for stream in (node.subjects.work_stream, node.subjects.event_stream):
+    for stream in node.subjects.streams:
         await delete_stream(bus, stream)
     await bus.close()
 

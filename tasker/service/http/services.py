@@ -13,6 +13,7 @@ from aiohttp import web
 from tasker.clock import Clock
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.reads import Refusal
+from tasker.events.subjects import DEFAULT_PREFIX
 from tasker.projections.checkpoints import Positions, PositionWatch
 from tasker.projections.queries import Queries
 from tasker.projections.store import LogTail
@@ -79,6 +80,7 @@ class Services:
 
     Attributes:
         positions: knows how far the views are.
+        nats_prefix: that of the subjects, for the document that describes them.
         checks: of readiness, by name.
         stopping: set once the process drains: whoever waits answers what there is, and event streams end.
     """
@@ -92,6 +94,7 @@ class Services:
     watcher: Watcher
     refusals: Refusals
     clock: Clock
+    nats_prefix: str = DEFAULT_PREFIX
     checks: Mapping[str, Check] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     settings: HttpSettings = field(default_factory=HttpSettings)
