@@ -93,7 +93,8 @@ for await (const message of pulled) {
   const { deliveryCount, timestampNanos } = message.info;
   const fresh = deliveryCount === 1 && Date.now() - timestampNanos / 1e6 <= youngMs; // clocks must agree
   const beats = setInterval(() => message.working(), 10_000);
-  Promise.all([message.json()].flat().map((work) => take(work, fresh && !work.offer)))
+  const work = message.json();
+  take(work, fresh && !work.offer)
     .then(() => message.ack())
     .finally(() => clearInterval(beats));
 }

@@ -350,7 +350,7 @@ def _messages(schemas: Schemas) -> dict[str, Any]:
         "summary": "Answers an array of commands, in its order.",
         "payload": {"type": "array", "items": verdict, "maxItems": BATCH_ITEMS_MAX},
     }
-    messages["Work"] = _message(Work, _one_or_many(schemas.of(Work)), (HEADER_MESSAGE_ID,))
+    messages["Work"] = _message(Work, schemas.of(Work), (HEADER_MESSAGE_ID,))
     messages["Report"] = _message(Report, _one_or_many(schemas.of(Report)), (HEADER_RELEASED,))
     messages["ReportReply"] = _message(ReportReply, _one_or_many(schemas.of(ReportReply)))
     for notice in (CancelAttempt, Mark, LogHead, RefusedCommand, WorkArray, WorkerSlots, NodeTime):

@@ -103,7 +103,6 @@ _WARN_S: Final = 5.0
 
 _log = structlog.get_logger(__name__)
 _decode_work = msgspec.json.Decoder(Work).decode
-_decode_works = msgspec.json.Decoder(list[Work]).decode
 
 Key = tuple[str, str, int]
 
@@ -129,38 +128,22 @@ class _Stop(enum.Enum):
     LOST = enum.auto()  # the worker goes
 
 
-class _Array:
-    """What is left to do of a message that holds several pieces of work; it is acked with the last of them."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self, left: int) -> None:
-        self._left = left
-
-    def is_over(self) -> bool:
-        """Take note that one piece is dealt with; return whether it was the last."""
-        self._left -= 1
-        return self._left == 0
-
-
 class _Attempt(Job):
     """One attempt that this worker holds.
 
     Attributes:
         delivery, node: the work message, or the node that sent it itself.
-        array: the message holds other work too.
         recorded: the owner knows that it runs here.
         acked: the owner has answered, so the work message is done with; from a node there is none.
         started, claim, beat: the report on its way, or the last one.
         submitted: it is with the runner, so it ends there.
         reported: its outcome is on its way or answered. holds_slot: something of it may still run.
-        since_s: when it got its slot.
+        since_s: when it came.
         due_s: when to look at it next. kill_s: when to report it, ended or not.
     """
 
     __slots__ = (
         "acked",
-        "array",
         "beat",
         "beat_s",
         "claim",
@@ -191,7 +174,6 @@ class _Attempt(Job):
         self.node = node
         self.queue = queue
         self.key = key
-        self.array: _Array | None = None
         self.recorded = False
         self.acked = delivery is None
         self.running = False
@@ -303,7 +285,6 @@ class Worker:
         self._queues = [_Queue(namespace, name, self._slots.queue()) for namespace, name in sorted(handlers.queues())]
         self._attempts: dict[Key, _Attempt] = {}
         self._stuck: set[_Attempt] = set()
-        self._pieces: deque[_Attempt] = deque()
         self._young: deque[tuple[float, _Attempt]] = deque()
         self._young_timer: asyncio.TimerHandle | None = None
         self._unanswered = 0
@@ -415,10 +396,6 @@ class Worker:
         self._direct.tell()
         while self._held:
             self._return_first_held()
-        while self._pieces:
-            piece = self._pieces.popleft()
-            self._nak(piece, 0.0)
-            self._forget(piece)
         await asyncio.gather(*self._keepers, return_exceptions=True)
         await asyncio.gather(*(queue.pull.stop() for queue in self._queues if queue.pull is not None))
 
@@ -528,51 +505,23 @@ class Worker:
             queue.slots.backlog = not queue.slots.backlog
             self._direct.tell()
         try:
-            is_array = delivery.data[:1] == b"["
-            works = _decode_works(delivery.data) if is_array else [_decode_work(delivery.data)]
+            work = _decode_work(delivery.data)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             self.counts.undecodable += 1
             _log.error("work_undecodable", subject=delivery.subject, why=str(error))
             self._pull(queue).term(delivery)
             return
-        if not works:
-            self._pull(queue).ack(delivery)
-            return
-        array = _Array(len(works)) if is_array else None
-        for work in works:
-            self._on_piece(queue, delivery, work, array)
-
-    def _on_piece(self, queue: _Queue, delivery: Delivery, work: Work, array: _Array | None) -> None:
         key = (work.task_id, work.step, work.attempt)
         known = self._attempts.get(key)
         if known is not None:
-            self._on_copy(known, delivery, array)
+            self._on_copy(known, delivery)
             return
         handler = self._handlers.lookup(work.namespace, queue.name, work.handler)
         if handler is None:
             self._on_unknown_handler(queue, work, delivery)
             return
         attempt = _Attempt(work, delivery, None, queue, handler, key)
-        attempt.array = array
-        if array is not None and self._slots.busy >= self._slots.total:
-            attempt.holds_slot = False
-            self._attempts[key] = attempt
-            self._pieces.append(attempt)
-            self._arm(attempt.touch_s)
-        else:
-            self._start(attempt)
-
-    def _start(self, attempt: _Attempt) -> None:
-        """Take up work of the stream: it runs when it is new, and asks its owner otherwise."""
-        delivery = attempt.delivery
-        attempt.holds_slot = True
-        attempt.since_s = time.monotonic()
-        first = (
-            delivery is not None
-            and delivery.num_delivered == 1
-            and attempt.work.offer == 0
-            and self._is_young(delivery)
-        )
+        first = delivery.num_delivered == 1 and work.offer == 0 and self._is_young(delivery)
         self._take_up(attempt, may_run=first)
 
     def _take_up(self, attempt: _Attempt, *, may_run: bool) -> None:
@@ -658,15 +607,14 @@ class Worker:
         age_us = self._clock.age_us(delivery.at_us)
         return age_us is not None and age_us <= YOUNG_US
 
-    def _on_copy(self, known: _Attempt, delivery: Delivery, array: _Array | None) -> None:
+    def _on_copy(self, known: _Attempt, delivery: Delivery) -> None:
         """The message of an attempt that we hold came again: its ack goes to the latest copy."""
         known.delivery, stale = delivery, known.delivery
-        known.array, stale_array = array, known.array
         if known.acked or stale is None:
-            self._done_with(known.queue, delivery, array)
+            self._pull(known.queue).ack(delivery)
         elif stale.stream_seq != delivery.stream_seq:
             # A further offer is another message: the older one is done with, this one waits for the answer.
-            self._done_with(known.queue, stale, stale_array)
+            self._pull(known.queue).ack(stale)
 
     def _on_unknown_handler(self, queue: _Queue, work: Work, delivery: Delivery) -> None:
         self.counts.unknown_handler += 1
@@ -1086,12 +1034,7 @@ class Worker:
     def _ack(self, attempt: _Attempt) -> None:
         if not attempt.acked and attempt.delivery is not None:
             attempt.acked = True
-            self._done_with(attempt.queue, attempt.delivery, attempt.array)
-
-    def _done_with(self, queue: _Queue, delivery: Delivery, array: _Array | None) -> None:
-        """Ack a message, once nothing of it needs it."""
-        if array is None or array.is_over():
-            self._pull(queue).ack(delivery)
+            self._pull(attempt.queue).ack(attempt.delivery)
 
     def _nak(self, attempt: _Attempt, delay_s: float) -> None:
         """Let others have what was not begun."""
@@ -1114,8 +1057,6 @@ class Worker:
                 self._direct.release(attempt.node)
             if self._held:
                 self._take_held()
-            while self._pieces and self._slots.busy < self._slots.total and not self._draining:
-                self._start(self._pieces.popleft())
             self._wake()
             self._changed.set()
 

@@ -216,22 +216,6 @@ async def many_at_once_are_all_reported(service: ConformanceService) -> None:
     assert len({report.worker for report in service.reports}) == 1, "a worker has one id"
 
 
-async def an_array_of_work_is_taken(service: ConformanceService) -> None:
-    """A message may be an array of work; it is acked when all of it is dealt with, and not before."""
-    acked = await service.settled()
-    works = [service.prepare("echo", input=1), service.prepare("wait"), service.prepare("echo", input=3, offer=1)]
-    service.answer_with(works[1], lambda _: BUSY)
-    await send_raw(service, [as_json(work) for work in works])
-    await completed(service, works[0], 1)
-    await completed(service, works[2], 3)
-    expect("claim" in service.kinds(works[2]), "it ran an offer made again unasked", service, works[2])
-    await service.until_kind(works[1], "started")
-    expect(service.acked == acked, "it acked while one of the array was unanswered", service, works[1])
-    service.answer_with(works[1], friendly)
-    await service.until_acked(acked + 1)
-    await cancel(service, works[1])
-
-
 async def big_integers_are_exact(service: ConformanceService) -> None:
     """An integer beyond 64 bits comes back as it was."""
     await completed(service, await offer(service, "echo", input={"n": [BIG, -BIG]}), {"n": [BIG, -BIG]})
@@ -256,7 +240,6 @@ CHECKS: tuple[Check, ...] = (
     results_left_out_are_asked_for,
     results_in_the_message_are_used,
     many_at_once_are_all_reported,
-    an_array_of_work_is_taken,
     big_integers_are_exact,
 )
 ALLOWANCES: dict[str, str] = {"big_integers_are_exact": "the language has no exact integers in its JSON"}

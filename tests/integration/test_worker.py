@@ -597,33 +597,3 @@ async def test_a_copy_of_a_held_attempt_is_not_run_again(owner, serve) -> None:
     await owner.until(lambda: owner.acks.count("+ACK") >= 2)
     assert runs == [1]
     assert "claim" not in owner.kinds()
-
-
-async def test_an_array_with_more_work_than_slots_waits_for_them_and_is_acked_once(owner, serve) -> None:
-    at_once: list[int] = [0, 0]
-
-    async def step(input: int) -> int:
-        at_once[0] += 1
-        at_once[1] = max(at_once)
-        await asyncio.sleep(0)
-        at_once[0] -= 1
-        return input
-
-    await serve(step, slots=2)
-    first = await owner.offer("step", input=0)
-    await owner.until(lambda: owner.acks)
-    works = [msgspec.structs.replace(first, task_id=f"task-{n}", input=msgspec.Raw(str(n).encode())) for n in range(7)]
-    await owner.send(msgspec.json.encode(works))
-    await owner.until_ended(*works)
-    await owner.until(lambda: len(owner.acks) == 2)
-    assert [bytes(owner.outcome(work).result) for work in works] == [str(n).encode() for n in range(7)]
-    assert at_once[1] <= 2
-
-
-async def test_an_empty_array_of_work_is_acked(owner, serve) -> None:
-    async def step() -> None: ...
-
-    await serve(step)
-    await owner.send(b"[]")
-    await owner.until(lambda: owner.acks)
-    assert (owner.acks, owner.reports) == (["+ACK"], [])
