@@ -186,6 +186,8 @@ class Session:
         """Let every task end that no person has to help, and everything be published and shown."""
         for handle in self.handles.values():
             assert await world.until_over(handle.task_id, within_s=HEALED_S), f"{handle.task_id} is not over"
+        # A stream that was dropped last is made anew, and filled again.
+        await world.advance(10.0)
         for _ in range(100):
             await world.advance(2.0)
             if await self._is_published(world):
