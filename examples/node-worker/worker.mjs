@@ -38,7 +38,7 @@ function take(work, mayRun) {
   const key = keyOf(work);
   const held = running.get(key) ?? { stop: new AbortController() };
   running.set(key, held);
-  return (held.answered ??= begin(work, key, held.stop, mayRun));
+  return (held.answered ??= begin(work, key, held.stop, mayRun && !work.offer));
 }
 
 async function begin(work, key, stop, mayRun) {
@@ -90,11 +90,10 @@ const { consumers } = await jetstreamManager(nats);
 await consumers.info(stream, name).catch(() => consumers.add(stream, settings));
 const pulled = await (await jetstream(nats).consumers.get(stream, name)).consume({ max_messages: 100 });
 for await (const message of pulled) {
-  const { deliveryCount, timestampNanos } = message.info;
-  const fresh = deliveryCount === 1 && Date.now() - timestampNanos / 1e6 <= youngMs; // clocks must agree
+  const { deliveryCount: count, timestampNanos } = message.info;
+  const fresh = count === 1 && Date.now() - timestampNanos / 1e6 <= youngMs; // clocks must agree
   const beats = setInterval(() => message.working(), 10_000);
-  const work = message.json();
-  take(work, fresh && !work.offer)
+  take(message.json(), fresh)
     .then(() => message.ack())
     .finally(() => clearInterval(beats));
 }

@@ -11,17 +11,19 @@ It names no adapter: the log and the bus are handed in.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 
 import structlog
 
 from tasker.bus.bus import Bus, Message, Subscription
 from tasker.bus.publish import AckedPublisher
+from tasker.bus.pull import PullLoop
 from tasker.errors import Unavailable
 from tasker.events.envelope import NewEvent
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.subjects import Subjects
-from tasker.ids import SystemIds
+from tasker.ids import IdSource, SystemIds
 from tasker.service.actors.direct import DirectWork
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
@@ -119,12 +121,16 @@ class WriteSide:
         *,
         committers: int = 2,
         drain_s: float = DRAIN_S,
+        ids: IdSource | None = None,
+        clock: NodeClock | None = None,
+        draw: Callable[[], float] = random.random,
+        pull: Callable[..., PullLoop] = PullLoop,
     ) -> None:
         self._log = log
         self._bus = bus
         self._subjects = subjects
-        ids = SystemIds()
-        clock = NodeClock()
+        ids = ids or SystemIds()
+        clock = clock or NodeClock()
         owner = ids.token()
         fanout = Fanout()
         self._clock = clock
@@ -136,10 +142,10 @@ class WriteSide:
         directory = TemplateDirectory(log, self._shards, routes, clock)
         self._name = f"node-{owner}"
         self._direct = DirectWork(bus, subjects, self._name, clock)
-        dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct)
+        dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct, draw)
         late.factory = Factory(directory, dispatcher, routes)
         self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
-        self._submissions = Submissions(bus, subjects, streams, self._entrance)
+        self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
         intake = Intake(bus, subjects, self._entrance, self._reports, directory)
         self._publisher = Publisher(
@@ -152,6 +158,7 @@ class WriteSide:
             now_us=clock.now_us,
             window_s=streams.events_age_s_max,
             limits=limits,
+            monotonic_s=clock.monotonic_s,
         )
         self._node = Node(
             log=log,
@@ -172,6 +179,18 @@ class WriteSide:
             on_new_events=self._publisher.refill,
         )
         self._commands: Subscription | None = None
+
+    @property
+    def shards_served(self) -> int:
+        """Return how many shards are served here."""
+        return len(self._shards.owned)
+
+    def next_due_us(self) -> int | None:
+        """Return the earliest time at which an obligation in memory wakes its actor."""
+        books = [self._shards.book_of(shard) for shard in self._shards.owned]
+        return min(
+            (at_us for book in books if book is not None and (at_us := book.next_us()) is not None), default=None
+        )
 
     def _epoch_of(self, shard: int) -> int | None:
         queue = self._committer.queue_of(shard)

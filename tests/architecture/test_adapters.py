@@ -24,6 +24,8 @@ ALSO = (
     ("tasker.handlers", "tasker.bus.nats_bus"),
     ("tasker.client", "tasker.bus.nats_bus"),
     ("tasker.handlers", "tasker.handlers.nats_worker"),
+    ("tasker.testing", "tasker.bus.nats_bus"),
+    ("tasker.testing", "tasker.testing.postgres_databases"),
 )
 DRIVERS = {"asyncpg": "postgres", "nats": "nats"}
 

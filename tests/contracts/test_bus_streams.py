@@ -8,7 +8,7 @@ import pytest
 
 from tasker.bus.bus import MSG_ID, Bus, Message
 from tasker.bus.fast_ingest import Ingest, open_ingest
-from tasker.bus.jetstream import PubAck, StreamMissing
+from tasker.bus.jetstream import PubAck, StreamMissing, api_request
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.stream_reader import FromNew, FromSeq, FromTime, Gap, StreamReader
@@ -22,6 +22,7 @@ from tasker.bus.streams import (
     update_work_consumers,
     work_consumers,
 )
+from tasker.clock import SystemClock, from_rfc3339
 from tasker.errors import Busy, TaskerError, Unavailable
 from tasker.events.subjects import Subjects
 from tasker.settings import StreamSettings
@@ -135,6 +136,21 @@ async def test_a_consumer_needs_its_stream(bus: Bus, subjects: Subjects) -> None
     await delete_stream(bus, subjects.work_stream)
     with pytest.raises(StreamMissing):
         await ensure_work_consumer(bus, subjects, SMALL, **QUEUE)
+
+
+@pytest.mark.usefixtures("streams")
+async def test_a_consumer_can_be_asked_for(bus: Bus, subjects: Subjects) -> None:
+    asked = f"CONSUMER.INFO.{subjects.work_stream}.{subjects.work_consumer(**QUEUE)}"
+    with pytest.raises(StreamMissing):
+        await api_request(bus, asked, None, dict)
+    name = await ensure_work_consumer(bus, subjects, SMALL, **QUEUE)
+    assert (await api_request(bus, asked, None, dict))["name"] == name
+
+
+@pytest.mark.usefixtures("streams")
+async def test_the_server_tells_its_time(bus: Bus, subjects: Subjects) -> None:
+    told = await api_request(bus, f"STREAM.INFO.{subjects.work_stream}", None, dict)
+    assert abs(from_rfc3339(told["ts"]) - SystemClock().now_us()) < 60_000_000
 
 
 # Acked publishing

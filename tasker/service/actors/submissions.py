@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -65,8 +66,16 @@ _subject = re.compile(r"[^\s.*>$][^\s.*>]*(\.[^\s.*>]+)*")
 class Submissions:
     """Takes submitted commands while it runs."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, settings: StreamSettings, entrance: Entrance) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        settings: StreamSettings,
+        entrance: Entrance,
+        pull: Callable[..., PullLoop] = PullLoop,
+    ) -> None:
         self._bus = bus
+        self._open_pull = pull
         self._subjects = subjects
         self._settings = settings
         self._entrance = entrance
@@ -94,7 +103,7 @@ class Submissions:
                 await asyncio.sleep(ENSURE_S)
                 continue
             if self._pull is None:
-                self._pull = PullLoop(
+                self._pull = self._open_pull(
                     self._bus,
                     self._subjects.command_stream,
                     name,

@@ -12,9 +12,10 @@ from tasker.doctor.finding import Finding
 from tasker.doctor.postgres_checks import examine_database, version_findings
 from tasker.events.postgres_log import PostgresLog
 from tasker.settings import DatabaseSettings, DoctorSettings, Settings
+from tasker.testing.postgres_databases import database_url
 from tests.contracts.event_logs import Owner, stream
 from tests.contracts.postgres_proxy import proxied
-from tests.servers import SharedCluster, database_url
+from tests.servers import SharedCluster
 
 USUAL = {"fsync_off", "full_page_writes_off", "shards_unowned"}
 """The shared cluster skips the first two, and no service runs on a test's own database."""
