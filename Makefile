@@ -8,6 +8,9 @@ SOURCES = tasker tests $(wildcard benchmarks examples)
 FAST_TESTS = $(wildcard tests/unit tests/properties tests/architecture)
 # More arguments for pytest, as in: make test PYTEST_ARGS='-x -k embedded'
 PYTEST_ARGS ?=
+# Processes that tests run in. A file stays in one of them; servers are shared. TEST_JOBS=0: one process, for a debugger.
+TEST_JOBS ?= 2
+JOBS = -n $(TEST_JOBS) --dist loadfile
 
 .PHONY: help
 help: ## list the targets
@@ -51,11 +54,11 @@ imports: setup
 
 .PHONY: fast-tests
 fast-tests: setup
-	@$(PYTHON) -m pytest $(FAST_TESTS) $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest $(FAST_TESTS) $(JOBS) $(PYTEST_ARGS)
 
 .PHONY: test
 test: setup ## every test, on real PostgreSQL and NATS
-	@$(PYTHON) -m pytest tests $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest tests $(JOBS) $(PYTEST_ARGS)
 
 .PHONY: faults
 faults: setup ## only the tests that kill real processes, several rounds with new seeds
