@@ -59,6 +59,16 @@ class SharedCluster:
             await connection.close()
         return database_url(self.addresses().database_url, name)
 
+    async def create_empty_database(self) -> str:
+        """Return the DSN of a new database that has nothing in it."""
+        name = f"t_{_run}_{next(_numbers)}"
+        connection = await asyncpg.connect(self.addresses().database_url)
+        try:
+            await connection.execute(f"CREATE DATABASE {name}")
+        finally:
+            await connection.close()
+        return database_url(self.addresses().database_url, name)
+
     async def drop_database(self, dsn: str) -> None:
         """Drop a database that `create_database` returned, whoever is still connected."""
         name = urlsplit(dsn).path.removeprefix("/")
