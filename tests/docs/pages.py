@@ -40,7 +40,7 @@ KINDS = {
     "json of": ("json",),
     "parse": ("json", "yaml", "toml"),
     "template": ("yaml",),
-    "shown": ("sh", "python", "text", "sql", "yaml", "toml", "ini", "json"),
+    "shown": ("sh", "python", "text", "sql", "dockerfile", "yaml", "toml", "ini", "json"),
     "generated": ("sh", "python", "text", "console", "json", "yaml", "toml"),
 }
 """What a block may be, and in which languages."""
