@@ -1,8 +1,8 @@
-"""Writes the tables of docs/reference/wire.md anew from the code: errors, commands, events, limits.
+"""Writes what docs/reference says of the code anew from the code: commands, limits, events, errors, CLI, SDK.
 
-A table stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the code says.
+A generated part stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the code says.
 
-    python scripts/generate_reference.py
+    python -m scripts.generate_reference
 """  # noqa: INP001 - a folder of scripts
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
+import griffe
 import msgspec
 
+from scripts.reference_cli import cli_reference
+from scripts.reference_sdk import sdk_reference
 from tasker import errors
+from tasker.cli.failures import next_step
 from tasker.errors import TaskerError
 from tasker.events import codec, messages
 from tasker.events.task_events import TASK_EVENT_TYPES
@@ -26,6 +30,9 @@ from tasker.service.domain.decide import HISTORY_EVENTS_MAX
 from tasker.templates import model
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "wire.md"
+EVENTS_PAGE: Final = PAGE.with_name("events.md")
+ERRORS_PAGE: Final = PAGE.with_name("errors.md")
+PAGES: Final = (PAGE, EVENTS_PAGE, ERRORS_PAGE, PAGE.with_name("cli.md"), PAGE.with_name("sdk.md"))
 _PLACE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _KIB = 1024
 
@@ -45,6 +52,19 @@ def error_table() -> str:
     return _table(("code", "HTTP status", "exit code", "family", "meaning"), rows)
 
 
+def error_sections() -> str:
+    """Return a section a code, so that a code can be linked to."""
+    sections = []
+    for code, leaf in TaskerError.leaves.items():
+        if leaf.__module__ != errors.__name__:
+            continue
+        said = [f"### {code}", f"{leaf.title}. HTTP {leaf.status}, exit code {leaf.exit_code}, `{leaf.__name__}`."]
+        if remedy := next_step(code):
+            said.append(f"Next: {remedy}.")
+        sections.append("\n\n".join(said))
+    return "\n\n".join(sections)
+
+
 def command_table() -> str:
     """Return the table of commands with their own fields."""
     common = {field.name for field in msgspec.structs.fields(messages.OperatorCommand)}
@@ -62,6 +82,32 @@ def event_table() -> str:
         for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES)
     ]
     return _table(("event", "what happened", "data"), rows)
+
+
+def event_sections() -> str:
+    """Return a section an event, with what its docstring says of its fields."""
+    sections = []
+    for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES):
+        about = _attributes(kind)
+        rows = [
+            (f"`{field.encode_name}`", f"{_type(field.type)}{'' if field.required else '?'}", about.get(field.name, ""))
+            for field in msgspec.structs.fields(kind)
+        ]
+        table = _table(("field", "type", "meaning"), rows) if rows else "No data."
+        sections.append(f"### {_snake(kind.__name__)}\n\n{_sentence(kind)}\n\n{table}")
+    return "\n\n".join(sections)
+
+
+def _attributes(kind: type) -> dict[str, str]:
+    """Return what a docstring's `Attributes:` says of each name."""
+    docstring = griffe.Docstring(inspect.getdoc(kind) or "")
+    return {
+        name.strip(): " ".join(item.description.split())
+        for section in docstring.parse("google", warnings=False)
+        if section.kind is griffe.DocstringSectionKind.attributes
+        for item in section.value
+        for name in item.name.split(",")
+    }
 
 
 def limit_table() -> str:
@@ -86,10 +132,14 @@ def limit_table() -> str:
 
 
 TABLES: Final[dict[str, Callable[[], str]]] = {
+    "cli": cli_reference,
     "commands": command_table,
     "errors": error_table,
+    "errorsections": error_sections,
     "events": event_table,
+    "eventsections": event_sections,
     "limits": limit_table,
+    "sdk": sdk_reference,
 }
 
 
@@ -139,9 +189,9 @@ def _snake(name: str) -> str:
 
 
 def main() -> int:
-    """Write the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(render(page), encoding="utf-8")
+    """Write the pages."""
+    for path in PAGES:
+        path.write_text(render(path.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 
