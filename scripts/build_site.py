@@ -125,14 +125,18 @@ def navigation(docs: Path) -> list[dict[str, object]]:
         entries: list[object] = []
         if (docs / folder / "README.md").exists():
             entries.append(f"{folder}/index.md")
-        order = {name: f"{number:02}" for number, name in enumerate(TUTORIAL)} if folder == "tutorial" else {}
-        # Decisions are numbered; the others are found by their titles.
-        key = (lambda page: page.name) if folder == "decisions" else (lambda page: order.get(page.name, title_of(page)))
-        entries += [{title_of(page): f"{folder}/{page.name}"} for page in sorted(pages, key=key)]
+        entries += [{title_of(page): f"{folder}/{page.name}"} for page in sorted(pages, key=_place_in_section)]
         if entries:
             found.append({title: entries})
     found += [{title_of(page): page.name} for page in top[1:] if page.exists()]
     return found
+
+
+def _place_in_section(page: Path) -> tuple[int, str]:
+    """Return what sorts pages: chapters follow each other, decisions are numbered, others are found by their titles."""
+    if page.parent.name == "tutorial" and page.name in TUTORIAL:
+        return TUTORIAL.index(page.name), ""
+    return len(TUTORIAL), page.name if page.parent.name == "decisions" else title_of(page)
 
 
 def title_of(page: Path) -> str:
@@ -142,7 +146,7 @@ def title_of(page: Path) -> str:
 
 
 def build(root: Path = ROOT, into: Path = BUILD) -> subprocess.CompletedProcess[str]:
-    """Stage and build the site of the checkout at `root` into `into`/site; strict: a bad link or anchor is a failure."""
+    """Stage and build the site of the checkout at `root` into `into`/site; a bad link or anchor is a failure."""
     docs = root / "docs"
     shutil.rmtree(into / "site-src", ignore_errors=True)
     into.mkdir(parents=True, exist_ok=True)

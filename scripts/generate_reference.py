@@ -1,6 +1,7 @@
 """Writes what docs/reference says of the code anew from the code: commands, limits, events, errors, CLI, SDK.
 
-A generated part stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the code says.
+A generated part stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the
+code says.
 
     python -m scripts.generate_reference
 """  # noqa: INP001 - a folder of scripts

@@ -1,4 +1,4 @@
-"""The reference of the Python SDK, from signatures and docstrings: what `tasker` and `tasker.client` hand out by name."""  # noqa: INP001 - a folder of scripts
+"""The reference of the Python SDK, from signatures and docstrings: what `tasker` and `tasker.client` hand out."""  # noqa: INP001 - a folder of scripts
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ def _fields(name: str, found: griffe.Class) -> str:
     fields = [
         f"{member.name}: {member.annotation}" + (f" = {member.value}" if member.value is not None else "")
         for member in found.members.values()
-        if isinstance(member, griffe.Attribute) and member.annotation is not None and not member.name.startswith("_")
+        if isinstance(member, griffe.Attribute)
+        and member.annotation is not None
+        and not member.name.startswith("_")
         and "property" not in member.labels
     ]
     inside = textwrap.indent(",\n".join(fields), "    ")

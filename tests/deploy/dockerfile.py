@@ -91,7 +91,7 @@ class Image:
             if not pattern or pattern.startswith("#"):
                 continue
             bare = pattern.removeprefix("!")
-            parts = [name, *(parent.as_posix() for parent in Path(name).parents if parent != Path("."))]
+            parts = [name, *(parent.as_posix() for parent in Path(name).parents if parent != Path())]
             if bare.startswith("**/"):
                 fits = any(fnmatch.fnmatch(part, bare[3:]) for part in Path(name).parts)
             else:

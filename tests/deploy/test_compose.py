@@ -58,7 +58,11 @@ def test_volumes_and_files_are_there() -> None:
     build = SERVICES["service"]["build"]
     assert (FILE.parent / build["context"] / build["dockerfile"]).is_file()
     mounted = SERVICES["worker"]["volumes"][0].split(":")
-    workdir = next(step.rest for step in stages_of(steps_of((ROOT / "deploy/Dockerfile").read_text()))[-1] if step.name == "WORKDIR")
+    workdir = next(
+        step.rest
+        for step in stages_of(steps_of((ROOT / "deploy/Dockerfile").read_text()))[-1]
+        if step.name == "WORKDIR"
+    )
     app = Path(workdir) / SERVICES["worker"]["command"][1]
     assert (FILE.parent / mounted[0] / app.relative_to(mounted[1])).is_file()
 

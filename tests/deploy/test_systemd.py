@@ -46,7 +46,9 @@ def verify(units: list[Path]) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_finds_nothing_wrong(installed: list[Path]) -> None:
-    units = [unit.rename(unit.with_name("tasker-worker@shop.service")) if "@" in unit.name else unit for unit in installed]
+    units = [
+        unit.rename(unit.with_name("tasker-worker@shop.service")) if "@" in unit.name else unit for unit in installed
+    ]
     done = verify(units)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import os
-import uuid
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from scripts.build_site import TUTORIAL
+from tasker.embedded._binaries import find_nats
 from tests.acceptance.conftest import Service, free_port, running_service
 from tests.architecture.tree import ROOT
 from tests.docs.pages import Block, blocks_of, pages
@@ -56,9 +58,7 @@ def test_each_block_says_what_it_is_and_holds(page: Path) -> None:
             check_text(block)
 
 
-@pytest.mark.parametrize(
-    "page", named([page for page in pages() if is_followed(page) and not begins_with_up(page)])
-)
+@pytest.mark.parametrize("page", named([page for page in pages() if is_followed(page) and not begins_with_up(page)]))
 @pytest.mark.timeout(240)
 def test_a_page_can_be_followed(shared: Service, page: Path, tmp_path: Path) -> None:
     # Only the prefix differs from what a reader has: the tests of a run share one nats-server.
@@ -91,17 +91,40 @@ def follow(chapters: list[Path], folder: Path, environ: dict[str, str], replaced
                 reader.follow(block)
 
 
+@pytest.fixture
+def deployed_nats(tmp_path: Path) -> Iterator[str]:
+    """The URL of a nats-server on deploy/nats.conf; only its ports are others."""
+    port, log = free_port(), tmp_path / "nats.log"
+    with log.open("wb") as said:
+        server = subprocess.Popen(
+            [
+                str(find_nats(os.environ)),
+                *("-c", str(ROOT / "deploy" / "nats.conf"), "-a", "127.0.0.1"),
+                *("-p", str(port), "-m", str(free_port())),
+            ],
+            env={"NATS_PASSWORD": "changeMe", "NATS_STORE": str(tmp_path / "nats")},
+            stderr=said,
+        )
+    try:
+        while b"Server is ready" not in log.read_bytes():
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.02)
+        yield f"nats://tasker:changeMe@127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
 @pytest.mark.timeout(240)
-def test_own_servers_can_be_deployed_on(cluster: SharedCluster, tmp_path: Path) -> None:
+def test_own_servers_can_be_deployed_on(cluster: SharedCluster, deployed_nats: str, tmp_path: Path) -> None:
     dsn = asyncio.run(cluster.create_empty_database())
     replaced = {
         "postgresql://tasker:secret@db.internal/tasker": dsn,
-        "nats://tasker:secret@nats.internal:4222": cluster.addresses().nats_url,
+        "nats://tasker:secret@nats.internal:4222": deployed_nats,
         "8080": str(free_port()),
     }
-    environ = plain_environment() | {"TASKER_NATS_PREFIX": f"t{uuid.uuid4().hex[:12]}"}
     try:
-        follow([OWN_SERVERS], tmp_path, environ, replaced)
+        follow([OWN_SERVERS], tmp_path, plain_environment(), replaced)
     finally:
         asyncio.run(cluster.drop_database(dsn))
 
