@@ -221,3 +221,5 @@ def _parse(block: Block) -> None:
             yaml.safe_load(block.text)
         case "toml":
             tomllib.loads(block.text)
+        case other:
+            raise AssertionError(f"{block.place}: nothing parses {other!r}")
