@@ -29,7 +29,6 @@ def installed(tmp_path: Path) -> list[Path]:
     for unit in UNITS:
         text = unit.read_text(encoding="utf-8")
         text = text.replace("/usr/local/lib/tasker/bin/", f"{programs}/").replace("/usr/local/bin/", f"{programs}/")
-        # The two pages of the documentation need not be installed.
         place = tmp_path / unit.name
         place.write_text(text, encoding="utf-8")
         found.append(place)

@@ -6,7 +6,7 @@ its own way, so that nothing on a page is merely claimed.
     (none)      sh, python: is run in the page's folder; json, yaml, toml: is parsed
     fails: N    sh: is run, and ends with the exit code N
     background  sh: runs until the page ends, or until the same command is started again; the next block waits for it
-    file: NAME  is written into the page's folder
+    file: NAME  is written into the page's folder; a second one of that name is added at its end
     copy of: P  is, word for word, the file P of the checkout, and is written into the page's folder at that place
     same as: P  is, word for word, what the file P of the checkout says, or a part of it
     output      is what the block before printed; `...` stands for anything

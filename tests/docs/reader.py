@@ -97,6 +97,7 @@ class Reader:
         self._environ = {**environ, "PATH": f"{programs}{os.pathsep}{environ['PATH']}", "TASKER_OUTPUT": "table"}
         self._terminals: dict[str, Terminal] = {}
         self._printed = ""
+        self._written: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +125,10 @@ class Reader:
                     assert block.text == original, f"{block.place} is not what {block.argument} says"
                 place = self.folder / block.argument
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text(text, encoding="utf-8")
+                # A second block of the same name goes on with the file.
+                with place.open("a" if block.argument in self._written else "w", encoding="utf-8") as file:
+                    file.write(("\n\n" if block.argument in self._written else "") + text)
+                self._written.add(block.argument)
             case "output":
                 assert matches(block.text, self._printed), (
                     f"{block.place} shows\n{block.text}\nwhere this was printed\n{self._printed}"

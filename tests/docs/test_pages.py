@@ -201,6 +201,19 @@ def test_what_a_block_sets_is_there_in_the_next(tmp_path: Path) -> None:
         reader.follow(second)
 
 
+def test_a_file_may_be_shown_in_parts(tmp_path: Path) -> None:
+    parts = blocks_of(
+        page_with(
+            tmp_path,
+            "<!-- file: part.py -->\n```python\na = 1\n```\n<!-- file: part.py -->\n```python\nb = a\n```\n",
+        )
+    )
+    with Reader(tmp_path, plain_environment()) as reader:
+        for part in parts:
+            reader.follow(part)
+    assert (tmp_path / "part.py").read_text() == "a = 1\n\n\nb = a\n"
+
+
 def test_dots_stand_for_anything_and_nothing_else_does() -> None:
     assert matches("a ... c\n...\nz", "a  b c\n\nx\ny\nz\n")
     assert not matches("a ... c", "a b d")
