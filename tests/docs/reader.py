@@ -145,20 +145,24 @@ class Reader:
             # What a block exports or sets is there in the next one, as in a terminal.
             keep = f"export -p > {shlex.quote(str(self.folder / _STATE))}"
             command = ["sh", "-euac", f"{_with_state(self.folder)}\n{text}\n{keep}"]
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             cwd=self.folder,
             env=self._environ,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=BLOCK_S_MAX,
-            check=False,
+            start_new_session=True,
         )
-        self._printed = done.stdout if code == 0 else done.stdout + done.stderr
-        assert done.returncode == code, (
-            f"{block.place} ended with {done.returncode}\n{done.stdout}{done.stderr}\n"
-            + "\n".join(terminal.said()[-3000:] for terminal in self._terminals.values())
+        try:
+            out, err = process.communicate(timeout=BLOCK_S_MAX)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with what it started
+            out, err = process.communicate()
+        self._printed = out if code == 0 else out + err
+        assert process.returncode == code, f"{block.place} ended with {process.returncode}\n{out}{err}\n" + "\n".join(
+            terminal.said()[-3000:] for terminal in self._terminals.values()
         )
 
     def _start(self, block: Block) -> None:
