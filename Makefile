@@ -73,11 +73,20 @@ bench: setup ## the service against its floor, into benchmarks/results
 	@$(PYTHON) -m benchmarks $(BENCH_ARGS)
 
 .PHONY: docs
-docs: setup ## check that links and snippets of docs/ hold
+docs: setup ## build the site into build/site; a link that leads nowhere is an error
+	@$(PYTHON) scripts/build_site.py
+
+.PHONY: docs-test
+docs-test: setup ## follow every page as a reader would
 	@$(PYTHON) -m pytest tests/docs $(PYTEST_ARGS)
 
+.PHONY: generate
+generate: setup ## write what is made from the code: reference pages, locks of deploy/
+	@$(PYTHON) -m scripts.generate_reference
+	@$(PYTHON) scripts/generate_deploy_locks.py
+
 .PHONY: lock
-lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+lock: ## write requirements.lock anew from pyproject.toml (needs uv); then make generate
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --no-header --upgrade --extra embedded --group dev \
 		--output-file requirements.lock pyproject.toml
