@@ -39,9 +39,11 @@ def main(arguments: list[str]) -> int:
     for number, seed in enumerate(DOORS[name].seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
     limits = [f"-max_len={INPUT_BYTES_MAX}", f"-timeout={ONE_S_MAX}", f"-rss_limit_mb={RSS_MB_MAX}"]
-    atheris.Setup(
-        [sys.argv[0], *limits, f"-artifact_prefix={corpus}/", *options, str(corpus)], lambda data: pushed(name, data)
-    )
+
+    def one(data: bytes) -> None:
+        pushed(name, data)
+
+    atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={corpus}/", *options, str(corpus)], one)
     atheris.Fuzz()
     return 0
 
