@@ -57,22 +57,21 @@ def render(page: str) -> str:
 
 def error_table() -> str:
     """Return the table of codes, by family."""
-    rows = [
-        (f"`{leaf.code}`", leaf.status, leaf.exit_code, _family(leaf), leaf.title)
-        for leaf in TaskerError.leaves.values()
-        if leaf.__module__ == errors.__name__
-    ]
+    rows = [(f"`{leaf.code}`", leaf.status, leaf.exit_code, _family(leaf), leaf.title) for leaf in _leaves()]
     return _table(("code", "HTTP status", "exit code", "family", "meaning"), rows)
+
+
+def _leaves() -> list[type[TaskerError]]:
+    """Return every error that a caller may meet; the last is what is told of a bug."""
+    return [*(leaf for leaf in TaskerError.leaves.values() if leaf.__module__ == errors.__name__), TaskerError]
 
 
 def error_sections() -> str:
     """Return a section a code, so that a code can be linked to."""
     sections = []
-    for code, leaf in TaskerError.leaves.items():
-        if leaf.__module__ != errors.__name__:
-            continue
-        said = [f"### {code}", f"{leaf.title}. HTTP {leaf.status}, exit code {leaf.exit_code}, `{leaf.__name__}`."]
-        if remedy := next_step(code):
+    for leaf in _leaves():
+        said = [f"### {leaf.code}", f"{leaf.title}. HTTP {leaf.status}, exit code {leaf.exit_code}, `{leaf.__name__}`."]
+        if remedy := next_step(leaf.code):
             said.append(f"Next: {remedy}.")
         sections.append("\n\n".join(said))
     return "\n\n".join(sections)

@@ -23,7 +23,7 @@ RSS_MB_MAX: Final = 1024
 
 def main(arguments: list[str]) -> int:
     try:
-        import atheris  # type: ignore[import-not-found,unused-ignore]
+        import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
         print("SKIPPED: atheris is not installed (it has wheels for Linux): pip install atheris", file=sys.stderr)
         return 0
