@@ -64,6 +64,12 @@ test: setup ## every test, on real PostgreSQL and NATS
 faults: setup ## only the tests that kill real processes, several rounds with new seeds
 	@TASKER_FAULT_ROUNDS="$${TASKER_FAULT_ROUNDS:-4}" $(PYTHON) -m pytest tests -m faults $(PYTEST_ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## push bad bytes through every decoder for long; FUZZ_S seconds each with atheris
+	@$(PYTHON) -m pytest tests/properties --hypothesis-profile long -o timeout=3600 $(PYTEST_ARGS)
+	@$(PYTHON) -c "import atheris" 2>/dev/null || $(PYTHON) -m pip install --quiet "atheris>=3" || true
+	@FUZZ_S="$${FUZZ_S:-60}" $(PYTHON) -m tests.properties.fuzz
+
 .PHONY: demo
 demo: setup ## the main job, from nothing to a verified log; KEEP=1 stays up
 	@KEEP="$(KEEP)" $(PYTHON) -m examples.orders.demo
@@ -93,5 +99,5 @@ lock: ## write requirements.lock anew from pyproject.toml (needs uv); then make 
 
 .PHONY: clean
 clean: ## remove the environment, caches and build results
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .import_linter_cache dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,13 +25,16 @@ from tasker.cli.configuring import as_text
 from tasker.cli.failures import next_step
 from tasker.doctor.finding import CATALOGUE
 from tasker.errors import TaskerError
-from tasker.events import codec, messages
+from tasker.events import codec, messages, position
+from tasker.events.subjects import TOKEN_PATTERN as WORKER_PATTERN
 from tasker.events.task_events import TASK_EVENT_TYPES
 from tasker.events.template_events import TEMPLATE_EVENT_TYPES
 from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
+from tasker.service.actors import direct, reports, requests
+from tasker.service.domain import template_registry
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
 from tasker.settings.keys import OTHER_VARIABLES, parts
-from tasker.templates import model
+from tasker.templates import input_schema, model, yaml
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "wire.md"
 EVENTS_PAGE: Final = PAGE.with_name("events.md")
@@ -44,6 +47,7 @@ PAGES: Final = (
 )
 _PLACE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _KIB = 1024
+_DAY_S = 24 * 3600
 
 
 def render(page: str) -> str:
@@ -53,22 +57,21 @@ def render(page: str) -> str:
 
 def error_table() -> str:
     """Return the table of codes, by family."""
-    rows = [
-        (f"`{leaf.code}`", leaf.status, leaf.exit_code, _family(leaf), leaf.title)
-        for leaf in TaskerError.leaves.values()
-        if leaf.__module__ == errors.__name__
-    ]
+    rows = [(f"`{leaf.code}`", leaf.status, leaf.exit_code, _family(leaf), leaf.title) for leaf in _leaves()]
     return _table(("code", "HTTP status", "exit code", "family", "meaning"), rows)
+
+
+def _leaves() -> list[type[TaskerError]]:
+    """Return every error that a caller may meet; the last is what is told of a bug."""
+    return [*(leaf for leaf in TaskerError.leaves.values() if leaf.__module__ == errors.__name__), TaskerError]
 
 
 def error_sections() -> str:
     """Return a section a code, so that a code can be linked to."""
     sections = []
-    for code, leaf in TaskerError.leaves.items():
-        if leaf.__module__ != errors.__name__:
-            continue
-        said = [f"### {code}", f"{leaf.title}. HTTP {leaf.status}, exit code {leaf.exit_code}, `{leaf.__name__}`."]
-        if remedy := next_step(code):
+    for leaf in _leaves():
+        said = [f"### {leaf.code}", f"{leaf.title}. HTTP {leaf.status}, exit code {leaf.exit_code}, `{leaf.__name__}`."]
+        if remedy := next_step(leaf.code):
             said.append(f"Next: {remedy}.")
         sections.append("\n\n".join(said))
     return "\n\n".join(sections)
@@ -128,13 +131,36 @@ def limit_table() -> str:
         ("input of a task", f"{codec.INPUT_BYTES_MAX // _KIB} KiB, canonical", "`body_too_large`"),
         ("result of a step", f"{codec.INPUT_BYTES_MAX // _KIB} KiB, canonical", "the step fails: `result_invalid`"),
         ("who, why, correlation of a command", f"{codec.META_BYTES_MAX // _KIB} KiB", "`body_invalid`"),
-        ("depth of a value", codec.DEPTH_MAX, "`value_invalid`"),
+        ("depth of a body", codec.DEPTH_MAX, "`value_invalid`"),
+        ("keys of an object", f"{codec.KEYS_MAX:,}", "`value_invalid`"),
+        ("length of a string", f"{codec.STRING_CHARS_MAX:,} characters", "`value_invalid`"),
         ("digits of an integer", f"{codec.DIGITS_MAX:,}", "`value_invalid`"),
         ("key or command id", f"{KEY_CHARS_MAX} characters", "`body_invalid`"),
+        ("version that a command names", f"{requests.VERSION_CHARS_MAX} characters", "`body_invalid`"),
+        ("tags of a task", requests.TAGS_MAX, "`body_invalid`"),
+        ("key or value of a tag", f"{requests.TAG_CHARS_MAX} characters", "`body_invalid`"),
+        ("timeout of a task", f"{requests.TIMEOUT_S_MAX / _DAY_S:,.0f} days", "`body_invalid`"),
+        ("grace of a cancel", f"{requests.GRACE_S_MAX:,.0f} s", "`body_invalid`"),
+        ("id of a worker", f"`{WORKER_PATTERN}`", "`body_invalid`"),
+        ("message, stack of an error", f"{reports.MESSAGE_CHARS_MAX:,}, {reports.STACK_CHARS_MAX:,} characters", "cut"),
+        ("queues, nodes that a worker names", f"{direct.QUEUES_MAX:,}", "the message is not heard"),
+        ("position token", f"{position.TOKEN_CHARS_MAX:,} characters", "`position_invalid`"),
         ("steps of a template", f"{model.STEPS_MAX:,}", "`template_invalid`"),
         ("dependencies of a template, all together", f"{model.EDGES_MAX:,}", "`template_invalid`"),
         ("attempts of a step", f"{model.ATTEMPTS_MAX:,}", "`template_invalid`"),
-        ("delay or timeout in a template", f"{model.SECONDS_MAX / 86400:.0f} days", "`template_invalid`"),
+        ("delay or timeout in a template", f"{model.SECONDS_MAX / _DAY_S:.0f} days", "`template_invalid`"),
+        ("error types, length of one", f"{model.ERROR_TYPES_MAX}, {model.ERROR_TYPE_CHARS_MAX}", "`template_invalid`"),
+        ("input schema", f"{codec.INPUT_BYTES_MAX // _KIB} KiB, canonical", "`template_invalid`"),
+        ("patterns of a schema", input_schema.PATTERNS_MAX, "`template_invalid`"),
+        ("schemas that references unfold to", f"{input_schema.SCHEMA_UNFOLDED_MAX:,}", "`template_invalid`"),
+        ("YAML text", f"{yaml.YAML_BYTES_MAX // _KIB} KiB", "`template_invalid`"),
+        (
+            "values, characters of YAML, aliases written out",
+            f"{yaml.VALUES_MAX:,}, {yaml.CHARS_MAX:,}",
+            "`template_invalid`",
+        ),
+        ("versions of a template", f"{template_registry.VERSIONS_MAX:,}", "`template_limit`"),
+        ("events of a template", f"{template_registry.REGISTRY_EVENTS_MAX:,}", "`template_limit`"),
         ("events of a task", f"{HISTORY_EVENTS_MAX:,}", "the task is blocked: `history_limit`"),
     ]
     return _table(("what", "limit", "beyond it"), rows)

@@ -200,6 +200,13 @@ class TemplateConflict(CommandRejected):
     title = "The version is registered with other content"
 
 
+class TemplateLimit(CommandRejected):
+    code = "template_limit"
+    status = 409
+    exit_code = 6
+    title = "The template has as many versions or events as a template may have"
+
+
 class KeyAmbiguous(CommandRejected):
     code = "key_ambiguous"
     status = 400

@@ -31,13 +31,18 @@ SLOTS = 1024
 _name = re.compile(NAME_PATTERN)
 
 
+def is_name(value: str) -> bool:
+    """Return whether `value` is a name."""
+    return _name.fullmatch(value) is not None
+
+
 def check_name(value: str, what: str) -> str:
     """Return `value`, a name of a `what` ("step", "tenant", ...).
 
     Raises:
         NameInvalid: it does not match `NAME_PATTERN`.
     """
-    if _name.fullmatch(value) is None:
+    if not is_name(value):
         detail = f"{what} {value[:80]!r} must match {NAME_PATTERN}"
         raise NameInvalid(detail)
     return value

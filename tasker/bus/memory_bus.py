@@ -323,6 +323,7 @@ class MemoryBus:
         for name, value in (headers or {}).items():
             if ":" in name or not (name.isprintable() and name) or "\r" in value or "\n" in value:
                 raise ValueError(f"{name}: {value}")
+            value.encode()  # as on the wire: a lone surrogate is a ValueError
         size = len(data) + sum(len(name) + len(value) + 4 for name, value in (headers or {}).items())
         if size > self.payload_bytes_max:
             raise BodyTooLarge(f"{size} bytes for {subject}; the server takes {self.payload_bytes_max}")

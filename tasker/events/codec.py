@@ -2,14 +2,16 @@ r"""The only JSON door: bytes to values and back, and the canonical form.
 
 A value that we take is one that every reader gets back exactly: null, booleans, strings without
 U+0000 or lone surrogates, integers of up to 1000 digits, finite floats, arrays, and objects with
-distinct string keys, nested at most 64 deep. Anything else is `value_invalid` with its place,
-where msgspec alone would turn NaN into null, bytes into base64 and integer keys into strings.
+distinct string keys, nested at most 64 deep, all within the limits below. Anything else is
+`value_invalid` with its place, where msgspec alone would turn NaN into null, bytes into base64 and
+integer keys into strings.
 
 The canonical form has UTF-8, keys in code point order, no white space, exact integers and the
 shortest floats. Equal values have equal bytes, so a hash or a comparison of bytes is one of values.
 
 The checks cost little because they run on bytes in C: the number of colons tells duplicate keys
-(the canonical form has fewer when a key was dropped), brackets alone tell the depth. Only a body
+(the canonical form has fewer when a key was dropped) and that no object can have too many, brackets
+alone tell the depth. Only a body
 with `\u` escapes or very long digits is walked in Python. So is one that msgspec does not parse although it
 is JSON by its grammar: half of a surrogate pair, which is refused with its place.
 """
@@ -44,6 +46,12 @@ BODY_BYTES_MAX: Final = 512 * 1024
 BATCH_ITEMS_MAX: Final = 500
 DEPTH_MAX: Final = 64
 DIGITS_MAX: Final = 1000
+KEYS_MAX: Final = 4096
+"""Most keys of one object."""
+
+STRING_CHARS_MAX: Final = 128 * 1024
+"""Longest string. An input or a result is bounded below that, a template is not."""
+
 
 _canonical_encoder = msgspec.json.Encoder(order="deterministic")
 _message_encoder = msgspec.json.Encoder()
@@ -52,7 +60,7 @@ _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
-_long_digits = re.compile(rb"[0-9]{%d}" % (DIGITS_MAX + 1))
+_long_digits = re.compile(rb"(?<![0-9])[0-9]{%d}" % (DIGITS_MAX + 1))  # looks at each run of digits once
 _TEXT_SCALARS = (datetime, date, time, timedelta, UUID, Decimal)
 _SPACE: Final = " \t\n\r"
 _INT_LIMIT = 10**DIGITS_MAX
@@ -177,6 +185,18 @@ def hash_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def is_text(text: str) -> bool:
+    """Return whether `text` has only characters that every reader and store takes: no U+0000, no lone surrogate."""
+    if "\0" in text:
+        return False
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
 def decoder_of(kind: type[T]) -> msgspec.json.Decoder[T]:
     """Return the one decoder of `kind`."""
     decoder = _decoders.get(kind)
@@ -201,9 +221,12 @@ def _checked(data: bytes) -> tuple[JsonValue, bytes]:
     except (RecursionError, ValueError, OverflowError) as error:
         raise BodyInvalid(f"not JSON: {error}") from error
     form = canonical(value)
-    if b"\\u" in data or data.count(b":") != form.count(b":"):
+    colons = data.count(b":")
+    if b"\\u" in data or colons != form.count(b":"):
         value = _parse_walked(data)
         return value, canonical(value)
+    if colons > KEYS_MAX or len(data) > STRING_CHARS_MAX:
+        _plain(value, "", 0)
     return value, form
 
 
@@ -213,20 +236,26 @@ def _check_depth(data: bytes) -> None:
         return
     brackets = data.translate(_ONE_KIND, _NOT_BRACKETS)
     for _level in range(DEPTH_MAX):
-        brackets = brackets.replace(b"[]", b"")
-        if not brackets:
+        fewer = brackets.replace(b"[]", b"")
+        if not fewer:
             return
+        if len(fewer) == len(brackets):
+            break
+        brackets = fewer
     if _depth_outside_strings(data) > DEPTH_MAX:
         detail = f"nested deeper than {DEPTH_MAX}"
         raise ValueInvalid(detail)
 
 
 def _depth_outside_strings(data: bytes) -> int:
+    """Return how deep brackets nest; just above `DEPTH_MAX` where it is more."""
     depth = deepest = 0
     for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', data, re.DOTALL):
         if token[0] in (b"[", b"{"):
             depth += 1
             deepest = max(deepest, depth)
+            if deepest > DEPTH_MAX:
+                break
         elif token[0] in (b"]", b"}"):
             depth -= 1
     return deepest
@@ -312,6 +341,8 @@ def _plain(value: object, path: str, depth: int) -> JsonValue:
     if depth >= DEPTH_MAX:
         raise _invalid(path[:80], f"nested deeper than {DEPTH_MAX}")
     if isinstance(value, dict):
+        if len(value) > KEYS_MAX:
+            raise _invalid(path, f"an object has {len(value)} keys, more than the {KEYS_MAX} allowed")
         return {_key(key, path): _plain(item, f"{path}/{_pointer(key)}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{path}/{index}", depth + 1) for index, item in enumerate(value)]
@@ -357,13 +388,12 @@ def _pointer(key: object) -> str:
 
 
 def _text(text: str, path: str) -> str:
+    if len(text) > STRING_CHARS_MAX:
+        raise _invalid(path, f"a string has {len(text)} characters, more than the {STRING_CHARS_MAX} allowed")
     if "\0" in text:
         raise _invalid(path, "a string has U+0000")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise _invalid(path, "a string has a lone surrogate") from None
+    if not is_text(text):
+        raise _invalid(path, "a string has a lone surrogate")
     return text
 
 

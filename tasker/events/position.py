@@ -31,7 +31,7 @@ def parse_position(token: str, *, log_id: str, shards: int) -> dict[int, int]:
         raise PositionInvalid(f"{token[:80]!r} is no position token, such as 3:812")
     named, _, rest = token.rpartition("/")
     if named and named != log_id:
-        raise PositionInvalid(f"the token is of log {named}; this is log {log_id}: start again without a position")
+        raise PositionInvalid(f"the token is of log {named[:80]}; this is log {log_id}: start again without a position")
     found: dict[int, int] = {}
     for part in rest.split(","):
         shard, _, position = part.partition(":")

@@ -87,7 +87,7 @@ def meta_of(recorded: RecordedEvent | NewEvent) -> Meta:
         return EMPTY_META
     try:
         return _meta_decoder.decode(recorded.meta)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(f"meta of {_named(recorded)}: {error}") from error
 
 
@@ -111,7 +111,7 @@ def _upcast(recorded: RecordedEvent | NewEvent) -> DomainEvent:
         event: DomainEvent = msgspec.convert(body, next(kind for kind, known in TYPE_OF.items() if known == name))
     except KeyError as error:
         raise Undecodable(f"{_named(recorded)} is a form that this build does not know") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(f"{_named(recorded)}: {error}") from error
     return event
 

@@ -29,8 +29,11 @@ from tasker.settings import NatsSettings
 from tasker.settings.model import PREFIX_PATTERN
 
 DEFAULT_PREFIX = NatsSettings().prefix
+TOKEN_PATTERN = r"[A-Za-z0-9_-]{1,128}"  # noqa: S105 - a token of a subject, no secret
+"""Ids of workers and nodes: a part of subjects."""
+
 _prefix = re.compile(PREFIX_PATTERN)
-_token = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_token = re.compile(TOKEN_PATTERN)
 
 
 def is_token(text: str) -> bool:

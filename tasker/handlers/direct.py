@@ -154,13 +154,14 @@ class DirectInbox:
     def _on_time(self, message: Message) -> None:
         asked = message.subject.rpartition(".")[2]
         try:
-            told = _decode_time(message.data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            told, asked_us = _decode_time(message.data), int(asked)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            _log.warning("node_time_undecodable", why=str(error)[:200])
             return
         now_s = self._clock.monotonic_s()
         node = self._nodes.setdefault(told.node, _Node())
         # Stamped after the question left: counted from the question, ages come out too old, never too young.
-        node.offset_us = told.now_us - int(asked)
+        node.offset_us = told.now_us - asked_us
         node.heard_s = now_s
         for name, one in list(self._nodes.items()):
             if one.heard_s < now_s - _FORGET_S and one.received == one.released:

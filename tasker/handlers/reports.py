@@ -212,7 +212,7 @@ class _Lane:
             return
         try:
             verdicts = _replies.decode(reply.data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._again(batch, error, retry_after_s=None)
             return
         if isinstance(verdicts, ReportReply):

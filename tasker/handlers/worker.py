@@ -522,7 +522,7 @@ class Worker:
             self._direct.tell()
         try:
             work = _decode_work(delivery.data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self.counts.undecodable += 1
             _log.error("work_undecodable", subject=delivery.subject, why=str(error))
             self._pull(queue).term(delivery)

@@ -15,12 +15,14 @@ from uuid import UUID
 import msgspec
 
 from tasker.errors import ParameterInvalid
+from tasker.events.codec import is_text
 from tasker.events.reads import StepView, TaskView, TemplateView
 
 TaskSort = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
 TASK_SORTS: Final[tuple[TaskSort, ...]] = ("created_at", "-created_at", "updated_at", "-updated_at")
 PAGE_ITEMS: Final = 100
 PAGE_ITEMS_MAX: Final = 500
+_INT_MAX: Final = 2**63 - 1
 
 
 class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,8 +133,15 @@ def decode_cursor(cursor: str, kind: type[tuple[str, ...]] | object) -> tuple[st
     try:
         data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         key: tuple[str | int, ...] = msgspec.json.decode(data, type=kind)
-    except (binascii.Error, msgspec.DecodeError, ValueError) as error:
+        if not all(_is_sound(part) for part in key):
+            raise ValueError(cursor)  # noqa: TRY301 - the one answer to every bad cursor
+    except (binascii.Error, msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ParameterInvalid(
             f"{cursor[:80]!r} is no cursor of this list; take it from `next` of the page before"
         ) from error
     return key
+
+
+def _is_sound(part: str | int) -> bool:
+    """Return whether a store can compare its values with `part`."""
+    return is_text(part) if isinstance(part, str) else 0 <= part <= _INT_MAX

@@ -28,6 +28,12 @@ YAML_BYTES_MAX: Final = 512 * 1024
 VALUES_MAX: Final = 100_000
 """Most values of a document, aliases written out."""
 
+CHARS_MAX: Final = 1024 * 1024
+"""Most characters of keys and text, aliases written out: more than a text without them can have."""
+
+POINTER_CHARS_MAX: Final = 32 * 1024 * 1024
+"""Most characters of the pointers of all values together: their lines are kept by them."""
+
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _integer = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -81,13 +87,15 @@ class _Open:
     anchor: str | None
     key: str | None = None
     size: int = 1
+    chars: int = 0
 
 
 class _Builder:
     def __init__(self) -> None:
         self._stack: list[_Open] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._anchors: dict[str, tuple[Any, int, int]] = {}
         self._lines: dict[str, int] = {}
+        self._pointer_chars = 0
         self._document: Any = None
         self._documents = 0
 
@@ -126,8 +134,8 @@ class _Builder:
     def _close(self, line: int) -> None:
         done = self._stack.pop()
         if done.anchor is not None:
-            self._anchors[done.anchor] = (done.value, done.size)
-        self._put(done.value, done.size, line)
+            self._anchors[done.anchor] = (done.value, done.size, done.chars)
+        self._put(done.value, done.size, done.chars, line)
 
     def _add_scalar(self, event: Any, line: int) -> None:
         if self._awaits_key():
@@ -136,9 +144,9 @@ class _Builder:
         value = _scalar(event, line)
         self._forget(event.anchor)
         if event.anchor is not None:
-            self._anchors[event.anchor] = (value, 1)
+            self._anchors[event.anchor] = (value, 1, len(event.value))
         self._next_path(line)
-        self._put(value, 1, line)
+        self._put(value, 1, len(event.value), line)
 
     def _add_key(self, event: Any, line: int) -> None:
         top = self._stack[-1]
@@ -149,17 +157,18 @@ class _Builder:
         if event.value in top.value:
             _refuse(f"the key {event.value[:80]!r} stands twice in one object", line)
         if event.anchor is not None:
-            self._anchors[event.anchor] = (event.value, 1)
+            self._anchors[event.anchor] = (event.value, 1, len(event.value))
         top.key = event.value
+        top.chars += len(event.value)
 
     def _add_alias(self, anchor: str, line: int) -> None:
         if anchor not in self._anchors:
             _refuse(f"the alias *{anchor[:80]} is inside its own anchor, or has none", line)
         if self._awaits_key():
             _refuse("a key must be text, not an alias", line)
-        value, size = self._anchors[anchor]
+        value, size, chars = self._anchors[anchor]
         self._next_path(line)
-        self._put(value, size, line)
+        self._put(value, size, chars, line)
 
     def _awaits_key(self) -> bool:
         return bool(self._stack) and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None
@@ -174,10 +183,14 @@ class _Builder:
         if self._stack:
             top = self._stack[-1]
             path = (*top.path, len(top.value) if top.key is None else top.key)
-        self._lines[pointer_of(path)] = line
+        pointer = pointer_of(path)
+        self._pointer_chars += len(pointer)
+        if self._pointer_chars > POINTER_CHARS_MAX:
+            _refuse("the keys are too long, or nested too deep, for so many values", line)
+        self._lines[pointer] = line
         return path
 
-    def _put(self, value: Any, size: int, line: int) -> None:
+    def _put(self, value: Any, size: int, chars: int, line: int) -> None:
         if not self._stack:
             self._document = value
             return
@@ -185,6 +198,9 @@ class _Builder:
         top.size += size
         if top.size > VALUES_MAX:
             _refuse(f"more than {VALUES_MAX} values, aliases written out", line)
+        top.chars += chars
+        if top.chars > CHARS_MAX:
+            _refuse(f"more than {CHARS_MAX} characters, aliases written out", line)
         if top.key is None:
             top.value.append(value)
         else:

@@ -307,3 +307,189 @@ async def test_a_repeated_command_is_answered_from_the_log(doors: Doors) -> None
     )
     assert (status, over_http["duplicate"]) == (200, True)
     assert await doors.log() == before
+
+
+def register(**more: Any) -> bytes:
+    return json.dumps({"template": {"name": "limits", "steps": [{"name": "only"}], **more}}).encode()
+
+
+def steps(count: int, edges: int = 0) -> list[dict[str, Any]]:
+    """Return steps of which the later half waits for some of the earlier."""
+    half = count // 2
+    share, rest = divmod(edges, half) if half else (0, 0)
+    return [
+        {"name": f"s{number}"}
+        if number < count - half
+        else {"name": f"s{number}", "after": [f"s{p}" for p in range(share + (number - (count - half) < rest))]}
+        for number in range(count)
+    ]
+
+
+def retrying(**retry: Any) -> bytes:
+    return register(steps=[{"name": "only", "retry": retry}])
+
+
+def nested(levels: int) -> bytes:
+    return given(b"[" * levels + b"]" * levels)
+
+
+def padded(size: int) -> bytes:
+    return register() + b" " * (size - len(register()))
+
+
+def keyed(count: int) -> bytes:
+    return create(input=dict.fromkeys(map(str, range(count)), 0))
+
+
+META_SPENT = len('{"reason":""}')
+PATTERNS = [f"a{number}" for number in range(101)]
+
+LIMITS = [
+    ("bytes of a body", "template.register", padded(512 * 1024), "", padded(512 * 1024 + 1), "body_too_large"),
+    ("items of an array", "task.create", b"[" + b"1," * 499 + b"1]", "", b"[" + b"1," * 500 + b"1]", "body_too_large"),
+    ("bytes of an input", "task.create", create(input="x" * 65534), "", create(input="x" * 65535), "body_too_large"),
+    ("depth", "task.create", nested(63), "", nested(64), "value_invalid"),
+    ("digits", "task.create", given(b"7" * 1000), "", given(b"7" * 1001), "value_invalid"),
+    ("keys of an object", "task.create", keyed(4096), "", keyed(4097), "value_invalid"),
+    (
+        "characters of a string",  # at its limit it is too large for an input still
+        "task.create",
+        create(input="x" * 131072),
+        "body_too_large",
+        create(input="x" * 131073),
+        "value_invalid",
+    ),
+    (
+        "bytes of meta",
+        "task.create",
+        create(reason="x" * (4096 - META_SPENT)),
+        "",
+        create(reason="x" * 4084),
+        "body_invalid",
+    ),
+    (
+        "characters of a key",
+        "task.create",
+        create(idempotency_key="k" * 512),
+        "",
+        create(idempotency_key="k" * 513),
+        "body_invalid",
+    ),
+    (
+        "tags",
+        "task.create",
+        create(tags={f"t{n}": "" for n in range(32)}),
+        "",
+        create(tags={f"t{n}": "" for n in range(33)}),
+        "body_invalid",
+    ),
+    (
+        "characters of a tag",
+        "task.create",
+        create(tags={"k" * 128: "v" * 128}),
+        "",
+        create(tags={"k": "v" * 129}),
+        "body_invalid",
+    ),
+    (
+        "a version asked for",
+        "task.create",
+        create(version="1" * 128),
+        "template_unknown",
+        create(version="1" * 129),
+        "body_invalid",
+    ),
+    ("seconds of a task", "task.create", create(timeout_s=315360000), "", create(timeout_s=315360001), "body_invalid"),
+    ("a name", "template.register", register(queue="q" * 63), "", register(queue="q" * 64), "template_invalid"),
+    (
+        "a version",
+        "template.register",
+        register(version="1.0.0-" + "a" * 122),
+        "",
+        register(version="1.0.0-" + "a" * 123),
+        "template_invalid",
+    ),
+    ("steps", "template.register", register(steps=steps(1000)), "", register(steps=steps(1001)), "template_invalid"),
+    (
+        "dependencies",
+        "template.register",
+        register(steps=steps(400, 10_000)),
+        "",
+        register(steps=steps(400, 10_001)),
+        "template_invalid",
+    ),
+    ("attempts", "template.register", retrying(max_attempts=1000), "", retrying(max_attempts=1001), "template_invalid"),
+    (
+        "seconds of a template",
+        "template.register",
+        register(timeout_s=2592000),
+        "",
+        register(timeout_s=2592001),
+        "template_invalid",
+    ),
+    ("a factor", "template.register", retrying(factor=100), "", retrying(factor=100.1), "template_invalid"),
+    (
+        "error types",
+        "template.register",
+        retrying(non_retryable=["E"] * 100),
+        "",
+        retrying(non_retryable=["E"] * 101),
+        "template_invalid",
+    ),
+    (
+        "an error type",
+        "template.register",
+        retrying(non_retryable=["E" * 200]),
+        "",
+        retrying(non_retryable=["E" * 201]),
+        "template_invalid",
+    ),
+    (
+        "bytes of a schema",
+        "template.register",
+        register(input_schema={"title": "x" * 65524}),
+        "",
+        register(input_schema={"title": "x" * 65525}),
+        "template_invalid",
+    ),
+    (
+        "patterns of a schema",
+        "template.register",
+        register(input_schema={"allOf": [{"pattern": p} for p in PATTERNS[:100]]}),
+        "",
+        register(input_schema={"allOf": [{"pattern": p} for p in PATTERNS]}),
+        "template_invalid",
+    ),
+    (
+        "a version to use",
+        "template.use",
+        b'{"name":"checked","version":"%b"}' % (b"1" * 128),
+        "template_unknown",
+        b'{"name":"checked","version":"%b"}' % (b"1" * 129),
+        "body_invalid",
+    ),
+]
+
+
+@pytest.mark.parametrize("limit", [case[1:] for case in LIMITS], ids=[case[0] for case in LIMITS])
+async def test_a_limit(doors: Doors, limit: tuple[str, bytes, str, bytes, str]) -> None:
+    """At its limit a command is taken (or refused for another reason), one above it is not, through both doors."""
+    verb, at, code_at, above, code = limit
+    method, path = {
+        "task.create": ("POST", "/v1/tasks"),
+        "template.register": ("PUT", "/v1/templates"),
+        "template.use": ("POST", "/v1/templates/use"),
+    }[verb]
+    for answer in (await doors.nats(verb, at), (await doors.http(method, path, at))[1]):
+        if isinstance(answer, list):
+            assert len(answer) == 500
+        elif code_at:
+            check_problem(answer.get("error", answer), code_at)
+        else:
+            assert answer["ok"], answer
+    before = await doors.log()
+    check_problem((await doors.nats(verb, above))["error"], code)
+    status, problem, _ = await doors.http(method, path, above)
+    check_problem(problem, code)
+    assert status == problem["status"]
+    assert await doors.log() == before

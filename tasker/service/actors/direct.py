@@ -32,6 +32,7 @@ from tasker.errors import DeadlineExceeded, TaskerError, Unavailable
 from tasker.events.codec import decoder_of, encode_message
 from tasker.events.messages import NodeTime, WorkerSlots
 from tasker.events.subjects import Subjects, is_token
+from tasker.ids import is_name
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
@@ -57,6 +58,16 @@ ARRAY_ITEMS_MAX: Final = 64
 TURN_ITEMS: Final = 16
 """Offers in a row for one worker before it is the next one's turn."""
 
+WORKERS_MAX: Final = 10_000
+"""Workers known at once; what more of them say is not heard."""
+
+QUEUES_MAX: Final = 1_000
+"""Queues that one worker may serve, and nodes that it may name."""
+
+LINES_MAX: Final = 10_000
+"""Queues known at once; others are served by the stream alone."""
+
+_COUNT_MAX: Final = 2**53
 _SWEEP_S: Final = 0.1
 
 _log = structlog.get_logger(__name__)
@@ -292,8 +303,9 @@ class DirectWork:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             _log.warning("slots_undecodable", tenant=tenant, error=str(error)[:200])
             return
-        if not is_token(said.worker):
-            _log.warning("slots_undecodable", tenant=tenant, error="the worker's id is no subject token")
+        fault = _fault_of(said)
+        if fault is not None:
+            _log.warning("slots_undecodable", tenant=tenant, error=fault)
             return
         self._note(tenant, said)
         if message.reply:
@@ -312,6 +324,9 @@ class DirectWork:
                 self._remove(worker)
             return
         if worker is None:
+            if len(self._workers) >= WORKERS_MAX:
+                _log.warning("too_many_workers", tenant=tenant, known=len(self._workers))
+                return
             subject = self._subjects.worker_work(tenant, said.worker, self._node)
             worker = self._workers[key] = _Worker(subject)
         received, released = said.nodes.get(self._node, (0, 0))
@@ -351,7 +366,13 @@ class DirectWork:
         for queue in worker.queues - queues:
             self._lines[queue].workers.remove(worker)
         for queue in queues - worker.queues:
-            self._lines.setdefault(queue, _Line()).workers.append(worker)
+            line = self._lines.get(queue)
+            if line is None:
+                if len(self._lines) >= LINES_MAX:
+                    queues -= {queue}
+                    continue
+                line = self._lines[queue] = _Line()
+            line.workers.append(worker)
         worker.queues = queues
 
     def _remove(self, worker: _Worker) -> None:
@@ -390,6 +411,9 @@ class DirectWork:
                 self._source.to_stream(line.waiting.popleft())
             if not line.waiting:
                 del self._waiting[queue]
+        for queue, line in list(self._lines.items()):
+            if not line.workers and not line.waiting and line.stream_until_s <= now_s and queue not in self._waiting:
+                del self._lines[queue]
 
     def close(self) -> None:
         """Hand out nothing more; what waits is found by the next owner."""
@@ -397,3 +421,17 @@ class DirectWork:
         for line in self._lines.values():
             line.waiting.clear()
         self._waiting.clear()
+
+
+def _fault_of(said: WorkerSlots) -> str | None:
+    """Return why a worker's message is not heard; None when it is sound."""
+    if not is_token(said.worker):
+        return "the worker's id is no subject token"
+    if len(said.queues) > QUEUES_MAX or len(said.nodes) > QUEUES_MAX:
+        return f"more than {QUEUES_MAX} queues or nodes"
+    if not all(is_name(namespace) and is_name(queue) for namespace, queue in said.queues):
+        return "a queue's or a namespace's name is none"
+    counts = [said.elsewhere, *(count for pair in said.nodes.values() for count in pair)]
+    if said.slots > _COUNT_MAX or not all(0 <= count <= _COUNT_MAX for count in counts):
+        return "a count is out of range"
+    return None

@@ -58,11 +58,13 @@ from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.requests import (
     check_create,
     check_grace,
+    check_use,
     key_of,
     meta_of_command,
     not_before_us_of,
     request_hash_of,
     task_id_of_text,
+    traceparent_of,
 )
 from tasker.service.actors.task_actor import CommandMessage, CreateMessage
 from tasker.service.actors.template_actor import RegisterMessage
@@ -192,7 +194,7 @@ class Entrance:
         submitted: Submitted | None = None,
     ) -> None:
         key = headers.get(HEADER_IDEMPOTENCY_KEY) or headers.get(HEADER_MESSAGE_ID)
-        traceparent = headers.get(HEADER_TRACEPARENT)
+        traceparent = traceparent_of(headers.get(HEADER_TRACEPARENT))
         one = Asked(tenant, verb, data, key, traceparent, respond)
         one.submitted = submitted
         try:
@@ -226,9 +228,13 @@ class Entrance:
             self._send(message.reply, data)
 
         tenant, verb = headers.get(HEADER_TENANT, ""), headers.get(HEADER_VERB, "")
-        asked = Asked(tenant, verb, message.data, key, headers.get(HEADER_TRACEPARENT), respond)
+        asked = Asked(tenant, verb, message.data, key, traceparent_of(headers.get(HEADER_TRACEPARENT)), respond)
         if HEADER_TASK_ID in headers:
-            asked.task_id = UUID(headers[HEADER_TASK_ID])
+            try:
+                asked.task_id = task_id_of_text(headers[HEADER_TASK_ID])
+            except CommandRejected as error:
+                asked.refuse(error)
+                return
         self._take(asked, forwarded=True)
 
     async def drain(self) -> None:
@@ -284,8 +290,7 @@ class Entrance:
             case TemplateRegister():
                 self._spawn(asked, self._register(asked, command, forwarded=forwarded))
             case TemplateUse():
-                check_name(command.namespace, "namespace")
-                check_name(command.name, "template")
+                check_use(command)
                 use = UseTemplate(version=command.version)
                 self._template_command(asked, command, command.namespace, command.name, use, forwarded=forwarded)
             case _:

@@ -21,7 +21,7 @@ from tasker.events.codec import (
 )
 from tasker.events.envelope import StreamKind
 from tasker.events.messages import HEADER_RELEASED, Report, ReportReply
-from tasker.events.subjects import Subjects
+from tasker.events.subjects import Subjects, is_token
 from tasker.events.task_events import NULL, ErrorInfo
 from tasker.service.actors.direct import DirectWork
 from tasker.service.actors.entrance import Answer, Answers
@@ -31,7 +31,7 @@ from tasker.service.runtime.shards import Shards
 
 MESSAGE_CHARS_MAX = 2_000
 STACK_CHARS_MAX = 8_000
-WORKER_CHARS_MAX = 128
+ERROR_TYPE_CHARS_MAX = 128
 COUNT_DIGITS_MAX = 18
 
 _log = structlog.get_logger(__name__)
@@ -164,8 +164,9 @@ def _checked(report: Report) -> Report:
     Raises:
         BodyInvalid: a field is missing or too long.
     """
-    if not 1 <= len(report.worker) <= WORKER_CHARS_MAX:
-        raise BodyInvalid(f"a worker's id has 1 to {WORKER_CHARS_MAX} characters")
+    if not is_token(report.worker):
+        # It becomes a part of the subject on which the worker is told to stop.
+        raise BodyInvalid("/worker: a worker's id is 1 to 128 letters, digits, `-` and `_`")
     if report.kind == "completed":
         try:
             report.result = msgspec.Raw(canonicalize(bytes(report.result), bytes_max=INPUT_BYTES_MAX))
@@ -184,16 +185,24 @@ def _bounded(error: ErrorInfo) -> ErrorInfo:
     if (
         len(error.message) <= MESSAGE_CHARS_MAX
         and len(error.stack or "") <= STACK_CHARS_MAX
-        and len(error.type) <= WORKER_CHARS_MAX
+        and len(error.type) <= ERROR_TYPE_CHARS_MAX
+        and "\0" not in error.message
+        and "\0" not in error.type
+        and "\0" not in (error.stack or "")
     ):
         return error
     return ErrorInfo(
-        type=error.type[:WORKER_CHARS_MAX],
-        message=error.message[:MESSAGE_CHARS_MAX],
+        type=_shown(error.type[:ERROR_TYPE_CHARS_MAX]),
+        message=_shown(error.message[:MESSAGE_CHARS_MAX]),
         retryable=error.retryable,
         retry_after_s=error.retry_after_s,
-        stack=None if error.stack is None else error.stack[-STACK_CHARS_MAX:],
+        stack=None if error.stack is None else _shown(error.stack[-STACK_CHARS_MAX:]),
     )
+
+
+def _shown(text: str) -> str:
+    """Return `text` without U+0000, which no store takes; what an error says is worth more than how."""
+    return text.replace("\0", "\ufffd")
 
 
 def _refusal(error: TaskerError) -> bytes:

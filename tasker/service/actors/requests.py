@@ -6,14 +6,15 @@ Each function turns a decoded command into what the actors take, or raises the t
 from __future__ import annotations
 
 import math
+import re
 from typing import Final
 from uuid import UUID
 
 from tasker.clock import from_rfc3339
 from tasker.errors import BodyInvalid, FieldError, KeyAmbiguous, TaskUnknown
-from tasker.events.codec import META_BYTES_MAX
+from tasker.events.codec import META_BYTES_MAX, is_text
 from tasker.events.envelope import Meta
-from tasker.events.messages import Command, TaskCreate
+from tasker.events.messages import Command, TaskCreate, TemplateUse
 from tasker.events.stored import encode_meta
 from tasker.ids import KEY_CHARS_MAX, check_name, digest_of
 
@@ -22,6 +23,8 @@ TAG_CHARS_MAX: Final = 128
 TIMEOUT_S_MAX: Final = 10 * 365 * 24 * 3600.0
 GRACE_S_MAX: Final = 3600.0
 VERSION_CHARS_MAX: Final = 128
+
+_traceparent = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def key_of(field: str | None, header: str | None) -> str | None:
@@ -35,7 +38,17 @@ def key_of(field: str | None, header: str | None) -> str | None:
     key = field if field is not None else header
     if key is not None and not 1 <= len(key) <= KEY_CHARS_MAX:
         raise _invalid("/idempotency_key", f"a key has 1 to {KEY_CHARS_MAX} characters")
+    if header is not None and not is_text(header):
+        raise _invalid("/idempotency_key", "the header's key is no text in UTF-8 without U+0000")
     return key
+
+
+def traceparent_of(header: str | None) -> str | None:
+    """Return the trace context that a header names; None when it names none.
+
+    One that is no trace context is not a fault of the command: it is left out (W3C Trace Context, section 2.2).
+    """
+    return header if header is not None and _traceparent.fullmatch(header) is not None else None
 
 
 def check_create(command: TaskCreate) -> None:
@@ -46,8 +59,8 @@ def check_create(command: TaskCreate) -> None:
     """
     check_name(command.namespace, "namespace")
     check_name(command.template, "template")
-    if command.version is not None and not 1 <= len(command.version) <= VERSION_CHARS_MAX:
-        raise _invalid("/version", f"a version has 1 to {VERSION_CHARS_MAX} characters")
+    if command.version is not None:
+        _check_version(command.version)
     if len(command.tags) > TAGS_MAX:
         raise _invalid("/tags", f"a task has at most {TAGS_MAX} tags")
     for key, value in command.tags.items():
@@ -116,6 +129,22 @@ def task_id_of_text(text: str) -> UUID:
         return UUID(text)
     except ValueError as error:
         raise TaskUnknown(f"{text[:80]!r} is no task id") from error
+
+
+def check_use(command: TemplateUse) -> None:
+    """Return when the fields of a `template.use` may be used.
+
+    Raises:
+        NameInvalid, BodyInvalid: one may not.
+    """
+    check_name(command.namespace, "namespace")
+    check_name(command.name, "template")
+    _check_version(command.version)
+
+
+def _check_version(version: str) -> None:
+    if not 1 <= len(version) <= VERSION_CHARS_MAX:
+        raise _invalid("/version", f"a version has 1 to {VERSION_CHARS_MAX} characters")
 
 
 def _within(value: float, maximum: float) -> bool:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
-from tasker.errors import TemplateConflict, TemplateUnknown
+from tasker.errors import TemplateConflict, TemplateLimit, TemplateUnknown
 from tasker.events.template_events import AnyTemplateEvent, TemplateRegistered, TemplateUsed
+
+VERSIONS_MAX: Final = 10_000
+"""Versions of one template."""
+
+REGISTRY_EVENTS_MAX: Final = 100_000
+"""Registrations and choices of one template: all are read when its owner starts."""
 
 
 class RegisterTemplate(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +79,18 @@ def decide_template(
     Raises:
         TemplateConflict: the version is registered with other content.
         TemplateUnknown: the version to use is not registered.
+        TemplateLimit: the template has as many versions or events as it may have.
     """
+    events = _decide(registry, command)
+    name = f"{registry.namespace}/{registry.name}"
+    if events and registry.seq >= REGISTRY_EVENTS_MAX:
+        raise TemplateLimit(f"{name} has {registry.seq} registrations and choices; register it under another name")
+    if events and len(registry.hashes) >= VERSIONS_MAX and events[0].version not in registry.hashes:
+        raise TemplateLimit(f"{name} has {VERSIONS_MAX} versions; use one of them, or register it under another name")
+    return events
+
+
+def _decide(registry: TemplateRegistry, command: RegisterTemplate | UseTemplate) -> tuple[AnyTemplateEvent, ...]:
     match command:
         case RegisterTemplate():
             known = registry.hashes.get(command.version)

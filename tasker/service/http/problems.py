@@ -73,11 +73,11 @@ def _answer_framework(request: web.Request, raised: web.HTTPException) -> web.Re
     """Answer what the framework itself raises, with our codes."""
     if isinstance(raised, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(raised.allowed_methods))
-        error: TaskerError = MethodNotAllowed(f"{request.path} takes {allowed}, not {request.method[:20]}")
+        error: TaskerError = MethodNotAllowed(f"{request.path[:200]!a} takes {allowed}, not {request.method[:20]!a}")
         return problem_response(error.problem(), headers={"Allow": allowed})
     match raised.status:
         case 404:
-            error = EndpointUnknown(f"there is nothing at {request.path[:200]}")
+            error = EndpointUnknown(f"there is nothing at {request.path[:200]!a}")
         case 413:
             error = BodyTooLarge(f"the body has more than the {request.client_max_size} bytes allowed")
         case 400:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tasker.clock import from_rfc3339
 from tasker.errors import BodyInvalid, ParameterInvalid, TaskUnknown
-from tasker.events.codec import decode_value, encode_message
+from tasker.events.codec import decode_value, encode_message, is_text
 from tasker.events.messages import DEFAULT_TENANT, HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT
 from tasker.ids import check_name
 from tasker.projections.queries import PAGE_ITEMS, PAGE_ITEMS_MAX
@@ -58,11 +58,15 @@ def passed_headers(request: web.Request) -> dict[str, str]:
     """Return the headers that go along with a command to its owner.
 
     Raises:
-        ParameterInvalid: the key is empty: on NATS it would be as if there were none.
+        ParameterInvalid: the key is empty (on NATS it would be as if there were none), or no text.
     """
-    if not request.headers.get(HEADER_IDEMPOTENCY_KEY, "key").strip():
+    key = request.headers.get(HEADER_IDEMPOTENCY_KEY)
+    if key is not None and not key.strip():
         raise ParameterInvalid(f"the header {HEADER_IDEMPOTENCY_KEY} is empty; send a key, or leave it out")
-    return {name: request.headers[name] for name in _PASSED_HEADERS if name in request.headers}
+    if key is not None and not is_text(key):
+        raise ParameterInvalid(f"the header {HEADER_IDEMPOTENCY_KEY} is no text in UTF-8")
+    found = {name: request.headers[name] for name in _PASSED_HEADERS if name in request.headers}
+    return {name: value for name, value in found.items() if is_text(value)}
 
 
 def wants_event_stream(request: web.Request) -> bool:
@@ -91,7 +95,7 @@ class Parameters:
             raise ParameterInvalid(f"{name} is given {len(values)} times")
         if not values:
             return None
-        if "\0" in values[0] or not _is_utf8(values[0]):
+        if not is_text(values[0]):
             raise ParameterInvalid(f"{name} has characters that no value has")
         return values[0]
 
@@ -169,7 +173,7 @@ class Parameters:
         tags: dict[str, str] = {}
         for given in self._query.getall("tag", []):
             found = _tag.fullmatch(given)
-            if found is None or "\0" in given or not _is_utf8(given):
+            if found is None or not is_text(given):
                 raise ParameterInvalid(f"tag is key:value, not {given[:_TOLD_CHARS_MAX]!a}")
             if tags.setdefault(found[1], found[2]) != found[2]:
                 raise ParameterInvalid(f"no task has two values of tag {found[1][:_TOLD_CHARS_MAX]!r}")
@@ -216,12 +220,3 @@ def _unknown(name: str, known: Collection[str]) -> str:
     if near:
         return f"{told}; did you mean {near[0]}?"
     return f"{told}; there are {', '.join(sorted(known))}" if known else f"{told}; the endpoint takes none"
-
-
-def _is_utf8(text: str) -> bool:
-    """Return whether no byte of `text` failed to decode (such bytes come as lone surrogates)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from tasker.errors import BodyInvalid, TemplateUnknown
+from tasker.events.codec import is_text
 from tasker.events.position import format_position
 from tasker.events.reads import TemplatePage
 from tasker.ids import check_name
@@ -56,7 +57,7 @@ async def get(request: web.Request) -> web.Response:
     version = request.match_info.get("version")
     await reach(services, parameters.text("at_least"))
     found = None
-    if version is None or "\0" not in version:
+    if version is None or is_text(version):
         found = await services.queries.template(tenant, namespace, name, version)
     if found is None:
         of_version = "" if version is None else f" with version {version[:80]!r}"

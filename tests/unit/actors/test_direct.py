@@ -262,8 +262,50 @@ async def test_a_closing_node_hands_out_nothing(node: Node) -> None:
     assert node.offer("s1") == [False]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"worker":"a.b","slots":1}', b'{"worker":"w","slots":"x"}', b"\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"worker":"a.b","slots":1}',
+        b'{"worker":"w","slots":"x"}',
+        b"\xff",
+        b'{"worker":"x","slots":%b}' % (b"9" * 20),
+        b'{"worker":"x","slots":1,"elsewhere":-1}',
+        b'{"worker":"x","slots":1,"queues":[["shop","a.b"]]}',
+        b'{"worker":"x","slots":1,"queues":[["",""]]}',
+        b'{"worker":"x","slots":1,"nodes":{"n":[0,-1]}}',
+        b'{"worker":"x","slots":1,"queues":[%b]}' % b",".join([b'["a","b"]'] * 1001),
+        b'{"worker":"x","slots":1,"later":%b' % (b"[" * 5000),
+    ],
+)
 async def test_what_is_no_word_of_a_worker_is_ignored(node: Node, body: bytes) -> None:
     node.workers.publish(node.subjects.slots("default"), body, reply="times")
     await node.said("w")
     assert len(node.times) == 1
+    assert [worker for _, worker in node.direct._workers] == ["w"]
+
+
+async def test_workers_known_at_once_are_bounded(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct_module, "WORKERS_MAX", 2)
+    for worker in ("w1", "w2", "w3"):
+        await node.said(worker)
+    assert [worker for _, worker in node.direct._workers] == ["w1", "w2"]
+    await node.said("w1", 0)
+    await node.said("w3")
+    assert [worker for _, worker in node.direct._workers] == ["w2", "w3"]
+
+
+async def test_queues_known_at_once_are_bounded_and_forgotten(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue beyond the bound is served by the stream; one that nobody serves any more is forgotten."""
+    monkeypatch.setattr(direct_module, "LINES_MAX", 1)
+    node.join("w")
+    await node.said("w", queues=(QUEUE,))
+    await node.said("v", queues=(OTHER,))
+    assert node.offer("s1", queue=OTHER) == [False]
+    assert node.offer("s2") == [True]
+    await node.said("w", 0)
+    node.direct._sweep(asyncio.get_running_loop().time())
+    assert node.direct._lines == {}
+    await node.said("v", queues=(OTHER,))
+    assert node.offer("s3", queue=OTHER) == [True]

@@ -2,9 +2,11 @@
 
 import pytest
 
-from tasker.errors import TemplateConflict, TemplateUnknown
+from tasker.errors import TemplateConflict, TemplateLimit, TemplateUnknown
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
 from tasker.service.domain.template_registry import (
+    REGISTRY_EVENTS_MAX,
+    VERSIONS_MAX,
     RegisterTemplate,
     TemplateRegistry,
     UseTemplate,
@@ -94,3 +96,26 @@ def test_a_version_that_is_not_there_is_unknown() -> None:
     one.register("1.0.0", "h1")
     with pytest.raises(TemplateUnknown, match=r"the last are 1\.0\.0"):
         one.use("9.9.9")
+
+
+def test_a_template_has_most_versions() -> None:
+    """One more is refused; those that are there can still be chosen and registered again."""
+    one = Registrations()
+    for number in range(VERSIONS_MAX):
+        one.register(f"1.0.{number}", f"h{number}")
+    with pytest.raises(TemplateLimit, match="shop/orders has 10000 versions"):
+        one.register("2.0.0", "h")
+    assert one.register("1.0.7", "h7") == []
+    assert len(one.use("1.0.7")) == 1
+    assert one.registry.seq == VERSIONS_MAX + 1
+
+
+def test_a_template_has_most_events() -> None:
+    one = Registrations()
+    one.register("1.0.0", "h0")
+    one.register("1.0.1", "h1")
+    one.registry.seq = REGISTRY_EVENTS_MAX - 1
+    assert len(one.use("1.0.0")) == 1
+    with pytest.raises(TemplateLimit, match="100000 registrations and choices"):
+        one.use("1.0.1")
+    assert one.use("1.0.0") == []

@@ -20,6 +20,8 @@ from tasker.events.codec import (
     DEPTH_MAX,
     DIGITS_MAX,
     INPUT_BYTES_MAX,
+    KEYS_MAX,
+    STRING_CHARS_MAX,
     canonical,
     canonicalize,
     decode_command,
@@ -27,6 +29,7 @@ from tasker.events.codec import (
     decode_value,
     encode_value,
     hash_of,
+    is_text,
     split_array,
 )
 
@@ -187,13 +190,41 @@ class TestJsonText:
             canonicalize(data)
 
     def test_a_body_has_a_largest_size(self) -> None:
-        body = b'"' + b"x" * (BODY_BYTES_MAX - 2) + b'"'
-        assert canonicalize(body) == body
+        body = b'["' + b'","'.join([b"x" * (BODY_BYTES_MAX // 8 - 4)] * 8) + b'"]'
+        body += b" " * (BODY_BYTES_MAX - len(body))
+        assert canonicalize(body) == body.rstrip()
         for read in (canonicalize, decode_value):
             with pytest.raises(BodyTooLarge):
                 read(body + b" ")
             with pytest.raises(BodyTooLarge):
                 read(b"12345", bytes_max=4)
+
+    def test_an_object_has_most_keys(self) -> None:
+        keys = [f'"k{number}":0' for number in range(KEYS_MAX + 1)]
+        assert len(decode_value(f"{{{','.join(keys[:-1])}}}".encode())) == KEYS_MAX
+        with pytest.raises(ValueInvalid, match=r"/a/0: an object has 4097 keys") as caught:
+            decode_value(f'{{"a":[{{{",".join(keys)}}}]}}'.encode())
+        assert [fault.pointer for fault in caught.value.errors] == ["/a/0"]
+        many = [dict.fromkeys(map(str, range(KEYS_MAX)), 0)] * 2
+        assert decode_value(canonical(many)) == many
+        with pytest.raises(ValueInvalid, match="4097 keys"):
+            encode_value(dict.fromkeys(map(str, range(KEYS_MAX + 1)), 0))
+
+    @pytest.mark.parametrize("escape", [False, True])
+    def test_a_string_has_a_greatest_length(self, *, escape: bool) -> None:
+        text = "\\u00e9" if escape else "\N{EURO SIGN}"
+        longest = f'["{text * STRING_CHARS_MAX}"]'.encode() if not escape else f'["{text * 100}"]'.encode()
+        assert decode_value(longest, bytes_max=len(longest))
+        for form in ('["{}"]', '{{"{}":1}}'):
+            data = form.format("x" * STRING_CHARS_MAX + text).encode()
+            with pytest.raises(ValueInvalid, match="a string has 131073 characters"):
+                decode_value(data)
+            assert decode_value(form.format("x" * (STRING_CHARS_MAX - 1) + text).encode())
+
+    def test_what_can_be_stored_is_text(self) -> None:
+        assert [is_text(text) for text in ("", "a\n", "\U0001f600", "\0", "a\ud800", "\udcff")] == [True] * 3 + [
+            False
+        ] * 3
 
 
 class TestCanonicalForm:

@@ -1,11 +1,13 @@
 """What a document must be to become a template, and how its faults are told."""
 
+import time
 from typing import Any
 
 import pytest
 
 from tasker.errors import TemplateInvalid
 from tasker.templates import Retry, TemplateSpec, document_of, validate
+from tasker.templates.model import EDGES_MAX, STEPS_MAX
 
 
 def document(*steps: Any, **keys: Any) -> dict[str, Any]:
@@ -173,6 +175,15 @@ def test_counts_are_bounded() -> None:
     assert len(validate(document(*({"name": f"s{n}"} for n in range(1000)))).steps) == 1000
 
 
+def test_a_graph_of_the_largest_size_is_taken_and_one_edge_more_is_not() -> None:
+    early, late = EDGES_MAX // 100, 100
+    largest: list[dict[str, Any]] = [{"name": f"e{n}"} for n in range(early + 1)]
+    largest += [{"name": f"l{n}", "after": [f"e{m}" for m in range(early)]} for n in range(late)]
+    assert len(validate(document(*largest)).steps) == early + 1 + late
+    largest[-1]["after"].append(f"e{early}")
+    assert faults(document(*largest)) == {"/steps": "10001 dependencies are more than the 10000 allowed"}
+
+
 def test_the_list_of_faults_is_bounded_and_says_so() -> None:
     found = faults(document(*({"name": "a", "after": ["x"] * 10} for _ in range(1000))))
     assert len(found) == 101
@@ -186,3 +197,21 @@ def test_a_fault_names_the_line_of_the_nearest_place() -> None:
 
 def test_a_pointer_escapes_its_keys() -> None:
     assert list(faults(document(**{"a/b~": 1}))) == ["/a~1b~0"]
+
+
+def test_suggestions_take_bounded_time() -> None:
+    """A thousand unknown names, each compared with a thousand long ones, would take minutes."""
+    letters = "abcdefghijklmnopqrstuvwxyz" * 2
+    names = [f"a{letters[number % 26 :]}{letters}"[:57] + f"{number:03}" for number in range(STEPS_MAX)]
+    begun_s = time.process_time()
+    with pytest.raises(TemplateInvalid) as caught:
+        validate({"name": "t", "steps": [{"name": name, "after": [name[::-1]]} for name in names]})
+    assert time.process_time() - begun_s < 2
+    assert len(caught.value.errors) == 101
+
+
+def test_few_names_all_get_their_suggestion() -> None:
+    steps = [{"name": f"charge-{number}", "after": [f"chargd-{number}"]} for number in range(20)]
+    with pytest.raises(TemplateInvalid) as caught:
+        validate({"name": "t", "steps": steps})
+    assert all("did you mean" in fault.detail for fault in caught.value.errors)

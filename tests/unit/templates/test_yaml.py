@@ -124,3 +124,17 @@ def test_lines_are_known_by_pointer() -> None:
     _, lines = parse_yaml(ORDERS)
     assert lines["/steps/1/retry/max_attempts"] == 8
     assert lines["/steps/1"] == 6
+
+
+def test_aliases_do_not_multiply_a_long_text() -> None:
+    text = "x" * 60_000
+    schema = "name: t\nsteps: [{name: a}]\ninput_schema: {const: &a " + text + ", enum: [%s]}"
+    assert "more than 1048576 characters, aliases written out" in refusal(schema % ", ".join(["*a"] * 17))
+    assert "more than the 65536 allowed" in refusal(schema % "*a, *a")
+
+
+def test_long_keys_above_many_values_are_refused() -> None:
+    """The line of every value is kept by its pointer, which holds all keys above it."""
+    key = "k" * 10_000
+    assert "the keys are too long" in refusal(f'? "{key}"\n: [{"1, " * 4000}]')
+    parse_yaml(f'? "{key}"\n: [{"1, " * 2000}]')

@@ -1,0 +1,32 @@
+"""The `type` of every problem names a place on the page of errors."""
+
+import re
+
+import pytest
+
+from tasker import errors
+from tasker.errors import PROBLEM_TYPE_PREFIX, TaskerError
+from tests.architecture.tree import ROOT
+
+PAGE = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+LEAVES = {code: leaf for code, leaf in TaskerError.leaves.items() if leaf.__module__ == errors.__name__}
+
+
+@pytest.mark.parametrize("code", [*LEAVES, TaskerError.code])
+def test_an_error_has_its_anchor(code: str) -> None:
+    """`urn:tasker:error:<code>` is `errors.md#<code>`."""
+    error = TaskerError.leaves.get(code, TaskerError)()
+    anchor = error.problem().type.removeprefix(PROBLEM_TYPE_PREFIX)
+    assert anchor == code
+    assert re.findall(rf"^### {anchor}$", PAGE, re.MULTILINE) == [f"### {code}"]
+
+
+def test_no_anchor_is_of_an_error_that_is_gone() -> None:
+    assert set(re.findall(r"^### (\w+)$", PAGE, re.MULTILINE)) <= {*LEAVES, TaskerError.code}
+
+
+def test_codes_are_for_programs() -> None:
+    for code, leaf in LEAVES.items():
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", code)
+        assert 400 <= leaf.status < 600
+        assert 1 <= leaf.exit_code <= 9
