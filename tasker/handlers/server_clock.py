@@ -42,6 +42,12 @@ class ServerClock:
             return None
         return time.monotonic_ns() // 1000 + self._offset_us - at_us
 
+    def now_us(self) -> int:
+        """Return the time; this machine's until the server was asked."""
+        if self._offset_us is None:
+            return time.time_ns() // 1000
+        return time.monotonic_ns() // 1000 + self._offset_us
+
     async def refresh(self) -> None:
         """Ask the server.
 

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
+from uuid import UUID
 
 import msgspec
 from aiohttp import web
 
 from tasker.clock import Clock
 from tasker.events.log import EventLog, LogInfo
+from tasker.events.messages import StepProgress
 from tasker.events.reads import Refusal
 from tasker.projections.checkpoints import Positions, PositionWatch
 from tasker.projections.queries import Queries
@@ -69,6 +71,9 @@ class Watcher(Protocol):
         ...
 
 
+ProgressOf = Callable[[str, UUID], Awaitable[Mapping[str, StepProgress]]]
+"""Returns what the running attempts of a task (tenant, id) told last, by step; nothing when its owner is away."""
+
 Check = Callable[[], Awaitable[str | None]]
 """Returns None when all is well, else what is wrong, in words."""
 
@@ -102,6 +107,7 @@ class Services:
     Attributes:
         positions: knows how far the views are.
         checks: of readiness, by name.
+        progress_of: asks the owner of a task; None: nobody is asked.
         stopping: set once the process drains: whoever waits answers what there is, and event streams end.
     """
 
@@ -115,6 +121,7 @@ class Services:
     refusals: Refusals
     clock: Clock
     checks: Mapping[str, Check] = field(default_factory=dict)
+    progress_of: ProgressOf | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     settings: HttpSettings = field(default_factory=HttpSettings)
 
