@@ -35,6 +35,7 @@ from benchmarks.workloads import (
     Workload,
 )
 from tasker.embedded.stack import Stack
+from tasker.settings import read_settings
 
 Name = Literal["linear4", "linear4-single", "one", "diamond4", "creates", "verify"]
 ALL: Final[tuple[Name, ...]] = ("linear4", "linear4-single", "one", "diamond4", "creates", "verify")
@@ -183,7 +184,7 @@ def bench(
     plan = Plan(chosen=only or ALL, quick=quick, rounds=rounds or (1 if quick else ROUNDS), scale=scale)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="tasker-bench-", dir=data))
-    stack = Stack(folder)
+    stack = Stack(folder, read_settings().settings.embedded)
     done: list[Round] = []
     try:
         stack.start()

@@ -359,7 +359,7 @@ class Service(System):
         await _drop_database(self._database_url)
         bus = await connect(self._nats_url)
         try:
-            for stream in (self._subjects.work_stream, self._subjects.event_stream):
+            for stream in self._subjects.streams:
                 with contextlib.suppress(nats.errors.Error):
                     await bus.jetstream().delete_stream(stream)
         finally:

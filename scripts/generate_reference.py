@@ -1,4 +1,4 @@
-"""Writes the tables of docs/reference/wire.md anew from the code: errors, commands, events, limits.
+"""Writes the tables of docs/reference anew from the code: errors, commands, events, limits, settings, findings.
 
 A table stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the code says.
 
@@ -17,15 +17,21 @@ from typing import Any, Final, get_args, get_origin
 import msgspec
 
 from tasker import errors
+from tasker.cli.configuring import as_text
+from tasker.doctor.finding import CATALOGUE
 from tasker.errors import TaskerError
 from tasker.events import codec, messages
 from tasker.events.task_events import TASK_EVENT_TYPES
 from tasker.events.template_events import TEMPLATE_EVENT_TYPES
 from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
+from tasker.settings.keys import OTHER_VARIABLES, parts
 from tasker.templates import model
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "wire.md"
+SETTINGS_PAGE: Final = PAGE.with_name("settings.md")
+DOCTOR_PAGE: Final = PAGE.with_name("doctor.md")
+PAGES: Final = (PAGE, SETTINGS_PAGE, DOCTOR_PAGE)
 _PLACE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _KIB = 1024
 
@@ -85,11 +91,41 @@ def limit_table() -> str:
     return _table(("what", "limit", "beyond it"), rows)
 
 
+def setting_tables() -> str:
+    """Return a table a part of the settings."""
+    tables = []
+    for part in parts():
+        rows = []
+        for key in part.keys:
+            name = key.name.rpartition(".")[2]
+            setters = [f"`{key.variable}`", *([f"`{key.flag}`"] if key.flag else [])]
+            kind = ", ".join(text for text in (key.form, key.unit, key.bounds) if text)
+            default = "" if key.default is None else f"`{as_text(key.default)}`"
+            rows.append((f"`{name}`", key.doc, kind, default, "<br>".join(setters)))
+        title = f"## `[{part.name}]`" if part.name else "## Without a part"
+        table = _table(("key", "what it does", "type", "default", "environment, option"), rows)
+        tables.append(f"{title}\n\n{part.doc}\n\n{table}")
+    return "\n\n".join(tables)
+
+
+def variable_table() -> str:
+    """Return the table of variables that are no settings."""
+    return _table(("variable", "what it does"), ((f"`{name}`", doc) for name, doc in OTHER_VARIABLES.items()))
+
+
+def finding_table() -> str:
+    """Return the table of what the doctor finds."""
+    return _table(("code", "what is wrong"), ((f"`{code}`", text) for code, text in CATALOGUE.items()))
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "commands": command_table,
     "errors": error_table,
     "events": event_table,
     "limits": limit_table,
+    "findings": finding_table,
+    "settings": setting_tables,
+    "variables": variable_table,
 }
 
 
@@ -139,9 +175,9 @@ def _snake(name: str) -> str:
 
 
 def main() -> int:
-    """Write the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(render(page), encoding="utf-8")
+    """Write the pages."""
+    for path in PAGES:
+        path.write_text(render(path.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

@@ -96,12 +96,13 @@ class IdSource(Protocol):
 class SystemIds:
     """Ids from the system's entropy."""
 
-    def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, entropy: Callable[[int], bytes] = os.urandom, time_ns: Callable[[], int] = time.time_ns) -> None:
         self._entropy = entropy
+        self._time_ns = time_ns
 
     def uuid7(self) -> UUID:
         """Return a UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits."""
-        raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + self._entropy(10))
+        raw = bytearray((self._time_ns() // 1_000_000).to_bytes(6, "big") + self._entropy(10))
         raw[6] = (raw[6] & 0x0F) | 0x70
         raw[8] = (raw[8] & 0x3F) | 0x80
         return UUID(bytes=bytes(raw))

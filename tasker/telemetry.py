@@ -16,9 +16,14 @@ import structlog
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 
-def configure_logging(level: str = "info") -> None:
-    """Set logging up for this process: structlog and the standard library's loggers, one form on stderr."""
-    terminal = sys.stderr.isatty()
+def configure_logging(level: str = "info", form: str = "auto") -> None:
+    """Set logging up for this process: structlog and the standard library's loggers, one form on stderr.
+
+    Args:
+        level: the least that is written.
+        form: `json`, `console`, or `auto`: for people on a terminal.
+    """
+    terminal = form == "console" or (form == "auto" and sys.stderr.isatty())
     number = getattr(logging, level.upper())
     renderer: Any = (
         structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(serializer=_dumps)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tasker.testing.servers import Servers
 from tests.servers import SharedCluster, as_text, from_text
 
 _controller = pytest.StashKey[SharedCluster]()
@@ -32,6 +33,13 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[SharedCluster]:
     shared = SharedCluster(from_text(told) if told else None)
     yield shared
     shared.stop()
+
+
+@pytest.fixture(scope="session")
+def tasker_servers(cluster: SharedCluster) -> Servers:
+    """The servers of the kit's fixture `embedded_tasker`: those of this run."""
+    addresses = cluster.addresses()
+    return Servers(addresses.database_url, addresses.nats_url)
 
 
 @pytest.fixture

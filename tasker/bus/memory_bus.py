@@ -33,6 +33,7 @@ class MemorySubscription:
     def __init__(self, bus: MemoryBus, pattern: str, queue: str, callback: MessageCallback) -> None:
         self.bus = bus
         self.pattern = pattern
+        self._prefix = pattern.split("*", 1)[0].removesuffix(">")
         self.queue = queue
         self._callback: MessageCallback | None = callback
 
@@ -47,6 +48,10 @@ class MemorySubscription:
         if self.bus.connected:
             await self.bus.flush(timeout_s=timeout_s)
         self._callback = None
+
+    def listens_on(self, subject: str) -> bool:
+        """Return whether what comes under `subject` is for it, at the moment."""
+        return subject.startswith(self._prefix) and self.bus.connected and matches(self.pattern, subject)
 
     def deliver(self, message: Message) -> None:
         """Call back, unless it has ended or the connection was cut meanwhile."""
@@ -122,14 +127,14 @@ class MemoryBroker:
 
     def interested(self, subject: str) -> bool:
         """Return whether anybody listens on a subject."""
-        return any(each.bus.connected and matches(each.pattern, subject) for each in self._subscriptions)
+        return any(each.listens_on(subject) for each in self._subscriptions)
 
     def send(self, subject: str, message: Message) -> int:
         """Send to whoever listens on `subject` (the message may carry another one); return to how many."""
         targets: list[MemorySubscription] = []
         groups: dict[tuple[str, str], list[MemorySubscription]] = {}
         for subscription in self._subscriptions:
-            if subscription.bus.connected and matches(subscription.pattern, subject):
+            if subscription.listens_on(subject):
                 if subscription.queue:
                     groups.setdefault((subscription.queue, subscription.pattern), []).append(subscription)
                 else:

@@ -140,7 +140,9 @@ class MemoryJetStream:
             "STREAM.DELETE": self._stream_delete,
             "STREAM.MSG": self._stream_message,
             "CONSUMER.CREATE": self._consumer_create,
+            "CONSUMER.INFO": self._consumer_info,
             "CONSUMER.DELETE": self._consumer_delete,
+            "CONSUMER.LIST": self._consumer_list,
         }
 
     def take(self, message: Message) -> bool:
@@ -163,6 +165,11 @@ class MemoryJetStream:
             return True
         return any(self._store(stream, message) for stream in self._streams.values() if stream.takes(message.subject))
 
+    def stored(self, stream: str, pattern: str) -> list[bytes]:
+        """Return the bodies that a stream holds under subjects of a pattern, for whoever looks from outside."""
+        kept = self._find(stream).messages.values()
+        return [each.data for each in kept if matches(pattern, each.subject)]
+
     def drop_pulls(self) -> None:
         """Forget all pulls: the broker went down."""
         for stream in self._streams.values():
@@ -182,7 +189,7 @@ class MemoryJetStream:
         return stream
 
     def _stream_info(self, tokens: list[str], _data: bytes) -> dict[str, Any]:
-        return self._find(tokens[0]).info()
+        return self._find(tokens[0]).info() | {"ts": to_rfc3339(self._clock.now_us())}
 
     def _stream_create(self, tokens: list[str], data: bytes) -> dict[str, Any]:
         config = msgspec.json.decode(data)
@@ -239,12 +246,24 @@ class MemoryJetStream:
         consumer.config = config
         return {"name": name, "created": stream.created}
 
+    def _consumer_info(self, tokens: list[str], _data: bytes) -> dict[str, Any]:
+        stream = self._find(tokens[0])
+        if tokens[1] not in stream.consumers:
+            raise _Refusal(404, CONSUMER_NOT_FOUND, "consumer not found")
+        return {"name": tokens[1], "created": stream.created}
+
     def _consumer_delete(self, tokens: list[str], _data: bytes) -> dict[str, Any]:
         stream = self._find(tokens[0])
         if tokens[1] not in stream.consumers:
             raise _Refusal(404, CONSUMER_NOT_FOUND, "consumer not found")
         self._end_consumer(stream, tokens[1])
         return {"success": True}
+
+    def _consumer_list(self, tokens: list[str], data: bytes) -> dict[str, Any]:
+        consumers = self._find(tokens[0]).consumers
+        start = msgspec.json.decode(data)["offset"]
+        found = [{"name": name, "config": consumer.config} for name, consumer in consumers.items()]
+        return {"total": len(found), "offset": start, "consumers": found[start:]}
 
     def _end_consumer(self, stream: _Stream, name: str) -> None:
         consumer = stream.consumers.pop(name)

@@ -18,6 +18,7 @@ import asyncio
 import random
 import secrets
 import ssl
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -31,13 +32,15 @@ from tasker.bus.guard import call_guarded, log
 from tasker.bus.replies import ReplyMultiplexer
 from tasker.bus.subject import check_pattern
 from tasker.errors import BodyTooLarge, ConfigurationError, DeadlineExceeded, Unavailable
+from tasker.settings import NatsSettings
 
-PENDING_BYTES_MAX = 64 * 1024 * 1024
+PENDING_BYTES_MAX = NatsSettings().pending_bytes_max
 """The send buffer: above it `publish` raises."""
 
 _CONNECT_TIMEOUT_S = 2
 _CLOSE_TIMEOUT_S = 2.0
 _PING_INTERVAL_S = 10
+_REFUSALS_KEPT = 100
 _PINGS_OUTSTANDING_MAX = 2
 _RECONNECT_DELAY_S_BASE = 0.05
 _RECONNECT_DELAY_S_MAX = 3.0
@@ -61,6 +64,8 @@ class NatsBus:
         self._connecting: asyncio.Task[None] | None = None
         self._retry_connect = False
         self._last_error: Exception | None = None
+        self.refusals: deque[str] = deque(maxlen=_REFUSALS_KEPT)
+        """What the server refused lately: it says so beside everything else, in no answer to a call."""
 
     @classmethod
     async def connect(
@@ -275,6 +280,7 @@ class NatsBus:
             if not self._retry_connect or _is_authentication(error):
                 connecting.cancel()
         elif self._up:
+            self.refusals.append(str(error))
             log.warning("NATS: %s", str(error) or type(error).__name__)
         else:
             log.debug("NATS: still not connected: %s", str(error) or type(error).__name__)

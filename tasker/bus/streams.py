@@ -21,6 +21,7 @@ from tasker.bus.jetstream import (
 )
 from tasker.errors import Unavailable
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 
 FAST_INGEST_VERSION = (2, 14)
 """The first server that knows `allow_batched`."""
@@ -32,28 +33,6 @@ COMMAND_CONSUMER = "service"
 
 _SHARE_MAX = 256
 _ATTEMPTS = 5
-
-
-class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How large and how old the streams may get.
-
-    A full queue refuses work (`Busy`), and a full stream of commands refuses commands: that is the backpressure.
-    Events and refusals drop their oldest.
-    """
-
-    replicas: int = 1
-    dedupe_s: float = 120.0
-    work_messages_per_queue_max: int = 100_000
-    work_bytes_max: int = 2 * 1024**3
-    events_age_s_max: float = 72 * 3600.0
-    events_bytes_max: int = 2 * 1024**3
-    commands_age_s_max: float = 72 * 3600.0
-    commands_bytes_max: int = 512 * 1024**2
-    refusals_age_s_max: float = 30 * 24 * 3600.0
-    refusals_per_tenant_max: int = 1_000
-    refusals_bytes_max: int = 64 * 1024**2
-    ack_wait_s: float = 30.0
-    ack_pending_max: int = 20_000
 
 
 class StreamState(msgspec.Struct, frozen=True):
@@ -80,6 +59,26 @@ class Streams(msgspec.Struct, frozen=True):
     events: StreamInfo
     commands: StreamInfo
     refusals: StreamInfo
+
+
+class WorkConsumer(msgspec.Struct, frozen=True):
+    """The consumer of a queue, as it is configured now."""
+
+    tenant: str
+    namespace: str
+    queue: str
+    name: str
+    config: dict[str, Any]
+
+
+class _ConsumerState(msgspec.Struct, frozen=True):
+    name: str
+    config: dict[str, Any]
+
+
+class _ConsumerPage(msgspec.Struct, frozen=True):
+    total: int = 0
+    consumers: list[_ConsumerState] | None = None
 
 
 class _Deleted(msgspec.Struct, frozen=True):
@@ -208,6 +207,19 @@ async def delete_stream(bus: Bus, stream: str) -> bool:
         return False
 
 
+def work_consumer_config(
+    subjects: Subjects, settings: StreamSettings, *, tenant: str, namespace: str, queue: str
+) -> dict[str, Any]:
+    """Return the configuration of a queue's consumer."""
+    filter_subject = subjects.work(tenant, namespace, queue)
+    return _pull_config(subjects.work_consumer(tenant, namespace, queue), settings) | {"filter_subject": filter_subject}
+
+
+def command_consumer_config(settings: StreamSettings) -> dict[str, Any]:
+    """Return the configuration of the consumer of submitted commands."""
+    return _pull_config(COMMAND_CONSUMER, settings)
+
+
 async def ensure_work_consumer(
     bus: Bus, subjects: Subjects, settings: StreamSettings, *, tenant: str, namespace: str, queue: str
 ) -> str:
@@ -220,10 +232,9 @@ async def ensure_work_consumer(
         ApiRefused: the server refused (too many consumers, ...).
         Unavailable: NATS does not answer.
     """
-    name = subjects.work_consumer(tenant, namespace, queue)
-    subject = subjects.work(tenant, namespace, queue)
-    config = _pull_config(name, settings) | {"filter_subject": subject}
-    await create_consumer(bus, subjects.work_stream, name, config, filter_subject=subject)
+    config = work_consumer_config(subjects, settings, tenant=tenant, namespace=namespace, queue=queue)
+    name: str = config["name"]
+    await create_consumer(bus, subjects.work_stream, name, config, filter_subject=config["filter_subject"])
     return name
 
 
@@ -235,7 +246,7 @@ async def ensure_command_consumer(bus: Bus, subjects: Subjects, settings: Stream
         ApiRefused: the server refused.
         Unavailable: NATS does not answer.
     """
-    await create_consumer(bus, subjects.command_stream, COMMAND_CONSUMER, _pull_config(COMMAND_CONSUMER, settings))
+    await create_consumer(bus, subjects.command_stream, COMMAND_CONSUMER, command_consumer_config(settings))
     return COMMAND_CONSUMER
 
 
@@ -252,6 +263,41 @@ def _pull_config(name: str, settings: StreamSettings) -> dict[str, Any]:
         # Pulls that wait at once: several for each worker.
         "max_waiting": 8192,
     }
+
+
+async def work_consumers(bus: Bus, subjects: Subjects) -> list[WorkConsumer]:
+    """Return the consumers of all queues.
+
+    Raises:
+        StreamMissing: there is no work stream.
+        Unavailable: NATS does not answer.
+    """
+    found: list[_ConsumerState] = []
+    while True:
+        page = await api_request(bus, f"CONSUMER.LIST.{subjects.work_stream}", {"offset": len(found)}, _ConsumerPage)
+        found += page.consumers or ()
+        if not page.consumers or len(found) >= page.total:
+            break
+    consumers = []
+    for one in found:
+        parsed = subjects.parse_work_consumer(one.name)
+        if parsed is not None:
+            consumers.append(WorkConsumer(*parsed, one.name, one.config))
+    return consumers
+
+
+async def update_work_consumers(bus: Bus, subjects: Subjects, settings: StreamSettings) -> int:
+    """Bring the consumers that workers made to the settings; return how many were changed.
+
+    Raises: as `ensure_work_consumer`.
+    """
+    changed = 0
+    for one in await work_consumers(bus, subjects):
+        place = {"tenant": one.tenant, "namespace": one.namespace, "queue": one.queue}
+        if differences(work_consumer_config(subjects, settings, **place), one.config):
+            await ensure_work_consumer(bus, subjects, settings, **place)
+            changed += 1
+    return changed
 
 
 async def create_consumer(
@@ -312,4 +358,14 @@ def _differs(config: dict[str, Any], found: dict[str, Any], share: int) -> bool:
         return True
     if share > 1 and found["max_bytes"] > config["max_bytes"]:
         return True
-    return any(found.get(key) != value for key, value in config.items() if key not in {"max_bytes", "metadata"})
+    return bool(differences(config, found))
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Return the keys of a configuration that are not as wanted; the bytes are what the server had room for."""
+    return [key for key, value in wanted.items() if key not in {"max_bytes", "metadata"} and found.get(key) != value]
+
+
+def bytes_lacking(wanted: dict[str, Any], found: dict[str, Any]) -> int:
+    """Return how many bytes fewer than wanted a stream may hold."""
+    return max(0, int(wanted["max_bytes"]) - int(found["max_bytes"]))

@@ -20,7 +20,7 @@ _NEXT: Final = {
     "key_conflict": "`tasker task get` shows the task that has the key; another request needs another key",
     "task_ended": "create a new task: an ended one does not change",
     "state_forbids": "`tasker task show TASK` says what state it is in",
-    "unavailable": "`tasker health` says what is wrong; `tasker up` starts a service on this machine",
+    "unavailable": "`tasker doctor` says what is wrong; `tasker up` starts a service on this machine",
     "outcome_unknown": "run it again with the same --key: it is done once",
     "deadline_exceeded": "the work goes on; `tasker task wait TASK` waits again",
     "behind": "ask again in a moment",

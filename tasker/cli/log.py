@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from tasker.cli.options import COMMON, Common, Format
+from tasker.cli.options import COMMON, Common, Output
 
 app = App(name="log", help="Follow the log, prove it.")
 
@@ -58,7 +58,7 @@ async def verify(
     *,
     workers: int | None = None,
     data: Path | None = None,
-    output: Annotated[Format, Parameter(name=["--output", "-o"], env_var="TASKER_OUTPUT")] = "table",
+    output: Output = "table",
 ) -> None:
     """Refold the log and compare it with the views: gapless, one epoch at a time, an unbroken chain, every fold.
 

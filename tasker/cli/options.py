@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 Format = Literal["table", "json", "jsonl"]
+Output = Annotated[Format, Parameter(name=["--output", "-o"])]
+"""Of every command that prints data. Its default is the setting `output`: `app.py` fills it in."""
 
 
 @Parameter(name="*")
@@ -18,15 +20,15 @@ class Common:
 
     Attributes:
         output: the form of what is printed on stdout.
-        tenant: whose tasks; else TASKER_TENANT, else "default".
-        data: data directory of a running `tasker up`, where TASKER_NATS_URL and TASKER_HTTP_URL are not set.
-        timeout_s: how long the service may take to answer, repetitions included.
+        tenant: whose tasks; else the setting `tenant`, "default" at first.
+        data: data directory of a running `tasker up`, instead of TASKER_NATS_URL and TASKER_HTTP_URL.
+        timeout_s: how long the service may take to answer, repetitions included; else `client.timeout_s`, 30 at first.
     """
 
-    output: Annotated[Format, Parameter(name=["--output", "-o"], env_var="TASKER_OUTPUT")] = "table"
+    output: Output = "table"
     tenant: str | None = None
     data: Annotated[Path | None, Parameter(name="--data")] = None
-    timeout_s: Annotated[float, Parameter(name="--call-timeout-s")] = 30.0
+    timeout_s: Annotated[float | None, Parameter(name="--call-timeout-s")] = None
 
 
 COMMON = Common()
@@ -58,6 +60,23 @@ def format_asked(arguments: list[str], default: str = "table") -> str:
         if argument == "--":
             break
     return default
+
+
+def take_config(arguments: list[str]) -> tuple[list[str], str | None]:
+    """Return `arguments` without `--config FILE`, which every command takes, and the file; None: not given."""
+    kept: list[str] = []
+    file: str | None = None
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            return [*kept, argument, *rest], file
+        if argument == "--config":
+            file = next(rest, "")
+        elif argument.startswith("--config="):
+            file = argument.partition("=")[2]
+        else:
+            kept.append(argument)
+    return kept, file
 
 
 def _is_number(text: str) -> bool:

@@ -1,29 +1,36 @@
-"""How a command reaches the service: the environment, else the stack that runs on this machine."""
+"""How a command reaches the service: the settings, else the stack that runs on this machine."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tasker.cli.options import Common
+from tasker.cli.output import note
 from tasker.client import TaskerClient
 from tasker.errors import ConfigurationError
+from tasker.settings import Effective, database_url_of, read_settings
+from tasker.settings.keys import keys
 
-DATABASE_URL = "TASKER_DATABASE_URL"
+ADDRESSES = ("database.url", "nats.url", "http.url")
 
 
 def client(common: Common) -> TaskerClient:
-    """Return a client of the service that `common` and the environment name.
+    """Return a client of the service that `common` and the settings name.
 
     Raises:
         ConfigurationError: there is none.
     """
+    flags = {"tenant": common.tenant, "client.timeout_s": common.timeout_s}
+    settings = effective(common.data, flags).settings
     return TaskerClient(
-        tenant=common.tenant,
-        timeout_s=common.timeout_s,
-        environ=_environment(common.data),
-        find_stack=lambda: running_stack(common.data),
+        settings.nats.url or "",
+        settings.http.url or "",
+        tenant=settings.tenant,
+        prefix=settings.nats.prefix,
+        timeout_s=settings.client.timeout_s,
     )
 
 
@@ -33,25 +40,51 @@ def database_url(data: Path | None) -> str:
     Raises:
         ConfigurationError: none is known.
     """
-    named = _environment(data).get(DATABASE_URL) or running_stack(data).get(DATABASE_URL)
-    if not named:
-        raise ConfigurationError(f"no database is known: set {DATABASE_URL}, or start one here with `tasker up`")
-    return named
+    return database_url_of(effective(data).settings)
 
 
-def running_stack(data: Path | None) -> Mapping[str, str]:
+def effective(
+    data: Path | None = None, flags: Mapping[str, Any] | None = None, *, wants: tuple[str, ...] = ADDRESSES
+) -> Effective:
+    """Return the settings, with the addresses of a running stack where nothing names any.
+
+    Args:
+        data: data directory of a running stack, whose addresses then come before all others.
+        flags: key -> value of the options that were given.
+        wants: addresses that the command needs. One that can do with either carrier, NATS or HTTP, gets neither from
+            the stack when one of them is set: two services are not to be mixed.
+
+    Raises:
+        ConfigurationError: a setting has a fault, or no stack runs on `data`.
+    """
+    given = dict(flags or {})
+    if data is not None:
+        found = running_stack(str(data))
+        if not found:
+            raise ConfigurationError(f"no service is known: nothing runs on {data}; start it with `tasker up`")
+        return read_settings(flags=given | {name: found.get(keys()[name].variable) for name in ADDRESSES})
+    settings = read_settings(flags=given)
+    missing = [name for name in wants if not settings.is_set(name)]
+    if "http.url" in wants and not {"nats.url", "http.url"} <= set(missing):
+        missing = [name for name in missing if name == "database.url"]
+    if not missing:
+        return settings
+    named = {keys()[name].variable for name in missing}
+    found = {name: value for name, value in running_stack(settings.settings.data).items() if name in named}
+    return read_settings(flags=given, stack=found) if found else settings
+
+
+def running_stack(data: str | None) -> Mapping[str, str]:
     """Return the `TASKER_*` variables of the stack that runs on `data` (else the default directory), or none."""
     if os.name == "nt":
         return {}
-    from tasker.embedded.stack import default_data_dir, find_stack
+    from tasker.embedded.stack import data_dir_of, find_stack
 
-    found = find_stack(data.absolute() if data else default_data_dir())
+    found = find_stack(data_dir_of(data))
     return found.environment() if found else {}
 
 
-def _environment(data: Path | None) -> Mapping[str, str]:
-    """Return the environment; a data directory that was named outdoes the addresses in it."""
-    if data is None:
-        return os.environ
-    addresses = ("TASKER_DATABASE_URL", "TASKER_NATS_URL", "TASKER_HTTP_URL")
-    return {name: value for name, value in os.environ.items() if name not in addresses}
+def tell_warnings(settings: Effective) -> None:
+    """Say on stderr what is odd about the settings."""
+    for warning in settings.warnings:
+        note(f"warning: {warning}")

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+if TYPE_CHECKING:
+    from tasker.settings import LogSettings
 
 
 def serve(
     *,
-    roles: str = "shards,publisher,projections,http",
-    http_host: Annotated[str, Parameter(name="--http-host")] = "127.0.0.1",
-    http_port: Annotated[int, Parameter(name="--http-port")] = 8080,
-    insecure_bind: Annotated[bool, Parameter(name="--insecure-bind", negative="")] = False,
+    roles: str | None = None,
+    http_host: Annotated[str | None, Parameter(name="--http-host")] = None,
+    http_port: Annotated[int | None, Parameter(name="--http-port")] = None,
+    insecure_bind: Annotated[bool | None, Parameter(name="--insecure-bind", negative="")] = None,
     owned: Annotated[bool, Parameter(name="--owned", negative="", show=False)] = False,
 ) -> int:
     """Run the service on TASKER_DATABASE_URL and TASKER_NATS_URL until SIGTERM or Ctrl-C, then drain.
 
     One supervisor keeps two processes: shards with publisher, projections with http; it restarts either.
+    What is not given here comes from the settings: `tasker config show`.
 
     For example:
 
@@ -29,33 +31,30 @@ def serve(
     $ tasker serve --http-host 0.0.0.0 --insecure-bind
 
     Args:
-        roles: what this one does, separated by commas.
-        http_host: address that the HTTP API binds.
-        http_port: its port; 0 for a free one.
+        roles: what this one does, separated by commas; else `service.roles`, all at first:
+            shards,publisher,projections,http.
+        http_host: address that the HTTP API binds; else `http.host`, 127.0.0.1 at first.
+        http_port: its port, 0 for a free one; else `http.port`, 8080 at first.
         insecure_bind: bind another address than loopback, although anyone who reaches it may do anything.
         owned: started by `tasker up`.
     """
-    import os
-
-    import msgspec
-
     from tasker.cli.owned import end_with_owner
-    from tasker.errors import ConfigurationError
+    from tasker.cli.reach import tell_warnings
     from tasker.service.process import serve as run
-    from tasker.settings import from_environment
+    from tasker.settings import read_settings
 
-    if http_host not in _LOOPBACK and not insecure_bind:
-        raise ConfigurationError(
-            f"--http-host {http_host} can be reached from outside, and there is no authentication: "
-            "bind 127.0.0.1 and put a proxy before it, or add --insecure-bind",
-        )
-    chosen = tuple(role.strip() for role in roles.split(",") if role.strip())
-    settings = msgspec.structs.replace(
-        from_environment(os.environ), roles=chosen, http_host=http_host, http_port=http_port
-    )
+    flags = {
+        "service.roles": roles,
+        "http.host": http_host,
+        "http.port": http_port,
+        "http.insecure_bind": insecure_bind,
+    }
+    found = read_settings(flags=flags)
     if owned:
         end_with_owner()
-    return run(settings)
+    else:
+        tell_warnings(found)
+    return run(found.settings)
 
 
 def migrate(*, data: Path | None = None) -> None:
@@ -65,16 +64,19 @@ def migrate(*, data: Path | None = None) -> None:
         data: data directory of a running `tasker up`, instead of TASKER_DATABASE_URL.
     """
     from tasker.cli.output import note
-    from tasker.cli.reach import database_url
+    from tasker.cli.reach import effective, tell_warnings
+    from tasker.settings import database_url_of
 
-    applied = migrate_database(database_url(data))
+    found = effective(data)
+    tell_warnings(found)
+    applied = migrate_database(database_url_of(found.settings), found.settings.log)
     note(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
 
 
-def migrate_database(dsn: str) -> list[str]:
-    """Apply what is missing; returns the names of what was applied."""
+def migrate_database(dsn: str, log: LogSettings) -> list[str]:
+    """Apply what is missing, a new log in the shape of `log`; returns the names of what was applied."""
     import asyncio
 
     from tasker.events.postgres_schema import migrate as apply
 
-    return asyncio.run(apply(dsn))
+    return asyncio.run(apply(dsn, shards=log.shards, partition_size=log.partition_size))

@@ -108,6 +108,22 @@ async def show(
         json_value(view.document)
 
 
+@app.command
+def schema() -> None:
+    """Print the JSON Schema of a template's YAML or JSON document, for editors; asks no service.
+
+    Save it, and let the first line of a template name it:
+
+    $ tasker template schema > template.schema.json
+
+    # yaml-language-server: $schema=template.schema.json
+    """
+    from tasker.cli.schema import print_document
+    from tasker.contracts.template_schema import template_schema
+
+    print_document(template_schema())
+
+
 def _load(file: Path) -> TemplateSpec:
     from tasker.cli.failures import UsageError
     from tasker.templates import load_yaml

@@ -31,7 +31,7 @@ def up(
     app: str | None = None,
     /,
     *,
-    http_port: Annotated[int, Parameter(name="--http-port")] = 0,
+    http_port: Annotated[int | None, Parameter(name="--http-port")] = None,
     data: Path | None = None,
     slots: int | None = None,
 ) -> int:
@@ -46,28 +46,34 @@ def up(
 
     Args:
         app: a Python file, or the dotted name of a module, with templates and handlers.
-        http_port: of the HTTP API on loopback; a free one unless given.
-        data: directory; TASKER_DATA, else under your XDG data directory (/var/lib/tasker for root).
-        slots: steps that the worker runs at a time.
+        http_port: of the HTTP API; else `http.port` where it is set, else a free one.
+        data: directory; else TASKER_DATA, else under your XDG data directory (/var/lib/tasker for root).
+        slots: steps that the worker runs at a time; else `worker.slots`, 100 at first.
     """
     import os
 
     from tasker.cli.output import note
     from tasker.cli.owned import Child
+    from tasker.cli.reach import tell_warnings
     from tasker.cli.serve import migrate_database
     from tasker.cli.worker import check_app
-    from tasker.embedded.stack import Stack, default_data_dir
+    from tasker.embedded.stack import Stack, data_dir_of
+    from tasker.settings import read_settings
 
     check_app(app)
-    port = http_port or _free_port()
+    flags = {"http.port": http_port, "worker.slots": slots, "data": str(data) if data else None}
+    found = read_settings(flags=flags)
+    tell_warnings(found)
+    settings = found.settings
+    port = (settings.http.port if found.is_set("http.port") else 0) or _free_port()
     http_url = f"http://127.0.0.1:{port}"
     stop = Stop()
-    with stop, Stack(data.absolute() if data else default_data_dir()) as stack:
+    with stop, Stack(data_dir_of(settings.data), settings.embedded) as stack:
         info = stack.publish(http_url=http_url)
         environ = {**os.environ, **info.environment()}
-        migrate_database(info.database_url)
-        service = Child("service", ["serve", "--http-port", str(port)], environ)
-        wanted = ["--slots", str(slots)] if slots else []
+        migrate_database(info.database_url, settings.log)
+        service = Child("service", ["serve", "--http-host", "127.0.0.1", "--http-port", str(port)], environ)
+        wanted = ["--slots", str(settings.worker.slots)]
         children = [service, *([Child("worker", ["worker", app, *wanted], environ)] if app else [])]
         try:
             service.start()

@@ -27,7 +27,8 @@ def worker(
 
     SIGHUP replaces its process without a gap: a new one starts, then the old one drains.
 
-    Needs TASKER_NATS_URL only (and TASKER_NATS_PREFIX where it is not the default).
+    Needs TASKER_NATS_URL only (and TASKER_NATS_PREFIX where it is not the default). What is not given here
+    comes from the settings: `tasker config show`.
 
     For example:
 
@@ -38,55 +39,37 @@ def worker(
 
     Args:
         app: a Python file, or the dotted name of a module, with templates and handlers; `:name,name` chooses some.
-        slots: steps at a time.
-        drain_s: how long running steps may take to end after SIGTERM.
-        tenant: whose work; else TASKER_TENANT, else "default".
+        slots: steps at a time; else `worker.slots`, 100 at first.
+        drain_s: how long running steps may take to end after SIGTERM; else `worker.drain_s`, 30 at first.
+        tenant: whose work; else the setting `tenant`, "default" at first.
         data: data directory of a running `tasker up`, instead of TASKER_NATS_URL.
-        processes: for handlers with process=True; else one a core.
-        health_port: serve /health/live and /health/ready on 127.0.0.1.
-        max_tasks: replace the process after so many steps.
-        max_rss_mib: replace the process when it and its children hold more memory.
+        processes: for handlers with process=True; else `worker.processes`, one a core at first.
+        health_port: serve /health/live and /health/ready on 127.0.0.1; else `worker.health_port`, none at first.
+        max_tasks: replace the process after so many steps; else `worker.max_tasks`, never at first.
+        max_rss_mib: replace the process when it and its children hold more memory; else `worker.max_rss_mib`.
         reload: replace the process when a Python file beside the app changes.
         owned: started by `tasker up`.
     """
-    import os
-
     from tasker.cli.owned import end_with_owner
-    from tasker.cli.reach import running_stack
-    from tasker.client.settings import NATS_URL, PREFIX, TENANT
-    from tasker.errors import ConfigurationError
-    from tasker.events.messages import DEFAULT_TENANT
-    from tasker.events.subjects import DEFAULT_PREFIX
+    from tasker.cli.reach import effective, tell_warnings
     from tasker.handlers.process import run_worker
-    from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT
 
     check_app(app)
-    nats_url = (None if data else os.environ.get(NATS_URL)) or running_stack(data).get(NATS_URL)
-    if not nats_url:
-        raise ConfigurationError(f"no NATS is known: set {NATS_URL}, or start one here with `tasker up`")
+    flags = {
+        "worker.slots": slots,
+        "worker.drain_s": drain_s,
+        "worker.processes": processes,
+        "worker.health_port": health_port,
+        "worker.max_tasks": max_tasks,
+        "worker.max_rss_mib": max_rss_mib,
+        "tenant": tenant,
+    }
+    found = effective(data, flags, wants=("nats.url",))
     if owned:
         end_with_owner()
-    return run_worker(
-        app,
-        nats_url=nats_url,
-        prefix=os.environ.get(PREFIX) or DEFAULT_PREFIX,
-        tenant=tenant or os.environ.get(TENANT) or DEFAULT_TENANT,
-        slots=SLOTS_DEFAULT if slots is None else slots,
-        drain_s=DRAIN_S_DEFAULT if drain_s is None else drain_s,
-        processes=_at_least_one("--processes", processes),
-        health_port=health_port,
-        tasks_max=_at_least_one("--max-tasks", max_tasks),
-        rss_mib_max=_at_least_one("--max-rss-mib", max_rss_mib),
-        reload=reload,
-    )
-
-
-def _at_least_one(flag: str, value: int | None) -> int | None:
-    from tasker.errors import ConfigurationError
-
-    if value is not None and value < 1:
-        raise ConfigurationError(f"{flag} is {value}: give at least 1, or leave it out")
-    return value
+    else:
+        tell_warnings(found)
+    return run_worker(app, found.settings, reload=reload)
 
 
 def check_app(app: str | None) -> None:

@@ -69,7 +69,6 @@ from tasker.ids import IdSource, SystemIds
 
 T = TypeVar("T")
 
-TIMEOUT_S = 30.0
 PAGE_ITEMS = 100
 LOG_PAGE_ITEMS = 500
 LATEST = "latest"
@@ -82,9 +81,9 @@ class TaskerClient:
     """A connection to a Tasker service; use it with `async with`, share it freely within one event loop.
 
     Args:
-        nats_url, http_url, tenant, prefix: default to `TASKER_NATS_URL`, `TASKER_HTTP_URL`, `TASKER_TENANT`
-            and `TASKER_NATS_PREFIX`. An address given as "" is not used, whatever the environment says.
-        timeout_s: how long one call may take, repetitions included.
+        nats_url, http_url, tenant, prefix: default to the settings `nats.url`, `http.url`, `tenant` and
+            `nats.prefix` (`TASKER_NATS_URL`, ...). An address given as "" is not used, whatever they say.
+        timeout_s: how long one call may take, repetitions included; defaults to `client.timeout_s`.
         retry: how calls are repeated within that time.
         find_stack: returns the `TASKER_*` variables of a running stack; asked when no address is known otherwise.
 
@@ -99,7 +98,7 @@ class TaskerClient:
         tenant: str | None = None,
         prefix: str | None = None,
         *,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
         retry: RetryPolicy | None = None,
         find_stack: FindStack | None = None,
         environ: Mapping[str, str] = os.environ,
@@ -111,10 +110,11 @@ class TaskerClient:
             http_url=http_url,
             tenant=tenant,
             prefix=prefix,
+            timeout_s=timeout_s,
             environ=environ,
             find_stack=find_stack,
         )
-        self.timeout_s = timeout_s
+        self.timeout_s = self.settings.timeout_s
         self._retry = retry or RetryPolicy()
         self._ids = ids or SystemIds()
         self._clock = clock or SystemClock()
@@ -601,7 +601,13 @@ class TaskerClient:
             if self._bus is None:
                 from tasker.bus.nats_bus import NatsBus
 
-                self._bus = await NatsBus.connect(nats_url, name="tasker-client", retry_for_s=self.timeout_s)
+                self._bus = await NatsBus.connect(
+                    nats_url,
+                    name="tasker-client",
+                    retry_for_s=self.timeout_s,
+                    inbox_prefix=self.settings.inbox_prefix,
+                    pending_bytes_max=self.settings.pending_bytes_max,
+                )
             return self._bus
 
     async def _carry(self) -> Carrier:

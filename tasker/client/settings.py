@@ -1,4 +1,4 @@
-"""Where a client finds the service: arguments first, then the environment, then a running stack."""
+"""Where a client finds the service: arguments first, then the settings, then a running stack."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from tasker.errors import ConfigurationError
-from tasker.events.messages import DEFAULT_TENANT
-from tasker.events.subjects import DEFAULT_PREFIX
 from tasker.ids import check_name
+from tasker.settings import read_settings
+from tasker.settings.keys import keys
 
-NATS_URL = "TASKER_NATS_URL"
-HTTP_URL = "TASKER_HTTP_URL"
-TENANT = "TASKER_TENANT"
-PREFIX = "TASKER_NATS_PREFIX"
+NATS_URL = keys()["nats.url"].variable
+HTTP_URL = keys()["http.url"].variable
 
 FindStack = Callable[[], Mapping[str, str]]
 """Returns the `TASKER_*` variables of a running stack, empty when none runs."""
@@ -27,12 +25,18 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         nats_url: None: commands go over HTTP.
         http_url: without a final slash. None: there are no reads, and `wait` follows events.
+        timeout_s: how long one call may take.
+        inbox_prefix: where answers come in.
+        pending_bytes_max: how much may wait to be sent.
     """
 
     nats_url: str | None
     http_url: str | None
     tenant: str
     prefix: str
+    timeout_s: float
+    inbox_prefix: str
+    pending_bytes_max: int
 
 
 def client_settings(
@@ -41,24 +45,26 @@ def client_settings(
     http_url: str | None = None,
     tenant: str | None = None,
     prefix: str | None = None,
+    timeout_s: float | None = None,
     environ: Mapping[str, str] = os.environ,
     find_stack: FindStack | None = None,
 ) -> ClientSettings:
     """Return the settings; the running stack is asked for only when neither address is known otherwise.
 
-    An address given as "" is none, whatever the environment says.
+    An address given as "" is none, whatever the settings say.
 
     Raises:
-        ConfigurationError: no address is known.
+        ConfigurationError: no address is known, or the settings have faults.
         NameInvalid: the tenant is no name.
     """
+    found = read_settings(environ).settings
     if nats_url is None:
-        nats_url = environ.get(NATS_URL)
+        nats_url = found.nats.url
     if http_url is None:
-        http_url = environ.get(HTTP_URL)
+        http_url = found.http.url
     if not nats_url and not http_url and find_stack is not None:
-        found = find_stack()
-        nats_url, http_url = found.get(NATS_URL), found.get(HTTP_URL)
+        stack = find_stack()
+        nats_url, http_url = stack.get(NATS_URL), stack.get(HTTP_URL)
     if not nats_url and not http_url:
         raise ConfigurationError(
             f"no service is known: set {NATS_URL} and {HTTP_URL}, or start one here with `tasker up`",
@@ -66,6 +72,9 @@ def client_settings(
     return ClientSettings(
         nats_url=nats_url or None,
         http_url=http_url.rstrip("/") if http_url else None,
-        tenant=check_name(tenant or environ.get(TENANT) or DEFAULT_TENANT, "tenant"),
-        prefix=prefix or environ.get(PREFIX) or DEFAULT_PREFIX,
+        tenant=check_name(tenant or found.tenant, "tenant"),
+        prefix=prefix or found.nats.prefix,
+        timeout_s=found.client.timeout_s if timeout_s is None else timeout_s,
+        inbox_prefix=found.nats.inbox_prefix,
+        pending_bytes_max=found.nats.pending_bytes_max,
     )

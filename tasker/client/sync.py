@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from tasker.client.attempts import RetryPolicy
 from tasker.client.batches import BATCHES_IN_FLIGHT
-from tasker.client.client import PAGE_ITEMS, TIMEOUT_S, TaskerClient
+from tasker.client.client import PAGE_ITEMS, TaskerClient
 from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef
 from tasker.client.settings import ClientSettings, FindStack
 from tasker.client.subscription import Subscription
@@ -37,9 +37,9 @@ class TaskerSyncClient:
     ```
 
     Args:
-        nats_url, http_url, tenant, prefix: default to `TASKER_NATS_URL`, `TASKER_HTTP_URL`, `TASKER_TENANT`
-            and `TASKER_NATS_PREFIX`. An address given as "" is not used, whatever the environment says.
-        timeout_s: how long one call may take, repetitions included.
+        nats_url, http_url, tenant, prefix: default to the settings `nats.url`, `http.url`, `tenant` and
+            `nats.prefix` (`TASKER_NATS_URL`, ...). An address given as "" is not used, whatever they say.
+        timeout_s: how long one call may take, repetitions included; defaults to `client.timeout_s`.
         retry: how calls are repeated within that time.
         find_stack: returns the `TASKER_*` variables of a running stack; asked when no address is known otherwise.
 
@@ -55,7 +55,7 @@ class TaskerSyncClient:
         tenant: str | None = None,
         prefix: str | None = None,
         *,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
         retry: RetryPolicy | None = None,
         find_stack: FindStack | None = None,
         environ: Mapping[str, str] = os.environ,

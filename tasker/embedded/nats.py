@@ -5,7 +5,6 @@ Port and secret are kept with the data, so that clients find the server again af
 
 import contextlib
 import json
-import os
 import re
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from tasker.embedded._binaries import find_nats
 from tasker.embedded._process import DataLock, ServerProcess, last_lines, rotate_log, write_private
 from tasker.errors import ConfigurationError
+from tasker.settings import EmbeddedSettings
 
 _READY_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
@@ -28,10 +28,13 @@ _USER = "tasker"
 class EmbeddedNats:
     """One nats-server on one data directory."""
 
-    def __init__(self, data_dir: Path, *, port: int | None = None, payload_bytes_max: int = 1024 * 1024) -> None:
-        """Name the directory (made when missing); a `port` that is given is used or refused, never exchanged."""
+    def __init__(
+        self, data_dir: Path, settings: EmbeddedSettings | None = None, *, payload_bytes_max: int = 1024 * 1024
+    ) -> None:
+        """Name the directory (made when missing); a port that is given is used or refused, never exchanged."""
         self.data_dir = data_dir.absolute()
-        self._wanted_port = port
+        self._settings = settings or EmbeddedSettings()
+        self._wanted_port = self._settings.nats_port
         self._payload_bytes_max = payload_bytes_max
         self._lock = DataLock(self.data_dir / "lock", what="nats-server")
         self._process: ServerProcess | None = None
@@ -66,7 +69,7 @@ class EmbeddedNats:
         """
         if self.running:
             return self.url
-        program = find_nats(os.environ)
+        program = find_nats(self._settings.nats_bin)
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._release()
         self._lock.acquire()

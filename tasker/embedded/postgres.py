@@ -22,6 +22,7 @@ from urllib.parse import quote
 from tasker.embedded._binaries import account_for_postgres, find_postgres, reachable_postgres, reaches, wheel_postgres
 from tasker.embedded._process import Account, DataLock, ServerProcess, last_lines, rotate_log
 from tasker.errors import ConfigurationError
+from tasker.settings import EmbeddedSettings
 
 ROOT_DATA_DIR = Path("/var/lib/tasker")
 """Where root's data is, and what another user must reach of it."""
@@ -39,11 +40,11 @@ _PID_LINES = 8
 class EmbeddedPostgres:
     """One PostgreSQL server on one data directory."""
 
-    def __init__(self, data_dir: Path, *, durable: bool = True, connections_max: int = 100) -> None:
+    def __init__(self, data_dir: Path, settings: EmbeddedSettings | None = None, *, durable: bool = True) -> None:
         """Name the directory (made when missing); `durable=False` switches fsync off, for tests only."""
         self.data_dir = data_dir.absolute()
         self._durable = durable
-        self._connections_max = connections_max
+        self._settings = settings or EmbeddedSettings()
         self._lock = DataLock(self.data_dir / "lock", what="PostgreSQL")
         self._process: ServerProcess | None = None
         self._dsn: str | None = None
@@ -77,7 +78,7 @@ class EmbeddedPostgres:
         """
         if self.running:
             return self.dsn
-        programs = find_postgres(os.environ)
+        programs = find_postgres(self._settings.postgres_bin)
         account = account_for_postgres()
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._release()
@@ -185,7 +186,7 @@ class EmbeddedPostgres:
 listen_addresses = ''
 unix_socket_directories = '"{sockets}"'
 unix_socket_permissions = 0700
-max_connections = {self._connections_max}
+max_connections = {self._settings.postgres_connections_max}
 shared_buffers = '256MB'
 min_wal_size = '128MB'
 max_wal_size = '2GB'

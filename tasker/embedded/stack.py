@@ -18,6 +18,7 @@ import msgspec
 from tasker.embedded._process import process_mark, write_private
 from tasker.embedded.nats import EmbeddedNats
 from tasker.embedded.postgres import ROOT_DATA_DIR, EmbeddedPostgres
+from tasker.settings import EmbeddedSettings
 
 STACK_FILE = "stack.json"
 
@@ -41,9 +42,9 @@ class StackInfo(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in named.items() if value}
 
 
-def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return `TASKER_DATA`, else `/var/lib/tasker` for root, else `tasker` in the user's data (XDG)."""
-    if named := environ.get("TASKER_DATA"):
+def data_dir_of(named: str | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the named directory, else `/var/lib/tasker` for root, else `tasker` in the user's data (XDG)."""
+    if named:
         return Path(named).absolute()
     if os.geteuid() == 0:
         return ROOT_DATA_DIR
@@ -65,11 +66,11 @@ def find_stack(data_dir: Path) -> StackInfo | None:
 class Stack:
     """Both servers on one data directory; also a context manager."""
 
-    def __init__(self, data_dir: Path, *, nats_port: int | None = None, durable: bool = True) -> None:
+    def __init__(self, data_dir: Path, settings: EmbeddedSettings | None = None, *, durable: bool = True) -> None:
         """Name the directory (made when missing); `durable=False` switches fsync off, for tests only."""
         self.data_dir = data_dir.absolute()
-        self.postgres = EmbeddedPostgres(self.data_dir / "postgres", durable=durable)
-        self.nats = EmbeddedNats(self.data_dir / "nats", port=nats_port)
+        self.postgres = EmbeddedPostgres(self.data_dir / "postgres", settings, durable=durable)
+        self.nats = EmbeddedNats(self.data_dir / "nats", settings)
         self._info: StackInfo | None = None
 
     def __enter__(self) -> Self:

@@ -279,7 +279,16 @@ class MemoryLog:
         self._check()
         return self._shards[shard].events[after : after + limit]
 
+    def events_of(self, stream_id: UUID) -> Sequence[RecordedEvent]:
+        """Return a stream's events at once, for whoever looks at the log from outside."""
+        return tuple(self._streams.get(stream_id, ()))
+
     # ---------------------------------------------------------------- due
+
+    def next_due_us(self, *, after_us: int) -> int | None:
+        """Return the earliest time of a due row behind `after_us`, for whoever looks at the log from outside."""
+        times = (at_us for shard in self._shards.values() for at_us in shard.due.values())
+        return min((at_us for at_us in times if at_us > after_us), default=None)
 
     async def write_due(self, changes: Sequence[DueChange]) -> set[int]:
         """Write the changes with their checkpoints; returns the shards whose epoch was right."""

@@ -8,12 +8,14 @@ the same order, each item with its own verdict.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from tasker.errors import Problem
 from tasker.events.task_events import NULL, ErrorInfo
+from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
+from tasker.settings import Settings
 
 # ---------------------------------------------------------------- headers
 
@@ -28,8 +30,13 @@ HEADER_REPLY_TO: Final = "Tasker-Reply-To"
 
 HEADER_SUBMITTED: Final = "Tasker-Submitted"
 """Of such a verdict: the sequence that the stream's ack named."""
+# What the service checks of a text beyond its type; said here for the contracts, not checked in decoding.
+Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME_PATTERN}$"})]
+Key = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": KEY_CHARS_MAX})]
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+Id = Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
 
-DEFAULT_TENANT: Final = "default"
+DEFAULT_TENANT: Final = Settings().tenant
 CANCEL_GRACE_S: Final = 10.0
 
 
@@ -60,13 +67,13 @@ class TaskCreate(Command, kw_only=True, omit_defaults=True):
         timeout_s: the task fails when it has not ended so long after its creation.
     """
 
-    template: str
-    namespace: str = "default"
+    template: Name
+    namespace: Name = "default"
     version: str | None = None
     input: msgspec.Raw = NULL
-    idempotency_key: str | None = None
+    idempotency_key: Key | None = None
     tags: dict[str, str] = {}
-    not_before: str | None = None
+    not_before: Time | None = None
     timeout_s: float | None = None
 
 
@@ -77,20 +84,20 @@ class OperatorCommand(Command, kw_only=True, omit_defaults=True):
         command_id: names the command; a repetition gets the same answer. Drawn when absent.
     """
 
-    command_id: str | None = None
+    command_id: Key | None = None
 
 
 class TaskCancel(OperatorCommand, kw_only=True, omit_defaults=True):
     """`task.cancel`: end a task. Running handlers are told and have `grace_s` to stop."""
 
-    task_id: str
+    task_id: Id
     grace_s: float = CANCEL_GRACE_S
 
 
 class TaskRetry(OperatorCommand, kw_only=True, omit_defaults=True):
     """`task.retry`: give every failed step of a blocked task a fresh set of attempts."""
 
-    task_id: str
+    task_id: Id
 
 
 class StepRetry(OperatorCommand, kw_only=True, omit_defaults=True):
@@ -100,8 +107,8 @@ class StepRetry(OperatorCommand, kw_only=True, omit_defaults=True):
         attempt: the failed attempt that the caller saw; another one now is a conflict. None: whichever.
     """
 
-    task_id: str
-    step: str
+    task_id: Id
+    step: Name
     attempt: int | None = None
 
 
@@ -114,8 +121,8 @@ class TemplateRegister(OperatorCommand, kw_only=True, omit_defaults=True):
 class TemplateUse(OperatorCommand, kw_only=True, omit_defaults=True):
     """`template.use`: choose what "no version" means for new tasks."""
 
-    name: str
-    namespace: str = "default"
+    name: Name
+    namespace: Name = "default"
     version: str
 
 

@@ -41,13 +41,14 @@ from tasker.events.envelope import RecordedEvent
 from tasker.events.log import AppendOutcome, Due, DueChange, Head, Lease, LogInfo, ShardAppend
 from tasker.events.postgres_schema import MISCONFIGURED, check_schema, migrate
 from tasker.events.sql import statements
+from tasker.settings import DatabaseSettings
 
 __all__ = ["PostgresLog", "check_schema", "migrate"]
 
-STATEMENT_TIMEOUT_S: Final = 3.0
+STATEMENT_TIMEOUT_S: Final = DatabaseSettings().statement_timeout_s
 """Of appends, leases and settling: below the lease, so that an owner knows before another takes over."""
 
-READ_TIMEOUT_S: Final = 30.0
+READ_TIMEOUT_S: Final = DatabaseSettings().read_timeout_s
 CONNECT_TIMEOUT_S: Final = 3.0
 RECONNECT_PAUSE_S_MIN: Final = 0.05
 RECONNECT_PAUSE_S_MAX: Final = 1.0
@@ -165,7 +166,7 @@ class PostgresLog:
             if isinstance(error.__cause__, MISCONFIGURED):
                 raise ConfigurationError(f"TASKER_DATABASE_URL does not work: {error.detail}") from error
             raise
-        await _check_sessions([lane.connection for lane in lanes if lane.connection is not None])
+        await check_sessions([lane.connection for lane in lanes if lane.connection is not None])
 
     async def close(self) -> None:
         """End every connection; a second time does nothing."""
@@ -568,7 +569,7 @@ def _keep_alive(connection: _Connection) -> None:
             found.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
-async def _check_sessions(connections: Sequence[_Connection]) -> None:
+async def check_sessions(connections: Sequence[_Connection]) -> None:
     """Refuse a pooler that gives each transaction another backend: what a session sets must stay with it.
 
     While each connection in turn holds a transaction open, all the others must still meet their own mark.

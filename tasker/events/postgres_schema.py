@@ -21,9 +21,10 @@ import msgspec
 from tasker.errors import ConfigurationError, SchemaMismatch, Unavailable
 from tasker.events.sql import statements
 from tasker.ids import IdSource, SystemIds
+from tasker.settings import LogSettings
 
-SHARDS: Final = 16
-PARTITION_SIZE: Final = 10_000_000
+SHARDS: Final = LogSettings().shards
+PARTITION_SIZE: Final = LogSettings().partition_size
 """Positions of a shard in one partition of `event`; chosen once, when the log is made."""
 
 LOG_ID_CHARS: Final = 8

@@ -5,7 +5,7 @@ Times are RFC 3339 text in UTC. A `position` is a token (`position.py`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import msgspec
 
@@ -19,6 +19,7 @@ else:
     OptionalRaw = msgspec.Raw
 
 TaskStatus = Literal["pending", "running", "blocked", "completed", "failed", "cancelled"]
+TASK_STATUSES: Final[tuple[TaskStatus, ...]] = get_args(TaskStatus)
 TASK_ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 StepStatus = Literal["pending", "dispatched", "running", "waiting", "completed", "failed", "cancelled"]
 
@@ -168,6 +169,12 @@ class Stats(msgspec.Struct, kw_only=True):
     events: int
     position: str
     lag_events: int
+
+
+class Live(msgspec.Struct, kw_only=True):
+    """The process answers."""
+
+    live: bool = True
 
 
 class Health(msgspec.Struct, kw_only=True):

@@ -25,9 +25,11 @@ import re
 from typing import NamedTuple
 
 from tasker.errors import ConfigurationError
+from tasker.settings import NatsSettings
+from tasker.settings.model import PREFIX_PATTERN
 
-DEFAULT_PREFIX = "tasker"
-_prefix = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+DEFAULT_PREFIX = NatsSettings().prefix
+_prefix = re.compile(PREFIX_PATTERN)
 _token = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -114,6 +116,11 @@ class Subjects:
     def work_consumer(self, tenant: str, namespace: str, queue: str) -> str:
         """Return the name of the one durable consumer of a queue (names cannot hold dots)."""
         return f"{tenant}={namespace}={queue}"
+
+    def parse_work_consumer(self, name: str) -> tuple[str, str, str] | None:
+        """Return tenant, namespace and queue of a consumer; None: it is somebody else's."""
+        tokens = name.split("=")
+        return (tokens[0], tokens[1], tokens[2]) if len(tokens) == 3 else None  # noqa: PLR2004 - as `work_consumer`
 
     def report(self, tenant: str, shard: int) -> str:
         """Return where workers report on tasks of `shard`."""

@@ -10,14 +10,13 @@ import asyncio
 import concurrent.futures
 import hashlib
 import random
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
 import structlog
 
-from tasker.clock import to_datetime
+from tasker.clock import Clock, SystemClock, to_datetime
 from tasker.events.messages import Progress
 from tasker.handlers.outcome import AttemptCancelled
 from tasker.handlers.progress import progress_of
@@ -73,6 +72,7 @@ class StepContext:
 
     __slots__ = (
         "_cancelled",
+        "_clock",
         "_deadline_s",
         "_logger",
         "_port",
@@ -105,6 +105,7 @@ class StepContext:
         port: AttemptPort,
         correlation_id: str | None = None,
         traceparent: str | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.task_id = task_id
         self.step = step
@@ -118,6 +119,7 @@ class StepContext:
         self.traceparent = traceparent
         self._deadline_s = deadline_s
         self._port = port
+        self._clock = clock or SystemClock()
         self._cancelled = False
         self._waiters: asyncio.Event | None = None
         self._logger: Any = None
@@ -134,12 +136,13 @@ class StepContext:
     @property
     def remaining_s(self) -> float:
         """Seconds left until the attempt is timed out; at least 0."""
-        return max(0.0, self._deadline_s - time.monotonic())
+        return max(0.0, self._deadline_s - self._clock.monotonic_s())
 
     @property
     def deadline(self) -> datetime:
         """When the attempt is timed out, by this machine's clock (UTC)."""
-        return datetime.now(UTC) + timedelta(seconds=self._deadline_s - time.monotonic())
+        left_us = round((self._deadline_s - self._clock.monotonic_s()) * 1e6)
+        return to_datetime(self._clock.now_us() + left_us)
 
     @property
     def now(self) -> datetime:

@@ -11,7 +11,6 @@ A node answers with its time: by that the age of an array is judged, as by the s
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -19,6 +18,7 @@ import msgspec
 import structlog
 
 from tasker.bus.bus import Bus, Message, Subscription
+from tasker.clock import Clock, SystemClock
 from tasker.errors import Unavailable
 from tasker.events.codec import encode_message
 from tasker.events.messages import NodeTime, Work, WorkArray, WorkerSlots
@@ -74,8 +74,10 @@ class DirectInbox:
         *,
         room: Callable[[], Room],
         on_work: Callable[[Work, str, int | None], None],
+        clock: Clock | None = None,
     ) -> None:
         self._bus = bus
+        self._clock = clock or SystemClock()
         self._slots_subject = subjects.slots(tenant)
         self._pattern = subjects.worker_work(tenant, worker, "*")
         self._worker = worker
@@ -109,9 +111,7 @@ class DirectInbox:
             nodes={name: (node.received, node.released) for name, node in self._nodes.items()},
         )
         try:
-            self._bus.publish(
-                self._slots_subject, encode_message(said), reply=f"{self._inbox}.{time.monotonic_ns() // 1000}"
-            )
+            self._bus.publish(self._slots_subject, encode_message(said), reply=f"{self._inbox}.{self._monotonic_us()}")
         except Unavailable as error:
             _log.debug("slots_not_told", why=error.detail)
 
@@ -132,6 +132,9 @@ class DirectInbox:
         for subscription in self._subscriptions:
             subscription.unsubscribe()
 
+    def _monotonic_us(self) -> int:
+        return int(self._clock.monotonic_s() * 1e6)
+
     def _on_array(self, message: Message) -> None:
         name = message.subject.rpartition(".")[2]
         try:
@@ -144,7 +147,7 @@ class DirectInbox:
         if node is None:
             node = self._nodes[name] = _Node()
         node.received += len(array.work)
-        age_us = None if node.offset_us is None else time.monotonic_ns() // 1000 + node.offset_us - array.sent_at_us
+        age_us = None if node.offset_us is None else self._monotonic_us() + node.offset_us - array.sent_at_us
         for work in array.work:
             self._on_work(work, name, age_us)
 
@@ -154,7 +157,7 @@ class DirectInbox:
             told = _decode_time(message.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        now_s = time.monotonic()
+        now_s = self._clock.monotonic_s()
         node = self._nodes.setdefault(told.node, _Node())
         # Stamped after the question left: counted from the question, ages come out too old, never too young.
         node.offset_us = told.now_us - int(asked)

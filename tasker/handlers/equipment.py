@@ -10,7 +10,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from tasker.handlers.context import StepContext
 from tasker.handlers.handler import HandlerSpec
@@ -18,8 +18,16 @@ from tasker.handlers.hooks import around, around_blocking
 from tasker.handlers.limits import Limit, Limits
 from tasker.handlers.process_pool import Place, ProcessPool
 from tasker.handlers.registry import Registry
-from tasker.handlers.resources import ResourceScope
+from tasker.handlers.resources import Resource, ResourceScope
 from tasker.handlers.runner import Invocable
+
+
+class Callee(Invocable, Protocol):
+    """A function and what it takes; `HandlerSpec` is one."""
+
+    def needs(self, context: StepContext) -> tuple[tuple[str, Resource[Any]], ...]:
+        """Return the resources that its call in an attempt takes, by parameter."""
+        ...
 
 
 class Equipment:
@@ -29,6 +37,7 @@ class Equipment:
         app: what child processes load; None: this is such a child, or there are none, and everything runs here.
         processes: how many child processes at most; None: one a core.
         start_method: of child processes; None: `forkserver` where there is one.
+        dress: makes of each function what is run in its place, inside the hooks; None: the function itself.
     """
 
     def __init__(
@@ -38,8 +47,10 @@ class Equipment:
         app: str | None = None,
         processes: int | None = None,
         start_method: str | None = None,
+        dress: Callable[[HandlerSpec], Callee] | None = None,
     ) -> None:
         self._registry = registry
+        self._dress = dress
         self.scope = ResourceScope()
         self.loop: asyncio.AbstractEventLoop | None = None
         places = max(1, processes or os.cpu_count() or 1)
@@ -57,7 +68,7 @@ class Equipment:
                 own = () if spec.concurrency is None else (Limit(spec.concurrency),)
                 shared = (pool_limit,) if spec.process and self._pool is not None else ()
                 mine = limits[spec.function] = (*own, *shared)
-            invocable = self._found[work] = self._equipped(spec, Place(*work))
+            invocable = self._found[work] = self._invocable(spec, Place(*work))
             if mine:
                 of[invocable] = mine
         by_queue: dict[tuple[str, str], list[Invocable]] = {}
@@ -91,28 +102,33 @@ class Equipment:
             await self._pool.close()
         await self.scope.close()
 
-    def _equipped(self, spec: HandlerSpec, place: Place) -> Invocable:
+    def _invocable(self, spec: HandlerSpec, place: Place) -> Invocable:
         if spec.process and self._pool is not None:
             return _InProcess(self._pool, place)
-        if spec.resources or self._registry.middlewares:
-            return _Equipped(spec, self)
-        return spec
+        if self._dress is not None:
+            return self.equipped(self._dress(spec))
+        return self.equipped(spec) if spec.resources or self._registry.middlewares else spec
 
-    def call_async(self, spec: HandlerSpec, context: StepContext, call: Callable[..., Any]) -> Any:
+    def equipped(self, callee: Callee) -> Invocable:
+        """Return what calls it with its resources, inside the hooks."""
+        return _Equipped(callee, self)
+
+    def call_async(self, spec: Callee, context: StepContext, call: Callable[..., Any]) -> Any:
         """Return the awaitable of a call with its resources, inside the hooks."""
 
         async def run() -> Any:
-            made = {name: await self.scope.get(needed) for name, needed in spec.resources}
+            made = {name: await self.scope.get(needed) for name, needed in spec.needs(context)}
             return await call(**made)
 
         return around(self._registry.middlewares, context, run)
 
-    def call_blocking(self, spec: HandlerSpec, context: StepContext, call: Callable[..., Any]) -> Any:
+    def call_blocking(self, spec: Callee, context: StepContext, call: Callable[..., Any]) -> Any:
         """Do a call with its resources, inside the hooks."""
 
         def run() -> Any:
             made = {
-                name: self.scope.get_blocking(needed, timeout_s=context.remaining_s) for name, needed in spec.resources
+                name: self.scope.get_blocking(needed, timeout_s=context.remaining_s)
+                for name, needed in spec.needs(context)
             }
             return call(**made)
 
@@ -122,7 +138,7 @@ class Equipment:
 class _Equipped:
     """A function with resources or hooks."""
 
-    def __init__(self, spec: HandlerSpec, equipment: Equipment) -> None:
+    def __init__(self, spec: Callee, equipment: Equipment) -> None:
         self._spec = spec
         self._equipment = equipment
         self.is_async = spec.is_async

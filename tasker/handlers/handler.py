@@ -2,8 +2,7 @@
 
 A parameter is the context (annotated `StepContext`, or called `ctx`), the task's input (called `input`), the
 result of the step it is called like, or a resource (`resources`). Values are decoded strictly by annotation, at the
-call; an
-annotation itself is looked at once, when a worker starts, so that types may be defined further down.
+call; an annotation itself is looked at once, when a worker starts, so that types may be defined further down.
 """
 
 from __future__ import annotations
@@ -98,6 +97,10 @@ class HandlerSpec:
     def resources(self) -> tuple[tuple[str, Resource[Any]], ...]:
         """Return the resources it takes, by parameter."""
         return tuple((p.name, p.resource) for p in self.parameters if p.resource is not None)
+
+    def needs(self, _context: Any) -> tuple[tuple[str, Resource[Any]], ...]:
+        """Return the resources that its call in an attempt takes: `resources`."""
+        return self.resources
 
     @property
     def needed_steps(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from tasker.bus.bus import Bus
-from tasker.bus.nats_bus import NatsBus
+from tasker.bus.nats_bus import PENDING_BYTES_MAX, NatsBus
 from tasker.errors import Busy, ConfigurationError, TaskerError, Unavailable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import DEFAULT_TENANT, Reply, TemplateRegister
@@ -24,6 +24,7 @@ from tasker.events.subjects import DEFAULT_PREFIX, Subjects
 from tasker.handlers.equipment import Equipment
 from tasker.handlers.registry import Registry, collect
 from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT, Worker, new_worker_id
+from tasker.settings import LoggingSettings, StreamSettings
 
 if TYPE_CHECKING:
     from tasker.handlers.health import HealthServer
@@ -43,7 +44,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         app: path of a Python file, or the dotted name of a module; `:name` behind it chooses of what it declares.
         processes: how many child processes for handlers that want one; None: one a core.
         health_port: of the health endpoints; None: none.
-        tasks_max, rss_mib_max: above these the process asks to be replaced.
+        max_tasks, max_rss_mib: above these the process asks to be replaced.
+        streams: of what the worker makes where it is missing.
     """
 
     app: str
@@ -56,6 +58,10 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     health_port: int | None = None
     tasks_max: int | None = None
     rss_mib_max: int | None = None
+    inbox_prefix: str = ""
+    pending_bytes_max: int = PENDING_BYTES_MAX
+    streams: StreamSettings = StreamSettings()
+    logging: LoggingSettings = LoggingSettings()
 
 
 def load_app(app: str) -> Registry:
@@ -138,7 +144,7 @@ async def _serve(  # noqa: PLR0917 - what `serve` was given and made
     watch: Callable[[Worker, Equipment], object],
 ) -> Worker | None:
     worker_id = new_worker_id()
-    bus = await _connect(options.nats_url, worker_id, stop)
+    bus = await _connect(options, worker_id, stop)
     if bus is None:
         return None
     subjects = Subjects(options.prefix)
@@ -150,6 +156,7 @@ async def _serve(  # noqa: PLR0917 - what `serve` was given and made
         slots=options.slots,
         worker_id=worker_id,
         drain_s=options.drain_s,
+        streams=options.streams,
         limits=equipment.limits,
         life=equipment,
     )
@@ -193,16 +200,24 @@ async def _until(work: Any, *events: asyncio.Event) -> None:
     await asyncio.gather(doing, return_exceptions=True)
 
 
-async def _connect(url: str, name: str, stop: asyncio.Event) -> NatsBus | None:
+async def _connect(options: WorkerOptions, name: str, stop: asyncio.Event) -> NatsBus | None:
     """Return a connection, however long that takes; None when it was stopped meanwhile."""
     connected: list[NatsBus] = []
 
     async def connect() -> None:
         while not connected:
             try:
-                connected.append(await NatsBus.connect(url, name=name, retry_for_s=CONNECT_S))
+                bus = await NatsBus.connect(
+                    options.nats_url,
+                    name=name,
+                    retry_for_s=CONNECT_S,
+                    inbox_prefix=options.inbox_prefix,
+                    pending_bytes_max=options.pending_bytes_max,
+                )
             except Unavailable as error:
                 _log.warning("waiting_for_nats", why=str(error))
+            else:
+                connected.append(bus)
 
     await _until(connect(), stop)
     return connected[0] if connected else None

@@ -21,15 +21,14 @@ from typing import Final
 
 import msgspec
 
-from tasker.errors import TaskerError
-from tasker.events.messages import DEFAULT_TENANT
-from tasker.events.subjects import DEFAULT_PREFIX
+from tasker.errors import ConfigurationError, TaskerError
 from tasker.handlers.equipment import Equipment
 from tasker.handlers.leak_guard import guard, reason_to_replace
 from tasker.handlers.nats_worker import WorkerOptions, serve
 from tasker.handlers.process_pool import own_and_children_bytes
 from tasker.handlers.supervisor import BEAT_END, BEAT_READY, BEAT_REPLACE, EXIT_LOST, Supervisor
-from tasker.handlers.worker import DRAIN_S_DEFAULT, SETTLE_S, SLOTS_DEFAULT, Worker
+from tasker.handlers.worker import SETTLE_S, Worker
+from tasker.settings import Settings, nats_url_of, read_settings
 
 EXIT_ORPHANED: Final = 70
 STALL_S: Final = 15
@@ -38,51 +37,34 @@ _READ_BYTES = 4096
 _SWITCH_S = 0.001
 
 
-def run_worker(
-    app: str,
-    *,
-    nats_url: str,
-    prefix: str = DEFAULT_PREFIX,
-    tenant: str = DEFAULT_TENANT,
-    slots: int = SLOTS_DEFAULT,
-    drain_s: float = DRAIN_S_DEFAULT,
-    processes: int | None = None,
-    health_port: int | None = None,
-    tasks_max: int | None = None,
-    rss_mib_max: int | None = None,
-    reload: bool = False,
-) -> int:
+def run_worker(app: str, settings: Settings, *, reload: bool = False) -> int:
     """Run a worker until SIGTERM or SIGINT, and return the exit code: 0 when it was drained.
 
     A second signal stops at once. SIGHUP replaces its process without a gap. Call it in the main thread.
 
     Args:
         app: path of a Python file, or the dotted name of a module; `:name` behind it chooses of what it declares.
-        nats_url: where the service's NATS is, with its secret.
-        prefix: of the service's subjects.
-        tenant: whose work to do.
-        slots: how many attempts at a time.
-        drain_s: how long running attempts may go on after the first signal.
-        processes: how many child processes for handlers with `process=True`; None: one a core.
-        health_port: of the health endpoints on loopback; None: none.
-        tasks_max: replace the process after so many attempts.
-        rss_mib_max: replace it when it and its children hold more memory.
-        reload: replace it when a Python file beside the app changes.
+        settings: where the service's NATS is, whose work to do, how many attempts at a time.
+        reload: replace the process when a Python file beside the app changes.
 
     Raises:
-        ConfigurationError: `reload` without the package that watches files.
+        ConfigurationError: no NATS is known, or `reload` without the package that watches files.
     """
     options = WorkerOptions(
         app=app,
-        nats_url=nats_url,
-        prefix=prefix,
-        tenant=tenant,
-        slots=slots,
-        drain_s=drain_s,
-        processes=processes,
-        health_port=health_port,
-        tasks_max=tasks_max,
-        rss_mib_max=rss_mib_max,
+        nats_url=nats_url_of(settings),
+        prefix=settings.nats.prefix,
+        tenant=settings.tenant,
+        slots=settings.worker.slots,
+        drain_s=settings.worker.drain_s,
+        processes=settings.worker.processes,
+        health_port=settings.worker.health_port,
+        tasks_max=settings.worker.max_tasks,
+        rss_mib_max=settings.worker.max_rss_mib,
+        inbox_prefix=settings.nats.inbox_prefix,
+        pending_bytes_max=settings.nats.pending_bytes_max,
+        streams=settings.streams,
+        logging=settings.logging,
     )
     if sys.platform == "win32":
         return asyncio.run(_child(options, None))
@@ -96,30 +78,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _child_main(int(arguments[1]), int(arguments[2]))
     parser = argparse.ArgumentParser(prog="python -m tasker.handlers.process", description="Run a worker.")
     parser.add_argument("app", help="path of a Python file, or dotted name of a module")
-    parser.add_argument("--nats-url", default=os.environ.get("TASKER_NATS_URL", "nats://127.0.0.1:4222"))
-    parser.add_argument("--prefix", default=os.environ.get("TASKER_NATS_PREFIX", DEFAULT_PREFIX))
-    parser.add_argument("--tenant", default=os.environ.get("TASKER_TENANT", DEFAULT_TENANT))
-    parser.add_argument("--slots", type=int, default=SLOTS_DEFAULT)
-    parser.add_argument("--drain-s", type=float, default=DRAIN_S_DEFAULT)
-    parser.add_argument("--processes", type=int)
-    parser.add_argument("--health-port", type=int)
-    parser.add_argument("--max-tasks", type=int)
-    parser.add_argument("--max-rss-mib", type=int)
+    parser.add_argument("--nats-url")
+    parser.add_argument("--prefix")
+    parser.add_argument("--tenant")
+    parser.add_argument("--slots")
+    parser.add_argument("--drain-s")
+    parser.add_argument("--processes")
+    parser.add_argument("--health-port")
+    parser.add_argument("--max-tasks")
+    parser.add_argument("--max-rss-mib")
     parser.add_argument("--reload", action="store_true")
     given = parser.parse_args(arguments)
-    return run_worker(
-        given.app,
-        nats_url=given.nats_url,
-        prefix=given.prefix,
-        tenant=given.tenant,
-        slots=given.slots,
-        drain_s=given.drain_s,
-        processes=given.processes,
-        health_port=given.health_port,
-        tasks_max=given.max_tasks,
-        rss_mib_max=given.max_rss_mib,
-        reload=given.reload,
-    )
+    flags = {
+        "nats.url": given.nats_url,
+        "nats.prefix": given.prefix,
+        "tenant": given.tenant,
+        "worker.slots": given.slots,
+        "worker.drain_s": given.drain_s,
+        "worker.processes": given.processes,
+        "worker.health_port": given.health_port,
+        "worker.max_tasks": given.max_tasks,
+        "worker.max_rss_mib": given.max_rss_mib,
+    }
+    try:
+        return run_worker(given.app, read_settings(flags=flags).settings, reload=given.reload)
+    except ConfigurationError as error:
+        _tell(error)
+        return error.exit_code
 
 
 # ---------------------------------------------------------------- the child
@@ -130,12 +115,12 @@ def _child_main(lifeline_fd: int, beats_fd: int) -> int:
 
     from tasker.telemetry import configure_logging
 
-    configure_logging()
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_S)
     with os.fdopen(lifeline_fd, "rb", buffering=0) as lifeline:
         options = msgspec.json.decode(lifeline.readline(), type=WorkerOptions)
+        configure_logging(options.logging.level, options.logging.form)
         factory = _loop_factory()
         with asyncio.Runner(loop_factory=factory) as runner:
             code = runner.run(_child(options, (lifeline.fileno(), beats_fd)))
@@ -196,9 +181,7 @@ async def _child(options: WorkerOptions, pipes: tuple[int, int] | None) -> int:
         worker = await serve(options, stop=stop, quit_now=quit_now, replaced=replaced, watch=on_ready)
         code = EXIT_LOST if worker is not None and worker.lost_why is not None else 0
     except TaskerError as error:
-        print(f"tasker worker: {error.detail}", file=sys.stderr, flush=True)  # noqa: T201 - a line for its user
-        for fault in error.errors:
-            print(f"  {fault.pointer}: {fault.detail}", file=sys.stderr, flush=True)  # noqa: T201 - as above
+        _tell(error)
         code = error.exit_code
     finally:
         for duty in duties:
@@ -210,6 +193,12 @@ async def _child(options: WorkerOptions, pipes: tuple[int, int] | None) -> int:
         os._exit(EXIT_LOST)
     say(BEAT_END)
     return code
+
+
+def _tell(error: TaskerError) -> None:
+    print(f"tasker worker: {error.detail}", file=sys.stderr, flush=True)  # noqa: T201 - a line for its user
+    for fault in error.errors:
+        print(f"  {fault.pointer}: {fault.detail}", file=sys.stderr, flush=True)  # noqa: T201 - as above
 
 
 async def _beat(beats_fd: int, running: list[Worker]) -> None:

@@ -15,7 +15,6 @@ import contextvars
 import queue
 import sys
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -130,11 +129,17 @@ class Runner:
 
     Args:
         on_ended: called on the I/O loop for each job when nothing of it runs any more.
-        life: opened and closed with the handlers' loop.
+        life: opened and closed with the handlers' loop; with a `loop` of the caller's, closing is the caller's, too.
+        loop: runs async handlers, and is the caller's to run and to close; None: one of its own, in a thread.
     """
 
     def __init__(
-        self, on_ended: Callable[[Any], None], *, clock: Clock | None = None, life: Life | None = None
+        self,
+        on_ended: Callable[[Any], None],
+        *,
+        clock: Clock | None = None,
+        life: Life | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._on_ended = on_ended
         self._life = life
@@ -144,7 +149,8 @@ class Runner:
         self._incoming_told = False
         self._outgoing_told = False
         self._io_loop: asyncio.AbstractEventLoop | None = None
-        self._loop: asyncio.AbstractEventLoop = _new_loop()
+        self._owns_loop = loop is None
+        self._loop: asyncio.AbstractEventLoop = loop or _new_loop()
         self._thread = threading.Thread(target=self._main, name="tasker-handlers", daemon=True)
         self._pool = _Threads(self._run_sync)
         self._asked_s: float | None = None
@@ -155,7 +161,8 @@ class Runner:
         self._io_loop = asyncio.get_running_loop()
         if self._life is not None:
             self._life.open(self._loop)
-        self._thread.start()
+        if self._owns_loop:
+            self._thread.start()
 
     async def stop(self) -> None:
         """End the loop, cancelling what is still on it; a blocked one is left behind. Twice is fine."""
@@ -163,6 +170,8 @@ class Runner:
             return
         self._stopped = True
         self._pool.stop()
+        if not self._owns_loop:
+            return
         if not self._thread.is_alive():
             self._loop.close()
             return
@@ -192,14 +201,14 @@ class Runner:
     def ping(self) -> None:
         """Ask the handlers' loop for a sign of life, unless it owes us one."""
         if self._asked_s is None:
-            self._asked_s = time.monotonic()
+            self._asked_s = self._clock.monotonic_s()
             self._loop.call_soon_threadsafe(self._pong)
 
     @property
     def silent_s(self) -> float:
         """How long the handlers' loop owes a sign of life; 0: it gave what was asked for."""
         asked_s = self._asked_s
-        return 0.0 if asked_s is None else time.monotonic() - asked_s
+        return 0.0 if asked_s is None else self._clock.monotonic_s() - asked_s
 
     def is_blocking(self, job: Job) -> bool:
         """Whether the handlers' loop is in this job's own code at this moment; its ending is not its own."""

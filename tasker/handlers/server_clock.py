@@ -7,7 +7,6 @@ the server is asked for its time, and from there the monotonic clock counts.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Final
 
 import msgspec
@@ -15,7 +14,7 @@ import structlog
 
 from tasker.bus.bus import Bus
 from tasker.bus.jetstream import api_request
-from tasker.clock import from_rfc3339
+from tasker.clock import Clock, SystemClock, from_rfc3339
 from tasker.errors import Unavailable
 
 REFRESH_S: Final = 60.0
@@ -31,8 +30,9 @@ class _Told(msgspec.Struct, frozen=True):
 class ServerClock:
     """The JetStream server's time. Until it was asked for nothing is young."""
 
-    def __init__(self, bus: Bus, stream: str) -> None:
+    def __init__(self, bus: Bus, stream: str, clock: Clock | None = None) -> None:
         self._bus = bus
+        self._clock = clock or SystemClock()
         self._stream = stream
         self._offset_us: int | None = None
 
@@ -40,13 +40,13 @@ class ServerClock:
         """Return how long ago the server stamped a message with `at_us`; None: we cannot tell."""
         if self._offset_us is None:
             return None
-        return time.monotonic_ns() // 1000 + self._offset_us - at_us
+        return self._monotonic_us() + self._offset_us - at_us
 
     def now_us(self) -> int:
         """Return the time; this machine's until the server was asked."""
         if self._offset_us is None:
-            return time.time_ns() // 1000
-        return time.monotonic_ns() // 1000 + self._offset_us
+            return self._clock.now_us()
+        return self._monotonic_us() + self._offset_us
 
     async def refresh(self) -> None:
         """Ask the server.
@@ -54,13 +54,16 @@ class ServerClock:
         Raises:
             Unavailable: it does not answer.
         """
-        asked_us = time.monotonic_ns() // 1000
+        asked_us = self._monotonic_us()
         told = await api_request(self._bus, f"STREAM.INFO.{self._stream}", None, _Told)
         if told.ts is None:  # a server before 2.10
-            self._offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+            self._offset_us = self._clock.now_us() - self._monotonic_us()
             return
         # Stamped before the answer came back: counted from the question, ages come out too old, never too young.
         self._offset_us = from_rfc3339(told.ts) - asked_us
+
+    def _monotonic_us(self) -> int:
+        return int(self._clock.monotonic_s() * 1e6)
 
     async def keep(self) -> None:
         """Refresh for ever."""

@@ -28,7 +28,6 @@ import os
 import re
 import secrets
 import socket
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
@@ -39,7 +38,8 @@ import structlog
 from tasker.bus.bus import Bus, Message, Subscription
 from tasker.bus.jetstream import StreamMissing, api_request
 from tasker.bus.pull import Delivery, PullLoop
-from tasker.bus.streams import StreamSettings, ensure_streams, ensure_work_consumer, stream_created
+from tasker.bus.streams import ensure_streams, ensure_work_consumer, stream_created
+from tasker.clock import Clock, SystemClock
 from tasker.errors import StateForbids, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import (
@@ -70,9 +70,10 @@ from tasker.handlers.runner import Invocable, Job, Life, Runner
 from tasker.handlers.server_clock import ServerClock
 from tasker.handlers.slots import QueueSlots, Slots
 from tasker.handlers.vitals import Vitals
+from tasker.settings import StreamSettings, WorkerSettings
 
-SLOTS_DEFAULT: Final = 100
-DRAIN_S_DEFAULT: Final = 30.0
+SLOTS_DEFAULT: Final = WorkerSettings().slots
+DRAIN_S_DEFAULT: Final = WorkerSettings().drain_s
 YOUNG_US: Final = 2_000_000
 """A first delivery older than this asks before it runs: it may have been offered again meanwhile."""
 
@@ -171,7 +172,14 @@ class _Attempt(Job):
     )
 
     def __init__(  # noqa: PLR0917 - what an attempt is made of
-        self, work: Work, delivery: Delivery | None, node: str | None, queue: _Queue, handler: Invocable, key: Key
+        self,
+        work: Work,
+        delivery: Delivery | None,
+        node: str | None,
+        queue: _Queue,
+        handler: Invocable,
+        key: Key,
+        now_s: float,
     ) -> None:
         super().__init__(handler, None, bytes(work.input), work.results, is_async=queue.is_async(handler))
         self.work = work
@@ -192,7 +200,7 @@ class _Attempt(Job):
         self.started: Outgoing | None = None
         self.claim: Outgoing | None = None
         self.deadline_s = self.beat_s = self.kill_s = _NEVER
-        self.since_s = time.monotonic()
+        self.since_s = now_s
         self.touch_s = self.since_s + IN_PROGRESS_S
 
     def due_s(self) -> float:
@@ -271,8 +279,10 @@ class Worker:
         worker_id: a token; drawn when absent. A new one for each start of a process.
         drain_s: how long `drain` lets running attempts go on.
         streams: settings with which a missing stream or consumer is made.
+        clock: what every time of an attempt is measured by.
         limits: of single handlers.
         life: opened and closed with the handlers' loop.
+        runner: makes what runs the handlers. pull: makes what takes work from a queue.
     """
 
     def __init__(
@@ -286,8 +296,11 @@ class Worker:
         worker_id: str | None = None,
         drain_s: float = DRAIN_S_DEFAULT,
         streams: StreamSettings | None = None,
+        clock: Clock | None = None,
         limits: Limits[_Attempt] | None = None,
         life: Life | None = None,
+        runner: Callable[..., Runner] = Runner,
+        pull: Callable[..., PullLoop] = PullLoop,
     ) -> None:
         self.id = worker_id or new_worker_id()
         self.counts = WorkerCounts()
@@ -308,10 +321,14 @@ class Worker:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_s = _NEVER
         self._reporter = Reporter(bus)
-        self._runner = Runner(self._on_ended, life=life)
+        self._runner = runner(self._on_ended, life=life)
         self._limits: Limits[_Attempt] = limits or Limits()
-        self._clock = ServerClock(bus, self._subjects.work_stream)
-        self._direct = DirectInbox(bus, self._subjects, tenant, self.id, room=self._room, on_work=self._on_direct)
+        self._open_pull = pull
+        self._time = clock or SystemClock()
+        self._clock = ServerClock(bus, self._subjects.work_stream, self._time)
+        self._direct = DirectInbox(
+            bus, self._subjects, tenant, self.id, room=self._room, on_work=self._on_direct, clock=self._time
+        )
         self._by_name = {(queue.namespace, queue.name): queue for queue in self._queues}
         self._held: deque[tuple[float, _Queue, Work, str, int | None]] = deque()
         self._mean_s = _NEVER
@@ -376,12 +393,12 @@ class Worker:
         """Take nothing more, let what runs end (at most `timeout_s`), report it, and stop. Twice is fine."""
         if not self._stopped:
             limit_s = self._drain_s if timeout_s is None else timeout_s
-            ends_s = time.monotonic() + limit_s
+            ends_s = self._time.monotonic_s() + limit_s
             await self._stop_claiming()
             # A claim that is answered `run` belongs to us already: it runs.
             await self._wait_for(lambda: not self._claims(), min(limit_s, SETTLE_S))
             self._give_back_claims()
-            await self._wait_for(lambda: not self._running_attempts(), max(0.0, ends_s - time.monotonic()))
+            await self._wait_for(lambda: not self._running_attempts(), max(0.0, ends_s - self._time.monotonic_s()))
         await self.stop()
 
     async def retire(self) -> None:
@@ -465,13 +482,13 @@ class Worker:
     async def _serve(self) -> None:
         for queue in self._queues:
             await self._ensure(queue)
-            queue.pull = PullLoop(
+            queue.pull = self._open_pull(
                 self._bus,
                 self._subjects.work_stream,
                 self._subjects.work_consumer(self._tenant, queue.namespace, queue.name),
-                lambda delivery, queue=queue: self._on_work(queue, delivery),  # type: ignore[misc]
-                lambda queue=queue: self._credit(queue),  # type: ignore[misc]
-                on_missing=lambda queue=queue: self._on_missing(queue),  # type: ignore[misc]
+                lambda delivery, queue=queue: self._on_work(queue, delivery),
+                lambda queue=queue: self._credit(queue),
+                on_missing=lambda queue=queue: self._on_missing(queue),
             )
             queue.slots.promised = lambda pull=queue.pull: pull.outstanding  # type: ignore[misc]
         self._direct.start()
@@ -557,7 +574,7 @@ class Worker:
         if handler is None:
             self._on_unknown_handler(queue, work, delivery)
             return
-        attempt = _Attempt(work, delivery, None, queue, handler, key)
+        attempt = _Attempt(work, delivery, None, queue, handler, key, self._time.monotonic_s())
         if self._limits.enter(handler):
             self._take_up(attempt, may_run=self._may_run(delivery, work))
         else:
@@ -602,7 +619,7 @@ class Worker:
             attempt = self._limits.next()
             if attempt is None:
                 return
-            attempt.since_s = time.monotonic()
+            attempt.since_s = self._time.monotonic_s()
             delivery = attempt.delivery
             self._take_up(attempt, may_run=delivery is not None and self._may_run(delivery, attempt.work))
 
@@ -645,12 +662,12 @@ class Worker:
             self._return(work, node)
             return
         key = (work.task_id, work.step, work.attempt)
-        attempt = _Attempt(work, None, node, queue, handler, key)
+        attempt = _Attempt(work, None, node, queue, handler, key, self._time.monotonic_s())
         self._take_up(attempt, may_run=work.offer == 0 and age_us is not None and age_us <= YOUNG_US)
 
     def _hold(self, queue: _Queue, work: Work, node: str, age_us: int | None) -> None:
         """Keep an item for a moment: the stream filled the slots that were promised to its node."""
-        now_s = time.monotonic()
+        now_s = self._time.monotonic_s()
         self._held.append((now_s, queue, work, node, age_us))
         if len(self._held) == 1:
             self._event_loop.call_later(HOLD_S, self._look_at_held)
@@ -658,11 +675,11 @@ class Worker:
     def _take_held(self) -> None:
         while self._held and self._slots.busy < self._slots.total:
             since_s, queue, work, node, age_us = self._held.popleft()
-            waited_us = round((time.monotonic() - since_s) * 1e6)
+            waited_us = round((self._time.monotonic_s() - since_s) * 1e6)
             self._take_direct(queue, work, node, None if age_us is None else age_us + waited_us)
 
     def _look_at_held(self) -> None:
-        now_s = time.monotonic()
+        now_s = self._time.monotonic_s()
         while self._held and self._held[0][0] <= now_s - HOLD_S:
             self._return_first_held()
         if self._held:
@@ -700,7 +717,7 @@ class Worker:
         self._warn_unknown(queue, work)
 
     def _warn_unknown(self, queue: _Queue, work: Work) -> None:
-        now_s = time.monotonic()
+        now_s = self._time.monotonic_s()
         if now_s - queue.unknown_s >= _WARN_S:
             queue.unknown_s = now_s
             _log.warning(
@@ -715,7 +732,7 @@ class Worker:
         attempt.running = True
         self.counts.run += 1
         work = attempt.work
-        now_s = time.monotonic()
+        now_s = self._time.monotonic_s()
         attempt.deadline_s = now_s + work.start_to_close_s
         attempt.beat_s = now_s + work.heartbeat_s / BEATS_PER_TIMEOUT
         ends_in_s = min(work.start_to_close_s, _NEVER if work.deadline_in_s is None else work.deadline_in_s)
@@ -732,6 +749,7 @@ class Worker:
             port=_Port(self, attempt),
             correlation_id=work.correlation_id,
             traceparent=work.traceparent,
+            clock=self._time,
         )
         if work.results_ref:
             self._fetch_results(attempt)
@@ -776,7 +794,7 @@ class Worker:
 
     def _send_started(self) -> None:
         self._young_timer = None
-        now_s = time.monotonic()
+        now_s = self._time.monotonic_s()
         young = self._young
         while young and young[0][0] <= now_s + _TICK_S_MIN / 10:
             attempt = young.popleft()[1]
@@ -910,7 +928,7 @@ class Worker:
 
     def _stop_attempt(self, attempt: _Attempt, why: _Stop, grace_s: float) -> None:
         if attempt.stop is None:
-            now_s = time.monotonic()
+            now_s = self._time.monotonic_s()
             left_s = max(0.0, attempt.deadline_s - now_s) + STOP_GRACE_S
             attempt.kill_s = now_s + min(max(0.0, grace_s), left_s)
             self._interrupt(attempt, why)
@@ -996,13 +1014,13 @@ class Worker:
         if self._tick_timer is not None:
             self._tick_timer.cancel()
         self._tick_s = at_s
-        delay_s = max(_TICK_S_MIN, at_s - time.monotonic())
+        delay_s = max(_TICK_S_MIN, at_s - self._time.monotonic_s())
         self._tick_timer = self._event_loop.call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
         self._tick_timer = None
         self._tick_s = _NEVER
-        now_s = time.monotonic()
+        now_s = self._time.monotonic_s()
         next_s = _NEVER
         for attempt in list(self._attempts.values()):
             self._look_at(attempt, now_s)
@@ -1057,7 +1075,7 @@ class Worker:
 
         def hurry() -> None:
             if attempt.running and not attempt.reported:
-                attempt.beat_s = min(attempt.beat_s, time.monotonic() + TELL_S)
+                attempt.beat_s = min(attempt.beat_s, self._time.monotonic_s() + TELL_S)
                 self._arm(attempt.beat_s)
 
         self._event_loop.call_soon_threadsafe(hurry)
@@ -1148,7 +1166,7 @@ class Worker:
     def _release(self, attempt: _Attempt) -> None:
         if attempt.holds_slot:
             attempt.holds_slot = False
-            held_s = time.monotonic() - attempt.since_s
+            held_s = self._time.monotonic_s() - attempt.since_s
             was_quick = self._mean_s <= QUICK_S
             self._mean_s = held_s if self._mean_s == _NEVER else self._mean_s + _MEAN_WEIGHT * (held_s - self._mean_s)
             if was_quick != (self._mean_s <= QUICK_S):

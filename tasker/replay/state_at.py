@@ -40,7 +40,7 @@ def folded(events: Iterable[RecordedEvent | EventView], seq: int | None = None) 
             break
         if given.seq != state.seq + 1:
             raise Undecodable(f"event {given.seq} of the task follows event {state.seq}: one is missing")
-        stored = _stored(given) if isinstance(given, EventView) else given
+        stored = stored_form(given) if isinstance(given, EventView) else given
         event = from_recorded(stored)
         if not isinstance(event, TaskEvent):
             raise Undecodable(f"{stored.type} is no event of a task")
@@ -48,7 +48,7 @@ def folded(events: Iterable[RecordedEvent | EventView], seq: int | None = None) 
     return state
 
 
-def _stored(view: EventView) -> NewEvent:
+def stored_form(view: EventView) -> NewEvent:
     """Return the event that a read showed: its data and times are those of the log, to the byte."""
     return NewEvent(
         stream_id=UUID(view.task_id),

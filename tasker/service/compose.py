@@ -8,34 +8,29 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Final
 
 import structlog
 
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import StreamSettings
 from tasker.events.postgres_log import PostgresLog
 from tasker.events.subjects import Subjects
 from tasker.projections.postgres_queries import PostgresQueries, open_read_pool
 from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
 from tasker.service.read_side import ReadSide
 from tasker.service.write_side import WriteSide
-from tasker.settings import ServeSettings
-
-CONNECT_S: Final = 30.0
-"""How long to wait for servers that are not there yet."""
+from tasker.settings import Settings, database_url_of, nats_url_of
 
 _log = structlog.get_logger(__name__)
 
 
-def run_side(side: str, settings: ServeSettings) -> None:
+def run_side(side: str, settings: Settings) -> None:
     """Run the `write` or the `read` side until SIGTERM or SIGINT, then drain it.
 
     Raises:
         ConfigurationError: it cannot start.
         Unavailable: a server that it needs is away.
     """
-    sides: dict[str, Callable[[ServeSettings, asyncio.Event], Awaitable[None]]] = {"write": run_write, "read": run_read}
+    sides: dict[str, Callable[[Settings, asyncio.Event], Awaitable[None]]] = {"write": run_write, "read": run_read}
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -69,14 +64,25 @@ def calm_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def run_write(settings: ServeSettings, stop: asyncio.Event) -> None:
+async def run_write(settings: Settings, stop: asyncio.Event) -> None:
     """Run shards and publisher until `stop`."""
-    subjects = Subjects(settings.nats_prefix)
-    log = await PostgresLog.connect(settings.database_url)
+    subjects = Subjects(settings.nats.prefix)
+    database = settings.database
+    log = await _open_log(settings, committers=database.committers)
     try:
-        bus = await NatsBus.connect(settings.nats_url, name="tasker-write", retry_for_s=CONNECT_S)
+        bus = await _open_bus(settings, "tasker-write")
         try:
-            side = WriteSide(log, await log.info(), bus, subjects, StreamSettings(), settings.pace)
+            side = WriteSide(
+                log,
+                await log.info(),
+                bus,
+                subjects,
+                settings.streams,
+                settings.pace,
+                settings.limits,
+                committers=database.committers,
+                drain_s=_part_drain_s(settings),
+            )
             await side.run(stop, lambda: _log.info("ready", side="write"))
         finally:
             await bus.close()
@@ -84,16 +90,17 @@ async def run_write(settings: ServeSettings, stop: asyncio.Event) -> None:
         await log.close()
 
 
-async def run_read(settings: ServeSettings, stop: asyncio.Event) -> None:
+async def run_read(settings: Settings, stop: asyncio.Event) -> None:
     """Run projections and HTTP (or one of them) until `stop`."""
-    subjects = Subjects(settings.nats_prefix)
+    subjects = Subjects(settings.nats.prefix)
+    dsn = database_url_of(settings)
     async with AsyncExitStack() as parts:
-        log = await parts.enter_async_context(await PostgresLog.connect(settings.database_url, committers=0))
-        bus = await NatsBus.connect(settings.nats_url, name="tasker-read", retry_for_s=CONNECT_S)
+        log = await parts.enter_async_context(await _open_log(settings, committers=0))
+        bus = await _open_bus(settings, "tasker-read")
         parts.push_async_callback(bus.close)
-        pool = await open_pool(settings.database_url)
+        pool = await open_pool(dsn, size=settings.database.view_connections)
         parts.push_async_callback(pool.close)
-        read_pool = await open_read_pool(settings.database_url)
+        read_pool = await open_read_pool(dsn, size=settings.database.query_connections)
         parts.push_async_callback(read_pool.close)
         side = ReadSide(
             log=log,
@@ -104,10 +111,39 @@ async def run_read(settings: ServeSettings, stop: asyncio.Event) -> None:
             http_tail=PostgresTail(read_pool),
             store=PostgresViewStore(pool),
             queries=PostgresQueries(read_pool),
+            http=settings.http,
+            drain_s=_part_drain_s(settings),
         )
         await side.run(
             stop,
-            with_projections="projections" in settings.roles,
-            http=(settings.http_host, settings.http_port) if "http" in settings.roles else None,
+            with_projections="projections" in settings.service.roles,
+            with_http="http" in settings.service.roles,
             on_ready=lambda url: _log.info("ready", side="read", http_url=url),
         )
+
+
+async def _open_log(settings: Settings, *, committers: int) -> PostgresLog:
+    database = settings.database
+    return await PostgresLog.connect(
+        database_url_of(settings),
+        committers=committers,
+        readers=database.readers,
+        statement_timeout_s=database.statement_timeout_s,
+        read_timeout_s=database.read_timeout_s,
+    )
+
+
+async def _open_bus(settings: Settings, name: str) -> NatsBus:
+    nats = settings.nats
+    return await NatsBus.connect(
+        nats_url_of(settings),
+        name=name,
+        retry_for_s=settings.service.connect_s,
+        inbox_prefix=nats.inbox_prefix,
+        pending_bytes_max=nats.pending_bytes_max,
+    )
+
+
+def _part_drain_s(settings: Settings) -> float:
+    """Return how long each of the two parts of a drain may take: both fit before the supervisor kills."""
+    return settings.service.drain_s * 0.4

@@ -4,7 +4,7 @@ r"""The supervisor: one process a side, restarted when it dies, ended together, 
                \- read side:  projections, http
 
 A child gets a pipe as stdin; when the supervisor dies, the pipe ends and the child drains. SIGTERM and
-SIGINT to the supervisor are handed to the children, which drain within `DRAIN_S`.
+SIGINT to the supervisor are handed to the children, which drain within `service.drain_s`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import msgspec
 import structlog
 
 from tasker.errors import ConfigurationError, TaskerError, Unavailable
-from tasker.settings import ServeSettings, checked_roles
+from tasker.settings import Settings
 from tasker.telemetry import configure_logging
 
-DRAIN_S: Final = 25.0
 RESTART_PAUSES_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 LIVED_WELL_S: Final = 30.0
 CANNOT_START: Final = 2
@@ -38,7 +37,7 @@ _log = structlog.get_logger(__name__)
 class Side:
     """One child process."""
 
-    def __init__(self, name: str, settings: ServeSettings) -> None:
+    def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -91,15 +90,21 @@ class Side:
             self._process.wait()
 
 
-def serve(settings: ServeSettings) -> int:
+def serve(settings: Settings) -> int:
     """Run the service until SIGTERM or SIGINT; returns the exit code.
 
     Raises:
-        ConfigurationError: the roles do not fit together.
+        ConfigurationError: a server that it needs is not named.
     """
-    configure_logging()
-    roles = checked_roles(settings.roles)
-    settings = msgspec.structs.replace(settings, roles=roles)
+    configure_logging(settings.logging.level, settings.logging.form)
+    missing = [
+        variable
+        for variable, url in (("TASKER_DATABASE_URL", settings.database.url), ("TASKER_NATS_URL", settings.nats.url))
+        if url is None
+    ]
+    if missing:
+        raise ConfigurationError(f"set {' and '.join(missing)}, or run `tasker up`, which brings its own servers")
+    roles = settings.service.roles
     sides = [
         Side(name, settings)
         for name, part in (("write", "shards"), ("read", "projections"), ("read", "http"))
@@ -120,20 +125,20 @@ def serve(settings: ServeSettings) -> int:
             break
     for side in sides:
         side.terminate()
-    until_s = time.monotonic() + DRAIN_S
+    until_s = time.monotonic() + settings.service.drain_s
     for side in sides:
         side.wait(until_s)
     return code
 
 
-def _end_with_supervisor() -> None:
+def _end_with_supervisor(drain_s: float) -> None:
     """Drain this process when the supervisor is gone: its end of our stdin closes."""
 
     def watch() -> None:
         while os.read(0, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(DRAIN_S)
+        time.sleep(drain_s)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
@@ -149,9 +154,9 @@ def main() -> int:
         if not chunk:
             return 1
         line += chunk
-    _end_with_supervisor()
-    configure_logging()
-    settings = msgspec.json.decode(line, type=ServeSettings)
+    settings = msgspec.json.decode(line, type=Settings)
+    _end_with_supervisor(settings.service.drain_s)
+    configure_logging(settings.logging.level, settings.logging.form)
     code = 0
     try:
         run_side(sys.argv[1], settings)

@@ -31,6 +31,7 @@ from tasker.service.http.progress import OwnersProgress
 from tasker.service.http.refusals import BusRefusals
 from tasker.service.http.services import Check, Services
 from tasker.service.http.watcher import BusWatcher
+from tasker.settings import HttpSettings
 
 DRAIN_S: Final = 10.0
 PING_S: Final = 1.0
@@ -52,7 +53,11 @@ class ReadSide:
         http_tail: LogTail,
         store: ViewStore,
         queries: Queries,
+        http: HttpSettings,
+        drain_s: float = DRAIN_S,
     ) -> None:
+        self._http = http
+        self._drain_s = drain_s
         self._log = log
         self._info = info
         self._bus = bus
@@ -68,10 +73,10 @@ class ReadSide:
         stop: asyncio.Event,
         *,
         with_projections: bool,
-        http: tuple[str, int] | None,
+        with_http: bool,
         on_ready: Callable[[str | None], None],
     ) -> None:
-        """Serve until `stop`; `http` is where to bind.
+        """Serve until `stop`.
 
         Raises:
             ConfigurationError: the address cannot be bound.
@@ -85,7 +90,7 @@ class ReadSide:
                 )
                 self._bus.subscribe(self._subjects.log_head, lambda message: _wake(runner, message))
                 running.append(duties.create_task(runner.run(), name="projections"))
-            serving = None if http is None else await self._serve(watch, *http)
+            serving = await self._serve(watch) if with_http else None
             on_ready(None if serving is None else serving.name)
             await stop.wait()
             if serving is not None:
@@ -94,9 +99,10 @@ class ReadSide:
             for duty in running:
                 duty.cancel()
 
-    async def _serve(self, watch: PositionWatch, host: str, port: int) -> web.TCPSite:
+    async def _serve(self, watch: PositionWatch) -> web.TCPSite:
         app = create_app(
             Services(
+                nats_prefix=self._subjects.prefix,
                 queries=self._queries,
                 positions=watch,
                 log=self._log,
@@ -110,18 +116,20 @@ class ReadSide:
                 progress_of=OwnersProgress(
                     self._bus, self._subjects, lambda task_id: self._info.shard_of_slot[slot_of(task_id)]
                 ),
+                settings=self._http,
             )
         )
         self._runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=DRAIN_S
+            app, handle_signals=False, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=self._drain_s
         )
         await self._runner.setup()
+        host, port = self._http.host, self._http.port
         site = web.TCPSite(self._runner, host, port)
         try:
             await site.start()
         except OSError as error:
             raise ConfigurationError(
-                f"cannot bind http://{host}:{port}: {error.strerror}; choose another --http-port"
+                f"cannot bind http://{host}:{port}: {error.strerror}; choose another http.port (--http-port)"
             ) from error
         return site
 

@@ -11,18 +11,19 @@ It names no adapter: the log and the bus are handed in.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 
 import structlog
 
 from tasker.bus.bus import Bus, Message, Subscription
 from tasker.bus.publish import AckedPublisher
-from tasker.bus.streams import StreamSettings
+from tasker.bus.pull import PullLoop
 from tasker.errors import Unavailable
 from tasker.events.envelope import NewEvent
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.subjects import Subjects
-from tasker.ids import SystemIds
+from tasker.ids import IdSource, SystemIds
 from tasker.service.actors.direct import DirectWork
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
@@ -39,7 +40,7 @@ from tasker.service.runtime.node import Node
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
-from tasker.settings import Pace
+from tasker.settings import Limits, Pace, StreamSettings
 
 COMMAND_QUEUE = "commands"
 DRAIN_S = 10.0
@@ -116,26 +117,35 @@ class WriteSide:
         subjects: Subjects,
         streams: StreamSettings,
         pace: Pace,
+        limits: Limits | None = None,
+        *,
+        committers: int = 2,
+        drain_s: float = DRAIN_S,
+        ids: IdSource | None = None,
+        clock: NodeClock | None = None,
+        draw: Callable[[], float] = random.random,
+        pull: Callable[..., PullLoop] = PullLoop,
     ) -> None:
         self._log = log
         self._bus = bus
         self._subjects = subjects
-        ids = SystemIds()
-        clock = NodeClock()
+        ids = ids or SystemIds()
+        clock = clock or NodeClock()
         owner = ids.token()
         fanout = Fanout()
         self._clock = clock
-        self._committer = Committer(log, owner, fanout)
+        self._drain_s = drain_s
+        self._committer = Committer(log, owner, fanout, committers=committers, limits=limits)
         late = LateFactory()
-        self._shards = Shards(log, self._committer, late, clock.now_us)
+        self._shards = Shards(log, self._committer, late, clock.now_us, limits)
         routes = Routes(info, bus, subjects)
         directory = TemplateDirectory(log, self._shards, routes, clock)
         self._name = f"node-{owner}"
         self._direct = DirectWork(bus, subjects, self._name, clock)
-        dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct)
+        dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct, draw)
         late.factory = Factory(directory, dispatcher, routes)
-        self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock)
-        self._submissions = Submissions(bus, subjects, streams, self._entrance)
+        self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
+        self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
         intake = Intake(bus, subjects, self._entrance, self._reports, directory)
         self._publisher = Publisher(
@@ -147,6 +157,8 @@ class WriteSide:
             position_of=self._committer.position_of,
             now_us=clock.now_us,
             window_s=streams.events_age_s_max,
+            limits=limits,
+            monotonic_s=clock.monotonic_s,
         )
         self._node = Node(
             log=log,
@@ -167,6 +179,18 @@ class WriteSide:
             on_new_events=self._publisher.refill,
         )
         self._commands: Subscription | None = None
+
+    @property
+    def shards_served(self) -> int:
+        """Return how many shards are served here."""
+        return len(self._shards.owned)
+
+    def next_due_us(self) -> int | None:
+        """Return the earliest time at which an obligation in memory wakes its actor."""
+        books = [self._shards.book_of(shard) for shard in self._shards.owned]
+        return min(
+            (at_us for book in books if book is not None and (at_us := book.next_us()) is not None), default=None
+        )
 
     def _epoch_of(self, shard: int) -> int | None:
         queue = self._committer.queue_of(shard)
@@ -216,7 +240,7 @@ class WriteSide:
             await self._commands.drain()
         await self._submissions.stop()
         try:
-            async with asyncio.timeout(DRAIN_S):
+            async with asyncio.timeout(self._drain_s):
                 await self._entrance.drain()
                 await self._submissions.drain()
         except TimeoutError:
@@ -227,7 +251,7 @@ class WriteSide:
         await self._committer.stop()
         try:
             await self._node.write_due()
-            await self._publisher.stop(timeout_s=DRAIN_S)
+            await self._publisher.stop(timeout_s=self._drain_s)
         except Unavailable as error:
             # Both are behind the log on purpose; the next owner continues from there.
             _log.warning("not_written_at_the_end", error=error.detail)

@@ -9,9 +9,11 @@ How long a retry waits is computed in `service.domain`; here stand only the numb
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+
+from tasker.ids import NAME_PATTERN
 
 Backoff = Literal["exponential", "linear", "fibonacci", "constant", "none"]
 OnFailure = Literal["block", "fail"]
@@ -29,6 +31,14 @@ FACTOR_MAX: Final = 100.0
 ERROR_TYPES_MAX: Final = 100
 ERROR_TYPE_CHARS_MAX: Final = 200
 VERSION_CHARS_MAX: Final = 128
+
+# Bounds as JSON Schema says them, for editors; `validate` checks them, and more.
+Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME_PATTERN}$"})]
+Seconds = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": SECONDS_MAX})]
+Attempts = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": ATTEMPTS_MAX})]
+Factor = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": FACTOR_MAX})]
+Share = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+ErrorType = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ERROR_TYPE_CHARS_MAX})]
 
 UNUSED_RETRY_KEYS: Final[dict[Backoff, frozenset[str]]] = {
     "exponential": frozenset(),
@@ -57,19 +67,20 @@ class Retry(_Form, frozen=True):
         non_retryable: error types after which no attempt follows.
     """
 
-    max_attempts: int = 3
+    max_attempts: Attempts = 3
     backoff: Backoff = "exponential"
-    delay_s: float = 1.0
-    factor: float = 2.0
-    delay_s_max: float = 30.0
-    jitter: float = 0.15
-    non_retryable: tuple[str, ...] = ()
+    delay_s: Seconds = 1.0
+    factor: Factor = 2.0
+    delay_s_max: Seconds = 30.0
+    jitter: Share = 0.15
+    non_retryable: tuple[ErrorType, ...] = ()
 
 
 class StepSpec(_Form, frozen=True):
     """One step of a template.
 
     Attributes:
+        name: of the step, once in a template.
         handler: the worker's function; by default called like the step.
         after: parents in declared order. A step starts when all have completed, and their results
             go into its work message in this order.
@@ -81,20 +92,22 @@ class StepSpec(_Form, frozen=True):
             `start_to_close_s` is shorter.
     """
 
-    name: str
-    handler: str
-    after: tuple[str, ...] = ()
-    queue: str | None = None
+    name: Name
+    handler: Name
+    after: tuple[Name, ...] = ()
+    queue: Name | None = None
     retry: Retry = Retry()
-    start_to_close_s: float = 30.0
-    schedule_to_start_s: float | None = None
-    heartbeat_s: float = 10.0
+    start_to_close_s: Seconds = 30.0
+    schedule_to_start_s: Seconds | None = None
+    heartbeat_s: Seconds = 10.0
 
 
 class TemplateSpec(_Form, frozen=True):
     """A workflow: a DAG of steps, in declared order.
 
     Attributes:
+        name: what tasks of it are asked for with.
+        namespace: whose names and handlers it shares.
         version: a semantic version; None: the content's hash stands for one. Not part of the content.
         input_schema: JSON Schema (draft 2020-12) that a task's input must match.
         queue: where work of its steps is offered; None: a queue called like the template.
@@ -105,17 +118,17 @@ class TemplateSpec(_Form, frozen=True):
         identity_bucket_s: with `strict`, equal inputs are one task only within such a span of time.
     """
 
-    name: str
-    namespace: str = "default"
+    name: Name
+    namespace: Name = "default"
     version: str | None = None
     input_schema: dict[str, Any] | None = None
     steps: tuple[StepSpec, ...] = ()
-    queue: str | None = None
-    timeout_s: float | None = None
+    queue: Name | None = None
+    timeout_s: Seconds | None = None
     on_failure: OnFailure = "block"
-    result: str | None = None
+    result: Name | None = None
     identity: Identity = "key"
-    identity_bucket_s: float | None = None
+    identity_bucket_s: Seconds | None = None
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""

@@ -22,7 +22,6 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 import nats
 import psutil
 
@@ -41,6 +40,7 @@ from tasker.replay.checkers.published import PublishedChecker
 from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.findings import Finding, Findings
 from tasker.replay.verify import verify
+from tasker.settings import Pace
 from tests.acceptance.conftest import Process, Service
 
 APP = Path(__file__).with_name("load_app.py")
@@ -165,7 +165,9 @@ class Rig:
 
     def pace(self, pace: dict[str, float]) -> None:
         """Let the processes that are started from now on go at another pace."""
-        self.service.environ["TASKER_PACE"] = msgspec.json.encode(pace).decode()
+        for name in Pace.__struct_fields__:
+            self.service.environ.pop(f"TASKER_PACE_{name.upper()}", None)
+        self.service.environ.update({f"TASKER_PACE_{name.upper()}": str(value) for name, value in pace.items()})
 
     async def start(self) -> None:
         """Start service and worker; return when a task can be created."""

@@ -34,10 +34,6 @@ COMPLETE = [
     for module in (one, linear4, diamond4, linear_math, mixed_dag, tree, fail_twice, data_pipeline)
     for number, (given, wanted) in enumerate(module.EXPECTED)
 ]
-STEPS = [
-    pytest.param(module.__name__.rpartition(".")[2], module.EXPECTED[0][0], module.STEPS, id=module.__name__)
-    for module in (linear4, diamond4, mixed_dag, tree)
-]
 
 
 @pytest.fixture(scope="module")
@@ -67,37 +63,6 @@ async def test_completes_with_the_expected_result(
         task = await over(client, template, given)
     assert (task.state, value_of(task)) == ("completed", wanted)
     assert type(value_of(task)) is type(wanted)
-
-
-@pytest.mark.parametrize(("template", "given", "wanted"), STEPS)
-async def test_each_step_has_its_expected_result(
-    workflows: Service, template: str, given: object, wanted: dict[str, int]
-) -> None:
-    async with workflows.client() as client:
-        steps = await client.steps(await over(client, template, given))
-    assert {step.step: value_of(step) for step in steps} == wanted
-    assert {(step.state, step.attempt) for step in steps} == {("completed", 1)}
-
-
-@pytest.mark.parametrize(("given", "step", "message"), linear_math.FAILS)
-async def test_a_permanent_error_fails_at_once(workflows: Service, given: object, step: str, message: str) -> None:
-    async with workflows.client() as client:
-        task = await over(client, "linear_math", given)
-        steps = {view.step: view for view in await client.steps(task)}
-    assert task.state == "failed"
-    assert task.error is not None
-    assert (task.error.type, task.error.message, task.error.retryable) == ("PermanentError", message, False)
-    assert (steps[step].state, steps[step].attempt) == ("failed", 1)
-    assert task.retries == 0
-
-
-async def test_a_step_that_fails_twice_is_tried_three_times(workflows: Service) -> None:
-    async with workflows.client() as client:
-        task = await over(client, "fail_twice", None)
-        (flaky,) = await client.steps(task)
-        types = [event.type async for event in client.events(task)]
-    assert (flaky.state, flaky.attempt, task.retries) == ("completed", 3, 2)
-    assert types.count("step_attempt_failed") == types.count("step_retry_scheduled") == 2
 
 
 async def test_a_step_without_attempts_left_blocks_and_nothing_behind_it_runs(workflows: Service) -> None:

@@ -17,9 +17,15 @@ COMPOSERS = ("tasker.service.compose", "tasker.cli")
 ALSO = (
     ("tasker.replay", "tasker.events.postgres_log"),
     ("tasker.replay", "tasker.projections.postgres_store"),
+    ("tasker.doctor", "tasker.doctor"),
+    ("tasker.doctor", "tasker.events.postgres_log"),
+    ("tasker.doctor", "tasker.events.postgres_schema"),
+    ("tasker.doctor", "tasker.bus.nats_bus"),
     ("tasker.handlers", "tasker.bus.nats_bus"),
     ("tasker.client", "tasker.bus.nats_bus"),
     ("tasker.handlers", "tasker.handlers.nats_worker"),
+    ("tasker.testing", "tasker.bus.nats_bus"),
+    ("tasker.testing", "tasker.testing.postgres_databases"),
 )
 DRIVERS = {"asyncpg": "postgres", "nats": "nats"}
 

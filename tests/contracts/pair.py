@@ -7,13 +7,12 @@ import json
 from typing import Any
 
 from tasker.bus.bus import Bus
-from tasker.bus.streams import StreamSettings
 from tasker.events.envelope import RecordedEvent
 from tasker.events.memory_log import MemoryLog
 from tasker.events.messages import HEADER_IDEMPOTENCY_KEY
 from tasker.events.subjects import Subjects
 from tasker.service.write_side import WriteSide
-from tasker.settings import Pace
+from tasker.settings import Pace, StreamSettings
 
 _SMALL = 16 * 1024**2
 STREAMS = StreamSettings(

@@ -3,25 +3,29 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from tasker.bus.bus import MSG_ID, Bus, Message
 from tasker.bus.fast_ingest import Ingest, open_ingest
-from tasker.bus.jetstream import PubAck, StreamMissing
+from tasker.bus.jetstream import PubAck, StreamMissing, api_request
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.stream_reader import FromNew, FromSeq, FromTime, Gap, StreamReader
 from tasker.bus.streams import (
-    StreamSettings,
     delete_consumer,
     delete_stream,
     ensure_streams,
     ensure_work_consumer,
     stream_created,
     stream_info,
+    update_work_consumers,
+    work_consumers,
 )
+from tasker.clock import SystemClock, from_rfc3339
 from tasker.errors import Busy, TaskerError, Unavailable
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 
 Connect = Callable[[], Awaitable[Bus]]
 
@@ -132,6 +136,21 @@ async def test_a_consumer_needs_its_stream(bus: Bus, subjects: Subjects) -> None
     await delete_stream(bus, subjects.work_stream)
     with pytest.raises(StreamMissing):
         await ensure_work_consumer(bus, subjects, SMALL, **QUEUE)
+
+
+@pytest.mark.usefixtures("streams")
+async def test_a_consumer_can_be_asked_for(bus: Bus, subjects: Subjects) -> None:
+    asked = f"CONSUMER.INFO.{subjects.work_stream}.{subjects.work_consumer(**QUEUE)}"
+    with pytest.raises(StreamMissing):
+        await api_request(bus, asked, None, dict)
+    name = await ensure_work_consumer(bus, subjects, SMALL, **QUEUE)
+    assert (await api_request(bus, asked, None, dict))["name"] == name
+
+
+@pytest.mark.usefixtures("streams")
+async def test_the_server_tells_its_time(bus: Bus, subjects: Subjects) -> None:
+    told = await api_request(bus, f"STREAM.INFO.{subjects.work_stream}", None, dict)
+    assert abs(from_rfc3339(told["ts"]) - SystemClock().now_us()) < 60_000_000
 
 
 # Acked publishing
@@ -376,6 +395,22 @@ async def test_what_comes_after_the_stop_goes_back(connect: Connect, subjects: S
     await rest.wait(100 - kept)
     assert sum(each.num_delivered > 1 for each in rest.all) == returned
     await second.stop()
+
+
+@pytest.mark.usefixtures("streams")
+async def test_consumers_are_brought_to_the_settings(bus: Bus, subjects: Subjects) -> None:
+    """Those of queues alone, and only what differs."""
+    for queue in ("one", "two"):
+        await ensure_work_consumer(bus, subjects, SMALL, tenant="acme", namespace="shop", queue=queue)
+    assert await update_work_consumers(bus, subjects, SMALL) == 0
+    other = msgspec.structs.replace(SMALL, ack_wait_s=7.0, ack_pending_max=77)
+    assert await update_work_consumers(bus, subjects, other) == 2
+    found = await work_consumers(bus, subjects)
+    assert {(one.queue, one.config["ack_wait"], one.config["max_ack_pending"]) for one in found} == {
+        ("one", 7_000_000_000, 77),
+        ("two", 7_000_000_000, 77),
+    }
+    assert await update_work_consumers(bus, subjects, other) == 0
 
 
 @pytest.mark.usefixtures("streams")

@@ -12,10 +12,20 @@ from typing import Any
 
 import pytest
 
+from tasker.settings import Limits
 from tests.contracts.pair import Pair
 
 TIMES = 8
 """Enough for both nodes to have had their turn."""
+
+
+async def test_more_commands_than_a_node_takes_on_are_busy(pair: Pair) -> None:
+    for side in pair.sides:
+        side._entrance._limits = Limits(commands_pending_max=3)
+    told = await pair.ask("task.create", [{"template": "t"} for _ in range(TIMES)])
+    assert {one["error"]["code"] for one in told if not one["ok"]} == {"busy"}
+    # The array as a whole is under way as well.
+    assert 1 <= sum(one["ok"] for one in told) <= 3
 
 
 async def test_only_the_first_owns_shards(pair: Pair) -> None:

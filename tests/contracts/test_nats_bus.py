@@ -19,10 +19,11 @@ from tasker.bus.nats_bus import NatsBus
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.stream_reader import FromSeq, Gap, StreamReader
-from tasker.bus.streams import FAST_INGEST_VERSION, StreamSettings, ensure_streams, ensure_work_consumer, stream_info
+from tasker.bus.streams import FAST_INGEST_VERSION, ensure_streams, ensure_work_consumer, stream_info
 from tasker.embedded.nats import EmbeddedNats
 from tasker.errors import ConfigurationError, TaskerError, Unavailable
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux]
 
@@ -356,4 +357,4 @@ def nats_port(server: EmbeddedNats) -> int:
 def path_with_server() -> dict[str, str]:
     from tasker.embedded._binaries import find_nats
 
-    return os.environ | {"PATH": f"{find_nats(os.environ).parent}{os.pathsep}{os.environ['PATH']}"}
+    return os.environ | {"PATH": f"{find_nats(None).parent}{os.pathsep}{os.environ['PATH']}"}

@@ -7,10 +7,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from tasker.cli.serve import migrate_database
 from tasker.errors import ConfigurationError, SchemaMismatch, Unavailable
 from tasker.events import postgres_schema
 from tasker.events.postgres_log import PostgresLog, check_schema, migrate
 from tasker.events.postgres_schema import Migration, migrations
+from tasker.settings import LogSettings
 
 
 @pytest.fixture
@@ -49,6 +51,15 @@ async def version(connection: asyncpg.Connection) -> tuple[int, int]:
 async def test_each_migration_is_applied_once(empty: str) -> None:
     assert await migrate(empty) == [migration.name for migration in migrations()]
     assert await migrate(empty) == []
+
+
+async def test_a_new_log_has_the_shape_that_the_settings_say(empty: str, connection: asyncpg.Connection) -> None:
+    """And keeps it, whatever they say later."""
+    for shards in (3, 5):
+        await asyncio.to_thread(migrate_database, empty, LogSettings(shards=shards, partition_size=200_000))
+        async with await PostgresLog.connect(empty) as log:
+            assert (await log.info()).shards == 3
+            assert log.partition_end(1) == 200_000
 
 
 async def test_two_processes_at_once_take_turns(empty: str) -> None:

@@ -12,7 +12,7 @@ from tasker.bus.bus import Bus, Message
 from tasker.bus.memory_bus import MemoryBus
 from tasker.bus.pull import Delivery
 from tasker.bus.stream_reader import FromSeq, StreamReader
-from tasker.bus.streams import StreamSettings, delete_stream, ensure_streams, stream_info
+from tasker.bus.streams import delete_stream, ensure_streams, stream_info
 from tasker.events.codec import decode_message
 from tasker.events.envelope import NewEvent
 from tasker.events.memory_log import MemoryLog
@@ -26,6 +26,7 @@ from tasker.replay.findings import Finding
 from tasker.service.actors import publisher as publisher_module
 from tasker.service.actors.publisher import Publisher
 from tasker.service.runtime.committer import Committer, Unit
+from tasker.settings import Limits, StreamSettings
 from tests.runs import T0_US, Run, linear
 
 SETTINGS = StreamSettings(work_bytes_max=16 * 1024**2, events_bytes_max=64 * 1024**2)
@@ -265,7 +266,7 @@ async def test_marks_say_up_to_where_the_stream_is_complete(press: Press) -> Non
 
 
 async def test_far_behind_it_publishes_from_the_log(press: Press, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher_module, "MEMORY_EVENTS_MAX", 5)
+    press.publisher._limits = Limits(publisher_events_max=5)
     monkeypatch.setattr(publisher_module, "READ_EVENTS", 7)
     for _ in range(5):
         await press.write(10)

@@ -1,13 +1,17 @@
 """The tables of the reference are what the code says."""
 
-import msgspec
+from pathlib import Path
 
-from scripts.generate_reference import PAGE, render
+import msgspec
+import pytest
+
+from scripts.generate_reference import PAGE, PAGES, render
 from tasker.errors import TaskerError
 
 
-def test_the_tables_are_current() -> None:
-    page = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_the_tables_are_current(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
     assert render(page) == page, "run: python scripts/generate_reference.py"
 
 

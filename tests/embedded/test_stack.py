@@ -17,8 +17,9 @@ import pytest
 
 from tasker.embedded.nats import EmbeddedNats
 from tasker.embedded.postgres import EmbeddedPostgres
-from tasker.embedded.stack import STACK_FILE, Stack, default_data_dir, find_stack
+from tasker.embedded.stack import STACK_FILE, Stack, data_dir_of, find_stack
 from tasker.errors import ConfigurationError
+from tasker.settings import EmbeddedSettings
 from tests.architecture.tree import ROOT
 from tests.embedded.processes import eventually, family, gone, owner_of_stack
 
@@ -65,12 +66,13 @@ async def test_both_servers_serve_and_keep_their_data(folder: Path) -> None:
 
 
 async def test_postgres_is_durable_and_private(folder: Path) -> None:
-    with Stack(folder) as stack:
+    with Stack(folder, EmbeddedSettings(postgres_connections_max=57)) as stack:
         for setting, value in (
             ("fsync", "on"),
             ("synchronous_commit", "on"),
             ("full_page_writes", "on"),
             ("jit", "off"),
+            ("max_connections", "57"),
         ):
             assert await ask(stack.postgres.dsn, f"SHOW {setting}") == value
         assert await ask(stack.postgres.dsn, "SHOW listen_addresses") == ""
@@ -252,7 +254,7 @@ def test_a_port_that_is_taken(folder: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"did not start on port {port}"):
-            EmbeddedNats(folder / "nats", port=port).start()
+            EmbeddedNats(folder / "nats", EmbeddedSettings(nats_port=port)).start()
         bus = EmbeddedNats(folder / "nats")
         assert f":{port}" not in bus.start()
         bus.stop()
@@ -281,9 +283,9 @@ async def test_root_with_everything_in_closed_directories(tmp_path: Path, monkey
         shutil.copytree(libraries, closed / libraries.name)
     reachable = Path("/var/tmp") / f"tasker-test-{os.getpid()}"  # noqa: S108 removed below
     monkeypatch.setattr("tasker.embedded.postgres.ROOT_DATA_DIR", reachable)
-    monkeypatch.setenv("TASKER_POSTGRES_BIN", str(installed / "bin"))
     before = {path: path.stat().st_mode for path in (closed, tmp_path, tmp_path.parent)}
-    postgres = EmbeddedPostgres(closed / "data", durable=False)
+    named = EmbeddedSettings(postgres_bin=str(installed / "bin"))
+    postgres = EmbeddedPostgres(closed / "data", named, durable=False)
     try:
         for _ in range(2):
             assert await ask(postgres.start(), "SELECT 1") == 1
@@ -306,15 +308,16 @@ def _wheel_programs(major: int = 18) -> Path:
 
 
 @pytest.mark.slow
-async def test_another_major_version_is_refused_and_the_named_command_upgrades(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TASKER_POSTGRES_BIN", str(_wheel_programs(16)))
-    postgres = EmbeddedPostgres(tmp_path / "postgres", durable=False)
+async def test_another_major_version_is_refused_and_the_named_command_upgrades(tmp_path: Path) -> None:
+    def of_version(major: int) -> EmbeddedPostgres:
+        settings = EmbeddedSettings(postgres_bin=str(_wheel_programs(major)))
+        return EmbeddedPostgres(tmp_path / "postgres", settings, durable=False)
+
+    postgres = of_version(16)
     try:
         await ask(postgres.start(), "CREATE TABLE kept AS SELECT 42 AS answer")
         postgres.stop()
-        monkeypatch.setenv("TASKER_POSTGRES_BIN", str(_wheel_programs(18)))
+        postgres = of_version(18)
         with pytest.raises(ConfigurationError, match=r"is of PostgreSQL 16, the programs in .* are 18") as refused:
             postgres.start()
         command = refused.value.detail.rpartition("beside the new: ")[2]
@@ -333,28 +336,28 @@ def test_where_the_programs_come_from(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     path = {"PATH": str(tmp_path)}
-    assert _binaries.find_postgres(path | {"TASKER_POSTGRES_BIN": str(tmp_path)}) == tmp_path
-    assert _binaries.find_nats(path | {"TASKER_NATS_BIN": str(tmp_path)}) == tmp_path / "nats-server"
+    assert _binaries.find_postgres(str(tmp_path), path) == tmp_path
+    assert _binaries.find_nats(str(tmp_path), path) == tmp_path / "nats-server"
     with pytest.raises(ConfigurationError, match="TASKER_POSTGRES_BIN=/nowhere does not hold"):
-        _binaries.find_postgres({"TASKER_POSTGRES_BIN": "/nowhere"})
+        _binaries.find_postgres("/nowhere", path)
     with pytest.raises(ConfigurationError, match="TASKER_NATS_BIN=/nowhere is not"):
-        _binaries.find_nats({"TASKER_NATS_BIN": "/nowhere"})
+        _binaries.find_nats("/nowhere", path)
     monkeypatch.setattr(_binaries, "_wheel_files", lambda *_: [])
-    assert _binaries.find_postgres(path) == tmp_path.resolve()
-    assert _binaries.find_nats(path) == tmp_path / "nats-server"
+    assert _binaries.find_postgres(None, path) == tmp_path.resolve()
+    assert _binaries.find_nats(None, path) == tmp_path / "nats-server"
     with pytest.raises(ConfigurationError, match="set TASKER_POSTGRES_BIN"):
-        _binaries.find_postgres({"PATH": "/nowhere"})
+        _binaries.find_postgres(None, {"PATH": "/nowhere"})
     with pytest.raises(ConfigurationError, match="set TASKER_NATS_BIN"):
-        _binaries.find_nats({"PATH": "/nowhere"})
+        _binaries.find_nats(None, {"PATH": "/nowhere"})
 
 
 def test_where_the_data_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_data_dir({"TASKER_DATA": "/x/y"}) == Path("/x/y")
+    assert data_dir_of("/x/y", {}) == Path("/x/y")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert default_data_dir({}) == Path("/var/lib/tasker")
+    assert data_dir_of(None, {}) == Path("/var/lib/tasker")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert default_data_dir({"XDG_DATA_HOME": "/x"}) == Path("/x/tasker")
-    assert default_data_dir({"XDG_DATA_HOME": "relative", "HOME": "/h"}) == Path("/h/.local/share/tasker")
+    assert data_dir_of(None, {"XDG_DATA_HOME": "/x"}) == Path("/x/tasker")
+    assert data_dir_of(None, {"XDG_DATA_HOME": "relative", "HOME": "/h"}) == Path("/h/.local/share/tasker")
 
 
 def test_the_servers_need_nothing_of_the_project_to_import() -> None:

@@ -10,12 +10,14 @@ import msgspec
 
 from tasker.bus.bus import Message
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import StreamSettings, ensure_streams, ensure_work_consumer
+from tasker.bus.streams import ensure_streams, ensure_work_consumer
 from tasker.events.messages import Accepted, CancelAttempt, Report, ReportReply, Work
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 
 RECORDED = ReportReply(ok=True, recorded=True)
 RUN = ReportReply(ok=True, recorded=True, run=True)
+UNTIL_S = 20.0
 Answer = Callable[[Report], ReportReply | None]
 
 
@@ -88,7 +90,7 @@ class ScriptedOwner:
     def outcome(self, work: Work) -> Report:
         return next(one for one in self.reports if one.task_id == work.task_id and one.kind in ("completed", "failed"))
 
-    async def until(self, condition: Callable[[], object], *, timeout_s: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], *, timeout_s: float = UNTIL_S) -> None:
         """Return when `condition` holds; it is looked at after each report, ack and call of `changed`."""
         ends_s = time.monotonic() + timeout_s
         while not condition():

@@ -11,12 +11,13 @@ import pytest
 
 from tasker.bus.bus import Message
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import StreamSettings, delete_stream
+from tasker.bus.streams import delete_stream
 from tasker.events.messages import HEADER_RELEASED, NodeTime, Report, Work, WorkerSlots
 from tasker.handlers import worker as worker_module
 from tasker.handlers.handler import plain_handlers_of
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import AHEAD_SHARE, Worker
+from tasker.settings import StreamSettings
 from tests.integration.scripted_owner import RECORDED, RUN, ScriptedOwner
 from tests.integration.test_worker import _fresh
 
@@ -83,7 +84,7 @@ async def node(nats_url: str, nats_prefix: str) -> AsyncIterator[Node]:
     node = Node(bus, nats_prefix)
     await node.start()
     yield node
-    for stream in (node.subjects.work_stream, node.subjects.event_stream):
+    for stream in node.subjects.streams:
         await delete_stream(bus, stream)
     await bus.close()
 

@@ -11,13 +11,14 @@ import pytest
 
 from tasker.bus.nats_bus import NatsBus
 from tasker.bus.pull import PullLoop
-from tasker.bus.streams import StreamSettings, delete_stream, ensure_streams, ensure_work_consumer
+from tasker.bus.streams import delete_stream, ensure_streams, ensure_work_consumer
 from tasker.errors import Unavailable, ValueInvalid
 from tasker.events.messages import ReportReply
 from tasker.handlers import PermanentError, RetryableError, StepContext, handler
 from tasker.handlers.handler import HandlerSpec, plain_handlers_of
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
+from tasker.settings import StreamSettings
 from tests.integration.scripted_owner import RECORDED, ScriptedOwner, friendly
 
 Serve = Callable[..., Awaitable[Worker]]
@@ -30,7 +31,7 @@ async def owner(nats_url: str, nats_prefix: str) -> AsyncIterator[ScriptedOwner]
     owner = ScriptedOwner(bus, nats_prefix, STREAMS)
     await owner.start()
     yield owner
-    for stream in (owner.subjects.work_stream, owner.subjects.event_stream):
+    for stream in owner.subjects.streams:
         await delete_stream(bus, stream)
     await bus.close()
 

@@ -35,7 +35,7 @@ async def owner(nats_url: str, nats_prefix: str) -> AsyncIterator[ScriptedOwner]
     owner = ScriptedOwner(bus, nats_prefix)
     await owner.start()
     yield owner
-    for stream in (owner.subjects.work_stream, owner.subjects.event_stream):
+    for stream in owner.subjects.streams:
         await delete_stream(bus, stream)
     await bus.close()
 

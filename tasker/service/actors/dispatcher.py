@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -48,6 +49,7 @@ class Dispatcher:
         shards: Shards,
         clock: NodeClock,
         direct: DirectWork | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self._bus = bus
         self._direct = direct
@@ -57,6 +59,7 @@ class Dispatcher:
         self._subjects = subjects
         self._shards = shards
         self._clock = clock
+        self._draw = draw
         self._waiting: deque[tuple[TaskActor, str, int, int]] = deque()
         self.work_stream_missing = False
         """Set when the work stream was found missing; the stream keeper makes it anew."""
@@ -187,7 +190,7 @@ class Dispatcher:
 
     def jitter(self) -> float:
         """Draw a number in [0, 1)."""
-        return random.random()  # noqa: S311 - spreads retries; nothing secret
+        return self._draw()
 
     def now_us(self) -> int:
         """Return the node's time."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -72,6 +72,7 @@ from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
 from tasker.service.runtime.shards import Shards
+from tasker.settings import Limits
 from tasker.templates import (
     CompiledTemplate,
     canonical_bytes,
@@ -80,9 +81,6 @@ from tasker.templates import (
     effective_version,
     validate,
 )
-
-PENDING_MAX: Final = 20_000
-"""Commands under way at once; more are told `busy`."""
 
 _log = structlog.get_logger(__name__)
 
@@ -147,7 +145,9 @@ class Entrance:
         put_blob: Callable[[bytes, bytes], Coroutine[Any, Any, None]],
         ids: IdSource,
         clock: NodeClock,
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or Limits()
         self._bus = bus
         self._subjects = subjects
         self._shards = shards
@@ -250,7 +250,7 @@ class Entrance:
             answer(data)
 
         asked.answer = counted
-        if self._pending > PENDING_MAX:
+        if self._pending > self._limits.commands_pending_max:
             asked.refuse(Busy("too many commands are under way", retry_after_s=0.5))
             return
         try:

@@ -37,9 +37,7 @@ from tasker.events.task_events import ENDING_TYPES, TaskCreated
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
 from tasker.service.actors.cloud_events import cloud_event
 from tasker.service.runtime.failpoints import failpoint
-
-MEMORY_EVENTS_MAX: Final = 20_000
-"""Events of a shard held for publication; beyond, they are read from the log when their turn comes."""
+from tasker.settings import Limits
 
 READ_EVENTS: Final = 2_000
 MARK_EVENTS: Final = 1_000
@@ -99,7 +97,10 @@ class Publisher:
         position_of: Callable[[int], int],
         now_us: Callable[[], int],
         window_s: float,
+        limits: Limits | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._limits = limits or Limits()
         self._log = log
         self._log_id = info.log_id
         self._source = f"/tasker/{info.log_id}"
@@ -109,6 +110,7 @@ class Publisher:
         self._position_of = position_of
         self._now_us = now_us
         self._window_s = window_s
+        self._monotonic_s = monotonic_s
         self._feeds: dict[int, Feed] = {}
         self._wake = asyncio.Event()
         self._session: Ingest | None = None
@@ -143,7 +145,7 @@ class Publisher:
         feed.committed = first_position + len(events) - 1
         if not feed.from_log:
             feed.memory.extend(events)
-            if len(feed.memory) > MEMORY_EVENTS_MAX:
+            if len(feed.memory) > self._limits.publisher_events_max:
                 feed.memory.clear()
                 feed.from_log = True
         self._gathered += len(events)
@@ -187,8 +189,8 @@ class Publisher:
 
     async def stop(self, *, timeout_s: float) -> None:
         """Return when everything committed is acknowledged, or the time is over."""
-        deadline_s = time.monotonic() + timeout_s
-        while self.lag_events and time.monotonic() < deadline_s:
+        deadline_s = self._monotonic_s() + timeout_s
+        while self.lag_events and self._monotonic_s() < deadline_s:
             self._wake.set()
             await asyncio.sleep(0.02)
         await self.write_cursors()
@@ -199,7 +201,7 @@ class Publisher:
             if self._gathering is not None:
                 self._gathering.cancel()
                 self._gathering = None
-            now_s = time.monotonic()
+            now_s = self._monotonic_s()
             if now_s >= self._compare_due_s:
                 self._compare_due_s = now_s + COMPARE_S
                 try:
@@ -290,9 +292,11 @@ class Publisher:
 
     def _open_session(self) -> Ingest:
         session = self._session
-        if session is not None and session.broken is None:
+        if session is not None:
+            if session.broken is not None:
+                # Not at once in another session: what broke this one needs a moment to heal.
+                raise session.broken
             return session
-        self._end_session()
         if not self._bus.connected:
             raise Unavailable("there is no connection to NATS")
         self._session = open_ingest(self._bus, end_subject=self._subjects.mark_end, on_progress=self._on_progress)
@@ -323,11 +327,11 @@ class Publisher:
 
     async def run_cursors(self) -> None:
         """Write the cursors behind and have quiet shards marked, for ever."""
-        marked_s = time.monotonic()
+        marked_s = self._monotonic_s()
         while True:
             await asyncio.sleep(CURSOR_WRITE_S)
-            if time.monotonic() - marked_s >= MARK_S:
-                marked_s = time.monotonic()
+            if self._monotonic_s() - marked_s >= MARK_S:
+                marked_s = self._monotonic_s()
                 self._mark_due = True
                 self._wake.set()
             try:

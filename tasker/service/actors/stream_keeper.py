@@ -10,9 +10,10 @@ import structlog
 
 from tasker.bus.bus import Bus
 from tasker.bus.jetstream import ApiRefused
-from tasker.bus.streams import Streams, StreamSettings, ensure_streams
+from tasker.bus.streams import Streams, ensure_streams, update_work_consumers
 from tasker.errors import Unavailable
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 
 CHECK_S: Final = 1.0
 
@@ -39,7 +40,7 @@ class StreamKeeper:
         self._known: Streams | None = None
 
     async def ensure(self) -> None:
-        """Make the streams for the first time.
+        """Make the streams for the first time, and bring the consumers of their queues to the settings.
 
         Raises:
             ConfigurationError: the server refuses them (no room, other settings).
@@ -47,6 +48,7 @@ class StreamKeeper:
         """
         try:
             self._known = await ensure_streams(self._bus, self._subjects, self._settings)
+            await update_work_consumers(self._bus, self._subjects, self._settings)
         except ApiRefused as refused:
             raise refused.as_configuration() from refused
 

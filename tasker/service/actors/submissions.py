@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -26,7 +27,7 @@ import structlog
 from tasker.bus.bus import Bus
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
-from tasker.bus.streams import StreamSettings, ensure_command_consumer
+from tasker.bus.streams import ensure_command_consumer
 from tasker.clock import to_rfc3339
 from tasker.errors import ParameterInvalid, Problem, TaskerError, Unavailable, is_passing
 from tasker.events.codec import BATCH_ITEMS_MAX, decode_message, encode_message, split_array
@@ -43,6 +44,7 @@ from tasker.events.subjects import Subjects
 from tasker.ids import check_name
 from tasker.service.actors.entrance import Entrance
 from tasker.service.runtime.failpoints import failpoint
+from tasker.settings import StreamSettings
 
 MESSAGES_MAX: Final = 256
 """Messages held at once by a node."""
@@ -64,8 +66,16 @@ _subject = re.compile(r"[^\s.*>$][^\s.*>]*(\.[^\s.*>]+)*")
 class Submissions:
     """Takes submitted commands while it runs."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, settings: StreamSettings, entrance: Entrance) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        settings: StreamSettings,
+        entrance: Entrance,
+        pull: Callable[..., PullLoop] = PullLoop,
+    ) -> None:
         self._bus = bus
+        self._open_pull = pull
         self._subjects = subjects
         self._settings = settings
         self._entrance = entrance
@@ -93,7 +103,7 @@ class Submissions:
                 await asyncio.sleep(ENSURE_S)
                 continue
             if self._pull is None:
-                self._pull = PullLoop(
+                self._pull = self._open_pull(
                     self._bus,
                     self._subjects.command_stream,
                     name,

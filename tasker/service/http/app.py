@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
+from http import HTTPMethod
 from typing import Final
 
 from aiohttp import web
 
-from tasker.events.codec import BODY_BYTES_MAX
-from tasker.service.http import events, health, refusals, tasks, templates
+from tasker.contracts.asyncapi import asyncapi_document
+from tasker.contracts.template_schema import template_schema
+from tasker.events.codec import BODY_BYTES_MAX, encode_message
+from tasker.service.http import documents, events, tasks
 from tasker.service.http.event_scan import EventScan
+from tasker.service.http.openapi import openapi_document
+from tasker.service.http.operations import Endpoint, Operation
 from tasker.service.http.problems import errors_to_problems
+from tasker.service.http.requests import OPERATION
+from tasker.service.http.routes import OPERATIONS
 from tasker.service.http.services import SERVICES, Services
 
 KEEPALIVE_S: Final = 75.0
@@ -24,30 +33,32 @@ def create_app(services: Services) -> web.Application:
     app[tasks.CONTENTS] = OrderedDict()
     app[events.SCAN] = EventScan(services.tail, services.log, services.queries)
     app[events.STREAMS] = set()
-    app.add_routes(
-        [
-            web.post("/v1/tasks", tasks.create),
-            web.get("/v1/tasks", tasks.list_tasks),
-            web.get("/v1/tasks/{task_id}", tasks.get),
-            web.get("/v1/tasks/{task_id}/steps", tasks.steps),
-            web.get("/v1/tasks/{task_id}/events", events.of_task),
-            web.post("/v1/tasks/{task_id}/cancel", tasks.cancel),
-            web.post("/v1/tasks/{task_id}/retry", tasks.retry),
-            web.post("/v1/tasks/{task_id}/steps/{step}/retry", tasks.retry_step),
-            web.put("/v1/templates", templates.register),
-            web.get("/v1/templates", templates.list_templates),
-            web.post("/v1/templates/use", templates.use),
-            web.get("/v1/templates/{namespace}/{name}", templates.get),
-            web.post("/v1/templates/{namespace}/{name}/use", templates.use),
-            web.get("/v1/templates/{namespace}/{name}/{version}", templates.get),
-            web.get("/v1/events", events.of_log),
-            web.get("/v1/refusals", refusals.list_refusals),
-            web.get("/v1/stats", health.stats),
-            web.get("/health/live", health.live),
-            web.get("/health/ready", health.ready),
-        ]
-    )
+    made: dict[str, Callable[[], bytes]] = {
+        "openapi": cache(lambda: encode_message(openapi_document(OPERATIONS))),
+        "asyncapi": cache(lambda: encode_message(asyncapi_document(prefix=services.nats_prefix))),
+        "template_schema": cache(lambda: encode_message(template_schema())),
+    }
+    app[documents.DOCUMENTS] = made
+    add_operations(app)
     return app
+
+
+def add_operations(app: web.Application) -> None:
+    """Add a route for each operation of the table."""
+    for operation in OPERATIONS:
+        endpoint = _endpoint_of(operation)
+        if operation.method is HTTPMethod.GET:
+            app.router.add_get(operation.path, endpoint)  # takes HEAD as well
+        else:
+            app.router.add_route(operation.method, operation.path, endpoint)
+
+
+def _endpoint_of(operation: Operation) -> Endpoint:
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        request[OPERATION] = operation
+        return await operation.endpoint(request)
+
+    return endpoint
 
 
 async def _stop_waiting(app: web.Application) -> None:

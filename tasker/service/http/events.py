@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from tasker.clock import to_rfc3339
-from tasker.errors import Busy, ParameterInvalid, PositionInvalid, TaskerError, TaskUnknown
+from tasker.errors import Busy, PositionInvalid, TaskerError, TaskUnknown
 from tasker.events.codec import encode_message
 from tasker.events.envelope import Encoding, RecordedEvent, StreamKind
 from tasker.events.position import format_position, parse_position
@@ -26,6 +26,7 @@ from tasker.events.reads import EventPage, EventView
 from tasker.events.stored import VERSION_OF
 from tasker.events.task_events import ENDING_TYPES
 from tasker.service.http.event_scan import EventFilter, EventScan, Scanned
+from tasker.service.http.parameters import HEADER_LAST_EVENT_ID
 from tasker.service.http.requests import (
     EVENT_STREAM,
     Parameters,
@@ -40,7 +41,6 @@ from tasker.service.http.waiting import reach
 STREAMS_MAX: Final = 500
 """Event streams open at once; more are told `busy`."""
 
-_LIST: Final = ("after", "cursor", "type", "namespace", "template", "task", "task_id", "limit", "at_least")
 _STREAM_EVENTS: Final = 200
 
 _log = structlog.get_logger(__name__)
@@ -53,8 +53,8 @@ async def of_task(request: web.Request) -> web.StreamResponse:
     """GET /v1/tasks/{task_id}/events: by `seq`; as a live stream until the task has ended, when asked for one."""
     services = request.app[SERVICES]
     tenant, task_id = tenant_of(request), task_id_of(request)
-    parameters = Parameters(request, ("after", "cursor", "limit", "at_least"))
-    after_seq = _seq(request.headers.get("Last-Event-ID") or parameters.after())
+    parameters = Parameters(request)
+    after_seq = _seq(request.headers.get(HEADER_LAST_EVENT_ID) or parameters.after())
     limit = parameters.limit()
     if not wants_event_stream(request):
         events = await services.log.load_stream(task_id, after_seq=after_seq, limit=limit + 1)
@@ -80,7 +80,7 @@ async def of_log(request: web.Request) -> web.StreamResponse:
     """GET /v1/events: the tenant's events behind `after`, filtered; as a live stream when asked for one."""
     services = request.app[SERVICES]
     wanted, parameters = _filter(request)
-    after = await _start(services, request.headers.get("Last-Event-ID") or parameters.after())
+    after = await _start(services, request.headers.get(HEADER_LAST_EVENT_ID) or parameters.after())
     await reach(services, parameters.text("at_least"))
     limit = parameters.limit()
     scan = request.app[SCAN]
@@ -131,18 +131,13 @@ def _embedded(data: bytes, *, is_json: bool) -> msgspec.Raw:
 
 
 def _filter(request: web.Request) -> tuple[EventFilter, Parameters]:
-    parameters = Parameters(request, _LIST)
-    task_id = parameters.text("task") or parameters.text("task_id")
-    try:
-        wanted_id = None if task_id is None else UUID(task_id)
-    except ValueError as error:
-        raise ParameterInvalid(f"task is the id of one, not {task_id!r:.80}") from error
+    parameters = Parameters(request)
     wanted = EventFilter(
         tenant=tenant_of(request),
         types=frozenset(parameters.choices("type", VERSION_OF)),
         namespace=parameters.name("namespace"),
         template=parameters.name("template"),
-        task_id=wanted_id,
+        task_id=parameters.task_id(),
     )
     return wanted, parameters
 

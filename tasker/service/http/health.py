@@ -8,15 +8,15 @@ from aiohttp import web
 
 from tasker.errors import TaskerError
 from tasker.events.position import format_position
-from tasker.events.reads import Health, Stats
-from tasker.service.http.requests import Parameters, bytes_response, json_response, tenant_of
+from tasker.events.reads import Health, Live, Stats
+from tasker.service.http.requests import Parameters, json_response, tenant_of
 from tasker.service.http.services import SERVICES, Check
 from tasker.version import __version__
 
 
 async def live(_request: web.Request) -> web.Response:
     """GET /health/live: the process answers."""
-    return bytes_response(b'{"live":true}')
+    return json_response(Live())
 
 
 async def ready(request: web.Request) -> web.Response:
@@ -34,7 +34,7 @@ async def stats(request: web.Request) -> web.Response:
     """GET /v1/stats: counts of the tenant's tasks by state, and how far the views are behind the log."""
     services = request.app[SERVICES]
     tenant = tenant_of(request)
-    Parameters(request, ())
+    Parameters(request)
     positions = await services.queries.positions()
     heads = {head.shard: head.position for head in await services.log.heads(range(services.info.shards))}
     return json_response(

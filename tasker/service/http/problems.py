@@ -23,7 +23,9 @@ from tasker.events.codec import encode_message
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 
 _RETRY_AFTER_S: Final = 1.0
-_RETRIED_STATUS: Final = frozenset({429, 503})
+RETRIED_STATUS: Final = frozenset({429, 503})
+"""Problems of these have a `Retry-After`."""
+
 _ERROR_STATUS_MIN: Final = 400
 _SERVER_STATUS_MIN: Final = 500
 
@@ -35,7 +37,7 @@ Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def problem_response(problem: Problem, *, headers: dict[str, str] | None = None) -> web.Response:
     """Return the response that carries `problem`."""
     sent = dict(headers or {})
-    if problem.status in _RETRIED_STATUS:
+    if problem.status in RETRIED_STATUS:
         wait_s = _RETRY_AFTER_S if problem.retry_after_s is None else problem.retry_after_s
         sent["Retry-After"] = str(max(1, math.ceil(wait_s)))
     return web.Response(

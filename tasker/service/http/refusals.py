@@ -17,7 +17,6 @@ from tasker.events.subjects import Subjects
 from tasker.service.http.requests import Parameters, json_response, tenant_of
 from tasker.service.http.services import SERVICES
 
-_LIST: Final = ("limit", "after", "cursor")
 _SEQ_DIGITS_MAX: Final = 18
 
 
@@ -42,7 +41,7 @@ async def list_refusals(request: web.Request) -> web.Response:
     """GET /v1/refusals: a page of submitted commands that were refused."""
     services = request.app[SERVICES]
     tenant = tenant_of(request)
-    parameters = Parameters(request, _LIST)
+    parameters = Parameters(request)
     limit = parameters.limit()
     after = parameters.after() or "0"
     if not (after.isascii() and after.isdecimal() and len(after) <= _SEQ_DIGITS_MAX):

@@ -17,9 +17,13 @@ from tasker.events.codec import decode_value, encode_message
 from tasker.events.messages import DEFAULT_TENANT, HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT
 from tasker.ids import check_name
 from tasker.projections.queries import PAGE_ITEMS, PAGE_ITEMS_MAX
+from tasker.service.http.operations import JSON, Operation
+from tasker.service.http.parameters import HEADER_TENANT
 
-HEADER_TENANT: Final = "Tasker-Tenant"
 EVENT_STREAM: Final = "text/event-stream"
+
+OPERATION: Final = web.RequestKey("operation", Operation)
+"""Which operation of the table a request is."""
 
 _PASSED_HEADERS: Final = (HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT)
 _TOLD_CHARS_MAX: Final = 80
@@ -51,7 +55,13 @@ def task_id_of(request: web.Request) -> UUID:
 
 
 def passed_headers(request: web.Request) -> dict[str, str]:
-    """Return the headers that go along with a command to its owner."""
+    """Return the headers that go along with a command to its owner.
+
+    Raises:
+        ParameterInvalid: the key is empty: on NATS it would be as if there were none.
+    """
+    if not request.headers.get(HEADER_IDEMPOTENCY_KEY, "key").strip():
+        raise ParameterInvalid(f"the header {HEADER_IDEMPOTENCY_KEY} is empty; send a key, or leave it out")
     return {name: request.headers[name] for name in _PASSED_HEADERS if name in request.headers}
 
 
@@ -61,13 +71,14 @@ def wants_event_stream(request: web.Request) -> bool:
 
 
 class Parameters:
-    """The query of a request; a name that the endpoint does not take is refused.
+    """The query of a request; a name that its operation does not declare is refused.
 
     Raises:
         ParameterInvalid: an unknown name, with the nearest known one.
     """
 
-    def __init__(self, request: web.Request, known: Collection[str]) -> None:
+    def __init__(self, request: web.Request) -> None:
+        known = request[OPERATION].query_names()
         self._query = request.query
         for name in self._query:
             if name not in known:
@@ -143,10 +154,15 @@ class Parameters:
 
     def after(self) -> str | None:
         """Return the cursor: `after`, or `cursor`, which means the same."""
-        after, cursor = self.text("after"), self.text("cursor")
-        if after is not None and cursor is not None:
-            raise ParameterInvalid("after and cursor mean the same; give one of them")
-        return cursor if after is None else after
+        return self._either("after", "cursor")
+
+    def task_id(self) -> UUID | None:
+        """Return the task asked for: `task`, or `task_id`, which means the same."""
+        text = self._either("task", "task_id")
+        try:
+            return None if text is None else UUID(text)
+        except ValueError as error:
+            raise ParameterInvalid(f"task is the id of one, not {text!r:.80}") from error
 
     def tags(self) -> dict[str, str]:
         """Return the tags asked for, each `key:value` or `key=value`."""
@@ -158,6 +174,12 @@ class Parameters:
             if tags.setdefault(found[1], found[2]) != found[2]:
                 raise ParameterInvalid(f"no task has two values of tag {found[1][:_TOLD_CHARS_MAX]!r}")
         return tags
+
+    def _either(self, name: str, other: str) -> str | None:
+        value, also = self.text(name), self.text(other)
+        if value is not None and also is not None:
+            raise ParameterInvalid(f"{name} and {other} mean the same; give one of them")
+        return also if value is None else value
 
 
 async def object_body(request: web.Request, **named: str) -> bytes:
@@ -185,7 +207,7 @@ def json_response(
 
 def bytes_response(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return the response that carries JSON text as it is."""
-    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+    return web.Response(status=status, body=body, content_type=JSON, headers=headers)
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from uuid import UUID
 
-import msgspec
 from aiohttp import web
 
 from tasker.clock import Clock
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import StepProgress
 from tasker.events.reads import Refusal
+from tasker.events.subjects import DEFAULT_PREFIX
 from tasker.projections.checkpoints import Positions, PositionWatch
 from tasker.projections.queries import Queries
 from tasker.projections.store import LogTail
+from tasker.settings import HttpSettings
 
 
 class Gateway(Protocol):
@@ -78,34 +79,13 @@ Check = Callable[[], Awaitable[str | None]]
 """Returns None when all is well, else what is wrong, in words."""
 
 
-class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the endpoints behave.
-
-    Attributes:
-        wait_s_max: longest `wait_s`; a longer one is cut to it.
-        at_least_s: how long a read waits for the position that `at_least` names.
-        command_s: how long a command may take.
-        poll_s: how often somebody who waits looks without having been told.
-        gather_s: how long an event stream lets events gather after the first.
-        keepalive_s: a silent event stream sends a comment so often.
-        check_s: how long a readiness check may take.
-    """
-
-    wait_s_max: float = 60.0
-    at_least_s: float = 2.0
-    command_s: float = 15.0
-    poll_s: float = 1.0
-    gather_s: float = 0.02
-    keepalive_s: float = 15.0
-    check_s: float = 2.0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The parts.
 
     Attributes:
         positions: knows how far the views are.
+        nats_prefix: that of the subjects, for the document that describes them.
         checks: of readiness, by name.
         progress_of: asks the owner of a task; None: nobody is asked.
         stopping: set once the process drains: whoever waits answers what there is, and event streams end.
@@ -120,6 +100,7 @@ class Services:
     watcher: Watcher
     refusals: Refusals
     clock: Clock
+    nats_prefix: str = DEFAULT_PREFIX
     checks: Mapping[str, Check] = field(default_factory=dict)
     progress_of: ProgressOf | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

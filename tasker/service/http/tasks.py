@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final, get_args
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -11,9 +11,9 @@ from aiohttp import web
 
 from tasker.errors import ParameterInvalid, TaskerError
 from tasker.events.codec import decode_message, encode_message
-from tasker.events.messages import Reply
+from tasker.events.messages import Accepted, Reply
 from tasker.events.position import format_position
-from tasker.events.reads import StepPage, StepView, TaskPage, TaskStatus, TaskView
+from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, TaskView
 from tasker.ids import check_name
 from tasker.projections.queries import TASK_SORTS, TaskQuery
 from tasker.service.http.problems import problem_response
@@ -30,31 +30,27 @@ from tasker.service.http.services import SERVICES, Services
 from tasker.service.http.waiting import reach, task_view, task_when_over
 from tasker.templates import TemplateSpec, from_canonical
 
-_LIST: Final = (
-    "state",
-    "namespace",
-    "template",
-    "tag",
-    "created_after",
-    "created_before",
-    "sort",
-    "limit",
-    "after",
-    "cursor",
-    "at_least",
-)
-_STATES: Final[tuple[TaskStatus, ...]] = get_args(TaskStatus)
 _CONTENTS_MAX: Final = 256
 
 CONTENTS: Final = web.AppKey("contents", OrderedDict[str, TemplateSpec])
 """Contents of templates by hash; they never change."""
 
 
+class CreatedTask(Accepted, kw_only=True, omit_defaults=True):
+    """A task was recorded (or, `duplicate`, had been).
+
+    Attributes:
+        task: how the task was when `wait_s` was over or the task was; absent when the views could not say.
+    """
+
+    task: TaskView | None = None
+
+
 async def create(request: web.Request) -> web.Response:
     """POST /v1/tasks: one task, or an array of them."""
     services = request.app[SERVICES]
     tenant = tenant_of(request)
-    parameters = Parameters(request, ("wait_s",))
+    parameters = Parameters(request)
     wait_s = parameters.seconds("wait_s", most=services.settings.wait_s_max)
     body = await request.read()
     is_batch = body.lstrip()[:1] == b"["
@@ -77,9 +73,9 @@ async def list_tasks(request: web.Request) -> web.Response:
     """GET /v1/tasks: a page of tasks."""
     services = request.app[SERVICES]
     tenant = tenant_of(request)
-    parameters = Parameters(request, _LIST)
+    parameters = Parameters(request)
     query = TaskQuery(
-        states=parameters.choices("state", _STATES),
+        states=parameters.choices("state", TASK_STATUSES),
         namespace=parameters.name("namespace"),
         template=parameters.name("template"),
         tags=parameters.tags(),
@@ -98,7 +94,7 @@ async def get(request: web.Request) -> web.Response:
     """GET /v1/tasks/{task_id}: the task, with `wait_s` once it is over."""
     services = request.app[SERVICES]
     tenant, task_id = tenant_of(request), task_id_of(request)
-    parameters = Parameters(request, ("wait_s", "at_least"))
+    parameters = Parameters(request)
     wait_s = parameters.seconds("wait_s", most=services.settings.wait_s_max)
     await reach(services, parameters.text("at_least"))
     if wait_s > 0:
@@ -110,7 +106,7 @@ async def steps(request: web.Request) -> web.Response:
     """GET /v1/tasks/{task_id}/steps: all steps in declared order, those not begun as `pending`."""
     services = request.app[SERVICES]
     tenant, task_id = tenant_of(request), task_id_of(request)
-    parameters = Parameters(request, ("at_least",))
+    parameters = Parameters(request)
     await reach(services, parameters.text("at_least"))
     view = await task_view(services, tenant, task_id)
     begun = {step.step: step for step in await services.queries.steps(tenant, task_id)}
@@ -142,7 +138,7 @@ async def retry_step(request: web.Request) -> web.Response:
 
 async def command(request: web.Request, verb: str, body: bytes) -> web.Response:
     """Send an operator's command and answer its verdict."""
-    Parameters(request, ())
+    Parameters(request)
     answer = await _send(request.app[SERVICES], request, tenant_of(request), verb, body)
     reply = decode_message(answer, Reply)
     return bytes_response(answer) if reply.error is None else problem_response(reply.error)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 from aiohttp import web
 
-from tasker.errors import TemplateUnknown
+from tasker.errors import BodyInvalid, TemplateUnknown
 from tasker.events.position import format_position
 from tasker.events.reads import TemplatePage
 from tasker.ids import check_name
@@ -17,12 +15,13 @@ from tasker.service.http.services import SERVICES
 from tasker.service.http.tasks import command
 from tasker.service.http.waiting import reach
 
-_LIST: Final = ("namespace", "name", "limit", "after", "cursor", "at_least")
-
 
 async def register(request: web.Request) -> web.Response:
     """PUT /v1/templates: make a template known."""
-    return await command(request, "template.register", await request.read())
+    body = await request.read()
+    if body.lstrip()[:1] == b"[":
+        raise BodyInvalid("the body is one command; send an array's commands one by one, or over NATS")
+    return await command(request, "template.register", body)
 
 
 async def use(request: web.Request) -> web.Response:
@@ -35,7 +34,7 @@ async def list_templates(request: web.Request) -> web.Response:
     """GET /v1/templates: a page of registered versions."""
     services = request.app[SERVICES]
     tenant = tenant_of(request)
-    parameters = Parameters(request, _LIST)
+    parameters = Parameters(request)
     query = TemplateQuery(
         namespace=parameters.name("namespace"),
         name=parameters.name("name"),
@@ -51,7 +50,7 @@ async def get(request: web.Request) -> web.Response:
     """GET /v1/templates/{namespace}/{name}[/{version}]: a version (the one in use) with its document."""
     services = request.app[SERVICES]
     tenant = tenant_of(request)
-    parameters = Parameters(request, ("at_least",))
+    parameters = Parameters(request)
     namespace = check_name(request.match_info["namespace"], "namespace")
     name = check_name(request.match_info["name"], "template")
     version = request.match_info.get("version")

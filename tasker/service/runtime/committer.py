@@ -31,9 +31,8 @@ from tasker.events.chain import digest_of_batch, leaves_of
 from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, EventLog, Head, ShardAppend
 from tasker.service.runtime.failpoints import failpoint
+from tasker.settings import Limits
 
-BATCH_EVENTS_MAX: Final = 1_000
-BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 SETTLE_PAUSE_S: Final = 0.2
 PAUSED_POLL_S: Final = 0.05
 
@@ -97,7 +96,10 @@ class ShardQueue:
 class Committer:
     """Writes the units of all shards that this process owns."""
 
-    def __init__(self, log: EventLog, owner: str, listener: CommitListener, *, committers: int = 2) -> None:
+    def __init__(
+        self, log: EventLog, owner: str, listener: CommitListener, *, committers: int = 2, limits: Limits | None = None
+    ) -> None:
+        self._limits = limits or Limits()
         self._log = log
         self._owner = owner
         self._listener = listener
@@ -222,7 +224,8 @@ class Committer:
         while queue.queue and len(units) < limit:
             unit = queue.queue[0]
             if units and (
-                count + len(unit.events) > min(BATCH_EVENTS_MAX, room) or size + unit.payload_bytes > BATCH_BYTES_MAX
+                count + len(unit.events) > min(self._limits.batch_events_max, room)
+                or size + unit.payload_bytes > self._limits.batch_bytes_max
             ):
                 break
             units.append(queue.queue.popleft())

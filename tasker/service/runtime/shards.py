@@ -25,15 +25,10 @@ from tasker.events.log import EventLog
 from tasker.service.runtime.actor import Actor, ActorFactory, Message, Turn
 from tasker.service.runtime.committer import Committer, Unit
 from tasker.service.runtime.due import HORIZON_US, DueBook
-
-MAILBOX_MESSAGES_MAX: Final = 1_000
-"""Messages that may wait for one stream to be loaded."""
+from tasker.settings import Limits
 
 LOAD_STREAMS_MAX: Final = 200
 """Streams in one load."""
-
-BACKLOG_UNITS_MAX: Final = 20_000
-"""Units that may wait for the log before new commands are told `busy`."""
 
 RESTARTS_MAX: Final = 3
 RESTART_WINDOW_US: Final = 60_000_000
@@ -63,7 +58,9 @@ class Shards:
         committer: Committer,
         factory: ActorFactory,
         now_us: Callable[[], int],
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or Limits()
         self._log = log
         self._committer = committer
         self._factory = factory
@@ -130,7 +127,7 @@ class Shards:
             return
         cell = cells.get(stream_id)
         if cell is None:
-            if self._committer.backlog > BACKLOG_UNITS_MAX:
+            if self._committer.backlog > self._limits.backlog_units_max:
                 message.fail(Busy("too much waits for the log", retry_after_s=0.5))
                 return
             cell = cells[stream_id] = Cell(kind, self._now_us())
@@ -138,7 +135,7 @@ class Shards:
             self._load_wake.set()
         if cell.actor is not None:
             self._turn(shard, stream_id, cell, message)
-        elif len(cell.mailbox) >= MAILBOX_MESSAGES_MAX:
+        elif len(cell.mailbox) >= self._limits.mailbox_messages_max:
             message.fail(Busy("too many messages wait for this task", retry_after_s=0.5))
         else:
             cell.mailbox.append(message)

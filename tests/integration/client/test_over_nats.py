@@ -11,7 +11,7 @@ import pytest
 from tasker.bus.bus import Bus, Message
 from tasker.bus.nats_bus import NatsBus
 from tasker.bus.stored import stored_after
-from tasker.bus.streams import StreamSettings, delete_stream, ensure_streams
+from tasker.bus.streams import delete_stream, ensure_streams
 from tasker.client import NewTask, RetryPolicy, TaskerClient, TaskHandle
 from tasker.errors import (
     BodyTooLarge,
@@ -24,6 +24,7 @@ from tasker.errors import (
     Unavailable,
 )
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 
 HASTY = RetryPolicy(attempt_s=0.2, delay_s_base=0.01, delay_s_max=0.02)
 Script = Callable[[str, Any], object]

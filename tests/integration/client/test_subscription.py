@@ -7,12 +7,13 @@ from typing import NamedTuple
 import pytest
 
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import StreamSettings, delete_stream, ensure_streams
+from tasker.bus.streams import delete_stream, ensure_streams
 from tasker.client import TaskerClient
 from tasker.client.subscription import START, Subscription
 from tasker.errors import ConfigurationError, PositionInvalid
 from tasker.events.messages import LifecycleEvent
 from tasker.events.subjects import Subjects
+from tasker.settings import StreamSettings
 from tests.integration.client.scripted import LOG_ID, ScriptedLog, ScriptedPublisher, http_service, log_endpoint
 
 SETTINGS = StreamSettings(work_bytes_max=64 * 1024**2, events_bytes_max=64 * 1024**2)

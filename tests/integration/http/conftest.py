@@ -26,8 +26,9 @@ from tasker.projections.runner import Runner
 from tasker.projections.views import PROJECTIONS
 from tasker.service.http.app import create_app
 from tasker.service.http.refusals import BusRefusals
-from tasker.service.http.services import HttpSettings, Services
+from tasker.service.http.services import Services
 from tasker.service.http.watcher import BusWatcher
+from tasker.settings import HttpSettings
 from tests.histories import Recorder
 
 LEASE_S = 600.0

@@ -3,12 +3,13 @@ import hashlib
 import json
 from typing import Any
 
-from tasker.bus.streams import StreamSettings, ensure_streams
+from tasker.bus.streams import ensure_streams
 from tasker.errors import TemplateConflict, Unavailable
 from tasker.events.codec import encode_message
 from tasker.events.messages import RefusedCommand
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
 from tasker.ids import template_stream_id
+from tasker.settings import StreamSettings
 from tests.histories import blocked_task, completed_task, created
 from tests.integration.http.conftest import Client, Site
 

@@ -19,13 +19,16 @@ COMMANDS = [
     "worker",
     "stats",
     "health",
+    "doctor",
     *(f"task {verb}" for verb in ("create", "get", "list", "wait", "cancel", "retry", "events", "show")),
     "step list",
     "step retry",
-    *(f"template {verb}" for verb in ("register", "validate", "use", "list", "show")),
+    *(f"template {verb}" for verb in ("register", "validate", "use", "list", "show", "schema")),
+    *(f"schema {name}" for name in ("openapi", "asyncapi", "template")),
     "log tail",
     "log verify",
     "projection rebuild",
+    *(f"config {verb}" for verb in ("show", "explain", "validate")),
 ]
 NO_SERVICE = ("TASKER_NATS_URL", "TASKER_HTTP_URL", "TASKER_DATABASE_URL", "TASKER_OUTPUT")
 
@@ -72,6 +75,30 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     assert f"Usage: tasker {command}" in shown
     assert "--owned" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "member"),
+    [
+        (["schema", "openapi"], "paths"),
+        (["schema", "asyncapi"], "channels"),
+        (["schema", "template"], "$defs"),
+        (["template", "schema"], "$defs"),
+    ],
+)
+def test_contracts_are_printed_as_json(arguments: list[str], member: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert member in json.loads(shown.out)
+    assert shown.err == ""
+
+
+def test_asyncapi_is_printed_for_the_prefix_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TASKER_NATS_PREFIX", "blue")
+    assert main(["schema", "asyncapi"]) == 0
+    assert json.loads(capsys.readouterr().out)["x-nats-streams"]["work"]["config"]["name"] == "BLUE_WORK"
 
 
 @pytest.mark.parametrize(

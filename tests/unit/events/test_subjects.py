@@ -28,6 +28,14 @@ def _token(wanted: str, given_: str) -> bool:
 
 
 @given(names, names, names)
+def test_the_name_of_a_consumer_tells_its_queue(tenant: str, namespace: str, queue: str) -> None:
+    subjects = Subjects()
+    name = subjects.work_consumer(tenant, namespace, queue)
+    assert subjects.parse_work_consumer(name) == (tenant, namespace, queue)
+    assert subjects.parse_work_consumer("somebody-elses") is None
+
+
+@given(names, names, names)
 def test_a_command_is_parsed_back(tenant: str, noun: str, verb: str) -> None:
     subject = SUBJECTS.command(tenant, noun, verb)
     assert SUBJECTS.parse_command(subject) == (tenant, f"{noun}.{verb}")

@@ -16,6 +16,7 @@ from tasker.replay.checkers.complete import CompleteChecker
 from tasker.replay.checkers.epochs import EpochsChecker
 from tasker.replay.findings import Finding
 from tasker.service.runtime import committer as committer_module
+from tasker.settings import Limits
 from tests.unit.runtime.committing import OWNER, Desk, Held, new_event
 
 PARTITION_SIZE = 10
@@ -77,8 +78,8 @@ class TestAppended:
         held.let(2)
         await desk.until("s0", "s1", "s2", "s3")
 
-    async def test_a_batch_is_bounded(self, desk: Desk, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(committer_module, "BATCH_EVENTS_MAX", 3)
+    async def test_a_batch_is_bounded(self, desk: Desk, log: MemoryLog) -> None:
+        desk.committer._limits = Limits(batch_events_max=3)
         log.delay = held = Held()
         desk.submit(0, "first")
         await held.arrived()
@@ -88,11 +89,9 @@ class TestAppended:
         await desk.until("u3")
         assert [len(batch[0].events) for batch in held.batches] == [1, 2, 2, 2, 2]
 
-    async def test_a_batch_is_bounded_in_bytes(
-        self, desk: Desk, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_a_batch_is_bounded_in_bytes(self, desk: Desk, log: MemoryLog) -> None:
         """A unit above the bound goes alone."""
-        monkeypatch.setattr(committer_module, "BATCH_BYTES_MAX", 100)
+        desk.committer._limits = Limits(batch_bytes_max=100)
         log.delay = held = Held()
         desk.submit(0, "first")
         await held.arrived()

@@ -13,6 +13,7 @@ from tasker.service.runtime import shards as shards_module
 from tasker.service.runtime.actor import Owed, Turn
 from tasker.service.runtime.due import DueBook
 from tasker.service.runtime.shards import Shards
+from tasker.settings import Limits
 from tests.unit.runtime.committing import Desk, Held, new_event
 
 T0_US = 1_790_000_000_000_000
@@ -146,8 +147,8 @@ async def test_messages_of_one_stream_take_their_turns_in_order(floor: Floor) ->
     assert await asyncio.gather(first.ended, *(message.ended for message in behind)) == [1, 2, 3, 4]
 
 
-async def test_a_full_mailbox_is_busy(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "MAILBOX_MESSAGES_MAX", 3)
+async def test_a_full_mailbox_is_busy(floor: Floor) -> None:
+    floor.shards._limits = Limits(mailbox_messages_max=3)
     stream = uuid4()
     said = [floor.say(stream) for _ in range(5)]
     assert [message.ended.done() for message in said] == [False, False, False, True, True]
@@ -155,10 +156,8 @@ async def test_a_full_mailbox_is_busy(floor: Floor, monkeypatch: pytest.MonkeyPa
     assert await asyncio.gather(*(message.ended for message in said[:3])) == [1, 2, 3]
 
 
-async def test_a_backlog_of_units_is_busy_for_streams_not_in_memory(
-    floor: Floor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shards_module, "BACKLOG_UNITS_MAX", 2)
+async def test_a_backlog_of_units_is_busy_for_streams_not_in_memory(floor: Floor) -> None:
+    floor.shards._limits = Limits(backlog_units_max=2)
     stream = uuid4()
     floor.log.delay = held = Held()
     said = [floor.say(stream) for _ in range(3)]

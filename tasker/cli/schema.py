@@ -1,0 +1,59 @@
+"""`tasker schema`: the documents that describe the service to other programs; asks no service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+app = App(name="schema", help="Print the contracts: OpenAPI, AsyncAPI, the form of templates.")
+
+
+@app.command
+def openapi() -> None:
+    """Print the OpenAPI 3.1 document of the HTTP endpoints. A service has it at /v1/openapi.json.
+
+    For example:
+
+    $ tasker schema openapi > openapi.json
+    """
+    from tasker.service.http.openapi import openapi_document
+    from tasker.service.http.routes import OPERATIONS
+
+    print_document(openapi_document(OPERATIONS))
+
+
+@app.command
+def asyncapi(*, nats_prefix: str | None = None) -> None:
+    """Print the AsyncAPI 3.0 document of subjects, streams and messages. A service has it at /v1/asyncapi.json.
+
+    Args:
+        nats_prefix: what the subjects start with; by default TASKER_NATS_PREFIX, else "tasker".
+    """
+    import os
+
+    from tasker.contracts.asyncapi import asyncapi_document
+    from tasker.events.subjects import DEFAULT_PREFIX
+
+    print_document(asyncapi_document(prefix=nats_prefix or os.environ.get("TASKER_NATS_PREFIX") or DEFAULT_PREFIX))
+
+
+@app.command
+def template() -> None:
+    """Print the JSON Schema of a template's YAML or JSON document, for editors.
+
+    A service has it at /v1/template.schema.json. `tasker template schema` is the same.
+    """
+    from tasker.contracts.template_schema import template_schema
+
+    print_document(template_schema())
+
+
+def print_document(document: Mapping[str, Any]) -> None:
+    """Write a document to stdout, as JSON for people and programs."""
+    import json
+
+    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201 - the answer

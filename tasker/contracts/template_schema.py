@@ -1,0 +1,131 @@
+"""The JSON Schema of a template's document, YAML or JSON, for editors.
+
+It says of each key what `templates.validate` checks of it by itself, and which keys do nothing beside others. What
+joins several places (unknown parents, cycles, a `result` that is no step) only `validate` can tell. What `validate`
+takes, the schema takes: null means the same as a key that is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, get_args
+
+from tasker.contracts.schemas import Schema, Schemas
+from tasker.events.messages import TemplateRegister
+from tasker.templates.hash import VERSION_PATTERN
+from tasker.templates.model import (
+    ERROR_TYPES_MAX,
+    STEPS_MAX,
+    UNUSED_RETRY_KEYS,
+    VERSION_CHARS_MAX,
+    Backoff,
+    Retry,
+    StepSpec,
+    TemplateSpec,
+)
+
+SCHEMA_MEDIA_TYPE: Final = "application/schema+json"
+SCHEMA_ID: Final = "urn:tasker:schema:template"
+
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_NAMES: Final[dict[type, str]] = {
+    TemplateSpec: "TemplateDocument",
+    StepSpec: "StepDocument",
+    Retry: "RetryDocument",
+}
+_REQUIRED: Final[dict[type, tuple[str, ...]]] = {
+    TemplateSpec: ("name", "steps"),
+    StepSpec: ("name",),
+    Retry: (),
+}
+
+
+def template_schema() -> dict[str, Any]:
+    """Return the schema as JSON values."""
+    forms = _forms("#/$defs/")
+    template = forms.pop(_NAMES[TemplateSpec])
+    return {"$schema": _DIALECT, "$id": SCHEMA_ID, **template, "title": "Tasker template", "$defs": forms}
+
+
+def describe_documents(schemas: Schemas) -> None:
+    """Say in `schemas` what form the document of a `template.register` has."""
+    register = schemas.of(TemplateRegister)["$ref"]
+    document = schemas.components[TemplateRegister.__name__]["properties"]["template"]
+    document.clear()
+    document["$ref"] = register.removesuffix(TemplateRegister.__name__) + _NAMES[TemplateSpec]
+    schemas.components.update(_forms(schemas.place))
+
+
+def _forms(place: str) -> dict[str, Schema]:
+    """Return the schemas of a document and its parts, by name; references lead to `place`."""
+    schemas = Schemas(place)
+    schemas.of(TemplateSpec)
+    found = {kind: _document_form(schemas.components[kind.__name__], required) for kind, required in _REQUIRED.items()}
+    template, step, retry = found[TemplateSpec], found[StepSpec], found[Retry]
+
+    keys = template["properties"]
+    keys["version"] |= {"pattern": f"^(?:{VERSION_PATTERN.pattern})$", "maxLength": VERSION_CHARS_MAX}
+    keys["input_schema"] = {
+        "description": keys["input_schema"]["description"],
+        "anyOf": [{"type": "object", "$ref": _DIALECT}, {"type": "null"}],
+    }
+    keys["steps"] |= {
+        "description": "in declared order: results and lists of steps follow it.",
+        "type": "array",
+        "minItems": 1,
+        "maxItems": STEPS_MAX,
+    }
+    template["allOf"] = [
+        {
+            "if": {"properties": {"identity_bucket_s": {"not": {"type": "null"}}}, "required": ["identity_bucket_s"]},
+            "then": {"properties": {"identity": {"const": "strict"}}, "required": ["identity"]},
+        }
+    ]
+
+    step["properties"]["after"] |= {"maxItems": STEPS_MAX, "uniqueItems": True}
+    step["properties"]["retry"]["description"] = "when a failed attempt is followed by another."
+
+    retry["properties"]["non_retryable"] |= {"maxItems": ERROR_TYPES_MAX}
+    retry["allOf"] = [
+        _never_retries(),
+        *(_unused(backoff) for backoff in get_args(Backoff) if UNUSED_RETRY_KEYS[backoff]),
+    ]
+
+    keys["steps"]["items"] = {"$ref": place + _NAMES[StepSpec]}
+    step["properties"]["retry"]["anyOf"][0] = {"$ref": place + _NAMES[Retry]}
+    return {_NAMES[kind]: form | {"title": _NAMES[kind]} for kind, form in found.items()}
+
+
+def _document_form(component: Schema, required: tuple[str, ...]) -> Schema:
+    """Return a struct's schema as a document spells it: what is not `required` may be left out, or be null."""
+    keys = {name: schema if name in required else _or_null(schema) for name, schema in component["properties"].items()}
+    form = component | {"properties": keys, "required": list(required)}
+    if not required:
+        del form["required"]
+    return form
+
+
+def _or_null(schema: Schema) -> Schema:
+    kind = schema.get("type")
+    if "enum" in schema:
+        return schema | {"type": [kind, "null"], "enum": [*schema["enum"], None]}
+    if isinstance(kind, str):
+        return schema | {"type": [kind, "null"]}
+    if "$ref" in schema:
+        others = {key: value for key, value in schema.items() if key != "$ref"}
+        return {"anyOf": [{"$ref": schema["$ref"]}, {"type": "null"}], **others}
+    return schema
+
+
+def _never_retries() -> Schema:
+    others = [name for name in Retry.__struct_fields__ if name != "max_attempts"]
+    return {
+        "if": {"properties": {"max_attempts": {"const": 1}}, "required": ["max_attempts"]},
+        "then": {"properties": {key: {"type": "null"} for key in others}},
+    }
+
+
+def _unused(backoff: Backoff) -> Schema:
+    return {
+        "if": {"properties": {"backoff": {"const": backoff}}, "required": ["backoff"]},
+        "then": {"properties": {key: {"type": "null"} for key in sorted(UNUSED_RETRY_KEYS[backoff])}},
+    }

@@ -1,0 +1,115 @@
+"""Every parameter of the endpoints, described once; how its text is read stands in `requests.py`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tasker.events.messages import DEFAULT_TENANT, HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT
+from tasker.events.reads import TASK_STATUSES
+from tasker.events.stored import VERSION_OF
+from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
+from tasker.projections.queries import PAGE_ITEMS, PAGE_ITEMS_MAX, TASK_SORTS
+from tasker.service.http.operations import Parameter
+from tasker.settings import HttpSettings
+
+HEADER_TENANT: Final = "Tasker-Tenant"
+HEADER_LAST_EVENT_ID: Final = "Last-Event-ID"
+
+_NAME: Final[dict[str, Any]] = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
+_TEXT: Final[dict[str, Any]] = {"type": "string"}
+_UUID: Final[dict[str, Any]] = {"type": "string", "format": "uuid"}
+_TIME: Final[dict[str, Any]] = {"type": "string", "format": "date-time"}
+
+TENANT: Final = Parameter(
+    name=HEADER_TENANT, place="header", schema=_NAME | {"default": DEFAULT_TENANT}, description="Whose tasks these are."
+)
+IDEMPOTENCY_KEY: Final = Parameter(
+    name=HEADER_IDEMPOTENCY_KEY,
+    place="header",
+    schema={"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX},
+    description="Carries the key of a single command beside the body's field; two that differ are `key_ambiguous`.",
+)
+TRACEPARENT: Final = Parameter(
+    name=HEADER_TRACEPARENT,
+    place="header",
+    schema=_TEXT,
+    description="W3C trace context; kept with the events that the command causes.",
+    example="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+)
+LAST_EVENT_ID: Final = Parameter(
+    name=HEADER_LAST_EVENT_ID,
+    place="header",
+    schema=_TEXT,
+    description="Where a stream of server-sent events goes on; like `after`, and before it.",
+)
+
+TASK_ID: Final = Parameter(name="task_id", place="path", schema=_UUID, description="The task.")
+STEP: Final = Parameter(name="step", place="path", schema=_NAME, description="The step.")
+NAMESPACE_IN_PATH: Final = Parameter(name="namespace", place="path", schema=_NAME, description="Its namespace.")
+NAME_IN_PATH: Final = Parameter(name="name", place="path", schema=_NAME, description="The template.")
+VERSION_IN_PATH: Final = Parameter(
+    name="version", place="path", schema={"type": "string", "minLength": 1}, description="The version."
+)
+
+LIMIT: Final = Parameter(
+    name="limit",
+    schema={"type": "integer", "minimum": 1, "maximum": PAGE_ITEMS_MAX, "default": PAGE_ITEMS},
+    description="Items of a page.",
+)
+AFTER: Final = Parameter(
+    name="after",
+    schema=_TEXT,
+    description="Where to go on: `next` of the page before. Opaque: hand it back as it came.",
+)
+AFTER_EVENT: Final = Parameter(
+    name="after",
+    schema=_TEXT,
+    description="A position to go on behind, such as `next` of a page; `latest`: the head. Absent: the beginning.",
+    example="0:12,3:812",
+)
+AFTER_SEQ: Final = Parameter(
+    name="after", schema={"type": "string", "pattern": "^[0-9]{1,16}$"}, description="The `seq` to go on behind."
+)
+CURSOR: Final = Parameter(name="cursor", schema=_TEXT, description="The same as `after`; give one of them.")
+AT_LEAST: Final = Parameter(
+    name="at_least",
+    schema=_TEXT,
+    description="Answer once the views are at or after this position; `behind` when they do not get there in time.",
+    example="3:812",
+)
+WAIT_S: Final = Parameter(
+    name="wait_s",
+    schema={"type": "number", "minimum": 0, "maximum": 999_999_999},
+    description=f"Wait so long for the task to be over; more than {HttpSettings().wait_s_max:g} s is cut to that.",
+)
+STATE: Final = Parameter(
+    name="state",
+    schema={"type": "string", "enum": list(TASK_STATUSES)},
+    many=True,
+    description="Any of these; several times, or once with commas.",
+)
+NAMESPACE: Final = Parameter(name="namespace", schema=_NAME, description="Only of this namespace.")
+TEMPLATE: Final = Parameter(name="template", schema=_NAME, description="Only of this template.")
+NAME: Final = Parameter(name="name", schema=_NAME, description="Only of this name.")
+TAG: Final = Parameter(
+    name="tag",
+    schema={"type": "string", "pattern": "^[^:=]+[:=]"},
+    many=True,
+    description="Only with this tag, `key:value` or `key=value`; several times: with all of them.",
+    example="team:core",
+)
+CREATED_AFTER: Final = Parameter(name="created_after", schema=_TIME, description="Created then or later.")
+CREATED_BEFORE: Final = Parameter(name="created_before", schema=_TIME, description="Created earlier.")
+SORT: Final = Parameter(
+    name="sort",
+    schema={"type": "string", "enum": list(TASK_SORTS), "default": "-created_at"},
+    description="The order; `-`: the newest first.",
+)
+EVENT_TYPE: Final = Parameter(
+    name="type",
+    schema={"type": "string", "enum": list(VERSION_OF)},
+    many=True,
+    description="Any of these types of events; several times, or once with commas.",
+)
+TASK: Final = Parameter(name="task", schema=_UUID, description="Only of this task.")
+TASK_ID_IN_QUERY: Final = Parameter(name="task_id", schema=_UUID, description="The same as `task`.")

@@ -1,0 +1,45 @@
+"""Settings: one typed model, read once at start from file, environment and flags, and handed to what it steers."""
+
+from tasker.settings.model import (
+    ROLES,
+    ClientDefaults,
+    DatabaseSettings,
+    DoctorSettings,
+    EmbeddedSettings,
+    HttpSettings,
+    Limits,
+    LoggingSettings,
+    LogSettings,
+    NatsSettings,
+    Pace,
+    ServiceSettings,
+    Settings,
+    StreamSettings,
+    WorkerSettings,
+    database_url_of,
+    nats_url_of,
+)
+from tasker.settings.sources import Effective, SettingsInvalid, read_settings
+
+__all__ = [
+    "ROLES",
+    "ClientDefaults",
+    "DatabaseSettings",
+    "DoctorSettings",
+    "Effective",
+    "EmbeddedSettings",
+    "HttpSettings",
+    "Limits",
+    "LogSettings",
+    "LoggingSettings",
+    "NatsSettings",
+    "Pace",
+    "ServiceSettings",
+    "Settings",
+    "SettingsInvalid",
+    "StreamSettings",
+    "WorkerSettings",
+    "database_url_of",
+    "nats_url_of",
+    "read_settings",
+]

@@ -1,0 +1,46 @@
+"""How users test their workflows: in process and on a clock of its own, or on real servers.
+
+Everything is imported at its first use, so that a pytest which never asks for it pays nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasker.testing.engine import Stuck
+    from tasker.testing.kit import NotOver, Run, SyncRun, SyncTaskerTest, TaskerTest
+    from tasker.testing.run import RunEvent, RunView, StepRun
+    from tasker.testing.script import Call
+
+_HOMES = {
+    "Call": "script",
+    "NotOver": "kit",
+    "Run": "kit",
+    "RunEvent": "run",
+    "RunView": "run",
+    "StepRun": "run",
+    "Stuck": "engine",
+    "SyncRun": "kit",
+    "SyncTaskerTest": "kit",
+    "TaskerTest": "kit",
+}
+
+__all__ = [
+    "Call",
+    "NotOver",
+    "Run",
+    "RunEvent",
+    "RunView",
+    "StepRun",
+    "Stuck",
+    "SyncRun",
+    "SyncTaskerTest",
+    "TaskerTest",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"tasker.testing.{_HOMES[name]}"), name)

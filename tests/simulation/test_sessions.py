@@ -1,0 +1,58 @@
+"""Random sessions under faults end with every task over, and with a log, views and a stream that hold every promise."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from tasker.projections.memory_store import MemoryViewStore
+from tasker.replay.findings import Invariant
+from tasker.service.actors.publisher import Feed
+from tests.simulation.sessions import simulate, told
+
+PUBLISHER_TROUBLE = 3
+"""A seed whose session breaks the publisher's sessions with something on its way."""
+
+SEEDS = os.environ.get("TASKER_SIMULATION_SEEDS", "0-9")
+
+
+def seeds() -> range:
+    first, _, last = SEEDS.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+@pytest.mark.parametrize("seed", seeds())
+def test_a_session_under_faults_keeps_every_promise(seed: int) -> None:
+    session, findings = simulate(seed)
+    assert not findings.total, told(session, findings)
+    assert session.happened, "nothing bad happened: this session proves nothing"
+
+
+def test_a_seed_names_one_session() -> None:
+    first, _ = simulate(5)
+    second, _ = simulate(5)
+    assert first.happened == second.happened
+    assert first.digest == second.digest
+
+
+# -------------------------------------------------------------------- planted bugs are found
+
+
+def test_a_cursor_that_moves_before_the_ack_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    rewind = Feed.rewind
+    monkeypatch.setattr(Feed, "rewind", lambda feed, _: rewind(feed, feed.sent))
+    _, findings = simulate(PUBLISHER_TROUBLE)
+    assert set(findings.counts) == {Invariant.PUBLISHED}
+
+
+def test_a_view_that_skips_rows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = MemoryViewStore.write
+
+    async def forgetful(store: MemoryViewStore, moves: Any, writes: Any) -> None:
+        await write(store, moves, [one for one in writes if one.born])
+
+    monkeypatch.setattr(MemoryViewStore, "write", forgetful)
+    _, findings = simulate(0)
+    assert set(findings.counts) == {Invariant.PROJECTED}
