@@ -8,6 +8,9 @@ SOURCES = tasker tests $(wildcard benchmarks examples)
 FAST_TESTS = $(wildcard tests/unit tests/properties tests/architecture)
 # More arguments for pytest, as in: make test PYTEST_ARGS='-x -k embedded'
 PYTEST_ARGS ?=
+# Processes that tests run in. A file stays in one of them; servers are shared. TEST_JOBS=0: one process, for a debugger.
+TEST_JOBS ?= 2
+JOBS = -n $(TEST_JOBS) --dist loadfile
 
 .PHONY: help
 help: ## list the targets
@@ -51,11 +54,11 @@ imports: setup
 
 .PHONY: fast-tests
 fast-tests: setup
-	@$(PYTHON) -m pytest $(FAST_TESTS) $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest $(FAST_TESTS) $(JOBS) $(PYTEST_ARGS)
 
 .PHONY: test
 test: setup ## every test, on real PostgreSQL and NATS
-	@$(PYTHON) -m pytest tests $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest tests $(JOBS) $(PYTEST_ARGS)
 
 .PHONY: faults
 faults: setup ## only the tests that kill real processes, several rounds with new seeds
@@ -70,11 +73,20 @@ bench: setup ## the service against its floor, into benchmarks/results
 	@$(PYTHON) -m benchmarks $(BENCH_ARGS)
 
 .PHONY: docs
-docs: setup ## check that links and snippets of docs/ hold
+docs: setup ## build the site into build/site; a link that leads nowhere is an error
+	@$(PYTHON) scripts/build_site.py
+
+.PHONY: docs-test
+docs-test: setup ## follow every page as a reader would
 	@$(PYTHON) -m pytest tests/docs $(PYTEST_ARGS)
 
+.PHONY: generate
+generate: setup ## write what is made from the code: reference pages, locks of deploy/
+	@$(PYTHON) -m scripts.generate_reference
+	@$(PYTHON) scripts/generate_deploy_locks.py
+
 .PHONY: lock
-lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+lock: ## write requirements.lock anew from pyproject.toml (needs uv); then make generate
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --no-header --upgrade --extra embedded --group dev \
 		--output-file requirements.lock pyproject.toml

@@ -1,8 +1,9 @@
-"""Writes the tables of docs/reference anew from the code: errors, commands, events, limits, settings, findings.
+"""Writes what docs/reference says of the code anew from the code: commands, limits, events, errors, CLI, SDK, settings.
 
-A table stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the code says.
+A generated part stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the
+code says.
 
-    python scripts/generate_reference.py
+    python -m scripts.generate_reference
 """  # noqa: INP001 - a folder of scripts
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
+import griffe
 import msgspec
 
+from scripts.reference_cli import cli_reference
+from scripts.reference_sdk import sdk_reference
 from tasker import errors
 from tasker.cli.configuring import as_text
+from tasker.cli.failures import next_step
 from tasker.doctor.finding import CATALOGUE
 from tasker.errors import TaskerError
 from tasker.events import codec, messages
@@ -29,9 +34,14 @@ from tasker.settings.keys import OTHER_VARIABLES, parts
 from tasker.templates import model
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "wire.md"
-SETTINGS_PAGE: Final = PAGE.with_name("settings.md")
-DOCTOR_PAGE: Final = PAGE.with_name("doctor.md")
-PAGES: Final = (PAGE, SETTINGS_PAGE, DOCTOR_PAGE)
+EVENTS_PAGE: Final = PAGE.with_name("events.md")
+ERRORS_PAGE: Final = PAGE.with_name("errors.md")
+PAGES: Final = (
+    PAGE,
+    EVENTS_PAGE,
+    ERRORS_PAGE,
+    *(PAGE.with_name(name) for name in ("cli.md", "sdk.md", "settings.md", "doctor.md")),
+)
 _PLACE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _KIB = 1024
 
@@ -51,6 +61,19 @@ def error_table() -> str:
     return _table(("code", "HTTP status", "exit code", "family", "meaning"), rows)
 
 
+def error_sections() -> str:
+    """Return a section a code, so that a code can be linked to."""
+    sections = []
+    for code, leaf in TaskerError.leaves.items():
+        if leaf.__module__ != errors.__name__:
+            continue
+        said = [f"### {code}", f"{leaf.title}. HTTP {leaf.status}, exit code {leaf.exit_code}, `{leaf.__name__}`."]
+        if remedy := next_step(code):
+            said.append(f"Next: {remedy}.")
+        sections.append("\n\n".join(said))
+    return "\n\n".join(sections)
+
+
 def command_table() -> str:
     """Return the table of commands with their own fields."""
     common = {field.name for field in msgspec.structs.fields(messages.OperatorCommand)}
@@ -68,6 +91,32 @@ def event_table() -> str:
         for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES)
     ]
     return _table(("event", "what happened", "data"), rows)
+
+
+def event_sections() -> str:
+    """Return a section an event, with what its docstring says of its fields."""
+    sections = []
+    for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES):
+        about = _attributes(kind)
+        rows = [
+            (f"`{field.encode_name}`", f"{_type(field.type)}{'' if field.required else '?'}", about.get(field.name, ""))
+            for field in msgspec.structs.fields(kind)
+        ]
+        table = _table(("field", "type", "meaning"), rows) if rows else "No data."
+        sections.append(f"### {_snake(kind.__name__)}\n\n{_sentence(kind)}\n\n{table}")
+    return "\n\n".join(sections)
+
+
+def _attributes(kind: type) -> dict[str, str]:
+    """Return what a docstring's `Attributes:` says of each name."""
+    docstring = griffe.Docstring(inspect.getdoc(kind) or "")
+    return {
+        name.strip(): " ".join(item.description.split())
+        for section in docstring.parse("google", warnings=False)
+        if section.kind is griffe.DocstringSectionKind.attributes
+        for item in section.value
+        for name in item.name.split(",")
+    }
 
 
 def limit_table() -> str:
@@ -119,13 +168,17 @@ def finding_table() -> str:
 
 
 TABLES: Final[dict[str, Callable[[], str]]] = {
+    "cli": cli_reference,
     "commands": command_table,
     "errors": error_table,
+    "errorsections": error_sections,
     "events": event_table,
+    "eventsections": event_sections,
     "limits": limit_table,
     "findings": finding_table,
     "settings": setting_tables,
     "variables": variable_table,
+    "sdk": sdk_reference,
 }
 
 

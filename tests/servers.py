@@ -11,7 +11,7 @@ import msgspec
 
 from tasker.embedded.stack import Stack, StackInfo
 from tasker.settings import read_settings
-from tasker.testing.postgres_databases import create_database, drop_database
+from tasker.testing.postgres_databases import create_database, create_empty_database, drop_database
 
 
 class SharedCluster:
@@ -39,6 +39,10 @@ class SharedCluster:
     async def create_database(self) -> str:
         """Return the DSN of a new database with the schema of the log and the projections."""
         return await create_database(self.addresses().database_url)
+
+    async def create_empty_database(self) -> str:
+        """Return the DSN of a new database that has nothing in it."""
+        return await create_empty_database(self.addresses().database_url)
 
     async def drop_database(self, dsn: str) -> None:
         """Drop a database that `create_database` returned, whoever is still connected."""

@@ -30,6 +30,11 @@ _NEXT: Final = {
 }
 
 
+def next_step(code: str) -> str | None:
+    """Return what a person does next about an error of `code`, where that is always the same."""
+    return _NEXT.get(code)
+
+
 class TaskNotCompleted(TaskerError):
     """The task that was waited for did not complete."""
 
@@ -83,7 +88,7 @@ def report(error: TaskerError, output: str) -> int:
         _write(f"error: {_one_line(error.detail)} ({error.code})")
         for fault in error.errors:
             _write(f"  {fault.pointer or '/'}: {_one_line(fault.detail)}")
-        remedy = error.context.get("remedy") or _NEXT.get(error.code)
+        remedy = error.context.get("remedy") or next_step(error.code)
         if remedy:
             _write(f"next: {remedy}")
     else:

@@ -50,7 +50,19 @@ def run_worker(app: str, settings: Settings, *, reload: bool = False) -> int:
     Raises:
         ConfigurationError: no NATS is known, or `reload` without the package that watches files.
     """
-    options = WorkerOptions(
+    options = options_of(app, settings)
+    if sys.platform == "win32":
+        return asyncio.run(_child(options, None))
+    return Supervisor(options, reload=reload).run()
+
+
+def options_of(app: str, settings: Settings) -> WorkerOptions:
+    """Return what a worker's process is started with.
+
+    Raises:
+        ConfigurationError: no NATS is known.
+    """
+    return WorkerOptions(
         app=app,
         nats_url=nats_url_of(settings),
         prefix=settings.nats.prefix,
@@ -66,9 +78,6 @@ def run_worker(app: str, settings: Settings, *, reload: bool = False) -> int:
         streams=settings.streams,
         logging=settings.logging,
     )
-    if sys.platform == "win32":
-        return asyncio.run(_child(options, None))
-    return Supervisor(options, reload=reload).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

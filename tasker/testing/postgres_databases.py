@@ -31,6 +31,17 @@ async def create_database(server_url: str) -> str:
     return database_url(server_url, name)
 
 
+async def create_empty_database(server_url: str) -> str:
+    """Return the address of a new database that has nothing in it."""
+    connection = await asyncpg.connect(server_url)
+    try:
+        name = f"t_{_run}_{next(_numbers)}"
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+    return database_url(server_url, name)
+
+
 async def drop_database(url: str) -> None:
     """Drop a database that `create_database` returned, whoever is still connected."""
     name = urlsplit(url).path.removeprefix("/")

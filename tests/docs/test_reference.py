@@ -5,18 +5,23 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from scripts.generate_reference import PAGE, PAGES, render
+from scripts.generate_reference import ERRORS_PAGE, PAGE, PAGES, TABLES, render
 from tasker.errors import TaskerError
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_the_tables_are_current(path: Path) -> None:
+def test_what_is_generated_is_current(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
-    assert render(page) == page, "run: python scripts/generate_reference.py"
+    assert render(page) == page, "run: python -m scripts.generate_reference"
+
+
+def test_everything_that_can_be_generated_stands_on_a_page() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in PAGES)
+    assert [name for name in TABLES if f"<!-- generated: {name} -->" not in pages] == []
 
 
 def test_a_stale_table_is_seen() -> None:
-    page = PAGE.read_text(encoding="utf-8")
+    page = ERRORS_PAGE.read_text(encoding="utf-8")
     assert render(page.replace("| `busy` | 429 |", "| `busy` | 430 |")) == page
 
 

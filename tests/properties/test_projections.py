@@ -34,9 +34,8 @@ histories = st.sampled_from(
 def logs(draw: Any) -> Recorder:
     """A log in which several tasks and a template move in turn; some events are damaged."""
     recorder = Recorder(shards=SHARDS)
-    streams: list[tuple[uuid.UUID, list[Any]]] = [
-        (uuid.UUID(int=draw(st.integers(1, 2**128 - 1))), list(draw(histories))) for _ in range(draw(st.integers(1, 6)))
-    ]
+    ids = draw(st.lists(st.integers(1, 2**128 - 1), min_size=1, max_size=6, unique=True))
+    streams: list[tuple[uuid.UUID, list[Any]]] = [(uuid.UUID(int=one), list(draw(histories))) for one in ids]
     template = {"namespace": "shop", "name": "orders", "hash": HASH}
     versions: list[Any] = [TemplateRegistered(version="1.0.0", **template), TemplateUsed(version="1.0.0", **template)]
     streams.append((template_stream_id("default", "shop", "orders"), versions))

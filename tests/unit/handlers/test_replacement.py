@@ -8,7 +8,9 @@ import pytest
 
 from tasker.handlers import leak_guard
 from tasker.handlers.leak_guard import MIB, guard, reason_to_replace
+from tasker.handlers.process import options_of
 from tasker.handlers.vitals import SILENT_S_MAX, Vitals, judge
+from tasker.settings import read_settings
 
 WELL: dict[str, Any] = {
     "worker": "w",
@@ -21,6 +23,22 @@ WELL: dict[str, Any] = {
     "stuck": 0,
     "handlers_silent_s": 0.0,
 }
+
+
+def test_the_settings_of_the_worker_reach_its_process() -> None:
+    flags = {
+        "nats.url": "nats://h:1",
+        "worker.slots": "7",
+        "worker.drain_s": "2.5",
+        "worker.processes": "3",
+        "worker.health_port": "9300",
+        "worker.max_tasks": "500",
+        "worker.max_rss_mib": "800",
+    }
+    options = options_of("app.py:flow", read_settings({}, flags=flags).settings)
+    assert (options.app, options.nats_url) == ("app.py:flow", "nats://h:1")
+    assert (options.slots, options.drain_s, options.processes) == (7, 2.5, 3)
+    assert (options.health_port, options.tasks_max, options.rss_mib_max) == (9300, 500, 800)
 
 
 def test_too_many_tasks_or_too_much_memory_is_a_reason() -> None:

@@ -1,0 +1,86 @@
+"""The systemd units, as systemd itself reads them, and the environment that they are given."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.tree import ROOT
+
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+EXAMPLE = ROOT / "deploy" / "tasker.env.example"
+EXPOSURE_MAX = {"tasker.service": 20, "tasker-worker@.service": 60}
+"""Tenths of systemd's own measure of exposure, which goes to 10."""
+
+pytestmark = [
+    pytest.mark.linux,
+    pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"),
+]
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> list[Path]:
+    """The units as they are on a machine where the programs they name are installed: here those of this environment."""
+    programs = Path(sys.executable).parent
+    found = []
+    for unit in UNITS:
+        text = unit.read_text(encoding="utf-8")
+        text = text.replace("/usr/local/lib/tasker/bin/", f"{programs}/").replace("/usr/local/bin/", f"{programs}/")
+        place = tmp_path / unit.name
+        place.write_text(text, encoding="utf-8")
+        found.append(place)
+    return found
+
+
+def verify(units: list[Path]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=one", *map(str, units)],  # noqa: S607 where it is
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_systemd_finds_nothing_wrong(installed: list[Path]) -> None:
+    units = [
+        unit.rename(unit.with_name("tasker-worker@shop.service")) if "@" in unit.name else unit for unit in installed
+    ]
+    done = verify(units)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_mistake_would_be_found(installed: list[Path]) -> None:
+    unit = next(unit for unit in installed if unit.name == "tasker.service")
+    unit.write_text(unit.read_text(encoding="utf-8").replace("TimeoutStopSec", "TimeoutStop"), encoding="utf-8")
+    assert "TimeoutStop" in verify([unit]).stderr
+
+
+@pytest.mark.parametrize("name", EXPOSURE_MAX)
+def test_little_is_exposed(installed: list[Path], name: str) -> None:
+    unit = next(unit for unit in installed if unit.name == name)
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_MAX[name]}", "--no-pager", str(unit)],  # noqa: S607 where it is
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+
+
+def test_units_wait_longer_than_what_they_start_drains() -> None:
+    worker = (ROOT / "deploy" / "systemd" / "tasker-worker@.service").read_text(encoding="utf-8")
+    drain = re.search(r"--drain-s (\d+)", worker)
+    stop = re.search(r"^TimeoutStopSec=(\d+)", worker, re.MULTILINE)
+    assert drain is not None
+    assert stop is not None
+    assert int(stop[1]) > int(drain[1])
+
+
+def test_the_example_names_variables_that_are_read() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tasker").rglob("*.py"))
+    named = re.findall(r"^#?(TASKER_\w+)=", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"TASKER_DATABASE_URL", "TASKER_NATS_URL"} <= set(named)
+    assert [name for name in named if f'"{name}"' not in source] == []
