@@ -9,32 +9,39 @@ from typing import TYPE_CHECKING, Any
 from tasker.version import __version__
 
 if TYPE_CHECKING:
-    from tasker.client import TaskerClient
+    from tasker.client import TaskerClient, TaskerSyncClient
     from tasker.handlers import (
         AttemptCancelled,
+        Outcome,
         PermanentError,
         Retry,
         RetryableError,
         StepContext,
         Template,
         handler,
+        middleware,
+        resource,
     )
 
 __all__ = [
     "AttemptCancelled",
+    "Outcome",
     "PermanentError",
     "Retry",
     "RetryableError",
     "StepContext",
     "TaskerClient",
+    "TaskerSyncClient",
     "Template",
     "__version__",
     "handler",
+    "middleware",
+    "resource",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "TaskerClient":
+    if name in {"TaskerClient", "TaskerSyncClient"}:
         import tasker.client as home
     elif name in __all__:
         import tasker.handlers as home  # type: ignore[no-redef]

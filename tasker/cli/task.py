@@ -13,6 +13,7 @@ from tasker.cli.options import COMMON, Common, Tags, Wait
 if TYPE_CHECKING:
     from tasker.client import TaskerClient
     from tasker.client.requests import TaskRef
+    from tasker.events.messages import StepProgress
     from tasker.events.reads import EventView, StepView, TaskView
 
 app = App(name="task", help="Create tasks, look at them, wait for them, end them.")
@@ -448,6 +449,12 @@ def _show_view(view: TaskView, steps: Any) -> None:
     rows(steps, step_columns(), "table")
 
 
+def progress_text(told: StepProgress) -> str:
+    """Return a step's progress in words, such as "3 of 4, packing"."""
+    done = f"{told.done:g}" if told.total is None else f"{told.done:g} of {told.total:g}"
+    return f"{done}, {told.message}" if told.message else done
+
+
 def step_columns() -> list[tuple[str, Any]]:
     """Return what a table shows of steps."""
     from tasker.cli.output import time_text
@@ -455,6 +462,8 @@ def step_columns() -> list[tuple[str, Any]]:
     def outcome(step: StepView) -> object:
         if step.error is not None:
             return f"{step.error.type}: {step.error.message}"
+        if step.progress is not None:
+            return progress_text(step.progress)
         return step.result if step.result is not None else step.waiting_on
 
     return [

@@ -16,9 +16,16 @@ def worker(
     drain_s: Annotated[float | None, Parameter(name="--drain-s")] = None,
     tenant: str | None = None,
     data: Path | None = None,
+    processes: int | None = None,
+    health_port: Annotated[int | None, Parameter(name="--health-port")] = None,
+    max_tasks: Annotated[int | None, Parameter(name="--max-tasks")] = None,
+    max_rss_mib: Annotated[int | None, Parameter(name="--max-rss-mib")] = None,
+    reload: Annotated[bool, Parameter(name="--reload", negative="")] = False,
     owned: Annotated[bool, Parameter(name="--owned", negative="", show=False)] = False,
 ) -> int:
     """Run a worker: register the app's templates, take work for its handlers, drain on SIGTERM and Ctrl-C.
+
+    SIGHUP replaces its process without a gap: a new one starts, then the old one drains.
 
     Needs TASKER_NATS_URL only (and TASKER_NATS_PREFIX where it is not the default). What is not given here
     comes from the settings: `tasker config show`.
@@ -27,13 +34,20 @@ def worker(
 
     $ tasker worker app.py
     $ tasker worker shop.workflows --slots 64 --drain-s 120
+    $ tasker worker shop.workflows:orders,returns --health-port 9300 --max-rss-mib 800
+    $ tasker worker app.py --reload  # while you write it
 
     Args:
-        app: a Python file, or the dotted name of a module, with templates and handlers.
+        app: a Python file, or the dotted name of a module, with templates and handlers; `:name,name` chooses some.
         slots: steps at a time; else `worker.slots`, 100 at first.
         drain_s: how long running steps may take to end after SIGTERM; else `worker.drain_s`, 30 at first.
         tenant: whose work; else the setting `tenant`, "default" at first.
         data: data directory of a running `tasker up`, instead of TASKER_NATS_URL.
+        processes: for handlers with process=True; else `worker.processes`, one a core at first.
+        health_port: serve /health/live and /health/ready on 127.0.0.1; else `worker.health_port`, none at first.
+        max_tasks: replace the process after so many steps; else `worker.max_tasks`, never at first.
+        max_rss_mib: replace the process when it and its children hold more memory; else `worker.max_rss_mib`.
+        reload: replace the process when a Python file beside the app changes.
         owned: started by `tasker up`.
     """
     from tasker.cli.owned import end_with_owner
@@ -41,13 +55,21 @@ def worker(
     from tasker.handlers.process import run_worker
 
     check_app(app)
-    flags = {"worker.slots": slots, "worker.drain_s": drain_s, "tenant": tenant}
+    flags = {
+        "worker.slots": slots,
+        "worker.drain_s": drain_s,
+        "worker.processes": processes,
+        "worker.health_port": health_port,
+        "worker.max_tasks": max_tasks,
+        "worker.max_rss_mib": max_rss_mib,
+        "tenant": tenant,
+    }
     found = effective(data, flags, wants=("nats.url",))
     if owned:
         end_with_owner()
     else:
         tell_warnings(found)
-    return run_worker(app, found.settings)
+    return run_worker(app, found.settings, reload=reload)
 
 
 def check_app(app: str | None) -> None:
@@ -58,5 +80,8 @@ def check_app(app: str | None) -> None:
     """
     from tasker.errors import ConfigurationError
 
-    if app is not None and app.endswith(".py") and not Path(app).is_file():
-        raise ConfigurationError(f"there is no file {app}: name the one that has your templates and handlers")
+    if app is None or Path(app).is_file():
+        return
+    place = app.partition(":")[0]
+    if place.endswith(".py") and not Path(place).is_file():
+        raise ConfigurationError(f"there is no file {place}: name the one that has your templates and handlers")

@@ -96,8 +96,8 @@ def decode_value(data: bytes, *, bytes_max: int = BODY_BYTES_MAX) -> JsonValue:
 def encode_value(value: object, *, bytes_max: int = INPUT_BYTES_MAX) -> bytes:
     """Return the canonical form of any Python `value` that has one.
 
-    Takes what JSON has, and msgspec structs, dataclasses, attrs classes (by field), enums (by value),
-    datetimes, UUIDs and decimals (as text).
+    Takes what JSON has, and msgspec structs, dataclasses, attrs classes (by field), Pydantic models (as they dump
+    themselves), enums (by value), datetimes, UUIDs and decimals (as text).
 
     Raises:
         ValueInvalid: something in it has no exact JSON form (NaN, bytes, sets, an integer key, ...).
@@ -368,6 +368,8 @@ def _plain(value: object, path: str, depth: int) -> JsonValue:
             attribute.name: _plain(getattr(value, attribute.name), f"{path}/{attribute.name}", depth + 1)
             for attribute in attributes
         }
+    if hasattr(kind, "__pydantic_validator__") and hasattr(value, "model_dump"):  # so nobody needs to import Pydantic
+        return _plain(value.model_dump(mode="json"), path, depth)
     if isinstance(value, _TEXT_SCALARS):
         return msgspec.to_builtins(value)
     for base in (str, int, float):

@@ -269,7 +269,33 @@ class NodeTime(msgspec.Struct, kw_only=True):
 HEADER_RELEASED: Final = "Tasker-Released"
 """On reports to a node: how many of its items the worker has released, as in `WorkerSlots`."""
 
-ReportKind = Literal["claim", "started", "heartbeat", "completed", "failed", "result", "returned"]
+ReportKind = Literal["claim", "started", "heartbeat", "completed", "failed", "result", "returned", "peek"]
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a running attempt is, as it says itself.
+
+    Attributes:
+        done: of `total`, in the handler's own unit. total: None: it does not know.
+        message: for people; at most 200 characters.
+    """
+
+    done: float
+    total: float | None = None
+    message: str = ""
+
+
+class StepProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The progress that a running attempt told last, and when its owner heard of it.
+
+    It is in the owner's memory alone: not in the log, and gone until the next heartbeat when the owner changes.
+    """
+
+    attempt: int
+    at: str
+    done: float
+    total: float | None = None
+    message: str = ""
 
 
 class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -279,11 +305,12 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     |-------------|-----------------------------------------------------|---------------------------------|
     | `claim`     | may I run it? (a redelivered, re-offered, old copy)  | `run`; it is recorded as started |
     | `started`   | I run it                                            | `recorded`                      |
-    | `heartbeat` | I still run it                                      | `recorded`, `cancel`            |
+    | `heartbeat` | I still run it, with my `progress`                   | `recorded`, `cancel`            |
     | `completed` | `result`; implies `started`                         | `recorded`                      |
     | `failed`    | `error`; implies `started`                          | `recorded`                      |
     | `result`    | give me the result of step `of`                     | `result`                        |
     | `returned`  | I have not begun it and shall not: offer it again   | `ok`                            |
+    | `peek`      | (readers) the task's `StepProgress` by running step | `result`                        |
     """
 
     kind: ReportKind
@@ -294,6 +321,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     result: msgspec.Raw = NULL
     error: ErrorInfo | None = None
     of: str | None = None
+    progress: Progress | None = None
 
 
 RefusalReason = Literal["stale_attempt", "not_open", "task_ended", "task_unknown", "started_elsewhere", "gone"]

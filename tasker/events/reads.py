@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import msgspec
 
-from tasker.events.messages import RefusedCommand
+from tasker.events.messages import RefusedCommand, StepProgress
 from tasker.events.task_events import ErrorInfo
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A step as the `step` view shows it; a step that has not begun is `pending` and has no times."""
+    """A step as the `step` view shows it; a step that has not begun is `pending` and has no times.
+
+    `progress` is no part of the view: the owner of the task tells it, while an attempt runs.
+    """
 
     task_id: str
     step: str
@@ -81,6 +84,7 @@ class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     error: ErrorInfo | None = None
     waiting_on: str | None = None
     position: str | None = None
+    progress: StepProgress | None = None
 
 
 class EventView(msgspec.Struct, kw_only=True, omit_defaults=True):

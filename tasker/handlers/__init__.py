@@ -2,8 +2,21 @@
 
 from tasker.handlers.context import StepContext
 from tasker.handlers.handler import handler
+from tasker.handlers.hooks import Outcome, middleware
 from tasker.handlers.outcome import AttemptCancelled, PermanentError, RetryableError
+from tasker.handlers.resources import resource
 from tasker.handlers.template import Template
 from tasker.templates.model import Retry
 
-__all__ = ["AttemptCancelled", "PermanentError", "Retry", "RetryableError", "StepContext", "Template", "handler"]
+__all__ = [
+    "AttemptCancelled",
+    "Outcome",
+    "PermanentError",
+    "Retry",
+    "RetryableError",
+    "StepContext",
+    "Template",
+    "handler",
+    "middleware",
+    "resource",
+]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import hashlib
+import random
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, overload
 
@@ -15,7 +17,9 @@ import msgspec
 import structlog
 
 from tasker.clock import Clock, SystemClock, to_datetime
+from tasker.events.messages import Progress
 from tasker.handlers.outcome import AttemptCancelled
+from tasker.handlers.progress import progress_of
 
 T = TypeVar("T")
 
@@ -30,6 +34,29 @@ class AttemptPort(Protocol):
     def beat(self) -> None:
         """Tell the owner now that the attempt is alive."""
         ...
+
+    def tell_progress(self, progress: Progress) -> None:
+        """Tell the owner soon how far the attempt is."""
+        ...
+
+    def now_us(self) -> int:
+        """Return the time by the servers' clock, in microseconds of the Unix epoch."""
+        ...
+
+
+class ContextFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a context says of its attempt, as another process can be told; the fields are `StepContext`'s."""
+
+    task_id: str
+    step: str
+    attempt: int
+    tenant: str
+    namespace: str
+    template: str
+    idempotency_key: str
+    worker: str
+    correlation_id: str | None
+    traceparent: str | None
 
 
 class StepContext:
@@ -49,6 +76,7 @@ class StepContext:
         "_deadline_s",
         "_logger",
         "_port",
+        "_random",
         "_waiters",
         "attempt",
         "correlation_id",
@@ -95,6 +123,12 @@ class StepContext:
         self._cancelled = False
         self._waiters: asyncio.Event | None = None
         self._logger: Any = None
+        self._random: random.Random | None = None
+
+    @classmethod
+    def of(cls, facts: ContextFacts, *, deadline_s: float, port: AttemptPort) -> StepContext:
+        """Return the context that `facts` tell of. For the process that runs the handler."""
+        return cls(**msgspec.structs.asdict(facts), deadline_s=deadline_s, port=port)
 
     def __repr__(self) -> str:
         return f"StepContext({self.task_id}/{self.step}, attempt {self.attempt})"
@@ -109,6 +143,41 @@ class StepContext:
         """When the attempt is timed out, by this machine's clock (UTC)."""
         left_us = round((self._deadline_s - self._clock.monotonic_s()) * 1e6)
         return to_datetime(self._clock.now_us() + left_us)
+
+    @property
+    def now(self) -> datetime:
+        """The time (UTC) by the clock of the servers, which all workers share; this machine's may be off.
+
+        It never stands in for a recorded time: an attempt that is repeated reads another one.
+        """
+        return to_datetime(self._port.now_us())
+
+    @property
+    def random(self) -> random.Random:
+        """A generator seeded from the `idempotency_key`: every attempt of the step draws the same numbers.
+
+        One object an attempt, so its draws depend on their order. Not for secrets.
+        """
+        if self._random is None:
+            digest = hashlib.sha256(self.idempotency_key.encode()).digest()
+            self._random = random.Random(int.from_bytes(digest, "big"))  # noqa: S311 - made to be repeatable
+        return self._random
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Say how far the attempt is; reads of the task's steps show it while the attempt runs.
+
+        Cheap and not blocking, from any thread: the last value of a second goes to the owner with a heartbeat. It is
+        not recorded.
+
+        Args:
+            done: how much is done, in a unit of your own.
+            total: of how much; None: unknown.
+            message: for people; cut to 200 characters.
+
+        Raises:
+            ValueInvalid: a number is negative or not finite.
+        """
+        self._port.tell_progress(progress_of(done, total, message))
 
     @property
     def cancelled(self) -> bool:
@@ -174,6 +243,26 @@ class StepContext:
         """Return what `result` does, for sync handlers: blocks their thread."""
         data = self._port.ask_result(step).result(timeout=self.remaining_s)
         return msgspec.json.decode(data, type=type)
+
+    def facts(self) -> ContextFacts:
+        """Return what another process needs to be told. For the process pool, as are the four below."""
+        return ContextFacts(**{name: getattr(self, name) for name in ContextFacts.__struct_fields__})
+
+    def now_us(self) -> int:
+        """Return `now` in microseconds of the Unix epoch."""
+        return self._port.now_us()
+
+    def tell_progress(self, progress: Progress) -> None:
+        """Hand on a checked progress."""
+        self._port.tell_progress(progress)
+
+    def beat(self) -> None:
+        """Tell the owner now that the attempt is alive."""
+        self._port.beat()
+
+    async def result_bytes(self, step: str) -> bytes:
+        """Return what `result` does, as JSON."""
+        return await asyncio.wrap_future(self._port.ask_result(step))
 
     def mark_cancelled(self) -> None:
         """Set `cancelled`. For the runner; on any thread."""

@@ -1,8 +1,8 @@
 """A worker's function: how each parameter is bound, and plain handlers declared with `@handler`.
 
-A parameter is the context (annotated `StepContext`, or called `ctx`), the task's input (called `input`), or
-the result of the step it is called like. Values are decoded strictly by annotation, at the call; an
-annotation itself is looked at once, when a worker starts, so that types may be defined further down.
+A parameter is the context (annotated `StepContext`, or called `ctx`), the task's input (called `input`), the
+result of the step it is called like, or a resource (`resources`). Values are decoded strictly by annotation, at the
+call; an annotation itself is looked at once, when a worker starts, so that types may be defined further down.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from tasker.errors import ConfigurationError, FieldError, NameInvalid, TaskerError
+from tasker.handlers.models import Decoder, decoder_of
+from tasker.handlers.resources import Resource, resource_of
 from tasker.ids import check_name
 from tasker.templates.validate import did_you_mean
 
@@ -49,16 +51,17 @@ class Parameter:
     """How one parameter of a handler gets its argument.
 
     Attributes:
-        source: the context, the task's input, or the result of `step`.
+        source: the context, the task's input, the result of `step`, or `resource`.
         annotation: as written; `inspect.Parameter.empty` when there is none.
         is_optional: it has a default, which stands when `step` gives no result here.
     """
 
     name: str
-    source: Literal["ctx", "input", "result"]
+    source: Literal["ctx", "input", "result", "resource"]
     step: str | None
     annotation: Any
     is_optional: bool
+    resource: Resource[Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,12 +72,16 @@ class HandlerSpec:
         name: what a step's `handler` names.
         queue: the only one it serves; None: each queue of its module.
         parameters: in the order of the function's signature.
+        process: it runs in a process of its own, which a timeout or a cancellation kills.
+        concurrency: how many attempts of it a worker runs at a time; None: as many as it has slots.
     """
 
     name: str
     queue: str | None
     function: Callable[..., Any]
     parameters: tuple[Parameter, ...]
+    process: bool = False
+    concurrency: int | None = None
 
     @property
     def is_async(self) -> bool:
@@ -87,18 +94,29 @@ class HandlerSpec:
         return tuple(parameter.step for parameter in self.parameters if parameter.step is not None)
 
     @property
+    def resources(self) -> tuple[tuple[str, Resource[Any]], ...]:
+        """Return the resources it takes, by parameter."""
+        return tuple((p.name, p.resource) for p in self.parameters if p.resource is not None)
+
+    def needs(self, _context: Any) -> tuple[tuple[str, Resource[Any]], ...]:
+        """Return the resources that its call in an attempt takes: `resources`."""
+        return self.resources
+
+    @property
     def needed_steps(self) -> tuple[str, ...]:
         """Return those of `steps` without which it cannot be called."""
         return tuple(p.step for p in self.parameters if p.step is not None and not p.is_optional)
 
     def bind(self, context: Any, input_bytes: bytes, results: Mapping[str, bytes]) -> Callable[[], Any]:
-        """Return the call, with its arguments decoded.
+        """Return the call, with its arguments decoded; resources are for who calls it.
 
         Raises:
             InputMismatch: the input or a result does not fit; it names the parameter and the place.
         """
         arguments: dict[str, Any] = {}
         for parameter, decoder in self.decoders:
+            if parameter.resource is not None:
+                continue
             if decoder is None:
                 arguments[parameter.name] = context
             elif parameter.step is None:
@@ -106,19 +124,21 @@ class HandlerSpec:
             elif (step := step_called(parameter.step, results)) is not None:
                 arguments[parameter.name] = _decoded(decoder, results[step], parameter, f"/results/{step}")
             elif not parameter.is_optional:
-                detail = f"the step has no parent {parameter.step!r} whose result it could be"
+                detail = (
+                    f"the step has no parent {parameter.step!r} whose result it could be, and no @resource is called so"
+                )
                 raise InputMismatch(detail, parameter=parameter.name, place="/results")
         return functools.partial(self.function, **arguments)
 
     @functools.cached_property
-    def decoders(self) -> tuple[tuple[Parameter, msgspec.json.Decoder[Any] | None], ...]:
-        """Return each parameter with the decoder of its type; None: it takes the context.
+    def decoders(self) -> tuple[tuple[Parameter, Decoder | None], ...]:
+        """Return each parameter with the decoder of its type; None: it takes the context, or a resource.
 
         Raises:
             ConfigurationError: an annotation cannot be resolved, or names a type that JSON cannot give.
         """
         return tuple(
-            (parameter, None if parameter.source == CONTEXT else self._decoder(parameter))
+            (parameter, None if parameter.source in {CONTEXT, "resource"} else self._decoder(parameter))
             for parameter in self.parameters
         )
 
@@ -130,18 +150,19 @@ class HandlerSpec:
         """
         len(self.decoders)
 
-    def _decoder(self, parameter: Parameter) -> msgspec.json.Decoder[Any]:
+    def _decoder(self, parameter: Parameter) -> Decoder:
         kind = type_of(self.function, parameter)
         try:
-            msgspec.json.schema(kind)  # refuses a class of which msgspec would only find that no value is one
-            return msgspec.json.Decoder(kind, strict=True)
+            return decoder_of(kind)
         except Exception as error:  # an annotation may be any object
             raise ConfigurationError(
                 f"{place_of(self.function)}: parameter {parameter.name!r} cannot be decoded as {kind!r}: {error}"
             ) from error
 
 
-def handler(name: str, *, queue: str | None = None) -> Callable[[F], F]:
+def handler(
+    name: str, *, queue: str | None = None, process: bool = False, concurrency: int | None = None
+) -> Callable[[F], F]:
     """Mark a function as the plain handler `name`, for templates that are not written beside it.
 
     A parameter that is neither the context nor `input` takes the result of the step it is called like
@@ -150,6 +171,8 @@ def handler(name: str, *, queue: str | None = None) -> Callable[[F], F]:
     Args:
         name: what the `handler` of a step names.
         queue: the only one it serves; None: each queue of the module's templates, or `default`.
+        process: run it in a process of its own, for work that needs a core; a timeout or a cancellation kills that.
+        concurrency: how many attempts of it one worker runs at a time; None: as many as there are slots.
 
     Raises:
         ConfigurationError: the name is none, or the function cannot be a handler.
@@ -163,9 +186,17 @@ def handler(name: str, *, queue: str | None = None) -> Callable[[F], F]:
 
     def mark(function: F) -> F:
         parameters, faults = parameters_of(function, None)
+        faults = (*faults, *faults_of_running(function, process=process, concurrency=concurrency))
         if faults:
             raise ConfigurationError(f"{place_of(function)}: {'; '.join(faults)}")
-        spec = HandlerSpec(name=name, queue=queue, function=function, parameters=parameters)
+        spec = HandlerSpec(
+            name=name,
+            queue=queue,
+            function=function,
+            parameters=parameters,
+            process=process,
+            concurrency=concurrency,
+        )
         setattr(function, _MARK, (*plain_handlers_of(function), spec))
         return function
 
@@ -174,8 +205,19 @@ def handler(name: str, *, queue: str | None = None) -> Callable[[F], F]:
 
 def plain_handlers_of(value: object) -> tuple[HandlerSpec, ...]:
     """Return what `@handler` declared of `value`; empty when it is none."""
-    found = vars(value).get(_MARK, ()) if inspect.isfunction(value) else ()
-    return tuple(found)
+    found: tuple[HandlerSpec, ...] = vars(value).get(_MARK, ()) if inspect.isfunction(value) else ()
+    # Read once more: a resource may be defined behind the function that takes it.
+    return tuple(dataclasses.replace(spec, parameters=parameters_of(spec.function, None)[0]) for spec in found)
+
+
+def faults_of_running(function: Callable[..., Any], *, process: bool, concurrency: int | None) -> tuple[str, ...]:
+    """Return what is wrong with how a function is to be run."""
+    faults = []
+    if process and _is_async(function):
+        faults.append("process=True is for plain functions: write `def`, not `async def`")
+    if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
+        faults.append(f"concurrency is {concurrency!r}: how many attempts run at a time, at least 1")
+    return tuple(faults)
 
 
 def parameters_of(
@@ -200,11 +242,15 @@ def parameters_of(
             found.append(Parameter(name, "ctx", None, parameter.annotation, optional))
         elif name == INPUT:
             found.append(Parameter(name, "input", None, parameter.annotation, optional))
+        elif (needed := resource_of(function, name, parameter.annotation)) is not None:
+            found.append(Parameter(name, "resource", None, parameter.annotation, optional, needed))
+            if steps is not None and step_called(name, steps) is not None and needed.name == name:
+                faults.append(f"parameter {name!r} is a step and a resource; rename one of them")
         else:
             step = name if steps is None else step_called(name, steps)
             if step is None:
                 hint = did_you_mean(name, [CONTEXT, INPUT, *(steps or ())])
-                faults.append(f"parameter {name!r} is neither the context, nor input, nor a step{hint}")
+                faults.append(f"parameter {name!r} is neither the context, nor input, nor a step{hint}, nor a resource")
                 continue
             found.append(Parameter(name, "result", step, parameter.annotation, optional))
     return tuple(found), tuple(faults)
@@ -260,8 +306,8 @@ def _is_context(annotation: Any) -> bool:
     return getattr(annotation, "__name__", None) == _CONTEXT_TYPE
 
 
-def _decoded(decoder: msgspec.json.Decoder[Any], data: bytes, parameter: Parameter, place: str) -> Any:
+def _decoded(decoder: Decoder, data: bytes, parameter: Parameter, place: str) -> Any:
     try:
-        return decoder.decode(data)
-    except msgspec.DecodeError as error:
+        return decoder(data)
+    except (msgspec.DecodeError, ValueError) as error:
         raise InputMismatch(f"{place}: {error}", parameter=parameter.name, place=place) from error

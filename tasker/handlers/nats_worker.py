@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
@@ -21,9 +21,13 @@ from tasker.errors import Busy, ConfigurationError, TaskerError, Unavailable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import DEFAULT_TENANT, Reply, TemplateRegister
 from tasker.events.subjects import DEFAULT_PREFIX, Subjects
+from tasker.handlers.equipment import Equipment
 from tasker.handlers.registry import Registry, collect
 from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT, Worker, new_worker_id
 from tasker.settings import LoggingSettings, StreamSettings
+
+if TYPE_CHECKING:
+    from tasker.handlers.health import HealthServer
 
 CONNECT_S: Final = 3.0
 COMMAND_TIMEOUT_S: Final = 10.0
@@ -37,7 +41,10 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker process is started with.
 
     Attributes:
-        app: path of a Python file, or the dotted name of a module.
+        app: path of a Python file, or the dotted name of a module; `:name` behind it chooses of what it declares.
+        processes: how many child processes for handlers that want one; None: one a core.
+        health_port: of the health endpoints; None: none.
+        max_tasks, max_rss_mib: above these the process asks to be replaced.
         streams: of what the worker makes where it is missing.
     """
 
@@ -47,6 +54,10 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = DEFAULT_TENANT
     slots: int = SLOTS_DEFAULT
     drain_s: float = DRAIN_S_DEFAULT
+    processes: int | None = None
+    health_port: int | None = None
+    tasks_max: int | None = None
+    rss_mib_max: int | None = None
     inbox_prefix: str = ""
     pending_bytes_max: int = PENDING_BYTES_MAX
     streams: StreamSettings = StreamSettings()
@@ -60,13 +71,14 @@ def load_app(app: str) -> Registry:
         ConfigurationError: it cannot be loaded, or declares nothing that fits.
         TemplateInvalid: a template of it has faults.
     """
-    path = Path(app)
-    is_file = app.endswith(".py") or path.is_file()
+    place, _, names = (app, "", "") if Path(app).is_file() else app.partition(":")
+    path = Path(place)
+    is_file = place.endswith(".py") or path.is_file()
     if is_file and not path.is_file():
-        raise ConfigurationError(f"there is no file {app}")
+        raise ConfigurationError(f"there is no file {place}")
     try:
-        module = _load_file(path.resolve()) if is_file else importlib.import_module(app)
-        return collect(module)
+        module = _load_file(path.resolve()) if is_file else importlib.import_module(place)
+        return collect(module, names)
     except TaskerError:
         raise
     except BaseException as error:
@@ -86,7 +98,12 @@ async def register_templates(bus: Bus, subjects: Subjects, tenant: str, document
 
 
 async def serve(
-    options: WorkerOptions, *, stop: asyncio.Event, quit_now: asyncio.Event, watch: Callable[[Worker], object]
+    options: WorkerOptions,
+    *,
+    stop: asyncio.Event,
+    quit_now: asyncio.Event,
+    watch: Callable[[Worker, Equipment], object],
+    replaced: asyncio.Event | None = None,
 ) -> Worker | None:
     """Serve an app's queues until `stop` is set, or the worker is lost; return the ended worker.
 
@@ -97,11 +114,35 @@ async def serve(
         stop: drain and return.
         quit_now: do not wait for what runs.
         watch: called with the worker when it pulls.
+        replaced: set before `stop` where another took our place: it has the health port to itself then.
 
     Raises:
         ConfigurationError, CommandRejected: it cannot start.
     """
-    registry = load_app(options.app)
+    equipment = Equipment(registry := load_app(options.app), app=options.app, processes=options.processes)
+    health = None
+    if options.health_port is not None:
+        from tasker.handlers.health import HealthServer
+
+        health = HealthServer(options.health_port)
+        await health.start()
+    try:
+        return await _serve(options, registry, equipment, health, stop, quit_now, replaced, watch)
+    finally:
+        if health is not None:
+            await health.stop()
+
+
+async def _serve(  # noqa: PLR0917 - what `serve` was given and made
+    options: WorkerOptions,
+    registry: Registry,
+    equipment: Equipment,
+    health: HealthServer | None,
+    stop: asyncio.Event,
+    quit_now: asyncio.Event,
+    replaced: asyncio.Event | None,
+    watch: Callable[[Worker, Equipment], object],
+) -> Worker | None:
     worker_id = new_worker_id()
     bus = await _connect(options, worker_id, stop)
     if bus is None:
@@ -109,21 +150,29 @@ async def serve(
     subjects = Subjects(options.prefix)
     worker = Worker(
         bus,
-        registry,
+        equipment,
         subjects=subjects,
         tenant=options.tenant,
         slots=options.slots,
         worker_id=worker_id,
         drain_s=options.drain_s,
         streams=options.streams,
+        limits=equipment.limits,
+        life=equipment,
     )
     try:
         await _until(register_templates(bus, subjects, options.tenant, registry.documents()), stop, quit_now)
         if not (stop.is_set() or quit_now.is_set()):
             await worker.start()
             await _until(worker.ready(), stop, quit_now)
-            watch(worker)
+            watch(worker, equipment)
+            if health is not None:
+                health.look = worker.vitals
             await _until(worker.lost(), stop, quit_now)
+        if health is not None:
+            health.draining = True
+            if replaced is not None and replaced.is_set():
+                await health.stop()
         if worker.lost_why is not None:
             await _until(worker.retire(), quit_now)
         elif not quit_now.is_set():

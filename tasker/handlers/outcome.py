@@ -68,6 +68,30 @@ class PermanentError(Exception):
     """Raise it when no further attempt can help: the step fails at once."""
 
 
+class Told(Exception):
+    """Another process ran the handler and says how it failed.
+
+    Attributes:
+        info: what the report says.
+    """
+
+    def __init__(self, info: ErrorInfo) -> None:
+        super().__init__(info.message)
+        self.info = info
+
+
+class Killed(asyncio.CancelledError):
+    """An attempt was stopped by the end of the process that ran it.
+
+    Attributes:
+        stack: where the handler stood.
+    """
+
+    def __init__(self, stack: str | None) -> None:
+        super().__init__("its process was killed")
+        self.stack = stack
+
+
 class AttemptCancelled(Exception):
     """The owner stopped the attempt; raised in sync handlers by `StepContext.raise_if_cancelled`."""
 
@@ -82,6 +106,8 @@ def error_info(error: BaseException, *, now_us: int) -> ErrorInfo:
         error: whatever it was.
         now_us: the time from which a `Retry-After` date is counted.
     """
+    if isinstance(error, Told):
+        return error.info
     leaves = list(_leaves(error))
     told = leaves[0] if len(leaves) == 1 else error
     retry_after_s = None
@@ -157,13 +183,13 @@ def stack_of(error: BaseException) -> str | None:
 
 def cut_message(text: str) -> str:
     """Return `text` safe for JSON, at most `MESSAGE_CHARS_MAX` characters: its beginning."""
-    text = _safe(text)
+    text = safe_text(text)
     return text if len(text) <= MESSAGE_CHARS_MAX else text[: MESSAGE_CHARS_MAX - 1] + "…"
 
 
 def cut_stack(text: str | None) -> str | None:
     """Return `text` safe for JSON, at most `STACK_CHARS_MAX` characters: its end."""
-    return None if text is None else _safe(text)[-STACK_CHARS_MAX:]
+    return None if text is None else safe_text(text)[-STACK_CHARS_MAX:]
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -186,7 +212,7 @@ def _type_name(kind: type[BaseException]) -> str:
     module = kind.__module__
     if module not in ("builtins", "__main__", "asyncio.exceptions") and not module.startswith("tasker."):
         name = f"{module}.{name}"
-    return _safe(name)[:TYPE_CHARS_MAX]
+    return safe_text(name)[:TYPE_CHARS_MAX]
 
 
 def _message(error: BaseException) -> str:
@@ -218,7 +244,7 @@ def _user_part(top: TracebackType | None) -> TracebackType | None:
     return part or top
 
 
-def _safe(text: str) -> str:
+def safe_text(text: str) -> str:
     """Return `text` without U+0000 and lone surrogates, which cannot be stored; they stand as escapes."""
     if "\0" in text:
         text = text.replace("\0", "\\x00")

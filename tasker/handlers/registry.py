@@ -8,8 +8,11 @@ from typing import Any, Final
 
 from tasker.errors import ConfigurationError
 from tasker.handlers.handler import HandlerSpec, place_of, plain_handlers_of, step_called
+from tasker.handlers.hooks import Middleware
+from tasker.handlers.resources import check_resources
 from tasker.handlers.template import Template
 from tasker.templates.model import TemplateSpec
+from tasker.templates.validate import did_you_mean
 
 DEFAULT_NAMESPACE: Final = "default"
 DEFAULT_QUEUE: Final = "default"
@@ -21,11 +24,17 @@ class Registry:
     Raises:
         TemplateInvalid: a template has faults.
         ConfigurationError: two functions claim one piece of work; a queue would be served in part; or a function's
-            annotations or parameters do not fit.
+            annotations or parameters do not fit; `ResourceUnknown`, `ResourceCycle`: its resources cannot be made.
     """
 
-    def __init__(self, templates: Iterable[Template] = (), handlers: Iterable[HandlerSpec] = ()) -> None:
+    def __init__(
+        self,
+        templates: Iterable[Template] = (),
+        handlers: Iterable[HandlerSpec] = (),
+        middlewares: Iterable[Middleware] = (),
+    ) -> None:
         self.templates = tuple(templates)
+        self.middlewares = tuple(sorted(middlewares, key=lambda one: one.order))
         self.specs: tuple[TemplateSpec, ...] = tuple(template.spec() for template in self.templates)
         _check_distinct(self.specs)
         self._by_work: dict[tuple[str, str, str], HandlerSpec] = {}
@@ -40,10 +49,20 @@ class Registry:
         self._check_complete()
         for spec in (*self._by_work.values(), *self._everywhere.values()):
             spec.check_types()
+            check_resources(needed for _, needed in spec.resources)
 
     def lookup(self, namespace: str, queue: str, handler: str) -> HandlerSpec | None:
         """Return the function that runs work of `queue` naming `handler`; None: there is none here."""
         return self._by_work.get((namespace, queue, handler)) or self._everywhere.get(handler)
+
+    def specs_of_work(self) -> dict[tuple[str, str, str], HandlerSpec]:
+        """Return every function by the work it takes: namespace, queue, handler."""
+        everywhere = {
+            (namespace, queue, name): spec
+            for namespace, queue in self._queues
+            for name, spec in self._everywhere.items()
+        }
+        return everywhere | self._by_work
 
     def queues(self) -> frozenset[tuple[str, str]]:
         """Return the (namespace, queue) pairs to serve."""
@@ -110,18 +129,38 @@ class Registry:
                     )
 
 
-def collect(module: ModuleType) -> Registry:
-    """Return what `module` declares: each Template and each function marked `@handler` among its names.
+def collect(module: ModuleType, names: str = "") -> Registry:
+    """Return what `module` declares: each Template, `@handler` and `@middleware` among its names.
+
+    Args:
+        module: the app.
+        names: of those templates and handlers that are wanted, with commas between; "": all. A name may also stand for
+            a list of them.
 
     Raises:
         TemplateInvalid, ConfigurationError: as `Registry`; also when the module has neither.
     """
     values = list({id(value): value for value in vars(module).values()}.values())
+    middlewares = [value for value in values if isinstance(value, Middleware)]
+    if names:
+        values = _named(module, names)
     templates = [value for value in values if isinstance(value, Template)]
     handlers = [spec for value in values for spec in plain_handlers_of(value)]
     if not templates and not handlers:
-        raise ConfigurationError(f"module {module.__name__!r} has no Template and no function marked @handler(name)")
-    return Registry(templates, handlers)
+        where = f"{names!r} of module {module.__name__!r}" if names else f"module {module.__name__!r}"
+        raise ConfigurationError(f"{where} has no Template and no function marked @handler(name)")
+    return Registry(templates, handlers, middlewares)
+
+
+def _named(module: ModuleType, names: str) -> list[object]:
+    found: list[object] = []
+    for name in names.split(","):
+        if not hasattr(module, name):
+            hint = did_you_mean(name, list(vars(module)))
+            raise ConfigurationError(f"module {module.__name__!r} has no {name!r}{hint}")
+        value = getattr(module, name)
+        found += value if isinstance(value, (list, tuple)) else [value]
+    return found
 
 
 def _check_distinct(specs: Iterable[TemplateSpec]) -> None:

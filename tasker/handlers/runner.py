@@ -30,6 +30,7 @@ from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import (
     FRAMES_MAX,
     AttemptCancelled,
+    Killed,
     error_info,
     input_invalid_info,
     result_invalid_info,
@@ -37,6 +38,7 @@ from tasker.handlers.outcome import (
 
 _log = structlog.get_logger(__name__)
 _STOP_WAIT_S = 1.0
+_LIFE_WAIT_S = 6.0
 
 
 class Invocable(Protocol):
@@ -53,6 +55,18 @@ class Invocable(Protocol):
         Raises:
             Exception: they do not fit the handler's annotations.
         """
+        ...
+
+
+class Life(Protocol):
+    """What lives as long as the handlers' loop."""
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Learn the loop, before anything runs on it. On any thread."""
+        ...
+
+    async def close(self) -> None:
+        """End, on the loop, when nothing else runs on it any more."""
         ...
 
 
@@ -115,6 +129,7 @@ class Runner:
 
     Args:
         on_ended: called on the I/O loop for each job when nothing of it runs any more.
+        life: opened and closed with the handlers' loop; with a `loop` of the caller's, closing is the caller's, too.
         loop: runs async handlers, and is the caller's to run and to close; None: one of its own, in a thread.
     """
 
@@ -123,9 +138,11 @@ class Runner:
         on_ended: Callable[[Any], None],
         *,
         clock: Clock | None = None,
+        life: Life | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._on_ended = on_ended
+        self._life = life
         self._clock = clock or SystemClock()
         self._incoming: deque[Job] = deque()
         self._outgoing: deque[Job] = deque()
@@ -142,6 +159,8 @@ class Runner:
     def start(self) -> None:
         """Start the handlers' thread. Call it on the I/O loop."""
         self._io_loop = asyncio.get_running_loop()
+        if self._life is not None:
+            self._life.open(self._loop)
         if self._owns_loop:
             self._thread.start()
 
@@ -158,7 +177,8 @@ class Runner:
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
         if not self.silent_s:
-            await asyncio.to_thread(self._thread.join, 2 * _STOP_WAIT_S)
+            wait_s = 2 * _STOP_WAIT_S + (0.0 if self._life is None else _LIFE_WAIT_S)
+            await asyncio.to_thread(self._thread.join, wait_s)
 
     def submit(self, job: Job) -> None:
         """Run a job."""
@@ -229,6 +249,8 @@ class Runner:
             one.cancel()
         if left:
             await asyncio.wait(left, timeout=_STOP_WAIT_S)
+        if self._life is not None:
+            await self._life.close()
         await self._loop.shutdown_asyncgens()
 
     def _take(self) -> None:
@@ -266,6 +288,8 @@ class Runner:
         except asyncio.CancelledError as error:
             if job.stopping:
                 job.interrupted = True
+                if isinstance(error, Killed):
+                    job.stack = error.stack
             else:
                 self._fail(job, error)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises fails its step, not the worker

@@ -42,6 +42,12 @@ class ServerClock:
             return None
         return self._monotonic_us() + self._offset_us - at_us
 
+    def now_us(self) -> int:
+        """Return the time; this machine's until the server was asked."""
+        if self._offset_us is None:
+            return self._clock.now_us()
+        return self._monotonic_us() + self._offset_us
+
     async def refresh(self) -> None:
         """Ask the server.
 

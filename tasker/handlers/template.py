@@ -8,15 +8,13 @@ The result is the same `TemplateSpec` that YAML gives.
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-import msgspec
-
 from tasker.errors import ConfigurationError, FieldError, TemplateInvalid
-from tasker.handlers.handler import HandlerSpec, Parameter, parameters_of, place_of, type_of
+from tasker.handlers.handler import HandlerSpec, Parameter, faults_of_running, parameters_of, place_of, type_of
+from tasker.handlers.models import schema_of
 from tasker.templates.model import Identity, OnFailure, Retry, TemplateSpec, document_of, retry_document
 from tasker.templates.validate import Faults, validate
 from tasker.templates.yaml import load_yaml
@@ -40,6 +38,8 @@ class _Declared:
     function: Callable[..., Any]
     after: tuple[str, ...]
     keys: dict[str, Any]
+    process: bool
+    concurrency: int | None
 
 
 class Template:
@@ -56,7 +56,7 @@ class Template:
     ```
 
     Without `input_schema` one is derived when every step that takes `input` annotates the same msgspec
-    struct, dataclass or TypedDict.
+    struct, dataclass, TypedDict, attrs class or Pydantic model.
 
     Args:
         version: a semantic version; None: the content's hash stands for one, so that edits just work.
@@ -147,6 +147,8 @@ class Template:
         name: str | None = None,
         handler: str | None = None,
         queue: str | None = None,
+        process: bool = False,
+        concurrency: int | None = None,
     ) -> Callable[[F], F]: ...
     def step(
         self,
@@ -161,6 +163,8 @@ class Template:
         name: str | None = None,
         handler: str | None = None,
         queue: str | None = None,
+        process: bool = False,
+        concurrency: int | None = None,
     ) -> Any:
         """Declare a step; the function stays as it is.
 
@@ -177,6 +181,9 @@ class Template:
             name: of the step; the function's name when None.
             handler: what work for it names; the step's name when None.
             queue: where its work is offered; the template's queue when None.
+            process: run the function in a process of its own, for work that needs a core; a timeout or a cancellation
+                kills that process.
+            concurrency: how many attempts of it one worker runs at a time; None: as many as there are slots.
         """
         if self._is_loaded:
             raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
@@ -193,7 +200,7 @@ class Template:
             if not callable(function):
                 raise ConfigurationError(f"{self!r}: write @step or @step(name=...); {function!r} is no function")
             step_name = name or str(getattr(function, "__name__", type(function).__name__))
-            self._declared.append(_Declared(step_name, handler, function, parents, keys))
+            self._declared.append(_Declared(step_name, handler, function, parents, keys, process, concurrency))
             self._spec = None
             return function
 
@@ -229,7 +236,12 @@ class Template:
             step = by_name[declared.name]
             parameters, _ = parameters_of(declared.function, by_name)
             bound = HandlerSpec(
-                name=step.handler, queue=spec.queue_of(step), function=declared.function, parameters=parameters
+                name=step.handler,
+                queue=spec.queue_of(step),
+                function=declared.function,
+                parameters=parameters,
+                process=declared.process,
+                concurrency=declared.concurrency,
             )
             found.append(StepHandler(spec.namespace, spec.queue_of(step), bound))
         return tuple(found)
@@ -242,6 +254,8 @@ class Template:
         for index, declared in enumerate(self._declared):
             parameters, found = parameters_of(declared.function, [name for name in names if name != declared.name])
             place = place_of(declared.function)
+            running = faults_of_running(declared.function, process=declared.process, concurrency=declared.concurrency)
+            found = (*found, *running)
             faults += [FieldError(f"/steps/{index}", f"{place}: {fault}") for fault in found]
             inputs += [(declared.function, parameter) for parameter in parameters if parameter.source == "input"]
             results = [parameter.step for parameter in parameters if parameter.step is not None]
@@ -270,15 +284,6 @@ def _derived_schema(inputs: Iterable[tuple[Callable[..., Any], Parameter]]) -> d
         kinds = [type_of(function, parameter) for function, parameter in inputs]
     except ConfigurationError:
         return None  # a worker says so at its start; a caller who only registers need not have the types
-    if not kinds or any(kind is not kinds[0] for kind in kinds) or not _is_record(kinds[0]):
+    if not kinds or any(kind is not kinds[0] for kind in kinds):
         return None
-    try:
-        return msgspec.json.schema(kinds[0])
-    except TypeError:  # it holds a type of its own, which only the worker's decoder can judge
-        return None
-
-
-def _is_record(kind: Any) -> bool:
-    if not isinstance(kind, type):
-        return False
-    return issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)
+    return schema_of(kinds[0])

@@ -46,6 +46,7 @@ from tasker.events.messages import (
     DEFAULT_TENANT,
     HEADER_RELEASED,
     CancelAttempt,
+    Progress,
     Report,
     ReportKind,
     ReportReply,
@@ -55,6 +56,7 @@ from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL, ErrorInfo
 from tasker.handlers.context import StepContext
 from tasker.handlers.direct import DirectInbox, Room
+from tasker.handlers.limits import Limits, return_s
 from tasker.handlers.outcome import (
     RESULT_INVALID,
     cancelled_info,
@@ -62,10 +64,12 @@ from tasker.handlers.outcome import (
     timeout_info,
     worker_lost_info,
 )
+from tasker.handlers.progress import TELL_S
 from tasker.handlers.reports import Outgoing, Reporter
-from tasker.handlers.runner import Invocable, Job, Runner
+from tasker.handlers.runner import Invocable, Job, Life, Runner
 from tasker.handlers.server_clock import ServerClock
 from tasker.handlers.slots import QueueSlots, Slots
+from tasker.handlers.vitals import Vitals
 from tasker.settings import StreamSettings, WorkerSettings
 
 SLOTS_DEFAULT: Final = WorkerSettings().slots
@@ -153,6 +157,8 @@ class _Attempt(Job):
         "key",
         "kill_s",
         "node",
+        "progress",
+        "progress_told",
         "queue",
         "recorded",
         "reported",
@@ -188,6 +194,8 @@ class _Attempt(Job):
         self.holds_slot = True
         self.submitted = False
         self.beat: Outgoing | None = None
+        self.progress: Progress | None = None
+        self.progress_told = True
         self.stop: _Stop | None = None
         self.started: Outgoing | None = None
         self.claim: Outgoing | None = None
@@ -217,6 +225,12 @@ class _Port:
 
     def beat(self) -> None:
         self._worker.beat_now(self._attempt)
+
+    def tell_progress(self, progress: Progress) -> None:
+        self._worker.tell_progress(self._attempt, progress)
+
+    def now_us(self) -> int:
+        return self._worker.now_us()
 
 
 class _Queue:
@@ -266,6 +280,8 @@ class Worker:
         drain_s: how long `drain` lets running attempts go on.
         streams: settings with which a missing stream or consumer is made.
         clock: what every time of an attempt is measured by.
+        limits: of single handlers.
+        life: opened and closed with the handlers' loop.
         runner: makes what runs the handlers. pull: makes what takes work from a queue.
     """
 
@@ -281,7 +297,9 @@ class Worker:
         drain_s: float = DRAIN_S_DEFAULT,
         streams: StreamSettings | None = None,
         clock: Clock | None = None,
-        runner: Callable[[Callable[[_Attempt], None]], Runner] = Runner,
+        limits: Limits[_Attempt] | None = None,
+        life: Life | None = None,
+        runner: Callable[..., Runner] = Runner,
         pull: Callable[..., PullLoop] = PullLoop,
     ) -> None:
         self.id = worker_id or new_worker_id()
@@ -303,7 +321,8 @@ class Worker:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._tick_s = _NEVER
         self._reporter = Reporter(bus)
-        self._runner = runner(self._on_ended)
+        self._runner = runner(self._on_ended, life=life)
+        self._limits: Limits[_Attempt] = limits or Limits()
         self._open_pull = pull
         self._time = clock or SystemClock()
         self._clock = ServerClock(bus, self._subjects.work_stream, self._time)
@@ -348,6 +367,22 @@ class Worker:
     def running(self) -> int:
         """How many attempts hold a slot."""
         return self._slots.busy
+
+    def vitals(self) -> Vitals:
+        """Return how the worker is; the handlers' loop is asked for a sign of life."""
+        self._runner.ping()
+        return Vitals(
+            worker=self.id,
+            connected=self._bus.connected,
+            claiming=not self._slots.closed,
+            slots=self._slots.total,
+            busy=self._slots.busy,
+            waiting=self._limits.waiting,
+            unanswered=self._unanswered,
+            stuck=len(self._stuck),
+            handlers_silent_s=round(self._runner.silent_s, 3),
+            lost_why=self.lost_why,
+        )
 
     @property
     def heartbeat_s_max(self) -> float:
@@ -407,6 +442,9 @@ class Worker:
             return
         self._draining = True
         self._slots.closed = True
+        for attempt in self._limits.give_up():
+            self._nak(attempt, 0.0)
+            self._forget(attempt)
         for keeper in self._keepers:
             keeper.cancel()
         self._direct.tell()
@@ -449,7 +487,7 @@ class Worker:
                 self._subjects.work_stream,
                 self._subjects.work_consumer(self._tenant, queue.namespace, queue.name),
                 lambda delivery, queue=queue: self._on_work(queue, delivery),
-                queue.slots.credit,
+                lambda queue=queue: self._credit(queue),
                 on_missing=lambda queue=queue: self._on_missing(queue),
             )
             queue.slots.promised = lambda pull=queue.pull: pull.outstanding  # type: ignore[misc]
@@ -537,13 +575,20 @@ class Worker:
             self._on_unknown_handler(queue, work, delivery)
             return
         attempt = _Attempt(work, delivery, None, queue, handler, key, self._time.monotonic_s())
-        first = delivery.num_delivered == 1 and work.offer == 0 and self._is_young(delivery)
-        self._take_up(attempt, may_run=first)
+        if self._limits.enter(handler):
+            self._take_up(attempt, may_run=self._may_run(delivery, work))
+        else:
+            self._put_off(attempt, delivery)
+
+    def _may_run(self, delivery: Delivery, work: Work) -> bool:
+        """Return whether work of the stream may run without its owner's word."""
+        return delivery.num_delivered == 1 and work.offer == 0 and self._is_young(delivery)
 
     def _take_up(self, attempt: _Attempt, *, may_run: bool) -> None:
-        """Hold a slot for a new attempt, and run it or ask its owner first."""
+        """Hold a slot for an attempt, and run it or ask its owner first."""
         self._attempts[attempt.key] = attempt
         attempt.queue.slots.take()
+        attempt.holds_slot = True
         if may_run:
             self._begin(attempt)
         else:
@@ -551,11 +596,42 @@ class Worker:
             attempt.claim = self._send(attempt, "claim", lambda reply: self._on_claim_answer(attempt, reply))
             self._arm(attempt.touch_s)
 
+    # -------------------------------------------------------- handlers at their limit
+
+    def _credit(self, queue: _Queue) -> int:
+        """Return how many messages the queue may ask for: never more than its handlers have places."""
+        room = self._limits.room((queue.namespace, queue.name))
+        credit = queue.slots.credit()
+        return credit if room is None else min(credit, room)
+
+    def _put_off(self, attempt: _Attempt, delivery: Delivery) -> None:
+        """Keep work whose handler is at its limit in hand, without a slot; or give it back for a while."""
+        if not self._draining and self._limits.wait(attempt.handler, attempt):
+            attempt.holds_slot = False
+            self._attempts[attempt.key] = attempt
+            self._arm(attempt.touch_s)
+            return
+        self._pull(attempt.queue).nak(delivery, delay_s=return_s(delivery.num_delivered))
+
+    def _admit(self) -> None:
+        """Take up what waits for a place, where there is one, and a slot."""
+        while self._limits.waiting and self._slots.busy < self._slots.total and not self._draining:
+            attempt = self._limits.next()
+            if attempt is None:
+                return
+            attempt.since_s = self._time.monotonic_s()
+            delivery = attempt.delivery
+            self._take_up(attempt, may_run=delivery is not None and self._may_run(delivery, attempt.work))
+
     # -------------------------------------------------------- work comes in from nodes
 
     def _room(self) -> Room:
-        """Return what nodes are told: nothing of a queue that has a backlog in the stream."""
-        queues = [(queue.namespace, queue.name) for queue in self._queues if not queue.slots.backlog]
+        """Return what nodes are told: nothing of a queue with a backlog in the stream, or with a limited handler."""
+        queues = [
+            (queue.namespace, queue.name)
+            for queue in self._queues
+            if not queue.slots.backlog and not self._limits.is_limited((queue.namespace, queue.name))
+        ]
         slots = self._slots.total if self._mean_s > QUICK_S else self._slots.total * (1 + AHEAD_SHARE)
         running = self._direct.held() - len(self._held)
         return Room(
@@ -580,6 +656,9 @@ class Worker:
         if handler is None:
             self.counts.unknown_handler += 1
             self._warn_unknown(queue, work)
+            self._return(work, node)
+            return
+        if not self._limits.enter(handler):
             self._return(work, node)
             return
         key = (work.task_id, work.step, work.attempt)
@@ -971,7 +1050,10 @@ class Worker:
 
     def _beat(self, attempt: _Attempt) -> None:
         if attempt.beat is None or attempt.beat.sent:  # one that waits in its lane is enough
-            attempt.beat = self._send(attempt, "heartbeat", lambda reply: self._on_beat_answer(attempt, reply))
+            attempt.progress_told = True
+            attempt.beat = self._send(
+                attempt, "heartbeat", lambda reply: self._on_beat_answer(attempt, reply), progress=attempt.progress
+            )
 
     # -------------------------------------------------------- asked by contexts, from any thread
 
@@ -983,6 +1065,24 @@ class Worker:
                 self._beat(attempt)
 
         self._event_loop.call_soon_threadsafe(beat)
+
+    def tell_progress(self, attempt: _Attempt, progress: Progress) -> None:
+        """Have the progress leave with a heartbeat within a second."""
+        attempt.progress = progress
+        if not attempt.progress_told:
+            return
+        attempt.progress_told = False
+
+        def hurry() -> None:
+            if attempt.running and not attempt.reported:
+                attempt.beat_s = min(attempt.beat_s, self._time.monotonic_s() + TELL_S)
+                self._arm(attempt.beat_s)
+
+        self._event_loop.call_soon_threadsafe(hurry)
+
+    def now_us(self) -> int:
+        """Return the time by the server's clock."""
+        return self._clock.now_us()
 
     def ask_result(self, attempt: _Attempt, step: str) -> concurrent.futures.Future[bytes]:
         """Return the coming result of another step of the attempt's task."""
@@ -1021,6 +1121,7 @@ class Worker:
         result: bytes | None = None,
         error: ErrorInfo | None = None,
         of: str | None = None,
+        progress: Progress | None = None,
     ) -> Outgoing:
         work = attempt.work
         body = encode_message(
@@ -1033,6 +1134,7 @@ class Worker:
                 result=NULL if result is None else msgspec.Raw(result),
                 error=error,
                 of=of,
+                progress=progress,
             )
         )
         node = attempt.node
@@ -1072,6 +1174,9 @@ class Worker:
             attempt.queue.slots.release()
             if attempt.node is not None:
                 self._direct.release(attempt.node)
+            self._limits.leave(attempt.handler)
+            if self._limits.waiting:
+                self._admit()
             if self._held:
                 self._take_held()
             self._wake()

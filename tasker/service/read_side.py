@@ -19,6 +19,7 @@ from tasker.events.codec import decode_message
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import LogHead
 from tasker.events.subjects import Subjects
+from tasker.ids import slot_of
 from tasker.projections.checkpoints import PositionWatch
 from tasker.projections.queries import Queries
 from tasker.projections.runner import Runner
@@ -26,6 +27,7 @@ from tasker.projections.store import LogTail, ViewStore
 from tasker.projections.views import PROJECTIONS
 from tasker.service.http.app import KEEPALIVE_S, create_app
 from tasker.service.http.gateway import BusGateway
+from tasker.service.http.progress import OwnersProgress
 from tasker.service.http.refusals import BusRefusals
 from tasker.service.http.services import Check, Services
 from tasker.service.http.watcher import BusWatcher
@@ -111,6 +113,9 @@ class ReadSide:
                 refusals=BusRefusals(self._bus, self._subjects),
                 clock=self._clock,
                 checks=self._checks(),
+                progress_of=OwnersProgress(
+                    self._bus, self._subjects, lambda task_id: self._info.shard_of_slot[slot_of(task_id)]
+                ),
                 settings=self._http,
             )
         )

@@ -272,6 +272,53 @@ class WorkerSettings(_Part, frozen=True, kw_only=True):
     drain_s: Annotated[float, rule("How long running steps may take to end after SIGTERM.", flag="--drain-s", ge=0)] = (
         30.0
     )
+    processes: (
+        Annotated[
+            int,
+            rule(
+                "Child processes for handlers with `process=True`. Without it one a core.",
+                flag="--processes",
+                ge=1,
+                le=1024,
+            ),
+        ]
+        | None
+    ) = None
+    health_port: (
+        Annotated[
+            int,
+            rule(
+                "Port on loopback that serves `/health/live` and `/health/ready`. Without it none.",
+                flag="--health-port",
+                ge=1,
+                le=65535,
+            ),
+        ]
+        | None
+    ) = None
+    max_tasks: (
+        Annotated[
+            int,
+            rule(
+                "Steps after which its process is replaced by a new one, without a gap. Without it never.",
+                flag="--max-tasks",
+                ge=1,
+            ),
+        ]
+        | None
+    ) = None
+    max_rss_mib: (
+        Annotated[
+            int,
+            rule(
+                "Memory (MiB, with its child processes) above which its process is replaced by a new one, without a "
+                "gap. Without it never.",
+                flag="--max-rss-mib",
+                ge=1,
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ClientDefaults(_Part, frozen=True, kw_only=True):

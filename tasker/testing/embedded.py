@@ -79,7 +79,8 @@ class Installation:
         parts.push_async_callback(self.client.close)
         for document in self._registry.documents():
             await self.client.register(document)
-        worker = Worker(bus, self.script, subjects=subjects)
+        equipment = self.script.equip()
+        worker = Worker(bus, self.script, subjects=subjects, limits=equipment.limits, life=equipment)
         parts.push_async_callback(worker.drain, 0.0)
         await worker.start()
         await worker.ready()

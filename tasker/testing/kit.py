@@ -29,6 +29,7 @@ from tasker.clock import to_datetime
 from tasker.errors import ConfigurationError
 from tasker.events.messages import CANCEL_GRACE_S
 from tasker.handlers.handler import HandlerSpec, plain_handlers_of
+from tasker.handlers.hooks import Middleware
 from tasker.handlers.outcome import RetryableError
 from tasker.handlers.registry import Registry
 from tasker.handlers.template import Template
@@ -58,7 +59,7 @@ class Kit:
 
     Args:
         sources: the workflows under test.
-        handlers: functions marked `@handler`, for templates that are not written beside them.
+        handlers: functions marked `@handler`, for templates that are not written beside them; hooks (`@middleware`).
         seed: of every random choice: ids, jitter of retries. The same seed gives the same events.
         slots: how many attempts the worker runs at a time.
         real_s_max: how long one call may take in real time, before it fails as `Stuck`.
@@ -349,20 +350,22 @@ class SyncTaskerTest(Kit):
 
 
 def registry_of(sources: Sequence[Source], handlers: Sequence[Any] = ()) -> Registry:
-    """Return what templates, modules and functions marked `@handler` declare together.
+    """Return what templates, modules and functions marked `@handler` or `@middleware` declare together.
 
     Raises:
         TemplateInvalid, ConfigurationError: as `Registry`; also when there is no template among them.
     """
     templates: list[Template] = []
+    hooks: list[Middleware] = [hook for hook in handlers if isinstance(hook, Middleware)]
     specs: list[HandlerSpec] = [spec for function in handlers for spec in plain_handlers_of(function)]
     for source in sources:
         values = list(vars(source).values()) if isinstance(source, ModuleType) else [source]
         templates += [value for value in values if isinstance(value, Template) and value not in templates]
         specs += [spec for value in values for spec in plain_handlers_of(value) if spec not in specs]
+        hooks += [value for value in values if isinstance(value, Middleware) and value not in hooks]
     if not templates:
         raise ConfigurationError("there is no template to test: give a Template, or a module that has one")
-    return Registry(templates, specs)
+    return Registry(templates, specs, hooks)
 
 
 def _standing(run: RunView) -> str:

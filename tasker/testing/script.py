@@ -1,6 +1,8 @@
 """What a test makes of handlers: what they return instead, how they fail, where their worker dies; and who was called.
 
-The real worker asks here for its handlers. A handler without a rule is the user's own function, called as ever.
+The real worker asks here for its handlers. A handler without a rule is the user's own function, called as ever: with
+its resources, inside the hooks, within its limit. A stub has its own resources, and what fails here fails inside the
+hooks.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ import msgspec
 
 from tasker.errors import ConfigurationError
 from tasker.handlers.context import StepContext
+from tasker.handlers.equipment import Equipment
 from tasker.handlers.handler import HandlerSpec, parameters_of
 from tasker.handlers.outcome import PermanentError
 from tasker.handlers.registry import Registry
+from tasker.handlers.resources import Resource
+from tasker.handlers.runner import Invocable
 
 When = Literal["before", "after"]
 """Whether something happens before the handler did its work, or after it, with the result not told yet."""
@@ -60,7 +65,8 @@ class Script:
         self._steps = {step.name: spec.queue_of(step) for spec in registry.specs for step in spec.steps}
         self._stubs: dict[str, Any] = {}
         self._rules: dict[str, list[_Rule]] = {}
-        self._handlers: dict[tuple[str, str, str], _Scripted] = {}
+        self._equipment = Equipment(registry, dress=partial(_Scripted, self))
+        self._without_function: dict[tuple[str, str, str], Invocable] = {}
 
     # ---------------------------------------------------------------- rules
 
@@ -90,16 +96,22 @@ class Script:
 
     # ---------------------------------------------------------------- for the worker
 
+    def equip(self) -> Equipment:
+        """Return what a new worker runs with: resources of its own, limits, hooks."""
+        self._equipment = Equipment(self._registry, dress=partial(_Scripted, self))
+        self._without_function.clear()
+        return self._equipment
+
     def queues(self) -> Iterable[tuple[str, str]]:
         """Return every queue of the templates, with handlers here or without: a stub may stand for those."""
         return {(spec.namespace, spec.queue_of(step)) for spec in self._registry.specs for step in spec.steps}
 
-    def lookup(self, namespace: str, queue: str, handler: str) -> _Scripted:
+    def lookup(self, namespace: str, queue: str, handler: str) -> Invocable:
         """Return what runs a piece of work."""
         key = (namespace, queue, handler)
-        found = self._handlers.get(key)
+        found = self._equipment.lookup(*key) or self._without_function.get(key)
         if found is None:
-            found = self._handlers[key] = _Scripted(self, handler, self._registry.lookup(namespace, queue, handler))
+            found = self._without_function[key] = self._equipment.equipped(_Scripted(self, None))
         return found
 
     def take_rule(self, step: str) -> _Rule | None:
@@ -110,22 +122,33 @@ class Script:
                 return rule
         return None
 
-    def bound(self, step: str, spec: HandlerSpec | None) -> Callable[..., Callable[[], Any]]:
-        """Return what binds the arguments of an attempt."""
+    def callee(self, step: str, spec: HandlerSpec | None) -> HandlerSpec | _Constant:
+        """Return what is called in an attempt of `step`."""
         if step in self._stubs:
             stub = self._stubs[step]
-            return stub.bind if isinstance(stub, HandlerSpec) else lambda *_: lambda: stub
+            return stub if isinstance(stub, HandlerSpec) else _Constant(stub)
         if spec is None:
             raise PermanentError(f"step {step!r} has no function here: give its module's handlers, or stub it")
-        return spec.bind
+        return spec
+
+
+class _Constant:
+    """A stub that is a value."""
+
+    resources: tuple[tuple[str, Resource[Any]], ...] = ()
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def bind(self, _context: StepContext, _input: bytes, _results: Mapping[str, bytes]) -> Callable[[], Any]:
+        return lambda: self._value
 
 
 class _Scripted:
-    """A handler under the script; an `Invocable`."""
+    """A handler under the script."""
 
-    def __init__(self, script: Script, name: str, spec: HandlerSpec | None) -> None:
+    def __init__(self, script: Script, spec: HandlerSpec | None) -> None:
         self._script = script
-        self._name = name
         self._spec = spec
 
     @property
@@ -133,30 +156,34 @@ class _Scripted:
         """Whether it runs on the loop."""
         return self._spec is None or self._spec.is_async
 
-    def bind(self, context: StepContext, input_bytes: bytes, results: Mapping[str, bytes]) -> Callable[[], Any]:
-        """Return the call, with its arguments decoded."""
-        bind = partial(self._script.bound(context.step, self._spec), context, input_bytes, results)
+    def needs(self, context: StepContext) -> tuple[tuple[str, Resource[Any]], ...]:
+        """Return the resources that an attempt takes, by parameter."""
+        return self._script.callee(context.step, self._spec).resources
+
+    def bind(self, context: StepContext, input_bytes: bytes, results: Mapping[str, bytes]) -> Callable[..., Any]:
+        """Return the call, with its arguments decoded; it takes the resources."""
+        callee = self._script.callee(context.step, self._spec)
         self._script.calls.append(
             Call(context.step, context.task_id, context.attempt, context.idempotency_key, context.worker)
         )
         rule = self._script.take_rule(context.step)
-        call = bind()
+        call = callee.bind(context, input_bytes, results)
         return partial(self._async if self.is_async else self._sync, call, rule)
 
-    async def _async(self, call: Callable[[], Any], rule: _Rule | None) -> Any:
+    async def _async(self, call: Callable[..., Any], rule: _Rule | None, **resources: Any) -> Any:
         if rule is not None and rule.when == "before":
             await self._end(rule)
-        value = call()
+        value = call(**resources)
         if inspect.isawaitable(value):
             value = await value
         if rule is not None:
             await self._end(rule)
         return value
 
-    def _sync(self, call: Callable[[], Any], rule: _Rule | None) -> Any:
+    def _sync(self, call: Callable[..., Any], rule: _Rule | None, **resources: Any) -> Any:
         if rule is not None and rule.when == "before":
             self._end_in_thread(rule)
-        value = call()
+        value = call(**resources)
         if inspect.iscoroutine(value):
             value.close()
             raise PermanentError("the stub of a sync handler must be a sync function")

@@ -27,7 +27,7 @@ from tasker.events.memory_log import MemoryLog
 from tasker.events.messages import DEFAULT_TENANT
 from tasker.events.subjects import Subjects
 from tasker.handlers.registry import Registry
-from tasker.handlers.runner import Job, Runner
+from tasker.handlers.runner import Job, Life, Runner
 from tasker.handlers.worker import Worker
 from tasker.ids import IdSource, SystemIds
 from tasker.projections.checkpoints import Positions
@@ -110,8 +110,8 @@ class _Client(TaskerClient):
 class _Runner(Runner):
     """Runs handlers: async ones on the world's loop, sync ones in threads that its time waits for."""
 
-    def __init__(self, on_ended: Any, *, loop: VirtualLoop, clock: Clock) -> None:
-        super().__init__(self._ended_here, clock=clock, loop=loop)
+    def __init__(self, on_ended: Any, *, loop: VirtualLoop, clock: Clock, life: Life | None = None) -> None:
+        super().__init__(self._ended_here, clock=clock, loop=loop, life=life)
         self._virtual = loop
         self._told = on_ended
 
@@ -177,6 +177,7 @@ class World:
         self._worker: Worker | None = None
         self._worker_bus: MemoryBus | None = None
         self._workers = 0
+        self._lives: list[Life] = []
         self._replacing: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------- life
@@ -209,6 +210,9 @@ class World:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._worker is not None:
                 await self._end_worker(self._worker)
+            # A killed worker gives nothing back; but this process, and what it holds, goes on.
+            while self._lives:
+                await self._lives.pop().close()
 
     # ---------------------------------------------------------------- the service
 
@@ -253,6 +257,8 @@ class World:
     async def _start_worker(self) -> None:
         self._workers += 1
         self._worker_bus = self.broker.connect()
+        equipment = self.script.equip()
+        self._lives.append(equipment)
         self._worker = Worker(
             self._worker_bus,
             self.script,
@@ -260,6 +266,8 @@ class World:
             slots=self._slots,
             worker_id=f"worker-{self._workers}",
             clock=self.clock,
+            limits=equipment.limits,
+            life=equipment,
             runner=partial(_Runner, loop=self.loop, clock=self.clock),
             pull=self._open_pull,
         )

@@ -3,10 +3,13 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -238,3 +241,102 @@ async def test_nats_killed_under_a_worker_loses_no_report(start, nats_prefix, tm
     finally:
         await bus.close()
         await asyncio.to_thread(server.remove)
+
+
+async def test_a_killed_worker_leaves_no_child_that_burns_on(owner, start, tmp_path) -> None:
+    start(app=Path(__file__).with_name("sdk_app.py"))
+    work = await owner.offer("burns")
+    burner = psutil.Process(int((await seen(lambda: notes(tmp_path, "burns in"))).split()[-1]))
+    worker = next(one for one in burner.parents() if "--child" in one.cmdline())
+    owner.answer = not_again(work)
+    worker.kill()
+    await asyncio.to_thread(burner.wait, 20)
+
+
+def notes(tmp_path: Path, beginning: str) -> str:
+    path = tmp_path / "notes"
+    found = path.read_text().splitlines() if path.exists() else []
+    return next((note for note in found if note.startswith(beginning)), "")
+
+
+def log_has(tmp_path: Path, text: str) -> Callable[[], bool]:
+    return lambda: text in (tmp_path / "worker.log").read_text()
+
+
+async def seen(look: Callable[[], Any]) -> Any:
+    """Return what `look` finds, once that is something."""
+    async with asyncio.timeout(30):
+        while True:
+            found = look()
+            if found:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def test_sighup_replaces_the_process_while_the_old_one_ends_its_work(owner, start, tmp_path) -> None:
+    process = start()
+    first = await child_pid(owner)
+    work = await owner.offer("waits_for_file", input="go")
+    await owner.until_begun(work)
+    process.send_signal(signal.SIGHUP)
+    await seen(log_has(tmp_path, "worker_replaced"))
+    assert await child_pid(owner) != first
+    assert psutil.pid_exists(first)
+    (tmp_path / "go").touch()
+    await owner.until_ended(work)
+    await asyncio.to_thread(psutil.Process(first).wait, 20)
+    assert bytes(owner.outcome(work).result) == b'"go"'
+    assert process.poll() is None
+
+
+async def test_a_successor_that_cannot_start_leaves_the_old_process_at_work(owner, start, tmp_path) -> None:
+    app = tmp_path / "changing.py"
+    app.write_text(APP.read_text())
+    process = start("--health-port", str(free_port()), app=app)
+    first = await child_pid(owner)
+    app.write_text("1/0\n")
+    process.send_signal(signal.SIGHUP)
+    await seen(log_has(tmp_path, "worker_not_replaced"))
+    assert await child_pid(owner) == first
+
+
+async def test_a_changed_file_replaces_the_process(owner, start, tmp_path) -> None:
+    app = tmp_path / "changing.py"
+    text = APP.read_text()
+    app.write_text("1/0\n")
+    start("--reload", app=app)
+    await seen(log_has(tmp_path, "worker_waits_for_a_change"))
+    app.write_text(text)
+    work = await owner.offer("quick", input=1)
+    await owner.until_ended(work)
+    app.write_text(text.replace("input + 1", "input + 100"))
+    await seen(log_has(tmp_path, "worker_replaced"))
+    again = await owner.offer("quick", input=1)
+    await owner.until_ended(again)
+    assert [bytes(owner.outcome(one).result) for one in (work, again)] == [b"2", b"101"]
+
+
+async def test_it_replaces_its_process_after_so_many_tasks_and_is_healthy_all_along(owner, start, tmp_path) -> None:
+    port = free_port()
+    start("--max-tasks", "3", "--health-port", str(port), app=Path(f"{APP}:flow"))
+    first = await child_pid(owner)
+    status, health = await asyncio.to_thread(health_of, port, "ready")
+    assert (status, health["ok"], health["vitals"]["connected"]) == (200, True, True)
+    for _ in range(2):
+        await owner.until_ended(await owner.offer("quick", input=1))
+    await seen(log_has(tmp_path, "worker_replaced"))
+    assert "it ran 3 attempts (--max-tasks 3)" in (tmp_path / "worker.log").read_text()
+    await asyncio.to_thread(psutil.Process(first).wait, 20)
+    assert await child_pid(owner) != first
+    assert (await asyncio.to_thread(health_of, port, "live"))[0] == 200
+
+
+def health_of(port: int, what: str) -> tuple[int, dict]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/{what}", timeout=10) as answer:
+        return answer.status, msgspec.json.decode(answer.read())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

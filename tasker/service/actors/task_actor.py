@@ -10,9 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
+import msgspec
+
+from tasker.clock import to_rfc3339
 from tasker.errors import CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown
+from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
-from tasker.events.messages import Report, ReportReply
+from tasker.events.messages import Progress, Report, ReportReply, StepProgress
 from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
 from tasker.events.task_events import (
     AnyTaskEvent,
@@ -43,6 +47,7 @@ REOFFER_S: Final = 30.0
 
 REOFFER_S_MAX: Final = 3600.0
 POISON_WAKE_S: Final = 3600.0
+PROGRESS_CHARS_MAX: Final = 200
 EFFECTS: Final = frozenset({StepDispatched, StepCancelRequested, StepCancelled})
 """Events that the world is told of after their commit."""
 
@@ -155,6 +160,7 @@ class TaskActor:
         "_meta",
         "_offers",
         "_ports",
+        "_progress",
         "correlation_id",
         "shard",
         "state",
@@ -175,6 +181,7 @@ class TaskActor:
         self._ports = ports
         self._meta = b"{}"
         self._beats: dict[str, int] = {}
+        self._progress: dict[str, StepProgress] = {}
         self._offers: dict[str, int] = {}
 
     # ---------------------------------------------------------------- the past
@@ -273,8 +280,12 @@ class TaskActor:
             return _answer(lambda _: message.answered(answer), message.fail)
         found = command_of(self.state, report, at_us=now_us, jitter=self._ports.jitter())
         if isinstance(found, ReportReply):
-            if report.kind == "heartbeat" and found.recorded:
+            if report.kind == "peek":
+                found.result = msgspec.Raw(encode_message(self._running_progress()))
+            elif report.kind == "heartbeat" and found.recorded:
                 self._beats[report.step] = now_us
+                if report.progress is not None:
+                    self._progress[report.step] = _told(report.progress, report.attempt, now_us)
             elif report.kind == "returned" and self._is_offered(report.step, report.attempt):
                 self._reoffer(report.step, report.attempt, f"{Kind.OFFER}:{report.step}:{report.attempt}", now_us)
             return _answer(lambda _: message.answered(found), message.fail)
@@ -289,6 +300,14 @@ class TaskActor:
         else:
             reply = accepted(report, self.state.steps[report.step], at_us=now_us)
         return turn
+
+    def _running_progress(self) -> dict[str, StepProgress]:
+        """Return what running attempts told last; what ended ones did is forgotten."""
+        for name, told in list(self._progress.items()):
+            step = self.state.steps[name]
+            if step.status is not StepStatus.RUNNING or step.attempt != told.attempt:
+                del self._progress[name]
+        return self._progress
 
     def _wake(self, wake: Wake, now_us: int) -> Turn | None:
         try:
@@ -407,6 +426,16 @@ class TaskActor:
     def idle(self) -> bool:
         """Return whether nothing would be lost with this object: heartbeats are known to memory alone."""
         return not any(step.status is StepStatus.RUNNING for step in self.state.steps.values()) or self.state.ended
+
+
+def _told(progress: Progress, attempt: int, now_us: int) -> StepProgress:
+    return StepProgress(
+        attempt=attempt,
+        at=to_rfc3339(now_us),
+        done=progress.done,
+        total=progress.total,
+        message=progress.message[:PROGRESS_CHARS_MAX],
+    )
 
 
 class PoisonedActor:

@@ -21,6 +21,8 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
         return _result_of(state, report)
     if report.kind == "returned":
         return ReportReply(ok=True, recorded=False, reason="gone")
+    if report.kind == "peek":
+        return ReportReply(ok=True, recorded=False)  # what is asked for is no state: the owner adds it
     reason = _closed_reason(state, step, report)
     if step is None or reason is not None:
         return _answer_closed(step, report, reason or "task_unknown")

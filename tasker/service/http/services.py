@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
+from uuid import UUID
 
 from aiohttp import web
 
 from tasker.clock import Clock
 from tasker.events.log import EventLog, LogInfo
+from tasker.events.messages import StepProgress
 from tasker.events.reads import Refusal
 from tasker.events.subjects import DEFAULT_PREFIX
 from tasker.projections.checkpoints import Positions, PositionWatch
@@ -70,6 +72,9 @@ class Watcher(Protocol):
         ...
 
 
+ProgressOf = Callable[[str, UUID], Awaitable[Mapping[str, StepProgress]]]
+"""Returns what the running attempts of a task (tenant, id) told last, by step; nothing when its owner is away."""
+
 Check = Callable[[], Awaitable[str | None]]
 """Returns None when all is well, else what is wrong, in words."""
 
@@ -82,6 +87,7 @@ class Services:
         positions: knows how far the views are.
         nats_prefix: that of the subjects, for the document that describes them.
         checks: of readiness, by name.
+        progress_of: asks the owner of a task; None: nobody is asked.
         stopping: set once the process drains: whoever waits answers what there is, and event streams end.
     """
 
@@ -96,6 +102,7 @@ class Services:
     clock: Clock
     nats_prefix: str = DEFAULT_PREFIX
     checks: Mapping[str, Check] = field(default_factory=dict)
+    progress_of: ProgressOf | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     settings: HttpSettings = field(default_factory=HttpSettings)
 

@@ -110,6 +110,7 @@ async def steps(request: web.Request) -> web.Response:
     await reach(services, parameters.text("at_least"))
     view = await task_view(services, tenant, task_id)
     begun = {step.step: step for step in await services.queries.steps(tenant, task_id)}
+    await _add_progress(services, tenant, task_id, begun)
     spec = await _content(request.app, view.template_hash)
     items = [] if spec is None else _declared(view, spec, begun)
     items.extend(step for name, step in begun.items() if spec is None or all(name != one.name for one in spec.steps))
@@ -162,6 +163,16 @@ async def _with_task(services: Services, tenant: str, answer: bytes, reply: Repl
         return answer
     members["task"] = msgspec.Raw(encode_message(view))
     return encode_message(members)
+
+
+async def _add_progress(services: Services, tenant: str, task_id: UUID, begun: dict[str, StepView]) -> None:
+    """Add to running steps what their attempts told of their progress."""
+    if services.progress_of is None or not any(step.state == "running" for step in begun.values()):
+        return
+    for name, told in (await services.progress_of(tenant, task_id)).items():
+        step = begun.get(name)
+        if step is not None and step.state == "running" and step.attempt == told.attempt:
+            step.progress = told
 
 
 async def _content(app: web.Application, digest: str) -> TemplateSpec | None:

@@ -73,6 +73,10 @@ def test_an_outcome_is_a_command(make: Any) -> None:
     )
 
 
+def test_who_asks_for_progress_changes_nothing() -> None:
+    assert judge(running(), report("peek")) == ReportReply(ok=True, recorded=False)
+
+
 def test_a_heartbeat_is_answered_and_leaves_no_event() -> None:
     assert judge(running(), report("heartbeat")) == ReportReply(ok=True, recorded=True)
     assert judge(running(), report("heartbeat", worker="w2")) == stale("gone")

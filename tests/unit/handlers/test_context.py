@@ -9,7 +9,8 @@ import msgspec
 import pytest
 import structlog
 
-from tasker.errors import StateForbids
+from tasker.errors import StateForbids, ValueInvalid
+from tasker.events.messages import Progress
 from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import AttemptCancelled
 
@@ -31,6 +32,12 @@ class Port:
         else:
             future.set_result(answer)
         return future
+
+    def tell_progress(self, progress: Progress) -> None:
+        self.told = progress
+
+    def now_us(self) -> int:
+        return 1_700_000_000_000_000
 
     def beat(self) -> None:
         self.beats += 1
@@ -115,3 +122,23 @@ def test_the_logger_carries_the_ids() -> None:
 
 def test_it_says_what_it_is() -> None:
     assert repr(context()) == "StepContext(t-1/charge, attempt 2)"
+
+
+def test_every_attempt_draws_the_same_numbers() -> None:
+    first, second = context(), context()
+    drawn = [first.random.random() for _ in range(3)]
+    assert drawn == [second.random.random() for _ in range(3)]
+    assert len(set(drawn)) == 3
+
+
+def test_now_is_the_servers_time() -> None:
+    assert context().now == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+
+
+def test_progress_is_checked_and_handed_on() -> None:
+    port = Port()
+    context(port).progress(1, 3, "x" * 500 + "\0")
+    assert (port.told.done, port.told.total, len(port.told.message)) == (1, 3, 200)
+    for done, total in ((-1, None), (float("nan"), None), (1, float("inf"))):
+        with pytest.raises(ValueInvalid):
+            context(port).progress(done, total)

@@ -7,6 +7,8 @@ import pytest
 
 from tasker.errors import ConfigurationError, TemplateInvalid
 from tasker.handlers.handler import handler
+from tasker.handlers.hooks import middleware
+from tasker.handlers.nats_worker import load_app
 from tasker.handlers.registry import collect
 from tasker.handlers.template import Template
 from tests.unit.handlers import sample_app
@@ -134,3 +136,39 @@ def test_one_function_may_run_two_steps() -> None:
     t.step(name="a", handler="square")(square)
     t.step(name="b", handler="square")(square)
     assert collect(module(t=t)).queues() == {("default", "t")}
+
+
+def test_names_choose_of_what_the_app_declares_and_hooks_always_come() -> None:
+    @middleware
+    def hook(ctx: Any) -> Any:
+        yield
+
+    app = module(a=loaded("a", name="a"), b=loaded("a", name="b"), plain=plain_a, both=[plain_a, plain_b], hook=hook)
+    registry = collect(app, "b,both")
+    assert [template.name for template in registry.templates] == ["b"]
+    assert registry.middlewares == (hook,)
+    with pytest.raises(ConfigurationError, match=r"has no 'plian'.*did you mean 'plain'"):
+        collect(app, "plian")
+    with pytest.raises(ConfigurationError, match="has no Template"):
+        collect(app, "hook")
+
+
+def test_an_app_may_be_named_with_what_is_wanted_of_it() -> None:
+    name = sample_app.__name__
+    assert load_app(f"{name}:orders").specs[0].name == "order_fulfillment"
+    assert load_app(f"{sample_app.__file__}:orders").specs[0].name == "order_fulfillment"
+    with pytest.raises(ConfigurationError, match="has no 'nothing'"):
+        load_app(f"{name}:nothing")
+
+
+@pytest.mark.parametrize(("keys", "words"), [({"concurrency": 0}, "at least 1"), ({"process": True}, "write `def`")])
+def test_a_function_that_cannot_be_run_so_is_refused(keys: dict[str, Any], words: str) -> None:
+    async def slow() -> None: ...
+
+    with pytest.raises(ConfigurationError, match=words):
+        handler("slow", **keys)(slow)
+    flow = Template("flow")
+    flow.step(**keys)(slow)
+    with pytest.raises(TemplateInvalid) as refused:
+        flow.spec()
+    assert words in refused.value.errors[0].detail

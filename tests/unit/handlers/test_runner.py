@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tasker.events.messages import Progress
 from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import AttemptCancelled, PermanentError
 from tasker.handlers.runner import Job, Runner
@@ -20,6 +21,12 @@ from tasker.handlers.runner import Job, Runner
 class Port:
     def ask_result(self, step: str) -> Any:
         raise NotImplementedError
+
+    def tell_progress(self, progress: Progress) -> None:
+        self.told = progress
+
+    def now_us(self) -> int:
+        return 1_700_000_000_000_000
 
     def beat(self) -> None: ...
 

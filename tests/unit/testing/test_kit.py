@@ -5,13 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from tasker import AttemptCancelled, PermanentError, Retry, RetryableError, StepContext, Template, handler
+from tasker import (
+    AttemptCancelled,
+    Outcome,
+    PermanentError,
+    Retry,
+    RetryableError,
+    StepContext,
+    Template,
+    handler,
+    middleware,
+    resource,
+)
 from tasker.errors import ConfigurationError, InputInvalid, TemplateInvalid
 from tasker.events.task_events import StepRetryScheduled
 from tasker.testing import NotOver, Stuck, SyncTaskerTest, TaskerTest
@@ -395,3 +407,66 @@ async def test_templates_without_functions_are_stubbed() -> None:
         assert (await tasker.run(1, template="foreign")).result == "rain"
         with pytest.raises(ConfigurationError, match="several templates"):
             await tasker.run(1)
+
+
+happened: list[str] = []
+
+
+@resource
+async def shelf() -> AsyncIterator[str]:
+    happened.append("made")
+    yield "shelf"
+    happened.append("given back")
+
+
+async def test_handlers_have_their_resources_and_run_inside_hooks() -> None:
+    """What a worker process gives to handlers the kit gives too, and takes back when it is closed."""
+    happened.clear()
+
+    @middleware
+    async def watch(ctx: StepContext) -> AsyncGenerator[None, Outcome]:
+        outcome = yield
+        happened.append(f"{ctx.step}: {outcome.result or outcome.error}")
+
+    stock = Template("stock")
+
+    @stock.step
+    async def take(shelf: str) -> str:
+        return shelf
+
+    @stock.step
+    def put(take: str, shelf: str) -> str:
+        return f"{take}, {shelf}"
+
+    async with TaskerTest(stock, handlers=[watch]) as tasker:
+        tasker.fail("take", error=RetryableError("not yet"))
+        run = await tasker.run()
+        assert run.result == "shelf, shelf"
+        tasker.stub("take", "box")
+        assert (await tasker.run()).result == "box, shelf"
+        expected = ["made", "take: not yet", "take: shelf", "put: shelf, shelf", "take: box", "put: box, shelf"]
+        assert happened == expected
+        await tasker.crash_worker()
+        assert (await tasker.run()).result == "box, shelf"
+    assert happened[len(expected) :] == ["take: box", "made", "put: box, shelf", "given back", "given back"]
+
+
+async def test_a_handler_at_its_limit_runs_one_after_the_other() -> None:
+    flow = Template("flow")
+    running: list[int] = []
+    most = 0
+
+    @flow.step(concurrency=1)
+    async def slow(ctx: StepContext) -> str:
+        nonlocal most
+        running.append(1)
+        most = max(most, len(running))
+        await asyncio.sleep(10)
+        running.pop()
+        return f"{ctx.now.year}"
+
+    async with TaskerTest(flow) as tasker:
+        runs = [await tasker.start() for _ in range(3)]
+        for run in runs:
+            assert (await run.wait()).result == "2030"
+    assert most == 1

@@ -1,0 +1,41 @@
+"""Has a worker's process replaced before what it leaks does harm: after so many attempts, or above so much memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+LOOK_S: Final = 1.0
+ASK_AGAIN_S: Final = 60.0
+MIB: Final = 1024 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+def reason_to_replace(*, ran: int, rss_bytes: int | None, tasks_max: int | None, rss_mib_max: int | None) -> str | None:
+    """Return why the process should be replaced; None: it need not.
+
+    Args:
+        ran: attempts so far.
+        rss_bytes: resident memory of the process and its children; None: unknown.
+        tasks_max: how many attempts are enough; None: no number.
+        rss_mib_max: how much memory is too much; None: none is.
+    """
+    if tasks_max is not None and ran >= tasks_max:
+        return f"it ran {ran} attempts (--max-tasks {tasks_max})"
+    if rss_mib_max is not None and rss_bytes is not None and rss_bytes > rss_mib_max * MIB:
+        return f"it holds {rss_bytes // MIB} MiB (--max-rss-mib {rss_mib_max})"
+    return None
+
+
+async def guard(look: Callable[[], str | None], ask: Callable[[str], None]) -> None:
+    """Call `ask` with the reason once `look` gives one, and again each minute while it does; for ever."""
+    while True:
+        why = look()
+        if why is not None:
+            _log.warning("worker_asks_for_a_successor", why=why)
+            ask(why)
+        await asyncio.sleep(LOOK_S if why is None else ASK_AGAIN_S)

@@ -1,0 +1,209 @@
+"""A child process of the pool: loads the app, then runs the handlers it is told to, one at a time.
+
+What works of `StepContext` here: ids, `remaining_s`, `deadline`, `now`, `random`, `logger`, `progress`, `result_sync`.
+A cancellation is not told: it kills the process, so `cancelled` stays false and nothing is torn down. Resources are
+made once a process, and torn down when it ends in order; hooks of middleware run here as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import faulthandler
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import msgspec
+
+from tasker.clock import SystemClock
+from tasker.errors import Problem, StateForbids, TaskerError
+from tasker.events.codec import encode_value
+from tasker.events.messages import Progress
+from tasker.events.task_events import NULL, ErrorInfo
+from tasker.handlers.context import ContextFacts, StepContext
+from tasker.handlers.outcome import error_info, input_invalid_info, result_invalid_info
+
+_CLOSE_S = 5.0
+_PROGRESS_S = 0.1
+"""How long progress waits for a later one, so that a tight loop does not flood the parent."""
+
+_EXIT_ORPHANED = 70
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """What to run.
+
+    Attributes:
+        remaining_s: until the attempt is timed out. now_us: the servers' time.
+    """
+
+    namespace: str
+    queue: str
+    handler: str
+    input: msgspec.Raw
+    results: dict[str, msgspec.Raw]
+    context: ContextFacts
+    remaining_s: float
+    now_us: int
+
+
+class Ready(msgspec.Struct, tag="ready", omit_defaults=True):
+    """The app is loaded; or why not."""
+
+    error: str | None = None
+
+
+class Asked(msgspec.Struct, tag="asked", kw_only=True, omit_defaults=True):
+    """A running handler tells its `progress`, wants the result `of` a step, or beats."""
+
+    progress: Progress | None = None
+    of: str | None = None
+
+
+class Ended(msgspec.Struct, tag="ended", kw_only=True, omit_defaults=True):
+    """The handler ended."""
+
+    result: msgspec.Raw = NULL
+    error: ErrorInfo | None = None
+
+
+Said = Ready | Asked | Ended
+_decode_order = msgspec.json.Decoder(Order).decode
+
+
+def run_child(app: str, connection: Connection[bytes, bytes], stacks: Connection[bytes, bytes]) -> None:
+    """Serve orders until the parent hangs up, or is gone; on SIGUSR1 write to `stacks` where the handler stands."""
+    from tasker.handlers.nats_worker import load_app
+    from tasker.telemetry import configure_logging
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.enable()
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1, file=stacks.fileno(), all_threads=False)
+    configure_logging()
+    threading.Thread(target=_end_with_parent, name="tasker-parent", daemon=True).start()
+    try:
+        child = _Child(load_app(app), connection)
+    except TaskerError as error:
+        _say(connection, Ready(error=error.detail))
+        return
+    _say(connection, Ready())
+    child.serve()
+
+
+class _Child:
+    def __init__(self, registry: Any, connection: Connection[bytes, bytes]) -> None:
+        from tasker.handlers.equipment import Equipment
+
+        self._connection = connection
+        self._equipment = Equipment(registry)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tasker-resources", daemon=True)
+
+    def serve(self) -> None:
+        self._equipment.open(self._loop)
+        self._thread.start()
+        while True:
+            try:
+                data = self._connection.recv_bytes()
+            except (EOFError, OSError):
+                break
+            if not data:
+                break
+            _say(self._connection, self._run(_decode_order(data)))
+        closing = asyncio.run_coroutine_threadsafe(self._equipment.close(), self._loop)
+        concurrent.futures.wait([closing], timeout=_CLOSE_S)
+
+    def _run(self, order: Order) -> Ended:
+        handler = self._equipment.lookup(order.namespace, order.queue, order.handler)
+        if handler is None:
+            why = f"the app has no handler {order.handler!r} any more; restart the worker"
+            return Ended(error=ErrorInfo(type="ProcessLost", message=why))
+        port = _Port(self._connection, order.now_us - time.monotonic_ns() // 1000, self._loop)
+        context = StepContext.of(order.context, deadline_s=time.monotonic() + order.remaining_s, port=port)
+        try:
+            return self._call(handler, context, order)
+        finally:
+            port.close()
+
+    def _call(self, handler: Any, context: StepContext, order: Order) -> Ended:
+        try:
+            call = handler.bind(context, bytes(order.input), order.results)
+        except Exception as error:  # noqa: BLE001 - decoding runs the user's own code
+            return Ended(error=input_invalid_info(error))
+        try:
+            value = call()
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises fails its step
+            return Ended(error=error_info(error, now_us=SystemClock().now_us()))
+        try:
+            return Ended(result=msgspec.Raw(encode_value(value)))
+        except Exception as error:  # noqa: BLE001 - encoding runs the user's own code
+            return Ended(error=result_invalid_info(error))
+
+
+class _Port:
+    """What a context asks of the parent; one thread at a time, and nothing once its attempt has ended."""
+
+    def __init__(self, connection: Connection[bytes, bytes], offset_us: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._progress: Progress | None = None
+        self._closed = False
+        self._offset_us = offset_us
+        self._asking = threading.Lock()
+
+    def ask_result(self, step: str) -> concurrent.futures.Future[bytes]:
+        answered: concurrent.futures.Future[bytes] = concurrent.futures.Future()
+        with self._asking:
+            if self._closed:
+                answered.set_exception(StateForbids("the attempt has ended"))
+                return answered
+            _say(self._connection, Asked(of=step))
+            data = self._connection.recv_bytes()
+        if data[:1] == b"=":
+            answered.set_result(data[1:])
+        else:
+            answered.set_exception(TaskerError.from_problem(msgspec.json.decode(data[1:], type=Problem)))
+        return answered
+
+    def beat(self) -> None:
+        with self._asking:
+            if not self._closed:
+                _say(self._connection, Asked())
+
+    def tell_progress(self, progress: Progress) -> None:
+        waits = self._progress is not None
+        self._progress = progress
+        if not waits:
+            self._loop.call_soon_threadsafe(self._loop.call_later, _PROGRESS_S, self._send_progress)
+
+    def close(self) -> None:
+        with self._asking:
+            self._closed = True
+
+    def _send_progress(self) -> None:
+        with self._asking:
+            progress, self._progress = self._progress, None
+            if progress is not None and not self._closed:
+                _say(self._connection, Asked(progress=progress))
+
+    def now_us(self) -> int:
+        return time.monotonic_ns() // 1000 + self._offset_us
+
+
+def _say(connection: Connection[bytes, bytes], said: Said) -> None:
+    connection.send_bytes(msgspec.json.encode(said))
+
+
+def _end_with_parent() -> None:
+    """End when the parent is gone, whatever runs: nobody would take its outcome."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(_EXIT_ORPHANED)

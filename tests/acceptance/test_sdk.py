@@ -1,0 +1,62 @@
+"""The SDK against the real service: progress from a process, seen through the sync client."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tasker import TaskerSyncClient
+from tasker.client import TaskHandle
+from tasker.errors import TaskUnknown, TemplateUnknown
+from tests.acceptance.conftest import READY_S_MAX, Service
+
+APP = Path(__file__).with_name("sdk_app.py")
+
+pytestmark = [pytest.mark.linux, pytest.mark.timeout(120)]
+
+
+def created(client: TaskerSyncClient, until_s: float) -> TaskHandle:
+    """Return a new task, once a worker has made its template known."""
+    while True:
+        try:
+            return client.create("digging", {})
+        except TemplateUnknown:
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+
+
+def test_progress_is_read_while_the_attempt_runs_and_the_sync_client_does_all_it_takes(
+    service: Service, tmp_path: Path
+) -> None:
+    service.environ["SDK_APP_FOLDER"] = str(tmp_path)
+    with (
+        service.worker(f"{APP}:digging", "--processes", "1"),
+        TaskerSyncClient(service.nats_url, service.http_url, prefix=service.nats_prefix, environ={}) as client,
+    ):
+        until_s = time.monotonic() + READY_S_MAX
+        handle = created(client, until_s)
+        while True:
+            digs, checks = client.steps(handle)
+            if digs.progress is not None:
+                break
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+        assert (digs.state, digs.progress.attempt, digs.progress.total) == ("running", 1, 100)
+        assert digs.progress.message == "digging"
+        assert (checks.state, checks.progress) == ("pending", None)
+        (tmp_path / "enough").touch()
+        view = client.wait(handle, timeout_s=40)
+        assert view.state == "completed"
+        assert [step.progress for step in client.steps(handle, at_least=view.position)] == [None, None]
+        assert [task.task_id for task in client.list(template="digging")] == [handle.task_id]
+        assert [event.type for event in client.events(handle)][-1] == "task_completed"
+        with client.subscribe(task_id=handle.task_id, start="start") as events:
+            types = [next(events).type for _ in range(2)]
+            assert events.position is not None
+        assert types[0] == "tasker.task_created.v1"
+        with client.subscribe(task_id=handle.task_id) as events:
+            assert events.next(timeout_s=0.2) is None
+        with pytest.raises(TaskUnknown):
+            client.get("00000000-0000-7000-8000-000000000000")
