@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _READY_S = 60.0
 _POLL_S = 0.1
 _DRAIN_S = 30.0
-_TEMPLATES_S = 10.0
+_WORKER_S = 10.0
 _CRASHES_MAX = 5
 _LIVED_WELL_S = 30.0
 
@@ -73,7 +73,8 @@ def up(
         environ = {**os.environ, **info.environment()}
         migrate_database(info.database_url, settings.log)
         service = Child("service", ["serve", "--http-host", "127.0.0.1", "--http-port", str(port)], environ)
-        wanted = ["--slots", str(settings.worker.slots)]
+        health_port = settings.worker.health_port or _free_port()
+        wanted = ["--slots", str(settings.worker.slots), "--health-port", str(health_port)]
         children = [service, *([Child("worker", ["worker", app, *wanted], environ)] if app else [])]
         try:
             service.start()
@@ -81,7 +82,7 @@ def up(
             if not failed and not stop.asked:
                 for child in children[1:]:
                     child.start()
-                    _await_templates(port, child, stop)
+                    _await_worker(health_port, child, stop)
                 _announce(info.environment(), app)
                 failed = _watch(children, stack, stop)
         finally:
@@ -144,11 +145,11 @@ def _await_ready(port: int, service: Child, stop: Stop) -> bool:
     return True
 
 
-def _await_templates(port: int, worker: Child, stop: Stop) -> None:
-    """Wait a little until a first start's templates are known, so that the first command finds them."""
-    until_s = time.monotonic() + _TEMPLATES_S
+def _await_worker(health_port: int, worker: Child, stop: Stop) -> None:
+    """Wait a little until the worker has made its templates known and pulls, so that the first command finds them."""
+    until_s = time.monotonic() + _WORKER_S
     while not stop.asked and worker.crash() is None and time.monotonic() < until_s:
-        if b'"hash"' in (_get(port, "/v1/templates?limit=1") or b""):
+        if _get(health_port, "/health/ready") is not None:
             return
         time.sleep(_POLL_S)
 
