@@ -156,7 +156,8 @@ class DirectInbox:
         try:
             told, asked_us = _decode_time(message.data), int(asked)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            _log.warning("node_time_undecodable", why=str(error)[:200])
+            # No node listens: the server says so without a body.
+            _log.debug("node_time_undecodable", why=str(error)[:200])
             return
         now_s = self._clock.monotonic_s()
         node = self._nodes.setdefault(told.node, _Node())

@@ -159,7 +159,7 @@ async def test_bytes_of_no_text_in_a_header(port: int, header: bytes) -> None:
 
 async def test_a_key_of_no_text_is_refused_before_it_is_sent(site: Site, port: int) -> None:
     answer = await raw_request(port, b"POST", b"/v1/tasks", {b"Idempotency-Key": b"k\xff"}, b'{"template":"t"}')
-    assert (answer.status, answer.body["code"]) == (400, "body_invalid")
+    assert (answer.status, answer.body["code"]) == (400, "parameter_invalid")
     assert site.gateway.sent == []
     site.gateway.answers.append({"ok": True, "task_id": "x", "position": "0:1"})
     answer = await raw_request(port, b"POST", b"/v1/tasks", {b"traceparent": b"\xff"}, b'{"template":"t"}')
