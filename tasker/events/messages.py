@@ -294,6 +294,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     result: msgspec.Raw = NULL
     error: ErrorInfo | None = None
     of: str | None = None
+    traceparent: str | None = None
 
 
 RefusalReason = Literal["stale_attempt", "not_open", "task_ended", "task_unknown", "started_elsewhere", "gone"]
