@@ -71,6 +71,7 @@ from tasker.handlers.server_clock import ServerClock
 from tasker.handlers.slots import QueueSlots, Slots
 from tasker.handlers.vitals import Vitals
 from tasker.settings import StreamSettings, WorkerSettings
+from tasker.tracing import SpanKind, tracing_of_process
 
 SLOTS_DEFAULT: Final = WorkerSettings().slots
 DRAIN_S_DEFAULT: Final = WorkerSettings().drain_s
@@ -340,6 +341,7 @@ class Worker:
         self._changed = asyncio.Event()
         self._ready = asyncio.Event()
         self._lost = asyncio.Event()
+        self._tracing = tracing_of_process()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining = False
         self._stopped = False
@@ -434,7 +436,7 @@ class Worker:
             try:
                 await self._bus.flush(timeout_s=SETTLE_S)
             except Unavailable as error:
-                _log.debug("last_acks_not_confirmed", why=str(error))
+                _log.debug("last_acks_not_confirmed", error=str(error))
         await self._runner.stop()
 
     async def _stop_claiming(self) -> None:
@@ -518,7 +520,7 @@ class Worker:
             except Unavailable as error:
                 failures += 1
                 if failures in (1, 30):
-                    _log.warning("queue_not_there", queue=queue.name, namespace=queue.namespace, why=str(error))
+                    _log.warning("queue_not_there", queue=queue.name, namespace=queue.namespace, error=str(error))
                 await asyncio.sleep(_RETRY_S)
             else:
                 return
@@ -562,7 +564,7 @@ class Worker:
             work = _decode_work(delivery.data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self.counts.undecodable += 1
-            _log.error("work_undecodable", subject=delivery.subject, why=str(error))
+            _log.error("work_undecodable", subject=delivery.subject, error=str(error))
             self._pull(queue).term(delivery)
             return
         key = (work.task_id, work.step, work.attempt)
@@ -735,6 +737,9 @@ class Worker:
         now_s = self._time.monotonic_s()
         attempt.deadline_s = now_s + work.start_to_close_s
         attempt.beat_s = now_s + work.heartbeat_s / BEATS_PER_TIMEOUT
+        traceparent = work.traceparent
+        if self._tracing is not None:
+            traceparent = self._begin_span(attempt)
         ends_in_s = min(work.start_to_close_s, _NEVER if work.deadline_in_s is None else work.deadline_in_s)
         attempt.context = StepContext(
             task_id=work.task_id,
@@ -748,7 +753,7 @@ class Worker:
             deadline_s=now_s + ends_in_s,
             port=_Port(self, attempt),
             correlation_id=work.correlation_id,
-            traceparent=work.traceparent,
+            traceparent=traceparent,
             clock=self._time,
         )
         if work.results_ref:
@@ -760,6 +765,28 @@ class Worker:
             if self._young_timer is None:
                 self._young_timer = self._event_loop.call_later(STARTED_DELAY_S, self._send_started)
         self._arm(attempt.due_s())
+
+    def _begin_span(self, attempt: _Attempt) -> str:
+        """Begin the span of an attempt; returns what names it."""
+        assert self._tracing is not None  # noqa: S101 - the caller looked
+        work = attempt.work
+        attempt.tracing = self._tracing
+        attempt.span = self._tracing.start(
+            f"tasker.handler {work.handler}",
+            SpanKind.CONSUMER,
+            parent=work.traceparent,
+            attributes={"task_id": work.task_id, "step": work.step, "attempt": work.attempt, "worker": self.id},
+        )
+        return self._tracing.traceparent(attempt.span)
+
+    @staticmethod
+    def _end_span(attempt: _Attempt, failed: str | None) -> None:
+        span = attempt.span
+        if span is not None and attempt.tracing is not None:
+            if failed is not None:
+                attempt.tracing.fail(span, failed)
+            span.end()
+            attempt.span = None
 
     def _fetch_results(self, attempt: _Attempt) -> None:
         """Ask the owner for the results that did not fit into the message, then run."""
@@ -821,7 +848,7 @@ class Worker:
                 self._begin(attempt)
             return
         if not reply.ok:
-            _log.error("claim_refused", **_ids(attempt), why=_why(reply))
+            _log.error("claim_refused", **_ids(attempt), error=_why(reply))
         self.counts.gone += 1
         self._release(attempt)
         self._forget(attempt)
@@ -830,7 +857,7 @@ class Worker:
         attempt.started = None
         if not reply.ok:
             # The outcome will be answered; until then the message stays ours.
-            _log.error("started_refused", **_ids(attempt), why=_why(reply))
+            _log.error("started_refused", **_ids(attempt), error=_why(reply))
             return
         self._ack(attempt)
         self._follow(attempt, reply)
@@ -854,14 +881,14 @@ class Worker:
 
     def _on_outcome_answer(self, attempt: _Attempt, reply: ReportReply) -> None:
         if not reply.ok and attempt.result is not None:
-            _log.error("outcome_refused", **_ids(attempt), why=_why(reply))
+            _log.error("outcome_refused", **_ids(attempt), error=_why(reply))
             attempt.result = None
             error = ErrorInfo(type=RESULT_INVALID, message=cut_message(_why(reply)), retryable=False)
             self._send_outcome(attempt, error)
             return
         if not reply.ok or not reply.recorded:
             self.counts.refused += 1
-            _log.info("outcome_not_recorded", **_ids(attempt), why=_why(reply))
+            _log.info("outcome_not_recorded", **_ids(attempt), error=_why(reply))
         self._ack(attempt)
         self._unanswered -= 1
         self._choke()
@@ -871,7 +898,7 @@ class Worker:
         try:
             cancel = decode_message(message.data, CancelAttempt)
         except Undecodable as error:
-            _log.error("cancel_undecodable", why=str(error))
+            _log.error("cancel_undecodable", error=str(error))
             return
         attempt = self._attempts.get((cancel.task_id, cancel.step, cancel.attempt))
         if attempt is not None and attempt.running and not attempt.reported:
@@ -912,6 +939,7 @@ class Worker:
         self._unanswered += 1
         self._choke()
         self._send_outcome(attempt, error)
+        self._end_span(attempt, None if error is None else error.type)
 
     def _send_outcome(self, attempt: _Attempt, error: ErrorInfo | None) -> None:
         kind: ReportKind = "completed" if error is None else "failed"
@@ -920,6 +948,7 @@ class Worker:
 
     def _drop(self, attempt: _Attempt) -> None:
         """Forget an attempt whose outcome nobody wants."""
+        self._end_span(attempt, "dropped")
         attempt.reported = True
         attempt.deadline_s = attempt.beat_s = attempt.kill_s = _NEVER
         self._forget(attempt)
@@ -950,7 +979,7 @@ class Worker:
         """Report an attempt that did not end when it was told to; its slot stays taken until it does."""
         attempt.kill_s = _NEVER
         self._stuck.add(attempt)
-        _log.warning("handler_does_not_end", **_ids(attempt), why=str(attempt.stop))
+        _log.warning("handler_does_not_end", **_ids(attempt), error=str(attempt.stop))
         if attempt.stop is _Stop.DROPPED:
             self._drop(attempt)
         elif attempt.stop is _Stop.TIMEOUT:
@@ -990,7 +1019,7 @@ class Worker:
 
     def _lose(self, why: str) -> None:
         self.lost_why = f"the worker {self.id} gives up: {why}"
-        _log.error("worker_lost", worker=self.id, why=why)
+        _log.error("worker_lost", worker=self.id, error=why)
         self._slots.closed = True
         if self._runner.silent_s < _SILENT_S_MAX:
             self._lost.set()
@@ -1135,6 +1164,7 @@ class Worker:
                 error=error,
                 of=of,
                 progress=progress,
+                traceparent=None if attempt.span is None or attempt.context is None else attempt.context.traceparent,
             )
         )
         node = attempt.node
