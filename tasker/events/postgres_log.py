@@ -41,6 +41,7 @@ from tasker.events.envelope import RecordedEvent
 from tasker.events.log import AppendOutcome, Due, DueChange, Head, Lease, LogInfo, ShardAppend
 from tasker.events.postgres_schema import MISCONFIGURED, check_schema, migrate
 from tasker.events.sql import statements
+from tasker.metrics.process import Pool
 from tasker.settings import DatabaseSettings
 
 __all__ = ["PostgresLog", "check_schema", "migrate"]
@@ -170,8 +171,16 @@ class PostgresLog:
 
     async def close(self) -> None:
         """End every connection; a second time does nothing."""
-        lanes = [*self._committers, self._leases, self._settling, self._control, self._behind, *self._readers]
-        await asyncio.gather(*(lane.close() for lane in lanes))
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
+
+    @property
+    def _lanes(self) -> list[_Lane]:
+        return [*self._committers, self._leases, self._settling, self._control, self._behind, *self._readers]
+
+    def pool(self) -> Pool:
+        """Return how many of the log's connections are open and busy."""
+        open_lanes = [lane for lane in self._lanes if lane.connection is not None]
+        return Pool(len(open_lanes), sum(lane.busy for lane in open_lanes), len(self._lanes))
 
     async def __aenter__(self) -> Self:
         return self
@@ -452,6 +461,11 @@ class _Lane:
         self._not_before_s = 0.0
         self._closed = False
         self.connection: _Connection | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a statement is in flight."""
+        return self._lock.locked()
 
     async def run(self, work: Callable[[_Connection], Awaitable[_T]]) -> _T:
         """Return what `work` makes of the connection.

@@ -18,6 +18,7 @@ from tasker.events.reads import StepView, TaskView, TemplateView
 from tasker.ids import template_stream_id
 from tasker.projections.postgres_store import LOST, pairs, row_of, translated
 from tasker.projections.queries import (
+    InFlight,
     TaskPlace,
     TaskQuery,
     Tasks,
@@ -148,6 +149,10 @@ class PostgresQueries:
     async def counts(self, tenant: str) -> dict[str, int]:
         """Return state -> number of the tenant's tasks; states without tasks are left out."""
         return pairs(await self._fetch(_SQL["counts"], tenant))
+
+    async def in_flight(self) -> list[InFlight]:
+        """Return the steps in flight, counted by template and state."""
+        return [InFlight(*record) for record in await self._fetch(_SQL["in_flight"])]
 
     async def places(self, task_ids: Sequence[UUID]) -> dict[UUID, TaskPlace]:
         """Return the places of those tasks that the view has."""

@@ -79,6 +79,17 @@ class TaskPlace(NamedTuple):
     template: str
 
 
+class InFlight(NamedTuple):
+    """Steps of running tasks of one template that have begun and not ended, in one state, of all tenants."""
+
+    namespace: str
+    template: str
+    state: str
+    steps: int
+    oldest_age_s: float
+    """How long ago the first of them was dispatched."""
+
+
 class Queries(Protocol):
     """Reads of the views. Every method may raise `Unavailable`."""
 
@@ -112,6 +123,10 @@ class Queries(Protocol):
 
     async def counts(self, tenant: str) -> dict[str, int]:
         """Return state -> number of the tenant's tasks; states without tasks are left out."""
+        ...
+
+    async def in_flight(self) -> list[InFlight]:
+        """Return the steps in flight, counted by template and state."""
         ...
 
     async def places(self, task_ids: Sequence[UUID]) -> dict[UUID, TaskPlace]:

@@ -6,38 +6,52 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from typing import Protocol
 
 import structlog
 
 from tasker.bus.nats_bus import NatsBus
+from tasker.errors import ConfigurationError
 from tasker.events.postgres_log import PostgresLog
 from tasker.events.subjects import Subjects
+from tasker.metrics.local import SUPPORTED, socket_of, told_at
+from tasker.metrics.process import Pool, ProcessMetrics
+from tasker.metrics.scrape import Scrape
 from tasker.projections.postgres_queries import PostgresQueries, open_read_pool
 from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
+from tasker.service.http.metrics import serve_metrics
 from tasker.service.read_side import ReadSide
 from tasker.service.write_side import WriteSide
-from tasker.settings import Settings, database_url_of, nats_url_of
+from tasker.settings import METRICS_ROLE, Settings, database_url_of, nats_url_of
 
 _log = structlog.get_logger(__name__)
 
 
-def run_side(side: str, settings: Settings) -> None:
+def run_side(side: str, settings: Settings, folder: str) -> None:
     """Run the `write` or the `read` side until SIGTERM or SIGINT, then drain it.
+
+    Args:
+        side: which.
+        settings: of the node.
+        folder: where its sides tell each other their metrics.
 
     Raises:
         ConfigurationError: it cannot start.
         Unavailable: a server that it needs is away.
     """
-    sides: dict[str, Callable[[Settings, asyncio.Event], Awaitable[None]]] = {"write": run_write, "read": run_read}
+    sides: dict[str, Callable[[Settings, asyncio.Event, str], Awaitable[None]]] = {
+        "write": run_write,
+        "read": run_read,
+    }
 
     async def run() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        await sides[side](settings, stop)
+        await sides[side](settings, stop, folder)
 
     calm_collector()
     run_event_loop(run())
@@ -64,33 +78,36 @@ def calm_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def run_write(settings: Settings, stop: asyncio.Event) -> None:
+async def run_write(settings: Settings, stop: asyncio.Event, folder: str) -> None:
     """Run shards and publisher until `stop`."""
     subjects = Subjects(settings.nats.prefix)
-    database = settings.database
-    log = await _open_log(settings, committers=database.committers)
-    try:
+    database, roles = settings.database, settings.service.roles
+    async with AsyncExitStack() as parts:
+        log = await parts.enter_async_context(await _open_log(settings, committers=database.committers))
         bus = await _open_bus(settings, "tasker-write")
-        try:
-            side = WriteSide(
-                log,
-                await log.info(),
-                bus,
-                subjects,
-                settings.streams,
-                settings.pace,
-                settings.limits,
-                committers=database.committers,
-                drain_s=_part_drain_s(settings),
-            )
-            await side.run(stop, lambda: _log.info("ready", side="write"))
-        finally:
-            await bus.close()
-    finally:
-        await log.close()
+        parts.push_async_callback(bus.close)
+        side = WriteSide(
+            log,
+            await log.info(),
+            bus,
+            subjects,
+            settings.streams,
+            settings.pace,
+            settings.limits,
+            committers=database.committers,
+            drain_s=_part_drain_s(settings),
+        )
+        scrape = Scrape("write")
+        scrape.tellers.append(side.tell)
+        await _watch(parts, scrape, bus, {"log": log.pool})
+        if SUPPORTED:
+            await parts.enter_async_context(told_at(socket_of(folder, "write"), scrape.own))
+        if METRICS_ROLE in roles and not {"projections", "http"}.intersection(roles):
+            await _serve_metrics(parts, scrape, settings)
+        await side.run(stop, lambda: _log.info("ready", side="write"))
 
 
-async def run_read(settings: Settings, stop: asyncio.Event) -> None:
+async def run_read(settings: Settings, stop: asyncio.Event, folder: str) -> None:
     """Run projections and HTTP (or one of them) until `stop`."""
     subjects = Subjects(settings.nats.prefix)
     dsn = database_url_of(settings)
@@ -102,6 +119,8 @@ async def run_read(settings: Settings, stop: asyncio.Event) -> None:
         parts.push_async_callback(pool.close)
         read_pool = await open_read_pool(dsn, size=settings.database.query_connections)
         parts.push_async_callback(read_pool.close)
+        scrape = Scrape("read", folder, ("write",) if "shards" in settings.service.roles else ())
+        await _watch(parts, scrape, bus, {"log": log.pool, "projections": _pool_of(pool), "reads": _pool_of(read_pool)})
         side = ReadSide(
             log=log,
             info=await log.info(),
@@ -113,7 +132,10 @@ async def run_read(settings: Settings, stop: asyncio.Event) -> None:
             queries=PostgresQueries(read_pool),
             http=settings.http,
             drain_s=_part_drain_s(settings),
+            scrape=scrape,
         )
+        if METRICS_ROLE in settings.service.roles and "http" not in settings.service.roles:
+            await _serve_metrics(parts, scrape, settings)
         await side.run(
             stop,
             with_projections="projections" in settings.service.roles,
@@ -147,3 +169,36 @@ async def _open_bus(settings: Settings, name: str) -> NatsBus:
 def _part_drain_s(settings: Settings) -> float:
     """Return how long each of the two parts of a drain may take: both fit before the supervisor kills."""
     return settings.service.drain_s * 0.4
+
+
+# ---------------------------------------------------------------- metrics
+
+
+async def _watch(parts: AsyncExitStack, scrape: Scrape, bus: NatsBus, pools: Mapping[str, Callable[[], Pool]]) -> None:
+    """Have a scrape tell of this process as well."""
+    process = ProcessMetrics(pools, lambda: bus.connected)
+    bus.on_reconnect(process.on_reconnect)
+    scrape.tellers.append(process.tell)
+    watcher = asyncio.create_task(process.run(), name="process-metrics")
+    parts.callback(watcher.cancel)
+
+
+async def _serve_metrics(parts: AsyncExitStack, scrape: Scrape, settings: Settings) -> None:
+    host, port = settings.http.host, settings.http.port
+    try:
+        serving = await serve_metrics(scrape, host, port)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot bind http://{host}:{port} for /metrics: {error.strerror}; choose another --http-port"
+        ) from error
+    parts.push_async_callback(serving.cleanup)
+
+
+class _SizedPool(Protocol):
+    def get_size(self) -> int: ...
+    def get_idle_size(self) -> int: ...
+    def get_max_size(self) -> int: ...
+
+
+def _pool_of(pool: _SizedPool) -> Callable[[], Pool]:
+    return lambda: Pool(pool.get_size(), pool.get_size() - pool.get_idle_size(), pool.get_max_size())

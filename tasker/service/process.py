@@ -10,9 +10,11 @@ SIGINT to the supervisor are handed to the children, which drain within `service
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import Final
@@ -37,8 +39,9 @@ _log = structlog.get_logger(__name__)
 class Side:
     """One child process."""
 
-    def __init__(self, name: str, settings: Settings) -> None:
+    def __init__(self, name: str, settings: Settings, folder: str) -> None:
         self.name = name
+        self._folder = folder
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
@@ -47,7 +50,7 @@ class Side:
 
     def start(self) -> None:
         """Start the process."""
-        argv = [sys.executable, "-m", "tasker.service.process", self.name]
+        argv = [sys.executable, "-m", "tasker.service.process", self.name, self._folder]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
         assert self._process.stdin is not None  # noqa: S101 - it was asked for
         self._process.stdin.write(msgspec.json.encode(self._settings) + b"\n")
@@ -105,8 +108,10 @@ def serve(settings: Settings) -> int:
     if missing:
         raise ConfigurationError(f"set {' and '.join(missing)}, or run `tasker up`, which brings its own servers")
     roles = settings.service.roles
+    folder = tempfile.mkdtemp(prefix="tasker-")
+    """Where the sides tell each other their metrics; for this user alone."""
     sides = [
-        Side(name, settings)
+        Side(name, settings, folder)
         for name, part in (("write", "shards"), ("read", "projections"), ("read", "http"))
         if part in roles
     ]
@@ -128,6 +133,7 @@ def serve(settings: Settings) -> int:
     until_s = time.monotonic() + settings.service.drain_s
     for side in sides:
         side.wait(until_s)
+    shutil.rmtree(folder, ignore_errors=True)
     return code
 
 
@@ -159,7 +165,7 @@ def main() -> int:
     configure_logging(settings.logging.level, settings.logging.form)
     code = 0
     try:
-        run_side(sys.argv[1], settings)
+        run_side(sys.argv[1], settings, sys.argv[2])
     except* ConfigurationError as group:
         code = CANNOT_START
         _tell(group)

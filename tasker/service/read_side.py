@@ -20,6 +20,8 @@ from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import LogHead
 from tasker.events.subjects import Subjects
 from tasker.ids import slot_of
+from tasker.metrics import Samples
+from tasker.metrics.scrape import Scrape
 from tasker.projections.checkpoints import PositionWatch
 from tasker.projections.queries import Queries
 from tasker.projections.runner import Runner
@@ -27,6 +29,7 @@ from tasker.projections.store import LogTail, ViewStore
 from tasker.projections.views import PROJECTIONS
 from tasker.service.http.app import KEEPALIVE_S, create_app
 from tasker.service.http.gateway import BusGateway
+from tasker.service.http.metrics import ViewMetrics, add_metrics
 from tasker.service.http.progress import OwnersProgress
 from tasker.service.http.refusals import BusRefusals
 from tasker.service.http.services import Check, Services
@@ -54,6 +57,7 @@ class ReadSide:
         store: ViewStore,
         queries: Queries,
         http: HttpSettings,
+        scrape: Scrape,
         drain_s: float = DRAIN_S,
     ) -> None:
         self._http = http
@@ -66,6 +70,8 @@ class ReadSide:
         self._http_tail = http_tail
         self._store = store
         self._queries = queries
+        self._scrape = scrape
+        self._scrape.askers.append(ViewMetrics(queries, log, info).ask)
         self._clock = SystemClock()
 
     async def run(
@@ -90,6 +96,7 @@ class ReadSide:
                 )
                 self._bus.subscribe(self._subjects.log_head, lambda message: _wake(runner, message))
                 running.append(duties.create_task(runner.run(), name="projections"))
+                self._scrape.tellers.append(lambda samples: _tell(runner, samples))
             serving = await self._serve(watch) if with_http else None
             on_ready(None if serving is None else serving.name)
             await stop.wait()
@@ -119,6 +126,7 @@ class ReadSide:
                 settings=self._http,
             )
         )
+        add_metrics(app, self._scrape)
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=self._drain_s
         )
@@ -157,6 +165,10 @@ class ReadSide:
         except TaskerError:
             return False
         return True
+
+
+def _tell(runner: Runner, samples: Samples) -> None:
+    samples.add("tasker_projection_events_total", runner.events)
 
 
 def _wake(runner: Runner, message: Message) -> None:

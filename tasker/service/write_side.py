@@ -24,6 +24,7 @@ from tasker.events.envelope import NewEvent
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.subjects import Subjects
 from tasker.ids import IdSource, SystemIds
+from tasker.metrics import Samples
 from tasker.service.actors.direct import DirectWork
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
@@ -34,6 +35,7 @@ from tasker.service.actors.reports import Reports
 from tasker.service.actors.stream_keeper import StreamKeeper
 from tasker.service.actors.submissions import Submissions
 from tasker.service.runtime.actor import ActorFactory
+from tasker.service.runtime.commit_counts import CommitCounts
 from tasker.service.runtime.committer import CommitListener, Committer
 from tasker.service.runtime.head_notifier import HeadNotifier
 from tasker.service.runtime.node import Node
@@ -143,6 +145,7 @@ class WriteSide:
         self._name = f"node-{owner}"
         self._direct = DirectWork(bus, subjects, self._name, clock)
         dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct, draw)
+        self._step_times = dispatcher.step_times
         late.factory = Factory(directory, dispatcher, routes)
         self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
@@ -170,7 +173,8 @@ class WriteSide:
             shard_numbers=range(info.shards),
             pace=pace,
         )
-        fanout.listeners += (self._node, self._publisher, HeadNotifier(bus, subjects))
+        self._counts = CommitCounts()
+        fanout.listeners += (self._node, self._publisher, HeadNotifier(bus, subjects), self._counts)
         self._keeper = StreamKeeper(
             bus,
             subjects,
@@ -195,6 +199,31 @@ class WriteSide:
     def _epoch_of(self, shard: int) -> int | None:
         queue = self._committer.queue_of(shard)
         return None if queue is None else queue.epoch
+
+    def tell(self, samples: Samples) -> None:
+        """Add what is so now to a scrape."""
+        committer, shards, direct = self._committer, self._shards, self._direct
+        samples.add_histogram("tasker_append_duration_seconds", committer.append_durations)
+        samples.add_histogram("tasker_append_batch_events", committer.append_sizes)
+        samples.add("tasker_append_backlog_units", committer.backlog)
+        samples.add_counts("tasker_events_committed_total", self._counts.types.items())
+        samples.add("tasker_fence_rejections_total", committer.fenced)
+        samples.add("tasker_shards_owned", len(shards.owned))
+        samples.add("tasker_lease_expirations_total", self._node.placement.expired)
+        samples.add("tasker_actors", shards.actors())
+        samples.add("tasker_mailbox_messages", shards.waiting)
+        samples.add_histogram("tasker_timer_delay_seconds", self._node.timer_delays)
+        samples.add_histogram("tasker_step_schedule_to_start_seconds", self._step_times.starts)
+        for outcome, times in self._step_times.outcomes.items():
+            samples.add_histogram("tasker_step_latency_seconds", times, outcome)
+        samples.add_counts("tasker_step_retries_total", self._counts.retries.items())
+        samples.add_counts("tasker_reports_unrecorded_total", self._reports.unrecorded.items())
+        samples.add("tasker_direct_workers", direct.workers)
+        samples.add("tasker_direct_items_waiting", direct.waiting)
+        samples.add("tasker_direct_items_sent_total", direct.sent)
+        samples.add("tasker_direct_items_returned_total", direct.returned)
+        samples.add("tasker_direct_items_lost_total", direct.lost)
+        samples.add("tasker_publisher_lag_events", self._publisher.lag_events)
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
         """Serve until `stop`, then drain: answer what is under way, record what is queued, give the shards up.

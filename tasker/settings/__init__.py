@@ -1,6 +1,7 @@
 """Settings: one typed model, read once at start from file, environment and flags, and handed to what it steers."""
 
 from tasker.settings.model import (
+    METRICS_ROLE,
     ROLES,
     ClientDefaults,
     DatabaseSettings,
@@ -22,6 +23,7 @@ from tasker.settings.model import (
 from tasker.settings.sources import Effective, SettingsInvalid, read_settings
 
 __all__ = [
+    "METRICS_ROLE",
     "ROLES",
     "ClientDefaults",
     "DatabaseSettings",

@@ -15,13 +15,14 @@ from tasker.errors import ConfigurationError
 from tasker.ids import NAME_PATTERN
 
 ROLES: Final = ("shards", "publisher", "projections", "http")
+METRICS_ROLE: Final = "metrics"
 
 PREFIX_PATTERN: Final = NAME_PATTERN
 """A prefix is a single lower-case token of a subject, as names are."""
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
-Role = Literal["shards", "publisher", "projections", "http"]
+Role = Literal["shards", "publisher", "projections", "http", "metrics"]
 
 _GIB: Final = 1024**3
 _MIB: Final = 1024**2
@@ -251,7 +252,8 @@ class ServiceSettings(_Part, frozen=True, kw_only=True):
         tuple[Role, ...],
         rule(
             "Parts that this one runs. `shards` and `publisher` share a process and go together, as commits feed the "
-            "publisher; `projections` and `http` share another, so that reads never slow a commit.",
+            "publisher; `projections` and `http` share another, so that reads never slow a commit. "
+            "`metrics` serves `/metrics` alone at the HTTP address, for a node without `http`, which brings it.",
             flag="--roles",
             min_length=1,
         ),
@@ -448,6 +450,8 @@ def contradictions(settings: Settings) -> list[tuple[str, str]]:
     roles = settings.service.roles
     if len(set(roles)) != len(roles):
         found.append(("service.roles", "names a role twice"))
+    if roles == (METRICS_ROLE,):
+        found.append(("service.roles", "must name another role: metrics tells of the other roles of its node"))
     if ("publisher" in roles) != ("shards" in roles):
         found.append(("service.roles", "must have shards and publisher together: commits feed the publisher"))
     if settings.http.host not in LOOPBACK and not settings.http.insecure_bind:

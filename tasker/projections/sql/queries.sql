@@ -57,5 +57,13 @@ LIMIT 1
 -- name: counts
 SELECT state, count(*) FROM task WHERE tenant = $1 GROUP BY state
 
+-- name: in_flight
+-- From the running tasks, which are few and found by index, never from all steps.
+SELECT t.namespace, t.template, s.state, count(*),
+       greatest(0, extract(epoch FROM clock_timestamp()) - min(s.dispatched_at_us) / 1e6)::float8
+FROM task AS t JOIN step AS s ON s.task_id = t.task_id
+WHERE t.state = 'running' AND s.state IN ('dispatched', 'running', 'waiting')
+GROUP BY t.namespace, t.template, s.state
+
 -- name: places
 SELECT task_id, tenant, namespace, template FROM task WHERE task_id = ANY ($1::uuid[])

@@ -189,6 +189,8 @@ class DirectWork:
         self._waiting: dict[Queue, None] = {}
         """Queues with offers that wait, the next one first."""
         self._open = True
+        self.sent = self.returned = self.lost = 0
+        """Items: sent to workers; given back by them; offered again because a worker or a message was lost."""
         bus.on_disconnect(self._forget_workers)
 
     def attach(self, offers: Offers) -> None:
@@ -275,6 +277,7 @@ class DirectWork:
                 self._again(items)
 
         unbegun = self._unbegun
+        self.sent += len(items)
         for offered in items:
             unbegun[offered.actor.task_id, offered.step, offered.attempt] = (worker, offered)
         body = b'{"sent_at_us":%d,"work":[%b]}' % (self._clock.now_us(), b",".join(data))
@@ -291,6 +294,7 @@ class DirectWork:
         """Offer again what has not begun: it may never have arrived."""
         for offered in items:
             if self._unbegun.pop((offered.actor.task_id, offered.step, offered.attempt), None) is not None:
+                self.lost += 1
                 self._source.again(offered)
 
     # ---------------------------------------------------------------- what workers say
@@ -359,6 +363,16 @@ class DirectWork:
     def begun(self, task_id: str, step: str, attempt: int) -> None:
         """Take note that a worker reported on an attempt: it arrived."""
         self._unbegun.pop((task_id, step, attempt), None)
+
+    @property
+    def workers(self) -> int:
+        """Return how many workers take work from this node."""
+        return len(self._workers)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many offers wait for a free slot."""
+        return sum(len(self._lines[queue].waiting) for queue in self._waiting)
 
     # ---------------------------------------------------------------- workers come and go
 

@@ -23,6 +23,7 @@ from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CancelAttempt, Work
 from tasker.events.subjects import Subjects
 from tasker.service.actors.direct import DirectWork, Offered
+from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.state import StepStatus
@@ -51,6 +52,7 @@ class Dispatcher:
         direct: DirectWork | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        self.step_times = StepTimes()
         self._bus = bus
         self._direct = direct
         if direct is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -47,6 +48,8 @@ class Reports:
         self._direct = direct
         self._shards = shards
         self._routes = routes
+        self.unrecorded: Counter[str] = Counter()
+        """Reports that changed nothing, by reason."""
 
     def on_report(self, message: Message) -> None:
         """Take a message with one report or an array of them."""
@@ -85,6 +88,8 @@ class Reports:
     def _tell_direct(direct: DirectWork, tenant: str, message: Message, reports: Sequence[Report]) -> None:
         for report in reports:
             direct.begun(report.task_id, report.step, report.attempt)
+            if report.kind == "returned":
+                direct.returned += 1
         count = (message.headers or {}).get(HEADER_RELEASED, "")
         if reports and count.isdecimal() and len(count) <= COUNT_DIGITS_MAX:
             direct.released(tenant, reports[0].worker, int(count))
@@ -114,7 +119,7 @@ class Reports:
             task_id, shard = self._routes.locate(report.task_id)
             checked = _checked(report)
         except ValueError:
-            answer(encode_message(ReportReply(ok=True, recorded=False, reason="task_unknown")))
+            self._answer(answer, ReportReply(ok=True, recorded=False, reason="task_unknown"))
             return
         except TaskerError as error:
             answer(_refusal(error))
@@ -122,10 +127,15 @@ class Reports:
         message = ReportMessage(
             tenant=tenant,
             report=checked,
-            answered=lambda reply: answer(encode_message(reply)),
+            answered=lambda reply: self._answer(answer, reply),
             fail=lambda error: answer(_refusal(error)),
         )
         self._shards.send(shard, task_id, StreamKind.TASK, message)
+
+    def _answer(self, answer: Answer, reply: ReportReply) -> None:
+        if reply.reason is not None:
+            self.unrecorded[reply.reason] += 1
+        answer(encode_message(reply))
 
 
 def _decoded(data: bytes) -> Report:

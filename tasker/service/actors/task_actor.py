@@ -27,6 +27,7 @@ from tasker.events.task_events import (
     TaskEvent,
     TemplateRef,
 )
+from tasker.service.actors.step_times import StepTimes
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
 from tasker.service.domain.decide import decide
 from tasker.service.domain.obligations import (
@@ -65,6 +66,8 @@ Failed = Callable[[TaskerError], None]
 
 class TaskPorts(Protocol):
     """What a task's actor needs of the world."""
+
+    step_times: StepTimes
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Offer the attempt to the workers; a failure wakes the actor again."""
@@ -293,6 +296,7 @@ class TaskActor:
         if not events:
             stale = ReportReply(ok=True, recorded=False, reason="not_open")
             return _answer(lambda _: message.answered(stale), message.fail)
+        self._ports.step_times.add(report.kind, events, now_us - self.state.steps[report.step].dispatched_us)
         turn = self._record(events, now_us, self._meta, None, lambda _: message.answered(reply), message.fail)
         if isinstance(events[0], TaskBlocked):
             # The history is full: that was recorded, the report was not.

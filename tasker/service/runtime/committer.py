@@ -19,6 +19,7 @@ Under load the batch grows while a statement is in flight; nothing waits when id
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -30,6 +31,7 @@ from tasker.errors import Fenced, OutcomeUnknown, TaskerError, Unavailable
 from tasker.events.chain import digest_of_batch, leaves_of
 from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, EventLog, Head, ShardAppend
+from tasker.metrics import Histogram
 from tasker.service.runtime.failpoints import failpoint
 from tasker.settings import Limits
 
@@ -109,6 +111,10 @@ class Committer:
         self._stopping = False
         self._idle = asyncio.Event()
         self._paused: Callable[[], bool] = lambda: False
+        self.append_durations = Histogram("tasker_append_duration_seconds")
+        self.append_sizes = Histogram("tasker_append_batch_events")
+        self.fenced = 0
+        """How often we were told that another node has taken a shard."""
 
     # ---------------------------------------------------------------- for its owner
 
@@ -208,7 +214,10 @@ class Committer:
                 confirms[queue.shard] = queue.epoch
         if parts:
             failpoint("before_append")
+            started_s = time.perf_counter()
             outcomes = await self._log.append(parts)
+            self.append_durations.add(time.perf_counter() - started_s)
+            self.append_sizes.add(sum(len(part.events) for part in parts))
             failpoint("after_append")
             for part in parts:
                 await self._settled(by_shard[part.shard], part, outcomes[part.shard])
@@ -339,6 +348,8 @@ class Committer:
 
     def _lost(self, queue: ShardQueue, units: Sequence[Unit], error: TaskerError) -> None:
         """Give the shard up: it is another's, or its head is unknown to us."""
+        if isinstance(error, Fenced):
+            self.fenced += 1
         waiting = list(queue.queue)
         queue.queue.clear()
         if self._shards.get(queue.shard) is queue:

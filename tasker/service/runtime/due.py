@@ -41,6 +41,8 @@ class DueBook:
         self._rows: dict[UUID, set[str]] = {}
         """What has (or may have) a row, of the streams in memory: only that needs a delete."""
         self._order = 0
+        self.late_us = 0
+        """How late the last `pop_due` was for the earliest of what it found."""
 
     def __len__(self) -> int:
         return sum(len(owed) for scopes in self._open.values() for owed in scopes.values())
@@ -139,6 +141,8 @@ class DueBook:
         while heap and heap[0][0] <= now_us and len(found) < limit:
             at_us, _, stream_id, obligation, by_row = heapq.heappop(heap)
             if self._time_of(stream_id, obligation, at_us if by_row else None) == at_us:
+                if not found:
+                    self.late_us = now_us - at_us
                 found.append((stream_id, obligation))
         return found
 

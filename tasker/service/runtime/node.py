@@ -19,6 +19,7 @@ import structlog
 from tasker.errors import Fenced, TaskerError, Unavailable
 from tasker.events.envelope import US_PER_S, NewEvent, StreamKind
 from tasker.events.log import EventLog
+from tasker.metrics import Histogram
 from tasker.service.runtime.committer import Committer
 from tasker.service.runtime.due import HORIZON_US, DueBook
 from tasker.service.runtime.failpoints import failpoint
@@ -111,6 +112,7 @@ class Node:
         self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
         self._writing_due = asyncio.Lock()
         """A book knows one write at a time: draining must not overlap the writer."""
+        self.timer_delays = Histogram("tasker_timer_delay_seconds")
         self.ready = asyncio.Event()
         """Set when every shard that was taken is served."""
 
@@ -197,7 +199,10 @@ class Node:
                 book = self._shards.book_of(shard)
                 if book is None:
                     continue
-                for stream_id, obligation in book.pop_due(now_us, WAKES_PER_TICK_MAX):
+                found = book.pop_due(now_us, WAKES_PER_TICK_MAX)
+                if found:
+                    self.timer_delays.add(book.late_us / US_PER_S)
+                for stream_id, obligation in found:
                     wake = Wake(book, stream_id, obligation, now_us)
                     self._shards.send(shard, stream_id, StreamKind.TASK, wake)
 

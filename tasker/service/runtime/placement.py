@@ -49,6 +49,8 @@ class Placement:
         self._lost = lost
         self._held: set[int] = set()
         self._leaving = False
+        self.expired = 0
+        """Shards whose lease was lost without having been given up."""
 
     async def run(self) -> None:
         """Renew and take, for ever."""
@@ -77,6 +79,7 @@ class Placement:
         self._clock.lease(self._pace.lease_s, asked_s=asked_s)
         for shard in self._held - lease.epochs.keys():
             _log.warning("shard_lost", shard=shard)
+            self.expired += 1
             self._held.discard(shard)
             self._lost(shard)
         wanted = sorted(self._shards - self._held)

@@ -73,6 +73,8 @@ class Shards:
         self._to_load: dict[UUID, int] = {}
         self._load_wake = asyncio.Event()
         self._failures: dict[UUID, list[int]] = {}
+        self.waiting = 0
+        """Messages in mailboxes."""
 
     # ---------------------------------------------------------------- shards
 
@@ -139,6 +141,7 @@ class Shards:
             message.fail(Busy("too many messages wait for this task", retry_after_s=0.5))
         else:
             cell.mailbox.append(message)
+            self.waiting += 1
 
     def _turn(self, shard: int, stream_id: UUID, cell: Cell, message: Message) -> None:
         now_us = max(self._now_us(), self._last_us[shard])
@@ -248,6 +251,7 @@ class Shards:
         if events:
             self._books[shard].adopt(stream_id, actor.owes(), written=True)
         while cell.mailbox and cell.actor is actor:
+            self.waiting -= 1
             self._turn(shard, stream_id, cell, cell.mailbox.popleft())
             if self._cells.get(shard, {}).get(stream_id) is not cell:
                 self._fail_mailbox(cell, Unavailable("the task is being rebuilt", retry_after_s=0.2))
@@ -258,9 +262,9 @@ class Shards:
         if cell is not None:
             self._fail_mailbox(cell, error)
 
-    @staticmethod
-    def _fail_mailbox(cell: Cell, error: TaskerError) -> None:
+    def _fail_mailbox(self, cell: Cell, error: TaskerError) -> None:
         while cell.mailbox:
+            self.waiting -= 1
             cell.mailbox.popleft().fail(error)
 
     async def restore(self, shard: int, stream_ids: Iterable[UUID], kind: str) -> None:

@@ -1,0 +1,56 @@
+"""Counts what was committed: events by type, retries by reason. A batch costs one pass in C over its types."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from tasker.events.envelope import NewEvent
+from tasker.events.stored import TYPE_OF
+from tasker.events.task_events import StepAttemptFailed, StepRetryScheduled
+from tasker.metrics.catalogue import RETRY_REASONS
+
+_FAILED: Final = TYPE_OF[StepAttemptFailed]
+_RETRY: Final = TYPE_OF[StepRetryScheduled]
+
+
+class _Error(msgspec.Struct):
+    type: str
+
+
+class _Failed(msgspec.Struct):
+    error: _Error
+
+
+_decode_failed = msgspec.json.Decoder(_Failed).decode
+
+
+class CommitCounts:
+    """A `CommitListener` that counts."""
+
+    def __init__(self) -> None:
+        self.types: Counter[str] = Counter()
+        self.retries: dict[str, int] = dict.fromkeys(RETRY_REASONS, 0)
+
+    def on_committed(self, shard: int, first_position: int, events: Sequence[NewEvent]) -> None:  # noqa: ARG002 - the protocol's
+        """Count a batch."""
+        before = self.types[_RETRY]
+        self.types.update([event.type for event in events])
+        if self.types[_RETRY] != before:
+            self._count_retries(events)
+
+    def on_fenced(self, shard: int) -> None:
+        """Do nothing: what was committed stays counted."""
+
+    def _count_retries(self, events: Sequence[NewEvent]) -> None:
+        """Count each retry by the failure that stands before it in its unit."""
+        reason = "error"
+        for event in events:
+            if event.type == _FAILED:
+                kind = _decode_failed(event.payload).error.type
+                reason = kind if kind in self.retries else "error"
+            elif event.type == _RETRY:
+                self.retries[reason] += 1
