@@ -1,4 +1,4 @@
-"""Writes what docs/reference says of the code anew from the code: commands, limits, events, errors, CLI, SDK, settings.
+"""Writes what docs/reference says of the code anew from the code: commands, limits, events, errors, CLI, SDK, settings, metrics.
 
 A generated part stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the
 code says.
@@ -30,6 +30,7 @@ from tasker.events.subjects import TOKEN_PATTERN as WORKER_PATTERN
 from tasker.events.task_events import TASK_EVENT_TYPES
 from tasker.events.template_events import TEMPLATE_EVENT_TYPES
 from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
+from tasker.metrics import CATALOGUE as METRICS
 from tasker.service.actors import direct, reports, requests
 from tasker.service.domain import template_registry
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
@@ -43,7 +44,7 @@ PAGES: Final = (
     PAGE,
     EVENTS_PAGE,
     ERRORS_PAGE,
-    *(PAGE.with_name(name) for name in ("cli.md", "sdk.md", "settings.md", "doctor.md")),
+    *(PAGE.with_name(name) for name in ("cli.md", "sdk.md", "settings.md", "doctor.md", "metrics.md")),
 )
 _PLACE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _KIB = 1024
@@ -193,6 +194,21 @@ def finding_table() -> str:
     return _table(("code", "what is wrong"), ((f"`{code}`", text) for code, text in CATALOGUE.items()))
 
 
+def metric_table() -> str:
+    """Return the table of metrics."""
+    rows = [
+        (
+            f"`{metric.name}`",
+            metric.kind,
+            ", ".join(f"`{label}`" for label in metric.labels),
+            metric.process,
+            metric.help,
+        )
+        for metric in METRICS.values()
+    ]
+    return _table(("metric", "kind", "labels", "process", "meaning"), rows)
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "cli": cli_reference,
     "commands": command_table,
@@ -205,6 +221,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "settings": setting_tables,
     "variables": variable_table,
     "sdk": sdk_reference,
+    "metrics": metric_table,
 }
 
 

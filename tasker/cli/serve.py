@@ -32,7 +32,7 @@ def serve(
 
     Args:
         roles: what this one does, separated by commas; else `service.roles`, all at first:
-            shards,publisher,projections,http.
+            shards,publisher,projections,http. `metrics` serves /metrics alone, on a node without http.
         http_host: address that the HTTP API binds; else `http.host`, 127.0.0.1 at first.
         http_port: its port, 0 for a free one; else `http.port`, 8080 at first.
         insecure_bind: bind another address than loopback, although anyone who reaches it may do anything.

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import http.client
-import os
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import asyncpg
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -114,13 +113,18 @@ async def _lose_a_worker(
     """Stop a worker in its tracks: what is sent to it is missed when it has been silent for a while."""
     worker = service.command("worker", str(APP))
     worker.start()
+    processes: list[psutil.Process] = []
     try:
         await asyncio.to_thread(service.create_when_registered, "quick", None)
-        os.killpg(worker.pid, signal.SIGSTOP)  # with the child that runs the handlers
+        # The child runs the handlers; the parent would give it up before the service does.
+        processes = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
+        for process in processes:
+            process.suspend()
         await client.create("quick")
         await asyncio.gather(meanwhile, watch.saw("tasker_direct_items_lost_total"))
     finally:
-        os.killpg(worker.pid, signal.SIGKILL)
+        for process in processes:
+            process.kill()
         worker.kill()
 
 
