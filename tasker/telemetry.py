@@ -1,19 +1,71 @@
-"""Logs: JSON lines on stderr, readable ones on a terminal. No payloads, no secrets.
+"""Logs of a process: one line an event, JSON unless people read along on a terminal.
 
-Field names are stable: `event`, `level`, `timestamp`, `logger`, and `task_id`, `step`, `shard`,
-`worker` where they apply.
+Fields: docs/reference/logs.md. What passes here holds no secret and no payload: values that users gave the service
+(inputs, results, bodies) and bytes are replaced by their size, passwords and tokens are masked.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from typing import Any, Final
+from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
 
 import orjson
 import structlog
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+MASK: Final = "***"
+
+PAYLOAD_FIELDS: Final = frozenset({"body", "data", "input", "message_body", "payload", "result", "results"})
+"""Fields that hold what users gave: only their size is told."""
+
+_SECRET_NAME = re.compile(
+    r"pass(word|wd|phrase)?$|secret|token$|api_?key|authorization|credential|private_?key", re.IGNORECASE
+)
+_SECRETS: Final = (
+    # user:password@ or token@ of a URL
+    (re.compile(r"(?<=://)([^\s/@:\"']*):[^\s/@\"']*(?=@)"), rf"\1:{MASK}"),
+    (re.compile(r"(?<=://)[^\s/@:\"']+(?=@)(?<!:\*\*\*)"), MASK),
+    # password=... of a DSN or a query
+    (
+        re.compile(r"\b((?:pass(?:word|wd)?|secret|token|api_?key)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;]+", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+    # Authorization: Bearer ...
+    (re.compile(r"\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1{MASK}"),
+)
+_DEPTH_MAX: Final = 6
+
+
+class Attempt(Protocol):
+    """What runs now, as log lines name it (`StepContext` is one)."""
+
+    @property
+    def task_id(self) -> str:
+        """The task."""
+        ...
+
+    @property
+    def step(self) -> str:
+        """Its step."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """The attempt, from 1."""
+        ...
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The caller's id of the whole undertaking."""
+        ...
+
+
+current_attempt: ContextVar[Attempt | None] = ContextVar("tasker_attempt", default=None)
+"""Set while a handler runs: every line that it logs, through structlog or logging, names the attempt."""
 
 
 def configure_logging(level: str = "info", form: str = "auto") -> None:
@@ -30,12 +82,13 @@ def configure_logging(level: str = "info", form: str = "auto") -> None:
     )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        name_attempt,
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        scrub,
     ]
-    if not terminal:
-        shared.append(structlog.processors.format_exc_info)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -58,6 +111,56 @@ def configure_logging(level: str = "info", form: str = "auto") -> None:
     root.setLevel(number)
     for noisy in ("nats", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
+
+
+# ---------------------------------------------------------------- processors
+
+
+def name_attempt(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the ids of the attempt that runs here, where the line does not name another."""
+    attempt = current_attempt.get()
+    if attempt is not None:
+        fields.setdefault("task_id", attempt.task_id)
+        fields.setdefault("step", attempt.step)
+        fields.setdefault("attempt", attempt.attempt)
+        if attempt.correlation_id is not None:
+            fields.setdefault("correlation_id", attempt.correlation_id)
+    return fields
+
+
+def scrub(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace secrets by a mask and payloads by their size, in every value of a line."""
+    for name, value in fields.items():
+        if not name.startswith("_"):  # structlog's own
+            fields[name] = _scrubbed(name, value, 0)
+    return fields
+
+
+def masked(text: str) -> str:
+    """Return `text` without the passwords and tokens in it."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _scrubbed(name: str, value: object, depth: int) -> object:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if _SECRET_NAME.search(name):
+        return MASK
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{len(value)} bytes>"
+    if name in PAYLOAD_FIELDS:
+        return f"<{len(str(value))} characters>"
+    if isinstance(value, str):
+        return masked(value)
+    if depth >= _DEPTH_MAX:
+        return "..."
+    if isinstance(value, Mapping):
+        return {str(key): _scrubbed(str(key), item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_scrubbed(name, item, depth + 1) for item in value]
+    return masked(str(value))
 
 
 def _dumps(value: Any, default: Any = None, **_: Any) -> str:

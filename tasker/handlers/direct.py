@@ -113,7 +113,7 @@ class DirectInbox:
         try:
             self._bus.publish(self._slots_subject, encode_message(said), reply=f"{self._inbox}.{self._monotonic_us()}")
         except Unavailable as error:
-            _log.debug("slots_not_told", why=error.detail)
+            _log.debug("slots_not_told", error=error.detail)
 
     def release(self, node: str) -> None:
         """Count an item of the node as done with: it holds no slot."""
@@ -141,7 +141,7 @@ class DirectInbox:
             array = _decode_array(message.data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             # It does not count as received, so the node offers all of it again, by the stream.
-            _log.error("work_undecodable", subject=message.subject, why=str(error))
+            _log.error("work_undecodable", subject=message.subject, error=str(error))
             return
         node = self._nodes.get(name)
         if node is None:

@@ -215,7 +215,7 @@ async def _connect(options: WorkerOptions, name: str, stop: asyncio.Event) -> Na
                     pending_bytes_max=options.pending_bytes_max,
                 )
             except Unavailable as error:
-                _log.warning("waiting_for_nats", why=str(error))
+                _log.warning("waiting_for_nats", error=str(error))
             else:
                 connected.append(bus)
 
@@ -234,7 +234,7 @@ async def _register(bus: Bus, subject: str, document: dict[str, Any]) -> None:
         except (Unavailable, Busy) as error:
             failures += 1
             if failures == 3 or failures % 30 == 0:  # noqa: PLR2004 - one line soon, then one a minute
-                _log.warning("waiting_for_the_service", template=document["name"], why=str(error))
+                _log.warning("waiting_for_the_service", template=document["name"], error=str(error))
             delay_s = min(_RETRY_S_MAX, _RETRY_S_BASE * 1.5 ** min(failures, 20))
             await asyncio.sleep(max(error.retry_after_s or 0.0, delay_s))
         else:

@@ -269,7 +269,7 @@ class _Lane:
             self._avoid_until_s = self._loop.time() + DETOUR_S
             waiting = [*batch, *self._waiting]
             self._waiting.clear()
-            _log.info("reports_sent_home", subject=self._subject, why=str(why), reports=len(waiting))
+            _log.info("reports_sent_home", subject=self._subject, error=str(why), reports=len(waiting))
             self._send_home(report for report in waiting if report.lasting and not report.void)
             return
         self._waiting.extendleft(report for report in reversed(batch) if report.lasting and not report.void)
@@ -277,7 +277,7 @@ class _Lane:
         delay_s = min(BACKOFF_S_MAX, BACKOFF_S_BASE * 2.0 ** min(self._failures - 1, 10))
         delay_s = max(retry_after_s or 0.0, delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
         if self._failures in (1, 10) or self._failures % 100 == 0:
-            _log.warning("report_unanswered", subject=self._subject, why=str(why), failures=self._failures)
+            _log.warning("report_unanswered", subject=self._subject, error=str(why), failures=self._failures)
         if self._backoff is None and not self._stopped:
             self._backoff = self._loop.call_later(delay_s, self._resume)
 

@@ -35,6 +35,7 @@ from tasker.handlers.outcome import (
     input_invalid_info,
     result_invalid_info,
 )
+from tasker.telemetry import current_attempt
 
 _log = structlog.get_logger(__name__)
 _STOP_WAIT_S = 1.0
@@ -280,6 +281,7 @@ class Runner:
 
     async def _run_async(self, job: Job) -> None:
         job.begun = True
+        current_attempt.set(job.context)
         try:
             call = self._bind(job)
             if call is not None:
@@ -306,7 +308,7 @@ class Runner:
             else:
                 call = self._bind(job)
                 if call is not None:
-                    self._finish(job, contextvars.Context().run(call))
+                    self._finish(job, contextvars.Context().run(_run_as, job.context, call))
         except BaseException as error:  # noqa: BLE001 - as in _run_async
             self._fail(job, error)
         self._tell(job)
@@ -382,6 +384,12 @@ class _Threads:
             self._run(job)
             del job
             self._idle.release()
+
+
+def _run_as(context: StepContext | None, call: Callable[[], Any]) -> Any:
+    """Return what `call` returns; what it logs names the attempt."""
+    current_attempt.set(context)
+    return call()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -72,5 +72,5 @@ class ServerClock:
                 await self.refresh()
                 await asyncio.sleep(REFRESH_S)
             except Unavailable as error:
-                _log.debug("server_clock_not_told", why=str(error))
+                _log.debug("server_clock_not_told", error=str(error))
                 await asyncio.sleep(RETRY_S)

@@ -434,7 +434,7 @@ class Worker:
             try:
                 await self._bus.flush(timeout_s=SETTLE_S)
             except Unavailable as error:
-                _log.debug("last_acks_not_confirmed", why=str(error))
+                _log.debug("last_acks_not_confirmed", error=str(error))
         await self._runner.stop()
 
     async def _stop_claiming(self) -> None:
@@ -518,7 +518,7 @@ class Worker:
             except Unavailable as error:
                 failures += 1
                 if failures in (1, 30):
-                    _log.warning("queue_not_there", queue=queue.name, namespace=queue.namespace, why=str(error))
+                    _log.warning("queue_not_there", queue=queue.name, namespace=queue.namespace, error=str(error))
                 await asyncio.sleep(_RETRY_S)
             else:
                 return
@@ -562,7 +562,7 @@ class Worker:
             work = _decode_work(delivery.data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self.counts.undecodable += 1
-            _log.error("work_undecodable", subject=delivery.subject, why=str(error))
+            _log.error("work_undecodable", subject=delivery.subject, error=str(error))
             self._pull(queue).term(delivery)
             return
         key = (work.task_id, work.step, work.attempt)
@@ -821,7 +821,7 @@ class Worker:
                 self._begin(attempt)
             return
         if not reply.ok:
-            _log.error("claim_refused", **_ids(attempt), why=_why(reply))
+            _log.error("claim_refused", **_ids(attempt), error=_why(reply))
         self.counts.gone += 1
         self._release(attempt)
         self._forget(attempt)
@@ -830,7 +830,7 @@ class Worker:
         attempt.started = None
         if not reply.ok:
             # The outcome will be answered; until then the message stays ours.
-            _log.error("started_refused", **_ids(attempt), why=_why(reply))
+            _log.error("started_refused", **_ids(attempt), error=_why(reply))
             return
         self._ack(attempt)
         self._follow(attempt, reply)
@@ -854,14 +854,14 @@ class Worker:
 
     def _on_outcome_answer(self, attempt: _Attempt, reply: ReportReply) -> None:
         if not reply.ok and attempt.result is not None:
-            _log.error("outcome_refused", **_ids(attempt), why=_why(reply))
+            _log.error("outcome_refused", **_ids(attempt), error=_why(reply))
             attempt.result = None
             error = ErrorInfo(type=RESULT_INVALID, message=cut_message(_why(reply)), retryable=False)
             self._send_outcome(attempt, error)
             return
         if not reply.ok or not reply.recorded:
             self.counts.refused += 1
-            _log.info("outcome_not_recorded", **_ids(attempt), why=_why(reply))
+            _log.info("outcome_not_recorded", **_ids(attempt), error=_why(reply))
         self._ack(attempt)
         self._unanswered -= 1
         self._choke()
@@ -871,7 +871,7 @@ class Worker:
         try:
             cancel = decode_message(message.data, CancelAttempt)
         except Undecodable as error:
-            _log.error("cancel_undecodable", why=str(error))
+            _log.error("cancel_undecodable", error=str(error))
             return
         attempt = self._attempts.get((cancel.task_id, cancel.step, cancel.attempt))
         if attempt is not None and attempt.running and not attempt.reported:
@@ -950,7 +950,7 @@ class Worker:
         """Report an attempt that did not end when it was told to; its slot stays taken until it does."""
         attempt.kill_s = _NEVER
         self._stuck.add(attempt)
-        _log.warning("handler_does_not_end", **_ids(attempt), why=str(attempt.stop))
+        _log.warning("handler_does_not_end", **_ids(attempt), error=str(attempt.stop))
         if attempt.stop is _Stop.DROPPED:
             self._drop(attempt)
         elif attempt.stop is _Stop.TIMEOUT:
@@ -990,7 +990,7 @@ class Worker:
 
     def _lose(self, why: str) -> None:
         self.lost_why = f"the worker {self.id} gives up: {why}"
-        _log.error("worker_lost", worker=self.id, why=why)
+        _log.error("worker_lost", worker=self.id, error=why)
         self._slots.closed = True
         if self._runner.silent_s < _SILENT_S_MAX:
             self._lost.set()

@@ -67,7 +67,7 @@ class _Share:
             row = rows[key]
             if isinstance(event, Undecodable):
                 moved = projection.poisoned(row, recorded, event.detail)
-                _log.error("event_undecodable", view=projection.name, task_id=str(key[0]), detail=event.detail)
+                _log.error("event_undecodable", view=projection.name, task_id=str(key[0]), error=event.detail)
             else:
                 moved = moved_on(projection, row, recorded, event)
             if moved is None:

@@ -107,10 +107,10 @@ class Runner:
                 backoff_s = BACKOFF_S_MIN
                 await self._follow()
             except CheckpointMoved as moved:
-                _log.info("projection_standby", detail=moved.detail)
+                _log.info("projection_standby", error=moved.detail)
                 self._standing_by = True
             except Unavailable as error:
-                _log.warning("projection_unavailable", detail=error.detail, backoff_s=backoff_s)
+                _log.warning("projection_unavailable", error=error.detail, backoff_s=backoff_s)
                 await asyncio.sleep(backoff_s * (0.5 + random.random() / 2))  # noqa: S311 - spreads load, guards nothing
                 backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
 

@@ -41,7 +41,7 @@ class Factory:
             detail = error.detail
         except Exception as error:  # noqa: BLE001 - a history that breaks the fold is poison, not a reason to stop
             detail = f"{type(error).__name__}: {error}"
-        _log.error("task_poisoned", stream_id=str(stream_id), shard=shard, detail=detail)
+        _log.error("task_poisoned", task_id=str(stream_id), shard=shard, error=detail)
         return PoisonedActor(stream_id, shard, detail)
 
     def _template(self, stream_id: UUID, events: Sequence[RecordedEvent]) -> Actor:

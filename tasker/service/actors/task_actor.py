@@ -445,12 +445,13 @@ def _told(progress: Progress, attempt: int, now_us: int) -> StepProgress:
 class PoisonedActor:
     """A task whose events cannot be folded: it answers every message with the reason, and others go on."""
 
-    __slots__ = ("_detail", "shard", "stream_id")
+    __slots__ = ("_detail", "correlation_id", "shard", "stream_id")
 
     def __init__(self, stream_id: UUID, shard: int, detail: str) -> None:
         self.stream_id = stream_id
         self.shard = shard
         self._detail = detail
+        self.correlation_id: str | None = None
 
     def receive(self, message: TaskMessage, now_us: int) -> Turn | None:  # noqa: ARG002 - the protocol's
         """Refuse `message`."""

@@ -70,9 +70,10 @@ class TemplateActor:
         committed: what is durable of them; changes only when a commit does.
     """
 
-    __slots__ = ("_pending", "committed", "stream_id")
+    __slots__ = ("_pending", "committed", "correlation_id", "stream_id")
 
     def __init__(self, stream_id: UUID) -> None:
+        self.correlation_id: str | None = None
         self.stream_id = stream_id
         self._pending = TemplateRegistry()
         self.committed = TemplateRegistry()

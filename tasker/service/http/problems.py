@@ -65,7 +65,7 @@ async def errors_to_problems(request: web.Request, handler: Endpoint) -> web.Str
 
 def _answer(request: web.Request, error: TaskerError) -> web.Response:
     if error.status >= _SERVER_STATUS_MIN:
-        _log.warning("http_error", method=request.method, path=request.path, code=error.code, detail=error.detail)
+        _log.warning("http_error", method=request.method, path=request.path, code=error.code, error=error.detail)
     return problem_response(error.problem())
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from tasker.errors import TaskerError
-from tasker.events.envelope import NewEvent, RecordedEvent
+from tasker.events.envelope import NewEvent, RecordedEvent, StreamKind
 
 Message = Any
 """What an actor understands; the runtime only carries it. A message answers its sender itself."""
@@ -48,6 +48,11 @@ class Turn:
 class Actor(Protocol):
     """One stream's state and rules."""
 
+    @property
+    def correlation_id(self) -> str | None:
+        """Return the caller's id of the whole undertaking, for logs."""
+        ...
+
     def receive(self, message: Message, now_us: int) -> Turn | None:
         """Decide on `message` and move the (pending) state on; None: nothing to record and nobody to answer."""
         ...
@@ -70,3 +75,11 @@ class ActorFactory(Protocol):
         A stream that cannot be folded becomes an actor that says so: one bad task must not stop others.
         """
         ...
+
+
+def ids_of(kind: str, stream_id: UUID, correlation_id: str | None = None) -> dict[str, str]:
+    """Return a stream's ids as log lines name them."""
+    ids = {"task_id" if kind == StreamKind.TASK else "template_id": str(stream_id)}
+    if correlation_id is not None:
+        ids["correlation_id"] = correlation_id
+    return ids

@@ -32,6 +32,7 @@ from tasker.events.chain import digest_of_batch, leaves_of
 from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, EventLog, Head, ShardAppend
 from tasker.metrics import Histogram
+from tasker.service.runtime.actor import ids_of
 from tasker.service.runtime.failpoints import failpoint
 from tasker.settings import Limits
 
@@ -317,7 +318,7 @@ class Committer:
             queue.alone = len(units)
             return
         culprit = with_events[0]
-        _log.error("unit_refused", shard=queue.shard, stream_id=str(culprit.stream_id))
+        _log.error("unit_refused", shard=queue.shard, **ids_of(culprit.events[0].kind, culprit.stream_id))
         queue.alone = max(0, queue.alone - len(units))
         behind = [unit for unit in queue.queue if unit.stream_id == culprit.stream_id]
         kept = [unit for unit in units if unit is not culprit and unit.stream_id != culprit.stream_id]

@@ -22,7 +22,7 @@ import structlog
 from tasker.errors import Busy, Fenced, TaskerError, Unavailable
 from tasker.events.envelope import NewEvent, RecordedEvent
 from tasker.events.log import EventLog
-from tasker.service.runtime.actor import Actor, ActorFactory, Message, Turn
+from tasker.service.runtime.actor import Actor, ActorFactory, Message, Turn, ids_of
 from tasker.service.runtime.committer import Committer, Unit
 from tasker.service.runtime.due import HORIZON_US, DueBook
 from tasker.settings import Limits
@@ -182,7 +182,12 @@ class Shards:
 
     def _crashed(self, shard: int, stream_id: UUID, cell: Cell, message: Message, error: Exception) -> None:
         """Supervise: drop the actor, so that it is rebuilt; leave it alone for a while when that does not help."""
-        _log.exception("actor_failed", shard=shard, stream_id=str(stream_id), kind=cell.kind, exc_info=error)
+        _log.exception(
+            "actor_failed",
+            shard=shard,
+            **ids_of(cell.kind, stream_id, cell.actor.correlation_id if cell.actor else None),
+            exc_info=error,
+        )
         now_us = self._now_us()
         times = [at for at in self._failures.get(stream_id, ()) if at > now_us - RESTART_WINDOW_US]
         self._failures[stream_id] = [*times, now_us]

@@ -45,6 +45,7 @@ class Counter:
 
     def __init__(self, stream_id: UUID, seq: int) -> None:
         self.stream_id = stream_id
+        self.correlation_id = "order-17"
         self.seq = seq
         self.busy = False
 
