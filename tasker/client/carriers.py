@@ -10,13 +10,14 @@ import msgspec
 from tasker.bus.bus import Bus, Disconnected, NoResponders
 from tasker.client.http import HttpApi
 from tasker.errors import OutcomeUnknown, Unavailable, VerbUnknown
+from tasker.events.messages import HEADER_TRACEPARENT
 from tasker.events.subjects import Subjects
 
 
 class Carrier(Protocol):
     """Takes one attempt of a command to the service and its answer back."""
 
-    async def send(self, verb: str, body: bytes, *, timeout_s: float) -> bytes:
+    async def send(self, verb: str, body: bytes, *, timeout_s: float, traceparent: str | None = None) -> bytes:
         """Return the answer to `body`, a command or an array of them, as the wire has it.
 
         Raises:
@@ -34,13 +35,13 @@ class BusCarrier:
         self._subjects = subjects
         self._tenant = tenant
 
-    async def send(self, verb: str, body: bytes, *, timeout_s: float) -> bytes:
+    async def send(self, verb: str, body: bytes, *, timeout_s: float, traceparent: str | None = None) -> bytes:
         """Send `body` to whichever node takes it."""
         if not self._bus.connected:
             raise Unavailable("there is no connection to NATS at the moment")
         subject = self._subjects.command(self._tenant, *verb.split(".", 1))
         try:
-            return (await self._bus.request(subject, body, timeout_s=timeout_s)).data
+            return (await self._bus.request(subject, body, timeout_s=timeout_s, headers=_headers(traceparent))).data
         except NoResponders as error:
             raise Unavailable(f"nobody takes commands on {subject}: does the service run?") from error
         except Disconnected as error:
@@ -53,12 +54,20 @@ class HttpCarrier:
     def __init__(self, api: HttpApi) -> None:
         self._api = api
 
-    async def send(self, verb: str, body: bytes, *, timeout_s: float) -> bytes:
+    async def send(self, verb: str, body: bytes, *, timeout_s: float, traceparent: str | None = None) -> bytes:
         """Send `body` to the endpoint of `verb`."""
         if verb == "task.create":
-            return await self._api.ask("POST", "/v1/tasks", body=body, timeout_s=timeout_s)
+            return await self._api.ask(
+                "POST", "/v1/tasks", body=body, timeout_s=timeout_s, headers=_headers(traceparent)
+            )
         method, path, rest = endpoint_of(verb, msgspec.json.decode(body))
-        return await self._api.ask(method, path, body=msgspec.json.encode(rest), timeout_s=timeout_s)
+        return await self._api.ask(
+            method, path, body=msgspec.json.encode(rest), timeout_s=timeout_s, headers=_headers(traceparent)
+        )
+
+
+def _headers(traceparent: str | None) -> dict[str, str] | None:
+    return None if traceparent is None else {HEADER_TRACEPARENT: traceparent}
 
 
 def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:

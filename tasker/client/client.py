@@ -66,6 +66,7 @@ from tasker.events.reads import (
 )
 from tasker.events.subjects import Subjects
 from tasker.ids import IdSource, SystemIds
+from tasker.tracing import SpanKind, spanning, tracing_of_process
 
 T = TypeVar("T")
 
@@ -121,6 +122,7 @@ class TaskerClient:
         http = self.settings.http_url
         self._api = HttpApi(http, tenant=self.settings.tenant) if http else None
         self._subjects = Subjects(self.settings.prefix)
+        self._tracing = tracing_of_process()
         self._bus: Bus | None = None
         self._connecting = asyncio.Lock()
 
@@ -622,10 +624,14 @@ class TaskerClient:
         carrier = await self._carry()
         body = encode_message(command)
 
-        async def ask(timeout_s: float) -> Reply:
-            return _accepted(await carrier.send(verb, body, timeout_s=timeout_s))
+        with spanning(self._tracing, f"tasker {verb}", SpanKind.CLIENT) as traceparent:
 
-        return await attempt_until(ask, deadline_s=deadline_s, policy=self._retry, clock=self._clock, conclude=verdict)
+            async def ask(timeout_s: float) -> Reply:
+                return _accepted(await carrier.send(verb, body, timeout_s=timeout_s, traceparent=traceparent))
+
+            return await attempt_until(
+                ask, deadline_s=deadline_s, policy=self._retry, clock=self._clock, conclude=verdict
+            )
 
     async def _create_batch(self, batch: Sequence[Item]) -> dict[int, TaskHandle | TaskerError]:
         """Return index -> handle or error; items with an error that passes are sent again, with the same keys."""
@@ -637,9 +643,11 @@ class TaskerClient:
         async def ask(timeout_s: float) -> None:
             try:
                 carrier = await self._carry()
-                verdicts = verdicts_of(
-                    waiting, await carrier.send("task.create", body_of(waiting), timeout_s=timeout_s)
-                )
+                with spanning(self._tracing, "tasker task.create", SpanKind.CLIENT) as traceparent:
+                    answer = await carrier.send(
+                        "task.create", body_of(waiting), timeout_s=timeout_s, traceparent=traceparent
+                    )
+                verdicts = verdicts_of(waiting, answer)
             except TaskerError as error:
                 verdicts = [error] * len(waiting)
             again: list[Item] = []

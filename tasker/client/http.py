@@ -55,6 +55,7 @@ class HttpApi:
         parameters: Parameters | None = None,
         body: bytes | None = None,
         good: tuple[int, ...] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """Return the body of a good answer (also of the error statuses in `good`).
 
@@ -76,7 +77,7 @@ class HttpApi:
                     self.http_url + path,
                     params=_query(parameters or {}),
                     data=body,
-                    headers={"Content-Type": "application/json"} if body is not None else None,
+                    headers={**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})},
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(5.0, timeout_s)),
                 ) as answer,
             ):

@@ -322,6 +322,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     error: ErrorInfo | None = None
     of: str | None = None
     progress: Progress | None = None
+    traceparent: str | None = None
 
 
 RefusalReason = Literal["stale_attempt", "not_open", "task_ended", "task_unknown", "started_elsewhere", "gone"]

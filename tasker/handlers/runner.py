@@ -19,7 +19,7 @@ import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -36,6 +36,10 @@ from tasker.handlers.outcome import (
     result_invalid_info,
 )
 from tasker.telemetry import current_attempt
+from tasker.tracing import Tracing
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 _log = structlog.get_logger(__name__)
 _STOP_WAIT_S = 1.0
@@ -81,6 +85,7 @@ class Job:
         interrupted: it ended because it was asked to stop.
         ended: nothing of it runs any more.
         stack: where it stood when it was asked to stop.
+        tracing, span: what the handler's own spans stand below, where the process traces.
     """
 
     __slots__ = (
@@ -95,9 +100,11 @@ class Job:
         "is_async",
         "result",
         "results",
+        "span",
         "stack",
         "stopping",
         "thread_id",
+        "tracing",
     )
 
     def __init__(
@@ -123,6 +130,8 @@ class Job:
         self.interrupted = False
         self.ended = False
         self.stack: str | None = None
+        self.tracing: Tracing | None = None
+        self.span: Span | None = None
 
 
 class Runner:
@@ -281,7 +290,7 @@ class Runner:
 
     async def _run_async(self, job: Job) -> None:
         job.begun = True
-        current_attempt.set(job.context)
+        _enter(job)
         try:
             call = self._bind(job)
             if call is not None:
@@ -308,7 +317,7 @@ class Runner:
             else:
                 call = self._bind(job)
                 if call is not None:
-                    self._finish(job, contextvars.Context().run(_run_as, job.context, call))
+                    self._finish(job, contextvars.Context().run(_run_as, job, call))
         except BaseException as error:  # noqa: BLE001 - as in _run_async
             self._fail(job, error)
         self._tell(job)
@@ -386,9 +395,15 @@ class _Threads:
             self._idle.release()
 
 
-def _run_as(context: StepContext | None, call: Callable[[], Any]) -> Any:
-    """Return what `call` returns; what it logs names the attempt."""
-    current_attempt.set(context)
+def _enter(job: Job) -> None:
+    """Have what runs here from now on, for the life of this context, belong to the attempt: its logs, its spans."""
+    current_attempt.set(job.context)
+    if job.tracing is not None and job.span is not None:
+        job.tracing.enter(job.span)
+
+
+def _run_as(job: Job, call: Callable[[], Any]) -> Any:
+    _enter(job)
     return call()
 
 

@@ -71,6 +71,7 @@ from tasker.handlers.server_clock import ServerClock
 from tasker.handlers.slots import QueueSlots, Slots
 from tasker.handlers.vitals import Vitals
 from tasker.settings import StreamSettings, WorkerSettings
+from tasker.tracing import SpanKind, tracing_of_process
 
 SLOTS_DEFAULT: Final = WorkerSettings().slots
 DRAIN_S_DEFAULT: Final = WorkerSettings().drain_s
@@ -340,6 +341,7 @@ class Worker:
         self._changed = asyncio.Event()
         self._ready = asyncio.Event()
         self._lost = asyncio.Event()
+        self._tracing = tracing_of_process()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining = False
         self._stopped = False
@@ -735,6 +737,9 @@ class Worker:
         now_s = self._time.monotonic_s()
         attempt.deadline_s = now_s + work.start_to_close_s
         attempt.beat_s = now_s + work.heartbeat_s / BEATS_PER_TIMEOUT
+        traceparent = work.traceparent
+        if self._tracing is not None:
+            traceparent = self._begin_span(attempt)
         ends_in_s = min(work.start_to_close_s, _NEVER if work.deadline_in_s is None else work.deadline_in_s)
         attempt.context = StepContext(
             task_id=work.task_id,
@@ -748,7 +753,7 @@ class Worker:
             deadline_s=now_s + ends_in_s,
             port=_Port(self, attempt),
             correlation_id=work.correlation_id,
-            traceparent=work.traceparent,
+            traceparent=traceparent,
             clock=self._time,
         )
         if work.results_ref:
@@ -760,6 +765,28 @@ class Worker:
             if self._young_timer is None:
                 self._young_timer = self._event_loop.call_later(STARTED_DELAY_S, self._send_started)
         self._arm(attempt.due_s())
+
+    def _begin_span(self, attempt: _Attempt) -> str:
+        """Begin the span of an attempt; returns what names it."""
+        assert self._tracing is not None  # noqa: S101 - the caller looked
+        work = attempt.work
+        attempt.tracing = self._tracing
+        attempt.span = self._tracing.start(
+            f"tasker.handler {work.handler}",
+            SpanKind.CONSUMER,
+            parent=work.traceparent,
+            attributes={"task_id": work.task_id, "step": work.step, "attempt": work.attempt, "worker": self.id},
+        )
+        return self._tracing.traceparent(attempt.span)
+
+    @staticmethod
+    def _end_span(attempt: _Attempt, failed: str | None) -> None:
+        span = attempt.span
+        if span is not None and attempt.tracing is not None:
+            if failed is not None:
+                attempt.tracing.fail(span, failed)
+            span.end()
+            attempt.span = None
 
     def _fetch_results(self, attempt: _Attempt) -> None:
         """Ask the owner for the results that did not fit into the message, then run."""
@@ -912,6 +939,7 @@ class Worker:
         self._unanswered += 1
         self._choke()
         self._send_outcome(attempt, error)
+        self._end_span(attempt, None if error is None else error.type)
 
     def _send_outcome(self, attempt: _Attempt, error: ErrorInfo | None) -> None:
         kind: ReportKind = "completed" if error is None else "failed"
@@ -920,6 +948,7 @@ class Worker:
 
     def _drop(self, attempt: _Attempt) -> None:
         """Forget an attempt whose outcome nobody wants."""
+        self._end_span(attempt, "dropped")
         attempt.reported = True
         attempt.deadline_s = attempt.beat_s = attempt.kill_s = _NEVER
         self._forget(attempt)
@@ -1135,6 +1164,7 @@ class Worker:
                 error=error,
                 of=of,
                 progress=progress,
+                traceparent=None if attempt.span is None or attempt.context is None else attempt.context.traceparent,
             )
         )
         node = attempt.node

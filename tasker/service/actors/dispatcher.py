@@ -25,11 +25,13 @@ from tasker.events.subjects import Subjects
 from tasker.service.actors.direct import DirectWork, Offered
 from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_actor import TaskActor
+from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.state import StepStatus
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
+from tasker.tracing import tracing_of_process
 
 WORK_RESULTS_BYTES_MAX: Final = 384 * 1024
 """Parents' results beyond this are left out of a work message; the worker asks for them."""
@@ -53,6 +55,8 @@ class Dispatcher:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.step_times = StepTimes()
+        tracing = tracing_of_process()
+        self.traces = None if tracing is None else TaskTraces(tracing)
         self._bus = bus
         self._direct = direct
         if direct is not None:
@@ -174,6 +178,7 @@ class Dispatcher:
                 None if state.deadline_us is None else max(0.0, (state.deadline_us - self._clock.now_us()) / US_PER_S)
             ),
             correlation_id=actor.correlation_id,
+            traceparent=actor.traceparent_of(step),
         )
 
     # ---------------------------------------------------------------- the rest

@@ -83,6 +83,7 @@ from tasker.templates import (
     effective_version,
     validate,
 )
+from tasker.tracing import SpanKind, Tracing, tracing_of_process
 
 _log = structlog.get_logger(__name__)
 
@@ -158,6 +159,7 @@ class Entrance:
         self._put_blob = put_blob
         self._ids = ids
         self._clock = clock
+        self._tracing = tracing_of_process()
         self._under_way: set[asyncio.Task[None]] = set()
         self._pending = 0
         self._idle = asyncio.Event()
@@ -256,6 +258,8 @@ class Entrance:
             answer(data)
 
         asked.answer = counted
+        if self._tracing is not None:
+            _trace(self._tracing, asked)
         if self._pending > self._limits.commands_pending_max:
             asked.refuse(Busy("too many commands are under way", retry_after_s=0.5))
             return
@@ -515,6 +519,19 @@ class Entrance:
         except TaskerError as error:
             # The caller hears nothing and repeats its command, which is answered from the log.
             _log.warning("reply_not_sent", error=error.detail)
+
+
+def _trace(tracing: Tracing, asked: Asked) -> None:
+    """Have a span last from here to the answer, and be the cause of what the command does."""
+    answer = asked.answer
+    span = tracing.start(f"tasker.command {asked.verb}", SpanKind.SERVER, parent=asked.traceparent)
+    asked.traceparent = tracing.traceparent(span)
+
+    def traced(data: bytes) -> None:
+        span.end()
+        answer(data)
+
+    asked.answer = traced
 
 
 def _input_of(command: TaskCreate) -> bytes:

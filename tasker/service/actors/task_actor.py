@@ -27,7 +27,9 @@ from tasker.events.task_events import (
     TaskEvent,
     TemplateRef,
 )
+from tasker.metrics.catalogue import OUTCOMES
 from tasker.service.actors.step_times import StepTimes
+from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
 from tasker.service.domain.decide import decide
 from tasker.service.domain.obligations import (
@@ -68,6 +70,7 @@ class TaskPorts(Protocol):
     """What a task's actor needs of the world."""
 
     step_times: StepTimes
+    traces: TaskTraces | None
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Offer the attempt to the workers; a failure wakes the actor again."""
@@ -164,6 +167,7 @@ class TaskActor:
         "_offers",
         "_ports",
         "_progress",
+        "_traces",
         "correlation_id",
         "shard",
         "state",
@@ -171,6 +175,7 @@ class TaskActor:
         "task_id",
         "template",
         "tenant",
+        "traceparent",
     )
 
     def __init__(self, stream_id: UUID, shard: int, ports: TaskPorts) -> None:
@@ -182,7 +187,9 @@ class TaskActor:
         self.template: CompiledTemplate | None = None
         self.correlation_id: str | None = None
         self._ports = ports
+        self.traceparent: str | None = None
         self._meta = b"{}"
+        self._traces: dict[str, str] = {}
         self._beats: dict[str, int] = {}
         self._progress: dict[str, StepProgress] = {}
         self._offers: dict[str, int] = {}
@@ -213,7 +220,12 @@ class TaskActor:
     def _begin(self, tenant: str, meta: Meta) -> None:
         self.tenant = tenant
         self.correlation_id = meta.correlation_id
-        self._meta = encode_meta(Meta(correlation_id=meta.correlation_id))
+        self.traceparent = meta.traceparent
+        self._meta = encode_meta(Meta(correlation_id=meta.correlation_id, traceparent=meta.traceparent))
+
+    def traceparent_of(self, step: str) -> str | None:
+        """Return what names the step's newest dispatch in its trace; else the command that created the task."""
+        return self._traces.get(step) or self.traceparent
 
     # ---------------------------------------------------------------- turns
 
@@ -254,6 +266,7 @@ class TaskActor:
             None,
             lambda position: message.answered(position, duplicate=False),
             message.fail,
+            message.meta.traceparent,
         )
 
     def _command(self, message: CommandMessage, now_us: int) -> Turn:
@@ -274,6 +287,7 @@ class TaskActor:
             message.command_id,
             lambda position: message.answered(position, duplicate=False),
             message.fail,
+            message.meta.traceparent,
         )
 
     def _report(self, message: ReportMessage, now_us: int) -> Turn:
@@ -297,7 +311,16 @@ class TaskActor:
             stale = ReportReply(ok=True, recorded=False, reason="not_open")
             return _answer(lambda _: message.answered(stale), message.fail)
         self._ports.step_times.add(report.kind, events, now_us - self.state.steps[report.step].dispatched_us)
-        turn = self._record(events, now_us, self._meta, None, lambda _: message.answered(reply), message.fail)
+        answered, failed, cause = message.answered, message.fail, report.traceparent
+        if self._ports.traces is not None and report.kind in OUTCOMES:
+            span, cause = self._ports.traces.result(report, self.traceparent_of(report.step))
+            failed = self._ports.traces.failing(span, failed)
+
+            def answered(reply: ReportReply) -> None:
+                span.end()
+                message.answered(reply)
+
+        turn = self._record(events, now_us, self._meta, None, lambda _: answered(reply), failed, cause)
         if isinstance(events[0], TaskBlocked):
             # The history is full: that was recorded, the report was not.
             reply = ReportReply(ok=True, recorded=False, reason="not_open")
@@ -337,7 +360,7 @@ class TaskActor:
         if not events:
             wake.closed()
             return None
-        return self._record(events, now_us, self._meta, None, lambda _: None, wake.fail)
+        return self._record(events, now_us, self._meta, None, lambda _: None, wake.fail, self.traceparent)
 
     # ---------------------------------------------------------------- recording
 
@@ -349,8 +372,9 @@ class TaskActor:
         command_id: str | None,
         committed: Callable[[int], None],
         failed: Failed,
+        cause: str | None,
     ) -> Turn:
-        """Move the pending state on by `events` and return the turn that records them."""
+        """Move the pending state on by `events` and return the turn that records them; `cause` names a span."""
         state = self.state
         new: list[NewEvent] = []
         effects: list[StepDispatched | StepCancelRequested | StepCancelled] = []
@@ -376,7 +400,32 @@ class TaskActor:
                 self._perform(effect)
             committed(position)
 
-        return Turn(new, on_committed, failed, self._owed_now(scopes, everything=everything))
+        done: Callable[[int], None] = on_committed
+        if self._ports.traces is not None:
+            done, failed = self._traced(self._ports.traces, events, cause, on_committed, failed)
+        return Turn(new, done, failed, self._owed_now(scopes, everything=everything))
+
+    def _traced(
+        self,
+        traces: TaskTraces,
+        events: Sequence[AnyTaskEvent],
+        cause: str | None,
+        committed: Callable[[int], None],
+        failed: Failed,
+    ) -> tuple[Callable[[int], None], Failed]:
+        """Return `committed` and `failed` with the spans of this commit and of what it dispatches."""
+        span, parent = traces.commit(self.task_id, events, cause)
+
+        def on_committed(position: int) -> None:
+            span.end()
+            for event in events:
+                if type(event) is StepDispatched:
+                    step, attempt = event.step, event.attempt
+                    before = self._traces.get(step) if attempt > 1 else None
+                    self._traces[step] = traces.dispatch(self.task_id, step, attempt, parent=parent, before=before)
+            committed(position)
+
+        return on_committed, traces.failing(span, failed)
 
     def _owed_now(self, scopes: dict[str, None], *, everything: bool) -> Owed | None:
         """Return what the named scopes owe now, computed here so that it belongs to this very turn."""
