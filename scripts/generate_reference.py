@@ -1,4 +1,4 @@
-"""Writes what docs/reference says of the code anew from the code: commands, limits, events, errors, CLI, SDK, settings, metrics.
+"""Writes the generated parts of docs/reference anew from the code: wire, events, errors, CLI, SDK, settings, metrics.
 
 A generated part stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the
 code says.
