@@ -78,8 +78,8 @@ def calm_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def run_write(settings: Settings, stop: asyncio.Event, folder: str) -> None:
-    """Run shards and publisher until `stop`."""
+async def run_write(settings: Settings, stop: asyncio.Event, folder: str = "") -> None:
+    """Run shards and publisher until `stop`; `folder` is where the other side asks for its metrics, "" nowhere."""
     subjects = Subjects(settings.nats.prefix)
     database, roles = settings.database, settings.service.roles
     async with AsyncExitStack() as parts:
@@ -100,15 +100,15 @@ async def run_write(settings: Settings, stop: asyncio.Event, folder: str) -> Non
         scrape = Scrape("write")
         scrape.tellers.append(side.tell)
         await _watch(parts, scrape, bus, {"log": log.pool})
-        if SUPPORTED:
+        if SUPPORTED and folder:
             await parts.enter_async_context(told_at(socket_of(folder, "write"), scrape.own))
         if METRICS_ROLE in roles and not {"projections", "http"}.intersection(roles):
             await _serve_metrics(parts, scrape, settings)
         await side.run(stop, lambda: _log.info("ready", side="write"))
 
 
-async def run_read(settings: Settings, stop: asyncio.Event, folder: str) -> None:
-    """Run projections and HTTP (or one of them) until `stop`."""
+async def run_read(settings: Settings, stop: asyncio.Event, folder: str = "") -> None:
+    """Run projections and HTTP (or one of them) until `stop`; `folder` as in `run_write`."""
     subjects = Subjects(settings.nats.prefix)
     dsn = database_url_of(settings)
     async with AsyncExitStack() as parts:

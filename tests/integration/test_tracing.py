@@ -132,7 +132,7 @@ async def test_one_trace_goes_through_all_parts(exporter: InMemorySpanExporter, 
     metas = {meta_of(event).traceparent for event in recorded if str(event.stream_id) == task_id}
     assert command.context is not None
     (traceparent,) = metas
-    assert traceparent.startswith(f"00-{command.context.trace_id:032x}-{_id(command):016x}-")
+    assert str(traceparent).startswith(f"00-{command.context.trace_id:032x}-{_id(command):016x}-")
     assert not [span for span in ours if span.name.startswith("tasker") and "not yet" in span.to_json()]
 
 
