@@ -156,7 +156,7 @@ class DirectInbox:
         try:
             told, asked_us = _decode_time(message.data), int(asked)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            _log.warning("node_time_undecodable", why=str(error)[:200])
+            _log.warning("node_time_undecodable", error=str(error)[:200])
             return
         now_s = self._clock.monotonic_s()
         node = self._nodes.setdefault(told.node, _Node())
