@@ -157,7 +157,7 @@ class DirectInbox:
             told, asked_us = _decode_time(message.data), int(asked)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             # No node listens: the server says so without a body.
-            _log.debug("node_time_undecodable", why=str(error)[:200])
+            _log.debug("node_time_undecodable", error=str(error)[:200])
             return
         now_s = self._clock.monotonic_s()
         node = self._nodes.setdefault(told.node, _Node())

@@ -36,6 +36,6 @@ async def guard(look: Callable[[], str | None], ask: Callable[[str], None]) -> N
     while True:
         why = look()
         if why is not None:
-            _log.warning("worker_asks_for_a_successor", why=why)
+            _log.warning("worker_asks_for_a_successor", error=why)
             ask(why)
         await asyncio.sleep(LOOK_S if why is None else ASK_AGAIN_S)

@@ -136,7 +136,7 @@ class ProcessPool:
         try:
             child = await self._start()
         except ProcessLost as error:
-            _log.warning("process_not_started", why=str(error))
+            _log.warning("process_not_started", error=str(error))
         else:
             self._idle.append(child)
         finally:

@@ -157,7 +157,7 @@ class Supervisor:
                 self._asked = None
                 self._current = self._start()
         elif self._asked is not None and self._successor is None:
-            _log.info("worker_replacement_starts", why=self._asked, pid=self._current.process.pid)
+            _log.info("worker_replacement_starts", error=self._asked, pid=self._current.process.pid)
             self._asked = None
             self._successor = self._start()
 

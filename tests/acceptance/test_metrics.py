@@ -135,8 +135,13 @@ async def _run_steps(client: TaskerClient, watch: Watch) -> None:
     # More than one slot takes: some wait here, some with the worker, which gives back what it cannot begin.
     for _ in range(12):
         await client.create("slow", 0.6)
+
+    async def more() -> None:
+        # A queue whose steps went to the stream is served by the stream alone for a while: so more of another.
+        await asyncio.gather(*(client.create("quick") for _ in range(8)))
+
+    await watch.saw("tasker_direct_items_waiting", again=more)
     await watch.saw(
-        "tasker_direct_items_waiting",
         "tasker_direct_items_returned_total",
         "tasker_reports_unrecorded_total",
         "tasker_steps_in_flight",

@@ -39,5 +39,5 @@ class OwnersProgress:
             reply = decode_message(answer.data, ReportReply)
             return _progress(reply.result) if reply.ok and reply.reason is None else {}
         except (TaskerError, Undecodable, msgspec.DecodeError) as error:
-            _log.debug("progress_not_told", task_id=str(task_id), why=str(error))
+            _log.debug("progress_not_told", task_id=str(task_id), error=str(error))
             return {}
