@@ -140,11 +140,11 @@ async def test_sys_exit_in_a_handler_fails_its_step_and_the_worker_lives(owner, 
 
 async def test_a_handler_that_ends_the_process_has_it_replaced(owner, start) -> None:
     process = start()
-    first = await child_pid(owner)
+    first = psutil.Process(await child_pid(owner))
     work = await owner.offer("dies")
-    await asyncio.to_thread(psutil.Process(first).wait, 20)
+    await asyncio.to_thread(first.wait, 20)
     owner.answer = not_again(work)
-    assert await child_pid(owner) != first
+    assert await child_pid(owner) != first.pid
     assert process.poll() is None
 
 

@@ -72,7 +72,7 @@ async def test_create_waits_for_the_end_when_asked(site: Site, client: Client) -
     task_id = site.recorder.task(completed_task("s1"))
     await site.append()
     site.gateway.answers.append({"ok": True, "task_id": str(task_id), "position": site_position(site, task_id, 1)})
-    asking = asyncio.create_task(client.ask("POST", "/v1/tasks?wait_s=5", json=BODY, status=201))
+    asking = asyncio.create_task(client.ask("POST", "/v1/tasks?wait_s=30", json=BODY, status=201))
     await asyncio.sleep(0)
     await site.runner.catch_up()
     _, body = await asking
