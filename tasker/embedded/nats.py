@@ -23,15 +23,25 @@ _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.005
 _PORT_TRIES = 5
 _USER = "tasker"
+_UNBOUNDED_BYTES = 1 << 50
 
 
 class EmbeddedNats:
     """One nats-server on one data directory."""
 
     def __init__(
-        self, data_dir: Path, settings: EmbeddedSettings | None = None, *, payload_bytes_max: int = 1024 * 1024
+        self,
+        data_dir: Path,
+        settings: EmbeddedSettings | None = None,
+        *,
+        payload_bytes_max: int = 1024 * 1024,
+        bounded: bool = True,
     ) -> None:
-        """Name the directory (made when missing); a port that is given is used or refused, never exchanged."""
+        """Name the directory (made when missing); a port that is given is used or refused, never exchanged.
+
+        `bounded=False`: streams may reserve more than the disk has; for tests, whose many streams stay nearly empty.
+        """
+        self._bounded = bounded
         self.data_dir = data_dir.absolute()
         self._settings = settings or EmbeddedSettings()
         self._wanted_port = self._settings.nats_port
@@ -139,6 +149,7 @@ class EmbeddedNats:
 
     def _write_configuration(self, port: int, secret: str) -> None:
         store = json.dumps(str(self.data_dir / "jetstream"))
+        bound = "" if self._bounded else f"  max_file_store: {_UNBOUNDED_BYTES}\n"
         text = f"""# Written anew at each start by tasker; only port and password are read back.
 listen: 127.0.0.1:{port}
 server_name: tasker
@@ -151,7 +162,7 @@ authorization {{
 }}
 jetstream {{
   store_dir: {store}
-}}
+{bound}}}
 """
         write_private(self.data_dir / "nats.conf", text)
 

@@ -301,7 +301,9 @@ def _check_version(programs: Path, data: Path, account: Account | None) -> None:
         return
     wheel = wheel_postgres(of_data)
     old = str(wheel) if wheel else f"/path/to/postgresql-{of_data}/bin"
-    commands = _upgrade_commands(Path(old), programs, data, of_data=of_data, account=account)
+    # The commands run them as the account that owns the data, which may not reach this environment.
+    old_programs = reachable_postgres(wheel, account, ROOT_DATA_DIR / "runtime") if wheel else Path(old)
+    commands = _upgrade_commands(old_programs, programs, data, of_data=of_data, account=account)
     message = (
         f"the data in {data} is of PostgreSQL {of_data}, the programs in {programs} are {of_programs}. "
         f"Stay with {of_data}: export TASKER_POSTGRES_BIN={shlex.quote(old)}. "

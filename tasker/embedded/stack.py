@@ -67,10 +67,10 @@ class Stack:
     """Both servers on one data directory; also a context manager."""
 
     def __init__(self, data_dir: Path, settings: EmbeddedSettings | None = None, *, durable: bool = True) -> None:
-        """Name the directory (made when missing); `durable=False` switches fsync off, for tests only."""
+        """Name the directory (made when missing); `durable=False`: no fsync, any number of streams; for tests."""
         self.data_dir = data_dir.absolute()
         self.postgres = EmbeddedPostgres(self.data_dir / "postgres", settings, durable=durable)
-        self.nats = EmbeddedNats(self.data_dir / "nats", settings)
+        self.nats = EmbeddedNats(self.data_dir / "nats", settings, bounded=durable)
         self._info: StackInfo | None = None
 
     def __enter__(self) -> Self:

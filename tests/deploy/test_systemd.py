@@ -24,7 +24,8 @@ pytestmark = [
 @pytest.fixture
 def installed(tmp_path: Path) -> list[Path]:
     """The units as they are on a machine where the programs they name are installed: here those of this environment."""
-    programs = Path(sys.executable).parent
+    programs = tmp_path / "bin"  # a unit's command has no place for a path with spaces
+    programs.symlink_to(Path(sys.executable).parent)
     found = []
     for unit in UNITS:
         text = unit.read_text(encoding="utf-8")
