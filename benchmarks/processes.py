@@ -21,11 +21,11 @@ def family(pid: int) -> list[int]:
 
 
 def child_named(pid: int, word: str) -> list[int]:
-    """Return the children of `pid` whose last argument is `word`."""
+    """Return the children of `pid` that have the argument `word`."""
     found = []
     for one in family(pid)[1:]:
         try:
-            if psutil.Process(one).cmdline()[-1:] == [word]:
+            if word in psutil.Process(one).cmdline():
                 found.append(one)
         except psutil.Error:
             continue

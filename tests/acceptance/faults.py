@@ -204,7 +204,7 @@ class Rig:
     def side(process: Process, name: str) -> psutil.Process:
         """Return the child of a `tasker serve` that runs the `write` or the `read` side."""
         children = psutil.Process(process.pid).children()
-        return next(child for child in children if child.cmdline()[-1] == name)
+        return next(child for child in children if name in child.cmdline())
 
     def kill_write(self) -> psutil.Process:
         """Kill the process of the shards, once it is there; returns which one it was."""
