@@ -44,6 +44,8 @@ class Press:
         self.committer = Committer(log, OWNER, self)
         self.publisher: Publisher
         self._running: list[asyncio.Task[None]] = []
+        self.held: list[tuple[int, int, Sequence[NewEvent]]] | None = None
+        """What is committed while this is a list is not told yet."""
 
     async def start(self) -> None:
         """Take the shards and begin to publish, as a process does that has just started."""
@@ -68,7 +70,16 @@ class Press:
         ]
 
     def on_committed(self, shard: int, first_position: int, events: Sequence[NewEvent]) -> None:
-        self.publisher.on_committed(shard, first_position, events)
+        if self.held is None:
+            self.publisher.on_committed(shard, first_position, events)
+        else:
+            self.held.append((shard, first_position, events))
+
+    def tell(self) -> None:
+        """Tell what was held."""
+        held, self.held = self.held or [], None
+        for told in held:
+            self.publisher.on_committed(*told)
 
     def on_fenced(self, shard: int) -> None:
         self.publisher.on_fenced(shard)
@@ -159,6 +170,21 @@ async def test_everything_is_published_in_the_order_of_the_log(press: Press) -> 
     await press.published()
     ids = await press.check()
     assert len(ids) == len(set(ids)) == sum(head.position for head in await press.log.heads([0, 1]))
+
+
+async def test_what_the_log_shows_before_its_commit_was_told_keeps_its_position(press: Press) -> None:
+    """The append's answer is on its way while the publisher reads: the log is ahead of what we were told."""
+    await press.write(3)
+    await press.published()
+    press.held = []
+    await press.write(3)
+    press.publisher._feeds[0].rewind(0)
+    press.publisher.compare_soon()
+    await press.published()
+    press.tell()
+    await press.write(3)
+    await press.published()
+    await press.check()
 
 
 async def test_the_cursor_moves_behind_the_acks_and_is_kept(press: Press) -> None:

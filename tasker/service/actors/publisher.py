@@ -73,7 +73,7 @@ class Feed:
         self.epoch = epoch
         self.cursor = self.written = self.sent = self.marked = cursor
         self.committed = committed
-        self.memory: deque[tuple[int, NewEvent]] = deque()
+        self.memory: deque[NewEvent] = deque()
         self.from_log = True
 
     def rewind(self, position: int) -> None:
@@ -144,7 +144,7 @@ class Publisher:
             return
         feed.committed = first_position + len(events) - 1
         if not feed.from_log:
-            feed.memory.extend(enumerate(events, first_position))
+            feed.memory.extend(events)
             if len(feed.memory) > self._limits.publisher_events_max:
                 feed.memory.clear()
                 feed.from_log = True
@@ -230,7 +230,9 @@ class Publisher:
             feed.from_log = False
             return False
         if feed.from_log:
-            page = await self._log.read(feed.shard, after=feed.sent, limit=READ_EVENTS)
+            # No further than we were told: what the log shows before that would come once more, through memory.
+            limit = min(READ_EVENTS, feed.committed - feed.sent)
+            page = await self._log.read(feed.shard, after=feed.sent, limit=limit)
             if not page:
                 return False
             for event in page:
@@ -243,18 +245,13 @@ class Publisher:
                 feed.from_log = False
             return True
         while feed.memory and not feed.from_log:
-            position, next_event = feed.memory.popleft()
-            if position != feed.sent + 1:
-                # What is at hand does not follow what was sent: the log has everything.
-                feed.memory.clear()
-                feed.from_log = True
-                return True
+            next_event = feed.memory.popleft()
             if next_event.stream_id not in self._routes:
                 await self._find_route(next_event)
             if session.room <= 0:
                 await session.wait_room()
             last = not feed.memory and self._nothing_else(feed)
-            self._publish(session, feed, position, next_event, last=last)
+            self._publish(session, feed, feed.sent + 1, next_event, last=last)
         return feed.sent < feed.committed
 
     def _nothing_else(self, feed: Feed) -> bool:
