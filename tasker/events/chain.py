@@ -25,42 +25,33 @@ _sha256 = hashlib.sha256
 
 def leaf_of(event: NewEvent | RecordedEvent, *, shard: int, position: int, epoch: int) -> bytes:
     """Return the 32-byte leaf of an event that has (or will have) this place in the log."""
-    return _sha256(
-        b"".join(
-            (
-                _numbers.pack(shard, position, epoch, event.seq, event.version, event.at_us),
-                event.stream_id.bytes,
-                _texts(event.kind, event.type, event.tenant, event.encoding),
-                _digest_of_meta(event.meta),
-                _sha256(event.payload).digest(),
-            )
-        )
-    ).digest()
+    return _leaf(event, event.stream_id.bytes, shard, position, epoch)
 
 
 def leaves_of(events: Sequence[NewEvent], *, shard: int, position: int, epoch: int) -> list[bytes]:
-    """Return the leaves of events that will stand from `position` on; as `leaf_of`, with what neighbours share once."""
+    """Return the leaves of events that will stand from `position` on: `leaf_of` each."""
     leaves: list[bytes] = []
     stream_id: UUID | None = None
     stream_bytes = b""
-    pack = _numbers.pack
     for number, event in enumerate(events, position):
-        if event.stream_id is not stream_id:
+        if event.stream_id is not stream_id:  # neighbours are of one stream, and its bytes are made by division
             stream_id = event.stream_id
             stream_bytes = stream_id.bytes
-        leaves.append(
-            _sha256(
-                b"%b%b%b%b%b"
-                % (
-                    pack(shard, number, epoch, event.seq, event.version, event.at_us),
-                    stream_bytes,
-                    _texts(event.kind, event.type, event.tenant, event.encoding),
-                    _digest_of_meta(event.meta),
-                    _sha256(event.payload).digest(),
-                )
-            ).digest()
-        )
+        leaves.append(_leaf(event, stream_bytes, shard, number, epoch))
     return leaves
+
+
+def _leaf(event: NewEvent | RecordedEvent, stream_bytes: bytes, shard: int, position: int, epoch: int) -> bytes:
+    return _sha256(
+        b"%b%b%b%b%b"
+        % (
+            _numbers.pack(shard, position, epoch, event.seq, event.version, event.at_us),
+            stream_bytes,
+            _texts(event.kind, event.type, event.tenant, event.encoding),
+            _digest_of_meta(event.meta),
+            _sha256(event.payload).digest(),
+        )
+    ).digest()
 
 
 @lru_cache(maxsize=4096)

@@ -24,22 +24,18 @@ async def create_database(server_url: str) -> str:
     connection = await asyncpg.connect(server_url)
     try:
         await _ensure_template(connection, server_url)
-        name = f"t_{_run}_{next(_numbers)}"
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+        return await _create(connection, server_url, f"TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
     finally:
         await connection.close()
-    return database_url(server_url, name)
 
 
 async def create_empty_database(server_url: str) -> str:
     """Return the address of a new database that has nothing in it."""
     connection = await asyncpg.connect(server_url)
     try:
-        name = f"t_{_run}_{next(_numbers)}"
-        await connection.execute(f"CREATE DATABASE {name}")
+        return await _create(connection, server_url, "")
     finally:
         await connection.close()
-    return database_url(server_url, name)
 
 
 async def drop_database(url: str) -> None:
@@ -55,6 +51,12 @@ async def drop_database(url: str) -> None:
 def database_url(url: str, name: str) -> str:
     """Return the address of another database on the same server."""
     return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+async def _create(connection: asyncpg.Connection[asyncpg.Record], server_url: str, how: str) -> str:
+    name = f"t_{_run}_{next(_numbers)}"
+    await connection.execute(f"CREATE DATABASE {name} {how}")
+    return database_url(server_url, name)
 
 
 async def _ensure_template(connection: asyncpg.Connection[asyncpg.Record], server_url: str) -> None:

@@ -112,9 +112,11 @@ class _Worker:
         taken: slots that others hold, as the worker said last.
         sent: how many items went to it. released: how many of those hold no slot any more, as it said.
         checked, checked_s: what `sent` was a while ago, and when.
+        items, data, array_bytes: the array that is being gathered.
     """
 
     __slots__ = (
+        "array_bytes",
         "checked",
         "checked_s",
         "data",
@@ -140,6 +142,7 @@ class _Worker:
         self.queues: frozenset[Queue] = frozenset()
         self.items: list[Offered] = []
         self.data: list[bytes] = []
+        self.array_bytes = 0
 
     @property
     def free(self) -> int:
@@ -248,28 +251,21 @@ class DirectWork:
             if len(data) > ITEM_BYTES_MAX:
                 self._source.to_stream(offered)
                 continue
+            if len(worker.items) == ARRAY_ITEMS_MAX or worker.array_bytes + len(data) > ARRAY_BYTES_MAX:
+                self._send(worker)
             worker.items.append(offered)
             worker.data.append(data)
+            worker.array_bytes += len(data)
             worker.sent += 1
             touched[worker] = None
-            if len(worker.items) >= ARRAY_ITEMS_MAX:
-                self._send(worker)
         return bool(waiting)
 
     def _send(self, worker: _Worker) -> None:
-        """Send what was handed to the worker, in arrays of bounded size."""
+        """Send the array that was gathered for the worker."""
         items, worker.items = worker.items, []
         data, worker.data = worker.data, []
-        start = 0
-        while start < len(items):
-            end, size = start, 0
-            while end < len(items) and (end == start or size + len(data[end]) <= ARRAY_BYTES_MAX):
-                size += len(data[end])
-                end += 1
-            self._send_array(worker, items[start:end], data[start:end])
-            start = end
+        worker.array_bytes = 0
 
-    def _send_array(self, worker: _Worker, items: list[Offered], data: list[bytes]) -> None:
         def on_reply(reply: Message | TaskerError) -> None:
             # It answers by its reports; so all there is to hear is that nobody listens, or that we lost the connection.
             if isinstance(reply, TaskerError) and not isinstance(reply, DeadlineExceeded):

@@ -27,7 +27,6 @@ from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.obligations import Kind
-from tasker.service.domain.state import StepStatus
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
@@ -91,7 +90,7 @@ class Dispatcher:
         self._publish(actor, step, attempt, offer)
 
     def _publish(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
-        if not _is_open(actor, step, attempt):
+        if not actor.is_offered(step, attempt):
             return
         assert actor.template is not None  # noqa: S101 - a task with steps has one
         spec = actor.template.spec
@@ -121,7 +120,7 @@ class Dispatcher:
     def encoded(self, offered: Offered) -> bytes | None:
         """See `Offers.encoded`."""
         actor = offered.actor
-        if not (self._shards.owns(actor.shard) and _is_open(actor, offered.step, offered.attempt)):
+        if not (self._shards.owns(actor.shard) and actor.is_offered(offered.step, offered.attempt)):
             return None
         return encode_message(self._work(actor, offered.step, offered.attempt, 0))
 
@@ -202,14 +201,3 @@ class Dispatcher:
     def now_us(self) -> int:
         """Return the node's time."""
         return self._clock.now_us()
-
-
-def _is_open(actor: TaskActor, step: str, attempt: int) -> bool:
-    """Return whether the attempt is still on offer."""
-    entry = actor.state.steps.get(step)
-    return (
-        entry is not None
-        and entry.status is StepStatus.DISPATCHED
-        and entry.attempt == attempt
-        and not actor.state.ended
-    )

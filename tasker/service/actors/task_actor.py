@@ -303,7 +303,7 @@ class TaskActor:
                 self._beats[report.step] = now_us
                 if report.progress is not None:
                     self._progress[report.step] = _told(report.progress, report.attempt, now_us)
-            elif report.kind == "returned" and self._is_offered(report.step, report.attempt):
+            elif report.kind == "returned" and self.is_offered(report.step, report.attempt):
                 self._reoffer(report.step, report.attempt, f"{Kind.OFFER}:{report.step}:{report.attempt}", now_us)
             return _answer(lambda _: message.answered(found), message.fail)
         events = decide(self.state, self.template, found)
@@ -439,7 +439,7 @@ class TaskActor:
             case StepDispatched(step=step, attempt=attempt):
                 self._offers.pop(step, None)
                 obligation = f"{Kind.OFFER}:{step}:{attempt}"
-                if self._is_offered(step, attempt):
+                if self.is_offered(step, attempt):
                     self._ports.later(
                         self, step, obligation, self._ports.now_us() + round(REOFFER_S * US_PER_S), keep=False
                     )
@@ -460,7 +460,8 @@ class TaskActor:
         self._ports.later(self, step, obligation, now_us + round(wait_s * US_PER_S), keep=offers > 1)
         self._ports.offer(self, step, attempt, offer=offers)
 
-    def _is_offered(self, step: str, attempt: int) -> bool:
+    def is_offered(self, step: str, attempt: int) -> bool:
+        """Return whether the attempt is on offer and nobody has begun it."""
         entry = self.state.steps.get(step)
         return (
             entry is not None
