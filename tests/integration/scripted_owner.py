@@ -3,17 +3,20 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import msgspec
 
 from tasker.bus.bus import Message
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import ensure_streams, ensure_work_consumer
+from tasker.bus.streams import delete_stream, ensure_streams, ensure_work_consumer
 from tasker.events.messages import Accepted, CancelAttempt, Report, ReportReply, Work
 from tasker.events.subjects import Subjects
 from tasker.settings import StreamSettings
+
+_Owner = TypeVar("_Owner", bound="ScriptedOwner")
 
 RECORDED = ReportReply(ok=True, recorded=True)
 RUN = ReportReply(ok=True, recorded=True, run=True)
@@ -134,3 +137,25 @@ class ScriptedOwner:
         self.acks.append(text)
         self.log.append(text)
         self._changed.set()
+
+
+@asynccontextmanager
+async def owning(kind: type[_Owner], nats_url: str, prefix: str) -> AsyncIterator[_Owner]:
+    """A started owner on a connection of its own; on leaving its streams are deleted."""
+    bus = await NatsBus.connect(nats_url, name="owner")
+    owner = kind(bus, prefix)
+    await owner.start()
+    yield owner
+    for stream in owner.subjects.streams:
+        await delete_stream(bus, stream)
+    await bus.close()
+
+
+async def seen(look: Callable[[], Any]) -> Any:
+    """Return what `look` finds, once that is something: for what no message tells."""
+    async with asyncio.timeout(30):
+        while True:
+            found = look()
+            if found:
+                return found
+            await asyncio.sleep(0.02)

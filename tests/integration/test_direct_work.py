@@ -11,14 +11,13 @@ import pytest
 
 from tasker.bus.bus import Message
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import delete_stream
 from tasker.events.messages import HEADER_RELEASED, NodeTime, Report, Work, WorkerSlots
 from tasker.handlers import worker as worker_module
 from tasker.handlers.handler import plain_handlers_of
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import AHEAD_SHARE, Worker
 from tasker.settings import StreamSettings
-from tests.integration.scripted_owner import RECORDED, RUN, ScriptedOwner
+from tests.integration.scripted_owner import RECORDED, RUN, ScriptedOwner, owning
 from tests.integration.test_worker import _fresh
 
 NODE = "node-test"
@@ -30,7 +29,7 @@ class Node(ScriptedOwner):
     """An owner that also is a node: it hears slots, sends arrays, and takes reports itself."""
 
     def __init__(self, bus: NatsBus, prefix: str) -> None:
-        super().__init__(bus, prefix, STREAMS)
+        super().__init__(bus, prefix)
         self.said: list[WorkerSlots] = []
         self.direct: list[Report] = []
         self.released: list[int] = []
@@ -41,7 +40,10 @@ class Node(ScriptedOwner):
         self.bus.subscribe(self.subjects.reports_of_node(NODE), self._on_direct)
         await self.bus.flush()
 
-    def give(self, worker: str, *steps: str, age_s: float = 0.0, queue: str = "flow", **fields: Any) -> list[Work]:
+    def give(
+        self, worker: str, *steps: str, age_s: float = 0.0, queue: str = "flow", name: str = NODE, **fields: Any
+    ) -> list[Work]:
+        """Send work as the node `name` would."""
         works = [
             Work(
                 task_id=str(uuid.uuid4()),
@@ -61,7 +63,7 @@ class Node(ScriptedOwner):
             for step in steps
         ]
         body = msgspec.json.encode({"sent_at_us": NOW_US - round(age_s * 1e6), "work": works})
-        self.bus.publish(self.subjects.worker_work("default", worker, NODE), body)
+        self.bus.publish(self.subjects.worker_work("default", worker, name), body)
         return works
 
     def _on_slots(self, message: Message) -> None:
@@ -80,13 +82,8 @@ class Node(ScriptedOwner):
 
 @pytest.fixture
 async def node(nats_url: str, nats_prefix: str) -> AsyncIterator[Node]:
-    bus = await NatsBus.connect(nats_url, name="node")
-    node = Node(bus, nats_prefix)
-    await node.start()
-    yield node
-    for stream in node.subjects.streams:
-        await delete_stream(bus, stream)
-    await bus.close()
+    async with owning(Node, nats_url, nats_prefix) as node:
+        yield node
 
 
 Serve = Callable[..., Any]
@@ -238,25 +235,6 @@ async def test_a_queue_with_a_backlog_in_the_stream_is_not_named(node: Node, ser
 async def test_when_the_node_is_gone_the_owner_is_told(node: Node, serve: Serve) -> None:
     worker = await serve(one)
     node.answer = lambda report: RUN if report.kind == "claim" else RECORDED
-    name = "node-gone"
-    body = msgspec.json.encode({"sent_at_us": NOW_US, "work": [node_work(node)]})
-    node.bus.publish(node.subjects.worker_work("default", worker.id, name), body)
+    node.give(worker.id, "one", name="node-gone")
     await node.until(lambda: "completed" in kinds(node.reports))
     assert kinds(node.reports)[0] == "claim", "without its time nothing of it counts as young"
-
-
-def node_work(node: Node) -> Work:
-    return Work(
-        task_id=str(uuid.uuid4()),
-        step="one",
-        attempt=1,
-        handler="one",
-        namespace="default",
-        queue="flow",
-        template="flow",
-        input=msgspec.Raw(b"1"),
-        idempotency_key="key",
-        report_to=node.subjects.report("default", 0),
-        start_to_close_s=30.0,
-        heartbeat_s=10.0,
-    )

@@ -19,7 +19,7 @@ from tasker.handlers.handler import HandlerSpec, plain_handlers_of
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
 from tasker.settings import StreamSettings
-from tests.integration.scripted_owner import RECORDED, ScriptedOwner, friendly
+from tests.integration.scripted_owner import RECORDED, ScriptedOwner, friendly, owning
 
 Serve = Callable[..., Awaitable[Worker]]
 STREAMS = StreamSettings(ack_wait_s=2.0)
@@ -27,13 +27,8 @@ STREAMS = StreamSettings(ack_wait_s=2.0)
 
 @pytest.fixture
 async def owner(nats_url: str, nats_prefix: str) -> AsyncIterator[ScriptedOwner]:
-    bus = await NatsBus.connect(nats_url, name="owner")
-    owner = ScriptedOwner(bus, nats_prefix, STREAMS)
-    await owner.start()
-    yield owner
-    for stream in owner.subjects.streams:
-        await delete_stream(bus, stream)
-    await bus.close()
+    async with owning(ScriptedOwner, nats_url, nats_prefix) as owner:
+        yield owner
 
 
 @pytest.fixture

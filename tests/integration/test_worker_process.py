@@ -9,18 +9,16 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import psutil
 import pytest
 
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import delete_stream
 from tasker.embedded.nats import EmbeddedNats
 from tasker.errors import TemplateConflict
 from tasker.events.messages import ReportReply, Work
-from tests.integration.scripted_owner import Answer, ScriptedOwner, friendly
+from tests.integration.scripted_owner import Answer, ScriptedOwner, friendly, owning, seen
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux]
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,13 +29,8 @@ Start = Callable[..., subprocess.Popen]
 
 @pytest.fixture
 async def owner(nats_url: str, nats_prefix: str) -> AsyncIterator[ScriptedOwner]:
-    bus = await NatsBus.connect(nats_url, name="owner")
-    owner = ScriptedOwner(bus, nats_prefix)
-    await owner.start()
-    yield owner
-    for stream in owner.subjects.streams:
-        await delete_stream(bus, stream)
-    await bus.close()
+    async with owning(ScriptedOwner, nats_url, nats_prefix) as owner:
+        yield owner
 
 
 @pytest.fixture
@@ -261,16 +254,6 @@ def notes(tmp_path: Path, beginning: str) -> str:
 
 def log_has(tmp_path: Path, text: str) -> Callable[[], bool]:
     return lambda: text in (tmp_path / "worker.log").read_text()
-
-
-async def seen(look: Callable[[], Any]) -> Any:
-    """Return what `look` finds, once that is something."""
-    async with asyncio.timeout(30):
-        while True:
-            found = look()
-            if found:
-                return found
-            await asyncio.sleep(0.02)
 
 
 async def test_sighup_replaces_the_process_while_the_old_one_ends_its_work(owner, start, tmp_path) -> None:

@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.streams import delete_stream
 from tasker.events.messages import ReportReply, Work
 from tasker.handlers import handler
 from tasker.handlers.equipment import Equipment
@@ -20,7 +19,7 @@ from tasker.handlers.handler import plain_handlers_of
 from tasker.handlers.nats_worker import load_app
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
-from tests.integration.scripted_owner import ScriptedOwner, friendly
+from tests.integration.scripted_owner import ScriptedOwner, friendly, owning, seen
 
 pytestmark = pytest.mark.linux
 APP = str(Path(__file__).with_name("sdk_app.py"))
@@ -29,13 +28,8 @@ Serve = Callable[..., Awaitable[Worker]]
 
 @pytest.fixture
 async def owner(nats_url: str, nats_prefix: str) -> AsyncIterator[ScriptedOwner]:
-    bus = await NatsBus.connect(nats_url, name="owner")
-    owner = ScriptedOwner(bus, nats_prefix)
-    await owner.start()
-    yield owner
-    for stream in (owner.subjects.work_stream, owner.subjects.event_stream):
-        await delete_stream(bus, stream)
-    await bus.close()
+    async with owning(ScriptedOwner, nats_url, nats_prefix) as owner:
+        yield owner
 
 
 @pytest.fixture
@@ -64,16 +58,6 @@ async def serve(nats_url: str, owner: ScriptedOwner, tmp_path, monkeypatch) -> A
 def notes(folder: Path) -> list[str]:
     path = folder / "notes"
     return path.read_text().splitlines() if path.exists() else []
-
-
-async def seen(look: Callable[[], Any]) -> Any:
-    """Return what `look` finds, once that is something."""
-    async with asyncio.timeout(30):
-        while True:
-            found = look()
-            if found:
-                return found
-            await asyncio.sleep(0.02)
 
 
 async def noted(folder: Path, beginning: str) -> str:
