@@ -257,13 +257,16 @@ async def test_only_as_much_is_claimed_as_there_are_slots(owner, serve) -> None:
     running = 0
     most = 0
     go = threading.Event()
+    counting = threading.Lock()
 
     def hold() -> None:
         nonlocal running, most
-        running += 1
-        most = max(most, running)
+        with counting:
+            running += 1
+            most = max(most, running)
         go.wait(20)
-        running -= 1
+        with counting:
+            running -= 1
 
     worker = await serve(hold, slots=3)
     works = [await owner.offer("hold") for _ in range(8)]
