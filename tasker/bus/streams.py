@@ -155,7 +155,7 @@ def commands_config(subjects: Subjects, settings: StreamSettings) -> dict[str, A
     return {
         "name": subjects.command_stream,
         "subjects": [subjects.submits_all],
-        "retention": "limits",
+        "retention": "workqueue",
         "storage": "file",
         "num_replicas": settings.replicas,
         "discard": "new",

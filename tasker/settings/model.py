@@ -144,10 +144,10 @@ class StreamSettings(_Part, frozen=True, kw_only=True):
         int, rule("How large the event stream may get before it drops its oldest.", ge=_MIB)
     ] = 2 * _GIB
     commands_age_s_max: Annotated[
-        float, rule("How long the stream of commands of callers that cannot wait keeps one.", ge=1)
+        float, rule("How long a command of a caller that cannot wait lies in its stream at most.", ge=1)
     ] = 72 * 3600.0
     commands_bytes_max: Annotated[
-        int, rule("How large the stream of such commands may get; a full one refuses more.", ge=_MIB)
+        int, rule("How large the commands that nobody took yet may get together; a full stream refuses more.", ge=_MIB)
     ] = 512 * _MIB
     refusals_age_s_max: Annotated[float, rule("How long the list of refused commands keeps one.", ge=1)] = (
         30 * 24 * 3600.0

@@ -196,6 +196,16 @@ async def test_what_was_left_while_the_service_was_away_is_done_when_it_is_back(
     assert await caller.created() == 3
 
 
+async def test_a_command_leaves_the_stream_once_its_verdict_is_told(caller: Caller) -> None:
+    """Its bytes bound what waits, not what was ever submitted."""
+    await caller.leave(CREATE)
+    await caller.leave({"template": "unknown"})
+    assert [(await caller.verdict())["ok"] for _ in range(2)] == [True, False]
+    async with asyncio.timeout(15):
+        while (await stream_info(caller.pair.bus, caller.pair.subjects.command_stream)).state.messages:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_flood_of_submitted_commands_stays_bounded_and_callers_are_answered(
     caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
