@@ -77,6 +77,20 @@ async def test_a_repeated_command_is_answered_from_the_log(pair: Pair) -> None:
     assert [one.get("duplicate", False) for one in told] == [False, *[True] * (TIMES - 1)]
 
 
+async def test_a_repeated_choice_of_a_version_is_answered_and_not_done_again(pair: Pair) -> None:
+    """Its reply may have been lost; meanwhile somebody else has chosen."""
+    for version in ("1.0.0", "9.9.9"):
+        steps = [{"name": "only"}]
+        told = await pair.ask("template.register", {"template": {"name": "t", "version": version, "steps": steps}})
+        assert told["ok"], told
+    use = {"name": "t", "version": "1.0.0", "command_id": "mine"}
+    assert not (await pair.ask("template.use", use)).get("duplicate", False)
+    assert (await pair.ask("template.use", {"name": "t", "version": "9.9.9", "command_id": "theirs"}))["ok"]
+    told = [await pair.ask("template.use", use) for _ in range(TIMES)]
+    assert all(one["ok"] and one["duplicate"] for one in told)
+    assert [kind for _, _, kind in await pair.events()].count("template_used") == 2
+
+
 @pytest.mark.parametrize(
     ("verb", "body", "code"),
     [

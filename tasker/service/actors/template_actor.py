@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tasker.errors import CommandRejected, TaskerError
 from tasker.events.envelope import Meta, RecordedEvent
-from tasker.events.stored import encode_meta, from_recorded, to_new_event
+from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
 from tasker.events.template_events import AnyTemplateEvent, TemplateEvent
 from tasker.service.domain.template_registry import (
     RegisterTemplate,
@@ -87,15 +87,17 @@ class TemplateActor:
         for recorded in events:
             event = from_recorded(recorded)
             assert isinstance(event, TemplateEvent)  # noqa: S101 - a template's stream holds only these
-            evolve_template(self._pending, event)  # type: ignore[arg-type]
+            command_id = meta_of(recorded).command_id
+            evolve_template(self._pending, event, command_id=command_id)  # type: ignore[arg-type]
             evolve_template(self.committed, event)  # type: ignore[arg-type]
 
     def receive(self, message: RegisterMessage | ResolveMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
         if isinstance(message, ResolveMessage):
             return Turn((), lambda _: message.answered(self.committed), message.fail, {})
+        command_id = message.meta.command_id
         try:
-            events = decide_template(self._pending, message.command)
+            events = decide_template(self._pending, message.command, command_id=command_id)
         except CommandRejected as refusal:
             error = refusal
             return Turn((), lambda _: message.fail(error), message.fail, {})
@@ -106,7 +108,7 @@ class TemplateActor:
             new.append(
                 to_new_event(event, stream_id=self.stream_id, seq=seq, tenant=message.tenant, at_us=now_us, meta=meta)
             )
-            evolve_template(self._pending, event)
+            evolve_template(self._pending, event, command_id=command_id)
         version, digest = self._pending.hash_of(message.command.version)
         return Turn(new, lambda position: self._committed(message, events, position, version, digest), message.fail, {})
 

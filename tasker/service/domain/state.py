@@ -46,9 +46,7 @@ from tasker.events.task_events import (
     TaskStopping,
     TemplateRef,
 )
-
-COMMANDS_REMEMBERED: Final = 128
-"""A repeat of one of the last so many commands is answered from the state."""
+from tasker.service.domain.command_memory import remember
 
 
 class TaskStatus(StrEnum):
@@ -193,7 +191,7 @@ def evolve(  # noqa: PLR0915 - one case an event
     """Return `state` moved on by `event`, which was recorded at `at_us`. Total."""
     state.seq += 1
     if command_id is not None:
-        _remember(state, command_id)
+        remember(state.commands, command_id, state.seq)
     match event:
         case StepDispatched(step=name, attempt=attempt):
             step = _enter(state, name, StepStatus.DISPATCHED)
@@ -290,13 +288,6 @@ def _entry(state: TaskState, name: str) -> StepState:
 def _end(state: TaskState, status: TaskStatus) -> None:
     state.status = status
     state.blocked_reason = None
-
-
-def _remember(state: TaskState, command_id: str) -> None:
-    state.commands.pop(command_id, None)
-    state.commands[command_id] = state.seq
-    if len(state.commands) > COMMANDS_REMEMBERED:
-        del state.commands[next(iter(state.commands))]
 
 
 def state_document(state: TaskState) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import msgspec
 
 from tasker.errors import TemplateConflict, TemplateLimit, TemplateUnknown
 from tasker.events.template_events import AnyTemplateEvent, TemplateRegistered, TemplateUsed
+from tasker.service.domain.command_memory import remember
 
 VERSIONS_MAX: Final = 10_000
 """Versions of one template."""
@@ -43,9 +44,10 @@ class TemplateRegistry:
     Attributes:
         hashes: version -> content hash, in the order of registration.
         in_use: the version that "no version" means; None before the first registration.
+        commands: the last commands that changed it -> the seq of their event.
     """
 
-    __slots__ = ("hashes", "in_use", "name", "namespace", "seq")
+    __slots__ = ("commands", "hashes", "in_use", "name", "namespace", "seq")
 
     def __init__(self) -> None:
         self.seq = 0
@@ -53,6 +55,7 @@ class TemplateRegistry:
         self.name = ""
         self.hashes: dict[str, str] = {}
         self.in_use: str | None = None
+        self.commands: dict[str, int] = {}
 
     def hash_of(self, version: str | None) -> tuple[str, str]:
         """Return version and content hash of `version`, or of the one in use.
@@ -72,15 +75,20 @@ class TemplateRegistry:
 
 
 def decide_template(
-    registry: TemplateRegistry, command: RegisterTemplate | UseTemplate
+    registry: TemplateRegistry, command: RegisterTemplate | UseTemplate, *, command_id: str | None = None
 ) -> tuple[AnyTemplateEvent, ...]:
-    """Return the events that `command` causes; () when it says what is so already.
+    """Return the events that `command` causes; () when it says what is so already, or was done before.
+
+    A repeat must not win over what others chose since.
 
     Raises:
         TemplateConflict: the version is registered with other content.
-        TemplateUnknown: the version to use is not registered.
+        TemplateUnknown: the version to use, or of a repeated command, is not registered.
         TemplateLimit: the template has as many versions or events as it may have.
     """
+    if command_id in registry.commands:
+        registry.hash_of(command.version)  # the id may have been another command's
+        return ()
     events = _decide(registry, command)
     name = f"{registry.namespace}/{registry.name}"
     if events and registry.seq >= REGISTRY_EVENTS_MAX:
@@ -120,9 +128,13 @@ def _decide(registry: TemplateRegistry, command: RegisterTemplate | UseTemplate)
             assert_never(command)
 
 
-def evolve_template(registry: TemplateRegistry, event: AnyTemplateEvent) -> TemplateRegistry:
-    """Return `registry` moved on by `event`. Total."""
+def evolve_template(
+    registry: TemplateRegistry, event: AnyTemplateEvent, *, command_id: str | None = None
+) -> TemplateRegistry:
+    """Return `registry` moved on by `event`, which `command_id` caused. Total."""
     registry.seq += 1
+    if command_id is not None:
+        remember(registry.commands, command_id, registry.seq)
     registry.namespace = event.namespace
     registry.name = event.name
     match event:

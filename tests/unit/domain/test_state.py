@@ -3,7 +3,8 @@
 import msgspec
 
 from tasker.events.task_events import StepDispatched
-from tasker.service.domain.state import COMMANDS_REMEMBERED, TaskState, evolve, state_document, state_hash
+from tasker.service.domain.command_memory import COMMANDS_REMEMBERED
+from tasker.service.domain.state import TaskState, evolve, state_document, state_hash
 from tests.runs import Run, linear
 
 

@@ -26,13 +26,13 @@ class Registrations:
             RegisterTemplate(namespace="shop", name="orders", version=version, hash=digest, by_content=by_content)
         )
 
-    def use(self, version: str) -> list[object]:
-        return self._do(UseTemplate(version=version))
+    def use(self, version: str, *, command_id: str | None = None) -> list[object]:
+        return self._do(UseTemplate(version=version), command_id)
 
-    def _do(self, command: RegisterTemplate | UseTemplate) -> list[object]:
-        events = decide_template(self.registry, command)
+    def _do(self, command: RegisterTemplate | UseTemplate, command_id: str | None = None) -> list[object]:
+        events = decide_template(self.registry, command, command_id=command_id)
         for event in events:
-            evolve_template(self.registry, event)
+            evolve_template(self.registry, event, command_id=command_id)
         return list(events)
 
 
@@ -87,6 +87,19 @@ def test_a_person_may_choose_a_version() -> None:
     assert one.use("1.0.0") == [TemplateUsed(namespace="shop", name="orders", version="1.0.0", hash="h1")]
     assert one.use("1.0.0") == []
     assert one.registry.hash_of(None) == ("1.0.0", "h1")
+
+
+def test_a_repeated_choice_does_not_win_over_a_later_one() -> None:
+    """Its reply was lost; meanwhile somebody else has chosen."""
+    one = Registrations()
+    one.register("1.0.0", "h1")
+    one.register("2.0.0", "h2")
+    assert len(one.use("1.0.0", command_id="mine")) == 1
+    assert len(one.use("2.0.0", command_id="theirs")) == 1
+    assert one.use("1.0.0", command_id="mine") == []
+    assert one.registry.in_use == "2.0.0"
+    with pytest.raises(TemplateUnknown):
+        one.use("9.9.9", command_id="mine")
 
 
 def test_a_version_that_is_not_there_is_unknown() -> None:
