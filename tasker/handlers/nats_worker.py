@@ -24,7 +24,7 @@ from tasker.events.subjects import DEFAULT_PREFIX, Subjects
 from tasker.handlers.equipment import Equipment
 from tasker.handlers.registry import Registry, collect
 from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT, Worker, new_worker_id
-from tasker.settings import LoggingSettings, StreamSettings
+from tasker.settings import DirectSettings, LoggingSettings, StreamSettings
 
 if TYPE_CHECKING:
     from tasker.handlers.health import HealthServer
@@ -45,7 +45,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         processes: how many child processes for handlers that want one; None: one a core.
         health_port: of the health endpoints; None: none.
         max_tasks, max_rss_mib: above these the process asks to be replaced.
-        streams: of what the worker makes where it is missing.
+        streams: of what the worker makes where it is missing. direct: of what nodes send themselves.
     """
 
     app: str
@@ -61,6 +61,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     inbox_prefix: str = ""
     pending_bytes_max: int = PENDING_BYTES_MAX
     streams: StreamSettings = StreamSettings()
+    direct: DirectSettings = DirectSettings()
     logging: LoggingSettings = LoggingSettings()
 
 
@@ -157,6 +158,7 @@ async def _serve(  # noqa: PLR0917 - what `serve` was given and made
         worker_id=worker_id,
         drain_s=options.drain_s,
         streams=options.streams,
+        direct=options.direct,
         limits=equipment.limits,
         life=equipment,
     )

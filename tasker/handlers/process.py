@@ -76,6 +76,7 @@ def options_of(app: str, settings: Settings) -> WorkerOptions:
         inbox_prefix=settings.nats.inbox_prefix,
         pending_bytes_max=settings.nats.pending_bytes_max,
         streams=settings.streams,
+        direct=settings.direct,
         logging=settings.logging,
     )
 

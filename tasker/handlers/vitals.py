@@ -32,6 +32,21 @@ class Vitals(msgspec.Struct, kw_only=True, omit_defaults=True):
     lost_why: str | None = None
 
 
+class WorkerCounts(msgspec.Struct):
+    """What a worker did since its start."""
+
+    delivered: int = 0
+    run: int = 0
+    claimed: int = 0
+    gone: int = 0
+    completed: int = 0
+    failed: int = 0
+    refused: int = 0
+    unknown_handler: int = 0
+    undecodable: int = 0
+    returned: int = 0
+
+
 class WorkerHealth(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What the endpoints answer.
 

@@ -94,6 +94,7 @@ async def run_write(settings: Settings, stop: asyncio.Event, folder: str = "") -
             settings.streams,
             settings.pace,
             settings.limits,
+            direct=settings.direct,
             committers=database.committers,
             drain_s=_part_drain_s(settings),
         )

@@ -42,7 +42,7 @@ from tasker.service.runtime.node import Node
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
-from tasker.settings import Limits, Pace, StreamSettings
+from tasker.settings import DirectSettings, Limits, Pace, StreamSettings
 
 COMMAND_QUEUE = "commands"
 DRAIN_S = 10.0
@@ -121,6 +121,7 @@ class WriteSide:
         pace: Pace,
         limits: Limits | None = None,
         *,
+        direct: DirectSettings | None = None,
         committers: int = 2,
         drain_s: float = DRAIN_S,
         ids: IdSource | None = None,
@@ -143,7 +144,7 @@ class WriteSide:
         routes = Routes(info, bus, subjects)
         directory = TemplateDirectory(log, self._shards, routes, clock)
         self._name = f"node-{owner}"
-        self._direct = DirectWork(bus, subjects, self._name, clock)
+        self._direct = DirectWork(bus, subjects, self._name, clock, direct)
         dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct, draw)
         self._step_times = dispatcher.step_times
         late.factory = Factory(directory, dispatcher, routes)

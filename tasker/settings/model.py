@@ -202,6 +202,52 @@ class Limits(_Part, frozen=True, kw_only=True):
     ] = 20_000
 
 
+class DirectSettings(_Part, frozen=True, kw_only=True):
+    """Work that a node sends straight to a free worker, past the work stream. The defaults suit production."""
+
+    enabled: Annotated[
+        bool,
+        rule("Off: all work goes through the work stream. Either side can switch it off: nodes, or single workers."),
+    ] = True
+    wait_s: Annotated[
+        float,
+        rule(
+            "How long an offer waits in a node for a worker's free slot before it goes to the work stream, where every "
+            "worker finds it; its queue then uses the stream alone for as long again.",
+            gt=0,
+            le=60,
+        ),
+    ] = 0.5
+    waiting_max: Annotated[
+        int, rule("Offers of one queue that wait in a node so; more go to the work stream.", ge=1)
+    ] = 10_000
+    silent_s: Annotated[
+        float,
+        rule(
+            "A worker that tells a node nothing for so long counts as gone there, and what it has not begun is offered "
+            "again. Workers tell something each second.",
+            ge=2,
+        ),
+    ] = 4.0
+    hold_s: Annotated[
+        float,
+        rule("How long a worker holds what a node sent and finds no slot before it gives it back.", gt=0, le=60),
+    ] = 0.25
+    ahead_share: Annotated[
+        int,
+        rule(
+            "Steps for each of its slots that nodes may send a worker ahead while its handlers are quick, so that the "
+            "next one is there when one ends; 0: none.",
+            ge=0,
+            le=100,
+        ),
+    ] = 4
+    quick_s: Annotated[
+        float,
+        rule("Mean time of a step up to which handlers count as quick; well below `direct.hold_s`.", ge=0),
+    ] = 0.02
+
+
 class HttpSettings(_Part, frozen=True, kw_only=True):
     """The HTTP API: where it binds, where clients find it, and how long it waits."""
 
@@ -430,6 +476,7 @@ class Settings(_Part, frozen=True, kw_only=True):
     streams: StreamSettings = StreamSettings()
     pace: Pace = Pace()
     limits: Limits = Limits()
+    direct: DirectSettings = DirectSettings()
     http: HttpSettings = HttpSettings()
     service: ServiceSettings = ServiceSettings()
     worker: WorkerSettings = WorkerSettings()

@@ -12,11 +12,10 @@ import pytest
 from tasker.bus.bus import Message
 from tasker.bus.nats_bus import NatsBus
 from tasker.events.messages import HEADER_RELEASED, NodeTime, Report, Work, WorkerSlots
-from tasker.handlers import worker as worker_module
 from tasker.handlers.handler import plain_handlers_of
 from tasker.handlers.registry import Registry
-from tasker.handlers.worker import AHEAD_SHARE, Worker
-from tasker.settings import StreamSettings
+from tasker.handlers.worker import Worker
+from tasker.settings import DirectSettings, StreamSettings
 from tests.integration.scripted_owner import RECORDED, RUN, ScriptedOwner, owning
 from tests.integration.test_worker import _fresh
 
@@ -135,10 +134,23 @@ async def test_a_worker_says_its_slots_and_runs_what_it_is_given(node: Node, ser
     await node.until(lambda: node.said[-1].nodes.get(NODE) == (3, 3))
 
 
+async def test_a_worker_that_is_told_so_takes_work_from_the_stream_alone(node: Node, nats_url: str) -> None:
+    bus = await NatsBus.connect(nats_url, name="worker")
+    registry = Registry(handlers=plain_handlers_of(_fresh(one, "flow")))
+    off = DirectSettings(enabled=False)
+    worker = Worker(bus, registry, subjects=node.subjects, streams=STREAMS, direct=off)
+    await worker.start()
+    await worker.ready()
+    await node.until_ended(await node.offer("one"))
+    await worker.drain()
+    assert node.said == []
+    await bus.close()
+
+
 async def test_quick_handlers_are_sent_ahead(node: Node, serve: Serve) -> None:
-    worker = await serve(one, slots=2)
+    worker = await serve(one, slots=2, direct=DirectSettings(quick_s=20.0))
     node.give(worker.id, "one")
-    await node.until(lambda: node.said[-1].slots == 2 * (1 + AHEAD_SHARE))
+    await node.until(lambda: node.said[-1].slots == 2 * (1 + DirectSettings().ahead_share))
     node.give(worker.id, *["one"] * 10)
     await node.until(lambda: kinds(node.direct).count("completed") == 11)
 
@@ -153,14 +165,13 @@ async def test_what_is_old_or_offered_again_is_claimed_first(
     assert kinds(node.direct)[0] == "claim"
 
 
-async def test_what_finds_no_slot_is_given_back(node: Node, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "HOLD_S", 0.05)
+async def test_what_finds_no_slot_is_given_back(node: Node, serve: Serve) -> None:
     go_on = threading.Event()
 
     def slow() -> None:
         go_on.wait(20)
 
-    worker = await serve(slow, slots=1)
+    worker = await serve(slow, slots=1, direct=DirectSettings(hold_s=0.05))
     first, second = node.give(worker.id, "slow", "slow")
     await node.until(lambda: "returned" in kinds(node.reports))
     assert node.reports[0].task_id == second.task_id
@@ -170,17 +181,14 @@ async def test_what_finds_no_slot_is_given_back(node: Node, serve: Serve, monkey
     await node.until(lambda: node.said[-1].nodes.get(NODE) == (2, 2))
 
 
-async def test_what_waits_for_a_slot_runs_when_one_is_free(
-    node: Node, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_module, "HOLD_S", 20.0)
+async def test_what_waits_for_a_slot_runs_when_one_is_free(node: Node, serve: Serve) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def slow() -> None:
         begun.set()
         go_on.wait(20)
 
-    worker = await serve(slow, one, slots=1)
+    worker = await serve(slow, one, slots=1, direct=DirectSettings(hold_s=20.0))
     node.give(worker.id, "slow", "one")
     await asyncio.to_thread(begun.wait, 20)
     assert "completed" not in kinds(node.direct)

@@ -2,7 +2,7 @@
 
     offer -> waiting (one queue each) -> a worker with a free slot -> its array -> reports
                 |                                                        |
-                `- none frees a slot within WAIT_S: the work stream      `- it never arrived: offered again
+                `- none frees a slot in time: the work stream            `- it never arrived: offered again
 
 A worker tells all nodes each second which queues it serves, how many slots it has and how much of them is taken
 (`WorkerSlots`). What it took from this node is counted at both ends: we count what we sent, it counts what it
@@ -36,23 +36,14 @@ from tasker.ids import is_name
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
-
-WAIT_S: Final = 0.5
-"""How long an offer waits here for a free slot before it goes to the stream, where every worker finds it."""
-
-STREAM_S: Final = 0.5
-"""How long a queue uses the stream alone after an offer had to go there."""
-
-WAITING_MAX: Final = 10_000
-"""Offers that wait here for one queue; more go to the stream."""
+from tasker.settings import DirectSettings
 
 ARRIVAL_S: Final = 1.0
 """What a worker does not count as received so long after it was sent was lost on its way."""
 
-SILENT_S: Final = 4.0
-"""A worker that says nothing for so long is gone."""
-
 ITEM_BYTES_MAX: Final = 64 * 1024
+"""Of one item. This bound and those below keep messages and a stranger's claims small; none is a matter of load."""
+
 ARRAY_BYTES_MAX: Final = 256 * 1024
 ARRAY_ITEMS_MAX: Final = 64
 TURN_ITEMS: Final = 16
@@ -178,7 +169,13 @@ class _Line:
 class DirectWork:
     """The workers that this node knows, and the offers that wait for them."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, node: str, clock: NodeClock) -> None:
+    def __init__(
+        self, bus: Bus, subjects: Subjects, node: str, clock: NodeClock, settings: DirectSettings | None = None
+    ) -> None:
+        settings = settings or DirectSettings()
+        self._wait_s = settings.wait_s
+        self._waiting_max = settings.waiting_max
+        self._silent_s = settings.silent_s
         self._bus = bus
         self._subjects = subjects
         self._node = node
@@ -191,7 +188,7 @@ class DirectWork:
         self._flushing: asyncio.Handle | None = None
         self._waiting: dict[Queue, None] = {}
         """Queues with offers that wait, the next one first."""
-        self._open = True
+        self._open = settings.enabled
         self.sent = self.returned = self.lost = 0
         """Items: sent to workers; given back by them; offered again because a worker or a message was lost."""
         bus.on_disconnect(self._forget_workers)
@@ -213,9 +210,9 @@ class DirectWork:
         if line is None or not line.workers or not self._open:
             return False
         now_s = self._loop.time()
-        if now_s < line.stream_until_s or len(line.waiting) >= WAITING_MAX:
+        if now_s < line.stream_until_s or len(line.waiting) >= self._waiting_max:
             return False
-        line.waiting.append(Offered(actor, step, attempt, now_s + WAIT_S))
+        line.waiting.append(Offered(actor, step, attempt, now_s + self._wait_s))
         self._waiting[queue] = None
         self._flush_soon()
         return True
@@ -411,13 +408,13 @@ class DirectWork:
             self._sweep(self._loop.time())
 
     def _sweep(self, now_s: float) -> None:
-        for worker in [one for one in self._workers.values() if one.heard_s < now_s - SILENT_S]:
+        for worker in [one for one in self._workers.values() if one.heard_s < now_s - self._silent_s]:
             _log.warning("worker_silent", subject=worker.subject)
             self._drop(worker)
         for queue in list(self._waiting):
             line = self._lines[queue]
             while line.waiting and (line.waiting[0].until_s <= now_s or not line.workers):
-                line.stream_until_s = now_s + STREAM_S
+                line.stream_until_s = now_s + self._wait_s
                 self._source.to_stream(line.waiting.popleft())
             if not line.waiting:
                 del self._waiting[queue]

@@ -14,6 +14,7 @@ from tasker.events.subjects import Subjects
 from tasker.service.actors import direct as direct_module
 from tasker.service.actors.direct import DirectWork, Offered
 from tasker.service.runtime.node_clock import NodeClock
+from tasker.settings import DirectSettings
 
 QUEUE = ("default", "shop", "orders")
 OTHER = ("default", "shop", "mail")
@@ -22,12 +23,13 @@ OTHER = ("default", "shop", "mail")
 class Node:
     """A node's direct work, with workers as a test plays them and a note of what went elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: DirectSettings | None = None) -> None:
         broker = MemoryBroker()
         self.subjects = Subjects("t")
         self.bus = broker.connect()
         self.workers: Bus = broker.connect()
-        self.direct = DirectWork(self.bus, self.subjects, "node-a", NodeClock())
+        self.settings = settings or DirectSettings(waiting_max=500)
+        self.direct = DirectWork(self.bus, self.subjects, "node-a", NodeClock(), self.settings)
         self.direct.attach(self)
         self.bus.subscribe(self.subjects.slots_all, self.direct.on_slots)
         self.streamed: list[str] = []
@@ -230,7 +232,7 @@ async def test_a_silent_worker_is_missed(node: Node) -> None:
     node.offer("s1", "s2")
     await node.until(lambda: node.arrived)
     node.direct.begun("T", "s1", 1)
-    node.direct._sweep(asyncio.get_running_loop().time() + direct_module.SILENT_S + 1)
+    node.direct._sweep(asyncio.get_running_loop().time() + node.settings.silent_s + 1)
     assert node.offered_again == ["s2"]
     assert node.offer("s3") == [False]
 
@@ -243,16 +245,23 @@ async def test_what_waits_too_long_goes_by_the_stream_and_so_does_what_follows(n
     now_s = asyncio.get_running_loop().time()
     node.direct._sweep(now_s)
     assert node.streamed == []
-    node.direct._sweep(now_s + direct_module.WAIT_S + 0.1)
+    node.direct._sweep(now_s + node.settings.wait_s + 0.1)
     assert node.streamed == ["s2", "s3"]
     assert node.offer("s4") == [False], "it must not overtake what has just gone by the stream"
 
 
-async def test_what_waits_is_bounded(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direct_module, "WAITING_MAX", 2)
+async def test_what_waits_is_bounded(node: Node) -> None:
     node.join("w")
     await node.said("w", 1, elsewhere=1)
-    assert node.offer("s1", "s2", "s3") == [True, True, False]
+    most = node.settings.waiting_max
+    assert node.offer(*(f"s{number}" for number in range(most + 1))) == [True] * most + [False]
+
+
+async def test_a_node_that_is_told_so_leaves_all_work_to_the_stream() -> None:
+    node = Node(DirectSettings(enabled=False))
+    node.join("w")
+    await node.said("w")
+    assert node.offer("s1") == [False]
 
 
 async def test_a_closing_node_hands_out_nothing(node: Node) -> None:

@@ -17,6 +17,7 @@ HELD_AS = {
     "": {"settings", "found"},
     "http": {"http", "settings", "asked"},
     "streams": {"streams", "settings"},
+    "direct": {"settings"},
     "embedded": {"embedded", "settings"},
     "doctor": {"doctor", "bounds"},
     "log": {"log"},

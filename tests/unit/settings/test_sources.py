@@ -181,7 +181,7 @@ def another(default: object) -> str:
     """Return a text that is another value of the default's type."""
     match default:
         case bool():
-            return "true"
+            return "false" if default else "true"
         case int() | float():
             return str(default + 1)
         case _:

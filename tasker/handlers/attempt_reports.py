@@ -1,0 +1,99 @@
+"""What a worker reports of an attempt: to the node that sent it itself, else to the owner of its task's shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from tasker.events.codec import encode_message
+from tasker.events.messages import Progress, Report, ReportKind, ReportReply, Work
+from tasker.events.subjects import Subjects
+from tasker.events.task_events import NULL, ErrorInfo
+from tasker.handlers.attempt import Attempt
+from tasker.handlers.reports import OnAnswer, Outgoing, Reporter
+
+
+class AttemptReports:
+    """One worker's reports.
+
+    Args:
+        lanes: what sends them.
+        headers: of a request to the node of that name.
+    """
+
+    def __init__(
+        self,
+        lanes: Reporter,
+        subjects: Subjects,
+        tenant: str,
+        worker: str,
+        headers: Callable[[str], Mapping[str, str]],
+    ) -> None:
+        self._lanes = lanes
+        self._subjects = subjects
+        self._tenant = tenant
+        self._worker = worker
+        self._headers = headers
+
+    def send(
+        self,
+        attempt: Attempt,
+        kind: ReportKind,
+        on_answer: OnAnswer,
+        *,
+        result: bytes | None = None,
+        error: ErrorInfo | None = None,
+        of: str | None = None,
+        progress: Progress | None = None,
+    ) -> Outgoing:
+        """Report on an attempt; `on_answer` gets the verdict, however long that takes."""
+        work = attempt.work
+        body = encode_message(
+            Report(
+                kind=kind,
+                task_id=work.task_id,
+                step=work.step,
+                attempt=work.attempt,
+                worker=self._worker,
+                result=NULL if result is None else msgspec.Raw(result),
+                error=error,
+                of=of,
+                progress=progress,
+                traceparent=None if attempt.span is None or attempt.context is None else attempt.context.traceparent,
+            )
+        )
+        node = attempt.node
+        outgoing = Outgoing(body, on_answer, lasting=kind != "heartbeat", home=work.report_to)
+        if node is None:
+            self._lanes.send(work.report_to, outgoing)
+        else:
+            self._lanes.send_by(
+                self._subjects.report_to_node(self._tenant, node), lambda: self._headers(node), outgoing
+            )
+        return outgoing
+
+    def give_back(self, attempt: Attempt, delay_s: float) -> None:
+        """Let others have an attempt that was not begun: its message, or what a node sent, through its owner."""
+        if attempt.delivery is None:
+            self.send(attempt, "returned", _ignore)
+        else:
+            attempt.nak(delay_s)
+
+    def return_work(self, work: Work) -> None:
+        """Have the owner offer to others what a node sent and no attempt was made of."""
+        report = Report(
+            kind="returned", task_id=work.task_id, step=work.step, attempt=work.attempt, worker=self._worker
+        )
+        self._lanes.send(work.report_to, Outgoing(encode_message(report), _ignore))
+
+
+def why_not(reply: ReportReply) -> str:
+    """Return why the owner refused a report or did not record it."""
+    if reply.error is not None:
+        return f"{reply.error.code}: {reply.error.detail}"
+    return reply.reason or "no reason told"
+
+
+def _ignore(_reply: ReportReply) -> None:
+    """Take an answer that changes nothing here."""

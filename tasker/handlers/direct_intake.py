@@ -1,0 +1,191 @@
+"""What a worker makes of work that a node sent itself: an attempt, or nothing, and then it is given back.
+
+What finds no slot is held for a moment: the stream filled the slots that were promised to its node. While handlers are
+quick a worker tells more slots than it has, so that the next item is there when one ends; what is held then waits far
+less than that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tasker.bus.bus import Bus
+from tasker.clock import Clock
+from tasker.events.messages import HEADER_RELEASED, Work
+from tasker.events.subjects import Subjects
+from tasker.handlers.attempt import NEVER, Attempt, Key, may_run
+from tasker.handlers.direct import DirectInbox, Room
+from tasker.handlers.limits import Limits
+from tasker.handlers.runner import Invocable
+from tasker.handlers.served_queues import ServedQueue, ServedQueues
+from tasker.handlers.slots import Slots
+from tasker.handlers.stream_intake import TakeUp
+from tasker.handlers.vitals import WorkerCounts
+from tasker.settings import DirectSettings
+
+_MEAN_WEIGHT: Final = 0.05
+"""Of one attempt in the mean time: some twenty of them tell whether handlers are quick."""
+
+
+class DirectIntake:
+    """Takes work from nodes, and tells them how much of it.
+
+    Attributes:
+        closed: it takes no more; what still comes is given back.
+        held: items that wait for a slot: since when, their queue, work, node, and age when they came.
+
+    Args:
+        lookup: returns the handler of a namespace, a queue and a name; None: there is none.
+        attempts: all that the worker holds.
+        take_up: what becomes of an attempt. give_back: has the owner offer work to others.
+    """
+
+    def __init__(  # noqa: PLR0917 - what it steers
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        tenant: str,
+        worker: str,
+        lookup: Callable[[str, str, str], Invocable | None],
+        attempts: Mapping[Key, Attempt],
+        queues: ServedQueues,
+        slots: Slots,
+        limits: Limits[Attempt],
+        settings: DirectSettings,
+        clock: Clock,
+        counts: WorkerCounts,
+        *,
+        take_up: TakeUp,
+        give_back: Callable[[Work], None],
+    ) -> None:
+        self.closed = False
+        self.held: deque[tuple[float, ServedQueue, Work, str, int | None]] = deque()
+        self._inbox = DirectInbox(bus, subjects, tenant, worker, room=self._room, on_work=self._on_work, clock=clock)
+        self._lookup = lookup
+        self._attempts = attempts
+        self._by_name = queues.by_name
+        self._slots = slots
+        self._limits = limits
+        self._settings = settings
+        self._quick_s = settings.quick_s
+        self._clock = clock
+        self._counts = counts
+        self._take_up = take_up
+        self._give_back = give_back
+        self._mean_s = NEVER
+        """Of the time that attempts held their slots lately; nothing is known of it at first."""
+
+    def start(self) -> None:
+        """Listen, unless the settings forbid it; `keep` tells the nodes."""
+        if self._settings.enabled:
+            self._inbox.start()
+
+    async def keep(self) -> None:
+        """Tell the nodes, for ever."""
+        if self._settings.enabled:
+            await self._inbox.keep()
+
+    def tell(self) -> None:
+        """Tell the nodes now what the worker can take."""
+        if self._settings.enabled:
+            self._inbox.tell()
+
+    def close(self) -> None:
+        """Take nothing more, say so, and give back what is held. Twice is fine."""
+        self.closed = True
+        self.tell()
+        while self.held:
+            self._return_first_held()
+
+    def stop(self) -> None:
+        """Hear no more. Twice is fine."""
+        self._inbox.stop()
+
+    def headers(self, node: str) -> dict[str, str]:
+        """Return what reports to the node carry: how many of its items hold no slot any more."""
+        return {HEADER_RELEASED: str(self._inbox.released(node))}
+
+    def on_released(self, node: str | None, held_s: float) -> None:
+        """Take note that an attempt, of the node or of the stream, held its slot for so long and does no more."""
+        was_quick = self._mean_s <= self._quick_s
+        self._mean_s = held_s if self._mean_s == NEVER else self._mean_s + _MEAN_WEIGHT * (held_s - self._mean_s)
+        if was_quick != (self._mean_s <= self._quick_s):
+            self.tell()
+        if node is not None:
+            self._inbox.release(node)
+
+    def take_held(self) -> None:
+        """Take up what is held, where there is a slot."""
+        while self.held and self._slots.busy < self._slots.total:
+            since_s, queue, work, node, age_us = self.held.popleft()
+            waited_us = round((self._clock.monotonic_s() - since_s) * 1e6)
+            self._take(queue, work, node, None if age_us is None else age_us + waited_us)
+
+    def _room(self) -> Room:
+        """Return what nodes are told: nothing of a queue with a backlog in the stream, or with a limited handler."""
+        queues = [
+            name
+            for name, queue in self._by_name.items()
+            if not queue.slots.backlog and not self._limits.is_limited(name)
+        ]
+        ahead = self._settings.ahead_share if self._mean_s <= self._quick_s else 0
+        running = self._inbox.held() - len(self.held)
+        return Room(
+            slots=0 if self._slots.closed else self._slots.total * (1 + ahead),
+            elsewhere=max(0, self._slots.busy - running),
+            queues=queues,
+        )
+
+    def _on_work(self, work: Work, node: str, age_us: int | None) -> None:
+        self._counts.delivered += 1
+        queue = self._by_name.get((work.namespace, work.queue))
+        if (work.task_id, work.step, work.attempt) in self._attempts:
+            self._inbox.release(node)  # a copy of what we hold
+        elif queue is None or self.closed:
+            self._return(work, node)
+        elif self._slots.busy >= self._slots.total or self.held:
+            self._hold(queue, work, node, age_us)
+        else:
+            self._take(queue, work, node, age_us)
+
+    def _take(self, queue: ServedQueue, work: Work, node: str, age_us: int | None) -> None:
+        handler = self._lookup(work.namespace, queue.name, work.handler)
+        now_s = self._clock.monotonic_s()
+        if handler is None:
+            self._counts.unknown_handler += 1
+            queue.warn_of_unknown(work, now_s)
+            self._return(work, node)
+            return
+        if not self._limits.enter(handler):
+            self._return(work, node)
+            return
+        key = (work.task_id, work.step, work.attempt)
+        attempt = Attempt(work, None, node, queue, handler, key, now_s)
+        self._take_up(attempt, may_run=may_run(work, age_us))
+
+    def _hold(self, queue: ServedQueue, work: Work, node: str, age_us: int | None) -> None:
+        self.held.append((self._clock.monotonic_s(), queue, work, node, age_us))
+        if len(self.held) == 1:
+            asyncio.get_running_loop().call_later(self._settings.hold_s, self._look_at_held)
+
+    def _look_at_held(self) -> None:
+        now_s = self._clock.monotonic_s()
+        hold_s = self._settings.hold_s
+        while self.held and self.held[0][0] <= now_s - hold_s:
+            self._return_first_held()
+        if self.held:
+            wait_s = max(0.0, self.held[0][0] + hold_s - now_s)
+            asyncio.get_running_loop().call_later(wait_s, self._look_at_held)
+
+    def _return_first_held(self) -> None:
+        _, _, work, node, _ = self.held.popleft()
+        self._return(work, node)
+
+    def _return(self, work: Work, node: str) -> None:
+        """Have the owner offer it to others: it has not begun, and shall not here."""
+        self._counts.returned += 1
+        self._inbox.release(node)
+        self._give_back(work)
