@@ -79,6 +79,22 @@ class Tracing:
         """Make `span` the current one of this asyncio task, or of this `contextvars.Context`, for its whole life."""
         self._context.attach(self._trace.set_span_in_context(span))
 
+    @contextmanager
+    def below(self, traceparent: str) -> Iterator[None]:
+        """Have spans that begin here stand below the one that `traceparent` names, of another process."""
+        parent = self._propagator.extract({TRACEPARENT: traceparent}, context=self._context.Context())
+        token = self._context.attach(parent)
+        try:
+            yield
+        finally:
+            self._context.detach(token)
+
+    def flush(self, timeout_s: float) -> None:
+        """Have the provider hand on what has ended, if it can."""
+        flush = getattr(self._trace.get_tracer_provider(), "force_flush", None)
+        if flush is not None:
+            flush(int(timeout_s * 1000))
+
     def traceparent(self, span: Span) -> str:
         """Return what names `span` to others."""
         carrier: dict[str, str] = {}

@@ -42,6 +42,7 @@ from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import (
     CANCEL_GRACE_S,
     HEADER_REPLY_TO,
+    HEADER_TRACEPARENT,
     Command,
     Reply,
     StepRetry,
@@ -246,13 +247,16 @@ class TaskerClient:
         body = encode_message(command)
         bus = await self._connected_bus(nats_url)
         subject = self._subjects.submit(self.settings.tenant, "task", "create")
-        headers = None if reply_to is None else {HEADER_REPLY_TO: reply_to}
+        headers = {} if reply_to is None else {HEADER_REPLY_TO: reply_to}
 
         async def leave(timeout_s: float) -> None:
             # No message id: the key in the body names the task, and keys of two templates may be the same.
-            await AckedPublisher(bus, timeout_s=timeout_s).publish(subject, body, headers=headers)
+            await AckedPublisher(bus, timeout_s=timeout_s).publish(subject, body, headers=headers or None)
 
-        await attempt_until(leave, deadline_s=deadline_s, policy=self._retry, clock=self._clock)
+        with spanning(self._tracing, "tasker task.create", SpanKind.PRODUCER) as traceparent:
+            if traceparent is not None:
+                headers[HEADER_TRACEPARENT] = traceparent
+            await attempt_until(leave, deadline_s=deadline_s, policy=self._retry, clock=self._clock)
         return key
 
     async def cancel(

@@ -1,28 +1,22 @@
-"""A worker on NATS: loads an app, makes its templates known, and serves its queues."""
+"""A worker on NATS, from its connection to its drain."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
-import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
 
-from tasker.bus.bus import Bus
 from tasker.bus.nats_bus import PENDING_BYTES_MAX, NatsBus
-from tasker.errors import Busy, ConfigurationError, TaskerError, Unavailable
-from tasker.events.codec import decode_message, encode_message
-from tasker.events.messages import DEFAULT_TENANT, Reply, TemplateRegister
+from tasker.errors import Unavailable
+from tasker.events.messages import DEFAULT_TENANT
 from tasker.events.subjects import DEFAULT_PREFIX, Subjects
+from tasker.handlers.app_module import load_app
 from tasker.handlers.equipment import Equipment
-from tasker.handlers.registry import Registry, collect
+from tasker.handlers.registration import register_templates
+from tasker.handlers.registry import Registry
 from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT, Worker, new_worker_id
 from tasker.settings import DirectSettings, LoggingSettings, StreamSettings
 
@@ -30,9 +24,6 @@ if TYPE_CHECKING:
     from tasker.handlers.health import HealthServer
 
 CONNECT_S: Final = 3.0
-COMMAND_TIMEOUT_S: Final = 10.0
-_RETRY_S_BASE: Final = 0.1
-_RETRY_S_MAX: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -63,39 +54,6 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     streams: StreamSettings = StreamSettings()
     direct: DirectSettings = DirectSettings()
     logging: LoggingSettings = LoggingSettings()
-
-
-def load_app(app: str) -> Registry:
-    """Return what an app declares.
-
-    Raises:
-        ConfigurationError: it cannot be loaded, or declares nothing that fits.
-        TemplateInvalid: a template of it has faults.
-    """
-    place, _, names = (app, "", "") if Path(app).is_file() else app.partition(":")
-    path = Path(place)
-    is_file = place.endswith(".py") or path.is_file()
-    if is_file and not path.is_file():
-        raise ConfigurationError(f"there is no file {place}")
-    try:
-        module = _load_file(path.resolve()) if is_file else importlib.import_module(place)
-        return collect(module, names)
-    except TaskerError:
-        raise
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise ConfigurationError(f"{app} cannot be loaded: {type(error).__name__}: {error}{_place(error)}") from error
-
-
-async def register_templates(bus: Bus, subjects: Subjects, tenant: str, documents: tuple[dict[str, Any], ...]) -> None:
-    """Make templates known to the service; wait for the service where it is not there yet.
-
-    Raises:
-        CommandRejected: the service refused one (`TemplateConflict`, `TemplateInvalid`).
-    """
-    for document in documents:
-        await _register(bus, subjects.command(tenant, "template", "register"), document)
 
 
 async def serve(
@@ -223,40 +181,3 @@ async def _connect(options: WorkerOptions, name: str, stop: asyncio.Event) -> Na
 
     await _until(connect(), stop)
     return connected[0] if connected else None
-
-
-async def _register(bus: Bus, subject: str, document: dict[str, Any]) -> None:
-    body = encode_message(TemplateRegister(template=document))
-    failures = 0
-    while True:
-        try:
-            reply = decode_message((await bus.request(subject, body, timeout_s=COMMAND_TIMEOUT_S)).data, Reply)
-            if reply.error is not None:
-                raise TaskerError.from_problem(reply.error)
-        except (Unavailable, Busy) as error:
-            failures += 1
-            if failures == 3 or failures % 30 == 0:  # noqa: PLR2004 - one line soon, then one a minute
-                _log.warning("waiting_for_the_service", template=document["name"], error=str(error))
-            delay_s = min(_RETRY_S_MAX, _RETRY_S_BASE * 1.5 ** min(failures, 20))
-            await asyncio.sleep(max(error.retry_after_s or 0.0, delay_s))
-        else:
-            _log.info("template_registered", template=reply.template, duplicate=reply.duplicate)
-            return
-
-
-def _load_file(path: Path) -> ModuleType:
-    name = path.stem if path.stem not in sys.modules else f"tasker_app_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigurationError(f"{path} is no Python file")
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

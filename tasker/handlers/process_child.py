@@ -3,6 +3,9 @@
 What works of `StepContext` here: ids, `remaining_s`, `deadline`, `now`, `random`, `logger`, `progress`, `result_sync`.
 A cancellation is not told: it kills the process, so `cancelled` stays false and nothing is torn down. Resources are
 made once a process, and torn down when it ends in order; hooks of middleware run here as well.
+
+The trace goes on here: `TRACEPARENT` in the environment names the attempt's span while the handler runs, for programs
+that it starts, and where this process has a tracer provider (the app sets it) the handler's own spans stand below it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,12 +32,15 @@ from tasker.events.messages import Progress
 from tasker.events.task_events import NULL, ErrorInfo
 from tasker.handlers.context import ContextFacts, StepContext
 from tasker.handlers.outcome import error_info, input_invalid_info, result_invalid_info
+from tasker.tracing import tracing_of_process
 
 _CLOSE_S = 5.0
 _PROGRESS_S = 0.1
 """How long progress waits for a later one, so that a tight loop does not flood the parent."""
 
 _EXIT_ORPHANED = 70
+_FLUSH_S = 2.0
+TRACEPARENT_VARIABLE = "TRACEPARENT"
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -78,7 +86,7 @@ _decode_order = msgspec.json.Decoder(Order).decode
 
 def run_child(app: str, connection: Connection[bytes, bytes], stacks: Connection[bytes, bytes]) -> None:
     """Serve orders until the parent hangs up, or is gone; on SIGUSR1 write to `stacks` where the handler stands."""
-    from tasker.handlers.nats_worker import load_app
+    from tasker.handlers.app_module import load_app
     from tasker.telemetry import configure_logging
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -105,6 +113,7 @@ class _Child:
         self._equipment = Equipment(registry)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tasker-resources", daemon=True)
+        self._tracing = tracing_of_process()
 
     def serve(self) -> None:
         self._equipment.open(self._loop)
@@ -119,6 +128,8 @@ class _Child:
             _say(self._connection, self._run(_decode_order(data)))
         closing = asyncio.run_coroutine_threadsafe(self._equipment.close(), self._loop)
         concurrent.futures.wait([closing], timeout=_CLOSE_S)
+        if self._tracing is not None:
+            self._tracing.flush(_FLUSH_S)
 
     def _run(self, order: Order) -> Ended:
         handler = self._equipment.lookup(order.namespace, order.queue, order.handler)
@@ -128,9 +139,22 @@ class _Child:
         port = _Port(self._connection, order.now_us - time.monotonic_ns() // 1000, self._loop)
         context = StepContext.of(order.context, deadline_s=time.monotonic() + order.remaining_s, port=port)
         try:
-            return self._call(handler, context, order)
+            with self._traced(order.context.traceparent):
+                return self._call(handler, context, order)
         finally:
             port.close()
+
+    @contextmanager
+    def _traced(self, traceparent: str | None) -> Iterator[None]:
+        """Have what runs here belong to the attempt's trace."""
+        before = os.environ.get(TRACEPARENT_VARIABLE)
+        _set_variable(traceparent)
+        tracing = self._tracing
+        try:
+            with nullcontext() if tracing is None or traceparent is None else tracing.below(traceparent):
+                yield
+        finally:
+            _set_variable(before)
 
     def _call(self, handler: Any, context: StepContext, order: Order) -> Ended:
         try:
@@ -195,6 +219,13 @@ class _Port:
 
     def now_us(self) -> int:
         return time.monotonic_ns() // 1000 + self._offset_us
+
+
+def _set_variable(traceparent: str | None) -> None:
+    if traceparent is None:
+        os.environ.pop(TRACEPARENT_VARIABLE, None)
+    else:
+        os.environ[TRACEPARENT_VARIABLE] = traceparent
 
 
 def _say(connection: Connection[bytes, bytes], said: Said) -> None:

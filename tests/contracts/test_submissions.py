@@ -18,11 +18,13 @@ from tasker.events.messages import (
     HEADER_MESSAGE_ID,
     HEADER_REPLY_TO,
     HEADER_SUBMITTED,
+    HEADER_TRACEPARENT,
     RefusedCommand,
 )
+from tasker.events.stored import meta_of
 from tasker.service.actors import submissions
 from tasker.service.http.refusals import BusRefusals
-from tests.contracts.pair import Pair
+from tests.contracts.pair import SHARDS, Pair
 
 Connect = Callable[[], Awaitable[Bus]]
 CREATE: dict[str, Any] = {"template": "t"}
@@ -110,6 +112,23 @@ async def test_a_message_that_comes_again_is_the_same_command(
     assert (first.get("duplicate", False), second["duplicate"]) == (False, True)
     assert [delivery.num_delivered for delivery in unacked] == [1, 2]
     assert await caller.created() == 1
+
+
+async def test_its_traceparent_stands_in_the_events_as_that_of_a_command_that_is_asked(caller: Caller) -> None:
+    """Of one command and of each in an array; what is none is left out."""
+    left, asked = f"00-{'a1' * 16}-{'b2' * 8}-01", f"00-{'c3' * 16}-{'d4' * 8}-01"
+    await caller.leave(CREATE, **{HEADER_TRACEPARENT: left})
+    await caller.leave([CREATE, CREATE], **{HEADER_TRACEPARENT: left})
+    await caller.leave(CREATE, **{HEADER_TRACEPARENT: "no such thing"})
+    for _ in range(3):
+        await caller.verdict()
+    pair = caller.pair
+    subject = pair.subjects.command("default", "task", "create")
+    headers = {HEADER_TRACEPARENT: asked}
+    await pair.bus.request(subject, json.dumps(CREATE).encode(), timeout_s=10, headers=headers)
+    recorded = [event for shard in range(SHARDS) for event in await pair.recorded(shard)]
+    told = [meta_of(event).traceparent for event in recorded if event.type == "task_created"]
+    assert sorted(told, key=str) == sorted([left, left, left, asked, None], key=str)
 
 
 async def test_an_array_that_comes_again_is_the_same_commands(caller: Caller, unacked: list[Delivery]) -> None:

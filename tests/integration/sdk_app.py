@@ -1,5 +1,6 @@
-"""The app of the SDK's tests: what runs in processes, with resources and hooks."""
+"""The app of the SDK's tests: what runs in processes, with resources and hooks; traced where a test wants that."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -11,6 +12,17 @@ from tasker import Outcome, PermanentError, StepContext, Template, middleware, r
 
 flow = Template("flow")
 FOLDER = Path(os.environ.get("WORKER_APP_FOLDER", "."))
+
+if "WORKER_APP_TRACES" in os.environ and multiprocessing.parent_process() is not None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+    provider = TracerProvider()
+    spans = (FOLDER / "spans").open("a")
+    exporter = ConsoleSpanExporter(out=spans, formatter=lambda span: span.to_json(indent=None) + "\n")
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
 
 
 def note(text: str) -> None:
@@ -87,3 +99,11 @@ def tells(ctx: StepContext) -> list[Any]:
     ctx.progress(3, 4, "nearly")
     time.sleep(1.3)
     return [ctx.result_sync("squares"), ctx.random.random(), ctx.attempt, ctx.cancelled]
+
+
+@flow.step(process=True)
+def traces(ctx: StepContext) -> list[Any]:
+    from opentelemetry import trace
+
+    with trace.get_tracer("mine").start_as_current_span("of the handler"):
+        return [ctx.traceparent, os.environ.get("TRACEPARENT")]

@@ -10,8 +10,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tasker import StepContext, TaskerClient, Template
+from tasker.bus.bus import Message
 from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import delete_stream
+from tasker.client import NewTask
 from tasker.events.memory_log import MemoryLog
 from tasker.events.stored import meta_of
 from tasker.events.subjects import Subjects
@@ -51,12 +53,22 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 
 
 @pytest.fixture
-async def run(nats_url: str, nats_prefix: str) -> AsyncIterator[Callable]:
-    """Return what runs the flow once and returns its log and the task's id."""
+async def nodes(nats_url: str, nats_prefix: str) -> AsyncIterator[Pair]:
+    """Nodes that are not started yet."""
     bus = await NatsBus.connect(nats_url, name="tracing")
     subjects = Subjects(nats_prefix)
-    log = MemoryLog(shards=SHARDS)
-    nodes = Pair(log, bus, subjects)
+    nodes = Pair(MemoryLog(shards=SHARDS), bus, subjects)
+    yield nodes
+    await nodes.stop()
+    for stream in (subjects.work_stream, subjects.event_stream, subjects.command_stream, subjects.refusal_stream):
+        await delete_stream(bus, stream)
+    await bus.close()
+
+
+@pytest.fixture
+def run(nats_url: str, nats_prefix: str, nodes: Pair) -> Callable:
+    """Return what runs the flow once and returns its log and the task's id."""
+    bus, subjects = nodes.bus, nodes.subjects
 
     async def run() -> tuple[Pair, str]:
         await nodes.start(bus)
@@ -73,11 +85,7 @@ async def run(nats_url: str, nats_prefix: str) -> AsyncIterator[Callable]:
         await nodes.stop()
         return nodes, handle.task_id
 
-    yield run
-    await nodes.stop()
-    for stream in (subjects.work_stream, subjects.event_stream, subjects.command_stream, subjects.refusal_stream):
-        await delete_stream(bus, stream)
-    await bus.close()
+    return run
 
 
 def _named(spans: tuple[ReadableSpan, ...], name: str, attempt: int | None = None) -> ReadableSpan:
@@ -134,6 +142,25 @@ async def test_one_trace_goes_through_all_parts(exporter: InMemorySpanExporter, 
     (traceparent,) = metas
     assert str(traceparent).startswith(f"00-{command.context.trace_id:032x}-{_id(command):016x}-")
     assert not [span for span in ours if span.name.startswith("tasker") and "not yet" in span.to_json()]
+
+
+async def test_a_task_that_is_only_submitted_is_traced_from_its_client_as_well(
+    exporter: InMemorySpanExporter, nats_url: str, nodes: Pair, nats_prefix: str
+) -> None:
+    await nodes.start(nodes.bus)
+    verdicts: asyncio.Queue[Message] = asyncio.Queue()
+    nodes.bus.subscribe(f"verdicts.{nats_prefix}", verdicts.put_nowait)
+    async with TaskerClient(nats_url, prefix=nats_prefix, environ={}) as client, asyncio.timeout(20):
+        await client.register(Registry([flow]).documents()[0])
+        await client.submit(NewTask("flow"), reply_to=f"verdicts.{nats_prefix}")
+        await verdicts.get()
+    await nodes.stop()
+    spans = exporter.get_finished_spans()
+    left = _named(spans, "tasker task.create")
+    command = _named(spans, "tasker.command task.create")
+    assert left.kind is trace.SpanKind.PRODUCER
+    assert command.parent is not None
+    assert command.parent.span_id == _id(left)
 
 
 async def test_without_a_provider_there_are_no_spans_and_no_traceparent(run: Callable) -> None:

@@ -10,13 +10,17 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tasker.bus.nats_bus import NatsBus
 from tasker.events.messages import ReportReply, Work
 from tasker.handlers import handler
+from tasker.handlers.app_module import load_app
 from tasker.handlers.equipment import Equipment
 from tasker.handlers.handler import plain_handlers_of
-from tasker.handlers.nats_worker import load_app
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
 from tests.integration.scripted_owner import ScriptedOwner, friendly, owning, seen
@@ -151,6 +155,34 @@ async def test_a_process_has_resources_of_its_own_and_a_context(owner, serve, tm
     await worker.drain()
     assert f"base gone {pid}" in notes(tmp_path)
     assert not psutil.pid_exists(pid)
+
+
+async def test_the_trace_goes_on_in_a_process(owner, serve, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORKER_APP_TRACES", "1")
+    in_memory = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(in_memory))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    worker = await serve()
+    caused_by = f"00-{'a1' * 16}-{'b2' * 8}-01"
+    told = await result(owner, "traces", traceparent=caused_by)
+    again = await result(owner, "traces", traceparent=caused_by)
+    await worker.drain()
+    handled = [span for span in in_memory.get_finished_spans() if span.name == "tasker.handler traces"]
+    below = [json.loads(line) for line in (tmp_path / "spans").read_text().splitlines()]
+    assert [span["name"] for span in below] == ["of the handler"] * 2
+    for span, own, (context, variable) in zip(handled, below, (told, again), strict=True):
+        assert span.context is not None
+        assert own["parent_id"] == f"0x{span.context.span_id:016x}"
+        assert own["context"]["trace_id"] == f"0x{'a1' * 16}"
+        assert context == variable == f"00-{'a1' * 16}-{span.context.span_id:016x}-01"
+
+
+async def test_a_process_without_a_provider_is_told_the_trace_all_the_same(owner, serve) -> None:
+    await serve()
+    caused_by = f"00-{'a1' * 16}-{'b2' * 8}-01"
+    assert await result(owner, "traces", traceparent=caused_by) == [caused_by, caused_by]
+    assert await result(owner, "traces") == [None, None]
 
 
 async def test_a_handler_at_its_limit_keeps_no_other_of_its_queue_waiting(owner, serve) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tasker.errors import ConfigurationError, TemplateInvalid
+from tasker.handlers.app_module import load_app
 from tasker.handlers.handler import handler
 from tasker.handlers.hooks import middleware
-from tasker.handlers.nats_worker import load_app
 from tasker.handlers.registry import collect
 from tasker.handlers.template import Template
 from tests.unit.handlers import sample_app
