@@ -405,10 +405,13 @@ class _Client(Client):
         if self._status == Client.CLOSED:
             # A connect that was cancelled in the middle of its own clean-up.
             self._status = Client.DISCONNECTED
+        if not self.is_connected:
+            self._pending, self._pending_data_size = [], 0  # nobody takes it any more
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self.close()
-        except (TimeoutError, OSError) as error:
+        except (TimeoutError, OSError, RuntimeError) as error:
+            # RuntimeError is uvloop's word for a transport that was lost, not yet noticed, and is written to.
             log.warning("NATS: closed without a farewell: %s", str(error) or type(error).__name__)
             writer = getattr(self._transport, "_io_writer", None)
             if writer is not None:

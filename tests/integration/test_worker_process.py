@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tasker.bus.nats_bus import NatsBus
 from tasker.embedded.nats import EmbeddedNats
 from tasker.errors import TemplateConflict
 from tasker.events.messages import ReportReply, Work
+from tasker.handlers.worker import SETTLE_S
 from tests.integration.scripted_owner import Answer, ScriptedOwner, friendly, owning, seen
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux]
@@ -107,7 +109,7 @@ async def test_a_blocked_loop_has_the_process_replaced_and_other_steps_reported(
     first = await child_pid(owner)
     other = await owner.offer("sleeps")
     await owner.until_begun(other)
-    work = await owner.offer("blocks", start_to_close_s=0.3)
+    work = await owner.offer("blocks", start_to_close_s=1.0)
     await owner.until_ended(work, other)
     error = owner.outcome(work).error
     assert error.type == "timeout"
@@ -236,6 +238,29 @@ async def test_nats_killed_under_a_worker_loses_no_report(start, nats_prefix, tm
         await asyncio.to_thread(server.remove)
 
 
+async def test_sigterm_while_nats_is_gone_ends_it_soon_and_cleanly(start, nats_prefix, tmp_path) -> None:
+    server = EmbeddedNats(tmp_path / "nats")
+    url = await asyncio.to_thread(server.start)
+    bus = await NatsBus.connect(url, name="owner")
+    try:
+        owner = ScriptedOwner(bus, nats_prefix)
+        await owner.start()
+        process = start("--drain-s", "0.1", url=url)
+        work = await owner.offer("sleeps")
+        await owner.until_begun(work)
+        await asyncio.to_thread(server.kill)
+        await seen(log_has(tmp_path, "connection lost"))
+        process.send_signal(signal.SIGTERM)
+        began_s = time.monotonic()
+        assert await ended(process) == 0
+        # What cannot be told is waited for, in case NATS comes back.
+        assert time.monotonic() - began_s < 0.1 + 3 * SETTLE_S
+        assert "Traceback" not in (tmp_path / "worker.log").read_text()
+    finally:
+        await bus.close()
+        await asyncio.to_thread(server.remove)
+
+
 async def test_a_killed_worker_leaves_no_child_that_burns_on(owner, start, tmp_path) -> None:
     start(app=Path(__file__).with_name("sdk_app.py"))
     work = await owner.offer("burns")
@@ -312,6 +337,28 @@ async def test_it_replaces_its_process_after_so_many_tasks_and_is_healthy_all_al
     await asyncio.to_thread(psutil.Process(first).wait, 20)
     assert await child_pid(owner) != first
     assert (await asyncio.to_thread(health_of, port, "live"))[0] == 200
+
+
+async def test_a_process_that_leaks_is_replaced_and_nothing_is_lost_or_done_twice(owner, start, tmp_path) -> None:
+    start("--max-rss-mib", "250")
+    first = await child_pid(owner)
+    held = await owner.offer("waits_for_file", input="go")
+    await owner.until_begun(held)
+    works = [await owner.offer("leaks", input=25) for _ in range(10)]
+    await owner.until_ended(*works)
+    is_replaced = log_has(tmp_path, "worker_replaced")
+    while not is_replaced():
+        works.append(await owner.offer("leaks", input=0))
+        await owner.until_ended(works[-1])
+    (tmp_path / "go").touch()
+    await owner.until_ended(held)
+    await asyncio.to_thread(psutil.Process(first).wait, 20)
+    assert await child_pid(owner) != first
+    assert "(--max-rss-mib 250)" in (tmp_path / "worker.log").read_text()
+    assert sorted((tmp_path / "runs").read_text().split()) == sorted(work.task_id for work in works)
+    assert [owner.kinds(work).count("completed") for work in (held, *works)] == [1] * (1 + len(works))
+    assert "failed" not in owner.kinds()
+    assert len({report.worker for report in owner.reports}) == 2
 
 
 def health_of(port: int, what: str) -> tuple[int, dict]:

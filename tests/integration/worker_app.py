@@ -11,6 +11,7 @@ from tasker import StepContext, Template
 
 flow = Template("flow")
 FOLDER = Path(os.environ.get("WORKER_APP_FOLDER", "."))
+LEAKED: list[bytes] = []
 
 
 @flow.step
@@ -21,6 +22,14 @@ async def quick(input: int) -> int:
 @flow.step
 def pid() -> int:
     return os.getpid()
+
+
+@flow.step
+def leaks(ctx: StepContext, input: int) -> None:
+    """Hold on to `input` MiB for ever, and note the run."""
+    LEAKED.append(b"x" * (input * 1024 * 1024))
+    with (FOLDER / "runs").open("a") as runs:
+        runs.write(f"{ctx.task_id}\n")
 
 
 @flow.step
