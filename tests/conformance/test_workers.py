@@ -10,8 +10,9 @@ from typing import NoReturn
 
 import pytest
 
-from tests.conformance import checks
+from tests.conformance import checks, direct_checks
 from tests.conformance.checks import CHECKS
+from tests.conformance.direct_checks import DIRECT_CHECKS
 from tests.conformance.run import conformance_service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,15 +74,15 @@ def skip_loudly(why: str) -> NoReturn:
 
 
 async def run_all(
-    command: Sequence[str], *, nats_url: str, prefix: str, folder: Path, excused: set[str]
+    command: Sequence[str], *, nats_url: str, prefix: str, folder: Path, excused: set[str], direct: bool = False
 ) -> dict[str, str]:
-    """Return check -> what was wrong, of all checks that failed."""
+    """Return check -> what was wrong, of all checks that failed; `direct`: it takes work from nodes as well."""
     faults: dict[str, str] = {}
     environ = {"PYTHONPATH": str(ROOT)}
     async with conformance_service(
         command, nats_url=nats_url, prefix=prefix, folder=folder, environ=environ
     ) as service:
-        for check in CHECKS:
+        for check in (*CHECKS, *(DIRECT_CHECKS if direct else ())):
             if check.__name__ in excused:
                 continue
             try:
@@ -89,6 +90,7 @@ async def run_all(
             except AssertionError as fault:
                 faults[check.__name__] = str(fault)
                 service.messages = service.acked
+        assert direct == bool(service.said), "whether it tells slots"
         if service.faults:
             faults["form"] = "; ".join(service.faults)
     if faults:
@@ -99,7 +101,7 @@ async def run_all(
 @pytest.mark.timeout(180)
 async def test_our_own_worker_conforms(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tasker.handlers.process", str(Path(__file__).with_name("python_app.py"))]
-    faults = await run_all(command, nats_url=nats_url, prefix=nats_prefix, folder=tmp_path, excused=set())
+    faults = await run_all(command, nats_url=nats_url, prefix=nats_prefix, folder=tmp_path, excused=set(), direct=True)
     assert faults == {}
 
 
@@ -131,6 +133,8 @@ async def test_a_worker_that_keeps_no_duty_is_seen(nats_url: str, nats_prefix: s
             checks.an_old_message_asks_first,
             checks.a_redelivered_message_asks_first,
             checks.an_offer_made_again_asks_first,
+            direct_checks.old_work_from_a_node_asks_first,
+            direct_checks.a_further_offer_from_a_node_asks_first,
         ):
             with pytest.raises(AssertionError):
                 await check(service)
