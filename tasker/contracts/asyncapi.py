@@ -28,6 +28,7 @@ from tasker.events.messages import (
     HEADER_IDEMPOTENCY_KEY,
     HEADER_MESSAGE_ID,
     HEADER_RELEASED,
+    HEADER_RELEASED_PARTS,
     HEADER_REPLY_TO,
     HEADER_SUBMITTED,
     HEADER_TRACEPARENT,
@@ -66,6 +67,7 @@ _HEADERS: Final[dict[str, str]] = {
     HEADER_REPLY_TO: "Of a submitted command: the subject that gets its verdict.",
     HEADER_SUBMITTED: "Of such a verdict: the sequence that the stream's ack named.",
     HEADER_RELEASED: "Of a report to a node: how many of its items the worker has released.",
+    HEADER_RELEASED_PARTS: "The same of the parts of its slots that are for handlers with a limit: `p0=17,p1=2`.",
 }
 _PARAMETERS: Final[dict[str, str]] = {
     "prefix": "What every subject starts with (`TASKER_NATS_PREFIX`).",
@@ -351,7 +353,7 @@ def _messages(schemas: Schemas) -> dict[str, Any]:
         "payload": {"type": "array", "items": verdict, "maxItems": BATCH_ITEMS_MAX},
     }
     messages["Work"] = _message(Work, schemas.of(Work), (HEADER_MESSAGE_ID,))
-    messages["Report"] = _message(Report, _one_or_many(schemas.of(Report)), (HEADER_RELEASED,))
+    messages["Report"] = _message(Report, _one_or_many(schemas.of(Report)), (HEADER_RELEASED, HEADER_RELEASED_PARTS))
     messages["ReportReply"] = _message(ReportReply, _one_or_many(schemas.of(ReportReply)))
     for notice in (CancelAttempt, Mark, LogHead, RefusedCommand, WorkArray, WorkerSlots, NodeTime):
         messages[notice.__name__] = _message(notice, schemas.of(notice))

@@ -236,10 +236,28 @@ class WorkArray(msgspec.Struct, kw_only=True):
 
     Attributes:
         sent_at_us: the node's time.
+        part: whose slots it is for; "": those that are no part's.
     """
 
     sent_at_us: int
+    part: str = ""
     work: list[Work]
+
+
+class SlotsPart(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Slots of a worker that are for handlers with a limit alone, and not among its `WorkerSlots.slots`.
+
+    Attributes:
+        name: what an array for it says.
+        handlers: namespace, queue and name of those handlers, as far as their queues have no backlog.
+        slots, elsewhere, nodes: as of `WorkerSlots`, of these handlers.
+    """
+
+    name: str
+    handlers: list[tuple[str, str, str]]
+    slots: int
+    elsewhere: int = 0
+    nodes: dict[str, tuple[int, int]] = {}
 
 
 class WorkerSlots(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -250,6 +268,7 @@ class WorkerSlots(msgspec.Struct, kw_only=True, omit_defaults=True):
         elsewhere: slots held by work from the work stream.
         queues: namespace and name of those that have no backlog in the work stream.
         nodes: node -> how many items it ever received from that node, and how many of them it has released.
+        parts: slots for single handlers of these queues; work for those is sent for the part, never else.
     """
 
     worker: str
@@ -257,6 +276,7 @@ class WorkerSlots(msgspec.Struct, kw_only=True, omit_defaults=True):
     elsewhere: int = 0
     queues: list[tuple[str, str]] = []
     nodes: dict[str, tuple[int, int]] = {}
+    parts: list[SlotsPart] = []
 
 
 class NodeTime(msgspec.Struct, kw_only=True):
@@ -268,6 +288,9 @@ class NodeTime(msgspec.Struct, kw_only=True):
 
 HEADER_RELEASED: Final = "Tasker-Released"
 """On reports to a node: how many of its items the worker has released, as in `WorkerSlots`."""
+
+HEADER_RELEASED_PARTS: Final = "Tasker-Released-Parts"
+"""The same of each part, as in `p0=17,p1=2`."""
 
 ReportKind = Literal["claim", "started", "heartbeat", "completed", "failed", "result", "returned", "peek"]
 

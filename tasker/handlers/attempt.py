@@ -8,6 +8,7 @@ from typing import Final
 
 from tasker.bus.pull import Delivery
 from tasker.events.messages import Progress, Work
+from tasker.handlers.direct import Source
 from tasker.handlers.reports import Outgoing
 from tasker.handlers.runner import Invocable, Job
 from tasker.handlers.served_queues import ServedQueue
@@ -39,7 +40,7 @@ class Attempt(Job):
     """One attempt that this worker holds.
 
     Attributes:
-        delivery, node: the work message, or the node that sent it itself.
+        delivery, source: the work message, or where a node counts what it sent itself.
         recorded: the owner knows that it runs here.
         acked: the owner has answered, so the work message is done with; from a node there is none.
         started, claim, beat: the report on its way, or the last one.
@@ -60,7 +61,6 @@ class Attempt(Job):
         "holds_slot",
         "key",
         "kill_s",
-        "node",
         "progress",
         "progress_told",
         "queue",
@@ -68,6 +68,7 @@ class Attempt(Job):
         "reported",
         "running",
         "since_s",
+        "source",
         "started",
         "stop",
         "submitted",
@@ -79,7 +80,7 @@ class Attempt(Job):
         self,
         work: Work,
         delivery: Delivery | None,
-        node: str | None,
+        source: Source | None,
         queue: ServedQueue,
         handler: Invocable,
         key: Key,
@@ -88,7 +89,7 @@ class Attempt(Job):
         super().__init__(handler, None, bytes(work.input), work.results, is_async=queue.is_async(handler))
         self.work = work
         self.delivery = delivery
-        self.node = node
+        self.source = source
         self.queue = queue
         self.key = key
         self.recorded = False

@@ -63,11 +63,12 @@ class AttemptReports:
                 traceparent=None if attempt.span is None or attempt.context is None else attempt.context.traceparent,
             )
         )
-        node = attempt.node
+        source = attempt.source
         outgoing = Outgoing(body, on_answer, lasting=kind != "heartbeat", home=work.report_to)
-        if node is None:
+        if source is None:
             self._lanes.send(work.report_to, outgoing)
         else:
+            node = source.node
             self._lanes.send_by(
                 self._subjects.report_to_node(self._tenant, node), lambda: self._headers(node), outgoing
             )

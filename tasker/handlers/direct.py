@@ -3,7 +3,8 @@
 The worker tells all nodes each second, and when its queues change, how many slots it has and which of its queues have
 no backlog in the stream (`WorkerSlots`); nodes then send first offers in arrays. What was received from a node and
 what of it was released are counted as sums since the start, so that a message that is lost or late does no harm, and
-the node learns from them when an array never arrived.
+the node learns from them when an array never arrived. Handlers with a limit have slots of their own, a part each, with
+sums of its own.
 
 A node answers with its time: by that the age of an array is judged, as by the server's for the stream.
 """
@@ -21,15 +22,36 @@ from tasker.bus.bus import Bus, Message, Subscription
 from tasker.clock import Clock, SystemClock
 from tasker.errors import Unavailable
 from tasker.events.codec import encode_message
-from tasker.events.messages import NodeTime, Work, WorkArray, WorkerSlots
+from tasker.events.messages import (
+    HEADER_RELEASED,
+    HEADER_RELEASED_PARTS,
+    NodeTime,
+    SlotsPart,
+    Work,
+    WorkArray,
+    WorkerSlots,
+)
 from tasker.events.subjects import Subjects
+from tasker.handlers.limits import Place
 
 TELL_S: Final = 1.0
+"""How often nodes are told, at least: they count on it, so it is the protocol's and no setting."""
+
 _FORGET_S: Final = 120.0
+"""After how long a node that does not answer any more, and has nothing here, is forgotten."""
 
 _log = structlog.get_logger(__name__)
 _decode_array = msgspec.json.Decoder(WorkArray).decode
 _decode_time = msgspec.json.Decoder(NodeTime).decode
+
+
+class PartRoom(NamedTuple):
+    """What a worker can take for handlers with a limit; `slots` and `elsewhere` as of `Room`."""
+
+    name: str
+    handlers: Sequence[Place]
+    slots: int
+    elsewhere: int
 
 
 class Room(NamedTuple):
@@ -39,56 +61,68 @@ class Room(NamedTuple):
         slots: attempts at a time; 0: none any more.
         elsewhere: slots held by what did not come from nodes.
         queues: namespace and name of those that nodes may serve.
+        parts: of handlers with a limit.
     """
 
     slots: int
     elsewhere: int
     queues: Sequence[tuple[str, str]]
+    parts: Sequence[PartRoom] = ()
+
+
+class Source:
+    """Where items come from: one node, for the slots of one part.
+
+    Attributes:
+        node: its name. part: whose slots; "": those that are no part's.
+        received, released: how many items came ever, and how many of them hold no slot any more.
+    """
+
+    __slots__ = ("node", "part", "received", "released")
+
+    def __init__(self, node: str, part: str) -> None:
+        self.node = node
+        self.part = part
+        self.received = 0
+        self.released = 0
+
+
+OnWork = Callable[[Work, Source, int | None], None]
 
 
 class _Node:
-    __slots__ = ("heard_s", "offset_us", "received", "released")
+    __slots__ = ("heard_s", "offset_us", "sources")
 
-    def __init__(self) -> None:
-        self.received = 0
-        self.released = 0
+    def __init__(self, name: str) -> None:
+        self.sources = {"": Source(name, "")}
         self.offset_us: int | None = None
         self.heard_s = 0.0
 
 
 class DirectInbox:
-    """One worker's way to the nodes.
+    """One worker's way to the nodes."""
 
-    Args:
-        room: what the worker can take now.
-        on_work: takes an item, its node's name, and its age in microseconds (None: it cannot be told). Whoever takes it
-            calls `release` with the node once its slot is free again.
-    """
-
-    def __init__(
-        self,
-        bus: Bus,
-        subjects: Subjects,
-        tenant: str,
-        worker: str,
-        *,
-        room: Callable[[], Room],
-        on_work: Callable[[Work, str, int | None], None],
-        clock: Clock | None = None,
-    ) -> None:
+    def __init__(self, bus: Bus, subjects: Subjects, tenant: str, worker: str, *, clock: Clock | None = None) -> None:
         self._bus = bus
         self._clock = clock or SystemClock()
         self._slots_subject = subjects.slots(tenant)
         self._pattern = subjects.worker_work(tenant, worker, "*")
         self._worker = worker
-        self._room = room
-        self._on_work = on_work
+        self._room: Callable[[], Room] | None = None
+        self._on_work: OnWork = _nobody
         self._nodes: dict[str, _Node] = {}
         self._inbox = bus.new_inbox()
         self._subscriptions: list[Subscription] = []
 
-    def start(self) -> None:
-        """Listen; `keep` tells the nodes."""
+    def start(self, room: Callable[[], Room], on_work: OnWork) -> None:
+        """Listen; `keep` tells the nodes.
+
+        Args:
+            room: returns what the worker can take now.
+            on_work: takes an item, where it came from, and its age in microseconds (None: it cannot be told). Whoever
+                takes it counts it as released there once its slot is free again.
+        """
+        self._room, self._on_work = room, on_work
         self._subscriptions = [
             self._bus.subscribe(self._pattern, self._on_array),
             self._bus.subscribe(f"{self._inbox}.*", self._on_time),
@@ -101,36 +135,60 @@ class DirectInbox:
             await asyncio.sleep(TELL_S)
 
     def tell(self) -> None:
-        """Tell the nodes what the worker can take now."""
+        """Tell the nodes what the worker can take now; before `start` it is nothing, and not told."""
+        if self._room is None:
+            return
         room = self._room()
         said = WorkerSlots(
             worker=self._worker,
             slots=room.slots,
             elsewhere=room.elsewhere,
             queues=list(room.queues),
-            nodes={name: (node.received, node.released) for name, node in self._nodes.items()},
+            nodes=self._sums(""),
+            parts=[
+                SlotsPart(
+                    name=part.name,
+                    handlers=list(part.handlers),
+                    slots=part.slots,
+                    elsewhere=part.elsewhere,
+                    nodes=self._sums(part.name),
+                )
+                for part in room.parts
+            ],
         )
         try:
             self._bus.publish(self._slots_subject, encode_message(said), reply=f"{self._inbox}.{self._monotonic_us()}")
         except Unavailable as error:
             _log.debug("slots_not_told", error=error.detail)
 
-    def release(self, node: str) -> None:
-        """Count an item of the node as done with: it holds no slot."""
-        self._nodes[node].released += 1
+    def headers(self, node: str) -> dict[str, str]:
+        """Return what reports to the node carry: how many of its items hold no slot any more."""
+        main, *parts = self._nodes[node].sources.values()
+        headers = {HEADER_RELEASED: str(main.released)}
+        if parts:
+            headers[HEADER_RELEASED_PARTS] = ",".join(f"{source.part}={source.released}" for source in parts)
+        return headers
 
-    def released(self, node: str) -> int:
-        """Return how many items of the node were released."""
-        return self._nodes[node].released
-
-    def held(self) -> int:
-        """Return how many items were received and not released."""
-        return sum(node.received - node.released for node in self._nodes.values())
+    def held(self, part: str | None = None) -> int:
+        """Return how many items were received and not released; of one part, or all."""
+        return sum(
+            source.received - source.released
+            for node in self._nodes.values()
+            for source in node.sources.values()
+            if part is None or source.part == part
+        )
 
     def stop(self) -> None:
         """Hear no more. Twice is fine."""
         for subscription in self._subscriptions:
             subscription.unsubscribe()
+
+    def _sums(self, part: str) -> dict[str, tuple[int, int]]:
+        return {
+            name: (source.received, source.released)
+            for name, node in self._nodes.items()
+            if (source := node.sources.get(part)) is not None
+        }
 
     def _monotonic_us(self) -> int:
         return int(self._clock.monotonic_s() * 1e6)
@@ -145,11 +203,14 @@ class DirectInbox:
             return
         node = self._nodes.get(name)
         if node is None:
-            node = self._nodes[name] = _Node()
-        node.received += len(array.work)
+            node = self._nodes[name] = _Node(name)
+        source = node.sources.get(array.part)
+        if source is None:
+            source = node.sources[array.part] = Source(name, array.part)
+        source.received += len(array.work)
         age_us = None if node.offset_us is None else self._monotonic_us() + node.offset_us - array.sent_at_us
         for work in array.work:
-            self._on_work(work, name, age_us)
+            self._on_work(work, source, age_us)
 
     def _on_time(self, message: Message) -> None:
         asked = message.subject.rpartition(".")[2]
@@ -160,10 +221,18 @@ class DirectInbox:
             _log.debug("node_time_undecodable", error=str(error)[:200])
             return
         now_s = self._clock.monotonic_s()
-        node = self._nodes.setdefault(told.node, _Node())
+        node = self._nodes.get(told.node)
+        if node is None:
+            node = self._nodes[told.node] = _Node(told.node)
         # Stamped after the question left: counted from the question, ages come out too old, never too young.
         node.offset_us = told.now_us - asked_us
         node.heard_s = now_s
         for name, one in list(self._nodes.items()):
-            if one.heard_s < now_s - _FORGET_S and one.received == one.released:
+            if one.heard_s < now_s - _FORGET_S and all(
+                source.received == source.released for source in one.sources.values()
+            ):
                 del self._nodes[name]
+
+
+def _nobody(_work: Work, _source: Source, _age_us: int | None) -> None:
+    """Take nothing: there is no subscription yet."""

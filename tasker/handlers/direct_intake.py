@@ -3,6 +3,9 @@
 What finds no slot is held for a moment: the stream filled the slots that were promised to its node. While handlers are
 quick a worker tells more slots than it has, so that the next item is there when one ends; what is held then waits far
 less than that moment.
+
+Handlers with a limit have slots of their own, out of the worker's, so that no node sends more than finds a place, and a
+limit does not keep the other handlers of its queue waiting.
 """
 
 from __future__ import annotations
@@ -12,13 +15,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tasker.bus.bus import Bus
 from tasker.clock import Clock
-from tasker.events.messages import HEADER_RELEASED, Work
-from tasker.events.subjects import Subjects
+from tasker.events.messages import Work
 from tasker.handlers.attempt import NEVER, Attempt, Key, may_run
-from tasker.handlers.direct import DirectInbox, Room
-from tasker.handlers.limits import Limits
+from tasker.handlers.direct import DirectInbox, PartRoom, Room, Source
+from tasker.handlers.limits import LimitedPart, Limits
 from tasker.handlers.runner import Invocable
 from tasker.handlers.served_queues import ServedQueue, ServedQueues
 from tasker.handlers.slots import Slots
@@ -35,7 +36,7 @@ class DirectIntake:
 
     Attributes:
         closed: it takes no more; what still comes is given back.
-        held: items that wait for a slot: since when, their queue, work, node, and age when they came.
+        held: items that wait for a slot: since when, their queue, work, source, and age when they came.
 
     Args:
         lookup: returns the handler of a namespace, a queue and a name; None: there is none.
@@ -45,10 +46,7 @@ class DirectIntake:
 
     def __init__(  # noqa: PLR0917 - what it steers
         self,
-        bus: Bus,
-        subjects: Subjects,
-        tenant: str,
-        worker: str,
+        inbox: DirectInbox,
         lookup: Callable[[str, str, str], Invocable | None],
         attempts: Mapping[Key, Attempt],
         queues: ServedQueues,
@@ -62,8 +60,8 @@ class DirectIntake:
         give_back: Callable[[Work], None],
     ) -> None:
         self.closed = False
-        self.held: deque[tuple[float, ServedQueue, Work, str, int | None]] = deque()
-        self._inbox = DirectInbox(bus, subjects, tenant, worker, room=self._room, on_work=self._on_work, clock=clock)
+        self.held: deque[tuple[float, ServedQueue, Work, Source, int | None]] = deque()
+        self._inbox = inbox
         self._lookup = lookup
         self._attempts = attempts
         self._by_name = queues.by_name
@@ -81,7 +79,7 @@ class DirectIntake:
     def start(self) -> None:
         """Listen, unless the settings forbid it; `keep` tells the nodes."""
         if self._settings.enabled:
-            self._inbox.start()
+            self._inbox.start(self._room, self._on_work)
 
     async def keep(self) -> None:
         """Tell the nodes, for ever."""
@@ -90,8 +88,7 @@ class DirectIntake:
 
     def tell(self) -> None:
         """Tell the nodes now what the worker can take."""
-        if self._settings.enabled:
-            self._inbox.tell()
+        self._inbox.tell()
 
     def close(self) -> None:
         """Take nothing more, say so, and give back what is held. Twice is fine."""
@@ -104,70 +101,83 @@ class DirectIntake:
         """Hear no more. Twice is fine."""
         self._inbox.stop()
 
-    def headers(self, node: str) -> dict[str, str]:
-        """Return what reports to the node carry: how many of its items hold no slot any more."""
-        return {HEADER_RELEASED: str(self._inbox.released(node))}
-
-    def on_released(self, node: str | None, held_s: float) -> None:
-        """Take note that an attempt, of the node or of the stream, held its slot for so long and does no more."""
+    def on_released(self, source: Source | None, held_s: float) -> None:
+        """Take note that an attempt, of a node or of the stream, held its slot for so long and does no more."""
         was_quick = self._mean_s <= self._quick_s
         self._mean_s = held_s if self._mean_s == NEVER else self._mean_s + _MEAN_WEIGHT * (held_s - self._mean_s)
         if was_quick != (self._mean_s <= self._quick_s):
             self.tell()
-        if node is not None:
-            self._inbox.release(node)
+        if source is not None:
+            source.released += 1
 
     def take_held(self) -> None:
         """Take up what is held, where there is a slot."""
         while self.held and self._slots.busy < self._slots.total:
-            since_s, queue, work, node, age_us = self.held.popleft()
+            since_s, queue, work, source, age_us = self.held.popleft()
             waited_us = round((self._clock.monotonic_s() - since_s) * 1e6)
-            self._take(queue, work, node, None if age_us is None else age_us + waited_us)
+            self._take(queue, work, source, None if age_us is None else age_us + waited_us)
 
     def _room(self) -> Room:
-        """Return what nodes are told: nothing of a queue with a backlog in the stream, or with a limited handler."""
-        queues = [
-            name
-            for name, queue in self._by_name.items()
-            if not queue.slots.backlog and not self._limits.is_limited(name)
-        ]
+        """Return what nodes are told: nothing of a queue with a backlog in the stream.
+
+        Nor of one with limited handlers for which there is not a single slot to set aside.
+        """
+        if self._slots.closed:
+            return Room(slots=0, elsewhere=0, queues=())
+        parts = [self._part_room(part) for part in self._limits.parts]
+        without = {place[:2] for part in parts if part.slots == 0 for place in part.handlers}
+        slots = self._slots.total - sum(part.slots for part in parts)
         ahead = self._settings.ahead_share if self._mean_s <= self._quick_s else 0
         running = self._inbox.held() - len(self.held)
         return Room(
-            slots=0 if self._slots.closed else self._slots.total * (1 + ahead),
+            slots=max(1, slots) * (1 + ahead),
             elsewhere=max(0, self._slots.busy - running),
-            queues=queues,
+            queues=[name for name, queue in self._by_name.items() if not queue.slots.backlog and name not in without],
+            parts=[part for part in parts if part.slots],
         )
 
-    def _on_work(self, work: Work, node: str, age_us: int | None) -> None:
+    def _part_room(self, part: LimitedPart) -> PartRoom:
+        # Each part has its equal share of the slots at most, and so have the handlers without a limit: what is told of
+        # one is told of no other.
+        slots = min(part.share, self._slots.total // (len(self._limits.parts) + self._limits.has_others))
+        held = sum(source.part == part.name for _, _, _, source, _ in self.held)
+        running = self._inbox.held(part.name) - held
+        return PartRoom(
+            name=part.name,
+            handlers=[place for place in part.places if not self._by_name[place[:2]].slots.backlog],
+            slots=slots,
+            elsewhere=max(0, slots - running - self._limits.free(part)),
+        )
+
+    def _on_work(self, work: Work, source: Source, age_us: int | None) -> None:
         self._counts.delivered += 1
         queue = self._by_name.get((work.namespace, work.queue))
         if (work.task_id, work.step, work.attempt) in self._attempts:
-            self._inbox.release(node)  # a copy of what we hold
+            source.released += 1  # a copy of what we hold
         elif queue is None or self.closed:
-            self._return(work, node)
+            self._return(work, source)
         elif self._slots.busy >= self._slots.total or self.held:
-            self._hold(queue, work, node, age_us)
+            self._hold(queue, work, source, age_us)
         else:
-            self._take(queue, work, node, age_us)
+            self._take(queue, work, source, age_us)
 
-    def _take(self, queue: ServedQueue, work: Work, node: str, age_us: int | None) -> None:
+    def _take(self, queue: ServedQueue, work: Work, source: Source, age_us: int | None) -> None:
         handler = self._lookup(work.namespace, queue.name, work.handler)
         now_s = self._clock.monotonic_s()
         if handler is None:
             self._counts.unknown_handler += 1
             queue.warn_of_unknown(work, now_s)
-            self._return(work, node)
+            self._return(work, source)
             return
         if not self._limits.enter(handler):
-            self._return(work, node)
+            self._return(work, source)  # the stream took the place meanwhile
             return
         key = (work.task_id, work.step, work.attempt)
-        attempt = Attempt(work, None, node, queue, handler, key, now_s)
+        attempt = Attempt(work, None, source, queue, handler, key, now_s)
         self._take_up(attempt, may_run=may_run(work, age_us))
 
-    def _hold(self, queue: ServedQueue, work: Work, node: str, age_us: int | None) -> None:
-        self.held.append((self._clock.monotonic_s(), queue, work, node, age_us))
+    def _hold(self, queue: ServedQueue, work: Work, source: Source, age_us: int | None) -> None:
+        self.held.append((self._clock.monotonic_s(), queue, work, source, age_us))
         if len(self.held) == 1:
             asyncio.get_running_loop().call_later(self._settings.hold_s, self._look_at_held)
 
@@ -181,11 +191,11 @@ class DirectIntake:
             asyncio.get_running_loop().call_later(wait_s, self._look_at_held)
 
     def _return_first_held(self) -> None:
-        _, _, work, node, _ = self.held.popleft()
-        self._return(work, node)
+        _, _, work, source, _ = self.held.popleft()
+        self._return(work, source)
 
-    def _return(self, work: Work, node: str) -> None:
+    def _return(self, work: Work, source: Source) -> None:
         """Have the owner offer it to others: it has not begun, and shall not here."""
         self._counts.returned += 1
-        self._inbox.release(node)
+        source.released += 1
         self._give_back(work)

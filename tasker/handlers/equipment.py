@@ -71,10 +71,7 @@ class Equipment:
             invocable = self._found[work] = self._invocable(spec, Place(*work))
             if mine:
                 of[invocable] = mine
-        by_queue: dict[tuple[str, str], list[Invocable]] = {}
-        for (namespace, queue, _), invocable in self._found.items():
-            by_queue.setdefault((namespace, queue), []).append(invocable)
-        self.limits: Limits[Any] = Limits(of, by_queue)
+        self.limits: Limits[Any] = Limits(of, self._found)
 
     def queues(self) -> Iterable[tuple[str, str]]:
         """Return namespace and queue of all work that these handlers take."""

@@ -5,13 +5,16 @@ hand, kept alive at the server, and run as soon as there is a place; what comes 
 while that doubles with each return, so that another worker, or a later moment, takes it. A queue of which every handler
 has a limit is not asked for more than they have places.
 
+Nodes, which send work themselves, are told of the places by `parts`: handlers under the same limits, with the share of
+places that is theirs. So what they send for limited handlers finds a place, and what they send for others no limit.
+
 Pure: what waits is the caller's.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -41,28 +44,56 @@ class Limit:
         return self.places - self.busy
 
 
+Place = tuple[str, str, str]
+"""What names a handler to nodes: namespace, queue, name."""
+
+
+class LimitedPart:
+    """Handlers under the same limits, as nodes are told of them.
+
+    Attributes:
+        name: for nodes.
+        places: what names the handlers.
+        handlers: themselves. limits: theirs.
+        share: how many places are for work from nodes at most; where limits are shared, each part has its own.
+    """
+
+    __slots__ = ("handlers", "limits", "name", "places", "share")
+
+    def __init__(self, name: str, limits: tuple[Limit, ...]) -> None:
+        self.name = name
+        self.limits = limits
+        self.places: list[Place] = []
+        self.handlers: set[Any] = set()
+        self.share = 0
+
+
 class Limits(Generic[T]):
     """The limits of a worker's handlers.
 
+    Attributes:
+        parts: the limited handlers, for nodes. has_others: there are handlers without a limit.
+
     Args:
         of: the limits under which each handler stands; one without any is not named.
-        queues: the handlers that each queue (namespace, name) may bring; one that may bring others is not named.
+        handlers: all that work may name, by namespace, queue and name.
     """
 
     def __init__(
         self,
         of: Mapping[Any, tuple[Limit, ...]] | None = None,
-        queues: Mapping[tuple[str, str], Iterable[Any]] | None = None,
+        handlers: Mapping[Place, Any] | None = None,
     ) -> None:
         self._of = dict(of or {})
         self._queues: dict[tuple[str, str], set[Limit]] = {}
-        self._limited: set[tuple[str, str]] = set()
-        for queue, handlers in (queues or {}).items():
-            found = [self._of.get(handler, ()) for handler in handlers]
-            if any(found):
-                self._limited.add(queue)
-            if found and all(found):
-                self._queues[queue] = {min(limits, key=lambda one: one.places) for limits in found}
+        by_queue: dict[tuple[str, str], list[tuple[Limit, ...]]] = {}
+        for (namespace, queue, _), handler in (handlers or {}).items():
+            by_queue.setdefault((namespace, queue), []).append(self._of.get(handler, ()))
+        for name, found in by_queue.items():
+            if all(found):
+                self._queues[name] = {min(limits, key=lambda one: one.places) for limits in found}
+        self.parts = _parts(self._of, handlers or {})
+        self.has_others = not all(all(found) for found in by_queue.values())
         self._waiting: dict[Any, deque[T]] = {}
         self.waiting = 0
         """How many wait in hand."""
@@ -112,14 +143,31 @@ class Limits(Generic[T]):
         self.waiting = 0
         return found
 
-    def is_limited(self, queue: tuple[str, str]) -> bool:
-        """Return whether a handler of the queue has a limit."""
-        return queue in self._limited
+    def free(self, part: LimitedPart) -> int:
+        """Return how many more attempts of the part find a place now: none while some wait for one in hand."""
+        if any(self._waiting.get(handler) for handler in part.handlers):
+            return 0
+        return max(0, min(limit.free for limit in part.limits))
 
     def room(self, queue: tuple[str, str]) -> int | None:
         """Return how many attempts of a queue can find a place; None: not limited."""
         limits = self._queues.get(queue)
         return None if limits is None else max(0, sum(limit.free for limit in limits))
+
+
+def _parts(of: Mapping[Any, tuple[Limit, ...]], handlers: Mapping[Place, Any]) -> tuple[LimitedPart, ...]:
+    found: dict[tuple[Limit, ...], LimitedPart] = {}
+    for place, handler in sorted(handlers.items(), key=lambda item: item[0]):
+        limits = of.get(handler, ())
+        if limits:
+            part = found.get(limits)
+            if part is None:
+                part = found[limits] = LimitedPart(f"p{len(found)}", limits)
+            part.places.append(place)
+            part.handlers.add(handler)
+    for part in found.values():
+        part.share = min(limit.places // sum(limit in other for other in found) for limit in part.limits)
+    return tuple(found.values())
 
 
 def return_s(deliveries: int) -> float:

@@ -23,9 +23,8 @@ import msgspec
 
 from tasker.errors import ConfigurationError, TaskerError
 from tasker.handlers.equipment import Equipment
-from tasker.handlers.leak_guard import guard, reason_to_replace
+from tasker.handlers.leak_guard import guard, own_and_children_bytes, reason_to_replace
 from tasker.handlers.nats_worker import WorkerOptions, serve
-from tasker.handlers.process_pool import own_and_children_bytes
 from tasker.handlers.supervisor import BEAT_END, BEAT_READY, BEAT_REPLACE, EXIT_LOST, Supervisor
 from tasker.handlers.worker import SETTLE_S, Worker
 from tasker.settings import Settings, nats_url_of, read_settings

@@ -327,16 +327,3 @@ def _read_stack(stacks: Connection[bytes, bytes]) -> str | None:
         return found.decode("utf-8", "replace") or None
     except OSError:
         return None
-
-
-def own_and_children_bytes(process_ids: list[int]) -> int | None:
-    """Return the resident memory of this process and of `process_ids`, in bytes; None: this system does not say."""
-    total = 0
-    for pid in ("self", *process_ids):
-        try:
-            with open(f"/proc/{pid}/statm", "rb") as statm:  # noqa: PTH123 - a file of the kernel's
-                total += int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, ValueError, IndexError):
-            if pid == "self":
-                return None
-    return total

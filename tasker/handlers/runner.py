@@ -12,13 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import queue
-import sys
 import threading
-import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from types import FrameType
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -28,13 +24,14 @@ from tasker.events.codec import encode_value
 from tasker.events.task_events import ErrorInfo
 from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import (
-    FRAMES_MAX,
     AttemptCancelled,
     Killed,
     error_info,
     input_invalid_info,
     result_invalid_info,
 )
+from tasker.handlers.stacks import await_stack, thread_stack
+from tasker.handlers.threads import Threads
 from tasker.telemetry import current_attempt
 from tasker.tracing import Tracing
 
@@ -162,7 +159,7 @@ class Runner:
         self._owns_loop = loop is None
         self._loop: asyncio.AbstractEventLoop = loop or _new_loop()
         self._thread = threading.Thread(target=self._main, name="tasker-handlers", daemon=True)
-        self._pool = _Threads(self._run_sync)
+        self._pool = Threads(self._run_sync)
         self._asked_s: float | None = None
         self._stopped = False
 
@@ -226,14 +223,14 @@ class Runner:
 
     def loop_stack(self) -> str | None:
         """Return where the handlers' loop stands now."""
-        return _thread_stack(self._thread.ident)
+        return thread_stack(self._thread.ident)
 
     def stack_of(self, job: Job) -> str | None:
         """Return where a running job stands now, as well as that can be told from another thread."""
         if job.ended:
             return None
         if job.thread_id is not None:
-            return _thread_stack(job.thread_id)
+            return thread_stack(job.thread_id)
         if self.is_blocking(job):
             return self.loop_stack()
         return None
@@ -279,7 +276,7 @@ class Runner:
         if job.asyncio_task is None or job.asyncio_task.done():
             return
         if job.stack is None:
-            job.stack = _await_stack(job.asyncio_task)
+            job.stack = await_stack(job.asyncio_task)
         job.asyncio_task.cancel()
         if not job.begun:  # then none of it ever runs, nor tells of its end
             job.interrupted = True
@@ -365,36 +362,6 @@ class Runner:
             self._on_ended(outgoing.popleft())
 
 
-class _Threads:
-    """Daemon threads that run sync jobs: one more whenever none is idle, so that a stuck one keeps nobody waiting.
-
-    Not `ThreadPoolExecutor`: that one joins its threads when the interpreter ends, and a stuck handler would
-    keep the process for ever.
-    """
-
-    def __init__(self, run: Callable[[Job], None]) -> None:
-        self._run = run
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._count = 0
-
-    def submit(self, job: Job) -> None:
-        self._jobs.put(job)
-        if not self._idle.acquire(blocking=False):
-            self._count += 1
-            threading.Thread(target=self._main, name=f"tasker-sync-{self._count}", daemon=True).start()
-
-    def stop(self) -> None:
-        for _ in range(self._count):
-            self._jobs.put(None)
-
-    def _main(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._run(job)
-            del job
-            self._idle.release()
-
-
 def _enter(job: Job) -> None:
     """Have what runs here from now on, for the life of this context, belong to the attempt: its logs, its spans."""
     current_attempt.set(job.context)
@@ -413,27 +380,3 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
-
-
-def _thread_stack(thread_id: int | None) -> str | None:
-    frame = sys._current_frames().get(thread_id or 0)  # noqa: SLF001 - the documented way to see another thread
-    return None if frame is None else "".join(traceback.format_stack(frame)[-FRAMES_MAX:])
-
-
-def _await_stack(one: asyncio.Task[None]) -> str:
-    """Return where a suspended asyncio task waits, down through the coroutines that it awaits."""
-    frames = ((frame, frame.f_lineno) for frame in _await_frames(one.get_coro()))
-    return "".join(traceback.StackSummary.extract(frames).format()[-FRAMES_MAX:])
-
-
-def _await_frames(awaited: object) -> Iterator[FrameType]:
-    while awaited is not None:
-        frame = None
-        inner = None
-        for prefix, link in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = frame or getattr(awaited, f"{prefix}_frame", None)
-            inner = inner or getattr(awaited, link, None)
-        if frame is None:
-            return
-        yield frame
-        awaited = inner

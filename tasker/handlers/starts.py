@@ -12,6 +12,8 @@ from tasker.handlers.attempt import Attempt, Stop
 from tasker.handlers.tick import TICK_S_MIN
 
 STARTED_DELAY_S: Final = 0.005
+"""Long enough for what does not wait for anything, and far below any timeout."""
+
 _EARLY_S: Final = TICK_S_MIN / 10
 
 

@@ -25,6 +25,7 @@ from tasker.handlers.tick import Tick
 from tasker.handlers.vitals import WorkerCounts
 
 NAK_DELAY_S: Final = 1.0
+"""For how long work without a handler here goes back: another worker may have one, or have a newer app soon."""
 
 _log = structlog.get_logger(__name__)
 _decode_work = msgspec.json.Decoder(Work).decode

@@ -11,7 +11,9 @@ import pytest
 
 from tasker.bus.bus import Message
 from tasker.bus.nats_bus import NatsBus
-from tasker.events.messages import HEADER_RELEASED, NodeTime, Report, Work, WorkerSlots
+from tasker.events.messages import HEADER_RELEASED, HEADER_RELEASED_PARTS, NodeTime, Report, Work, WorkerSlots
+from tasker.handlers import handler
+from tasker.handlers.equipment import Equipment
 from tasker.handlers.handler import plain_handlers_of
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
@@ -32,6 +34,7 @@ class Node(ScriptedOwner):
         self.said: list[WorkerSlots] = []
         self.direct: list[Report] = []
         self.released: list[int] = []
+        self.released_parts: list[str] = []
 
     async def start(self) -> None:
         await super().start()
@@ -40,7 +43,14 @@ class Node(ScriptedOwner):
         await self.bus.flush()
 
     def give(
-        self, worker: str, *steps: str, age_s: float = 0.0, queue: str = "flow", name: str = NODE, **fields: Any
+        self,
+        worker: str,
+        *steps: str,
+        age_s: float = 0.0,
+        queue: str = "flow",
+        name: str = NODE,
+        part: str = "",
+        **fields: Any,
     ) -> list[Work]:
         """Send work as the node `name` would."""
         works = [
@@ -61,7 +71,7 @@ class Node(ScriptedOwner):
             )
             for step in steps
         ]
-        body = msgspec.json.encode({"sent_at_us": NOW_US - round(age_s * 1e6), "work": works})
+        body = msgspec.json.encode({"sent_at_us": NOW_US - round(age_s * 1e6), "part": part, "work": works})
         self.bus.publish(self.subjects.worker_work("default", worker, name), body)
         return works
 
@@ -75,6 +85,7 @@ class Node(ScriptedOwner):
         self.direct += reports
         assert message.headers is not None
         self.released.append(int(message.headers[HEADER_RELEASED]))
+        self.released_parts.append(message.headers.get(HEADER_RELEASED_PARTS, ""))
         self.bus.publish(message.reply, msgspec.json.encode([self.answer(report) for report in reports]))
         self.changed()
 
@@ -93,11 +104,16 @@ async def serve(nats_url: str, node: Node) -> AsyncIterator[Serve]:
     workers: list[Worker] = []
     buses: list[NatsBus] = []
 
-    async def start(*functions: Callable, **options: Any) -> Worker:
+    async def start(*functions: Callable, limits: dict[Callable, int] | None = None, **options: Any) -> Worker:
         bus = await NatsBus.connect(nats_url, name="worker")
         buses.append(bus)
         specs = [spec for function in functions for spec in plain_handlers_of(_fresh(function, "flow"))]
-        worker = Worker(bus, Registry(handlers=specs), subjects=node.subjects, streams=STREAMS, **options)
+        for function, places in (limits or {}).items():
+            specs += plain_handlers_of(handler(function.__name__, queue="flow", concurrency=places)(function))
+        equipment = Equipment(Registry(handlers=specs))
+        worker = Worker(
+            bus, equipment, subjects=node.subjects, streams=STREAMS, limits=equipment.limits, life=equipment, **options
+        )
         workers.append(worker)
         await worker.start()
         await worker.ready()
@@ -194,6 +210,43 @@ async def test_what_waits_for_a_slot_runs_when_one_is_free(node: Node, serve: Se
     assert "completed" not in kinds(node.direct)
     go_on.set()
     await node.until(lambda: kinds(node.direct).count("completed") == 2)
+
+
+async def test_a_limited_handler_has_slots_of_its_own_and_its_limit_is_held(node: Node, serve: Serve) -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    running, most = 0, 0
+    counting = threading.Lock()
+
+    def limited() -> None:
+        nonlocal running, most
+        with counting:
+            running += 1
+            most = max(most, running)
+        begun.release()
+        go_on.wait(20)
+        with counting:
+            running -= 1
+
+    worker = await serve(one, limits={limited: 2}, slots=10)
+    (part,) = node.said[0].parts
+    assert (node.said[0].slots, node.said[0].queues) == (8, [("default", "flow")])
+    assert (part.handlers, part.slots, part.elsewhere) == ([("default", "flow", "limited")], 2, 0)
+    node.give(worker.id, "limited", part=part.name)
+    await node.offer("limited")
+    for _ in range(2):
+        await asyncio.to_thread(begun.acquire, timeout=20)
+    await node.until(lambda: node.said[-1].parts[0].elsewhere == 1)
+    assert node.said[-1].parts[0].nodes == {NODE: (1, 0)}
+
+    # One more than was told, as when the stream takes a place at the same moment; and one of another handler.
+    (beyond,) = node.give(worker.id, "limited", part=part.name)
+    (other,) = node.give(worker.id, "one")
+    await node.until(lambda: "returned" in kinds(node.reports) and "completed" in kinds(node.direct))
+    assert [report.task_id for report in node.reports if report.kind == "returned"] == [beyond.task_id]
+    assert [report.task_id for report in node.direct if report.kind == "completed"] == [other.task_id]
+    go_on.set()
+    await node.until(lambda: kinds(node.direct).count("completed") == 2)
+    assert (node.released[-1], node.released_parts[-1], most) == (1, f"{part.name}=2", 2)
 
 
 @pytest.mark.parametrize("fields", [{"queue": "elsewhere"}, {"steps": "unknown"}])

@@ -193,10 +193,11 @@ REPORTS = (
     b'{"kind":"result","task_id":"x","step":"b","attempt":2,"worker":"w","of":"a"}',
 )
 SLOTS = (
-    b'{"worker":"w-1","slots":100,"elsewhere":3,"queues":[["shop","orders"],["shop","mail"]],"nodes":{"n-a":[17,12]}}'
+    b'{"worker":"w-1","slots":100,"elsewhere":3,"queues":[["shop","orders"],["shop","mail"]],"nodes":{"n-a":[17,12]},'
+    b'"parts":[{"name":"p0","handlers":[["shop","orders","charge"]],"slots":2,"elsewhere":1,"nodes":{"n-a":[3,2]}}]}'
 )
 WORK = (
-    b'{"sent_at_us":1790000000000000,"work":[{"task_id":"t","step":"a","attempt":1,"handler":"a","namespace":"shop",'
+    b'{"sent_at_us":1790000000000000,"part":"p0","work":[{"task_id":"t","step":"a","attempt":1,"handler":"a","namespace":"shop",'
     b'"template":"t","input":{},"idempotency_key":"t:a","report_to":"tasker.default.report.1","start_to_close_s":30,'
     b'"heartbeat_s":10,"results":{"b":1},"deadline_in_s":5}]}'
 )
@@ -229,13 +230,10 @@ def _told(*messages: tuple[str, bytes]) -> list[Any]:
     taken: list[Any] = []
 
     async def tell() -> None:
-        inbox = DirectInbox(
-            MemoryBroker().connect(),
-            Subjects(),
-            "default",
-            "w-1",
-            room=lambda: Room(slots=1, elsewhere=0, queues=()),
-            on_work=lambda work, node, age_us: taken.append((work, node, age_us)),
+        inbox = DirectInbox(MemoryBroker().connect(), Subjects(), "default", "w-1")
+        inbox.start(
+            lambda: Room(slots=1, elsewhere=0, queues=()),
+            lambda work, source, age_us: taken.append((work, source, age_us)),
         )
         for last, data in messages:
             take = inbox._on_array if last.startswith("n-") else inbox._on_time

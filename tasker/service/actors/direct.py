@@ -9,6 +9,9 @@ A worker tells all nodes each second which queues it serves, how many slots it h
 received and what it has released since, and says both sums; a sum that is said again or late does no harm. A queue
 with a backlog in the work stream is not served directly, so that nothing overtakes what waits there.
 
+Handlers with a limit have slots of their own, told as parts. Here a part is like a worker, and such a handler has a
+line of its own: what waits for one of its few slots keeps no other work of the queue waiting.
+
 Nothing here is durable. Nobody listens: NATS says so at once. An array that was lost on its way shows in the worker's
 own sum. Then, and when a worker is silent, what it has not begun is offered again at once; everything else is found by
 the offer's own obligation, as with the stream. A worker asks the owner before it runs what is not young, so a copy that
@@ -20,7 +23,7 @@ The idea is Temporal's "sync match": a task that meets a waiting poller is not s
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final, Protocol
 
@@ -30,7 +33,7 @@ import structlog
 from tasker.bus.bus import Bus, Message
 from tasker.errors import DeadlineExceeded, TaskerError, Unavailable
 from tasker.events.codec import decoder_of, encode_message
-from tasker.events.messages import NodeTime, WorkerSlots
+from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects, is_token
 from tasker.ids import is_name
 from tasker.service.actors.task_actor import TaskActor
@@ -59,6 +62,7 @@ LINES_MAX: Final = 10_000
 """Queues known at once; others are served by the stream alone."""
 
 _COUNT_MAX: Final = 2**53
+_QUEUE_TOKENS: Final = 3
 _SWEEP_S: Final = 0.1
 
 _log = structlog.get_logger(__name__)
@@ -66,6 +70,9 @@ _decode_slots = decoder_of(WorkerSlots).decode
 
 Queue = tuple[str, str, str]
 """Tenant, namespace and name."""
+
+LineKey = tuple[str, ...]
+"""A queue; or a queue and one of its handlers, which has a limit."""
 
 
 class Offered:
@@ -97,9 +104,10 @@ class Offers(Protocol):
 
 
 class _Worker:
-    """A worker as this node knows it.
+    """A worker, or a part of one, as this node knows it.
 
     Attributes:
+        whole: the worker, of which it may be a part. parts: its parts by name. name: its own; "": the worker itself.
         taken: slots that others hold, as the worker said last.
         sent: how many items went to it. released: how many of those hold no slot any more, as it said.
         checked, checked_s: what `sent` was a while ago, and when.
@@ -113,16 +121,22 @@ class _Worker:
         "data",
         "heard_s",
         "items",
+        "name",
+        "parts",
         "queues",
         "released",
         "sent",
         "slots",
         "subject",
         "taken",
+        "whole",
     )
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str, whole: _Worker | None = None, name: str = "") -> None:
         self.subject = subject
+        self.whole = whole or self
+        self.name = name
+        self.parts: dict[str, _Worker] = {}
         self.slots = 0
         self.taken = 0
         self.sent = 0
@@ -130,7 +144,7 @@ class _Worker:
         self.checked = 0
         self.checked_s = 0.0
         self.heard_s = 0.0
-        self.queues: frozenset[Queue] = frozenset()
+        self.queues: frozenset[LineKey] = frozenset()
         self.items: list[Offered] = []
         self.data: list[bytes] = []
         self.array_bytes = 0
@@ -183,10 +197,12 @@ class DirectWork:
         self._loop = asyncio.get_running_loop()
         self._offers: Offers | None = None
         self._workers: dict[tuple[str, str], _Worker] = {}
-        self._lines: dict[Queue, _Line] = {}
+        self._lines: dict[LineKey, _Line] = {}
+        self._split: Counter[LineKey] = Counter()
+        """How many lines of handlers each queue has."""
         self._unbegun: dict[tuple[str, str, int], tuple[_Worker, Offered]] = {}
         self._flushing: asyncio.Handle | None = None
-        self._waiting: dict[Queue, None] = {}
+        self._waiting: dict[LineKey, None] = {}
         """Queues with offers that wait, the next one first."""
         self._open = settings.enabled
         self.sent = self.returned = self.lost = 0
@@ -206,16 +222,23 @@ class DirectWork:
 
     def take(self, queue: Queue, actor: TaskActor, step: str, attempt: int) -> bool:
         """Take an offer for the queue's workers; False: it has none (now), so the stream has to."""
-        line = self._lines.get(queue)
+        key: LineKey = self._key_of(queue, actor, step) if queue in self._split else queue
+        line = self._lines.get(key)
         if line is None or not line.workers or not self._open:
             return False
         now_s = self._loop.time()
         if now_s < line.stream_until_s or len(line.waiting) >= self._waiting_max:
             return False
         line.waiting.append(Offered(actor, step, attempt, now_s + self._wait_s))
-        self._waiting[queue] = None
+        self._waiting[key] = None
         self._flush_soon()
         return True
+
+    def _key_of(self, queue: Queue, actor: TaskActor, step: str) -> LineKey:
+        """Return the line of a step whose queue has handlers with lines of their own."""
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        own = (*queue, actor.template.steps[step].handler)
+        return own if own in self._lines else queue
 
     def _flush_soon(self) -> None:
         """Hand out at the end of this turn of the loop, so that what commits together leaves together."""
@@ -273,7 +296,8 @@ class DirectWork:
         self.sent += len(items)
         for offered in items:
             unbegun[offered.actor.task_id, offered.step, offered.attempt] = (worker, offered)
-        body = b'{"sent_at_us":%d,"work":[%b]}' % (self._clock.now_us(), b",".join(data))
+        part = b'"part":"%b",' % worker.name.encode() if worker.name else b""
+        body = b'{"sent_at_us":%d,%b"work":[%b]}' % (self._clock.now_us(), part, b",".join(data))
         failpoint("before_dispatch")
         try:
             self._bus.ask(worker.subject, body, on_reply, timeout_s=ARRIVAL_S)
@@ -315,7 +339,6 @@ class DirectWork:
     def _note(self, tenant: str, said: WorkerSlots) -> None:
         key = (tenant, said.worker)
         worker = self._workers.get(key)
-        queues = frozenset((tenant, namespace, queue) for namespace, queue in said.queues)
         if said.slots <= 0:
             if worker is not None:
                 self._remove(worker)
@@ -326,13 +349,28 @@ class DirectWork:
                 return
             subject = self._subjects.worker_work(tenant, said.worker, self._node)
             worker = self._workers[key] = _Worker(subject)
+        if not self._note_one(worker, said, frozenset((tenant, *queue) for queue in said.queues)):
+            return
+        for told in said.parts:
+            part = worker.parts.get(told.name)
+            if part is None:
+                part = worker.parts[told.name] = _Worker(worker.subject, worker, told.name)
+            if not self._note_one(part, told, frozenset((tenant, *handler) for handler in told.handlers)):
+                return
+        if len(worker.parts) > len(said.parts):
+            for name in worker.parts.keys() - {told.name for told in said.parts}:
+                self._serve(worker.parts.pop(name), frozenset())
+        self._flush_soon()
+
+    def _note_one(self, worker: _Worker, said: WorkerSlots | SlotsPart, queues: frozenset[LineKey]) -> bool:
+        """Take what is said of a worker, or of a part of one; False: something was lost, so the worker is dropped."""
         received, released = said.nodes.get(self._node, (0, 0))
         now_s = self._loop.time()
         if now_s >= worker.checked_s + ARRIVAL_S:
             if received < worker.checked:
                 _log.warning("work_lost_on_its_way", subject=worker.subject, items=worker.checked - received)
                 self._drop(worker)
-                return
+                return False
             worker.checked, worker.checked_s = worker.sent, now_s
         worker.sent = max(worker.sent, received)
         worker.released = released
@@ -343,11 +381,13 @@ class DirectWork:
         worker.heard_s = now_s
         if queues != worker.queues:
             self._serve(worker, queues)
-        self._flush_soon()
+        return True
 
-    def released(self, tenant: str, worker: str, count: int) -> None:
-        """Take note of how many of our items hold no slot of the worker any more."""
+    def released(self, tenant: str, worker: str, count: int, part: str = "") -> None:
+        """Take note of how many of our items hold no slot of the worker, or of its part, any more."""
         known = self._workers.get((tenant, worker))
+        if known is not None and part:
+            known = known.parts.get(part)
         if known is not None and count > known.released:
             known.released = count
             if self._waiting:
@@ -369,7 +409,7 @@ class DirectWork:
 
     # ---------------------------------------------------------------- workers come and go
 
-    def _serve(self, worker: _Worker, queues: frozenset[Queue]) -> None:
+    def _serve(self, worker: _Worker, queues: frozenset[LineKey]) -> None:
         for queue in worker.queues - queues:
             self._lines[queue].workers.remove(worker)
         for queue in queues - worker.queues:
@@ -379,20 +419,24 @@ class DirectWork:
                     queues -= {queue}
                     continue
                 line = self._lines[queue] = _Line()
+                if worker.name:
+                    self._split[queue[:-1]] += 1
             line.workers.append(worker)
         worker.queues = queues
 
     def _remove(self, worker: _Worker) -> None:
         """Send it nothing more; what it has it will report on."""
-        self._serve(worker, frozenset())
+        for one in (worker, *worker.parts.values()):
+            self._serve(one, frozenset())
         for key, known in list(self._workers.items()):
             if known is worker:
                 del self._workers[key]
 
     def _drop(self, worker: _Worker) -> None:
-        """Count a worker as gone: what it has not begun is offered again."""
-        self._remove(worker)
-        self._again([offered for holder, offered in self._unbegun.values() if holder is worker])
+        """Count a worker as gone, and with a part the whole of it: what it has not begun is offered again."""
+        whole = worker.whole
+        self._remove(whole)
+        self._again([offered for holder, offered in self._unbegun.values() if holder.whole is whole])
 
     def _forget_workers(self) -> None:
         """Without a connection nobody is known; those who are there speak up again."""
@@ -421,6 +465,9 @@ class DirectWork:
         for queue, line in list(self._lines.items()):
             if not line.workers and not line.waiting and line.stream_until_s <= now_s and queue not in self._waiting:
                 del self._lines[queue]
+                if len(queue) > _QUEUE_TOKENS:
+                    self._split[queue[:-1]] -= 1
+                    self._split += Counter()  # without those that have none left
 
     def close(self) -> None:
         """Hand out nothing more; what waits is found by the next owner."""
@@ -434,11 +481,17 @@ def _fault_of(said: WorkerSlots) -> str | None:
     """Return why a worker's message is not heard; None when it is sound."""
     if not is_token(said.worker):
         return "the worker's id is no subject token"
-    if len(said.queues) > QUEUES_MAX or len(said.nodes) > QUEUES_MAX:
-        return f"more than {QUEUES_MAX} queues or nodes"
-    if not all(is_name(namespace) and is_name(queue) for namespace, queue in said.queues):
-        return "a queue's or a namespace's name is none"
-    counts = [said.elsewhere, *(count for pair in said.nodes.values() for count in pair)]
-    if said.slots > _COUNT_MAX or not all(0 <= count <= _COUNT_MAX for count in counts):
-        return "a count is out of range"
+    handlers = [handler for part in said.parts for handler in part.handlers]
+    if max(len(said.queues), len(said.parts), len(handlers)) > QUEUES_MAX:
+        return f"more than {QUEUES_MAX} queues or handlers"
+    names = [name for several in (*said.queues, *handlers) for name in several]
+    if not all(is_name(name) for name in (*names, *(part.name for part in said.parts))):
+        return "a name of a queue, a namespace, a handler or a part is none"
+    sums: tuple[WorkerSlots | SlotsPart, ...] = (said, *said.parts)
+    for one in sums:
+        if len(one.nodes) > QUEUES_MAX:
+            return f"more than {QUEUES_MAX} nodes"
+        counts = [one.elsewhere, *(count for pair in one.nodes.values() for count in pair)]
+        if one.slots > _COUNT_MAX or not all(0 <= count <= _COUNT_MAX for count in counts):
+            return "a count is out of range"
     return None

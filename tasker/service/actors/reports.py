@@ -21,7 +21,7 @@ from tasker.events.codec import (
     split_field,
 )
 from tasker.events.envelope import StreamKind
-from tasker.events.messages import HEADER_RELEASED, Report, ReportReply
+from tasker.events.messages import HEADER_RELEASED, HEADER_RELEASED_PARTS, Report, ReportReply
 from tasker.events.subjects import Subjects, is_token
 from tasker.events.task_events import NULL, ErrorInfo
 from tasker.service.actors.direct import DirectWork
@@ -90,9 +90,14 @@ class Reports:
             direct.begun(report.task_id, report.step, report.attempt)
             if report.kind == "returned":
                 direct.returned += 1
-        count = (message.headers or {}).get(HEADER_RELEASED, "")
-        if reports and count.isdecimal() and len(count) <= COUNT_DIGITS_MAX:
-            direct.released(tenant, reports[0].worker, int(count))
+        headers = message.headers or {}
+        counts = {"": headers.get(HEADER_RELEASED, "")}
+        if HEADER_RELEASED_PARTS in headers:
+            pairs = (pair.partition("=") for pair in headers[HEADER_RELEASED_PARTS].split(","))
+            counts |= {part: count for part, _, count in pairs if part}
+        for part, count in counts.items():
+            if reports and count.isdecimal() and len(count) <= COUNT_DIGITS_MAX:
+                direct.released(tenant, reports[0].worker, int(count), part)
 
     def _take_apart(self, tenant: str, data: bytes, respond: Answer) -> None:
         """Take a message that does not decode as a whole: each report in it by itself."""

@@ -9,7 +9,7 @@ import pytest
 
 from tasker.bus.bus import Bus, Message
 from tasker.bus.memory_bus import MemoryBroker
-from tasker.events.messages import NodeTime, WorkerSlots
+from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects
 from tasker.service.actors import direct as direct_module
 from tasker.service.actors.direct import DirectWork, Offered
@@ -63,13 +63,16 @@ class Node:
     def join(self, worker: str) -> None:
         self.workers.subscribe(self.subjects.worker_work("default", worker, "*"), lambda m: self._on_array(worker, m))
 
-    def say(self, worker: str, slots: int = 10, *, queues: tuple = (QUEUE,), elsewhere: int = 0) -> None:
+    def say(
+        self, worker: str, slots: int = 10, *, queues: tuple = (QUEUE,), elsewhere: int = 0, parts: tuple = ()
+    ) -> None:
         said = WorkerSlots(
             worker=worker,
             slots=slots,
             elsewhere=elsewhere,
             queues=[queue[1:] for queue in queues],
             nodes={"node-a": self.counts.get(worker, (0, 0))},
+            parts=list(parts),
         )
         self.workers.publish(self.subjects.slots("default"), msgspec.json.encode(said), reply="times")
 
@@ -79,7 +82,16 @@ class Node:
         await self.until(lambda: len(self.times) > before)
 
     def offer(self, *steps: str, queue: tuple[str, str, str] = QUEUE) -> list[bool]:
-        return [self.direct.take(queue, SimpleNamespace(task_id="T"), step, 1) for step in steps]  # type: ignore[arg-type]
+        """Offer steps; the handler of each is called like its first letter."""
+        template = SimpleNamespace(steps={step: SimpleNamespace(handler=step[0]) for step in steps})
+        actor = SimpleNamespace(task_id="T", template=template)
+        return [self.direct.take(queue, actor, step, 1) for step in steps]  # type: ignore[arg-type]
+
+    def part(self, worker: str, slots: int, *, elsewhere: int = 0, handler: str = "l") -> SlotsPart:
+        """Return what a worker tells of a limited handler."""
+        sums = self.counts.get(f"{worker}/p0", (0, 0))
+        handlers = [(*QUEUE[1:], handler)]
+        return SlotsPart(name="p0", handlers=handlers, slots=slots, elsewhere=elsewhere, nodes={"node-a": sums})
 
     async def until(self, condition) -> None:
         async with asyncio.timeout(10):
@@ -88,7 +100,10 @@ class Node:
                 await self.seen.wait()
 
     def _on_array(self, worker: str, message: Message) -> None:
-        steps = [one[0] for one in msgspec.json.decode(message.data)["work"]]
+        array = msgspec.json.decode(message.data)
+        steps = [one[0] for one in array["work"]]
+        if "part" in array:
+            worker = f"{worker}/{array['part']}"
         self.arrays.append(len(steps))
         self.arrived.setdefault(worker, []).extend(steps)
         received, released = self.counts.get(worker, (0, 0))
@@ -264,6 +279,52 @@ async def test_a_node_that_is_told_so_leaves_all_work_to_the_stream() -> None:
     assert node.offer("s1") == [False]
 
 
+async def test_a_limited_handler_has_slots_of_its_own_and_keeps_no_other_waiting(node: Node) -> None:
+    node.join("w")
+    await node.said("w", 3, parts=(node.part("w", 2),))
+    assert node.offer("l1", "l2", "l3", "l4", "s1", "s2") == [True] * 6
+    await node.until(lambda: len(node.arrived) == 2)
+    assert node.arrived == {"w/p0": ["l1", "l2"], "w": ["s1", "s2"]}
+    node.direct.released("default", "w", 2)
+    node.direct.released("default", "w", 1, "p0")
+    await node.until(lambda: len(node.arrived["w/p0"]) == 3)
+    assert node.arrived["w/p0"] == ["l1", "l2", "l3"]
+    node.direct._sweep(asyncio.get_running_loop().time() + node.settings.wait_s + 0.1)
+    assert node.streamed == ["l4"]
+    assert node.offer("l5", "s3") == [False, True], "only what waits in vain goes by the stream"
+
+
+async def test_of_a_limit_no_more_is_used_than_the_worker_says_is_free(node: Node) -> None:
+    node.join("w")
+    await node.said("w", 10, parts=(node.part("w", 4, elsewhere=3),))
+    node.offer("l1", "l2")
+    await node.until(lambda: node.arrived)
+    await node.said("w", 10, parts=(node.part("w", 4, elsewhere=3),))
+    assert node.arrived == {"w/p0": ["l1"]}
+    await node.said("w", 10, parts=(node.part("w", 4, elsewhere=2),))
+    await node.until(lambda: len(node.arrived["w/p0"]) == 2)
+
+
+async def test_a_limited_handler_whose_part_is_told_no_more_is_left_to_the_stream(node: Node) -> None:
+    node.join("w")
+    await node.said("w", 10, parts=(node.part("w", 4),))
+    await node.said("w", 10, parts=(node.part("w", 4, handler="other"),))
+    assert node.offer("l1", "s1") == [False, True]
+    await node.said("w", 10)
+    node.direct._sweep(asyncio.get_running_loop().time())
+    assert node.offer("l1") == [True], "it has no limit any more"
+
+
+async def test_with_a_worker_its_parts_are_missed(node: Node) -> None:
+    node.join("w")
+    await node.said("w", 10, parts=(node.part("w", 4),))
+    node.offer("l1", "s1")
+    await node.until(lambda: len(node.arrived) == 2)
+    node.direct._sweep(asyncio.get_running_loop().time() + node.settings.silent_s + 1)
+    assert sorted(node.offered_again) == ["l1", "s1"]
+    assert node.offer("l2", "s2") == [False, False]
+
+
 async def test_a_closing_node_hands_out_nothing(node: Node) -> None:
     node.join("w")
     await node.said("w")
@@ -282,6 +343,9 @@ async def test_a_closing_node_hands_out_nothing(node: Node) -> None:
         b'{"worker":"x","slots":%b}' % (b"9" * 20),
         b'{"worker":"x","slots":1,"elsewhere":-1}',
         b'{"worker":"x","slots":1,"queues":[["shop","a.b"]]}',
+        b'{"worker":"x","slots":1,"parts":[{"name":"p\\"0","handlers":[],"slots":1}]}',
+        b'{"worker":"x","slots":1,"parts":[{"name":"p0","handlers":[["shop","orders","a.b"]],"slots":1}]}',
+        b'{"worker":"x","slots":1,"parts":[{"name":"p0","handlers":[],"slots":1,"elsewhere":-1}]}',
         b'{"worker":"x","slots":1,"queues":[["",""]]}',
         b'{"worker":"x","slots":1,"nodes":{"n":[0,-1]}}',
         b'{"worker":"x","slots":1,"queues":[%b]}' % b",".join([b'["a","b"]'] * 1001),

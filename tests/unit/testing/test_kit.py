@@ -470,3 +470,31 @@ async def test_a_handler_at_its_limit_runs_one_after_the_other() -> None:
         for run in runs:
             assert (await run.wait()).result == "2030"
     assert most == 1
+
+
+async def test_a_limited_handler_and_the_others_of_its_queue_get_their_work_from_the_node_itself() -> None:
+    flow = Template("flow")
+    running: list[int] = []
+    most: list[int] = []
+
+    @flow.step
+    async def quick() -> int:
+        return 1
+
+    @flow.step(concurrency=2)
+    async def limited(quick: int) -> int:
+        running.append(quick)
+        most.append(len(running))
+        await asyncio.sleep(0.1)
+        running.pop()
+        return quick
+
+    async with TaskerTest(flow, slots=10) as tasker:
+        await tasker.advance(2)
+        runs = [await tasker.start() for _ in range(6)]
+        for run in runs:
+            assert (await run.wait()).result == 1
+        side = tasker._world._side
+        assert side is not None
+        assert (side._direct.sent, side._direct.returned) == (12, 0)
+    assert max(most) == 2
