@@ -273,7 +273,7 @@ async def test_errors_are_told_as_the_handler_meant_them(owner, serve) -> None:
 async def test_only_as_much_is_claimed_as_there_are_slots(owner, serve) -> None:
     running = 0
     most = 0
-    go = threading.Event()
+    begun, go = threading.Semaphore(0), threading.Event()
     counting = threading.Lock()
 
     def hold() -> None:
@@ -281,6 +281,7 @@ async def test_only_as_much_is_claimed_as_there_are_slots(owner, serve) -> None:
         with counting:
             running += 1
             most = max(most, running)
+        begun.release()
         go.wait(20)
         with counting:
             running -= 1
@@ -288,6 +289,8 @@ async def test_only_as_much_is_claimed_as_there_are_slots(owner, serve) -> None:
     worker = await serve(hold, slots=3)
     works = [await owner.offer("hold") for _ in range(8)]
     await owner.until(lambda: owner.kinds().count("started") == 3)
+    for _ in range(3):
+        await asyncio.to_thread(begun.acquire, timeout=20)
     await owner.bus.flush()
     assert worker.running == 3
     assert worker.counts.delivered == 3
