@@ -19,7 +19,7 @@ from tasker.handlers.handler import HandlerSpec, plain_handlers_of
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
 from tasker.settings import StreamSettings
-from tests.integration.scripted_owner import RECORDED, ScriptedOwner, friendly, owning
+from tests.integration.scripted_owner import RECORDED, ScriptedOwner, friendly, owning, seen
 
 Serve = Callable[..., Awaitable[Worker]]
 STREAMS = StreamSettings(ack_wait_s=2.0)
@@ -369,8 +369,8 @@ async def test_a_handler_that_ignores_its_cancellation_is_told_of_after_the_grac
     assert "in deaf" in owner.outcome(work).error.stack
     assert worker.running == 1
     go.set()
+    assert await seen(lambda: worker.running == 0)
     await worker.drain()
-    assert worker.running == 0
     assert [kind for kind in owner.kinds(work) if kind != "heartbeat"] == ["started", "failed"]
 
 
@@ -399,8 +399,8 @@ async def test_a_sync_handler_past_its_time_is_told_with_its_threads_stack_and_k
     assert "the blocking line" in owner.outcome(work).error.stack
     assert worker.running == 1
     go.set()
+    assert await seen(lambda: worker.running == 0)
     await worker.drain()
-    assert worker.running == 0
 
 
 async def test_a_worker_whose_loop_is_blocked_says_so_and_reports_its_other_steps(owner, serve) -> None:
