@@ -42,7 +42,6 @@ STOP_S_MAX: Final = 60.0
 REQUEST_S: Final = 10.0
 TRIES_MAX: Final = 6
 UNAVAILABLE: Final = 503
-CHECK_FOUND: Final = 9
 RAMP: Final = 0.15
 
 _POSITIONS = """
