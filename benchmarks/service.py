@@ -330,7 +330,7 @@ class Service(System):
         for stream in self._subjects.streams:
             with contextlib.suppress(nats.js.errors.NotFoundError):
                 state = (await bus.jetstream().stream_info(stream)).state
-                found[stream.removeprefix(f"{self.prefix}_")] = round(state.bytes / 2**20, 1)
+                found[stream.removeprefix(f"{self.prefix}_".upper())] = round(state.bytes / 2**20, 1)
         return found
 
     # ---------------------------------------------------------------- was it done?

@@ -44,7 +44,7 @@ BYTES_PER_TASK: Final = 20_000
 
 app = App(name="make soak", help="The service at half load for long.", version_flags=[])
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-notes = Console(highlight=False, stderr=True)
+notes = Console(highlight=False, stderr=True, width=None if sys.stderr.isatty() else 200)
 
 
 class Soaked(msgspec.Struct, kw_only=True):

@@ -14,7 +14,8 @@ import msgspec
 
 WARM_UP_SHARE: Final = 1 / 3
 SAMPLES_MIN: Final = 6
-"""Fewer behind the warm-up say nothing."""
+WINDOW_S_MIN: Final = 60.0
+"""Fewer samples behind the warm-up, or less time, say nothing."""
 
 RSS_GROWTH_MIB: Final = 10.0
 RSS_GROWTH_SHARE: Final = 0.05
@@ -95,8 +96,12 @@ def judge(samples: Sequence[Sample], *, events_per_s: float) -> Verdict:
     """
     end_s = samples[-1].at_s if samples else 0.0
     window = [sample for sample in samples if sample.at_s >= WARM_UP_SHARE * end_s]
-    findings = [_at_least("samples behind the warm-up", "", len(window), SAMPLES_MIN)]
-    if findings[0].met:
+    length_s = end_s - window[0].at_s if window else 0.0
+    findings = [
+        _at_least("samples behind the warm-up", "", len(window), SAMPLES_MIN),
+        _at_least("time behind the warm-up", "s", length_s, WINDOW_S_MIN),
+    ]
+    if all(finding.met for finding in findings):
         findings += _grown(window)
         findings += _behind(window, events_per_s)
         findings.append(_same_processes(samples))

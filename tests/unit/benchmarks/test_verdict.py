@@ -107,8 +107,15 @@ def test_what_fell_behind_in_the_warm_up_does_not_count() -> None:
     assert judge(late, events_per_s=EVENTS_PER_S).flat
 
 
-@pytest.mark.parametrize("samples", [0, 5])
-def test_too_few_samples_are_no_verdict_of_flat(samples: int) -> None:
+@pytest.mark.parametrize(
+    ("samples", "found"),
+    [
+        (0, ["samples behind the warm-up", "time behind the warm-up"]),
+        (5, ["samples behind the warm-up", "time behind the warm-up"]),
+        (9, ["time behind the warm-up"]),
+    ],
+)
+def test_a_run_that_is_too_short_is_no_verdict_of_flat(samples: int, found: list[str]) -> None:
     verdict = judge(run(samples), events_per_s=EVENTS_PER_S)
     assert not verdict.flat
-    assert unmet(verdict) == ["samples behind the warm-up"]
+    assert unmet(verdict) == found
