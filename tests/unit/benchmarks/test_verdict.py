@@ -112,7 +112,7 @@ def test_what_fell_behind_in_the_warm_up_does_not_count() -> None:
     [
         (0, ["samples behind the warm-up", "time behind the warm-up"]),
         (5, ["samples behind the warm-up", "time behind the warm-up"]),
-        (9, ["time behind the warm-up"]),
+        (8, ["time behind the warm-up"]),
     ],
 )
 def test_a_run_that_is_too_short_is_no_verdict_of_flat(samples: int, found: list[str]) -> None:
