@@ -71,7 +71,7 @@ def command_ms(command: Sequence[str]) -> float:
 def of_up(folder: Path) -> list[Figure]:
     """Return the figures of `tasker up` with a worker, on data that is there already."""
     taken: list[float] = []
-    held: dict[str, float] = {}
+    held: Mapping[str, float] = {}
     for number in range(UP_RUNS + 1):
         begun_s = time.perf_counter()
         up = subprocess.Popen(
