@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
-SOURCES = tasker tests $(wildcard benchmarks examples)
+SOURCES = tasker tests $(wildcard benchmarks examples scripts)
 FAST_TESTS = $(wildcard tests/unit tests/properties tests/architecture)
 # More arguments for pytest, as in: make test PYTEST_ARGS='-x -k embedded'
 PYTEST_ARGS ?=
