@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
-SOURCES = tasker tests $(wildcard benchmarks examples)
+SOURCES = tasker tests $(wildcard benchmarks examples scripts)
 FAST_TESTS = $(wildcard tests/unit tests/properties tests/architecture)
 # More arguments for pytest, as in: make test PYTEST_ARGS='-x -k embedded'
 PYTEST_ARGS ?=
@@ -65,10 +65,9 @@ faults: setup ## only the tests that kill real processes, several rounds with ne
 	@TASKER_FAULT_ROUNDS="$${TASKER_FAULT_ROUNDS:-4}" $(PYTHON) -m pytest tests -m faults $(PYTEST_ARGS)
 
 .PHONY: fuzz
-fuzz: setup ## push bad bytes through every decoder for long; FUZZ_S seconds each with atheris
-	@$(PYTHON) -m pytest tests/properties --hypothesis-profile long -o timeout=3600 $(PYTEST_ARGS)
+fuzz: setup ## many examples a property, then bad bytes through every decoder; about 25 minutes, FUZZ_S a decoder
 	@$(PYTHON) -c "import atheris" 2>/dev/null || $(PYTHON) -m pip install --quiet "atheris>=3" || true
-	@FUZZ_S="$${FUZZ_S:-60}" $(PYTHON) -m tests.properties.fuzz
+	@$(PYTHON) -m tests.properties.fuzz
 
 .PHONY: demo
 demo: setup ## the main job, from nothing to a verified log; KEEP=1 stays up
@@ -77,6 +76,10 @@ demo: setup ## the main job, from nothing to a verified log; KEEP=1 stays up
 .PHONY: bench
 bench: setup ## the service against its floor, into benchmarks/results
 	@$(PYTHON) -m benchmarks $(BENCH_ARGS)
+
+.PHONY: soak
+soak: setup ## half load for SOAK_MINUTES (60): do memory, descriptors and lag stay flat? SOAK_RATE tasks a second
+	@$(PYTHON) -m benchmarks.soak $(SOAK_ARGS)
 
 .PHONY: docs
 docs: setup ## build the site into build/site; a link that leads nowhere is an error

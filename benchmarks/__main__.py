@@ -11,7 +11,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -25,7 +24,7 @@ from benchmarks import machine
 from benchmarks.driving import Driver, Figures, WorkLost
 from benchmarks.floor import Floor
 from benchmarks.processes import Find, family
-from benchmarks.report import Round, show, show_targets, summarize, targets
+from benchmarks.report import RESULTS, Round, name_of_run, show, show_targets, summarize, targets, write
 from benchmarks.service import Service, at_database
 from benchmarks.workloads import (
     CREATES_QUICK_SECONDS,
@@ -39,7 +38,6 @@ from tasker.settings import read_settings
 
 Name = Literal["linear4", "linear4-single", "one", "diamond4", "creates", "verify"]
 ALL: Final[tuple[Name, ...]] = ("linear4", "linear4-single", "one", "diamond4", "creates", "verify")
-RESULTS: Final = Path(__file__).with_name("results")
 ROUNDS: Final = 3
 UNMET: Final = 9
 
@@ -221,17 +219,14 @@ def _report(plan: Plan, facts: dict[str, Any], done: list[Round], results: Path,
         "targets": found,
         "rounds": done,
     }
-    path = results / f"{_name(plan, facts['commit'])}.json"
-    results.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
-    notes.print(f"written: {path}")
+    notes.print(f"written: {write(document, results, _name(plan, facts['commit']))}")
     return UNMET if check and not all(target.met for target in found) else 0
 
 
 def _name(plan: Plan, commit: str) -> str:
     kind = "-quick" if plan.quick else ""
     part = "" if set(plan.chosen) == set(ALL) else "-" + "-".join(plan.chosen)
-    return f"{datetime.now(UTC):%Y-%m-%d}-{commit or 'unknown'}{kind}{part}"
+    return f"{name_of_run(commit)}{kind}{part}"
 
 
 if __name__ == "__main__":

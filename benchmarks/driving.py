@@ -175,11 +175,16 @@ class Driver:
             seconds=round(max(self._ends) - started_s, 3),
             tasks_per_s=round(rate, 1),
             steps_per_s=round(rate * steps, 1),
-            p50_ms=round(latencies[done // 2] * 1e3, 3),
-            p99_ms=round(latencies[int(done * 0.99)] * 1e3, 3),
+            p50_ms=percentile_ms(latencies, 0.5),
+            p99_ms=percentile_ms(latencies, 0.99),
             cpu_us_per_step={part: round(used * 1e6 / (done * steps), 1) for part, used in meter.stop().items()},
             others_cores=meter.others_cores(),
         )
+
+
+def percentile_ms(sorted_s: Sequence[float], share: float) -> float:
+    """Return the value of ascending seconds below which that share of them lies, in milliseconds."""
+    return round(sorted_s[int(len(sorted_s) * share)] * 1e3, 3)
 
 
 def rate_between(ends: Sequence[float], skip: int, started_s: float, until_s: float) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from benchmarks.service import Creates, Lag, Verified
 from benchmarks.workloads import CREATES, WORKLOADS
 
 VERIFY: Final = "verify"
+RESULTS: Final = Path(__file__).with_name("results")
 
 
 class Round(msgspec.Struct, kw_only=True):
@@ -224,3 +227,16 @@ def _cpu_us(figures: Figures) -> float:
 
 def _spread(values: Sequence[float]) -> Spread:
     return Spread(*(round(value, 3) for value in (median(values), min(values), max(values))))
+
+
+def name_of_run(commit: str) -> str:
+    """Return what the files of a run of today begin with."""
+    return f"{datetime.now(UTC):%Y-%m-%d}-{commit or 'unknown'}"
+
+
+def write(document: object, folder: Path, name: str) -> Path:
+    """Write what was found as JSON, and return where."""
+    path = folder / f"{name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+    return path

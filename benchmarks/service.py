@@ -14,17 +14,18 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
 import nats
 import nats.errors
+import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from benchmarks.driving import Ended, System, WorkLost
+from benchmarks.driving import Ended, System, WorkLost, percentile_ms
 from benchmarks.floor import ROOT, connect
 from benchmarks.processes import Find, child_named, family, rss_mib
 from benchmarks.workloads import ARRAY, ARRAYS_IN_FLIGHT, INPUT, PARKED, SHAPES
@@ -41,7 +42,6 @@ STOP_S_MAX: Final = 60.0
 REQUEST_S: Final = 10.0
 TRIES_MAX: Final = 6
 UNAVAILABLE: Final = 503
-CHECK_FOUND: Final = 9
 RAMP: Final = 0.15
 
 _POSITIONS = """
@@ -51,6 +51,7 @@ SELECT h.shard, coalesce(e.position, 0) AS head, p.position AS published,
 FROM shard_head AS h JOIN publish_cursor AS p USING (shard)
 LEFT JOIN LATERAL (SELECT position FROM event WHERE shard = h.shard ORDER BY position DESC LIMIT 1) AS e ON true
 """
+_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 _TYPES = "SELECT type, count(*) FROM event GROUP BY type"
 _TASKS = "SELECT template, state, result, count(*) FROM task GROUP BY template, state, result"
 _STEPS = """
@@ -72,6 +73,13 @@ class Lag(msgspec.Struct, frozen=True):
 
     views_s: float
     stream_s: float
+
+
+class Behind(NamedTuple):
+    """How many events the event stream and the views are behind the log, all shards together."""
+
+    stream: int
+    views: int
 
 
 class Creates(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,8 +114,8 @@ class Service(System):
 
     def __init__(self, database_url: str, nats_url: str, folder: Path) -> None:
         self.prefix = f"bench{uuid.uuid4().hex[:8]}"
+        self.nats_url = nats_url
         self._database_url = database_url
-        self._nats_url = nats_url
         self._folder = folder
         self._subjects = Subjects(self.prefix)
         with socket.socket() as probe:
@@ -195,6 +203,18 @@ class Service(System):
             "worker": lambda: family(worker),
         }
 
+    def processes(self) -> dict[str, int]:
+        """Return the id of each process that runs, the two that start others included."""
+        serve, worker = self._processes["serve"].pid, self._processes["worker"].pid
+        found = {
+            "supervisor": [serve],
+            "write side": child_named(serve, "write"),
+            "read side": child_named(serve, "read"),
+            "worker's parent": [worker],
+            "worker": family(worker)[1:],
+        }
+        return {name: pids[0] for name, pids in found.items() if pids}
+
     def rss_mib(self) -> dict[str, float]:
         """Return the resident memory of each part."""
         return {name: rss_mib(find) for name, find in self.parts().items()}
@@ -202,7 +222,7 @@ class Service(System):
     # ---------------------------------------------------------------- as a client
 
     async def open(self, ended: Ended) -> None:
-        self._bus = await connect(self._nats_url)
+        self._bus = await connect(self.nats_url)
         place = self.prefix.count(".") + 5
 
         async def on_completed(message: Msg) -> None:
@@ -282,9 +302,36 @@ class Service(System):
         return Creates(
             tasks=len(answers) * ARRAY,
             creates_per_s=round(counted * ARRAY / (until_s - from_s), 1),
-            p50_ms=round(latencies[len(latencies) // 2] * 1e3, 3),
-            p99_ms=round(latencies[int(len(latencies) * 0.99)] * 1e3, 3),
+            p50_ms=percentile_ms(latencies, 0.5),
+            p99_ms=percentile_ms(latencies, 0.99),
         )
+
+    # ---------------------------------------------------------------- how is it?
+
+    async def connect(self) -> asyncpg.Connection:
+        """Return a connection to its database."""
+        return await asyncpg.connect(self._database_url)
+
+    async def behind(self, connection: asyncpg.Connection) -> Behind:
+        """Return how far event stream and views are behind the log."""
+        shards = await connection.fetch(_POSITIONS)
+        return Behind(
+            stream=sum(one["head"] - one["published"] for one in shards),
+            views=sum(one["head"] - (one["viewed"] or 0) for one in shards),
+        )
+
+    async def connections(self, connection: asyncpg.Connection) -> int:
+        """Return how many others are connected to its database."""
+        return int(await connection.fetchval(_CONNECTIONS))
+
+    async def streams_mib(self, bus: Client) -> dict[str, float]:
+        """Return the size of each of its streams on NATS."""
+        found = {}
+        for stream in self._subjects.streams:
+            with contextlib.suppress(nats.js.errors.NotFoundError):
+                state = (await bus.jetstream().stream_info(stream)).state
+                found[stream.removeprefix(f"{self.prefix}_".upper())] = round(state.bytes / 2**20, 1)
+        return found
 
     # ---------------------------------------------------------------- was it done?
 
@@ -294,19 +341,19 @@ class Service(System):
         Raises:
             WorkLost: they do not get there.
         """
-        connection = await asyncpg.connect(self._database_url)
+        connection = await self.connect()
         began_s = time.monotonic()
         views_s = stream_s = None
         try:
             while views_s is None or stream_s is None:
-                shards = await connection.fetch(_POSITIONS)
+                behind = await self.behind(connection)
                 now_s = time.monotonic() - began_s
-                if views_s is None and all((one["viewed"] or 0) == one["head"] for one in shards):
+                if views_s is None and not behind.views:
                     views_s = round(now_s, 3)
-                if stream_s is None and all(one["published"] == one["head"] for one in shards):
+                if stream_s is None and not behind.stream:
                     stream_s = round(now_s, 3)
                 if now_s > CATCH_UP_S_MAX:
-                    raise WorkLost(f"views or event stream are behind: {[tuple(one) for one in shards]}")
+                    raise WorkLost(f"behind the log: the views {behind.views} events, the stream {behind.stream}")
                 await asyncio.sleep(0.02)
         finally:
             await connection.close()
@@ -334,7 +381,7 @@ class Service(System):
             *_differences("rows of the step view", _decoded(steps), _steps_wanted(worked, waiting)),
         ]
 
-    def verify(self) -> Verified:
+    def verify(self, *, within_s: float = VERIFY_S_MAX) -> Verified:
         """Run `tasker log verify`.
 
         Raises:
@@ -346,7 +393,7 @@ class Service(System):
             env=self._environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=VERIFY_S_MAX,
+            timeout=within_s,
             check=False,
         )
         if done.returncode:
@@ -357,7 +404,7 @@ class Service(System):
     async def remove(self) -> None:
         """Delete its database and its streams."""
         await _drop_database(self._database_url)
-        bus = await connect(self._nats_url)
+        bus = await connect(self.nats_url)
         try:
             for stream in self._subjects.streams:
                 with contextlib.suppress(nats.errors.Error):

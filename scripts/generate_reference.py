@@ -1,5 +1,7 @@
 """Writes the generated parts of docs/reference anew from the code: wire, events, errors, CLI, SDK, settings, metrics.
 
+And the texts of `--help`, which are printed from a file.
+
 A generated part stands between `<!-- generated: name -->` and `<!-- end -->`. A test fails when one is not what the
 code says.
 
@@ -18,7 +20,7 @@ from typing import Any, Final, get_args, get_origin
 import griffe
 import msgspec
 
-from scripts.reference_cli import cli_reference
+from scripts.reference_cli import cli_reference, help_file
 from scripts.reference_sdk import sdk_reference
 from tasker import errors
 from tasker.cli.configuring import as_text
@@ -46,6 +48,7 @@ PAGES: Final = (
     ERRORS_PAGE,
     *(PAGE.with_name(name) for name in ("cli.md", "sdk.md", "settings.md", "doctor.md", "metrics.md")),
 )
+HELP: Final = PAGE.parents[2] / "tasker" / "cli" / "help.json"
 _PLACE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _KIB = 1024
 _DAY_S = 24 * 3600
@@ -271,9 +274,10 @@ def _snake(name: str) -> str:
 
 
 def main() -> int:
-    """Write the pages."""
+    """Write the pages and the file."""
     for path in PAGES:
         path.write_text(render(path.read_text(encoding="utf-8")), encoding="utf-8")
+    HELP.write_bytes(help_file())
     return 0
 
 

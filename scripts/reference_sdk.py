@@ -55,7 +55,7 @@ def _class(name: str, found: griffe.Class) -> Iterator[str]:
             continue
         if isinstance(member, griffe.Function):
             yield from _function(f"{name}.{member.name}", member, level=4)
-        elif "property" in member.labels:
+        elif isinstance(member, griffe.Attribute) and "property" in member.labels:
             yield f"#### `{name}.{member.name}`"
             yield from _docstring(member)
 

@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol
 import orjson
 import structlog
 
-LEVELS: Final = ("debug", "info", "warning", "error")
 MASK: Final = "***"
 
 PAYLOAD_FIELDS: Final = frozenset({"body", "data", "input", "message_body", "payload", "result", "results"})

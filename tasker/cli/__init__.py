@@ -19,9 +19,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"tasker {__version__}")  # noqa: T201 the answer
         return 0
-    from tasker.cli.app import run
+    from tasker.cli.ready_help import ready_help
 
     try:
+        text = ready_help(arguments)
+        if text is not None:
+            print(text, flush=True)  # noqa: T201 the answer
+            return 0
+        from tasker.cli.app import run
+
         return run(arguments)
     except BrokenPipeError:
         # The reader of our output has seen enough; the flush at exit must not complain.

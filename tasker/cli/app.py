@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> int:
         output = "table"
     app = build(usual)
     if not arguments or arguments[0] in ("--help", "-h"):
-        _load(app)
+        load(app)
     try:
         code = app(spell_out_wait(arguments))
     except CycloptsError as error:
@@ -100,7 +100,7 @@ def run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _load(app: App) -> None:
+def load(app: App) -> None:
     """Import every command, so that the list of all can say what each does."""
     for name in (*_COMMANDS, *_GROUPS):
         _ = app[name]

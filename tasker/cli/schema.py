@@ -31,14 +31,12 @@ def asyncapi(*, nats_prefix: str | None = None) -> None:
     """Print the AsyncAPI 3.0 document of subjects, streams and messages. A service has it at /v1/asyncapi.json.
 
     Args:
-        nats_prefix: what the subjects start with; by default TASKER_NATS_PREFIX, else "tasker".
+        nats_prefix: what the subjects start with; else `nats.prefix`, "tasker" at first.
     """
-    import os
-
     from tasker.contracts.asyncapi import asyncapi_document
-    from tasker.events.subjects import DEFAULT_PREFIX
+    from tasker.settings import read_settings
 
-    print_document(asyncapi_document(prefix=nats_prefix or os.environ.get("TASKER_NATS_PREFIX") or DEFAULT_PREFIX))
+    print_document(asyncapi_document(prefix=read_settings(flags={"nats.prefix": nats_prefix}).settings.nats.prefix))
 
 
 @app.command

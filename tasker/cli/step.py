@@ -14,7 +14,7 @@ async def list_(task: str, /, *, common: Common = COMMON) -> None:
     """List the steps of a task, in declared order."""
     from tasker.cli.output import rows
     from tasker.cli.reach import client
-    from tasker.cli.task import step_columns
+    from tasker.cli.showing import step_columns
 
     async with client(common) as service:
         steps = await service.steps(task)
@@ -49,10 +49,10 @@ async def retry(
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
-    from tasker.cli.task import accepted
+    from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.step_retry(
             task, step, attempt=attempt, reason=reason, requested_by=requested_by, command_id=command_id
         )
-    accepted(reply, common)
+    show_reply(reply, common.output)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
@@ -13,8 +11,7 @@ from tasker.cli.options import COMMON, Common, Tags, Wait
 if TYPE_CHECKING:
     from tasker.client import TaskerClient
     from tasker.client.requests import TaskRef
-    from tasker.events.messages import StepProgress
-    from tasker.events.reads import EventView, StepView, TaskView
+    from tasker.events.reads import EventView, TaskView
 
 app = App(name="task", help="Create tasks, look at them, wait for them, end them.")
 
@@ -66,6 +63,7 @@ async def create(
         common: where the service is, and how to print.
     """
     from tasker.cli.failures import UsageError
+    from tasker.cli.given import read_json, read_tags
     from tasker.cli.output import fields, note
     from tasker.cli.reach import client
     from tasker.client import NewTask
@@ -127,6 +125,7 @@ async def get(task: str, /, *, common: Common = COMMON) -> None:
     """Show a task as the view has it: state, result or error, what it waits for."""
     from tasker.cli.output import fields
     from tasker.cli.reach import client
+    from tasker.cli.showing import task_fields
 
     async with client(common) as service:
         view = await service.get(task)
@@ -164,6 +163,7 @@ async def list_(
         limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import read_tags
     from tasker.cli.output import note, rows, time_text
     from tasker.cli.reach import client
 
@@ -240,12 +240,13 @@ async def cancel(
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.cancel(
             task, reason=reason, grace_s=grace_s, requested_by=requested_by, command_id=command_id
         )
-    accepted(reply, common)
+    show_reply(reply, common.output)
 
 
 @app.command
@@ -268,10 +269,11 @@ async def retry(
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.retry(task, reason=reason, requested_by=requested_by, command_id=command_id)
-    accepted(reply, common)
+    show_reply(reply, common.output)
 
 
 @app.command
@@ -285,10 +287,11 @@ async def events(task: str, /, *, after_seq: int = 0, common: Common = COMMON) -
     """
     from tasker.cli.output import rows
     from tasker.cli.reach import client
+    from tasker.cli.showing import event_columns
 
     async with client(common) as service:
         found = [event async for event in service.events(task, after_seq=after_seq)]
-    rows(found, _event_columns(), common.output, empty="no event")
+    rows(found, event_columns(), common.output, empty="no event")
 
 
 @app.command
@@ -308,6 +311,7 @@ async def show(task: str, /, *, at: int | None = None, events: bool = False, com
     """
     from tasker.cli.output import document, line, rows
     from tasker.cli.reach import client
+    from tasker.cli.showing import event_columns, show_task
 
     recorded: list[EventView] = []
     async with client(common) as service:
@@ -326,87 +330,12 @@ async def show(task: str, /, *, at: int | None = None, events: bool = False, com
         document(shown, common.output)
         return
     if at is None:
-        _show_view(view, steps)
+        show_task(view, steps)
     else:
         document(shown["state"], "json")
     if events:
         line("")
-        rows(recorded, _event_columns(), "table")
-
-
-def read_json(text: str) -> object:
-    """Return the JSON value that `text` is, or that the file behind `@` or stdin (`-`) holds.
-
-    Raises:
-        BodyInvalid, ValueInvalid: it is none that can be kept. UsageError: the file cannot be read.
-    """
-    from tasker.cli.failures import UsageError
-    from tasker.events.codec import decode_value
-
-    if text == "-":
-        return decode_value(sys.stdin.buffer.read())
-    if not text.startswith("@"):
-        return decode_value(text.encode(errors="surrogateescape"))
-    try:
-        return decode_value(Path(text[1:]).read_bytes())
-    except OSError as error:
-        raise UsageError(f"{text[1:]}: {error.strerror}") from error
-
-
-def read_tags(pairs: list[str] | None) -> dict[str, str]:
-    """Return the tags that `KEY=VALUE` texts spell.
-
-    Raises:
-        UsageError: one has no "=".
-    """
-    from tasker.cli.failures import UsageError
-
-    tags = {}
-    for pair in pairs or ():
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            raise UsageError(f"a tag is KEY=VALUE, not {pair!r}")
-        tags[key] = value
-    return tags
-
-
-def accepted(reply: Any, common: Common) -> None:
-    """Show that a command is in the log."""
-    from tasker.cli.output import fields
-
-    pairs = [("task", reply.task_id), ("position", reply.position), ("duplicate", reply.duplicate or None)]
-    shown = {name: value for name, value in pairs if value is not None}
-    fields({**shown, **({"task_id": shown.pop("task")} if "task" in shown else {})}, pairs, common.output)
-
-
-def task_fields(view: TaskView) -> list[tuple[str, object]]:
-    """Return what a table shows of a task."""
-    from tasker.cli.output import time_text
-
-    return [
-        ("task", view.task_id),
-        ("template", f"{view.namespace}/{view.template}"),
-        ("version", view.version),
-        ("state", view.state),
-        ("waiting on", view.waiting_on),
-        ("created", time_text(view.created_at)),
-        ("not before", time_text(view.not_before)),
-        ("deadline", time_text(view.deadline_at)),
-        ("ended", time_text(view.ended_at)),
-        ("steps", f"{view.steps_completed} completed, {view.steps_failed} failed, {view.retries} retries"),
-        ("tags", view.tags or None),
-        ("key", view.idempotency_key),
-        ("correlation", view.correlation_id),
-        ("requested by", view.requested_by),
-        ("reason", view.reason),
-        ("input", view.input),
-        ("result", view.result),
-        ("error", f"{view.error.type}: {view.error.message}" if view.error else None),
-        ("blocked at", view.blocked_steps or None),
-        ("next", view.remedy),
-        ("events", view.seq),
-        ("position", view.position),
-    ]
+        rows(recorded, event_columns(), "table")
 
 
 async def _await_end(service: TaskerClient, task: TaskRef, timeout_s: float | None) -> int:
@@ -439,51 +368,3 @@ def _not_completed(view: TaskView) -> Exception:
         case _:
             remedy = f"`tasker task show {view.task_id} --events` shows how it came to that"
             return TaskFailed(detail, task_id=view.task_id, remedy=remedy)
-
-
-def _show_view(view: TaskView, steps: Any) -> None:
-    from tasker.cli.output import fields, line, rows
-
-    fields(view, task_fields(view), "table")
-    line("")
-    rows(steps, step_columns(), "table")
-
-
-def progress_text(told: StepProgress) -> str:
-    """Return a step's progress in words, such as "3 of 4, packing"."""
-    done = f"{told.done:g}" if told.total is None else f"{told.done:g} of {told.total:g}"
-    return f"{done}, {told.message}" if told.message else done
-
-
-def step_columns() -> list[tuple[str, Any]]:
-    """Return what a table shows of steps."""
-    from tasker.cli.output import time_text
-
-    def outcome(step: StepView) -> object:
-        if step.error is not None:
-            return f"{step.error.type}: {step.error.message}"
-        if step.progress is not None:
-            return progress_text(step.progress)
-        return step.result if step.result is not None else step.waiting_on
-
-    return [
-        ("step", lambda step: step.step),
-        ("state", lambda step: step.state),
-        ("attempt", lambda step: step.attempt or None),
-        ("worker", lambda step: step.worker),
-        ("started", lambda step: time_text(step.started_at)),
-        ("ended", lambda step: time_text(step.ended_at)),
-        ("outcome", outcome),
-    ]
-
-
-def _event_columns() -> list[tuple[str, Any]]:
-    from tasker.cli.output import time_text
-
-    return [
-        ("seq", lambda event: event.seq),
-        ("event", lambda event: event.type),
-        ("at", lambda event: time_text(event.at)),
-        ("position", lambda event: event.position),
-        ("data", lambda event: event.data),
-    ]

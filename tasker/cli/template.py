@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cyclopts import App
 
@@ -23,15 +23,14 @@ async def register(file: Path, /, *, common: Common = COMMON) -> None:
 
     $ tasker template register order_fulfillment.yaml
     """
-    from tasker.cli.output import fields
     from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
     from tasker.templates import document_of
 
     document = document_of(_load(file))
     async with client(common) as service:
         reply = await service.register(document)
-    shown: dict[str, Any] = {**(reply.template or {}), "position": reply.position, "duplicate": reply.duplicate}
-    fields(shown, list(shown.items()), common.output)
+    show_reply(reply, common.output)
 
 
 @app.command
@@ -62,13 +61,12 @@ async def use(name: str, version: str, /, *, namespace: str = "default", common:
 
     $ tasker template use order_fulfillment 1.1.0 --namespace shop
     """
-    from tasker.cli.output import fields
     from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.use(name, version, namespace=namespace)
-    shown: dict[str, Any] = {**(reply.template or {}), "position": reply.position, "duplicate": reply.duplicate}
-    fields(shown, list(shown.items()), common.output)
+    show_reply(reply, common.output)
 
 
 @app.command(name="list")

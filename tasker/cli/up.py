@@ -77,11 +77,11 @@ def up(
         wanted = ["--slots", str(settings.worker.slots), "--health-port", str(health_port)]
         children = [service, *([Child("worker", ["worker", app, *wanted], environ)] if app else [])]
         try:
-            service.start()
+            for child in children:  # side by side: the worker waits for the service by itself
+                child.start()
             failed = not _await_ready(port, service, stop)
             if not failed and not stop.asked:
                 for child in children[1:]:
-                    child.start()
                     _await_worker(health_port, child, stop)
                 _announce(info.environment(), app)
                 failed = _watch(children, stack, stop)

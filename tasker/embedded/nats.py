@@ -7,14 +7,16 @@ import contextlib
 import json
 import re
 import secrets
-import shutil
 import signal
 import socket
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tasker.embedded._binaries import find_nats
-from tasker.embedded._process import DataLock, ServerProcess, last_lines, rotate_log, write_private
+from tasker.embedded._process import ServerProcess, last_lines, rotate_log, write_private
+from tasker.embedded._server import EmbeddedServer
 from tasker.errors import ConfigurationError
 from tasker.settings import EmbeddedSettings
 
@@ -26,8 +28,10 @@ _USER = "tasker"
 _UNBOUNDED_BYTES = 1 << 50
 
 
-class EmbeddedNats:
+class EmbeddedNats(EmbeddedServer):
     """One nats-server on one data directory."""
+
+    what = "nats-server"
 
     def __init__(
         self,
@@ -41,77 +45,20 @@ class EmbeddedNats:
 
         `bounded=False`: streams may reserve more than the disk has; for tests, whose many streams stay nearly empty.
         """
+        super().__init__(data_dir, settings)
         self._bounded = bounded
-        self.data_dir = data_dir.absolute()
-        self._settings = settings or EmbeddedSettings()
         self._wanted_port = self._settings.nats_port
         self._payload_bytes_max = payload_bytes_max
-        self._lock = DataLock(self.data_dir / "lock", what="nats-server")
-        self._process: ServerProcess | None = None
-        self._url: str | None = None
 
     @property
     def url(self) -> str:
         """The address with its secret, as long as the server runs."""
-        if self._url is None:
-            message = "the embedded nats-server is not running"
-            raise ConfigurationError(message)
-        return self._url
+        return self.address
 
-    @property
-    def pid(self) -> int:
-        """The process id of nats-server."""
-        if self._process is None:
-            message = "the embedded nats-server is not running"
-            raise ConfigurationError(message)
-        return self._process.pid
+    def _prepare(self) -> Callable[[], str]:
+        return partial(self._launch, find_nats(self._settings.nats_bin))
 
-    @property
-    def running(self) -> bool:
-        """Whether the server was started and has not ended."""
-        return self._process is not None and not self._process.ended
-
-    def start(self) -> str:
-        """Start the server, wait until it serves, and return its URL with the secret.
-
-        Raises:
-            ConfigurationError: no program, data in use, port taken, or the server did not start.
-        """
-        if self.running:
-            return self.url
-        program = find_nats(self._settings.nats_bin)
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._release()
-        self._lock.acquire()
-        try:
-            return self._start_locked(program)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Stop the server and wait for its end. Data stays. Twice, or before the start, is fine."""
-        if self._process is not None:
-            self._process.stop()
-        self._release()
-
-    def kill(self) -> None:
-        """End the server with SIGKILL, as a fault. `start` starts it again on the same data and port."""
-        if self._process is not None:
-            self._process.kill()
-        self._release()
-
-    def remove(self) -> None:
-        """Stop the server and delete its data."""
-        self.stop()
-        shutil.rmtree(self.data_dir, ignore_errors=True)
-
-    def _release(self) -> None:
-        self._process = None
-        self._url = None
-        self._lock.release()
-
-    def _start_locked(self, program: Path) -> str:
+    def _launch(self, program: Path) -> str:
         port, secret = self._recall()
         log = self.data_dir / "nats-server.log"
         rotate_log(log)
@@ -129,8 +76,7 @@ class EmbeddedNats:
                 lock=self._lock,
             )
             if self._wait_ready(port):
-                self._url = f"nats://{_USER}:{secret}@127.0.0.1:{port}"
-                return self._url
+                return f"nats://{_USER}:{secret}@127.0.0.1:{port}"
             if self._wanted_port is not None or "address already in use" not in last_lines(log):
                 break
         message = f"nats-server did not start on port {port}; the end of {log}:\n{last_lines(log)}"
@@ -168,14 +114,13 @@ jetstream {{
 
     def _wait_ready(self, port: int) -> bool:
         """Return True once the server greets on the port, False when it ended; JetStream is up before it listens."""
-        assert self._process is not None  # noqa: S101 for the type checker: started just before
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while time.monotonic() < deadline:
-            if self._process.ended:
+            if self._started.ended:
                 return False
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0) as greeting:
                 # A server of somebody else may hold the port while ours is about to fail on it.
-                if b'"server_name":"tasker"' in greeting.recv(65536) and not self._process.ended:
+                if b'"server_name":"tasker"' in greeting.recv(65536) and not self._started.ended:
                     return True
             time.sleep(_POLL_S)
         return False

@@ -16,11 +16,14 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 from tasker.embedded._binaries import account_for_postgres, find_postgres, reachable_postgres, reaches, wheel_postgres
-from tasker.embedded._process import Account, DataLock, ServerProcess, last_lines, rotate_log
+from tasker.embedded._process import Account, ServerProcess, last_lines, rotate_log
+from tasker.embedded._server import EmbeddedServer
 from tasker.errors import ConfigurationError
 from tasker.settings import EmbeddedSettings
 
@@ -37,84 +40,32 @@ _PID_LINE, _SOCKET_DIR_LINE, _STATUS_LINE = 0, 4, 7  # of postmaster.pid
 _PID_LINES = 8
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """One PostgreSQL server on one data directory."""
+
+    what = "PostgreSQL"
 
     def __init__(self, data_dir: Path, settings: EmbeddedSettings | None = None, *, durable: bool = True) -> None:
         """Name the directory (made when missing); `durable=False` switches fsync off, for tests only."""
-        self.data_dir = data_dir.absolute()
+        super().__init__(data_dir, settings)
         self._durable = durable
-        self._settings = settings or EmbeddedSettings()
-        self._lock = DataLock(self.data_dir / "lock", what="PostgreSQL")
-        self._process: ServerProcess | None = None
-        self._dsn: str | None = None
 
     @property
     def dsn(self) -> str:
         """The address of the database `tasker`, as long as the server runs."""
-        if self._dsn is None:
-            message = "the embedded PostgreSQL is not running"
-            raise ConfigurationError(message)
-        return self._dsn
-
-    @property
-    def pid(self) -> int:
-        """The process id of the postmaster."""
-        if self._process is None:
-            message = "the embedded PostgreSQL is not running"
-            raise ConfigurationError(message)
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the server was started and has not ended."""
-        return self._process is not None and not self._process.ended
-
-    def start(self) -> str:
-        """Start the server, make the cluster when there is none, and return the DSN of its database.
-
-        Raises:
-            ConfigurationError: no programs, data in use, data of another major version, or the server did not start.
-        """
-        if self.running:
-            return self.dsn
-        programs = find_postgres(self._settings.postgres_bin)
-        account = account_for_postgres()
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._release()
-        self._lock.acquire()
-        try:
-            return self._start_locked(programs, account)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Stop the server (fast shutdown: open transactions roll back) and wait. Data stays. Twice is fine."""
-        if self._process is not None:
-            self._process.stop()
-        self._release()
-
-    def kill(self) -> None:
-        """End the postmaster with SIGKILL, as a fault. `start` starts it again on the same data."""
-        if self._process is not None:
-            self._process.kill()
-        self._release()
+        return self.address
 
     def remove(self) -> None:
         """Stop the server and delete its data, also the part that lies elsewhere."""
         self.stop()
-        account = account_for_postgres()
         shutil.rmtree(_elsewhere(self.data_dir), ignore_errors=True)
-        shutil.rmtree(self._socket_dir_elsewhere(account), ignore_errors=True)
-        shutil.rmtree(self.data_dir, ignore_errors=True)
+        shutil.rmtree(self._socket_dir_elsewhere(account_for_postgres()), ignore_errors=True)
+        super().remove()
 
-    def _release(self) -> None:
-        self._process = None
-        self._dsn = None
-        self._lock.release()
+    def _prepare(self) -> Callable[[], str]:
+        return partial(self._launch, find_postgres(self._settings.postgres_bin), account_for_postgres())
 
-    def _start_locked(self, programs: Path, account: Account | None) -> str:
+    def _launch(self, programs: Path, account: Account | None) -> str:
         programs = reachable_postgres(programs, account, ROOT_DATA_DIR / "runtime")
         home = self._home(account)
         data = home / "data"
@@ -136,8 +87,7 @@ class EmbeddedPostgres:
             lock=self._lock,
         )
         self._wait_ready(data, log)
-        self._dsn = f"postgresql://{_USER}@/{_DATABASE}?host={quote(str(sockets), safe='/')}"
-        return self._dsn
+        return f"postgresql://{_USER}@/{_DATABASE}?host={quote(str(sockets), safe='/')}"
 
     def _home(self, account: Account | None) -> Path:
         """Return the directory of cluster and socket, made so that the server's user can enter it."""
@@ -201,13 +151,12 @@ log_line_prefix = '%m [%p] '
 """
 
     def _wait_ready(self, data: Path, log: Path) -> None:
-        assert self._process is not None  # noqa: S101 for the type checker: started just before
         deadline = time.monotonic() + _READY_TIMEOUT_S
-        while time.monotonic() < deadline and not self._process.ended:
+        while time.monotonic() < deadline and not self._started.ended:
             lines = _read_pid_file(data)
             if (
                 len(lines) >= _PID_LINES
-                and lines[_PID_LINE].strip() == str(self._process.pid)
+                and lines[_PID_LINE].strip() == str(self._started.pid)
                 and lines[_STATUS_LINE].strip() == "ready"
             ):
                 return

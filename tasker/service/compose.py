@@ -1,4 +1,7 @@
-"""The composition root: adapters and settings become a running side of the service."""
+"""The composition root: adapters and settings become a running side of the service.
+
+A side imports its own parts when it runs: neither waits for, nor keeps in memory, what the other is made of.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,6 @@ from tasker.events.subjects import Subjects
 from tasker.metrics.local import SUPPORTED, socket_of, told_at
 from tasker.metrics.process import Pool, ProcessMetrics
 from tasker.metrics.scrape import Scrape
-from tasker.projections.postgres_queries import PostgresQueries, open_read_pool
-from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
-from tasker.service.http.metrics import serve_metrics
-from tasker.service.read_side import ReadSide
-from tasker.service.write_side import WriteSide
 from tasker.settings import METRICS_ROLE, Settings, database_url_of, nats_url_of
 
 _log = structlog.get_logger(__name__)
@@ -80,6 +78,8 @@ def calm_collector() -> None:
 
 async def run_write(settings: Settings, stop: asyncio.Event, folder: str = "") -> None:
     """Run shards and publisher until `stop`; `folder` is where the other side asks for its metrics, "" nowhere."""
+    from tasker.service.write_side import WriteSide
+
     subjects = Subjects(settings.nats.prefix)
     database, roles = settings.database, settings.service.roles
     async with AsyncExitStack() as parts:
@@ -110,6 +110,10 @@ async def run_write(settings: Settings, stop: asyncio.Event, folder: str = "") -
 
 async def run_read(settings: Settings, stop: asyncio.Event, folder: str = "") -> None:
     """Run projections and HTTP (or one of them) until `stop`; `folder` as in `run_write`."""
+    from tasker.projections.postgres_queries import PostgresQueries, open_read_pool
+    from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
+    from tasker.service.read_side import ReadSide
+
     subjects = Subjects(settings.nats.prefix)
     dsn = database_url_of(settings)
     async with AsyncExitStack() as parts:
@@ -185,6 +189,8 @@ async def _watch(parts: AsyncExitStack, scrape: Scrape, bus: NatsBus, pools: Map
 
 
 async def _serve_metrics(parts: AsyncExitStack, scrape: Scrape, settings: Settings) -> None:
+    from tasker.service.http.metrics import serve_metrics
+
     host, port = settings.http.host, settings.http.port
     try:
         serving = await serve_metrics(scrape, host, port)

@@ -1,5 +1,12 @@
 """How many examples: the default profile is for each change, `long` for `make fuzz`."""
 
+import os
+
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("long", max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "long",
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "3000")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.properties.bad_bytes import BOMBS, bad_bytes
 from tests.properties.doors import DOORS, pushed
+from tests.properties.examples import examples
 
-EXAMPLES = settings.default.max_examples if settings.default is not None else 100
 CPU_S_MAX = 2.0
 HEAP_BYTES_MAX = 64 * 1024**2
 
@@ -27,13 +27,13 @@ def test_what_is_good_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@settings(max_examples=EXAMPLES * 6 // 10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(0.6), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_bad_bytes_get_the_typed_error_of_the_door(name: str, data: st.DataObject) -> None:
     pushed(name, data.draw(bad_bytes(DOORS[name].seeds)))
 
 
-@settings(max_examples=EXAMPLES * 3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(3), deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=st.sampled_from(OF_EVENTS), data=st.data())
 def test_bad_bytes_of_any_stored_form_are_undecodable(name: str, data: st.DataObject) -> None:
     pushed(name, data.draw(bad_bytes(DOORS[name].seeds)))

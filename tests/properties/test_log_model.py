@@ -12,6 +12,7 @@ from tasker.events.chain import GENESIS, digest_of_batch, leaf_of
 from tasker.events.log import AppendOutcome, ShardAppend
 from tasker.events.memory_log import Fault, MemoryLog
 from tests.contracts.event_logs import ENDED_S, LEASE_S, new_event, part_of
+from tests.properties.examples import examples
 
 SHARDS = 2
 owners = st.sampled_from(["a", "b"])
@@ -200,4 +201,4 @@ class LogModel(RuleBasedStateMachine):
 
 
 TestLogModel = LogModel.TestCase
-TestLogModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLogModel.settings = settings(max_examples=examples(0.6), stateful_step_count=40, deadline=None)

@@ -14,6 +14,7 @@ from tasker.projections.folding import Folding
 from tasker.projections.memory_store import MemoryViewStore
 from tasker.projections.views import PROJECTIONS
 from tests.histories import HASH, Recorder, blocked_task, completed_task, created, damaged, failed, ran, raw
+from tests.properties.examples import examples
 from tests.view_rows import folded, stored
 
 SHARDS = 3
@@ -49,7 +50,7 @@ def logs(draw: Any) -> Recorder:
     return recorder
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(0.6), deadline=None)
 @given(recorder=logs(), data=st.data())
 def test_any_split_into_batches_gives_the_fold(recorder: Recorder, data: Any) -> None:
     sizes = st.lists(st.integers(1, 20), min_size=1, max_size=8)

@@ -37,8 +37,7 @@ from tests.properties.bad_bytes import FRAGMENTS, bad_bytes
 from tests.properties.doors import DOORS, REPORTS, SLOTS, TRACEPARENT
 from tests.raw_http import raw_request
 
-EXAMPLES = settings.default.max_examples if settings.default is not None else 100
-WHOLE = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+WHOLE = settings(deadline=None, suppress_health_check=list(HealthCheck))
 STEP = {"name": "only", "retry": {"max_attempts": 1}, "start_to_close_s": 86400, "heartbeat_s": 80000}
 PLACEHOLDER = b"016edfe9-8e3a-819c-918d-70443cb40fea"
 

@@ -20,6 +20,9 @@ from tasker.events.log import Due, DueChange
 HORIZON_US: Final = 60_000_000
 """What is due within this is held in memory."""
 
+WAKES_MIN: Final = 1000
+"""So many wakes are kept without a look at which of them are still wanted."""
+
 Scope = str
 Changes = Mapping[Scope, Mapping[str, int]]
 """scope -> its obligations now (obligation -> time); a scope that is not named is unchanged."""
@@ -36,6 +39,7 @@ class DueBook:
         self._open: dict[UUID, dict[Scope, dict[str, int]]] = {}
         self._heap: list[tuple[int, int, UUID, str, bool]] = []
         """Time, order, stream, obligation, and whether a row says so: then it counts for a stream not in memory."""
+        self._sift_above = WAKES_MIN
         self._dirty: dict[UUID, dict[str, int | None]] = {}
         self._writing: dict[UUID, dict[str, int | None]] = {}
         self._rows: dict[UUID, set[str]] = {}
@@ -47,6 +51,11 @@ class DueBook:
     def __len__(self) -> int:
         return sum(len(owed) for scopes in self._open.values() for owed in scopes.values())
 
+    @property
+    def wakes(self) -> int:
+        """How many wakes are in memory, those of closed obligations included."""
+        return len(self._heap)
+
     # ---------------------------------------------------------------- what commits changed
 
     def apply(self, stream_id: UUID, changes: Changes | None, *, decided_us: int = 0) -> None:
@@ -55,6 +64,8 @@ class DueBook:
         What was due when the unit was decided, at `decided_us`, does not wake the actor: it is the effect of the
         unit itself, and who performs it says when to look again (`reschedule`).
         """
+        if len(self._heap) > self._sift_above:
+            self._sift()
         if changes is None:
             scopes = self._open.pop(stream_id, None)
             if scopes is not None:
@@ -80,7 +91,8 @@ class DueBook:
         if written and stream_id in self._open:
             return
         names = {name for obligations in owed.values() for name in obligations}
-        self._rows.setdefault(stream_id, set()).update(names)
+        if names:
+            self._rows.setdefault(stream_id, set()).update(names)
         self.apply(stream_id, owed)
         if written:
             self._dirty.pop(stream_id, None)
@@ -241,3 +253,11 @@ class DueBook:
     def _push(self, stream_id: UUID, name: str, at_us: int, *, by_row: bool = False) -> None:
         self._order += 1
         heapq.heappush(self._heap, (at_us, self._order, stream_id, name, by_row))
+
+    def _sift(self) -> None:
+        """Drop the wakes that nobody wants any more: a closed obligation leaves its own, however far off that is."""
+        self._heap = [
+            wake for wake in self._heap if self._time_of(wake[2], wake[3], wake[0] if wake[4] else None) == wake[0]
+        ]
+        heapq.heapify(self._heap)
+        self._sift_above = max(WAKES_MIN, 2 * len(self._heap))

@@ -17,7 +17,7 @@ from tasker.service.runtime.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
 
-LOCATED_MAX = 50_000
+LOCATED_MAX = 10_000
 NODE_TIMEOUT_S = 5.0
 HEADER_TENANT = "Tasker-Tenant"
 HEADER_VERB = "Tasker-Verb"

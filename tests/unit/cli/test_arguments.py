@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tasker.cli.failures import UsageError
+from tasker.cli.given import read_json, read_tags
 from tasker.cli.options import format_asked, spell_out_wait
-from tasker.cli.task import read_json, read_tags
 from tasker.errors import BodyInvalid, ValueInvalid
 
 

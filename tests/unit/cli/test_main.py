@@ -1,12 +1,15 @@
 """What a person sees of errors, and the exit codes that programs see."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from scripts.generate_reference import HELP
+from scripts.reference_cli import help_file
 from tasker import __version__
 from tasker.cli import main
 from tasker.cli.failures import CheckFailed, NotReady, TaskBlocked, report
@@ -45,21 +48,41 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"tasker {__version__}\n"
 
 
-def test_version_loads_no_library() -> None:
-    """What `--version` and `--help` load is what they take to start."""
-    code = (
-        "import sys; from tasker.cli import main; main(['--version']);"
-        "sys.exit(bool({'cyclopts', 'rich', 'msgspec', 'aiohttp', 'nats'} & sys.modules.keys()))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+LIBRARIES = {"cyclopts", "rich", "msgspec", "aiohttp", "nats", "asyncpg", "asyncio"}
 
 
-def test_help_loads_neither_drivers_nor_service() -> None:
-    code = (
-        "import sys; from tasker.cli import main; main(['--help']);"
-        "sys.exit(bool({'msgspec', 'aiohttp', 'nats', 'asyncpg', 'asyncio'} & sys.modules.keys()))"
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["task", "list", "-h"], []])
+def test_what_is_printed_at_once_loads_no_library(arguments: list[str]) -> None:
+    """What a command loads is what it takes to start."""
+    assert LIBRARIES.isdisjoint(loaded_by(f"from tasker.cli import main; main({arguments})"))
+
+
+def test_the_parser_loads_neither_drivers_nor_service() -> None:
+    loaded = loaded_by("from tasker.cli.app import build, load; load(build())")
+    assert loaded.isdisjoint(LIBRARIES - {"cyclopts", "rich"})
+    assert not [name for name in loaded if name.startswith("tasker.service")]
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the names of the modules that are there after `code` has run in a new process."""
+    code += "; import sys; print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(done.stderr.split())
+
+
+def test_the_help_that_is_printed_is_what_the_commands_say() -> None:
+    assert HELP.read_bytes() == help_file(), "run: make generate"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["task", "--help"], ["task", "wait", "-h"]])
+def test_help_for_a_stdout_without_frames_has_none(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tasker", *arguments],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+    assert " ".join(["Usage: tasker", *arguments[:-1]]) in done.stdout.decode("ascii")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from tasker.cli.task import progress_text
+from tasker.cli.showing import progress_text
 from tasker.events.messages import StepProgress
 
 

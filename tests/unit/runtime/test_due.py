@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasker.events.log import Due, DueChange
-from tasker.service.runtime.due import DueBook
+from tasker.service.runtime.due import WAKES_MIN, DueBook
 
 A, B = UUID(int=1), UUID(int=2)
 
@@ -106,6 +106,34 @@ def test_a_retry_wakes_also_what_only_its_row_knows() -> None:
     due.retry(B, "deadline", 200)
     assert due.pop_due(199, 10) == []
     assert due.pop_due(300, 10) == [(B, "deadline"), (A, "deadline")]
+
+
+def test_closed_obligations_of_a_far_day_do_not_pile_up() -> None:
+    day_us = 86_400_000_000
+    due = book()
+    due.load([Due(3, UUID(int=99), "deadline", 700)])
+    due.apply(A, {"": {"deadline": 900}})
+    for number in range(20 * WAKES_MIN):
+        stream_id = UUID(int=100 + number)
+        due.apply(stream_id, {"": {"deadline": day_us + number}})
+        due.apply(stream_id, None)
+    assert due.wakes <= WAKES_MIN + 1
+    assert due.pop_due(1000, 10) == [(UUID(int=99), "deadline"), (A, "deadline")]
+
+
+def test_many_open_obligations_all_wake() -> None:
+    due = book()
+    for number in range(3 * WAKES_MIN):
+        due.apply(UUID(int=number), {"": {"deadline": 10_000 - number}})
+    found = due.pop_due(10_000, 10 * WAKES_MIN)
+    assert [stream_id.int for stream_id, _ in found] == list(reversed(range(3 * WAKES_MIN)))
+
+
+def test_an_ended_stream_that_is_folded_again_leaves_nothing() -> None:
+    due = book()
+    due.adopt(A, {}, written=True)
+    assert due._rows == {}
+    assert due.streams() == []
 
 
 def test_all_offers_can_be_woken_at_once() -> None:

@@ -1,0 +1,40 @@
+"""What a person gives a command as text: JSON, and tags."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tasker.cli.failures import UsageError
+from tasker.events.codec import decode_value
+
+
+def read_json(text: str) -> object:
+    """Return the JSON value that `text` is, or that the file behind `@` or stdin (`-`) holds.
+
+    Raises:
+        BodyInvalid, ValueInvalid: it is none that can be kept. UsageError: the file cannot be read.
+    """
+    if text == "-":
+        return decode_value(sys.stdin.buffer.read())
+    if not text.startswith("@"):
+        return decode_value(text.encode(errors="surrogateescape"))
+    try:
+        return decode_value(Path(text[1:]).read_bytes())
+    except OSError as error:
+        raise UsageError(f"{text[1:]}: {error.strerror}") from error
+
+
+def read_tags(pairs: list[str] | None) -> dict[str, str]:
+    """Return the tags that `KEY=VALUE` texts spell.
+
+    Raises:
+        UsageError: one has no "=".
+    """
+    tags = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise UsageError(f"a tag is KEY=VALUE, not {pair!r}")
+        tags[key] = value
+    return tags

@@ -1,0 +1,91 @@
+"""What is shown of tasks, their steps and events, and of accepted commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tasker.cli.options import Format
+from tasker.cli.output import Column, fields, line, rows, time_text
+from tasker.events.messages import Reply, StepProgress
+from tasker.events.reads import StepView, TaskView
+
+
+def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
+    """Write a task with its steps, as a person reads them."""
+    fields(view, task_fields(view), "table")
+    line("")
+    rows(list(steps), step_columns(), "table")
+
+
+def show_reply(reply: Reply, output: Format) -> None:
+    """Write that a command is in the log, and where."""
+    named = {} if reply.task_id is None else {"task_id": reply.task_id}
+    told = {**named, **(reply.template or {}), "position": reply.position, "duplicate": reply.duplicate}
+    pairs = [("task" if name == "task_id" else name, value or None) for name, value in told.items()]
+    fields(told, pairs, output)
+
+
+def task_fields(view: TaskView) -> list[tuple[str, object]]:
+    """Return what a table shows of a task."""
+    return [
+        ("task", view.task_id),
+        ("template", f"{view.namespace}/{view.template}"),
+        ("version", view.version),
+        ("state", view.state),
+        ("waiting on", view.waiting_on),
+        ("created", time_text(view.created_at)),
+        ("not before", time_text(view.not_before)),
+        ("deadline", time_text(view.deadline_at)),
+        ("ended", time_text(view.ended_at)),
+        ("steps", f"{view.steps_completed} completed, {view.steps_failed} failed, {view.retries} retries"),
+        ("tags", view.tags or None),
+        ("key", view.idempotency_key),
+        ("correlation", view.correlation_id),
+        ("requested by", view.requested_by),
+        ("reason", view.reason),
+        ("input", view.input),
+        ("result", view.result),
+        ("error", f"{view.error.type}: {view.error.message}" if view.error else None),
+        ("blocked at", view.blocked_steps or None),
+        ("next", view.remedy),
+        ("events", view.seq),
+        ("position", view.position),
+    ]
+
+
+def progress_text(told: StepProgress) -> str:
+    """Return a step's progress in words, such as "3 of 4, packing"."""
+    done = f"{told.done:g}" if told.total is None else f"{told.done:g} of {told.total:g}"
+    return f"{done}, {told.message}" if told.message else done
+
+
+def step_columns() -> list[Column]:
+    """Return what a table shows of steps."""
+
+    def outcome(step: StepView) -> object:
+        if step.error is not None:
+            return f"{step.error.type}: {step.error.message}"
+        if step.progress is not None:
+            return progress_text(step.progress)
+        return step.result if step.result is not None else step.waiting_on
+
+    return [
+        ("step", lambda step: step.step),
+        ("state", lambda step: step.state),
+        ("attempt", lambda step: step.attempt or None),
+        ("worker", lambda step: step.worker),
+        ("started", lambda step: time_text(step.started_at)),
+        ("ended", lambda step: time_text(step.ended_at)),
+        ("outcome", outcome),
+    ]
+
+
+def event_columns() -> list[Column]:
+    """Return what a table shows of events."""
+    return [
+        ("seq", lambda event: event.seq),
+        ("event", lambda event: event.type),
+        ("at", lambda event: time_text(event.at)),
+        ("position", lambda event: event.position),
+        ("data", lambda event: event.data),
+    ]
