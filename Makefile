@@ -65,7 +65,7 @@ faults: setup ## only the tests that kill real processes, several rounds with ne
 	@TASKER_FAULT_ROUNDS="$${TASKER_FAULT_ROUNDS:-4}" $(PYTHON) -m pytest tests -m faults $(PYTEST_ARGS)
 
 .PHONY: fuzz
-fuzz: setup ## many examples a property, then bad bytes through every decoder; about 25 minutes, FUZZ_S a decoder
+fuzz: setup ## many examples a property, then bad bytes through every decoder; about 20 minutes, FUZZ_S a decoder
 	@$(PYTHON) -c "import atheris" 2>/dev/null || $(PYTHON) -m pip install --quiet "atheris>=3" || true
 	@$(PYTHON) -m tests.properties.fuzz
 

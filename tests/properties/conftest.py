@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "long",
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "3000")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "2000")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

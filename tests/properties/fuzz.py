@@ -1,10 +1,10 @@
 """`make fuzz`: the properties with many examples, then every door with atheris, which keeps what reaches new code.
 
-    python -m tests.properties.fuzz                        all of it, and what came of it; about 25 minutes on 2 cores
+    python -m tests.properties.fuzz                        all of it, and what came of it; about 20 minutes on 2 cores
     python -m tests.properties.fuzz yaml                   one door, until it is stopped
     python -m tests.properties.fuzz yaml .fuzz/yaml/crash-1f  one door, with the bytes of a file
 
-FUZZ_EXAMPLES a property (3000), FUZZ_S seconds a door (30), FUZZ_JOBS processes (2). What a door was pushed with stays
+FUZZ_EXAMPLES a property (2000), FUZZ_S seconds a door (20), FUZZ_JOBS processes (2). What a door was pushed with stays
 in `.fuzz/`, so that the next run goes on from there. What it found is a file there too, and its bytes belong into a
 test. Without atheris (`pip install atheris`; Linux and macOS) the doors are skipped, and that is said.
 """
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     if arguments:
         return _push(arguments[0], arguments[1:])
     begun_s = time.monotonic()
-    seconds, jobs = int(os.environ.get("FUZZ_S", "30")), int(os.environ.get("FUZZ_JOBS", "2"))
+    seconds, jobs = int(os.environ.get("FUZZ_S", "20")), int(os.environ.get("FUZZ_JOBS", "2"))
     passed = _properties(jobs)
     doors = _doors(seconds, jobs)
     broken = [door.name for door in doors if door.inputs is None]
