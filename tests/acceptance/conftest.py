@@ -11,16 +11,22 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tasker import TaskerClient
+from tasker.embedded.stack import Stack
 from tasker.errors import TemplateUnknown
+from tasker.events.postgres_log import migrate
 from tasker.events.reads import TaskView
 from tests.servers import SharedCluster
+
+if TYPE_CHECKING:
+    from tests.acceptance.faults import Lines, Rig
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S_MAX = 60.0
@@ -204,3 +210,55 @@ def own_service(cluster: SharedCluster, tmp_path: Path) -> Iterator[Service]:
     """A service for one test alone."""
     with running_service(cluster, tmp_path) as running:
         yield running
+
+
+# -------------------------------------------------------------------- faults
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for `fault_round` so many times."""
+    from tests.acceptance.faults import ROUNDS
+
+    if "fault_round" in metafunc.fixturenames:
+        metafunc.parametrize("fault_round", range(ROUNDS))
+
+
+@pytest.fixture
+async def rig(database: str, nats_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Service and worker of a test of faults, on the servers that all tests share."""
+    from tests.acceptance.faults import Rig
+
+    rig = Rig(database_url=database, nats_url=nats_url, folder=tmp_path)
+    try:
+        yield rig
+    finally:
+        rig.stop()
+
+
+@pytest.fixture
+async def lines(rig: Rig) -> AsyncIterator[Lines]:
+    """Proxies through which the processes of `rig` reach their servers."""
+    async with rig.lines() as lines:
+        yield lines
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Stack]:
+    """Servers of this test alone, to be killed."""
+    stack = Stack(tmp_path / "servers", durable=False)
+    stack.start()
+    yield stack
+    stack.remove()
+
+
+@pytest.fixture
+async def own_rig(servers: Stack, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Service and worker on `servers`."""
+    from tests.acceptance.faults import Rig
+
+    await migrate(servers.postgres.dsn)
+    rig = Rig(database_url=servers.postgres.dsn, nats_url=servers.nats.url, folder=tmp_path)
+    try:
+        yield rig
+    finally:
+        rig.stop()

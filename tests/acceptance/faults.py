@@ -42,12 +42,20 @@ from tasker.replay.findings import Finding, Findings
 from tasker.replay.verify import verify
 from tasker.settings import Pace
 from tests.acceptance.conftest import Process, Service
+from tests.proxies.proxy import Proxy, nats_proxy, postgres_proxy
 
 APP = Path(__file__).with_name("load_app.py")
 HEALED_S_MAX = 90.0
 COPIES_S = 2.0
 QUICK_PACE = {"lease_s": 1.5, "renew_s": 0.3}
 """Leases so short that a killed service is back soon."""
+
+LEASE_S = QUICK_PACE["lease_s"]
+ACK_WAIT_S = 2.0
+"""How long NATS waits for what a killed process had taken; so short that a test can wait for it."""
+
+ROUNDS = int(os.environ.get("TASKER_FAULT_ROUNDS", "1"))
+"""How often each test runs, with a new seed each time; `make faults` sets more. TASKER_SEED repeats one."""
 
 
 class Sink:
@@ -142,6 +150,25 @@ class Load:
         self._moved.set()
 
 
+class Lines:
+    """A proxy on each way between two of our processes and their servers."""
+
+    def __init__(self, database: Proxy, service: Proxy, worker: Proxy) -> None:
+        self.database = database
+        self.service = service
+        self.worker = worker
+
+    @property
+    def all(self) -> tuple[Proxy, ...]:
+        """Return them all."""
+        return (self.database, self.service, self.worker)
+
+    def calm(self) -> None:
+        """Let everything pass from now on."""
+        for line in self.all:
+            line.calm()
+
+
 class Rig:
     """The processes of a test, and what to do to them."""
 
@@ -152,6 +179,7 @@ class Rig:
         self.folder = folder
         self.sink = Sink(folder / "sink")
         self.service.environ["LOAD_SINK"] = str(self.sink.folder)
+        self.service.environ["TASKER_STREAMS_ACK_WAIT_S"] = str(ACK_WAIT_S)
         self.pace(QUICK_PACE)
         self.subjects = Subjects(self.service.nats_prefix)
         self.worker = self.service.command("worker", str(APP))
@@ -168,6 +196,11 @@ class Rig:
         for name in Pace.__struct_fields__:
             self.service.environ.pop(f"TASKER_PACE_{name.upper()}", None)
         self.service.environ.update({f"TASKER_PACE_{name.upper()}": str(value) for name, value in pace.items()})
+
+    def dedupe(self, window_s: float) -> None:
+        """Let NATS forget the ids of messages so soon."""
+        for process in (self.service.process, self.worker):
+            self.reach(process, TASKER_STREAMS_DEDUPE_S=str(window_s))
 
     async def start(self) -> None:
         """Start service and worker; return when a task can be created."""
@@ -246,6 +279,28 @@ class Rig:
             assert await connection.jetstream().delete_stream(stream)
         finally:
             await connection.close()
+
+    def reach(self, process: Process, **environ: str) -> None:
+        """Let a process, from its next start on, have some variables of its own (an address that leads to a proxy)."""
+        process._environ = {**process._environ, **environ}
+
+    @asynccontextmanager
+    async def lines(self) -> AsyncIterator[Lines]:
+        """Lead what service and worker say to their servers through proxies; to be entered before they start."""
+        async with (
+            postgres_proxy(self.service.database_url, self.random) as database,
+            nats_proxy(self.service.nats_url, self.random) as service,
+            nats_proxy(self.service.nats_url, self.random) as worker,
+        ):
+            self.reach(self.service.process, TASKER_DATABASE_URL=database.url, TASKER_NATS_URL=service.url)
+            self.reach(self.worker, TASKER_NATS_URL=worker.url)
+            lines = Lines(database, service, worker)
+            try:
+                yield lines
+            finally:
+                lines.calm()
+                # They drain through the proxies, which run in this loop.
+                await asyncio.to_thread(self.stop)
 
     async def fetchval(self, query: str) -> Any:
         """Return what the database says."""
@@ -341,6 +396,15 @@ class Rig:
         finally:
             await connection.close()
 
+    async def until(self, found: Callable[[], Awaitable[object]], *, wanted: object) -> None:
+        """Return when a look at another process gives what is wanted."""
+
+        async def missing() -> str:
+            value = await found()
+            return "" if value == wanted else f"it is {value}"
+
+        await self._until(missing, f"it is {wanted}")
+
     @staticmethod
     async def _until(missing: Callable[[], Awaitable[str]], what: str) -> None:
         until_s = time.monotonic() + HEALED_S_MAX
@@ -377,3 +441,10 @@ class Rig:
             one.name for one in PROJECTIONS for shard, head in heads.items() if there.get((one.name, shard), 0) < head
         )
         return ", ".join(f"{name} in {count} shards" for name, count in behind.items())
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for a file or a process of another process, which cannot tell us."""
+    async with asyncio.timeout(60):
+        while not true():  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(0.02)
