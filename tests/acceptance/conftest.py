@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tasker import TaskerClient
 from tasker.embedded.stack import Stack
@@ -161,6 +162,15 @@ class Service:
         finally:
             connection.close()
 
+    def metrics(self) -> dict[str, float]:
+        """Return each metric's sum over its series (of a histogram the count of values), as /metrics has them now."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        try:
+            connection.request("GET", "/metrics")
+            return metric_sums(connection.getresponse().read().decode())
+        finally:
+            connection.close()
+
     @contextmanager
     def worker(self, app: str | Path, *arguments: str) -> Iterator[Process]:
         """Run a worker for an app; on leaving it is drained."""
@@ -170,6 +180,20 @@ class Service:
             yield worker
         finally:
             worker.stop()
+
+
+def metric_sums(text: str) -> dict[str, float]:
+    """Return each metric's sum over its series; of a histogram the count of values."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name
+            if family.type == "histogram":
+                if not name.endswith("_count"):
+                    continue
+                name = name.removesuffix("_count")
+            sums[name] = sums.get(name, 0.0) + sample.value
+    return sums
 
 
 def free_port() -> int:

@@ -15,8 +15,8 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -45,6 +45,7 @@ from tests.acceptance.conftest import Process, Service
 from tests.proxies.proxy import Proxy, nats_proxy, postgres_proxy
 
 APP = Path(__file__).with_name("load_app.py")
+TEMPLATES = {"chain", "diamond", "slow", "blocking"}
 HEALED_S_MAX = 90.0
 COPIES_S = 2.0
 QUICK_PACE = {"lease_s": 1.5, "renew_s": 0.3}
@@ -87,6 +88,18 @@ class Sink:
                 found.append(f"attempt {attempt} of {key} ran again after {at - first:.1f} s")
         return found
 
+    def go(self) -> None:
+        """Let the steps that wait for it end."""
+        (self.folder / "go").touch()
+
+    async def begun(self, step: str, attempt: int = 1) -> tuple[str, int]:
+        """Return key and process of an attempt of a step, once it runs."""
+        while True:
+            for key, number, pid, _ in self.executions():
+                if key.endswith(f":{step}") and number == attempt:
+                    return key, pid
+            await asyncio.sleep(0.02)
+
     def die(self, where: str) -> None:
         """Let the next handler that comes to a place kill its process there."""
         (self.folder / f"die_{where}").touch()
@@ -104,6 +117,7 @@ class Load:
         self._every_s = every_s
         self._moved = asyncio.Event()
         self._asking: set[asyncio.Task[None]] = set()
+        self._forgotten = False
         self.record: list[Acknowledgement] = []
         self.asked = 0
 
@@ -128,9 +142,15 @@ class Load:
             task.add_done_callback(self._asking.discard)
             await asyncio.sleep(self._every_s)
 
+    def forget(self) -> None:
+        """Wait for no answer: there is nobody left to give one."""
+        self._forgotten = True
+        for task in self._asking:
+            task.cancel()
+
     async def finish(self) -> None:
         """Return when everything that was asked is answered."""
-        await asyncio.gather(*self._asking)
+        await asyncio.gather(*self._asking, return_exceptions=self._forgotten)
 
     async def ask(self, number: int, **fields: Any) -> None:
         """Create a task and record the answer."""
@@ -212,7 +232,7 @@ class Rig:
     async def registered(self) -> None:
         """Return when the load's templates are known."""
         async with self.service.client() as client, asyncio.timeout(HEALED_S_MAX):
-            while {view.name async for view in client.templates()} < {"chain", "diamond"}:  # noqa: ASYNC110
+            while not {view.name async for view in client.templates()} >= TEMPLATES:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     def serve(self, *arguments: str, **environ: str) -> Process:
@@ -441,6 +461,27 @@ class Rig:
             one.name for one in PROJECTIONS for shard, head in heads.items() if there.get((one.name, shard), 0) < head
         )
         return ", ".join(f"{name} in {count} shards" for name, count in behind.items())
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and all below it."""
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+@contextmanager
+def stopped(processes: Iterable[psutil.Process]) -> Iterator[None]:
+    """Stop processes in their tracks while the block runs."""
+    frozen = []
+    try:
+        for process in processes:
+            process.suspend()
+            frozen.append(process)
+        yield
+    finally:
+        for process in frozen:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 async def until(true: Callable[[], bool]) -> None:
