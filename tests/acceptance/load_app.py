@@ -98,7 +98,7 @@ blocking = Template("blocking")
 @slow.step(retry=AGAIN, heartbeat_s=1.0)
 async def waits(ctx: StepContext) -> int:
     await effect(ctx)
-    while not (SINK / "go").exists():
+    while not (SINK / "go").exists():  # noqa: ASYNC110 - another process makes it
         await asyncio.sleep(0.01)
     return ctx.attempt
 

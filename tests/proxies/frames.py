@@ -72,7 +72,7 @@ class PostgresFraming:
         if len(self._rest) < before + 4:
             return 0
         length = int.from_bytes(self._rest[before : before + 4], "big")
-        if length < 4:  # noqa: PLR2004 - it counts itself
+        if length < 4:
             raise ValueError(f"a frame of {length} bytes")
         return before + length
 

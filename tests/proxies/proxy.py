@@ -80,7 +80,7 @@ class Postgres:
         """See `Dialect.done`."""
         return frame.kind == "Z"
 
-    def is_message(self, frame: Frame) -> bool:  # noqa: ARG002 - the protocol's
+    def is_message(self, frame: Frame) -> bool:
         """See `Dialect.is_message`."""
         return False
 
@@ -88,7 +88,7 @@ class Postgres:
 class Nats:
     """A server answers a ping when it has taken what came before it."""
 
-    def framing(self, *, from_client: bool) -> Framing:  # noqa: ARG002 - the protocol's
+    def framing(self, *, from_client: bool) -> Framing:
         """See `Dialect.framing`."""
         return NatsFraming()
 

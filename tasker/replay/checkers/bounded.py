@@ -46,7 +46,7 @@ class BoundedChecker:
             self._find(f"{problem.code} does not say when to ask again: {problem.detail}")
 
     def close(self) -> None:
-        """Check the highest values, now that nothing more is sampled; a cap of which there is no sample is a finding."""
+        """Check the highest values, now that nothing more is sampled; a cap that was never sampled is a finding."""
         for name, cap in self._caps.items():
             highest = self.highest.get(name)
             if highest is None:

@@ -57,15 +57,15 @@ def test_nats_frames_are_whole_however_the_bytes_come(frames: list[Frame], cuts:
 @given(
     st.lists(st.tuples(st.sampled_from("PBESQXZ1CD"), bodies), max_size=12),
     st.lists(st.integers(0, 10_000), max_size=12),
-    st.booleans(),
+    st.sampled_from(["client", "server"]),
 )
 def test_postgres_frames_are_whole_however_the_bytes_come(
-    frames: list[tuple[str, bytes]], cuts: list[int], from_client: bool
+    frames: list[tuple[str, bytes]], cuts: list[int], of: str
 ) -> None:
     wanted = [Frame(kind, typed(kind, body)) for kind, body in frames]
-    if from_client:
+    if of == "client":
         wanted.insert(0, Frame(STARTUP, untyped(struct.pack("!i", 196608) + b"user\0tasker\0\0")))
-    assert fed(PostgresFraming(from_client=from_client), b"".join(frame.data for frame in wanted), cuts) == wanted
+    assert fed(PostgresFraming(from_client=of == "client"), b"".join(frame.data for frame in wanted), cuts) == wanted
 
 
 def test_a_payload_may_look_like_commands() -> None:

@@ -12,7 +12,6 @@ import pytest
 from tests.proxies.frames import NatsFraming
 from tests.proxies.proxy import Proxy, Shuffle, nats_proxy
 
-
 ANSWER = b"MSG r 1 3\r\nyes\r\n"
 
 
@@ -183,9 +182,13 @@ async def test_a_message_with_an_id_is_published_again_later(proxy: Proxy, echo:
 async def test_what_is_no_protocol_fails_the_test(echo: Echo) -> None:
     assert echo.server is not None
     port = echo.server.sockets[0].getsockname()[1]
-    with pytest.raises(ExceptionGroup, match="did not understand"):
+
+    async def use() -> None:
         async with nats_proxy(f"nats://127.0.0.1:{port}", random.Random(1)) as proxy:
             reader, writer = await connected(proxy)
             writer.write(b"PUB what is this\r\n")
             await all_of(reader)
             writer.close()
+
+    with pytest.raises(ExceptionGroup, match="did not understand"):
+        await use()

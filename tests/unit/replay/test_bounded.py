@@ -1,4 +1,4 @@
-"""I11: caps hold, and a refusal is typed and says when to ask again; on a node whose caps are low, and on planted bugs."""
+"""I11: caps hold, and a refusal is typed and says when to ask again; on a node with low caps, and on planted bugs."""
 
 from __future__ import annotations
 
