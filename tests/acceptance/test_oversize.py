@@ -6,6 +6,7 @@ The limits themselves, one by one, are in `test_bad_input.py`; here are the size
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 import uuid
@@ -61,7 +62,6 @@ CREATIONS: list[tuple[str, Callable[[], bytes], set[str]]] = [
     ("levels of objects", lambda: given(b'{"a":' * 10_000 + b"1" + b"}" * 10_000), {"value_invalid"}),
     ("as many digits as a body holds", lambda: given(b"7" * 500_000), {"value_invalid"}),
     ("a million digits", lambda: given(b"7" * MILLION), {"body_too_large"}),
-    ("digits behind the point", lambda: given(b"0." + b"7" * 500_000), {"value_invalid", "body_too_large"}),
     ("a huge exponent", lambda: given(b"1e" + b"9" * 400_000), {"body_invalid", "value_invalid"}),
     ("bad UTF-8 behind half a megabyte", lambda: given(b'"' + b"x" * 500_000 + b'\xff"'), {"body_invalid"}),
     ("a body of 20 MB", lambda: given(b'"' + b"x" * 20_000_000 + b'"'), {"body_too_large"}),
@@ -89,7 +89,7 @@ class Doors:
 
     async def http(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """Return status and body of an answer."""
-        async with self._http.request(method, self.service.http_url + path, data=body) as answer:
+        async with self._http.request(method, self.service.http_url + path, data=io.BytesIO(body)) as answer:
             return answer.status, json.loads(await answer.read())
 
     async def rows(self) -> int:
@@ -157,6 +157,7 @@ RESULTS: list[tuple[str, bytes]] = [
     ("a result of many levels", b"[" * 10_000 + b"]" * 10_000),
     ("a result of many digits", b"7" * 100_000),
     ("a result with U+0000", rb'"\u0000"'),
+    ("a result of bad UTF-8", b'"\xff"'),
 ]
 
 
@@ -167,11 +168,10 @@ async def test_a_result_beyond_a_limit_fails_its_step_and_says_why(doors: Doors,
     answer = await report(doors, made["task_id"], b'"completed","result":' + result)
     assert answer["ok"], answer
     assert answer["recorded"]
-    view = (await doors.http("GET", f"/v1/tasks/{made['task_id']}?at_least={made['position']}", b""))[1]
-    while view["status"] == "running":
-        await asyncio.sleep(0.05)
-        view = (await doors.http("GET", f"/v1/tasks/{made['task_id']}", b""))[1]
-    assert view["error"]["type"] == "result_invalid", view
+    async with asyncio.timeout(20):
+        while not (view := (await doors.http("GET", f"/v1/tasks/{made['task_id']}", b""))[1])["task"].get("error"):
+            await asyncio.sleep(0.05)
+    assert view["task"]["error"]["type"] == "result_invalid", view
     assert len(json.dumps(view)) < 20_000
     await doors.unharmed()
 
@@ -179,12 +179,11 @@ async def test_a_result_beyond_a_limit_fails_its_step_and_says_why(doors: Doors,
 @pytest.mark.parametrize(
     ("rest", "code"),
     [
-        (b'"completed","result":"\xff"', "body_invalid"),
         (b'"completed","result":"' + b"x" * 600_000 + b'"', "body_too_large"),
         (b'"completed","result":NaN', "body_invalid"),
         (b'"completed","result":{"a":', "body_invalid"),
     ],
-    ids=["bad UTF-8", "600 kB", "NaN", "cut off"],
+    ids=["600 kB", "NaN", "cut off"],
 )
 async def test_a_report_that_is_none_is_refused_and_its_attempt_stays_open(
     doors: Doors, rest: bytes, code: str
@@ -231,7 +230,7 @@ async def test_a_history_of_a_hundred_thousand_events_holds_up_its_task_alone(
             told = (await doors.http("POST", f"{task}/cancel", b"{}"))[1]
             assert told["ok"], told
             ended = (await doors.http("GET", f"{task}?at_least={told['position']}", b""))[1]
-            assert ended["status"] == "cancelled", ended
+            assert ended["task"]["state"] == "cancelled", ended
     finally:
         await bus.close()
         assert await asyncio.to_thread(service.process.stop) == 0
