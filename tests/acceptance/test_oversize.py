@@ -169,7 +169,7 @@ async def test_a_result_beyond_a_limit_fails_its_step_and_says_why(doors: Doors,
     assert answer["ok"], answer
     assert answer["recorded"]
     async with asyncio.timeout(20):
-        while not (view := (await doors.http("GET", f"/v1/tasks/{made['task_id']}", b""))[1])["task"].get("error"):
+        while not (view := (await doors.http("GET", f"/v1/tasks/{made['task_id']}", b""))[1])["task"].get("error"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert view["task"]["error"]["type"] == "result_invalid", view
     assert len(json.dumps(view)) < 20_000
