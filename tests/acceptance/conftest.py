@@ -20,6 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tasker import TaskerClient
+from tasker.client.attempts import RetryPolicy
 from tasker.embedded.stack import Stack
 from tasker.errors import TemplateUnknown
 from tasker.events.postgres_log import migrate
@@ -123,9 +124,16 @@ class Service:
             check=False,
         )
 
-    def client(self, *, timeout_s: float = 30.0) -> TaskerClient:
+    def client(self, *, timeout_s: float = 30.0, attempt_s: float = RetryPolicy().attempt_s) -> TaskerClient:
         """Return a client of this service."""
-        return TaskerClient(self.nats_url, self.http_url, prefix=self.nats_prefix, environ={}, timeout_s=timeout_s)
+        return TaskerClient(
+            self.nats_url,
+            self.http_url,
+            prefix=self.nats_prefix,
+            environ={},
+            timeout_s=timeout_s,
+            retry=RetryPolicy(attempt_s=attempt_s),
+        )
 
     def create_when_registered(self, template: str, given: object, *, namespace: str = "default") -> TaskView:
         """Return a new task when it is over; wait for a worker to make its template known."""

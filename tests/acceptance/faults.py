@@ -55,6 +55,9 @@ LEASE_S = QUICK_PACE["lease_s"]
 ACK_WAIT_S = 2.0
 """How long NATS waits for what a killed process had taken; so short that a test can wait for it."""
 
+ATTEMPT_S = 3.0
+"""How long the load waits for an answer before it asks again."""
+
 ROUNDS = int(os.environ.get("TASKER_FAULT_ROUNDS", "1"))
 """How often each test runs, with a new seed each time; `make faults` sets more. TASKER_SEED repeats one."""
 
@@ -335,7 +338,7 @@ class Rig:
     @asynccontextmanager
     async def load(self, *, every_s: float = 0.04) -> AsyncIterator[Load]:
         """Create tasks while the block runs; then wait for the answers."""
-        async with self.service.client(timeout_s=60.0) as client:
+        async with self.service.client(timeout_s=60.0, attempt_s=ATTEMPT_S) as client:
             load = Load(client, every_s=every_s)
             running = asyncio.create_task(load.run(), name="load")
             try:

@@ -211,10 +211,12 @@ async def test_a_herd_comes_back_at_once(own_rig: Rig, servers: Stack) -> None:
         clients = [rig.service.client(timeout_s=HEALED_S_MAX) for _ in range(HERD)]
         loads = [Load(client, every_s=1) for client in clients]
         await asyncio.gather(*(client.__aenter__() for client in clients))
-        for number, server in enumerate((servers.nats, servers.postgres)):
-            await asyncio.to_thread(server.kill)
+        for number, (kill, start) in enumerate(
+            ((servers.nats.kill, servers.nats.start), (servers.postgres.kill, servers.postgres.start))
+        ):
+            await asyncio.to_thread(kill)
             asking = asyncio.gather(*(one.ask(10_000 * (number + 1) + n) for n, one in enumerate(loads)))
-            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(start)
             await asking
         for one, client in zip(loads, clients, strict=True):
             load.record += one.record

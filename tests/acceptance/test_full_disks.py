@@ -164,6 +164,7 @@ async def use_up(dsn: str) -> None:
             connection.terminate()
 
 
+@pytest.mark.whole
 def test_the_store_of_nats_is_full(place: Path, tmp_path: Path) -> None:
     """Commands, work and reports go on without it; what it could not take it gets when it is back."""
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import aiohttp
 import asyncpg
 import nats
 import pytest
+from nats.aio.client import Client as Nats
 
 from tasker.events.subjects import Subjects
 from tasker.ids import shard_of
@@ -29,7 +30,7 @@ SHARDS = 16
 class Caller:
     """Asks over NATS and over HTTP."""
 
-    def __init__(self, service: Service, bus: nats.NATS, http: aiohttp.ClientSession) -> None:
+    def __init__(self, service: Service, bus: Nats, http: aiohttp.ClientSession) -> None:
         self._service = service
         self._subjects = Subjects(service.nats_prefix)
         self._bus = bus
@@ -77,14 +78,19 @@ async def calling(service: Service) -> AsyncIterator[Caller]:
 async def test_one_key_a_hundred_times_at_once_is_one_task(service: Service) -> None:
     """Over both ways; among them some with another body, who lose or win together."""
     async with calling(service) as caller:
-        bodies = [{"template": "one", "input": {"n": int(n % 10 == 0)}, "idempotency_key": "same"} for n in range(100)]
-        told = await asyncio.gather(*(caller.create(n, body) for n, body in enumerate(bodies)))
+        inputs = [int(n % 10 == 0) for n in range(100)]
+        told = await asyncio.gather(
+            *(
+                caller.create(n, {"template": "one", "input": given, "idempotency_key": "same"})
+                for n, given in enumerate(inputs)
+            )
+        )
         made = [one for one in told if one["ok"]]
         assert len({one["task_id"] for one in made}) == 1
         assert sum(not one.get("duplicate", False) for one in made) == 1
-        won = {body["input"]["n"] for body, one in zip(bodies, told, strict=True) if one["ok"]}
+        won = {given for given, one in zip(inputs, told, strict=True) if one["ok"]}
         assert len(won) == 1, "the key belongs to one body"
-        lost = [one["error"] for body, one in zip(bodies, told, strict=True) if body["input"]["n"] not in won]
+        lost = [one["error"] for given, one in zip(inputs, told, strict=True) if given not in won]
         assert {one["code"] for one in lost} == {"key_conflict"}
         assert all(made[0]["task_id"] in json.dumps(one) for one in lost), "the conflict names the task"
 
@@ -93,7 +99,7 @@ async def test_of_a_cancellation_and_a_result_one_wins(service: Service) -> None
     async with calling(service) as caller:
         made = await asyncio.gather(*(caller.create(1, {"template": "one", "input": {}}) for _ in range(60)))
         ids = [one["task_id"] for one in made]
-        asked = []
+        asked: list[Coroutine[Any, Any, dict[str, Any]]] = []
         for number, task_id in enumerate(ids):
             rivals = [caller.complete(task_id), caller.command("task", "cancel", {"task_id": task_id})]
             asked += rivals if number % 2 else reversed(rivals)

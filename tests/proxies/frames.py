@@ -86,7 +86,7 @@ class NatsFraming:
     def feed(self, data: bytes) -> list[Frame]:
         """See `Framing.feed`."""
         self._rest += data
-        frames = []
+        frames: list[Frame] = []
         while True:
             line, found, _ = self._rest.partition(b"\r\n")
             if not found:
