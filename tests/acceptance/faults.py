@@ -26,6 +26,7 @@ import nats
 import psutil
 
 from tasker.client import TaskerClient
+from tasker.client.attempts import RetryPolicy
 from tasker.errors import TaskerError
 from tasker.events.envelope import StreamKind
 from tasker.events.postgres_log import PostgresLog
@@ -55,8 +56,8 @@ LEASE_S = QUICK_PACE["lease_s"]
 ACK_WAIT_S = 2.0
 """How long NATS waits for what a killed process had taken; so short that a test can wait for it."""
 
-ATTEMPT_S = 3.0
-"""How long the load waits for an answer before it asks again."""
+UNANSWERED_MAX = 200
+"""Creations that a load has under way; on a slow machine it waits before it asks more."""
 
 ROUNDS = int(os.environ.get("TASKER_FAULT_ROUNDS", "1"))
 """How often each test runs, with a new seed each time; `make faults` sets more. TASKER_SEED repeats one."""
@@ -140,6 +141,8 @@ class Load:
     async def run(self) -> None:
         """Create tasks, for ever."""
         while True:
+            if len(self._asking) >= UNANSWERED_MAX:
+                await asyncio.wait(self._asking, return_when=asyncio.FIRST_COMPLETED)
             task = asyncio.create_task(self.ask(self.asked), name=f"create {self.asked}")
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
@@ -336,9 +339,9 @@ class Rig:
     # ---------------------------------------------------------------- load
 
     @asynccontextmanager
-    async def load(self, *, every_s: float = 0.04) -> AsyncIterator[Load]:
-        """Create tasks while the block runs; then wait for the answers."""
-        async with self.service.client(timeout_s=60.0, attempt_s=ATTEMPT_S) as client:
+    async def load(self, *, every_s: float = 0.04, attempt_s: float = RetryPolicy().attempt_s) -> AsyncIterator[Load]:
+        """Create tasks while the block runs; then wait for the answers. One that is lost is asked for again."""
+        async with self.service.client(timeout_s=60.0, attempt_s=attempt_s) as client:
             load = Load(client, every_s=every_s)
             running = asyncio.create_task(load.run(), name="load")
             try:

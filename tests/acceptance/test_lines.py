@@ -53,7 +53,7 @@ async def test_messages_lost_doubled_overtaken_and_repeated_late(rig: Rig, lines
     """Whatever happens to single messages on NATS: reports, work, answers, acks, events."""
     rig.dedupe(DEDUPE_S)
     await rig.start()
-    async with rig.load() as load:
+    async with rig.load(attempt_s=3.0) as load:
         for line in (lines.service, lines.worker):
             line.shuffle = Shuffle(
                 loss=0.02, duplication=0.1, overtaking=0.1, repetition=0.1, repeat_after_s=2 * DEDUPE_S
