@@ -100,7 +100,6 @@ async def run_write(
         folder: where the other side asks for its metrics; "" nowhere.
         on_ready: called once it serves.
     """
-
     from tasker.service.write_side import WriteSide
 
     def told() -> None:
@@ -139,7 +138,6 @@ async def run_read(
     settings: Settings, stop: asyncio.Event, folder: str = "", on_ready: Callable[[], None] = _nothing
 ) -> None:
     """Run projections and HTTP (or one of them) until `stop`; the rest as in `run_write`."""
-
     from tasker.projections.postgres_queries import PostgresQueries, open_read_pool
     from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
     from tasker.service.read_side import ReadSide
