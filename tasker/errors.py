@@ -60,6 +60,8 @@ class TaskerError(Exception):
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
     title: ClassVar[str] = "Something failed inside the service"
+    wait_s: ClassVar[float | None] = None
+    """`retry_after_s` of its problem where the occurrence names none; of whatever passes by itself it is a time."""
 
     leaves: ClassVar[dict[str, type[TaskerError]]] = {}
 
@@ -94,7 +96,7 @@ class TaskerError(Exception):
             detail=self.detail,
             code=self.code,
             errors=self.errors,
-            retry_after_s=self.retry_after_s,
+            retry_after_s=self.wait_s if self.retry_after_s is None else self.retry_after_s,
             context=self.context,
         )
 
@@ -275,6 +277,7 @@ class Busy(CommandRejected):
     status = 429
     exit_code = 7
     title = "The service is full at the moment"
+    wait_s = 0.5
 
 
 class Fenced(TaskerError):
@@ -284,6 +287,7 @@ class Fenced(TaskerError):
     status = 503
     exit_code = 7
     title = "The shard has another owner now"
+    wait_s = 0.2
 
 
 class Unavailable(TaskerError):
@@ -293,6 +297,7 @@ class Unavailable(TaskerError):
     status = 503
     exit_code = 7
     title = "The service cannot answer now"
+    wait_s = 0.2
 
 
 class OutcomeUnknown(Unavailable):

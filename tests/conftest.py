@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for: a database, NATS, and a name of its own on it."""
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -17,6 +18,15 @@ def pytest_configure_node(node: Any) -> None:
     """Under pytest-xdist: start the cluster once, in the controller, and tell each worker where it is."""
     cluster = node.config.stash.setdefault(_controller, SharedCluster())
     node.workerinput["tasker_cluster"] = as_text(cluster.addresses())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the long tests of faults to `make faults`; CI runs a sample of each fault."""
+    if "TASKER_FAULT_ROUNDS" in os.environ:
+        return
+    for item in items:
+        if item.get_closest_marker("whole") is not None:
+            item.add_marker(pytest.mark.skip(reason="runs in `make faults`, or with TASKER_FAULT_ROUNDS=1"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

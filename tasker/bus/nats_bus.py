@@ -378,9 +378,11 @@ class _Client(Client):
         nats-py's own `flush` writes its ping past the send buffer, and can raise CancelledError.
 
         Raises:
-            Disconnected: the connection dropped meanwhile.
+            Disconnected: there is no connection, or it dropped meanwhile.
             DeadlineExceeded: not within `timeout_s`.
         """
+        if not self._bus.connected:
+            raise Disconnected("there is no connection to NATS")
         pong: asyncio.Future[bool] = self._loop.create_future()
         self._round_trips.add(pong)
         self.enqueue(b"PING\r\n")

@@ -26,6 +26,7 @@ class Invariant(StrEnum):
     ONCE = "I7"
     ORDER = "I8"
     TIMELY = "I9"
+    BOUNDED = "I11"
     FOLD = "fold"
     """Every recorded event is understood and folds into its task."""
 

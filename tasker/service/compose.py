@@ -39,17 +39,26 @@ def run_side(side: str, settings: Settings, folder: str) -> None:
         ConfigurationError: it cannot start.
         Unavailable: a server that it needs is away.
     """
-    sides: dict[str, Callable[[Settings, asyncio.Event, str], Awaitable[None]]] = {
-        "write": run_write,
-        "read": run_read,
-    }
+    sides = {"write": run_write, "read": run_read}
 
     async def run() -> None:
-        stop = asyncio.Event()
+        stop, ready = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
+        serving = loop.create_task(sides[side](settings, stop, folder, ready.set), name=side)
+
+        def on_signal() -> None:
+            stop.set()
+            if not ready.is_set():
+                # It waits for its servers, perhaps for ever, and has nothing under way that a drain could save.
+                serving.cancel()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        await sides[side](settings, stop, folder)
+            loop.add_signal_handler(number, on_signal)
+        try:
+            await serving
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
 
     calm_collector()
     run_event_loop(run())
@@ -76,9 +85,26 @@ def calm_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def run_write(settings: Settings, stop: asyncio.Event, folder: str = "") -> None:
-    """Run shards and publisher until `stop`; `folder` is where the other side asks for its metrics, "" nowhere."""
+def _nothing() -> None:
+    """Do nothing."""
+
+
+async def run_write(
+    settings: Settings, stop: asyncio.Event, folder: str = "", on_ready: Callable[[], None] = _nothing
+) -> None:
+    """Run shards and publisher until `stop`.
+
+    Args:
+        settings: of the node.
+        stop: drain and return.
+        folder: where the other side asks for its metrics; "" nowhere.
+        on_ready: called once it serves.
+    """
     from tasker.service.write_side import WriteSide
+
+    def told() -> None:
+        _log.info("ready", side="write")
+        on_ready()
 
     subjects = Subjects(settings.nats.prefix)
     database, roles = settings.database, settings.service.roles
@@ -105,14 +131,20 @@ async def run_write(settings: Settings, stop: asyncio.Event, folder: str = "") -
             await parts.enter_async_context(told_at(socket_of(folder, "write"), scrape.own))
         if METRICS_ROLE in roles and not {"projections", "http"}.intersection(roles):
             await _serve_metrics(parts, scrape, settings)
-        await side.run(stop, lambda: _log.info("ready", side="write"))
+        await side.run(stop, told)
 
 
-async def run_read(settings: Settings, stop: asyncio.Event, folder: str = "") -> None:
-    """Run projections and HTTP (or one of them) until `stop`; `folder` as in `run_write`."""
+async def run_read(
+    settings: Settings, stop: asyncio.Event, folder: str = "", on_ready: Callable[[], None] = _nothing
+) -> None:
+    """Run projections and HTTP (or one of them) until `stop`; the rest as in `run_write`."""
     from tasker.projections.postgres_queries import PostgresQueries, open_read_pool
     from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
     from tasker.service.read_side import ReadSide
+
+    def told(url: str | None) -> None:
+        _log.info("ready", side="read", http_url=url)
+        on_ready()
 
     subjects = Subjects(settings.nats.prefix)
     dsn = database_url_of(settings)
@@ -145,7 +177,7 @@ async def run_read(settings: Settings, stop: asyncio.Event, folder: str = "") ->
             stop,
             with_projections="projections" in settings.service.roles,
             with_http="http" in settings.service.roles,
-            on_ready=lambda url: _log.info("ready", side="read", http_url=url),
+            on_ready=told,
         )
 
 

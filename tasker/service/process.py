@@ -32,6 +32,7 @@ CANNOT_START: Final = 2
 """Exit code of a child whose configuration does not work: to start it again is of no use."""
 
 CANNOT_GO_ON: Final = 1
+LOOK_S: Final = 0.05
 
 _log = structlog.get_logger(__name__)
 
@@ -93,6 +94,28 @@ class Side:
             self._process.wait()
 
 
+class StopSignals:
+    """Says whether one of some signals has come. Made in the main thread.
+
+    No `threading.Event`: a handler runs in the middle of whatever the main thread does, and one that sets the event
+    for which that thread waits stands still for ever when it meets it with the event's lock in hand.
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self._came = False
+        for number in numbers:
+            signal.signal(number, self._take)
+
+    def _take(self, _number: int, _frame: object) -> None:
+        self._came = True
+
+    def came_within(self, seconds: float) -> bool:
+        """Wait, and return whether a signal has come."""
+        if not self._came:
+            time.sleep(seconds)
+        return self._came
+
+
 def serve(settings: Settings) -> int:
     """Run the service until SIGTERM or SIGINT; returns the exit code.
 
@@ -116,13 +139,11 @@ def serve(settings: Settings) -> int:
         if part in roles
     ]
     sides = list({side.name: side for side in sides}.values())
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopSignals(signal.SIGINT, signal.SIGTERM)
     code = 0
     for side in sides:
         side.start()
-    while not stop.wait(0.05):
+    while not stop.came_within(LOOK_S):
         now_s = time.monotonic()
         codes = [found for side in sides if (found := side.tend(now_s)) is not None]
         if codes:

@@ -11,16 +11,24 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tasker import TaskerClient
+from tasker.client.attempts import RetryPolicy
+from tasker.embedded.stack import Stack
 from tasker.errors import TemplateUnknown
+from tasker.events.postgres_log import migrate
 from tasker.events.reads import TaskView
 from tests.servers import SharedCluster
+
+if TYPE_CHECKING:
+    from tests.acceptance.faults import Lines, Rig
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S_MAX = 60.0
@@ -116,9 +124,16 @@ class Service:
             check=False,
         )
 
-    def client(self, *, timeout_s: float = 30.0) -> TaskerClient:
+    def client(self, *, timeout_s: float = 30.0, attempt_s: float = RetryPolicy().attempt_s) -> TaskerClient:
         """Return a client of this service."""
-        return TaskerClient(self.nats_url, self.http_url, prefix=self.nats_prefix, environ={}, timeout_s=timeout_s)
+        return TaskerClient(
+            self.nats_url,
+            self.http_url,
+            prefix=self.nats_prefix,
+            environ={},
+            timeout_s=timeout_s,
+            retry=RetryPolicy(attempt_s=attempt_s),
+        )
 
     def create_when_registered(self, template: str, given: object, *, namespace: str = "default") -> TaskView:
         """Return a new task when it is over; wait for a worker to make its template known."""
@@ -155,6 +170,15 @@ class Service:
         finally:
             connection.close()
 
+    def metrics(self) -> dict[str, float]:
+        """Return each metric's sum over its series (of a histogram the count of values), as /metrics has them now."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        try:
+            connection.request("GET", "/metrics")
+            return metric_sums(connection.getresponse().read().decode())
+        finally:
+            connection.close()
+
     @contextmanager
     def worker(self, app: str | Path, *arguments: str) -> Iterator[Process]:
         """Run a worker for an app; on leaving it is drained."""
@@ -164,6 +188,20 @@ class Service:
             yield worker
         finally:
             worker.stop()
+
+
+def metric_sums(text: str) -> dict[str, float]:
+    """Return each metric's sum over its series; of a histogram the count of values."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name
+            if family.type == "histogram":
+                if not name.endswith("_count"):
+                    continue
+                name = name.removesuffix("_count")
+            sums[name] = sums.get(name, 0.0) + sample.value
+    return sums
 
 
 def free_port() -> int:
@@ -204,3 +242,55 @@ def own_service(cluster: SharedCluster, tmp_path: Path) -> Iterator[Service]:
     """A service for one test alone."""
     with running_service(cluster, tmp_path) as running:
         yield running
+
+
+# -------------------------------------------------------------------- faults
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for `fault_round` so many times."""
+    from tests.acceptance.faults import ROUNDS
+
+    if "fault_round" in metafunc.fixturenames:
+        metafunc.parametrize("fault_round", range(ROUNDS))
+
+
+@pytest.fixture
+async def rig(database: str, nats_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Service and worker of a test of faults, on the servers that all tests share."""
+    from tests.acceptance.faults import Rig
+
+    rig = Rig(database_url=database, nats_url=nats_url, folder=tmp_path)
+    try:
+        yield rig
+    finally:
+        rig.stop()
+
+
+@pytest.fixture
+async def lines(rig: Rig) -> AsyncIterator[Lines]:
+    """Proxies through which the processes of `rig` reach their servers."""
+    async with rig.lines() as lines:
+        yield lines
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Stack]:
+    """Servers of this test alone, to be killed."""
+    stack = Stack(tmp_path / "servers", durable=False)
+    stack.start()
+    yield stack
+    stack.remove()
+
+
+@pytest.fixture
+async def own_rig(servers: Stack, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Service and worker on `servers`."""
+    from tests.acceptance.faults import Rig
+
+    await migrate(servers.postgres.dsn)
+    rig = Rig(database_url=servers.postgres.dsn, nats_url=servers.nats.url, folder=tmp_path)
+    try:
+        yield rig
+    finally:
+        rig.stop()

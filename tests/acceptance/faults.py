@@ -15,8 +15,8 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,7 @@ import nats
 import psutil
 
 from tasker.client import TaskerClient
+from tasker.client.attempts import RetryPolicy
 from tasker.errors import TaskerError
 from tasker.events.envelope import StreamKind
 from tasker.events.postgres_log import PostgresLog
@@ -42,12 +43,24 @@ from tasker.replay.findings import Finding, Findings
 from tasker.replay.verify import verify
 from tasker.settings import Pace
 from tests.acceptance.conftest import Process, Service
+from tests.proxies.proxy import Proxy, nats_proxy, postgres_proxy
 
 APP = Path(__file__).with_name("load_app.py")
+TEMPLATES = {"chain", "diamond", "slow", "blocking"}
 HEALED_S_MAX = 90.0
 COPIES_S = 2.0
 QUICK_PACE = {"lease_s": 1.5, "renew_s": 0.3}
 """Leases so short that a killed service is back soon."""
+
+LEASE_S = QUICK_PACE["lease_s"]
+ACK_WAIT_S = 2.0
+"""How long NATS waits for what a killed process had taken; so short that a test can wait for it."""
+
+UNANSWERED_MAX = 200
+"""Creations that a load has under way; on a slow machine it waits before it asks more."""
+
+ROUNDS = int(os.environ.get("TASKER_FAULT_ROUNDS", "1"))
+"""How often each test runs, with a new seed each time; `make faults` sets more. TASKER_SEED repeats one."""
 
 
 class Sink:
@@ -79,6 +92,18 @@ class Sink:
                 found.append(f"attempt {attempt} of {key} ran again after {at - first:.1f} s")
         return found
 
+    def go(self) -> None:
+        """Let the steps that wait for it end."""
+        (self.folder / "go").touch()
+
+    async def begun(self, step: str, attempt: int = 1) -> tuple[str, int]:
+        """Return key and process of an attempt of a step, once it runs."""
+        while True:
+            for key, number, pid, _ in self.executions():
+                if key.endswith(f":{step}") and number == attempt:
+                    return key, pid
+            await asyncio.sleep(0.02)
+
     def die(self, where: str) -> None:
         """Let the next handler that comes to a place kill its process there."""
         (self.folder / f"die_{where}").touch()
@@ -96,6 +121,7 @@ class Load:
         self._every_s = every_s
         self._moved = asyncio.Event()
         self._asking: set[asyncio.Task[None]] = set()
+        self._forgotten = False
         self.record: list[Acknowledgement] = []
         self.asked = 0
 
@@ -115,14 +141,22 @@ class Load:
     async def run(self) -> None:
         """Create tasks, for ever."""
         while True:
+            if len(self._asking) >= UNANSWERED_MAX:
+                await asyncio.wait(self._asking, return_when=asyncio.FIRST_COMPLETED)
             task = asyncio.create_task(self.ask(self.asked), name=f"create {self.asked}")
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
             await asyncio.sleep(self._every_s)
 
+    def forget(self) -> None:
+        """Wait for no answer: there is nobody left to give one."""
+        self._forgotten = True
+        for task in self._asking:
+            task.cancel()
+
     async def finish(self) -> None:
         """Return when everything that was asked is answered."""
-        await asyncio.gather(*self._asking)
+        await asyncio.gather(*self._asking, return_exceptions=self._forgotten)
 
     async def ask(self, number: int, **fields: Any) -> None:
         """Create a task and record the answer."""
@@ -142,6 +176,25 @@ class Load:
         self._moved.set()
 
 
+class Lines:
+    """A proxy on each way between two of our processes and their servers."""
+
+    def __init__(self, database: Proxy, service: Proxy, worker: Proxy) -> None:
+        self.database = database
+        self.service = service
+        self.worker = worker
+
+    @property
+    def all(self) -> tuple[Proxy, ...]:
+        """Return them all."""
+        return (self.database, self.service, self.worker)
+
+    def calm(self) -> None:
+        """Let everything pass from now on."""
+        for line in self.all:
+            line.calm()
+
+
 class Rig:
     """The processes of a test, and what to do to them."""
 
@@ -152,6 +205,7 @@ class Rig:
         self.folder = folder
         self.sink = Sink(folder / "sink")
         self.service.environ["LOAD_SINK"] = str(self.sink.folder)
+        self.service.environ["TASKER_STREAMS_ACK_WAIT_S"] = str(ACK_WAIT_S)
         self.pace(QUICK_PACE)
         self.subjects = Subjects(self.service.nats_prefix)
         self.worker = self.service.command("worker", str(APP))
@@ -169,6 +223,11 @@ class Rig:
             self.service.environ.pop(f"TASKER_PACE_{name.upper()}", None)
         self.service.environ.update({f"TASKER_PACE_{name.upper()}": str(value) for name, value in pace.items()})
 
+    def dedupe(self, window_s: float) -> None:
+        """Let NATS forget the ids of messages so soon."""
+        for process in (self.service.process, self.worker):
+            self.reach(process, TASKER_STREAMS_DEDUPE_S=str(window_s))
+
     async def start(self) -> None:
         """Start service and worker; return when a task can be created."""
         self.started += [self.service.process, self.worker]
@@ -179,7 +238,7 @@ class Rig:
     async def registered(self) -> None:
         """Return when the load's templates are known."""
         async with self.service.client() as client, asyncio.timeout(HEALED_S_MAX):
-            while {view.name async for view in client.templates()} < {"chain", "diamond"}:  # noqa: ASYNC110
+            while not {view.name async for view in client.templates()} >= TEMPLATES:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     def serve(self, *arguments: str, **environ: str) -> Process:
@@ -247,6 +306,28 @@ class Rig:
         finally:
             await connection.close()
 
+    def reach(self, process: Process, **environ: str) -> None:
+        """Let a process, from its next start on, have some variables of its own (an address that leads to a proxy)."""
+        process._environ = {**process._environ, **environ}
+
+    @asynccontextmanager
+    async def lines(self) -> AsyncIterator[Lines]:
+        """Lead what service and worker say to their servers through proxies; to be entered before they start."""
+        async with (
+            postgres_proxy(self.service.database_url, self.random) as database,
+            nats_proxy(self.service.nats_url, self.random) as service,
+            nats_proxy(self.service.nats_url, self.random) as worker,
+        ):
+            self.reach(self.service.process, TASKER_DATABASE_URL=database.url, TASKER_NATS_URL=service.url)
+            self.reach(self.worker, TASKER_NATS_URL=worker.url)
+            lines = Lines(database, service, worker)
+            try:
+                yield lines
+            finally:
+                lines.calm()
+                # They drain through the proxies, which run in this loop.
+                await asyncio.to_thread(self.stop)
+
     async def fetchval(self, query: str) -> Any:
         """Return what the database says."""
         connection = await asyncpg.connect(self.service.database_url)
@@ -258,9 +339,9 @@ class Rig:
     # ---------------------------------------------------------------- load
 
     @asynccontextmanager
-    async def load(self, *, every_s: float = 0.04) -> AsyncIterator[Load]:
-        """Create tasks while the block runs; then wait for the answers."""
-        async with self.service.client(timeout_s=60.0) as client:
+    async def load(self, *, every_s: float = 0.04, attempt_s: float = RetryPolicy().attempt_s) -> AsyncIterator[Load]:
+        """Create tasks while the block runs; then wait for the answers. One that is lost is asked for again."""
+        async with self.service.client(timeout_s=60.0, attempt_s=attempt_s) as client:
             load = Load(client, every_s=every_s)
             running = asyncio.create_task(load.run(), name="load")
             try:
@@ -341,6 +422,15 @@ class Rig:
         finally:
             await connection.close()
 
+    async def until(self, found: Callable[[], Awaitable[object]], *, wanted: object) -> None:
+        """Return when a look at another process gives what is wanted."""
+
+        async def missing() -> str:
+            value = await found()
+            return "" if value == wanted else f"it is {value}"
+
+        await self._until(missing, f"it is {wanted}")
+
     @staticmethod
     async def _until(missing: Callable[[], Awaitable[str]], what: str) -> None:
         until_s = time.monotonic() + HEALED_S_MAX
@@ -377,3 +467,31 @@ class Rig:
             one.name for one in PROJECTIONS for shard, head in heads.items() if there.get((one.name, shard), 0) < head
         )
         return ", ".join(f"{name} in {count} shards" for name, count in behind.items())
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and all below it."""
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+@contextmanager
+def stopped(processes: Iterable[psutil.Process]) -> Iterator[None]:
+    """Stop processes in their tracks while the block runs."""
+    frozen = []
+    try:
+        for process in processes:
+            process.suspend()
+            frozen.append(process)
+        yield
+    finally:
+        for process in frozen:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for a file or a process of another process, which cannot tell us."""
+    async with asyncio.timeout(60):
+        while not true():  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(0.02)

@@ -5,6 +5,7 @@ that happened. A file `die_<where>` is taken by the first handler that comes to 
 """
 
 import asyncio
+import ctypes
 import os
 import signal
 import time
@@ -86,3 +87,33 @@ async def d3(ctx: StepContext, d1: int) -> int:
 async def d4(ctx: StepContext, d2: int, d3: int) -> int:
     await effect(ctx)
     return d2 + d3
+
+
+# ---------------------------------------------------------------- steps that take long
+
+slow = Template("slow")
+blocking = Template("blocking")
+
+
+@slow.step(retry=AGAIN, heartbeat_s=1.0)
+async def waits(ctx: StepContext) -> int:
+    await effect(ctx)
+    while not (SINK / "go").exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.01)
+    return ctx.attempt
+
+
+@blocking.step(retry=AGAIN, heartbeat_s=1.0, timeout_s=2.0)
+async def blocks(ctx: StepContext, input: int) -> int:
+    await effect(ctx)
+    if ctx.attempt == 1:
+        time.sleep(input)  # noqa: ASYNC251 - it blocks the loop, that is what it is for
+    return ctx.attempt
+
+
+@blocking.step(retry=AGAIN, heartbeat_s=1.0)
+async def locks(ctx: StepContext, blocks: int, input: int) -> int:
+    await effect(ctx)
+    if ctx.attempt == 1:
+        ctypes.PyDLL(None).sleep(input)  # with the interpreter's lock: no thread of the process goes on
+    return ctx.attempt + blocks

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import random
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,52 +14,11 @@ import pytest
 
 from tasker.client import NewTask
 from tasker.embedded.stack import Stack
-from tasker.events.postgres_log import migrate
 from tasker.service.runtime.failpoints import NAMES
 from tests.acceptance.conftest import Service
-from tests.acceptance.faults import Load, Rig
+from tests.acceptance.faults import Load, Rig, until
 
-pytestmark = [pytest.mark.faults, pytest.mark.linux, pytest.mark.timeout(300)]
-
-ROUNDS = int(os.environ.get("TASKER_FAULT_ROUNDS", "1"))
-"""How often each test runs, with a new seed each time; `make faults` sets more. TASKER_SEED repeats one."""
-
-
-@pytest.fixture(autouse=True, params=range(ROUNDS))
-def fault_round(request: pytest.FixtureRequest) -> int:
-    """The number of the round."""
-    number: int = request.param
-    return number
-
-
-@pytest.fixture
-async def rig(database: str, nats_url: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Service and worker on the servers that all tests share."""
-    rig = Rig(database_url=database, nats_url=nats_url, folder=tmp_path)
-    try:
-        yield rig
-    finally:
-        rig.stop()
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Stack]:
-    """Servers of this test alone, to be killed."""
-    stack = Stack(tmp_path / "servers", durable=False)
-    stack.start()
-    yield stack
-    stack.remove()
-
-
-@pytest.fixture
-async def own_rig(servers: Stack, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Service and worker on `servers`."""
-    await migrate(servers.postgres.dsn)
-    rig = Rig(database_url=servers.postgres.dsn, nats_url=servers.nats.url, folder=tmp_path)
-    try:
-        yield rig
-    finally:
-        rig.stop()
+pytestmark = [pytest.mark.faults, pytest.mark.linux, pytest.mark.timeout(300), pytest.mark.usefixtures("fault_round")]
 
 
 async def test_a_killed_service_loses_nothing(rig: Rig) -> None:
@@ -118,13 +76,16 @@ async def test_every_failpoint(rig: Rig) -> None:
             await serve(name)
         rig.serve("--roles", "shards,publisher")
         await load.acked(5)
+    # What a killed service had taken from the stream comes again when its time to ack is over.
+    await rig.until(partial(rig.fetchval, SUBMITTED_IN_LOG), wanted=SUBMITTED)
     await rig.check(load)
-    async with rig.service.client() as client:
-        submitted = [view async for view in client.list() if (view.idempotency_key or "").startswith("submitted-")]
-    assert len(submitted) == SUBMITTED
 
 
 SUBMITTED = 60
+SUBMITTED_IN_LOG = (
+    "SELECT count(DISTINCT stream_id) FROM event WHERE type = 'task_created'"
+    " AND convert_from(payload, 'UTF8')::json ->> 'idempotency_key' LIKE 'submitted-%'"
+)
 SELDOM = {"before_due_write", "after_due_write", "before_renew"}
 
 
@@ -160,6 +121,31 @@ async def test_nats_may_lose_everything(own_rig: Rig, servers: Stack) -> None:
             await rig.delete_stream(stream)
             await load.acked(rig.random.randint(10, 30))
     await rig.check(load)
+
+
+@pytest.mark.whole
+async def test_a_damaged_store_of_nats_is_filled_again(own_rig: Rig, servers: Stack) -> None:
+    """nats-server drops what it cannot read any more; the marks tell how far back that is."""
+    rig, nats_server = own_rig, servers.nats
+    await rig.start()
+    async with rig.load() as load:
+        for _ in range(3):
+            await load.acked(rig.random.randint(20, 40))
+            await asyncio.to_thread(nats_server.kill)
+            assert damage(nats_server.data_dir / "jetstream", rig.random) > 0
+            await asyncio.to_thread(nats_server.start)
+        await load.acked(10)
+    await rig.check(load)
+
+
+def damage(store: Path, draw: random.Random) -> int:
+    """Overwrite a few bytes in each file of messages, as a bad disk does; returns how many files there are."""
+    files = [path for path in store.rglob("*.blk") if path.stat().st_size > 0]
+    for path in files:
+        with path.open("r+b") as file:
+            file.seek(draw.randrange(path.stat().st_size))
+            file.write(b"damaged!")
+    return len(files)
 
 
 async def test_postgres_may_be_killed(own_rig: Rig, servers: Stack) -> None:
@@ -229,10 +215,3 @@ async def test_sigterm_drains_and_hands_over_at_once(rig: Rig) -> None:
     await rig.check(load)
     codes = rig.stop()
     assert set(codes.values()) == {0}, codes
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for a file or a process of another process, which cannot tell us."""
-    async with asyncio.timeout(60):
-        while not true():  # noqa: ASYNC110 - it happens in another process
-            await asyncio.sleep(0.02)

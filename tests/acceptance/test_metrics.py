@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tasker import TaskerClient
 from tasker.errors import TaskerError
 from tasker.metrics import CATALOGUE, Kind
-from tests.acceptance.conftest import Service, free_port
+from tests.acceptance.conftest import Service, free_port, metric_sums
 
 APP = Path(__file__).with_name("metrics_app.py")
 WAIT_S_MAX = 30.0
@@ -37,20 +37,6 @@ def scraped(port: int) -> str:
         return answer.read().decode()
     finally:
         connection.close()
-
-
-def values_of(text: str) -> dict[str, float]:
-    """Return each metric's sum over its series (a histogram's count of values)."""
-    values: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            name = sample.name
-            if family.type == "histogram":
-                if not name.endswith("_count"):
-                    continue
-                name = name.removesuffix("_count")
-            values[name] = values.get(name, 0.0) + sample.value
-    return values
 
 
 class Watch:
@@ -74,7 +60,7 @@ class Watch:
     def _run(self) -> None:
         while not self._stop.wait(0.02):
             self.text = scraped(self._port)
-            for name, value in values_of(self.text).items():
+            for name, value in metric_sums(self.text).items():
                 self.highest[name] = max(value, self.highest.get(name, 0.0))
 
     async def saw(self, *names: str, again: Callable[[], Awaitable[object]] | None = None) -> None:
@@ -214,7 +200,7 @@ def test_a_node_without_http_serves_metrics_alone(service: Service) -> None:
             assert time.monotonic() < until_s, node.said()
             with contextlib.suppress(ConnectionError):
                 text = scraped(port)
-        values = values_of(text)
+        values = metric_sums(text)
         assert values["tasker_process_up"] == 1
         assert "tasker_shards_owned" in values
         assert "tasker_projection_lag_events" not in values

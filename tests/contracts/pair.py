@@ -12,7 +12,7 @@ from tasker.events.memory_log import MemoryLog
 from tasker.events.messages import HEADER_IDEMPOTENCY_KEY
 from tasker.events.subjects import Subjects
 from tasker.service.write_side import WriteSide
-from tasker.settings import Pace, StreamSettings
+from tasker.settings import Limits, Pace, StreamSettings
 
 _SMALL = 16 * 1024**2
 STREAMS = StreamSettings(
@@ -36,9 +36,9 @@ class Pair:
         self._stops: list[asyncio.Event] = []
         self._running: list[asyncio.Task[None]] = []
 
-    async def start(self, bus: Bus) -> None:
+    async def start(self, bus: Bus, limits: Limits | None = None) -> None:
         """Start one more node."""
-        side = WriteSide(self.log, await self.log.info(), bus, self.subjects, STREAMS, Pace())
+        side = WriteSide(self.log, await self.log.info(), bus, self.subjects, STREAMS, Pace(), limits)
         stop, ready = asyncio.Event(), asyncio.Event()
         self._running.append(asyncio.create_task(side.run(stop, ready.set)))
         self._stops.append(stop)

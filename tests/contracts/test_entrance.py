@@ -169,6 +169,19 @@ async def test_half_a_character_in_a_result_fails_the_step(pair: Pair) -> None:
     assert error["message"].startswith("/a/0: ")
 
 
+async def test_a_result_too_deep_to_be_read_fails_the_step(pair: Pair) -> None:
+    """Not its worker's time: the attempt ends at once, and the other reports of the message are taken."""
+    made = [await pair.ask("task.create", {"template": "t"}) for _ in range(2)]
+    shards = [int(one["position"].partition(":")[0]) for one in made]
+    report = b'{"kind": "completed", "task_id": "%b", "step": "only", "attempt": 1, "worker": "w", "result": %b}'
+    deep = b"[" * 10_000 + b"]" * 10_000
+    bodies = [report % (one["task_id"].encode(), result) for one, result in zip(made, (deep, b"1"), strict=True)]
+    told = await pair.report(shards[0], b"[" + b",".join(bodies) + b"]")
+    assert [one["recorded"] for one in told] == [True, True]
+    [failed] = [event for event in await pair.recorded(shards[0]) if event.type == "step_attempt_failed"]
+    assert json.loads(failed.payload)["error"]["type"] == "result_invalid"
+
+
 async def test_an_owner_whose_lease_is_over_does_not_create_from_what_it_remembers(pair: Pair) -> None:
     """Another node took the template's shard and may have registered a version; the first one does not know yet."""
     made = await pair.ask("template.register", {"template": {"name": "t", "steps": [{"name": "only"}]}})

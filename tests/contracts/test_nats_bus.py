@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tasker.bus import nats_bus
 from tasker.bus.bus import MSG_ID, Bus, Disconnected, Message
@@ -166,6 +167,24 @@ async def test_a_frozen_server_does_not_hold_the_close(server: EmbeddedNats) -> 
     finally:
         os.kill(server.pid, signal.SIGCONT)
     assert bus.closed
+
+
+def test_what_waits_for_a_server_that_is_gone_neither_breaks_nor_holds_the_close(server: EmbeddedNats) -> None:
+    """On uvloop, which takes nothing for a connection that is closed; unconfirmed farewells do not wait."""
+
+    async def live() -> float:
+        bus = await NatsBus.connect(server.url, name="test")
+        changes = Changes(bus)
+        subscription = bus.subscribe("a", lambda _: None)
+        await asyncio.to_thread(server.kill)
+        await changes.lost.wait()
+        bus.publish("a", b"nobody takes this")
+        started_s = time.monotonic()
+        await subscription.drain(timeout_s=10)
+        await bus.close()
+        return time.monotonic() - started_s
+
+    assert uvloop.run(live()) < 5
 
 
 async def test_no_server_one_try(server: EmbeddedNats) -> None:

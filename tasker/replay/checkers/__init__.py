@@ -14,5 +14,6 @@ it. What else it needs (acknowledgements, what was published, a sink's records, 
 | I7        | `once`         | one completion a step, one start and one outcome an attempt, one effect a key  |
 | I8        | `order`        | no step before its parents, nothing after the end                              |
 | I9        | `timely`       | no timer early or late, every task ends                                        |
+| I11       | `bounded`      | caps hold, and a refusal is typed and says when to ask again                   |
 | fold      | `folded`       | every event is understood and moves its task                                   |
 """

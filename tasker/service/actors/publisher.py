@@ -188,9 +188,9 @@ class Publisher:
                 await asyncio.sleep(RETRY_S)
 
     async def stop(self, *, timeout_s: float) -> None:
-        """Return when everything committed is acknowledged, or the time is over."""
+        """Return when everything committed is acknowledged, the time is over, or nobody is there to acknowledge."""
         deadline_s = self._monotonic_s() + timeout_s
-        while self.lag_events and self._monotonic_s() < deadline_s:
+        while self.lag_events and self._bus.connected and self._monotonic_s() < deadline_s:
             self._wake.set()
             await asyncio.sleep(0.02)
         await self.write_cursors()

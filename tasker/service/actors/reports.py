@@ -152,7 +152,7 @@ def _decoded(data: bytes) -> Report:
     try:
         return _decode_one(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if b"\\u" in data:
+        if b"\\u" in data or isinstance(error, RecursionError):
             report = _with_bad_result(data)
             if report is not None:
                 return report

@@ -280,6 +280,11 @@ class Committer:
                 # It is not there and no stray copy can land any more: the same events again, under the new epoch.
                 part = self._part(queue, part.events)
                 outcome = (await self._log.append([part]))[part.shard]
+                if outcome is AppendOutcome.UNKNOWN:
+                    # It answers and cannot write, as with a full disk: that takes its time.
+                    if self._stopping or self._shards.get(part.shard) is not queue:
+                        break
+                    await asyncio.sleep(SETTLE_PAUSE_S)
         units, queue.in_flight = queue.in_flight, []
         if self._shards.get(queue.shard) is not queue and outcome is AppendOutcome.APPENDED:
             # Closed meanwhile: who serves the shard now reads these from the log, so nobody here may count them.

@@ -6,6 +6,7 @@ import decimal
 import enum
 import json
 import math
+import time
 import uuid
 from typing import Any
 
@@ -31,6 +32,7 @@ from tasker.events.codec import (
     hash_of,
     is_text,
     split_array,
+    split_field,
 )
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
@@ -426,12 +428,37 @@ class TestStructs:
             decode_message(data, Command)
 
 
+class TestSplitField:
+    def test_the_rest_and_the_value_as_they_were_sent(self) -> None:
+        deep = b"[" * 10_000 + b"]" * 10_000
+        for value in (deep, rb'{"a": ["\udc00"]}', b'"}, {"', b"1"):
+            data = b' {"kind" : "completed", "result" : %b , "step": "a,b"} ' % value
+            assert split_field(data, "result") == (b'{"kind" : "completed","step": "a,b"}', value)
+
+    @pytest.mark.parametrize(
+        "data", [b"", b"{}", b"[]", b'{"result": 1', b'{"result": 1}}', b'{"a": {"result": 1}}', b'"{']
+    )
+    def test_an_object_without_the_field_or_none_at_all(self, data: bytes) -> None:
+        assert split_field(data, "result") is None
+
+    def test_its_time_grows_with_the_length_alone(self) -> None:
+        started_s = time.monotonic()
+        for data in (b'{"' + rb"\"" * 200_000 + b"}", b'{"a":"' * 80_000 + b"}", b"{" * 250_000 + b"}" * 250_000):
+            split_field(data, "result")
+        assert time.monotonic() - started_s < 5
+
+
 class TestSplitArray:
     def test_items_come_as_they_were_sent(self) -> None:
         deep = b"[" * 100 + b"]" * 100
         items = [b'{"a": 1,  "a": 2}', b"17", deep, b'"\\u0000"']
         assert split_array(b" [" + b" , ".join(items) + b"] ") == items
         assert split_array(b"[]") == []
+
+    def test_an_item_that_is_too_deep_spoils_no_other(self) -> None:
+        deep = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
+        items = [b"1", deep, rb'"],[\"\u0041"', b'{"b": [1, 2]}']
+        assert split_array(b" [" + b" , ".join(items) + b"] ") == items
 
     @pytest.mark.parametrize("data", [b"[1", b"[1,]", b"{}", b"[" * 10_000 + b"]" * 10_000 + b"]", b"[1] 2", b"\xff"])
     def test_what_is_no_array_is_refused(self, data: bytes) -> None:

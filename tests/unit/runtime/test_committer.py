@@ -1,7 +1,8 @@
 """Units to the log: each outcome of an append, its effect on callbacks and on their order."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
 
 import pytest
@@ -373,6 +374,59 @@ async def test_stopping_writes_what_is_queued(log: MemoryLog) -> None:
     await desk.committer.stop()
     assert desk.ends() == {"a": 1, "b": 2}
     assert (await log.renew(OWNER, 60.0)).epochs.keys() == {0}
+
+
+class Full:
+    """A log without room: it answers, and takes nothing until there is some."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self.asked = 0
+        self._came = asyncio.Event()
+        self._log = log
+        self._append = log.append
+        log.append = self.refuse  # type: ignore[method-assign]
+
+    async def refuse(self, parts: Sequence[ShardAppend]) -> dict[int, AppendOutcome]:
+        self.asked += 1
+        self._came.set()
+        return dict.fromkeys((part.shard for part in parts), AppendOutcome.UNKNOWN)
+
+    async def was_asked(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while self.asked < count:
+                self._came.clear()
+                await self._came.wait()
+
+    def make_room(self) -> None:
+        self._log.append = self._append  # type: ignore[method-assign]
+
+
+async def test_a_log_without_room_is_asked_now_and_then_until_it_has_some(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer_module, "SETTLE_PAUSE_S", 0.02)
+    full, desk = Full(log), Desk(log)
+    await desk.take(0)
+    desk.start()
+    started_s = time.monotonic()
+    desk.submit(0, "a")
+    await full.was_asked(4)
+    assert time.monotonic() - started_s >= 2 * 0.02
+    full.make_room()
+    await desk.until("a")
+    assert desk.ends() == {"a": 1}
+    await desk.committer.stop()
+
+
+async def test_a_log_without_room_holds_no_stop_up(log: MemoryLog) -> None:
+    full, desk = Full(log), Desk(log)
+    await desk.take(0)
+    desk.start()
+    desk.submit(0, "a")
+    await full.was_asked(2)
+    async with asyncio.timeout(10):
+        await desk.committer.stop()
+    assert desk.ends() == {"a": "outcome_unknown"}
 
 
 async def log_of_one(log: MemoryLog) -> NewEvent:

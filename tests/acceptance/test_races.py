@@ -1,0 +1,141 @@
+"""The same thing asked many times in one moment, things that exclude each other, and an event that nobody can read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import asyncpg
+import nats
+import pytest
+from nats.aio.client import Client as Nats
+
+from tasker.events.subjects import Subjects
+from tasker.ids import shard_of
+from tasker.replay.findings import Invariant
+from tasker.replay.verify import verify
+from tests.acceptance.conftest import Service
+
+pytestmark = [pytest.mark.faults, pytest.mark.linux]
+
+SHARDS = 16
+
+
+class Caller:
+    """Asks over NATS and over HTTP."""
+
+    def __init__(self, service: Service, bus: Nats, http: aiohttp.ClientSession) -> None:
+        self._service = service
+        self._subjects = Subjects(service.nats_prefix)
+        self._bus = bus
+        self._http = http
+
+    async def ask(self, subject: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a message."""
+        return json.loads((await self._bus.request(subject, json.dumps(body).encode(), timeout=30)).data)
+
+    async def command(self, noun: str, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a command over NATS."""
+        return await self.ask(self._subjects.command("default", noun, verb), body)
+
+    async def create(self, number: int, body: dict[str, Any]) -> dict[str, Any]:
+        """Create a task, over the one way or the other."""
+        if number % 2:
+            return await self.command("task", "create", body)
+        async with self._http.post(f"{self._service.http_url}/v1/tasks", json=body) as answer:
+            told = await answer.json(content_type=None)
+            return told if answer.status < 400 else {"ok": False, "error": told}
+
+    async def complete(self, task_id: str) -> dict[str, Any]:
+        """Report the result of a task's one step."""
+        shard = shard_of(uuid.UUID(task_id), SHARDS)
+        report = {"kind": "completed", "task_id": task_id, "step": "only", "attempt": 1, "worker": "w", "result": 1}
+        return await self.ask(self._subjects.report("default", shard), report)
+
+
+@asynccontextmanager
+async def calling(service: Service) -> AsyncIterator[Caller]:
+    """Connect a caller, and make its template known."""
+    bus = await nats.connect(service.nats_url)
+    try:
+        async with aiohttp.ClientSession() as http:
+            caller = Caller(service, bus, http)
+            told = await caller.command(
+                "template", "register", {"template": {"name": "one", "steps": [{"name": "only"}]}}
+            )
+            assert told["ok"], told
+            yield caller
+    finally:
+        await bus.close()
+
+
+async def test_one_key_a_hundred_times_at_once_is_one_task(service: Service) -> None:
+    """Over both ways; among them some with another body, who lose or win together."""
+    async with calling(service) as caller:
+        inputs = [int(n % 10 == 0) for n in range(100)]
+        told = await asyncio.gather(
+            *(
+                caller.create(n, {"template": "one", "input": given, "idempotency_key": "same"})
+                for n, given in enumerate(inputs)
+            )
+        )
+        made = [one for one in told if one["ok"]]
+        assert len({one["task_id"] for one in made}) == 1
+        assert sum(not one.get("duplicate", False) for one in made) == 1
+        won = {given for given, one in zip(inputs, told, strict=True) if one["ok"]}
+        assert len(won) == 1, "the key belongs to one body"
+        lost = [one["error"] for given, one in zip(inputs, told, strict=True) if given not in won]
+        assert {one["code"] for one in lost} == {"key_conflict"}
+        assert all(made[0]["task_id"] in json.dumps(one) for one in lost), "the conflict names the task"
+
+
+async def test_of_a_cancellation_and_a_result_one_wins(service: Service) -> None:
+    async with calling(service) as caller:
+        made = await asyncio.gather(*(caller.create(1, {"template": "one", "input": {}}) for _ in range(60)))
+        ids = [one["task_id"] for one in made]
+        asked: list[Coroutine[Any, Any, dict[str, Any]]] = []
+        for number, task_id in enumerate(ids):
+            rivals = [caller.complete(task_id), caller.command("task", "cancel", {"task_id": task_id})]
+            asked += rivals if number % 2 else reversed(rivals)
+        await asyncio.gather(*asked)
+    connection = await asyncpg.connect(service.database_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT stream_id, array_agg(type) AS types FROM event WHERE stream_id = ANY ($1)"
+            " AND type IN ('task_completed', 'task_cancelled') GROUP BY stream_id",
+            ids,
+        )
+    finally:
+        await connection.close()
+    ends = Counter(kind for row in rows for kind in row["types"])
+    assert len(rows) == sum(ends.values()) == len(ids), "each ended, and once"
+    assert set(ends) == {"task_completed", "task_cancelled"}, "each won somewhere"
+    assert not (await verify(service.database_url, workers=1)).findings
+
+
+async def test_an_event_that_nobody_understands_blocks_its_task_alone(own_service: Service) -> None:
+    """Changed behind our back: commands on its task are refused by name, others go on, and the verifier names it."""
+    async with calling(own_service) as caller:
+        ids = [(await caller.create(1, {"template": "one", "input": {}}))["task_id"] for _ in range(20)]
+        assert await asyncio.to_thread(own_service.process.stop) == 0
+        connection = await asyncpg.connect(own_service.database_url)
+        try:
+            await connection.execute(
+                "UPDATE event SET type = 'step_exploded' WHERE stream_id = $1 AND type = 'step_dispatched'", ids[0]
+            )
+        finally:
+            await connection.close()
+        await asyncio.to_thread(own_service.start)
+        for told in (await caller.command("task", "cancel", {"task_id": ids[0]}), await caller.complete(ids[0])):
+            assert told["error"]["code"] == "task_poisoned", told
+        for task_id in ids[1:]:
+            assert (await caller.complete(task_id))["recorded"]
+    found = (await verify(own_service.database_url, workers=1)).findings
+    assert {one.invariant for one in found} >= {Invariant.COMPLETE, Invariant.FOLD}
+    assert {one.task_id for one in found if one.task_id is not None} == {ids[0]}
