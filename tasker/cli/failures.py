@@ -25,7 +25,7 @@ _NEXT: Final = {
     "deadline_exceeded": "the work goes on; `tasker task wait TASK` waits again",
     "behind": "ask again in a moment",
     "busy": "ask again in a moment",
-    "body_invalid": 'give JSON in single quotes, such as \'{"name": "Ada"}\', a file as @input.json, or - for stdin',
+    "body_invalid": "give JSON; on the command line in single quotes, as `@input.json`, or as `-` for stdin",
     "position_invalid": "a position is what an earlier command printed, such as 3:812, or `start`",
     "schema_mismatch": "run `tasker migrate`",
 }
