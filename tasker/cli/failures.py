@@ -6,7 +6,7 @@ import sys
 from typing import Final
 
 import msgspec
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnknownCommandError
 
 from tasker.errors import TaskerError
 
@@ -17,7 +17,7 @@ _NEXT: Final = {
     "step_unknown": "`tasker step list TASK` shows the steps",
     "template_unknown": "`tasker template list` shows what is registered; a worker registers its own at its start",
     "template_conflict": "give it another version, or none: then its content hash is the version",
-    "key_conflict": "`tasker task get` shows the task that has the key; another request needs another key",
+    "key_conflict": "to get the first task again, send the same input and version; another request needs another key",
     "task_ended": "create a new task: an ended one does not change",
     "state_forbids": "`tasker task show TASK` says what state it is in",
     "unavailable": "`tasker doctor` says what is wrong; `tasker up` starts a service on this machine",
@@ -25,6 +25,7 @@ _NEXT: Final = {
     "deadline_exceeded": "the work goes on; `tasker task wait TASK` waits again",
     "behind": "ask again in a moment",
     "busy": "ask again in a moment",
+    "body_invalid": "give JSON; on the command line in single quotes, as `@input.json`, or as `-` for stdin",
     "position_invalid": "a position is what an earlier command printed, such as 3:812, or `start`",
     "schema_mismatch": "run `tasker migrate`",
 }
@@ -86,7 +87,8 @@ def report(error: TaskerError, output: str) -> int:
     """Write `error` to stderr; returns its exit code."""
     if output == "table":
         _write(f"error: {_one_line(error.detail)} ({error.code})")
-        for fault in error.errors:
+        only = error.errors[0] if len(error.errors) == 1 else None
+        for fault in error.errors if only is None or only.detail not in error.detail else ():
             _write(f"  {fault.pointer or '/'}: {_one_line(fault.detail)}")
         remedy = error.context.get("remedy") or next_step(error.code)
         if remedy:
@@ -109,6 +111,9 @@ def report_usage(error: CycloptsError, output: str) -> int:
     """Write what the parser did not understand, and which help explains it."""
     chain = " ".join(["tasker", *(error.command_chain or ())])
     text = _one_line(str(error)).rstrip(".")
+    if isinstance(error, UnknownCommandError):
+        # The parser's list ends after eight names and looks whole; the help has all of them.
+        text = text.partition(" Available commands:")[0].rstrip(".")
     return report(UsageError(text, remedy=f"`{chain} --help` shows the forms"), output)
 
 

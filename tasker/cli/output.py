@@ -8,7 +8,7 @@ line an item, and what endless commands (`log tail --follow`) print for `json` t
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +30,8 @@ _STYLES = {
 }
 _INDENT = 2
 _GAP = "  "
+_FOLDED_MIN = 24
+"""Characters of a terminal's line below which the last column is not folded further: the terminal breaks the lines."""
 
 
 def note(text: str) -> None:
@@ -123,17 +125,23 @@ def _table(cells: list[list[str]], titles: list[str]) -> None:
         line(_GAP.join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _rich_table(cells: Iterable[Sequence[str]], titles: Sequence[str]) -> None:
+def _rich_table(cells: Sequence[Sequence[str]], titles: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title.upper(), overflow="fold")
+    rows = [[title.upper() for title in titles], *cells]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(titles))]
+    console = Console()
+    # An id or a time that is broken over lines cannot be copied: only the last column, the words, is folded.
+    console.width = max(console.width, sum(widths[:-1]) + len(_GAP) * len(widths[:-1]) + min(widths[-1], _FOLDED_MIN))
+    table = Table(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), header_style="bold")
+    for title in titles[:-1]:
+        table.add_column(title.upper(), no_wrap=True)
+    table.add_column(titles[-1].upper(), overflow="fold")
     for row in cells:
         table.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
-    Console().print(table)
+    console.print(table)
 
 
 def _cell(value: object) -> str:

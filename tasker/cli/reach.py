@@ -10,7 +10,8 @@ from typing import Any
 from tasker.cli.options import Common
 from tasker.cli.output import note
 from tasker.client import TaskerClient
-from tasker.errors import ConfigurationError
+from tasker.client.attempts import RetryPolicy
+from tasker.errors import ConfigurationError, TaskerError
 from tasker.settings import Effective, database_url_of, read_settings
 from tasker.settings.keys import keys
 
@@ -31,7 +32,21 @@ def client(common: Common) -> TaskerClient:
         tenant=settings.tenant,
         prefix=settings.nats.prefix,
         timeout_s=settings.client.timeout_s,
+        retry=RetryPolicy(on_repeat=_TellOnce(settings.client.timeout_s)) if common.output == "table" else None,
     )
+
+
+class _TellOnce:
+    """Says the first time why a call is repeated, so that nobody sits before a silent command."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._told = False
+
+    def __call__(self, error: TaskerError) -> None:
+        if not self._told:
+            self._told = True
+            note(f"{error.detail}; asking again for up to {self._timeout_s:g} s")
 
 
 def database_url(data: Path | None) -> str:

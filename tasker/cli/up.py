@@ -25,6 +25,9 @@ _DRAIN_S = 30.0
 _WORKER_S = 10.0
 _CRASHES_MAX = 5
 _LIVED_WELL_S = 30.0
+_PORT_FILE = "http.port"
+_CONFIGURATION = 2
+"""Exit code of a child whose configuration or app does not work: it would end in the same way again."""
 
 
 def up(
@@ -46,7 +49,7 @@ def up(
 
     Args:
         app: a Python file, or the dotted name of a module, with templates and handlers.
-        http_port: of the HTTP API; else `http.port` where it is set, else a free one.
+        http_port: of the HTTP API; else `http.port` where it is set, else a free one, the same at every start.
         data: directory; else TASKER_DATA, else under your XDG data directory (/var/lib/tasker for root).
         slots: steps that the worker runs at a time; else `worker.slots`, 100 at first.
     """
@@ -65,11 +68,10 @@ def up(
     found = read_settings(flags=flags)
     tell_warnings(found)
     settings = found.settings
-    port = (settings.http.port if found.is_set("http.port") else 0) or _free_port()
-    http_url = f"http://127.0.0.1:{port}"
     stop = Stop()
     with stop, Stack(data_dir_of(settings.data), settings.embedded) as stack:
-        info = stack.publish(http_url=http_url)
+        port = (settings.http.port if found.is_set("http.port") else 0) or usual_port(stack.data_dir / _PORT_FILE)
+        info = stack.publish(http_url=f"http://127.0.0.1:{port}")
         environ = {**os.environ, **info.environment()}
         migrate_database(info.database_url, settings.log)
         service = Child("service", ["serve", "--http-host", "127.0.0.1", "--http-port", str(port)], environ)
@@ -79,18 +81,18 @@ def up(
         try:
             for child in children:  # side by side: the worker waits for the service by itself
                 child.start()
-            failed = not _await_ready(port, service, stop)
-            if not failed and not stop.asked:
-                for child in children[1:]:
-                    _await_worker(health_port, child, stop)
+            code = _await_ready(port, service, stop)
+            if not code and not stop.asked and app:
+                code = _await_worker(health_port, children[1], stop)
+            if not code and not stop.asked:
                 _announce(info.environment(), app)
-                failed = _watch(children, stack, stop)
+                code = _watch(children, stack, stop)
         finally:
             note("stopping: worker, service, servers")
             for child in reversed(children):
                 if not child.stop(_DRAIN_S, lambda: stop.times > 1):
                     note(f"the {child.name} was killed before it had drained; what it was at is done again")
-    return 1 if failed else 0
+    return code
 
 
 class Stop:
@@ -118,16 +120,36 @@ class Stop:
         self.times += 1
 
 
-def _free_port() -> int:
+def usual_port(kept: Path) -> int:
+    """Return the port of the last start, kept in a file, while it is free: what was told the address goes on.
+
+    Else a free one, which is the usual one from now on.
+    """
+    try:
+        port = _free_port(int(kept.read_text()))
+    except (OSError, ValueError, OverflowError):
+        port = _free_port()
+        kept.write_text(f"{port}\n")
+    return port
+
+
+def _free_port(wanted: int = 0) -> int:
+    """Return `wanted`, or any port.
+
+    Raises:
+        OSError: somebody listens there.
+    """
     import socket
 
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        # A port whose last connections are only fading away is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", wanted))
         return int(probe.getsockname()[1])
 
 
-def _await_ready(port: int, service: Child, stop: Stop) -> bool:
-    """Return True once the service says that it is ready, or we are to stop; False when it ends or takes too long."""
+def _await_ready(port: int, service: Child, stop: Stop) -> int:
+    """Return 0 once the service says that it is ready, or we are to stop; else our exit code."""
     from tasker.cli.output import note
 
     until_s = time.monotonic() + _READY_S
@@ -135,23 +157,35 @@ def _await_ready(port: int, service: Child, stop: Stop) -> bool:
         crash = service.crash()
         if crash is not None:
             note(f"error: the service ended with code {crash.code} before it was ready")
-            return False
+            return _CONFIGURATION if crash.code == _CONFIGURATION else 1
         if _get(port, "/health/ready") is not None:
-            return True
+            return 0
         if time.monotonic() > until_s:
             note(f"error: the service was not ready within {_READY_S:g} s; `tasker health` says why")
-            return False
+            return 1
         time.sleep(_POLL_S)
-    return True
+    return 0
 
 
-def _await_worker(health_port: int, worker: Child, stop: Stop) -> None:
-    """Wait a little until the worker has made its templates known and pulls, so that the first command finds them."""
+def _await_worker(health_port: int, worker: Child, stop: Stop) -> int:
+    """Wait a little until the worker has made its templates known and pulls, so that the first command finds them.
+
+    Returns our exit code when its app can never run, else 0: what may pass is for `_watch`.
+    """
+    from tasker.cli.output import note
+
     until_s = time.monotonic() + _WORKER_S
-    while not stop.asked and worker.crash() is None and time.monotonic() < until_s:
+    while not stop.asked and time.monotonic() < until_s:
+        crash = worker.crash()
+        if crash is not None:
+            if crash.code != _CONFIGURATION:
+                return 0
+            note("error: the worker cannot run this app; what is wrong stands above")
+            return _CONFIGURATION
         if _get(health_port, "/health/ready") is not None:
-            return
+            return 0
         time.sleep(_POLL_S)
+    return 0
 
 
 def _get(port: int, path: str) -> bytes | None:
@@ -169,8 +203,8 @@ def _get(port: int, path: str) -> bytes | None:
         connection.close()
 
 
-def _watch(children: list[Child], stack: Stack, stop: Stop) -> bool:
-    """Start children again that die, until we are to stop; returns True when that makes no sense any more."""
+def _watch(children: list[Child], stack: Stack, stop: Stop) -> int:
+    """Start children again that die, until we are to stop; returns 1 when that makes no sense any more."""
     from tasker.cli.output import note
 
     crashes = dict.fromkeys((child.name for child in children), 0)
@@ -179,7 +213,7 @@ def _watch(children: list[Child], stack: Stack, stop: Stop) -> bool:
         for name, server in (("PostgreSQL", stack.postgres), ("nats-server", stack.nats)):
             if not server.running:
                 note(f"error: {name} has ended; its log is under {stack.data_dir}")
-                return True
+                return 1
         for child in children:
             crash = child.crash()
             if crash is None or stop.asked:
@@ -187,10 +221,10 @@ def _watch(children: list[Child], stack: Stack, stop: Stop) -> bool:
             crashes[child.name] = 1 if crash.lived_s > _LIVED_WELL_S else crashes[child.name] + 1
             if crashes[child.name] > _CRASHES_MAX:
                 note(f"error: the {child.name} ends again and again (code {crash.code})")
-                return True
+                return 1
             note(f"the {child.name} ended with code {crash.code}; it is started again")
             child.start()
-    return False
+    return 0
 
 
 def _announce(environ: Mapping[str, str], app: str | None) -> None:

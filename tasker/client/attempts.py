@@ -30,11 +30,13 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         attempt_s: the longest wait for one answer. A lost one is asked for again after it.
         delay_s_base: the bound of the first wait; it doubles each time.
         delay_s_max: the bound of any wait.
+        on_repeat: called with each error that another attempt follows.
     """
 
     attempt_s: float = 10.0
     delay_s_base: float = 0.1
     delay_s_max: float = 3.0
+    on_repeat: Callable[[TaskerError], object] | None = None
 
 
 def backoff_s(policy: RetryPolicy, *, attempt: int, jitter: float, retry_after_s: float | None) -> float:
@@ -72,6 +74,8 @@ async def attempt_until(
             delay_s = backoff_s(policy, attempt=len(errors), jitter=draw(), retry_after_s=error.retry_after_s)
             if clock.monotonic_s() + delay_s + _ATTEMPT_S_MIN >= deadline_s:
                 raise conclude(errors) from error
+            if policy.on_repeat is not None:
+                policy.on_repeat(error)
         await asyncio.sleep(delay_s)
 
 

@@ -67,7 +67,7 @@ def client_settings(
         nats_url, http_url = stack.get(NATS_URL), stack.get(HTTP_URL)
     if not nats_url and not http_url:
         raise ConfigurationError(
-            f"no service is known: set {NATS_URL} and {HTTP_URL}, or start one here with `tasker up`",
+            f"no service is known: set {NATS_URL} and {HTTP_URL}; `tasker up` starts one here and prints both lines",
         )
     return ClientSettings(
         nats_url=nats_url or None,

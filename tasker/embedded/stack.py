@@ -18,9 +18,11 @@ import msgspec
 from tasker.embedded._process import process_mark, write_private
 from tasker.embedded.nats import EmbeddedNats
 from tasker.embedded.postgres import ROOT_DATA_DIR, EmbeddedPostgres
+from tasker.errors import ConfigurationError
 from tasker.settings import EmbeddedSettings
 
 STACK_FILE = "stack.json"
+_ELSEWHERE = "choose another with --data or TASKER_DATA"
 
 
 class StackInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,9 +91,18 @@ class Stack:
         """Start both servers side by side, write the stack file, and return what it says.
 
         Raises:
-            ConfigurationError: one of them cannot start; then neither runs.
+            ConfigurationError: the directory cannot be used, or one of them cannot start; then neither runs.
         """
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the data directory {self.data_dir} cannot be made: {error.strerror}; {_ELSEWHERE}"
+            ) from error
+        if not os.access(self.data_dir, os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"the data directory {self.data_dir} may not be written by this user; {_ELSEWHERE}"
+            )
         if os.geteuid() == 0:
             # The server's user passes through to its own part; it may not look.
             self.data_dir.chmod(0o711)

@@ -264,7 +264,7 @@ class HttpSettings(_Part, frozen=True, kw_only=True):
     port: Annotated[
         int,
         rule(
-            "Port that the API binds; 0 takes a free one. `tasker up` takes a free one unless this is set.",
+            "Port that the API binds; 0 takes a free one. `tasker up` takes a free one and keeps it unless set.",
             flag="--http-port",
             ge=0,
             le=65535,

@@ -155,6 +155,21 @@ def test_a_killed_service_and_a_killed_worker_come_back(up: Up) -> None:
         assert done.stdout == f'"Hello {role}"\n', done.stderr
 
 
+def test_an_app_that_cannot_be_loaded_is_not_started_again_and_again(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import no_such_module\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "tasker", "up", "app.py", "--data", str(tmp_path / "data")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("No module named 'no_such_module'") == 1
+    assert "tasker is up" not in ended.stderr
+
+
 def test_a_second_one_on_the_same_data_is_refused(up: Up) -> None:
     up.exports()
     second = up.tasker("up")

@@ -342,7 +342,7 @@ class Entrance:
         if registry is None:
             return None
         try:
-            version, digest = registry.hash_of(command.version)
+            version, digest = registry.hash_of(command.version, command.namespace, command.template)
         except TemplateUnknown as error:
             return error
         compiled = self._directory.compiled_now(digest)
@@ -354,7 +354,7 @@ class Entrance:
         plan: tuple[str, CompiledTemplate] | TaskerError
         try:
             registry = await self._directory.registry(tenant, command.namespace, command.template)
-            version, digest = registry.hash_of(command.version)
+            version, digest = registry.hash_of(command.version, command.namespace, command.template)
             plan = (version, await self._directory.compiled(digest))
         except TemplateUnknown as error:
             plan = error

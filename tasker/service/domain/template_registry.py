@@ -57,15 +57,21 @@ class TemplateRegistry:
         self.in_use: str | None = None
         self.commands: dict[str, int] = {}
 
-    def hash_of(self, version: str | None) -> tuple[str, str]:
+    def hash_of(self, version: str | None, namespace: str = "", name: str = "") -> tuple[str, str]:
         """Return version and content hash of `version`, or of the one in use.
+
+        Args:
+            version: None: the one in use.
+            namespace: with `name`, what was asked for: a registry of nothing does not know what it is called.
+            name: see `namespace`.
 
         Raises:
             TemplateUnknown: there is none.
         """
         chosen = version if version is not None else self.in_use
-        if chosen is None:
-            raise TemplateUnknown("the template has never been registered; register it or start its worker")
+        if chosen is None or not self.hashes:
+            wanted = f"template {namespace}/{name}" if name else "the template"
+            raise TemplateUnknown(f"{wanted} has never been registered; register it or start its worker")
         if chosen not in self.hashes:
             known = ", ".join(list(self.hashes)[-5:])
             raise TemplateUnknown(

@@ -150,6 +150,23 @@ def test_usage_errors_end_with_2_and_one_line(arguments: list[str], capsys: pyte
     assert first.endswith(")")
 
 
+def test_an_unknown_command_is_sent_to_the_whole_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["task", "creat"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        'error: Unknown command "creat". Did you mean "create"? (usage)',
+        "next: `tasker task --help` shows the forms",
+    ]
+
+
+def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a file"
+    file.touch()
+    assert main(["up", "--data", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: the data directory {file} cannot be made: ")
+    assert "--data" in said
+
+
 @pytest.mark.parametrize("arguments", [["task", "list"], ["stats"], ["log", "verify"], ["migrate"], ["worker", "app"]])
 def test_without_a_service_it_says_what_to_set(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
@@ -164,6 +181,19 @@ def test_a_service_that_does_not_answer_ends_with_7(
     monkeypatch.setenv("TASKER_HTTP_URL", f"http://127.0.0.1:{unused_tcp_port}")
     assert main(["task", "list", "--call-timeout-s", "0.2"]) == 7
     assert "nobody answers" in capsys.readouterr().err
+
+
+def test_whoever_waits_for_a_service_is_told_so_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unused_tcp_port: int
+) -> None:
+    monkeypatch.setenv("TASKER_HTTP_URL", f"http://127.0.0.1:{unused_tcp_port}")
+    assert main(["stats", "--call-timeout-s", "1.5"]) == 7
+    waiting, *rest = capsys.readouterr().err.splitlines()
+    assert waiting.startswith(f"nobody answers at http://127.0.0.1:{unused_tcp_port}: ")
+    assert waiting.endswith("; asking again for up to 1.5 s")
+    assert [line.split(":")[0] for line in rest] == ["error", "next"]
+    assert main(["stats", "--call-timeout-s", "1.5", "-o", "json"]) == 7
+    assert json.loads(capsys.readouterr().err)["code"] == "unavailable"
 
 
 def test_another_bind_than_loopback_is_asked_about(capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,6 +230,11 @@ def test_an_error_for_people_names_each_fault_and_the_next_thing_to_do(capsys: p
         "error: no task x (task_unknown)",
         "next: `tasker task list` shows the tasks",
     ]
+
+
+def test_a_fault_that_the_error_tells_is_not_told_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    report(InputInvalid("/qty: must be at least 1", errors=(FieldError("/qty", "must be at least 1"),)), "table")
+    assert capsys.readouterr().err.splitlines() == ["error: /qty: must be at least 1 (input_invalid)"]
 
 
 @pytest.mark.parametrize("output", ["json", "jsonl"])

@@ -1,6 +1,7 @@
 """Tables for people, JSON for programs; data on stdout alone."""
 
 import json
+import re
 
 import msgspec
 import pytest
@@ -29,6 +30,23 @@ def test_a_table_is_aligned_and_never_cut(capsys: pytest.CaptureFixture[str]) ->
         "a          1      1",
         'long-name  -      {"x":100000000000000000000}',
     ]
+
+
+def test_on_a_narrow_terminal_an_id_stays_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a person copies is not broken over lines; the words of the last column are folded."""
+    task = "44de2c0b-4878-817a-b9c3-28fd226f8cdf"
+    words = "a person: step total failed, and a person has to look at it"
+    columns = [("task", lambda row: row[0]), ("state", lambda row: row[1]), ("waiting on", lambda row: row[2])]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    rows([(task, "blocked", words)], columns, "table")
+    title, *lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert title.split() == ["TASK", "STATE", "WAITING", "ON"]
+    assert lines[0].startswith(f"{task}  blocked  a person: step")
+    assert len(lines) > 1
+    assert {line[: len(task) + 11].strip() for line in lines[1:]} == {""}
 
 
 def test_json_is_one_array_and_jsonl_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:

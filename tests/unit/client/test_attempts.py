@@ -58,6 +58,19 @@ async def test_what_passes_is_asked_again(error: TaskerError) -> None:
     assert await run([error, error, "done"]) == ("done", 3)
 
 
+async def test_only_errors_that_another_attempt_follows_are_told() -> None:
+    told: list[TaskerError] = []
+    answers = [Unavailable("first"), Busy("second"), InputInvalid("last")]
+
+    async def ask(_: float) -> str:
+        raise answers.pop(0)
+
+    policy = RetryPolicy(delay_s_base=0.0, delay_s_max=0.0, on_repeat=told.append)
+    with pytest.raises(InputInvalid):
+        await attempt_until(ask, deadline_s=10.0, policy=policy, clock=StepClock())
+    assert [error.detail for error in told] == ["first", "second"]
+
+
 @pytest.mark.parametrize("error", [InputInvalid("no"), KeyConflict("no"), TaskerError("bug")])
 async def test_a_refusal_is_final(error: TaskerError) -> None:
     with pytest.raises(type(error), match=error.detail):

@@ -104,8 +104,10 @@ def test_a_repeated_choice_does_not_win_over_a_later_one() -> None:
 
 def test_a_version_that_is_not_there_is_unknown() -> None:
     one = Registrations()
-    with pytest.raises(TemplateUnknown, match="never been registered"):
-        one.registry.hash_of(None)
+    with pytest.raises(TemplateUnknown, match="template default/shp has never been registered"):
+        one.registry.hash_of(None, "default", "shp")
+    with pytest.raises(TemplateUnknown, match="template default/shp has never been registered"):
+        one.registry.hash_of("1.0.0", "default", "shp")
     one.register("1.0.0", "h1")
     with pytest.raises(TemplateUnknown, match=r"the last are 1\.0\.0"):
         one.use("9.9.9")
