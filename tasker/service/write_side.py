@@ -170,7 +170,7 @@ class WriteSide:
             owner=owner,
             shards=self._shards,
             committer=self._committer,
-            services=(self._publisher, intake),
+            services=(self._publisher, intake, directory),
             shard_numbers=range(info.shards),
             pace=pace,
         )
