@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from tasker.bus.bus import Bus, Message
+from tasker.bus.bus import Message
 from tasker.bus.pull import Delivery
 from tasker.errors import (
     BodyTooLarge,
@@ -140,7 +140,6 @@ class Entrance:
 
     def __init__(  # noqa: PLR0917 - the parts it joins
         self,
-        bus: Bus,
         subjects: Subjects,
         shards: Shards,
         routes: Routes,
@@ -151,7 +150,6 @@ class Entrance:
         limits: Limits | None = None,
     ) -> None:
         self._limits = limits or Limits()
-        self._bus = bus
         self._subjects = subjects
         self._shards = shards
         self._routes = routes
