@@ -29,8 +29,6 @@ _MISSING = frozenset({CONSUMER_NOT_FOUND, STREAM_NOT_FOUND})
 class StreamMissing(Unavailable):
     """The stream or the consumer is not there (any more): whoever owns it makes it anew."""
 
-    stream_missing = True
-
 
 class ApiError(msgspec.Struct, frozen=True):
     """What JetStream says of a request that it refused."""

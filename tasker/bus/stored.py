@@ -35,15 +35,31 @@ async def stored_after(bus: Bus, stream: str, subject: str, *, after_seq: int, l
     """
     found: list[Stored] = []
     while len(found) < limit:
-        ask: dict[str, Any] = {"seq": after_seq + 1, "next_by_subj": subject}
         try:
-            message = (await api_request(bus, f"STREAM.MSG.GET.{stream}", ask, _Answer)).message
+            stored = await _stored(bus, stream, {"seq": after_seq + 1, "next_by_subj": subject})
         except StreamMissing:
             break
-        except ApiRefused as refused:
-            if refused.api_error.err_code != NO_MESSAGE_FOUND:
-                raise
+        if stored is None:
             break
-        after_seq = message.seq
-        found.append(Stored(message.seq, base64.b64decode(message.data)))
+        after_seq = stored.seq
+        found.append(stored)
     return found
+
+
+async def last_stored(bus: Bus, stream: str, subject: str) -> Stored | None:
+    """Return the last message of a subject; None when the stream has none.
+
+    Raises:
+        Unavailable: NATS does not answer, or there is no stream (`StreamMissing`).
+    """
+    return await _stored(bus, stream, {"last_by_subj": subject})
+
+
+async def _stored(bus: Bus, stream: str, ask: dict[str, Any]) -> Stored | None:
+    try:
+        message = (await api_request(bus, f"STREAM.MSG.GET.{stream}", ask, _Answer)).message
+    except ApiRefused as refused:
+        if refused.api_error.err_code != NO_MESSAGE_FOUND:
+            raise
+        return None
+    return Stored(message.seq, base64.b64decode(message.data))

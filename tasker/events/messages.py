@@ -391,7 +391,7 @@ class LifecycleEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         id: `<log>:<shard>:<position>`; the same at each repetition.
         type: `tasker.<event>.v<version>`. subject: the task's id. position: within the shard, as text.
-        data: the event's payload.
+        data: the event's payload; null where that is larger than the server takes messages: the log has it.
     """
 
     id: str

@@ -148,7 +148,7 @@ class WriteSide:
         dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct, draw)
         self._step_times = dispatcher.step_times
         late.factory = Factory(directory, dispatcher, routes)
-        self._entrance = Entrance(bus, subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
+        self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
         intake = Intake(bus, subjects, self._entrance, self._reports, directory)
@@ -170,7 +170,7 @@ class WriteSide:
             owner=owner,
             shards=self._shards,
             committer=self._committer,
-            services=(self._publisher, intake),
+            services=(self._publisher, intake, directory),
             shard_numbers=range(info.shards),
             pace=pace,
         )

@@ -34,21 +34,21 @@ class Pair:
         self.subjects = subjects
         self.sides: list[WriteSide] = []
         self._stops: list[asyncio.Event] = []
-        self._running: list[asyncio.Task[None]] = []
+        self.running: list[asyncio.Task[None]] = []
 
     async def start(self, bus: Bus, limits: Limits | None = None) -> None:
         """Start one more node."""
         side = WriteSide(self.log, await self.log.info(), bus, self.subjects, STREAMS, Pace(), limits)
         stop, ready = asyncio.Event(), asyncio.Event()
-        self._running.append(asyncio.create_task(side.run(stop, ready.set)))
+        self.running.append(asyncio.create_task(side.run(stop, ready.set)))
         self._stops.append(stop)
         self.sides.append(side)
         async with asyncio.timeout(10):
             await ready.wait()
 
-    async def stop(self) -> None:
-        """Drain both nodes. Twice is fine."""
-        for stop, running in zip(self._stops, self._running, strict=True):
+    async def stop(self, *numbers: int) -> None:
+        """Drain the nodes (all). Twice is fine."""
+        for stop, running in [(self._stops[one], self.running[one]) for one in numbers or range(len(self.sides))]:
             stop.set()
             await running
 
@@ -69,5 +69,18 @@ class Pair:
     async def recorded(self, shard: int) -> list[RecordedEvent]:
         return list(await self.log.read(shard, after=0, limit=10_000))
 
+    async def all_recorded(self) -> list[RecordedEvent]:
+        return [event for shard in range(SHARDS) for event in await self.recorded(shard)]
+
+    async def hand_over(self, shard: int, giver: WriteSide, taker: WriteSide) -> None:
+        """Move a shard from one node to the other, as when a lease runs out."""
+        self.log._shards[shard].lease_until_us = 0
+        await taker._node.placement._round()
+        await giver._node.placement._round()
+        async with asyncio.timeout(10):
+            while not taker._shards.owns(shard):  # noqa: ASYNC110 - restoring tells nobody
+                await asyncio.sleep(0.001)
+        assert not giver._shards.owns(shard)
+
     async def events(self) -> list[tuple[int, int, str]]:
-        return [(shard, event.position, event.type) for shard in range(SHARDS) for event in await self.recorded(shard)]
+        return [(event.shard, event.position, event.type) for event in await self.all_recorded()]

@@ -221,3 +221,43 @@ async def test_a_node_can_stop_while_the_log_is_away(pair: Pair) -> None:
     pair.log.unavailable = True
     await pair.stop()
     pair.log.unavailable = False
+
+
+@pytest.mark.parametrize("reply", ["answers.\x7f", ""], ids=["no subject", "nowhere"])
+async def test_an_answer_that_cannot_be_sent_stops_nothing(pair: Pair, reply: str) -> None:
+    """The caller names where it goes; after the commit nobody can refuse it any more."""
+    made = await pair.ask("task.create", {"template": "t"})
+    shard = int(made["position"].partition(":")[0])
+    report = {"kind": "started", "task_id": made["task_id"], "step": "only", "attempt": 1, "worker": "w"}
+    sent = {
+        pair.subjects.command("default", "task", "create"): b'{"template": "t", "idempotency_key": "q"}',
+        pair.subjects.report("default", shard): json.dumps(report).encode(),
+        pair.subjects.node_shard(shard, "cmd"): b"{}",
+        pair.subjects.node_shard(shard, "registry"): b'{"tenant": "default", "namespace": "default", "name": "t"}',
+    }
+    for subject, data in sent.items():
+        pair.bus.publish(subject, data, reply=reply)
+    told = await pair.report(shard, json.dumps({**report, "kind": "heartbeat"}).encode())
+    assert told["recorded"]
+    async with asyncio.timeout(10):
+        while [kind for _, _, kind in await pair.events()].count("task_created") < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (await pair.ask("task.create", {"template": "t", "idempotency_key": "q"}))["duplicate"]
+    assert not any(running.done() for running in pair.running)
+
+
+async def test_a_shard_taken_back_does_not_create_from_what_was_known_before(pair: Pair) -> None:
+    """Meanwhile its owner was another node, and another version was registered there."""
+    template = {"name": "t", "steps": [{"name": "only"}]}
+    made = await pair.ask("template.register", {"template": template})
+    shard = int(made["position"].partition(":")[0])
+    first, second = pair.sides
+    await first._entrance._directory.registry("default", "default", "t")
+    await pair.hand_over(shard, first, second)
+    told = await pair.ask("template.register", {"template": {**template, "steps": [{"name": "other"}]}})
+    assert told["ok"], told
+    await pair.hand_over(shard, second, first)
+    created = [await pair.ask("task.create", {"template": "t"}) for _ in range(TIMES)]
+    assert all(one["ok"] for one in created), created
+    payloads = [json.loads(event.payload) for event in await pair.all_recorded() if event.type == "task_created"]
+    assert {one["template"]["version"] for one in payloads} == {told["template"]["version"]}

@@ -6,10 +6,12 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+import msgspec
 import pytest
 
 from tasker.bus.bus import Bus, Message
 from tasker.bus.memory_bus import MemoryBus
+from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery
 from tasker.bus.stream_reader import FromSeq, StreamReader
 from tasker.bus.streams import delete_stream, ensure_streams, stream_info
@@ -327,3 +329,38 @@ async def test_events_of_templates_are_published_under_their_names(press: Press)
     await settled(lambda: asyncio.sleep(0, bool(live)))
     assert live[0].subject == f"{press.subjects.prefix}.acme.evt.shop.orders._.template_registered"
     await press.check()
+
+
+@pytest.mark.parametrize("fault", ["first", "meta", "large"])
+async def test_an_event_that_cannot_be_told_whole_is_told_and_holds_nobody_up(press: Press, fault: str) -> None:
+    """A form of a newer build, a damaged one, one that no message holds: the others go on in their order."""
+    run = Run(linear(1))
+    run.create()
+    [first] = run.units[0][:1]
+    large = first.payload[:-1] + b', "more": "%b"}' % (b"x" * press.bus.payload_bytes_max)
+    changed = {
+        "first": msgspec.structs.replace(first, version=9),
+        "meta": msgspec.structs.replace(first, meta=b"{"),
+        "large": msgspec.structs.replace(first, payload=large),
+    }
+    events = [changed[fault], *run.units[0][1:]]
+    press.committer.submit(0, Unit(run.task_id, events, lambda *_: None))
+    await press.write(3)
+    await press.published()
+    if fault == "meta":
+        stored = [message.data for message in await press.stored() if ".evt." in message.subject]
+        positions = [decode_message(data, LifecycleEvent).position for data in stored]
+        assert positions == [str(at) for at in range(1, (await press.log.heads([0]))[0].position + 1)]
+    else:
+        await press.check()
+
+
+async def test_a_mark_that_is_none_counts_as_none(press: Press) -> None:
+    """Whoever wrote it: the window is published again, and dropped by its ids."""
+    await press.write(3)
+    await press.published()
+    await AckedPublisher(press.bus).publish(press.subjects.mark(0), b"no mark")
+    press.publisher.compare_soon()
+    await press.write(3)
+    await press.published()
+    assert not any(running.done() for running in press._running)

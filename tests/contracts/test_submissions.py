@@ -25,6 +25,7 @@ from tasker.events.stored import meta_of
 from tasker.service.actors import submissions
 from tasker.service.http.refusals import BusRefusals
 from tests.contracts.pair import SHARDS, Pair
+from tests.unit.runtime.committing import Held
 
 Connect = Callable[[], Awaitable[Bus]]
 CREATE: dict[str, Any] = {"template": "t"}
@@ -170,7 +171,7 @@ async def test_a_refusal_is_told_and_listed_once(caller: Caller, body: Any, verb
     assert caller.heard.empty()
 
 
-@pytest.mark.parametrize("where", ["$JS.API.STREAM.DELETE.X", "PREFIX.default.cmd.task.create", "a.*", "a..b"])
+@pytest.mark.parametrize("where", ["$JS.API.STREAM.DELETE.X", "PREFIX.default.cmd.task.create", "a.*", "a..b", "a\x7f"])
 async def test_a_verdict_goes_to_no_subject_of_the_servers_or_ours(caller: Caller, where: str) -> None:
     prefix = caller.pair.subjects.prefix
     await caller.leave(CREATE, **{HEADER_REPLY_TO: where.replace("PREFIX", prefix)})
@@ -260,3 +261,23 @@ async def test_a_stream_made_anew_is_taken_from_and_its_first_message_is_another
     second = await caller.verdict()
     assert (second["ok"], second.get("duplicate", False)) == (True, False)
     assert second["task_id"] != first["task_id"]
+
+
+async def test_many_refusals_in_a_row_stop_nothing(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait behind a command that is under way, and each is found while the one before it is being told."""
+    monkeypatch.setattr(submissions, "COMMANDS_MAX", 1)
+    await caller.pair.stop(1)
+    held = Held()
+    caller.pair.log.delay = held
+    await caller.leave(CREATE)
+    await held.arrived()
+    for _ in range(submissions.MESSAGES_MAX - 1):
+        await caller.leave(b"[")
+    async with asyncio.timeout(15):
+        while caller.pair.sides[0]._submissions._held < submissions.MESSAGES_MAX:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    caller.pair.log.delay = None
+    held.let(10)
+    told = [await caller.verdict() for _ in range(submissions.MESSAGES_MAX)]
+    assert {one["ok"] for one in told} == {True, False}
+    assert (await caller.pair.ask("task.create", CREATE))["ok"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from tasker.clock import to_rfc3339
+from tasker.errors import Undecodable
 from tasker.events.envelope import NewEvent, RecordedEvent
 from tasker.events.stored import meta_of
 
@@ -42,7 +43,11 @@ def cloud_event(  # noqa: PLR0917 - the facts of a document, on the hot path
 def _extensions(event: NewEvent | RecordedEvent) -> str:
     if event.meta == b"{}":
         return ""
-    meta = meta_of(event)
+    try:
+        meta = meta_of(event)
+    except Undecodable:
+        # It says who caused the event; what happened is told all the same.
+        return ""
     found = {
         "correlationid": meta.correlation_id,
         "causationid": meta.causation_id,

@@ -44,6 +44,9 @@ from tasker.settings import DirectSettings
 ARRIVAL_S: Final = 1.0
 """What a worker does not count as received so long after it was sent was lost on its way."""
 
+FORGET_S: Final = 60.0
+"""What has not begun so long after it was to be sent is no longer missed here: its obligation has offered it again."""
+
 ITEM_BYTES_MAX: Final = 64 * 1024
 """Of one item. This bound and those below keep messages and a stranger's claims small; none is a matter of load."""
 
@@ -455,6 +458,12 @@ class DirectWork:
         for worker in [one for one in self._workers.values() if one.heard_s < now_s - self._silent_s]:
             _log.warning("worker_silent", subject=worker.subject)
             self._drop(worker)
+        unbegun = self._unbegun
+        while unbegun:
+            key = next(iter(unbegun))
+            if unbegun[key][1].until_s > now_s - FORGET_S:
+                break
+            del unbegun[key]
         for queue in list(self._waiting):
             line = self._lines[queue]
             while line.waiting and (line.waiting[0].until_s <= now_s or not line.workers):

@@ -57,6 +57,16 @@ class TemplateDirectory:
         self._actors: dict[UUID, TemplateActor] = {}
         self._compiled: OrderedDict[str, CompiledTemplate] = OrderedDict()
 
+    # ---------------------------------------------------------------- shards
+
+    async def open_shard(self, shard: int, epoch: int) -> None:
+        """Do nothing: actors show themselves when they are revived."""
+
+    def close_shard(self, shard: int) -> None:
+        """Forget what the shard's actors showed: when it comes back, another node may have registered more."""
+        for stream_id in [one for one in self._actors if self._routes.shard_of(one) == shard]:
+            del self._actors[stream_id]
+
     # ---------------------------------------------------------------- registrations
 
     def show(self, actor: TemplateActor) -> None:

@@ -15,13 +15,14 @@ from typing import Final
 import msgspec
 
 from tasker.bus.bus import Bus
-from tasker.bus.jetstream import PubAck, StreamMissing
+from tasker.bus.jetstream import PubAck
 from tasker.bus.publish import AckedPublisher
 from tasker.errors import TaskerError
 from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CancelAttempt, Work
 from tasker.events.subjects import Subjects
+from tasker.events.task_events import NULL
 from tasker.service.actors.direct import DirectWork, Offered
 from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_actor import TaskActor
@@ -37,7 +38,6 @@ WORK_RESULTS_BYTES_MAX: Final = 384 * 1024
 
 FAILED_OFFER_S: Final = 1.0
 OFFERS_WAITING_MAX: Final = 50_000
-NULL: Final = msgspec.Raw(b"null")
 
 
 class Dispatcher:
@@ -66,8 +66,6 @@ class Dispatcher:
         self._clock = clock
         self._draw = draw
         self._waiting: deque[tuple[TaskActor, str, int, int]] = deque()
-        self.work_stream_missing = False
-        """Set when the work stream was found missing; the stream keeper makes it anew."""
 
     # ---------------------------------------------------------------- work
 
@@ -101,8 +99,6 @@ class Dispatcher:
 
         def on_ack(answer: PubAck | TaskerError) -> None:
             if not isinstance(answer, PubAck):
-                if isinstance(answer, StreamMissing):
-                    self.work_stream_missing = True
                 self._failed(actor, step, attempt)
             if self._waiting:
                 self._pump()

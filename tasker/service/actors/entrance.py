@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 import structlog
 
-from tasker.bus.bus import Bus, Message
+from tasker.bus.bus import Message
 from tasker.bus.pull import Delivery
 from tasker.errors import (
     BodyTooLarge,
@@ -70,7 +71,6 @@ from tasker.service.actors.task_actor import CommandMessage, CreateMessage
 from tasker.service.actors.template_actor import RegisterMessage
 from tasker.service.domain.commands import AnyTaskCommand, CancelTask, CreateTask, RetryStep, RetryTask
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
-from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
 from tasker.service.runtime.shards import Shards
@@ -140,7 +140,6 @@ class Entrance:
 
     def __init__(  # noqa: PLR0917 - the parts it joins
         self,
-        bus: Bus,
         subjects: Subjects,
         shards: Shards,
         routes: Routes,
@@ -151,7 +150,6 @@ class Entrance:
         limits: Limits | None = None,
     ) -> None:
         self._limits = limits or Limits()
-        self._bus = bus
         self._subjects = subjects
         self._shards = shards
         self._routes = routes
@@ -168,12 +166,8 @@ class Entrance:
 
     def on_command(self, message: Message) -> None:
         """Take a caller's message: one command or an array of them."""
-
-        def respond(data: bytes) -> None:
-            if message.reply:
-                self._send(message.reply, data)
-
         tenant, verb = self._subjects.parse_command(message.subject)
+        respond = partial(self._routes.respond, message)
         self._take_message(tenant, verb, message.data, message.headers or {}, respond)
 
     def on_submitted(self, message: Delivery, respond: Answer) -> None:
@@ -225,10 +219,7 @@ class Entrance:
         """Take one command that another node found to belong to a shard of ours."""
         headers = message.headers or {}
         key = headers.get(HEADER_IDEMPOTENCY_KEY)
-
-        def respond(data: bytes) -> None:
-            self._send(message.reply, data)
-
+        respond = partial(self._routes.respond, message)
         tenant, verb = headers.get(HEADER_TENANT, ""), headers.get(HEADER_VERB, "")
         asked = Asked(tenant, verb, message.data, key, traceparent_of(headers.get(HEADER_TRACEPARENT)), respond)
         if HEADER_TASK_ID in headers:
@@ -511,14 +502,6 @@ class Entrance:
         task = asyncio.get_running_loop().create_task(guarded(), name=f"command {asked.verb}")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-
-    def _send(self, reply: str, data: bytes) -> None:
-        failpoint("before_reply")
-        try:
-            self._bus.publish(reply, data)
-        except TaskerError as error:
-            # The caller hears nothing and repeats its command, which is answered from the log.
-            _log.warning("reply_not_sent", error=error.detail)
 
 
 def _trace(tracing: Tracing, asked: Asked) -> None:

@@ -13,7 +13,6 @@ stream's window when there is none. Repetitions carry the same `Nats-Msg-Id`.
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -25,8 +24,8 @@ import structlog
 
 from tasker.bus.bus import Bus
 from tasker.bus.fast_ingest import Ingest, open_ingest
-from tasker.bus.jetstream import NO_MESSAGE_FOUND, ApiRefused, api_request
-from tasker.errors import TaskerError, Unavailable
+from tasker.bus.stored import last_stored
+from tasker.errors import BodyTooLarge, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, event_id
 from tasker.events.log import EventLog, LogInfo
@@ -51,6 +50,9 @@ GATHER_S: Final = 0.02
 """How long an event that ends no task waits for others, while there are few: each publication is a round trip."""
 
 GATHER_EVENTS_MAX: Final = 100
+
+WITHOUT_DATA: Final = b"null"
+"""The data of an event that is larger than the server takes messages: it is in the log."""
 
 _log = structlog.get_logger(__name__)
 
@@ -265,12 +267,15 @@ class Publisher:
         failpoint("before_publish")
         prefix, subject = self._routes[event.stream_id]
         identity = event_id(self._log_id, feed.shard, position)
-        session.publish(
-            prefix + event.type,
-            cloud_event(identity, self._source, feed.shard, position, event, subject),
-            headers={HEADER_MESSAGE_ID: identity},
-            last=last,
-        )
+        document = cloud_event(identity, self._source, feed.shard, position, event, subject)
+        headers = {HEADER_MESSAGE_ID: identity}
+        try:
+            session.publish(prefix + event.type, document, headers=headers, last=last)
+        except BodyTooLarge:
+            _log.warning("event_published_without_data", shard=feed.shard, position=position, bytes=len(document))
+            bare = msgspec.structs.replace(event, payload=WITHOUT_DATA)
+            document = cloud_event(identity, self._source, feed.shard, position, bare, subject)
+            session.publish(prefix + event.type, document, headers=headers, last=last)
         self._outstanding.append((feed, position))
         feed.sent = position
         if event.type in ENDING_TYPES:
@@ -381,16 +386,13 @@ class Publisher:
 
     async def _last_mark(self, shard: int) -> int | None:
         """Return the position of the stream's last mark of a shard; None when it has none of this log."""
-        stream = self._subjects.event_stream
-        try:
-            found = await api_request(
-                self._bus, f"STREAM.MSG.GET.{stream}", {"last_by_subj": self._subjects.mark(shard)}, _StoredMessage
-            )
-        except ApiRefused as refused:
-            if refused.api_error.err_code != NO_MESSAGE_FOUND:
-                raise
+        found = await last_stored(self._bus, self._subjects.event_stream, self._subjects.mark(shard))
+        if found is None:
             return None
-        mark = decode_message(base64.b64decode(found.message.data), Mark)
+        try:
+            mark = decode_message(found.data, Mark)
+        except Undecodable:
+            return None
         return mark.position if mark.log_id == self._log_id else None
 
     async def _window_start(self, feed: Feed) -> int:
@@ -421,16 +423,13 @@ class Publisher:
             self._routes.popitem(last=False)
 
 
-class _Stored(msgspec.Struct):
-    data: str = ""
-
-
-class _StoredMessage(msgspec.Struct):
-    message: _Stored
-
-
 def _route_of(first: NewEvent | RecordedEvent) -> tuple[str, str]:
-    match from_recorded(first):
+    """Return namespace and name of the template; `_` for both where this build cannot tell."""
+    try:
+        event = from_recorded(first)
+    except Undecodable:
+        return "_", "_"
+    match event:
         case TaskCreated(template=template):
             return template.namespace, template.name
         case TemplateRegistered(namespace=namespace, name=name) | TemplateUsed(namespace=namespace, name=name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import structlog
@@ -53,11 +54,7 @@ class Reports:
 
     def on_report(self, message: Message) -> None:
         """Take a message with one report or an array of them."""
-
-        def respond(data: bytes) -> None:
-            if message.reply:
-                self._routes.respond(message, data)
-
+        respond = partial(self._routes.respond, message)
         tenant = self._subjects.tenant_of(message.subject)
         try:
             if len(message.data) > BODY_BYTES_MAX:

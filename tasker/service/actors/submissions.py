@@ -87,6 +87,7 @@ class Submissions:
         self._commands = 0
         self._telling: set[asyncio.Task[None]] = set()
         self._stopped = False
+        self._beginning = False
 
     async def run(self) -> None:
         """Take commands, for ever; the consumer is made anew whenever it is missing."""
@@ -136,13 +137,19 @@ class Submissions:
         self._begin()
 
     def _begin(self) -> None:
-        """Hand on what may be under way, in order."""
-        while self._waiting and not self._stopped:
-            count = _count(self._waiting[0])
-            if self._commands and self._commands + count > COMMANDS_MAX:
-                return
-            self._commands += count
-            self._enter(self._waiting.popleft(), count)
+        """Hand on what may be under way, in order; a verdict that is found at once comes back here, while we do."""
+        if self._beginning:
+            return
+        self._beginning = True
+        try:
+            while self._waiting and not self._stopped:
+                count = _count(self._waiting[0])
+                if self._commands and self._commands + count > COMMANDS_MAX:
+                    return
+                self._commands += count
+                self._enter(self._waiting.popleft(), count)
+        finally:
+            self._beginning = False
 
     def _enter(self, delivery: Delivery, count: int) -> None:
         def respond(verdict: bytes) -> None:
@@ -227,7 +234,11 @@ class Submissions:
         subject = (delivery.headers or {}).get(HEADER_REPLY_TO)
         if not subject:
             return None
-        if _subject.fullmatch(subject) is None or f"{subject}.".startswith(f"{self._subjects.prefix}."):
+        if (
+            _subject.fullmatch(subject) is None
+            or not subject.isprintable()
+            or f"{subject}.".startswith(f"{self._subjects.prefix}.")
+        ):
             raise ParameterInvalid(
                 f"{HEADER_REPLY_TO} {subject[:80]!r} is no subject for a verdict: without wildcards, and not below "
                 f"`$` or `{self._subjects.prefix}`"

@@ -345,8 +345,7 @@ class TaskActor:
             return None
         at_us = obligations_of_scope(self.state, step or TASK_SCOPE).get(wake.obligation)
         if at_us is None or self.template is None:
-            wake.closed()
-            return None
+            return _closed(wake)
         if kind is Kind.OFFER:
             self._reoffer(step, attempt, wake.obligation, now_us)
             return None
@@ -358,8 +357,7 @@ class TaskActor:
         command = FireObligation(obligation=wake.obligation, at_us=now_us, jitter=self._ports.jitter())
         events = decide(self.state, self.template, command)
         if not events:
-            wake.closed()
-            return None
+            return _closed(wake)
         return self._record(events, now_us, self._meta, None, lambda _: None, wake.fail, self.traceparent)
 
     # ---------------------------------------------------------------- recording
@@ -521,6 +519,11 @@ class PoisonedActor:
 
 def _answer(committed: Callable[[int], None], failed: Failed) -> Turn:
     return Turn((), committed, failed, {})
+
+
+def _closed(wake: Wake) -> Turn:
+    """Return the end of a closed obligation; what closed it may still be on its way to the log, so this waits."""
+    return _answer(lambda _: wake.closed(), wake.fail)
 
 
 def _refuse(refusal: TaskerError, fail: Failed) -> Turn:

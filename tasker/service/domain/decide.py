@@ -133,7 +133,7 @@ def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -
         idempotency_key=command.idempotency_key,
         tags=command.tags,
         not_before_us=not_before_us,
-        deadline_us=None if command.timeout_s is None else at_us + round(command.timeout_s * US_PER_S),
+        deadline_us=None if command.timeout_s is None else _after(at_us, command.timeout_s),
     )
     if not_before_us is not None:
         return (created,)
@@ -149,8 +149,13 @@ def _dispatch(template: CompiledTemplate, name: str, attempt: int, at_us: int) -
     return StepDispatched(
         step=name,
         attempt=attempt,
-        start_by_us=None if limit_s is None else at_us + round(limit_s * US_PER_S),
+        start_by_us=None if limit_s is None else _after(at_us, limit_s),
     )
+
+
+def _after(at_us: int, seconds: float) -> int:
+    """Return the time `seconds` behind `at_us`: later at all events, since what is due at once wakes nobody."""
+    return at_us + max(1, round(seconds * US_PER_S))
 
 
 # ---------------------------------------------------------------- attempts
@@ -293,8 +298,7 @@ def _stop(
             continue
         if entry.status is StepStatus.RUNNING and grace_s > 0:
             running = True
-            until_us = at_us + round(grace_s * US_PER_S)
-            events.append(StepCancelRequested(step=name, attempt=entry.attempt, grace_until_us=until_us))
+            events.append(StepCancelRequested(step=name, attempt=entry.attempt, grace_until_us=_after(at_us, grace_s)))
         else:
             events.append(StepCancelled(step=name, attempt=entry.attempt, reason=f"the task is stopping: {cause}"))
     if not running:

@@ -286,12 +286,16 @@ class Committer:
                         break
                     await asyncio.sleep(SETTLE_PAUSE_S)
         units, queue.in_flight = queue.in_flight, []
-        if self._shards.get(queue.shard) is not queue and outcome is AppendOutcome.APPENDED:
+        closed = self._shards.get(queue.shard) is not queue
+        if closed and outcome is AppendOutcome.APPENDED:
             # Closed meanwhile: who serves the shard now reads these from the log, so nobody here may count them.
             outcome = AppendOutcome.UNKNOWN
         match outcome:
             case AppendOutcome.APPENDED:
                 self._appended(queue, part, units)
+            case AppendOutcome.REFUSED if closed:
+                # Nobody is left to look for the unit at fault.
+                self._fail(queue, units, Fenced(f"shard {queue.shard} was given up"))
             case AppendOutcome.REFUSED:
                 self._refused(queue, units)
             case AppendOutcome.FENCED:
@@ -304,10 +308,6 @@ class Committer:
         queue.position += len(part.events)
         queue.digest = part.digest
         queue.alone = max(0, queue.alone - len(units))
-        if self._shards.get(queue.shard) is not queue:
-            # The shard was given up meanwhile, and may have been taken anew from the log, which has these events.
-            self._fail(queue, units, Fenced(f"shard {queue.shard} was given up"))
-            return
         self._listener.on_committed(queue.shard, first, part.events)
         position = first - 1
         for unit in units:

@@ -61,9 +61,12 @@ class Routes:
             on_reply(Unavailable(error.detail, retry_after_s=1.0))
 
     def respond(self, message: Message, data: bytes) -> None:
-        """Answer a message; a lost answer is asked for again by who waits for it."""
+        """Answer a message, if anybody waits; a lost answer is asked for again by who does."""
+        if not message.reply:
+            return
         failpoint("before_reply")
         try:
             self._bus.publish(message.reply, data)
-        except TaskerError as error:
-            _log.warning("reply_not_sent", error=error.detail)
+        except (TaskerError, ValueError) as error:
+            # ValueError: the sender named no subject. Whatever it was, the committer that called must go on.
+            _log.warning("reply_not_sent", error=str(error))

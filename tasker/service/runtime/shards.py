@@ -237,19 +237,23 @@ class Shards:
             if self._restarts_spent(stream_id):
                 del batch[stream_id]
                 self.fail_waiting(shard, stream_id, Unavailable("the task's actor keeps failing", retry_after_s=30.0))
+        cells = {stream_id: self._cell(shard, stream_id) for stream_id, shard in batch.items()}
         found = await self._log.load(list(batch))
         for stream_id, shard in batch.items():
             try:
-                await self._activate(shard, stream_id, found.get(stream_id, ()))
+                await self._activate(shard, stream_id, cells[stream_id], found.get(stream_id, ()))
             except Unavailable as error:
                 self.fail_waiting(shard, stream_id, error)
 
-    async def _activate(self, shard: int, stream_id: UUID, events: Sequence[RecordedEvent]) -> None:
-        cell = self._cells.get(shard, {}).get(stream_id)
-        if cell is None or cell.actor is not None:
+    def _cell(self, shard: int, stream_id: UUID) -> Cell | None:
+        return self._cells.get(shard, {}).get(stream_id)
+
+    async def _activate(self, shard: int, stream_id: UUID, cell: Cell | None, events: Sequence[RecordedEvent]) -> None:
+        """Fill the place that the stream had when it was read; another one since then waits for a newer reading."""
+        if cell is None or cell.actor is not None or self._cell(shard, stream_id) is not cell:
             return
         actor = await self._factory.revive(stream_id, events, cell.kind)
-        if self._cells.get(shard, {}).get(stream_id) is not cell:
+        if self._cell(shard, stream_id) is not cell:
             self._fail_mailbox(cell, Fenced(f"shard {shard} is not ours"))
             return
         cell.actor = actor
@@ -258,7 +262,7 @@ class Shards:
         while cell.mailbox and cell.actor is actor:
             self.waiting -= 1
             self._turn(shard, stream_id, cell, cell.mailbox.popleft())
-            if self._cells.get(shard, {}).get(stream_id) is not cell:
+            if self._cell(shard, stream_id) is not cell:
                 self._fail_mailbox(cell, Unavailable("the task is being rebuilt", retry_after_s=0.2))
 
     def fail_waiting(self, shard: int, stream_id: UUID, error: TaskerError) -> None:

@@ -382,3 +382,16 @@ async def test_queues_known_at_once_are_bounded_and_forgotten(node: Node, monkey
     assert node.direct._lines == {}
     await node.said("v", queues=(OTHER,))
     assert node.offer("s3", queue=OTHER) == [True]
+
+
+async def test_what_was_never_begun_is_forgotten_once_its_obligation_takes_over(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its task may have ended, or moved to another node, without the worker saying a word of it."""
+    monkeypatch.setattr(direct_module, "FORGET_S", 0.0)
+    node.join("a")
+    await node.said("a")
+    node.offer("s1", "s2")
+    await node.until(lambda: len(node.arrived.get("a", ())) == 2)
+    node.direct._sweep(asyncio.get_running_loop().time() + 1.0)
+    assert node.direct._unbegun == {}

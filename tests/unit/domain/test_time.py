@@ -179,3 +179,15 @@ def test_an_ended_task_owes_nothing() -> None:
         assert run.fire(obligation) == ()
     with pytest.raises(TaskEnded):
         run.cancel()
+
+
+def test_no_time_is_so_short_that_nobody_wakes_for_it() -> None:
+    """What is due at the moment of its own event wakes nobody: that is how an offer is told from a timer."""
+    run = Run(linear(2, schedule_to_start_s=1e-9))
+    run.create(timeout_s=1e-9)
+    assert run.state.deadline_us is not None
+    assert run.state.deadline_us > run.now_us
+    assert run.owes()["start_by:s1:1"] > run.now_us
+    run.start("s1")
+    run.cancel(grace_s=1e-9)
+    assert run.state.ended or run.owes()["grace:s1:1"] > run.now_us

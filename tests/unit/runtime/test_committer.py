@@ -363,6 +363,18 @@ class TestClosedMeanwhile:
         await desk.until("b")
         assert desk.ends()["b"] == 1
 
+    async def test_a_late_refusal_is_told_to_everyone_in_the_batch(self, desk: Desk, log: MemoryLog) -> None:
+        """Nobody is left to look for the unit at fault."""
+        log.delay = held = Held()
+        log.faults.append(Fault.REFUSED)
+        desk.submit(0, "a")
+        desk.submit(0, "b")
+        await held.arrived()
+        desk.committer.close_shard(0, Fenced("given up"))
+        held.let(10)
+        await desk.until("a", "b")
+        assert desk.ends() == {"a": "fenced", "b": "fenced"}
+
 
 async def test_stopping_writes_what_is_queued(log: MemoryLog) -> None:
     desk = Desk(log)

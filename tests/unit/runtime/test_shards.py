@@ -6,11 +6,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tasker.errors import Busy, TaskerError, Unavailable
+from tasker.errors import Busy, Fenced, TaskerError, Unavailable
 from tasker.events.envelope import RecordedEvent
 from tasker.events.memory_log import Fault, MemoryLog
 from tasker.service.runtime import shards as shards_module
 from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.runtime.committer import Unit
 from tasker.service.runtime.due import DueBook
 from tasker.service.runtime.shards import Shards
 from tasker.settings import Limits
@@ -259,6 +260,38 @@ class TestRebuilding:
         assert await floor.say(stream).ended == Unavailable.code
         floor.factory.failing = None
         assert await floor.say(stream).ended == 1
+
+    async def test_what_was_read_before_the_shard_was_lost_makes_no_actor(self, floor: Floor) -> None:
+        """Another node wrote meanwhile, and the shard came back before the answer did."""
+        stream = uuid4()
+        assert await floor.say(stream).ended == 1
+        floor.shards.drop(0, stream)
+        reading, load = asyncio.Event(), floor.log.load
+
+        async def slow(stream_ids: Sequence[UUID]) -> dict[UUID, list[RecordedEvent]]:
+            found = await load(stream_ids)
+            if not reading.is_set():
+                reading.set()
+                await answered.wait()
+            return found
+
+        answered = asyncio.Event()
+        floor.log.load = slow  # type: ignore[method-assign]
+        before = floor.say(stream)
+        await reading.wait()
+        floor.desk.committer.close_shard(0, Fenced("lost"))
+        floor.shards.close(0)
+        assert await before.ended == "fenced"
+        await floor.desk.take(0)
+        written = floor.desk.note("theirs")
+        floor.desk.committer.submit(0, Unit(stream, [new_event(stream, 2)], written))
+        await floor.desk.until("theirs")
+        floor.shards.open(0, DueBook(0), 0)
+        floor.shards.serve(0)
+        after = floor.say(stream)
+        answered.set()
+        assert await after.ended == 3
+        assert floor.factory.actors[stream].seq == 3
 
 
 class TestPassivation:
