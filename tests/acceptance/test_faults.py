@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -121,31 +119,6 @@ async def test_nats_may_lose_everything(own_rig: Rig, servers: Stack) -> None:
             await rig.delete_stream(stream)
             await load.acked(rig.random.randint(10, 30))
     await rig.check(load)
-
-
-@pytest.mark.whole
-async def test_a_damaged_store_of_nats_is_filled_again(own_rig: Rig, servers: Stack) -> None:
-    """nats-server drops what it cannot read any more; the marks tell how far back that is."""
-    rig, nats_server = own_rig, servers.nats
-    await rig.start()
-    async with rig.load() as load:
-        for _ in range(3):
-            await load.acked(rig.random.randint(20, 40))
-            await asyncio.to_thread(nats_server.kill)
-            assert damage(nats_server.data_dir / "jetstream", rig.random) > 0
-            await asyncio.to_thread(nats_server.start)
-        await load.acked(10)
-    await rig.check(load)
-
-
-def damage(store: Path, draw: random.Random) -> int:
-    """Overwrite a few bytes in each file of messages, as a bad disk does; returns how many files there are."""
-    files = [path for path in store.rglob("*.blk") if path.stat().st_size > 0]
-    for path in files:
-        with path.open("r+b") as file:
-            file.seek(draw.randrange(path.stat().st_size))
-            file.write(b"damaged!")
-    return len(files)
 
 
 async def test_postgres_may_be_killed(own_rig: Rig, servers: Stack) -> None:
