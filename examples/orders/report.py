@@ -155,7 +155,7 @@ def _reason(error: object) -> str:
     if not error.errors:
         return f"{error.code}: {error.detail.partition(':')[0]}"
     first = error.errors[0]
-    return f"{error.code}: {_NUMBER.sub('', first.detail)}, at {first.pointer or 'the whole'}"
+    return f"{error.code}: {_NUMBER.sub('', first.detail)}, at {first.pointer or 'the order itself'}"
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

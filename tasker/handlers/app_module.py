@@ -50,5 +50,8 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
+    """Return where it was raised: in a file, not in the import system itself, which has no lines to look at."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f" ({error.filename}:{error.lineno})"
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith("<frozen ")]
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

@@ -1,5 +1,6 @@
 """What is found in an app's module, and which work it serves."""
 
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -159,6 +160,17 @@ def test_an_app_may_be_named_with_what_is_wanted_of_it() -> None:
     assert load_app(f"{sample_app.__file__}:orders").specs[0].name == "order_fulfillment"
     with pytest.raises(ConfigurationError, match="has no 'nothing'"):
         load_app(f"{name}:nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("def broken(:\n", 1), ("\nimport nothing_like_it\n", 2), ("\n\nraise ValueError('no')\n", 3)]
+)
+def test_an_app_that_cannot_be_loaded_names_its_line(tmp_path: Path, text: str, line: int) -> None:
+    path = tmp_path / "broken_app.py"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as refused:
+        load_app(str(path))
+    assert refused.value.detail.endswith(f"({path}:{line})")
 
 
 @pytest.mark.parametrize(("keys", "words"), [({"concurrency": 0}, "at least 1"), ({"process": True}, "write `def`")])
