@@ -2,6 +2,9 @@
 
 A first offer goes straight to a worker with a free slot (`direct.py`), or is published to the work stream, and
 tried again until the stream has it: what fails here wakes the actor again, which offers what is still open.
+
+A first offer is run without a question, so it leaves only while nobody else can own the shard. A node that was stopped
+for longer than its lease finds commits of before when it goes on; their steps are another's to offer since.
 """
 
 from __future__ import annotations
@@ -90,6 +93,9 @@ class Dispatcher:
     def _publish(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
         if not actor.is_offered(step, attempt):
             return
+        if offer == 0 and not self._clock.leased():
+            self._failed(actor, step, attempt)
+            return
         assert actor.template is not None  # noqa: S101 - a task with steps has one
         spec = actor.template.spec
         subject = self._subjects.work(actor.tenant, spec.namespace, actor.template.queue_of(step))
@@ -117,6 +123,9 @@ class Dispatcher:
         """See `Offers.encoded`."""
         actor = offered.actor
         if not (self._shards.owns(actor.shard) and actor.is_offered(offered.step, offered.attempt)):
+            return None
+        if not self._clock.leased():
+            self.again(offered)
             return None
         return encode_message(self._work(actor, offered.step, offered.attempt, 0))
 
