@@ -241,6 +241,19 @@ class Rig:
             while not {view.name async for view in client.templates()} >= TEMPLATES:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
+    async def standby(self) -> Service:
+        """Start a second service on the same servers, at the same pace; return it once it stands by."""
+        service = Service(
+            database_url=self.service.database_url,
+            nats_url=self.service.nats_url,
+            nats_prefix=self.service.nats_prefix,
+            folder=self.folder,
+        )
+        service.environ.update({name: value for name, value in self.service.environ.items() if "_PACE_" in name})
+        self.started.append(service.process)
+        await asyncio.to_thread(service.start)
+        return service
+
     def serve(self, *arguments: str, **environ: str) -> Process:
         """Start one more `tasker serve`."""
         process = self.service.command("serve", *arguments)

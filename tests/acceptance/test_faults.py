@@ -13,7 +13,6 @@ import pytest
 from tasker.client import NewTask
 from tasker.embedded.stack import Stack
 from tasker.service.runtime.failpoints import NAMES
-from tests.acceptance.conftest import Service
 from tests.acceptance.faults import Load, Rig, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux, pytest.mark.timeout(300), pytest.mark.usefixtures("fault_round")]
@@ -156,14 +155,7 @@ async def test_a_second_service_takes_over_within_ten_seconds(rig: Rig) -> None:
     """After a kill -9 of the first, at the pace of production; the second one stood by."""
     rig.pace({})
     await rig.start()
-    standby = Service(
-        database_url=rig.service.database_url,
-        nats_url=rig.service.nats_url,
-        nats_prefix=rig.service.nats_prefix,
-        folder=rig.folder,
-    )
-    rig.started.append(standby.process)
-    await asyncio.to_thread(standby.start)
+    standby = await rig.standby()
     async with rig.load() as load:
         await load.acked(20)
         rig.kill_tree(rig.service.process)

@@ -9,7 +9,6 @@ import psutil
 import pytest
 
 from tasker.embedded.stack import Stack
-from tests.acceptance.conftest import Service
 from tests.acceptance.faults import LEASE_S, ROUNDS, Rig, family, stopped
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux, pytest.mark.timeout(300), pytest.mark.usefixtures("fault_round")]
@@ -41,15 +40,7 @@ async def test_a_stop_of_any_process_only_takes_its_time(own_rig: Rig, servers: 
 async def test_a_stopped_owner_is_replaced_and_writes_nothing_when_it_wakes(rig: Rig) -> None:
     """Its lease runs out, another takes over; what it had decided before it was stopped is fenced."""
     await rig.start()
-    standby = Service(
-        database_url=rig.service.database_url,
-        nats_url=rig.service.nats_url,
-        nats_prefix=rig.service.nats_prefix,
-        folder=rig.folder,
-    )
-    standby.environ.update({name: value for name, value in rig.service.environ.items() if "_PACE_" in name})
-    rig.started.append(standby.process)
-    await asyncio.to_thread(standby.start)
+    standby = await rig.standby()
     owner, other = rig.service, standby
     async with rig.load(every_s=0.02) as load:
         for _ in range(2 if ROUNDS == 1 else 4):
