@@ -11,7 +11,10 @@ from tasker.version import __version__
 if TYPE_CHECKING:
     from tasker.client import TaskerClient, TaskerSyncClient
     from tasker.handlers import (
+        Again,
         AttemptCancelled,
+        Batches,
+        Decision,
         Outcome,
         PermanentError,
         Retry,
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Again",
     "AttemptCancelled",
+    "Batches",
+    "Decision",
     "Outcome",
     "PermanentError",
     "Retry",

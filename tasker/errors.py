@@ -209,6 +209,20 @@ class TemplateLimit(CommandRejected):
     title = "The template has as many versions or events as a template may have"
 
 
+class ExpressionInvalid(CommandRejected):
+    code = "expression_invalid"
+    status = 422
+    exit_code = 2
+    title = "An expression of a template cannot be compiled"
+
+
+class ExpressionFailed(CommandRejected):
+    code = "expression_failed"
+    status = 422
+    exit_code = 2
+    title = "An expression has no value for what it was given"
+
+
 class KeyAmbiguous(CommandRejected):
     code = "key_ambiguous"
     status = 400

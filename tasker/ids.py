@@ -22,6 +22,12 @@ from tasker.errors import NameInvalid
 NAME_PATTERN = r"[a-z][a-z0-9_-]{0,62}"
 """Tenant, namespace, template, step, queue and handler names: safe in a NATS subject and in a URL."""
 
+ITEM_KEY_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""What may name an item of a list that a step runs for."""
+
+INSTANCE_PATTERN = rf"({NAME_PATTERN})(?:#([1-9][0-9]{{0,5}}))?(?:\[({ITEM_KEY_PATTERN})\])?"
+"""A step instance: a step, a visit of it (`check#2`), an item (`resize[17]`)."""
+
 KEY_CHARS_MAX = 512
 """Longest idempotency key or command id, in characters."""
 

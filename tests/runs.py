@@ -16,8 +16,9 @@ from tasker.events.chain import GENESIS, digest_of_batch, leaf_of
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
 from tasker.events.log import AppendOutcome, EventLog, ShardAppend
 from tasker.events.stored import encode_meta, to_new_event
-from tasker.events.task_events import AnyTaskEvent, ErrorInfo, TemplateRef
+from tasker.events.task_events import AnyTaskEvent, Choice, ErrorInfo, TemplateRef
 from tasker.ids import shard_of
+from tasker.service.domain.advance import advance
 from tasker.service.domain.commands import (
     AnyTaskCommand,
     CancelTask,
@@ -28,10 +29,10 @@ from tasker.service.domain.commands import (
     RetryStep,
     RetryTask,
     StartAttempt,
+    YieldAttempt,
 )
-from tasker.service.domain.decide import decide
 from tasker.service.domain.obligations import TASK_SCOPE, obligations_of, obligations_of_scope, scope_of
-from tasker.service.domain.state import TaskState, evolve
+from tasker.service.domain.state import TaskState
 from tasker.templates import CompiledTemplate, canonical_bytes, compile_template, validate
 
 T0_US = 1_790_000_000_000_000
@@ -84,21 +85,21 @@ class Run:
 
     def do(self, command: AnyTaskCommand, *, command_id: str | None = None) -> tuple[AnyTaskEvent, ...]:
         """Decide on `command` and move the task on; returns the events."""
-        events = decide(self.state, self.template, command)
+        seq = self.state.seq
+        events = tuple(advance(self.state, self.template, command, command_id=command_id))
         unit = []
         scopes: set[str] | None = set()
-        for event in events:
+        for index, event in enumerate(events, 1):
             unit.append(
                 to_new_event(
                     event,
                     stream_id=self.task_id,
-                    seq=self.state.seq + 1,
+                    seq=seq + index,
                     tenant=self.tenant,
                     at_us=self.now_us,
                     meta=encode_meta(Meta(command_id=command_id)),
                 )
             )
-            evolve(self.state, event, at_us=self.now_us, command_id=command_id)
             scope = scope_of(event)
             scopes = None if scope is None or scopes is None else scopes | {scope}
         if events:
@@ -134,10 +135,47 @@ class Run:
     def start(self, step: str, attempt: int = 1, *, worker: str = "w1") -> tuple[AnyTaskEvent, ...]:
         return self.do(StartAttempt(step=step, attempt=attempt, worker=worker, at_us=self.now_us))
 
-    def complete(self, step: str, attempt: int = 1, result: Any = 1, *, worker: str = "w1") -> tuple[AnyTaskEvent, ...]:
+    def complete(
+        self, step: str, attempt: int = 1, result: Any = 1, *, worker: str = "w1", choice: Choice | None = None
+    ) -> tuple[AnyTaskEvent, ...]:
         return self.do(
-            CompleteAttempt(step=step, attempt=attempt, worker=worker, result=raw(result), at_us=self.now_us)
+            CompleteAttempt(
+                step=step, attempt=attempt, worker=worker, result=raw(result), choice=choice, at_us=self.now_us
+            )
         )
+
+    def choose(self, step: str, *routes: str, reason: str = "", attempt: int = 1) -> tuple[AnyTaskEvent, ...]:
+        """Complete a decision with its choice."""
+        return self.complete(step, attempt, None, choice=Choice(routes=routes, reason=reason))
+
+    def give_back(
+        self, step: str, attempt: int = 1, checkpoint: Any = None, delay_s: float = 0.0
+    ) -> tuple[AnyTaskEvent, ...]:
+        """Give the attempt back with a checkpoint."""
+        return self.do(
+            YieldAttempt(
+                step=step,
+                attempt=attempt,
+                worker="w1",
+                checkpoint=raw(checkpoint),
+                delay_s=delay_s,
+                at_us=self.now_us,
+            )
+        )
+
+    def offered(self) -> list[str]:
+        """Return the step instances that are with the workers, in the order in which they began."""
+        return [name for name, step in self.state.steps.items() if step.status in ("dispatched", "running")]
+
+    def result_of(self, step: str) -> Any:
+        """Return the result of a step, as a Python value; None, too, when it has none."""
+        found = self.state.result_of(step)
+        return None if found is None else msgspec.json.decode(found)
+
+    def result(self) -> Any:
+        """Return the task's result, as a Python value."""
+        assert self.state.result is not None
+        return msgspec.json.decode(self.state.result)
 
     def fail(
         self, step: str, attempt: int = 1, error: ErrorInfo = ERROR, *, jitter: float = 0.5, worker: str = "w1"
@@ -164,7 +202,7 @@ class Run:
 
     def finish(self) -> None:
         """Complete every step that is offered until none is."""
-        while offered := [name for name, step in self.state.steps.items() if step.status in ("dispatched", "running")]:
+        while offered := self.offered():
             for name in offered:
                 self.wait(0.001)
                 self.complete(name, self.state.steps[name].attempt)

@@ -27,7 +27,8 @@ from tasker.bus.jetstream import (
     STREAM_NOT_FOUND,
 )
 from tasker.bus.subject import matches
-from tasker.clock import Clock, from_rfc3339, to_rfc3339
+from tasker.clock import Clock
+from tasker.times import from_rfc3339, to_rfc3339
 
 _ACK_WAIT_NS = 30 * NS_PER_S
 _API = f"{API_PREFIX}."

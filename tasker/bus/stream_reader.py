@@ -23,8 +23,8 @@ from tasker.bus.guard import log
 from tasker.bus.jetstream import NS_PER_S, StreamMissing
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.streams import StreamInfo, create_consumer, delete_consumer, stream_info
-from tasker.clock import to_rfc3339
 from tasker.errors import TaskerError, Unavailable
+from tasker.times import to_rfc3339
 
 BUFFER_MAX = 1000
 _INACTIVE_S = 60.0

@@ -28,7 +28,7 @@ from tasker.client.settings import FindStack, client_settings
 from tasker.client.subscription import START, EventFilter, Subscription
 from tasker.client.waiting import is_over, not_over, over_http
 from tasker.client.watching import WATCHED, Watch
-from tasker.clock import Clock, SystemClock, from_datetime, to_rfc3339
+from tasker.clock import Clock, SystemClock
 from tasker.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -67,6 +67,7 @@ from tasker.events.reads import (
 )
 from tasker.events.subjects import Subjects
 from tasker.ids import IdSource, SystemIds
+from tasker.times import from_datetime, to_rfc3339
 from tasker.tracing import SpanKind, spanning, tracing_of_process
 
 T = TypeVar("T")

@@ -10,12 +10,12 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.clock import from_datetime, to_rfc3339
 from tasker.errors import ValueInvalid
 from tasker.events.codec import encode_value
 from tasker.events.messages import Reply, TaskCreate
 from tasker.events.reads import TaskView
 from tasker.ids import IdSource
+from tasker.times import from_datetime, to_rfc3339
 
 
 @runtime_checkable

@@ -13,7 +13,6 @@ import msgspec
 
 from tasker.client.subscription import Subscription, type_of
 from tasker.client.waiting import is_over
-from tasker.clock import to_rfc3339
 from tasker.events.messages import LifecycleEvent
 from tasker.events.reads import TASK_ENDED, TaskView
 from tasker.events.task_events import (
@@ -24,6 +23,7 @@ from tasker.events.task_events import (
     TaskCreated,
     TaskFailed,
 )
+from tasker.times import to_rfc3339
 
 WATCHED: Final = (
     "task_created",

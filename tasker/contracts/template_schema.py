@@ -14,6 +14,7 @@ from tasker.events.messages import TemplateRegister
 from tasker.templates.hash import VERSION_PATTERN
 from tasker.templates.model import (
     ERROR_TYPES_MAX,
+    ROUTES_MAX,
     STEPS_MAX,
     UNUSED_RETRY_KEYS,
     VERSION_CHARS_MAX,
@@ -81,7 +82,21 @@ def _forms(place: str) -> dict[str, Schema]:
         }
     ]
 
-    step["properties"]["after"] |= {"maxItems": STEPS_MAX, "uniqueItems": True}
+    keys_of_step = step["properties"]
+    del keys_of_step["after_when"]  # it is spelled within `after`
+    name = keys_of_step["after"]["items"]
+    edge = {
+        "type": "object",
+        "properties": {"step": name, "when": _given(keys_of_step["when"])},
+        "required": ["step"],
+        "additionalProperties": False,
+    }
+    keys_of_step["after"] |= {"maxItems": STEPS_MAX, "uniqueItems": True, "items": {"anyOf": [name, edge]}}
+    keys_of_step["routes"] |= {"maxItems": ROUTES_MAX, "uniqueItems": True}
+    keys_of_step["handler"] = _or_null(
+        schemas.components[StepSpec.__name__]["properties"]["name"]
+        | {"description": keys_of_step["handler"]["description"]}
+    )
     step["properties"]["retry"]["description"] = "when a failed attempt is followed by another."
 
     retry["properties"]["non_retryable"] |= {"maxItems": ERROR_TYPES_MAX}
@@ -102,6 +117,12 @@ def _document_form(component: Schema, required: tuple[str, ...]) -> Schema:
     if not required:
         del form["required"]
     return form
+
+
+def _given(schema: Schema) -> Schema:
+    """Return the schema of a key that may be null, for where it is given."""
+    found: Schema = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
+    return found
 
 
 def _or_null(schema: Schema) -> Schema:

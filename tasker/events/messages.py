@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from tasker.errors import Problem
-from tasker.events.task_events import NULL, ErrorInfo
-from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
+from tasker.events.task_events import NULL, Choice, ErrorInfo, OptionalRaw
+from tasker.ids import INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
 from tasker.settings import Settings
 
 # ---------------------------------------------------------------- headers
@@ -33,6 +33,7 @@ HEADER_SUBMITTED: Final = "Tasker-Submitted"
 # What the service checks of a text beyond its type; said here for the contracts, not checked in decoding.
 Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME_PATTERN}$"})]
 Key = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": KEY_CHARS_MAX})]
+StepInstance = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{INSTANCE_PATTERN}$"})]
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Id = Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
 
@@ -108,7 +109,7 @@ class StepRetry(OperatorCommand, kw_only=True, omit_defaults=True):
     """
 
     task_id: Id
-    step: Name
+    step: StepInstance
     attempt: int | None = None
 
 
@@ -209,6 +210,9 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
         idempotency_key: the same over all attempts of the step.
         report_to: the subject of reports.
         deadline_in_s: what is left of the task's time when this was sent; None: no limit.
+        item, index: of one item of a list that the step runs for: its value and its place.
+        input_ref: the input does not come with it; the worker asks the owner for it when the handler takes it.
+        checkpoint: what the attempt before gave back: go on from there.
     """
 
     task_id: str
@@ -229,6 +233,10 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
     deadline_in_s: float | None = None
     correlation_id: str | None = None
     traceparent: str | None = None
+    item: OptionalRaw = None
+    index: int | None = None
+    input_ref: bool = False
+    checkpoint: OptionalRaw = None
 
 
 class WorkArray(msgspec.Struct, kw_only=True):
@@ -292,7 +300,9 @@ HEADER_RELEASED: Final = "Tasker-Released"
 HEADER_RELEASED_PARTS: Final = "Tasker-Released-Parts"
 """The same of each part, as in `p0=17,p1=2`."""
 
-ReportKind = Literal["claim", "started", "heartbeat", "completed", "failed", "result", "returned", "peek"]
+ReportKind = Literal[
+    "claim", "started", "heartbeat", "completed", "failed", "yielded", "result", "input", "returned", "peek"
+]
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -329,9 +339,11 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     | `claim`     | may I run it? (a redelivered, re-offered, old copy)  | `run`; it is recorded as started |
     | `started`   | I run it                                            | `recorded`                      |
     | `heartbeat` | I still run it, with my `progress`                   | `recorded`, `cancel`            |
-    | `completed` | `result`; implies `started`                         | `recorded`                      |
+    | `completed` | `result`, of a decision its `choice`; implies `started` | `recorded`                  |
     | `failed`    | `error`; implies `started`                          | `recorded`                      |
+    | `yielded`   | call me again after `after_s`, with `checkpoint`    | `recorded`                      |
     | `result`    | give me the result of step `of`                     | `result`                        |
+    | `input`     | give me the task's input                            | `result`                        |
     | `returned`  | I have not begun it and shall not: offer it again   | `ok`                            |
     | `peek`      | (readers) the task's `StepProgress` by running step | `result`                        |
     """
@@ -346,6 +358,9 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     of: str | None = None
     progress: Progress | None = None
     traceparent: str | None = None
+    choice: Choice | None = None
+    checkpoint: msgspec.Raw = NULL
+    after_s: float = 0.0
 
 
 RefusalReason = Literal["stale_attempt", "not_open", "task_ended", "task_unknown", "started_elsewhere", "gone"]

@@ -5,23 +5,17 @@ Times are RFC 3339 text in UTC. A `position` is a token (`position.py`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from tasker.events.messages import RefusedCommand, StepProgress
-from tasker.events.task_events import ErrorInfo
-
-if TYPE_CHECKING:
-    OptionalRaw = msgspec.Raw | None
-else:
-    # msgspec reads `Raw | None` as null alone. A field that is absent is None, one that is null is Raw(b"null").
-    OptionalRaw = msgspec.Raw
+from tasker.events.task_events import ErrorInfo, OptionalRaw
 
 TaskStatus = Literal["pending", "running", "blocked", "completed", "failed", "cancelled"]
 TASK_STATUSES: Final[tuple[TaskStatus, ...]] = get_args(TaskStatus)
 TASK_ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
-StepStatus = Literal["pending", "dispatched", "running", "waiting", "completed", "failed", "cancelled"]
+StepStatus = Literal["pending", "not_chosen", "dispatched", "running", "waiting", "completed", "failed", "cancelled"]
 
 
 class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -31,6 +25,7 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
         state: of the task. waiting_on: what it waits for, in words; None when nothing.
         steps_*: counts of steps that have begun, completed, failed.
         result: of a completed task. error: of a failed one or of the step that blocks it.
+        not_chosen: steps that will not run -> why.
         seq: events of the task so far. position: token of the last one.
     """
 
@@ -63,10 +58,14 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
     steps_completed: int = 0
     steps_failed: int = 0
     retries: int = 0
+    not_chosen: dict[str, str] = {}
 
 
 class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A step as the `step` view shows it; a step that has not begun is `pending` and has no times.
+
+    One that will not run is `not_chosen`; `waiting_on` says why. Visits of a loop are steps of their own (`check#2`),
+    and so are the items that a step runs for (`resize[17]`).
 
     `progress` is no part of the view: the owner of the task tells it, while an attempt runs.
     """

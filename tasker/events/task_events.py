@@ -10,9 +10,15 @@ Times are microseconds since the epoch (`_us`), durations seconds (`_s`).
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import msgspec
+
+if TYPE_CHECKING:
+    OptionalRaw = msgspec.Raw | None
+else:
+    # msgspec reads `Raw | None` as null alone. A field that is absent is None, one that is null is Raw(b"null").
+    OptionalRaw = msgspec.Raw
 
 NULL: Final = msgspec.Raw(b"null")
 
@@ -37,6 +43,18 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retryable: bool = True
     retry_after_s: float | None = None
     stack: str | None = None
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a decision's handler chose.
+
+    Attributes:
+        routes: the steps that are to run; (): none of them.
+        reason: why, for people; at most 2,000 characters.
+    """
+
+    routes: tuple[str, ...] = ()
+    reason: str = ""
 
 
 class TemplateRef(msgspec.Struct, frozen=True):
@@ -123,7 +141,16 @@ class StepRetryScheduled(TaskEvent, frozen=True, kw_only=True):
     retry_at_us: int
 
 
-FailureReason = Literal["retries_exhausted", "permanent_error"]
+FailureReason = Literal[
+    "retries_exhausted",
+    "permanent_error",
+    "expression_failed",
+    "assertion_failed",
+    "items_failed",
+    "visits_exhausted",
+    "no_progress",
+    "steps_exhausted",
+]
 
 
 class StepFailed(TaskEvent, frozen=True, kw_only=True):
@@ -158,6 +185,103 @@ class StepRetried(TaskEvent, frozen=True, kw_only=True):
     attempt: int
 
 
+class StepRouted(TaskEvent, frozen=True, kw_only=True):
+    """A decision chose among its declared successors; recorded before its completion.
+
+    Attributes:
+        chosen, closed: those of its `routes` that it chose, and the others.
+        reason: why, as the handler says it.
+    """
+
+    step: str
+    attempt: int
+    chosen: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class PathsClosed(TaskEvent, frozen=True, kw_only=True):
+    """Some steps will not run (in this visit): no way to them is open any more, or their condition is false.
+
+    Attributes:
+        steps: of the template; they have no other event.
+        edges: (parent, child) pairs that do not count for the child any more.
+        by: the step instance (or the step itself) that decided it.
+        reason: why, for people.
+    """
+
+    by: str
+    reason: str
+    steps: tuple[str, ...] = ()
+    edges: tuple[tuple[str, str], ...] = ()
+
+
+class StepFailureAccepted(TaskEvent, frozen=True, kw_only=True):
+    """A step's failure holds nothing up: the joins behind it do not need its result."""
+
+    step: str
+    joins: tuple[str, ...]
+
+
+class StepExpanded(TaskEvent, frozen=True, kw_only=True):
+    """A step begins to run for each item of a list.
+
+    Attributes:
+        items: the list, as JSON.
+        keys: the items' keys, in the list's order; (): their indices name them.
+    """
+
+    step: str
+    items: msgspec.Raw
+    keys: tuple[str, ...] = ()
+
+
+class StepGathered(TaskEvent, frozen=True, kw_only=True):
+    """A step that ran for each item of a list is complete; its result is the list of the items' results."""
+
+    step: str
+    completed: int
+    failed: int = 0
+
+
+class StepYielded(TaskEvent, frozen=True, kw_only=True):
+    """An attempt gave its slot back with a checkpoint; the next attempt goes on from there.
+
+    Attributes:
+        attempt: the one that ended so; failures before it do not count any more.
+        resume_at_us: when the next is dispatched.
+    """
+
+    step: str
+    attempt: int
+    checkpoint: msgspec.Raw
+    delay_s: float
+    resume_at_us: int
+
+
+class StepDelayed(TaskEvent, frozen=True, kw_only=True):
+    """A step that only waits began; it completes at `until_us`."""
+
+    step: str
+    attempt: int
+    until_us: int
+
+
+class LoopTurned(TaskEvent, frozen=True, kw_only=True):
+    """A loop came back to `step`: it and all behind it begin anew, as instances of their own.
+
+    Attributes:
+        by: the step instance that led back.
+        visit: which visit of `step` begins.
+        steps: those that begin anew, in declared order.
+    """
+
+    step: str
+    by: str
+    visit: int
+    steps: tuple[str, ...]
+
+
 class TaskBlocked(TaskEvent, frozen=True, kw_only=True):
     """Nothing can move until a person helps.
 
@@ -165,7 +289,7 @@ class TaskBlocked(TaskEvent, frozen=True, kw_only=True):
         steps: the failed steps.
     """
 
-    reason: Literal["step_failed", "poison", "history_limit"]
+    reason: Literal["step_failed", "poison", "history_limit", "no_progress"]
     steps: tuple[str, ...] = ()
     detail: str | None = None
 
@@ -215,6 +339,14 @@ AnyTaskEvent = (
     | StepCancelRequested
     | StepCancelled
     | StepRetried
+    | StepRouted
+    | PathsClosed
+    | StepFailureAccepted
+    | StepExpanded
+    | StepGathered
+    | StepYielded
+    | StepDelayed
+    | LoopTurned
     | TaskBlocked
     | TaskResumed
     | TaskStopping

@@ -5,11 +5,15 @@ from tasker.handlers.handler import handler
 from tasker.handlers.hooks import Outcome, middleware
 from tasker.handlers.outcome import AttemptCancelled, PermanentError, RetryableError
 from tasker.handlers.resources import resource
+from tasker.handlers.returned import Again, Batches, Decision
 from tasker.handlers.template import Template
 from tasker.templates.model import Retry
 
 __all__ = [
+    "Again",
     "AttemptCancelled",
+    "Batches",
+    "Decision",
     "Outcome",
     "PermanentError",
     "Retry",

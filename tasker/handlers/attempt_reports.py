@@ -9,7 +9,7 @@ import msgspec
 from tasker.events.codec import encode_message
 from tasker.events.messages import Progress, Report, ReportKind, ReportReply, Work
 from tasker.events.subjects import Subjects
-from tasker.events.task_events import NULL, ErrorInfo
+from tasker.events.task_events import ErrorInfo
 from tasker.handlers.attempt import Attempt
 from tasker.handlers.reports import OnAnswer, Outgoing, Reporter
 
@@ -42,31 +42,48 @@ class AttemptReports:
         kind: ReportKind,
         on_answer: OnAnswer,
         *,
-        result: bytes | None = None,
-        error: ErrorInfo | None = None,
         of: str | None = None,
         progress: Progress | None = None,
     ) -> Outgoing:
         """Report on an attempt; `on_answer` gets the verdict, however long that takes."""
+        report = self._report(attempt, kind)
+        report.of = of
+        report.progress = progress
+        return self._send(attempt, report, on_answer)
+
+    def send_outcome(self, attempt: Attempt, error: ErrorInfo | None, on_answer: OnAnswer) -> Outgoing:
+        """Report how an attempt ended: by what it returned, or, when there is one, by `error`."""
+        report = self._report(attempt, "completed" if error is None else "failed")
+        report.error = error
+        returned = attempt.returned
+        if error is None and attempt.result is not None:
+            result = msgspec.Raw(attempt.result)
+            if returned is None or returned.again_after_s is None:
+                report.result = result
+                report.choice = None if returned is None else returned.choice
+            else:
+                report.kind = "yielded"
+                report.checkpoint = result
+                report.after_s = returned.again_after_s
+        return self._send(attempt, report, on_answer)
+
+    def _report(self, attempt: Attempt, kind: ReportKind) -> Report:
         work = attempt.work
-        body = encode_message(
-            Report(
-                kind=kind,
-                task_id=work.task_id,
-                step=work.step,
-                attempt=work.attempt,
-                worker=self._worker,
-                result=NULL if result is None else msgspec.Raw(result),
-                error=error,
-                of=of,
-                progress=progress,
-                traceparent=None if attempt.span is None or attempt.context is None else attempt.context.traceparent,
-            )
+        return Report(
+            kind=kind,
+            task_id=work.task_id,
+            step=work.step,
+            attempt=work.attempt,
+            worker=self._worker,
+            traceparent=None if attempt.span is None or attempt.context is None else attempt.context.traceparent,
         )
+
+    def _send(self, attempt: Attempt, report: Report, on_answer: OnAnswer) -> Outgoing:
+        body = encode_message(report)
         source = attempt.source
-        outgoing = Outgoing(body, on_answer, lasting=kind != "heartbeat", home=work.report_to)
+        outgoing = Outgoing(body, on_answer, lasting=report.kind != "heartbeat", home=attempt.work.report_to)
         if source is None:
-            self._lanes.send(work.report_to, outgoing)
+            self._lanes.send(attempt.work.report_to, outgoing)
         else:
             node = source.node
             self._lanes.send_by(

@@ -16,10 +16,12 @@ from typing import Any, Protocol, TypeVar, overload
 import msgspec
 import structlog
 
-from tasker.clock import Clock, SystemClock, to_datetime
+from tasker.clock import Clock, SystemClock
 from tasker.events.messages import Progress
+from tasker.events.task_events import OptionalRaw
 from tasker.handlers.outcome import AttemptCancelled
 from tasker.handlers.progress import progress_of
+from tasker.times import to_datetime
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ class AttemptPort(Protocol):
         ...
 
 
-class ContextFacts(msgspec.Struct, frozen=True, kw_only=True):
+class ContextFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a context says of its attempt, as another process can be told; the fields are `StepContext`'s."""
 
     task_id: str
@@ -57,6 +59,9 @@ class ContextFacts(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     correlation_id: str | None
     traceparent: str | None
+    item: OptionalRaw = None
+    index: int | None = None
+    checkpoint_bytes: OptionalRaw = None
 
 
 class StepContext:
@@ -68,6 +73,8 @@ class StepContext:
             happens once.
         correlation_id: the caller's, carried through.
         worker: the id of the worker that runs this.
+        index: of the item, in the list that the step runs for; None: it runs for none.
+        item, checkpoint_bytes: as JSON; a handler takes `item` as a parameter, and asks for its `checkpoint`.
     """
 
     __slots__ = (
@@ -79,8 +86,11 @@ class StepContext:
         "_random",
         "_waiters",
         "attempt",
+        "checkpoint_bytes",
         "correlation_id",
         "idempotency_key",
+        "index",
+        "item",
         "namespace",
         "step",
         "task_id",
@@ -106,6 +116,9 @@ class StepContext:
         correlation_id: str | None = None,
         traceparent: str | None = None,
         clock: Clock | None = None,
+        item: msgspec.Raw | None = None,
+        index: int | None = None,
+        checkpoint_bytes: msgspec.Raw | None = None,
     ) -> None:
         self.task_id = task_id
         self.step = step
@@ -117,6 +130,9 @@ class StepContext:
         self.worker = worker
         self.correlation_id = correlation_id
         self.traceparent = traceparent
+        self.item = item
+        self.index = index
+        self.checkpoint_bytes = checkpoint_bytes
         self._deadline_s = deadline_s
         self._port = port
         self._clock = clock or SystemClock()
@@ -206,6 +222,14 @@ class StepContext:
         self._port.beat()
         await asyncio.sleep(0)
         self.raise_if_cancelled()
+
+    @overload
+    def checkpoint(self) -> Any: ...
+    @overload
+    def checkpoint(self, type: type[T]) -> T | None: ...
+    def checkpoint(self, type: Any = Any) -> Any:
+        """Return what the step's last `Again` gave as its checkpoint, decoded as `type`; None: there was none."""
+        return None if self.checkpoint_bytes is None else msgspec.json.decode(self.checkpoint_bytes, type=type)
 
     @property
     def logger(self) -> Any:

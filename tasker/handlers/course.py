@@ -37,6 +37,7 @@ from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import RESULT_INVALID, cancelled_info, cut_message, timeout_info, worker_lost_info
 from tasker.handlers.runner import Runner
 from tasker.handlers.server_clock import ServerClock
+from tasker.handlers.shared_values import SharedValues
 from tasker.handlers.slots import Slots
 from tasker.handlers.starts import Starts
 from tasker.handlers.stopping import Stopping
@@ -109,6 +110,7 @@ class Course:
         self._on_choked = on_choked
         self._watch = Watch(self.attempts, self.stopping, self.runner, reports, self.tick, clock, self._on_beat_answer)
         self._starts = Starts(clock, self._report_started)
+        self._shared = SharedValues()
         self._desk = WorkerDesk(reports, self._watch, server_clock)
         self._tracing = tracing_of_process()
 
@@ -187,35 +189,53 @@ class Course:
             correlation_id=work.correlation_id,
             traceparent=traceparent,
             clock=self._clock,
+            item=work.item,
+            index=work.index,
+            checkpoint_bytes=work.checkpoint,
         )
-        if work.results_ref:
-            self._fetch_results(attempt)
+        if work.results_ref or work.input_ref:
+            self._fetch(attempt)
         else:
             self._submit(attempt)
         if not attempt.recorded:
             self._starts.report_soon(attempt, now_s)
         self.tick.arm(attempt.due_s())
 
-    def _fetch_results(self, attempt: Attempt) -> None:
-        """Ask the owner for the results that did not fit into the message, then run."""
-        wanted = attempt.work.results_ref
-        results: dict[str, msgspec.Raw] = {}
+    def _fetch(self, attempt: Attempt) -> None:
+        """Ask the owner for the input and the results that did not come with the message, then run."""
+        work = attempt.work
+        wanted = [*work.results_ref, *([""] if work.input_ref else [])]
+        found: dict[str, bytes] = {}
 
-        def on_answer(step: str, reply: ReportReply) -> None:
+        def take(of: str, value: bytes) -> None:
+            found[of] = value
+            if len(found) < len(wanted):
+                return
+            if work.input_ref:
+                attempt.input_bytes = found.pop("")
+            if found:
+                attempt.results = {**work.results, **{step: msgspec.Raw(data) for step, data in found.items()}}
+            self._submit(attempt)
+
+        def on_answer(of: str, reply: ReportReply) -> None:
             if attempt.reported or attempt.ended:
                 return
             if not reply.ok or (reply.reason is not None and not reply.recorded):
-                why = f"the owner did not give the result of {step}: {why_not(reply)}"
-                attempt.error = worker_lost_info(why)
+                what = f"the result of {of}" if of else "the input"
+                attempt.error = worker_lost_info(f"the owner did not give {what}: {why_not(reply)}")
                 self._end_unrun(attempt)
                 return
-            results[step] = msgspec.Raw(bytes(reply.result))
-            if len(results) == len(wanted):
-                attempt.results = {**attempt.work.results, **results}
-                self._submit(attempt)
+            value = bytes(reply.result)
+            self._shared.put(work, of, value)
+            take(of, value)
 
-        for step in wanted:
-            self._reports.send(attempt, "result", lambda reply, step=step: on_answer(step, reply), of=step)  # type: ignore[misc]
+        for of in wanted:
+            known = self._shared.get(work, of) if work.item is not None else None
+            if known is not None:
+                take(of, known)
+                continue
+            kind: ReportKind = "result" if of else "input"
+            self._reports.send(attempt, kind, lambda reply, of=of: on_answer(of, reply), of=of or None)  # type: ignore[misc]
 
     def _submit(self, attempt: Attempt) -> None:
         attempt.submitted = True
@@ -318,11 +338,7 @@ class Course:
             attempt.end_span(None if error is None else error.type)
 
     def _send_outcome(self, attempt: Attempt, error: ErrorInfo | None) -> None:
-        kind: ReportKind = "completed" if error is None else "failed"
-        result = attempt.result if error is None else None
-        self._reports.send(
-            attempt, kind, lambda reply: self._on_outcome_answer(attempt, reply), result=result, error=error
-        )
+        self._reports.send_outcome(attempt, error, lambda reply: self._on_outcome_answer(attempt, reply))
 
     def _on_outcome_answer(self, attempt: Attempt, reply: ReportReply) -> None:
         if not reply.ok and attempt.result is not None:

@@ -1,8 +1,9 @@
 """A worker's function: how each parameter is bound, and plain handlers declared with `@handler`.
 
-A parameter is the context (annotated `StepContext`, or called `ctx`), the task's input (called `input`), the
-result of the step it is called like, or a resource (`resources`). Values are decoded strictly by annotation, at the
-call; an annotation itself is looked at once, when a worker starts, so that types may be defined further down.
+A parameter is the context (annotated `StepContext`, or called `ctx`), the task's input (called `input`), one item of
+the list that the step runs for (called `item`), the result of the step it is called like, or a resource (`resources`).
+Values are decoded strictly by annotation, at the call; an annotation itself is looked at once, when a worker starts, so
+that types may be defined further down.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from tasker.errors import ConfigurationError, FieldError, NameInvalid, TaskerErr
 from tasker.handlers.models import Decoder, decoder_of
 from tasker.handlers.resources import Resource, resource_of
 from tasker.ids import check_name
-from tasker.templates.validate import did_you_mean
+from tasker.templates.reading import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 CONTEXT: Final = "ctx"
 INPUT: Final = "input"
+ITEM: Final = "item"
 
 _CONTEXT_TYPE = "StepContext"
 _MARK = "__tasker_handlers__"
@@ -51,13 +53,13 @@ class Parameter:
     """How one parameter of a handler gets its argument.
 
     Attributes:
-        source: the context, the task's input, the result of `step`, or `resource`.
+        source: the context, the task's input, the item, the result of `step`, or `resource`.
         annotation: as written; `inspect.Parameter.empty` when there is none.
         is_optional: it has a default, which stands when `step` gives no result here.
     """
 
     name: str
-    source: Literal["ctx", "input", "result", "resource"]
+    source: Literal["ctx", "input", "item", "result", "resource"]
     step: str | None
     annotation: Any
     is_optional: bool
@@ -119,8 +121,14 @@ class HandlerSpec:
                 continue
             if decoder is None:
                 arguments[parameter.name] = context
-            elif parameter.step is None:
+            elif parameter.source == "input":
                 arguments[parameter.name] = _decoded(decoder, input_bytes, parameter, "/input")
+            elif parameter.step is None:
+                if context.item is not None:
+                    arguments[parameter.name] = _decoded(decoder, bytes(context.item), parameter, "/item")
+                elif not parameter.is_optional:
+                    detail = "the step runs for no list: give it `each` or `batches` in the template"
+                    raise InputMismatch(detail, parameter=parameter.name, place="/item")
             elif (step := step_called(parameter.step, results)) is not None:
                 arguments[parameter.name] = _decoded(decoder, results[step], parameter, f"/results/{step}")
             elif not parameter.is_optional:
@@ -242,6 +250,8 @@ def parameters_of(
             found.append(Parameter(name, "ctx", None, parameter.annotation, optional))
         elif name == INPUT:
             found.append(Parameter(name, "input", None, parameter.annotation, optional))
+        elif name == ITEM and (steps is None or ITEM not in steps):
+            found.append(Parameter(name, "item", None, parameter.annotation, optional))
         elif (needed := resource_of(function, name, parameter.annotation)) is not None:
             found.append(Parameter(name, "resource", None, parameter.annotation, optional, needed))
             if steps is not None and step_called(name, steps) is not None and needed.name == name:
@@ -249,7 +259,7 @@ def parameters_of(
         else:
             step = name if steps is None else step_called(name, steps)
             if step is None:
-                hint = did_you_mean(name, [CONTEXT, INPUT, *(steps or ())])
+                hint = did_you_mean(name, [CONTEXT, INPUT, ITEM, *(steps or ())])
                 faults.append(f"parameter {name!r} is neither the context, nor input, nor a step{hint}, nor a resource")
                 continue
             found.append(Parameter(name, "result", step, parameter.annotation, optional))

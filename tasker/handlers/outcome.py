@@ -26,9 +26,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from tasker.clock import to_datetime
 from tasker.errors import TaskerError
 from tasker.events.task_events import ErrorInfo
+from tasker.times import to_datetime
 
 MESSAGE_CHARS_MAX: Final = 2_000
 STACK_CHARS_MAX: Final = 8_000

@@ -27,11 +27,11 @@ import msgspec
 
 from tasker.clock import SystemClock
 from tasker.errors import Problem, StateForbids, TaskerError
-from tasker.events.codec import encode_value
 from tasker.events.messages import Progress
-from tasker.events.task_events import NULL, ErrorInfo
+from tasker.events.task_events import ErrorInfo
 from tasker.handlers.context import ContextFacts, StepContext
 from tasker.handlers.outcome import error_info, input_invalid_info, result_invalid_info
+from tasker.handlers.returned import Returned, returned_of
 from tasker.tracing import tracing_of_process
 
 _CLOSE_S = 5.0
@@ -76,7 +76,7 @@ class Asked(msgspec.Struct, tag="asked", kw_only=True, omit_defaults=True):
 class Ended(msgspec.Struct, tag="ended", kw_only=True, omit_defaults=True):
     """The handler ended."""
 
-    result: msgspec.Raw = NULL
+    returned: Returned = Returned()
     error: ErrorInfo | None = None
 
 
@@ -166,7 +166,7 @@ class _Child:
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises fails its step
             return Ended(error=error_info(error, now_us=SystemClock().now_us()))
         try:
-            return Ended(result=msgspec.Raw(encode_value(value)))
+            return Ended(returned=returned_of(value))
         except Exception as error:  # noqa: BLE001 - encoding runs the user's own code
             return Ended(error=result_invalid_info(error))
 

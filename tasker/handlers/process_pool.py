@@ -31,6 +31,7 @@ from tasker.errors import TaskerError
 from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import Killed, RetryableError, Told
 from tasker.handlers.process_child import Asked, Ended, Order, Ready, Said, run_child
+from tasker.handlers.returned import Returned
 
 CLOSE_S: Final = 6.0
 _GONE_S: Final = 2.0
@@ -86,8 +87,8 @@ class ProcessPool:
 
     async def run(
         self, place: Place, context: StepContext, input_bytes: bytes, results: Mapping[str, bytes]
-    ) -> msgspec.Raw:
-        """Return the result of a handler as JSON. When this is cancelled the child is killed.
+    ) -> Returned:
+        """Return what a handler did. When this is cancelled the child is killed.
 
         Raises:
             Told: the handler failed. ProcessLost: its process did.
@@ -203,8 +204,8 @@ class _Child:
 
     async def run(
         self, place: Place, context: StepContext, input_bytes: bytes, results: Mapping[str, bytes]
-    ) -> msgspec.Raw:
-        """Return the result of the handler; see `ProcessPool.run`."""
+    ) -> Returned:
+        """Return what the handler did; see `ProcessPool.run`."""
         order = Order(
             namespace=place.namespace,
             queue=place.queue,
@@ -218,8 +219,8 @@ class _Child:
         await self._send(msgspec.json.encode(order))
         while True:
             match await self._heard.get():
-                case Ended(error=None, result=result):
-                    return result
+                case Ended(error=None, returned=returned):
+                    return returned
                 case Ended(error=error):
                     assert error is not None  # noqa: S101 - the arm before took the others
                     raise Told(error)

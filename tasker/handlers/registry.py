@@ -12,7 +12,7 @@ from tasker.handlers.hooks import Middleware
 from tasker.handlers.resources import check_resources
 from tasker.handlers.template import Template
 from tasker.templates.model import TemplateSpec
-from tasker.templates.validate import did_you_mean
+from tasker.templates.reading import did_you_mean
 
 DEFAULT_NAMESPACE: Final = "default"
 DEFAULT_QUEUE: Final = "default"
@@ -102,7 +102,7 @@ class Registry:
             found |= {
                 (spec.namespace, spec.queue_of(step))
                 for step in spec.steps
-                if self.lookup(spec.namespace, spec.queue_of(step), step.handler) is not None
+                if step.kind == "handler" and self.lookup(spec.namespace, spec.queue_of(step), step.handler) is not None
             }
         if not self.specs and any(handler.queue is None for handler in handlers):
             found |= {(namespace, DEFAULT_QUEUE) for namespace in namespaces}
@@ -112,6 +112,8 @@ class Registry:
         """Refuse a queue of which some work has a function here and some has none: it would fail at random."""
         for spec in self.specs:
             for step in spec.steps:
+                if step.kind != "handler":
+                    continue
                 queue = spec.queue_of(step)
                 found = self.lookup(spec.namespace, queue, step.handler)
                 if found is None:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from tasker.clock import Clock, SystemClock
-from tasker.events.codec import encode_value
 from tasker.events.task_events import ErrorInfo
 from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import (
@@ -30,6 +29,7 @@ from tasker.handlers.outcome import (
     input_invalid_info,
     result_invalid_info,
 )
+from tasker.handlers.returned import Returned, returned_of
 from tasker.handlers.stacks import await_stack, thread_stack
 from tasker.handlers.threads import Threads
 from tasker.telemetry import current_attempt
@@ -78,7 +78,7 @@ class Job:
     Attributes:
         begun: (async) its first step ran.
         stopping: the I/O side asked it to stop; what it does from then on is its own ending.
-        result, error: how it ended; neither when `interrupted`.
+        result, error: how it ended; neither when `interrupted`. returned: what the result is, beside a plain one.
         interrupted: it ended because it was asked to stop.
         ended: nothing of it runs any more.
         stack: where it stood when it was asked to stop.
@@ -97,6 +97,7 @@ class Job:
         "is_async",
         "result",
         "results",
+        "returned",
         "span",
         "stack",
         "stopping",
@@ -123,6 +124,7 @@ class Job:
         self.begun = False
         self.stopping = False
         self.result: bytes | None = None
+        self.returned: Returned | None = None
         self.error: ErrorInfo | None = None
         self.interrupted = False
         self.ended = False
@@ -332,7 +334,8 @@ class Runner:
 
     def _finish(self, job: Job, value: object) -> None:
         try:
-            job.result = encode_value(value)
+            job.returned = returned_of(value)
+            job.result = bytes(job.returned.result)
         except Exception as error:  # noqa: BLE001 - encoding runs the user's own properties
             job.error = result_invalid_info(error)
 

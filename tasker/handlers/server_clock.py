@@ -14,8 +14,9 @@ import structlog
 
 from tasker.bus.bus import Bus
 from tasker.bus.jetstream import api_request
-from tasker.clock import Clock, SystemClock, from_rfc3339
+from tasker.clock import Clock, SystemClock
 from tasker.errors import Unavailable
+from tasker.times import from_rfc3339
 
 REFRESH_S: Final = 60.0
 RETRY_S: Final = 1.0

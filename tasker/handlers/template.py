@@ -8,15 +8,26 @@ The result is the same `TemplateSpec` that YAML gives.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from tasker.errors import ConfigurationError, FieldError, TemplateInvalid
 from tasker.handlers.handler import HandlerSpec, Parameter, faults_of_running, parameters_of, place_of, type_of
 from tasker.handlers.models import schema_of
-from tasker.templates.model import Identity, OnFailure, Retry, TemplateSpec, document_of, retry_document
-from tasker.templates.validate import Faults, validate
+from tasker.templates.model import (
+    BatchFailure,
+    Identity,
+    ItemFailure,
+    Join,
+    OnFailure,
+    Retry,
+    TemplateSpec,
+    document_of,
+    retry_document,
+)
+from tasker.templates.reading import Faults
+from tasker.templates.validate import validate
 from tasker.templates.yaml import load_yaml
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,8 +46,9 @@ class StepHandler:
 class _Declared:
     name: str
     handler: str | None
-    function: Callable[..., Any]
+    function: Callable[..., Any] | None
     after: tuple[str, ...]
+    conditions: dict[str, str]
     keys: dict[str, Any]
     process: bool
     concurrency: int | None
@@ -65,6 +77,7 @@ class Template:
         on_failure: `block`: wait for a person; `fail`: end the task.
         result: the step whose result is the task's; None: the last steps'.
         identity: `key`: of the caller; `strict`: of the input, within `identity_bucket_s` when given.
+        max_steps: how many step instances (visits of loops, items of lists) a task may begin.
     """
 
     def __init__(
@@ -80,6 +93,7 @@ class Template:
         result: str | None = None,
         identity: Identity = "key",
         identity_bucket_s: float | None = None,
+        max_steps: int | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -94,6 +108,7 @@ class Template:
             "result": result,
             "identity": identity,
             "identity_bucket_s": identity_bucket_s,
+            "max_steps": max_steps,
         }
         self._declared: list[_Declared] = []
         self._spec: TemplateSpec | None = None
@@ -149,6 +164,22 @@ class Template:
         queue: str | None = None,
         process: bool = False,
         concurrency: int | None = None,
+        when: str | None = None,
+        when_after: Mapping[str, str] | None = None,
+        join: Join = "all",
+        join_count: int | None = None,
+        routes: Sequence[str] = (),
+        each: str | None = None,
+        item_key: str | None = None,
+        max_parallel: int | None = None,
+        on_item_failure: ItemFailure | None = None,
+        tolerate: int | str | None = None,
+        batches: str | None = None,
+        parallelism: int | None = None,
+        failure_strategy: BatchFailure | None = None,
+        back_to: str | None = None,
+        max_visits: int | None = None,
+        unchanged_visits_max: int | None = None,
     ) -> Callable[[F], F]: ...
     def step(
         self,
@@ -165,6 +196,22 @@ class Template:
         queue: str | None = None,
         process: bool = False,
         concurrency: int | None = None,
+        when: str | None = None,
+        when_after: Mapping[str, str] | None = None,
+        join: Join = "all",
+        join_count: int | None = None,
+        routes: Sequence[str] = (),
+        each: str | None = None,
+        item_key: str | None = None,
+        max_parallel: int | None = None,
+        on_item_failure: ItemFailure | None = None,
+        tolerate: int | str | None = None,
+        batches: str | None = None,
+        parallelism: int | None = None,
+        failure_strategy: BatchFailure | None = None,
+        back_to: str | None = None,
+        max_visits: int | None = None,
+        unchanged_visits_max: int | None = None,
     ) -> Any:
         """Declare a step; the function stays as it is.
 
@@ -184,6 +231,24 @@ class Template:
             process: run the function in a process of its own, for work that needs a core; a timeout or a cancellation
                 kills that process.
             concurrency: how many attempts of it one worker runs at a time; None: as many as there are slots.
+            when: the step only runs when this expression is true once its parents are done.
+            when_after: parent -> expression: that edge only counts when it is true once the parent has completed.
+            join: what of its parents it waits for: `all`, `deferred` (all that run at all), `any`, `n_of`,
+                `all_settled`.
+                A parameter of a parent that may give no result has a default.
+            join_count: how many results `n_of` waits for.
+            routes: the children that it chooses among, with `Decision`.
+            each: it runs for each item of the list that this expression gives, as its parameter `item`.
+            item_key: an expression over `item` that names it; None: its index does.
+            max_parallel: how many items run at a time.
+            on_item_failure: what a failed item means: `fail_fast`, `continue`, `isolate`, `tolerate`.
+            tolerate: how many items may fail, or which share of them ("10%").
+            batches: it runs for each cursor that this parent gave, as its parameter `item`.
+            parallelism: with `batches`, how many run at a time.
+            failure_strategy: with `batches`, what a failed one means: `fail_fast`, `continue_on_failure`, `isolate`.
+            back_to: when it has completed, a new visit of this ancestor begins, and of all behind that.
+            max_visits: how often a loop may visit this step.
+            unchanged_visits_max: how often in a row it may give the same result.
         """
         if self._is_loaded:
             raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
@@ -193,18 +258,72 @@ class Template:
             "start_to_close_s": timeout_s,
             "schedule_to_start_s": schedule_to_start_s,
             "heartbeat_s": heartbeat_s,
+            "when": when,
+            "join": join,
+            "join_count": join_count,
+            "routes": list(routes),
+            "each": each,
+            "item_key": item_key,
+            "max_parallel": max_parallel,
+            "on_item_failure": on_item_failure,
+            "tolerate": tolerate,
+            "batches": batches,
+            "parallelism": parallelism,
+            "failure_strategy": failure_strategy,
+            "back_to": back_to,
+            "max_visits": max_visits,
+            "unchanged_visits_max": unchanged_visits_max,
         }
+        conditions = dict(when_after or {})
+        if batches is not None:
+            after = (*((after,) if isinstance(after, str) else after), batches)
         parents = (after,) if isinstance(after, str) else tuple(after)
 
         def declare(function: F) -> F:
             if not callable(function):
                 raise ConfigurationError(f"{self!r}: write @step or @step(name=...); {function!r} is no function")
             step_name = name or str(getattr(function, "__name__", type(function).__name__))
-            self._declared.append(_Declared(step_name, handler, function, parents, keys, process, concurrency))
+            declared = _Declared(step_name, handler, function, parents, conditions, keys, process, concurrency)
+            self._declared.append(declared)
             self._spec = None
             return function
 
         return declare if function is None else declare(function)
+
+    def transform(self, name: str, expression: str, *, after: str | Sequence[str] = (), **keys: Any) -> None:
+        """Declare a step that no worker runs: its result is the value of `expression`.
+
+        Args:
+            name: of the step.
+            expression: what gives the result.
+            after: its parents.
+            keys: more keys of a step, such as `when` and `join`.
+        """
+        self._declare(name, after, {"transform": expression, **keys})
+
+    def asserts(self, name: str, expression: str, *, after: str | Sequence[str] = (), **keys: Any) -> None:
+        """Declare a step that no worker runs: it completes when `expression` is true, else it fails for good."""
+        self._declare(name, after, {"asserts": expression, **keys})
+
+    def delay(
+        self,
+        name: str,
+        seconds: float | None = None,
+        *,
+        until: str | None = None,
+        after: str | Sequence[str] = (),
+        **keys: Any,
+    ) -> None:
+        """Declare a step that only waits: so many seconds, or until the time that the expression `until` gives."""
+        self._declare(name, after, {"delay_s": seconds, "until": until, **keys})
+
+    def _declare(self, name: str, after: str | Sequence[str], keys: dict[str, Any]) -> None:
+        if self._is_loaded:
+            raise ConfigurationError(f"{self!r} was loaded whole; it has its steps")
+        conditions = dict(keys.pop("when_after", None) or {})
+        parents = (after,) if isinstance(after, str) else tuple(after)
+        self._declared.append(_Declared(name, None, None, parents, conditions, keys, process=False, concurrency=None))
+        self._spec = None
 
     def spec(self) -> TemplateSpec:
         """Return the template as data.
@@ -233,6 +352,8 @@ class Template:
         by_name = {step.name: step for step in spec.steps}
         found = []
         for declared in self._declared:
+            if declared.function is None:
+                continue
             step = by_name[declared.name]
             parameters, _ = parameters_of(declared.function, by_name)
             bound = HandlerSpec(
@@ -252,17 +373,21 @@ class Template:
         steps = []
         inputs: list[tuple[Callable[..., Any], Parameter]] = []
         for index, declared in enumerate(self._declared):
-            parameters, found = parameters_of(declared.function, [name for name in names if name != declared.name])
-            place = place_of(declared.function)
-            running = faults_of_running(declared.function, process=declared.process, concurrency=declared.concurrency)
-            found = (*found, *running)
-            faults += [FieldError(f"/steps/{index}", f"{place}: {fault}") for fault in found]
-            inputs += [(declared.function, parameter) for parameter in parameters if parameter.source == "input"]
-            results = [parameter.step for parameter in parameters if parameter.step is not None]
+            results: list[str] = []
+            if declared.function is not None:
+                parameters, found = parameters_of(declared.function, [name for name in names if name != declared.name])
+                place = place_of(declared.function)
+                running = faults_of_running(
+                    declared.function, process=declared.process, concurrency=declared.concurrency
+                )
+                found = (*found, *running, *_faults_of_item(declared, parameters))
+                faults += [FieldError(f"/steps/{index}", f"{place}: {fault}") for fault in found]
+                inputs += [(declared.function, parameter) for parameter in parameters if parameter.source == "input"]
+                results = [parameter.step for parameter in parameters if parameter.step is not None]
             step = {
                 "name": declared.name,
                 "handler": declared.handler,
-                "after": [*results, *(name for name in declared.after if name not in results)],
+                "after": _edges(declared, [*results, *(name for name in declared.after if name not in results)]),
                 **declared.keys,
             }
             steps.append(_given(step))
@@ -272,6 +397,18 @@ class Template:
             if schema is not None:
                 document["input_schema"] = schema
         return document, faults
+
+
+def _edges(declared: _Declared, parents: list[str]) -> list[Any]:
+    conditions = declared.conditions
+    return [{"step": name, "when": conditions[name]} if name in conditions else name for name in dict.fromkeys(parents)]
+
+
+def _faults_of_item(declared: _Declared, parameters: Sequence[Parameter]) -> tuple[str, ...]:
+    takes = any(parameter.source == "item" for parameter in parameters)
+    if takes and declared.keys.get("each") is None and declared.keys.get("batches") is None:
+        return ("parameter 'item' is of a step that runs for a list: give it each=... or batches=...",)
+    return ()
 
 
 def _given(keys: dict[str, Any]) -> dict[str, Any]:

@@ -121,9 +121,16 @@ class PostgresQueries:
             following = encode_cursor(query.sort, records[-1][column], str(records[-1]["task_id"]))
         return Tasks(await self._task_views(records), following, positions)
 
-    async def steps(self, tenant: str, task_id: UUID) -> list[StepView]:
-        """Return the steps of a task that have begun, by name."""
-        records = await self._fetch(_SQL["steps"], tenant, task_id)
+    async def steps(self, tenant: str, task_id: UUID, names: Sequence[str]) -> list[StepView]:
+        """Return those of the named step instances of a task that have begun."""
+        records = await self._fetch(_SQL["steps"], tenant, task_id, list(names))
+        return [step.to_view(row_of(step.StepRow, record)) for record in records]
+
+    async def instances(
+        self, tenant: str, task_id: UUID, *, beside: Sequence[str], after: str, limit: int
+    ) -> list[StepView]:
+        """Return up to `limit` other step instances of a task that have begun, by name, behind the name `after`."""
+        records = await self._fetch(_SQL["instances"], tenant, task_id, list(beside), after, limit)
         return [step.to_view(row_of(step.StepRow, record)) for record in records]
 
     async def templates(self, tenant: str, query: TemplateQuery) -> Templates:

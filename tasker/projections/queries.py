@@ -109,8 +109,14 @@ class Queries(Protocol):
         """
         ...
 
-    async def steps(self, tenant: str, task_id: UUID) -> list[StepView]:
-        """Return the steps of a task that have begun, by name."""
+    async def steps(self, tenant: str, task_id: UUID, names: Sequence[str]) -> list[StepView]:
+        """Return those of the named step instances of a task that have begun."""
+        ...
+
+    async def instances(
+        self, tenant: str, task_id: UUID, *, beside: Sequence[str], after: str, limit: int
+    ) -> list[StepView]:
+        """Return up to `limit` other step instances of a task that have begun, by name, behind the name `after`."""
         ...
 
     async def templates(self, tenant: str, query: TemplateQuery) -> Templates:

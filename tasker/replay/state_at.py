@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any, cast
 from uuid import UUID
 
-from tasker.clock import from_rfc3339
 from tasker.errors import Undecodable
 from tasker.events.envelope import Encoding, NewEvent, RecordedEvent, StreamKind
 from tasker.events.reads import EventView
 from tasker.events.stored import from_recorded, meta_of
 from tasker.events.task_events import AnyTaskEvent, TaskEvent
 from tasker.service.domain.state import TaskState, evolve, state_document, state_hash
+from tasker.times import from_rfc3339
 
 
 def state_at(events: Iterable[RecordedEvent | EventView], seq: int | None = None) -> dict[str, Any]:

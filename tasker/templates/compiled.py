@@ -13,9 +13,12 @@ from types import MappingProxyType
 
 from tasker.events import codec
 from tasker.events.codec import JsonValue
+from tasker.templates.expressions import Expression, compile_expression
 from tasker.templates.graph import Graph, graph_of
 from tasker.templates.hash import canonical_bytes, from_canonical
 from tasker.templates.input_schema import InputSchema, compiled_schema
+from tasker.templates.instances import name_of
+from tasker.templates.loops import Loop, loops_of
 from tasker.templates.model import StepSpec, TemplateSpec
 
 
@@ -28,6 +31,11 @@ class CompiledTemplate:
         hash: of the content.
         steps: by name, in declared order.
         input_schema: what inputs must match; None: any value.
+        sinks: the last steps; one that leads back is none.
+        result_step: the step whose result is the task's; None: an object of all `sinks` by name.
+        plain: steps that start on a worker once all their parents have completed, whatever these gave.
+        loops: those of its steps that lead back.
+        isolates: a step of it may wait for a person to repair items while others go on.
     """
 
     spec: TemplateSpec
@@ -35,6 +43,11 @@ class CompiledTemplate:
     graph: Graph
     steps: Mapping[str, StepSpec]
     input_schema: InputSchema | None
+    sinks: tuple[str, ...]
+    result_step: str | None
+    plain: frozenset[str]
+    loops: tuple[Loop, ...]
+    isolates: bool
 
     def __repr__(self) -> str:
         return f"CompiledTemplate({self.spec.namespace}/{self.spec.name}, {self.hash[:12]})"
@@ -43,8 +56,9 @@ class CompiledTemplate:
         return step in self.steps
 
     def step(self, name: str) -> StepSpec:
-        """Return the step called `name`; KeyError when there is none."""
-        return self.steps[name]
+        """Return the step called `name`, or whose instance is called so; KeyError when there is none."""
+        found = self.steps.get(name)
+        return self.steps[name_of(name)] if found is None else found
 
     def parents_of(self, step: str) -> tuple[str, ...]:
         """Return the steps that `step` waits for, as its `after` declares them."""
@@ -59,21 +73,13 @@ class CompiledTemplate:
         """Return the steps that wait for none."""
         return self.graph.roots
 
-    @property
-    def sinks(self) -> tuple[str, ...]:
-        """Return the last steps."""
-        return self.graph.sinks
-
-    @property
-    def result_step(self) -> str | None:
-        """Return the step whose result is the task's; None: an object of all `sinks` by name."""
-        if self.spec.result is not None:
-            return self.spec.result
-        return self.sinks[0] if len(self.sinks) == 1 else None
-
     def queue_of(self, step: str) -> str:
         """Return the queue on which the work of `step` is offered."""
-        return self.spec.queue_of(self.steps[step])
+        return self.spec.queue_of(self.step(step))
+
+    def expression(self, text: str) -> Expression:
+        """Return the compiled form of one of its expressions."""
+        return compile_expression(text)
 
     def check_input(self, value: JsonValue) -> None:
         """Return when a task may start with `value`.
@@ -93,12 +99,26 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         Undecodable: this build does not understand the blob.
     """
     spec = from_canonical(blob)
+    graph = graph_of(spec.steps)
+    leads_back = {step.name for step in spec.steps if step.back_to is not None}
+    sinks = tuple(name for name in graph.sinks if name not in leads_back)
     return CompiledTemplate(
         spec=spec,
         hash=codec.hash_of(blob),
-        graph=graph_of(spec.steps),
+        graph=graph,
         steps=MappingProxyType({step.name: step for step in spec.steps}),
         input_schema=None if spec.input_schema is None else compiled_schema(codec.canonical(spec.input_schema)),
+        sinks=sinks,
+        result_step=spec.result or (sinks[0] if len(sinks) == 1 else None),
+        plain=frozenset(step.name for step in spec.steps if _is_plain(step)),
+        loops=loops_of(spec.steps, graph),
+        isolates=any(step.isolates for step in spec.steps),
+    )
+
+
+def _is_plain(step: StepSpec) -> bool:
+    return (
+        step.kind == "handler" and step.join == "all" and step.when is None and not step.after_when and not step.expands
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from tasker.events import codec
-from tasker.templates.model import TemplateSpec
+from tasker.templates.model import LATER_KEYS, TemplateSpec
 
 VERSION_PATTERN: Final = re.compile(
     r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
@@ -39,7 +39,18 @@ def content_of(spec: TemplateSpec) -> dict[str, Any]:
     normal = msgspec.convert(msgspec.to_builtins(spec), TemplateSpec)  # a whole number where a float belongs
     content: dict[str, Any] = msgspec.to_builtins(normal)
     del content["version"]
+    _leave_out_later(normal, content)
+    for step, kept in zip(normal.steps, content["steps"], strict=True):
+        _leave_out_later(step, kept)
     return content
+
+
+def _leave_out_later(form: msgspec.Struct, content: dict[str, Any]) -> None:
+    for field in msgspec.structs.fields(form):
+        if field.name in LATER_KEYS:
+            default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+            if getattr(form, field.name) == default:
+                del content[field.name]
 
 
 def content_hash(spec: TemplateSpec) -> str:

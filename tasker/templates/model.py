@@ -18,6 +18,10 @@ from tasker.ids import NAME_PATTERN
 Backoff = Literal["exponential", "linear", "fibonacci", "constant", "none"]
 OnFailure = Literal["block", "fail"]
 Identity = Literal["key", "strict"]
+Join = Literal["all", "deferred", "any", "n_of", "all_settled"]
+ItemFailure = Literal["fail_fast", "continue", "isolate", "tolerate"]
+BatchFailure = Literal["fail_fast", "continue_on_failure", "isolate"]
+StepKind = Literal["handler", "transform", "asserts", "delay"]
 
 STEPS_MAX: Final = 1000
 EDGES_MAX: Final = 10_000
@@ -31,6 +35,20 @@ FACTOR_MAX: Final = 100.0
 ERROR_TYPES_MAX: Final = 100
 ERROR_TYPE_CHARS_MAX: Final = 200
 VERSION_CHARS_MAX: Final = 128
+EXPRESSION_CHARS_MAX: Final = 4096
+ROUTES_MAX: Final = 50
+"""Most steps that one decision chooses among."""
+
+DECISIONS_DEEP_MAX: Final = 20
+"""Most decisions on one way through a template."""
+
+PARALLEL_MAX: Final = 1000
+ITEMS_MAX: Final = 10_000
+"""Most items that a step runs for."""
+
+VISITS_MAX: Final = 10_000
+INSTANCES_MAX: Final = 50_000
+"""Most step instances of a task that a template may allow."""
 
 # Bounds as JSON Schema says them, for editors; `validate` checks them, and more.
 Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME_PATTERN}$"})]
@@ -38,6 +56,13 @@ Seconds = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0
 Attempts = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": ATTEMPTS_MAX})]
 Factor = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": FACTOR_MAX})]
 Share = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+Expression = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": EXPRESSION_CHARS_MAX})]
+Parallel = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": PARALLEL_MAX})]
+Visits = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": VISITS_MAX})]
+Instances = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": INSTANCES_MAX})]
+Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": STEPS_MAX})]
+Tolerated = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": ITEMS_MAX})]
+Share100 = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%$"})]
 ErrorType = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ERROR_TYPE_CHARS_MAX})]
 
 UNUSED_RETRY_KEYS: Final[dict[Backoff, frozenset[str]]] = {
@@ -90,16 +115,96 @@ class StepSpec(_Form, frozen=True):
             None: it waits for a worker as long as it takes.
         heartbeat_s: an attempt that was silent for longer is lost. It is of no effect where
             `start_to_close_s` is shorter.
+        after_when: parent -> expression: that edge only counts when it is true once the parent has completed.
+            A document writes it in `after`, as `{step: ..., when: ...}`.
+        when: the step only runs when this expression is true once its parents are done.
+        join: what of its parents it waits for. `all`; `deferred`: all of those that run at all; `any`: the first
+            that completes, the others are cancelled; `n_of`: the first `join_count`; `all_settled`: all, failed or not.
+        join_count: how many results the step waits for, with join `n_of`.
+        routes: the step is a decision: its handler says which of these children run.
+        each: an expression that gives a list; the step runs once for each item.
+        item_key: an expression over `item` that names it; None: its index does.
+        max_parallel: how many items run at a time.
+        on_item_failure: `fail_fast`: the step fails with the first failed item, others are cancelled; `continue`: it
+            completes all the same, null stands for the result; `isolate`: the others go on, the step completes when a
+            person has repaired the failed; `tolerate`: it fails when more than `tolerate` have.
+        tolerate: how many items may fail, or which share of them, such as "10%".
+        batches: the parent whose result is a list of cursors; the step runs once for each of them.
+        parallelism, failure_strategy: with `batches`, what `max_parallel` and `on_item_failure` are with `each`.
+        transform: the step has no handler: the value of this expression is its result.
+        asserts: the step has no handler: it completes when this expression is true, else it fails for good.
+        delay_s: the step has no handler: it completes so long after its parents.
+        until: the step has no handler: it completes at the time (RFC 3339) that this expression gives.
+        back_to: when the step has completed, a new visit of this ancestor begins, and of all behind it.
+        max_visits: how often a loop may visit the step; one more fails it.
+        unchanged_visits_max: so many visits in a row with the same result fail it: nothing moves. None: no limit.
     """
 
     name: Name
-    handler: Name
+    handler: Name | Literal[""]
     after: tuple[Name, ...] = ()
     queue: Name | None = None
     retry: Retry = Retry()
     start_to_close_s: Seconds = 30.0
     schedule_to_start_s: Seconds | None = None
     heartbeat_s: Seconds = 10.0
+    after_when: dict[Name, Expression] = {}
+    when: Expression | None = None
+    join: Join = "all"
+    join_count: Count | None = None
+    routes: tuple[Name, ...] = ()
+    each: Expression | None = None
+    item_key: Expression | None = None
+    max_parallel: Parallel = 100
+    on_item_failure: ItemFailure = "fail_fast"
+    tolerate: Tolerated | Share100 | None = None
+    batches: Name | None = None
+    parallelism: Parallel = 100
+    failure_strategy: BatchFailure = "fail_fast"
+    transform: Expression | None = None
+    asserts: Expression | None = None
+    delay_s: Seconds | None = None
+    until: Expression | None = None
+    back_to: Name | None = None
+    max_visits: Visits = 100
+    unchanged_visits_max: Visits | None = None
+
+    @property
+    def kind(self) -> StepKind:
+        """Return what runs the step: a worker's handler, or the service itself."""
+        if self.handler:
+            return "handler"
+        if self.transform is not None:
+            return "transform"
+        return "asserts" if self.asserts is not None else "delay"
+
+    @property
+    def expands(self) -> bool:
+        """Return whether it runs for each item of a list."""
+        return self.each is not None or self.batches is not None
+
+    @property
+    def item_policy(self) -> ItemFailure:
+        """Return what a failed item means for the step."""
+        if self.batches is None:
+            return self.on_item_failure
+        return "continue" if self.failure_strategy == "continue_on_failure" else self.failure_strategy
+
+    @property
+    def isolates(self) -> bool:
+        """Return whether a failed item waits for a person while the others go on."""
+        return self.expands and self.item_policy == "isolate"
+
+    @property
+    def items_at_a_time(self) -> int:
+        """Return how many items run at a time."""
+        return self.max_parallel if self.batches is None else self.parallelism
+
+
+LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_fields__.index("after_when") :]) | {
+    "max_steps"
+}
+"""Keys that the first form did not have: at their default they are no part of a template's content."""
 
 
 class TemplateSpec(_Form, frozen=True):
@@ -116,6 +221,8 @@ class TemplateSpec(_Form, frozen=True):
         result: the step whose result is the task's; None: the only last step's, else all last steps' by name.
         identity: `key`: a task's identity comes from the caller's key; `strict`: from its input.
         identity_bucket_s: with `strict`, equal inputs are one task only within such a span of time.
+        max_steps: how many step instances (visits, items) a task may begin; one more fails. None: as many as fit into
+            a task's history.
     """
 
     name: Name
@@ -129,6 +236,7 @@ class TemplateSpec(_Form, frozen=True):
     result: Name | None = None
     identity: Identity = "key"
     identity_bucket_s: Seconds | None = None
+    max_steps: Instances | None = None
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""
@@ -151,7 +259,12 @@ def retry_document(retry: Retry) -> dict[str, Any]:
 
 
 def _step_document(step: StepSpec) -> dict[str, Any]:
-    document = _without_defaults(step, {"handler": step.name})
+    document = _without_defaults(step, {"handler": step.name if step.handler else ""})
+    if document.pop("after_when", None):
+        conditions = step.after_when
+        document["after"] = [
+            {"step": name, "when": conditions[name]} if name in conditions else name for name in step.after
+        ]
     retry = retry_document(step.retry)
     document["retry"] = {key: retry[key] for key in retry if key not in UNUSED_RETRY_KEYS[step.retry.backoff]}
     if not document["retry"]:

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Final
 
-from tasker.clock import from_datetime
+from tasker.times import from_datetime
 
 BEGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
 

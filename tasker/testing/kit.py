@@ -25,7 +25,6 @@ from types import ModuleType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from tasker.client.requests import NamedTemplate, TaskHandle
-from tasker.clock import to_datetime
 from tasker.errors import ConfigurationError
 from tasker.events.messages import CANCEL_GRACE_S
 from tasker.handlers.handler import HandlerSpec, plain_handlers_of
@@ -40,6 +39,7 @@ from tasker.testing.run import RunView
 from tasker.testing.script import Call, When
 from tasker.testing.virtual_loop import VirtualLoop
 from tasker.testing.world import World
+from tasker.times import to_datetime
 
 T = TypeVar("T")
 

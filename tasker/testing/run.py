@@ -12,7 +12,6 @@ from typing import Any, TypeVar, cast, overload
 
 import msgspec
 
-from tasker.clock import from_rfc3339, to_datetime
 from tasker.events.envelope import RecordedEvent
 from tasker.events.reads import TASK_ENDED, EventView
 from tasker.events.stored import from_recorded
@@ -25,11 +24,13 @@ from tasker.events.task_events import (
 )
 from tasker.replay.state_at import folded, stored_form
 from tasker.service.domain.state import StepState, TaskState
+from tasker.times import from_rfc3339, to_datetime
 
 T = TypeVar("T")
 
 Recorded = RecordedEvent | EventView
 PENDING = "pending"
+NOT_CHOSEN = "not_chosen"
 
 
 class RunEvent(msgspec.Struct, frozen=True):
@@ -58,17 +59,28 @@ class StepRun:
 
     Attributes:
         name: of the step.
-        state: `pending`, `dispatched`, `running`, `waiting`, `completed`, `failed` or `cancelled`.
+        state: `pending`, `not_chosen`, `dispatched`, `running`, `waiting`, `completed`, `failed` or `cancelled`.
+        why_not: why it will not run, when it is not chosen.
         attempts: how many attempts were dispatched.
         errors: why attempts failed, in their order.
         delays_s: the waits before its retries, as they were chosen.
         worker: who runs, or ran, the newest attempt.
     """
 
-    def __init__(self, name: str, state: StepState | None, events: Sequence[RunEvent]) -> None:
+    def __init__(
+        self,
+        name: str,
+        state: StepState | None,
+        result: msgspec.Raw | None,
+        events: Sequence[RunEvent],
+        why_not: str | None = None,
+    ) -> None:
         self._state = state
+        self._result = result
         self.name = name
-        self.state: str = PENDING if state is None else state.status.value
+        self.why_not = None if state is not None else why_not
+        not_begun = PENDING if why_not is None else NOT_CHOSEN
+        self.state: str = not_begun if state is None else state.status.value
         self.attempts = 0 if state is None else state.attempt
         self.worker = None if state is None else state.worker
         own = [event.data for event in events if getattr(event.data, "step", None) == name]
@@ -85,8 +97,7 @@ class StepRun:
 
     def result_as(self, type: Any) -> Any:
         """Return the recorded result, decoded as `type`; None when there is none."""
-        raw = None if self._state is None else self._state.result
-        return None if raw is None else _decoded(raw, type)
+        return None if self._result is None else _decoded(self._result, type)
 
     @property
     def error(self) -> ErrorInfo | None:
@@ -139,9 +150,15 @@ class RunView:
 
     @property
     def steps(self) -> Mapping[str, StepRun]:
-        """The template's steps by name, those that have not begun among them."""
+        """The template's steps by name, those that have not begun among them; then visits of loops and items."""
         events, state = self.events, self._fold()
-        return MappingProxyType({name: StepRun(name, state.steps.get(name), events) for name in self._step_names})
+        names = dict.fromkeys((*self._step_names, *state.steps))
+        return MappingProxyType(
+            {
+                name: StepRun(name, state.steps.get(name), state.result_at(name), events, state.closed.get(name))
+                for name in names
+            }
+        )
 
     @property
     def events(self) -> tuple[RunEvent, ...]:

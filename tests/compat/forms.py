@@ -57,6 +57,29 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("step_cancel_requested", 1): (t.StepCancelRequested(step="charge", attempt=1, grace_until_us=US),),
     ("step_cancelled", 1): (t.StepCancelled(step="charge", attempt=1, reason="the task was cancelled"),),
     ("step_retried", 1): (t.StepRetried(step="charge", attempt=4),),
+    ("step_routed", 1): (
+        t.StepRouted(step="route", attempt=1, chosen=("auto",), closed=("manager", "finance"), reason="below 1,000 ☕"),
+        t.StepRouted(step="route", attempt=1),
+    ),
+    ("paths_closed", 1): (
+        t.PathsClosed(by="route", reason="not chosen", steps=("manager",), edges=(("route", "manager"),)),
+        t.PathsClosed(by="route", reason="not chosen"),
+    ),
+    ("step_failure_accepted", 1): (t.StepFailureAccepted(step="a#2", joins=("j", "k")),),
+    ("step_expanded", 1): (
+        t.StepExpanded(step="resize", items=RAW(b'[{"sku":"a-1"},2]'), keys=("a-1", "b")),
+        t.StepExpanded(step="resize", items=RAW(b"[]")),
+    ),
+    ("step_gathered", 1): (
+        t.StepGathered(step="resize", completed=9, failed=1),
+        t.StepGathered(step="resize", completed=0),
+    ),
+    ("step_yielded", 1): (
+        t.StepYielded(step="sum", attempt=2, checkpoint=RAW(b'{"at":25}'), delay_s=1.5, resume_at_us=US),
+        t.StepYielded(step="sum", attempt=1, checkpoint=t.NULL, delay_s=0.0, resume_at_us=US),
+    ),
+    ("step_delayed", 1): (t.StepDelayed(step="pause#3", attempt=1, until_us=US),),
+    ("loop_turned", 1): (t.LoopTurned(step="check", by="pause#2", visit=3, steps=("check", "pause", "done")),),
     ("task_blocked", 1): (
         t.TaskBlocked(reason="step_failed", steps=("charge", "ship"), detail="two steps failed"),
         t.TaskBlocked(reason="poison"),

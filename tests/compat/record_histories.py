@@ -32,7 +32,7 @@ class Line(msgspec.Struct):
     payload: str
 
 
-def new_run(name: str, shape: dict[str, list[str]] | None = None, **keys: Any) -> Run:
+def new_run(name: str, shape: dict[str, Any] | None = None, **keys: Any) -> Run:
     made = linear(3, **keys) if shape is None else template(shape, **keys)
     return Run(made, task_id=uuid.uuid5(uuid.NAMESPACE_OID, name))
 
@@ -109,7 +109,61 @@ def blocked() -> Run:
     return run
 
 
-STORIES: Final[tuple[Callable[[], Run], ...]] = (completed, repaired, cancelled, timed_out, failed, blocked)
+def routed() -> Run:
+    """A decision chose one way of three; a join of what ran; a failure that another join accepts."""
+    shape = {"route": [], "a": ["route"], "b": ["route"], "c": [], "end": ["a", "b", "c"]}
+    run = new_run("routed", shape, steps={"route": {"routes": ["a", "b"]}, "end": {"join": "all_settled"}})
+    run.create()
+    run.choose("route", "b", reason='say "b" ☕')
+    run.fail("c", error=ErrorInfo(type="NoSuchCard", message="no", retryable=False))
+    run.complete("b", result=1)
+    run.complete("end", result={"b": 1})
+    return run
+
+
+def expanded() -> Run:
+    """Batches, one in parts and one that failed; a person repaired it."""
+    steps = {"process": {"batches": "analyze", "parallelism": 2, "failure_strategy": "isolate"}}
+    run = new_run("expanded", {"analyze": [], "process": ["analyze"], "end": ["process"]}, steps=steps)
+    run.create()
+    run.complete("analyze", result=[{"start": 0}, {"start": 200}, {"start": 400}])
+    run.give_back("process[0]", checkpoint={"at": 25})
+    run.give_back("process[1]", checkpoint={"at": 25}, delay_s=5)
+    run.complete("process[0]", 2, result=10)
+    run.fail("process[2]", error=ErrorInfo(type="NoSuchCard", message="no", retryable=False))
+    run.fire_at("retry:process[1]:2")
+    run.complete("process[1]", 2, result=20)
+    run.wait(60)
+    run.do(RetryTask(at_us=run.now_us), command_id="command-3")
+    run.complete("process[2]", 2, result=30)
+    run.complete("end", result=60)
+    return run
+
+
+def looped() -> Run:
+    """A polling loop of three visits."""
+    steps = {"check": {"routes": ["pause", "done"]}, "pause": {"delay_s": 5, "back_to": "check"}}
+    run = new_run("looped", {"check": [], "pause": ["check"], "done": ["check"]}, steps=steps)
+    run.create()
+    for visit in ("", "#2"):
+        run.choose(f"check{visit}", "pause", reason="not yet")
+        run.fire_at(f"timer:pause{visit}:1")
+    run.choose("check#3", "done")
+    run.complete("done", result="at last")
+    return run
+
+
+STORIES: Final[tuple[Callable[[], Run], ...]] = (
+    completed,
+    repaired,
+    cancelled,
+    timed_out,
+    failed,
+    blocked,
+    routed,
+    expanded,
+    looped,
+)
 
 
 def line_of(event: NewEvent) -> Line:

@@ -22,10 +22,11 @@ from tasker.bus.streams import (
     update_work_consumers,
     work_consumers,
 )
-from tasker.clock import SystemClock, from_rfc3339
+from tasker.clock import SystemClock
 from tasker.errors import Busy, TaskerError, Unavailable
 from tasker.events.subjects import Subjects
 from tasker.settings import StreamSettings
+from tasker.times import from_rfc3339
 
 Connect = Callable[[], Awaitable[Bus]]
 

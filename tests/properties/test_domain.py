@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from tasker.errors import CommandRejected
+from tasker.errors import CommandRejected, TemplateInvalid
 from tasker.events.stored import from_recorded
-from tasker.events.task_events import ENDING_TYPES, ErrorInfo
+from tasker.events.task_events import ENDING_TYPES, Choice, ErrorInfo
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.complete import CompleteChecker
 from tasker.replay.checkers.epochs import EpochsChecker
@@ -20,7 +20,7 @@ from tasker.replay.checkers.once import OnceChecker
 from tasker.replay.checkers.order import OrderChecker
 from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.findings import Finding
-from tasker.service.domain.decide import open_attempt
+from tasker.service.domain.decide import isolated_items, open_attempt
 from tasker.service.domain.obligations import Kind, obligations_of, parse_obligation
 from tasker.service.domain.state import STEP_OPEN, StepStatus, TaskState, TaskStatus, evolve, state_hash
 from tasker.templates import CompiledTemplate, compile_template, validate
@@ -37,7 +37,59 @@ ERRORS = [
 
 @st.composite
 def templates(draw: st.DrawFn) -> CompiledTemplate:
-    """Any DAG of up to six steps, with few attempts."""
+    """Any DAG of up to six steps, with few attempts; half of them with decisions, conditions, joins, items, loops."""
+    while True:
+        document = draw(documents())
+        if draw(st.booleans()):
+            make_dynamic(draw, document["steps"])
+        try:
+            return compile_template(validate(document))
+        except TemplateInvalid:
+            event("the steps do not fit together")
+
+
+def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
+    """Add dynamic keys to some steps; not all of them fit together."""
+    for index, step in enumerate(steps):
+        children = [one["name"] for one in steps if step["name"] in one.get("after", ())]
+        match draw(st.sampled_from(["plain", "plain", "routes", "batches", "each", "service", "loop"])):
+            case "routes" if children:
+                step["routes"] = draw(st.lists(st.sampled_from(children), unique=True, min_size=1))
+            case "batches" if step.get("after"):
+                step["batches"] = step["after"][0]
+                step["parallelism"] = draw(st.integers(1, 2))
+                step["failure_strategy"] = draw(st.sampled_from(["fail_fast", "continue_on_failure", "isolate"]))
+            case "each":
+                step["each"] = "[1, 2, 3]"
+                step["max_parallel"] = draw(st.integers(1, 3))
+                if draw(st.booleans()):
+                    step.update(on_item_failure="tolerate", tolerate=draw(st.sampled_from([1, "50%"])))
+            case "service":
+                for key in ("retry", "schedule_to_start_s"):
+                    step.pop(key, None)
+                kinds = [{"transform": "input.n + 1"}, {"asserts": "input.n > 9"}, {"delay_s": 3.0}]
+                step.update(draw(st.sampled_from(kinds)))
+            case "loop" if not children and index:
+                step.update({"back_to": steps[draw(st.integers(0, index))]["name"], "max_visits": 2})
+                steps[0]["max_visits"] = 2
+            case _:
+                pass
+        parents = step.get("after", [])
+        if parents:
+            step["join"] = draw(st.sampled_from(["all", "all", "deferred", "any", "n_of", "all_settled"]))
+            if step["join"] == "n_of":
+                step["join_count"] = draw(st.integers(1, len(parents)))
+            if draw(st.integers(0, 3)) == 0:
+                condition = draw(st.sampled_from(["input.n > 5", "input.n > 7", f"results['{parents[0]}'] == 1"]))
+                if draw(st.booleans()):
+                    step["when"] = condition
+                else:
+                    step["after"] = [{"step": parents[0], "when": condition}, *parents[1:]]
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    """Documents of plain steps."""
     count = draw(st.integers(1, 6))
     steps: list[dict[str, Any]] = []
     for index in range(count):
@@ -57,7 +109,22 @@ def templates(draw: st.DrawFn) -> CompiledTemplate:
         document["on_failure"] = "fail"
     if draw(st.booleans()):
         document["result"] = draw(st.sampled_from(NAMES[:count]))
-    return compile_template(validate(document))
+    return document
+
+
+def complete(run: Run, step: str, attempt: int, data: st.DataObject, *, gives_back: bool = True) -> None:
+    """Complete an attempt as its step may: with a choice, cursors, or any result; or give it back."""
+    spec = run.template.step(step)
+    if gives_back and spec.kind == "handler" and data.draw(st.integers(0, 9), label="give back") == 0:
+        run.give_back(step, attempt, checkpoint=1, delay_s=data.draw(st.sampled_from([0.0, 2.0])))
+        return
+    choice = None
+    if spec.routes and data.draw(st.integers(0, 9), label="no choice") < 9:
+        routes = data.draw(st.lists(st.sampled_from(spec.routes), unique=True), label="routes")
+        choice = Choice(routes=tuple(routes), reason="why not")
+    is_batchable = any(one.batches == spec.name for one in run.template.steps.values())
+    results = st.sampled_from([[], [1], [1, 2, 3]]) if is_batchable else st.integers(0, 3)
+    run.complete(step, attempt, data.draw(results, label="result"), choice=choice)
 
 
 @st.composite
@@ -85,7 +152,7 @@ def act(run: Run, data: st.DataObject) -> None:
         case "start":
             run.start(step, attempt, worker=data.draw(st.sampled_from(["w1", "w2"])))
         case "complete":
-            run.complete(step, attempt, data.draw(st.integers(0, 3)))
+            complete(run, step, attempt, data)
         case "fail":
             run.fail(step, attempt, data.draw(st.sampled_from(ERRORS)), jitter=data.draw(st.sampled_from([0.0, 0.99])))
         case "cancel":
@@ -115,7 +182,15 @@ def check_state(run: Run) -> None:
     assert state.seq == len(run.events)
     assert state.open == sum(step.status in STEP_OPEN for step in state.steps.values())
     assert state.completed == sum(step.status is StepStatus.COMPLETED for step in state.steps.values())
-    assert set(state.failed) == {name for name, step in state.steps.items() if step.status is StepStatus.FAILED}
+    nodes = {name: state.node(name) for name in run.template.steps}
+    failed = {node for node in nodes.values() if node in state.steps and state.steps[node].status is StepStatus.FAILED}
+    assert set(state.failed) == failed - set(state.accepted)
+    assert state.settled == sum(
+        name in state.closed
+        or node in state.accepted
+        or (node in state.steps and state.steps[node].status in (StepStatus.COMPLETED, StepStatus.CANCELLED))
+        for name, node in nodes.items()
+    )
     owed = obligations_of(state)
     assert run.owes() == owed, "the account kept event by event differs"
     if state.ended:
@@ -124,11 +199,15 @@ def check_state(run: Run) -> None:
     if state.status is not TaskStatus.BLOCKED:
         assert owed, "a task that goes on owes nothing: nothing will ever wake it"
     for name, step in state.steps.items():
-        if step.status in STEP_OPEN and state.blocked_reason != "history_limit":
+        if step.status not in STEP_OPEN or state.blocked_reason == "history_limit":
+            continue
+        if step.expansion is not None:
+            assert step.expansion.open or state.status is TaskStatus.BLOCKED, f"no item wakes step {name}"
+        else:
             assert any(parse_obligation(one)[1] == name for one in owed), f"nothing wakes step {name}"
     if state.blocked_reason == "step_failed":
-        assert state.failed
-        assert not state.open
+        assert state.failed or isolated_items(state)
+        assert all(step.expansion is not None for step in state.steps.values() if step.status in STEP_OPEN)
 
 
 def check_history(run: Run) -> None:
@@ -188,7 +267,7 @@ def test_what_is_owed_leads_every_task_to_its_end(run: Run, data: st.DataObject)
         run.now_us = max(run.now_us, at_us)
         kind, step, attempt = parse_obligation(obligation)
         if kind is Kind.OFFER:
-            run.complete(step, attempt)
+            complete(run, step, attempt, data, gives_back=False)
         else:
             run.fire(obligation)
         check_state(run)

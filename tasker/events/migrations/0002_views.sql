@@ -67,7 +67,8 @@ BEGIN
             steps_completed  integer NOT NULL,
             steps_failed     integer NOT NULL,
             retries          integer NOT NULL,
-            poisoned         boolean NOT NULL
+            poisoned         boolean NOT NULL,
+            not_chosen       json
         ) WITH (fillfactor = 70) $ddl$;
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, created_at_us, task_id)';
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, updated_at_us, task_id)';
@@ -89,6 +90,7 @@ BEGIN
             started_at_us    bigint,
             ended_at_us      bigint,
             retry_at_us      bigint,
+            waits            text,
             cancelling       boolean NOT NULL,
             result           bytea,
             error            bytea,

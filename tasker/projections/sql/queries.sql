@@ -26,16 +26,23 @@ LIMIT $10
 
 -- name: open_steps
 -- A few steps of each task that have begun and not ended.
-SELECT asked.task_id, s.step, s.state, s.worker, s.retry_at_us
+SELECT asked.task_id, s.step, s.state, s.worker, s.retry_at_us, s.waits
 FROM unnest($1::uuid[]) AS asked (task_id)
 CROSS JOIN LATERAL (
     SELECT * FROM step
     WHERE step.task_id = asked.task_id AND step.state IN ('dispatched', 'running', 'waiting')
+      AND step.waits IS DISTINCT FROM 'items' -- its items tell more
     ORDER BY step.step LIMIT $2
 ) AS s
 
 -- name: steps
-SELECT * FROM step WHERE task_id = $2 AND tenant = $1 ORDER BY step
+SELECT * FROM step WHERE task_id = $2 AND tenant = $1 AND step = ANY ($3::text[])
+
+-- name: instances
+-- What a task has begun beside the steps named: visits of loops and items of lists, a page at a time.
+SELECT * FROM step
+WHERE task_id = $2 AND tenant = $1 AND step <> ALL ($3::text[]) AND step COLLATE "C" > $4
+ORDER BY step COLLATE "C" LIMIT $5
 
 -- name: templates
 SELECT t.*, t.chosen_seq = (SELECT max(o.chosen_seq) FROM template AS o WHERE o.stream_id = t.stream_id) AS in_use

@@ -59,16 +59,16 @@ INSERT INTO {table} AS t
 SELECT task_id, tenant, shard, namespace, template, version, template_hash, input, tags::json, idempotency_key,
        correlation_id, requested_by, reason, created_at_us, not_before_us, deadline_us, state, seq, position,
        updated_at_us, ended_at_us, result, error, ending, blocked_reason, blocked_detail, blocked_steps::json,
-       steps_dispatched, steps_completed, steps_failed, retries, poisoned
+       steps_dispatched, steps_completed, steps_failed, retries, poisoned, not_chosen::json
 FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
             $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[],
             $16::bigint[], $17::text[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bytea[],
             $23::bytea[], $24::text[], $25::text[], $26::text[], $27::text[], $28::integer[], $29::integer[],
-            $30::integer[], $31::integer[], $32::boolean[])
+            $30::integer[], $31::integer[], $32::boolean[], $33::text[])
     AS n (task_id, tenant, shard, namespace, template, version, template_hash, input, tags, idempotency_key,
           correlation_id, requested_by, reason, created_at_us, not_before_us, deadline_us, state, seq, position,
           updated_at_us, ended_at_us, result, error, ending, blocked_reason, blocked_detail, blocked_steps,
-          steps_dispatched, steps_completed, steps_failed, retries, poisoned)
+          steps_dispatched, steps_completed, steps_failed, retries, poisoned, not_chosen)
 
 -- name: task_update
 UPDATE {table} AS t
@@ -76,12 +76,14 @@ SET state = n.state, seq = n.seq, position = n.position, updated_at_us = n.updat
     ended_at_us = n.ended_at_us, result = n.result, error = n.error, ending = n.ending,
     blocked_reason = n.blocked_reason, blocked_detail = n.blocked_detail, blocked_steps = n.blocked_steps::json,
     steps_dispatched = n.steps_dispatched, steps_completed = n.steps_completed, steps_failed = n.steps_failed,
-    retries = n.retries, poisoned = n.poisoned
+    retries = n.retries, poisoned = n.poisoned,
+    not_chosen = n.not_chosen::json
 FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
             $8::bytea[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[], $14::integer[],
-            $15::integer[], $16::integer[], $17::boolean[])
+            $15::integer[], $16::integer[], $17::boolean[], $18::text[])
     AS n (task_id, state, seq, position, updated_at_us, ended_at_us, result, error, ending, blocked_reason,
-          blocked_detail, blocked_steps, steps_dispatched, steps_completed, steps_failed, retries, poisoned)
+          blocked_detail, blocked_steps, steps_dispatched, steps_completed, steps_failed, retries, poisoned,
+          not_chosen)
 WHERE t.task_id = n.task_id
 
 -- name: step_fetch
@@ -90,21 +92,22 @@ SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, 
 -- name: step_insert
 INSERT INTO {table} AS t
 SELECT task_id, step, tenant, shard, state, attempt, position, worker, dispatched_at_us, started_at_us, ended_at_us,
-       retry_at_us, cancelling, result, error
+       retry_at_us, waits, cancelling, result, error
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::integer[], $7::bigint[], $8::text[],
-            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::bytea[], $15::bytea[])
+            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::boolean[], $15::bytea[],
+            $16::bytea[])
     AS n (task_id, step, tenant, shard, state, attempt, position, worker, dispatched_at_us, started_at_us,
-          ended_at_us, retry_at_us, cancelling, result, error)
+          ended_at_us, retry_at_us, waits, cancelling, result, error)
 
 -- name: step_update
 UPDATE {table} AS t
 SET state = n.state, attempt = n.attempt, position = n.position, worker = n.worker,
     dispatched_at_us = n.dispatched_at_us, started_at_us = n.started_at_us, ended_at_us = n.ended_at_us,
-    retry_at_us = n.retry_at_us, cancelling = n.cancelling, result = n.result, error = n.error
+    retry_at_us = n.retry_at_us, waits = n.waits, cancelling = n.cancelling, result = n.result, error = n.error
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
-            $9::bigint[], $10::bigint[], $11::boolean[], $12::bytea[], $13::bytea[])
+            $9::bigint[], $10::bigint[], $11::text[], $12::boolean[], $13::bytea[], $14::bytea[])
     AS n (task_id, step, state, attempt, position, worker, dispatched_at_us, started_at_us, ended_at_us, retry_at_us,
-          cancelling, result, error)
+          waits, cancelling, result, error)
 WHERE t.task_id = n.task_id AND t.step = n.step
 
 -- name: template_fetch

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.clock import to_rfc3339
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.reads import StepStatus, StepView
@@ -18,13 +17,20 @@ from tasker.events.task_events import (
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
+    StepDelayed,
     StepDispatched,
+    StepExpanded,
     StepFailed,
+    StepFailureAccepted,
+    StepGathered,
     StepRetried,
     StepRetryScheduled,
+    StepRouted,
     StepStarted,
+    StepYielded,
 )
 from tasker.projections.projection import Key
+from tasker.times import to_rfc3339
 
 StepEvent = (
     StepDispatched
@@ -36,6 +42,12 @@ StepEvent = (
     | StepCancelRequested
     | StepCancelled
     | StepRetried
+    | StepRouted
+    | StepFailureAccepted
+    | StepExpanded
+    | StepGathered
+    | StepYielded
+    | StepDelayed
 )
 
 STEP_OPEN: Final = ("dispatched", "running", "waiting")
@@ -48,6 +60,7 @@ class StepRow(msgspec.Struct, kw_only=True):
     Attributes:
         attempt: the newest one.
         dispatched_at_us, started_at_us, worker: of that attempt.
+        waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`.
         cancelling: its worker has been told to stop.
         result, error: exact JSON; the error is the newest one until a result comes.
     """
@@ -64,6 +77,7 @@ class StepRow(msgspec.Struct, kw_only=True):
     started_at_us: int | None = None
     ended_at_us: int | None = None
     retry_at_us: int | None = None
+    waits: str | None = None
     cancelling: bool = False
     result: bytes | None = None
     error: bytes | None = None
@@ -85,6 +99,12 @@ class StepProjection:
             "step_cancel_requested",
             "step_cancelled",
             "step_retried",
+            "step_routed",
+            "step_failure_accepted",
+            "step_expanded",
+            "step_gathered",
+            "step_yielded",
+            "step_delayed",
         }
     )
     row_type = StepRow
@@ -101,7 +121,9 @@ class StepProjection:
 
     def is_birth(self, _recorded: RecordedEvent, event: DomainEvent) -> bool:
         """Return whether this is a step's first dispatch."""
-        return isinstance(event, StepDispatched) and event.attempt == 1
+        return (isinstance(event, StepDispatched) and event.attempt == 1) or isinstance(
+            event, StepExpanded | StepDelayed
+        )
 
     def is_worth_caching(self, row: StepRow) -> bool:
         """Return whether the step goes on: after its end only a person's retry touches it."""
@@ -117,7 +139,7 @@ class StepProjection:
                 tenant=recorded.tenant,
                 shard=recorded.shard,
                 state="pending",
-                attempt=step_event.attempt,
+                attempt=getattr(step_event, "attempt", 1),
                 position=recorded.position,
             )
         row.position = recorded.position
@@ -129,13 +151,13 @@ class StepProjection:
         return
 
 
-def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:
+def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR0915 - one case an event
     match event:
         case StepDispatched(attempt=attempt):
             row.state = "dispatched"
             row.attempt = attempt
             row.dispatched_at_us = at_us
-            row.worker = row.started_at_us = row.ended_at_us = row.retry_at_us = None
+            row.worker = row.started_at_us = row.ended_at_us = row.retry_at_us = row.waits = None
         case StepStarted(worker=worker):
             row.state = "running"
             row.worker = worker
@@ -146,6 +168,7 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:
             row.error = None
         case StepAttemptFailed(error=error):
             row.state = "waiting"
+            row.waits = "retry"
             row.cancelling = False
             row.error = encode_message(error)
         case StepRetryScheduled(retry_at_us=retry_at_us):
@@ -160,8 +183,30 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:
             _end(row, "cancelled", at_us)
         case StepRetried(attempt=attempt):
             row.state = "waiting"
+            row.waits = "retry"
             row.attempt = attempt
             row.ended_at_us = None
+        case StepExpanded():
+            row.state = "waiting"
+            row.waits = "items"
+            row.dispatched_at_us = at_us
+        case StepDelayed(attempt=attempt, until_us=until_us):
+            row.state = "waiting"
+            row.waits = "time"
+            row.attempt = attempt
+            row.dispatched_at_us = at_us
+            row.retry_at_us = until_us
+        case StepYielded(resume_at_us=resume_at_us):
+            row.state = "waiting"
+            row.waits = "checkpoint"
+            row.retry_at_us = resume_at_us
+            row.cancelling = False
+            row.error = None
+        case StepGathered():
+            _end(row, "completed", at_us)
+            row.error = None
+        case StepRouted() | StepFailureAccepted():
+            pass
         case _:
             assert_never(event)
 
@@ -170,6 +215,7 @@ def _end(row: StepRow, state: StepStatus, at_us: int) -> None:
     row.state = state
     row.ended_at_us = at_us
     row.retry_at_us = None
+    row.waits = None
     row.cancelling = False
 
 
@@ -203,9 +249,22 @@ def waiting_on(row: StepRow) -> str | None:
         case "running":
             return f"worker {row.worker} to {'stop' if row.cancelling else 'finish'} it"
         case "waiting":
-            return "its retry" + (f" at {_time(row.retry_at_us)}" if row.retry_at_us is not None else "")
+            return waiting_words(row.waits, _time(row.retry_at_us))
         case _:
             return None
+
+
+def waiting_words(waits: str | None, at: str | None) -> str:
+    """Return in words what a waiting step waits for, until `at`."""
+    match waits:
+        case "items":
+            return "its items"
+        case "time":
+            return f"the time {at}"
+        case "checkpoint":
+            return "its next part" + (f" at {at}" if at else "")
+        case _:
+            return "its retry" + (f" at {at}" if at else "")
 
 
 def _time(at_us: int | None) -> str | None:

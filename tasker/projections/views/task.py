@@ -8,7 +8,6 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.clock import to_rfc3339
 from tasker.events.codec import canonical, decode_message, encode_message
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView
@@ -16,15 +15,23 @@ from tasker.events.stored import DomainEvent, meta_of
 from tasker.events.task_events import (
     AnyTaskEvent,
     ErrorInfo,
+    LoopTurned,
+    PathsClosed,
     StepAttemptFailed,
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
+    StepDelayed,
     StepDispatched,
+    StepExpanded,
     StepFailed,
+    StepFailureAccepted,
+    StepGathered,
     StepRetried,
     StepRetryScheduled,
+    StepRouted,
     StepStarted,
+    StepYielded,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
@@ -35,6 +42,7 @@ from tasker.events.task_events import (
     TaskStopping,
 )
 from tasker.projections.projection import Key
+from tasker.times import to_rfc3339
 
 _DETAIL_CHARS_MAX: Final = 2000
 _STEPS_NAMED_MAX: Final = 3
@@ -50,6 +58,7 @@ class TaskRow(msgspec.Struct, kw_only=True):
         tags, blocked_steps: JSON text, canonical; None when empty.
         result, error: exact JSON.
         ending: how a stopping task will end.
+        not_chosen: JSON object: step that will not run (in its newest visit) -> why; None when empty.
         poisoned: an event of it could not be folded; from there on only `seq` and `position` move.
     """
 
@@ -85,6 +94,7 @@ class TaskRow(msgspec.Struct, kw_only=True):
     steps_failed: int = 0
     retries: int = 0
     poisoned: bool = False
+    not_chosen: str | None = None
 
 
 class OpenStep(msgspec.Struct, frozen=True):
@@ -94,6 +104,7 @@ class OpenStep(msgspec.Struct, frozen=True):
     state: str
     worker: str | None
     retry_at_us: int | None
+    waits: str | None = None
 
 
 class TaskProjection:
@@ -151,17 +162,34 @@ class TaskProjection:
         return row
 
 
-def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:
+def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR0915 - one case an event
     match event:
-        case StepStarted() | StepAttemptFailed() | StepRetryScheduled() | StepCancelRequested() | StepCancelled():
+        case (
+            StepStarted()
+            | StepAttemptFailed()
+            | StepRetryScheduled()
+            | StepCancelRequested()
+            | StepCancelled()
+            | StepRouted()
+            | StepFailureAccepted()
+            | StepYielded()
+        ):
             pass
         case StepDispatched(attempt=attempt):
             if attempt == 1:
                 row.steps_dispatched += 1
             else:
                 row.retries += 1
-        case StepCompleted():
+        case StepExpanded() | StepDelayed():
+            row.steps_dispatched += 1
+        case StepCompleted() | StepGathered():
             row.steps_completed += 1
+        case PathsClosed(steps=steps, reason=reason):
+            if steps:
+                _set_not_chosen(row, _not_chosen(row) | dict.fromkeys(steps, reason))
+        case LoopTurned(steps=steps):
+            if row.not_chosen is not None:
+                _set_not_chosen(row, {name: why for name, why in _not_chosen(row).items() if name not in steps})
         case StepFailed(error=error):
             row.steps_failed += 1
             row.error = encode_message(error)
@@ -196,6 +224,14 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:
             pass  # a second birth is impossible; total all the same
         case _:
             assert_never(event)
+
+
+def _not_chosen(row: TaskRow) -> dict[str, str]:
+    return {} if row.not_chosen is None else msgspec.json.decode(row.not_chosen, type=dict[str, str])
+
+
+def _set_not_chosen(row: TaskRow, not_chosen: dict[str, str]) -> None:
+    row.not_chosen = canonical(not_chosen).decode() if not_chosen else None
 
 
 def _end(row: TaskRow, state: TaskStatus, at_us: int) -> None:
@@ -271,7 +307,7 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = ()) -> TaskView:
     error = None
     if row.error is not None and row.state in ("blocked", "failed"):
         error = decode_message(row.error, ErrorInfo)
-    elif row.blocked_reason in ("poison", "history_limit"):
+    elif row.blocked_reason in ("poison", "history_limit", "no_progress"):
         error = ErrorInfo(type=row.blocked_reason, message=row.blocked_detail or "", retryable=False)
     return TaskView(
         task_id=task_id,
@@ -303,6 +339,7 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = ()) -> TaskView:
         steps_completed=row.steps_completed,
         steps_failed=row.steps_failed,
         retries=row.retries,
+        not_chosen=_not_chosen(row),
     )
 
 
@@ -330,7 +367,7 @@ def remedy(row: TaskRow) -> str | None:
     match row.blocked_reason:
         case "step_failed":
             return f"tasker task retry {row.task_id}"
-        case "history_limit":
+        case "history_limit" | "no_progress":
             return f"tasker task cancel {row.task_id}"
         case _:
             return None
@@ -343,7 +380,18 @@ def _step_words(one: OpenStep) -> str:
         case "running":
             return f"step {one.step} on worker {one.worker}"
         case _:
-            return f"the retry of step {one.step}" + (f" at {_time(one.retry_at_us)}" if one.retry_at_us else "")
+            return _waiting_step_words(one)
+
+
+def _waiting_step_words(one: OpenStep) -> str:
+    at = f" at {_time(one.retry_at_us)}" if one.retry_at_us else ""
+    match one.waits:
+        case "time":
+            return f"the time of step {one.step},{at.removeprefix(' at')}"
+        case "checkpoint":
+            return f"the next part of step {one.step}{at}"
+        case _:
+            return f"the retry of step {one.step}{at}"
 
 
 def _why_blocked(row: TaskRow) -> str:
@@ -351,6 +399,10 @@ def _why_blocked(row: TaskRow) -> str:
         case "step_failed":
             steps = _blocked_steps(row)
             return f"step{'s' * (len(steps) > 1)} {', '.join(steps)} failed"
+        case "no_progress":
+            return "nothing of it can move: its steps wait for each other" + (
+                f" ({row.blocked_detail})" if row.blocked_detail else ""
+            )
         case "history_limit":
             return row.blocked_detail or "it has as many events as a task may have"
         case _:

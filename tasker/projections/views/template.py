@@ -7,12 +7,12 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.clock import to_rfc3339
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.reads import TemplateView
 from tasker.events.stored import DomainEvent
 from tasker.events.template_events import AnyTemplateEvent, TemplateRegistered, TemplateUsed
 from tasker.projections.projection import Key
+from tasker.times import to_rfc3339
 
 
 class TemplateRow(msgspec.Struct, kw_only=True):

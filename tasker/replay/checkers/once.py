@@ -14,8 +14,12 @@ from tasker.events.task_events import (
     StepAttemptFailed,
     StepCancelled,
     StepCompleted,
+    StepDelayed,
     StepDispatched,
+    StepExpanded,
+    StepGathered,
     StepStarted,
+    StepYielded,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
@@ -44,7 +48,7 @@ class OnceChecker:
         self._report = report
         self._tasks: dict[UUID, dict[str, _Step]] = {}
 
-    def take(self, recorded: RecordedEvent, event: Decoded) -> None:
+    def take(self, recorded: RecordedEvent, event: Decoded) -> None:  # noqa: PLR0915 - one case an event
         """Check the next event of the shard."""
         match event:
             case StepDispatched(step=name, attempt=attempt):
@@ -66,7 +70,7 @@ class OnceChecker:
                 step = self._step(recorded.stream_id, name)
                 if step.completed:
                     self._find(recorded, f"step {name} completes twice")
-                else:
+                elif step.attempt > 0 or attempt > 1:  # else by the service, at once; which may, I8 knows
                     step = self._open(recorded, name, attempt, "completes")
                     if not step.started:
                         self._find(recorded, f"attempt {attempt} of step {name} completes without a start")
@@ -74,6 +78,22 @@ class OnceChecker:
             case StepAttemptFailed(step=name, attempt=attempt):
                 step = self._open(recorded, name, attempt, "fails")
                 step.over = step.over or attempt == step.attempt
+            case StepYielded(step=name, attempt=attempt):
+                self._open(recorded, name, attempt, "is given back").over = True
+            case StepExpanded(step=name):
+                if self._step(recorded.stream_id, name).completed:
+                    self._find(recorded, f"step {name} begins again after its completion")
+            case StepGathered(step=name):
+                step = self._step(recorded.stream_id, name)
+                if step.completed:
+                    self._find(recorded, f"step {name} completes twice")
+                step.completed = True
+            case StepDelayed(step=name, attempt=attempt):
+                step = self._step(recorded.stream_id, name)
+                if step.attempt or step.completed:
+                    self._find(recorded, f"step {name} begins to wait twice")
+                step.attempt = attempt
+                step.started, step.over = True, False
             case StepCancelled(step=name):
                 self._step(recorded.stream_id, name).over = True
             case TaskCompleted() | TaskFailed() | TaskCancelled():

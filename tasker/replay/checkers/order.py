@@ -1,7 +1,9 @@
-"""I8: no step is dispatched before what it depends on has completed, and nothing follows an ending event.
+"""I8: no step begins before what it depends on lets it, and nothing follows an ending event.
 
-Parents are those of the template that the task started with. Also held here: a stream begins with its creation,
-nothing is dispatched while a task stops, and a task completes only when every step has.
+Parents are those of the template that the task started with, joined as it says; what they did is told by the events
+alone, not by the service's own state. Also held here: a stream begins with its creation, nothing begins while a task
+stops, the service completes only what is its own to complete, and a task completes only when nothing more is
+expected of any step.
 """
 
 from __future__ import annotations
@@ -12,8 +14,18 @@ from uuid import UUID
 
 from tasker.events.envelope import RecordedEvent
 from tasker.events.task_events import (
+    LoopTurned,
+    PathsClosed,
+    StepCancelled,
     StepCompleted,
+    StepDelayed,
     StepDispatched,
+    StepExpanded,
+    StepFailed,
+    StepFailureAccepted,
+    StepGathered,
+    StepRetried,
+    StepRouted,
     TaskCancelled,
     TaskCompleted,
     TaskCreated,
@@ -23,6 +35,7 @@ from tasker.events.task_events import (
 from tasker.replay.checkers.checker import Decoded, forget_oldest
 from tasker.replay.findings import Finding, Invariant, Report
 from tasker.templates import CompiledTemplate
+from tasker.templates.instances import is_item, name_of
 
 ENDED_REMEMBERED: Final = 100_000
 """Tasks that ended are forgotten after so many others; an event behind that is reported as one without a beginning."""
@@ -36,12 +49,23 @@ _TASK: Final = "task"
 class _Task:
     """What is known of a task: its template and how far it is."""
 
-    __slots__ = ("completed", "stopping", "template")
+    __slots__ = ("accepted", "begun", "closed_edges", "completed", "failed", "out", "stopping", "template")
 
     def __init__(self, template: CompiledTemplate | None) -> None:
         self.template = template
+        self.begun: set[str] = set()
         self.completed: set[str] = set()
+        self.failed: set[str] = set()
+        self.accepted: set[str] = set()
+        self.out: set[str] = set()
+        self.closed_edges: set[tuple[str, str]] = set()
         self.stopping = False
+
+    def forget(self, names: tuple[str, ...]) -> None:
+        """Let steps begin anew: what their last visit did counts no more."""
+        for known in (self.begun, self.completed, self.failed, self.accepted, self.out):
+            known.difference_update(names)
+        self.closed_edges = {edge for edge in self.closed_edges if edge[0] not in names}
 
 
 class OrderChecker:
@@ -74,14 +98,36 @@ class OrderChecker:
                 if task.stopping:
                     self._find(recorded, f"step {name} is dispatched while the task stops")
                 if attempt == 1:
-                    self._check_parents(recorded, task, name)
+                    self._begins(recorded, task, name)
+            case StepExpanded(step=name) | StepDelayed(step=name):
+                self._begins(recorded, task, name)
             case StepCompleted(step=name):
-                task.completed.add(name)
+                if not is_item(name):
+                    self._completes(recorded, task, name)
+            case StepGathered(step=name):
+                task.completed.add(name_of(name))
+            case StepFailed(step=name) if not is_item(name):
+                task.failed.add(name_of(name))
+            case StepRetried(step=name) if not is_item(name):
+                task.failed.discard(name_of(name))
+                task.accepted.discard(name_of(name))
+            case StepFailureAccepted(step=name):
+                task.accepted.add(name_of(name))
+            case StepCancelled(step=name) if not is_item(name):
+                task.out.add(name_of(name))
+            case StepRouted(step=name, closed=closed):
+                task.closed_edges.update((name_of(name), child) for child in closed)
+            case PathsClosed(steps=steps, edges=edges):
+                task.out.update(steps)
+                task.closed_edges.update(edges)
+            case LoopTurned(steps=steps):
+                task.forget(steps)
             case TaskStopping():
                 task.stopping = True
             case TaskCompleted():
-                if task.template is not None and len(task.completed) != len(task.template.steps):
-                    missing = [name for name in task.template.steps if name not in task.completed]
+                over = task.completed | task.out | task.accepted
+                missing = [name for name in task.template.steps if name not in over] if task.template else []
+                if missing:
                     self._find(recorded, f"the task completes without a result of {', '.join(missing[:5])}")
                 self._end(recorded)
             case TaskFailed() | TaskCancelled():
@@ -108,15 +154,48 @@ class OrderChecker:
         task = self._tasks[recorded.stream_id] = _Task(template)
         return task
 
-    def _check_parents(self, recorded: RecordedEvent, task: _Task, name: str) -> None:
+    def _completes(self, recorded: RecordedEvent, task: _Task, name: str) -> None:
+        step = name_of(name)
+        if step not in task.begun and task.template is not None:
+            self._begins(recorded, task, name)
+            if step in task.template and task.template.steps[step].kind not in ("transform", "asserts"):
+                self._find(recorded, f"step {name} completes without an attempt")
+        task.completed.add(step)
+
+    def _begins(self, recorded: RecordedEvent, task: _Task, name: str) -> None:
         if task.template is None:
             return
-        if name not in task.template:
+        step = name_of(name)
+        if step not in task.template:
             self._find(recorded, f"step {name} is not in the task's template")
             return
-        missing = [parent for parent in task.template.graph.parents[name] if parent not in task.completed]
+        if is_item(name):
+            if step not in task.begun:
+                self._find(recorded, f"item {name} is dispatched before its step began")
+            return
+        task.begun.add(step)
+        if step in task.out:
+            self._find(recorded, f"step {name} begins, and it was said that it will not run")
+        missing = self._missing(task, task.template, step)
         if missing:
             self._find(recorded, f"step {name} is dispatched before {', '.join(missing[:5])} completed")
+
+    @staticmethod
+    def _missing(task: _Task, template: CompiledTemplate, step: str) -> list[str]:
+        """Return the parents that `step` should have waited for."""
+        spec = template.steps[step]
+        out = {one for one in spec.after if one in task.out or (one, step) in task.closed_edges}
+        open_parents = [one for one in spec.after if one not in task.completed or one in out]
+        match spec.join:
+            case "all":
+                return open_parents
+            case "deferred":
+                return [one for one in open_parents if one not in out]
+            case "all_settled":
+                return [one for one in open_parents if one not in out and one not in task.failed]
+            case "any" | "n_of":
+                wanted = spec.join_count or 1
+                return open_parents if len(spec.after) - len(open_parents) < wanted else []
 
     def _end(self, recorded: RecordedEvent) -> None:
         del self._tasks[recorded.stream_id]

@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from tasker.clock import to_rfc3339
 from tasker.errors import Undecodable
 from tasker.events.codec import BODY_BYTES_MAX, decode_message, hash_of
 from tasker.events.envelope import RecordedEvent, event_id
@@ -22,6 +21,7 @@ from tasker.events.stored import meta_of
 from tasker.events.task_events import NULL
 from tasker.replay.checkers.checker import Decoded
 from tasker.replay.findings import Finding, Invariant, Report
+from tasker.times import to_rfc3339
 
 _UNREADABLE: Final = "an unreadable body"
 

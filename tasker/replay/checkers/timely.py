@@ -18,9 +18,11 @@ from tasker.events.task_events import (
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
+    StepDelayed,
     StepDispatched,
     StepRetryScheduled,
     StepStarted,
+    StepYielded,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
@@ -85,6 +87,14 @@ class TimelyChecker:
             case StepStarted(step=name, finish_by_us=finish_by_us):
                 self._passes(recorded, task, name, "start_by")
                 timers[name, "finish_by"] = finish_by_us + _FINISH_SLACK_US
+            case StepCompleted(step=name) if (name, "time") in timers:
+                self._fires(recorded, task, name, "time")
+            case StepDelayed(step=name, until_us=until_us):
+                timers[name, "time"] = until_us
+            case StepYielded(step=name, resume_at_us=resume_at_us):
+                self._passes(recorded, task, name, "finish_by")
+                timers.pop((name, "grace"), None)
+                timers[name, "retry"] = resume_at_us
             case StepCompleted(step=name):
                 self._passes(recorded, task, name, "finish_by")
                 timers.pop((name, "grace"), None)
@@ -109,7 +119,7 @@ class TimelyChecker:
             case StepCancelled(step=name):
                 if (name, "grace") in timers:
                     self._fires(recorded, task, name, "grace")
-                for what in ("retry", "start_by", "finish_by"):
+                for what in ("retry", "time", "start_by", "finish_by"):
                     timers.pop((name, what), None)
             case TaskStopping(cause=cause):
                 if cause == "timeout":

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import msgspec
 
-from tasker.clock import to_rfc3339
 from tasker.errors import Undecodable
 from tasker.events.envelope import NewEvent, RecordedEvent
 from tasker.events.stored import meta_of
+from tasker.times import to_rfc3339
 
 _encode = msgspec.json.encode
 

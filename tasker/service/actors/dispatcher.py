@@ -39,6 +39,9 @@ from tasker.tracing import tracing_of_process
 WORK_RESULTS_BYTES_MAX: Final = 384 * 1024
 """Parents' results beyond this are left out of a work message; the worker asks for them."""
 
+ITEM_SHARED_BYTES_MAX: Final = 4 * 1024
+"""The same for an item of a list, and for the task's input: what all items share must not be sent once for each."""
+
 FAILED_OFFER_S: Final = 1.0
 OFFERS_WAITING_MAX: Final = 50_000
 
@@ -153,16 +156,20 @@ class Dispatcher:
         spec = template.step(step)
         results: dict[str, msgspec.Raw] = {}
         left_out: list[str] = []
+        entry = state.steps[step]
+        bytes_max = WORK_RESULTS_BYTES_MAX if entry.of is None else ITEM_SHARED_BYTES_MAX
         size = 0
-        for parent in template.parents_of(step):
-            result = state.steps[parent].result or NULL
+        for parent in spec.after:
+            result = state.result_of(parent)
+            if result is None:
+                continue
             size += len(bytes(result))
-            if size > WORK_RESULTS_BYTES_MAX:
+            if size > bytes_max:
                 left_out.append(parent)
             else:
                 results[parent] = result
         task_id = actor.task_id
-        return Work(
+        work = Work(
             task_id=task_id,
             step=step,
             attempt=attempt,
@@ -183,7 +190,14 @@ class Dispatcher:
             ),
             correlation_id=actor.correlation_id,
             traceparent=actor.traceparent_of(step),
+            checkpoint=entry.checkpoint,
         )
+        if entry.of is not None:
+            work.index = entry.of.index_of(step)
+            work.item = entry.of.items[work.index]
+            if len(bytes(state.input)) > ITEM_SHARED_BYTES_MAX:
+                work.input, work.input_ref = NULL, True
+        return work
 
     # ---------------------------------------------------------------- the rest
 

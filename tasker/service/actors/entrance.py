@@ -83,6 +83,7 @@ from tasker.templates import (
     effective_version,
     validate,
 )
+from tasker.templates.instances import parse_instance
 from tasker.tracing import SpanKind, Tracing, tracing_of_process
 
 _log = structlog.get_logger(__name__)
@@ -275,7 +276,7 @@ class Entrance:
             case TaskRetry():
                 self._task_command(asked, command, lambda at_us: RetryTask(at_us=at_us), forwarded=forwarded)
             case StepRetry(step=step, attempt=attempt):
-                check_name(step, "step")
+                parse_instance(step)
                 self._task_command(
                     asked,
                     command,

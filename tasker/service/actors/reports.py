@@ -24,12 +24,13 @@ from tasker.events.codec import (
 from tasker.events.envelope import StreamKind
 from tasker.events.messages import HEADER_RELEASED, HEADER_RELEASED_PARTS, Report, ReportReply
 from tasker.events.subjects import Subjects, is_token
-from tasker.events.task_events import NULL, ErrorInfo
+from tasker.events.task_events import NULL, Choice, ErrorInfo
 from tasker.service.actors.direct import DirectWork
 from tasker.service.actors.entrance import Answer, Answers
 from tasker.service.actors.task_actor import ReportMessage
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
+from tasker.templates.model import ROUTES_MAX, SECONDS_MAX
 
 MESSAGE_CHARS_MAX = 2_000
 STACK_CHARS_MAX = 8_000
@@ -186,11 +187,30 @@ def _checked(report: Report) -> Report:
             report.kind = "failed"
             report.result = NULL
             report.error = ErrorInfo(type="result_invalid", message=error.detail[:MESSAGE_CHARS_MAX], retryable=False)
+        if report.choice is not None:
+            report.choice = _bounded_choice(report.choice)
+    elif report.kind == "yielded":
+        if not 0 <= report.after_s <= SECONDS_MAX:
+            raise BodyInvalid(f"/after_s: must be at least 0 and at most {SECONDS_MAX:g}")
+        try:
+            report.checkpoint = msgspec.Raw(canonicalize(bytes(report.checkpoint), bytes_max=INPUT_BYTES_MAX))
+        except (BodyTooLarge, BodyInvalid, ValueInvalid) as error:
+            report.kind = "failed"
+            report.checkpoint = NULL
+            report.error = ErrorInfo(
+                type="checkpoint_invalid", message=error.detail[:MESSAGE_CHARS_MAX], retryable=False
+            )
     elif report.kind == "failed":
         if report.error is None:
             raise BodyInvalid("a failed report names its error")
         report.error = _bounded(report.error)
     return report
+
+
+def _bounded_choice(choice: Choice) -> Choice:
+    if len(choice.routes) > ROUTES_MAX:
+        raise BodyInvalid(f"/choice/routes: {len(choice.routes)} are more than the {ROUTES_MAX} of a decision")
+    return Choice(routes=choice.routes, reason=_shown(choice.reason[:MESSAGE_CHARS_MAX]))
 
 
 def _bounded(error: ErrorInfo) -> ErrorInfo:

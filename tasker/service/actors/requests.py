@@ -10,13 +10,13 @@ import re
 from typing import Final
 from uuid import UUID
 
-from tasker.clock import from_rfc3339
 from tasker.errors import BodyInvalid, FieldError, KeyAmbiguous, TaskUnknown
 from tasker.events.codec import META_BYTES_MAX, is_text
 from tasker.events.envelope import Meta
 from tasker.events.messages import Command, TaskCreate, TemplateUse
 from tasker.events.stored import encode_meta
 from tasker.ids import KEY_CHARS_MAX, check_name, digest_of
+from tasker.times import from_rfc3339
 
 TAGS_MAX: Final = 32
 TAG_CHARS_MAX: Final = 128

@@ -28,7 +28,6 @@ from tasker.bus.bus import Bus
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.streams import ensure_command_consumer
-from tasker.clock import to_rfc3339
 from tasker.errors import ParameterInvalid, Problem, TaskerError, Unavailable, is_passing
 from tasker.events.codec import BATCH_ITEMS_MAX, decode_message, encode_message, split_array
 from tasker.events.messages import (
@@ -45,6 +44,7 @@ from tasker.ids import check_name
 from tasker.service.actors.entrance import Entrance
 from tasker.service.runtime.failpoints import failpoint
 from tasker.settings import StreamSettings
+from tasker.times import to_rfc3339
 
 MESSAGES_MAX: Final = 256
 """Messages held at once by a node."""

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.clock import to_rfc3339
 from tasker.errors import CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown
 from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
@@ -30,8 +29,8 @@ from tasker.events.task_events import (
 from tasker.metrics.catalogue import OUTCOMES
 from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_traces import TaskTraces
+from tasker.service.domain.advance import advance
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
-from tasker.service.domain.decide import decide
 from tasker.service.domain.obligations import (
     TASK_SCOPE,
     Kind,
@@ -44,6 +43,7 @@ from tasker.service.domain.state import StepStatus, TaskState, TaskStatus, evolv
 from tasker.service.runtime.actor import Owed, Turn
 from tasker.service.runtime.node import Wake
 from tasker.templates import CompiledTemplate
+from tasker.times import to_rfc3339
 
 REOFFER_S: Final = 30.0
 """An offered step that has not started is offered again after this, then after twice as long, and so on."""
@@ -258,12 +258,11 @@ class TaskActor:
             return _refuse(refusal, message.fail)
         self.template = template
         self._begin(message.tenant, message.meta)
-        events = decide(self.state, template, command)
+        events = advance(self.state, template, command)
         return self._record(
             events,
             now_us,
             encode_meta(message.meta),
-            None,
             lambda position: message.answered(position, duplicate=False),
             message.fail,
             message.meta.traceparent,
@@ -275,7 +274,7 @@ class TaskActor:
         if message.command_id in self.state.commands:
             return _answer(lambda position: message.answered(position, duplicate=True), message.fail)
         try:
-            events = decide(self.state, self.template, message.command(now_us))
+            events = advance(self.state, self.template, message.command(now_us), command_id=message.command_id)
         except CommandRejected as refusal:
             return _refuse(refusal, message.fail)
         if not events:
@@ -284,7 +283,6 @@ class TaskActor:
             events,
             now_us,
             encode_meta(message.meta),
-            message.command_id,
             lambda position: message.answered(position, duplicate=False),
             message.fail,
             message.meta.traceparent,
@@ -306,11 +304,12 @@ class TaskActor:
             elif report.kind == "returned" and self.is_offered(report.step, report.attempt):
                 self._reoffer(report.step, report.attempt, f"{Kind.OFFER}:{report.step}:{report.attempt}", now_us)
             return _answer(lambda _: message.answered(found), message.fail)
-        events = decide(self.state, self.template, found)
+        dispatched_us = self._dispatched_us(report.step)
+        events = advance(self.state, self.template, found)
         if not events:
             stale = ReportReply(ok=True, recorded=False, reason="not_open")
             return _answer(lambda _: message.answered(stale), message.fail)
-        self._ports.step_times.add(report.kind, events, now_us - self.state.steps[report.step].dispatched_us)
+        self._ports.step_times.add(report.kind, events, now_us - dispatched_us)
         answered, failed, cause = message.answered, message.fail, report.traceparent
         if self._ports.traces is not None and report.kind in OUTCOMES:
             span, cause = self._ports.traces.result(report, self.traceparent_of(report.step))
@@ -320,13 +319,17 @@ class TaskActor:
                 span.end()
                 message.answered(reply)
 
-        turn = self._record(events, now_us, self._meta, None, lambda _: answered(reply), failed, cause)
+        turn = self._record(events, now_us, self._meta, lambda _: answered(reply), failed, cause)
         if isinstance(events[0], TaskBlocked):
             # The history is full: that was recorded, the report was not.
             reply = ReportReply(ok=True, recorded=False, reason="not_open")
         else:
             reply = accepted(report, self.state.steps[report.step], at_us=now_us)
         return turn
+
+    def _dispatched_us(self, step: str) -> int:
+        entry = self.state.steps.get(step)
+        return 0 if entry is None else entry.dispatched_us
 
     def _running_progress(self) -> dict[str, StepProgress]:
         """Return what running attempts told last; what ended ones did is forgotten."""
@@ -355,10 +358,10 @@ class TaskActor:
             wake.again(step or TASK_SCOPE, at_us)
             return None
         command = FireObligation(obligation=wake.obligation, at_us=now_us, jitter=self._ports.jitter())
-        events = decide(self.state, self.template, command)
+        events = advance(self.state, self.template, command)
         if not events:
             return _closed(wake)
-        return self._record(events, now_us, self._meta, None, lambda _: None, wake.fail, self.traceparent)
+        return self._record(events, now_us, self._meta, lambda _: None, wake.fail, self.traceparent)
 
     # ---------------------------------------------------------------- recording
 
@@ -367,24 +370,21 @@ class TaskActor:
         events: Sequence[AnyTaskEvent],
         now_us: int,
         meta: bytes,
-        command_id: str | None,
         committed: Callable[[int], None],
         failed: Failed,
         cause: str | None,
     ) -> Turn:
-        """Move the pending state on by `events` and return the turn that records them; `cause` names a span."""
-        state = self.state
+        """Return the turn that records `events`, which the pending state has taken up; `cause` names a span."""
+        seq = self.state.seq - len(events)
         new: list[NewEvent] = []
         effects: list[StepDispatched | StepCancelRequested | StepCancelled] = []
         scopes: dict[str, None] = {}
         everything = False
         for event in events:
+            seq += 1
             new.append(
-                to_new_event(
-                    event, stream_id=self.stream_id, seq=state.seq + 1, tenant=self.tenant, at_us=now_us, meta=meta
-                )
+                to_new_event(event, stream_id=self.stream_id, seq=seq, tenant=self.tenant, at_us=now_us, meta=meta)
             )
-            evolve(state, event, at_us=now_us, command_id=command_id)
             if type(event) in EFFECTS:
                 effects.append(event)  # type: ignore[arg-type]
             scope = scope_of(event)
@@ -443,7 +443,7 @@ class TaskActor:
                     )
                     self._ports.offer(self, step, attempt, offer=0)
             case StepCancelled(step=step, attempt=attempt):
-                worker = self.state.steps[step].worker
+                worker = self.state.steps[step].worker if step in self.state.steps else None
                 if worker is not None:
                     self._ports.tell_cancel(self, worker, step, attempt, 0.0)
             case StepCancelRequested(step=step, attempt=attempt, grace_until_us=until_us):

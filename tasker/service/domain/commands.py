@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tasker.events.task_events import ErrorInfo, TemplateRef
+from tasker.events.task_events import Choice, ErrorInfo, TemplateRef
 
 
 class TaskCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,12 +51,23 @@ class StartAttempt(TaskCommand, frozen=True, kw_only=True):
 
 
 class CompleteAttempt(TaskCommand, frozen=True, kw_only=True):
-    """A worker has the attempt's result, in canonical bytes."""
+    """A worker has the attempt's result, in canonical bytes; of a decision, the choice too."""
 
     step: str
     attempt: int
     worker: str
     result: msgspec.Raw
+    choice: Choice | None = None
+
+
+class YieldAttempt(TaskCommand, frozen=True, kw_only=True):
+    """A worker gives the attempt back with a checkpoint, to be called again after `delay_s`."""
+
+    step: str
+    attempt: int
+    worker: str
+    checkpoint: msgspec.Raw
+    delay_s: float
 
 
 class FailAttempt(TaskCommand, frozen=True, kw_only=True):
@@ -77,5 +88,13 @@ class FireObligation(TaskCommand, frozen=True, kw_only=True):
 
 
 AnyTaskCommand = (
-    CreateTask | CancelTask | RetryTask | RetryStep | StartAttempt | CompleteAttempt | FailAttempt | FireObligation
+    CreateTask
+    | CancelTask
+    | RetryTask
+    | RetryStep
+    | StartAttempt
+    | CompleteAttempt
+    | YieldAttempt
+    | FailAttempt
+    | FireObligation
 )

@@ -1,51 +1,41 @@
-"""What should happen to a task: `decide(state, template, command) -> events`.
+"""What a command itself causes: `decide(state, template, command) -> events`.
 
-A turn is one command. Its events are one unit in the log: they are recorded together or not at all.
-A command that changes nothing returns (); one that the state forbids raises a `CommandRejected`.
+What follows from these events (children that begin, the end of the task) is `follow`'s; `advance` joins the two.
+A command that changes nothing causes (); one that the state forbids raises a `CommandRejected`.
 
-Consequences of a step's outcome, in this order:
-
-    completed -> children whose parents all are -> dispatched
-                 no step left                   -> task completed
-    failed    -> an attempt left                -> retry scheduled
-                 none, on_failure "fail"        -> the task stops: others cancelled, then failed
-                 none, on_failure "block"       -> others go on; blocked when nothing can move
-    stopping  -> the last running step ended    -> task failed or cancelled
+    an attempt failed -> an attempt left -> retry scheduled
+                         none            -> step failed
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
-import msgspec
-
 from tasker.errors import HistoryLimit, StateForbids, StepUnknown, TaskEnded, TaskUnknown
-from tasker.events.codec import canonical
 from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CANCEL_GRACE_S
 from tasker.events.task_events import (
+    NULL,
     AnyTaskEvent,
-    Ending,
+    Choice,
     ErrorInfo,
+    FailureReason,
     StepAttemptFailed,
     StepCancelled,
-    StepCancelRequested,
     StepCompleted,
-    StepDispatched,
     StepFailed,
     StepRetried,
     StepRetryScheduled,
+    StepRouted,
     StepStarted,
+    StepYielded,
     TaskBlocked,
-    TaskCancelled,
-    TaskCompleted,
     TaskCreated,
-    TaskFailed,
     TaskResumed,
     TaskStarted,
-    TaskStopping,
 )
+from tasker.service.domain.begin import after, dispatch
 from tasker.service.domain.commands import (
     AnyTaskCommand,
     CancelTask,
@@ -56,11 +46,14 @@ from tasker.service.domain.commands import (
     RetryStep,
     RetryTask,
     StartAttempt,
+    YieldAttempt,
 )
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_scope, parse_obligation
 from tasker.service.domain.retry import retry_delay_s
-from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.stop import stop
 from tasker.templates import CompiledTemplate
+from tasker.templates.instances import name_of
 
 Events = tuple[AnyTaskEvent, ...]
 
@@ -71,7 +64,7 @@ HISTORY_EVENTS_RESERVED: Final = 5_000
 """The last of them are kept for ending a task, so that one at its limit can still be cancelled."""
 
 
-def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand) -> Events:
+def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand) -> Iterable[AnyTaskEvent]:
     """Return the events that `command` causes in `state`; () when it changes nothing.
 
     The template is the one that the task started with or, for `CreateTask`, is to start with.
@@ -85,20 +78,22 @@ def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand
     return events
 
 
-def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand) -> Events:
+def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand) -> Iterable[AnyTaskEvent]:
     match command:
         case CreateTask():
-            return _create(state, template, command)
+            return _create(state, command)
         case CancelTask(at_us=at_us, grace_s=grace_s):
             return _cancel(state, at_us, grace_s)
-        case RetryTask(at_us=at_us):
-            return _retry_task(state, template, at_us)
+        case RetryTask():
+            return _retry_task(state)
         case RetryStep():
             return _retry_step(state, template, command)
         case StartAttempt(at_us=at_us, step=name, attempt=attempt, worker=worker):
             return _start(state, template, name, attempt, worker, at_us)
         case CompleteAttempt():
             return _complete(state, template, command)
+        case YieldAttempt():
+            return _yield(state, template, command)
         case FailAttempt():
             return _fail(
                 state,
@@ -119,7 +114,7 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
 # ---------------------------------------------------------------- beginning
 
 
-def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -> Events:
+def _create(state: TaskState, command: CreateTask) -> Events:
     if state.status is not TaskStatus.ABSENT:
         return ()
     at_us = command.at_us
@@ -133,29 +128,9 @@ def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -
         idempotency_key=command.idempotency_key,
         tags=command.tags,
         not_before_us=not_before_us,
-        deadline_us=None if command.timeout_s is None else _after(at_us, command.timeout_s),
+        deadline_us=None if command.timeout_s is None else after(at_us, command.timeout_s),
     )
-    if not_before_us is not None:
-        return (created,)
-    return (created, *_dispatch_roots(template, at_us))
-
-
-def _dispatch_roots(template: CompiledTemplate, at_us: int) -> Events:
-    return tuple(_dispatch(template, name, 1, at_us) for name in template.graph.roots)
-
-
-def _dispatch(template: CompiledTemplate, name: str, attempt: int, at_us: int) -> StepDispatched:
-    limit_s = template.step(name).schedule_to_start_s
-    return StepDispatched(
-        step=name,
-        attempt=attempt,
-        start_by_us=None if limit_s is None else _after(at_us, limit_s),
-    )
-
-
-def _after(at_us: int, seconds: float) -> int:
-    """Return the time `seconds` behind `at_us`: later at all events, since what is due at once wakes nobody."""
-    return at_us + max(1, round(seconds * US_PER_S))
+    return (created,)
 
 
 # ---------------------------------------------------------------- attempts
@@ -191,24 +166,56 @@ def _complete(state: TaskState, template: CompiledTemplate, command: CompleteAtt
     name, attempt, at_us = command.step, command.attempt, command.at_us
     if open_attempt(state, name, attempt) is None:
         return ()
-    events = (
-        *_start(state, template, name, attempt, command.worker, at_us),
-        StepCompleted(step=name, attempt=attempt, result=command.result),
+    routes = template.step(name).routes
+    choice = command.choice
+    if routes or choice is not None:
+        fault = fault_of_choice(name, routes, choice)
+        if fault is not None:
+            error = ErrorInfo(type="decision_invalid", message=fault, retryable=False)
+            return _fail(state, template, name, attempt, command.worker, error, 0.0, at_us)
+    completed = StepCompleted(step=name, attempt=attempt, result=command.result)
+    started = _start(state, template, name, attempt, command.worker, at_us)
+    if choice is None:
+        return (*started, completed)
+    routed = StepRouted(
+        step=name,
+        attempt=attempt,
+        chosen=tuple(route for route in routes if route in choice.routes),
+        closed=tuple(route for route in routes if route not in choice.routes),
+        reason=choice.reason,
     )
+    return (*started, routed, completed)
+
+
+def fault_of_choice(step: str, routes: Sequence[str], choice: Choice | None) -> str | None:
+    """Return what is wrong with what a step chose; None when it is one of its choices."""
+    if not routes:
+        return f"step {step} declares no routes, so it cannot choose: return a plain result"
+    if choice is None:
+        return f"step {step} is a decision: return Decision.route(...) or Decision.none(reason)"
+    unknown = [route for route in choice.routes if route not in routes]
+    if unknown:
+        return f"step {step} chose {unknown[0][:80]!r}, which is none of its routes: {', '.join(routes)}"
+    return None
+
+
+def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) -> Events:
+    name, attempt, at_us = command.step, command.attempt, command.at_us
+    if open_attempt(state, name, attempt) is None:
+        return ()
+    started = _start(state, template, name, attempt, command.worker, at_us)
     if state.stopping is not None:
-        return (*events, *_end_if_last(state))
-    graph = template.graph
-    if state.completed + 1 == len(template.steps):
-        return (*events, TaskCompleted(result=_result(state, template, name, command.result)))
-    ready = tuple(
-        _dispatch(template, child, 1, at_us)
-        for child in graph.children[name]
-        if child not in state.steps
-        and all(parent == name or state.has_result(parent) for parent in graph.parents[child])
+        return (*started, StepCancelled(step=name, attempt=attempt, reason=_stopping(state.stopping.cause)))
+    yielded = StepYielded(
+        step=name,
+        attempt=attempt,
+        checkpoint=command.checkpoint,
+        delay_s=command.delay_s,
+        resume_at_us=at_us + round(command.delay_s * US_PER_S),
     )
-    if not ready and state.open == 1 and state.failed:
-        return (*events, _blocked(tuple(state.failed)))
-    return (*events, *ready)
+    if command.delay_s > 0:
+        return (*started, yielded)
+    return (*started, yielded, dispatch(template.step(name), name, attempt + 1, at_us))
 
 
 def _fail(  # noqa: PLR0917 - the facts of a failed attempt
@@ -227,8 +234,7 @@ def _fail(  # noqa: PLR0917 - the facts of a failed attempt
     started = () if worker is None else _start(state, template, name, attempt, worker, at_us)
     events = (*started, StepAttemptFailed(step=name, attempt=attempt, error=error))
     if state.stopping is not None:
-        cancelled = StepCancelled(step=name, attempt=attempt, reason=f"the task is stopping: {state.stopping.cause}")
-        return (*events, cancelled, *_end_if_last(state))
+        return (*events, StepCancelled(step=name, attempt=attempt, reason=_stopping(state.stopping.cause)))
     spec = template.step(name)
     failures = attempt - step.first_attempt + 1
     permanent = not error.retryable or error.type in spec.retry.non_retryable
@@ -238,38 +244,20 @@ def _fail(  # noqa: PLR0917 - the facts of a failed attempt
             step=name, attempt=attempt + 1, delay_s=delay_s, retry_at_us=at_us + round(delay_s * US_PER_S)
         )
         if delay_s == 0:
-            return (*events, scheduled, _dispatch(template, name, attempt + 1, at_us))
+            return (*events, scheduled, dispatch(spec, name, attempt + 1, at_us))
         return (*events, scheduled)
-    failed = StepFailed(
-        step=name, attempt=attempt, reason="permanent_error" if permanent else "retries_exhausted", error=error
-    )
-    if template.spec.on_failure == "fail":
-        stop = _stop(state, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=name, error=error)
-        return (*events, failed, *stop)
-    if state.open == 1:
-        return (*events, failed, _blocked((*state.failed, name)))
-    return (*events, failed)
+    reason: FailureReason = "permanent_error" if permanent else "retries_exhausted"
+    return (*events, StepFailed(step=name, attempt=attempt, reason=reason, error=error))
 
 
-def _blocked(steps: Sequence[str]) -> TaskBlocked:
-    return TaskBlocked(reason="step_failed", steps=tuple(steps))
+def _stopping(cause: str) -> str:
+    return f"the task is stopping: {cause}"
 
 
-def _result(state: TaskState, template: CompiledTemplate, last: str, result: msgspec.Raw) -> msgspec.Raw:
-    """Return the task's result: of the step that the template names, of its only last step, or of all by name."""
-
-    def of(name: str) -> msgspec.Raw:
-        return result if name == last else state.steps[name].result or msgspec.Raw(b"null")
-
-    if template.result_step is not None:
-        return of(template.result_step)
-    return msgspec.Raw(canonical({name: of(name) for name in template.sinks}))
+# ---------------------------------------------------------------- people
 
 
-# ---------------------------------------------------------------- stopping
-
-
-def _cancel(state: TaskState, at_us: int, grace_s: float) -> Events:
+def _cancel(state: TaskState, at_us: int, grace_s: float) -> Iterable[AnyTaskEvent]:
     _must_exist(state)
     if state.stopping is not None and state.stopping.cause == "cancel":
         return ()
@@ -277,71 +265,32 @@ def _cancel(state: TaskState, at_us: int, grace_s: float) -> Events:
         raise TaskEnded(f"the task is {state.status} and cannot be cancelled", state=str(state.status))
     if state.stopping is not None:
         raise StateForbids(f"the task is already ending as {state.stopping.ending}")
-    return _stop(state, at_us, ending="cancelled", cause="cancel", grace_s=grace_s)
+    return stop(state, at_us, ending="cancelled", cause="cancel", grace_s=grace_s)
 
 
-def _stop(
-    state: TaskState,
-    at_us: int,
-    *,
-    ending: Ending,
-    cause: str,
-    grace_s: float,
-    step: str | None = None,
-    error: ErrorInfo | None = None,
-) -> Events:
-    """Return the events that stop the task; `step` has just failed and counts as ended."""
-    events: list[AnyTaskEvent] = [TaskStopping(ending=ending, cause=cause, step=step)]  # type: ignore[arg-type]
-    running = False
-    for name, entry in state.steps.items():
-        if name == step or entry.status not in STEP_OPEN:
-            continue
-        if entry.status is StepStatus.RUNNING and grace_s > 0:
-            running = True
-            events.append(StepCancelRequested(step=name, attempt=entry.attempt, grace_until_us=_after(at_us, grace_s)))
-        else:
-            events.append(StepCancelled(step=name, attempt=entry.attempt, reason=f"the task is stopping: {cause}"))
-    if not running:
-        events.append(_ended(ending, cause, step, error))
-    return tuple(events)
-
-
-def _end_if_last(state: TaskState) -> Events:
-    """Return the ending event when the step that just ended was the last open one of a stopping task."""
-    if state.open > 1 or state.stopping is None:
-        return ()
-    stopping = state.stopping
-    failed = None if stopping.step is None else state.steps[stopping.step].error
-    return (_ended(stopping.ending, stopping.cause, stopping.step, failed),)
-
-
-def _ended(ending: Ending, cause: str, step: str | None, error: ErrorInfo | None) -> AnyTaskEvent:
-    if ending == "cancelled":
-        return TaskCancelled()
-    if cause == "timeout":
-        error = ErrorInfo(type="timeout", message="the task's timeout was over", retryable=False)
-    return TaskFailed(cause=cause, step=step, error=error)  # type: ignore[arg-type]
-
-
-# ---------------------------------------------------------------- people
-
-
-def _retry_task(state: TaskState, template: CompiledTemplate, at_us: int) -> Events:
+def _retry_task(state: TaskState) -> Events:
     _must_go_on(state)
-    if not state.failed:
+    failed = [*state.failed, *isolated_items(state)]
+    if not failed:
         raise StateForbids("the task has no failed step to retry")
-    events: list[AnyTaskEvent] = []
-    if state.status is TaskStatus.BLOCKED:
-        events.append(TaskResumed())
-    for name in state.failed:
-        attempt = state.steps[name].attempt + 1
-        events += (StepRetried(step=name, attempt=attempt), _dispatch(template, name, attempt, at_us))
-    return tuple(events)
+    return (
+        *_resumed(state),
+        *(StepRetried(step=name, attempt=state.steps[name].attempt + 1) for name in failed),
+    )
+
+
+def isolated_items(state: TaskState) -> list[str]:
+    """Return the failed items of steps that wait for a person to repair them."""
+    found: list[str] = []
+    for entry in state.steps.values():
+        if entry.expansion is not None and entry.status is StepStatus.WAITING:
+            found += entry.expansion.failed
+    return found
 
 
 def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep) -> Events:
     _must_go_on(state)
-    if command.step not in template:
+    if name_of(command.step) not in template:
         raise StepUnknown(f"the task's template has no step {command.step[:80]!r}")
     step = state.steps.get(command.step)
     if step is None or step.status is not StepStatus.FAILED:
@@ -349,13 +298,11 @@ def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep
         raise StateForbids(f"step {command.step} is {now}; only a failed step can be retried", state=now)
     if command.attempt is not None and command.attempt != step.attempt:
         raise StateForbids(f"step {command.step} failed at attempt {step.attempt}, not {command.attempt}")
-    attempt = step.attempt + 1
-    resumed = (TaskResumed(),) if state.status is TaskStatus.BLOCKED else ()
-    return (
-        *resumed,
-        StepRetried(step=command.step, attempt=attempt),
-        _dispatch(template, command.step, attempt, command.at_us),
-    )
+    return (*_resumed(state), StepRetried(step=command.step, attempt=step.attempt + 1))
+
+
+def _resumed(state: TaskState) -> Events:
+    return (TaskResumed(),) if state.status is TaskStatus.BLOCKED else ()
 
 
 def _must_exist(state: TaskState) -> None:
@@ -374,20 +321,22 @@ def _must_go_on(state: TaskState) -> None:
 # ---------------------------------------------------------------- time
 
 
-def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation) -> Events:
+def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation) -> Iterable[AnyTaskEvent]:
     at_us = command.at_us
     kind, name, attempt = parse_obligation(command.obligation)
     if command.obligation not in obligations_of_scope(state, name or TASK_SCOPE):
         return ()
     match kind:
         case Kind.NOT_BEFORE:
-            return (TaskStarted(), *_dispatch_roots(template, at_us))
+            return (TaskStarted(),)
         case Kind.DEADLINE:
-            return _stop(state, at_us, ending="failed", cause="timeout", grace_s=CANCEL_GRACE_S)
+            return stop(state, at_us, ending="failed", cause="timeout", grace_s=CANCEL_GRACE_S)
         case Kind.OFFER:
             return ()
         case Kind.RETRY:
-            return (_dispatch(template, name, attempt, at_us),)
+            return (dispatch(template.step(name), name, attempt, at_us),)
+        case Kind.TIMER:
+            return (StepCompleted(step=name, attempt=attempt, result=NULL),)
         case Kind.START_BY:
             limit_s = template.step(name).schedule_to_start_s
             error = ErrorInfo(type="timeout", message=f"no worker started the attempt within {limit_s} s")
@@ -402,13 +351,12 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             error = ErrorInfo(type="worker_lost", message=message)
             return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
         case Kind.GRACE:
-            cancelled = StepCancelled(step=name, attempt=attempt, reason="it did not stop within its grace")
-            return (cancelled, *_end_if_last(state))
+            return (StepCancelled(step=name, attempt=attempt, reason="it did not stop within its grace"),)
         case _:
             assert_never(kind)
 
 
-def _at_limit(state: TaskState, command: AnyTaskCommand, events: Events) -> Events:
+def _at_limit(state: TaskState, command: AnyTaskCommand, events: Iterable[AnyTaskEvent]) -> Iterable[AnyTaskEvent]:
     """Return what happens instead of `events` to a task that has (nearly) as many as it may have."""
     match command:
         case CancelTask():

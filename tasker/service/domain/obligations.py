@@ -11,6 +11,7 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `finish_by`  | step started         | start_to_close, a little later | the attempt fails          |
 | `heartbeat`  | step started         | heartbeat after the last | the attempt fails, worker lost   |
 | `retry`      | step retry scheduled | the chosen delay         | the next attempt is dispatched   |
+| `timer`      | step delayed         | its time                 | the step is completed            |
 | `grace`      | step cancel requested| the grace's end          | the step is cancelled            |
 | `not_before` | task created         | not_before               | the task starts                  |
 | `deadline`   | task created         | the task's timeout       | the task stops and fails         |
@@ -24,6 +25,7 @@ from typing import Final
 from tasker.events.envelope import US_PER_S
 from tasker.events.task_events import (
     AnyTaskEvent,
+    PathsClosed,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
@@ -50,6 +52,7 @@ class Kind(StrEnum):
     FINISH_BY = "finish_by"
     HEARTBEAT = "heartbeat"
     RETRY = "retry"
+    TIMER = "timer"
     GRACE = "grace"
     NOT_BEFORE = "not_before"
     DEADLINE = "deadline"
@@ -62,7 +65,7 @@ def parse_obligation(obligation: str) -> tuple[Kind, str, int]:
     return Kind(kind), step, int(attempt or 0)
 
 
-_OF_TASK: Final = frozenset({TaskCreated, TaskStarted, TaskStopping, TaskResumed})
+_OF_TASK: Final = frozenset({TaskCreated, TaskStarted, TaskStopping, TaskResumed, PathsClosed})
 _OF_ALL: Final = frozenset({TaskBlocked, TaskCompleted, TaskFailed, TaskCancelled})
 
 
@@ -120,7 +123,9 @@ def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
                 f"{Kind.FINISH_BY}:{at}": step.finish_by_us + round(FINISH_SLACK_S * US_PER_S),
                 f"{Kind.HEARTBEAT}:{at}": step.started_us + round(step.heartbeat_s * US_PER_S),
             }
-        case StepStatus.WAITING if state.stopping is None:
+        case StepStatus.WAITING if state.stopping is None and step.waits == "retry":
             return {f"{Kind.RETRY}:{name}:{step.attempt + 1}": step.retry_at_us}
+        case StepStatus.WAITING if state.stopping is None and step.waits == "time":
+            return {f"{Kind.TIMER}:{at}": step.retry_at_us}
         case _:
             return {}

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import assert_never
 
+import msgspec
+
 from tasker.events.messages import RefusalReason, Report, ReportReply
-from tasker.service.domain.commands import AnyTaskCommand, CompleteAttempt, FailAttempt, StartAttempt
+from tasker.ids import is_name
+from tasker.service.domain.commands import AnyTaskCommand, CompleteAttempt, FailAttempt, StartAttempt, YieldAttempt
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
 
 
@@ -19,6 +22,8 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
     step = state.steps.get(report.step)
     if report.kind == "result":
         return _result_of(state, report)
+    if report.kind == "input":
+        return _answer_value(None if state.status is TaskStatus.ABSENT else state.input, state)
     if report.kind == "returned":
         return ReportReply(ok=True, recorded=False, reason="gone")
     if report.kind == "peek":
@@ -41,7 +46,21 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
             return accepted(report, step, at_us=at_us)
         case "completed":
             return CompleteAttempt(
-                step=report.step, attempt=report.attempt, worker=report.worker, result=report.result, at_us=at_us
+                step=report.step,
+                attempt=report.attempt,
+                worker=report.worker,
+                result=report.result,
+                choice=report.choice,
+                at_us=at_us,
+            )
+        case "yielded":
+            return YieldAttempt(
+                step=report.step,
+                attempt=report.attempt,
+                worker=report.worker,
+                checkpoint=report.checkpoint,
+                delay_s=report.after_s,
+                at_us=at_us,
             )
         case "failed":
             assert report.error is not None  # noqa: S101 - the entrance refuses a failed report without one
@@ -100,14 +119,19 @@ def _repeats(step: StepState, report: Report) -> bool:
             return step.result is not None and step.result == report.result
         case "failed":
             return step.error == report.error
+        case "yielded":
+            return step.checkpoint is not None and step.checkpoint == report.checkpoint
         case _:
             return False
 
 
 def _result_of(state: TaskState, report: Report) -> ReportReply:
-    wanted = state.steps.get(report.of or "")
-    if wanted is None or wanted.result is None:
-        return ReportReply(
-            ok=True, recorded=False, reason="task_unknown" if state.status is TaskStatus.ABSENT else "not_open"
-        )
-    return ReportReply(ok=True, recorded=False, result=wanted.result)
+    of = report.of or ""
+    return _answer_value(state.result_of(of) if is_name(of) else state.result_at(of), state)
+
+
+def _answer_value(value: msgspec.Raw | None, state: TaskState) -> ReportReply:
+    if value is None:
+        reason: RefusalReason = "task_unknown" if state.status is TaskStatus.ABSENT else "not_open"
+        return ReportReply(ok=True, recorded=False, reason=reason)
+    return ReportReply(ok=True, recorded=False, result=value)

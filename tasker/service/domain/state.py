@@ -13,13 +13,18 @@ and its cost does not grow with the number of steps.
              |                 `-> failed -> (a person's retry) -> dispatched
            dispatched, running, waiting -> cancelled
 
-A step without an event is pending and has no entry.
+A step without an event is pending and has no entry. What a step does while it waits for no worker (`waits`): its
+retry or the next part after a checkpoint, the items that it runs for, or a time.
+
+A step of the template has an entry for each visit of a loop and each item of a list (`templates.instances`). The newest
+visit of a step is its *node*: joins and the end of the task look at nodes. A node is *settled* when nothing more is
+expected of it: it completed, was cancelled while the task goes on, will not run, or its failure was accepted.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Final, assert_never
+from typing import Any, Final, Literal, assert_never
 
 import msgspec
 
@@ -27,15 +32,23 @@ from tasker.events.codec import canonical, hash_of
 from tasker.events.task_events import (
     AnyTaskEvent,
     ErrorInfo,
+    LoopTurned,
+    PathsClosed,
     StepAttemptFailed,
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
+    StepDelayed,
     StepDispatched,
+    StepExpanded,
     StepFailed,
+    StepFailureAccepted,
+    StepGathered,
     StepRetried,
     StepRetryScheduled,
+    StepRouted,
     StepStarted,
+    StepYielded,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
@@ -47,6 +60,7 @@ from tasker.events.task_events import (
     TemplateRef,
 )
 from tasker.service.domain.command_memory import remember
+from tasker.templates.instances import is_item, name_of, node_of, visit_of
 
 
 class TaskStatus(StrEnum):
@@ -76,6 +90,65 @@ TASK_ENDED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStat
 STEP_OPEN: Final = frozenset({StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING})
 
 
+# Tuples: an enum's hash is Python code, its identity is not; most steps are found at the first place.
+_OPEN: Final = (StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING)
+_SETTLED: Final = (StepStatus.COMPLETED, StepStatus.CANCELLED)
+
+Waits = Literal["retry", "items", "time"]
+
+
+class Expansion:
+    """The items that a step runs for, and how far that is.
+
+    Attributes:
+        items: each as JSON. keys: what their instances are called by.
+        begun: how many have begun, in the list's order.
+        open, failed, cancelled: instances that are so.
+        completed: how many are.
+    """
+
+    __slots__ = ("_index", "_results", "begun", "cancelled", "completed", "failed", "items", "keys", "open")
+
+    def __init__(self, items: list[msgspec.Raw], keys: tuple[str, ...]) -> None:
+        self.items = items
+        self.keys = keys or tuple(str(index) for index in range(len(items)))
+        self.begun = 0
+        self.completed = 0
+        self.open: dict[str, None] = {}
+        self.failed: dict[str, None] = {}
+        self.cancelled: dict[str, None] = {}
+        self._results: msgspec.Raw | None = None
+        self._index = {key: index for index, key in enumerate(self.keys)}
+
+    def index_of(self, instance: str) -> int:
+        """Return the place in the list of the item that `instance` is."""
+        return self._index[instance[instance.index("[") + 1 : -1]]
+
+    def moved(self, name: str, before: StepStatus | None, after: StepStatus) -> None:
+        """Count an item's way from one status to another."""
+        self._results = None
+        if before is None:
+            self.begun += 1
+        self.completed += (after is StepStatus.COMPLETED) - (before is StepStatus.COMPLETED)
+        for places, is_in in (
+            (self.open, after in _OPEN),
+            (self.failed, after is StepStatus.FAILED),
+            (self.cancelled, after is StepStatus.CANCELLED),
+        ):
+            if is_in:
+                places[name] = None
+            else:
+                places.pop(name, None)
+
+    def results(self, steps: dict[str, StepState], node: str) -> msgspec.Raw:
+        """Return the list of the items' results; null stands where there is none."""
+        if self._results is None:
+            found = (steps.get(f"{node}[{key}]") for key in self.keys)
+            parts = (b"null" if step is None or step.result is None else bytes(step.result) for step in found)
+            self._results = msgspec.Raw(b"[" + b",".join(parts) + b"]")
+        return self._results
+
+
 class StepState:
     """One step that has begun.
 
@@ -84,22 +157,29 @@ class StepState:
         dispatched_us: when the newest attempt was dispatched.
         ended_attempt: the attempt whose outcome the last one is, with `result` or `error`.
         cancel_by_us: the attempt was asked to stop and has until then.
+        waits: what a waiting step waits for.
+        checkpoint: where the next attempt goes on; None: at the beginning.
+        expansion: of a step that runs for each item of a list. of: that of the step that this is an item of.
     """
 
     __slots__ = (
         "attempt",
         "cancel_by_us",
+        "checkpoint",
         "dispatched_us",
         "ended_attempt",
         "error",
+        "expansion",
         "finish_by_us",
         "first_attempt",
         "heartbeat_s",
+        "of",
         "result",
         "retry_at_us",
         "start_by_us",
         "started_us",
         "status",
+        "waits",
         "worker",
     )
 
@@ -118,6 +198,10 @@ class StepState:
         self.ended_attempt = 0
         self.result: msgspec.Raw | None = None
         self.error: ErrorInfo | None = None
+        self.waits: Waits = "retry"
+        self.checkpoint: msgspec.Raw | None = None
+        self.expansion: Expansion | None = None
+        self.of: Expansion | None = None
 
 
 class TaskState:
@@ -126,13 +210,20 @@ class TaskState:
     Attributes:
         seq: events so far.
         steps: those that have begun, in the order in which they did.
-        completed, open: how many steps are so. failed: those that failed, in order.
+        completed, open: how many steps are so. failed: those that failed and hold the task up, in order.
+        settled: how many nodes are.
+        closed: steps that will not run in this visit -> why. closed_edges: edges that do not count.
+        accepted: steps whose failure holds nothing up.
+        visits: step -> its newest visit, of those that a loop came back to.
         stopping: the task will end so once its running steps have.
         commands: the last commands that changed the task -> the seq of their last event.
     """
 
     __slots__ = (
+        "accepted",
         "blocked_reason",
+        "closed",
+        "closed_edges",
         "commands",
         "completed",
         "created_us",
@@ -146,11 +237,13 @@ class TaskState:
         "request_hash",
         "result",
         "seq",
+        "settled",
         "status",
         "steps",
         "stopping",
         "tags",
         "template",
+        "visits",
     )
 
     def __init__(self) -> None:
@@ -173,16 +266,49 @@ class TaskState:
         self.result: msgspec.Raw | None = None
         self.error: ErrorInfo | None = None
         self.commands: dict[str, int] = {}
+        self.settled = 0
+        self.closed: dict[str, str] = {}
+        self.closed_edges: dict[tuple[str, str], None] = {}
+        self.accepted: dict[str, None] = {}
+        self.visits: dict[str, int] = {}
 
     @property
     def ended(self) -> bool:
         """Return whether nothing will happen any more."""
         return self.status in TASK_ENDED
 
+    @property
+    def is_plain(self) -> bool:
+        """Return whether nothing is closed and no step was visited twice: steps are their own nodes."""
+        return not (self.closed or self.closed_edges or self.visits)
+
+    def node(self, step: str) -> str:
+        """Return the newest visit of a step of the template."""
+        return step if step not in self.visits else visit_of(step, self.visits[step])
+
+    def at_node(self, step: str) -> StepState | None:
+        """Return the entry of a step's newest visit; None when that has not begun."""
+        return self.steps.get(self.node(step) if self.visits else step)
+
     def has_result(self, step: str) -> bool:
-        """Return whether `step` is completed."""
-        found = self.steps.get(step)
+        """Return whether the newest visit of `step` is completed."""
+        found = self.at_node(step)
         return found is not None and found.status is StepStatus.COMPLETED
+
+    def has_begun(self, step: str) -> bool:
+        """Return whether the newest visit of `step` has begun, or will not run."""
+        return step in self.closed or self.at_node(step) is not None
+
+    def result_of(self, step: str) -> msgspec.Raw | None:
+        """Return the result of the newest visit of `step`; None: it has none."""
+        return self.result_at(self.node(step))
+
+    def result_at(self, instance: str) -> msgspec.Raw | None:
+        """Return the result of one instance; None: it has none."""
+        found = self.steps.get(instance)
+        if found is None or found.status is not StepStatus.COMPLETED:
+            return None
+        return found.result if found.expansion is None else found.expansion.results(self.steps, instance)
 
 
 def evolve(  # noqa: PLR0915 - one case an event
@@ -221,11 +347,15 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.created_us = at_us
             state.not_before_us = event.not_before_us
             state.deadline_us = event.deadline_us
+        case TaskCompleted():
+            _end(state, TaskStatus.COMPLETED)
+            state.result = event.result
         case TaskStarted():
             state.status = TaskStatus.RUNNING
         case StepAttemptFailed(step=name, attempt=attempt):
             # The fact alone; what follows from it (retry, failure, cancellation) is an event of its own.
             step = _enter(state, name, StepStatus.WAITING)
+            step.waits = "retry"
             step.ended_attempt = attempt
             step.error = event.error
             step.cancel_by_us = None
@@ -233,15 +363,59 @@ def evolve(  # noqa: PLR0915 - one case an event
             step = _enter(state, name, StepStatus.WAITING)
             step.retry_at_us = event.retry_at_us
         case StepFailed(step=name):
-            _enter(state, name, StepStatus.FAILED)
-            state.failed[name] = None
+            step = _enter(state, name, StepStatus.FAILED)
+            step.attempt = event.attempt
+            step.error = event.error
+            if step.of is None:
+                state.failed[name] = None
         case StepCancelRequested(step=name):
             _entry(state, name).cancel_by_us = event.grace_until_us
         case StepCancelled(step=name):
             _enter(state, name, StepStatus.CANCELLED).cancel_by_us = None
         case StepRetried(step=name, attempt=attempt):
             state.failed.pop(name, None)
-            _entry(state, name).first_attempt = attempt
+            if state.accepted.pop(name, name) is None:
+                state.settled -= 1
+            step = _entry(state, name)
+            step.first_attempt = attempt
+            if step.expansion is not None:
+                _enter(state, name, StepStatus.WAITING)
+        case StepRouted(step=name):
+            for child in event.closed:
+                state.closed_edges[name_of(name), child] = None
+        case PathsClosed(steps=names):
+            state.closed.update((name, event.reason) for name in names)
+            state.closed_edges.update((edge, None) for edge in event.edges)
+            state.settled += len(names)
+        case StepFailureAccepted(step=name):
+            state.failed.pop(name, None)
+            state.accepted[name] = None
+            state.settled += 1
+        case StepExpanded(step=name):
+            step = _enter(state, name, StepStatus.WAITING)
+            step.attempt = 1
+            step.dispatched_us = at_us
+            step.waits = "items"
+            step.expansion = Expansion(msgspec.json.decode(event.items, type=list[msgspec.Raw]), event.keys)
+        case StepGathered(step=name):
+            _enter(state, name, StepStatus.COMPLETED).error = None
+        case StepYielded(step=name, attempt=attempt):
+            step = _enter(state, name, StepStatus.WAITING)
+            step.waits = "retry"
+            step.ended_attempt = attempt
+            step.first_attempt = attempt + 1
+            step.checkpoint = event.checkpoint
+            step.retry_at_us = event.resume_at_us
+            step.error = None
+            step.cancel_by_us = None
+        case StepDelayed(step=name):
+            step = _enter(state, name, StepStatus.WAITING)
+            step.attempt = event.attempt
+            step.dispatched_us = at_us
+            step.waits = "time"
+            step.retry_at_us = event.until_us
+        case LoopTurned():
+            _turn(state, event)
         case TaskBlocked():
             state.status = TaskStatus.BLOCKED
             state.blocked_reason = event.reason
@@ -254,9 +428,6 @@ def evolve(  # noqa: PLR0915 - one case an event
                 # It moves again, towards its end: its running steps are told, and owe an outcome.
                 state.status = TaskStatus.RUNNING
                 state.blocked_reason = None
-        case TaskCompleted():
-            _end(state, TaskStatus.COMPLETED)
-            state.result = event.result
         case TaskFailed():
             _end(state, TaskStatus.FAILED)
             state.error = event.error
@@ -270,9 +441,14 @@ def evolve(  # noqa: PLR0915 - one case an event
 def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
     """Return the step, moved to `status`, with the task's counts kept right."""
     step = _entry(state, name)
-    if step.status is not status:
-        state.open += (status in STEP_OPEN) - (step.status in STEP_OPEN)
-        state.completed += (status is StepStatus.COMPLETED) - (step.status is StepStatus.COMPLETED)
+    before = step.status
+    if before is not status:
+        state.open += (status in _OPEN) - (before in _OPEN)
+        state.completed += (status is StepStatus.COMPLETED) - (before is StepStatus.COMPLETED)
+        if step.of is None:
+            state.settled += (status in _SETTLED) - (before in _SETTLED)
+        else:
+            step.of.moved(name, before, status)
         step.status = status
     return step
 
@@ -282,7 +458,30 @@ def _entry(state: TaskState, name: str) -> StepState:
     if step is None:
         step = state.steps[name] = StepState()
         state.open += 1
+        if is_item(name):
+            node = state.steps.get(node_of(name))
+            step.of = None if node is None else node.expansion
+            if step.of is not None:
+                step.of.moved(name, None, step.status)
     return step
+
+
+def _turn(state: TaskState, event: LoopTurned) -> None:
+    """Let the steps of a loop's body begin anew: what their last visit left is history."""
+    for name in event.steps:
+        if name in state.closed:
+            del state.closed[name]
+            state.settled -= 1
+        else:
+            node = state.node(name)
+            last = state.steps.get(node)
+            if last is not None:
+                state.settled -= last.status in _SETTLED or node in state.accepted
+                state.failed.pop(node, None)
+                state.visits[name] = state.visits.get(name, 1) + 1
+    body = set(event.steps)
+    for edge in [edge for edge in state.closed_edges if edge[0] in body]:
+        del state.closed_edges[edge]
 
 
 def _end(state: TaskState, status: TaskStatus) -> None:
@@ -312,11 +511,32 @@ def state_document(state: TaskState) -> dict[str, Any]:
         "result": None if state.result is None else msgspec.json.decode(state.result),
         "error": msgspec.to_builtins(state.error),
         "commands": state.commands,
+        **_later_document(state),
     }
 
 
+def _later_document(state: TaskState) -> dict[str, Any]:
+    """Return what the first form of a state did not have: left out where there is none, so that its hash stays."""
+    document: dict[str, Any] = {
+        "closed": state.closed,
+        "closed_edges": [list(edge) for edge in state.closed_edges],
+        "accepted": list(state.accepted),
+        "visits": state.visits,
+    }
+    return {key: value for key, value in document.items() if value}
+
+
+_NO_FACT: Final = ("of", "expansion", "waits", "checkpoint")
+
+
 def _step_document(step: StepState) -> dict[str, Any]:
-    document = {slot: getattr(step, slot) for slot in StepState.__slots__}
+    document = {slot: getattr(step, slot) for slot in StepState.__slots__ if slot not in _NO_FACT}
+    if step.waits != "retry":
+        document["waits"] = step.waits
+    if step.checkpoint is not None:
+        document["checkpoint"] = msgspec.json.decode(step.checkpoint)
+    if step.expansion is not None:
+        document["items"] = len(step.expansion.items)
     document["status"] = str(step.status)
     document["error"] = msgspec.to_builtins(step.error)
     document["result"] = None if step.result is None else msgspec.json.decode(step.result)

@@ -17,7 +17,6 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from tasker.clock import to_rfc3339
 from tasker.errors import Busy, PositionInvalid, TaskerError, TaskUnknown
 from tasker.events.codec import encode_message
 from tasker.events.envelope import Encoding, RecordedEvent, StreamKind
@@ -37,6 +36,7 @@ from tasker.service.http.requests import (
 )
 from tasker.service.http.services import SERVICES, Services, Watch
 from tasker.service.http.waiting import reach
+from tasker.times import to_rfc3339
 
 STREAMS_MAX: Final = 500
 """Event streams open at once; more are told `busy`."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from tasker.events.messages import DEFAULT_TENANT, HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT
 from tasker.events.reads import TASK_STATUSES
 from tasker.events.stored import VERSION_OF
-from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
+from tasker.ids import INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
 from tasker.projections.queries import PAGE_ITEMS, PAGE_ITEMS_MAX, TASK_SORTS
 from tasker.service.http.operations import Parameter
 from tasker.settings import HttpSettings
@@ -44,7 +44,12 @@ LAST_EVENT_ID: Final = Parameter(
 )
 
 TASK_ID: Final = Parameter(name="task_id", place="path", schema=_UUID, description="The task.")
-STEP: Final = Parameter(name="step", place="path", schema=_NAME, description="The step.")
+STEP: Final = Parameter(
+    name="step",
+    place="path",
+    schema={"type": "string", "pattern": f"^{INSTANCE_PATTERN}$"},
+    description="The step, a visit of it (`check%232` for `check#2`) or an item (`resize[17]`).",
+)
 NAMESPACE_IN_PATH: Final = Parameter(name="namespace", place="path", schema=_NAME, description="Its namespace.")
 NAME_IN_PATH: Final = Parameter(name="name", place="path", schema=_NAME, description="The template.")
 VERSION_IN_PATH: Final = Parameter(

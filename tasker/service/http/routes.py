@@ -145,10 +145,10 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         path="/v1/tasks/{task_id}/steps",
         id="listSteps",
         endpoint=tasks.steps,
-        summary="List a task's steps in declared order; those not begun are `pending`.",
+        summary="List a task's steps in declared order, those not begun as `pending`; then visits of loops, and items.",
         tag="tasks",
-        parameters=(p.TENANT, p.TASK_ID, p.AT_LEAST),
-        answers=_ok(StepPage, "All steps."),
+        parameters=(p.TENANT, p.TASK_ID, p.LIMIT, p.AFTER, p.CURSOR, p.AT_LEAST),
+        answers=_ok(StepPage, "A page of steps."),
         problems=(*_VIEW, errors.TaskUnknown),
     ),
     Operation(

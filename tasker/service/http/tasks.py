@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -14,8 +15,7 @@ from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import Accepted, Reply
 from tasker.events.position import format_position
 from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, TaskView
-from tasker.ids import check_name
-from tasker.projections.queries import TASK_SORTS, TaskQuery
+from tasker.projections.queries import TASK_SORTS, TaskQuery, decode_cursor, encode_cursor
 from tasker.service.http.problems import problem_response
 from tasker.service.http.requests import (
     Parameters,
@@ -28,7 +28,8 @@ from tasker.service.http.requests import (
 )
 from tasker.service.http.services import SERVICES, Services
 from tasker.service.http.waiting import reach, task_view, task_when_over
-from tasker.templates import TemplateSpec, from_canonical
+from tasker.templates import StepSpec, TemplateSpec, from_canonical
+from tasker.templates.instances import parse_instance
 
 _CONTENTS_MAX: Final = 256
 
@@ -103,18 +104,38 @@ async def get(request: web.Request) -> web.Response:
 
 
 async def steps(request: web.Request) -> web.Response:
-    """GET /v1/tasks/{task_id}/steps: all steps in declared order, those not begun as `pending`."""
+    """GET /v1/tasks/{task_id}/steps: a page of the declared steps in their order, then of visits and items."""
     services = request.app[SERVICES]
     tenant, task_id = tenant_of(request), task_id_of(request)
     parameters = Parameters(request)
+    limit = parameters.limit()
+    part, name = ("declared", "")
+    cursor = parameters.after()
+    if cursor is not None:
+        part, name = (str(one) for one in decode_cursor(cursor, tuple[str, str]))
     await reach(services, parameters.text("at_least"))
     view = await task_view(services, tenant, task_id)
-    begun = {step.step: step for step in await services.queries.steps(tenant, task_id)}
-    await _add_progress(services, tenant, task_id, begun)
     spec = await _content(request.app, view.template_hash)
-    items = [] if spec is None else _declared(view, spec, begun)
-    items.extend(step for name, step in begun.items() if spec is None or all(name != one.name for one in spec.steps))
-    return json_response(StepPage(items=items, next=None, position=view.position))
+    names = [] if spec is None else [step.name for step in spec.steps]
+    items: list[StepView] = []
+    if part == "declared" and spec is not None:
+        ahead = spec.steps[names.index(name) + 1 :] if name in names else spec.steps
+        begun = await services.queries.steps(tenant, task_id, names)
+        await _add_progress(services, tenant, task_id, begun)
+        items = _declared(view, ahead[:limit], {step.step: step for step in begun})
+        if len(ahead) > limit:
+            return _step_page(view, items, ("declared", items[-1].step))
+        name = ""
+    room = limit - len(items)
+    further = await services.queries.instances(tenant, task_id, beside=names, after=name, limit=room + 1)
+    await _add_progress(services, tenant, task_id, further)
+    items += further[:room]
+    return _step_page(view, items, ("further", name if room == 0 else items[-1].step) if len(further) > room else None)
+
+
+def _step_page(view: TaskView, items: list[StepView], last: tuple[str, str] | None) -> web.Response:
+    following = None if last is None else encode_cursor(*last)
+    return json_response(StepPage(items=items, next=following, position=view.position))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -131,7 +152,7 @@ async def retry(request: web.Request) -> web.Response:
 
 async def retry_step(request: web.Request) -> web.Response:
     """POST /v1/tasks/{task_id}/steps/{step}/retry."""
-    step = check_name(request.match_info["step"], "step")
+    step = str(parse_instance(request.match_info["step"]))
     body = await object_body(request, task_id=str(task_id_of(request)), step=step)
     return await command(request, "step.retry", body)
 
@@ -165,13 +186,15 @@ async def _with_task(services: Services, tenant: str, answer: bytes, reply: Repl
     return encode_message(members)
 
 
-async def _add_progress(services: Services, tenant: str, task_id: UUID, begun: dict[str, StepView]) -> None:
+async def _add_progress(services: Services, tenant: str, task_id: UUID, steps: Sequence[StepView]) -> None:
     """Add to running steps what their attempts told of their progress."""
-    if services.progress_of is None or not any(step.state == "running" for step in begun.values()):
+    running = [step for step in steps if step.state == "running"]
+    if services.progress_of is None or not running:
         return
-    for name, told in (await services.progress_of(tenant, task_id)).items():
-        step = begun.get(name)
-        if step is not None and step.state == "running" and step.attempt == told.attempt:
+    told_of = await services.progress_of(tenant, task_id)
+    for step in running:
+        told = told_of.get(step.step)
+        if told is not None and step.attempt == told.attempt:
             step.progress = told
 
 
@@ -191,17 +214,16 @@ async def _content(app: web.Application, digest: str) -> TemplateSpec | None:
     return spec
 
 
-def _declared(view: TaskView, spec: TemplateSpec, begun: dict[str, StepView]) -> list[StepView]:
-    return [
-        begun.get(step.name)
-        or StepView(
-            task_id=view.task_id,
-            step=step.name,
-            state="pending",
-            waiting_on=_parents_words([name for name in step.after if not _has_completed(begun.get(name))]),
-        )
-        for step in spec.steps
-    ]
+def _declared(view: TaskView, steps: Sequence[StepSpec], begun: dict[str, StepView]) -> list[StepView]:
+    return [begun.get(step.name) or _not_begun(view, step, begun) for step in steps]
+
+
+def _not_begun(view: TaskView, step: StepSpec, begun: dict[str, StepView]) -> StepView:
+    why_not = view.not_chosen.get(step.name)
+    if why_not is not None:
+        return StepView(task_id=view.task_id, step=step.name, state="not_chosen", waiting_on=why_not)
+    open_parents = [name for name in step.after if name not in view.not_chosen and not _has_completed(begun.get(name))]
+    return StepView(task_id=view.task_id, step=step.name, state="pending", waiting_on=_parents_words(open_parents))
 
 
 def _has_completed(step: StepView | None) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from tasker.bus.memory_bus import MemoryBroker
-from tasker.clock import SystemClock, to_rfc3339
+from tasker.clock import SystemClock
 from tasker.errors import TaskerError
 from tasker.events.codec import encode_message
 from tasker.events.envelope import StreamKind
@@ -29,6 +29,7 @@ from tasker.service.http.refusals import BusRefusals
 from tasker.service.http.services import Services
 from tasker.service.http.watcher import BusWatcher
 from tasker.settings import HttpSettings
+from tasker.times import to_rfc3339
 from tests.histories import Recorder
 
 LEASE_S = 600.0

@@ -8,13 +8,13 @@ import pytest
 from tasker.bus.bus import Bus, Message
 from tasker.bus.memory_bus import MemoryBroker
 from tasker.bus.nats_bus import NatsBus
-from tasker.clock import to_rfc3339
 from tasker.errors import DeadlineExceeded, Unavailable
 from tasker.events.codec import encode_message
 from tasker.events.messages import LifecycleEvent
 from tasker.events.subjects import Subjects
 from tasker.service.http.gateway import BusGateway
 from tasker.service.http.watcher import BusWatcher
+from tasker.times import to_rfc3339
 from tests.histories import T0_US, raw
 from tests.servers import SharedCluster
 

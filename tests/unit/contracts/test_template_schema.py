@@ -12,6 +12,7 @@ from tasker import Template
 from tasker.contracts.template_schema import SCHEMA_ID, template_schema
 from tasker.errors import TemplateInvalid
 from tasker.templates import document_of, validate
+from tasker.templates.dynamic import STEP_KEYS
 from tasker.templates.model import Retry, StepSpec, TemplateSpec
 from tasker.templates.yaml import parse_yaml
 from tests.acceptance import all_examples
@@ -36,7 +37,7 @@ def test_it_is_a_schema_and_every_key_is_described() -> None:
     assert SCHEMA["$id"] == SCHEMA_ID
     forms = {TemplateSpec: SCHEMA, StepSpec: SCHEMA["$defs"]["StepDocument"], Retry: SCHEMA["$defs"]["RetryDocument"]}
     for kind, form in forms.items():
-        assert tuple(form["properties"]) == kind.__struct_fields__
+        assert tuple(form["properties"]) == (STEP_KEYS if kind is StepSpec else kind.__struct_fields__)
         assert [name for name, key in form["properties"].items() if not key.get("description")] == []
 
 
@@ -69,7 +70,7 @@ def test_what_validate_takes_the_schema_takes(value: dict[str, Any]) -> None:
 
 def test_null_is_like_a_key_that_is_left_out() -> None:
     nulls = {name: None for name in TemplateSpec.__struct_fields__ if name not in ("name", "steps")}
-    step = {"name": "a", **{name: None for name in StepSpec.__struct_fields__ if name != "name"}}
+    step = {"name": "a", **{name: None for name in STEP_KEYS if name != "name"}}
     empty = {"name": "b", "retry": dict.fromkeys(Retry.__struct_fields__)}
     value = document(step, empty, **nulls)
     assert document_of(validate(value)) == document({"name": "a"}, {"name": "b"})

@@ -38,6 +38,10 @@ def test_equal_histories_have_equal_hashes_and_any_difference_shows() -> None:
     assert len({state_hash(run(1)), state_hash(run(2)), state_hash(run(1, 0.001))}) == 3
 
 
+LATER = {"settled", "accepted", "closed", "closed_edges", "visits"}
+"""Left out where empty, so that the hash of a state of the first form stays."""
+
+
 def test_a_states_document_is_json_with_every_field() -> None:
     run = Run(linear(2))
     run.create(timeout_s=60)
@@ -46,5 +50,5 @@ def test_a_states_document_is_json_with_every_field() -> None:
     assert document["state"] == "running"
     assert document["steps"]["s1"]["status"] == "waiting"
     assert document["steps"]["s1"]["error"]["type"] == "ValueError"
-    missing = {slot for slot in TaskState.__slots__ if slot not in document} - {"status", "request_hash"}
+    missing = {slot for slot in TaskState.__slots__ if slot not in document} - {"status", "request_hash"} - LATER
     assert missing == set()

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasker.clock import from_rfc3339
 from tasker.errors import BodyTooLarge, ValueInvalid
 from tasker.events.codec import encode_message, encode_value
 from tasker.events.task_events import ErrorInfo
@@ -22,6 +21,7 @@ from tasker.handlers.outcome import (
     result_invalid_info,
     timeout_info,
 )
+from tasker.times import from_rfc3339
 
 NOW_US = from_rfc3339("2026-11-21T10:00:00Z")
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tasker.clock import to_rfc3339
 from tasker.events.envelope import RecordedEvent
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.published import PublishedChecker
 from tasker.replay.findings import Finding
+from tasker.times import to_rfc3339
 from tests.unit.replay.good_log import good_log
 
 LOG = "k3xw9q"

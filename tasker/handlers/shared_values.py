@@ -1,0 +1,47 @@
+"""Values that many attempts of one task share, fetched once: the input and parents' results of the items of a list.
+
+Neither ever changes: the input not at all, a parent's result not within the visit that the items belong to.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from tasker.events.messages import Work
+from tasker.templates.instances import node_of
+
+SHARED_BYTES_MAX: Final = 16 * 1024 * 1024
+"""What a worker keeps of them, the least used go first."""
+
+
+class SharedValues:
+    """The values used last."""
+
+    def __init__(self, bytes_max: int = SHARED_BYTES_MAX) -> None:
+        self._values: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+        self._bytes_max = bytes_max
+        self._bytes = 0
+
+    def get(self, work: Work, of: str) -> bytes | None:
+        """Return the result of the parent `of` ("": the task's input) for the items that `work` is one of."""
+        key = _key(work, of)
+        found = self._values.get(key)
+        if found is not None:
+            self._values.move_to_end(key)
+        return found
+
+    def put(self, work: Work, of: str, value: bytes) -> None:
+        """Keep a value that was fetched for one item."""
+        if work.item is None or len(value) > self._bytes_max:
+            return
+        key = _key(work, of)
+        self._bytes += len(value) - len(self._values.pop(key, b""))
+        self._values[key] = value
+        while self._bytes > self._bytes_max:
+            _, dropped = self._values.popitem(last=False)
+            self._bytes -= len(dropped)
+
+
+def _key(work: Work, of: str) -> tuple[str, str, str]:
+    return work.task_id, node_of(work.step), of

@@ -1,0 +1,301 @@
+"""What follows from an event: `FOLLOWS[type(event)](state, template, event, at_us)` yields the next ones.
+
+It is asked with the state as the event left it. What it yields is taken up, with all that follows from that, before it
+is asked for more; so it always looks at the state as it is.
+
+    task created, started   -> the first steps begin
+    step completed, closed, cancelled, its failure accepted
+                            -> children whose parents say so begin, or will not run
+    step failed             -> its failure is accepted by joins that can do without it
+                               else on_failure "fail": the task stops; "block": others go on
+    item ended              -> the next item begins, or the step it belongs to is complete (or fails)
+    join ready              -> what only led to it is cancelled (`any`, `n_of`)
+
+When nothing follows any more, `conclude` asks whether a loop turns, or the task is complete, blocked or ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from tasker.errors import ExpressionFailed
+from tasker.events.codec import canonical
+from tasker.events.messages import CANCEL_GRACE_S
+from tasker.events.task_events import (
+    NULL,
+    AnyTaskEvent,
+    ErrorInfo,
+    LoopTurned,
+    PathsClosed,
+    StepCancelled,
+    StepCompleted,
+    StepExpanded,
+    StepFailed,
+    StepFailureAccepted,
+    StepGathered,
+    StepRetried,
+    TaskBlocked,
+    TaskCompleted,
+    TaskCreated,
+    TaskEvent,
+    TaskStarted,
+)
+from tasker.service.domain.begin import begin, begin_again, cancel_node, next_items
+from tasker.service.domain.bindings import expression_error, is_true
+from tasker.service.domain.joins import Verdict, accepts_failure, verdict_of
+from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.stop import ended_of, stop
+from tasker.templates import CompiledTemplate
+from tasker.templates.instances import is_item, name_of, node_of, visit_of
+from tasker.templates.loops import Loop
+
+Moves = Iterator[AnyTaskEvent]
+
+
+# ---------------------------------------------------------------- steps begin
+
+
+def _roots(state: TaskState, template: CompiledTemplate, event: TaskCreated | TaskStarted, at_us: int) -> Moves:
+    if isinstance(event, TaskCreated) and event.not_before_us is not None:
+        return
+    for name in template.graph.roots:
+        yield from _consider(state, template, name, at_us)
+
+
+def _children(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
+    closed: list[str] = []
+    for child in template.graph.children[step]:
+        if child in template.plain and state.is_plain:
+            # The way of nearly every step, and the same as below.
+            if child not in state.steps and _all_completed(state.steps, template.graph.parents[child]):
+                yield from begin(state, template, child, at_us)
+            continue
+        condition = template.steps[child].after_when.get(step)
+        if condition is not None and state.stopping is None and state.has_result(step) and not state.has_begun(child):
+            yield from _edge(state, template, step, child, condition)
+        if not state.has_begun(child):
+            verdict = verdict_of(state, template, child)
+            if verdict is Verdict.READY:
+                yield from _enter(state, template, child, at_us)
+            elif verdict is Verdict.CLOSED:
+                closed.append(child)
+    if closed and state.stopping is None:
+        yield PathsClosed(steps=tuple(closed), by=state.node(step), reason=f"no way to it is open behind {step}")
+
+
+def _all_completed(steps: dict[str, StepState], names: tuple[str, ...]) -> bool:
+    for name in names:
+        entry = steps.get(name)
+        if entry is None or entry.status is not StepStatus.COMPLETED:
+            return False
+    return True
+
+
+def _consider(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
+    if not state.has_begun(step) and verdict_of(state, template, step) is Verdict.READY:
+        yield from _enter(state, template, step, at_us)
+
+
+def _enter(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
+    yield from begin(state, template, step, at_us)
+    if template.steps[step].join in ("any", "n_of"):
+        yield from _release(state, template, step)
+
+
+def _edge(state: TaskState, template: CompiledTemplate, parent: str, child: str, condition: str) -> Moves:
+    try:
+        if not is_true(state, template, child, condition):
+            reason = f"the condition of {child} behind {parent} is false: {condition}"
+            yield PathsClosed(edges=((parent, child),), by=state.node(parent), reason=reason)
+    except ExpressionFailed as error:
+        yield StepFailed(step=state.node(child), attempt=1, reason="expression_failed", error=expression_error(error))
+
+
+def _release(state: TaskState, template: CompiledTemplate, join: str) -> Moves:
+    """Cancel what only led to a join that has what it wants; what has not begun of it will not run."""
+    graph = template.graph
+    needless: set[str] = set()
+    ahead = graph.ancestors(join)
+    for name in reversed(graph.order):
+        if name not in ahead or name in state.closed or state.has_result(name):
+            continue
+        children = [one for one in graph.children[name] if (name, one) not in state.closed_edges]
+        if all(one == join or one in needless or one in state.closed or state.has_begun(one) for one in children):
+            needless.add(name)
+    reason = f"step {join} has the results that it waited for"
+    closed = []
+    for name in graph.order:
+        entry = state.at_node(name) if name in needless else None
+        if entry is None:
+            if name in needless:
+                closed.append(name)
+        elif entry.status in STEP_OPEN:
+            yield from cancel_node(state, state.node(name), reason)
+    if closed:
+        yield PathsClosed(steps=tuple(closed), by=state.node(join), reason=reason)
+
+
+# ---------------------------------------------------------------- steps end
+
+
+def _ended(
+    state: TaskState,
+    template: CompiledTemplate,
+    event: StepCompleted | StepGathered | StepCancelled | StepFailureAccepted,
+    at_us: int,
+) -> Moves:
+    if state.stopping is not None:
+        return
+    name = event.step
+    if name in template.steps and not state.visits:
+        yield from _children(state, template, name, at_us)
+        return
+    if is_item(name):
+        if not isinstance(event, StepCancelled):  # an item is cancelled with its step, which goes its own way
+            yield from next_items(state, template, node_of(name), at_us)
+        return
+    step = name_of(name)
+    if name == state.node(step):
+        yield from _children(state, template, step, at_us)
+
+
+def _closed(state: TaskState, template: CompiledTemplate, event: PathsClosed, at_us: int) -> Moves:
+    for name in event.steps:
+        yield from _children(state, template, name, at_us)
+
+
+def _failed(state: TaskState, template: CompiledTemplate, event: StepFailed, at_us: int) -> Moves:
+    if state.stopping is not None:
+        return
+    name = event.step
+    if is_item(name):
+        if template.step(name).isolates and template.spec.on_failure == "fail":
+            yield from stop(state, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=name)
+        else:
+            yield from next_items(state, template, node_of(name), at_us)
+        return
+    step = name_of(name)
+    joins = template.graph.children[step]
+    if joins and all(accepts_failure(state, template, step, child) for child in joins):
+        yield StepFailureAccepted(step=name, joins=joins)
+    elif template.spec.on_failure == "fail":
+        yield from stop(state, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=name)
+
+
+def _retried(state: TaskState, template: CompiledTemplate, event: StepRetried, at_us: int) -> Moves:
+    yield from begin_again(state, template, event.step, event.attempt, at_us)
+
+
+def _expanded(state: TaskState, template: CompiledTemplate, event: StepExpanded, at_us: int) -> Moves:
+    yield from next_items(state, template, event.step, at_us)
+
+
+def _turned(state: TaskState, template: CompiledTemplate, event: LoopTurned, at_us: int) -> Moves:
+    spec = template.steps[event.step]
+    node = state.node(event.step)
+    if event.visit > spec.max_visits:
+        message = f"step {event.step} was visited {spec.max_visits} times, as often as max_visits allows"
+        error = ErrorInfo(type="visits_exhausted", message=message, retryable=False)
+        yield StepFailed(step=node, attempt=1, reason="visits_exhausted", error=error)
+    elif spec.unchanged_visits_max is not None and _is_unchanged(state, event, spec.unchanged_visits_max):
+        message = f"the last {spec.unchanged_visits_max} visits of {event.step} gave the same result: nothing moves"
+        error = ErrorInfo(type="no_progress", message=message, retryable=False)
+        yield StepFailed(step=node, attempt=1, reason="no_progress", error=error)
+    else:
+        yield from _enter(state, template, event.step, at_us)
+
+
+def _is_unchanged(state: TaskState, event: LoopTurned, visits: int) -> bool:
+    """Return whether the last `visits` visits of the loop's target all gave the same result."""
+    if event.visit <= visits:
+        return False
+    results = (state.result_at(visit_of(event.step, event.visit - back)) for back in range(1, visits + 1))
+    return len({None if result is None else bytes(result) for result in results}) == 1
+
+
+FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any, int], Moves]]] = {
+    TaskCreated: _roots,
+    TaskStarted: _roots,
+    StepCompleted: _ended,
+    StepGathered: _ended,
+    StepCancelled: _ended,
+    StepFailureAccepted: _ended,
+    StepFailed: _failed,
+    StepRetried: _retried,
+    StepExpanded: _expanded,
+    PathsClosed: _closed,
+    LoopTurned: _turned,
+}
+"""Type of an event -> what follows from it, asked when the state has taken it up; from others nothing does."""
+
+
+# ---------------------------------------------------------------- when nothing follows
+
+
+def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | None:
+    """Return what is to be said when a turn has come to rest: a loop turns, or the task ends or is blocked."""
+    if state.ended or state.status is TaskStatus.ABSENT:
+        return None
+    if state.stopping is not None:
+        return None if state.open else ended_of(state, state.stopping)
+    if state.status is not TaskStatus.RUNNING:
+        return None
+    for loop in template.loops:
+        if _may_turn(state, loop):
+            return LoopTurned(
+                step=loop.target,
+                by=state.node(loop.by),
+                visit=state.visits.get(loop.target, 1) + 1,
+                steps=loop.body,
+            )
+    if state.open and not (template.isolates and _only_isolated(state, template)):
+        return None
+    if state.settled == len(template.steps):
+        return TaskCompleted(result=result_of_task(state, template))
+    failed = _holding_up(state, template)
+    if failed:
+        return TaskBlocked(reason="step_failed", steps=failed)
+    waiting = tuple(name for name in template.steps if not state.has_begun(name))
+    return TaskBlocked(reason="no_progress", steps=waiting, detail="no step can begin, and none is open")
+
+
+def _may_turn(state: TaskState, loop: Loop) -> bool:
+    if not state.has_result(loop.by):
+        return False
+    for name in loop.body:
+        entry = state.at_node(name)
+        if entry is not None and entry.status in STEP_OPEN:
+            return False
+    return True
+
+
+def _only_isolated(state: TaskState, template: CompiledTemplate) -> bool:
+    """Return whether all that is open are steps that wait for a person to repair items."""
+    waiting = 0
+    for name, entry in state.steps.items():
+        if entry.status not in STEP_OPEN:
+            continue
+        expansion = entry.expansion
+        if expansion is None or expansion.open or not expansion.failed or not template.step(name).isolates:
+            return False
+        waiting += 1
+    return waiting > 0
+
+
+def _holding_up(state: TaskState, template: CompiledTemplate) -> tuple[str, ...]:
+    failed = list(state.failed)
+    for name, entry in state.steps.items():
+        if entry.expansion is not None and entry.status is StepStatus.WAITING and template.step(name).isolates:
+            failed += entry.expansion.failed
+    return tuple(failed)
+
+
+def result_of_task(state: TaskState, template: CompiledTemplate) -> msgspec.Raw:
+    """Return the task's result: of the step that the template names, of its only last step, or of all by name."""
+    if template.result_step is not None:
+        return state.result_of(template.result_step) or NULL
+    results = {name: state.result_of(name) or NULL for name in template.sinks if name not in state.closed}
+    return msgspec.Raw(canonical(results))

@@ -1,0 +1,45 @@
+"""How a task stops: what runs has its grace, all else is cancelled; the ending comes when nothing is open any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from tasker.events.task_events import (
+    AnyTaskEvent,
+    Ending,
+    ErrorInfo,
+    StepCancelled,
+    StepCancelRequested,
+    TaskCancelled,
+    TaskFailed,
+    TaskStopping,
+)
+from tasker.service.domain.begin import after
+from tasker.service.domain.state import STEP_OPEN, StepStatus, TaskState
+
+Cause = Literal["cancel", "timeout", "step_failed"]
+
+
+def stop(
+    state: TaskState, at_us: int, *, ending: Ending, cause: Cause, grace_s: float, step: str | None = None
+) -> Iterator[AnyTaskEvent]:
+    """Stop the task; `step` is the one whose failure is the cause."""
+    yield TaskStopping(ending=ending, cause=cause, step=step)
+    for name, entry in list(state.steps.items()):
+        if entry.status not in STEP_OPEN:
+            continue
+        if entry.status is StepStatus.RUNNING and grace_s > 0:
+            yield StepCancelRequested(step=name, attempt=entry.attempt, grace_until_us=after(at_us, grace_s))
+        else:
+            yield StepCancelled(step=name, attempt=entry.attempt, reason=f"the task is stopping: {cause}")
+
+
+def ended_of(state: TaskState, stopping: TaskStopping) -> AnyTaskEvent:
+    """Return the ending of a stopping task of which nothing is open."""
+    if stopping.ending == "cancelled":
+        return TaskCancelled()
+    error = None if stopping.step is None else state.steps[stopping.step].error
+    if stopping.cause == "timeout":
+        error = ErrorInfo(type="timeout", message="the task's timeout was over", retryable=False)
+    return TaskFailed(cause=stopping.cause, step=stopping.step, error=error)  # type: ignore[arg-type]

@@ -1,0 +1,158 @@
+"""A step that runs for each item of a list."""
+
+from typing import Any
+
+import pytest
+
+from tasker.events.task_events import (
+    ErrorInfo,
+    StepCancelled,
+    StepDispatched,
+    StepExpanded,
+    StepFailed,
+    StepGathered,
+    TaskBlocked,
+)
+from tasker.service.domain.begin import tolerated_of
+from tasker.service.domain.state import StepStatus, TaskStatus, state_document
+from tests.runs import Run, template
+
+NEVER = ErrorInfo(type="ValueError", message="never", retryable=False)
+
+
+def batches(cursors: Any, **keys: Any) -> Run:
+    """Analyze gives cursors, process runs for each, aggregate joins."""
+    shape = {"analyze": [], "process": ["analyze"], "aggregate": ["process"]}
+    run = Run(template(shape, steps={"process": {"batches": "analyze", **keys}}))
+    run.create()
+    run.complete("analyze", result=cursors)
+    return run
+
+
+def test_one_instance_an_item_as_many_at_a_time_as_allowed() -> None:
+    run = batches([10, 20, 30], parallelism=2)
+    assert run.offered() == ["process[0]", "process[1]"]
+    assert [bytes(item) for item in run.state.steps["process"].expansion.items] == [b"10", b"20", b"30"]  # type: ignore[union-attr]
+    events = run.complete("process[1]", result="b")
+    assert events[-1] == StepDispatched(step="process[2]", attempt=1)
+    run.complete("process[2]", result="c")
+    events = run.complete("process[0]", result="a")
+    assert events[-2:] == (
+        StepGathered(step="process", completed=3),
+        StepDispatched(step="aggregate", attempt=1),
+    )
+    assert run.result_of("process") == ["a", "b", "c"]
+    run.complete("aggregate")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_no_items_still_reach_the_join() -> None:
+    run = batches([])
+    assert run.offered() == ["aggregate"]
+    assert [type(one) for one in run.events[-3:]] == [StepExpanded, StepGathered, StepDispatched]
+    assert run.result_of("process") == []
+
+
+def test_what_is_no_list_fails_the_step_and_a_retry_of_the_parent_is_not_needed() -> None:
+    run = batches({"not": "a list"})
+    assert run.state.blocked_reason == "step_failed"
+    assert run.state.failed == {"process": None}
+    error = run.state.steps["process"].error
+    assert error is not None
+    assert "Batches" in error.message
+
+
+def test_fail_fast_cancels_the_others_and_fails_the_step() -> None:
+    run = batches([1, 2, 3, 4], parallelism=2)
+    events = run.fail("process[0]", error=NEVER)
+    assert [type(one) for one in events[2:]] == [StepFailed, StepCancelled, StepFailed, TaskBlocked]
+    assert events[-1] == TaskBlocked(reason="step_failed", steps=("process",))
+    failed = events[-2]
+    assert isinstance(failed, StepFailed)
+    assert (failed.step, failed.reason, failed.error.message) == (
+        "process",
+        "items_failed",
+        "1 of 4 items failed: process[0]",
+    )
+
+
+def test_a_retry_of_the_step_runs_only_what_is_left_of_it() -> None:
+    run = batches([1, 2, 3], parallelism=2)
+    run.complete("process[0]")
+    run.fail("process[1]", error=NEVER)
+    run.retry()
+    assert run.offered() == ["process[1]", "process[2]"]
+    assert run.state.steps["process[1]"].attempt == 2
+    run.complete("process[1]", 2)
+    run.complete("process[2]", run.state.steps["process[2]"].attempt)
+    run.complete("aggregate")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_continue_completes_with_null_for_the_failed() -> None:
+    run = batches([1, 2], failure_strategy="continue_on_failure")
+    run.fail("process[0]", error=NEVER)
+    events = run.complete("process[1]", result=7)
+    assert StepGathered(step="process", completed=1, failed=1) in events
+    assert run.result_of("process") == [None, 7]
+    run.complete("aggregate")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_isolate_lets_the_others_go_on_and_then_waits_for_a_person() -> None:
+    run = batches([1, 2, 3], failure_strategy="isolate", parallelism=1)
+    run.fail("process[0]", error=NEVER)
+    run.complete("process[1]")
+    assert run.complete("process[2]")[-1] == TaskBlocked(reason="step_failed", steps=("process[0]",))
+    run.retry()
+    run.complete("process[0]", 2)
+    run.complete("aggregate")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_one_item_can_be_retried_by_name() -> None:
+    run = batches([1, 2], failure_strategy="isolate")
+    run.fail("process[0]", error=NEVER)
+    run.retry("process[0]", 1)
+    assert run.state.steps["process[0]"].status is StepStatus.DISPATCHED
+
+
+@pytest.mark.parametrize(
+    ("tolerate", "items", "allowed"), [(2, 100, 2), ("10%", 100, 10), ("10%", 9, 0), (None, 5, 0), ("33.3%", 10, 3)]
+)
+def test_so_many_failures_are_tolerated(tolerate: Any, items: int, allowed: int) -> None:
+    assert tolerated_of(tolerate, items) == allowed
+
+
+def test_a_failure_is_accepted_by_a_join_that_can_do_without_the_step() -> None:
+    shape = {"analyze": [], "process": ["analyze"], "end": ["process"]}
+    run = Run(template(shape, steps={"process": {"batches": "analyze"}, "end": {"join": "all_settled"}}))
+    run.create()
+    run.complete("analyze", result=[1])
+    run.fail("process[0]", error=NEVER)
+    run.complete("end")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_cancel_and_timeout_reach_the_items() -> None:
+    run = batches([1, 2, 3])
+    run.start("process[1]")
+    run.cancel()
+    assert run.owes() == {"grace:process[1]:1": run.now_us + 10_000_000}
+    run.complete("process[1]")
+    assert run.state.status is TaskStatus.CANCELLED
+    assert run.state.open == 0
+
+
+def test_many_items_cost_the_same_each() -> None:
+    """What one outcome causes does not grow with the list."""
+    run = batches(list(range(2_000)), parallelism=10)
+    longest = 0
+    while offered := list(run.state.steps["process"].expansion.open):  # type: ignore[union-attr]
+        for name in offered:
+            longest = max(longest, len(run.complete(name, result=1)))
+    assert longest <= 4
+    run.complete("aggregate")
+    assert run.state.status is TaskStatus.COMPLETED
+    assert run.state.open == 0
+    assert state_document(run.state)["steps"]["process"]["items"] == 2_000

@@ -1,0 +1,148 @@
+"""How a step joins its parents, and what the failure or absence of one of them means."""
+
+from typing import Any
+
+import pytest
+
+from tasker.events.task_events import (
+    ErrorInfo,
+    PathsClosed,
+    StepCancelled,
+    StepDispatched,
+    StepFailed,
+    StepFailureAccepted,
+    TaskBlocked,
+    TaskCompleted,
+)
+from tasker.service.domain.state import StepStatus, TaskStatus
+from tests.runs import Run, template
+
+NEVER = ErrorInfo(type="ValueError", message="never", retryable=False)
+THREE: dict[str, list[str]] = {"a": [], "b": [], "c": [], "j": ["a", "b", "c"]}
+
+
+def three(join: str, **keys: Any) -> Run:
+    """A join of three first steps."""
+    run = Run(template(THREE, steps={"j": {"join": join, **keys}}))
+    run.create()
+    return run
+
+
+def kinds(events: tuple[Any, ...]) -> list[type]:
+    return [type(event) for event in events][2:]  # after started and the outcome
+
+
+def test_any_takes_the_first_and_cancels_the_rest() -> None:
+    run = three("any")
+    run.start("c")
+    events = run.complete("b", result="first")
+    assert [type(one) for one in events[2:]] == [StepDispatched, StepCancelled, StepCancelled]
+    assert [getattr(one, "step", None) for one in events[2:]] == ["j", "a", "c"]
+    run.complete("j", result="joined")
+    assert run.state.status is TaskStatus.COMPLETED
+    assert run.result() == "joined"
+
+
+def test_any_cancels_whole_branches_and_closes_what_has_not_begun() -> None:
+    run = Run(template({"a": [], "a2": ["a"], "b": [], "j": ["a2", "b"]}, steps={"j": {"join": "any"}}))
+    run.create()
+    events = run.complete("b")
+    assert events[-1] == PathsClosed(steps=("a2",), by="j", reason="step j has the results that it waited for")
+    assert run.state.steps["a"].status is StepStatus.CANCELLED
+    run.complete("j")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_any_leaves_alone_what_others_need() -> None:
+    run = Run(template({"a": [], "b": [], "j": ["a", "b"], "k": ["a"]}, steps={"j": {"join": "any"}}))
+    run.create()
+    run.complete("b")
+    assert run.offered() == ["a", "j"]
+    run.finish()
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_any_survives_failures_while_another_may_come() -> None:
+    run = three("any")
+    assert run.fail("a", error=NEVER)[-1] == StepFailureAccepted(step="a", joins=("j",))
+    run.fail("b", error=NEVER)
+    run.complete("c")
+    run.complete("j")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_any_without_a_result_blocks_on_the_last_failure_and_its_retry_repairs_it() -> None:
+    run = three("any")
+    run.fail("a", error=NEVER)
+    run.fail("b", error=NEVER)
+    assert run.fail("c", error=NEVER)[-1] == TaskBlocked(reason="step_failed", steps=("c",))
+    run.retry()
+    run.complete("c", 2)
+    run.complete("j")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_an_accepted_failure_can_be_retried_and_then_counts() -> None:
+    run = three("n_of", join_count=2)
+    run.fail("a", error=NEVER)
+    run.retry("a")
+    run.complete("a", 2)
+    run.complete("b")
+    assert run.offered() == ["j"]
+    run.complete("j")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_n_of_waits_for_so_many() -> None:
+    run = three("n_of", join_count=2)
+    run.complete("a")
+    assert "j" not in run.state.steps
+    run.complete("c")
+    assert run.offered() == ["j"]
+    assert run.state.steps["b"].status is StepStatus.CANCELLED
+
+
+def test_all_settled_takes_failures_too() -> None:
+    run = three("all_settled")
+    run.complete("a")
+    run.fail("b", error=NEVER)
+    assert "j" not in run.state.steps
+    run.fail("c", error=NEVER)
+    assert run.offered() == ["j"]
+    run.complete("j")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_all_waits_for_every_one_and_a_failure_holds_it_up() -> None:
+    run = three("all")
+    run.complete("a")
+    run.complete("b")
+    assert run.fail("c", error=NEVER)[-1] == TaskBlocked(reason="step_failed", steps=("c",))
+
+
+@pytest.mark.parametrize("join", ["any", "n_of", "all_settled"])
+def test_a_failure_is_only_accepted_when_every_child_can_do_without(join: str) -> None:
+    keys = {"join": join} | ({"join_count": 1} if join == "n_of" else {})
+    run = Run(template({"a": [], "b": [], "j": ["a", "b"], "k": ["a"]}, steps={"j": keys}))
+    run.create()
+    assert isinstance(run.fail("a", error=NEVER)[-1], StepFailed)
+    assert run.state.failed == {"a": None}
+
+
+def test_on_failure_fail_stops_only_for_what_is_not_accepted() -> None:
+    run = Run(template(THREE, steps={"j": {"join": "any"}}, on_failure="fail"))
+    run.create()
+    run.fail("a", error=NEVER)
+    assert not run.state.ended
+    run.fail("b", error=NEVER)
+    run.fail("c", error=NEVER)
+    assert run.state.status is TaskStatus.FAILED
+
+
+def test_results_stand_in_declared_order_whatever_finished_first() -> None:
+    run = Run(template({"a": [], "b": [], "c": []}))
+    run.create()
+    for name in "cab":
+        run.complete(name, result=name)
+    assert list(run.result()) == ["a", "b", "c"]
+    assert isinstance(run.events[-1], TaskCompleted)

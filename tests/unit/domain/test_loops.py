@@ -1,0 +1,107 @@
+"""Loops: every visit is an instance of its own."""
+
+from typing import Any
+
+from tasker.events.task_events import LoopTurned, StepDispatched, StepFailed, TaskBlocked
+from tasker.service.domain.state import TaskStatus
+from tests.runs import Run, template
+
+POLLING: dict[str, list[str]] = {"check": [], "pause": ["check"], "done": ["check"]}
+
+
+def polling(**keys: Any) -> Run:
+    """Check decides: pause (and check again), or done."""
+    steps = {
+        "check": {"routes": ["pause", "done"], **keys},
+        "pause": {"delay_s": 5, "back_to": "check"},
+    }
+    run = Run(template(POLLING, steps=steps))
+    run.create()
+    return run
+
+
+def turn(run: Run, visit: int) -> None:
+    suffix = "" if visit == 1 else f"#{visit}"
+    run.choose(f"check{suffix}", "pause")
+    run.fire_at(f"timer:pause{suffix}:1")
+
+
+def test_each_visit_is_a_step_of_its_own_until_the_condition_holds() -> None:
+    run = polling()
+    turn(run, 1)
+    assert run.events[-2:] == [
+        LoopTurned(step="check", by="pause", visit=2, steps=("check", "pause", "done")),
+        StepDispatched(step="check#2", attempt=1),
+    ]
+    turn(run, 2)
+    run.choose("check#3", "done")
+    run.complete("done", result="found")
+    assert (run.state.status, run.result()) == (TaskStatus.COMPLETED, "found")
+    assert list(run.state.steps) == ["check", "pause", "check#2", "pause#2", "check#3", "done"]
+
+
+def test_the_bound_on_visits_fails_the_next_one_and_a_retry_gives_one_more() -> None:
+    run = polling(max_visits=2)
+    turn(run, 1)
+    turn(run, 2)
+    failed = run.events[-2]
+    assert isinstance(failed, StepFailed)
+    assert (failed.step, failed.reason) == ("check#3", "visits_exhausted")
+    assert run.events[-1] == TaskBlocked(reason="step_failed", steps=("check#3",))
+    run.retry()
+    run.choose("check#3", "done", attempt=1)
+    run.complete("done")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_visits_that_give_the_same_again_and_again_are_no_progress() -> None:
+    run = polling(unchanged_visits_max=2)
+    turn(run, 1)
+    turn(run, 2)
+    failed = run.events[-2]
+    assert isinstance(failed, StepFailed)
+    assert failed.reason == "no_progress"
+
+
+def test_a_loop_turns_when_nothing_of_its_body_is_open() -> None:
+    shape = {"a": [], "side": ["a"], "back": ["a"]}
+    run = Run(template(shape, steps={"back": {"back_to": "a"}}))
+    run.create()
+    run.complete("a")
+    run.complete("back")
+    assert run.offered() == ["side"]
+    run.complete("side")
+    assert run.offered() == ["a#2"]
+
+
+def test_steps_ahead_of_the_loop_keep_their_results() -> None:
+    shape = {"first": [], "a": ["first"], "back": ["a"]}
+    run = Run(template(shape, steps={"back": {"back_to": "a", "delay_s": 1}}))
+    run.create()
+    run.complete("first", result=1)
+    run.complete("a", result=2)
+    run.fire_at("timer:back:1")
+    assert run.offered() == ["a#2"]
+    assert run.result_of("first") == 1
+    assert run.result_of("a") is None
+
+
+def test_items_within_a_loop_are_named_by_visit_and_item() -> None:
+    shape = {"list": [], "each": ["list"], "back": ["each"]}
+    run = Run(template(shape, steps={"each": {"batches": "list"}, "back": {"back_to": "list"}}))
+    run.create()
+    run.complete("list", result=[1])
+    run.complete("each[0]")
+    run.complete("back")
+    run.complete("list#2", result=[1, 2])
+    assert run.offered() == ["each#2[0]", "each#2[1]"]
+
+
+def test_a_task_may_begin_only_so_many_steps() -> None:
+    steps = {"check": {"routes": ["pause", "done"]}, "pause": {"delay_s": 5, "back_to": "check"}}
+    run = Run(template(POLLING, steps=steps, max_steps=3))
+    run.create()
+    turn(run, 1)
+    run.choose("check#2", "pause")
+    (failed,) = [one for one in run.events if isinstance(one, StepFailed)]
+    assert (failed.step, failed.reason) == ("pause#2", "steps_exhausted")
