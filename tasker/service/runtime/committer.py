@@ -88,7 +88,7 @@ class ShardQueue:
         self.in_flight: list[Unit] = []
         self.alone = 0
         """While above 0, so many units at the front are being isolated: batches take half of them."""
-        self.seqs: dict[UUID, tuple[int, int]] = {}
+        self.seqs: dict[UUID, tuple[int | None, int]] = {}
         """stream -> (last seq handed over, units waiting): only of streams with something queued or in flight."""
 
     def holds(self, stream_id: UUID) -> bool:
@@ -173,7 +173,7 @@ class Committer:
                 message = f"unit of {unit.stream_id} continues {first - 1}, not {last}"
                 raise AssertionError(message)
             last = unit.events[-1].seq
-        queue.seqs[unit.stream_id] = (last, waiting + 1)  # type: ignore[assignment]
+        queue.seqs[unit.stream_id] = (last, waiting + 1)
         queue.queue.append(unit)
         self._wakes[queue.committer].set()
 
