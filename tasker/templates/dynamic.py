@@ -152,7 +152,7 @@ def _fault(read: ObjectReader, key: str, detail: str) -> None:
 
 
 def check_paths(spec: TemplateSpec, faults: Faults) -> None:
-    """Note what is wrong with how the steps of a template lead to each other. Each step is valid by itself."""
+    """Note what is wrong with how the steps of a template lead to each other; they have names, and make a DAG."""
     graph = graph_of(spec.steps)
     steps = {step.name: step for step in spec.steps}
     for index, step in enumerate(spec.steps):

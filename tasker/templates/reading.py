@@ -43,6 +43,11 @@ class Faults:
         self._more = 0
         self._compared = 0
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._found) + self._more
+
     def add(self, path: Path, detail: str) -> None:
         """Note that the value at `path` has a fault."""
         if len(self._found) >= FAULTS_MAX:
@@ -64,7 +69,7 @@ class Faults:
         if not self._found:
             return
         first = self._found[0]
-        count = len(self._found) + self._more
+        count = self.count
         more = f" (and {count - 1} more)" if count > 1 else ""
         if self._more:
             self._found.append(FieldError("", f"{self._more} more faults are not listed"))

@@ -40,8 +40,6 @@ def validate(document: object, *, lines: Lines | None = None) -> TemplateSpec:
     faults = Faults(lines)
     spec = _template(document, faults)
     faults.refuse()
-    check_paths(spec, faults)
-    faults.refuse()
     return spec
 
 
@@ -53,11 +51,13 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
     steps = read.items("steps", "steps", at_most=model.STEPS_MAX, read=lambda path, item: _step(path, item, faults))
     if isinstance(document, dict) and not document.get("steps"):
         faults.add(("steps",) if "steps" in document else (), "a template needs at least one step")
+    told = faults.count
     _check_steps(read, faults)
+    are_known = faults.count == told and len(steps) == len(_outlines(read))
     identity = cast("model.Identity", read.choice("identity", model.Identity, "key"))
     if "identity_bucket_s" in read and identity != "strict":
         read.fault("identity_bucket_s", "does nothing without identity 'strict'")
-    return TemplateSpec(
+    spec = TemplateSpec(
         name=name or "",
         namespace=read.name("namespace") or "default",
         version=version,
@@ -71,6 +71,9 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         identity_bucket_s=read.optional_seconds("identity_bucket_s"),
         max_steps=read.optional_whole("max_steps", high=model.INSTANCES_MAX),
     )
+    if are_known:
+        check_paths(spec, faults)
+    return spec
 
 
 def _version(read: ObjectReader) -> str | None:

@@ -1,0 +1,143 @@
+"""Keys of dynamic steps: every fault is named at once, with its place."""
+
+from typing import Any
+
+import pytest
+
+from tasker.errors import TemplateInvalid
+from tasker.templates import document_of, load_yaml, validate
+from tasker.templates.hash import canonical_bytes
+
+
+def faults(*steps: dict[str, Any], **keys: Any) -> dict[str, str]:
+    """Return what is wrong with a template: place -> what."""
+    with pytest.raises(TemplateInvalid) as refused:
+        validate({"name": "t", "steps": list(steps), **keys})
+    return {fault.pointer: fault.detail for fault in refused.value.errors}
+
+
+A = {"name": "a"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "place", "words"),
+    [
+        ([A, {"name": "b", "after": ["a"], "join": "n_of"}], "/steps/1", "join_count belongs to join 'n_of'"),
+        ([A, {"name": "b", "after": ["a"], "join_count": 1}], "/steps/1/join_count", "belongs to join 'n_of'"),
+        (
+            [A, {"name": "b", "after": ["a"], "join": "n_of", "join_count": 2}],
+            "/steps/1/join_count",
+            "above the 1 parents",
+        ),
+        ([{"name": "a", "join": "any"}], "/steps/0/join", "does nothing without parents"),
+        ([{"name": "a", "join": "some"}], "/steps/0/join", "must be one of all, deferred"),
+        ([{"name": "a", "routes": ["z"]}], "/steps/0/routes", "unknown step 'z'"),
+        ([{"name": "a", "routes": ["b"]}, {"name": "b"}], "/steps/0/routes", "is no child of a"),
+        ([{"name": "a", "routes": ["b", "b"]}, {"name": "b", "after": ["a"]}], "/steps/0/routes", "a step twice"),
+        ([{"name": "a", "max_parallel": 2}], "/steps/0/max_parallel", "does nothing without each"),
+        ([{"name": "a", "parallelism": 2}], "/steps/0/parallelism", "does nothing without batches"),
+        ([{"name": "a", "each": "[1]", "tolerate": 2}], "/steps/0/tolerate", "belongs to on_item_failure 'tolerate'"),
+        (
+            [{"name": "a", "each": "[1]", "on_item_failure": "tolerate", "tolerate": "200%"}],
+            "/steps/0/tolerate",
+            "a share such as '10%'",
+        ),
+        ([{"name": "a", "each": "[1]", "max_parallel": 1001}], "/steps/0/max_parallel", "at most 1000"),
+        ([A, {"name": "b", "batches": "a"}], "/steps/1/batches", "is no parent"),
+        ([{"name": "a", "transform": "1", "handler": "x"}], "/steps/0/handler", "which no worker runs"),
+        ([{"name": "a", "transform": "1", "delay_s": 5}], "/steps/0/delay_s", "cannot stand beside transform"),
+        ([{"name": "a", "when": "input."}], "/steps/0/when", "no usable expression"),
+        ([{"name": "a", "when": "item == 1"}], "/steps/0/when", "item"),
+        ([{"name": "a", "when": "results.b == 1"}, {"name": "b"}], "/steps/0/when", "no step ahead of a"),
+        ([{"name": "a", "when": 1}], "/steps/0/when", "must be an expression, as text"),
+        ([{"name": "a", "back_to": "z"}], "/steps/0/back_to", "unknown step 'z'"),
+        ([A, {"name": "b", "back_to": "a"}], "/steps/1/back_to", "does not lead to b"),
+        (
+            [{"name": "a", "back_to": "a"}, {"name": "b", "after": ["a"]}],
+            "/steps/0/back_to",
+            "nothing can come behind a step that leads back",
+        ),
+        (
+            [{"name": "a", "transform": "1"}, {"name": "b", "after": ["a"], "transform": "2", "back_to": "a"}],
+            "/steps/1/back_to",
+            "the loop would turn at once",
+        ),
+        ([A, {"name": "b", "after": [{"step": "a", "if": "true"}]}], "/steps/1/after/0/if", "unknown key 'if'"),
+        ([A, {"name": "b", "after": [{"step": "a", "when": "1 +"}]}], "/steps/1/after/0/when", "no usable expression"),
+        ([{"name": "a", "after_when": {}}], "/steps/0/after_when", "unknown key 'after_when'"),
+    ],
+)
+def test_a_key_that_does_nothing_or_cannot_work_is_a_fault(steps: list[Any], place: str, words: str) -> None:
+    assert words in faults(*steps)[place]
+
+
+def test_faults_of_single_steps_and_of_steps_together_are_told_at_once() -> None:
+    found = faults({"name": "a", "routes": ["z"], "retry": {"max_attempts": 0}}, {"name": "b", "when": "1 +"})
+    assert set(found) == {"/steps/0/routes", "/steps/0/retry/max_attempts", "/steps/1/when"}
+
+
+def test_decisions_are_bounded_in_depth() -> None:
+    steps = [{"name": "d0", "routes": ["d1"]}]
+    steps += [{"name": f"d{n}", "after": [f"d{n - 1}"], "routes": [f"d{n + 1}"]} for n in range(1, 22)]
+    steps.append({"name": "d22", "after": ["d21"]})
+    assert "decision 21 on one way" in faults(*steps)["/steps/20/routes"]
+
+
+def test_items_of_all_steps_together_are_bounded() -> None:
+    steps = [{"name": f"s{n}", "each": "[1]", "max_parallel": 1000} for n in range(5)]
+    assert "5000 items at a time" in faults(*steps)["/steps"]
+
+
+DOCUMENT = """
+name: t
+max_steps: 500
+steps:
+  - name: a
+    routes: [b, c]
+    max_visits: 3
+    unchanged_visits_max: 2
+  - name: b
+    after:
+      - {step: a, when: results.a == 1}
+    each: input.list
+    item_key: item.sku
+    max_parallel: 5
+    on_item_failure: tolerate
+    tolerate: 10%
+  - name: c
+    after: [a]
+    batches: a
+    parallelism: 2
+    failure_strategy: isolate
+  - name: d
+    after: [b, c]
+    join: n_of
+    join_count: 1
+    transform: '1'
+  - name: e
+    after: [d]
+    delay_s: 5.0
+    back_to: a
+"""
+
+
+def test_yaml_and_documents_say_the_same_and_round_trip() -> None:
+    text = DOCUMENT.replace("routes: [b, c]", "routes: [c]")
+    spec = load_yaml(text)
+    assert validate(document_of(spec)) == spec
+    assert spec.steps[1].after_when == {"a": "results.a == 1"}
+
+
+def test_a_route_with_a_condition_on_its_edge_is_chosen_twice() -> None:
+    with pytest.raises(TemplateInvalid, match="a decision alone chooses it") as refused:
+        load_yaml(DOCUMENT)
+    assert refused.value.errors[0].detail.startswith("line 6: ")
+
+
+def test_new_keys_at_their_default_are_no_part_of_the_content() -> None:
+    plain = validate({"name": "t", "steps": [A]})
+    assert b"join" not in canonical_bytes(plain)
+    assert b"max_visits" not in canonical_bytes(plain)
+    assert b'"join":"any"' in canonical_bytes(
+        validate({"name": "t", "steps": [A, {"name": "b", "after": ["a"], "join": "any"}]})
+    )
