@@ -26,6 +26,7 @@ from tasker.service.domain.commands import (
     CreateTask,
     FailAttempt,
     FireObligation,
+    NoteChild,
     RetryStep,
     RetryTask,
     StartAttempt,
@@ -159,6 +160,30 @@ class Run:
                 worker="w1",
                 checkpoint=raw(checkpoint),
                 delay_s=delay_s,
+                at_us=self.now_us,
+            )
+        )
+
+    def child(
+        self,
+        step: str,
+        child: str | None,
+        attempt: int = 1,
+        *,
+        state: str = "",
+        result: Any = None,
+        error: ErrorInfo | None = None,
+    ) -> tuple[AnyTaskEvent, ...]:
+        """Tell the task how the child of a step stands; with a `state` it has ended."""
+        return self.do(
+            NoteChild(
+                step=step,
+                attempt=attempt,
+                child=child,
+                ended=bool(state),
+                state=state,
+                result=raw(result),
+                error=error,
                 at_us=self.now_us,
             )
         )

@@ -83,6 +83,7 @@ class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     error: ErrorInfo | None = None
     waiting_on: str | None = None
     position: str | None = None
+    child_task_id: str | None = None
     progress: StepProgress | None = None
 
 

@@ -267,6 +267,29 @@ class StepDelayed(TaskEvent, frozen=True, kw_only=True):
     until_us: int
 
 
+class ChildRequested(TaskEvent, frozen=True, kw_only=True):
+    """A step is to start a task of another template; the key of that task is `child:<task>:<step>:<attempt>`.
+
+    Attributes:
+        version: of the template; None: the one in use when the child is created.
+    """
+
+    step: str
+    attempt: int
+    template: str
+    namespace: str
+    input: msgspec.Raw
+    version: str | None = None
+
+
+class ChildStarted(TaskEvent, frozen=True, kw_only=True):
+    """The child of a step exists."""
+
+    step: str
+    attempt: int
+    child: str
+
+
 class LoopTurned(TaskEvent, frozen=True, kw_only=True):
     """A loop came back to `step`: it and all behind it begin anew, as instances of their own.
 
@@ -346,6 +369,8 @@ AnyTaskEvent = (
     | StepGathered
     | StepYielded
     | StepDelayed
+    | ChildRequested
+    | ChildStarted
     | LoopTurned
     | TaskBlocked
     | TaskResumed

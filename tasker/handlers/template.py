@@ -21,6 +21,7 @@ from tasker.templates.model import (
     ItemFailure,
     Join,
     OnFailure,
+    OnParentClose,
     Retry,
     TemplateSpec,
     document_of,
@@ -316,6 +317,43 @@ class Template:
     ) -> None:
         """Declare a step that only waits: so many seconds, or until the time that the expression `until` gives."""
         self._declare(name, after, {"delay_s": seconds, "until": until, **keys})
+
+    def child(
+        self,
+        name: str,
+        template: str,
+        *,
+        input: str | None = None,
+        after: str | Sequence[str] = (),
+        namespace: str | None = None,
+        version: str | None = None,
+        wait: bool = True,
+        on_parent_close: OnParentClose | None = None,
+        **keys: Any,
+    ) -> None:
+        """Declare a step that starts a task of another template, and completes with its result.
+
+        Args:
+            name: of the step.
+            template: of the child.
+            input: an expression that gives the child's input; None: the task's own.
+            after: its parents.
+            namespace: of the child's template; None: the own one.
+            version: of the child's template; None: the one in use.
+            wait: False: the step completes as soon as the child exists, with its id.
+            on_parent_close: what becomes of the child when the task stops: `cancel` it (the default), `abandon` it, or
+                `wait` for its end.
+            keys: more keys of a step, such as `each` (a child for each item), `when` and `join`.
+        """
+        own = {
+            "child": template,
+            "child_input": input,
+            "child_namespace": namespace,
+            "child_version": version,
+            "child_wait": None if wait else False,
+            "on_parent_close": on_parent_close,
+        }
+        self._declare(name, after, {**own, **keys})
 
     def _declare(self, name: str, after: str | Sequence[str], keys: dict[str, Any]) -> None:
         if self._is_loaded:

@@ -19,7 +19,7 @@ from tasker.templates.reading import VARIABLES_OF_ITEM, Faults, ObjectReader, Pa
 STEP_KEYS: Final = tuple(key for key in StepSpec.__struct_fields__ if key != "after_when")
 """Keys of a step's document; `after_when` is spelled within `after`."""
 
-SERVICE_KEYS: Final = ("transform", "asserts", "delay_s", "until")
+SERVICE_KEYS: Final = ("transform", "asserts", "delay_s", "until", "child")
 """Keys of which one makes a step that the service itself completes."""
 
 PARALLEL_TOGETHER_MAX: Final = 4_000
@@ -27,6 +27,7 @@ PARALLEL_TOGETHER_MAX: Final = 4_000
 
 _HANDLER_KEYS: Final = ("handler", "queue", "retry", "start_to_close_s", "schedule_to_start_s", "heartbeat_s", "routes")
 _EACH_KEYS: Final = ("item_key", "max_parallel", "on_item_failure", "tolerate")
+_CHILD_KEYS: Final = ("child_namespace", "child_version", "child_input", "child_wait", "on_parent_close")
 _BATCH_KEYS: Final = ("parallelism", "failure_strategy")
 _SHARE: Final = re.compile(r"(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%")
 
@@ -57,6 +58,7 @@ def dynamic_keys(read: ObjectReader) -> dict[str, Any]:
         "delay_s": read.optional_seconds("delay_s"),
         "until": read.expression("until"),
         **_loop(read),
+        **_child(read),
     }
 
 
@@ -66,7 +68,8 @@ def _check_kind(read: ObjectReader) -> None:
         read.fault(key, f"cannot stand beside {found[0]}: a step does one thing")
     if not found:
         return
-    for key in (*_HANDLER_KEYS, "each", "batches"):
+    lists = () if found == ["child"] else ("each", "batches")
+    for key in (*_HANDLER_KEYS, *lists):
         if key in read:
             read.fault(key, f"does nothing beside {found[0]}, which no worker runs")
 
@@ -134,6 +137,31 @@ def _loop(read: ObjectReader) -> dict[str, Any]:
         "max_visits": read.whole("max_visits", 100, low=1, high=model.VISITS_MAX),
         "unchanged_visits_max": read.optional_whole("unchanged_visits_max", high=model.VISITS_MAX),
     }
+
+
+def _child(read: ObjectReader) -> dict[str, Any]:
+    for key in _CHILD_KEYS:
+        if key in read and "child" not in read:
+            read.fault(key, "does nothing without child")
+    waits = read.flag("child_wait", default=True)
+    if not waits and "on_parent_close" in read:
+        read.fault("on_parent_close", "does nothing with child_wait false: the step is over when the child exists")
+    return {
+        "child": read.name("child"),
+        "child_namespace": read.name("child_namespace"),
+        "child_version": _version(read),
+        "child_input": read.expression("child_input", variables=VARIABLES_OF_ITEM),
+        "child_wait": waits,
+        "on_parent_close": read.choice("on_parent_close", model.OnParentClose, "cancel"),
+    }
+
+
+def _version(read: ObjectReader) -> str | None:
+    value = read.get("child_version")
+    if value is None or (isinstance(value, str) and 0 < len(value) <= model.VERSION_CHARS_MAX):
+        return value
+    read.fault("child_version", f"must be a version such as '1.0.0', not {quoted(value)}")
+    return None
 
 
 def _name(path: Path, value: object, faults: Faults) -> str | None:
@@ -220,7 +248,9 @@ def _check_loop(step: StepSpec, steps: dict[str, StepSpec], graph: Graph, fault:
 def _check_reads(step: StepSpec, graph: Graph, fault: Fault) -> None:
     """An expression can only read results that are there when its step begins."""
     ahead = graph.ancestors(step.name)
-    texts = {key: getattr(step, key) for key in ("when", "each", "item_key", "transform", "asserts", "until")}
+    texts = {
+        key: getattr(step, key) for key in ("when", "each", "item_key", "transform", "asserts", "until", "child_input")
+    }
     for key, text in (*texts.items(), *(("after", text) for text in step.after_when.values())):
         if text is None:
             continue
@@ -230,7 +260,7 @@ def _check_reads(step: StepSpec, graph: Graph, fault: Fault) -> None:
 
 
 def _takes_time(step: StepSpec) -> bool:
-    return step.kind == "delay" or (step.kind == "handler" and not step.expands)
+    return step.kind == "delay" or (step.kind in ("handler", "child") and not step.expands)
 
 
 def _check_depth(spec: TemplateSpec, graph: Graph, faults: Faults) -> None:

@@ -21,7 +21,8 @@ Identity = Literal["key", "strict"]
 Join = Literal["all", "deferred", "any", "n_of", "all_settled"]
 ItemFailure = Literal["fail_fast", "continue", "isolate", "tolerate"]
 BatchFailure = Literal["fail_fast", "continue_on_failure", "isolate"]
-StepKind = Literal["handler", "transform", "asserts", "delay"]
+OnParentClose = Literal["cancel", "abandon", "wait"]
+StepKind = Literal["handler", "transform", "asserts", "delay", "child"]
 
 STEPS_MAX: Final = 1000
 EDGES_MAX: Final = 10_000
@@ -137,6 +138,11 @@ class StepSpec(_Form, frozen=True):
         until: the step has no handler: it completes at the time (RFC 3339) that this expression gives.
         back_to: when the step has completed, a new visit of this ancestor begins, and of all behind it.
         max_visits: how often a loop may visit the step; one more fails it.
+        child: the step has no handler: it starts a task of this template, and completes with its result.
+        child_namespace, child_version: of that template; None: the own namespace, the version in use.
+        child_input: an expression that gives its input; None: the task's own.
+        child_wait: False: the step completes as soon as the child exists, with its id.
+        on_parent_close: what becomes of a child when the task stops: `cancel` it, `abandon` it, or `wait` for its end.
         unchanged_visits_max: so many visits in a row with the same result fail it: nothing moves. None: no limit.
     """
 
@@ -168,6 +174,12 @@ class StepSpec(_Form, frozen=True):
     back_to: Name | None = None
     max_visits: Visits = 100
     unchanged_visits_max: Visits | None = None
+    child: Name | None = None
+    child_namespace: Name | None = None
+    child_version: str | None = None
+    child_input: Expression | None = None
+    child_wait: bool = True
+    on_parent_close: OnParentClose = "cancel"
 
     @property
     def kind(self) -> StepKind:
@@ -176,7 +188,9 @@ class StepSpec(_Form, frozen=True):
             return "handler"
         if self.transform is not None:
             return "transform"
-        return "asserts" if self.asserts is not None else "delay"
+        if self.asserts is not None:
+            return "asserts"
+        return "delay" if self.child is None else "child"
 
     @property
     def expands(self) -> bool:

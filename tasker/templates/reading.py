@@ -194,6 +194,14 @@ class ObjectReader:
         """Return a whole number from 1 on, or None."""
         return self.whole(key, 1, low=1, high=high) if key in self else None
 
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return true or false."""
+        value = self.get(key)
+        if value is None or isinstance(value, bool):
+            return default if value is None else value
+        self.fault(key, f"must be true or false, not {kind_of(value)}")
+        return default
+
     def expression(self, key: str, *, variables: frozenset[str] = VARIABLES_OF_STEP) -> str | None:
         """Return an expression that can be compiled, or None."""
         return self.checked_expression((*self.path, key), self.get(key), variables=variables)

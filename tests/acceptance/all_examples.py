@@ -14,6 +14,7 @@ from examples.linear_math import linear_math
 from examples.mixed_dag import mixed_dag
 from examples.one import one
 from examples.orders.orders import orders
+from examples.parent_child import parcel, shipment
 from examples.polling_loop import polling_loop
 from examples.tree import tree
 from examples.user_registration import user_registration
@@ -33,7 +34,9 @@ __all__ = [
     "mixed_dag",
     "one",
     "orders",
+    "parcel",
     "polling_loop",
+    "shipment",
     "tree",
     "user_registration",
 ]

@@ -22,6 +22,7 @@ from examples import (
     linear_math,
     mixed_dag,
     one,
+    parent_child,
     polling_loop,
     tree,
     user_registration,
@@ -99,6 +100,17 @@ async def test_a_step_without_attempts_left_blocks_and_nothing_behind_it_runs(wo
     assert not [event for event in events if json.loads(bytes(event.data)).get("step") == "downstream"]
     assert task.remedy is not None
     assert task.task_id in task.remedy
+
+
+async def test_an_order_starts_a_task_for_each_parcel_and_waits_for_them(workflows: Service) -> None:
+    given, wanted = parent_child.EXPECTED[0]
+    async with workflows.client() as client:
+        task = await over(client, "shipment", given)
+        items = {view.step: view for view in await client.steps(task)}
+        child = await client.get(items["parcels[1]"].child_task_id or "")
+    assert (task.state, value_of(task)) == ("completed", wanted)
+    assert (child.template, child.state, value_of(child)) == ("parcel", "completed", wanted[1])
+    assert child.idempotency_key == f"child:{task.task_id}:parcels[1]:1"
 
 
 async def test_reads_show_what_was_not_chosen_and_page_through_items(workflows: Service) -> None:

@@ -79,6 +79,13 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.StepYielded(step="sum", attempt=1, checkpoint=t.NULL, delay_s=0.0, resume_at_us=US),
     ),
     ("step_delayed", 1): (t.StepDelayed(step="pause#3", attempt=1, until_us=US),),
+    ("child_requested", 1): (
+        t.ChildRequested(
+            step="parcels[0]", attempt=2, template="parcel", namespace="shop", input=RAW(b'{"n":1}'), version="1.0.0"
+        ),
+        t.ChildRequested(step="parcels[0]", attempt=1, template="parcel", namespace="shop", input=t.NULL),
+    ),
+    ("child_started", 1): (t.ChildStarted(step="parcels[0]", attempt=1, child="01234567-89ab-8def-8123-456789abcdef"),),
     ("loop_turned", 1): (t.LoopTurned(step="check", by="pause#2", visit=3, steps=("check", "pause", "done")),),
     ("task_blocked", 1): (
         t.TaskBlocked(reason="step_failed", steps=("charge", "ship"), detail="two steps failed"),

@@ -153,6 +153,20 @@ def looped() -> Run:
     return run
 
 
+def parent() -> Run:
+    """Two children: one completed, one failed and was started anew by a person."""
+    steps = {"first": {"child": "parcel"}, "second": {"child": "parcel", "child_input": "results.first"}}
+    run = new_run("parent", {"first": [], "second": ["first"]}, steps=steps)
+    run.create()
+    run.child("first", "01234567-89ab-8def-8123-456789abcdef")
+    run.child("first", "01234567-89ab-8def-8123-456789abcdef", state="completed", result={"n": 1})
+    run.child("second", "11234567-89ab-8def-8123-456789abcdef")
+    run.child("second", "11234567-89ab-8def-8123-456789abcdef", state="failed")
+    run.do(RetryTask(at_us=run.now_us), command_id="command-4")
+    run.child("second", "21234567-89ab-8def-8123-456789abcdef", 2, state="completed", result="done")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -163,6 +177,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     routed,
     expanded,
     looped,
+    parent,
 )
 
 

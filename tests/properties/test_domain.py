@@ -52,7 +52,7 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
     """Add dynamic keys to some steps; not all of them fit together."""
     for index, step in enumerate(steps):
         children = [one["name"] for one in steps if step["name"] in one.get("after", ())]
-        match draw(st.sampled_from(["plain", "plain", "routes", "batches", "each", "service", "loop"])):
+        match draw(st.sampled_from(["plain", "plain", "routes", "batches", "each", "service", "child", "loop"])):
             case "routes" if children:
                 step["routes"] = draw(st.lists(st.sampled_from(children), unique=True, min_size=1))
             case "batches" if step.get("after"):
@@ -69,6 +69,11 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
                     step.pop(key, None)
                 kinds = [{"transform": "input.n + 1"}, {"asserts": "input.n > 9"}, {"delay_s": 3.0}]
                 step.update(draw(st.sampled_from(kinds)))
+            case "child":
+                for key in ("retry", "schedule_to_start_s"):
+                    step.pop(key, None)
+                step["child"] = "c"
+                step["on_parent_close"] = draw(st.sampled_from(["cancel", "wait", "abandon"]))
             case "loop" if not children and index:
                 step.update({"back_to": steps[draw(st.integers(0, index))]["name"], "max_visits": 2})
                 steps[0]["max_visits"] = 2
@@ -138,7 +143,21 @@ def runs(draw: st.DrawFn) -> Run:
     return run
 
 
-ACTIONS = ["start", "complete", "fail", "fail", "cancel", "retry", "retry_step", "create", "fire", "fire_any", "wait"]
+ACTIONS = [
+    "child",
+    "child",
+    "start",
+    "complete",
+    "fail",
+    "fail",
+    "cancel",
+    "retry",
+    "retry_step",
+    "create",
+    "fire",
+    "fire_any",
+    "wait",
+]
 
 
 def act(run: Run, data: st.DataObject) -> None:
@@ -149,6 +168,9 @@ def act(run: Run, data: st.DataObject) -> None:
     newest = run.state.steps[step].attempt if step in run.state.steps else 1
     attempt = data.draw(st.sampled_from([newest, newest, newest, newest - 1, newest + 1]), label="attempt")
     match action:
+        case "child":
+            state = data.draw(st.sampled_from(["", "", "completed", "failed", "cancelled"]), label="state")
+            run.child(step, data.draw(st.sampled_from(["c1", "c1", None]), label="child"), attempt, state=state)
         case "start":
             run.start(step, attempt, worker=data.draw(st.sampled_from(["w1", "w2"])))
         case "complete":
@@ -266,7 +288,9 @@ def test_what_is_owed_leads_every_task_to_its_end(run: Run, data: st.DataObject)
         obligation, at_us = min(owed.items(), key=lambda one: (one[1], one[0]))
         run.now_us = max(run.now_us, at_us)
         kind, step, attempt = parse_obligation(obligation)
-        if kind is Kind.OFFER:
+        if kind is Kind.CHILD:
+            run.child(step, "c1", attempt, state="completed")
+        elif kind is Kind.OFFER:
             complete(run, step, attempt, data, gives_back=False)
         else:
             run.fire(obligation)
@@ -290,7 +314,12 @@ def test_a_task_at_its_history_limit_blocks_and_can_always_be_cancelled(run: Run
         if not run.state.ended and run.state.stopping is None:
             run.cancel(data.draw(st.sampled_from([0.0, 10.0])))
         while owed := obligations_of(run.state):
-            run.fire_at(min(owed, key=lambda one: (owed[one], one)))
+            obligation = min(owed, key=lambda one: (owed[one], one))
+            kind, step, attempt = parse_obligation(obligation)
+            if kind is Kind.CHILD:
+                run.child(step, "c1", attempt, state="cancelled")
+            else:
+                run.fire_at(obligation)
             check_state(run)
     assert run.state.ended
     check_history(run)

@@ -91,6 +91,7 @@ BEGIN
             ended_at_us      bigint,
             retry_at_us      bigint,
             waits            text,
+            child            text,
             cancelling       boolean NOT NULL,
             result           bytea,
             error            bytea,

@@ -12,6 +12,8 @@ from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.reads import StepStatus, StepView
 from tasker.events.stored import DomainEvent
 from tasker.events.task_events import (
+    ChildRequested,
+    ChildStarted,
     ErrorInfo,
     StepAttemptFailed,
     StepCancelled,
@@ -48,6 +50,8 @@ StepEvent = (
     | StepGathered
     | StepYielded
     | StepDelayed
+    | ChildRequested
+    | ChildStarted
 )
 
 STEP_OPEN: Final = ("dispatched", "running", "waiting")
@@ -61,6 +65,7 @@ class StepRow(msgspec.Struct, kw_only=True):
         attempt: the newest one.
         dispatched_at_us, started_at_us, worker: of that attempt.
         waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`.
+        child: the task that it started.
         cancelling: its worker has been told to stop.
         result, error: exact JSON; the error is the newest one until a result comes.
     """
@@ -78,6 +83,7 @@ class StepRow(msgspec.Struct, kw_only=True):
     ended_at_us: int | None = None
     retry_at_us: int | None = None
     waits: str | None = None
+    child: str | None = None
     cancelling: bool = False
     result: bytes | None = None
     error: bytes | None = None
@@ -105,6 +111,8 @@ class StepProjection:
             "step_gathered",
             "step_yielded",
             "step_delayed",
+            "child_requested",
+            "child_started",
         }
     )
     row_type = StepRow
@@ -205,6 +213,15 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
         case StepGathered():
             _end(row, "completed", at_us)
             row.error = None
+        case ChildRequested(attempt=attempt):
+            row.state = "waiting"
+            row.waits = "child"
+            row.attempt = attempt
+            row.dispatched_at_us = at_us
+            row.child = row.ended_at_us = None
+        case ChildStarted(child=child):
+            row.child = child
+            row.started_at_us = at_us
         case StepRouted() | StepFailureAccepted():
             pass
         case _:
@@ -237,6 +254,7 @@ def to_view(row: StepRow) -> StepView:
         result=None if row.result is None else msgspec.Raw(row.result),
         error=None if row.error is None else decode_message(row.error, ErrorInfo),
         waiting_on=waiting_on(row),
+        child_task_id=row.child,
         position=f"{row.shard}:{row.position}",
     )
 
@@ -249,14 +267,16 @@ def waiting_on(row: StepRow) -> str | None:
         case "running":
             return f"worker {row.worker} to {'stop' if row.cancelling else 'finish'} it"
         case "waiting":
-            return waiting_words(row.waits, _time(row.retry_at_us))
+            return waiting_words(row.waits, _time(row.retry_at_us), row.child)
         case _:
             return None
 
 
-def waiting_words(waits: str | None, at: str | None) -> str:
+def waiting_words(waits: str | None, at: str | None, child: str | None = None) -> str:
     """Return in words what a waiting step waits for, until `at`."""
     match waits:
+        case "child":
+            return f"child task {child}" if child else "the start of its child task"
         case "items":
             return "its items"
         case "time":

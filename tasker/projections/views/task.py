@@ -14,6 +14,8 @@ from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView
 from tasker.events.stored import DomainEvent, meta_of
 from tasker.events.task_events import (
     AnyTaskEvent,
+    ChildRequested,
+    ChildStarted,
     ErrorInfo,
     LoopTurned,
     PathsClosed,
@@ -173,6 +175,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | StepRouted()
             | StepFailureAccepted()
             | StepYielded()
+            | ChildStarted()
         ):
             pass
         case StepDispatched(attempt=attempt):
@@ -182,6 +185,8 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
                 row.retries += 1
         case StepExpanded() | StepDelayed():
             row.steps_dispatched += 1
+        case ChildRequested(attempt=attempt):
+            row.steps_dispatched += attempt == 1
         case StepCompleted() | StepGathered():
             row.steps_completed += 1
         case PathsClosed(steps=steps, reason=reason):
@@ -386,6 +391,8 @@ def _step_words(one: OpenStep) -> str:
 def _waiting_step_words(one: OpenStep) -> str:
     at = f" at {_time(one.retry_at_us)}" if one.retry_at_us else ""
     match one.waits:
+        case "child":
+            return f"the child task of step {one.step}"
         case "time":
             return f"the time of step {one.step},{at.removeprefix(' at')}"
         case "checkpoint":

@@ -11,6 +11,8 @@ from uuid import UUID
 
 from tasker.events.envelope import RecordedEvent
 from tasker.events.task_events import (
+    ChildRequested,
+    ChildStarted,
     StepAttemptFailed,
     StepCancelled,
     StepCompleted,
@@ -51,7 +53,7 @@ class OnceChecker:
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:  # noqa: PLR0915 - one case an event
         """Check the next event of the shard."""
         match event:
-            case StepDispatched(step=name, attempt=attempt):
+            case StepDispatched(step=name, attempt=attempt) | ChildRequested(step=name, attempt=attempt):
                 step = self._step(recorded.stream_id, name)
                 if step.completed:
                     self._find(recorded, f"step {name} is dispatched again after its completion")
@@ -65,6 +67,11 @@ class OnceChecker:
                 step = self._open(recorded, name, attempt, "starts")
                 if step.started:
                     self._find(recorded, f"attempt {attempt} of step {name} starts twice")
+                step.started = True
+            case ChildStarted(step=name, attempt=attempt):
+                step = self._open(recorded, name, attempt, "has its child")
+                if step.started:
+                    self._find(recorded, f"attempt {attempt} of step {name} has two children")
                 step.started = True
             case StepCompleted(step=name, attempt=attempt):
                 step = self._step(recorded.stream_id, name)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from tasker.events.envelope import RecordedEvent
 from tasker.events.task_events import (
+    ChildRequested,
     LoopTurned,
     PathsClosed,
     StepCancelled,
@@ -81,7 +82,7 @@ class OrderChecker:
         self._tasks: dict[UUID, _Task] = {}
         self._ended: dict[UUID, str] = {}
 
-    def take(self, recorded: RecordedEvent, event: Decoded) -> None:
+    def take(self, recorded: RecordedEvent, event: Decoded) -> None:  # noqa: PLR0915 - one case an event
         """Check the next event of the shard."""
         if recorded.kind != _TASK:
             return
@@ -101,6 +102,11 @@ class OrderChecker:
                     self._begins(recorded, task, name)
             case StepExpanded(step=name) | StepDelayed(step=name):
                 self._begins(recorded, task, name)
+            case ChildRequested(step=name, attempt=attempt):
+                if task.stopping:
+                    self._find(recorded, f"a child of step {name} is started while the task stops")
+                if attempt == 1:
+                    self._begins(recorded, task, name)
             case StepCompleted(step=name):
                 if not is_item(name):
                     self._completes(recorded, task, name)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.events.task_events import (
+    ChildRequested,
     StepAttemptFailed,
     StepCancelled,
     StepCancelRequested,
@@ -47,10 +48,11 @@ Timer = tuple[str, str]
 class _Task:
     """What is known of a task that goes on: its open timers, by what waits for what."""
 
-    __slots__ = ("blocked", "position", "timers")
+    __slots__ = ("blocked", "children", "position", "timers")
 
     def __init__(self) -> None:
         self.timers: dict[Timer, int] = {}
+        self.children: set[str] = set()
         self.blocked = False
         self.position = 0
 
@@ -87,6 +89,13 @@ class TimelyChecker:
             case StepStarted(step=name, finish_by_us=finish_by_us):
                 self._passes(recorded, task, name, "start_by")
                 timers[name, "finish_by"] = finish_by_us + _FINISH_SLACK_US
+            case ChildRequested(step=name):
+                task.children.add(name)
+            case StepCompleted(step=name) | StepAttemptFailed(step=name) | StepCancelled(step=name) if (
+                name in task.children
+            ):
+                task.children.discard(name)
+                timers.pop((name, "grace"), None)
             case StepCompleted(step=name) if (name, "time") in timers:
                 self._fires(recorded, task, name, "time")
             case StepDelayed(step=name, until_us=until_us):
@@ -149,6 +158,8 @@ class TimelyChecker:
         for stream_id, task in self._tasks.items():
             if task.blocked:
                 continue
+            if task.children and now_us is not None:
+                continue  # it waits for tasks that have their own timers
             if now_us is None or not task.timers:
                 self._find(stream_id, task.position, "the task has not ended, and no person holds it up")
                 continue

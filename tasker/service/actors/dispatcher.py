@@ -28,7 +28,7 @@ from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL
 from tasker.service.actors.direct import DirectWork, Offered
 from tasker.service.actors.step_times import StepTimes
-from tasker.service.actors.task_actor import TaskActor
+from tasker.service.actors.task_actor import ChildPorts, TaskActor
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.obligations import Kind
 from tasker.service.runtime.failpoints import failpoint
@@ -60,6 +60,7 @@ class Dispatcher:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.step_times = StepTimes()
+        self.children: ChildPorts | None = None
         tracing = tracing_of_process()
         self.traces = None if tracing is None else TaskTraces(tracing)
         self._bus = bus

@@ -231,6 +231,10 @@ class Entrance:
                 return
         self._take(asked, forwarded=True)
 
+    def take(self, asked: Asked) -> None:
+        """Take one command of the service's own; its answer comes as everybody's."""
+        self._take(asked)
+
     async def drain(self) -> None:
         """Return when nothing is under way; no new command may come in meanwhile."""
         if self._pending:

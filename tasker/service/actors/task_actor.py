@@ -19,6 +19,7 @@ from tasker.events.messages import Progress, Report, ReportReply, StepProgress
 from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
 from tasker.events.task_events import (
     AnyTaskEvent,
+    ChildRequested,
     StepCancelled,
     StepCancelRequested,
     StepDispatched,
@@ -27,9 +28,12 @@ from tasker.events.task_events import (
     TemplateRef,
 )
 from tasker.metrics.catalogue import OUTCOMES
+from tasker.service.actors.child_news import ChildHint, ChildNews
+from tasker.service.actors.standing import StandingMessage
 from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.advance import advance
+from tasker.service.domain.children import parent_of, waiting_child
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
 from tasker.service.domain.obligations import (
     TASK_SCOPE,
@@ -51,8 +55,14 @@ REOFFER_S: Final = 30.0
 REOFFER_S_MAX: Final = 3600.0
 POISON_WAKE_S: Final = 3600.0
 PROGRESS_CHARS_MAX: Final = 200
-EFFECTS: Final = frozenset({StepDispatched, StepCancelRequested, StepCancelled})
+CHILD_S: Final = 6.0
+"""A child that nobody told of is started or asked after again after this, then after twice as long, and so on."""
+
+CHILD_S_MAX: Final = 60.0
+EFFECTS: Final = frozenset({StepDispatched, StepCancelRequested, StepCancelled, ChildRequested})
 """Events that the world is told of after their commit."""
+
+Effect = StepDispatched | StepCancelRequested | StepCancelled | ChildRequested
 
 
 class Answered(Protocol):
@@ -66,11 +76,32 @@ class Answered(Protocol):
 Failed = Callable[[TaskerError], None]
 
 
+class ChildPorts(Protocol):
+    """What a task's actor needs for the tasks that its steps start; answers come as messages."""
+
+    def start(self, actor: TaskActor, step: str, attempt: int) -> None:
+        """Have the child of a step created."""
+        ...
+
+    def ask(self, actor: TaskActor, step: str, attempt: int) -> None:
+        """Find out whether it has ended, and how."""
+        ...
+
+    def cancel(self, actor: TaskActor, step: str, attempt: int) -> None:
+        """Have it cancelled."""
+        ...
+
+    def tell_parent(self, tenant: str, task_id: str, step: str, attempt: int) -> None:
+        """Tell the owner of a parent that its child has ended."""
+        ...
+
+
 class TaskPorts(Protocol):
     """What a task's actor needs of the world."""
 
     step_times: StepTimes
     traces: TaskTraces | None
+    children: ChildPorts | None
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Offer the attempt to the workers; a failure wakes the actor again."""
@@ -155,7 +186,7 @@ class ReportMessage:
         self.fail = fail
 
 
-TaskMessage = CreateMessage | CommandMessage | ReportMessage | Wake
+TaskMessage = CreateMessage | CommandMessage | ReportMessage | StandingMessage | ChildNews | ChildHint | Wake
 
 
 class TaskActor:
@@ -240,6 +271,13 @@ class TaskActor:
                 return self._wake(message, now_us)
             case CommandMessage():
                 return self._command(message, now_us)
+            case StandingMessage():
+                return message.turn(self.tenant, self.state)
+            case ChildNews():
+                return self._child_news(message, now_us)
+            case ChildHint():
+                self._child_hint(message)
+                return None
 
     def _create(self, message: CreateMessage, now_us: int) -> Turn:
         if self.state.status is not TaskStatus.ABSENT:
@@ -352,6 +390,9 @@ class TaskActor:
         if kind is Kind.OFFER:
             self._reoffer(step, attempt, wake.obligation, now_us)
             return None
+        if kind is Kind.CHILD:
+            self._child_again(step, attempt, wake.obligation, now_us)
+            return None
         if kind is Kind.HEARTBEAT:
             at_us = max(at_us, self._beats.get(step, 0) + round(self.state.steps[step].heartbeat_s * US_PER_S))
         if at_us > now_us:
@@ -377,7 +418,7 @@ class TaskActor:
         """Return the turn that records `events`, which the pending state has taken up; `cause` names a span."""
         seq = self.state.seq - len(events)
         new: list[NewEvent] = []
-        effects: list[StepDispatched | StepCancelRequested | StepCancelled] = []
+        effects: list[Effect] = []
         scopes: dict[str, None] = {}
         everything = False
         for event in events:
@@ -393,9 +434,13 @@ class TaskActor:
             else:
                 scopes[scope] = None
 
+        parent = parent_of(self.state.idempotency_key) if self.state.ended else None
+
         def on_committed(position: int) -> None:
             for effect in effects:
                 self._perform(effect)
+            if parent is not None and self._ports.children is not None:
+                self._ports.children.tell_parent(self.tenant, *parent)
             committed(position)
 
         done: Callable[[int], None] = on_committed
@@ -432,7 +477,7 @@ class TaskActor:
         names = (TASK_SCOPE, *self.state.steps) if everything else scopes
         return {scope: obligations_of_scope(self.state, scope) for scope in names}
 
-    def _perform(self, effect: StepDispatched | StepCancelRequested | StepCancelled) -> None:
+    def _perform(self, effect: Effect) -> None:
         match effect:
             case StepDispatched(step=step, attempt=attempt):
                 self._offers.pop(step, None)
@@ -446,7 +491,15 @@ class TaskActor:
                 worker = self.state.steps[step].worker if step in self.state.steps else None
                 if worker is not None:
                     self._ports.tell_cancel(self, worker, step, attempt, 0.0)
+            case ChildRequested(step=step, attempt=attempt):
+                if waiting_child(self.state, step, attempt) is not None:
+                    self._offers.pop(step, None)
+                    at_us = self._ports.now_us() + round(CHILD_S * US_PER_S)
+                    self._ports.later(self, step, f"{Kind.CHILD}:{step}:{attempt}", at_us, keep=False)
+                    self._look_after_child(step, attempt)
             case StepCancelRequested(step=step, attempt=attempt, grace_until_us=until_us):
+                if waiting_child(self.state, step, attempt) is not None:
+                    self._cancel_child(step, attempt)
                 worker = self.state.steps[step].worker
                 if worker is not None:
                     grace_s = max(0.0, (until_us - self._ports.now_us()) / US_PER_S)
@@ -457,6 +510,45 @@ class TaskActor:
         wait_s = min(REOFFER_S * 2 ** min(offers, 10), REOFFER_S_MAX)
         self._ports.later(self, step, obligation, now_us + round(wait_s * US_PER_S), keep=offers > 1)
         self._ports.offer(self, step, attempt, offer=offers)
+
+    # ---------------------------------------------------------------- children
+
+    def _child_news(self, message: ChildNews, now_us: int) -> Turn | None:
+        if self.template is None or waiting_child(self.state, message.step, message.attempt) is None:
+            return None
+        events = advance(self.state, self.template, message.command(now_us))
+        if not events:
+            return None
+        return self._record(events, now_us, self._meta, lambda _: None, message.fail, self.traceparent)
+
+    def _child_hint(self, hint: ChildHint) -> None:
+        step, attempt = hint.step, hint.attempt
+        if hint.tenant == self.tenant and waiting_child(self.state, step, attempt) is not None:
+            self._look_after_child(step, attempt)
+
+    def _child_again(self, step: str, attempt: int, obligation: str, now_us: int) -> None:
+        asked = self._offers[step] = self._offers.get(step, 0) + 1
+        wait_s = min(CHILD_S * 2 ** min(asked, 10), CHILD_S_MAX)
+        self._ports.later(self, step, obligation, now_us + round(wait_s * US_PER_S), keep=asked > 1)
+        self._look_after_child(step, attempt)
+
+    def _look_after_child(self, step: str, attempt: int) -> None:
+        """Start the child of a step, or ask how it stands; tell it to stop when its step is to."""
+        children = self._ports.children
+        assert children is not None  # noqa: S101 - set before any shard is taken
+        entry = self.state.steps[step]
+        if entry.child is None:
+            children.start(self, step, attempt)
+            return
+        if entry.cancel_by_us is not None:
+            self._cancel_child(step, attempt)
+        children.ask(self, step, attempt)
+
+    def _cancel_child(self, step: str, attempt: int) -> None:
+        assert self.template is not None  # noqa: S101 - a task with steps has one
+        children, entry = self._ports.children, self.state.steps[step]
+        if children is not None and entry.child and self.template.step(step).on_parent_close == "cancel":
+            children.cancel(self, step, attempt)
 
     def is_offered(self, step: str, attempt: int) -> bool:
         """Return whether the attempt is on offer and nobody has begun it."""

@@ -28,6 +28,7 @@ from tasker.events.task_events import (
     FailureReason,
     PathsClosed,
     StepCancelled,
+    StepCancelRequested,
     StepCompleted,
     StepDelayed,
     StepDispatched,
@@ -37,6 +38,7 @@ from tasker.events.task_events import (
     StepRetried,
 )
 from tasker.service.domain.bindings import expression_error, is_true, items_of, raw_items, value_of
+from tasker.service.domain.children import request_child
 from tasker.service.domain.state import STEP_OPEN, Expansion, StepState, StepStatus, TaskState
 from tasker.templates import CompiledTemplate, StepSpec
 from tasker.templates.instances import is_item_key, item_of, name_of, node_of
@@ -66,8 +68,8 @@ def begin(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
             return
         if spec.expands:
             yield _expanded(state, template, spec, node)
-        elif spec.kind == "handler":
-            yield dispatch(spec, node, 1, at_us)
+        elif spec.kind in ("handler", "child"):
+            yield attempt_of(state, template, spec, node, 1, at_us)
         else:
             yield _done_here(state, template, spec, node, at_us)
     except ExpressionFailed as error:
@@ -82,6 +84,15 @@ def dispatch(spec: StepSpec, instance: str, attempt: int, at_us: int) -> StepDis
     )
 
 
+def attempt_of(  # noqa: PLR0917 - the facts of an attempt
+    state: TaskState, template: CompiledTemplate, spec: StepSpec, instance: str, attempt: int, at_us: int
+) -> AnyTaskEvent:
+    """Return the event by which an attempt begins: with the workers, or as a child task."""
+    if spec.child is not None:
+        return request_child(state, template, spec, instance, attempt)
+    return dispatch(spec, instance, attempt, at_us)
+
+
 def after(at_us: int, seconds: float) -> int:
     """Return the time `seconds` behind `at_us`: later at all events, since what is due at once wakes nobody."""
     return at_us + max(1, round(seconds * US_PER_S))
@@ -94,7 +105,7 @@ def begin_again(state: TaskState, template: CompiledTemplate, instance: str, att
         yield from _retry_items(state, instance, entry.expansion)
         yield from next_items(state, template, instance, at_us)
     elif entry.dispatched_us or entry.of is not None:
-        yield dispatch(template.step(instance), instance, attempt, at_us)
+        yield attempt_of(state, template, template.step(instance), instance, attempt, at_us)
     else:
         yield from begin(state, template, name_of(instance), at_us)
 
@@ -184,11 +195,11 @@ def next_items(state: TaskState, template: CompiledTemplate, node: str, at_us: i
         return
     spec = template.step(node)
     if is_over(spec, expansion):
-        yield from _cancel_items(state, expansion, f"step {node} has failed")
+        yield from _cancel_items(state, template, expansion, f"step {node} has failed", at_us)
         yield _failed(node, "items_failed", _told(expansion))
         return
     while len(expansion.open) < spec.items_at_a_time and expansion.begun < len(expansion.items):
-        yield dispatch(spec, item_of(node, expansion.keys[expansion.begun]), 1, at_us)
+        yield attempt_of(state, template, spec, item_of(node, expansion.keys[expansion.begun]), 1, at_us)
     if not expansion.open and not (expansion.failed and spec.isolates):
         yield StepGathered(step=node, completed=expansion.completed, failed=len(expansion.failed))
 
@@ -220,9 +231,9 @@ def _told(expansion: Expansion) -> str:
     return f"{len(names)} of {len(expansion.items)} items failed: {shown}"
 
 
-def _cancel_items(state: TaskState, expansion: Expansion, reason: str) -> Moves:
+def _cancel_items(state: TaskState, template: CompiledTemplate, expansion: Expansion, reason: str, at_us: int) -> Moves:
     for name in list(expansion.open):
-        yield StepCancelled(step=name, attempt=state.steps[name].attempt, reason=reason)
+        yield cancel(template, name, state.steps[name], reason, at_us)
 
 
 def _retry_items(state: TaskState, node: str, expansion: Expansion) -> Moves:
@@ -235,13 +246,27 @@ def _retry_items(state: TaskState, node: str, expansion: Expansion) -> Moves:
 # ---------------------------------------------------------------- cancelling
 
 
-def cancel_node(state: TaskState, node: str, reason: str) -> Moves:
+CHILD_GRACE_S: Final = 30 * 24 * 3600.0
+"""A child has limits of its own; this one only says that it is asked to stop."""
+
+
+def cancel(
+    template: CompiledTemplate, name: str, entry: StepState, reason: str, at_us: int
+) -> StepCancelled | StepCancelRequested:
+    """Return the event that cancels an open instance; one whose child is not abandoned stays open until that ended."""
+    waits_for_child = entry.waits == "child" and entry.status is StepStatus.WAITING
+    if waits_for_child and template.step(name).on_parent_close != "abandon":
+        return StepCancelRequested(step=name, attempt=entry.attempt, grace_until_us=after(at_us, CHILD_GRACE_S))
+    return StepCancelled(step=name, attempt=entry.attempt, reason=reason)
+
+
+def cancel_node(state: TaskState, template: CompiledTemplate, node: str, reason: str, at_us: int) -> Moves:
     """Cancel a step's visit, its items first."""
     entry: StepState = state.steps[node]
     if entry.expansion is not None:
-        yield from _cancel_items(state, entry.expansion, reason)
+        yield from _cancel_items(state, template, entry.expansion, reason, at_us)
     if entry.status in STEP_OPEN:
-        yield StepCancelled(step=node, attempt=entry.attempt, reason=reason)
+        yield cancel(template, node, entry, reason, at_us)
 
 
 def _failed(node: str, reason: FailureReason, message: str) -> StepFailed:

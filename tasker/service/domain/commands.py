@@ -80,6 +80,23 @@ class FailAttempt(TaskCommand, frozen=True, kw_only=True):
     jitter: float
 
 
+class NoteChild(TaskCommand, frozen=True, kw_only=True):
+    """The owner of a step's child told how that stands.
+
+    Attributes:
+        child: its id; None: it was refused, with `error`.
+        ended: it ended as `state`, with `result` when it completed, else with `error`.
+    """
+
+    step: str
+    attempt: int
+    child: str | None
+    ended: bool = False
+    state: str = ""
+    result: msgspec.Raw | None = None
+    error: ErrorInfo | None = None
+
+
 class FireObligation(TaskCommand, frozen=True, kw_only=True):
     """The time of an obligation has come; nothing happens when it is closed by now."""
 
@@ -96,5 +113,6 @@ AnyTaskCommand = (
     | CompleteAttempt
     | YieldAttempt
     | FailAttempt
+    | NoteChild
     | FireObligation
 )

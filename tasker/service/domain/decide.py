@@ -36,6 +36,7 @@ from tasker.events.task_events import (
     TaskStarted,
 )
 from tasker.service.domain.begin import after, dispatch
+from tasker.service.domain.children import note_child
 from tasker.service.domain.commands import (
     AnyTaskCommand,
     CancelTask,
@@ -43,6 +44,7 @@ from tasker.service.domain.commands import (
     CreateTask,
     FailAttempt,
     FireObligation,
+    NoteChild,
     RetryStep,
     RetryTask,
     StartAttempt,
@@ -83,7 +85,7 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
         case CreateTask():
             return _create(state, command)
         case CancelTask(at_us=at_us, grace_s=grace_s):
-            return _cancel(state, at_us, grace_s)
+            return _cancel(state, template, at_us, grace_s)
         case RetryTask():
             return _retry_task(state)
         case RetryStep():
@@ -105,6 +107,8 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
                 command.jitter,
                 command.at_us,
             )
+        case NoteChild():
+            return note_child(state, template, command)
         case FireObligation():
             return _fire(state, template, command)
         case _:
@@ -257,7 +261,7 @@ def _stopping(cause: str) -> str:
 # ---------------------------------------------------------------- people
 
 
-def _cancel(state: TaskState, at_us: int, grace_s: float) -> Iterable[AnyTaskEvent]:
+def _cancel(state: TaskState, template: CompiledTemplate, at_us: int, grace_s: float) -> Iterable[AnyTaskEvent]:
     _must_exist(state)
     if state.stopping is not None and state.stopping.cause == "cancel":
         return ()
@@ -265,7 +269,7 @@ def _cancel(state: TaskState, at_us: int, grace_s: float) -> Iterable[AnyTaskEve
         raise TaskEnded(f"the task is {state.status} and cannot be cancelled", state=str(state.status))
     if state.stopping is not None:
         raise StateForbids(f"the task is already ending as {state.stopping.ending}")
-    return stop(state, at_us, ending="cancelled", cause="cancel", grace_s=grace_s)
+    return stop(state, template, at_us, ending="cancelled", cause="cancel", grace_s=grace_s)
 
 
 def _retry_task(state: TaskState) -> Events:
@@ -330,8 +334,8 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
         case Kind.NOT_BEFORE:
             return (TaskStarted(),)
         case Kind.DEADLINE:
-            return stop(state, at_us, ending="failed", cause="timeout", grace_s=CANCEL_GRACE_S)
-        case Kind.OFFER:
+            return stop(state, template, at_us, ending="failed", cause="timeout", grace_s=CANCEL_GRACE_S)
+        case Kind.OFFER | Kind.CHILD:
             return ()
         case Kind.RETRY:
             return (dispatch(template.step(name), name, attempt, at_us),)

@@ -102,7 +102,7 @@ def _consider(state: TaskState, template: CompiledTemplate, step: str, at_us: in
 def _enter(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
     yield from begin(state, template, step, at_us)
     if template.steps[step].join in ("any", "n_of"):
-        yield from _release(state, template, step)
+        yield from _release(state, template, step, at_us)
 
 
 def _edge(state: TaskState, template: CompiledTemplate, parent: str, child: str, condition: str) -> Moves:
@@ -114,7 +114,7 @@ def _edge(state: TaskState, template: CompiledTemplate, parent: str, child: str,
         yield StepFailed(step=state.node(child), attempt=1, reason="expression_failed", error=expression_error(error))
 
 
-def _release(state: TaskState, template: CompiledTemplate, join: str) -> Moves:
+def _release(state: TaskState, template: CompiledTemplate, join: str, at_us: int) -> Moves:
     """Cancel what only led to a join that has what it wants; what has not begun of it will not run."""
     graph = template.graph
     needless: set[str] = set()
@@ -133,7 +133,7 @@ def _release(state: TaskState, template: CompiledTemplate, join: str) -> Moves:
             if name in needless:
                 closed.append(name)
         elif entry.status in STEP_OPEN:
-            yield from cancel_node(state, state.node(name), reason)
+            yield from cancel_node(state, template, state.node(name), reason, at_us)
     if closed:
         yield PathsClosed(steps=tuple(closed), by=state.node(join), reason=reason)
 
@@ -173,7 +173,9 @@ def _failed(state: TaskState, template: CompiledTemplate, event: StepFailed, at_
     name = event.step
     if is_item(name):
         if template.step(name).isolates and template.spec.on_failure == "fail":
-            yield from stop(state, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=name)
+            yield from stop(
+                state, template, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=name
+            )
         else:
             yield from next_items(state, template, node_of(name), at_us)
         return
@@ -182,7 +184,7 @@ def _failed(state: TaskState, template: CompiledTemplate, event: StepFailed, at_
     if joins and all(accepts_failure(state, template, step, child) for child in joins):
         yield StepFailureAccepted(step=name, joins=joins)
     elif template.spec.on_failure == "fail":
-        yield from stop(state, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=name)
+        yield from stop(state, template, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=name)
 
 
 def _retried(state: TaskState, template: CompiledTemplate, event: StepRetried, at_us: int) -> Moves:

@@ -12,6 +12,7 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `heartbeat`  | step started         | heartbeat after the last | the attempt fails, worker lost   |
 | `retry`      | step retry scheduled | the chosen delay         | the next attempt is dispatched   |
 | `timer`      | step delayed         | its time                 | the step is completed            |
+| `child`      | child requested      | at once                  | the child is started, or asked how it stands |
 | `grace`      | step cancel requested| the grace's end          | the step is cancelled            |
 | `not_before` | task created         | not_before               | the task starts                  |
 | `deadline`   | task created         | the task's timeout       | the task stops and fails         |
@@ -53,6 +54,7 @@ class Kind(StrEnum):
     HEARTBEAT = "heartbeat"
     RETRY = "retry"
     TIMER = "timer"
+    CHILD = "child"
     GRACE = "grace"
     NOT_BEFORE = "not_before"
     DEADLINE = "deadline"
@@ -123,6 +125,8 @@ def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
                 f"{Kind.FINISH_BY}:{at}": step.finish_by_us + round(FINISH_SLACK_S * US_PER_S),
                 f"{Kind.HEARTBEAT}:{at}": step.started_us + round(step.heartbeat_s * US_PER_S),
             }
+        case StepStatus.WAITING if step.waits == "child":
+            return {f"{Kind.CHILD}:{at}": step.dispatched_us}
         case StepStatus.WAITING if state.stopping is None and step.waits == "retry":
             return {f"{Kind.RETRY}:{name}:{step.attempt + 1}": step.retry_at_us}
         case StepStatus.WAITING if state.stopping is None and step.waits == "time":

@@ -31,6 +31,8 @@ import msgspec
 from tasker.events.codec import canonical, hash_of
 from tasker.events.task_events import (
     AnyTaskEvent,
+    ChildRequested,
+    ChildStarted,
     ErrorInfo,
     LoopTurned,
     PathsClosed,
@@ -94,7 +96,7 @@ STEP_OPEN: Final = frozenset({StepStatus.DISPATCHED, StepStatus.RUNNING, StepSta
 _OPEN: Final = (StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING)
 _SETTLED: Final = (StepStatus.COMPLETED, StepStatus.CANCELLED)
 
-Waits = Literal["retry", "items", "time"]
+Waits = Literal["retry", "items", "time", "child"]
 
 
 class Expansion:
@@ -159,6 +161,7 @@ class StepState:
         cancel_by_us: the attempt was asked to stop and has until then.
         waits: what a waiting step waits for.
         checkpoint: where the next attempt goes on; None: at the beginning.
+        child_request, child: the task that a step is to start, and its id once it exists.
         expansion: of a step that runs for each item of a list. of: that of the step that this is an item of.
     """
 
@@ -166,6 +169,8 @@ class StepState:
         "attempt",
         "cancel_by_us",
         "checkpoint",
+        "child",
+        "child_request",
         "dispatched_us",
         "ended_attempt",
         "error",
@@ -202,6 +207,8 @@ class StepState:
         self.checkpoint: msgspec.Raw | None = None
         self.expansion: Expansion | None = None
         self.of: Expansion | None = None
+        self.child_request: ChildRequested | None = None
+        self.child: str | None = None
 
 
 class TaskState:
@@ -414,6 +421,15 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.dispatched_us = at_us
             step.waits = "time"
             step.retry_at_us = event.until_us
+        case ChildRequested(step=name):
+            step = _enter(state, name, StepStatus.WAITING)
+            step.attempt = event.attempt
+            step.dispatched_us = at_us
+            step.waits = "child"
+            step.child_request = event
+            step.child = None
+        case ChildStarted(step=name):
+            _entry(state, name).child = event.child
         case LoopTurned():
             _turn(state, event)
         case TaskBlocked():
@@ -526,7 +542,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value}
 
 
-_NO_FACT: Final = ("of", "expansion", "waits", "checkpoint")
+_NO_FACT: Final = ("of", "expansion", "waits", "checkpoint", "child", "child_request")
 
 
 def _step_document(step: StepState) -> dict[str, Any]:
@@ -535,6 +551,8 @@ def _step_document(step: StepState) -> dict[str, Any]:
         document["waits"] = step.waits
     if step.checkpoint is not None:
         document["checkpoint"] = msgspec.json.decode(step.checkpoint)
+    if step.child is not None:
+        document["child"] = step.child
     if step.expansion is not None:
         document["items"] = len(step.expansion.items)
     document["status"] = str(step.status)

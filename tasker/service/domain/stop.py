@@ -9,20 +9,27 @@ from tasker.events.task_events import (
     AnyTaskEvent,
     Ending,
     ErrorInfo,
-    StepCancelled,
     StepCancelRequested,
     TaskCancelled,
     TaskFailed,
     TaskStopping,
 )
-from tasker.service.domain.begin import after
+from tasker.service.domain.begin import after, cancel
 from tasker.service.domain.state import STEP_OPEN, StepStatus, TaskState
+from tasker.templates import CompiledTemplate
 
 Cause = Literal["cancel", "timeout", "step_failed"]
 
 
 def stop(
-    state: TaskState, at_us: int, *, ending: Ending, cause: Cause, grace_s: float, step: str | None = None
+    state: TaskState,
+    template: CompiledTemplate,
+    at_us: int,
+    *,
+    ending: Ending,
+    cause: Cause,
+    grace_s: float,
+    step: str | None = None,
 ) -> Iterator[AnyTaskEvent]:
     """Stop the task; `step` is the one whose failure is the cause."""
     yield TaskStopping(ending=ending, cause=cause, step=step)
@@ -32,7 +39,7 @@ def stop(
         if entry.status is StepStatus.RUNNING and grace_s > 0:
             yield StepCancelRequested(step=name, attempt=entry.attempt, grace_until_us=after(at_us, grace_s))
         else:
-            yield StepCancelled(step=name, attempt=entry.attempt, reason=f"the task is stopping: {cause}")
+            yield cancel(template, name, entry, f"the task is stopping: {cause}", at_us)
 
 
 def ended_of(state: TaskState, stopping: TaskStopping) -> AnyTaskEvent:

@@ -60,6 +60,13 @@ class Routes:
         except TaskerError as error:
             on_reply(Unavailable(error.detail, retry_after_s=1.0))
 
+    def tell_owner(self, shard: int, what: str, data: bytes) -> None:
+        """Tell the node that owns `shard`, which may not hear it."""
+        try:
+            self._bus.publish(self._subjects.node_shard(shard, what), data)
+        except TaskerError as error:
+            _log.debug("owner_not_told", shard=shard, what=what, error=error.detail)
+
     def respond(self, message: Message, data: bytes) -> None:
         """Answer a message, if anybody waits; a lost answer is asked for again by who does."""
         if not message.reply:

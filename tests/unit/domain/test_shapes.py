@@ -23,7 +23,7 @@ def test_a_task_is_created_with_its_first_step_dispatched() -> None:
     events = run.create(key="order-17", tags={"team": "core"})
     assert events == (
         TaskCreated(
-            template=events[0].template,  # type: ignore[union-attr]
+            template=run.state.template,
             input=raw({"n": 6}),
             request_hash="cd" * 32,
             idempotency_key="order-17",

@@ -1,0 +1,160 @@
+"""Effects of steps that start a task of another template: the start, the question how it stands, the cancel.
+
+A child is started as by any caller, through the entrance, which hands the command to the owner of the child's shard.
+Its id comes from its key, so a start that is told twice is one child. What is lost here is done again when the step's
+obligation wakes its actor; that the child's own owner tells of its end only saves the wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from tasker.bus.bus import Message
+from tasker.errors import TaskerError, Undecodable, is_passing
+from tasker.events.codec import decode_message, encode_message
+from tasker.events.envelope import StreamKind
+from tasker.events.messages import Command, Refused, Reply, TaskCancel, TaskCreate
+from tasker.events.task_events import ErrorInfo
+from tasker.ids import task_id_of
+from tasker.service.actors.child_news import ChildHint, ChildNews
+from tasker.service.actors.entrance import Asked, Entrance
+from tasker.service.actors.standing import Standing, Standings
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.domain.children import child_key
+from tasker.service.domain.commands import NoteChild
+from tasker.service.runtime.routes import Routes
+from tasker.service.runtime.shards import Shards
+
+WHAT = "child_ended"
+"""How a child's end is called between nodes."""
+
+DETAIL_CHARS_MAX = 500
+
+
+class ChildTasks:
+    """Implements `ChildPorts`."""
+
+    def __init__(self, shards: Shards, routes: Routes, standings: Standings) -> None:
+        self._shards = shards
+        self._routes = routes
+        self._standings = standings
+        self._entrance: Entrance | None = None
+
+    def attach(self, entrance: Entrance) -> None:
+        """Send commands through `entrance` from now on."""
+        self._entrance = entrance
+
+    def start(self, actor: TaskActor, step: str, attempt: int) -> None:
+        """Have the child created; the answer comes as a `ChildNews`."""
+        request = actor.state.steps[step].child_request
+        assert request is not None  # noqa: S101 - the step waits for it
+        key = child_key(actor.task_id, step, attempt)
+        command = TaskCreate(
+            template=request.template,
+            namespace=request.namespace,
+            version=request.version,
+            input=request.input,
+            idempotency_key=key,
+            correlation_id=actor.correlation_id,
+            requested_by=f"task {actor.task_id}",
+        )
+        child = task_id_of(actor.tenant, request.namespace, request.template, key)
+
+        def answered(data: bytes) -> None:
+            reply = decode_message(data, Reply)
+            if reply.ok:
+                self._tell(actor, step, attempt, child=str(child))
+            elif reply.error is not None and not is_passing(TaskerError.from_problem(reply.error)):
+                detail = f"{request.namespace}/{request.template}: {reply.error.detail}"[:DETAIL_CHARS_MAX]
+                error = ErrorInfo(type="child_refused", message=detail, retryable=False)
+                self._tell(actor, step, attempt, error=error)
+
+        self._send(actor, "task.create", command, answered, task_id=child)
+
+    def ask(self, actor: TaskActor, step: str, attempt: int) -> None:
+        """Find out how the child stands; the answer comes as a `ChildNews`."""
+        child = actor.state.steps[step].child
+        assert child is not None  # noqa: S101 - the caller looked
+
+        def answered(standing: Standing | None) -> None:
+            if standing is not None and standing.ended:
+                self._tell(actor, step, attempt, child=child, standing=standing)
+
+        self._standings.ask(actor.tenant, child, answered)
+
+    def cancel(self, actor: TaskActor, step: str, attempt: int) -> None:
+        """Have the child cancelled; an answer that is lost is no harm."""
+        child = actor.state.steps[step].child
+        assert child is not None  # noqa: S101 - the caller looked
+        command = TaskCancel(
+            task_id=child,
+            command_id=f"close:{child_key(actor.task_id, step, attempt)}",
+            requested_by=f"task {actor.task_id}",
+            reason="its parent is stopping",
+        )
+        self._send(actor, "task.cancel", command, lambda _: None)
+
+    def tell_parent(self, tenant: str, task_id: str, step: str, attempt: int) -> None:
+        """Tell the owner of a parent that its child has ended."""
+        try:
+            stream_id, shard = self._routes.locate(task_id)
+        except ValueError:
+            return  # somebody's key that only looks like a child's
+        hint = ChildHint(tenant=tenant, task_id=task_id, step=step, attempt=attempt)
+        if self._shards.owns(shard):
+            self._shards.send(shard, stream_id, StreamKind.TASK, hint)
+        else:
+            self._routes.tell_owner(shard, WHAT, encode_message(hint))
+
+    def on_told(self, message: Message) -> None:
+        """Take another node's word that a child of a task of ours has ended."""
+        try:
+            hint = decode_message(message.data, ChildHint)
+            stream_id, shard = self._routes.locate(hint.task_id)
+        except (Undecodable, ValueError):
+            return
+        self._shards.send(shard, stream_id, StreamKind.TASK, hint)
+
+    # ----------------------------------------------------------------
+
+    def _send(
+        self,
+        actor: TaskActor,
+        verb: str,
+        command: Command,
+        answer: Callable[[bytes], None],
+        *,
+        task_id: UUID | None = None,
+    ) -> None:
+        assert self._entrance is not None  # noqa: S101 - attached before any shard is taken
+        asked = Asked(actor.tenant, verb, encode_message(command), None, actor.traceparent, answer)
+        asked.task_id = task_id
+        try:
+            self._entrance.take(asked)
+        except TaskerError as error:
+            answer(encode_message(Refused(ok=False, error=error.problem())))
+
+    def _tell(
+        self,
+        actor: TaskActor,
+        step: str,
+        attempt: int,
+        *,
+        child: str | None = None,
+        standing: Standing | None = None,
+        error: ErrorInfo | None = None,
+    ) -> None:
+        def command(at_us: int) -> NoteChild:
+            return NoteChild(
+                at_us=at_us,
+                step=step,
+                attempt=attempt,
+                child=child,
+                ended=standing is not None,
+                state="" if standing is None else standing.state,
+                result=None if standing is None else standing.result,
+                error=error if standing is None else standing.error,
+            )
+
+        self._shards.send(actor.shard, actor.stream_id, StreamKind.TASK, ChildNews(step, attempt, command))

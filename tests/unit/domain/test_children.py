@@ -1,0 +1,131 @@
+"""Steps that start a task of another template."""
+
+from typing import Any
+
+import pytest
+
+from tasker.events.task_events import (
+    ChildRequested,
+    ChildStarted,
+    ErrorInfo,
+    StepAttemptFailed,
+    StepCancelled,
+    StepCancelRequested,
+    StepCompleted,
+    StepDispatched,
+    StepFailed,
+    TaskBlocked,
+    TaskCancelled,
+)
+from tasker.service.domain.children import child_key, parent_of
+from tasker.service.domain.state import TaskStatus
+from tests.runs import Run, raw, template
+
+SHAPE: dict[str, list[str]] = {"kid": [], "end": ["kid"]}
+
+
+def parent(**keys: Any) -> Run:
+    run = Run(template(SHAPE, steps={"kid": {"child": "parcel", **keys}}))
+    run.create()
+    return run
+
+
+def test_a_child_is_asked_for_started_and_its_result_is_the_steps() -> None:
+    run = parent()
+    (asked,) = [one for one in run.events if isinstance(one, ChildRequested)]
+    assert (asked.template, asked.namespace, bytes(asked.input)) == ("parcel", "default", bytes(raw({"n": 6})))
+    assert run.owes() == {"child:kid:1": run.now_us}
+    assert run.child("kid", "c1") == (ChildStarted(step="kid", attempt=1, child="c1"),)
+    assert run.child("kid", "c1") == ()
+    events = run.child("kid", "c1", state="completed", result=7)
+    assert [type(one) for one in events] == [StepCompleted, StepDispatched]
+    assert run.result_of("kid") == 7
+
+
+def test_an_end_that_is_told_first_says_both() -> None:
+    run = parent()
+    assert [type(one) for one in run.child("kid", "c1", state="completed")][:2] == [ChildStarted, StepCompleted]
+
+
+def test_a_failed_child_fails_its_step_and_a_retry_starts_another() -> None:
+    run = parent()
+    error = ErrorInfo(type="NoSuchCard", message="no", retryable=True)
+    events = run.child("kid", "c1", state="failed", error=error)
+    assert [type(one) for one in events] == [ChildStarted, StepAttemptFailed, StepFailed, TaskBlocked]
+    found = run.state.steps["kid"].error
+    assert found is not None
+    assert (found.type, found.message) == ("child_failed", "child task c1 is failed: NoSuchCard: no")
+    run.retry()
+    assert run.owes() == {"child:kid:2": run.now_us}
+    run.child("kid", "c2", 2, state="completed")
+    run.complete("end")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_a_child_that_is_refused_fails_its_step() -> None:
+    run = parent()
+    error = ErrorInfo(type="child_refused", message="default/parcel: no such template", retryable=False)
+    assert isinstance(run.child("kid", None, error=error)[-1], TaskBlocked)
+
+
+def test_without_a_wait_the_step_is_over_when_the_child_exists() -> None:
+    run = parent(child_wait=False)
+    run.child("kid", "c1")
+    assert run.result_of("kid") == {"task_id": "c1"}
+    assert run.offered() == ["end"]
+
+
+def test_news_of_an_attempt_that_is_over_changes_nothing() -> None:
+    run = parent()
+    assert run.child("kid", "c1", 2) == run.child("end", "c1") == ()
+    run.child("kid", "c1", state="completed")
+    assert run.child("kid", "c1", state="failed") == ()
+
+
+@pytest.mark.parametrize("policy", ["cancel", "wait"])
+def test_a_stopping_task_waits_for_the_end_of_its_child(policy: str) -> None:
+    run = parent(on_parent_close=policy)
+    run.child("kid", "c1")
+    assert [type(one) for one in run.cancel()][1:] == [StepCancelRequested]
+    assert list(run.owes()) == ["child:kid:1"]
+    assert [type(one) for one in run.child("kid", "c1", state="cancelled")] == [StepCancelled, TaskCancelled]
+
+
+def test_a_child_whose_start_is_under_way_is_found_before_the_task_ends() -> None:
+    run = parent()
+    run.cancel()
+    assert not run.state.ended
+    assert run.child("kid", "c1") == (ChildStarted(step="kid", attempt=1, child="c1"),)
+    run.child("kid", "c1", state="cancelled")
+    assert run.state.status is TaskStatus.CANCELLED
+
+
+def test_an_abandoned_child_holds_nothing_up() -> None:
+    run = parent(on_parent_close="abandon")
+    run.child("kid", "c1")
+    run.cancel()
+    assert run.state.status is TaskStatus.CANCELLED
+
+
+def test_a_child_for_each_item_with_an_input_of_its_own() -> None:
+    steps = {"kids": {"child": "parcel", "each": "input.lines", "child_input": "item.sku", "max_parallel": 1}}
+    run = Run(template({"kids": []}, steps=steps))
+    run.create(input=raw({"lines": [{"sku": "a"}, {"sku": "b"}]}))
+    assert list(run.owes()) == ["child:kids[0]:1"]
+    run.child("kids[0]", "c1", state="completed", result=1)
+    asked = [bytes(one.input) for one in run.events if isinstance(one, ChildRequested)]
+    assert asked == [b'"a"', b'"b"']
+    run.child("kids[1]", "c2", state="completed", result=2)
+    assert run.result() == [1, 2]
+
+
+def test_an_input_without_a_value_fails_the_step_that_asks() -> None:
+    run = parent(child_input="input.missing")
+    assert run.state.failed == {"kid": None}
+    assert run.state.open == 0
+
+
+def test_keys_name_their_parent() -> None:
+    task_id = "01234567-89ab-8def-8123-456789abcdef"
+    assert parent_of(child_key(task_id, "kids#2[a.b-c]", 3)) == (task_id, "kids#2[a.b-c]", 3)
+    assert parent_of(None) is parent_of("order-17") is parent_of("child:x") is parent_of("child:a:b:c") is None
