@@ -32,6 +32,8 @@ from tasker.service.actors.entrance import Entrance
 from tasker.service.actors.factory import Factory
 from tasker.service.actors.publisher import Publisher
 from tasker.service.actors.reports import Reports
+from tasker.service.actors.schedule_effects import ScheduleEffects
+from tasker.service.actors.standing import WHAT, Standings
 from tasker.service.actors.stream_keeper import StreamKeeper
 from tasker.service.actors.submissions import Submissions
 from tasker.service.runtime.actor import ActorFactory
@@ -70,8 +72,14 @@ class Fanout:
 class Intake:
     """A shard's subscriptions: reports of workers, and what other nodes hand on. A `ShardService`."""
 
-    def __init__(
-        self, bus: Bus, subjects: Subjects, entrance: Entrance, reports: Reports, directory: TemplateDirectory
+    def __init__(  # noqa: PLR0917 - the parts it joins
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        entrance: Entrance,
+        reports: Reports,
+        directory: TemplateDirectory,
+        standings: Standings,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -79,6 +87,7 @@ class Intake:
             (subjects.reports_of_shard, reports.on_report),
             (lambda shard: subjects.node_shard(shard, "cmd"), entrance.on_forwarded),
             (lambda shard: subjects.node_shard(shard, "registry"), directory.on_registry_asked),
+            (lambda shard: subjects.node_shard(shard, WHAT), standings.on_asked),
             (lambda shard: subjects.node_shard(shard, "ping"), self._on_ping),
         )
         self._open: dict[int, list[Subscription]] = {}
@@ -147,11 +156,14 @@ class WriteSide:
         self._direct = DirectWork(bus, subjects, self._name, clock, direct)
         dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct, draw)
         self._step_times = dispatcher.step_times
-        late.factory = Factory(directory, dispatcher, routes)
+        standings = Standings(self._shards, routes)
+        schedules = ScheduleEffects(self._shards, clock, standings)
+        late.factory = Factory(directory, dispatcher, routes, schedules)
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
+        schedules.attach(self._entrance)
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
-        intake = Intake(bus, subjects, self._entrance, self._reports, directory)
+        intake = Intake(bus, subjects, self._entrance, self._reports, directory, standings)
         self._publisher = Publisher(
             log,
             info,

@@ -27,6 +27,7 @@ from tasker.events.task_events import (
     TemplateRef,
 )
 from tasker.metrics.catalogue import OUTCOMES
+from tasker.service.actors.standing import StandingMessage
 from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.advance import advance
@@ -155,7 +156,7 @@ class ReportMessage:
         self.fail = fail
 
 
-TaskMessage = CreateMessage | CommandMessage | ReportMessage | Wake
+TaskMessage = CreateMessage | CommandMessage | ReportMessage | StandingMessage | Wake
 
 
 class TaskActor:
@@ -240,6 +241,8 @@ class TaskActor:
                 return self._wake(message, now_us)
             case CommandMessage():
                 return self._command(message, now_us)
+            case StandingMessage():
+                return message.turn(self.tenant, self.state)
 
     def _create(self, message: CreateMessage, now_us: int) -> Turn:
         if self.state.status is not TaskStatus.ABSENT:

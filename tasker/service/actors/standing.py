@@ -1,0 +1,99 @@
+"""How tasks stand: a question to their owners, by whom it matters whether one has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import msgspec
+
+from tasker.bus.bus import Message
+from tasker.errors import TaskerError, TaskPoisoned, TaskUnknown, Undecodable
+from tasker.events.codec import decode_message, encode_message
+from tasker.events.envelope import StreamKind
+from tasker.service.domain.state import TaskState
+from tasker.service.runtime.actor import Turn
+from tasker.service.runtime.routes import Routes
+from tasker.service.runtime.shards import Shards
+
+WHAT = "standing"
+"""How the question is called between nodes."""
+
+OnStanding = Callable[[bool | None], None]
+"""Takes whether the task has ended; None: nobody could say."""
+
+
+class StandingMessage:
+    """Tell whether the task has ended; one that does not exist has not begun."""
+
+    __slots__ = ("answered", "fail", "tenant")
+
+    def __init__(self, tenant: str, answered: Callable[[bool], None], fail: Callable[[TaskerError], None]) -> None:
+        self.tenant = tenant
+        self.answered = answered
+        self.fail = fail
+
+    def turn(self, tenant: str, state: TaskState) -> Turn:
+        """Return the answer of the task's actor."""
+        if tenant != self.tenant:
+            return Turn((), lambda _: self.fail(TaskUnknown("there is no such task")), self.fail, {})
+        ended = state.ended
+        return Turn((), lambda _: self.answered(ended), self.fail, {})
+
+
+class StandingOf(msgspec.Struct, kw_only=True):
+    """Node to node: has this task ended?"""
+
+    tenant: str
+    task_id: str
+
+
+class Standing(msgspec.Struct, kw_only=True):
+    """Node to node: it has, or has not; None: ask again."""
+
+    ended: bool | None
+
+
+class Standings:
+    """Asks how tasks stand, here or on the node that owns them."""
+
+    def __init__(self, shards: Shards, routes: Routes) -> None:
+        self._shards = shards
+        self._routes = routes
+
+    def ask(self, tenant: str, task_id: str, done: OnStanding) -> None:
+        """Find out whether a task has ended."""
+        stream_id, shard = self._routes.locate(task_id)
+        if self._shards.owns(shard):
+            self._ask_here(tenant, stream_id, shard, done)
+            return
+
+        def on_reply(reply: bytes | TaskerError) -> None:
+            done(None if isinstance(reply, TaskerError) else decode_message(reply, Standing).ended)
+
+        self._routes.ask_owner(shard, WHAT, encode_message(StandingOf(tenant=tenant, task_id=task_id)), {}, on_reply)
+
+    def on_asked(self, message: Message) -> None:
+        """Answer another node's question about a task of ours."""
+
+        def done(ended: bool | None) -> None:  # noqa: FBT001 - `OnStanding`
+            self._routes.respond(message, encode_message(Standing(ended=ended)))
+
+        try:
+            asked = decode_message(message.data, StandingOf)
+            stream_id, shard = self._routes.locate(asked.task_id)
+        except (Undecodable, ValueError):
+            done(None)
+            return
+        self._ask_here(asked.tenant, stream_id, shard, done)
+
+    def _ask_here(self, tenant: str, stream_id: UUID, shard: int, done: OnStanding) -> None:
+        message = StandingMessage(tenant, done, lambda error: done(_told_by(error)))
+        self._shards.send(shard, stream_id, StreamKind.TASK, message)
+
+
+def _told_by(error: TaskerError) -> bool | None:
+    """Return what a refusal tells: a task that is gone has ended, one that cannot be folded may still run."""
+    if isinstance(error, TaskUnknown):
+        return True
+    return False if isinstance(error, TaskPoisoned) else None
