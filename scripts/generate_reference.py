@@ -28,6 +28,7 @@ from tasker.cli.failures import next_step
 from tasker.doctor.finding import CATALOGUE
 from tasker.errors import TaskerError
 from tasker.events import codec, messages, position
+from tasker.events.schedule_events import SCHEDULE_EVENT_TYPES
 from tasker.events.subjects import TOKEN_PATTERN as WORKER_PATTERN
 from tasker.events.task_events import TASK_EVENT_TYPES
 from tasker.events.template_events import TEMPLATE_EVENT_TYPES
@@ -96,7 +97,7 @@ def event_table() -> str:
     """Return the table of the events of tasks, then of templates."""
     rows = [
         (f"`{_snake(kind.__name__)}`", _sentence(kind), ", ".join(map(_field, msgspec.structs.fields(kind))))
-        for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES)
+        for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES, *SCHEDULE_EVENT_TYPES)
     ]
     return _table(("event", "what happened", "data"), rows)
 
@@ -104,7 +105,7 @@ def event_table() -> str:
 def event_sections() -> str:
     """Return a section an event, with what its docstring says of its fields."""
     sections = []
-    for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES):
+    for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES, *SCHEDULE_EVENT_TYPES):
         about = _attributes(kind)
         rows = [
             (f"`{field.encode_name}`", f"{_type(field.type)}{'' if field.required else '?'}", about.get(field.name, ""))

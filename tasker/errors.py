@@ -223,6 +223,34 @@ class ExpressionFailed(CommandRejected):
     title = "An expression has no value for what it was given"
 
 
+class ScheduleInvalid(CommandRejected):
+    code = "schedule_invalid"
+    status = 422
+    exit_code = 2
+    title = "The schedule has faults"
+
+
+class ScheduleUnknown(CommandRejected):
+    code = "schedule_unknown"
+    status = 404
+    exit_code = 3
+    title = "No such schedule"
+
+
+class ScheduleConflict(CommandRejected):
+    code = "schedule_conflict"
+    status = 409
+    exit_code = 6
+    title = "The name belongs to a schedule with another document"
+
+
+class ScheduleForbids(CommandRejected):
+    code = "schedule_forbids"
+    status = 409
+    exit_code = 6
+    title = "The state of the schedule forbids the command"
+
+
 class KeyAmbiguous(CommandRejected):
     code = "key_ambiguous"
     status = 400

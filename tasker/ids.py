@@ -82,6 +82,12 @@ def template_stream_id(tenant: str, namespace: str, template: str) -> UUID:
     return uuid8("template", tenant, namespace, template)
 
 
+@lru_cache(maxsize=4096)
+def schedule_stream_id(tenant: str, namespace: str, schedule: str) -> UUID:
+    """Return the id of the stream that is the history of a schedule."""
+    return uuid8("schedule", tenant, namespace, schedule)
+
+
 def slot_of(stream_id: UUID) -> int:
     """Return the slot of a stream: the first 8 bytes of sha256(id) modulo `SLOTS`."""
     return int.from_bytes(hashlib.sha256(stream_id.bytes).digest()[:8], "big") % SLOTS

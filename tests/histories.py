@@ -11,6 +11,20 @@ import msgspec
 from tasker.events.chain import GENESIS, digest_of_batch, leaf_of
 from tasker.events.envelope import Meta, NewEvent, RecordedEvent
 from tasker.events.log import AppendOutcome, EventLog, ShardAppend
+from tasker.events.schedule_events import (
+    ScheduleBackfillRequested,
+    ScheduleCreated,
+    ScheduleFireBuffered,
+    ScheduleFired,
+    ScheduleFiresSkipped,
+    SchedulePaused,
+    ScheduleResumed,
+    ScheduleSpec,
+    ScheduleStartRefused,
+    ScheduleTasksEnded,
+    ScheduleTaskStarted,
+    ScheduleUpdated,
+)
 from tasker.events.stored import DomainEvent, encode_meta, to_new_event
 from tasker.events.task_events import (
     ErrorInfo,
@@ -68,6 +82,34 @@ def completed_task(*steps: str, **fields: Any) -> list[DomainEvent]:
 
 def blocked_task(step: str = "charge", **fields: Any) -> list[DomainEvent]:
     return [created(**fields), *failed(step), TaskBlocked(reason="step_failed", steps=(step,))]
+
+
+def scheduled(namespace: str = "shop", name: str = "nightly") -> list[DomainEvent]:
+    """A schedule that fired, skipped, had a start refused, was paused and resumed, and has one that waits."""
+    spec = ScheduleSpec(template="report", cron="0 * * * *", overlap="buffer_one", input=raw({"city": "Zürich"}))
+    hours = [T0_US - T0_US % 3_600_000_000 + hour * 3_600_000_000 for hour in range(1, 8)]
+
+    def to(hour: int) -> dict[str, int]:
+        return {"next_us": hours[hour], "due_us": hours[hour]}
+
+    return [
+        ScheduleCreated(namespace=namespace, name=name, spec=spec, **to(0)),
+        ScheduleFired(fire_us=hours[0], cause="time", task_id="t-0", key="k-0", **to(1)),
+        ScheduleTaskStarted(task_id="t-0"),
+        ScheduleFireBuffered(fire_us=hours[1], **to(2)),
+        ScheduleFiresSkipped(first_us=hours[2], until_us=hours[2] + 1, reason="overlap", count=1, **to(3)),
+        ScheduleTasksEnded(task_ids=("t-0",)),
+        ScheduleFired(fire_us=hours[1], cause="buffered", task_id="t-1", key="k-1"),
+        ScheduleStartRefused(task_id="t-1", code="template_unknown", detail="there is none"),
+        SchedulePaused(note="closed"),
+        ScheduleBackfillRequested(start_us=T0_US, end_us=hours[3], overlap="buffer_all", first_us=hours[0]),
+        ScheduleFired(fire_us=hours[0], cause="backfill", task_id="t-0", key="k-0"),
+        ScheduleTaskStarted(task_id="t-0", duplicate=True),
+        ScheduleResumed(),
+        ScheduleFiresSkipped(first_us=hours[3], until_us=hours[5], reason="paused", count=2, **to(5)),
+        ScheduleUpdated(spec=msgspec.structs.replace(spec, cron="30 * * * *"), **to(5)),
+        ScheduleFireBuffered(fire_us=hours[5], **to(6)),
+    ]
 
 
 class Recorder:

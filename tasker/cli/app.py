@@ -44,6 +44,7 @@ _GROUPS = {
     "task": "tasker.cli.task:app",
     "step": "tasker.cli.step:app",
     "template": "tasker.cli.template:app",
+    "schedule": "tasker.cli.schedule:app",
     "log": "tasker.cli.log:app",
     "schema": "tasker.cli.schema:app",
     "projection": "tasker.cli.projection:app",

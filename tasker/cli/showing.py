@@ -20,7 +20,13 @@ def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
 def show_reply(reply: Reply, output: Format) -> None:
     """Write that a command is in the log, and where."""
     named = {} if reply.task_id is None else {"task_id": reply.task_id}
-    told = {**named, **(reply.template or {}), "position": reply.position, "duplicate": reply.duplicate}
+    told = {
+        **named,
+        **(reply.template or {}),
+        **(reply.schedule or {}),
+        "position": reply.position,
+        "duplicate": reply.duplicate,
+    }
     pairs = [("task" if name == "task_id" else name, value or None) for name, value in told.items()]
     fields(told, pairs, output)
 

@@ -3,6 +3,17 @@
 from tasker.client.attempts import RetryPolicy
 from tasker.client.client import TaskerClient
 from tasker.client.requests import NewTask, TaskHandle
+from tasker.client.schedules import Schedules, upcoming
 from tasker.client.sync import TaskerSyncClient
+from tasker.events.messages import ScheduleDocument
 
-__all__ = ["NewTask", "RetryPolicy", "TaskHandle", "TaskerClient", "TaskerSyncClient"]
+__all__ = [
+    "NewTask",
+    "RetryPolicy",
+    "ScheduleDocument",
+    "Schedules",
+    "TaskHandle",
+    "TaskerClient",
+    "TaskerSyncClient",
+    "upcoming",
+]

@@ -24,6 +24,7 @@ from tasker.client.batches import BATCHES_IN_FLIGHT, Item, body_of, pack, verdic
 from tasker.client.carriers import BusCarrier, Carrier, HttpCarrier
 from tasker.client.http import HttpApi, Parameters
 from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef, handle_of, position_of, task_id_of
+from tasker.client.schedules import Schedules
 from tasker.client.settings import FindStack, client_settings
 from tasker.client.subscription import START, EventFilter, Subscription
 from tasker.client.waiting import is_over, not_over, over_http
@@ -128,6 +129,9 @@ class TaskerClient:
         self._tracing = tracing_of_process()
         self._bus: Bus | None = None
         self._connecting = asyncio.Lock()
+
+        self.schedules = Schedules(self._command, self._get, self._ids)
+        """Commands to schedules, and reads of them."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from tasker.client.client import PAGE_ITEMS, TaskerClient
 from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef
 from tasker.client.settings import ClientSettings, FindStack
 from tasker.client.subscription import Subscription
+from tasker.client.sync_schedules import SyncSchedules
 from tasker.errors import ConfigurationError, TaskerError
 from tasker.events.messages import CANCEL_GRACE_S, LifecycleEvent, Reply
 from tasker.events.reads import EventView, Health, Refusal, Stats, StepView, TaskPage, TaskView, TemplateView
@@ -79,6 +80,8 @@ class TaskerSyncClient:
         except BaseException:
             self._loop.stop()
             raise
+        self.schedules = SyncSchedules(self._loop, self._client.schedules)
+        """Commands to schedules, and reads of them."""
 
     def __enter__(self) -> Self:
         return self

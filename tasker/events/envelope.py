@@ -20,6 +20,7 @@ class StreamKind(StrEnum):
 
     TASK = "task"
     TEMPLATE = "template"
+    SCHEDULE = "schedule"
 
 
 class Encoding(StrEnum):

@@ -16,18 +16,21 @@ import msgspec
 from tasker.errors import Undecodable
 from tasker.events.codec import encode_message
 from tasker.events.envelope import Encoding, Meta, NewEvent, RecordedEvent, StreamKind
+from tasker.events.schedule_events import SCHEDULE_EVENT_TYPES, ScheduleEvent
 from tasker.events.task_events import TASK_EVENT_TYPES, TaskEvent
 from tasker.events.template_events import TEMPLATE_EVENT_TYPES, TemplateEvent
 from tasker.events.upcast import UPCASTS
 
-DomainEvent = TaskEvent | TemplateEvent
+DomainEvent = TaskEvent | TemplateEvent | ScheduleEvent
 
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-TYPE_OF: Final[dict[type, str]] = {kind: _snake(kind.__name__) for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES)}
+TYPE_OF: Final[dict[type, str]] = {
+    kind: _snake(kind.__name__) for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES, *SCHEDULE_EVENT_TYPES)
+}
 """Event class -> the type's name in the log."""
 
 VERSION_OF: Final[dict[str, int]] = dict.fromkeys(TYPE_OF.values(), 1)
@@ -36,6 +39,7 @@ VERSION_OF: Final[dict[str, int]] = dict.fromkeys(TYPE_OF.values(), 1)
 _KIND_OF: Final[dict[type, str]] = {
     **dict.fromkeys(TASK_EVENT_TYPES, StreamKind.TASK.value),
     **dict.fromkeys(TEMPLATE_EVENT_TYPES, StreamKind.TEMPLATE.value),
+    **dict.fromkeys(SCHEDULE_EVENT_TYPES, StreamKind.SCHEDULE.value),
 }
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     name: msgspec.json.Decoder(kind) for kind, name in TYPE_OF.items()

@@ -14,11 +14,13 @@ import asyncpg
 
 from tasker.errors import ParameterInvalid
 from tasker.events.codec import canonical
-from tasker.events.reads import StepView, TaskView, TemplateView
-from tasker.ids import template_stream_id
+from tasker.events.reads import FireTime, ScheduleView, StepView, TaskView, TemplateView
+from tasker.ids import schedule_stream_id, template_stream_id
 from tasker.projections.postgres_store import LOST, pairs, row_of, translated
 from tasker.projections.queries import (
     InFlight,
+    ScheduleQuery,
+    Schedules,
     TaskPlace,
     TaskQuery,
     Tasks,
@@ -29,6 +31,7 @@ from tasker.projections.queries import (
     encode_cursor,
 )
 from tasker.projections.sql import statements
+from tasker.projections.views import schedule as schedule_rows
 from tasker.projections.views import step, task, template
 
 _SQL = statements("queries")
@@ -152,6 +155,38 @@ class PostgresQueries:
         stream_id = template_stream_id(tenant, namespace, name)
         records = await self._fetch(_SQL["template"], stream_id, tenant, version)
         return _template_view(records[0]) if records else None
+
+    async def schedules(self, tenant: str, query: ScheduleQuery) -> Schedules:
+        """Return a page of the tenant's schedules."""
+        after: tuple[Any, ...] = (None, None)
+        if query.after is not None:
+            after = decode_cursor(query.after, tuple[str, str])
+        positions = await self.positions()
+        states = list(query.states) or None
+        records = await self._fetch(
+            _SQL["schedules"], tenant, states, query.namespace, query.template, *after, query.limit + 1
+        )
+        following = None
+        if len(records) > query.limit:
+            records = records[: query.limit]
+            following = encode_cursor(records[-1]["namespace"], records[-1]["name"])
+        rows = [row_of(schedule_rows.ScheduleRow, record) for record in records]
+        return Schedules([schedule_rows.to_view(row) for row in rows], following, positions)
+
+    async def schedule(self, tenant: str, namespace: str, name: str) -> ScheduleView | None:
+        """Return a schedule; None when the view has none, or it is deleted."""
+        row = await self._schedule_row(tenant, namespace, name)
+        return None if row is None else schedule_rows.to_view(row)
+
+    async def next_fires(self, tenant: str, namespace: str, name: str, count: int) -> list[FireTime] | None:
+        """Return coming fire times of a schedule; None when there is no such schedule."""
+        row = await self._schedule_row(tenant, namespace, name)
+        return None if row is None else schedule_rows.next_fires(row, count)
+
+    async def _schedule_row(self, tenant: str, namespace: str, name: str) -> schedule_rows.ScheduleRow | None:
+        records = await self._fetch(_SQL["schedule"], schedule_stream_id(tenant, namespace, name), tenant)
+        row: schedule_rows.ScheduleRow | None = row_of(schedule_rows.ScheduleRow, records[0]) if records else None
+        return None if row is None or row.state == "deleted" else row
 
     async def counts(self, tenant: str) -> dict[str, int]:
         """Return state -> number of the tenant's tasks; states without tasks are left out."""

@@ -16,7 +16,7 @@ import msgspec
 
 from tasker.errors import ParameterInvalid
 from tasker.events.codec import is_text
-from tasker.events.reads import StepView, TaskView, TemplateView
+from tasker.events.reads import FireTime, ScheduleView, StepView, TaskView, TemplateView
 
 TaskSort = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
 TASK_SORTS: Final[tuple[TaskSort, ...]] = ("created_at", "-created_at", "updated_at", "-updated_at")
@@ -55,6 +55,16 @@ class TemplateQuery(msgspec.Struct, frozen=True, kw_only=True):
     after: str | None = None
 
 
+class ScheduleQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which schedules, by namespace and name; without `states` all but the deleted ones."""
+
+    states: tuple[str, ...] = ()
+    namespace: str | None = None
+    template: str | None = None
+    limit: int = PAGE_ITEMS
+    after: str | None = None
+
+
 class Tasks(NamedTuple):
     """A page of tasks; `next` is the cursor of the one behind it; `positions` is where it was read at least."""
 
@@ -67,6 +77,14 @@ class Templates(NamedTuple):
     """A page of templates."""
 
     items: list[TemplateView]
+    next: str | None
+    positions: dict[int, int]
+
+
+class Schedules(NamedTuple):
+    """A page of schedules."""
+
+    items: list[ScheduleView]
     next: str | None
     positions: dict[int, int]
 
@@ -125,6 +143,22 @@ class Queries(Protocol):
 
     async def template(self, tenant: str, namespace: str, name: str, version: str | None) -> TemplateView | None:
         """Return a version (None: the one in use) of a template, without its document."""
+        ...
+
+    async def schedules(self, tenant: str, query: ScheduleQuery) -> Schedules:
+        """Return a page of the tenant's schedules.
+
+        Raises:
+            ParameterInvalid: the cursor is none.
+        """
+        ...
+
+    async def schedule(self, tenant: str, namespace: str, name: str) -> ScheduleView | None:
+        """Return a schedule; None when the view has none, or it is deleted."""
+        ...
+
+    async def next_fires(self, tenant: str, namespace: str, name: str, count: int) -> list[FireTime] | None:
+        """Return coming fire times of a schedule; None when there is no such schedule."""
         ...
 
     async def counts(self, tenant: str) -> dict[str, int]:

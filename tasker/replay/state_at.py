@@ -9,8 +9,10 @@ from uuid import UUID
 from tasker.errors import Undecodable
 from tasker.events.envelope import Encoding, NewEvent, RecordedEvent, StreamKind
 from tasker.events.reads import EventView
+from tasker.events.schedule_events import AnyScheduleEvent, ScheduleEvent
 from tasker.events.stored import from_recorded, meta_of
 from tasker.events.task_events import AnyTaskEvent, TaskEvent
+from tasker.service.domain.schedule_state import ScheduleState, evolve_schedule
 from tasker.service.domain.state import TaskState, evolve, state_document, state_hash
 from tasker.times import from_rfc3339
 
@@ -45,6 +47,22 @@ def folded(events: Iterable[RecordedEvent | EventView], seq: int | None = None) 
         if not isinstance(event, TaskEvent):
             raise Undecodable(f"{stored.type} is no event of a task")
         evolve(state, cast("AnyTaskEvent", event), at_us=stored.at_us, command_id=meta_of(stored).command_id)
+    return state
+
+
+def schedule_folded(events: Iterable[RecordedEvent]) -> ScheduleState:
+    """Return the state of a schedule after all of its events.
+
+    Raises:
+        Undecodable: this build cannot read one of them.
+    """
+    state = ScheduleState("")
+    for recorded in events:
+        event = from_recorded(recorded)
+        if not isinstance(event, ScheduleEvent):
+            raise Undecodable(f"{recorded.type} is no event of a schedule")
+        state.tenant = recorded.tenant
+        evolve_schedule(state, cast("AnyScheduleEvent", event), at_us=recorded.at_us)
     return state
 
 

@@ -34,6 +34,7 @@ from tasker.service.actors.entrance import Entrance
 from tasker.service.actors.factory import Factory
 from tasker.service.actors.publisher import Publisher
 from tasker.service.actors.reports import Reports
+from tasker.service.actors.schedule_effects import ScheduleEffects
 from tasker.service.actors.standing import WHAT as STANDING
 from tasker.service.actors.standing import Standings
 from tasker.service.actors.stream_keeper import StreamKeeper
@@ -163,9 +164,11 @@ class WriteSide:
         standings = Standings(self._shards, routes)
         children = ChildTasks(self._shards, routes, standings)
         dispatcher.children = children
-        late.factory = Factory(directory, dispatcher, routes)
+        schedules = ScheduleEffects(self._shards, clock, standings)
+        late.factory = Factory(directory, dispatcher, routes, schedules)
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         children.attach(self._entrance)
+        schedules.attach(self._entrance)
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
         intake = Intake(bus, subjects, self._entrance, self._reports, directory, standings, children)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasker.testing.engine import Stuck
-    from tasker.testing.kit import NotOver, Run, SyncRun, SyncTaskerTest, TaskerTest
+    from tasker.testing.kit import NotOver, Run, ScheduleRun, SyncRun, SyncScheduleRun, SyncTaskerTest, TaskerTest
     from tasker.testing.run import RunEvent, RunView, StepRun
     from tasker.testing.script import Call
 
@@ -18,8 +18,10 @@ _HOMES = {
     "RunEvent": "run",
     "RunView": "run",
     "StepRun": "run",
+    "ScheduleRun": "kit",
     "Stuck": "engine",
     "SyncRun": "kit",
+    "SyncScheduleRun": "kit",
     "SyncTaskerTest": "kit",
     "TaskerTest": "kit",
 }
@@ -30,9 +32,11 @@ __all__ = [
     "Run",
     "RunEvent",
     "RunView",
+    "ScheduleRun",
     "StepRun",
     "Stuck",
     "SyncRun",
+    "SyncScheduleRun",
     "SyncTaskerTest",
     "TaskerTest",
 ]

@@ -25,8 +25,10 @@ from types import ModuleType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from tasker.client.requests import NamedTemplate, TaskHandle
+from tasker.client.schedules import Schedules
 from tasker.errors import ConfigurationError
 from tasker.events.messages import CANCEL_GRACE_S
+from tasker.events.schedule_events import BackfillOverlap
 from tasker.handlers.handler import HandlerSpec, plain_handlers_of
 from tasker.handlers.hooks import Middleware
 from tasker.handlers.outcome import RetryableError
@@ -36,6 +38,7 @@ from tasker.testing.engine import REAL_S_MAX, Engine
 from tasker.testing.network import MessageKind
 from tasker.testing.quiet import quiet_logs
 from tasker.testing.run import RunView
+from tasker.testing.schedule_run import ScheduleView
 from tasker.testing.script import Call, When
 from tasker.testing.virtual_loop import VirtualLoop
 from tasker.testing.world import World
@@ -170,15 +173,28 @@ class Kit:
         await world.settle()
         return handle
 
+    async def _schedule(self, name: str, options: dict[str, Any]) -> tuple[str, str]:
+        if "template" not in options:
+            [spec] = self._registry.specs
+            options["template"] = spec.name
+        namespace = options.pop("namespace", None)
+        if namespace is None:
+            namespace = next(
+                (spec.namespace for spec in self._registry.specs if spec.name == options["template"]), "default"
+            )
+        await self._command(self._world.client.schedules.create(name, options, namespace=namespace))
+        return namespace, name
+
     async def _until_over(self, run: RunView, within_s: float) -> None:
         if not await self._world.until_over(run.task_id, within_s=within_s):
             raise NotOver(f"task {run.task_id} is {run.state} after {within_s:g} s: {_standing(run)}")
 
-    async def _command(self, command: Coroutine[Any, Any, Any]) -> None:
+    async def _command(self, command: Coroutine[Any, Any, T]) -> T:
         world = self._world
         with world.loop.passing(world.loop.time() + world.client.timeout_s):
-            await command
+            answer = await command
         await world.settle()
+        return answer
 
     async def _retry(self, task_id: str, step: str | None) -> None:
         client = self._world.client
@@ -191,8 +207,10 @@ class Kit:
         await self._world.advance(seconds)
         await self._world.settle()
 
-    async def _crash_service(self) -> None:
+    async def _crash_service(self, down_s: float) -> None:
         await self._world.kill_service()
+        if down_s:
+            await self._world.advance(down_s)
         await self._world.start_service()
         await self._world.settle()
 
@@ -227,6 +245,48 @@ class Run(RunView):
     async def retry(self, step: str | None = None) -> None:
         """Give its failed steps (or one) a fresh set of attempts, as a person does with a blocked task."""
         await self._kit._do(self._kit._retry(self.task_id, step))  # noqa: SLF001
+
+
+class ScheduleRun(ScheduleView):
+    """A schedule under test; what it shows is how it is now."""
+
+    def __init__(self, kit: TaskerTest, namespace: str, name: str) -> None:
+        self._kit = kit
+        super().__init__(namespace, name, kit._world.recorded, kit._world.steps_of)  # noqa: SLF001 - a part of its kit
+
+    async def pause(self, note: str | None = None) -> None:
+        """Let fire times start nothing until `resume`."""
+        await self._ask(self._schedules.pause(self.name, note, namespace=self.namespace))
+
+    async def resume(self, note: str | None = None) -> None:
+        """Let fire times count again."""
+        await self._ask(self._schedules.resume(self.name, note, namespace=self.namespace))
+
+    async def trigger(self) -> None:
+        """Start a task now."""
+        await self._ask(self._schedules.trigger(self.name, namespace=self.namespace))
+
+    async def backfill(
+        self, start: datetime | str, end: datetime | str, *, overlap: BackfillOverlap = "buffer_all"
+    ) -> None:
+        """Start the tasks of past fire times."""
+        await self._ask(self._schedules.backfill(self.name, start, end, overlap=overlap, namespace=self.namespace))
+
+    async def update(self, **document: Any) -> None:
+        """Give it another document, whole."""
+        document.setdefault("template", self.document.template)
+        await self._ask(self._schedules.update(self.name, document, namespace=self.namespace))
+
+    async def delete(self) -> None:
+        """End it."""
+        await self._ask(self._schedules.delete(self.name, namespace=self.namespace))
+
+    @property
+    def _schedules(self) -> Schedules:
+        return self._kit._world.client.schedules  # noqa: SLF001
+
+    async def _ask(self, command: Coroutine[Any, Any, Any]) -> None:
+        await self._kit._do(self._kit._command(command))  # noqa: SLF001
 
 
 class TaskerTest(Kit):
@@ -264,15 +324,30 @@ class TaskerTest(Kit):
         run = await self.start(input, template=template, **options)
         return await run.wait(within_s=within_s)
 
+    async def schedule(self, name: str, **document: Any) -> ScheduleRun:
+        """Begin a schedule and return it: `await tasker.schedule("nightly", cron="0 2 * * *")`.
+
+        `document` is what `schedule.create` takes; `template` is the one under test unless given, `namespace` its own.
+
+        Raises:
+            CommandRejected: the service refuses it, as in production: `ScheduleInvalid`, ...
+        """
+        namespace, name = await self._do(self._schedule(name, document))
+        return ScheduleRun(self, namespace, name)
+
     async def advance(
         self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0
     ) -> None:
         """Let time pass, and everything happen that falls into it."""
         await self._do(self._advance(seconds + 60 * minutes + 3_600 * hours + 86_400 * days))
 
-    async def crash_service(self) -> None:
-        """End the service as by a kill, and start another one, which rebuilds everything from the log."""
-        await self._do(self._crash_service())
+    async def crash_service(self, *, down_s: float = 0.0) -> None:
+        """End the service as by a kill, and start another one, which rebuilds everything from the log.
+
+        Args:
+            down_s: how long nobody serves in between.
+        """
+        await self._do(self._crash_service(down_s))
 
     async def crash_worker(self) -> None:
         """End the worker as by a kill, with all that it runs, and start another one."""
@@ -306,6 +381,46 @@ class SyncRun(RunView):
         self._kit._do(self._kit._retry(self.task_id, step))  # noqa: SLF001
 
 
+class SyncScheduleRun(ScheduleView):
+    """A schedule under test; what it shows is how it is now."""
+
+    def __init__(self, kit: SyncTaskerTest, namespace: str, name: str) -> None:
+        self._kit = kit
+        super().__init__(namespace, name, kit._world.recorded, kit._world.steps_of)  # noqa: SLF001 - a part of its kit
+
+    def pause(self, note: str | None = None) -> None:
+        """Let fire times start nothing until `resume`."""
+        self._ask(self._schedules.pause(self.name, note, namespace=self.namespace))
+
+    def resume(self, note: str | None = None) -> None:
+        """Let fire times count again."""
+        self._ask(self._schedules.resume(self.name, note, namespace=self.namespace))
+
+    def trigger(self) -> None:
+        """Start a task now."""
+        self._ask(self._schedules.trigger(self.name, namespace=self.namespace))
+
+    def backfill(self, start: datetime | str, end: datetime | str, *, overlap: BackfillOverlap = "buffer_all") -> None:
+        """Start the tasks of past fire times."""
+        self._ask(self._schedules.backfill(self.name, start, end, overlap=overlap, namespace=self.namespace))
+
+    def update(self, **document: Any) -> None:
+        """Give it another document, whole."""
+        document.setdefault("template", self.document.template)
+        self._ask(self._schedules.update(self.name, document, namespace=self.namespace))
+
+    def delete(self) -> None:
+        """End it."""
+        self._ask(self._schedules.delete(self.name, namespace=self.namespace))
+
+    @property
+    def _schedules(self) -> Schedules:
+        return self._kit._world.client.schedules  # noqa: SLF001
+
+    def _ask(self, command: Coroutine[Any, Any, Any]) -> None:
+        self._kit._do(self._kit._command(command))  # noqa: SLF001
+
+
 class SyncTaskerTest(Kit):
     """The kit for tests without asyncio: use it with `with`. Every call is that of `TaskerTest`, without `await`."""
 
@@ -333,13 +448,18 @@ class SyncTaskerTest(Kit):
         """See `TaskerTest.run`."""
         return self.start(input, template=template, **options).wait(within_s=within_s)
 
+    def schedule(self, name: str, **document: Any) -> SyncScheduleRun:
+        """See `TaskerTest.schedule`."""
+        namespace, name = self._do(self._schedule(name, document))
+        return SyncScheduleRun(self, namespace, name)
+
     def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0) -> None:
         """See `TaskerTest.advance`."""
         self._do(self._advance(seconds + 60 * minutes + 3_600 * hours + 86_400 * days))
 
-    def crash_service(self) -> None:
+    def crash_service(self, *, down_s: float = 0.0) -> None:
         """See `TaskerTest.crash_service`."""
-        self._do(self._crash_service())
+        self._do(self._crash_service(down_s))
 
     def crash_worker(self) -> None:
         """See `TaskerTest.crash_worker`."""

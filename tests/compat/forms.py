@@ -6,6 +6,7 @@ the lines of an old form stay, and its structs here become what the upcasts make
 
 import msgspec
 
+from tasker.events import schedule_events as s
 from tasker.events import task_events as t
 from tasker.events import template_events as m
 from tasker.events.stored import DomainEvent
@@ -15,6 +16,22 @@ TEMPLATE = t.TemplateRef(namespace="shop", name="order_fulfillment", version="1.
 ERROR = t.ErrorInfo(type="CardDeclined", message='no "money" ☕', retryable=False, retry_after_s=1.5, stack="a\nb")
 PLAIN_ERROR = t.ErrorInfo(type="timeout", message="")
 US = 1_790_000_000_123_456
+SPEC = s.ScheduleSpec(
+    template="report",
+    version="1.0.0",
+    input=RAW(b'{"city":"Z\xc3\xbcrich"}'),
+    tags={"team": "core"},
+    timeout_s=60.0,
+    time_key="at",
+    cron="30 2 * * *",
+    timezone="Europe/Zurich",
+    jitter_s=1.5,
+    start_us=US,
+    end_us=US + 1,
+    fires_max=7,
+    overlap="buffer_all",
+    catch_up_s=60.0,
+)
 
 FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("task_created", 1): (
@@ -115,4 +132,38 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("template_used", 1): (
         m.TemplateUsed(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32),
     ),
+    ("schedule_created", 1): (
+        s.ScheduleCreated(namespace="shop", name="nightly", spec=SPEC, next_us=US, due_us=US + 1),
+        s.ScheduleCreated(namespace="shop", name="nightly", spec=s.ScheduleSpec(template="report", every_us=1_000_000)),
+    ),
+    ("schedule_updated", 1): (
+        s.ScheduleUpdated(spec=s.ScheduleSpec(template="report", at_us=(US, US + 1)), next_us=US, due_us=US),
+        s.ScheduleUpdated(spec=SPEC),
+    ),
+    ("schedule_paused", 1): (s.SchedulePaused(note="closed"), s.SchedulePaused()),
+    ("schedule_resumed", 1): (s.ScheduleResumed(note="open"), s.ScheduleResumed()),
+    ("schedule_deleted", 1): (s.ScheduleDeleted(),),
+    ("schedule_backfill_requested", 1): (
+        s.ScheduleBackfillRequested(start_us=US, end_us=US + 2, overlap="allow", first_us=US + 1),
+    ),
+    ("schedule_fire_buffered", 1): (
+        s.ScheduleFireBuffered(fire_us=US, next_us=US + 1, due_us=US + 2),
+        s.ScheduleFireBuffered(fire_us=US),
+    ),
+    ("schedule_fired", 1): (
+        s.ScheduleFired(fire_us=US, cause="time", task_id="t-1", key="schedule:a:b", next_us=US + 1, due_us=US + 2),
+        s.ScheduleFired(fire_us=US, cause="trigger", task_id="t-1", key="schedule:a:b"),
+    ),
+    ("schedule_fires_skipped", 1): (
+        s.ScheduleFiresSkipped(first_us=US, until_us=US + 1, reason="overlap", count=1, next_us=US + 1, due_us=US + 2),
+        s.ScheduleFiresSkipped(first_us=US, until_us=US + 9, reason="missed"),
+    ),
+    ("schedule_task_started", 1): (
+        s.ScheduleTaskStarted(task_id="t-1", duplicate=True),
+        s.ScheduleTaskStarted(task_id="t-1"),
+    ),
+    ("schedule_start_refused", 1): (
+        s.ScheduleStartRefused(task_id="t-1", code="template_unknown", detail="there is none"),
+    ),
+    ("schedule_tasks_ended", 1): (s.ScheduleTasksEnded(task_ids=("t-1", "t-2")),),
 }

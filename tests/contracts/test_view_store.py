@@ -9,9 +9,10 @@ import pytest
 
 from tasker.clock import SystemClock
 from tasker.errors import ConfigurationError
+from tasker.events.schedule_events import ScheduleDeleted
 from tasker.events.task_events import StepDispatched, TaskCompleted
 from tasker.events.template_events import TemplateRegistered
-from tasker.ids import template_stream_id
+from tasker.ids import schedule_stream_id, template_stream_id
 from tasker.projections.checkpoints import CheckpointMoved
 from tasker.projections.folding import Folding
 from tasker.projections.memory_store import MemoryTail, MemoryViewStore
@@ -20,7 +21,7 @@ from tasker.projections.rebuild import Progress, Rebuilder
 from tasker.projections.runner import Runner
 from tasker.projections.store import RebuildStore
 from tasker.projections.views import PROJECTIONS
-from tests.histories import HASH, Recorder, blocked_task, completed_task, created, damaged, ran, raw
+from tests.histories import HASH, Recorder, blocked_task, completed_task, created, damaged, ran, raw, scheduled
 from tests.servers import SharedCluster
 from tests.view_rows import folded, stored
 
@@ -49,6 +50,8 @@ def history() -> Recorder:
         template_stream_id("default", "shop", "orders"),
         [TemplateRegistered(namespace="shop", name="orders", version=f"{n}.0.0", hash=HASH) for n in (1, 2)],
     )
+    recorder.record(schedule_stream_id("default", "shop", "nightly"), scheduled())
+    recorder.record(schedule_stream_id("default", "shop", "gone"), [*scheduled(), ScheduleDeleted()])
     return recorder
 
 

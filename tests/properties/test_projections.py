@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from tasker.events.task_events import TaskCancelled, TaskCompleted, TaskResumed
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
-from tasker.ids import template_stream_id
+from tasker.ids import schedule_stream_id, template_stream_id
 from tasker.projections.folding import Folding
 from tasker.projections.memory_store import MemoryViewStore
 from tasker.projections.views import PROJECTIONS
-from tests.histories import HASH, Recorder, blocked_task, completed_task, created, damaged, failed, ran, raw
+from tests.histories import HASH, Recorder, blocked_task, completed_task, created, damaged, failed, ran, raw, scheduled
 from tests.properties.examples import examples
 from tests.view_rows import folded, stored
 
@@ -40,6 +40,7 @@ def logs(draw: Any) -> Recorder:
     template = {"namespace": "shop", "name": "orders", "hash": HASH}
     versions: list[Any] = [TemplateRegistered(version="1.0.0", **template), TemplateUsed(version="1.0.0", **template)]
     streams.append((template_stream_id("default", "shop", "orders"), versions))
+    streams.append((schedule_stream_id("default", "shop", "nightly"), list(scheduled())))
     while streams:
         at = draw(st.integers(0, len(streams) - 1))
         stream_id, left = streams[at]

@@ -74,3 +74,17 @@ GROUP BY t.namespace, t.template, s.state
 
 -- name: places
 SELECT task_id, tenant, namespace, template FROM task WHERE task_id = ANY ($1::uuid[])
+
+-- name: schedules
+-- Deleted ones are shown only to who asks for them.
+SELECT * FROM schedule
+WHERE tenant = $1
+  AND CASE WHEN $2::text[] IS NULL THEN state <> 'deleted' ELSE state = ANY ($2) END
+  AND ($3::text IS NULL OR namespace = $3)
+  AND ($4::text IS NULL OR template = $4)
+  AND ($5::text IS NULL OR (namespace, name) > ($5, $6))
+ORDER BY namespace, name
+LIMIT $7
+
+-- name: schedule
+SELECT * FROM schedule WHERE stream_id = $1 AND tenant = $2

@@ -123,6 +123,32 @@ UPDATE {table} AS t SET chosen_seq = n.chosen_seq, position = n.position
 FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[]) AS n (stream_id, version, chosen_seq, position)
 WHERE t.stream_id = n.stream_id AND t.version = n.version
 
+-- name: schedule_fetch
+SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (stream_id, part) USING (stream_id)
+
+-- name: schedule_insert
+INSERT INTO {table} AS t
+SELECT * FROM unnest(
+    $1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::text[],
+    $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bytea[], $16::text[],
+    $17::text[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::boolean[])
+
+-- name: schedule_update
+UPDATE {table} AS t
+SET
+    template = n.template, state = n.state, spec = n.spec, note = n.note, next_us = n.next_us, due_us = n.due_us,
+    fires = n.fires, skips = n.skips, refusals = n.refusals, detail = n.detail, requested_by = n.requested_by,
+    reason = n.reason, created_at_us = n.created_at_us, updated_at_us = n.updated_at_us, seq = n.seq,
+    position = n.position, poisoned = n.poisoned
+FROM unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
+    $9::bigint[], $10::bigint[], $11::bytea[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::bigint[],
+    $17::bigint[], $18::boolean[])
+    AS n (
+        stream_id, template, state, spec, note, next_us, due_us, fires, skips, refusals, detail, requested_by,
+        reason, created_at_us, updated_at_us, seq, position, poisoned)
+WHERE t.stream_id = n.stream_id
+
 -- name: scan_task
 SELECT t.* FROM {table} AS t WHERE t.task_id > $1 AND $2::text IS NOT NULL ORDER BY t.task_id LIMIT $3
 
@@ -131,6 +157,9 @@ SELECT t.* FROM {table} AS t WHERE (t.task_id, t.step) > ($1, $2) ORDER BY t.tas
 
 -- name: scan_template
 SELECT t.* FROM {table} AS t WHERE (t.stream_id, t.version) > ($1, $2) ORDER BY t.stream_id, t.version LIMIT $3
+
+-- name: scan_schedule
+SELECT t.* FROM {table} AS t WHERE t.stream_id > $1 AND $2::text IS NOT NULL ORDER BY t.stream_id LIMIT $3
 
 -- name: count_rows
 SELECT shard, count(*) FROM {table} GROUP BY shard
@@ -142,6 +171,9 @@ SELECT t.* FROM {table} AS t WHERE t.task_id = ANY ($1::uuid[])
 SELECT t.* FROM {table} AS t WHERE t.task_id = ANY ($1::uuid[])
 
 -- name: template_rows_of
+SELECT t.* FROM {table} AS t WHERE t.stream_id = ANY ($1::uuid[])
+
+-- name: schedule_rows_of
 SELECT t.* FROM {table} AS t WHERE t.stream_id = ANY ($1::uuid[])
 
 -- name: lock_projection

@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tasker.projections.projection import Projection
+from tasker.projections.views.schedule import ScheduleProjection
 from tasker.projections.views.step import StepProjection
 from tasker.projections.views.task import TaskProjection
 from tasker.projections.views.template import TemplateProjection
 
-PROJECTIONS: Final[tuple[Projection[Any], ...]] = (TaskProjection(), StepProjection(), TemplateProjection())
+PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
+    TaskProjection(),
+    StepProjection(),
+    TemplateProjection(),
+    ScheduleProjection(),
+)
 """Every view that a service keeps."""

@@ -13,10 +13,12 @@ from uuid import UUID
 from tasker.errors import Undecodable
 from tasker.events.codec import decode_message
 from tasker.events.envelope import Meta, RecordedEvent
+from tasker.events.schedule_events import AnyScheduleEvent, ScheduleEvent
 from tasker.events.task_events import ENDING_TYPES, AnyTaskEvent, TaskEvent
 from tasker.events.template_events import AnyTemplateEvent, TemplateEvent
 from tasker.replay.checkers.checker import Decoded
 from tasker.replay.findings import Finding, Invariant, Report
+from tasker.service.domain.schedule_state import ScheduleState, evolve_schedule
 from tasker.service.domain.state import TaskState, evolve
 from tasker.service.domain.template_registry import TemplateRegistry, evolve_template
 
@@ -25,6 +27,7 @@ OnEnded = Callable[[RecordedEvent, TaskState], None]
 
 _TASK: Final = "task"
 _TEMPLATE: Final = "template"
+_SCHEDULE: Final = "schedule"
 
 
 class FoldedChecker:
@@ -40,6 +43,7 @@ class FoldedChecker:
         self._report = report
         self._on_ended = on_ended
         self._templates: dict[UUID, TemplateRegistry | None] = {}
+        self._schedules: dict[UUID, ScheduleState | None] = {}
         self.tasks: dict[UUID, TaskState | None] = {}
         self.tasks_seen = 0
 
@@ -49,6 +53,8 @@ class FoldedChecker:
             self._take_task(recorded, event)
         elif recorded.kind == _TEMPLATE:
             self._take_template(recorded, event)
+        elif recorded.kind == _SCHEDULE:
+            self._take_schedule(recorded, event)
         else:
             self._find(recorded, f"streams of kind {recorded.kind!r} are unknown to this build")
 
@@ -90,6 +96,19 @@ class FoldedChecker:
             self._templates[stream_id] = None
             self._find(recorded, error.detail)
 
+    def _take_schedule(self, recorded: RecordedEvent, event: Decoded) -> None:
+        stream_id = recorded.stream_id
+        state = self._schedules.get(stream_id)
+        if state is None:
+            if stream_id in self._schedules:
+                return
+            state = self._schedules[stream_id] = ScheduleState(recorded.tenant)
+        try:
+            evolve_schedule(state, _schedule_event(event), at_us=recorded.at_us)
+        except Undecodable as error:
+            self._schedules[stream_id] = None
+            self._find(recorded, error.detail)
+
     def _find(self, recorded: RecordedEvent, detail: str) -> None:
         self._report(
             Finding(
@@ -116,6 +135,14 @@ def _template_event(event: Decoded) -> AnyTemplateEvent:
     if isinstance(event, Undecodable):
         raise event
     raise Undecodable(f"{type(event).__name__} is no event of a template")
+
+
+def _schedule_event(event: Decoded) -> AnyScheduleEvent:
+    if isinstance(event, ScheduleEvent):
+        return cast("AnyScheduleEvent", event)
+    if isinstance(event, Undecodable):
+        raise event
+    raise Undecodable(f"{type(event).__name__} is no event of a schedule")
 
 
 @lru_cache(maxsize=4096)

@@ -45,6 +45,7 @@ from tasker.events.messages import (
     Command,
     OperatorCommand,
     Refused,
+    ScheduleCommand,
     StepRetry,
     TaskCancel,
     TaskCreate,
@@ -54,7 +55,7 @@ from tasker.events.messages import (
 )
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import TemplateRef
-from tasker.ids import IdSource, check_name, task_id_of, template_stream_id, uuid8
+from tasker.ids import IdSource, check_name, schedule_stream_id, task_id_of, template_stream_id, uuid8
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.requests import (
     check_create,
@@ -67,6 +68,8 @@ from tasker.service.actors.requests import (
     task_id_of_text,
     traceparent_of,
 )
+from tasker.service.actors.schedule_actor import ScheduleMessage
+from tasker.service.actors.schedule_entrance import schedule_command
 from tasker.service.actors.task_actor import CommandMessage, CreateMessage
 from tasker.service.actors.template_actor import RegisterMessage
 from tasker.service.domain.commands import AnyTaskCommand, CancelTask, CreateTask, RetryStep, RetryTask
@@ -293,6 +296,8 @@ class Entrance:
                 check_use(command)
                 use = UseTemplate(version=command.version)
                 self._template_command(asked, command, command.namespace, command.name, use, forwarded=forwarded)
+            case ScheduleCommand():
+                self._schedule_command(asked, command, forwarded=forwarded)
             case _:
                 raise VerbUnknown(f"there is no command {asked.verb!r}")
 
@@ -464,6 +469,32 @@ class Entrance:
         offered = await self._directory.compiled(conflict.context["offered_hash"])
         changes = differences(registered.spec, offered.spec)
         asked.refuse(TemplateConflict(f"{conflict.detail}: {'; '.join(changes)}", differences=list(changes)))
+
+    # ---------------------------------------------------------------- schedules
+
+    def _schedule_command(self, asked: Asked, command: ScheduleCommand, *, forwarded: bool) -> None:
+        command_id = self._command_id(asked, command)
+        decided = schedule_command(command, command_id)
+        stream_id = schedule_stream_id(asked.tenant, command.namespace, command.name)
+        shard = self._routes.shard_of(stream_id)
+        if not self._shards.owns(shard):
+            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+            return
+
+        def answered(position: int, *, duplicate: bool, task_id: str | None) -> None:
+            schedule = {"namespace": command.namespace, "name": command.name}
+            token = f"{shard}:{position}"
+            asked.accept(Accepted(ok=True, task_id=task_id, position=token, duplicate=duplicate, schedule=schedule))
+
+        message = ScheduleMessage(
+            tenant=asked.tenant,
+            command=decided,
+            command_id=command_id,
+            meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
+            answered=answered,
+            fail=asked.refuse,
+        )
+        self._shards.send(shard, stream_id, StreamKind.SCHEDULE, message)
 
     # ---------------------------------------------------------------- ways out
 

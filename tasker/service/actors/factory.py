@@ -10,6 +10,7 @@ import structlog
 from tasker.errors import Fenced, TemplateUnknown, Unavailable, Undecodable
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.service.actors.directory import TemplateDirectory
+from tasker.service.actors.schedule_actor import ScheduleActor, SchedulePorts
 from tasker.service.actors.task_actor import PoisonedActor, TaskActor, TaskPorts
 from tasker.service.actors.template_actor import TemplateActor
 from tasker.service.runtime.actor import Actor
@@ -21,10 +22,13 @@ _log = structlog.get_logger(__name__)
 class Factory:
     """Implements `ActorFactory`."""
 
-    def __init__(self, directory: TemplateDirectory, ports: TaskPorts, routes: Routes) -> None:
+    def __init__(
+        self, directory: TemplateDirectory, ports: TaskPorts, routes: Routes, schedules: SchedulePorts
+    ) -> None:
         self._directory = directory
         self._ports = ports
         self._routes = routes
+        self._schedules = schedules
 
     async def revive(self, stream_id: UUID, events: Sequence[RecordedEvent], kind: str) -> Actor:
         """Return the actor of a stream; one that cannot be folded becomes a `PoisonedActor`."""
@@ -33,6 +37,8 @@ class Factory:
         try:
             if recorded_kind == StreamKind.TEMPLATE:
                 return self._template(stream_id, events)
+            if recorded_kind == StreamKind.SCHEDULE:
+                return self._schedule(stream_id, shard, events)
             return await self._task(stream_id, shard, events)
         except (Unavailable, Fenced):
             # The log could not be asked, which says nothing about the task.
@@ -48,6 +54,11 @@ class Factory:
         actor = TemplateActor(stream_id)
         actor.fold(events)
         self._directory.show(actor)
+        return actor
+
+    def _schedule(self, stream_id: UUID, shard: int, events: Sequence[RecordedEvent]) -> Actor:
+        actor = ScheduleActor(stream_id, shard, self._schedules)
+        actor.fold(events)
         return actor
 
     async def _task(self, stream_id: UUID, shard: int, events: Sequence[RecordedEvent]) -> Actor:

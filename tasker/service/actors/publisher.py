@@ -36,6 +36,7 @@ from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, event_id
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import HEADER_MESSAGE_ID, Mark
+from tasker.events.schedule_events import ScheduleCreated
 from tasker.events.stored import from_recorded
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import ENDING_TYPES, TaskCreated
@@ -516,6 +517,8 @@ def _route_of(first: NewEvent | RecordedEvent) -> tuple[str, str]:
         case TaskCreated(template=template):
             return template.namespace, template.name
         case TemplateRegistered(namespace=namespace, name=name) | TemplateUsed(namespace=namespace, name=name):
+            return namespace, name
+        case ScheduleCreated(namespace=namespace, name=name):
             return namespace, name
         case _:
             return "_", "_"

@@ -17,6 +17,7 @@ import msgspec
 from tasker.errors import Undecodable
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.log import EventLog
+from tasker.events.schedule_events import ScheduleCreated
 from tasker.events.stored import from_recorded
 from tasker.events.task_events import TaskCreated
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
@@ -124,7 +125,7 @@ class EventScan:
         while len(self._places) > PLACES_MAX:
             self._places.popitem(last=False)
         for event in events:
-            if event.stream_id not in self._places and (event.seq == 1 or event.kind != StreamKind.TASK):
+            if event.stream_id not in self._places and (event.seq == 1 or event.kind == StreamKind.TEMPLATE):
                 self._places[event.stream_id] = place_of(event)
         missing = list({event.stream_id: None for event in events if event.stream_id not in self._places})
         if not missing:
@@ -163,6 +164,8 @@ def place_of(event: RecordedEvent) -> tuple[str, str]:
             case TaskCreated(template=template):
                 return template.namespace, template.name
             case TemplateRegistered(namespace=namespace, name=name) | TemplateUsed(namespace=namespace, name=name):
+                return namespace, name
+            case ScheduleCreated(namespace=namespace, name=name):
                 return namespace, name
             case _:
                 return _UNREADABLE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tasker.events.messages import DEFAULT_TENANT, HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT
-from tasker.events.reads import TASK_STATUSES
+from tasker.events.reads import SCHEDULE_STATES, TASK_STATUSES
 from tasker.events.stored import VERSION_OF
 from tasker.ids import INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
 from tasker.projections.queries import PAGE_ITEMS, PAGE_ITEMS_MAX, TASK_SORTS
@@ -52,6 +52,7 @@ STEP: Final = Parameter(
 )
 NAMESPACE_IN_PATH: Final = Parameter(name="namespace", place="path", schema=_NAME, description="Its namespace.")
 NAME_IN_PATH: Final = Parameter(name="name", place="path", schema=_NAME, description="The template.")
+SCHEDULE_IN_PATH: Final = Parameter(name="name", place="path", schema=_NAME, description="The schedule.")
 VERSION_IN_PATH: Final = Parameter(
     name="version", place="path", schema={"type": "string", "minLength": 1}, description="The version."
 )
@@ -92,6 +93,17 @@ STATE: Final = Parameter(
     schema={"type": "string", "enum": list(TASK_STATUSES)},
     many=True,
     description="Any of these; several times, or once with commas.",
+)
+SCHEDULE_STATE: Final = Parameter(
+    name="state",
+    schema={"type": "string", "enum": list(SCHEDULE_STATES)},
+    many=True,
+    description="Any of these; several times, or once with commas. Absent: all but `deleted`.",
+)
+COUNT: Final = Parameter(
+    name="count",
+    schema={"type": "integer", "minimum": 1, "maximum": 1000, "default": 5},
+    description="How many fire times.",
 )
 NAMESPACE: Final = Parameter(name="namespace", schema=_NAME, description="Only of this namespace.")
 TEMPLATE: Final = Parameter(name="template", schema=_NAME, description="Only of this template.")

@@ -11,6 +11,14 @@ from tasker.errors import TaskerError
 from tasker.events.messages import (
     Accepted,
     Refused,
+    ScheduleBackfill,
+    ScheduleCreate,
+    ScheduleDelete,
+    SchedulePause,
+    SchedulePreview,
+    ScheduleResume,
+    ScheduleTrigger,
+    ScheduleUpdate,
     StepRetry,
     TaskCancel,
     TaskCreate,
@@ -20,9 +28,12 @@ from tasker.events.messages import (
 )
 from tasker.events.reads import (
     EventPage,
+    FireTimes,
     Health,
     Live,
     RefusalPage,
+    SchedulePage,
+    ScheduleView,
     Stats,
     StepPage,
     TaskPage,
@@ -30,7 +41,7 @@ from tasker.events.reads import (
     TemplatePage,
     TemplateView,
 )
-from tasker.service.http import documents, events, health, refusals, tasks, templates
+from tasker.service.http import documents, events, health, refusals, schedules, tasks, templates
 from tasker.service.http import parameters as p
 from tasker.service.http.operations import JSON, Answer, Body, Operation
 from tasker.service.http.requests import EVENT_STREAM
@@ -38,6 +49,7 @@ from tasker.service.http.requests import EVENT_STREAM
 GET: Final = HTTPMethod.GET
 POST: Final = HTTPMethod.POST
 PUT: Final = HTTPMethod.PUT
+DELETE: Final = HTTPMethod.DELETE
 
 Problems = tuple[type[TaskerError], ...]
 
@@ -64,9 +76,16 @@ _OPERATOR: Final[Problems] = (
     errors.HistoryLimit,
 )
 _TEMPLATE: Final[Problems] = (*_COMMAND, errors.TemplateInvalid, errors.TemplateUnknown, errors.TemplateConflict)
+_SCHEDULE: Final[Problems] = (
+    *_COMMAND,
+    errors.ScheduleUnknown,
+    errors.ScheduleForbids,
+    errors.TaskPoisoned,
+)
 
 _LIST: Final = (p.TENANT, p.LIMIT, p.AFTER, p.CURSOR, p.AT_LEAST)
 _SENT: Final = (p.TENANT, p.IDEMPOTENCY_KEY, p.TRACEPARENT)
+_OF_SCHEDULE: Final = (p.NAMESPACE_IN_PATH, p.SCHEDULE_IN_PATH)
 _LOCATION: Final = (("Location", "Path of the task."),)
 
 
@@ -272,6 +291,135 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         parameters=(p.TENANT, p.NAMESPACE_IN_PATH, p.NAME_IN_PATH, p.VERSION_IN_PATH, p.AT_LEAST),
         answers=_ok(TemplateView, "The version."),
         problems=(*_VIEW, errors.TemplateUnknown),
+    ),
+    Operation(
+        method=POST,
+        path="/v1/schedules",
+        id="createSchedule",
+        endpoint=schedules.create,
+        summary="Begin a schedule. The same document again is a duplicate, another one a conflict.",
+        tag="schedules",
+        parameters=_SENT,
+        body=Body(kind=ScheduleCreate),
+        answers=_ACCEPTED,
+        problems=(*_COMMAND, errors.ScheduleInvalid, errors.ScheduleConflict, errors.TaskPoisoned),
+    ),
+    Operation(
+        method=GET,
+        path="/v1/schedules",
+        id="listSchedules",
+        endpoint=schedules.list_schedules,
+        summary="List schedules by namespace and name.",
+        tag="schedules",
+        parameters=(*_LIST, p.SCHEDULE_STATE, p.NAMESPACE, p.TEMPLATE),
+        answers=_ok(SchedulePage, "A page of schedules."),
+        problems=_VIEW,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/schedules/next",
+        id="previewSchedule",
+        endpoint=schedules.preview,
+        summary="Show the next fire times of a document, which need not be a schedule's.",
+        tag="schedules",
+        parameters=(p.TENANT,),
+        body=Body(kind=SchedulePreview),
+        answers=_ok(FireTimes, "The fire times; none: it never fires."),
+        problems=(*_READ, errors.BodyInvalid, errors.BodyTooLarge, errors.ValueInvalid, errors.ScheduleInvalid),
+    ),
+    Operation(
+        method=GET,
+        path="/v1/schedules/{namespace}/{name}",
+        id="getSchedule",
+        endpoint=schedules.get,
+        summary="Show a schedule, with its last and its next fire times.",
+        tag="schedules",
+        parameters=(p.TENANT, *_OF_SCHEDULE, p.AT_LEAST),
+        answers=_ok(ScheduleView, "The schedule."),
+        problems=(*_VIEW, errors.ScheduleUnknown),
+    ),
+    Operation(
+        method=PUT,
+        path="/v1/schedules/{namespace}/{name}",
+        id="updateSchedule",
+        endpoint=schedules.update,
+        summary="Give a schedule another document, whole.",
+        tag="schedules",
+        parameters=(*_SENT, *_OF_SCHEDULE),
+        body=Body(kind=ScheduleUpdate),
+        answers=_ACCEPTED,
+        problems=(*_SCHEDULE, errors.ScheduleInvalid),
+    ),
+    Operation(
+        method=DELETE,
+        path="/v1/schedules/{namespace}/{name}",
+        id="deleteSchedule",
+        endpoint=schedules.delete,
+        summary="End a schedule. Tasks that it started go on; its name is free.",
+        tag="schedules",
+        parameters=(*_SENT, *_OF_SCHEDULE),
+        body=Body(kind=ScheduleDelete, optional=True),
+        answers=_ACCEPTED,
+        problems=_SCHEDULE,
+    ),
+    Operation(
+        method=GET,
+        path="/v1/schedules/{namespace}/{name}/next",
+        id="listNextFires",
+        endpoint=schedules.next_fires,
+        summary="Show the next fire times of a schedule, as if nothing were skipped.",
+        tag="schedules",
+        parameters=(p.TENANT, *_OF_SCHEDULE, p.COUNT, p.AT_LEAST),
+        answers=_ok(FireTimes, "The fire times."),
+        problems=(*_VIEW, errors.ScheduleUnknown),
+    ),
+    Operation(
+        method=POST,
+        path="/v1/schedules/{namespace}/{name}/pause",
+        id="pauseSchedule",
+        endpoint=schedules.pause,
+        summary="Let fire times start nothing until the schedule is resumed.",
+        tag="schedules",
+        parameters=(*_SENT, *_OF_SCHEDULE),
+        body=Body(kind=SchedulePause, optional=True),
+        answers=_ACCEPTED,
+        problems=_SCHEDULE,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/schedules/{namespace}/{name}/resume",
+        id="resumeSchedule",
+        endpoint=schedules.resume,
+        summary="Let fire times count again from now on; those of the pause are skipped.",
+        tag="schedules",
+        parameters=(*_SENT, *_OF_SCHEDULE),
+        body=Body(kind=ScheduleResume, optional=True),
+        answers=_ACCEPTED,
+        problems=_SCHEDULE,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/schedules/{namespace}/{name}/trigger",
+        id="triggerSchedule",
+        endpoint=schedules.trigger,
+        summary="Start a task of a schedule now, whatever runs.",
+        tag="schedules",
+        parameters=(*_SENT, *_OF_SCHEDULE),
+        body=Body(kind=ScheduleTrigger, optional=True),
+        answers=_ACCEPTED,
+        problems=_SCHEDULE,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/schedules/{namespace}/{name}/backfill",
+        id="backfillSchedule",
+        endpoint=schedules.backfill,
+        summary="Start the tasks of past fire times that have none.",
+        tag="schedules",
+        parameters=(*_SENT, *_OF_SCHEDULE),
+        body=Body(kind=ScheduleBackfill),
+        answers=_ACCEPTED,
+        problems=_SCHEDULE,
     ),
     Operation(
         method=GET,

@@ -79,7 +79,7 @@ class ActorFactory(Protocol):
 
 def ids_of(kind: str, stream_id: UUID, correlation_id: str | None = None) -> dict[str, str]:
     """Return a stream's ids as log lines name them."""
-    ids = {"task_id" if kind == StreamKind.TASK else "template_id": str(stream_id)}
+    ids = {f"{StreamKind(kind).value}_id": str(stream_id)}
     if correlation_id is not None:
         ids["correlation_id"] = correlation_id
     return ids

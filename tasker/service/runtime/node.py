@@ -154,7 +154,7 @@ class Node:
             page = await self._log.read(shard, after=position, limit=RESTORE_PAGE_EVENTS)
             if not page:
                 break
-            touched.update((event.stream_id, None) for event in page if event.kind == StreamKind.TASK)
+            touched.update((event.stream_id, None) for event in page if event.kind != StreamKind.TEMPLATE)
             position = page[-1].position
         await self._shards.restore(shard, touched, StreamKind.TASK)
         book.position = max(book.position, head.position)

@@ -12,6 +12,8 @@ from tasker.events.subjects import Subjects
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
 from tasker.service.actors.factory import Factory
+from tasker.service.actors.schedule_effects import ScheduleEffects
+from tasker.service.actors.standing import Standings
 from tasker.service.actors.task_actor import PoisonedActor, TaskActor
 from tasker.service.runtime.committer import Committer
 from tasker.service.runtime.node_clock import NodeClock
@@ -35,7 +37,7 @@ class Bench:
         routes = Routes(info, self.bus, subjects)
         directory = TemplateDirectory(self.log, shards, routes, clock)
         self.dispatcher = Dispatcher(self.bus, AckedPublisher(self.bus), subjects, shards, clock)
-        return Factory(directory, self.dispatcher, routes)
+        return Factory(directory, self.dispatcher, routes, ScheduleEffects(shards, clock, Standings(shards, routes)))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from tasker.errors import TaskerError
-from tasker.events.messages import COMMANDS
+from tasker.events.messages import COMMANDS, SchedulePreview
 from tasker.service.http import parameters
 from tasker.service.http.app import add_operations
 from tasker.service.http.openapi import SCHEMA_DIALECT, openapi_document
@@ -68,7 +68,7 @@ def test_every_parameter_is_used_by_an_operation() -> None:
 
 def test_every_command_has_an_operation_that_takes_its_body() -> None:
     bodies = {operation.body.kind for operation in OPERATIONS if operation.body is not None}
-    assert bodies == set(COMMANDS.values())
+    assert bodies - {SchedulePreview} == set(COMMANDS.values())
 
 
 def test_problems_are_told_with_code_and_status() -> None:

@@ -1,0 +1,291 @@
+"""Schedules, as a client asks for them: `client.schedules`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from tasker.client.http import Parameters
+from tasker.errors import BodyInvalid, ValueInvalid
+from tasker.events.codec import encode_value
+from tasker.events.messages import (
+    Command,
+    Reply,
+    ScheduleBackfill,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleDocument,
+    SchedulePause,
+    ScheduleResume,
+    ScheduleTrigger,
+    ScheduleUpdate,
+)
+from tasker.events.reads import FireTime, FireTimes, SchedulePage, ScheduleView
+from tasker.events.schedule_events import BackfillOverlap
+from tasker.ids import IdSource
+from tasker.times import from_datetime, to_rfc3339
+
+T = TypeVar("T")
+
+Document = ScheduleDocument | Mapping[str, Any]
+"""A schedule's document: as a struct, or as the mapping that JSON or YAML spells."""
+
+SendCommand = Callable[[str, Command], Coroutine[Any, Any, Reply]]
+
+NEXT_TIMES: int = 5
+
+
+class Read(Protocol):
+    """Reads over HTTP."""
+
+    def __call__(self, path: str, kind: type[T], parameters: Parameters) -> Coroutine[Any, Any, T]:
+        """Return what the path answers, as `kind`."""
+        ...
+
+
+class Schedules:
+    """The schedules of a tenant. Commands raise as those to tasks do; `ScheduleUnknown`: there is no such schedule."""
+
+    def __init__(self, send: SendCommand, read: Read, ids: IdSource) -> None:
+        self._send = send
+        self._read = read
+        self._ids = ids
+
+    async def create(
+        self,
+        name: str,
+        schedule: Document,
+        *,
+        namespace: str = "default",
+        requested_by: str | None = None,
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Begin a schedule. The same document again is a duplicate.
+
+        Raises:
+            ScheduleInvalid: `errors` names every fault. ScheduleConflict: the name has another document.
+        """
+        command = ScheduleCreate(
+            name=name,
+            namespace=namespace,
+            schedule=document_from(schedule),
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("schedule.create", command)
+
+    async def update(
+        self,
+        name: str,
+        schedule: Document,
+        *,
+        namespace: str = "default",
+        requested_by: str | None = None,
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Give a schedule another document, whole."""
+        command = ScheduleUpdate(
+            name=name,
+            namespace=namespace,
+            schedule=document_from(schedule),
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("schedule.update", command)
+
+    async def pause(
+        self,
+        name: str,
+        note: str | None = None,
+        *,
+        namespace: str = "default",
+        requested_by: str | None = None,
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let fire times start nothing until `resume`."""
+        command = SchedulePause(
+            name=name,
+            namespace=namespace,
+            note=note,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("schedule.pause", command)
+
+    async def resume(
+        self,
+        name: str,
+        note: str | None = None,
+        *,
+        namespace: str = "default",
+        requested_by: str | None = None,
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let fire times count again, from now on; those of the pause are skipped (`backfill` makes up for them)."""
+        command = ScheduleResume(
+            name=name,
+            namespace=namespace,
+            note=note,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("schedule.resume", command)
+
+    async def trigger(
+        self,
+        name: str,
+        *,
+        namespace: str = "default",
+        requested_by: str | None = None,
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Start a task now, whatever runs; `task_id` of the reply is it (absent of a repetition)."""
+        command = ScheduleTrigger(
+            name=name,
+            namespace=namespace,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("schedule.trigger", command)
+
+    async def backfill(
+        self,
+        name: str,
+        start: datetime | str,
+        end: datetime | str,
+        *,
+        overlap: BackfillOverlap = "buffer_all",
+        namespace: str = "default",
+        requested_by: str | None = None,
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Start the tasks of past fire times that have none: from `start` up to, not including, `end`."""
+        command = ScheduleBackfill(
+            name=name,
+            namespace=namespace,
+            start=_time(start),
+            end=_time(end),
+            overlap=overlap,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("schedule.backfill", command)
+
+    async def delete(
+        self,
+        name: str,
+        *,
+        namespace: str = "default",
+        requested_by: str | None = None,
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """End a schedule; tasks that it started go on."""
+        command = ScheduleDelete(
+            name=name,
+            namespace=namespace,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("schedule.delete", command)
+
+    # ---------------------------------------------------------------- reads
+
+    async def get(self, name: str, *, namespace: str = "default", at_least: str | None = None) -> ScheduleView:
+        """Return a schedule with its last fires and its next fire times.
+
+        Raises:
+            ScheduleUnknown: there is none.
+        """
+        return await self._read(_path(namespace, name), ScheduleView, {"at_least": at_least})
+
+    async def list(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        namespace: str | None = None,
+        template: str | None = None,
+        at_least: str | None = None,
+    ) -> AsyncIterator[ScheduleView]:
+        """Yield the schedules that match all of what is given, by namespace and name; deleted ones when asked for."""
+        after: str | None = None
+        while True:
+            parameters: Parameters = {
+                "state": state if isinstance(state, str) or state is None else [*state],
+                "namespace": namespace,
+                "template": template,
+                "after": after,
+                "at_least": at_least,
+            }
+            page = await self._read("/v1/schedules", SchedulePage, parameters)
+            for schedule in page.items:
+                yield schedule
+            after = page.next
+            if after is None:
+                return
+
+    async def next(
+        self, name: str, *, namespace: str = "default", count: int = NEXT_TIMES, at_least: str | None = None
+    ) -> Sequence[FireTime]:
+        """Return the next fire times of a schedule, as if nothing were skipped."""
+        path = f"{_path(namespace, name)}/next"
+        return (await self._read(path, FireTimes, {"count": count, "at_least": at_least})).items
+
+
+def document_from(schedule: Document) -> ScheduleDocument:
+    """Return the document that `schedule` is.
+
+    Raises:
+        BodyInvalid: a field is unknown, or of another type. ValueInvalid: a value has no exact JSON form.
+    """
+    if isinstance(schedule, ScheduleDocument):
+        return schedule
+    try:
+        return msgspec.json.decode(encode_value(dict(schedule)), type=ScheduleDocument)
+    except msgspec.ValidationError as error:
+        raise BodyInvalid(f"the schedule: {error}") from error
+
+
+def upcoming(schedule: Document, *, after: datetime, count: int = NEXT_TIMES) -> Iterator[datetime]:
+    """Yield the next fire times of a document; asks no service. Jitter is left out.
+
+    Raises:
+        ScheduleInvalid: it has faults.
+    """
+    from itertools import islice
+
+    from tasker.schedules import fire_times, spec_of
+    from tasker.times import to_datetime
+
+    spec = spec_of(document_from(schedule))
+    for fire_us in islice(fire_times(spec, from_datetime(after)), count):
+        yield to_datetime(fire_us)
+
+
+def _path(namespace: str, name: str) -> str:
+    return f"/v1/schedules/{quote(namespace, safe='')}/{quote(name, safe='')}"
+
+
+def _time(at: datetime | str) -> str:
+    if not isinstance(at, datetime):
+        return at
+    if at.tzinfo is None:
+        raise ValueInvalid(f"{at.isoformat()} has no time zone")
+    return to_rfc3339(from_datetime(at))
