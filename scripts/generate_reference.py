@@ -36,6 +36,7 @@ from tasker.metrics import CATALOGUE as METRICS
 from tasker.service.actors import direct, reports, requests
 from tasker.service.domain import template_registry
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
+from tasker.service.domain.task_result import RESULT_LIMIT, TASK_RESULT_BYTES_MAX
 from tasker.settings.keys import OTHER_VARIABLES, parts
 from tasker.templates import input_schema, model, yaml
 
@@ -134,6 +135,11 @@ def limit_table() -> str:
         ("items of an array", codec.BATCH_ITEMS_MAX, "`body_too_large`"),
         ("input of a task", f"{codec.INPUT_BYTES_MAX // _KIB} KiB, canonical", "`body_too_large`"),
         ("result of a step", f"{codec.INPUT_BYTES_MAX // _KIB} KiB, canonical", "the step fails: `result_invalid`"),
+        (
+            "result of a task",
+            f"{TASK_RESULT_BYTES_MAX // _KIB} KiB, canonical",
+            f"the task is blocked, or fails: `{RESULT_LIMIT}`",
+        ),
         ("who, why, correlation of a command", f"{codec.META_BYTES_MAX // _KIB} KiB", "`body_invalid`"),
         ("depth of a body", codec.DEPTH_MAX, "`value_invalid`"),
         ("keys of an object", f"{codec.KEYS_MAX:,}", "`value_invalid`"),

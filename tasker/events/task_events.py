@@ -312,7 +312,7 @@ class TaskBlocked(TaskEvent, frozen=True, kw_only=True):
         steps: the failed steps.
     """
 
-    reason: Literal["step_failed", "poison", "history_limit", "no_progress"]
+    reason: Literal["step_failed", "poison", "history_limit", "no_progress", "result_limit"]
     steps: tuple[str, ...] = ()
     detail: str | None = None
 
@@ -341,7 +341,7 @@ class TaskCompleted(TaskEvent, frozen=True, kw_only=True):
 class TaskFailed(TaskEvent, frozen=True, kw_only=True):
     """The task ended without a result."""
 
-    cause: Literal["timeout", "step_failed"]
+    cause: Literal["timeout", "step_failed", "result_limit"]
     step: str | None = None
     error: ErrorInfo | None = None
 

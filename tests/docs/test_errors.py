@@ -6,6 +6,7 @@ import pytest
 
 from tasker import errors
 from tasker.errors import PROBLEM_TYPE_PREFIX, TaskerError
+from tasker.service.domain.task_result import RESULT_LIMIT, TASK_RESULT_BYTES_MAX
 from tests.architecture.tree import ROOT
 
 PAGE = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
@@ -23,6 +24,11 @@ def test_an_error_has_its_anchor(code: str) -> None:
 
 def test_no_anchor_is_of_an_error_that_is_gone() -> None:
     assert set(re.findall(r"^### (\w+)$", PAGE, re.MULTILINE)) <= {*LEAVES, TaskerError.code}
+
+
+def test_what_blocks_a_task_for_its_size_has_its_place() -> None:
+    assert re.findall(rf"^#### {RESULT_LIMIT}$", PAGE, re.MULTILINE)
+    assert f"{TASK_RESULT_BYTES_MAX // 1024} KiB" in PAGE
 
 
 def test_codes_are_for_programs() -> None:

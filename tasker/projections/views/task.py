@@ -312,7 +312,7 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = ()) -> TaskView:
     error = None
     if row.error is not None and row.state in ("blocked", "failed"):
         error = decode_message(row.error, ErrorInfo)
-    elif row.blocked_reason in ("poison", "history_limit", "no_progress"):
+    elif row.blocked_reason in ("poison", "history_limit", "no_progress", "result_limit"):
         error = ErrorInfo(type=row.blocked_reason, message=row.blocked_detail or "", retryable=False)
     return TaskView(
         task_id=task_id,
@@ -372,7 +372,7 @@ def remedy(row: TaskRow) -> str | None:
     match row.blocked_reason:
         case "step_failed":
             return f"tasker task retry {row.task_id}"
-        case "history_limit" | "no_progress":
+        case "history_limit" | "no_progress" | "result_limit":
             return f"tasker task cancel {row.task_id}"
         case _:
             return None
@@ -412,6 +412,8 @@ def _why_blocked(row: TaskRow) -> str:
             )
         case "history_limit":
             return row.blocked_detail or "it has as many events as a task may have"
+        case "result_limit":
+            return row.blocked_detail or "its result is larger than a task's may be"
         case _:
             return f"its log cannot be folded ({row.blocked_detail})"
 

@@ -19,13 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import msgspec
-
 from tasker.errors import ExpressionFailed
-from tasker.events.codec import canonical
 from tasker.events.messages import CANCEL_GRACE_S
 from tasker.events.task_events import (
-    NULL,
     AnyTaskEvent,
     ErrorInfo,
     LoopTurned,
@@ -38,7 +34,6 @@ from tasker.events.task_events import (
     StepGathered,
     StepRetried,
     TaskBlocked,
-    TaskCompleted,
     TaskCreated,
     TaskEvent,
     TaskStarted,
@@ -48,6 +43,7 @@ from tasker.service.domain.bindings import expression_error, is_true
 from tasker.service.domain.joins import Verdict, accepts_failure, verdict_of
 from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import ended_of, stop
+from tasker.service.domain.task_result import completion
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import is_item, name_of, node_of, visit_of
 from tasker.templates.loops import Loop
@@ -256,7 +252,7 @@ def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
     if state.open and not (template.isolates and _only_isolated(state, template)):
         return None
     if state.settled == len(template.steps):
-        return TaskCompleted(result=result_of_task(state, template))
+        return completion(state, template)
     failed = _holding_up(state, template)
     if failed:
         return TaskBlocked(reason="step_failed", steps=failed)
@@ -293,11 +289,3 @@ def _holding_up(state: TaskState, template: CompiledTemplate) -> tuple[str, ...]
         if entry.expansion is not None and entry.status is StepStatus.WAITING and template.step(name).isolates:
             failed += entry.expansion.failed
     return tuple(failed)
-
-
-def result_of_task(state: TaskState, template: CompiledTemplate) -> msgspec.Raw:
-    """Return the task's result: of the step that the template names, of its only last step, or of all by name."""
-    if template.result_step is not None:
-        return state.result_of(template.result_step) or NULL
-    results = {name: state.result_of(name) or NULL for name in template.sinks if name not in state.closed}
-    return msgspec.Raw(canonical(results))
