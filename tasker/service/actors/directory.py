@@ -112,7 +112,11 @@ class TemplateDirectory:
             if isinstance(reply, TaskerError):
                 done(reply)
                 return
-            known = decode_message(reply, Registrations)
+            try:
+                known = decode_message(reply, Registrations)
+            except Undecodable as error:
+                done(Unavailable(f"the template's owner answers otherwise: {error.detail}", retry_after_s=1.0))
+                return
             registry = TemplateRegistry()
             registry.namespace, registry.name = namespace, name
             registry.hashes, registry.in_use = known.hashes, known.in_use

@@ -189,14 +189,14 @@ class Committer:
         while True:
             await wake.wait()
             wake.clear()
-            while self._paused() and not self._stopping:  # noqa: ASYNC110 - the clock has nobody to tell us
-                await asyncio.sleep(PAUSED_POLL_S)
             # One more pass of the loop, so that what is ready now rides along.
             await asyncio.sleep(0)
-            while (queues := [q for q in self._shards.values() if q.committer == number and q.queue]) and not (
-                self._paused() and not self._stopping
-            ):
-                await self._write(queues)
+            while queues := [q for q in self._shards.values() if q.committer == number and q.queue]:
+                if self._paused() and not self._stopping:
+                    # The clock has nobody to tell us; and what waits now may be all that comes for a long time.
+                    await asyncio.sleep(PAUSED_POLL_S)
+                else:
+                    await self._write(queues)
             if self._stopping:
                 return
 

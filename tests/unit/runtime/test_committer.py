@@ -110,6 +110,19 @@ class TestAppended:
         desk.paused = False
         await desk.until("a")
 
+    async def test_what_a_pause_left_in_the_queue_is_written_when_it_is_over(self, desk: Desk, log: MemoryLog) -> None:
+        """Without another unit that would wake the writer: the caller has waited long enough."""
+        desk.committer._limits = Limits(batch_events_max=1)
+        log.delay = held = Held()
+        desk.submit(0, "a")
+        desk.submit(0, "b")
+        await held.arrived()
+        desk.paused = True
+        held.let(10)
+        await desk.until("a")
+        desk.paused = False
+        await desk.until("b")
+
 
 class TestBorders:
     async def test_a_batch_ends_at_the_border(self, desk: Desk, log: MemoryLog) -> None:
