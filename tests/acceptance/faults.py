@@ -27,7 +27,7 @@ import psutil
 
 from tasker.client import TaskerClient
 from tasker.client.attempts import RetryPolicy
-from tasker.errors import TaskerError
+from tasker.errors import TaskerError, is_passing
 from tasker.events.envelope import StreamKind
 from tasker.events.postgres_log import PostgresLog
 from tasker.events.subjects import Subjects
@@ -122,7 +122,9 @@ class Load:
         self._moved = asyncio.Event()
         self._asking: set[asyncio.Task[None]] = set()
         self._forgotten = False
+        self._breaking = False
         self.record: list[Acknowledgement] = []
+        self.refused: dict[str, TaskerError] = {}
         self.asked = 0
 
     @property
@@ -140,6 +142,7 @@ class Load:
 
     async def run(self) -> None:
         """Create tasks, for ever."""
+        self._breaking = True
         while True:
             if len(self._asking) >= UNANSWERED_MAX:
                 await asyncio.wait(self._asking, return_when=asyncio.FIRST_COMPLETED)
@@ -155,19 +158,30 @@ class Load:
             task.cancel()
 
     async def finish(self) -> None:
-        """Return when everything that was asked is answered."""
+        """Return when everything that was asked is answered; what is broken is whole from now on."""
+        self._breaking = False
         await asyncio.gather(*self._asking, return_exceptions=self._forgotten)
 
     async def ask(self, number: int, **fields: Any) -> None:
-        """Create a task and record the answer."""
+        """Create a task and record the answer.
+
+        While the service is broken again and again, a creation may find it so each time it asks: it asks on, as a caller
+        does, with its key. Once nothing is broken any more the client's timeout must do.
+        """
         self.asked += 1
         key = f"k{number}"
         template = "diamond" if number % 3 == 0 else "chain"
-        try:
-            handle = await self._client.create(template, {"n": number}, idempotency_key=key, **fields)
-        except TaskerError:
-            self.record.append(Acknowledgement(idempotency_key=key))
-            return
+        while True:
+            breaking = self._breaking
+            try:
+                handle = await self._client.create(template, {"n": number}, idempotency_key=key, **fields)
+            except TaskerError as error:
+                if breaking and is_passing(error):
+                    continue
+                self.record.append(Acknowledgement(idempotency_key=key))
+                self.refused[key] = error
+                return
+            break
         assert handle.position is not None
         shard, _, position = handle.position.partition(":")
         self.record.append(
@@ -383,7 +397,7 @@ class Rig:
         for detail in self.sink.repeated():
             findings.add(Finding(invariant="I7", detail=detail))  # type: ignore[arg-type]
         assert not findings.kept, "\n".join(str(finding) for finding in findings.kept)
-        assert load.acked_count == load.asked, [one for one in load.record if one.task_id is None]
+        assert load.acked_count == load.asked, [(key, error.code, str(error)) for key, error in load.refused.items()]
         assert report.tasks >= load.asked
 
     async def _check_record(self, load: Load, findings: Findings) -> None:
