@@ -189,8 +189,13 @@ class MemoryJetStream:
             raise _Refusal(404, STREAM_NOT_FOUND, "stream not found")
         return stream
 
-    def _stream_info(self, tokens: list[str], _data: bytes) -> dict[str, Any]:
-        return self._find(tokens[0]).info() | {"ts": to_rfc3339(self._clock.now_us())}
+    def _stream_info(self, tokens: list[str], data: bytes) -> dict[str, Any]:
+        stream = self._find(tokens[0])
+        told = stream.info() | {"ts": to_rfc3339(self._clock.now_us())}
+        if data and msgspec.json.decode(data).get("deleted_details"):
+            first = min(stream.messages, default=stream.last_seq + 1)
+            told["state"]["deleted"] = [seq for seq in range(first, stream.last_seq + 1) if seq not in stream.messages]
+        return told
 
     def _stream_create(self, tokens: list[str], data: bytes) -> dict[str, Any]:
         config = msgspec.json.decode(data)
@@ -216,17 +221,18 @@ class MemoryJetStream:
         return {"success": True}
 
     def _stream_message(self, tokens: list[str], data: bytes) -> dict[str, Any]:
-        """Answer `STREAM.MSG.GET`, for the last message of a subject or the next one from a sequence on."""
+        """Answer `STREAM.MSG.DELETE`, and `STREAM.MSG.GET`: see `_asked_message`."""
         asked = msgspec.json.decode(data)
-        kept = self._find(tokens[1]).messages.values()
-        wanted, first = asked.get("last_by_subj"), 0
-        if wanted is None:
-            wanted, first = asked["next_by_subj"], asked["seq"]
-        for stored in kept if "next_by_subj" in asked else reversed(kept):
-            if stored.subject == wanted and stored.seq >= first:
-                body = base64.b64encode(stored.data).decode()
-                return {"message": {"subject": stored.subject, "seq": stored.seq, "data": body}}
-        raise _Refusal(404, NO_MESSAGE_FOUND, "no message found")
+        stream = self._find(tokens[1])
+        stored = _asked_message(asked, stream.messages)
+        if stored is None:
+            raise _Refusal(404, NO_MESSAGE_FOUND, "no message found")
+        if tokens[0] == "DELETE":
+            stream.remove(stored.seq)
+            return {"success": True}
+        body = base64.b64encode(stored.data).decode()
+        at = to_rfc3339(stored.at_us)
+        return {"message": {"subject": stored.subject, "seq": stored.seq, "data": body, "time": at}}
 
     def _consumer_create(self, tokens: list[str], data: bytes) -> dict[str, Any]:
         stream = self._find(tokens[0])
@@ -421,6 +427,16 @@ class MemoryJetStream:
             if stream.config.get("retention") == "workqueue":
                 stream.remove(seq)
             self._serve(consumer)
+
+
+def _asked_message(asked: dict[str, Any], messages: dict[int, _Stored]) -> _Stored | None:
+    """Return the message at a sequence, the last one of a subject, or the next one of it from a sequence on."""
+    if "last_by_subj" in asked:
+        return next((each for each in reversed(messages.values()) if each.subject == asked["last_by_subj"]), None)
+    if "next_by_subj" not in asked:
+        return messages.get(asked["seq"])
+    wanted, first = asked["next_by_subj"], asked["seq"]
+    return next((each for each in messages.values() if each.seq >= first and each.subject == wanted), None)
 
 
 def _cancel(pull: _Waiting) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from tasker.bus.bus import Bus
 from tasker.bus.jetstream import NO_MESSAGE_FOUND, ApiRefused, StreamMissing, api_request
+from tasker.clock import from_rfc3339
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -16,10 +17,12 @@ class Stored(msgspec.Struct, frozen=True):
 
     seq: int
     data: bytes
+    at_us: int
 
 
 class _Message(msgspec.Struct):
     seq: int
+    time: str
     data: str = ""
 
 
@@ -46,6 +49,15 @@ async def stored_after(bus: Bus, stream: str, subject: str, *, after_seq: int, l
     return found
 
 
+async def stored_at(bus: Bus, stream: str, seq: int) -> Stored | None:
+    """Return the message at a sequence; None when the stream has none there.
+
+    Raises:
+        Unavailable: NATS does not answer, or there is no stream (`StreamMissing`).
+    """
+    return await _stored(bus, stream, {"seq": seq})
+
+
 async def last_stored(bus: Bus, stream: str, subject: str) -> Stored | None:
     """Return the last message of a subject; None when the stream has none.
 
@@ -62,4 +74,4 @@ async def _stored(bus: Bus, stream: str, ask: dict[str, Any]) -> Stored | None:
         if refused.api_error.err_code != NO_MESSAGE_FOUND:
             raise
         return None
-    return Stored(message.seq, base64.b64decode(message.data))
+    return Stored(message.seq, base64.b64decode(message.data), from_rfc3339(message.time))

@@ -6,6 +6,10 @@ last message it returned. A jump of the *consumer* sequence is a loss on the way
 the *stream* sequence is what a filter leaves out, unless the stream itself begins later than wanted: then a `Gap`
 is returned in its place. What a stream never stored, or dropped under a reader that lags, only log marks tell:
 ask for them in `filters`.
+
+A server that comes back with damaged files has lost messages: of the end, whose sequences it gives to others, or of the
+middle. So whenever the reader makes a consumer it asks whether the last message that it returned is still the one at
+its place, and whether the stream has new holes ahead; else it returns a `Gap` as well.
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ import msgspec
 
 from tasker.bus.bus import Bus, Hook
 from tasker.bus.guard import log
+from tasker.bus.holes import find_holes
 from tasker.bus.jetstream import NS_PER_S, StreamMissing
 from tasker.bus.pull import Delivery, PullLoop
+from tasker.bus.stored import stored_at
 from tasker.bus.streams import StreamInfo, create_consumer, delete_consumer, stream_info
 from tasker.errors import TaskerError, Unavailable
 from tasker.times import to_rfc3339
@@ -58,7 +64,8 @@ class Gap(msgspec.Struct, frozen=True):
     Attributes:
         wanted_seq: what was to come next; 0 when the stream was made anew.
         first_seq: what comes next instead.
-        recreated: whether it is another stream of the same name: sequences say nothing about the old one.
+        recreated: whether it is another stream of the same name, or has other messages at the places of ones that were
+            returned: sequences say nothing about the old one.
     """
 
     wanted_seq: int
@@ -90,6 +97,10 @@ class StreamReader:
         self._created = start.created if isinstance(start, FromSeq) else ""
         self._next_seq = start.seq if isinstance(start, FromSeq) else 0
         """What is to come next, at least; 0 while nothing is known."""
+        self._last_at_us: int | None = None
+        """When the message before `_next_seq` was stored; None: it was not returned."""
+        self._missing = 0
+        """How many messages the stream lacked in its middle when the last consumer was made."""
         self._consumer_seq = 0
         self._pull: PullLoop | None = None
         self._consumer = ""
@@ -172,7 +183,9 @@ class StreamReader:
 
     async def _begin(self) -> None:
         info = await stream_info(self._bus, self._stream)
-        self._note_gap(info)
+        if not self._note_gap(info):
+            await self._note_damage(info)
+        self._missing = info.state.missing
         name = f"reader_{secrets.token_hex(8)}"
         config = self._config(name)
         await create_consumer(self._bus, self._stream, name, config)
@@ -188,19 +201,38 @@ class StreamReader:
             acked=False,
         )
 
-    def _note_gap(self, info: StreamInfo) -> None:
+    def _note_gap(self, info: StreamInfo) -> bool:
+        """Note what the stream has dropped since; return whether it did."""
         recreated = self._created not in {"", info.created}
         self._created = info.created
         first_seq = max(1, info.state.first_seq)
         if recreated:
             self._put(Gap(0, first_seq, recreated=True))
-            self._next_seq = first_seq
-        elif self._next_seq and first_seq > self._next_seq:
+            self._next_seq, self._last_at_us = first_seq, None
+            return True
+        if self._next_seq and first_seq > self._next_seq:
             self._put(Gap(self._next_seq, first_seq))
-            self._next_seq = first_seq
-        elif not self._next_seq and isinstance(self._start, FromNew):
+            self._next_seq, self._last_at_us = first_seq, None
+            return True
+        if not self._next_seq and isinstance(self._start, FromNew):
             # Known from now on, so that a consumer lost before the first message loses none.
             self._next_seq = info.state.last_seq + 1
+        return False
+
+    async def _note_damage(self, info: StreamInfo) -> None:
+        """Note what the stream has lost since the last consumer was made."""
+        state = info.state
+        if self._last_at_us is not None and self._next_seq > state.first_seq:
+            stored = await stored_at(self._bus, self._stream, self._next_seq - 1)
+            if stored is None or stored.at_us != self._last_at_us:
+                # Whoever fills the stream has gone back, who knows how far: what is shown already comes from elsewhere.
+                self._put(Gap(0, state.last_seq + 1, recreated=True))
+                self._next_seq, self._last_at_us = state.last_seq + 1, None
+                return
+        if self._next_seq and state.missing > self._missing:
+            ahead = [hole for hole in await find_holes(self._bus, self._stream) if hole.last_seq >= self._next_seq]
+            if ahead:
+                self._put(Gap(self._next_seq, ahead[-1].last_seq + 1))
 
     def _config(self, name: str) -> dict[str, Any]:
         config: dict[str, Any] = {
@@ -226,6 +258,7 @@ class StreamReader:
             return
         self._consumer_seq = delivery.consumer_seq
         self._next_seq = delivery.stream_seq + 1
+        self._last_at_us = delivery.at_us
         self._put(delivery)
 
     def _put(self, item: Delivery | Gap) -> None:

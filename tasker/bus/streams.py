@@ -43,6 +43,11 @@ class StreamState(msgspec.Struct, frozen=True):
     first_seq: int = 0
     last_seq: int = 0
 
+    @property
+    def missing(self) -> int:
+        """Return how many messages are missing between the first and the last one."""
+        return max(0, self.last_seq - self.first_seq + 1 - self.messages) if self.messages else 0
+
 
 class StreamInfo(msgspec.Struct, frozen=True):
     """A stream as the server tells of it. `created` is a text that is another one after a re-creation."""

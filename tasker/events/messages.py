@@ -427,11 +427,16 @@ class LifecycleEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Mark(msgspec.Struct, kw_only=True):
-    """In the event stream: everything of `shard` up to `position` stands before this mark."""
+    """In the event stream: everything of `shard` up to `position` stands before this mark.
+
+    Attributes:
+        filled: holes of the stream, each its first and last sequence, whose events stand before this mark once more.
+    """
 
     log_id: str
     shard: int
     position: int
+    filled: tuple[tuple[int, int], ...] = ()
 
 
 class LogHead(msgspec.Struct, kw_only=True):

@@ -165,8 +165,8 @@ class Load:
     async def ask(self, number: int, **fields: Any) -> None:
         """Create a task and record the answer.
 
-        While the service is broken again and again, a creation may find it so each time it asks: it asks on, as a caller
-        does, with its key. Once nothing is broken any more the client's timeout must do.
+        While the service is broken again and again, a creation may find it so each time it asks: it asks on with its
+        key, as a caller does. Once nothing is broken any more the client's timeout must do.
         """
         self.asked += 1
         key = f"k{number}"

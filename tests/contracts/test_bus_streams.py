@@ -8,9 +8,11 @@ import pytest
 
 from tasker.bus.bus import MSG_ID, Bus, Message
 from tasker.bus.fast_ingest import Ingest, open_ingest
+from tasker.bus.holes import Hole, find_holes
 from tasker.bus.jetstream import PubAck, StreamMissing, api_request
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
+from tasker.bus.stored import stored_at
 from tasker.bus.stream_reader import FromNew, FromSeq, FromTime, Gap, StreamReader
 from tasker.bus.streams import (
     delete_consumer,
@@ -546,3 +548,55 @@ async def test_a_reader_whose_consumer_vanished_goes_on(bus: Bus, subjects: Subj
     await put_events(bus, subjects, 4, 6)
     assert [each.data for each in await read(reader, 2)] == [b"4", b"5"]
     await reader.close()
+
+
+async def lose(bus: Bus, subjects: Subjects, *seqs: int) -> None:
+    """Take messages out of the event stream, as a server does that cannot read them any more."""
+    for seq in seqs:
+        await api_request(bus, f"STREAM.MSG.DELETE.{subjects.event_stream}", {"seq": seq}, dict)
+
+
+@pytest.mark.usefixtures("streams")
+async def test_what_a_stream_lacks_in_its_middle_is_counted_and_found(bus: Bus, subjects: Subjects) -> None:
+    await put_events(bus, subjects, 1, 10)
+    assert (await stream_info(bus, subjects.event_stream)).state.missing == 0
+    assert await find_holes(bus, subjects.event_stream) == ()
+    # The first one is dropped, as the oldest are all the time.
+    await lose(bus, subjects, 1, 3, 4, 5, 8)
+    info = await stream_info(bus, subjects.event_stream)
+    assert (info.state.first_seq, info.state.missing) == (2, 4)
+    assert await find_holes(bus, subjects.event_stream) == (Hole(3, 5), Hole(8, 8))
+    assert await stored_at(bus, subjects.event_stream, 4) is None
+    found = await stored_at(bus, subjects.event_stream, 6)
+    assert found is not None
+    assert found.data == b"6"
+
+
+LOSSES: dict[str, tuple[tuple[int, ...], list[Gap | int]]] = {
+    "ahead": ((6, 7), [Gap(4, 8), 4, 5, 8, 9]),
+    "behind": ((2,), [4, 5, 6, 7, 8, 9]),
+    # Another message may stand at its place by now: nothing that follows can be told from what was shown.
+    "the last one shown": ((3,), [Gap(0, 11, recreated=True)]),
+}
+
+
+@pytest.mark.parametrize("case", LOSSES)
+@pytest.mark.usefixtures("streams")
+async def test_a_reader_tells_what_a_damaged_stream_has_lost(bus: Bus, subjects: Subjects, case: str) -> None:
+    """Three of nine messages are read when the server comes back, without some."""
+    lost, wanted = LOSSES[case]
+    await put_events(bus, subjects, 1, 10)
+    reader = StreamReader(bus, subjects.event_stream, (subjects.evt_all,), FromSeq(1), buffer_max=3)
+    await reader.open()
+    async with asyncio.timeout(15):
+        while len(reader._items) < 3:  # noqa: ASYNC110 - reading would make room for more
+            await asyncio.sleep(0.01)
+        await lose(bus, subjects, *lost)
+        reader._renew.set()
+        while len(reader._items) < 4 and case != "behind":  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        items: list[Delivery | Gap] = []
+        while len(items) < 3 + len(wanted):
+            items += await reader.read()
+    await reader.close()
+    assert [item if isinstance(item, Gap) else item.stream_seq for item in items] == [1, 2, 3, *wanted]

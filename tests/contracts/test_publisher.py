@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tasker.bus.bus import Bus, Message
+from tasker.bus.jetstream import api_request
 from tasker.bus.memory_bus import MemoryBus
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery
@@ -26,6 +27,7 @@ from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.published import PublishedChecker
 from tasker.replay.findings import Finding
 from tasker.service.actors import publisher as publisher_module
+from tasker.service.actors import stream_losses
 from tasker.service.actors.publisher import Publisher
 from tasker.service.runtime.committer import Committer, Unit
 from tasker.settings import Limits, StreamSettings
@@ -120,7 +122,7 @@ class Press:
         await reader.open()
         found: list[Delivery] = []
         try:
-            while len(found) < last:
+            while not found or found[-1].stream_seq < last:
                 found += [item for item in await reader.read() if isinstance(item, Delivery)]
         finally:
             await reader.close()
@@ -282,7 +284,8 @@ async def test_marks_say_up_to_where_the_stream_is_complete(press: Press) -> Non
     [head] = await press.log.heads([0])
 
     async def marked() -> bool:
-        return await press.publisher._last_mark(0) == head.position
+        mark = await press.publisher._last_mark(0)
+        return mark is not None and mark.position == head.position
 
     await settled(marked)
     seen = 0
@@ -364,3 +367,82 @@ async def test_a_mark_that_is_none_counts_as_none(press: Press) -> None:
     await press.write(3)
     await press.published()
     assert not any(running.done() for running in press._running)
+
+
+async def delete_messages(press: Press, *seqs: int) -> None:
+    """Take messages out of the stream, as a server does that cannot read them any more."""
+    for seq in seqs:
+        await api_request(press.bus, f"STREAM.MSG.DELETE.{press.subjects.event_stream}", {"seq": seq}, dict)
+
+
+async def marked(press: Press) -> bool:
+    """Say whether the last mark of shard 0 stands at its end."""
+    mark = await press.publisher._last_mark(0)
+    return mark is not None and mark.position == (await press.log.heads([0]))[0].position
+
+
+async def test_holes_are_filled_and_nobody_fills_them_again(press: Press, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream's ends are whole: its count of messages tells. A mark names the holes to whoever comes next."""
+    monkeypatch.setattr(stream_losses, "STEP_BACK_SEQS", 8)
+    # The server must have forgotten the ids of what is gone, as one has that could not read it.
+    await ensure_streams(press.bus, press.subjects, msgspec.structs.replace(SETTINGS, dedupe_s=0.1))
+    for _ in range(3):
+        await press.write(20)
+        await press.write(20, shard=1)
+        await settled(lambda: marked(press))
+    holes = ((350, 420), (500, 500))
+    await delete_messages(press, *range(350, 421), 500)
+    await asyncio.sleep(0.15)
+    press.publisher.compare_soon()
+
+    async def filled() -> bool:
+        mark = await press.publisher._last_mark(0)
+        return mark is not None and mark.filled == holes
+
+    await settled(filled)
+    ids = await press.check(repeated=True)
+    # What was not lost stands between the marks around a hole: not the whole window comes again.
+    assert len(ids) < 2 * len(set(ids)) - 320
+    await press.kill()
+    await press.start()
+    await press.write(20)
+    await press.published()
+    assert [hole.first_seq for hole in press.publisher._feeds[0].known] == [350, 500]
+    again = await press.check(repeated=True)
+    assert len(again) - len(ids) == len(set(again)) - len(set(ids))
+
+
+async def test_what_is_lost_before_any_mark_comes_from_the_start_of_the_window(press: Press) -> None:
+    await ensure_streams(press.bus, press.subjects, msgspec.structs.replace(SETTINGS, dedupe_s=0.1))
+    await press.write(20)
+    await settled(lambda: marked(press))
+    await delete_messages(press, *range(2, 40))
+    await asyncio.sleep(0.15)
+    press.publisher.compare_soon()
+
+    async def whole() -> bool:
+        return not press.publisher._feeds[0].lost and bool(press.publisher._feeds[0].known)
+
+    await settled(whole)
+    await press.check(repeated=True)
+
+
+async def test_a_session_that_breaks_while_a_hole_is_filled_leaves_the_rest_to_the_next(
+    press: Press, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(press.bus, MemoryBus):
+        pytest.skip("the acceptance tests kill the real server")
+    monkeypatch.setattr(publisher_module, "READ_EVENTS", 5)
+    await ensure_streams(press.bus, press.subjects, msgspec.structs.replace(SETTINGS, dedupe_s=0.001))
+    await press.write(20)
+    await settled(lambda: marked(press))
+    await delete_messages(press, *range(2, 60))
+    press.publisher.compare_soon()
+    feed = press.publisher._feeds[0]
+    await settled(lambda: asyncio.sleep(0, bool(feed.lost) and feed.lost[0][0] > 0))
+    press.bus.cut()
+    await asyncio.sleep(0.05)
+    assert feed.lost
+    press.bus.mend()
+    await settled(lambda: asyncio.sleep(0, not feed.lost))
+    await press.check(repeated=True)

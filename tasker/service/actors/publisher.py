@@ -8,6 +8,10 @@ NATS may lose everything. So *marks* go into the same stream: "everything of sha
 stands before this". On taking a shard, on reconnect and each minute the stream's last mark is compared
 with the cursor; when the stream is behind, publishing goes back to the mark, and to the start of the
 stream's window when there is none. Repetitions carry the same `Nats-Msg-Id`.
+
+A server that comes back with damaged files may also have holes in the middle of the stream. The same comparison sees
+them by the count of messages; what they may have held is published once more, and marks say from then on which holes
+are filled, so that nobody fills them again (`stream_losses.py`).
 """
 
 from __future__ import annotations
@@ -24,9 +28,11 @@ import structlog
 
 from tasker.bus.bus import Bus
 from tasker.bus.fast_ingest import Ingest, open_ingest
+from tasker.bus.holes import Hole, find_holes, not_in
 from tasker.bus.stored import last_stored
+from tasker.bus.streams import StreamState, stream_info
 from tasker.errors import BodyTooLarge, TaskerError, Unavailable, Undecodable
-from tasker.events.codec import decode_message, encode_message
+from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, event_id
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import HEADER_MESSAGE_ID, Mark
@@ -35,6 +41,7 @@ from tasker.events.subjects import Subjects
 from tasker.events.task_events import ENDING_TYPES, TaskCreated
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
 from tasker.service.actors.cloud_events import cloud_event
+from tasker.service.actors.stream_losses import loss_in, mark_of
 from tasker.service.runtime.failpoints import failpoint
 from tasker.settings import Limits
 
@@ -51,6 +58,9 @@ GATHER_S: Final = 0.02
 
 GATHER_EVENTS_MAX: Final = 100
 
+HOLES_TOLD_MAX: Final = 64
+"""So many filled holes does a mark name, the newest; another owner fills older ones once more."""
+
 WITHOUT_DATA: Final = b"null"
 """The data of an event that is larger than the server takes messages: it is in the log."""
 
@@ -66,9 +76,23 @@ class Feed:
         cursor: the last position acknowledged; `written`: as kept in the log.
         marked: the last position a mark was sent for.
         from_log: the events behind `sent` are read from the log, not from `memory`.
+        lost: positions to publish again, behind the first and up to the second of each pair.
+        known: holes of the stream whose events are in `lost`, or were published again.
     """
 
-    __slots__ = ("committed", "cursor", "epoch", "from_log", "marked", "memory", "sent", "shard", "written")
+    __slots__ = (
+        "committed",
+        "cursor",
+        "epoch",
+        "from_log",
+        "known",
+        "lost",
+        "marked",
+        "memory",
+        "sent",
+        "shard",
+        "written",
+    )
 
     def __init__(self, shard: int, epoch: int, cursor: int, committed: int) -> None:
         self.shard = shard
@@ -77,6 +101,8 @@ class Feed:
         self.committed = committed
         self.memory: deque[NewEvent] = deque()
         self.from_log = True
+        self.lost: deque[tuple[int, int]] = deque()
+        self.known: tuple[Hole, ...] = ()
 
     def rewind(self, position: int) -> None:
         """Publish again from behind `position`."""
@@ -215,6 +241,7 @@ class Publisher:
             busy = False
             for feed in list(self._feeds.values()):
                 busy |= await self._advance(session, feed)
+                busy |= await self._publish_lost(session, feed)
             if busy:
                 continue
             session.flush()
@@ -263,6 +290,17 @@ class Publisher:
     def _publish(
         self, session: Ingest, feed: Feed, position: int, event: NewEvent | RecordedEvent, *, last: bool = False
     ) -> None:
+        """Publish the next event of a shard; as `_put`."""
+        self._put(session, feed, position, event, last=last)
+        feed.sent = position
+        if event.type in ENDING_TYPES:
+            self._routes.pop(event.stream_id, None)
+        if position - feed.marked >= MARK_EVENTS and session.room > 0:
+            self._mark_now(session, feed)
+
+    def _put(
+        self, session: Ingest, feed: Feed, position: int, event: NewEvent | RecordedEvent, *, last: bool = False
+    ) -> None:
         """Publish one event, whose route is known, in a session that has room; `last`: have all acked soon."""
         failpoint("before_publish")
         prefix, subject = self._routes[event.stream_id]
@@ -277,14 +315,32 @@ class Publisher:
             document = cloud_event(identity, self._source, feed.shard, position, bare, subject)
             session.publish(prefix + event.type, document, headers=headers, last=last)
         self._outstanding.append((feed, position))
-        feed.sent = position
-        if event.type in ENDING_TYPES:
-            self._routes.pop(event.stream_id, None)
-        if position - feed.marked >= MARK_EVENTS and session.room > 0:
-            self._mark_now(session, feed)
+
+    async def _publish_lost(self, session: Ingest, feed: Feed) -> bool:
+        """Publish again some of what the stream has lost; returns whether there is more of it."""
+        if not feed.lost:
+            return False
+        after, upto = feed.lost[0]
+        page = await self._log.read(feed.shard, after=after, limit=min(READ_EVENTS, upto - after))
+        for event in page:
+            if event.stream_id not in self._routes:
+                await self._find_route(event)
+            if session.room <= 0:
+                await session.wait_room()
+            self._put(session, feed, event.position, event)
+        # Only what is acknowledged is done: a session that breaks leaves it to the next one.
+        await session.wait_acked()
+        feed.lost.popleft()
+        if page and page[-1].position < upto:
+            feed.lost.appendleft((page[-1].position, upto))
+        if not feed.lost:
+            # Have the next mark say which holes are filled.
+            feed.marked = min(feed.marked, feed.sent - 1)
+        return bool(feed.lost)
 
     def _mark_now(self, session: Ingest, feed: Feed) -> None:
-        mark = Mark(log_id=self._log_id, shard=feed.shard, position=feed.sent)
+        filled = () if feed.lost else tuple((hole.first_seq, hole.last_seq) for hole in feed.known[-HOLES_TOLD_MAX:])
+        mark = Mark(log_id=self._log_id, shard=feed.shard, position=feed.sent, filled=filled)
         session.publish(self._subjects.mark(feed.shard), encode_message(mark))
         self._outstanding.append((feed, feed.sent))
         feed.marked = feed.sent
@@ -367,33 +423,60 @@ class Publisher:
                 feed.written = cursor
 
     async def _compare_marks(self) -> None:
-        """Go back where the stream has less than the cursor says."""
+        """Go back where the stream has less than the cursor says, and have filled what it lost in its middle."""
         refill = self._refill
         for feed in list(self._feeds.values()):
             mark = None if refill else await self._last_mark(feed.shard)
             if mark is None:
-                start = await self._window_start(feed)
-            elif mark >= feed.marked or mark >= feed.cursor:
-                continue
+                # The whole window is published again: whatever was known of the stream is of no use.
+                start, feed.known = await self._window_start(feed), ()
+                feed.lost.clear()
             else:
-                start = mark
+                start = mark.position
+                if not feed.known:
+                    feed.known = tuple(Hole(*seqs) for seqs in mark.filled)
+                if start >= feed.marked or start >= feed.cursor:
+                    continue
             if start < feed.cursor:
                 _log.warning("event_stream_behind", shard=feed.shard, cursor=feed.cursor, stream=start)
                 self._end_session()
                 feed.rewind(start)
+        await self._look_for_holes()
         if refill:
             self._refill = False
 
-    async def _last_mark(self, shard: int) -> int | None:
-        """Return the position of the stream's last mark of a shard; None when it has none of this log."""
+    async def _look_for_holes(self) -> None:
+        """Note what the stream may have lost in its middle, for `_publish_lost`."""
+        if not self._feeds:
+            return
+        state = (await stream_info(self._bus, self._subjects.event_stream)).state
+        feeds = []
+        for feed in self._feeds.values():
+            feed.known = tuple(hole for hole in feed.known if hole.within(state))
+            if state.missing > sum(hole.within(state) for hole in feed.known):
+                feeds.append(feed)
+        if not feeds:
+            return
+        holes = await find_holes(self._bus, self._subjects.event_stream)
+        for feed in feeds:
+            new = not_in(holes, feed.known)
+            lost = [span for hole in new if (span := await self._lost_in(feed, hole, state)) is not None]
+            if lost:
+                _log.warning("event_stream_has_holes", shard=feed.shard, holes=len(new), lost=lost[:3])
+            feed.lost.extend(lost)
+            feed.known = (*feed.known, *new)
+
+    async def _lost_in(self, feed: Feed, hole: Hole, state: StreamState) -> tuple[int, int] | None:
+        """Return the positions that a hole may have held; what is behind the cursor will be published anyway."""
+        loss = await loss_in(self._bus, self._subjects, self._log_id, feed.shard, hole, first_seq=state.first_seq)
+        after = await self._window_start(feed) if loss.after is None else loss.after
+        upto = feed.cursor if loss.upto is None else min(loss.upto, feed.cursor)
+        return (after, upto) if after < upto else None
+
+    async def _last_mark(self, shard: int) -> Mark | None:
+        """Return the stream's last mark of a shard; None when it has none of this log."""
         found = await last_stored(self._bus, self._subjects.event_stream, self._subjects.mark(shard))
-        if found is None:
-            return None
-        try:
-            mark = decode_message(found.data, Mark)
-        except Undecodable:
-            return None
-        return mark.position if mark.log_id == self._log_id else None
+        return None if found is None else mark_of(found, self._log_id)
 
     async def _window_start(self, feed: Feed) -> int:
         """Return the last position that is older than the stream's window (0: none is)."""
