@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from tasker.embedded.stack import Stack, StackInfo
+from tasker.embedded.stack import Stack
 from tasker.settings import read_settings
+from tasker.settings.running import StackInfo
 from tasker.testing.postgres_databases import create_database, create_empty_database, drop_database
 
 

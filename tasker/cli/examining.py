@@ -11,8 +11,8 @@ from tasker.cli.reach import effective, running_stack
 from tasker.clock import SystemClock
 from tasker.doctor.examine import examine
 from tasker.doctor.finding import Finding
-from tasker.embedded.stack import STACK_FILE, data_dir_of
 from tasker.settings import read_settings
+from tasker.settings.running import STACK_FILE, data_dir_of
 from tasker.telemetry import configure_logging
 
 _COLUMNS: list[Column] = [

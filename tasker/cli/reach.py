@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tasker.client.attempts import RetryPolicy
 from tasker.errors import ConfigurationError, TaskerError
 from tasker.settings import Effective, database_url_of, read_settings
 from tasker.settings.keys import keys
+from tasker.settings.running import running_stack
 
 ADDRESSES = ("database.url", "nats.url", "http.url")
 
@@ -87,16 +87,6 @@ def effective(
     named = {keys()[name].variable for name in missing}
     found = {name: value for name, value in running_stack(settings.settings.data).items() if name in named}
     return read_settings(flags=given, stack=found) if found else settings
-
-
-def running_stack(data: str | None) -> Mapping[str, str]:
-    """Return the `TASKER_*` variables of the stack that runs on `data` (else the default directory), or none."""
-    if os.name == "nt":
-        return {}
-    from tasker.embedded.stack import data_dir_of, find_stack
-
-    found = find_stack(data_dir_of(data))
-    return found.environment() if found else {}
 
 
 def tell_warnings(settings: Effective) -> None:

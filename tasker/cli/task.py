@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from tasker.cli.options import COMMON, Common, Tags, Wait
+from tasker.cli.options import COMMON, Common, Format, Tags, Wait
 
 if TYPE_CHECKING:
     from tasker.client import TaskerClient
@@ -94,7 +94,7 @@ async def create(
             fields(handle, pairs, common.output)
             return 0
         note(f"task {handle.task_id}{' (it was there already)' if handle.duplicate else ''}")
-        return await _await_end(service, handle, None if wait is True else wait)
+        return await _await_end(service, handle, None if wait is True else wait, common.output)
 
 
 @app.command
@@ -215,7 +215,7 @@ async def wait(
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        return await _await_end(service, task, timeout_s)
+        return await _await_end(service, task, timeout_s, common.output)
 
 
 @app.command
@@ -338,15 +338,17 @@ async def show(task: str, /, *, at: int | None = None, events: bool = False, com
         rows(recorded, event_columns(), "table")
 
 
-async def _await_end(service: TaskerClient, task: TaskRef, timeout_s: float | None) -> int:
+async def _await_end(service: TaskerClient, task: TaskRef, timeout_s: float | None, output: Format) -> int:
     from tasker.cli.output import json_value, status
+    from tasker.cli.patience import telling
 
     with status("waiting") as change:
-        view = await service.wait(
-            task,
-            timeout_s=timeout_s,
-            on_progress=lambda seen: change(f"{seen.state}, {seen.steps_completed} steps completed"),
-        )
+        async with telling(service, task, output):
+            view = await service.wait(
+                task,
+                timeout_s=timeout_s,
+                on_progress=lambda seen: change(f"{seen.state}, {seen.steps_completed} steps completed"),
+            )
     if view.state == "completed":
         json_value(view.result)
         return 0

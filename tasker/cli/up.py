@@ -60,8 +60,9 @@ def up(
     from tasker.cli.reach import tell_warnings
     from tasker.cli.serve import migrate_database
     from tasker.cli.worker import check_app
-    from tasker.embedded.stack import Stack, data_dir_of
+    from tasker.embedded.stack import Stack
     from tasker.settings import read_settings
+    from tasker.settings.running import data_dir_of
 
     check_app(app)
     flags = {"http.port": http_port, "worker.slots": slots, "data": str(data) if data else None}

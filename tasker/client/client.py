@@ -85,10 +85,11 @@ class TaskerClient:
 
     Args:
         nats_url, http_url, tenant, prefix: default to the settings `nats.url`, `http.url`, `tenant` and
-            `nats.prefix` (`TASKER_NATS_URL`, ...). An address given as "" is not used, whatever they say.
+            `nats.prefix` (`TASKER_NATS_URL`, ...). An address given as "" is not used, whatever they say. Where
+            neither address is known, those of the stack that `tasker up` runs on this machine are used.
         timeout_s: how long one call may take, repetitions included; defaults to `client.timeout_s`.
         retry: how calls are repeated within that time.
-        find_stack: returns the `TASKER_*` variables of a running stack; asked when no address is known otherwise.
+        find_stack: returns the `TASKER_*` variables of a running stack, in place of looking for its file.
 
     Raises:
         ConfigurationError: (on entering) no address is known.

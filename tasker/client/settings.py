@@ -11,6 +11,7 @@ from tasker.errors import ConfigurationError
 from tasker.ids import check_name
 from tasker.settings import read_settings
 from tasker.settings.keys import keys
+from tasker.settings.running import running_stack
 
 NATS_URL = keys()["nats.url"].variable
 HTTP_URL = keys()["http.url"].variable
@@ -49,7 +50,7 @@ def client_settings(
     environ: Mapping[str, str] = os.environ,
     find_stack: FindStack | None = None,
 ) -> ClientSettings:
-    """Return the settings; the running stack is asked for only when neither address is known otherwise.
+    """Return the settings; the stack that runs here gives the addresses only when neither is known otherwise.
 
     An address given as "" is none, whatever the settings say.
 
@@ -62,8 +63,8 @@ def client_settings(
         nats_url = found.nats.url
     if http_url is None:
         http_url = found.http.url
-    if not nats_url and not http_url and find_stack is not None:
-        stack = find_stack()
+    if nats_url is None and http_url is None:
+        stack = running_stack(found.data, environ) if find_stack is None else find_stack()
         nats_url, http_url = stack.get(NATS_URL), stack.get(HTTP_URL)
     if not nats_url and not http_url:
         raise ConfigurationError(

@@ -41,7 +41,7 @@ class TaskerSyncClient:
             `nats.prefix` (`TASKER_NATS_URL`, ...). An address given as "" is not used, whatever they say.
         timeout_s: how long one call may take, repetitions included; defaults to `client.timeout_s`.
         retry: how calls are repeated within that time.
-        find_stack: returns the `TASKER_*` variables of a running stack; asked when no address is known otherwise.
+        find_stack: returns the `TASKER_*` variables of a running stack, in place of looking for its file.
 
     Raises:
         ConfigurationError: no address is known; or a method is called in a thread that runs an event loop (use

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasker.errors import ConfigurationError
+from tasker.settings.running import process_mark
 
 _SUPERVISOR = Path(__file__).with_name("_supervisor.py")
 _POLL_S = 0.005
 _LOCK_WAIT_S = 30.0
-_STARTED_FIELD = 19  # of /proc/<pid>/stat, counted behind the command's closing parenthesis
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +31,6 @@ class Account:
     name: str
     uid: int
     gid: int
-
-
-def process_mark(pid: int) -> str | None:
-    """Return a text that tells this process from a later one with the same pid; None when no such process lives.
-
-    Empty where the system does not tell (no /proc): then the pid alone has to do.
-    """
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return None
-    except PermissionError:
-        pass
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return None if fields[0] == "Z" else fields[_STARTED_FIELD]
 
 
 class DataLock:

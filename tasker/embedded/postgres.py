@@ -26,9 +26,7 @@ from tasker.embedded._process import Account, ServerProcess, last_lines, rotate_
 from tasker.embedded._server import EmbeddedServer
 from tasker.errors import ConfigurationError
 from tasker.settings import EmbeddedSettings
-
-ROOT_DATA_DIR = Path("/var/lib/tasker")
-"""Where root's data is, and what another user must reach of it."""
+from tasker.settings.running import ROOT_DATA_DIR
 
 _USER = "tasker"
 _DATABASE = "tasker"

@@ -1,13 +1,11 @@
-"""PostgreSQL and nats-server together, and the file by which commands find them.
+"""PostgreSQL and nats-server together, and the file by which commands find them (`tasker.settings.running`).
 
-`<data_dir>/stack.json` (0600, it holds a secret) names the addresses and the process that answers for them; it
-is removed when the stack stops, and believed only while that process lives.
+The file is written when both run, and removed when the stack stops.
 """
 
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -15,54 +13,14 @@ from typing import Self
 
 import msgspec
 
-from tasker.embedded._process import process_mark, write_private
+from tasker.embedded._process import write_private
 from tasker.embedded.nats import EmbeddedNats
-from tasker.embedded.postgres import ROOT_DATA_DIR, EmbeddedPostgres
+from tasker.embedded.postgres import EmbeddedPostgres
 from tasker.errors import ConfigurationError
 from tasker.settings import EmbeddedSettings
+from tasker.settings.running import STACK_FILE, StackInfo, process_mark
 
-STACK_FILE = "stack.json"
 _ELSEWHERE = "choose another with --data or TASKER_DATA"
-
-
-class StackInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a running stack is reached; `http_url` is empty until the service has published it."""
-
-    pid: int
-    mark: str
-    database_url: str
-    nats_url: str
-    http_url: str = ""
-
-    def environment(self) -> dict[str, str]:
-        """Return the variables by which a client or a service is pointed at this stack."""
-        named = {
-            "TASKER_DATABASE_URL": self.database_url,
-            "TASKER_NATS_URL": self.nats_url,
-            "TASKER_HTTP_URL": self.http_url,
-        }
-        return {name: value for name, value in named.items() if value}
-
-
-def data_dir_of(named: str | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the named directory, else `/var/lib/tasker` for root, else `tasker` in the user's data (XDG)."""
-    if named:
-        return Path(named).absolute()
-    if os.geteuid() == 0:
-        return ROOT_DATA_DIR
-    xdg = Path(environ.get("XDG_DATA_HOME", ""))
-    # XDG: a relative path is to be ignored.
-    base = xdg if xdg.is_absolute() else Path(environ.get("HOME") or Path.home()) / ".local" / "share"
-    return base / "tasker"
-
-
-def find_stack(data_dir: Path) -> StackInfo | None:
-    """Return the running stack of a data directory; None when none runs there."""
-    try:
-        info = msgspec.json.decode((data_dir / STACK_FILE).read_bytes(), type=StackInfo)
-    except (OSError, msgspec.DecodeError):
-        return None
-    return info if process_mark(info.pid) == info.mark else None
 
 
 class Stack:

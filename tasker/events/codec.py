@@ -222,7 +222,7 @@ def _checked(data: bytes) -> tuple[JsonValue, bytes]:
     except msgspec.DecodeError as error:
         if b"\\u" in data:
             _parse_walked(data)
-        raise BodyInvalid(f"not JSON: {error}") from error
+        raise BodyInvalid(f"not JSON: {_why_not_json(data, error)}") from error
     except UnicodeDecodeError as error:
         raise BodyInvalid(f"not UTF-8: {error.reason} at byte {error.start}") from error
     except (RecursionError, ValueError, OverflowError) as error:
@@ -235,6 +235,14 @@ def _checked(data: bytes) -> tuple[JsonValue, bytes]:
     if colons > KEYS_MAX or len(data) > STRING_CHARS_MAX:
         _plain(value, "", 0)
     return value, form
+
+
+def _why_not_json(data: bytes, error: msgspec.DecodeError) -> str:
+    """Return in words what the decoder found wrong."""
+    if not data.strip(_SPACE):
+        return "it is empty"
+    what = str(error).removeprefix("JSON is malformed: ")
+    return "it ends in the middle of a value" if "truncated" in what else what
 
 
 def _check_depth(data: bytes) -> None:

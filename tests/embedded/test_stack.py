@@ -17,9 +17,10 @@ import pytest
 
 from tasker.embedded.nats import EmbeddedNats
 from tasker.embedded.postgres import EmbeddedPostgres
-from tasker.embedded.stack import STACK_FILE, Stack, data_dir_of, find_stack
+from tasker.embedded.stack import Stack
 from tasker.errors import ConfigurationError
 from tasker.settings import EmbeddedSettings
+from tasker.settings.running import STACK_FILE, data_dir_of, find_stack
 from tests.architecture.tree import ROOT
 from tests.embedded.processes import eventually, family, gone, owner_of_stack
 

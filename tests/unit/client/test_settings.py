@@ -1,9 +1,14 @@
 """Where a client finds the service."""
 
+import os
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from tasker.client.settings import client_settings
 from tasker.errors import ConfigurationError, NameInvalid
+from tasker.settings.running import STACK_FILE, StackInfo, process_mark
 
 ENV = {
     "TASKER_NATS_URL": "nats://env:4222",
@@ -35,6 +40,23 @@ def test_an_empty_address_is_none() -> None:
 def test_the_running_stack_is_the_last_resort() -> None:
     assert client_settings(environ={}, find_stack=stack).nats_url == "nats://stack:1"
     assert client_settings(http_url="http://given:1", environ={}, find_stack=stack).nats_url is None
+    with pytest.raises(ConfigurationError):
+        client_settings(nats_url="", http_url="", environ={}, find_stack=stack)
+
+
+def test_the_running_stack_is_found_by_its_file(tmp_path: Path) -> None:
+    """The one that `tasker up` writes into its data directory, while its process lives."""
+    environ = {"TASKER_DATA": str(tmp_path)}
+    mark = process_mark(os.getpid())
+    assert mark is not None
+    running = StackInfo(pid=os.getpid(), mark=mark, database_url="d", nats_url="nats://s:1", http_url="http://s:2")
+    (tmp_path / STACK_FILE).write_bytes(msgspec.json.encode(running))
+    found = client_settings(environ=environ)
+    assert (found.nats_url, found.http_url) == ("nats://s:1", "http://s:2")
+    assert client_settings(environ=environ | {"TASKER_HTTP_URL": "http://set:1"}).nats_url is None
+    (tmp_path / STACK_FILE).write_bytes(msgspec.json.encode(msgspec.structs.replace(running, mark="another")))
+    with pytest.raises(ConfigurationError, match="tasker up"):
+        client_settings(environ=environ)
 
 
 def test_without_any_address_it_says_what_to_set() -> None:

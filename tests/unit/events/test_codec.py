@@ -418,6 +418,19 @@ class TestStructs:
             decode_command(data, Command)
         assert [error.pointer for error in caught.value.errors] == [place]
 
+    @pytest.mark.parametrize(
+        ("data", "words"),
+        [
+            (b"", "not JSON: it is empty"),
+            (b'{"name": "a"', "not JSON: it ends in the middle of a value"),
+            (b"name: a", "not JSON: invalid character (byte 4)"),
+        ],
+    )
+    def test_what_is_no_json_is_told_in_words(self, data: bytes, words: str) -> None:
+        with pytest.raises(BodyInvalid) as caught:
+            decode_command(data, Command)
+        assert caught.value.detail == words
+
     def test_a_command_is_checked_like_every_body(self) -> None:
         with pytest.raises(ValueInvalid, match="twice"):
             decode_command(b'{"name":"a","name":"b"}', Command)
