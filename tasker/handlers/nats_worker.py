@@ -6,19 +6,17 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import structlog
 
-from tasker.bus.nats_bus import PENDING_BYTES_MAX, NatsBus
+from tasker.bus.nats_bus import NatsBus
 from tasker.errors import Unavailable
-from tasker.events.messages import DEFAULT_TENANT
-from tasker.events.subjects import DEFAULT_PREFIX, Subjects
+from tasker.events.subjects import Subjects
 from tasker.handlers.app_module import load_app
 from tasker.handlers.equipment import Equipment
+from tasker.handlers.options import WorkerOptions
 from tasker.handlers.registration import register_templates
 from tasker.handlers.registry import Registry
-from tasker.handlers.worker import DRAIN_S_DEFAULT, SLOTS_DEFAULT, Worker, new_worker_id
-from tasker.settings import DirectSettings, LoggingSettings, StreamSettings
+from tasker.handlers.worker import Worker, new_worker_id
 
 if TYPE_CHECKING:
     from tasker.handlers.health import HealthServer
@@ -26,34 +24,6 @@ if TYPE_CHECKING:
 CONNECT_S: Final = 3.0
 
 _log = structlog.get_logger(__name__)
-
-
-class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker process is started with.
-
-    Attributes:
-        app: path of a Python file, or the dotted name of a module; `:name` behind it chooses of what it declares.
-        processes: how many child processes for handlers that want one; None: one a core.
-        health_port: of the health endpoints; None: none.
-        max_tasks, max_rss_mib: above these the process asks to be replaced.
-        streams: of what the worker makes where it is missing. direct: of what nodes send themselves.
-    """
-
-    app: str
-    nats_url: str
-    prefix: str = DEFAULT_PREFIX
-    tenant: str = DEFAULT_TENANT
-    slots: int = SLOTS_DEFAULT
-    drain_s: float = DRAIN_S_DEFAULT
-    processes: int | None = None
-    health_port: int | None = None
-    tasks_max: int | None = None
-    rss_mib_max: int | None = None
-    inbox_prefix: str = ""
-    pending_bytes_max: int = PENDING_BYTES_MAX
-    streams: StreamSettings = StreamSettings()
-    direct: DirectSettings = DirectSettings()
-    logging: LoggingSettings = LoggingSettings()
 
 
 async def serve(

@@ -31,8 +31,7 @@ import msgspec
 import structlog
 
 from tasker.errors import ConfigurationError
-from tasker.handlers.nats_worker import WorkerOptions
-from tasker.handlers.worker import SETTLE_S
+from tasker.handlers.options import SETTLE_S, WorkerOptions
 
 EXIT_LOST: Final = 75
 """The child asks to be replaced."""

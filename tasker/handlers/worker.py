@@ -28,6 +28,7 @@ from tasker.handlers.course import Course
 from tasker.handlers.direct import DirectInbox
 from tasker.handlers.direct_intake import DirectIntake
 from tasker.handlers.limits import Limits
+from tasker.handlers.options import DRAIN_S_DEFAULT, SETTLE_S, SLOTS_DEFAULT
 from tasker.handlers.reports import Reporter
 from tasker.handlers.runner import Invocable, Life, Runner
 from tasker.handlers.served_queues import ServedQueues
@@ -35,15 +36,11 @@ from tasker.handlers.server_clock import ServerClock
 from tasker.handlers.slots import Slots
 from tasker.handlers.stream_intake import StreamIntake
 from tasker.handlers.vitals import Vitals, WorkerCounts
-from tasker.settings import DirectSettings, StreamSettings, WorkerSettings
+from tasker.settings import DirectSettings, StreamSettings
 
-SLOTS_DEFAULT: Final = WorkerSettings().slots
-DRAIN_S_DEFAULT: Final = WorkerSettings().drain_s
 LOST_DRAIN_S: Final = 5.0
 """How long a lost worker lets other attempts end: it holds slots that nobody else can use."""
 
-SETTLE_S: Final = 5.0
-"""How long an ending worker waits for answers to its last reports."""
 
 _log = structlog.get_logger(__name__)
 

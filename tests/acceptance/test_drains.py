@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tasker.embedded.stack import Stack
-from tasker.handlers.worker import SETTLE_S
+from tasker.handlers.options import SETTLE_S
 from tests.acceptance.conftest import Process, free_port
 from tests.acceptance.faults import HEALED_S_MAX, Rig, family, stopped, until
 

@@ -24,7 +24,8 @@ LOADS = {
         "tasker.service.domain",
         "tasker.service.write_side",
     },
-    "tasker.handlers.process": {"asyncpg", "tasker.service", "tasker.projections", "tasker.client"},
+    "tasker.handlers.process": {*SERVERS, "tasker.service", "tasker.projections", "tasker.client"},
+    "tasker.handlers.child": {"asyncpg", "tasker.service", "tasker.projections", "tasker.client"},
 }
 """What a program imports -> what it must not bring along."""
 

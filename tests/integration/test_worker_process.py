@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import psutil
@@ -19,7 +20,7 @@ from tasker.bus.nats_bus import NatsBus
 from tasker.embedded.nats import EmbeddedNats
 from tasker.errors import TemplateConflict
 from tasker.events.messages import ReportReply, Work
-from tasker.handlers.worker import SETTLE_S
+from tasker.handlers.options import SETTLE_S
 from tests.integration.scripted_owner import Answer, ScriptedOwner, friendly, owning, seen
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux]
@@ -27,6 +28,15 @@ ROOT = Path(__file__).resolve().parents[2]
 APP = Path(__file__).with_name("worker_app.py")
 
 Start = Callable[..., subprocess.Popen]
+
+
+class Mortal(NamedTuple):
+    """A nats-server to be killed, and the owner on it."""
+
+    server: EmbeddedNats
+    url: str
+    bus: NatsBus
+    owner: ScriptedOwner
 
 
 @pytest.fixture
@@ -212,53 +222,50 @@ async def test_sigterm_before_nats_answers_ends_it(start, tmp_path) -> None:
     assert await ended(process) == 0
 
 
-async def test_nats_killed_under_a_worker_loses_no_report(start, nats_prefix, tmp_path) -> None:
+@pytest.fixture
+async def mortal(nats_prefix: str, tmp_path: Path) -> AsyncIterator[Mortal]:
+    """A nats-server of this test alone, to be killed, and the owner on it."""
     server = EmbeddedNats(tmp_path / "nats")
     url = await asyncio.to_thread(server.start)
     bus = await NatsBus.connect(url, name="owner")
     try:
         owner = ScriptedOwner(bus, nats_prefix)
         await owner.start()
-        back = asyncio.Event()
-        bus.on_reconnect(back.set)
-        start(url=url)
-        work = await owner.offer("waits_for_file", input="go")
-        await owner.until(lambda: "+ACK" in owner.acks)
-        await asyncio.to_thread(server.kill)
-        (tmp_path / "go").touch()
-        await asyncio.to_thread(server.start)
-        async with asyncio.timeout(20):
-            await back.wait()
-        await owner.until_ended(work)
-        again = await owner.offer("quick", input=1)
-        await owner.until_ended(again)
-        assert bytes(owner.outcome(work).result) == b'"go"'
+        yield Mortal(server, url, bus, owner)
     finally:
         await bus.close()
         await asyncio.to_thread(server.remove)
 
 
-async def test_sigterm_while_nats_is_gone_ends_it_soon_and_cleanly(start, nats_prefix, tmp_path) -> None:
-    server = EmbeddedNats(tmp_path / "nats")
-    url = await asyncio.to_thread(server.start)
-    bus = await NatsBus.connect(url, name="owner")
-    try:
-        owner = ScriptedOwner(bus, nats_prefix)
-        await owner.start()
-        process = start("--drain-s", "0.1", url=url)
-        work = await owner.offer("sleeps")
-        await owner.until_begun(work)
-        await asyncio.to_thread(server.kill)
-        await seen(log_has(tmp_path, "connection lost"))
-        process.send_signal(signal.SIGTERM)
-        began_s = time.monotonic()
-        assert await ended(process) == 0
-        # What cannot be told is waited for, in case NATS comes back.
-        assert time.monotonic() - began_s < 0.1 + 3 * SETTLE_S
-        assert "Traceback" not in (tmp_path / "worker.log").read_text()
-    finally:
-        await bus.close()
-        await asyncio.to_thread(server.remove)
+async def test_nats_killed_under_a_worker_loses_no_report(start, mortal, tmp_path) -> None:
+    owner, back = mortal.owner, asyncio.Event()
+    mortal.bus.on_reconnect(back.set)
+    start(url=mortal.url)
+    work = await owner.offer("waits_for_file", input="go")
+    await owner.until(lambda: "+ACK" in owner.acks)
+    await asyncio.to_thread(mortal.server.kill)
+    (tmp_path / "go").touch()
+    await asyncio.to_thread(mortal.server.start)
+    async with asyncio.timeout(20):
+        await back.wait()
+    await owner.until_ended(work)
+    again = await owner.offer("quick", input=1)
+    await owner.until_ended(again)
+    assert bytes(owner.outcome(work).result) == b'"go"'
+
+
+async def test_sigterm_while_nats_is_gone_ends_it_soon_and_cleanly(start, mortal, tmp_path) -> None:
+    process = start("--drain-s", "0.1", url=mortal.url)
+    work = await mortal.owner.offer("sleeps")
+    await mortal.owner.until_begun(work)
+    await asyncio.to_thread(mortal.server.kill)
+    await seen(log_has(tmp_path, "connection lost"))
+    process.send_signal(signal.SIGTERM)
+    began_s = time.monotonic()
+    assert await ended(process) == 0
+    # What cannot be told is waited for, in case NATS comes back.
+    assert time.monotonic() - began_s < 0.1 + 3 * SETTLE_S
+    assert "Traceback" not in (tmp_path / "worker.log").read_text()
 
 
 async def test_a_killed_worker_leaves_no_child_that_burns_on(owner, start, tmp_path) -> None:
