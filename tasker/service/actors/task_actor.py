@@ -45,6 +45,7 @@ from tasker.service.domain.obligations import (
 from tasker.service.domain.reports import accepted, command_of
 from tasker.service.domain.state import StepStatus, TaskState, TaskStatus, evolve
 from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.runtime.due import UNFOLDED, UNFOLDED_US
 from tasker.service.runtime.node import Wake
 from tasker.templates import CompiledTemplate
 from tasker.times import to_rfc3339
@@ -601,8 +602,8 @@ class PoisonedActor:
         return _refuse(TaskPoisoned(self._detail), message.fail)
 
     def owes(self) -> Owed:
-        """Return nothing: it cannot be known."""
-        return {}
+        """Return that a build which can fold it must look: what else it owes cannot be known."""
+        return {TASK_SCOPE: {UNFOLDED: UNFOLDED_US}}
 
     def idle(self) -> bool:
         """Return True: a build that understands the events may come."""

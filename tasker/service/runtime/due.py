@@ -4,6 +4,10 @@ What a *committed* event opened or closed is noted here at its commit. The book 
 log's `due` rows, together with the position it is complete to, in one transaction; whoever takes the
 shard reads the rows and folds the log from there. A row is a hint: the actor decides when it wakes.
 
+A build that cannot fold a stream (a newer one wrote to it) does not know what it owes, and the checkpoint passes it by.
+So the stream owes that it be folded anew, `UNFOLDED`, in a row that is due at once: whoever takes the shard next wakes
+its actor, and a build that can fold it writes what it really owes.
+
 Memory holds what was touched lately and what is due soon. An untouched stream whose times all lie
 beyond the horizon lives in its rows alone and comes back when the horizon reaches it.
 """
@@ -19,6 +23,10 @@ from tasker.events.log import Due, DueChange
 
 HORIZON_US: Final = 60_000_000
 """What is due within this is held in memory."""
+
+UNFOLDED: Final = "unfolded"
+UNFOLDED_US: Final = 1
+"""When that is due: before everything else."""
 
 WAKES_MIN: Final = 1000
 """So many wakes are kept without a look at which of them are still wanted."""
@@ -44,6 +52,8 @@ class DueBook:
         self._writing: dict[UUID, dict[str, int | None]] = {}
         self._rows: dict[UUID, set[str]] = {}
         """What has (or may have) a row, of the streams in memory: only that needs a delete."""
+        self._unfolded: set[UUID] = set()
+        """Streams with a row that says so: what else they owe may be in no row."""
         self._order = 0
         self.late_us = 0
         """How late the last `pop_due` was for the earliest of what it found."""
@@ -90,6 +100,10 @@ class DueBook:
         """Take up a stream that was folded from the log; `written`: its rows are complete already."""
         if written and stream_id in self._open:
             return
+        if stream_id in self._unfolded:
+            self._unfolded.discard(stream_id)
+            self._dirty.setdefault(stream_id, {})[UNFOLDED] = None
+            written = False
         names = {name for obligations in owed.values() for name in obligations}
         if names:
             self._rows.setdefault(stream_id, set()).update(names)
@@ -144,6 +158,8 @@ class DueBook:
             if known is not None:
                 # Its actor's commits are newer than the row.
                 continue
+            if row.obligation == UNFOLDED:
+                self._unfolded.add(row.stream_id)
             self._push(row.stream_id, row.obligation, row.at_us, by_row=True)
 
     def pop_due(self, now_us: int, limit: int) -> list[tuple[UUID, str]]:

@@ -5,9 +5,10 @@ from uuid import UUID
 import pytest
 
 from tasker.errors import Fenced
+from tasker.events.log import Due
 from tasker.events.messages import Report, ReportReply
 from tasker.service.actors.task_actor import ReportMessage, TaskActor
-from tasker.service.runtime.due import DueBook
+from tasker.service.runtime.due import UNFOLDED, DueBook
 from tasker.service.runtime.node import Wake
 from tests.runs import T0_US, Run, linear
 from tests.unit.actors.test_factory import Bench, recorded
@@ -39,6 +40,20 @@ async def task() -> Task:
     actor = await factory.revive(run.task_id, recorded(run), "task")
     assert isinstance(actor, TaskActor)
     return Task(actor, run.task_id)
+
+
+async def test_a_task_that_can_be_folded_again_owes_what_it_owes(task: Task) -> None:
+    """An older build left the one row that it could; what it did not understand is written now, and the row goes."""
+    book = DueBook(0)
+    book.load([Due(0, task.stream_id, UNFOLDED, 1)])
+    assert book.pop_due(T0_US, 10) == [(task.stream_id, UNFOLDED)]
+    book.adopt(task.stream_id, task.actor.owes(), written=True)
+    # Whatever the wake comes to find: nothing is left of it.
+    assert task.actor.receive(Wake(book, task.stream_id, UNFOLDED, T0_US), T0_US) is None
+    change = book.changes(1)
+    assert change is not None
+    assert [name for _, name, _ in change.upserts] == [OFFER]
+    assert [name for _, name in change.deletes] == [UNFOLDED]
 
 
 @pytest.mark.parametrize("lost", [False, True])

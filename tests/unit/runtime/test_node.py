@@ -8,9 +8,10 @@ import pytest
 
 from tasker.events.log import DueChange
 from tasker.events.memory_log import MemoryLog
+from tasker.service.actors.task_actor import PoisonedActor
 from tasker.service.runtime import node as node_module
 from tasker.service.runtime.committer import Committer
-from tasker.service.runtime.due import DueBook
+from tasker.service.runtime.due import UNFOLDED, DueBook
 from tasker.service.runtime.node import Node, Wake
 from tasker.service.runtime.node_clock import READING_S_MAX, NodeClock
 from tasker.service.runtime.shards import Shards
@@ -71,6 +72,18 @@ class WakingFactory(Factory):
         actor = self.actors[stream_id] = WakingCounter(stream_id, len(events))
         actor.woken = self.woken
         return actor
+
+
+class OldFactory(Factory):
+    """Of a build that understands none of the events."""
+
+    async def revive(self, stream_id, events, kind):
+        return PoisonedActor(stream_id, 0, "an event of a newer build")
+
+
+async def obligations(log: MemoryLog) -> set[tuple[UUID, str]]:
+    """Return the rows of shard 0."""
+    return {(row.stream_id, row.obligation) async for page in log.due_between([0], 0, 2**62) for row in page}
 
 
 class OneNode:
@@ -277,6 +290,41 @@ class TestRestore:
         await wake(two)
         assert sorted(two.factory.woken) == ["odd"] * len(rows)
         assert await two.say(0, written).ended == 5
+
+    async def test_what_an_older_build_could_not_fold_is_owed_again_when_a_newer_one_returns(
+        self, one: OneNode, two: OneNode, log: MemoryLog, time: Time
+    ) -> None:
+        """It was in no row yet, and the older build's checkpoint has passed the events that opened it."""
+        stream = uuid4()
+        await one.say(0, stream).ended
+        two.factory = two.shards._factory = OldFactory()  # type: ignore[assignment]
+        time.s += LEASE_S + 0.1
+        await two.round()
+        await wake(two)
+        await two.node.write_due()
+        assert await log.due_checkpoint([0]) == {0: 1}
+        assert await obligations(log) == {(stream, UNFOLDED)}
+        assert await two.say(0, stream).ended == "task_poisoned"
+        time.s += LEASE_S + 0.1
+        await one.round()
+        await wake(one)
+        await one.node.write_due()
+        # What it owes is due already; its actor closes it.
+        assert (one.factory.woken, await obligations(log)) == ([UNFOLDED, "odd"], set())
+
+    async def test_a_build_that_still_cannot_fold_it_leaves_the_row(
+        self, one: OneNode, two: OneNode, log: MemoryLog, time: Time
+    ) -> None:
+        stream = uuid4()
+        await one.say(0, stream).ended
+        for node in (two, one, two):
+            node.shards._factory = OldFactory()  # type: ignore[assignment]
+            time.s += LEASE_S + 0.1
+            await node.round()
+            await wake(node)
+            node.shards.passivate(0)
+            await node.node.write_due()
+            assert await obligations(log) == {(stream, UNFOLDED)}
 
     async def test_overdue_rows_wake_after_a_takeover_at_a_bounded_rate(
         self, one: OneNode, two: OneNode, log: MemoryLog, time: Time, monkeypatch: pytest.MonkeyPatch
