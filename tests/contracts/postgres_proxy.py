@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from tests.proxies.door import Door
+
 EXECUTE = b"E"
 READY = b"Z"
 SYNC = b"S"
@@ -26,7 +28,6 @@ class PostgresProxy:
         self._upstream = upstream
         self.transaction_pool = False
         """Whether each transaction gets another backend, as in PgBouncer's transaction mode."""
-        self._tasks: set[asyncio.Task] = set()
         self._answer_lost: asyncio.Event | None = None
         self._request_held: asyncio.Event | None = None
         self._release = asyncio.Event()
@@ -48,9 +49,6 @@ class PostgresProxy:
         await self._released_answer.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         writers = [writer]
         try:
             length = await reader.readexactly(4)
@@ -65,18 +63,12 @@ class PostgresProxy:
                 await _pool(reader, writer, backends)
             else:
                 await self._carry(reader, writer, *backends[0])
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            # The end of a test or of a connection; a cancelled callback would be reported as an error.
+        except (OSError, asyncio.IncompleteReadError):
+            # The end of a connection.
             pass
         finally:
             for each in writers:
                 each.close()
-            self._tasks.discard(task)
-
-    async def stop(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _carry(self, reader, writer, up_reader, up_writer) -> None:
         lost: list[asyncio.Event] = []
@@ -158,9 +150,10 @@ async def proxied(dsn: str) -> AsyncIterator[tuple[PostgresProxy, str]]:
     query = {key: values[0] for key, values in parse_qs(parts.query).items()}
     proxy = PostgresProxy(f"{query['host']}/{SOCKET_NAME}")
     with tempfile.TemporaryDirectory(prefix="tp") as folder:
-        server = await asyncio.start_unix_server(proxy.serve, Path(folder) / SOCKET_NAME)
+        door = Door(proxy.serve)
+        server = await asyncio.start_unix_server(door, Path(folder) / SOCKET_NAME)
         try:
             yield proxy, parts._replace(query=urlencode({**query, "host": folder})).geturl()
         finally:
             server.close()
-            await proxy.stop()
+            await door.close()

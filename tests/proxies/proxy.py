@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import msgspec
 
+from tests.proxies.door import Door
 from tests.proxies.frames import STARTUP, Frame, Framing, NatsFraming, PostgresFraming
 
 SOCKET_NAME: Final = ".s.PGSQL.5432"
@@ -222,22 +223,11 @@ class Proxy:
         self._links.add(link)
         try:
             await link.run()
-        except asyncio.CancelledError:
-            # The end of a test; a callback that was cancelled would be reported as an error.
-            pass
         except Exception as error:  # noqa: BLE001 - raised where the proxy ends
             self.errors.append(error)
         finally:
             self._links.discard(link)
             link.reset()
-
-    async def close(self) -> None:
-        """End every connection, and return when they are over."""
-        self.refuses = True
-        tasks = [link.task for link in self._links if link.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 _TORN_BYTES_MIN: Final = 24
@@ -250,7 +240,6 @@ class _Link:
 
     def __init__(self, proxy: Proxy, client: Streams, server: Streams) -> None:
         self.proxy = proxy
-        self.task = asyncio.current_task()
         self.client = client[1]
         self.server = server[1]
         self.losing: asyncio.Event | None = None
@@ -429,11 +418,13 @@ async def nats_proxy(url: str, draw: random.Random) -> AsyncIterator[Proxy]:
 
 @asynccontextmanager
 async def _listening(proxy: Proxy) -> AsyncIterator[tuple[Proxy, int]]:
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    door = Door(proxy.serve)
+    server = await asyncio.start_server(door, "127.0.0.1", 0)
     try:
         yield proxy, server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        await proxy.close()
+        proxy.refuses = True
+        await door.close()
     if proxy.errors:
         raise ExceptionGroup("the proxy did not understand", proxy.errors)

@@ -95,10 +95,7 @@ class Dispatcher:
         self._publish(actor, step, attempt, offer)
 
     def _publish(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
-        if not actor.is_offered(step, attempt):
-            return
-        if offer == 0 and not self._clock.leased():
-            self._failed(actor, step, attempt)
+        if not self._may_leave(actor, step, attempt, offer):
             return
         assert actor.template is not None  # noqa: S101 - a task with steps has one
         spec = actor.template.spec
@@ -126,10 +123,7 @@ class Dispatcher:
     def encoded(self, offered: Offered) -> bytes | None:
         """See `Offers.encoded`."""
         actor = offered.actor
-        if not (self._shards.owns(actor.shard) and actor.is_offered(offered.step, offered.attempt)):
-            return None
-        if not self._clock.leased():
-            self.again(offered)
+        if not self._shards.owns(actor.shard) or not self._may_leave(actor, offered.step, offered.attempt, 0):
             return None
         return encode_message(self._work(actor, offered.step, offered.attempt, 0))
 
@@ -142,6 +136,15 @@ class Dispatcher:
         self._failed(offered.actor, offered.step, offered.attempt)
 
     # ----------------------------------------------------------------
+
+    def _may_leave(self, actor: TaskActor, step: str, attempt: int, offer: int) -> bool:
+        """Return whether an offer may go out now; a first one that may not yet wakes its actor again."""
+        if not actor.is_offered(step, attempt):
+            return False
+        if offer == 0 and not self._clock.leased():
+            self._failed(actor, step, attempt)
+            return False
+        return True
 
     def _pump(self) -> None:
         while self._waiting and self._publisher.room > 0:

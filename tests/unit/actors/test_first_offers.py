@@ -1,0 +1,104 @@
+"""A first offer is run without a question, so it leaves only while nobody else can own the shard."""
+
+import pytest
+
+from tasker.bus.bus import Message
+from tasker.bus.memory_bus import MemoryBroker
+from tasker.bus.publish import AckedPublisher
+from tasker.events.memory_log import MemoryLog
+from tasker.events.subjects import Subjects
+from tasker.service.actors.direct import Offered
+from tasker.service.actors.directory import TemplateDirectory
+from tasker.service.actors.dispatcher import FAILED_OFFER_S, Dispatcher
+from tasker.service.actors.factory import Factory
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.runtime.committer import Committer
+from tasker.service.runtime.due import DueBook
+from tasker.service.runtime.node_clock import NodeClock
+from tasker.service.runtime.routes import Routes
+from tasker.service.runtime.shards import Shards
+from tasker.templates import canonical_bytes
+from tests.runs import T0_US, Run, linear
+from tests.unit.runtime.committing import Listener
+
+
+class Owner:
+    """The dispatcher of a node with one task, whose one step is on offer, and what reaches the workers."""
+
+    async def begin(self) -> None:
+        self.now_s = 0.0
+        self.clock = NodeClock(lambda: self.now_s)
+        self.clock.set(T0_US)
+        self.clock.lease(10.0, asked_s=0.0)
+        log, self.bus, subjects = MemoryLog(shards=1), MemoryBroker().connect(), Subjects("t")
+        self.shards = Shards(log, Committer(log, "o", Listener([])), None, self.clock.now_us)  # type: ignore[arg-type]
+        self.book = DueBook(0)
+        self.shards.open(0, self.book, 0)
+        self.shards.serve(0)
+        self.dispatcher = Dispatcher(self.bus, AckedPublisher(self.bus), subjects, self.shards, self.clock)
+        routes = Routes(await log.info(), self.bus, subjects)
+        factory = Factory(TemplateDirectory(log, self.shards, routes, self.clock), self.dispatcher, routes)
+        self.run = Run(linear(1))
+        await log.put_blob(bytes.fromhex(self.run.template.hash), canonical_bytes(self.run.template.spec))
+        self.run.create()
+        actor = await factory.revive(self.run.task_id, [event for unit in self.run.units for event in unit], "task")
+        assert isinstance(actor, TaskActor)
+        self.actor = actor
+        self.book.adopt(self.run.task_id, actor.owes(), written=False)
+        self.book.pop_due(T0_US, 10)
+        self.work: list[Message] = []
+        self.bus.subscribe(subjects.work_all, self.work.append)
+
+    async def offered(self, offer: int) -> int:
+        """Offer the step; returns how many messages left."""
+        self.dispatcher.offer(self.actor, "s1", 1, offer=offer)
+        await self.bus.flush()
+        return len(self.work)
+
+    def encoded(self) -> bytes | None:
+        return self.dispatcher.encoded(Offered(self.actor, "s1", 1, 0.0))
+
+    def due_again(self) -> list[str]:
+        """Return what wakes the actor when a failed offer is due again."""
+        later_us = self.clock.now_us() + round(FAILED_OFFER_S * 1e6)
+        return [obligation for _, obligation in self.book.pop_due(later_us, 10)]
+
+
+@pytest.fixture
+async def owner() -> Owner:
+    owner = Owner()
+    await owner.begin()
+    return owner
+
+
+async def test_it_leaves_while_the_lease_holds(owner: Owner) -> None:
+    assert owner.encoded() is not None
+    assert await owner.offered(0) == 1
+
+
+async def test_without_the_lease_the_actor_is_woken_again(owner: Owner) -> None:
+    """To the stream and straight to a worker alike; the owner of then offers it."""
+    owner.now_s = 11.0
+    assert owner.encoded() is None
+    assert owner.due_again() == ["offer:s1:1"]
+    assert await owner.offered(0) == 0
+    assert owner.due_again() == ["offer:s1:1"]
+
+
+async def test_a_repeated_offer_needs_no_lease(owner: Owner) -> None:
+    """Its worker asks before it runs."""
+    owner.now_s = 11.0
+    assert await owner.offered(1) == 1
+
+
+async def test_what_is_begun_leaves_no_more(owner: Owner) -> None:
+    owner.actor.state.steps["s1"].attempt = 2
+    assert owner.encoded() is None
+    assert await owner.offered(0) == 0
+    assert owner.due_again() == []
+
+
+async def test_a_shard_that_is_not_served_gives_nothing_to_workers(owner: Owner) -> None:
+    owner.shards.pause(0)
+    owner.shards.close(0)
+    assert owner.encoded() is None
