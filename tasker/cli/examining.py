@@ -7,12 +7,12 @@ from pathlib import Path
 from tasker.cli.failures import CheckFailed
 from tasker.cli.options import Format
 from tasker.cli.output import Column, document, line, note, rows, status
-from tasker.cli.reach import effective, running_stack
+from tasker.cli.reach import effective
 from tasker.clock import SystemClock
 from tasker.doctor.examine import examine
 from tasker.doctor.finding import Finding
 from tasker.settings import read_settings
-from tasker.settings.running import STACK_FILE, data_dir_of
+from tasker.settings.running import STACK_FILE, data_dir_of, running_stack
 from tasker.telemetry import configure_logging
 
 _COLUMNS: list[Column] = [

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tasker.client import NewTask, TaskHandle
-from tasker.client.subscription import START
+from tasker.client.subscription import START, Subscription
 from tasker.embedded.stack import Stack
 from tasker.events.codec import decode_message
 from tasker.events.messages import LifecycleEvent
+from tasker.events.subjects import Subjects
 from tests.acceptance.faults import Rig, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux, pytest.mark.timeout(300), pytest.mark.usefixtures("fault_round")]
@@ -27,39 +29,63 @@ LARGE = [NewTask("chain", {"n": 1, "pad": "x" * 60_000}, idempotency_key=f"large
 
 
 class Store:
-    """The files of a nats-server that is not running."""
+    """The files of a nats-server that is not running, and what may happen to them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, subjects: Subjects) -> None:
         self._folder = folder
+        self._events = subjects.event_stream
+        self._work = subjects.work_stream
 
-    def stream(self, name: str) -> Path:
-        """Return the folder of a stream."""
-        [found] = self._folder.glob(f"**/streams/{name}")
-        return found
+    def middle_of_events(self) -> None:
+        """Turn bytes of the first file of events around."""
+        first, *rest = self.blocks(self._events)
+        assert rest
+        _flip(first)
+
+    def end_of_events(self) -> None:
+        """Cut half of the last file of events off."""
+        last = self.blocks(self._events)[-1]
+        data = last.read_bytes()
+        last.write_bytes(data[: len(data) // 2])
+
+    def waiting_work(self) -> None:
+        """Turn bytes in every file of work around."""
+        for block in self.blocks(self._work):
+            _flip(block)
+
+    def descriptions(self) -> None:
+        """Take away what says that there are streams, and all that is known of those who take work."""
+        (self._stream(self._events) / "meta.inf").unlink()
+        self.description_of_work()
+
+    def description_of_work(self) -> None:
+        """Take away what says that there is work, and all that is known of those who take it."""
+        (self._stream(self._work) / "meta.inf").unlink()
+        shutil.rmtree(self._stream(self._work) / "obs")
+
+    def event_files(self) -> int:
+        """Return how many files the event stream has."""
+        return len(self.blocks(self._events))
 
     def blocks(self, name: str) -> list[Path]:
         """Return the files of a stream's messages, the oldest first."""
-        return sorted(self.stream(name).glob("msgs/*.blk"), key=lambda path: int(path.stem))
+        return sorted(self._stream(name).glob("msgs/*.blk"), key=lambda path: int(path.stem))
 
-    @staticmethod
-    def flip(block: Path, count: int = 64) -> None:
-        """Turn some bytes in the middle of a file around."""
-        data = bytearray(block.read_bytes())
-        middle = len(data) // 2
-        data[middle : middle + count] = bytes(byte ^ 0xFF for byte in data[middle : middle + count])
-        block.write_bytes(data)
+    def _stream(self, name: str) -> Path:
+        [found] = self._folder.glob(f"**/streams/{name}")
+        return found
 
-    @staticmethod
-    def halve(block: Path) -> None:
-        """Cut the second half of a file off."""
-        data = block.read_bytes()
-        block.write_bytes(data[: len(data) // 2])
+
+def _flip(block: Path, count: int = 64) -> None:
+    data = bytearray(block.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + count] = bytes(byte ^ 0xFF for byte in data[middle : middle + count])
+    block.write_bytes(data)
 
 
 async def test_a_damaged_store_loses_nothing(own_rig: Rig, servers: Stack) -> None:
-    """A hole in the middle of the event stream, its end, the work, the description of the streams."""
-    rig, store = own_rig, Store(servers.nats.data_dir / "jetstream")
-    events, work = rig.subjects.event_stream, rig.subjects.work_stream
+    """The description of the streams, a hole in the middle of the events, their end, the work."""
+    rig, store = own_rig, Store(servers.nats.data_dir / "jetstream", own_rig.subjects)
     rig.service.environ["TASKER_STREAMS_EVENTS_BYTES_MAX"] = str(EVENTS_BYTES)
 
     async def back_with(damage: Callable[[], None]) -> None:
@@ -69,42 +95,21 @@ async def test_a_damaged_store_loses_nothing(own_rig: Rig, servers: Stack) -> No
         await asyncio.to_thread(servers.nats.start)
         await load.acked(5)
 
-    def middle() -> None:
-        first, *rest = store.blocks(events)
-        assert rest
-        store.flip(first)
-
-    def end() -> None:
-        store.halve(store.blocks(events)[-1])
-
-    def waiting_work() -> None:
-        for block in store.blocks(work):
-            store.flip(block)
-
-    def descriptions() -> None:
-        (store.stream(events) / "meta.inf").unlink()
-        description_of_work()
-
-    def description_of_work() -> None:
-        (store.stream(work) / "meta.inf").unlink()
-        shutil.rmtree(store.stream(work) / "obs")
-
     await rig.start()
-    async with rig.service.client() as client:
-        shown: list[str] = []
-        following = asyncio.create_task(follow(rig, shown))
+    async with following(rig) as shown:
         async with rig.load() as load:
-            await back_with(descriptions)
-            made = await client.create_many(LARGE)
+            await back_with(store.descriptions)
+            async with rig.service.client() as client:
+                made = await client.create_many(LARGE)
             assert all(isinstance(one, TaskHandle) for one in made), made
-            await until(lambda: len(store.blocks(events)) > 1)
-            await back_with(middle)
-            await back_with(end)
+            await until(lambda: store.event_files() > 1)
+            await back_with(store.middle_of_events)
+            await back_with(store.end_of_events)
             # What nobody takes lies in the stream.
             rig.kill_tree(rig.worker)
-            await back_with(waiting_work)
+            await back_with(store.waiting_work)
             rig.worker.start()
-            await back_with(description_of_work)
+            await back_with(store.description_of_work)
 
         async def lost() -> int:
             stored = {decode_message(body, LifecycleEvent).id for body in await rig.published()}
@@ -112,26 +117,32 @@ async def test_a_damaged_store_loses_nothing(own_rig: Rig, servers: Stack) -> No
 
         await rig.until(lost, wanted=0)
         await rig.check(load)
-        told = rig.service.process.log.read_text(errors="replace")
-        assert {"event_stream_has_holes", "event_stream_behind", "event_stream_is_new", "work_stream_is_new"} <= set(
-            re.findall(r"\w+_stream_\w+", told)
-        )
-        ended = await rig.fetchval("SELECT count(*) FROM event WHERE type = 'task_completed'")
+        ended = int(await rig.fetchval("SELECT count(*) FROM event WHERE type = 'task_completed'"))
 
         async def missed() -> int:
-            return int(ended) - len(shown)
+            return ended - len(shown)
 
         await rig.until(missed, wanted=0)
         assert len(set(shown)) == len(shown)
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+    told = rig.service.process.log.read_text(errors="replace")
+    assert {"event_stream_has_holes", "event_stream_behind", "event_stream_is_new", "work_stream_is_new"} <= set(
+        re.findall(r"\w+_stream_\w+", told)
+    )
 
 
-async def follow(rig: Rig, shown: list[str]) -> None:
-    """Note the tasks that are completed, as a reader sees them that takes only these events."""
-    async with (
-        rig.service.client() as client,
-        client.subscribe(types=["task_completed"], start=START) as completed,
-    ):
-        async for event in completed:
+@asynccontextmanager
+async def following(rig: Rig) -> AsyncIterator[list[str]]:
+    """Yield the tasks that are completed, as a reader sees them that takes only these events, while the body runs."""
+    shown: list[str] = []
+
+    async def follow(events: Subscription) -> None:
+        async for event in events:
             shown.append(event.subject)  # noqa: PERF401 - there is no end to wait for
+
+    async with rig.service.client() as client, client.subscribe(types=["task_completed"], start=START) as events:
+        reading = asyncio.create_task(follow(events), name="follow")
+        try:
+            yield shown
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasker.embedded.stack import find_stack
+from tasker.settings.running import find_stack
 
 APP = """
 from tasker.handlers import PermanentError, Template

@@ -26,6 +26,7 @@ class PostgresProxy:
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
+        self.door = Door(self.serve)
         self.transaction_pool = False
         """Whether each transaction gets another backend, as in PgBouncer's transaction mode."""
         self._answer_lost: asyncio.Event | None = None
@@ -150,10 +151,9 @@ async def proxied(dsn: str) -> AsyncIterator[tuple[PostgresProxy, str]]:
     query = {key: values[0] for key, values in parse_qs(parts.query).items()}
     proxy = PostgresProxy(f"{query['host']}/{SOCKET_NAME}")
     with tempfile.TemporaryDirectory(prefix="tp") as folder:
-        door = Door(proxy.serve)
-        server = await asyncio.start_unix_server(door, Path(folder) / SOCKET_NAME)
+        server = await asyncio.start_unix_server(proxy.door, Path(folder) / SOCKET_NAME)
         try:
             yield proxy, parts._replace(query=urlencode({**query, "host": folder})).geturl()
         finally:
             server.close()
-            await door.close()
+            await proxy.door.close()

@@ -220,7 +220,7 @@ class TestOutcomeUnknown:
             owner = await Owner(log).take(0)
             part = owner.part(0, stream(1))
             upstream, wire._upstream = wire._upstream, "/nowhere"
-            await wire.stop()
+            await wire.door.close()
             assert await log.append([part]) == {0: UNKNOWN}
             with pytest.raises(Unavailable):
                 await log.confirm(owner.epochs)

@@ -19,6 +19,7 @@ from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
 from tasker.templates import canonical_bytes
 from tests.runs import T0_US, Run, linear
+from tests.unit.actors.test_factory import recorded
 from tests.unit.runtime.committing import Listener
 
 
@@ -41,7 +42,7 @@ class Owner:
         self.run = Run(linear(1))
         await log.put_blob(bytes.fromhex(self.run.template.hash), canonical_bytes(self.run.template.spec))
         self.run.create()
-        actor = await factory.revive(self.run.task_id, [event for unit in self.run.units for event in unit], "task")
+        actor = await factory.revive(self.run.task_id, recorded(self.run), "task")
         assert isinstance(actor, TaskActor)
         self.actor = actor
         self.book.adopt(self.run.task_id, actor.owes(), written=False)

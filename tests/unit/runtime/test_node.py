@@ -318,7 +318,7 @@ class TestRestore:
         stream = uuid4()
         await one.say(0, stream).ended
         for node in (two, one, two):
-            node.shards._factory = OldFactory()  # type: ignore[assignment]
+            node.shards._factory = OldFactory()
             time.s += LEASE_S + 0.1
             await node.round()
             await wake(node)
