@@ -91,6 +91,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskBlocked(reason="step_failed", steps=("charge", "ship"), detail="two steps failed"),
         t.TaskBlocked(reason="poison"),
         t.TaskBlocked(reason="history_limit"),
+        t.TaskBlocked(reason="result_limit", detail="600,000 bytes of at most 524,288"),
     ),
     ("task_resumed", 1): (t.TaskResumed(),),
     ("task_stopping", 1): (
@@ -105,6 +106,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("task_failed", 1): (
         t.TaskFailed(cause="step_failed", step="charge", error=ERROR),
         t.TaskFailed(cause="timeout"),
+        t.TaskFailed(cause="result_limit", error=ERROR),
     ),
     ("task_cancelled", 1): (t.TaskCancelled(),),
     ("template_registered", 1): (
