@@ -20,8 +20,9 @@ from typing import Any, Self
 import psutil
 
 from tasker import TaskerClient
-from tasker.embedded.stack import Stack, find_stack
+from tasker.embedded.stack import Stack
 from tasker.errors import TaskerError
+from tasker.settings.running import find_stack
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S_MAX = 90.0

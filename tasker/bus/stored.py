@@ -9,7 +9,7 @@ import msgspec
 
 from tasker.bus.bus import Bus
 from tasker.bus.jetstream import NO_MESSAGE_FOUND, ApiRefused, StreamMissing, api_request
-from tasker.clock import from_rfc3339
+from tasker.times import from_rfc3339
 
 
 class Stored(msgspec.Struct, frozen=True):

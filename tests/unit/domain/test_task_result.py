@@ -1,5 +1,7 @@
 """The result of a task has a bound: one that would be larger does not complete, and says why."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ FORK = {"a": [], "b": ["a"], "c": ["a"]}
 LIMIT = "tasker.service.domain.task_result.TASK_RESULT_BYTES_MAX"
 
 
-def fork(**keys: object) -> Run:
+def fork(**keys: Any) -> Run:
     """One step is left."""
     run = Run(template(FORK, **keys))
     run.create()
