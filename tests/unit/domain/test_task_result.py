@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasker.errors import StateForbids
@@ -75,6 +75,7 @@ def test_the_result_of_the_items_of_a_step_counts_as_a_whole(monkeypatch: pytest
         assert run.state.status is status
 
 
+@settings(deadline=None, max_examples=25)
 @given(
     st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True), st.text(max_size=9), min_size=2, max_size=5)
 )
