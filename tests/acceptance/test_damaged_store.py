@@ -124,10 +124,10 @@ async def test_a_damaged_store_loses_nothing(own_rig: Rig, servers: Stack) -> No
 
         await rig.until(missed, wanted=0)
         assert len(set(shown)) == len(shown)
-    told = rig.service.process.log.read_text(errors="replace")
-    assert {"event_stream_has_holes", "event_stream_behind", "event_stream_is_new", "work_stream_is_new"} <= set(
-        re.findall(r"\w+_stream_\w+", told)
-    )
+    told = set(re.findall(r"\w+_stream_\w+", rig.service.process.log.read_text(errors="replace")))
+    assert {"event_stream_is_new", "work_stream_is_new"} <= told
+    # Which of the two finds a loss depends on where the last marks stood.
+    assert told & {"event_stream_has_holes", "event_stream_behind"}
 
 
 @asynccontextmanager

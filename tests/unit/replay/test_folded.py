@@ -41,7 +41,7 @@ def test_a_good_log_folds_and_every_end_is_told() -> None:
             {"type": "template_used", "payload": b'{"namespace":"","name":"","version":"","hash":""}'},
             "no event of a task",
         ),
-        ({"kind": "schedule"}, "streams of kind 'schedule' are unknown"),
+        ({"kind": "cargo"}, "streams of kind 'cargo' are unknown"),
     ],
 )
 def test_an_event_that_this_build_does_not_understand_is_found_once(columns: dict[str, object], words: str) -> None:

@@ -14,7 +14,7 @@ from tasker.replay.checkers.projected import check_rows
 from tasker.replay.findings import Finding
 from tests.unit.replay.good_log import changed, completed, delayed, good_log
 
-TASK, STEP, TEMPLATE = PROJECTIONS
+TASK, STEP, TEMPLATE = PROJECTIONS[:3]
 Rows = dict[tuple[Any, str], Any]
 
 
