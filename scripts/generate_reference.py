@@ -28,19 +28,27 @@ from tasker.cli.failures import next_step
 from tasker.doctor.finding import CATALOGUE
 from tasker.errors import TaskerError
 from tasker.events import codec, messages, position
+from tasker.events.dead_letter_events import DEAD_LETTER_EVENT_TYPES
 from tasker.events.schedule_events import SCHEDULE_EVENT_TYPES
 from tasker.events.subjects import TOKEN_PATTERN as WORKER_PATTERN
 from tasker.events.task_events import TASK_EVENT_TYPES
 from tasker.events.template_events import TEMPLATE_EVENT_TYPES
 from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
 from tasker.metrics import CATALOGUE as METRICS
-from tasker.service.actors import direct, reports, requests
+from tasker.service.actors import dead_letters, direct, reports, requests
 from tasker.service.domain import template_registry
+from tasker.service.domain.dead_letters import INVESTIGATION_EVENTS_MAX
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
 from tasker.service.domain.task_result import RESULT_LIMIT, TASK_RESULT_BYTES_MAX
 from tasker.settings.keys import OTHER_VARIABLES, parts
 from tasker.templates import input_schema, model, yaml
 
+EVENT_TYPES: Final = (
+    *TASK_EVENT_TYPES,
+    *TEMPLATE_EVENT_TYPES,
+    *SCHEDULE_EVENT_TYPES,
+    *DEAD_LETTER_EVENT_TYPES,
+)
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "wire.md"
 EVENTS_PAGE: Final = PAGE.with_name("events.md")
 ERRORS_PAGE: Final = PAGE.with_name("errors.md")
@@ -94,10 +102,10 @@ def command_table() -> str:
 
 
 def event_table() -> str:
-    """Return the table of the events of tasks, then of templates."""
+    """Return the table of the events of tasks, then of templates, then of investigations."""
     rows = [
         (f"`{_snake(kind.__name__)}`", _sentence(kind), ", ".join(map(_field, msgspec.structs.fields(kind))))
-        for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES, *SCHEDULE_EVENT_TYPES)
+        for kind in EVENT_TYPES
     ]
     return _table(("event", "what happened", "data"), rows)
 
@@ -105,7 +113,7 @@ def event_table() -> str:
 def event_sections() -> str:
     """Return a section an event, with what its docstring says of its fields."""
     sections = []
-    for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES, *SCHEDULE_EVENT_TYPES):
+    for kind in EVENT_TYPES:
         about = _attributes(kind)
         rows = [
             (f"`{field.encode_name}`", f"{_type(field.type)}{'' if field.required else '?'}", about.get(field.name, ""))
@@ -171,6 +179,12 @@ def limit_table() -> str:
             "`template_invalid`",
         ),
         ("versions of a template", f"{template_registry.VERSIONS_MAX:,}", "`template_limit`"),
+        (
+            "owner, note of a dead letter",
+            f"{dead_letters.OWNER_CHARS_MAX}, {dead_letters.NOTE_CHARS_MAX:,} characters",
+            "`body_invalid`",
+        ),
+        ("events of a task's investigation", f"{INVESTIGATION_EVENTS_MAX:,}", "`state_forbids`"),
         ("events of a template", f"{template_registry.REGISTRY_EVENTS_MAX:,}", "`template_limit`"),
         ("events of a task", f"{HISTORY_EVENTS_MAX:,}", "the task is blocked: `history_limit`"),
     ]

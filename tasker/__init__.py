@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from tasker.client import TaskerClient, TaskerSyncClient
     from tasker.handlers import (
         Again,
+        ApiRefused,
+        ApiRequest,
+        ApiUnavailable,
         AttemptCancelled,
         Batches,
         Decision,
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
         RetryableError,
         StepContext,
         Template,
+        api_step,
+        call_api,
+        errors_are,
         handler,
         middleware,
         resource,
@@ -28,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Again",
+    "ApiRefused",
+    "ApiRequest",
+    "ApiUnavailable",
     "AttemptCancelled",
     "Batches",
     "Decision",
@@ -40,6 +49,9 @@ __all__ = [
     "TaskerSyncClient",
     "Template",
     "__version__",
+    "api_step",
+    "call_api",
+    "errors_are",
     "handler",
     "middleware",
     "resource",

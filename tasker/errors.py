@@ -279,6 +279,13 @@ class StepUnknown(CommandRejected):
     title = "The task has no such step"
 
 
+class DeadLetterUnknown(CommandRejected):
+    code = "dead_letter_unknown"
+    status = 404
+    exit_code = 3
+    title = "It is no dead letter"
+
+
 class TaskEnded(CommandRejected):
     code = "task_ended"
     status = 409

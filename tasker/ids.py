@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import count
 from typing import Protocol
 from uuid import UUID
 
@@ -88,9 +89,26 @@ def schedule_stream_id(tenant: str, namespace: str, schedule: str) -> UUID:
     return uuid8("schedule", tenant, namespace, schedule)
 
 
+@lru_cache(maxsize=4096)
+def investigation_stream_id(tenant: str, task_id: UUID) -> UUID:
+    """Return the id of the stream that holds what people do about a task's dead letters.
+
+    It lies in the slot of the task, so that the same shard, now and always, orders both streams: of the ids that
+    differ in their last 4 bytes, the first that does. About a thousand are tried, which takes 1 ms.
+    """
+    slot = slot_of(task_id)
+    stem = uuid8("investigation", tenant, str(task_id)).bytes[:12]
+    tails = (stem + number.to_bytes(4, "big") for number in count())
+    return UUID(bytes=next(raw for raw in tails if _slot_of_bytes(raw) == slot))
+
+
 def slot_of(stream_id: UUID) -> int:
     """Return the slot of a stream: the first 8 bytes of sha256(id) modulo `SLOTS`."""
-    return int.from_bytes(hashlib.sha256(stream_id.bytes).digest()[:8], "big") % SLOTS
+    return _slot_of_bytes(stream_id.bytes)
+
+
+def _slot_of_bytes(raw: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(raw).digest()[:8], "big") % SLOTS
 
 
 def shard_of(stream_id: UUID, shards: int) -> int:

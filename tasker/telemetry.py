@@ -16,25 +16,13 @@ from typing import Any, Final, Protocol
 import orjson
 import structlog
 
-MASK: Final = "***"
+from tasker.scrubbing import MASK, masked
 
 PAYLOAD_FIELDS: Final = frozenset({"body", "data", "input", "message_body", "payload", "result", "results"})
 """Fields that hold what users gave: only their size is told."""
 
 _SECRET_NAME = re.compile(
     r"pass(word|wd|phrase)?$|secret|token$|api_?key|authorization|credential|private_?key", re.IGNORECASE
-)
-_SECRETS: Final = (
-    # user:password@ or token@ of a URL
-    (re.compile(r"(?<=://)([^\s/@:\"']*):[^\s/@\"']*(?=@)"), rf"\1:{MASK}"),
-    (re.compile(r"(?<=://)[^\s/@:\"']+(?=@)(?<!:\*\*\*)"), MASK),
-    # password=... of a DSN or a query
-    (
-        re.compile(r"\b((?:pass(?:word|wd)?|secret|token|api_?key)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;]+", re.IGNORECASE),
-        rf"\1{MASK}",
-    ),
-    # Authorization: Bearer ...
-    (re.compile(r"\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1{MASK}"),
 )
 _DEPTH_MAX: Final = 6
 
@@ -133,13 +121,6 @@ def scrub(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> Mu
         if not name.startswith("_"):  # structlog's own
             fields[name] = _scrubbed(name, value, 0)
     return fields
-
-
-def masked(text: str) -> str:
-    """Return `text` without the passwords and tokens in it."""
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def _scrubbed(name: str, value: object, depth: int) -> object:

@@ -14,6 +14,7 @@ USAGE: Final = 2
 
 _NEXT: Final = {
     "task_unknown": "`tasker task list` shows the tasks",
+    "dead_letter_unknown": "`tasker dlq list` shows the dead letters",
     "step_unknown": "`tasker step list TASK` shows the steps",
     "template_unknown": "`tasker template list` shows what is registered; a worker registers its own at its start",
     "template_conflict": "give it another version, or none: then its content hash is the version",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tasker.cli.options import Format
 from tasker.cli.output import Column, fields, line, rows, time_text
 from tasker.events.messages import Reply, StepProgress
-from tasker.events.reads import StepView, TaskView
+from tasker.events.reads import DeadLetterView, StepView, TaskView
 
 
 def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
@@ -56,6 +56,32 @@ def task_fields(view: TaskView) -> list[tuple[str, object]]:
         ("next", view.remedy),
         ("events", view.seq),
         ("position", view.position),
+    ]
+
+
+def dead_letter_fields(letter: DeadLetterView) -> list[tuple[str, object]]:
+    """Return what a table shows of a dead letter."""
+    settled = f"by {letter.settled_by}, {time_text(letter.settled_at)}: {letter.settled_reason}"
+    return [
+        ("task", letter.task_id),
+        ("step", letter.step or None),
+        ("template", f"{letter.namespace}/{letter.template}"),
+        ("version", letter.version),
+        ("reason", letter.reason),
+        ("state", letter.state),
+        ("status", letter.status),
+        ("owner", letter.owner),
+        ("error", f"{letter.error_type}: {letter.message}"),
+        ("fingerprint", letter.fingerprint),
+        ("attempt", letter.attempt or None),
+        ("failures", letter.failures),
+        ("first seen", time_text(letter.first_seen)),
+        ("last seen", time_text(letter.last_seen)),
+        ("left", f"{letter.left_how}, {time_text(letter.left_at)}" if letter.left_how else None),
+        ("settled", settled if letter.settled_at else None),
+        ("tags", letter.tags or None),
+        *(("note", f"{time_text(note.at)} {note.requested_by}: {note.note}") for note in letter.notes),
+        ("next", letter.remedy),
     ]
 
 

@@ -2,16 +2,22 @@
 
 from tasker.client.attempts import RetryPolicy
 from tasker.client.client import TaskerClient
+from tasker.client.dead_letters import BulkOutcome, DeadLetterFilter, DeadLetters
 from tasker.client.requests import NewTask, TaskHandle
 from tasker.client.schedules import Schedules, upcoming
 from tasker.client.sync import TaskerSyncClient
+from tasker.client.sync_dead_letters import SyncDeadLetters
 from tasker.events.messages import ScheduleDocument
 
 __all__ = [
+    "BulkOutcome",
+    "DeadLetterFilter",
+    "DeadLetters",
     "NewTask",
     "RetryPolicy",
     "ScheduleDocument",
     "Schedules",
+    "SyncDeadLetters",
     "TaskHandle",
     "TaskerClient",
     "TaskerSyncClient",

@@ -78,6 +78,8 @@ def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str,
             return "POST", f"/v1/tasks/{_segment(rest.pop('task_id'))}/{verb.removeprefix('task.')}", rest
         case "step.retry":
             return "POST", f"/v1/tasks/{_segment(rest.pop('task_id'))}/steps/{_segment(rest.pop('step'))}/retry", rest
+        case "dlq.add" | "dlq.investigate" | "dlq.resolve" | "dlq.reopen" | "dlq.retry":
+            return "POST", f"/v1/dlq/{_segment(rest.pop('task_id'))}/{verb.removeprefix('dlq.')}", rest
         case "template.register":
             return "PUT", "/v1/templates", rest
         case "template.use":

@@ -22,6 +22,7 @@ from tasker.bus.publish import AckedPublisher
 from tasker.client.attempts import RetryPolicy, attempt_until, verdict
 from tasker.client.batches import BATCHES_IN_FLIGHT, Item, body_of, pack, verdicts_of
 from tasker.client.carriers import BusCarrier, Carrier, HttpCarrier
+from tasker.client.dead_letters import DeadLetters
 from tasker.client.http import HttpApi, Parameters
 from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef, handle_of, position_of, task_id_of
 from tasker.client.schedules import Schedules
@@ -132,6 +133,11 @@ class TaskerClient:
 
         self.schedules = Schedules(self._command, self._get, self._ids)
         """Commands to schedules, and reads of them."""
+
+    @property
+    def dlq(self) -> DeadLetters:
+        """Return the dead letters: what failed for good and waits for a person."""
+        return DeadLetters(self._command, self._get, self._ids)
 
     async def __aenter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from tasker.client.client import PAGE_ITEMS, TaskerClient
 from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef
 from tasker.client.settings import ClientSettings, FindStack
 from tasker.client.subscription import Subscription
+from tasker.client.sync_dead_letters import SyncDeadLetters
 from tasker.client.sync_schedules import SyncSchedules
 from tasker.errors import ConfigurationError, TaskerError
 from tasker.events.messages import CANCEL_GRACE_S, LifecycleEvent, Reply
@@ -98,6 +99,11 @@ class TaskerSyncClient:
     def settings(self) -> ClientSettings:
         """Where the service is."""
         return self._client.settings
+
+    @property
+    def dlq(self) -> SyncDeadLetters:
+        """Return the dead letters: what failed for good and waits for a person."""
+        return SyncDeadLetters(self._loop, self._client.dlq)
 
     def close(self) -> None:
         """Give back the connections and the thread. Twice is fine."""

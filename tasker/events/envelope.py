@@ -21,6 +21,7 @@ class StreamKind(StrEnum):
     TASK = "task"
     TEMPLATE = "template"
     SCHEDULE = "schedule"
+    INVESTIGATION = "investigation"
 
 
 class Encoding(StrEnum):

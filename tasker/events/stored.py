@@ -15,13 +15,14 @@ import msgspec
 
 from tasker.errors import Undecodable
 from tasker.events.codec import encode_message
+from tasker.events.dead_letter_events import DEAD_LETTER_EVENT_TYPES, DeadLetterEvent
 from tasker.events.envelope import Encoding, Meta, NewEvent, RecordedEvent, StreamKind
 from tasker.events.schedule_events import SCHEDULE_EVENT_TYPES, ScheduleEvent
 from tasker.events.task_events import TASK_EVENT_TYPES, TaskEvent
 from tasker.events.template_events import TEMPLATE_EVENT_TYPES, TemplateEvent
 from tasker.events.upcast import UPCASTS
 
-DomainEvent = TaskEvent | TemplateEvent | ScheduleEvent
+DomainEvent = TaskEvent | TemplateEvent | ScheduleEvent | DeadLetterEvent
 
 
 def _snake(name: str) -> str:
@@ -29,7 +30,8 @@ def _snake(name: str) -> str:
 
 
 TYPE_OF: Final[dict[type, str]] = {
-    kind: _snake(kind.__name__) for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES, *SCHEDULE_EVENT_TYPES)
+    kind: _snake(kind.__name__)
+    for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES, *SCHEDULE_EVENT_TYPES, *DEAD_LETTER_EVENT_TYPES)
 }
 """Event class -> the type's name in the log."""
 
@@ -40,6 +42,7 @@ _KIND_OF: Final[dict[type, str]] = {
     **dict.fromkeys(TASK_EVENT_TYPES, StreamKind.TASK.value),
     **dict.fromkeys(TEMPLATE_EVENT_TYPES, StreamKind.TEMPLATE.value),
     **dict.fromkeys(SCHEDULE_EVENT_TYPES, StreamKind.SCHEDULE.value),
+    **dict.fromkeys(DEAD_LETTER_EVENT_TYPES, StreamKind.INVESTIGATION.value),
 }
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     name: msgspec.json.Decoder(kind) for kind, name in TYPE_OF.items()

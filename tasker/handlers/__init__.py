@@ -1,5 +1,7 @@
 """Who does the work: the worker SDK. This is the vocabulary of people who write workflows."""
 
+from tasker.handlers.api import ApiRefused, ApiRequest, ApiUnavailable, api_step, call_api
+from tasker.handlers.classification import errors_are
 from tasker.handlers.context import StepContext
 from tasker.handlers.handler import handler
 from tasker.handlers.hooks import Outcome, middleware
@@ -11,6 +13,9 @@ from tasker.templates.model import Retry
 
 __all__ = [
     "Again",
+    "ApiRefused",
+    "ApiRequest",
+    "ApiUnavailable",
     "AttemptCancelled",
     "Batches",
     "Decision",
@@ -20,6 +25,9 @@ __all__ = [
     "RetryableError",
     "StepContext",
     "Template",
+    "api_step",
+    "call_api",
+    "errors_are",
     "handler",
     "middleware",
     "resource",

@@ -9,7 +9,9 @@
 | nothing, but its result has no JSON form       | no        | `result_invalid`                          |
 | nothing, but its arguments cannot be decoded   | no        | `input_invalid`                           |
 
-Texts are cut to their limits and made safe here, so that a strange exception never harms its report.
+A verdict of `errors_are` (by class, or by HTTP status) comes before the table. Texts are cut to their limits, made
+safe and freed of secrets here, so that a strange exception never harms its report. The traceback has the chain of
+causes; where it is cut, a line for each cause leads it.
 Pure: whoever asks says what time it is.
 """
 
@@ -24,10 +26,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 from tasker.errors import TaskerError
 from tasker.events.task_events import ErrorInfo
+from tasker.scrubbing import masked_error
 from tasker.times import to_datetime
 
 MESSAGE_CHARS_MAX: Final = 2_000
@@ -43,6 +46,12 @@ RESULT_INVALID: Final = "result_invalid"
 INPUT_INVALID: Final = "input_invalid"
 CANCELLED: Final = "cancelled"
 
+CAUSES_MAX: Final = 10
+CAUSE_CHARS_MAX: Final = 300
+_LOOKED_AT: Final = 4
+"""Secrets are looked for in so many times what is kept: nothing that is kept was cut before."""
+
+_VERDICT: Final = "__tasker_verdict__"
 _OWN_FOLDER = f"{Path(__file__).parent}{os.sep}"
 
 
@@ -113,6 +122,9 @@ def error_info(error: BaseException, *, now_us: int) -> ErrorInfo:
     retry_after_s = None
     if isinstance(told, RetryableError):
         retry_after_s = retry_delay_s(told, now_us=now_us)
+    elif (verdict := _verdict_of(told)) is not None and verdict.retry_after is not None:
+        asked = RetryableError(retry_after=verdict.retry_after)
+        retry_after_s = retry_delay_s(asked, now_us=now_us)
     return ErrorInfo(
         type=_type_name(type(told)),
         message=_message(told),
@@ -176,20 +188,41 @@ def stack_of(error: BaseException) -> str | None:
     """Return the end of the traceback of `error` and its causes, without the SDK's own frames on top."""
     try:
         lines = traceback.format_exception(type(error), error, _user_part(error.__traceback__), limit=-FRAMES_MAX)
-        return cut_stack("".join(lines))
+        return cut_stack("".join(lines), head=_causes_told(error))
     except Exception as broken:  # noqa: BLE001 - a user's __str__ or __repr__ may raise anything
         return f"(the traceback cannot be written: {type(broken).__name__})"
 
 
 def cut_message(text: str) -> str:
-    """Return `text` safe for JSON, at most `MESSAGE_CHARS_MAX` characters: its beginning."""
-    text = safe_text(text)
+    """Return `text` safe for JSON and without secrets, at most `MESSAGE_CHARS_MAX` characters: its beginning."""
+    text = masked_error(safe_text(text[: MESSAGE_CHARS_MAX * _LOOKED_AT]))
     return text if len(text) <= MESSAGE_CHARS_MAX else text[: MESSAGE_CHARS_MAX - 1] + "…"
 
 
-def cut_stack(text: str | None) -> str | None:
-    """Return `text` safe for JSON, at most `STACK_CHARS_MAX` characters: its end."""
-    return None if text is None else safe_text(text)[-STACK_CHARS_MAX:]
+def cut_stack(text: str | None, *, head: str = "") -> str | None:
+    """Return `text` safe for JSON and without secrets, at most `STACK_CHARS_MAX` characters: its end, behind `head`."""
+    if text is None:
+        return None
+    kept = masked_error(safe_text(text[-STACK_CHARS_MAX * _LOOKED_AT :]))
+    if len(kept) <= STACK_CHARS_MAX and len(text) <= STACK_CHARS_MAX * _LOOKED_AT:
+        return kept
+    head = masked_error(safe_text(head))[:STACK_CHARS_MAX]
+    return head + kept[len(head) - STACK_CHARS_MAX :] if len(head) < STACK_CHARS_MAX else head
+
+
+def _causes_told(error: BaseException) -> str:
+    """Return a line for each cause of `error`, so that the chain is told where its traceback is cut."""
+    told: list[str] = []
+    cause = cause_of(error)
+    while cause is not None and len(told) < CAUSES_MAX:
+        told.append(f"caused by {_type_name(type(cause))}: {_message(cause)[:CAUSE_CHARS_MAX]}\n")
+        cause = cause_of(cause)
+    return "".join(told)
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return what `error` was raised from, or while handling what."""
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -200,7 +233,26 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+class Verdict(NamedTuple):
+    """What was decided of an exception beside its class: whether another attempt may help, and after which wait."""
+
+    retryable: bool
+    retry_after: str | None = None
+
+
+def give_verdict(error: BaseException, verdict: Verdict) -> None:
+    """Have `error` count as `verdict` says, whatever its class; `errors_are` does."""
+    setattr(error, _VERDICT, verdict)
+
+
+def _verdict_of(error: BaseException) -> Verdict | None:
+    verdict = getattr(error, _VERDICT, None)
+    return verdict if isinstance(verdict, Verdict) else None
+
+
 def _is_retryable(error: BaseException) -> bool:
+    if (verdict := _verdict_of(error)) is not None:
+        return verdict.retryable
     if isinstance(error, asyncio.CancelledError):
         return True  # something in the handler was cancelled, not the attempt
     return isinstance(error, Exception) and not isinstance(error, PermanentError)

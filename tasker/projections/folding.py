@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import structlog
 
@@ -34,16 +35,24 @@ class _Share:
         self.touched: dict[Key, None] = {}
         self.born: set[Key] = set()
         self.types = projection.types
-        self.part_of = projection.part_of
+        self.closing = projection.closing
+        self.key_at = projection.key_at
         self.is_birth = projection.is_birth
         self.folds: list[tuple[Key, RecordedEvent, DomainEvent | Undecodable]] = []
         self.missing: list[Key] = []
+        self.closed: dict[UUID, list[Key]] = {}
 
     def ask(self, recorded: RecordedEvent, event: DomainEvent) -> None:
         """Take `event` into the batch, and note whether its row has to be read."""
         if recorded.position <= self.positions[recorded.shard]:
             return
-        key = (recorded.stream_id, self.part_of(event))
+        if recorded.type in self.closing:
+            self.closed[recorded.stream_id] = []
+            self.folds.append(((recorded.stream_id, ""), recorded, event))
+            return
+        key = self.key_at(recorded, event)
+        if key is None:
+            return
         if key not in self.rows:
             self.rows[key] = None
             if not self.is_birth(recorded, event):
@@ -60,10 +69,24 @@ class _Share:
             self.missing.append(key)
         self.folds.append((key, recorded, error))
 
+    def know_closed(self, found: Iterable[Any]) -> None:
+        """Take note of every row of the streams that the batch closes; `found` are those that the store has."""
+        key_of = self.projection.key_of
+        for row in found:
+            key = key_of(row)
+            if self.rows.get(key) is None:
+                self.rows[key] = row
+        for key in self.rows:
+            if key[0] in self.closed:
+                self.closed[key[0]].append(key)
+
     def fold(self) -> None:
         """Move the rows on by the batch's events."""
-        rows, touched, born, projection = self.rows, self.touched, self.born, self.projection
+        rows, touched, born, projection, closing = self.rows, self.touched, self.born, self.projection, self.closing
         for key, recorded, event in self.folds:
+            if recorded.type in closing and not isinstance(event, Undecodable):
+                self._close(key[0], recorded, event)
+                continue
             row = rows[key]
             if isinstance(event, Undecodable):
                 moved = projection.poisoned(row, recorded, event.detail)
@@ -77,6 +100,15 @@ class _Share:
             rows[key] = moved
             touched[key] = None
         self.folds.clear()
+
+    def _close(self, stream_id: UUID, recorded: RecordedEvent, event: DomainEvent) -> None:
+        """Move every row of a stream on by an event that closes it."""
+        for key in self.closed[stream_id]:
+            row = self.rows[key]
+            moved = None if row is None else moved_on(self.projection, row, recorded, event)
+            if moved is not None:
+                self.rows[key] = moved
+                self.touched[key] = None
 
     def writes(self) -> RowWrites:
         """Return the rows to write."""
@@ -104,10 +136,11 @@ class _Share:
         self.touched.clear()
         self.born.clear()
         self.missing.clear()
+        self.closed.clear()
 
     def forget(self) -> None:
         """Forget every row and what is not written."""
-        for held in (self.rows, self.touched, self.born, self.folds, self.missing):
+        for held in (self.rows, self.touched, self.born, self.folds, self.missing, self.closed):
             held.clear()
 
 
@@ -129,7 +162,8 @@ class Folding:
             positions = await self._store.checkpoints(projection.name, version, shards)
             share = _Share(projection, version, positions)
             self._shares.append(share)
-            self._by_kind.setdefault(projection.kind, []).append(share)
+            for kind in projection.kinds:
+                self._by_kind.setdefault(kind, []).append(share)
         self.positions = {shard: min(share.positions[shard] for share in self._shares) for shard in range(shards)}
 
     async def take(self, events: Sequence[RecordedEvent]) -> None:
@@ -156,6 +190,8 @@ class Folding:
             missing = [key for key in share.missing if share.rows[key] is None]
             if missing:
                 share.rows.update(await self._store.fetch(share.projection, share.version, missing))
+            if share.closed:
+                share.know_closed(await self._store.rows_of(share.projection, share.version, list(share.closed)))
             share.fold()
         moves = [
             CheckpointMove(share.projection.name, share.version, shard, share.positions[shard], position)

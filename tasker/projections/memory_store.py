@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.errors import ConfigurationError
+from tasker.errors import ConfigurationError, Unavailable
 from tasker.events.envelope import RecordedEvent
 from tasker.projections.checkpoints import CheckpointMove, CheckpointMoved, Positions
 from tasker.projections.projection import Key, Projection
@@ -64,8 +64,14 @@ class MemoryViewStore:
 
     async def fetch(self, projection: Projection[Any], version: int, keys: Sequence[Key]) -> dict[Key, Any]:
         """Return the rows of `keys` that exist."""
-        table = self._tables[projection.name, version]
+        table = self._table(projection, version)
         return {key: msgspec.structs.replace(table[key]) for key in keys if key in table}
+
+    async def rows_of(self, projection: Projection[Any], version: int, stream_ids: Sequence[UUID]) -> Sequence[Any]:
+        """Return all rows of some streams, in any order."""
+        wanted = set(stream_ids)
+        table = self._table(projection, version)
+        return [msgspec.structs.replace(row) for key, row in table.items() if key[0] in wanted]
 
     async def write(self, moves: Sequence[CheckpointMove], writes: Sequence[RowWrites]) -> None:
         """Move checkpoints and write rows, all or nothing."""
@@ -81,6 +87,17 @@ class MemoryViewStore:
         for write in writes:
             table, key_of = self._tables[write.projection.name, write.version], write.projection.key_of
             table.update((key_of(row), msgspec.structs.replace(row)) for row in (*write.born, *write.moved))
+
+    def _table(self, projection: Projection[Any], version: int) -> dict[Key, Any]:
+        """Return the rows of a version.
+
+        Raises:
+            Unavailable: a rebuild has dropped it.
+        """
+        try:
+            return self._tables[projection.name, version]
+        except KeyError as error:
+            raise Unavailable(f"there is no table of {projection.name} version {version}") from error
 
     def snapshot(self) -> AbstractAsyncContextManager[ViewSnapshot]:
         """Return the views as they are at one moment."""

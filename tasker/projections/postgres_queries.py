@@ -202,18 +202,7 @@ class PostgresQueries:
         return {record[0]: TaskPlace(record[1], record[2], record[3]) for record in records}
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
-        """Return the records of a statement.
-
-        A pool keeps connections that the server ended long ago, so a lost one is met by another attempt: a read
-        may be repeated.
-        """
-        with translated():
-            for _ in range(self._pool.get_max_size()):
-                try:
-                    return await self._pool.fetch(statement, *values)
-                except LOST:
-                    continue
-            return await self._pool.fetch(statement, *values)
+        return await fetch(self._pool, statement, *values)
 
     async def _task_views(self, records: Sequence[asyncpg.Record]) -> list[TaskView]:
         rows = [row_of(task.TaskRow, record) for record in records]
@@ -223,6 +212,21 @@ class PostgresQueries:
             for task_id, *facts in await self._fetch(_SQL["open_steps"], running, task.OPEN_STEPS_ASKED):
                 open_steps.setdefault(task_id, []).append(task.OpenStep(*facts))
         return [task.to_view(row, open_steps.get(row.task_id, ())) for row in rows]
+
+
+async def fetch(pool: asyncpg.Pool, statement: str, *values: object) -> list[asyncpg.Record]:
+    """Return the records of a statement.
+
+    A pool keeps connections that the server ended long ago, so a lost one is met by another attempt: a read
+    may be repeated.
+    """
+    with translated():
+        for _ in range(pool.get_max_size()):
+            try:
+                return await pool.fetch(statement, *values)
+            except LOST:
+                continue
+        return await pool.fetch(statement, *values)
 
 
 def _task_cursor(query: TaskQuery) -> tuple[int | None, UUID | None]:

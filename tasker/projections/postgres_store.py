@@ -136,6 +136,16 @@ class PostgresViewStore:
                 found.update((key_of(row), row) for row in rows)
         return found
 
+    async def rows_of(self, projection: Projection[Any], version: int, stream_ids: Sequence[UUID]) -> Sequence[Any]:
+        """Return all rows of some streams, in any order."""
+        found: list[Any] = []
+        statement = _statement(projection.name, "rows_of", version)
+        with translated():
+            for at in range(0, len(stream_ids), SCAN_ROWS):
+                records = await self._pool.fetch(statement, stream_ids[at : at + SCAN_ROWS])
+                found += [row_of(projection.row_type, record) for record in records]
+        return found
+
     async def write(self, moves: Sequence[CheckpointMove], writes: Sequence[RowWrites]) -> None:
         """Move checkpoints and write rows, in one transaction."""
         if not moves:

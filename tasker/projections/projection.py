@@ -12,8 +12,8 @@ A view's table is named `<name>_v<version>`; the SQL view `<name>` points at the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import MutableMapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterable, MutableMapping
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -27,28 +27,32 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 Key = tuple[UUID, str]
 """A row's key: the stream, and the part of it ("" for a row that stands for the whole stream)."""
 
+NO_TYPES: Final[frozenset[str]] = frozenset()
+
 
 class Projection(Protocol[Row]):
     """One view of the log.
 
     Attributes:
         name: of the SQL view, and of the checkpoint.
-        kind: the kind of streams that it folds (`StreamKind`).
-        types: stored types that it folds; None: all of its kind.
+        kinds: the kinds of streams that it folds (`StreamKind`). Streams that share a row lie in one slot.
+        types: stored types that it folds; None: all of its kinds.
+        closing: those of them that change every row of their stream at once.
         row_type: its rows; the fields are the table's columns, in order.
         keys: how many of the first fields are the table's primary key.
         facts: how many of the first fields never change once the row is born.
     """
 
     name: str
-    kind: str
+    kinds: tuple[str, ...]
     types: frozenset[str] | None
+    closing: frozenset[str]
     row_type: type[Row]
     keys: int
     facts: int
 
-    def part_of(self, event: DomainEvent, /) -> str:
-        """Return which part of its stream `event` tells of."""
+    def key_at(self, recorded: RecordedEvent, event: DomainEvent, /) -> Key | None:
+        """Return the key of the row that `event` tells of; None: it is of no interest. Not asked of `closing` ones."""
         ...
 
     def key_of(self, row: Row, /) -> Key:
@@ -59,8 +63,8 @@ class Projection(Protocol[Row]):
         """Return whether no earlier event can have the same key, so that no stored row need be looked for."""
         ...
 
-    def apply(self, row: Row | None, recorded: RecordedEvent, event: DomainEvent, /) -> Row:
-        """Return the row moved on by `event`; None is a row not born yet."""
+    def apply(self, row: Row | None, recorded: RecordedEvent, event: DomainEvent, /) -> Row | None:
+        """Return the row moved on by `event`; None is a row not born yet, and stays so when it says nothing."""
         ...
 
     def poisoned(self, row: Row | None, recorded: RecordedEvent, detail: str, /) -> Row | None:
@@ -72,27 +76,38 @@ class Projection(Protocol[Row]):
         ...
 
 
-def fold_into(rows: MutableMapping[Key, Any], projection: Projection[Any], recorded: RecordedEvent) -> Key | None:
-    """Move `rows` on by one event: the fold itself, for whoever holds all rows. Returns the key it touched.
+def fold_into(rows: MutableMapping[Key, Any], projection: Projection[Any], recorded: RecordedEvent) -> None:
+    """Move `rows` on by one event: the fold itself, for whoever holds all rows.
 
     `rows` must hold every row that earlier events made. This is what `log verify` compares the table with.
     """
-    if recorded.kind != projection.kind:
-        return None
+    if recorded.kind not in projection.kinds:
+        return
     try:
         event = from_recorded(recorded)
     except Undecodable as error:
         key: Key = (recorded.stream_id, "")
-        row = projection.poisoned(rows.get(key), recorded, error.detail)
-    else:
-        if projection.types is not None and recorded.type not in projection.types:
-            return None
-        key = (recorded.stream_id, projection.part_of(event))
-        row = moved_on(projection, rows.get(key), recorded, event)
-    if row is None:
-        return None
-    rows[key] = row
-    return key
+        _keep(rows, key, projection.poisoned(rows.get(key), recorded, error.detail))
+        return
+    if projection.types is not None and recorded.type not in projection.types:
+        return
+    for one in keys_of(projection, recorded, event, rows):
+        _keep(rows, one, moved_on(projection, rows.get(one), recorded, event))
+
+
+def keys_of(
+    projection: Projection[Any], recorded: RecordedEvent, event: DomainEvent, known: Iterable[Key]
+) -> list[Key]:
+    """Return the keys of the rows that `event` touches; a closing one those of its stream among `known`."""
+    if recorded.type in projection.closing:
+        return [key for key in known if key[0] == recorded.stream_id]
+    key = projection.key_at(recorded, event)
+    return [] if key is None else [key]
+
+
+def _keep(rows: MutableMapping[Key, Any], key: Key, row: msgspec.Struct | None) -> None:
+    if row is not None:
+        rows[key] = row
 
 
 def moved_on(projection: Projection[Row], row: Row | None, recorded: RecordedEvent, event: DomainEvent) -> Row | None:

@@ -79,6 +79,10 @@ class ViewStore(Protocol):
         """Return the rows of `keys` that exist."""
         ...
 
+    async def rows_of(self, projection: Projection[Any], version: int, stream_ids: Sequence[UUID]) -> Sequence[Any]:
+        """Return all rows of some streams, in any order."""
+        ...
+
     async def write(self, moves: Sequence[CheckpointMove], writes: Sequence[RowWrites]) -> None:
         """Move checkpoints and write rows, in one transaction.
 

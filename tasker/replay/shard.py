@@ -157,7 +157,7 @@ class ShardVerifier:
         await self._contents.load(events)
         kinds = {recorded.kind for recorded in page}
         for checker in self._checkers:
-            if not isinstance(checker, ViewChecker) or checker.projection.kind in kinds:
+            if not isinstance(checker, ViewChecker) or not kinds.isdisjoint(checker.projection.kinds):
                 # One checker over the page, then the next: a loop in C over code and data that stay at hand.
                 deque(map(checker.take, page, events), maxlen=0)
         if page:

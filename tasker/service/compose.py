@@ -138,6 +138,7 @@ async def run_read(
     settings: Settings, stop: asyncio.Event, folder: str = "", on_ready: Callable[[], None] = _nothing
 ) -> None:
     """Run projections and HTTP (or one of them) until `stop`; the rest as in `run_write`."""
+    from tasker.projections.postgres_dead_letters import PostgresDeadLetters
     from tasker.projections.postgres_queries import PostgresQueries, open_read_pool
     from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
     from tasker.service.read_side import ReadSide
@@ -167,6 +168,7 @@ async def run_read(
             http_tail=PostgresTail(read_pool),
             store=PostgresViewStore(pool),
             queries=PostgresQueries(read_pool),
+            dead_letters=PostgresDeadLetters(read_pool),
             http=settings.http,
             drain_s=_part_drain_s(settings),
             scrape=scrape,

@@ -23,6 +23,7 @@ from tasker.ids import slot_of
 from tasker.metrics import Samples
 from tasker.metrics.scrape import Scrape
 from tasker.projections.checkpoints import PositionWatch
+from tasker.projections.dead_letter_queries import DeadLetterQueries
 from tasker.projections.queries import Queries
 from tasker.projections.runner import Runner
 from tasker.projections.store import LogTail, ViewStore
@@ -56,6 +57,7 @@ class ReadSide:
         http_tail: LogTail,
         store: ViewStore,
         queries: Queries,
+        dead_letters: DeadLetterQueries,
         http: HttpSettings,
         scrape: Scrape,
         drain_s: float = DRAIN_S,
@@ -70,6 +72,7 @@ class ReadSide:
         self._http_tail = http_tail
         self._store = store
         self._queries = queries
+        self._dead_letters = dead_letters
         self._scrape = scrape
         self._scrape.askers.append(ViewMetrics(queries, log, info).ask)
         self._clock = SystemClock()
@@ -111,6 +114,7 @@ class ReadSide:
             Services(
                 nats_prefix=self._subjects.prefix,
                 queries=self._queries,
+                dead_letters=self._dead_letters,
                 positions=watch,
                 log=self._log,
                 info=self._info,

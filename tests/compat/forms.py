@@ -6,6 +6,7 @@ the lines of an old form stay, and its structs here become what the upcasts make
 
 import msgspec
 
+from tasker.events import dead_letter_events as d
 from tasker.events import schedule_events as s
 from tasker.events import task_events as t
 from tasker.events import template_events as m
@@ -15,6 +16,7 @@ RAW = msgspec.Raw
 TEMPLATE = t.TemplateRef(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32)
 ERROR = t.ErrorInfo(type="CardDeclined", message='no "money" ☕', retryable=False, retry_after_s=1.5, stack="a\nb")
 PLAIN_ERROR = t.ErrorInfo(type="timeout", message="")
+TASK_ID = "016edfe9-8e3a-819c-918d-70443cb40fea"
 US = 1_790_000_000_123_456
 SPEC = s.ScheduleSpec(
     template="report",
@@ -126,6 +128,16 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskFailed(cause="result_limit", error=ERROR),
     ),
     ("task_cancelled", 1): (t.TaskCancelled(),),
+    ("dead_letter_added", 1): (d.DeadLetterAdded(task_id=TASK_ID, step="charge", attempt=3),),
+    ("dead_letter_investigated", 1): (d.DeadLetterInvestigated(task_id=TASK_ID, step="charge", attempt=3),),
+    ("dead_letter_assigned", 1): (
+        d.DeadLetterAssigned(task_id=TASK_ID, step="charge", attempt=3, owner="ada"),
+        d.DeadLetterAssigned(task_id=TASK_ID, step="", attempt=0),
+    ),
+    ("dead_letter_noted", 1): (d.DeadLetterNoted(task_id=TASK_ID, step="charge", attempt=3, note='the "bank" ☕'),),
+    ("dead_letter_resolved", 1): (d.DeadLetterResolved(task_id=TASK_ID, step="charge", attempt=3),),
+    ("dead_letter_ignored", 1): (d.DeadLetterIgnored(task_id=TASK_ID, step="", attempt=0),),
+    ("dead_letter_reopened", 1): (d.DeadLetterReopened(task_id=TASK_ID, step="charge", attempt=3),),
     ("template_registered", 1): (
         m.TemplateRegistered(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32),
     ),

@@ -9,10 +9,17 @@ import pytest
 
 from tasker.clock import SystemClock
 from tasker.errors import ConfigurationError
+from tasker.events.dead_letter_events import (
+    DeadLetterInvestigated,
+    DeadLetterNoted,
+    DeadLetterReopened,
+    DeadLetterResolved,
+)
+from tasker.events.envelope import Meta
 from tasker.events.schedule_events import ScheduleDeleted
-from tasker.events.task_events import StepDispatched, TaskCompleted
+from tasker.events.task_events import StepDispatched, TaskCancelled, TaskCompleted
 from tasker.events.template_events import TemplateRegistered
-from tasker.ids import schedule_stream_id, template_stream_id
+from tasker.ids import investigation_stream_id, schedule_stream_id, template_stream_id
 from tasker.projections.checkpoints import CheckpointMoved
 from tasker.projections.folding import Folding
 from tasker.projections.memory_store import MemoryTail, MemoryViewStore
@@ -45,7 +52,19 @@ def history() -> Recorder:
     recorder = Recorder(shards=SHARDS)
     for number in range(40):
         recorder.task(completed_task("s1", "s2", tags={"team": "core", "n": str(number)}))
-        recorder.task(blocked_task())
+        dead = recorder.task(blocked_task())
+        at: dict[str, Any] = {"task_id": str(dead), "step": "charge", "attempt": 2}
+        recorder.record(
+            investigation_stream_id("default", dead),
+            [
+                DeadLetterInvestigated(**at),
+                DeadLetterNoted(note='a "note" ☕', **at),
+                (DeadLetterResolved if number % 2 else DeadLetterReopened)(**at),
+            ],
+            meta=Meta(requested_by="ada", reason="paid by hand"),
+        )
+        if number % 3 == 0:
+            recorder.record(dead, [TaskCancelled()])
     recorder.record(
         template_stream_id("default", "shop", "orders"),
         [TemplateRegistered(namespace="shop", name="orders", version=f"{n}.0.0", hash=HASH) for n in (1, 2)],
@@ -155,7 +174,7 @@ async def test_a_rebuild_under_load_loses_nothing(store: RebuildStore) -> None:
     runner = Runner(tail, store, PROJECTIONS, shards=SHARDS, clock=SystemClock(), standby_s=0.01)
     await runner.catch_up()
     running = asyncio.create_task(runner.run())
-    for name in ("task", "step", "template", "task"):
+    for name in ("task", "step", "template", "dlq"):
         rebuild = asyncio.create_task(Rebuilder(tail, store, PROJECTIONS, shards=SHARDS).rebuild(name))
         while not rebuild.done():
             recorder.task(completed_task("s1"))

@@ -34,14 +34,24 @@ from tasker.errors import (
 )
 from tasker.events import codec
 from tasker.events.envelope import Meta, RecordedEvent
-from tasker.events.messages import COMMANDS, LifecycleEvent, Reply, ReportReply, TaskCreate, WorkArray, WorkerSlots
+from tasker.events.messages import (
+    COMMANDS,
+    DeadLetterCommand,
+    DeadLetterRetry,
+    LifecycleEvent,
+    Reply,
+    ReportReply,
+    TaskCreate,
+    WorkArray,
+    WorkerSlots,
+)
 from tasker.events.position import parse_position
 from tasker.events.stored import VERSION_OF, from_recorded, meta_of
 from tasker.events.subjects import Subjects
 from tasker.handlers.direct import DirectInbox, Room
 from tasker.ids import check_name
 from tasker.projections.queries import decode_cursor, encode_cursor
-from tasker.service.actors import reports, requests
+from tasker.service.actors import dead_letters, reports, requests
 from tasker.service.actors.cloud_events import cloud_event
 from tasker.service.actors.direct import _decode_slots, _fault_of
 from tasker.service.http.event_scan import place_of
@@ -131,6 +141,10 @@ def _command_door(verb: str, seed: bytes) -> None:
             requests.check_create(command)
             requests.not_before_us_of(command)
             requests.request_hash_of(command, bytes(command.input))
+        if isinstance(command, DeadLetterRetry):
+            dead_letters.retry_of(command)
+        elif isinstance(command, DeadLetterCommand):
+            dead_letters.investigation_of(command)  # type: ignore[arg-type] # each of them but the retry
 
 
 for _verb, _seed in {
@@ -140,6 +154,19 @@ for _verb, _seed in {
     "step.retry": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","attempt":3}',
     "template.register": b'{"template":' + TEMPLATE + b"}",
     "template.use": b'{"name":"t","namespace":"shop","version":"1.0.0"}',
+    "dlq.add": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","requested_by":"me","reason":"why"}',
+    "dlq.investigate": (
+        b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","owner":"ada","note":"x",'
+        b'"requested_by":"me","reason":"why"}'
+    ),
+    "dlq.resolve": (
+        b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","attempt":3,"ignore":true,'
+        b'"requested_by":"me","reason":"why"}'
+    ),
+    "dlq.reopen": (b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","requested_by":"me","reason":"why"}'),
+    "dlq.retry": (
+        b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","attempt":3,"requested_by":"me","reason":"why"}'
+    ),
 }.items():
     _command_door(_verb, _seed)
 

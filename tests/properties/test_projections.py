@@ -7,9 +7,23 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasker.events.task_events import TaskCancelled, TaskCompleted, TaskResumed
+from tasker.events.dead_letter_events import (
+    DeadLetterAdded,
+    DeadLetterAssigned,
+    DeadLetterNoted,
+    DeadLetterReopened,
+    DeadLetterResolved,
+)
+from tasker.events.task_events import (
+    StepRetried,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskResumed,
+    TaskStopping,
+)
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
-from tasker.ids import schedule_stream_id, template_stream_id
+from tasker.ids import investigation_stream_id, schedule_stream_id, template_stream_id
 from tasker.projections.folding import Folding
 from tasker.projections.memory_store import MemoryViewStore
 from tasker.projections.views import PROJECTIONS
@@ -27,6 +41,9 @@ histories = st.sampled_from(
         [*blocked_task("a"), TaskResumed(), *ran("a", attempt=3), TaskCompleted(result=raw(None))],
         [created(not_before_us=5), TaskCancelled()],
         [created(tags={"team": "core"}), *failed("x"), *ran("y")],
+        [*blocked_task("a"), TaskResumed(), StepRetried(step="a", attempt=3), *ran("a", attempt=3)],
+        [*blocked_task("a"), *failed("b"), TaskStopping(ending="cancelled", cause="cancel"), TaskCancelled()],
+        [created(), TaskBlocked(reason="history_limit", detail="100 events"), TaskCancelled()],
     ]
 )
 
@@ -41,6 +58,18 @@ def logs(draw: Any) -> Recorder:
     versions: list[Any] = [TemplateRegistered(version="1.0.0", **template), TemplateUsed(version="1.0.0", **template)]
     streams.append((template_stream_id("default", "shop", "orders"), versions))
     streams.append((schedule_stream_id("default", "shop", "nightly"), list(scheduled())))
+    for task_id in ids:
+        about: dict[str, Any] = {"task_id": str(uuid.UUID(int=task_id)), "step": draw(st.sampled_from(["a", "", "x"]))}
+        told: list[Any] = [
+            DeadLetterAdded(attempt=0, **about),
+            DeadLetterNoted(attempt=2, note="n", **about),
+            DeadLetterAssigned(attempt=2, owner="ada", **about),
+            DeadLetterResolved(attempt=2, **about),
+            DeadLetterReopened(attempt=2, **about),
+        ]
+        events = draw(st.lists(st.sampled_from(told), max_size=4))
+        if events:
+            streams.append((investigation_stream_id("default", uuid.UUID(int=task_id)), events))
     while streams:
         at = draw(st.integers(0, len(streams) - 1))
         stream_id, left = streams[at]

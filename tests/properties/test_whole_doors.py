@@ -76,6 +76,7 @@ class House:
         self.task_id, self.shard = made["task_id"], int(made["position"].partition(":")[0])
         services = Services(
             queries=cast("Any", None),  # no command reads a view
+            dead_letters=cast("Any", None),
             positions=cast("Any", None),
             log=self.log,
             info=await self.log.info(),
@@ -251,6 +252,11 @@ TARGETS = {
     "step.retry": (b"POST", b"/v1/tasks/%b/steps/only/retry"),
     "template.register": (b"PUT", b"/v1/templates"),
     "template.use": (b"POST", b"/v1/templates/use"),
+    "dlq.add": (b"POST", b"/v1/dlq/%b/add"),
+    "dlq.investigate": (b"POST", b"/v1/dlq/%b/investigate"),
+    "dlq.resolve": (b"POST", b"/v1/dlq/%b/resolve"),
+    "dlq.reopen": (b"POST", b"/v1/dlq/%b/reopen"),
+    "dlq.retry": (b"POST", b"/v1/dlq/%b/retry"),
 }
 
 

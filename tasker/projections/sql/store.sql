@@ -149,6 +149,29 @@ FROM unnest(
         reason, created_at_us, updated_at_us, seq, position, poisoned)
 WHERE t.stream_id = n.stream_id
 
+-- name: dlq_fetch
+SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, step) USING (task_id, step)
+
+-- name: dlq_insert
+INSERT INTO {table} AS t
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::text[],
+                     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::integer[],
+                     $15::integer[], $16::bigint[], $17::bigint[], $18::text[], $19::bytea[], $20::integer[],
+                     $21::text[], $22::text[], $23::bigint[], $24::text[], $25::bigint[])
+
+-- name: dlq_update
+UPDATE {table} AS t
+SET state = n.state, status = n.status, reason = n.reason, error_type = n.error_type, message = n.message,
+    fingerprint = n.fingerprint, pattern = n.pattern, attempt = n.attempt, failures = n.failures, last_us = n.last_us,
+    position = n.position, owner = n.owner, notes = n.notes, notes_count = n.notes_count, settled_by = n.settled_by,
+    settled_reason = n.settled_reason, settled_us = n.settled_us, left_how = n.left_how, left_us = n.left_us
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+            $10::integer[], $11::integer[], $12::bigint[], $13::bigint[], $14::text[], $15::bytea[], $16::integer[],
+            $17::text[], $18::text[], $19::bigint[], $20::text[], $21::bigint[])
+    AS n (task_id, step, state, status, reason, error_type, message, fingerprint, pattern, attempt, failures, last_us,
+          position, owner, notes, notes_count, settled_by, settled_reason, settled_us, left_how, left_us)
+WHERE t.task_id = n.task_id AND t.step = n.step
+
 -- name: scan_task
 SELECT t.* FROM {table} AS t WHERE t.task_id > $1 AND $2::text IS NOT NULL ORDER BY t.task_id LIMIT $3
 
@@ -160,6 +183,9 @@ SELECT t.* FROM {table} AS t WHERE (t.stream_id, t.version) > ($1, $2) ORDER BY 
 
 -- name: scan_schedule
 SELECT t.* FROM {table} AS t WHERE t.stream_id > $1 AND $2::text IS NOT NULL ORDER BY t.stream_id LIMIT $3
+
+-- name: scan_dlq
+SELECT t.* FROM {table} AS t WHERE (t.task_id, t.step) > ($1, $2) ORDER BY t.task_id, t.step LIMIT $3
 
 -- name: count_rows
 SELECT shard, count(*) FROM {table} GROUP BY shard
@@ -175,6 +201,9 @@ SELECT t.* FROM {table} AS t WHERE t.stream_id = ANY ($1::uuid[])
 
 -- name: schedule_rows_of
 SELECT t.* FROM {table} AS t WHERE t.stream_id = ANY ($1::uuid[])
+
+-- name: dlq_rows_of
+SELECT t.* FROM {table} AS t WHERE t.task_id = ANY ($1::uuid[])
 
 -- name: lock_projection
 SELECT version FROM projection WHERE name = $1 FOR UPDATE

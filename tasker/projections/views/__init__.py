@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tasker.projections.projection import Projection
+from tasker.projections.views.dlq import DeadLetterProjection
 from tasker.projections.views.schedule import ScheduleProjection
 from tasker.projections.views.step import StepProjection
 from tasker.projections.views.task import TaskProjection
@@ -15,5 +16,6 @@ PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     StepProjection(),
     TemplateProjection(),
     ScheduleProjection(),
+    DeadLetterProjection(),
 )
 """Every view that a service keeps."""

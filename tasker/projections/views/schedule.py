@@ -28,7 +28,7 @@ from tasker.events.schedule_events import (
     ScheduleUpdated,
 )
 from tasker.events.stored import DomainEvent, meta_of
-from tasker.projections.projection import Key
+from tasker.projections.projection import NO_TYPES, Key
 from tasker.schedules import document_of, due_us_of, fire_times
 from tasker.times import to_rfc3339
 
@@ -88,15 +88,16 @@ class ScheduleProjection:
     """Folds a schedule's stream into its row."""
 
     name = "schedule"
-    kind = StreamKind.SCHEDULE.value
+    kinds: tuple[str, ...] = (StreamKind.SCHEDULE.value,)
+    closing = NO_TYPES
     types: frozenset[str] | None = None
     row_type = ScheduleRow
     keys = 1
     facts = ScheduleRow.__struct_fields__.index("template")
 
-    def part_of(self, _event: DomainEvent) -> str:
-        """Return "": a row stands for the whole stream."""
-        return ""
+    def key_at(self, recorded: RecordedEvent, _event: DomainEvent) -> Key:
+        """Return the stream: its row stands for the whole of it."""
+        return recorded.stream_id, ""
 
     def key_of(self, row: ScheduleRow) -> Key:
         """Return the key of `row`."""

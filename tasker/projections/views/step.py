@@ -31,7 +31,7 @@ from tasker.events.task_events import (
     StepStarted,
     StepYielded,
 )
-from tasker.projections.projection import Key
+from tasker.projections.projection import NO_TYPES, Key
 from tasker.times import to_rfc3339
 
 StepEvent = (
@@ -93,7 +93,8 @@ class StepProjection:
     """Folds the events of each step into its one row."""
 
     name = "step"
-    kind = StreamKind.TASK.value
+    kinds: tuple[str, ...] = (StreamKind.TASK.value,)
+    closing = NO_TYPES
     types: frozenset[str] | None = frozenset(
         {
             "step_dispatched",
@@ -119,9 +120,9 @@ class StepProjection:
     keys = 2
     facts = StepRow.__struct_fields__.index("state")
 
-    def part_of(self, event: DomainEvent) -> str:
-        """Return the step's name."""
-        return cast("StepEvent", event).step
+    def key_at(self, recorded: RecordedEvent, event: DomainEvent) -> Key:
+        """Return the step."""
+        return recorded.stream_id, cast("StepEvent", event).step
 
     def key_of(self, row: StepRow) -> Key:
         """Return the key of `row`."""

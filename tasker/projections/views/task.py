@@ -43,7 +43,7 @@ from tasker.events.task_events import (
     TaskStarted,
     TaskStopping,
 )
-from tasker.projections.projection import Key
+from tasker.projections.projection import NO_TYPES, Key
 from tasker.times import to_rfc3339
 
 _DETAIL_CHARS_MAX: Final = 2000
@@ -113,15 +113,16 @@ class TaskProjection:
     """Folds a task's stream into its one row."""
 
     name = "task"
-    kind = StreamKind.TASK.value
+    kinds: tuple[str, ...] = (StreamKind.TASK.value,)
+    closing = NO_TYPES
     types: frozenset[str] | None = None
     row_type = TaskRow
     keys = 1
     facts = TaskRow.__struct_fields__.index("state")
 
-    def part_of(self, _event: DomainEvent) -> str:
-        """Return "": the row stands for the whole stream."""
-        return ""
+    def key_at(self, recorded: RecordedEvent, _event: DomainEvent) -> Key:
+        """Return the stream: its row stands for the whole of it."""
+        return recorded.stream_id, ""
 
     def key_of(self, row: TaskRow) -> Key:
         """Return the key of `row`."""

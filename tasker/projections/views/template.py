@@ -11,7 +11,7 @@ from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.reads import TemplateView
 from tasker.events.stored import DomainEvent
 from tasker.events.template_events import AnyTemplateEvent, TemplateRegistered, TemplateUsed
-from tasker.projections.projection import Key
+from tasker.projections.projection import NO_TYPES, Key
 from tasker.times import to_rfc3339
 
 
@@ -39,15 +39,16 @@ class TemplateProjection:
     """Folds a template's stream into a row for each version."""
 
     name = "template"
-    kind = StreamKind.TEMPLATE.value
+    kinds: tuple[str, ...] = (StreamKind.TEMPLATE.value,)
+    closing = NO_TYPES
     types: frozenset[str] | None = None
     row_type = TemplateRow
     keys = 2
     facts = TemplateRow.__struct_fields__.index("chosen_seq")
 
-    def part_of(self, event: DomainEvent) -> str:
+    def key_at(self, recorded: RecordedEvent, event: DomainEvent) -> Key:
         """Return the version."""
-        return cast("AnyTemplateEvent", event).version
+        return recorded.stream_id, cast("AnyTemplateEvent", event).version
 
     def key_of(self, row: TemplateRow) -> Key:
         """Return the key of `row`."""

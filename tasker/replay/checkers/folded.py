@@ -12,6 +12,7 @@ from uuid import UUID
 
 from tasker.errors import Undecodable
 from tasker.events.codec import decode_message
+from tasker.events.dead_letter_events import DeadLetterEvent
 from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.schedule_events import AnyScheduleEvent, ScheduleEvent
 from tasker.events.task_events import ENDING_TYPES, AnyTaskEvent, TaskEvent
@@ -28,6 +29,7 @@ OnEnded = Callable[[RecordedEvent, TaskState], None]
 _TASK: Final = "task"
 _TEMPLATE: Final = "template"
 _SCHEDULE: Final = "schedule"
+_INVESTIGATION: Final = "investigation"
 
 
 class FoldedChecker:
@@ -55,6 +57,8 @@ class FoldedChecker:
             self._take_template(recorded, event)
         elif recorded.kind == _SCHEDULE:
             self._take_schedule(recorded, event)
+        elif recorded.kind == _INVESTIGATION:
+            self._take_investigation(recorded, event)
         else:
             self._find(recorded, f"streams of kind {recorded.kind!r} are unknown to this build")
 
@@ -109,6 +113,13 @@ class FoldedChecker:
             self._schedules[stream_id] = None
             self._find(recorded, error.detail)
 
+    def _take_investigation(self, recorded: RecordedEvent, event: Decoded) -> None:
+        """Only see that it can be read: what it says is folded by the view, which is compared with the log."""
+        try:
+            _dead_letter_event(event)
+        except Undecodable as error:
+            self._find(recorded, error.detail)
+
     def _find(self, recorded: RecordedEvent, detail: str) -> None:
         self._report(
             Finding(
@@ -143,6 +154,14 @@ def _schedule_event(event: Decoded) -> AnyScheduleEvent:
     if isinstance(event, Undecodable):
         raise event
     raise Undecodable(f"{type(event).__name__} is no event of a schedule")
+
+
+def _dead_letter_event(event: Decoded) -> DeadLetterEvent:
+    if isinstance(event, DeadLetterEvent):
+        return event
+    if isinstance(event, Undecodable):
+        raise event
+    raise Undecodable(f"{type(event).__name__} is no event of an investigation")
 
 
 @lru_cache(maxsize=4096)

@@ -20,7 +20,7 @@ from uuid import UUID
 import msgspec
 
 from tasker.errors import Undecodable
-from tasker.events.envelope import RecordedEvent
+from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.task_events import ENDING_TYPES
 from tasker.projections.projection import Projection, differences, moved_on
 from tasker.replay.checkers.checker import Decoded
@@ -43,31 +43,42 @@ class ViewChecker:
         self._shard = shard
         self._checkpoint = checkpoint
         self._report = report
-        self._kind = projection.kind
+        self._kinds = frozenset(projection.kinds)
         self._types = projection.types
+        self._ends = self._kinds == {StreamKind.TASK}
+        """Whether nothing touches a task's rows behind its end."""
         self._open: dict[UUID, dict[str, msgspec.Struct]] = {}
         self._due: dict[UUID, dict[str, msgspec.Struct]] = {}
 
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:
         """Fold the next event of the shard, if the view has it."""
-        if recorded.position > self._checkpoint or recorded.kind != self._kind:
+        if recorded.position > self._checkpoint or recorded.kind not in self._kinds:
             return
-        stream_id = recorded.stream_id
+        projection = self.projection
+        if isinstance(event, Undecodable):
+            rows = self._rows_of(recorded.stream_id)
+            self._keep(rows, "", projection.poisoned(rows.get(""), recorded, event.detail))
+        elif self._types is None or recorded.type in self._types:
+            if recorded.type in projection.closing:
+                rows = self._rows_of(recorded.stream_id)
+                for part, row in rows.items():
+                    self._keep(rows, part, moved_on(projection, row, recorded, event))
+            elif (key := projection.key_at(recorded, event)) is not None:
+                stream_id, part = key
+                rows = self._rows_of(stream_id)
+                self._keep(rows, part, moved_on(projection, rows.get(part), recorded, event))
+        if self._ends and recorded.type in ENDING_TYPES:
+            self._due[recorded.stream_id] = self._open.pop(recorded.stream_id, {})
+
+    def _rows_of(self, stream_id: UUID) -> dict[str, msgspec.Struct]:
         rows = self._open.get(stream_id)
         if rows is None:
             rows = self._open[stream_id] = self._due.pop(stream_id, {})
-        projection = self.projection
-        if isinstance(event, Undecodable):
-            row = projection.poisoned(rows.get(""), recorded, event.detail)
-            if row is not None:
-                rows[""] = row
-        elif self._types is None or recorded.type in self._types:
-            part = projection.part_of(event)
-            row = moved_on(projection, rows.get(part), recorded, event)
-            if row is not None:
-                rows[part] = row
-        if recorded.type in ENDING_TYPES:
-            self._due[stream_id] = self._open.pop(stream_id)
+        return rows
+
+    def _keep(self, rows: dict[str, msgspec.Struct], part: str, row: msgspec.Struct | None) -> None:
+        if row is not None:
+            rows[part] = row
 
     def close(self) -> None:
         """Take note that the shard ends here: everything is due."""

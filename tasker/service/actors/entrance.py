@@ -43,6 +43,12 @@ from tasker.events.messages import (
     HEADER_TRACEPARENT,
     Accepted,
     Command,
+    DeadLetterAdd,
+    DeadLetterCommand,
+    DeadLetterInvestigate,
+    DeadLetterReopen,
+    DeadLetterResolve,
+    DeadLetterRetry,
     OperatorCommand,
     Refused,
     ScheduleCommand,
@@ -55,8 +61,18 @@ from tasker.events.messages import (
 )
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import TemplateRef
-from tasker.ids import IdSource, check_name, schedule_stream_id, task_id_of, template_stream_id, uuid8
+from tasker.ids import (
+    IdSource,
+    check_name,
+    investigation_stream_id,
+    schedule_stream_id,
+    task_id_of,
+    template_stream_id,
+    uuid8,
+)
+from tasker.service.actors.dead_letters import check_who, investigation_of, retry_of
 from tasker.service.actors.directory import TemplateDirectory
+from tasker.service.actors.investigation_actor import InvestigationMessage, SubjectMessage
 from tasker.service.actors.requests import (
     check_create,
     check_grace,
@@ -73,6 +89,7 @@ from tasker.service.actors.schedule_entrance import schedule_command
 from tasker.service.actors.task_actor import CommandMessage, CreateMessage
 from tasker.service.actors.template_actor import RegisterMessage
 from tasker.service.domain.commands import AnyTaskCommand, CancelTask, CreateTask, RetryStep, RetryTask
+from tasker.service.domain.dead_letters import InvestigationCommand, Subject
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
@@ -298,6 +315,11 @@ class Entrance:
                 self._template_command(asked, command, command.namespace, command.name, use, forwarded=forwarded)
             case ScheduleCommand():
                 self._schedule_command(asked, command, forwarded=forwarded)
+            case DeadLetterRetry():
+                check_who(command)
+                self._task_command(asked, command, retry_of(command), forwarded=forwarded)
+            case DeadLetterAdd() | DeadLetterInvestigate() | DeadLetterResolve() | DeadLetterReopen():
+                self._investigate(asked, command, investigation_of(command), forwarded=forwarded)
             case _:
                 raise VerbUnknown(f"there is no command {asked.verb!r}")
 
@@ -385,7 +407,7 @@ class Entrance:
     def _task_command(
         self,
         asked: Asked,
-        command: TaskCancel | TaskRetry | StepRetry,
+        command: TaskCancel | TaskRetry | StepRetry | DeadLetterRetry,
         decided: Callable[[int], AnyTaskCommand],
         *,
         forwarded: bool,
@@ -407,6 +429,39 @@ class Entrance:
             fail=asked.refuse,
         )
         self._shards.send(shard, task_id, StreamKind.TASK, message)
+
+    # ---------------------------------------------------------------- dead letters
+
+    def _investigate(
+        self, asked: Asked, command: DeadLetterCommand, decided: InvestigationCommand, *, forwarded: bool
+    ) -> None:
+        """Ask the task how it is, then its investigation, which lies in the same shard."""
+        task_id = task_id_of_text(command.task_id)
+        command_id = self._command_id(asked, command)
+        shard = self._routes.shard_of(task_id)
+        if not self._shards.owns(shard):
+            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+            return
+        meta = meta_of_command(command, command_id=command_id, traceparent=asked.traceparent)
+
+        def known(subject: Subject) -> None:
+            message = InvestigationMessage(
+                tenant=asked.tenant,
+                task_id=task_id,
+                subject=subject,
+                command=decided,
+                command_id=command_id,
+                meta=meta,
+                answered=lambda position, *, duplicate: asked.accept(
+                    Accepted(ok=True, task_id=str(task_id), position=f"{shard}:{position}", duplicate=duplicate)
+                ),
+                fail=asked.refuse,
+            )
+            stream_id = investigation_stream_id(asked.tenant, task_id)
+            self._shards.send(shard, stream_id, StreamKind.INVESTIGATION, message)
+
+        question = SubjectMessage(tenant=asked.tenant, step=command.step or "", answered=known, fail=asked.refuse)
+        self._shards.send(shard, task_id, StreamKind.TASK, question)
 
     def _command_id(self, asked: Asked, command: OperatorCommand) -> str:
         return asked.key(command.command_id) or self._ids.token()

@@ -10,6 +10,7 @@ import structlog
 from tasker.errors import Fenced, TemplateUnknown, Unavailable, Undecodable
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.service.actors.directory import TemplateDirectory
+from tasker.service.actors.investigation_actor import InvestigationActor
 from tasker.service.actors.schedule_actor import ScheduleActor, SchedulePorts
 from tasker.service.actors.task_actor import PoisonedActor, TaskActor, TaskPorts
 from tasker.service.actors.template_actor import TemplateActor
@@ -39,6 +40,10 @@ class Factory:
                 return self._template(stream_id, events)
             if recorded_kind == StreamKind.SCHEDULE:
                 return self._schedule(stream_id, shard, events)
+            if recorded_kind == StreamKind.INVESTIGATION:
+                actor = InvestigationActor(stream_id)
+                actor.fold(events)
+                return actor
             return await self._task(stream_id, shard, events)
         except (Unavailable, Fenced):
             # The log could not be asked, which says nothing about the task.
@@ -48,7 +53,7 @@ class Factory:
         except Exception as error:  # noqa: BLE001 - a history that breaks the fold is poison, not a reason to stop
             detail = f"{type(error).__name__}: {error}"
         _log.error("task_poisoned", task_id=str(stream_id), shard=shard, error=detail)
-        return PoisonedActor(stream_id, shard, detail)
+        return PoisonedActor(stream_id, shard, detail, tenant=events[0].tenant if events else "")
 
     def _template(self, stream_id: UUID, events: Sequence[RecordedEvent]) -> Actor:
         actor = TemplateActor(stream_id)

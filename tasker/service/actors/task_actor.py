@@ -29,12 +29,14 @@ from tasker.events.task_events import (
 )
 from tasker.metrics.catalogue import OUTCOMES
 from tasker.service.actors.child_news import ChildHint, ChildNews
+from tasker.service.actors.investigation_actor import SubjectMessage
 from tasker.service.actors.standing import StandingMessage
 from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.advance import advance
 from tasker.service.domain.children import parent_of, waiting_child
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
+from tasker.service.domain.dead_letters import POISONED_TASK
 from tasker.service.domain.obligations import (
     TASK_SCOPE,
     Kind,
@@ -187,7 +189,9 @@ class ReportMessage:
         self.fail = fail
 
 
-TaskMessage = CreateMessage | CommandMessage | ReportMessage | StandingMessage | ChildNews | ChildHint | Wake
+TaskMessage = (
+    CreateMessage | CommandMessage | ReportMessage | StandingMessage | SubjectMessage | ChildNews | ChildHint | Wake
+)
 
 
 class TaskActor:
@@ -279,6 +283,10 @@ class TaskActor:
             case ChildHint():
                 self._child_hint(message)
                 return None
+            case SubjectMessage():
+                if self.template is None or message.tenant != self.tenant:
+                    return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
+                return message.turn(self.state)
 
     def _create(self, message: CreateMessage, now_us: int) -> Turn:
         if self.state.status is not TaskStatus.ABSENT:
@@ -584,11 +592,15 @@ def _told(progress: Progress, attempt: int, now_us: int) -> StepProgress:
 
 
 class PoisonedActor:
-    """A task whose events cannot be folded: it answers every message with the reason, and others go on."""
+    """A task whose events cannot be folded: it answers every message with the reason, and others go on.
 
-    __slots__ = ("_detail", "correlation_id", "shard", "stream_id")
+    Only what is done about it as a dead letter of its `tenant` goes on.
+    """
 
-    def __init__(self, stream_id: UUID, shard: int, detail: str) -> None:
+    __slots__ = ("_detail", "_tenant", "correlation_id", "shard", "stream_id")
+
+    def __init__(self, stream_id: UUID, shard: int, detail: str, *, tenant: str = "") -> None:
+        self._tenant = tenant
         self.stream_id = stream_id
         self.shard = shard
         self._detail = detail
@@ -599,6 +611,8 @@ class PoisonedActor:
         if isinstance(message, Wake):
             message.postpone(round(POISON_WAKE_S * US_PER_S))
             return None
+        if isinstance(message, SubjectMessage) and message.tenant == self._tenant and not message.step:
+            return _answer(lambda _: message.answered(POISONED_TASK), message.fail)
         return _refuse(TaskPoisoned(self._detail), message.fail)
 
     def owes(self) -> Owed:

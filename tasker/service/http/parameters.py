@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tasker.events.messages import DEFAULT_TENANT, HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT
-from tasker.events.reads import SCHEDULE_STATES, TASK_STATUSES
+from tasker.events.reads import (
+    DEAD_LETTER_REASONS,
+    DEAD_LETTER_STATES,
+    INVESTIGATION_STATUSES,
+    SCHEDULE_STATES,
+    TASK_STATUSES,
+)
 from tasker.events.stored import VERSION_OF
 from tasker.ids import INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
 from tasker.projections.queries import PAGE_ITEMS, PAGE_ITEMS_MAX, TASK_SORTS
@@ -105,6 +111,31 @@ COUNT: Final = Parameter(
     schema={"type": "integer", "minimum": 1, "maximum": 1000, "default": 5},
     description="How many fire times.",
 )
+DEAD_LETTER_STATE: Final = Parameter(
+    name="state",
+    schema={"type": "string", "enum": list(DEAD_LETTER_STATES)},
+    many=True,
+    description="Any of these; without `state` and `status`: what has neither left nor been settled.",
+)
+STATUS: Final = Parameter(
+    name="status",
+    schema={"type": "string", "enum": list(INVESTIGATION_STATUSES)},
+    many=True,
+    description="Investigations in any of these; several times, or once with commas.",
+)
+REASON: Final = Parameter(
+    name="reason",
+    schema={"type": "string", "enum": list(DEAD_LETTER_REASONS)},
+    many=True,
+    description="For any of these reasons; several times, or once with commas.",
+)
+STEP_IN_QUERY: Final = Parameter(
+    name="step", schema=_NAME, description="Only of this step of a template, with all its instances."
+)
+FINGERPRINT: Final = Parameter(name="fingerprint", schema=_TEXT, description="Only with this fingerprint.")
+OWNER: Final = Parameter(name="owner", schema=_TEXT, description="Only those that this person sees to.")
+SEEN_AFTER: Final = Parameter(name="seen_after", schema=_TIME, description="Failed last then or later.")
+SEEN_BEFORE: Final = Parameter(name="seen_before", schema=_TIME, description="Failed last earlier.")
 NAMESPACE: Final = Parameter(name="namespace", schema=_NAME, description="Only of this namespace.")
 TEMPLATE: Final = Parameter(name="template", schema=_NAME, description="Only of this template.")
 NAME: Final = Parameter(name="name", schema=_NAME, description="Only of this name.")

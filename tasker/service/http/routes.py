@@ -10,6 +10,11 @@ from tasker.contracts.template_schema import SCHEMA_MEDIA_TYPE
 from tasker.errors import TaskerError
 from tasker.events.messages import (
     Accepted,
+    DeadLetterAdd,
+    DeadLetterInvestigate,
+    DeadLetterReopen,
+    DeadLetterResolve,
+    DeadLetterRetry,
     Refused,
     ScheduleBackfill,
     ScheduleCreate,
@@ -27,6 +32,9 @@ from tasker.events.messages import (
     TemplateUse,
 )
 from tasker.events.reads import (
+    DeadLetterCount,
+    DeadLetterGroupPage,
+    DeadLetterPage,
     EventPage,
     FireTimes,
     Health,
@@ -41,7 +49,7 @@ from tasker.events.reads import (
     TemplatePage,
     TemplateView,
 )
-from tasker.service.http import documents, events, health, refusals, schedules, tasks, templates
+from tasker.service.http import dead_letters, documents, events, health, refusals, schedules, tasks, templates
 from tasker.service.http import parameters as p
 from tasker.service.http.operations import JSON, Answer, Body, Operation
 from tasker.service.http.requests import EVENT_STREAM
@@ -83,9 +91,24 @@ _SCHEDULE: Final[Problems] = (
     errors.TaskPoisoned,
 )
 
+_INVESTIGATION: Final[Problems] = (*_OPERATOR, errors.StepUnknown, errors.DeadLetterUnknown)
+
 _LIST: Final = (p.TENANT, p.LIMIT, p.AFTER, p.CURSOR, p.AT_LEAST)
 _SENT: Final = (p.TENANT, p.IDEMPOTENCY_KEY, p.TRACEPARENT)
 _OF_SCHEDULE: Final = (p.NAMESPACE_IN_PATH, p.SCHEDULE_IN_PATH)
+_DEAD_LETTERS: Final = (
+    p.DEAD_LETTER_STATE,
+    p.STATUS,
+    p.REASON,
+    p.NAMESPACE,
+    p.TEMPLATE,
+    p.STEP_IN_QUERY,
+    p.FINGERPRINT,
+    p.OWNER,
+    p.TAG,
+    p.SEEN_AFTER,
+    p.SEEN_BEFORE,
+)
 _LOCATION: Final = (("Location", "Path of the task."),)
 
 
@@ -220,6 +243,110 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         tag="tasks",
         parameters=(*_SENT, p.TASK_ID, p.STEP),
         body=Body(kind=StepRetry, optional=True),
+        answers=_ACCEPTED,
+        problems=(*_OPERATOR, errors.StepUnknown),
+    ),
+    Operation(
+        method=GET,
+        path="/v1/dlq",
+        id="listDeadLetters",
+        endpoint=dead_letters.list_dead_letters,
+        summary="List tasks and steps that need somebody's attention, the newest first.",
+        tag="dlq",
+        parameters=(*_LIST, *_DEAD_LETTERS),
+        answers=_ok(DeadLetterPage, "A page of dead letters."),
+        problems=_VIEW,
+    ),
+    Operation(
+        method=GET,
+        path="/v1/dlq/groups",
+        id="listDeadLetterGroups",
+        endpoint=dead_letters.groups,
+        summary="List dead letters by the fingerprint of their error, the largest group first.",
+        tag="dlq",
+        parameters=(*_LIST, *_DEAD_LETTERS),
+        answers=_ok(DeadLetterGroupPage, "A page of groups."),
+        problems=_VIEW,
+    ),
+    Operation(
+        method=GET,
+        path="/v1/dlq/count",
+        id="countDeadLetters",
+        endpoint=dead_letters.count,
+        summary="Count dead letters.",
+        tag="dlq",
+        parameters=(p.TENANT, p.AT_LEAST, *_DEAD_LETTERS),
+        answers=_ok(DeadLetterCount, "The count."),
+        problems=_VIEW,
+    ),
+    Operation(
+        method=GET,
+        path="/v1/dlq/{task_id}",
+        id="getDeadLetters",
+        endpoint=dead_letters.of_task,
+        summary="Show every dead letter of a task, with its notes; those that left too.",
+        tag="dlq",
+        parameters=(p.TENANT, p.TASK_ID, p.AT_LEAST),
+        answers=_ok(DeadLetterPage, "The dead letters."),
+        problems=(*_VIEW, errors.TaskUnknown),
+    ),
+    Operation(
+        method=POST,
+        path="/v1/dlq/{task_id}/add",
+        id="addDeadLetter",
+        endpoint=dead_letters.add,
+        summary="Put a task or a step among the dead letters.",
+        tag="dlq",
+        parameters=(*_SENT, p.TASK_ID),
+        body=Body(kind=DeadLetterAdd),
+        answers=_ACCEPTED,
+        problems=_INVESTIGATION,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/dlq/{task_id}/investigate",
+        id="investigateDeadLetter",
+        endpoint=dead_letters.investigate,
+        summary="Look into a dead letter, give it an owner, add a note.",
+        tag="dlq",
+        parameters=(*_SENT, p.TASK_ID),
+        body=Body(kind=DeadLetterInvestigate),
+        answers=_ACCEPTED,
+        problems=_INVESTIGATION,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/dlq/{task_id}/resolve",
+        id="resolveDeadLetter",
+        endpoint=dead_letters.resolve,
+        summary="Settle a dead letter.",
+        tag="dlq",
+        parameters=(*_SENT, p.TASK_ID),
+        body=Body(kind=DeadLetterResolve),
+        answers=_ACCEPTED,
+        problems=_INVESTIGATION,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/dlq/{task_id}/reopen",
+        id="reopenDeadLetter",
+        endpoint=dead_letters.reopen,
+        summary="Take back that a dead letter is settled.",
+        tag="dlq",
+        parameters=(*_SENT, p.TASK_ID),
+        body=Body(kind=DeadLetterReopen),
+        answers=_ACCEPTED,
+        problems=_INVESTIGATION,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/dlq/{task_id}/retry",
+        id="retryDeadLetter",
+        endpoint=dead_letters.retry,
+        summary="Give the step, or every failed step of the task, a fresh set of attempts.",
+        tag="dlq",
+        parameters=(*_SENT, p.TASK_ID),
+        body=Body(kind=DeadLetterRetry),
         answers=_ACCEPTED,
         problems=(*_OPERATOR, errors.StepUnknown),
     ),

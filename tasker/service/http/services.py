@@ -17,6 +17,7 @@ from tasker.events.messages import StepProgress
 from tasker.events.reads import Refusal
 from tasker.events.subjects import DEFAULT_PREFIX
 from tasker.projections.checkpoints import Positions, PositionWatch
+from tasker.projections.dead_letter_queries import DeadLetterQueries
 from tasker.projections.queries import Queries
 from tasker.projections.store import LogTail
 from tasker.settings import HttpSettings
@@ -92,6 +93,7 @@ class Services:
     """
 
     queries: Queries
+    dead_letters: DeadLetterQueries
     positions: PositionWatch
     log: EventLog
     info: LogInfo

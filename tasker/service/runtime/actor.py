@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from tasker.errors import TaskerError
-from tasker.events.envelope import NewEvent, RecordedEvent, StreamKind
+from tasker.events.envelope import NewEvent, RecordedEvent
 
 Message = Any
 """What an actor understands; the runtime only carries it. A message answers its sender itself."""
@@ -79,7 +79,7 @@ class ActorFactory(Protocol):
 
 def ids_of(kind: str, stream_id: UUID, correlation_id: str | None = None) -> dict[str, str]:
     """Return a stream's ids as log lines name them."""
-    ids = {f"{StreamKind(kind).value}_id": str(stream_id)}
+    ids = {f"{kind}_id": str(stream_id)}
     if correlation_id is not None:
         ids["correlation_id"] = correlation_id
     return ids

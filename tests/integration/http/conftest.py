@@ -20,6 +20,7 @@ from tasker.events.messages import LifecycleEvent, LogHead, Refused
 from tasker.events.postgres_log import PostgresLog
 from tasker.events.subjects import Subjects
 from tasker.projections.checkpoints import PositionWatch
+from tasker.projections.postgres_dead_letters import PostgresDeadLetters
 from tasker.projections.postgres_queries import PostgresQueries, open_read_pool
 from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
 from tasker.projections.runner import Runner
@@ -156,6 +157,7 @@ async def site(database: str) -> AsyncIterator[Site]:
     site = Site(log, lease.epochs, info.shards, runner)
     services = Services(
         queries=queries,
+        dead_letters=PostgresDeadLetters(reads),
         positions=watch,
         log=log,
         info=info,

@@ -26,6 +26,7 @@ COMMANDS = [
     *(f"task {verb}" for verb in ("create", "get", "list", "wait", "cancel", "retry", "events", "show")),
     "step list",
     "step retry",
+    *(f"dlq {verb}" for verb in ("list", "groups", "show", "add", "investigate", "retry", "resolve", "reopen")),
     *(f"template {verb}" for verb in ("register", "validate", "use", "list", "show", "schema")),
     *(f"schema {name}" for name in ("openapi", "asyncapi", "template")),
     "log tail",

@@ -1,0 +1,456 @@
+"""`tasker dlq`: what failed for good and waits for a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from tasker.cli.options import COMMON, Common, Tags
+
+if TYPE_CHECKING:
+    from tasker.client.dead_letters import BulkOutcome, DeadLetterFilter
+    from tasker.events.messages import Reply
+    from tasker.events.reads import DeadLetterGroup, DeadLetterView
+
+app = App(name="dlq", help="Look into what failed for good and waits for a person; retry it, settle it.")
+
+Many = Annotated[list[str] | None, Parameter(negative="")]
+Switch = Annotated[bool, Parameter(negative="")]
+_ALL = 0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Wanted:
+    """Which dead letters.
+
+    Attributes:
+        state: dead, retrying or left; may be repeated. Without it and --status: what has neither left nor been settled.
+        status: open, investigating, resolved or ignored; may be repeated.
+        why: retries_exhausted, permanent_error, no_worker, poison or manual; may be repeated.
+        namespace: of the template.
+        template: its name.
+        of_step: a step of the template, with all its instances.
+        fingerprint: of the error, as `tasker dlq groups` shows it.
+        of_owner: only those that this person sees to.
+        tag: only of tasks with all of these tags.
+        seen_after: failed last at this RFC 3339 time or later.
+        seen_before: failed last earlier.
+    """
+
+    state: Many = None
+    status: Many = None
+    why: Many = None
+    namespace: str | None = None
+    template: str | None = None
+    of_step: str | None = None
+    fingerprint: str | None = None
+    of_owner: str | None = None
+    tag: Tags = None
+    seen_after: str | None = None
+    seen_before: str | None = None
+
+    def filter(self) -> DeadLetterFilter:
+        """Return the client's filter."""
+        from tasker.cli.given import read_tags
+        from tasker.client.dead_letters import DeadLetterFilter
+
+        return DeadLetterFilter(
+            states=tuple(self.state or ()),
+            statuses=tuple(self.status or ()),
+            reasons=tuple(self.why or ()),
+            namespace=self.namespace,
+            template=self.template,
+            step=self.of_step,
+            fingerprint=self.fingerprint,
+            owner=self.of_owner,
+            tags=read_tags(self.tag),
+            seen_after=self.seen_after,
+            seen_before=self.seen_before,
+        )
+
+
+EVERYTHING = Wanted()
+
+
+@app.command(name="list")
+async def list_(*, wanted: Wanted = EVERYTHING, limit: int = 100, common: Common = COMMON) -> None:
+    """List tasks and steps that need somebody's attention, the newest first.
+
+    For example:
+
+    $ tasker dlq list
+    $ tasker dlq list --template order_fulfillment --why no_worker
+    $ tasker dlq list --status resolved --seen-after 2026-11-21T00:00:00Z -o jsonl --limit 0
+
+    Args:
+        wanted: which of them.
+        limit: at most so many; 0 for all.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.output import note, rows, time_text
+    from tasker.cli.reach import client
+
+    found: list[DeadLetterView] = []
+    more = False
+    async with client(common) as service:
+        page_items = min(limit + 1, 500) if limit != _ALL else 500
+        async for letter in service.dlq.list(wanted.filter(), page_items=page_items):
+            if limit != _ALL and len(found) == limit:
+                more = True
+                break
+            found.append(letter)
+    columns: list[Any] = [
+        ("task", lambda row: row.task_id),
+        ("step", lambda row: row.step),
+        ("template", lambda row: f"{row.namespace}/{row.template}"),
+        ("reason", lambda row: row.reason),
+        ("state", lambda row: row.state if row.state != "left" else row.left_how),
+        ("status", lambda row: row.status),
+        ("owner", lambda row: row.owner),
+        ("last seen", lambda row: time_text(row.last_seen)),
+        ("error", lambda row: f"{row.error_type}: {row.message}"),
+    ]
+    rows(found, columns, common.output, empty="no dead letter matches")
+    if more:
+        note(f"the first {limit}; --limit 0 shows all")
+
+
+@app.command
+async def groups(*, wanted: Wanted = EVERYTHING, limit: int = 50, common: Common = COMMON) -> None:
+    """List dead letters by the fingerprint of their error, the largest group first.
+
+    Errors of one class, at one step, whose messages differ in numbers, ids, paths and quoted values are of one group.
+
+    For example:
+
+    $ tasker dlq groups
+    $ tasker dlq retry --all --fingerprint 1-5f0c3a9be7d21468 --reason "the bank is back" --dry-run
+
+    Args:
+        wanted: which of them.
+        limit: at most so many; 0 for all.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.output import note, rows, time_text
+    from tasker.cli.reach import client
+
+    found: list[DeadLetterGroup] = []
+    more = False
+    async with client(common) as service:
+        async for group in service.dlq.groups(wanted.filter()):
+            if limit != _ALL and len(found) == limit:
+                more = True
+                break
+            found.append(group)
+    columns: list[Any] = [
+        ("fingerprint", lambda row: row.fingerprint),
+        ("count", lambda row: row.count),
+        ("failures", lambda row: row.failures),
+        ("step", lambda row: row.step),
+        ("first seen", lambda row: time_text(row.first_seen)),
+        ("last seen", lambda row: time_text(row.last_seen)),
+        ("error", lambda row: f"{row.error_type}: {row.pattern}"),
+    ]
+    rows(found, columns, common.output, empty="no dead letter matches")
+    if more:
+        note(f"the first {limit}; --limit 0 shows all")
+
+
+@app.command
+async def show(task: str, /, *, common: Common = COMMON) -> None:
+    """Show every dead letter of a task, with its notes; those that left too.
+
+    Args:
+        task: its id.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.output import document, fields, line, note
+    from tasker.cli.reach import client
+    from tasker.cli.showing import dead_letter_fields
+
+    async with client(common) as service:
+        found = await service.dlq.of_task(task)
+    if common.output != "table":
+        document(list(found), common.output)
+        return
+    if not found:
+        note("the task has no dead letter")
+    for index, letter in enumerate(found):
+        if index:
+            line("")
+        fields(letter, dead_letter_fields(letter), "table")
+
+
+@app.command
+async def add(
+    task: str,
+    /,
+    *,
+    step: str | None = None,
+    reason: str,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Put a task or a step among the dead letters, although nothing has failed for good.
+
+    Args:
+        task: its id.
+        step: a step of it; else the task itself.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event; your user name unless given.
+        command_id: names this command, so that a repetition is the same one.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        who = requested_by or _user()
+        _told(await service.dlq.add(task, step, requested_by=who, reason=reason, command_id=command_id), common)
+
+
+@app.command
+async def investigate(
+    task: str,
+    /,
+    *,
+    step: str | None = None,
+    owner: str | None = None,
+    note: str | None = None,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Look into a dead letter: give it an owner, add a note.
+
+    For example:
+
+    $ tasker dlq investigate 0192f7... --step charge --owner ada --note "the bank answers 500 since noon"
+
+    Args:
+        task: its id.
+        step: the step that failed; else the task itself.
+        owner: who sees to it from now on; "" for nobody.
+        note: what was found out.
+        reason: why, kept in the event; needed where there is no note.
+        requested_by: who asks, kept in the event; your user name unless given.
+        command_id: names this command, so that a repetition is the same one.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        reply = await service.dlq.investigate(
+            task,
+            step,
+            owner=owner,
+            note=note,
+            reason=reason,
+            requested_by=requested_by or _user(),
+            command_id=command_id,
+        )
+    _told(reply, common)
+
+
+@app.command
+async def retry(
+    task: str | None = None,
+    /,
+    *,
+    step: str | None = None,
+    attempt: int | None = None,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    dry_run: Switch = False,
+    wanted: Wanted = EVERYTHING,
+    common: Common = COMMON,
+) -> None:
+    """Give a dead step, every failed step of a task, or with --all everything that matches, a fresh set of attempts.
+
+    What is interrupted is gone on with by the same command: what was retried is not dead any more.
+
+    For example:
+
+    $ tasker dlq retry 0192f7... --step charge --reason "the bank is back"
+    $ tasker dlq retry --all --fingerprint 1-5f0c3a9be7d21468 --dry-run
+    $ tasker dlq retry --all --fingerprint 1-5f0c3a9be7d21468 --reason "the bank is back"
+
+    Args:
+        task: its id; not with --all.
+        step: the step that failed; else every failed one of the task.
+        attempt: the failed attempt that you saw; when another one is the last by now, nothing happens.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event; your user name unless given.
+        command_id: names this command, so that a repetition is the same one.
+        all_: everything that the other options match.
+        dry_run: only say how many that is.
+        wanted: which of them; only with --all.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.output import progress
+    from tasker.cli.reach import client
+    from tasker.client.dead_letters import retried_by
+
+    who = requested_by or _user()
+    _check(task, all_=all_, dry_run=dry_run, reason=reason, wanted=wanted)
+    async with client(common) as service:
+        if task is not None:
+            reply = await service.dlq.retry(
+                task, step, attempt=attempt, reason=reason or "", requested_by=who, command_id=command_id
+            )
+            _told(reply, common)
+        elif dry_run:
+            _count(await service.dlq.count(retried_by(wanted.filter())), "retried", common)
+        else:
+            with progress("retrying", "dead letters") as change:
+                outcome = await service.dlq.retry_all(
+                    wanted.filter(), reason=reason or "", requested_by=who, on_progress=change
+                )
+                await service.dlq.count(at_least=outcome.position)  # so that the next command sees it done
+            _outcome(outcome, "retried", common)
+
+
+@app.command
+async def resolve(
+    task: str | None = None,
+    /,
+    *,
+    step: str | None = None,
+    attempt: int | None = None,
+    ignore: Switch = False,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    dry_run: Switch = False,
+    wanted: Wanted = EVERYTHING,
+    common: Common = COMMON,
+) -> None:
+    """Settle a dead letter, or with --all everything that matches.
+
+    For example:
+
+    $ tasker dlq resolve 0192f7... --step charge --reason "paid by hand"
+    $ tasker dlq resolve --all --seen-before 2026-11-01T00:00:00Z --ignore --reason "too old" --dry-run
+
+    Args:
+        task: its id; not with --all.
+        step: the step that failed; else the task itself.
+        attempt: the failed attempt that you saw; when another one is the last by now, nothing happens.
+        ignore: it is settled because nothing is to be done about it.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event; your user name unless given.
+        command_id: names this command, so that a repetition is the same one.
+        all_: everything that the other options match.
+        dry_run: only say how many that is.
+        wanted: which of them; only with --all.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.output import progress
+    from tasker.cli.reach import client
+    from tasker.client.dead_letters import resolved_by
+
+    who = requested_by or _user()
+    done = "ignored" if ignore else "resolved"
+    _check(task, all_=all_, dry_run=dry_run, reason=reason, wanted=wanted)
+    async with client(common) as service:
+        if task is not None:
+            reply = await service.dlq.resolve(
+                task, step, attempt=attempt, ignore=ignore, reason=reason or "", requested_by=who, command_id=command_id
+            )
+            _told(reply, common)
+        elif dry_run:
+            _count(await service.dlq.count(resolved_by(wanted.filter())), done, common)
+        else:
+            with progress("settling", "dead letters") as change:
+                outcome = await service.dlq.resolve_all(
+                    wanted.filter(), ignore=ignore, reason=reason or "", requested_by=who, on_progress=change
+                )
+                await service.dlq.count(at_least=outcome.position)  # so that the next command sees it done
+            _outcome(outcome, done, common)
+
+
+@app.command
+async def reopen(
+    task: str,
+    /,
+    *,
+    step: str | None = None,
+    reason: str,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Take back that a dead letter is settled.
+
+    Args:
+        task: its id.
+        step: the step that failed; else the task itself.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event; your user name unless given.
+        command_id: names this command, so that a repetition is the same one.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        who = requested_by or _user()
+        _told(await service.dlq.reopen(task, step, requested_by=who, reason=reason, command_id=command_id), common)
+
+
+def _user() -> str:
+    """Return the name of the user of this process.
+
+    Raises:
+        UsageError: the system knows none.
+    """
+    import getpass
+
+    from tasker.cli.failures import UsageError
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:
+        raise UsageError("say who asks with --requested-by: the system names no user") from error
+
+
+def _check(task: str | None, *, all_: bool, dry_run: bool, reason: str | None, wanted: Wanted) -> None:
+    from tasker.cli.failures import UsageError
+
+    if (task is None) != all_:
+        raise UsageError("name a task, or give --all for everything that the options match")
+    if task is not None and (dry_run or wanted != EVERYTHING):
+        raise UsageError("--dry-run and filters go with --all; a task is named by its id, a step of it by --step")
+    if reason is None and not dry_run:
+        raise UsageError("say why with --reason: it is kept with what is done")
+
+
+def _told(reply: Reply, common: Common) -> None:
+    from tasker.cli.showing import show_reply
+
+    show_reply(reply, common.output)
+
+
+def _count(count: int, done: str, common: Common) -> None:
+    from tasker.cli.output import fields
+
+    fields({"matched": count, "dry_run": True}, [("matched", count), ("would be", done)], common.output)
+
+
+def _outcome(outcome: BulkOutcome, done: str, common: Common) -> None:
+    from tasker.cli.output import fields, note
+
+    refused = [
+        {"task_id": letter.task_id, "step": letter.step, "error": refusal.problem()}
+        for letter, refusal in outcome.refused
+    ]
+    told = {"matched": outcome.matched, "done": outcome.done, "refused": refused}
+    fields(told, [("matched", outcome.matched), (done, outcome.done), ("refused", len(refused))], common.output)
+    for letter, refusal in outcome.refused if common.output == "table" else ():
+        note(f"{letter.task_id} {letter.step}: {refusal.detail} ({refusal.code})")

@@ -1,0 +1,135 @@
+"""The actor of the investigations of one task's dead letters.
+
+It decides on what the task's owner, in the same shard, said of the task just before: the entrance asks the task's
+actor (`SubjectMessage`) and hands the answer on (`InvestigationMessage`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from tasker.errors import CommandRejected, TaskerError
+from tasker.events.dead_letter_events import DeadLetterEvent
+from tasker.events.envelope import Meta, RecordedEvent
+from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
+from tasker.service.domain.dead_letters import (
+    InvestigationCommand,
+    Investigations,
+    Subject,
+    decide_investigation,
+    evolve_investigation,
+    subject_of,
+)
+from tasker.service.domain.state import TaskState
+from tasker.service.runtime.actor import Owed, Turn
+
+Failed = Callable[[TaskerError], None]
+
+
+class Recorded(Protocol):
+    """Takes the position of what was recorded, and whether it had been before."""
+
+    def __call__(self, position: int, *, duplicate: bool) -> None:
+        """Answer the command."""
+        ...
+
+
+class SubjectMessage:
+    """To a task's actor: say how the task, or a step of it, is."""
+
+    __slots__ = ("answered", "fail", "step", "tenant")
+
+    def __init__(self, *, tenant: str, step: str, answered: Callable[[Subject], None], fail: Failed) -> None:
+        self.tenant = tenant
+        self.step = step
+        self.answered = answered
+        self.fail = fail
+
+    def turn(self, state: TaskState) -> Turn:
+        """Return the answer from `state`: like every answer it is given once what it rests on is durable."""
+        try:
+            subject = subject_of(state, self.step)
+        except CommandRejected as refusal:
+            error = refusal
+            return Turn((), lambda _: self.fail(error), self.fail, {})
+        return Turn((), lambda _: self.answered(subject), self.fail, {})
+
+
+class InvestigationMessage:
+    """Do something about a dead letter."""
+
+    __slots__ = ("answered", "command", "command_id", "fail", "meta", "subject", "task_id", "tenant")
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        task_id: UUID,
+        subject: Subject,
+        command: InvestigationCommand,
+        command_id: str,
+        meta: Meta,
+        answered: Recorded,
+        fail: Failed,
+    ) -> None:
+        self.tenant = tenant
+        self.task_id = task_id
+        self.subject = subject
+        self.command = command
+        self.command_id = command_id
+        self.meta = meta
+        self.answered = answered
+        self.fail = fail
+
+
+class InvestigationActor:
+    """The investigations of one task."""
+
+    __slots__ = ("_state", "correlation_id", "stream_id")
+
+    def __init__(self, stream_id: UUID) -> None:
+        self.correlation_id: str | None = None
+        self.stream_id = stream_id
+        self._state = Investigations()
+
+    def fold(self, events: Sequence[RecordedEvent]) -> None:
+        """Take up what was recorded.
+
+        Raises:
+            Undecodable: this build cannot read one of the events.
+        """
+        for recorded in events:
+            event = from_recorded(recorded)
+            assert isinstance(event, DeadLetterEvent)  # noqa: S101 - such a stream holds only these
+            evolve_investigation(self._state, event, command_id=meta_of(recorded).command_id)  # type: ignore[arg-type]
+
+    def receive(self, message: InvestigationMessage, now_us: int) -> Turn | None:
+        """Decide on `message`; see `Actor`."""
+        state = self._state
+        if message.command_id in state.commands:
+            return Turn((), lambda position: message.answered(position, duplicate=True), message.fail, {})
+        try:
+            events = decide_investigation(state, str(message.task_id), message.subject, message.command)
+        except CommandRejected as refusal:
+            error = refusal
+            return Turn((), lambda _: message.fail(error), message.fail, {})
+        meta = encode_meta(message.meta)
+        new = []
+        for event in events:
+            seq = state.seq + 1
+            new.append(
+                to_new_event(event, stream_id=self.stream_id, seq=seq, tenant=message.tenant, at_us=now_us, meta=meta)
+            )
+            evolve_investigation(state, event, command_id=message.command_id)
+        duplicate = not events
+        return Turn(new, lambda position: message.answered(position, duplicate=duplicate), message.fail, {})
+
+    def owes(self) -> Owed:
+        """Return nothing: an investigation is not followed by anything."""
+        return {}
+
+    def idle(self) -> bool:
+        """Return True: its events are all there is of it."""
+        return True

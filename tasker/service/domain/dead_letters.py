@@ -1,0 +1,197 @@
+"""What people may do about dead letters: `decide_investigation(state, command) -> events`.
+
+The owner of a task says what of it is dead (`dead_letter_of`); an investigation is about that, and names the attempt
+that failed. So a resolution holds for the failure that was seen, and a step that fails again is a new matter.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from tasker.errors import DeadLetterUnknown, StateForbids, StepUnknown
+from tasker.events.dead_letter_events import (
+    AnyDeadLetterEvent,
+    DeadLetterAdded,
+    DeadLetterAssigned,
+    DeadLetterIgnored,
+    DeadLetterInvestigated,
+    DeadLetterNoted,
+    DeadLetterReopened,
+    DeadLetterResolved,
+)
+from tasker.service.domain.command_memory import remember
+from tasker.service.domain.state import StepStatus, TaskState, TaskStatus
+
+INVESTIGATION_EVENTS_MAX: Final = 100_000
+"""What people do about one task's dead letters: all is read when its owner starts."""
+
+_POISONED: Final = frozenset({"poison", "history_limit", "no_progress"})
+_GONE: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.CANCELLED})
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """A task, or a step of it, as its owner sees it.
+
+    Attributes:
+        step: the step's instance; "": the task itself.
+        attempt: the newest of the step; 0 for the task.
+        is_dead: it failed for good and waits for a person.
+        is_over: nothing can be done any more: it completed, its failure was accepted, or its task ended otherwise.
+    """
+
+    step: str
+    attempt: int
+    is_dead: bool
+    is_over: bool = False
+
+
+def subject_of(state: TaskState, step: str) -> Subject:
+    """Return the step of a task (or the task itself, "") as a dead letter may be about it.
+
+    Raises:
+        StepUnknown: the step has not begun, or there is none of that name.
+    """
+    is_over = state.status in _GONE
+    if not step:
+        return Subject("", 0, is_dead=state.blocked_reason in _POISONED, is_over=is_over)
+    found = state.steps.get(step)
+    if found is None:
+        raise StepUnknown(f"no step {step[:80]!r} of the task has begun")
+    is_over = is_over or found.status is StepStatus.COMPLETED or step in state.accepted
+    return Subject(step, found.attempt, is_dead=found.status is StepStatus.FAILED and not is_over, is_over=is_over)
+
+
+POISONED_TASK: Final = Subject("", 0, is_dead=True)
+"""What is known of a task that cannot be folded."""
+
+
+class Add(msgspec.Struct, frozen=True, kw_only=True):
+    """Put it among the dead letters."""
+
+
+class Investigate(msgspec.Struct, frozen=True, kw_only=True):
+    """Look into it; `owner` "" is nobody, None as before."""
+
+    owner: str | None = None
+    note: str | None = None
+
+
+class Resolve(msgspec.Struct, frozen=True, kw_only=True):
+    """Settle it; `attempt` is the one that the caller saw."""
+
+    attempt: int | None = None
+    ignore: bool = False
+
+
+class Reopen(msgspec.Struct, frozen=True, kw_only=True):
+    """It is not settled after all."""
+
+
+InvestigationCommand = Add | Investigate | Resolve | Reopen
+
+
+class Investigation:
+    """What is known of one dead letter's investigation.
+
+    Attributes:
+        status: `open`, `investigating`, `resolved` or `ignored`, about `attempt`.
+        added: a person put it there, at `attempt`.
+    """
+
+    __slots__ = ("added", "attempt", "owner", "status")
+
+    def __init__(self) -> None:
+        self.status = "open"
+        self.attempt = 0
+        self.owner: str | None = None
+        self.added = False
+
+
+class Investigations:
+    """The investigations of one task's dead letters, by step. Owned by one actor.
+
+    Attributes:
+        commands: the last commands that changed it -> the seq of their event.
+    """
+
+    __slots__ = ("commands", "letters", "seq")
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.letters: dict[str, Investigation] = {}
+        self.commands: dict[str, int] = {}
+
+
+def decide_investigation(
+    state: Investigations, task_id: str, subject: Subject, command: InvestigationCommand
+) -> tuple[AnyDeadLetterEvent, ...]:
+    """Return the events that `command` causes; () when it changes nothing.
+
+    Raises:
+        DeadLetterUnknown: it is no dead letter.
+        StateForbids: it is one already, or is none of the attempt that the caller saw.
+    """
+    known = state.letters.get(subject.step) or Investigation()
+    is_settled = known.status in {"resolved", "ignored"} and known.attempt >= subject.attempt
+    at: dict[str, Any] = {"task_id": task_id, "step": subject.step, "attempt": subject.attempt}
+    what = f"step {subject.step}" if subject.step else "the task"
+    if state.seq >= INVESTIGATION_EVENTS_MAX:
+        raise StateForbids(f"{state.seq} things were done about this task's dead letters; that is all that is kept")
+    if isinstance(command, Add):
+        if subject.is_over:
+            raise StateForbids(f"{what} is over; there is nothing left to see to")
+        if subject.is_dead and not is_settled:
+            raise StateForbids(f"{what} is a dead letter already")
+        return () if known.added and not is_settled else (DeadLetterAdded(**at),)
+    if not subject.is_dead and not known.added:
+        raise DeadLetterUnknown(f"{what} is no dead letter: it has not failed for good, or goes on by now")
+    match command:
+        case Investigate(owner=owner, note=note):
+            events: list[AnyDeadLetterEvent] = []
+            if known.status != "investigating":
+                events.append(DeadLetterInvestigated(**at))
+            if owner is not None and (owner or None) != known.owner:
+                events.append(DeadLetterAssigned(**at, owner=owner or None))
+            if note is not None:
+                events.append(DeadLetterNoted(**at, note=note))
+            return tuple(events)
+        case Resolve(attempt=attempt, ignore=ignore):
+            if attempt is not None and attempt != subject.attempt:
+                raise StateForbids(f"{what} failed at attempt {subject.attempt}, not {attempt}")
+            if is_settled and known.status == ("ignored" if ignore else "resolved"):
+                return ()
+            return (DeadLetterIgnored(**at) if ignore else DeadLetterResolved(**at),)
+        case Reopen():
+            return (DeadLetterReopened(**at),) if is_settled else ()
+        case _:
+            assert_never(command)
+
+
+def evolve_investigation(
+    state: Investigations, event: AnyDeadLetterEvent, *, command_id: str | None = None
+) -> Investigations:
+    """Return `state` moved on by `event`, which `command_id` caused. Total."""
+    state.seq += 1
+    if command_id is not None:
+        remember(state.commands, command_id, state.seq)
+    letter = state.letters.setdefault(event.step, Investigation())
+    letter.attempt = event.attempt
+    match event:
+        case DeadLetterAdded():
+            letter.added = True
+            letter.status = "open"
+        case DeadLetterInvestigated():
+            letter.status = "investigating"
+        case DeadLetterAssigned(owner=owner):
+            letter.owner = owner
+        case DeadLetterResolved() | DeadLetterIgnored():
+            letter.status = "resolved" if isinstance(event, DeadLetterResolved) else "ignored"
+        case DeadLetterReopened():
+            letter.status = "open"
+        case DeadLetterNoted():
+            pass
+        case _:
+            assert_never(event)
+    return state
