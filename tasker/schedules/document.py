@@ -17,7 +17,8 @@ from tasker.events.envelope import US_PER_S
 from tasker.events.messages import ScheduleDocument
 from tasker.events.schedule_events import ScheduleSpec
 from tasker.ids import NAME_PATTERN, is_name
-from tasker.schedules.fire_times import CRON_ALIASES, TIME_US_MAX, cron_of, next_fire, time_text, time_us
+from tasker.schedules.fire_times import CRON_ALIASES, TIME_US_MAX, cron_of, next_fire, time_text
+from tasker.times import from_rfc3339
 
 CRON_CHARS_MAX: Final = 256
 CRON_FIELDS: Final = 5
@@ -129,7 +130,7 @@ class Faults:
     def time(self, pointer: str, text: str) -> int | None:
         """Return the time that `text` names; note it when there is none."""
         try:
-            at_us = time_us(text)
+            at_us = from_rfc3339(text)
         except (ValueError, OverflowError):
             at_us = -1
         if 0 < at_us < TIME_US_MAX:

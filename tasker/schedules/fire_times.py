@@ -11,7 +11,7 @@ Jitter is derived from schedule and fire time, so that it is the same whoever wo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -20,6 +20,7 @@ from cronsim import CronSim
 from tasker.events.envelope import US_PER_S
 from tasker.events.schedule_events import ScheduleSpec
 from tasker.ids import digest_of
+from tasker.times import from_datetime, to_datetime
 
 CRON_ALIASES: Final = {
     "@hourly": "0 * * * *",
@@ -31,9 +32,6 @@ CRON_ALIASES: Final = {
 
 TIME_US_MAX: Final = 32_503_680_000 * US_PER_S
 """The year 3000: no fire time lies behind it."""
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_US: Final = timedelta(microseconds=1)
 
 
 def fire_times(spec: ScheduleSpec, after_us: int) -> Iterator[int]:
@@ -61,19 +59,7 @@ def due_us_of(spec: ScheduleSpec, identity: str, fire_us: int) -> int:
 
 def time_text(at_us: int) -> str:
     """Return a time as keys and inputs name it: RFC 3339 in UTC, without a fraction where it is zero."""
-    return _datetime(at_us).isoformat().replace("+00:00", "Z")
-
-
-def time_us(text: str) -> int:
-    """Return the microseconds since the epoch that an RFC 3339 `text` names.
-
-    Raises:
-        ValueError, OverflowError: it names none, or has no zone.
-    """
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone")
-    return (at - _EPOCH) // _US
+    return to_datetime(at_us).isoformat().replace("+00:00", "Z")
 
 
 def cron_of(text: str) -> str:
@@ -97,15 +83,11 @@ def _unbounded(spec: ScheduleSpec, after_us: int) -> Iterator[int]:
 def _cron_times(cron: str, timezone: str, after_us: int) -> Iterator[int]:
     zone = UTC if timezone == "UTC" else ZoneInfo(timezone)
     last_us = after_us
-    for at in CronSim(cron_of(cron), _datetime(after_us).astimezone(zone)):
-        at_us = (at - _EPOCH) // _US
+    for at in CronSim(cron_of(cron), to_datetime(after_us).astimezone(zone)):
+        at_us = from_datetime(at)
         if at_us > TIME_US_MAX:
             return
         # Asked from within the second pass of an overlap, the library names times of the first one.
         if at_us > last_us:
             last_us = at_us
             yield at_us
-
-
-def _datetime(at_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at_us)

@@ -54,7 +54,8 @@ async def test_every_fire_time_has_one_task_though_the_service_is_killed_around_
                 "input": {"city": "Bern"},
                 "time_key": "at",
             }
-            await client.schedules.create("often", document)
+            reply = await client.schedules.create("often", document)
+            await client.schedules.get("often", at_least=reply.position)
             for _ in range(KILLS):
                 await until_fired(client, 1)
                 await asyncio.sleep(draw.random())

@@ -18,7 +18,6 @@ from tasker.events.messages import (
 )
 from tasker.ids import check_name
 from tasker.schedules.document import spec_of
-from tasker.schedules.fire_times import time_us
 from tasker.service.domain.schedule_commands import (
     AnyScheduleCommand,
     BackfillSchedule,
@@ -29,6 +28,7 @@ from tasker.service.domain.schedule_commands import (
     TriggerSchedule,
     UpdateSchedule,
 )
+from tasker.times import from_rfc3339
 
 NOTE_CHARS_MAX: Final = 500
 
@@ -77,7 +77,7 @@ def _check_note(note: str | None) -> None:
 
 def _time(pointer: str, text: str) -> int:
     try:
-        return time_us(text)
+        return from_rfc3339(text)
     except (ValueError, OverflowError) as error:
         raise _invalid(pointer, f"{text[:40]!r} is no RFC 3339 time with a zone") from error
 

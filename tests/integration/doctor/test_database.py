@@ -11,6 +11,7 @@ from tasker.clock import SystemClock
 from tasker.doctor.finding import Finding
 from tasker.doctor.postgres_checks import examine_database, version_findings
 from tasker.events.postgres_log import PostgresLog
+from tasker.projections.views import PROJECTIONS
 from tasker.settings import DatabaseSettings, DoctorSettings, Settings
 from tasker.testing.postgres_databases import database_url
 from tests.contracts.event_logs import Owner, stream
@@ -180,9 +181,9 @@ async def test_what_lags_behind_the_log(database: str, connection: asyncpg.Conne
         await owner.write(3, stream(5))
     assert await findings(database) == []
     found = await findings(database, lag_events_max=4)
-    assert [one.code for one in found] == ["publisher_behind", *["projection_behind"] * 3]
+    assert [one.code for one in found] == ["publisher_behind", *["projection_behind"] * len(PROJECTIONS)]
     assert "up to 5 events behind in shard 3" in found[0].detail
-    assert {one.detail.split()[2] for one in found[1:]} == {"task", "step", "template"}
+    assert {one.detail.split()[2] for one in found[1:]} == {view.name for view in PROJECTIONS}
     await connection.execute("UPDATE publish_cursor SET position = 5 WHERE shard = 3")
     await connection.execute("UPDATE checkpoint SET position = 5 WHERE shard = 3 AND projection <> 'step'")
     await connection.execute(

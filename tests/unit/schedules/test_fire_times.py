@@ -11,7 +11,7 @@ from tasker.errors import ScheduleInvalid
 from tasker.events.messages import ScheduleDocument
 from tasker.schedules import document_of, due_us_of, fire_times, spec_of, time_text
 from tasker.schedules.document import check_fires
-from tasker.schedules.fire_times import time_us
+from tasker.times import from_rfc3339
 
 ZURICH = "Europe/Zurich"
 GAP = "2026-03-29T01:00:00Z"
@@ -23,7 +23,7 @@ OVERLAP = "2026-10-25T01:00:00Z"
 
 def times(after: str, count: int = 3, **document: Any) -> list[str]:
     spec = spec_of(ScheduleDocument(template="t", **document))
-    return [time_text(one) for one in islice(fire_times(spec, time_us(after)), count)]
+    return [time_text(one) for one in islice(fire_times(spec, from_rfc3339(after)), count)]
 
 
 class TestGap:
@@ -118,4 +118,4 @@ class TestDocument:
     def test_one_that_never_fires_has_a_fault(self) -> None:
         spec = spec_of(ScheduleDocument(template="t", every_s=60, end_at="2020-01-01T00:00:00Z"))
         with pytest.raises(ScheduleInvalid, match="never"):
-            check_fires(spec, time_us("2026-01-01T00:00:00Z"))
+            check_fires(spec, from_rfc3339("2026-01-01T00:00:00Z"))
