@@ -84,6 +84,8 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
         "position": f"{event.shard}:{event.position}",
     }
     match kind:
+        case "task_compensating":
+            changes |= {"state": "compensating"}
         case "task_started" | "task_resumed":
             changes |= {"state": "running", "blocked_steps": (), "error": None, "remedy": None}
         case "step_failed":

@@ -309,10 +309,10 @@ class TaskBlocked(TaskEvent, frozen=True, kw_only=True):
     """Nothing can move until a person helps.
 
     Attributes:
-        steps: the failed steps.
+        steps: the failed steps; with `compensation_failed` the compensation.
     """
 
-    reason: Literal["step_failed", "poison", "history_limit", "no_progress"]
+    reason: Literal["step_failed", "poison", "history_limit", "no_progress", "compensation_failed"]
     steps: tuple[str, ...] = ()
     detail: str | None = None
 
@@ -330,6 +330,17 @@ class TaskStopping(TaskEvent, frozen=True, kw_only=True):
     ending: Ending
     cause: Literal["cancel", "timeout", "step_failed"]
     step: str | None = None
+
+
+class TaskCompensating(TaskEvent, frozen=True, kw_only=True):
+    """Nothing of the stopping task runs any more; what it did is undone before it ends.
+
+    Attributes:
+        steps: the completed instances that have a compensation, the last completed first: they are undone in this
+            order, one after the other.
+    """
+
+    steps: tuple[str, ...]
 
 
 class TaskCompleted(TaskEvent, frozen=True, kw_only=True):
@@ -375,6 +386,7 @@ AnyTaskEvent = (
     | TaskBlocked
     | TaskResumed
     | TaskStopping
+    | TaskCompensating
     | TaskCompleted
     | TaskFailed
     | TaskCancelled

@@ -36,6 +36,7 @@ from tasker.events.task_events import (
     StepYielded,
     TaskBlocked,
     TaskCancelled,
+    TaskCompensating,
     TaskCompleted,
     TaskCreated,
     TaskFailed,
@@ -220,10 +221,13 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             if row.state == "blocked":
                 row.state = "running"
                 _unblock(row)
+        case TaskCompensating():
+            row.state = "compensating"
         case TaskStarted():
             row.state = "running"
         case TaskResumed():
-            row.state = "running"
+            # What was stopping and is blocked was undoing what it did.
+            row.state = "running" if row.ending is None else "compensating"
             _unblock(row)
         case TaskCreated():
             pass  # a second birth is impossible; total all the same
@@ -356,6 +360,9 @@ def waiting_on(row: TaskRow, open_steps: Sequence[OpenStep]) -> str | None:
         return f"a person: {_why_blocked(row)}"
     if row.state == "pending":
         return f"its start time, {_time(row.not_before_us)}"
+    if row.state == "compensating":
+        words = "; ".join(_step_words(one) for one in open_steps[:1])
+        return f"its compensations ({words}); it ends as {row.ending}" if words else None
     if row.ending is not None:
         named = ", ".join(one.step for one in open_steps[:_STEPS_NAMED_MAX])
         return f"running steps to stop ({named}); it ends as {row.ending}"
@@ -370,7 +377,7 @@ def remedy(row: TaskRow) -> str | None:
     if row.state != "blocked":
         return None
     match row.blocked_reason:
-        case "step_failed":
+        case "step_failed" | "compensation_failed":
             return f"tasker task retry {row.task_id}"
         case "history_limit" | "no_progress":
             return f"tasker task cancel {row.task_id}"
@@ -406,6 +413,8 @@ def _why_blocked(row: TaskRow) -> str:
         case "step_failed":
             steps = _blocked_steps(row)
             return f"step{'s' * (len(steps) > 1)} {', '.join(steps)} failed"
+        case "compensation_failed":
+            return f"compensation {', '.join(_blocked_steps(row))} failed; the task ends as {row.ending} behind it"
         case "no_progress":
             return "nothing of it can move: its steps wait for each other" + (
                 f" ({row.blocked_detail})" if row.blocked_detail else ""
