@@ -102,7 +102,8 @@ class Registry:
             found |= {
                 (spec.namespace, spec.queue_of(step))
                 for step in spec.steps
-                if step.kind == "handler" and self.lookup(spec.namespace, spec.queue_of(step), step.handler) is not None
+                for name in (step.handler, step.compensate)
+                if name and self.lookup(spec.namespace, spec.queue_of(step), name) is not None
             }
         if not self.specs and any(handler.queue is None for handler in handlers):
             found |= {(namespace, DEFAULT_QUEUE) for namespace in namespaces}

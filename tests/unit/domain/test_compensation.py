@@ -279,3 +279,15 @@ def test_the_plan_is_in_the_document_of_the_state() -> None:
         1,
     )
     assert isinstance(run.events[-2], StepCompleted)
+
+
+def test_a_child_that_completed_is_undone_also_when_it_was_to_stop() -> None:
+    steps = {"kid": {"child": "t2", "compensate": "call_off"}}
+    run = Run(template({"kid": [], "end": ["kid"]}, steps=steps))
+    run.create()
+    run.child("kid", "c1")
+    run.cancel()
+    assert run.child("kid", "c1", state="completed", result="sent")[-1] == StepDispatched(step="kid~undo", attempt=1)
+    assert run.result_of("kid") == "sent"
+    assert undone(run) == ["kid~undo"]
+    assert run.state.status is TaskStatus.CANCELLED
