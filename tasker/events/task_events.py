@@ -335,12 +335,15 @@ class TaskStopping(TaskEvent, frozen=True, kw_only=True):
 class TaskCompensating(TaskEvent, frozen=True, kw_only=True):
     """Nothing of the stopping task runs any more; what it did is undone before it ends.
 
+    Every completed instance of `steps` is undone, one after the other, the last completed first.
+
     Attributes:
-        steps: the completed instances that have a compensation, the last completed first: they are undone in this
-            order, one after the other.
+        steps: those of the template that have a compensation and something to undo, in declared order.
+        instances: how many are undone: visits and items count by themselves, a step that ran for a list does not.
     """
 
     steps: tuple[str, ...]
+    instances: int
 
 
 class TaskCompleted(TaskEvent, frozen=True, kw_only=True):

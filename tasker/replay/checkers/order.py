@@ -234,8 +234,8 @@ def _undone(undoing: Undoing, event: Decoded, *, stopping: bool) -> Iterable[str
             undoing.expands(name)
         case TaskStopping():
             undoing.stops(event)
-        case TaskCompensating(steps=steps):
-            return undoing.compensates(steps)
+        case TaskCompensating(steps=steps, instances=instances):
+            return undoing.compensates(steps, instances)
         case TaskFailed() | TaskCancelled():
             return undoing.ends()
         case _:

@@ -43,13 +43,14 @@ class Undoing:
         """Take note that the task stops."""
         self._stopping = stopping
 
-    def compensates(self, steps: tuple[str, ...]) -> Iterator[str]:
-        """Take note of what the task says that it undoes."""
-        self._plan = list(reversed(steps))
+    def compensates(self, steps: tuple[str, ...], instances: int) -> Iterator[str]:
+        """Take note of what the task says that it undoes; the order is that of the completions."""
+        owed = self._owed()
+        self._plan = list(reversed(owed))
         if self._stopping is None or not self._template.compensates(self._stopping.ending):
             yield "the task compensates, and its template does not say so"
-        if list(steps) != self._owed():
-            yield f"the task undoes {', '.join(steps[:5])}, and it should undo {', '.join(self._owed()[:5])}"
+        if set(steps) != {name_of(name) for name in owed} or instances != len(owed):
+            yield f"the task undoes {instances} of {', '.join(steps[:5])}, and completed are {', '.join(owed[:5])}"
 
     def dispatches(self, name: str, attempt: int) -> Iterator[str]:
         """Take note that an attempt begins while the task stops."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from tasker.events.task_events import AnyTaskEvent, TaskBlocked, TaskCompensating, TaskStopping
 from tasker.service.domain.begin import dispatch
-from tasker.service.domain.state import StepStatus, TaskState, TaskStatus
+from tasker.service.domain.state import StepStatus, TaskState, TaskStatus, instances_to_undo
 from tasker.service.domain.stop import ended_of
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import name_of, undo_of
@@ -35,8 +35,11 @@ def next_undo(state: TaskState, template: CompiledTemplate, _event: Any, at_us: 
 def at_rest(state: TaskState, template: CompiledTemplate, stopping: TaskStopping) -> AnyTaskEvent | None:
     """Return what is to be said of a stopping task of which nothing is open: it compensates, is blocked, or ends."""
     if not state.to_undo:
-        plan = _plan(state, template) if template.compensates(stopping.ending) else ()
-        return TaskCompensating(steps=plan) if plan else ended_of(state, stopping)
+        done = instances_to_undo(state, template.undos) if template.compensates(stopping.ending) else ()
+        if not done:
+            return ended_of(state, stopping)
+        names = {name_of(instance) for instance in done}
+        return TaskCompensating(steps=tuple(name for name in template.undos if name in names), instances=len(done))
     undo = current_undo(state)
     if undo is None:
         return ended_of(state, stopping)
@@ -55,12 +58,3 @@ def failed_undo(state: TaskState) -> str | None:
     undo = current_undo(state)
     entry = None if undo is None else state.steps.get(undo)
     return undo if entry is not None and entry.status is StepStatus.FAILED else None
-
-
-def _plan(state: TaskState, template: CompiledTemplate) -> tuple[str, ...]:
-    done = [
-        (entry.completed_seq, name)
-        for name, entry in state.steps.items()
-        if entry.status is StepStatus.COMPLETED and entry.expansion is None and name_of(name) in template.undos
-    ]
-    return tuple(name for _, name in sorted(done, reverse=True))

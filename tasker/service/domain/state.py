@@ -1,7 +1,7 @@
 r"""A task's state and how events move it.
 
 `evolve` is total: a recorded event is never refused. It updates the state of its one owner in place,
-and its cost does not grow with the number of steps.
+and its cost does not grow with the number of steps (that of the one which plans compensations does).
 
     task   pending -> running -> completed
                       running <-> blocked
@@ -26,6 +26,7 @@ A compensation is an instance as well (`charge~undo`), and no node.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Any, Final, Literal, assert_never
 
@@ -466,7 +467,7 @@ def evolve(  # noqa: PLR0915 - one case an event
                 state.blocked_reason = None
         case TaskCompensating():
             state.status = TaskStatus.COMPENSATING
-            state.to_undo = event.steps
+            state.to_undo = instances_to_undo(state, event.steps)
         case TaskFailed():
             _end(state, TaskStatus.FAILED)
             state.error = event.error
@@ -509,6 +510,16 @@ def _entry(state: TaskState, name: str) -> StepState:
         else:
             step.undoes = is_undo(name)
     return step
+
+
+def instances_to_undo(state: TaskState, steps: Collection[str]) -> tuple[str, ...]:
+    """Return the completed instances of some steps, the last completed first; items stand for the step they are of."""
+    done = [
+        (step.completed_seq, name)
+        for name, step in state.steps.items()
+        if step.status is StepStatus.COMPLETED and step.expansion is None and not step.undoes and name_of(name) in steps
+    ]
+    return tuple(name for _, name in sorted(done, reverse=True))
 
 
 def _turn(state: TaskState, event: LoopTurned) -> None:

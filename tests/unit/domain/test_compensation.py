@@ -54,7 +54,7 @@ def test_a_failed_task_undoes_what_completed_in_reverse_and_then_fails() -> None
     assert run.fail("ship", error=NEVER)[-4:] == (
         StepFailed(step="ship", attempt=1, reason="permanent_error", error=NEVER),
         TaskStopping(ending="failed", cause="step_failed", step="ship"),
-        TaskCompensating(steps=("reserve", "charge")),
+        TaskCompensating(steps=("charge", "reserve"), instances=2),
         StepDispatched(step="reserve~undo", attempt=1),
     )
     assert run.state.status is TaskStatus.COMPENSATING
@@ -135,7 +135,7 @@ def test_what_completes_within_its_grace_is_undone_as_well() -> None:
     assert not run.state.to_undo
     run.wait(1)
     assert run.complete("ship")[-2:] == (
-        TaskCompensating(steps=("ship", "reserve", "charge")),
+        TaskCompensating(steps=("charge", "reserve", "ship"), instances=3),
         StepDispatched(step="ship~undo", attempt=1),
     )
     assert undone(run) == ["ship~undo", "reserve~undo", "charge~undo"]

@@ -118,7 +118,7 @@ def test_a_compensating_task_says_so_and_what_holds_it_up() -> None:
         created(),
         *ran("charge"),
         TaskStopping(ending="cancelled", cause="cancel"),
-        TaskCompensating(steps=("charge",)),
+        TaskCompensating(steps=("charge",), instances=1),
         StepDispatched(step="charge~undo", attempt=1),
     ]
     view = to_view(fold(*begun), [OpenStep("charge~undo", "dispatched", None, None)])
