@@ -361,8 +361,8 @@ def waiting_on(row: TaskRow, open_steps: Sequence[OpenStep]) -> str | None:
     if row.state == "pending":
         return f"its start time, {_time(row.not_before_us)}"
     if row.state == "compensating":
-        words = "; ".join(_step_words(one) for one in open_steps[:1])
-        return f"its compensations ({words}); it ends as {row.ending}" if words else None
+        undo = f" ({_step_words(open_steps[0])})" if open_steps else ""
+        return f"its compensations{undo}; it ends as {row.ending}"
     if row.ending is not None:
         named = ", ".join(one.step for one in open_steps[:_STEPS_NAMED_MAX])
         return f"running steps to stop ({named}); it ends as {row.ending}"
