@@ -26,8 +26,8 @@ NAME_PATTERN = r"[a-z][a-z0-9_-]{0,62}"
 ITEM_KEY_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What may name an item of a list that a step runs for."""
 
-INSTANCE_PATTERN = rf"({NAME_PATTERN})(?:#([1-9][0-9]{{0,5}}))?(?:\[({ITEM_KEY_PATTERN})\])?"
-"""A step instance: a step, a visit of it (`check#2`), an item (`resize[17]`)."""
+INSTANCE_PATTERN = rf"({NAME_PATTERN})(?:#([1-9][0-9]{{0,5}}))?(?:\[({ITEM_KEY_PATTERN})\])?(~undo)?"
+"""A step instance: a step, a visit of it (`check#2`), an item (`resize[17]`); or the compensation of one."""
 
 KEY_CHARS_MAX = 512
 """Longest idempotency key or command id, in characters."""

@@ -24,6 +24,7 @@ _STYLES = {
     "running": "cyan",
     "dispatched": "cyan",
     "blocked": "yellow",
+    "compensating": "yellow",
     "waiting": "yellow",
     "failed": "red",
     "cancelled": "magenta",

@@ -23,6 +23,7 @@ from tasker.events.task_events import (
     TaskCreated,
     TaskFailed,
 )
+from tasker.templates.instances import is_undo
 from tasker.times import to_rfc3339
 
 WATCHED: Final = (
@@ -84,8 +85,11 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
         "position": f"{event.shard}:{event.position}",
     }
     match kind:
+        case "task_compensating":
+            changes |= {"state": "compensating"}
         case "task_started" | "task_resumed":
-            changes |= {"state": "running", "blocked_steps": (), "error": None, "remedy": None}
+            state = "compensating" if any(map(is_undo, view.blocked_steps)) else "running"
+            changes |= {"state": state, "blocked_steps": (), "error": None, "remedy": None}
         case "step_failed":
             changes |= {"error": _data(event, StepFailed).error, "steps_failed": view.steps_failed + 1}
         case "task_blocked":

@@ -106,7 +106,9 @@ def _forms(place: str) -> dict[str, Schema]:
     ]
 
     keys["steps"]["items"] = {"$ref": place + _NAMES[StepSpec]}
-    step["properties"]["retry"]["anyOf"][0] = {"$ref": place + _NAMES[Retry]}
+    for key in ("retry", "compensate_retry"):
+        one_of = step["properties"][key]["anyOf"]
+        one_of[:] = [{"$ref": place + _NAMES[Retry]}, {"type": "null"}]
     return {_NAMES[kind]: form | {"title": _NAMES[kind]} for kind, form in found.items()}
 
 

@@ -382,11 +382,13 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         queue: what of the namespace's queues it is for.
         offer: 0 for the first offer of an attempt; a later one runs only after the owner said so.
-        input: the task's input. results: parent -> result, in declared order.
+        step: of the task; that of a compensation ends with `~undo`.
+        input: the task's input. results: parent -> result, in declared order; of a compensation: the step that it
+            undoes -> the result of that instance.
         results_ref: parents whose results did not fit; the worker asks the owner for them.
         idempotency_key: the same over all attempts of the step.
         report_to: the subject of reports.
-        deadline_in_s: what is left of the task's time when this was sent; None: no limit.
+        deadline_in_s: what is left of the task's time when this was sent; None: no limit, as for a compensation.
         item, index: of one item of a list that the step runs for: its value and its place.
         input_ref: the input does not come with it; the worker asks the owner for it when the handler takes it.
         checkpoint: what the attempt before gave back: go on from there.

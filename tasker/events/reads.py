@@ -13,7 +13,7 @@ from tasker.events.messages import RefusedCommand, ScheduleDocument, StepProgres
 from tasker.events.schedule_events import FireCause, SkipReason
 from tasker.events.task_events import ErrorInfo, OptionalRaw
 
-TaskStatus = Literal["pending", "running", "blocked", "completed", "failed", "cancelled"]
+TaskStatus = Literal["pending", "running", "blocked", "compensating", "completed", "failed", "cancelled"]
 TASK_STATUSES: Final[tuple[TaskStatus, ...]] = get_args(TaskStatus)
 TASK_ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 StepStatus = Literal["pending", "not_chosen", "dispatched", "running", "waiting", "completed", "failed", "cancelled"]

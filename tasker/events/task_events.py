@@ -309,10 +309,10 @@ class TaskBlocked(TaskEvent, frozen=True, kw_only=True):
     """Nothing can move until a person helps.
 
     Attributes:
-        steps: the failed steps.
+        steps: the failed steps; with `compensation_failed` the compensation.
     """
 
-    reason: Literal["step_failed", "poison", "history_limit", "no_progress", "result_limit"]
+    reason: Literal["step_failed", "poison", "history_limit", "no_progress", "result_limit", "compensation_failed"]
     steps: tuple[str, ...] = ()
     detail: str | None = None
 
@@ -328,8 +328,22 @@ class TaskStopping(TaskEvent, frozen=True, kw_only=True):
     """The task will end as `ending` once its running steps have ended or their grace is over."""
 
     ending: Ending
-    cause: Literal["cancel", "timeout", "step_failed"]
+    cause: Literal["cancel", "timeout", "step_failed", "result_limit"]
     step: str | None = None
+
+
+class TaskCompensating(TaskEvent, frozen=True, kw_only=True):
+    """Nothing of the stopping task runs any more; what it did is undone before it ends.
+
+    Every completed instance of `steps` is undone, one after the other, the last completed first.
+
+    Attributes:
+        steps: those of the template that have a compensation and something to undo, in declared order.
+        instances: how many are undone: visits and items count by themselves, a step that ran for a list does not.
+    """
+
+    steps: tuple[str, ...]
+    instances: int
 
 
 class TaskCompleted(TaskEvent, frozen=True, kw_only=True):
@@ -375,6 +389,7 @@ AnyTaskEvent = (
     | TaskBlocked
     | TaskResumed
     | TaskStopping
+    | TaskCompensating
     | TaskCompleted
     | TaskFailed
     | TaskCancelled

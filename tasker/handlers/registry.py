@@ -11,7 +11,7 @@ from tasker.handlers.handler import HandlerSpec, place_of, plain_handlers_of, st
 from tasker.handlers.hooks import Middleware
 from tasker.handlers.resources import check_resources
 from tasker.handlers.template import Template
-from tasker.templates.model import TemplateSpec
+from tasker.templates.model import StepSpec, TemplateSpec
 from tasker.templates.reading import did_you_mean
 
 DEFAULT_NAMESPACE: Final = "default"
@@ -102,7 +102,8 @@ class Registry:
             found |= {
                 (spec.namespace, spec.queue_of(step))
                 for step in spec.steps
-                if step.kind == "handler" and self.lookup(spec.namespace, spec.queue_of(step), step.handler) is not None
+                for name in (step.handler, step.compensate)
+                if name and self.lookup(spec.namespace, spec.queue_of(step), name) is not None
             }
         if not self.specs and any(handler.queue is None for handler in handlers):
             found |= {(namespace, DEFAULT_QUEUE) for namespace in namespaces}
@@ -129,6 +130,26 @@ class Registry:
                         f"{place_of(found.function)}: parameter {missing[0]!r} is no parent of step {step.name!r} "
                         f"of template {spec.name!r}"
                     )
+            for step in spec.steps:
+                self._check_undone(spec, step)
+
+    def _check_undone(self, spec: TemplateSpec, step: StepSpec) -> None:
+        """Refuse a step of a served queue whose compensation has no function here, or asks for other results."""
+        queue = spec.queue_of(step)
+        if step.compensate is None or (spec.namespace, queue) not in self._queues:
+            return
+        found = self.lookup(spec.namespace, queue, step.compensate)
+        if found is None:
+            raise ConfigurationError(
+                f"the compensation of step {step.name!r} of template {spec.name!r} has no function here: mark one "
+                f"@handler({step.compensate!r})"
+            )
+        missing = [name for name in found.needed_steps if step_called(name, (step.name,)) is None]
+        if missing:
+            raise ConfigurationError(
+                f"{place_of(found.function)}: parameter {missing[0]!r}: a compensation gets the input and the result "
+                f"of its step, {step.name!r} of template {spec.name!r}; ask ctx.result({missing[0]!r}) for another"
+            )
 
 
 def collect(module: ModuleType, names: str = "") -> Registry:

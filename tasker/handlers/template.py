@@ -17,6 +17,7 @@ from tasker.handlers.handler import HandlerSpec, Parameter, faults_of_running, p
 from tasker.handlers.models import schema_of
 from tasker.templates.model import (
     BatchFailure,
+    CompensateOn,
     Identity,
     ItemFailure,
     Join,
@@ -27,7 +28,7 @@ from tasker.templates.model import (
     document_of,
     retry_document,
 )
-from tasker.templates.reading import Faults
+from tasker.templates.reading import Faults, did_you_mean
 from tasker.templates.validate import validate
 from tasker.templates.yaml import load_yaml
 
@@ -50,6 +51,16 @@ class _Declared:
     function: Callable[..., Any] | None
     after: tuple[str, ...]
     conditions: dict[str, str]
+    keys: dict[str, Any]
+    process: bool
+    concurrency: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Undo:
+    step: str
+    handler: str
+    function: Callable[..., Any]
     keys: dict[str, Any]
     process: bool
     concurrency: int | None
@@ -79,6 +90,8 @@ class Template:
         result: the step whose result is the task's; None: the last steps'.
         identity: `key`: of the caller; `strict`: of the input, within `identity_bucket_s` when given.
         max_steps: how many step instances (visits of loops, items of lists) a task may begin.
+        compensate_on: when steps with a `compensation` are undone: the task fails (`failure`), is cancelled (`cancel`),
+            `both`, or `never`.
     """
 
     def __init__(
@@ -95,6 +108,7 @@ class Template:
         identity: Identity = "key",
         identity_bucket_s: float | None = None,
         max_steps: int | None = None,
+        compensate_on: CompensateOn | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -110,8 +124,10 @@ class Template:
             "identity": identity,
             "identity_bucket_s": identity_bucket_s,
             "max_steps": max_steps,
+            "compensate_on": compensate_on,
         }
         self._declared: list[_Declared] = []
+        self._undos: list[_Undo] = []
         self._spec: TemplateSpec | None = None
         self._is_loaded = False
 
@@ -291,6 +307,45 @@ class Template:
 
         return declare if function is None else declare(function)
 
+    def compensation(
+        self,
+        step: str,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout_s: float | None = None,
+        handler: str | None = None,
+        process: bool = False,
+        concurrency: int | None = None,
+    ) -> Callable[[F], F]:
+        """Declare what undoes a step that has completed, when its task fails or is cancelled; see `compensate_on`.
+
+        The function may take the context, `input`, the step's result as a parameter called like the step, `item` where
+        the step runs for a list, and resources. It is called once for each visit of a loop and each item.
+
+        Args:
+            step: which one it undoes.
+            retry: when a failed attempt is followed by another; as the step's when None.
+            timeout_s: how long one attempt may run; as the step's when None.
+            handler: what work for it names; the function's name when None.
+            process: run the function in a process of its own.
+            concurrency: how many attempts of it one worker runs at a time.
+        """
+        if self._is_loaded:
+            raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
+        keys = {
+            "compensate_retry": None if retry is None else retry_document(retry),
+            "compensate_start_to_close_s": timeout_s,
+        }
+
+        def declare(function: F) -> F:
+            name = handler or str(getattr(function, "__name__", type(function).__name__))
+            self._undos.append(_Undo(step, name, function, keys, process, concurrency))
+            self._spec = None
+            return function
+
+        return declare
+
     def transform(self, name: str, expression: str, *, after: str | Sequence[str] = (), **keys: Any) -> None:
         """Declare a step that no worker runs: its result is the value of `expression`.
 
@@ -403,11 +458,40 @@ class Template:
                 concurrency=declared.concurrency,
             )
             found.append(StepHandler(spec.namespace, spec.queue_of(step), bound))
+        for undo in self._undos:
+            parameters, _ = parameters_of(undo.function, by_name)
+            bound = HandlerSpec(
+                name=undo.handler,
+                queue=spec.queue_of(by_name[undo.step]),
+                function=undo.function,
+                parameters=parameters,
+                process=undo.process,
+                concurrency=undo.concurrency,
+            )
+            found.append(StepHandler(spec.namespace, spec.queue_of(by_name[undo.step]), bound))
         return tuple(found)
+
+    def _undo_keys(self, names: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[FieldError]]:
+        """Return the keys of steps with a compensation, and the faults of these."""
+        keys: dict[str, dict[str, Any]] = {}
+        faults: list[FieldError] = []
+        for undo in self._undos:
+            place = place_of(undo.function)
+            if undo.step not in names:
+                hint = did_you_mean(undo.step, names)
+                faults.append(FieldError("", f"{place}: there is no step {undo.step!r} that it could undo{hint}"))
+                continue
+            if undo.step in keys:
+                faults.append(FieldError("", f"{place}: step {undo.step!r} has another compensation already"))
+            index = names.index(undo.step)
+            found = _faults_of_undo(undo, self._declared[index], names)
+            faults += [FieldError(f"/steps/{index}/compensate", f"{place}: {fault}") for fault in found]
+            keys[undo.step] = {"compensate": undo.handler, **undo.keys}
+        return keys, faults
 
     def _document(self) -> tuple[dict[str, Any], list[FieldError]]:
         names = [declared.name for declared in self._declared]
-        faults: list[FieldError] = []
+        undos, faults = self._undo_keys(names)
         steps = []
         inputs: list[tuple[Callable[..., Any], Parameter]] = []
         for index, declared in enumerate(self._declared):
@@ -427,6 +511,7 @@ class Template:
                 "handler": declared.handler,
                 "after": _edges(declared, [*results, *(name for name in declared.after if name not in results)]),
                 **declared.keys,
+                **undos.get(declared.name, {}),
             }
             steps.append(_given(step))
         document = _given(self._keys) | {"steps": steps}
@@ -435,6 +520,18 @@ class Template:
             if schema is not None:
                 document["input_schema"] = schema
         return document, faults
+
+
+def _faults_of_undo(undo: _Undo, undone: _Declared, names: Sequence[str]) -> tuple[str, ...]:
+    parameters, found = parameters_of(undo.function, names)
+    running = faults_of_running(undo.function, process=undo.process, concurrency=undo.concurrency)
+    others = [one.name for one in parameters if one.step not in {None, undo.step} and not one.is_optional]
+    other = (
+        f"parameter {name!r}: a compensation gets the input and the result of {undo.step!r} alone; "
+        f"ask ctx.result({name!r}) for another"
+        for name in others
+    )
+    return (*found, *running, *other, *_faults_of_item(undone, parameters))
 
 
 def _edges(declared: _Declared, parents: list[str]) -> list[Any]:

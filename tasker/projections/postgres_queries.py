@@ -70,7 +70,7 @@ _TASKS: Final[dict[TaskSort, str]] = {
     sort: _SQL["tasks"].replace("{keyset}", keyset).replace("{order}", order)
     for sort, (_, keyset, order) in _SORTS.items()
 }
-_NEEDS_STEPS: Final = frozenset({"running"})
+_NEEDS_STEPS: Final = frozenset({"running", "compensating"})
 
 
 async def open_read_pool(dsn: str, *, size: int = 8) -> asyncpg.Pool:

@@ -13,13 +13,14 @@ from types import MappingProxyType
 
 from tasker.events import codec
 from tasker.events.codec import JsonValue
+from tasker.events.task_events import Ending
 from tasker.templates.expressions import Expression, compile_expression
 from tasker.templates.graph import Graph, graph_of
 from tasker.templates.hash import canonical_bytes, from_canonical
 from tasker.templates.input_schema import InputSchema, compiled_schema
-from tasker.templates.instances import name_of
+from tasker.templates.instances import is_undo, name_of
 from tasker.templates.loops import Loop, loops_of
-from tasker.templates.model import StepSpec, TemplateSpec
+from tasker.templates.model import StepSpec, TemplateSpec, undo_step
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -36,6 +37,7 @@ class CompiledTemplate:
         plain: steps that start on a worker once all their parents have completed, whatever these gave.
         loops: those of its steps that lead back.
         isolates: a step of it may wait for a person to repair items while others go on.
+        undos: steps with a compensation -> how that is run: its handler, retries and times.
     """
 
     spec: TemplateSpec
@@ -48,6 +50,7 @@ class CompiledTemplate:
     plain: frozenset[str]
     loops: tuple[Loop, ...]
     isolates: bool
+    undos: Mapping[str, StepSpec]
 
     def __repr__(self) -> str:
         return f"CompiledTemplate({self.spec.namespace}/{self.spec.name}, {self.hash[:12]})"
@@ -56,9 +59,19 @@ class CompiledTemplate:
         return step in self.steps
 
     def step(self, name: str) -> StepSpec:
-        """Return the step called `name`, or whose instance is called so; KeyError when there is none."""
+        """Return the step called `name`, or whose instance is called so; KeyError when there is none.
+
+        For the compensation of an instance it is a step that runs that, behind the one that it undoes.
+        """
         found = self.steps.get(name)
-        return self.steps[name_of(name)] if found is None else found
+        if found is not None:
+            return found
+        return self.undos[name_of(name)] if is_undo(name) else self.steps[name_of(name)]
+
+    def compensates(self, ending: Ending) -> bool:
+        """Return whether a task undoes what it did when it ends so."""
+        policy = self.spec.compensate_on
+        return bool(self.undos) and policy in ("both", "cancel" if ending == "cancelled" else "failure")
 
     def parents_of(self, step: str) -> tuple[str, ...]:
         """Return the steps that `step` waits for, as its `after` declares them."""
@@ -113,6 +126,7 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         plain=frozenset(step.name for step in spec.steps if _is_plain(step)),
         loops=loops_of(spec.steps, graph),
         isolates=any(step.isolates for step in spec.steps),
+        undos=MappingProxyType({step.name: undo_step(step) for step in spec.steps if step.compensate is not None}),
     )
 
 

@@ -1,4 +1,4 @@
-"""The keys of a step that say how it begins and what comes of it: conditions, joins, decisions, items, loops.
+"""The keys of a step that say how it begins and what comes of it: conditions, joins, decisions, items, loops, undoing.
 
 Each key must do something: one that the others leave without effect is a fault (see `validate`). What joins several
 steps (a route that is no child, a loop that leads nowhere) is looked at once every step has been read without a fault.
@@ -28,6 +28,7 @@ PARALLEL_TOGETHER_MAX: Final = 4_000
 _HANDLER_KEYS: Final = ("handler", "queue", "retry", "start_to_close_s", "schedule_to_start_s", "heartbeat_s", "routes")
 _EACH_KEYS: Final = ("item_key", "max_parallel", "on_item_failure", "tolerate")
 _CHILD_KEYS: Final = ("child_namespace", "child_version", "child_input", "child_wait", "on_parent_close")
+_UNDO_KEYS: Final = ("compensate_retry", "compensate_start_to_close_s")
 _BATCH_KEYS: Final = ("parallelism", "failure_strategy")
 _SHARE: Final = re.compile(r"(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%")
 
@@ -59,6 +60,7 @@ def dynamic_keys(read: ObjectReader) -> dict[str, Any]:
         "until": read.expression("until"),
         **_loop(read),
         **_child(read),
+        **_undo(read),
     }
 
 
@@ -68,8 +70,8 @@ def _check_kind(read: ObjectReader) -> None:
         read.fault(key, f"cannot stand beside {found[0]}: a step does one thing")
     if not found:
         return
-    lists = () if found == ["child"] else ("each", "batches")
-    for key in (*_HANDLER_KEYS, *lists):
+    others = () if found == ["child"] else ("each", "batches", "compensate")
+    for key in (*_HANDLER_KEYS, *others):
         if key in read:
             read.fault(key, f"does nothing beside {found[0]}, which no worker runs")
 
@@ -164,6 +166,16 @@ def _version(read: ObjectReader) -> str | None:
     return None
 
 
+def _undo(read: ObjectReader) -> dict[str, Any]:
+    for key in _UNDO_KEYS:
+        if key in read and "compensate" not in read:
+            read.fault(key, "does nothing without compensate")
+    return {
+        "compensate": read.name("compensate"),
+        "compensate_start_to_close_s": read.optional_seconds("compensate_start_to_close_s"),
+    }
+
+
 def _name(path: Path, value: object, faults: Faults) -> str | None:
     if isinstance(value, str):
         return value
@@ -197,6 +209,8 @@ def check_paths(spec: TemplateSpec, faults: Faults) -> None:
     parallel = sum(step.items_at_a_time for step in spec.steps if step.expands)
     if parallel > PARALLEL_TOGETHER_MAX:
         faults.add(("steps",), f"{parallel} items at a time are more than the {PARALLEL_TOGETHER_MAX} of a template")
+    if spec.compensate_on != "both" and not any(step.compensate for step in spec.steps):
+        faults.add(("compensate_on",), "does nothing: no step has a key compensate")
     if spec.result is not None and steps[spec.result].back_to is not None:
         faults.add(("result",), f"step {spec.result} leads back, so it has no last result")
 

@@ -17,6 +17,7 @@ from tasker.ids import NAME_PATTERN
 
 Backoff = Literal["exponential", "linear", "fibonacci", "constant", "none"]
 OnFailure = Literal["block", "fail"]
+CompensateOn = Literal["both", "failure", "cancel", "never"]
 Identity = Literal["key", "strict"]
 Join = Literal["all", "deferred", "any", "n_of", "all_settled"]
 ItemFailure = Literal["fail_fast", "continue", "isolate", "tolerate"]
@@ -144,6 +145,10 @@ class StepSpec(_Form, frozen=True):
         child_wait: False: the step completes as soon as the child exists, with its id.
         on_parent_close: what becomes of a child when the task stops: `cancel` it, `abandon` it, or `wait` for its end.
         unchanged_visits_max: so many visits in a row with the same result fail it: nothing moves. None: no limit.
+        compensate: the handler that undoes the step, once it has completed, when the task fails or is cancelled. It
+            gets the task's input and the step's result, and is offered where the step is.
+        compensate_retry: when a failed attempt to undo it is followed by another; None: as `retry`.
+        compensate_start_to_close_s: an attempt to undo it that ran longer is failed; None: `start_to_close_s`.
     """
 
     name: Name
@@ -180,6 +185,9 @@ class StepSpec(_Form, frozen=True):
     child_input: Expression | None = None
     child_wait: bool = True
     on_parent_close: OnParentClose = "cancel"
+    compensate: Name | None = None
+    compensate_retry: Retry | None = None
+    compensate_start_to_close_s: Seconds | None = None
 
     @property
     def kind(self) -> StepKind:
@@ -215,8 +223,24 @@ class StepSpec(_Form, frozen=True):
         return self.max_parallel if self.batches is None else self.parallelism
 
 
+def undo_step(step: StepSpec) -> StepSpec:
+    """Return the step that runs the compensation of `step`: a parent of which is that itself."""
+    start_to_close_s = step.compensate_start_to_close_s or step.start_to_close_s
+    return StepSpec(
+        name=step.name,
+        handler=step.compensate or "",
+        after=(step.name,),
+        queue=step.queue,
+        retry=step.compensate_retry or step.retry,
+        start_to_close_s=start_to_close_s,
+        schedule_to_start_s=step.schedule_to_start_s,
+        heartbeat_s=step.heartbeat_s,
+    )
+
+
 LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_fields__.index("after_when") :]) | {
-    "max_steps"
+    "max_steps",
+    "compensate_on",
 }
 """Keys that the first form did not have: at their default they are no part of a template's content."""
 
@@ -237,6 +261,7 @@ class TemplateSpec(_Form, frozen=True):
         identity_bucket_s: with `strict`, equal inputs are one task only within such a span of time.
         max_steps: how many step instances (visits, items) a task may begin; one more fails. None: as many as fit into
             a task's history.
+        compensate_on: whether steps with `compensate` are undone when the task fails, is cancelled, both, or never.
     """
 
     name: Name
@@ -251,6 +276,7 @@ class TemplateSpec(_Form, frozen=True):
     identity: Identity = "key"
     identity_bucket_s: Seconds | None = None
     max_steps: Instances | None = None
+    compensate_on: CompensateOn = "both"
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""
@@ -279,11 +305,17 @@ def _step_document(step: StepSpec) -> dict[str, Any]:
         document["after"] = [
             {"step": name, "when": conditions[name]} if name in conditions else name for name in step.after
         ]
-    retry = retry_document(step.retry)
-    document["retry"] = {key: retry[key] for key in retry if key not in UNUSED_RETRY_KEYS[step.retry.backoff]}
+    document["retry"] = _used_retry(step.retry)
     if not document["retry"]:
         del document["retry"]
+    if step.compensate_retry is not None:
+        document["compensate_retry"] = _used_retry(step.compensate_retry)
     return document
+
+
+def _used_retry(retry: Retry) -> dict[str, Any]:
+    document = retry_document(retry)
+    return {key: document[key] for key in document if key not in UNUSED_RETRY_KEYS[retry.backoff]}
 
 
 def _without_defaults(form: _Form, more_defaults: dict[str, Any]) -> dict[str, Any]:

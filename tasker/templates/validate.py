@@ -70,6 +70,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         identity=identity,
         identity_bucket_s=read.optional_seconds("identity_bucket_s"),
         max_steps=read.optional_whole("max_steps", high=model.INSTANCES_MAX),
+        compensate_on=cast("model.CompensateOn", read.choice("compensate_on", model.CompensateOn, "both")),
     )
     if are_known:
         check_paths(spec, faults)
@@ -134,20 +135,21 @@ def _step(path: Path, value: object, faults: Faults) -> StepSpec | None:
         handler=(read.name("handler") or name or "") if served else "",
         after=read.items("after", "steps", at_most=model.STEPS_MAX, read=lambda at, item: _parent(at, item, faults)),
         queue=read.name("queue"),
-        retry=_retry(read, faults),
+        retry=_retry(read, "retry", faults) or Retry(),
         start_to_close_s=start_to_close_s,
         schedule_to_start_s=read.optional_seconds("schedule_to_start_s"),
         heartbeat_s=heartbeat_s,
+        compensate_retry=_retry(read, "compensate_retry", faults),
         **dynamic_keys(read),
     )
     return step if name is not None else None
 
 
-def _retry(step: ObjectReader, faults: Faults) -> Retry:
+def _retry(step: ObjectReader, key: str, faults: Faults) -> Retry | None:
+    if key not in step:
+        return None
     default = Retry()
-    if "retry" not in step:
-        return default
-    read = ObjectReader(step.get("retry"), (*step.path, "retry"), "retry", Retry.__struct_fields__, faults)
+    read = ObjectReader(step.get(key), (*step.path, key), key, Retry.__struct_fields__, faults)
     backoff = cast("model.Backoff", read.choice("backoff", model.Backoff, default.backoff))
     retry = Retry(
         max_attempts=read.whole("max_attempts", default.max_attempts, low=1, high=model.ATTEMPTS_MAX),
@@ -165,18 +167,19 @@ def _retry(step: ObjectReader, faults: Faults) -> Retry:
     )
     unused = [key for key in Retry.__struct_fields__ if key in read]
     if retry.max_attempts == 1 and "max_attempts" in read:
-        for key in unused:
-            if key != "max_attempts":
-                read.fault(key, "does nothing beside max_attempts 1, which never retries")
+        for one in unused:
+            if one != "max_attempts":
+                read.fault(one, "does nothing beside max_attempts 1, which never retries")
         return retry
-    for key in unused:
-        if key in UNUSED_RETRY_KEYS[backoff]:
-            read.fault(key, f"does nothing with backoff {backoff!r}")
+    for one in unused:
+        if one in UNUSED_RETRY_KEYS[backoff]:
+            read.fault(one, f"does nothing with backoff {backoff!r}")
     grows = "delay_s_max" not in UNUSED_RETRY_KEYS[backoff]
     if grows and retry.delay_s > retry.delay_s_max:
-        key = "delay_s_max" if "delay_s_max" in read else "delay_s"
+        fault_at = "delay_s_max" if "delay_s_max" in read else "delay_s"
         read.fault(
-            key, f"delay_s {retry.delay_s:g} is above delay_s_max {retry.delay_s_max:g}, so that no wait would be it"
+            fault_at,
+            f"delay_s {retry.delay_s:g} is above delay_s_max {retry.delay_s_max:g}, so that no wait would be it",
         )
     if backoff == "constant":
         return msgspec.structs.replace(retry, delay_s_max=max(default.delay_s_max, retry.delay_s))

@@ -118,7 +118,7 @@ class RunView:
 
     @property
     def state(self) -> str:
-        """`pending`, `running`, `blocked`, `completed`, `failed` or `cancelled`."""
+        """`pending`, `running`, `blocked`, `compensating`, `completed`, `failed` or `cancelled`."""
         return self._fold().status.value
 
     @property

@@ -22,6 +22,7 @@ from tasker.handlers.outcome import PermanentError
 from tasker.handlers.registry import Registry
 from tasker.handlers.resources import Resource
 from tasker.handlers.runner import Invocable
+from tasker.templates.instances import undo_of
 
 When = Literal["before", "after"]
 """Whether something happens before the handler did its work, or after it, with the result not told yet."""
@@ -62,7 +63,8 @@ class Script:
         self.die = die
         self.die_in_thread = die_in_thread
         self._registry = registry
-        self._steps = {step.name: spec.queue_of(step) for spec in registry.specs for step in spec.steps}
+        steps = [step for spec in registry.specs for step in spec.steps]
+        self._steps = {step.name for step in steps} | {undo_of(step.name) for step in steps if step.compensate}
         self._stubs: dict[str, Any] = {}
         self._rules: dict[str, list[_Rule]] = {}
         self._equipment = Equipment(registry, dress=partial(_Scripted, self))

@@ -22,6 +22,7 @@ from examples import (
     linear_math,
     mixed_dag,
     one,
+    order_compensation,
     parent_child,
     polling_loop,
     tree,
@@ -51,6 +52,7 @@ COMPLETE = [
         checkpointed_batch,
         fanout100,
         polling_loop,
+        order_compensation,
     )
     for number, (given, wanted) in enumerate(module.EXPECTED[:1] if module is polling_loop else module.EXPECTED)
 ]
@@ -153,6 +155,19 @@ async def test_an_order_ships(workflows: Service) -> None:
     async with workflows.client() as client:
         task = await over(client, "order_fulfillment", order, namespace="shop")
     assert value_of(task) == {"order_id": "o-1", "paid_cents": 2500, "tracking": "north-o-1"}
+
+
+async def test_an_order_that_cannot_be_shipped_is_undone_in_reverse(workflows: Service) -> None:
+    async with workflows.client() as client:
+        task = await over(client, "order_compensation", order_compensation.FAILS)
+        steps = {view.step: value_of(view) for view in await client.steps(task)}
+        events = [event async for event in client.events(task)]
+    assert task.state == "failed"
+    assert task.error is not None
+    assert task.error.message == "no_such_address"
+    assert {name: steps[name] for name in order_compensation.UNDONE} == order_compensation.UNDONE
+    undone = [json.loads(bytes(event.data)) for event in events if event.type == "step_dispatched"][-2:]
+    assert [one["step"] for one in undone] == list(order_compensation.UNDONE)
 
 
 def test_the_command_line_prints_the_result(workflows: Service) -> None:

@@ -118,6 +118,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskStopping(ending="cancelled", cause="cancel"),
         t.TaskStopping(ending="failed", cause="timeout"),
     ),
+    ("task_compensating", 1): (t.TaskCompensating(steps=("charge", "resize"), instances=12),),
     ("task_completed", 1): (
         t.TaskCompleted(result=RAW(b'{"receipt":"r-1"}')),
         t.TaskCompleted(result=t.NULL),

@@ -167,6 +167,26 @@ def parent() -> Run:
     return run
 
 
+def compensated() -> Run:
+    """A step failed, what was done is undone in reverse; a compensation failed for good, and a person retried it."""
+    steps = {"charge": {"compensate": "refund"}, "reserve": {"compensate": "release"}}
+    shape = {"charge": [], "reserve": ["charge"], "ship": ["reserve"]}
+    run = new_run("compensated", shape, steps=steps, on_failure="fail")
+    run.create()
+    run.complete("charge", result={"receipt": "r-1"})
+    run.complete("reserve", result={"items": 2})
+    run.fail("ship", error=ErrorInfo(type="NoSuchAddress", message="no", retryable=False))
+    run.start("reserve~undo")
+    run.fail("reserve~undo", error=ErrorInfo(type="Busy", message="later"))
+    run.fire_at("retry:reserve~undo:2")
+    run.fail("reserve~undo", 2, error=ErrorInfo(type="Gone", message="no", retryable=False))
+    run.wait(60)
+    run.do(RetryTask(at_us=run.now_us), command_id="command-4")
+    run.complete("reserve~undo", 3, result=None)
+    run.complete("charge~undo", result="refunded")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -178,6 +198,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     expanded,
     looped,
     parent,
+    compensated,
 )
 
 

@@ -20,6 +20,7 @@ from tasker.replay.checkers.once import OnceChecker
 from tasker.replay.checkers.order import OrderChecker
 from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.findings import Finding
+from tasker.service.domain.compensate import failed_undo
 from tasker.service.domain.decide import isolated_items, open_attempt
 from tasker.service.domain.obligations import Kind, obligations_of, parse_obligation
 from tasker.service.domain.state import STEP_OPEN, StepStatus, TaskState, TaskStatus, evolve, state_hash
@@ -42,6 +43,8 @@ def templates(draw: st.DrawFn) -> CompiledTemplate:
         document = draw(documents())
         if draw(st.booleans()):
             make_dynamic(draw, document["steps"])
+            if any("compensate" in step for step in document["steps"]):
+                document["compensate_on"] = draw(st.sampled_from(["both", "both", "failure", "cancel", "never"]))
         try:
             return compile_template(validate(document))
         except TemplateInvalid:
@@ -90,6 +93,8 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
                     step["when"] = condition
                 else:
                     step["after"] = [{"step": parents[0], "when": condition}, *parents[1:]]
+        if draw(st.integers(0, 2)) == 0 and not any(key in step for key in ("transform", "asserts", "delay_s")):
+            step.update({"compensate": "undo", "compensate_retry": {"max_attempts": draw(st.integers(1, 2))}})
 
 
 @st.composite
@@ -227,6 +232,8 @@ def check_state(run: Run) -> None:
             assert step.expansion.open or state.status is TaskStatus.BLOCKED, f"no item wakes step {name}"
         else:
             assert any(parse_obligation(one)[1] == name for one in owed), f"nothing wakes step {name}"
+    if state.blocked_reason == "compensation_failed":
+        assert failed_undo(state) is not None
     if state.blocked_reason == "step_failed":
         assert state.failed or isolated_items(state)
         assert all(step.expansion is not None for step in state.steps.values() if step.status in STEP_OPEN)
@@ -318,6 +325,8 @@ def test_a_task_at_its_history_limit_blocks_and_can_always_be_cancelled(run: Run
             kind, step, attempt = parse_obligation(obligation)
             if kind is Kind.CHILD:
                 run.child(step, "c1", attempt, state="cancelled")
+            elif kind is Kind.OFFER:  # what is offered now can only be a compensation
+                complete(run, step, attempt, data, gives_back=False)
             else:
                 run.fire_at(obligation)
             check_state(run)

@@ -69,7 +69,7 @@ SELECT state, count(*) FROM task WHERE tenant = $1 GROUP BY state
 SELECT t.namespace, t.template, s.state, count(*),
        greatest(0, extract(epoch FROM clock_timestamp()) - min(s.dispatched_at_us) / 1e6)::float8
 FROM task AS t JOIN step AS s ON s.task_id = t.task_id
-WHERE t.state = 'running' AND s.state IN ('dispatched', 'running', 'waiting')
+WHERE t.state IN ('running', 'compensating') AND s.state IN ('dispatched', 'running', 'waiting')
 GROUP BY t.namespace, t.template, s.state
 
 -- name: places

@@ -36,6 +36,7 @@ from tasker.events.task_events import (
     StepYielded,
     TaskBlocked,
     TaskCancelled,
+    TaskCompensating,
     TaskCompleted,
     TaskCreated,
     TaskFailed,
@@ -221,10 +222,13 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             if row.state == "blocked":
                 row.state = "running"
                 _unblock(row)
+        case TaskCompensating():
+            row.state = "compensating"
         case TaskStarted():
             row.state = "running"
         case TaskResumed():
-            row.state = "running"
+            # What was stopping and is blocked was undoing what it did.
+            row.state = "running" if row.ending is None else "compensating"
             _unblock(row)
         case TaskCreated():
             pass  # a second birth is impossible; total all the same
@@ -357,6 +361,9 @@ def waiting_on(row: TaskRow, open_steps: Sequence[OpenStep]) -> str | None:
         return f"a person: {_why_blocked(row)}"
     if row.state == "pending":
         return f"its start time, {_time(row.not_before_us)}"
+    if row.state == "compensating":
+        undo = f" ({_step_words(open_steps[0])})" if open_steps else ""
+        return f"its compensations{undo}; it ends as {row.ending}"
     if row.ending is not None:
         named = ", ".join(one.step for one in open_steps[:_STEPS_NAMED_MAX])
         return f"running steps to stop ({named}); it ends as {row.ending}"
@@ -371,7 +378,7 @@ def remedy(row: TaskRow) -> str | None:
     if row.state != "blocked":
         return None
     match row.blocked_reason:
-        case "step_failed":
+        case "step_failed" | "compensation_failed":
             return f"tasker task retry {row.task_id}"
         case "history_limit" | "no_progress" | "result_limit":
             return f"tasker task cancel {row.task_id}"
@@ -407,6 +414,8 @@ def _why_blocked(row: TaskRow) -> str:
         case "step_failed":
             steps = _blocked_steps(row)
             return f"step{'s' * (len(steps) > 1)} {', '.join(steps)} failed"
+        case "compensation_failed":
+            return f"compensation {', '.join(_blocked_steps(row))} failed; the task ends as {row.ending} behind it"
         case "no_progress":
             return "nothing of it can move: its steps wait for each other" + (
                 f" ({row.blocked_detail})" if row.blocked_detail else ""

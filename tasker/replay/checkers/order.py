@@ -1,14 +1,14 @@
 """I8: no step begins before what it depends on lets it, and nothing follows an ending event.
 
 Parents are those of the template that the task started with, joined as it says; what they did is told by the events
-alone, not by the service's own state. Also held here: a stream begins with its creation, nothing begins while a task
-stops, the service completes only what is its own to complete, and a task completes only when nothing more is
-expected of any step.
+alone, not by the service's own state. Also held here: a stream begins with its creation, nothing but compensations
+begins while a task stops (`undoing`), the service completes only what is its own to complete, and a task completes
+only when nothing more is expected of any step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 from uuid import UUID
 
@@ -28,15 +28,17 @@ from tasker.events.task_events import (
     StepRetried,
     StepRouted,
     TaskCancelled,
+    TaskCompensating,
     TaskCompleted,
     TaskCreated,
     TaskFailed,
     TaskStopping,
 )
 from tasker.replay.checkers.checker import Decoded, forget_oldest
+from tasker.replay.checkers.undoing import Undoing
 from tasker.replay.findings import Finding, Invariant, Report
 from tasker.templates import CompiledTemplate
-from tasker.templates.instances import is_item, name_of
+from tasker.templates.instances import is_item, is_undo, name_of
 
 ENDED_REMEMBERED: Final = 100_000
 """Tasks that ended are forgotten after so many others; an event behind that is reported as one without a beginning."""
@@ -50,7 +52,7 @@ _TASK: Final = "task"
 class _Task:
     """What is known of a task: its template and how far it is."""
 
-    __slots__ = ("accepted", "begun", "closed_edges", "completed", "failed", "out", "stopping", "template")
+    __slots__ = ("accepted", "begun", "closed_edges", "completed", "failed", "out", "stopping", "template", "undoing")
 
     def __init__(self, template: CompiledTemplate | None) -> None:
         self.template = template
@@ -61,6 +63,7 @@ class _Task:
         self.out: set[str] = set()
         self.closed_edges: set[tuple[str, str]] = set()
         self.stopping = False
+        self.undoing = None if template is None else Undoing(template)
 
     def forget(self, names: tuple[str, ...]) -> None:
         """Let steps begin anew: what their last visit did counts no more."""
@@ -94,12 +97,12 @@ class OrderChecker:
                 return
         elif isinstance(event, TaskCreated):
             self._find(recorded, "the task is created twice")
+        if task.undoing is not None:
+            for detail in _undone(task.undoing, event, stopping=task.stopping):
+                self._find(recorded, detail)
         match event:
-            case StepDispatched(step=name, attempt=attempt):
-                if task.stopping:
-                    self._find(recorded, f"step {name} is dispatched while the task stops")
-                if attempt == 1:
-                    self._begins(recorded, task, name)
+            case StepDispatched(step=name, attempt=1) if not is_undo(name):
+                self._begins(recorded, task, name)
             case StepExpanded(step=name) | StepDelayed(step=name):
                 self._begins(recorded, task, name)
             case ChildRequested(step=name, attempt=attempt):
@@ -108,13 +111,13 @@ class OrderChecker:
                 if attempt == 1:
                     self._begins(recorded, task, name)
             case StepCompleted(step=name):
-                if not is_item(name):
+                if not (is_item(name) or is_undo(name)):
                     self._completes(recorded, task, name)
             case StepGathered(step=name):
                 task.completed.add(name_of(name))
-            case StepFailed(step=name) if not is_item(name):
+            case StepFailed(step=name) if not (is_item(name) or is_undo(name)):
                 task.failed.add(name_of(name))
-            case StepRetried(step=name) if not is_item(name):
+            case StepRetried(step=name) if not (is_item(name) or is_undo(name)):
                 task.failed.discard(name_of(name))
                 task.accepted.discard(name_of(name))
             case StepFailureAccepted(step=name):
@@ -218,3 +221,23 @@ class OrderChecker:
                 detail=detail,
             )
         )
+
+
+def _undone(undoing: Undoing, event: Decoded, *, stopping: bool) -> Iterable[str]:
+    """Return what is wrong with `event` as far as compensations go."""
+    match event:
+        case StepDispatched(step=name, attempt=attempt) if stopping or is_undo(name):
+            return undoing.dispatches(name, attempt)
+        case StepCompleted(step=name):
+            return undoing.completes(name)
+        case StepExpanded(step=name):
+            undoing.expands(name)
+        case TaskStopping():
+            undoing.stops(event)
+        case TaskCompensating(steps=steps, instances=instances):
+            return undoing.compensates(steps, instances)
+        case TaskFailed() | TaskCancelled():
+            return undoing.ends()
+        case _:
+            pass
+    return ()

@@ -34,6 +34,7 @@ from tasker.service.domain.obligations import Kind
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
+from tasker.templates.instances import undone_by
 from tasker.tracing import tracing_of_process
 
 WORK_RESULTS_BYTES_MAX: Final = 384 * 1024
@@ -161,10 +162,11 @@ class Dispatcher:
         results: dict[str, msgspec.Raw] = {}
         left_out: list[str] = []
         entry = state.steps[step]
-        bytes_max = WORK_RESULTS_BYTES_MAX if entry.of is None else ITEM_SHARED_BYTES_MAX
+        expansion = state.steps[undone_by(step)].of if entry.undoes else entry.of
+        bytes_max = WORK_RESULTS_BYTES_MAX if expansion is None or entry.undoes else ITEM_SHARED_BYTES_MAX
         size = 0
         for parent in spec.after:
-            result = state.result_of(parent)
+            result = state.result_at(undone_by(step)) if entry.undoes else state.result_of(parent)
             if result is None:
                 continue
             size += len(bytes(result))
@@ -190,15 +192,17 @@ class Dispatcher:
             heartbeat_s=spec.heartbeat_s,
             offer=offer,
             deadline_in_s=(
-                None if state.deadline_us is None else max(0.0, (state.deadline_us - self._clock.now_us()) / US_PER_S)
+                None
+                if state.deadline_us is None or entry.undoes
+                else max(0.0, (state.deadline_us - self._clock.now_us()) / US_PER_S)
             ),
             correlation_id=actor.correlation_id,
             traceparent=actor.traceparent_of(step),
             checkpoint=entry.checkpoint,
         )
-        if entry.of is not None:
-            work.index = entry.of.index_of(step)
-            work.item = entry.of.items[work.index]
+        if expansion is not None:
+            work.index = expansion.index_of(step)
+            work.item = expansion.items[work.index]
             if len(bytes(state.input)) > ITEM_SHARED_BYTES_MAX:
                 work.input, work.input_ref = NULL, True
         return work

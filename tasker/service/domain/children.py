@@ -103,6 +103,8 @@ def note_child(state: TaskState, template: CompiledTemplate, command: NoteChild)
     if entry.cancel_by_us is not None:
         if command.child is not None and not command.ended:
             return tuple(events)
+        if command.state == "completed":
+            return (*events, StepCompleted(step=name, attempt=attempt, result=command.result or NULL))
         reason = "its child was refused" if command.child is None else f"its child is {command.state}"
         return (*events, StepCancelled(step=name, attempt=attempt, reason=f"it was to stop, and {reason}"))
     if command.child is None:

@@ -32,7 +32,7 @@ class CancelTask(TaskCommand, frozen=True, kw_only=True):
 
 
 class RetryTask(TaskCommand, frozen=True, kw_only=True):
-    """Give every failed step a fresh set of attempts."""
+    """Give every failed step a fresh set of attempts; while the task compensates, the compensation that failed."""
 
 
 class RetryStep(TaskCommand, frozen=True, kw_only=True):

@@ -50,6 +50,7 @@ from tasker.service.domain.commands import (
     StartAttempt,
     YieldAttempt,
 )
+from tasker.service.domain.compensate import failed_undo
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_scope, parse_obligation
 from tasker.service.domain.retry import retry_delay_s
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
@@ -208,7 +209,7 @@ def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) 
     if open_attempt(state, name, attempt) is None:
         return ()
     started = _start(state, template, name, attempt, command.worker, at_us)
-    if state.stopping is not None:
+    if state.stopping is not None and state.is_stopping:
         return (*started, StepCancelled(step=name, attempt=attempt, reason=_stopping(state.stopping.cause)))
     yielded = StepYielded(
         step=name,
@@ -237,7 +238,7 @@ def _fail(  # noqa: PLR0917 - the facts of a failed attempt
         return ()
     started = () if worker is None else _start(state, template, name, attempt, worker, at_us)
     events = (*started, StepAttemptFailed(step=name, attempt=attempt, error=error))
-    if state.stopping is not None:
+    if state.stopping is not None and state.is_stopping:
         return (*events, StepCancelled(step=name, attempt=attempt, reason=_stopping(state.stopping.cause)))
     spec = template.step(name)
     failures = attempt - step.first_attempt + 1
@@ -273,6 +274,9 @@ def _cancel(state: TaskState, template: CompiledTemplate, at_us: int, grace_s: f
 
 
 def _retry_task(state: TaskState) -> Events:
+    undo = failed_undo(state)
+    if undo is not None:
+        return _retried(state, undo)
     _must_go_on(state)
     failed = [*state.failed, *isolated_items(state)]
     if not failed:
@@ -293,7 +297,8 @@ def isolated_items(state: TaskState) -> list[str]:
 
 
 def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep) -> Events:
-    _must_go_on(state)
+    if command.step != failed_undo(state):
+        _must_go_on(state)
     if name_of(command.step) not in template:
         raise StepUnknown(f"the task's template has no step {command.step[:80]!r}")
     step = state.steps.get(command.step)
@@ -302,7 +307,11 @@ def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep
         raise StateForbids(f"step {command.step} is {now}; only a failed step can be retried", state=now)
     if command.attempt is not None and command.attempt != step.attempt:
         raise StateForbids(f"step {command.step} failed at attempt {step.attempt}, not {command.attempt}")
-    return (*_resumed(state), StepRetried(step=command.step, attempt=step.attempt + 1))
+    return _retried(state, command.step)
+
+
+def _retried(state: TaskState, step: str) -> Events:
+    return (*_resumed(state), StepRetried(step=step, attempt=state.steps[step].attempt + 1))
 
 
 def _resumed(state: TaskState) -> Events:

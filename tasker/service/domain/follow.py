@@ -10,8 +10,11 @@ is asked for more; so it always looks at the state as it is.
                                else on_failure "fail": the task stops; "block": others go on
     item ended              -> the next item begins, or the step it belongs to is complete (or fails)
     join ready              -> what only led to it is cancelled (`any`, `n_of`)
+    task compensating, a compensation completed
+                            -> the next compensation begins
 
-When nothing follows any more, `conclude` asks whether a loop turns, or the task is complete, blocked or ended.
+When nothing follows any more, `conclude` asks whether a loop turns, or the task is complete, compensates, is blocked or
+ended.
 """
 
 from __future__ import annotations
@@ -34,16 +37,20 @@ from tasker.events.task_events import (
     StepGathered,
     StepRetried,
     TaskBlocked,
+    TaskCompensating,
     TaskCreated,
     TaskEvent,
+    TaskFailed,
     TaskStarted,
+    TaskStopping,
 )
 from tasker.service.domain.begin import begin, begin_again, cancel_node, next_items
 from tasker.service.domain.bindings import expression_error, is_true
+from tasker.service.domain.compensate import at_rest, next_undo
 from tasker.service.domain.joins import Verdict, accepts_failure, verdict_of
 from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
-from tasker.service.domain.stop import ended_of, stop
-from tasker.service.domain.task_result import completion
+from tasker.service.domain.stop import stop
+from tasker.service.domain.task_result import RESULT_LIMIT, completion
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import is_item, name_of, node_of, visit_of
 from tasker.templates.loops import Loop
@@ -144,6 +151,7 @@ def _ended(
     at_us: int,
 ) -> Moves:
     if state.stopping is not None:
+        yield from next_undo(state, template, event, at_us)
         return
     name = event.step
     if name in template.steps and not state.visits:
@@ -225,6 +233,7 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
     StepRetried: _retried,
     StepExpanded: _expanded,
     PathsClosed: _closed,
+    TaskCompensating: next_undo,
     LoopTurned: _turned,
 }
 """Type of an event -> what follows from it, asked when the state has taken it up; from others nothing does."""
@@ -234,11 +243,11 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
 
 
 def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | None:
-    """Return what is to be said when a turn has come to rest: a loop turns, or the task ends or is blocked."""
+    """Return what is to be said when a turn is at rest: a loop turns, the task ends, compensates, or is blocked."""
     if state.ended or state.status is TaskStatus.ABSENT:
         return None
     if state.stopping is not None:
-        return None if state.open else ended_of(state, state.stopping)
+        return None if state.open else at_rest(state, template, state.stopping)
     if state.status is not TaskStatus.RUNNING:
         return None
     for loop in template.loops:
@@ -252,7 +261,10 @@ def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
     if state.open and not (template.isolates and _only_isolated(state, template)):
         return None
     if state.settled == len(template.steps):
-        return completion(state, template)
+        ending = completion(state, template)
+        if isinstance(ending, TaskFailed) and template.compensates("failed"):
+            return TaskStopping(ending="failed", cause=RESULT_LIMIT)
+        return ending
     failed = _holding_up(state, template)
     if failed:
         return TaskBlocked(reason="step_failed", steps=failed)

@@ -29,6 +29,7 @@ from tasker.events.task_events import (
     PathsClosed,
     TaskBlocked,
     TaskCancelled,
+    TaskCompensating,
     TaskCompleted,
     TaskCreated,
     TaskFailed,
@@ -67,7 +68,7 @@ def parse_obligation(obligation: str) -> tuple[Kind, str, int]:
     return Kind(kind), step, int(attempt or 0)
 
 
-_OF_TASK: Final = frozenset({TaskCreated, TaskStarted, TaskStopping, TaskResumed, PathsClosed})
+_OF_TASK: Final = frozenset({TaskCreated, TaskStarted, TaskStopping, TaskCompensating, TaskResumed, PathsClosed})
 _OF_ALL: Final = frozenset({TaskBlocked, TaskCompleted, TaskFailed, TaskCancelled})
 
 
@@ -127,9 +128,9 @@ def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
             }
         case StepStatus.WAITING if step.waits == "child":
             return {f"{Kind.CHILD}:{at}": step.dispatched_us}
-        case StepStatus.WAITING if state.stopping is None and step.waits == "retry":
+        case StepStatus.WAITING if not state.is_stopping and step.waits == "retry":
             return {f"{Kind.RETRY}:{name}:{step.attempt + 1}": step.retry_at_us}
-        case StepStatus.WAITING if state.stopping is None and step.waits == "time":
+        case StepStatus.WAITING if not state.is_stopping and step.waits == "time":
             return {f"{Kind.TIMER}:{at}": step.retry_at_us}
         case _:
             return {}

@@ -1,11 +1,12 @@
 r"""A task's state and how events move it.
 
 `evolve` is total: a recorded event is never refused. It updates the state of its one owner in place,
-and its cost does not grow with the number of steps.
+and its cost does not grow with the number of steps (that of the one which plans compensations does).
 
     task   pending -> running -> completed
                       running <-> blocked
            any of them -> (stopping: running steps have their grace) -> failed | cancelled
+                             `-> compensating <-> blocked -> failed | cancelled
 
     step   dispatched -> running -> completed
              ^  \_________/ attempt failed
@@ -19,10 +20,13 @@ retry or the next part after a checkpoint, the items that it runs for, or a time
 A step of the template has an entry for each visit of a loop and each item of a list (`templates.instances`). The newest
 visit of a step is its *node*: joins and the end of the task look at nodes. A node is *settled* when nothing more is
 expected of it: it completed, was cancelled while the task goes on, will not run, or its failure was accepted.
+
+A compensation is an instance as well (`charge~undo`), and no node.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Any, Final, Literal, assert_never
 
@@ -53,6 +57,7 @@ from tasker.events.task_events import (
     StepYielded,
     TaskBlocked,
     TaskCancelled,
+    TaskCompensating,
     TaskCompleted,
     TaskCreated,
     TaskFailed,
@@ -62,7 +67,7 @@ from tasker.events.task_events import (
     TemplateRef,
 )
 from tasker.service.domain.command_memory import remember
-from tasker.templates.instances import is_item, name_of, node_of, visit_of
+from tasker.templates.instances import is_item, is_undo, name_of, node_of, visit_of
 
 
 class TaskStatus(StrEnum):
@@ -72,6 +77,7 @@ class TaskStatus(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
     BLOCKED = "blocked"
+    COMPENSATING = "compensating"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -124,7 +130,7 @@ class Expansion:
 
     def index_of(self, instance: str) -> int:
         """Return the place in the list of the item that `instance` is."""
-        return self._index[instance[instance.index("[") + 1 : -1]]
+        return self._index[instance[instance.index("[") + 1 : instance.index("]")]]
 
     def moved(self, name: str, before: StepStatus | None, after: StepStatus) -> None:
         """Count an item's way from one status to another."""
@@ -163,6 +169,7 @@ class StepState:
         checkpoint: where the next attempt goes on; None: at the beginning.
         child_request, child: the task that a step is to start, and its id once it exists.
         expansion: of a step that runs for each item of a list. of: that of the step that this is an item of.
+        completed_seq: of the event that completed it; 0 before. undoes: it is the compensation of another.
     """
 
     __slots__ = (
@@ -171,6 +178,7 @@ class StepState:
         "checkpoint",
         "child",
         "child_request",
+        "completed_seq",
         "dispatched_us",
         "ended_attempt",
         "error",
@@ -184,6 +192,7 @@ class StepState:
         "start_by_us",
         "started_us",
         "status",
+        "undoes",
         "waits",
         "worker",
     )
@@ -209,6 +218,8 @@ class StepState:
         self.of: Expansion | None = None
         self.child_request: ChildRequested | None = None
         self.child: str | None = None
+        self.completed_seq = 0
+        self.undoes = False
 
 
 class TaskState:
@@ -223,6 +234,7 @@ class TaskState:
         accepted: steps whose failure holds nothing up.
         visits: step -> its newest visit, of those that a loop came back to.
         stopping: the task will end so once its running steps have.
+        to_undo: what is undone before that, in this order. undone: how many of them are.
         commands: the last commands that changed the task -> the seq of their last event.
     """
 
@@ -250,6 +262,8 @@ class TaskState:
         "stopping",
         "tags",
         "template",
+        "to_undo",
+        "undone",
         "visits",
     )
 
@@ -278,6 +292,13 @@ class TaskState:
         self.closed_edges: dict[tuple[str, str], None] = {}
         self.accepted: dict[str, None] = {}
         self.visits: dict[str, int] = {}
+        self.to_undo: tuple[str, ...] = ()
+        self.undone = 0
+
+    @property
+    def is_stopping(self) -> bool:
+        """Return whether what is open is being stopped: no step begins, none is tried again."""
+        return self.stopping is not None and not self.to_undo
 
     @property
     def ended(self) -> bool:
@@ -373,7 +394,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             step = _enter(state, name, StepStatus.FAILED)
             step.attempt = event.attempt
             step.error = event.error
-            if step.of is None:
+            if step.of is None and not step.undoes:
                 state.failed[name] = None
         case StepCancelRequested(step=name):
             _entry(state, name).cancel_by_us = event.grace_until_us
@@ -436,7 +457,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.status = TaskStatus.BLOCKED
             state.blocked_reason = event.reason
         case TaskResumed():
-            state.status = TaskStatus.RUNNING
+            state.status = TaskStatus.COMPENSATING if state.to_undo else TaskStatus.RUNNING
             state.blocked_reason = None
         case TaskStopping():
             state.stopping = event
@@ -444,6 +465,9 @@ def evolve(  # noqa: PLR0915 - one case an event
                 # It moves again, towards its end: its running steps are told, and owe an outcome.
                 state.status = TaskStatus.RUNNING
                 state.blocked_reason = None
+        case TaskCompensating():
+            state.status = TaskStatus.COMPENSATING
+            state.to_undo = instances_to_undo(state, event.steps)
         case TaskFailed():
             _end(state, TaskStatus.FAILED)
             state.error = event.error
@@ -461,10 +485,14 @@ def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
     if before is not status:
         state.open += (status in _OPEN) - (before in _OPEN)
         state.completed += (status is StepStatus.COMPLETED) - (before is StepStatus.COMPLETED)
-        if step.of is None:
-            state.settled += (status in _SETTLED) - (before in _SETTLED)
-        else:
+        if status is StepStatus.COMPLETED:
+            step.completed_seq = state.seq
+        if step.of is not None:
             step.of.moved(name, before, status)
+        elif step.undoes:
+            state.undone += (status in _SETTLED) - (before in _SETTLED)
+        else:
+            state.settled += (status in _SETTLED) - (before in _SETTLED)
         step.status = status
     return step
 
@@ -479,7 +507,19 @@ def _entry(state: TaskState, name: str) -> StepState:
             step.of = None if node is None else node.expansion
             if step.of is not None:
                 step.of.moved(name, None, step.status)
+        else:
+            step.undoes = is_undo(name)
     return step
+
+
+def instances_to_undo(state: TaskState, steps: Collection[str]) -> tuple[str, ...]:
+    """Return the completed instances of some steps, the last completed first; items stand for the step they are of."""
+    done = [
+        (step.completed_seq, name)
+        for name, step in state.steps.items()
+        if step.status is StepStatus.COMPLETED and step.expansion is None and not step.undoes and name_of(name) in steps
+    ]
+    return tuple(name for _, name in sorted(done, reverse=True))
 
 
 def _turn(state: TaskState, event: LoopTurned) -> None:
@@ -538,11 +578,22 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "closed_edges": [list(edge) for edge in state.closed_edges],
         "accepted": list(state.accepted),
         "visits": state.visits,
+        "to_undo": list(state.to_undo),
+        "undone": state.undone,
     }
     return {key: value for key, value in document.items() if value}
 
 
-_NO_FACT: Final = ("of", "expansion", "waits", "checkpoint", "child", "child_request")
+_NO_FACT: Final = (
+    "of",
+    "expansion",
+    "waits",
+    "checkpoint",
+    "child",
+    "child_request",
+    "completed_seq",
+    "undoes",
+)
 
 
 def _step_document(step: StepState) -> dict[str, Any]:

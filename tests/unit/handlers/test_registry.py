@@ -184,3 +184,34 @@ def test_a_function_that_cannot_be_run_so_is_refused(keys: dict[str, Any], words
     with pytest.raises(TemplateInvalid) as refused:
         flow.spec()
     assert words in refused.value.errors[0].detail
+
+
+UNDONE = "name: t\nsteps: [{name: a, compensate: u}, {name: b, after: [a]}]"
+
+
+def test_a_compensation_of_a_loaded_template_is_a_plain_handler() -> None:
+    @handler("u")
+    def undo(a: Any) -> None: ...
+
+    registry = collect(module(t=Template.from_yaml(UNDONE), a=plain_a, b=plain_of("b"), u=undo))
+    found = registry.lookup("default", "t", "u")
+    assert found is not None
+    assert found.function is undo
+
+
+def test_a_compensation_without_a_function_or_with_other_results_is_refused() -> None:
+    @handler("u")
+    def undo(b: Any) -> None: ...
+
+    served = {"t": Template.from_yaml(UNDONE), "a": plain_a, "b": plain_of("b")}
+    with pytest.raises(ConfigurationError, match=r"compensation of step 'a' .* mark one @handler\('u'\)"):
+        collect(module(**served))
+    with pytest.raises(ConfigurationError, match="parameter 'b': a compensation gets the input and the result of its"):
+        collect(module(**served, u=undo))
+
+
+def plain_of(name: str) -> Any:
+    @handler(name)
+    def plain() -> None: ...
+
+    return plain

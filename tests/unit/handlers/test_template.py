@@ -137,3 +137,48 @@ def test_a_decorator_used_wrongly_says_how() -> None:
     wrong: Any = "name"
     with pytest.raises(ConfigurationError, match=r"write @step or @step\(name=\.\.\.\)"):
         Template("t").step(wrong)
+
+
+def undone(function: Any, step: str = "a", **keys: Any) -> Template:
+    """A template whose step `a` runs for a list and comes before `b`; `function` undoes `step`."""
+    t = Template("t")
+    t.step(name="a", each="[1]")(lambda item: item)
+    t.step(name="b")(lambda a: a)
+    t.compensation(step, **keys)(function)
+    return t
+
+
+def test_a_compensation_is_keys_of_its_step_and_a_function_of_its_queue() -> None:
+    def refund(ctx: Any, input: Any, a: Any, item: Any, b: Any = None) -> None: ...
+
+    t = undone(refund, retry=Retry(max_attempts=9), timeout_s=60)
+    (a, b) = t.spec().steps
+    assert (a.compensate, a.compensate_start_to_close_s, b.compensate) == ("refund", 60.0, None)
+    assert a.compensate_retry == Retry(max_attempts=9)
+    *_, found = t.handlers()
+    assert (found.queue, found.spec.name, found.spec.function) == ("t", "refund", refund)
+
+
+@pytest.mark.parametrize(
+    ("function", "step", "words"),
+    [
+        (lambda a: a, "c", "there is no step 'c' that it could undo"),
+        (lambda b: b, "a", "parameter 'b': a compensation gets the input and the result of 'a' alone"),
+        (lambda item: item, "b", "parameter 'item' is of a step that runs for a list"),
+        (lambda other: other, "a", "parameter 'other' is neither the context"),
+    ],
+)
+def test_a_compensation_that_cannot_be_called_is_a_fault(function: Any, step: str, words: str) -> None:
+    assert [words in detail for _, detail in faults(undone(function, step, handler="u"))] == [True]
+
+
+def test_two_compensations_of_a_step_are_a_fault() -> None:
+    t = undone(lambda a: a, handler="u")
+    t.compensation("a", handler="v")(lambda a: a)
+    assert "another compensation already" in faults(t)[0][1]
+
+
+def test_a_template_that_was_loaded_takes_no_compensation() -> None:
+    loaded = Template.from_yaml("name: t\nsteps: [{name: a, compensate: u}]")
+    with pytest.raises(ConfigurationError, match="@handler"):
+        loaded.compensation("a")

@@ -16,6 +16,7 @@ from tasker.events.task_events import (
     StepStarted,
     TaskBlocked,
     TaskCancelled,
+    TaskCompensating,
     TaskCompleted,
     TaskFailed,
     TaskResumed,
@@ -110,6 +111,29 @@ def test_a_stopping_task_ends_as_it_said(ending: Any, state: str) -> None:
     ended = to_view(fold(*running, stopping, StepCancelled(step="s1", attempt=1, reason="x"), ending))
     assert (ended.state, ended.waiting_on) == (state, None)
     assert (ended.error is not None) == (state == "failed")
+
+
+def test_a_compensating_task_says_so_and_what_holds_it_up() -> None:
+    begun = [
+        created(),
+        *ran("charge"),
+        TaskStopping(ending="cancelled", cause="cancel"),
+        TaskCompensating(steps=("charge",), instances=1),
+        StepDispatched(step="charge~undo", attempt=1),
+    ]
+    view = to_view(fold(*begun), [OpenStep("charge~undo", "dispatched", None, None)])
+    assert (view.state, view.waiting_on) == (
+        "compensating",
+        "its compensations (a worker for step charge~undo); it ends as cancelled",
+    )
+    lost = [*begun, *failed("charge~undo")[1:], TaskBlocked(reason="compensation_failed", steps=("charge~undo",))]
+    row = fold(*lost)
+    view = to_view(row)
+    assert (view.state, view.blocked_steps, view.error) == ("blocked", ("charge~undo",), ERROR)
+    assert view.waiting_on == "a person: compensation charge~undo failed; the task ends as cancelled behind it"
+    assert view.remedy == f"tasker task retry {row.task_id}"
+    assert to_view(fold(*lost, TaskResumed())).state == "compensating"
+    assert to_view(fold(*lost, TaskResumed(), TaskCancelled())).state == "cancelled"
 
 
 def test_waiting_on_names_a_few_open_steps() -> None:

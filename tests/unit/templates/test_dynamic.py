@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tasker.errors import TemplateInvalid
-from tasker.templates import document_of, load_yaml, validate
+from tasker.templates import compile_template, document_of, from_canonical, load_yaml, validate
 from tasker.templates.hash import canonical_bytes
 
 
@@ -50,6 +50,18 @@ A = {"name": "a"}
         ([{"name": "a", "when": "item == 1"}], "/steps/0/when", "item"),
         ([{"name": "a", "when": "results.b == 1"}, {"name": "b"}], "/steps/0/when", "no step ahead of a"),
         ([{"name": "a", "when": 1}], "/steps/0/when", "must be an expression, as text"),
+        ([{"name": "a", "transform": "1", "compensate": "u"}], "/steps/0/compensate", "does nothing beside transform"),
+        ([{"name": "a", "compensate_retry": {}}], "/steps/0/compensate_retry", "does nothing without compensate"),
+        (
+            [{"name": "a", "compensate_start_to_close_s": 5}],
+            "/steps/0/compensate_start_to_close_s",
+            "does nothing without compensate",
+        ),
+        (
+            [{"name": "a", "compensate": "u", "compensate_retry": {"max_attempts": 1, "delay_s": 2}}],
+            "/steps/0/compensate_retry/delay_s",
+            "does nothing beside max_attempts 1",
+        ),
         ([{"name": "a", "back_to": "z"}], "/steps/0/back_to", "unknown step 'z'"),
         ([A, {"name": "b", "back_to": "a"}], "/steps/1/back_to", "does not lead to b"),
         (
@@ -141,3 +153,28 @@ def test_new_keys_at_their_default_are_no_part_of_the_content() -> None:
     assert b'"join":"any"' in canonical_bytes(
         validate({"name": "t", "steps": [A, {"name": "b", "after": ["a"], "join": "any"}]})
     )
+
+
+def test_a_policy_without_compensations_does_nothing() -> None:
+    assert faults(A, compensate_on="cancel") == {"/compensate_on": "does nothing: no step has a key compensate"}
+
+
+def test_compensations_are_written_back_as_they_were_read() -> None:
+    undone = {"name": "a", "compensate": "u", "compensate_retry": {}, "compensate_start_to_close_s": 5.0}
+    retried = {"name": "b", "compensate": "v", "compensate_retry": {"max_attempts": 9}}
+    document = {"name": "t", "steps": [undone, retried], "compensate_on": "failure"}
+    spec = validate(document)
+    assert document_of(spec) == document
+    assert from_canonical(canonical_bytes(spec)) == spec
+    plain = {"name": "t", "steps": [{"name": "a"}]}
+    assert b"compensate" not in canonical_bytes(validate(plain))
+
+
+def test_a_compensation_runs_with_the_keys_of_its_step_where_it_has_none() -> None:
+    step = {"name": "a", "queue": "q", "retry": {"max_attempts": 7}, "start_to_close_s": 5.0, "heartbeat_s": 2.0}
+    template = compile_template(validate({"name": "t", "steps": [{**step, "compensate": "u"}]}))
+    for instance in ("a~undo", "a#3~undo", "a[x]~undo"):
+        undo = template.step(instance)
+        assert (undo.handler, undo.after, undo.retry.max_attempts) == ("u", ("a",), 7)
+        assert (undo.start_to_close_s, undo.heartbeat_s, template.queue_of(instance)) == (5.0, 2.0, "q")
+    assert template.step("a").handler == "a"
