@@ -85,6 +85,7 @@ def _children(state: TaskState, template: CompiledTemplate, step: str, at_us: in
                 yield from _enter(state, template, child, at_us)
             elif verdict is Verdict.CLOSED:
                 closed.append(child)
+    closed = [child for child in closed if not state.has_begun(child)]  # a join that began may have closed it
     if closed and state.stopping is None:
         yield PathsClosed(steps=tuple(closed), by=state.node(step), reason=f"no way to it is open behind {step}")
 
@@ -137,6 +138,7 @@ def _release(state: TaskState, template: CompiledTemplate, join: str, at_us: int
                 closed.append(name)
         elif entry.status in STEP_OPEN:
             yield from cancel_node(state, template, state.node(name), reason, at_us)
+    closed = [name for name in closed if not state.has_begun(name)]  # a cancelled parent may have closed it
     if closed:
         yield PathsClosed(steps=tuple(closed), by=state.node(join), reason=reason)
 

@@ -146,3 +146,15 @@ def test_results_stand_in_declared_order_whatever_finished_first() -> None:
         run.complete(name, result=name)
     assert list(run.result()) == ["a", "b", "c"]
     assert isinstance(run.events[-1], TaskCompleted)
+
+
+def test_what_a_join_closes_is_not_closed_again_by_the_edge_before_it() -> None:
+    small = [{"step": "a", "when": "input.n > 7"}]
+    shape = {"a": [], "b": [], "small": small, "j": ["a", "b", "small"]}
+    run = Run(template(shape, steps={"j": {"join": "any"}}))  # type: ignore[arg-type]
+    run.create()
+    run.complete("a")
+    closed = [name for event in run.events if isinstance(event, PathsClosed) for name in event.steps]
+    assert closed == ["small"]
+    run.complete("j")
+    assert run.state.status is TaskStatus.COMPLETED
