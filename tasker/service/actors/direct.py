@@ -240,7 +240,7 @@ class DirectWork:
     def _key_of(self, queue: Queue, actor: TaskActor, step: str) -> LineKey:
         """Return the line of a step whose queue has handlers with lines of their own."""
         assert actor.template is not None  # noqa: S101 - a task with steps has one
-        own = (*queue, actor.template.steps[step].handler)
+        own = (*queue, actor.template.step(step).handler)
         return own if own in self._lines else queue
 
     def _flush_soon(self) -> None:

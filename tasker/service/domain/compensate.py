@@ -19,6 +19,7 @@ from tasker.events.task_events import AnyTaskEvent, TaskBlocked, TaskCompensatin
 from tasker.service.domain.begin import dispatch
 from tasker.service.domain.state import StepStatus, TaskState, TaskStatus, instances_to_undo
 from tasker.service.domain.stop import ended_of
+from tasker.service.domain.task_result import RESULT_LIMIT, completion
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import name_of, undo_of
 
@@ -37,12 +38,12 @@ def at_rest(state: TaskState, template: CompiledTemplate, stopping: TaskStopping
     if not state.to_undo:
         done = instances_to_undo(state, template.undos) if template.compensates(stopping.ending) else ()
         if not done:
-            return ended_of(state, stopping)
+            return _ending(state, template, stopping)
         names = {name_of(instance) for instance in done}
         return TaskCompensating(steps=tuple(name for name in template.undos if name in names), instances=len(done))
     undo = current_undo(state)
     if undo is None:
-        return ended_of(state, stopping)
+        return _ending(state, template, stopping)
     if state.status is TaskStatus.BLOCKED:
         return None
     return TaskBlocked(reason="compensation_failed", steps=(undo,))
@@ -58,3 +59,7 @@ def failed_undo(state: TaskState) -> str | None:
     undo = current_undo(state)
     entry = None if undo is None else state.steps.get(undo)
     return undo if entry is not None and entry.status is StepStatus.FAILED else None
+
+
+def _ending(state: TaskState, template: CompiledTemplate, stopping: TaskStopping) -> AnyTaskEvent:
+    return completion(state, template) if stopping.cause == RESULT_LIMIT else ended_of(state, stopping)

@@ -209,8 +209,6 @@ def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) 
     if open_attempt(state, name, attempt) is None:
         return ()
     started = _start(state, template, name, attempt, command.worker, at_us)
-    if state.stopping is not None and state.is_stopping:
-        return (*started, StepCancelled(step=name, attempt=attempt, reason=_stopping(state.stopping.cause)))
     yielded = StepYielded(
         step=name,
         attempt=attempt,
@@ -218,6 +216,9 @@ def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) 
         delay_s=command.delay_s,
         resume_at_us=at_us + round(command.delay_s * US_PER_S),
     )
+    if state.stopping is not None and state.is_stopping:
+        cancelled = StepCancelled(step=name, attempt=attempt, reason=_stopping(state.stopping.cause))
+        return (*started, yielded, cancelled)
     if command.delay_s > 0:
         return (*started, yielded)
     return (*started, yielded, dispatch(template.step(name), name, attempt + 1, at_us))

@@ -15,6 +15,7 @@ from tasker.service.actors import direct as direct_module
 from tasker.service.actors.direct import DirectWork, Offered
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import DirectSettings
+from tests.runs import template
 
 QUEUE = ("default", "shop", "orders")
 OTHER = ("default", "shop", "mail")
@@ -83,7 +84,7 @@ class Node:
 
     def offer(self, *steps: str, queue: tuple[str, str, str] = QUEUE) -> list[bool]:
         """Offer steps; the handler of each is called like its first letter."""
-        template = SimpleNamespace(steps={step: SimpleNamespace(handler=step[0]) for step in steps})
+        template = SimpleNamespace(step=lambda step: SimpleNamespace(handler=step[0]))
         actor = SimpleNamespace(task_id="T", template=template)
         return [self.direct.take(queue, actor, step, 1) for step in steps]  # type: ignore[arg-type]
 
@@ -292,6 +293,18 @@ async def test_a_limited_handler_has_slots_of_its_own_and_keeps_no_other_waiting
     node.direct._sweep(asyncio.get_running_loop().time() + node.settings.wait_s + 0.1)
     assert node.streamed == ["l4"]
     assert node.offer("l5", "s3") == [False, True], "only what waits in vain goes by the stream"
+
+
+async def test_every_instance_of_a_limited_step_goes_to_its_slots(node: Node) -> None:
+    """Visits, items and compensations have names that no step has."""
+    node.join("w")
+    await node.said("w", 10, parts=(node.part("w", 4),))
+    steps = {"s": {"handler": "l", "compensate": "undo"}}
+    actor = SimpleNamespace(task_id="T", template=template({"s": []}, steps=steps))
+    for step in ("s", "s#2", "s[0]", "s~undo"):
+        assert node.direct.take(QUEUE, actor, step, 1)  # type: ignore[arg-type]
+    await node.until(lambda: len(node.arrived) == 2)
+    assert node.arrived == {"w/p0": ["s", "s#2", "s[0]"], "w": ["s~undo"]}
 
 
 async def test_of_a_limit_no_more_is_used_than_the_worker_says_is_free(node: Node) -> None:

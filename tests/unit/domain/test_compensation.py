@@ -291,3 +291,12 @@ def test_a_child_that_completed_is_undone_also_when_it_was_to_stop() -> None:
     assert run.result_of("kid") == "sent"
     assert undone(run) == ["kid~undo"]
     assert run.state.status is TaskStatus.CANCELLED
+
+
+def test_a_task_whose_result_is_too_large_undoes_what_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasker.service.domain.task_result.TASK_RESULT_BYTES_MAX", 5)
+    run = order()
+    run.complete("ship", result="a long result")
+    assert undone(run) == ["reserve~undo", "charge~undo"]
+    assert run.state.error is not None
+    assert (run.state.status, run.state.error.type) == ("failed", "result_limit")

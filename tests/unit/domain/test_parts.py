@@ -4,7 +4,16 @@ from typing import Any
 
 import msgspec
 
-from tasker.events.task_events import ErrorInfo, StepCompleted, StepDelayed, StepDispatched, StepFailed, StepYielded
+from tasker.events.task_events import (
+    ErrorInfo,
+    StepCancelled,
+    StepCompleted,
+    StepDelayed,
+    StepDispatched,
+    StepFailed,
+    StepYielded,
+    TaskCancelled,
+)
 from tasker.service.domain.state import TaskStatus
 from tests.runs import Run, linear, raw, template
 
@@ -48,12 +57,13 @@ def test_a_stale_checkpoint_changes_nothing() -> None:
     assert run.give_back("s1", checkpoint=2) == ()
 
 
-def test_a_stopping_task_takes_no_checkpoint() -> None:
+def test_a_stopping_task_does_not_go_on_from_a_checkpoint() -> None:
     run = Run(linear(1))
     run.create()
     run.start("s1")
     run.cancel()
-    run.give_back("s1", checkpoint=1)
+    events = run.give_back("s1", checkpoint=1)
+    assert [type(one) for one in events] == [StepYielded, StepCancelled, TaskCancelled]
     assert run.state.status is TaskStatus.CANCELLED
 
 
