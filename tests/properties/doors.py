@@ -41,6 +41,7 @@ from tasker.events.messages import (
     LifecycleEvent,
     Reply,
     ReportReply,
+    ScheduleCommand,
     TaskCreate,
     WorkArray,
     WorkerSlots,
@@ -146,6 +147,8 @@ def _command_door(verb: str, seed: bytes) -> None:
             requests.check_create(command)
             requests.not_before_us_of(command)
             requests.request_hash_of(command, bytes(command.input))
+        elif isinstance(command, ScheduleCommand):
+            schedule_command(command, "c")
         if isinstance(command, DeadLetterRetry):
             dead_letters.retry_of(command)
         elif isinstance(command, DeadLetterCommand):
