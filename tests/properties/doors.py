@@ -41,6 +41,7 @@ from tasker.events.messages import (
     LifecycleEvent,
     Reply,
     ReportReply,
+    ScheduleCommand,
     TaskCreate,
     WorkArray,
     WorkerSlots,
@@ -54,6 +55,7 @@ from tasker.projections.queries import decode_cursor, encode_cursor
 from tasker.service.actors import dead_letters, reports, requests
 from tasker.service.actors.cloud_events import cloud_event
 from tasker.service.actors.direct import _decode_slots, _fault_of
+from tasker.service.actors.schedule_entrance import schedule_command
 from tasker.service.http.event_scan import place_of
 from tasker.service.http.events import _seq, view_of
 from tasker.templates import canonical_bytes, compile_template, document_of, from_canonical, load_yaml, validate
@@ -110,6 +112,10 @@ CREATE = (
     b'{"template":"t","namespace":"shop","version":"1.0.0","input":{"a":[1,2.5,"x",null,true]},"tags":{"k":"v"},'
     b'"idempotency_key":"k-1","not_before":"2026-11-21T10:00:00Z","timeout_s":3600,"reason":"why","requested_by":"me"}'
 )
+SCHEDULE = (
+    b'{"template":"t","cron":"*/5 1-3 * * mon","timezone":"Europe/Zurich","input":{"a":1},"time_key":"at",'
+    b'"jitter_s":5,"start_at":"2026-01-01T00:00:00Z","end_at":"2036-01-01T00:00:00Z","catch_up_s":60,"tags":{"k":"v"}}'
+)
 TEMPLATE = (
     b'{"name":"t","version":"1.0.0","steps":[{"name":"a","retry":{"max_attempts":3,"non_retryable":["ValueError"]}},'
     b'{"name":"b","after":["a"],"start_to_close_s":5,"heartbeat_s":1}],"input_schema":{"type":"object",'
@@ -141,6 +147,8 @@ def _command_door(verb: str, seed: bytes) -> None:
             requests.check_create(command)
             requests.not_before_us_of(command)
             requests.request_hash_of(command, bytes(command.input))
+        elif isinstance(command, ScheduleCommand):
+            schedule_command(command, "c")
         if isinstance(command, DeadLetterRetry):
             dead_letters.retry_of(command)
         elif isinstance(command, DeadLetterCommand):
@@ -149,6 +157,13 @@ def _command_door(verb: str, seed: bytes) -> None:
 
 for _verb, _seed in {
     "task.create": CREATE,
+    "schedule.create": b'{"name":"s","namespace":"shop","schedule":' + SCHEDULE + b',"reason":"why"}',
+    "schedule.update": b'{"name":"s","schedule":{"template":"t","every_s":60,"overlap":"skip","fires_max":3}}',
+    "schedule.pause": b'{"name":"s","note":"closed","command_id":"c"}',
+    "schedule.resume": b'{"name":"s","note":"open"}',
+    "schedule.trigger": b'{"name":"s","command_id":"c"}',
+    "schedule.backfill": b'{"name":"s","start":"2026-01-01T00:00:00Z","end":"2026-01-02T00:00:00Z","overlap":"allow"}',
+    "schedule.delete": b'{"name":"s","requested_by":"me"}',
     "task.cancel": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","grace_s":1.5,"command_id":"c"}',
     "task.retry": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea"}',
     "step.retry": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","attempt":3}',
