@@ -9,7 +9,8 @@ investigation's, which says what people do about it.
 | `task_blocked` (but for a failed step)      | of the task: `dead`, as `poison`                               |
 | an event that cannot be folded             | of the task: `dead`, as `poison`                               |
 | `step_retried`                             | `retrying`                                                     |
-| `step_completed` (behind a retry), `step_skipped`, `step_resolved`, `step_gathered`, `step_failure_accepted` | has `left`                    |
+| `step_completed` (behind a retry), `step_gathered`, `step_failure_accepted` | has `left`                    |
+| `step_skipped`, `step_resolved`            | has `left`                                                     |
 | `task_completed`, `task_cancelled`         | all of the task have `left`; those of a failed task stay       |
 | `dead_letter_added`                        | of the task or step: `dead`, as `manual`                       |
 | `dead_letter_...`                          | status, owner, notes                                           |
