@@ -24,11 +24,18 @@ from tasker.service.domain.commands import (
     CancelTask,
     CompleteAttempt,
     CreateTask,
+    EditResult,
     FailAttempt,
     FireObligation,
     NoteChild,
+    PauseTask,
+    ReleaseStep,
+    ResetStep,
+    ResolveStep,
+    ResumeTask,
     RetryStep,
     RetryTask,
+    SkipStep,
     StartAttempt,
     YieldAttempt,
 )
@@ -216,6 +223,29 @@ class Run:
         if step is None:
             return self.do(RetryTask(at_us=self.now_us))
         return self.do(RetryStep(step=step, attempt=attempt, at_us=self.now_us))
+
+    def pause(self) -> tuple[AnyTaskEvent, ...]:
+        return self.do(PauseTask(at_us=self.now_us))
+
+    def resume(self) -> tuple[AnyTaskEvent, ...]:
+        return self.do(ResumeTask(at_us=self.now_us))
+
+    def skip(self, step: str, result: Any = None, *routes: str) -> tuple[AnyTaskEvent, ...]:
+        choice = Choice(routes=routes) if routes else None
+        return self.do(SkipStep(step=step, result=raw(result), choice=choice, at_us=self.now_us))
+
+    def resolve(self, step: str, result: Any = None, *routes: str) -> tuple[AnyTaskEvent, ...]:
+        choice = Choice(routes=routes) if routes else None
+        return self.do(ResolveStep(step=step, result=raw(result), choice=choice, at_us=self.now_us))
+
+    def reset(self, step: str) -> tuple[AnyTaskEvent, ...]:
+        return self.do(ResetStep(step=step, at_us=self.now_us))
+
+    def edit(self, step: str, result: Any) -> tuple[AnyTaskEvent, ...]:
+        return self.do(EditResult(step=step, result=raw(result), at_us=self.now_us))
+
+    def release(self, step: str) -> tuple[AnyTaskEvent, ...]:
+        return self.do(ReleaseStep(step=step, at_us=self.now_us))
 
     def fire(self, obligation: str, *, jitter: float = 0.5) -> tuple[AnyTaskEvent, ...]:
         return self.do(FireObligation(obligation=obligation, jitter=jitter, at_us=self.now_us))

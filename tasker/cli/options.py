@@ -34,6 +34,7 @@ class Common:
 COMMON = Common()
 
 Tags = Annotated[list[str] | None, Parameter(name="--tag", negative="", metavar="KEY=VALUE")]
+DryRun = Annotated[bool, Parameter(negative="")]
 Wait = Annotated[bool | float, Parameter(negative="", metavar="[S]", show_default=False)]
 """`--wait` for as long as it takes, `--wait 30` for so many seconds."""
 

@@ -25,6 +25,7 @@ _STYLES = {
     "dispatched": "cyan",
     "blocked": "yellow",
     "compensating": "yellow",
+    "paused": "yellow",
     "waiting": "yellow",
     "failed": "red",
     "cancelled": "magenta",

@@ -18,7 +18,14 @@ def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
 
 
 def show_reply(reply: Reply, output: Format) -> None:
-    """Write that a command is in the log, and where."""
+    """Write that a command is in the log, and where; of a dry run, what it would cause."""
+    if reply.dry_run:
+        columns: list[Column] = [
+            ("would happen", lambda one: one.event),
+            ("steps", lambda one: ", ".join(one.steps) or None),
+        ]
+        rows(list(reply.would), columns, output, empty="nothing would change")
+        return
     named = {} if reply.task_id is None else {"task_id": reply.task_id}
     told = {
         **named,
@@ -103,7 +110,7 @@ def step_columns() -> list[Column]:
 
     return [
         ("step", lambda step: step.step),
-        ("state", lambda step: step.state),
+        ("state", lambda step: f"{step.state} ({step.by_hand})" if step.by_hand else step.state),
         ("attempt", lambda step: step.attempt or None),
         ("worker", lambda step: step.worker),
         ("started", lambda step: time_text(step.started_at)),

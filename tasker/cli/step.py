@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+from typing import Annotated
 
-from tasker.cli.options import COMMON, Common
+from cyclopts import App, Parameter
 
-app = App(name="step", help="Look at the steps of a task, try one again.")
+from tasker.cli.options import COMMON, Common, DryRun
+
+app = App(name="step", help="Look at the steps of a task, repair them.")
+
+Result = Annotated[str, Parameter(name=["--result", "-r"], metavar="JSON|@FILE|-")]
+Routes = Annotated[list[str] | None, Parameter(name="--route", negative="")]
 
 
 @app.command(name="list")
@@ -31,6 +36,7 @@ async def retry(
     reason: str | None = None,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: DryRun = False,
     common: Common = COMMON,
 ) -> None:
     """Give one failed step a fresh set of attempts.
@@ -46,6 +52,7 @@ async def retry(
         reason: why, kept in the event.
         requested_by: who asks, kept in the event.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
@@ -53,6 +60,230 @@ async def retry(
 
     async with client(common) as service:
         reply = await service.step_retry(
-            task, step, attempt=attempt, reason=reason, requested_by=requested_by, command_id=command_id
+            task,
+            step,
+            attempt=attempt,
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id,
+            dry_run=dry_run,
+        )
+    show_reply(reply, common.output)
+
+
+@app.command
+async def skip(
+    task: str,
+    step: str,
+    /,
+    *,
+    result: Result = "null",
+    route: Routes = None,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    dry_run: DryRun = False,
+    common: Common = COMMON,
+) -> None:
+    """Complete a step without running it (any more); the task goes on by itself.
+
+    For example:
+
+    $ tasker step skip 0192f7... notify --reason "the customer was called"
+
+    Args:
+        task: its id.
+        step: its name.
+        result: what the steps behind it get, as JSON, a file's content, or stdin.
+        route: of a decision, a step that is to run; may be repeated. None: no one.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event.
+        command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.given import read_json
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.step_skip(
+            task,
+            step,
+            result=read_json(result),
+            routes=route or (),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id,
+            dry_run=dry_run,
+        )
+    show_reply(reply, common.output)
+
+
+@app.command
+async def resolve(
+    task: str,
+    step: str,
+    /,
+    *,
+    result: Result,
+    route: Routes = None,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    dry_run: DryRun = False,
+    common: Common = COMMON,
+) -> None:
+    """Complete a step with a result that was got in another way; the task goes on by itself.
+
+    For example:
+
+    $ tasker step resolve 0192f7... charge --result '{"receipt": "r-17"}' --requested-by ada
+
+    Args:
+        task: its id.
+        step: its name.
+        result: its result as JSON, a file's content, or stdin.
+        route: of a decision, a step that is to run; may be repeated.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event.
+        command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.given import read_json
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.step_resolve(
+            task,
+            step,
+            read_json(result),
+            routes=route or (),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id,
+            dry_run=dry_run,
+        )
+    show_reply(reply, common.output)
+
+
+@app.command
+async def reset(
+    task: str,
+    step: str,
+    /,
+    *,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    dry_run: DryRun = False,
+    common: Common = COMMON,
+) -> None:
+    """Let the failures of an open step count no more, so that it has all its attempts again.
+
+    For example:
+
+    $ tasker step reset 0192f7... charge --reason "the bank is back"
+
+    Args:
+        task: its id.
+        step: its name.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event.
+        command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.step_reset(
+            task, step, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
+        )
+    show_reply(reply, common.output)
+
+
+@app.command
+async def edit(
+    task: str,
+    step: str,
+    /,
+    *,
+    result: Result,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    dry_run: DryRun = False,
+    common: Common = COMMON,
+) -> None:
+    """Give a completed step another result. The old one stays in the log; what has used it is not repeated.
+
+    For example:
+
+    $ tasker step edit 0192f7... price --result 17.5 --dry-run
+
+    Args:
+        task: its id.
+        step: its name.
+        result: the new result as JSON, a file's content, or stdin.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event.
+        command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.given import read_json
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.step_edit(
+            task,
+            step,
+            read_json(result),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id,
+            dry_run=dry_run,
+        )
+    show_reply(reply, common.output)
+
+
+@app.command
+async def release(
+    task: str,
+    step: str,
+    /,
+    *,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    dry_run: DryRun = False,
+    common: Common = COMMON,
+) -> None:
+    """End what a step waits for: its retry or its time comes now; a pending step begins, whatever its parents say.
+
+    For example:
+
+    $ tasker step release 0192f7... cool_down --reason "no need to wait"
+
+    Args:
+        task: its id.
+        step: its name.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event.
+        command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.step_release(
+            task, step, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
         )
     show_reply(reply, common.output)

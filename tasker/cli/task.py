@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from tasker.cli.options import COMMON, Common, Format, Tags, Wait
+from tasker.cli.options import COMMON, Common, DryRun, Format, Tags, Wait
 
 if TYPE_CHECKING:
     from tasker.client import TaskerClient
     from tasker.client.requests import TaskRef
     from tasker.events.reads import EventView, TaskView
 
-app = App(name="task", help="Create tasks, look at them, wait for them, end them.")
+app = App(name="task", help="Create tasks, look at them, wait for them, pause, repair and end them.")
 
 _ALL = 0
 
@@ -153,7 +153,7 @@ async def list_(
     $ tasker task list --template order_fulfillment --tag team=core -o jsonl --limit 0
 
     Args:
-        state: pending, running, blocked, completed, failed or cancelled; may be repeated.
+        state: pending, running, blocked, paused, completed, failed or cancelled; may be repeated.
         namespace: of their template.
         template: its name.
         tag: only tasks with all of these tags.
@@ -227,6 +227,7 @@ async def cancel(
     grace_s: float = 10.0,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: DryRun = False,
     common: Common = COMMON,
 ) -> None:
     """End a task; running handlers are told.
@@ -237,6 +238,7 @@ async def cancel(
         grace_s: how long running handlers have to stop.
         requested_by: who asks, kept in the event.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
@@ -244,7 +246,7 @@ async def cancel(
 
     async with client(common) as service:
         reply = await service.cancel(
-            task, reason=reason, grace_s=grace_s, requested_by=requested_by, command_id=command_id
+            task, reason=reason, grace_s=grace_s, requested_by=requested_by, command_id=command_id, dry_run=dry_run
         )
     show_reply(reply, common.output)
 
@@ -257,6 +259,7 @@ async def retry(
     reason: str | None = None,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: DryRun = False,
     common: Common = COMMON,
 ) -> None:
     """Give every failed step of a blocked task a fresh set of attempts; it goes on by itself.
@@ -266,13 +269,85 @@ async def retry(
         reason: why, kept in the event.
         requested_by: who asks, kept in the event.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.retry(task, reason=reason, requested_by=requested_by, command_id=command_id)
+        reply = await service.retry(
+            task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
+        )
+    show_reply(reply, common.output)
+
+
+@app.command
+async def pause(
+    task: str,
+    /,
+    *,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    dry_run: DryRun = False,
+    common: Common = COMMON,
+) -> None:
+    """Let nothing more of a task begin, until it is resumed.
+
+    Attempts that run go on, and their outcomes are recorded. Retries and times that fall due wait; the task's deadline
+    does not.
+
+    For example:
+
+    $ tasker task pause 0192f7... --reason "the bank is down" --requested-by ada
+
+    Args:
+        task: its id.
+        reason: why, kept in the event and shown with the task.
+        requested_by: who asks, kept in the event and shown with the task.
+        command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.pause(
+            task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
+        )
+    show_reply(reply, common.output)
+
+
+@app.command
+async def resume(
+    task: str,
+    /,
+    *,
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    dry_run: DryRun = False,
+    common: Common = COMMON,
+) -> None:
+    """Let a paused task go on from where it stands; what fell due meanwhile comes at once.
+
+    Args:
+        task: its id.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event.
+        command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.resume(
+            task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
+        )
     show_reply(reply, common.output)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from tasker.bus.bus import Bus, Disconnected, NoResponders
 from tasker.client.http import HttpApi
 from tasker.errors import OutcomeUnknown, Unavailable, VerbUnknown
-from tasker.events.messages import HEADER_TRACEPARENT
+from tasker.events.messages import COMMANDS, HEADER_TRACEPARENT, Command, StepOperatorCommand, TaskOperatorCommand
 from tasker.events.subjects import Subjects
 
 
@@ -73,11 +73,13 @@ def _headers(traceparent: str | None) -> dict[str, str] | None:
 def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     """Return method, path and body of an operator's command."""
     rest = dict(command)
+    kind = COMMANDS.get(verb, Command)
+    if issubclass(kind, TaskOperatorCommand):
+        path = f"/v1/tasks/{_segment(rest.pop('task_id'))}"
+        if issubclass(kind, StepOperatorCommand):
+            path += f"/steps/{_segment(rest.pop('step'))}"
+        return "POST", f"{path}/{verb.partition('.')[2]}", rest
     match verb:
-        case "task.cancel" | "task.retry":
-            return "POST", f"/v1/tasks/{_segment(rest.pop('task_id'))}/{verb.removeprefix('task.')}", rest
-        case "step.retry":
-            return "POST", f"/v1/tasks/{_segment(rest.pop('task_id'))}/steps/{_segment(rest.pop('step'))}/retry", rest
         case "dlq.add" | "dlq.investigate" | "dlq.resolve" | "dlq.reopen" | "dlq.retry":
             return "POST", f"/v1/dlq/{_segment(rest.pop('task_id'))}/{verb.removeprefix('dlq.')}", rest
         case "template.register":

@@ -40,15 +40,22 @@ from tasker.errors import (
     Undecodable,
     is_passing,
 )
-from tasker.events.codec import decode_message, encode_message
+from tasker.events.codec import decode_message, encode_message, encode_value
 from tasker.events.messages import (
     CANCEL_GRACE_S,
     HEADER_REPLY_TO,
     HEADER_TRACEPARENT,
     Command,
     Reply,
+    StepEdit,
+    StepRelease,
+    StepReset,
+    StepResolve,
     StepRetry,
+    StepSkip,
     TaskCancel,
+    TaskPause,
+    TaskResume,
     TaskRetry,
     TemplateRegister,
     TemplateUse,
@@ -279,6 +286,7 @@ class TaskerClient:
         reason: str | None = None,
         requested_by: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """End a task; running handlers are told and have `grace_s` to stop.
 
@@ -291,6 +299,7 @@ class TaskerClient:
             reason=reason,
             requested_by=requested_by,
             command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
         )
         return await self._command("task.cancel", command)
 
@@ -301,6 +310,7 @@ class TaskerClient:
         reason: str | None = None,
         requested_by: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Give every failed step of a blocked task a fresh set of attempts; the task goes on by itself.
 
@@ -312,6 +322,7 @@ class TaskerClient:
             reason=reason,
             requested_by=requested_by,
             command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
         )
         return await self._command("task.retry", command)
 
@@ -324,6 +335,7 @@ class TaskerClient:
         reason: str | None = None,
         requested_by: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Give one failed step a fresh set of attempts; `attempt` names the failed one that the caller saw.
 
@@ -337,8 +349,190 @@ class TaskerClient:
             reason=reason,
             requested_by=requested_by,
             command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
         )
         return await self._command("step.retry", command)
+
+    async def pause(
+        self,
+        task: TaskRef,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Let nothing more of a task begin; attempts that run go on, and their outcomes are recorded.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is nothing to pause.
+        """
+        command = TaskPause(
+            task_id=task_id_of(task),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("task.pause", command)
+
+    async def resume(
+        self,
+        task: TaskRef,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Let a paused task go on from where it stands; what fell due meanwhile comes at once.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: it is not paused.
+        """
+        command = TaskResume(
+            task_id=task_id_of(task),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("task.resume", command)
+
+    async def step_skip(
+        self,
+        task: TaskRef,
+        step: str,
+        *,
+        result: object = None,
+        routes: Sequence[str] = (),
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Complete a step without running it (any more); it is marked as skipped, and the task goes on by itself.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it cannot be skipped.
+        """
+        command = StepSkip(
+            task_id=task_id_of(task),
+            step=step,
+            result=msgspec.Raw(encode_value(result)),
+            routes=tuple(routes),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("step.skip", command)
+
+    async def step_resolve(
+        self,
+        task: TaskRef,
+        step: str,
+        result: object,
+        *,
+        routes: Sequence[str] = (),
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Complete a step with a result that was got in another way; the task goes on by itself.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it cannot be resolved.
+        """
+        command = StepResolve(
+            task_id=task_id_of(task),
+            step=step,
+            result=msgspec.Raw(encode_value(result)),
+            routes=tuple(routes),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("step.resolve", command)
+
+    async def step_reset(
+        self,
+        task: TaskRef,
+        step: str,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Let the failures that an open step has had count no more: it has all its attempts again.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no attempts to give back.
+        """
+        command = StepReset(
+            task_id=task_id_of(task),
+            step=step,
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("step.reset", command)
+
+    async def step_edit(
+        self,
+        task: TaskRef,
+        step: str,
+        result: object,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Give a completed step another result. The old one stays in the log; steps that have used it are not repeated.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no result to edit.
+        """
+        command = StepEdit(
+            task_id=task_id_of(task),
+            step=step,
+            result=msgspec.Raw(encode_value(result)),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("step.edit", command)
+
+    async def step_release(
+        self,
+        task: TaskRef,
+        step: str,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """End what a step waits for: its retry or its time comes now; a pending one begins, whatever its parents say.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it waits for nothing that can be released.
+        """
+        command = StepRelease(
+            task_id=task_id_of(task),
+            step=step,
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("step.release", command)
 
     async def register(self, template: Mapping[str, Any], *, command_id: str | None = None) -> Reply:
         """Make a template known; `template` is the document that YAML spells too.

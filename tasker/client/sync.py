@@ -173,6 +173,7 @@ class TaskerSyncClient:
         reason: str | None = None,
         requested_by: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """End a task; running handlers are told and have `grace_s` to stop.
 
@@ -180,7 +181,9 @@ class TaskerSyncClient:
             TaskUnknown, TaskEnded: there is nothing to cancel.
         """
         return self._loop.run(
-            self._client.cancel(task, grace_s=grace_s, reason=reason, requested_by=requested_by, command_id=command_id)
+            self._client.cancel(
+                task, grace_s=grace_s, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
+            )
         )
 
     def retry(
@@ -190,13 +193,16 @@ class TaskerSyncClient:
         reason: str | None = None,
         requested_by: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Give every failed step of a blocked task a fresh set of attempts; the task goes on by itself.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to retry.
         """
-        return self._loop.run(self._client.retry(task, reason=reason, requested_by=requested_by, command_id=command_id))
+        return self._loop.run(
+            self._client.retry(task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run)
+        )
 
     def step_retry(
         self,
@@ -207,6 +213,7 @@ class TaskerSyncClient:
         reason: str | None = None,
         requested_by: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Give one failed step a fresh set of attempts; `attempt` names the failed one that the caller saw.
 
@@ -215,7 +222,173 @@ class TaskerSyncClient:
         """
         return self._loop.run(
             self._client.step_retry(
-                task, step, attempt=attempt, reason=reason, requested_by=requested_by, command_id=command_id
+                task,
+                step,
+                attempt=attempt,
+                reason=reason,
+                requested_by=requested_by,
+                command_id=command_id,
+                dry_run=dry_run,
+            )
+        )
+
+    def pause(
+        self,
+        task: TaskRef,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Let nothing more of a task begin; attempts that run go on, and their outcomes are recorded.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is nothing to pause.
+        """
+        return self._loop.run(
+            self._client.pause(task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run)
+        )
+
+    def resume(
+        self,
+        task: TaskRef,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Let a paused task go on from where it stands; what fell due meanwhile comes at once.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: it is not paused.
+        """
+        return self._loop.run(
+            self._client.resume(task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run)
+        )
+
+    def step_skip(
+        self,
+        task: TaskRef,
+        step: str,
+        *,
+        result: object = None,
+        routes: Sequence[str] = (),
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Complete a step without running it (any more); it is marked as skipped, and the task goes on by itself.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it cannot be skipped.
+        """
+        return self._loop.run(
+            self._client.step_skip(
+                task,
+                step,
+                result=result,
+                routes=routes,
+                reason=reason,
+                requested_by=requested_by,
+                command_id=command_id,
+                dry_run=dry_run,
+            )
+        )
+
+    def step_resolve(
+        self,
+        task: TaskRef,
+        step: str,
+        result: object,
+        *,
+        routes: Sequence[str] = (),
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Complete a step with a result that was got in another way; the task goes on by itself.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it cannot be resolved.
+        """
+        return self._loop.run(
+            self._client.step_resolve(
+                task,
+                step,
+                result,
+                routes=routes,
+                reason=reason,
+                requested_by=requested_by,
+                command_id=command_id,
+                dry_run=dry_run,
+            )
+        )
+
+    def step_reset(
+        self,
+        task: TaskRef,
+        step: str,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Let the failures that an open step has had count no more: it has all its attempts again.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no attempts to give back.
+        """
+        return self._loop.run(
+            self._client.step_reset(
+                task, step, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
+            )
+        )
+
+    def step_edit(
+        self,
+        task: TaskRef,
+        step: str,
+        result: object,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Give a completed step another result. The old one stays in the log; steps that have used it are not repeated.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no result to edit.
+        """
+        return self._loop.run(
+            self._client.step_edit(
+                task, step, result, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
+            )
+        )
+
+    def step_release(
+        self,
+        task: TaskRef,
+        step: str,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """End what a step waits for: its retry or its time comes now; a pending one begins, whatever its parents say.
+
+        Raises:
+            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it waits for nothing that can be released.
+        """
+        return self._loop.run(
+            self._client.step_release(
+                task, step, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
             )
         )
 

@@ -32,6 +32,8 @@ WATCHED: Final = (
     "step_failed",
     "task_blocked",
     "task_resumed",
+    "task_paused",
+    "task_unpaused",
     "task_completed",
     "task_failed",
     "task_cancelled",
@@ -87,7 +89,9 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
     match kind:
         case "task_compensating":
             changes |= {"state": "compensating"}
-        case "task_started" | "task_resumed":
+        case "task_paused":
+            changes |= {"state": "paused", "remedy": f"tasker task resume {view.task_id}"}
+        case "task_started" | "task_resumed" | "task_unpaused":
             state = "compensating" if any(map(is_undo, view.blocked_steps)) else "running"
             changes |= {"state": state, "blocked_steps": (), "error": None, "remedy": None}
         case "step_failed":

@@ -89,29 +89,89 @@ class OperatorCommand(Command, kw_only=True, omit_defaults=True):
     command_id: Key | None = None
 
 
-class TaskCancel(OperatorCommand, kw_only=True, omit_defaults=True):
-    """`task.cancel`: end a task. Running handlers are told and have `grace_s` to stop."""
+class TaskOperatorCommand(OperatorCommand, kw_only=True, omit_defaults=True):
+    """A command to a task.
+
+    Attributes:
+        dry_run: only answer what would happen (`would`), after the same checks; nothing is recorded.
+    """
 
     task_id: Id
+    dry_run: bool = False
+
+
+class StepOperatorCommand(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """A command to a step of a task."""
+
+    step: StepInstance
+
+
+class TaskCancel(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.cancel`: end a task. Running handlers are told and have `grace_s` to stop."""
+
     grace_s: float = CANCEL_GRACE_S
 
 
-class TaskRetry(OperatorCommand, kw_only=True, omit_defaults=True):
+class TaskRetry(TaskOperatorCommand, kw_only=True, omit_defaults=True):
     """`task.retry`: give every failed step of a blocked task a fresh set of attempts."""
 
-    task_id: Id
+
+class TaskPause(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.pause`: let nothing more of a task begin. Attempts that run go on, and their outcomes are recorded."""
 
 
-class StepRetry(OperatorCommand, kw_only=True, omit_defaults=True):
+class TaskResume(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.resume`: let a paused task go on from where it stands."""
+
+
+class StepRetry(StepOperatorCommand, kw_only=True, omit_defaults=True):
     """`step.retry`: give one failed step a fresh set of attempts.
 
     Attributes:
         attempt: the failed attempt that the caller saw; another one now is a conflict. None: whichever.
     """
 
-    task_id: Id
-    step: StepInstance
     attempt: int | None = None
+
+
+class StepSkip(StepOperatorCommand, kw_only=True, omit_defaults=True):
+    """`step.skip`: complete a step without running it (any more); it is marked as skipped.
+
+    Attributes:
+        result: what the steps behind it get.
+        routes: of a decision, the steps that are to run; (): none.
+    """
+
+    result: msgspec.Raw = NULL
+    routes: tuple[Name, ...] = ()
+
+
+class StepResolve(StepOperatorCommand, kw_only=True, omit_defaults=True):
+    """`step.resolve`: complete a step with a result that was got in another way; it counts as completed.
+
+    Attributes:
+        routes: of a decision, the steps that are to run.
+    """
+
+    result: msgspec.Raw
+    routes: tuple[Name, ...] = ()
+
+
+class StepReset(StepOperatorCommand, kw_only=True, omit_defaults=True):
+    """`step.reset`: let the failures of an open step count no more, so that it has all its attempts again."""
+
+
+class StepEdit(StepOperatorCommand, kw_only=True, omit_defaults=True):
+    """`step.edit`: give a completed step another result.
+
+    The old one stays in the log. Steps that have used it are not repeated; those that begin later get the new one.
+    """
+
+    result: msgspec.Raw
+
+
+class StepRelease(StepOperatorCommand, kw_only=True, omit_defaults=True):
+    """`step.release`: end what a step waits for. Its retry or its time comes now; a pending step begins at once."""
 
 
 class TemplateRegister(OperatorCommand, kw_only=True, omit_defaults=True):
@@ -293,7 +353,14 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "task.create": TaskCreate,
     "task.cancel": TaskCancel,
     "task.retry": TaskRetry,
+    "task.pause": TaskPause,
+    "task.resume": TaskResume,
     "step.retry": StepRetry,
+    "step.skip": StepSkip,
+    "step.resolve": StepResolve,
+    "step.reset": StepReset,
+    "step.edit": StepEdit,
+    "step.release": StepRelease,
     "template.register": TemplateRegister,
     "template.use": TemplateUse,
     "schedule.create": ScheduleCreate,
@@ -315,14 +382,22 @@ COMMANDS: Final[dict[str, type[Command]]] = {
 # ---------------------------------------------------------------- replies
 
 
+class WouldHappen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event that a dry run foresees; `steps` are those that it is about, () when it is about the task."""
+
+    event: str
+    steps: tuple[str, ...] = ()
+
+
 class Accepted(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A command was recorded (or, `duplicate`, had been).
+    """A command was recorded (or, `duplicate`, had been); after a dry run nothing was.
 
     Attributes:
         position: token at or after which reads show it.
         task_id: of commands to tasks, and of `schedule.trigger`.
         template: of commands to templates: namespace, name, version and hash.
         schedule: of commands to schedules: namespace and name.
+        would: of a dry run: the events that the command would cause, in order; () when it would change nothing.
     """
 
     ok: Literal[True]
@@ -331,6 +406,8 @@ class Accepted(msgspec.Struct, kw_only=True, omit_defaults=True):
     duplicate: bool = False
     template: dict[str, str] | None = None
     schedule: dict[str, str] | None = None
+    dry_run: bool = False
+    would: tuple[WouldHappen, ...] = ()
 
 
 class Refused(msgspec.Struct, kw_only=True):
@@ -349,6 +426,8 @@ class Reply(msgspec.Struct, kw_only=True):
     duplicate: bool = False
     template: dict[str, str] | None = None
     schedule: dict[str, str] | None = None
+    dry_run: bool = False
+    would: tuple[WouldHappen, ...] = ()
     error: Problem | None = None
 
 

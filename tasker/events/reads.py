@@ -13,7 +13,7 @@ from tasker.events.messages import RefusedCommand, ScheduleDocument, StepProgres
 from tasker.events.schedule_events import FireCause, SkipReason
 from tasker.events.task_events import ErrorInfo, OptionalRaw
 
-TaskStatus = Literal["pending", "running", "blocked", "compensating", "completed", "failed", "cancelled"]
+TaskStatus = Literal["pending", "running", "blocked", "paused", "compensating", "completed", "failed", "cancelled"]
 TASK_STATUSES: Final[tuple[TaskStatus, ...]] = get_args(TaskStatus)
 TASK_ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 StepStatus = Literal["pending", "not_chosen", "dispatched", "running", "waiting", "completed", "failed", "cancelled"]
@@ -71,6 +71,8 @@ class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     One that will not run is `not_chosen`; `waiting_on` says why. Visits of a loop are steps of their own (`check#2`),
     and so are the items that a step runs for (`resize[17]`).
 
+    `by_hand` says what a person did to its result: `skipped`, `resolved` or `edited`.
+
     `progress` is no part of the view: the owner of the task tells it, while an attempt runs.
     """
 
@@ -88,6 +90,7 @@ class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     waiting_on: str | None = None
     position: str | None = None
     child_task_id: str | None = None
+    by_hand: str | None = None
     progress: StepProgress | None = None
 
 

@@ -185,6 +185,57 @@ class StepRetried(TaskEvent, frozen=True, kw_only=True):
     attempt: int
 
 
+class StepSkipped(TaskEvent, frozen=True, kw_only=True):
+    """A person had a step completed without running it (any more).
+
+    Attributes:
+        attempt: its newest; 0: it had not begun.
+        failed: whether it had failed.
+    """
+
+    step: str
+    attempt: int
+    result: msgspec.Raw
+    failed: bool = False
+
+
+class StepResolved(TaskEvent, frozen=True, kw_only=True):
+    """A person completed a step with a result got in another way; `attempt` and `failed` as of `StepSkipped`."""
+
+    step: str
+    attempt: int
+    result: msgspec.Raw
+    failed: bool = False
+
+
+class StepAttemptsReset(TaskEvent, frozen=True, kw_only=True):
+    """A person let the failures of a step count no more; `attempt` is the first of its new set."""
+
+    step: str
+    attempt: int
+
+
+class StepResultEdited(TaskEvent, frozen=True, kw_only=True):
+    """A person gave a completed step another result; steps that had used the old one are not repeated."""
+
+    step: str
+    result: msgspec.Raw
+
+
+class StepReleased(TaskEvent, frozen=True, kw_only=True):
+    """A person ended what a step waited for; `attempt` is the one that waited, or the last before the retry."""
+
+    step: str
+    attempt: int
+
+
+class ParentsOverridden(TaskEvent, frozen=True, kw_only=True):
+    """A person had a step begin before its parents let it; `parents` are those that had not completed."""
+
+    step: str
+    parents: tuple[str, ...] = ()
+
+
 class StepRouted(TaskEvent, frozen=True, kw_only=True):
     """A decision chose among its declared successors; recorded before its completion.
 
@@ -321,6 +372,14 @@ class TaskResumed(TaskEvent, frozen=True, kw_only=True):
     """A blocked task goes on."""
 
 
+class TaskPaused(TaskEvent, frozen=True, kw_only=True):
+    """A person paused the task: attempts that run go on and are recorded, nothing else begins."""
+
+
+class TaskUnpaused(TaskEvent, frozen=True, kw_only=True):
+    """A paused task goes on from where it stands."""
+
+
 Ending = Literal["failed", "cancelled"]
 
 
@@ -376,6 +435,12 @@ AnyTaskEvent = (
     | StepCancelRequested
     | StepCancelled
     | StepRetried
+    | StepSkipped
+    | StepResolved
+    | StepAttemptsReset
+    | StepResultEdited
+    | StepReleased
+    | ParentsOverridden
     | StepRouted
     | PathsClosed
     | StepFailureAccepted
@@ -388,6 +453,8 @@ AnyTaskEvent = (
     | LoopTurned
     | TaskBlocked
     | TaskResumed
+    | TaskPaused
+    | TaskUnpaused
     | TaskStopping
     | TaskCompensating
     | TaskCompleted

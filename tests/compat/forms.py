@@ -76,6 +76,21 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("step_cancel_requested", 1): (t.StepCancelRequested(step="charge", attempt=1, grace_until_us=US),),
     ("step_cancelled", 1): (t.StepCancelled(step="charge", attempt=1, reason="the task was cancelled"),),
     ("step_retried", 1): (t.StepRetried(step="charge", attempt=4),),
+    ("step_skipped", 1): (
+        t.StepSkipped(step="charge", attempt=3, result=RAW(b'{"by":"hand"}'), failed=True),
+        t.StepSkipped(step="charge", attempt=0, result=t.NULL),
+    ),
+    ("step_resolved", 1): (
+        t.StepResolved(step="charge", attempt=3, result=RAW(b'{"by":"hand"}'), failed=True),
+        t.StepResolved(step="charge", attempt=0, result=t.NULL),
+    ),
+    ("step_attempts_reset", 1): (t.StepAttemptsReset(step="charge", attempt=2),),
+    ("step_result_edited", 1): (t.StepResultEdited(step="charge", result=RAW(b"[1,2.5]")),),
+    ("step_released", 1): (t.StepReleased(step="charge", attempt=1),),
+    ("parents_overridden", 1): (
+        t.ParentsOverridden(step="charge", parents=("a", "b")),
+        t.ParentsOverridden(step="charge"),
+    ),
     ("step_routed", 1): (
         t.StepRouted(step="route", attempt=1, chosen=("auto",), closed=("manager", "finance"), reason="below 1,000 ☕"),
         t.StepRouted(step="route", attempt=1),
@@ -113,6 +128,8 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskBlocked(reason="result_limit", detail="600,000 bytes of at most 524,288"),
     ),
     ("task_resumed", 1): (t.TaskResumed(),),
+    ("task_paused", 1): (t.TaskPaused(),),
+    ("task_unpaused", 1): (t.TaskUnpaused(),),
     ("task_stopping", 1): (
         t.TaskStopping(ending="failed", cause="step_failed", step="charge"),
         t.TaskStopping(ending="cancelled", cause="cancel"),

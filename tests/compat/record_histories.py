@@ -13,7 +13,7 @@ import msgspec
 
 from tasker.events.envelope import NewEvent
 from tasker.events.task_events import ErrorInfo
-from tasker.service.domain.commands import CancelTask, RetryTask
+from tasker.service.domain.commands import CancelTask, PauseTask, ResumeTask, RetryTask
 from tasker.service.domain.state import state_hash
 from tests.runs import DIAMOND, T0_US, Run, linear, template
 
@@ -187,6 +187,49 @@ def compensated() -> Run:
     return run
 
 
+def paused() -> Run:
+    """Paused before its start and while steps run; a failure repaired meanwhile; resumed, completed."""
+    run = new_run("paused", DIAMOND)
+    run.create(not_before_us=T0_US + 60_000_000)
+    run.do(PauseTask(at_us=run.now_us), command_id="command-4")
+    run.wait(90)
+    run.do(ResumeTask(at_us=run.now_us), command_id="command-5")
+    run.fire_at("not_before")
+    run.complete("a", result=1)
+    run.start("b")
+    run.start("c")
+    run.do(PauseTask(at_us=run.now_us), command_id="command-6")
+    run.complete("b", result=2)
+    run.fail("c", error=ErrorInfo(type="NoSuchCard", message="no", retryable=False))
+    run.do(RetryTask(at_us=run.now_us), command_id="command-7")
+    run.wait(3600)
+    run.do(ResumeTask(at_us=run.now_us), command_id="command-8")
+    run.complete("c", 2, result=3)
+    run.complete("d", result="done")
+    return run
+
+
+def by_hand() -> Run:
+    """Every repair of a person: skip, resolve with a choice, reset, release, override, edit."""
+    shape = {"a": [], "route": ["a"], "x": ["route"], "y": ["route"], "nap": [], "late": ["a", "nap"], "c": []}
+    run = new_run("by_hand", shape, steps={"route": {"routes": ["x", "y"]}, "nap": {"delay_s": 3600}})
+    run.create()
+    run.start("c")
+    run.fail("c")
+    run.reset("c")
+    run.release("c")
+    run.complete("c", 2)
+    run.fail("a", error=ErrorInfo(type="NoSuchCard", message="no", retryable=False))
+    run.release("late")
+    run.skip("a", {"receipt": None})
+    run.resolve("route", None, "y")
+    run.complete("y", result=1)
+    run.edit("y", [1, 2])
+    run.complete("late")
+    run.release("nap")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -199,6 +242,8 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     looped,
     parent,
     compensated,
+    paused,
+    by_hand,
 )
 
 

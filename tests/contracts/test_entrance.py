@@ -261,3 +261,42 @@ async def test_a_shard_taken_back_does_not_create_from_what_was_known_before(pai
     assert all(one["ok"] for one in created), created
     payloads = [json.loads(event.payload) for event in await pair.all_recorded() if event.type == "task_created"]
     assert {one["template"]["version"] for one in payloads} == {told["template"]["version"]}
+
+
+async def test_a_dry_run_tells_what_would_happen_and_records_nothing(pair: Pair) -> None:
+    made = await pair.ask("task.create", {"template": "t"})
+    before = await pair.events()
+    command = {"task_id": made["task_id"], "command_id": "hold", "requested_by": "ada", "reason": "why"}
+    for _ in range(TIMES):
+        told = await pair.ask("task.pause", command | {"dry_run": True})
+        assert (told["dry_run"], told["would"]) == (True, [{"event": "task_paused"}])
+        refused = await pair.ask("task.resume", {"task_id": made["task_id"], "dry_run": True})
+        assert refused["error"]["code"] == "state_forbids"
+    assert await pair.events() == before
+    told = await pair.ask("task.pause", command)
+    assert "would" not in told
+    assert not told.get("duplicate", False)
+
+
+async def test_a_paused_task_is_repaired_and_resumed_from_any_node(pair: Pair) -> None:
+    for _ in range(TIMES):
+        made = await pair.ask("task.create", {"template": "t"})
+        task = {"task_id": made["task_id"]}
+        step = task | {"step": "only"}
+        assert (await pair.ask("task.pause", task))["ok"]
+        assert (await pair.ask("step.skip", step | {"result": {"n": 1}}))["ok"]
+        told = await pair.ask("step.edit", step | {"result": [1], "dry_run": True})
+        assert told["would"] == [{"event": "step_result_edited", "steps": ["only"]}]
+        assert (await pair.ask("task.resume", task))["ok"]
+        assert (await pair.ask("step.resolve", step | {"result": 1}))["error"]["code"] == "task_ended"
+    assert [kind for _, _, kind in await pair.events()].count("task_completed") == TIMES
+
+
+async def test_a_result_given_by_hand_has_the_bound_of_a_result(pair: Pair) -> None:
+    made = await pair.ask("task.create", {"template": "t"})
+    step = {"task_id": made["task_id"], "step": "only"}
+    for verb in ("step.skip", "step.resolve", "step.edit"):
+        told = await pair.ask(verb, step | {"result": "x" * 66_000})
+        assert told["error"]["code"] == "body_too_large"
+    assert (await pair.ask("step.resolve", step))["error"]["code"] == "body_invalid"
+    assert (await pair.ask("step.release", step | {"step": "a b"}))["error"]["code"] == "name_invalid"

@@ -22,6 +22,7 @@ from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.findings import Finding
 from tasker.service.domain.compensate import failed_undo
 from tasker.service.domain.decide import isolated_items, open_attempt
+from tasker.service.domain.dry_run import copied
 from tasker.service.domain.obligations import Kind, obligations_of, parse_obligation
 from tasker.service.domain.state import STEP_OPEN, StepStatus, TaskState, TaskStatus, evolve, state_hash
 from tasker.templates import CompiledTemplate, compile_template, validate
@@ -163,6 +164,7 @@ ACTIONS = [
     "fire_any",
     "wait",
 ]
+ACTIONS += ["pause", "resume", "resume", "skip", "resolve", "reset", "edit", "release"]
 
 
 def act(run: Run, data: st.DataObject) -> None:
@@ -188,6 +190,20 @@ def act(run: Run, data: st.DataObject) -> None:
             run.retry()
         case "retry_step":
             run.retry(step, data.draw(st.none() | st.just(attempt)))
+        case "skip" | "resolve":
+            routes = run.template.step(step).routes
+            chosen = data.draw(st.lists(st.sampled_from(routes), unique=True), label="routes") if routes else []
+            (run.skip if action == "skip" else run.resolve)(step, data.draw(st.integers(0, 3)), *chosen)
+        case "reset":
+            run.reset(step)
+        case "edit":
+            run.edit(step, data.draw(st.integers(0, 3)))
+        case "release":
+            run.release(step)
+        case "pause":
+            run.pause()
+        case "resume":
+            run.resume()
         case "create":
             run.create()
         case "fire":
@@ -223,10 +239,10 @@ def check_state(run: Run) -> None:
     if state.ended:
         assert owed == {}
         return
-    if state.status is not TaskStatus.BLOCKED:
+    if state.status not in (TaskStatus.BLOCKED, TaskStatus.PAUSED):
         assert owed, "a task that goes on owes nothing: nothing will ever wake it"
     for name, step in state.steps.items():
-        if step.status not in STEP_OPEN or state.blocked_reason == "history_limit":
+        if step.status not in STEP_OPEN or state.blocked_reason == "history_limit" or state.paused:
             continue
         if step.expansion is not None:
             assert step.expansion.open or state.status is TaskStatus.BLOCKED, f"no item wakes step {name}"
@@ -270,6 +286,7 @@ def test_any_commands_leave_a_sound_task_and_a_sound_history(run: Run, data: st.
     check_state(run)
     for _ in range(data.draw(st.integers(0, 40), label="commands")):
         before = state_hash(run.state)
+        assert state_hash(copied(run.state)) == before
         try:
             act(run, data)
         except CommandRejected:
@@ -289,6 +306,9 @@ def test_what_is_owed_leads_every_task_to_its_end(run: Run, data: st.DataObject)
         except CommandRejected:
             continue
     for _ in range(400):
+        if run.state.paused:
+            run.resume()
+            check_state(run)
         owed = obligations_of(run.state)
         if not owed:
             break

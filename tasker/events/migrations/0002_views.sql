@@ -92,6 +92,7 @@ BEGIN
             retry_at_us      bigint,
             waits            text,
             child            text,
+            by_hand          text,
             cancelling       boolean NOT NULL,
             result           bytea,
             error            bytea,

@@ -10,6 +10,7 @@ investigation's, which says what people do about it.
 | an event that cannot be folded             | of the task: `dead`, as `poison`                               |
 | `step_retried`                             | `retrying`                                                     |
 | `step_completed` (behind a retry), `step_gathered`, `step_failure_accepted` | has `left`                    |
+| `step_skipped`, `step_resolved`            | has `left`                                                     |
 | `task_completed`, `task_cancelled`         | all of the task have `left`; those of a failed task stay       |
 | `dead_letter_added`                        | of the task or step: `dead`, as `manual`                       |
 | `dead_letter_...`                          | status, owner, notes                                           |
@@ -54,7 +55,9 @@ from tasker.events.task_events import (
     StepFailed,
     StepFailureAccepted,
     StepGathered,
+    StepResolved,
     StepRetried,
+    StepSkipped,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
@@ -121,6 +124,8 @@ class DeadLetterProjection:
             "step_failed",
             "step_retried",
             "step_completed",
+            "step_skipped",
+            "step_resolved",
             "step_gathered",
             "step_failure_accepted",
             "task_blocked",
@@ -139,7 +144,15 @@ class DeadLetterProjection:
         match event:
             case StepCompleted(attempt=1):
                 return None
-            case StepCompleted() | StepFailed() | StepRetried() | StepGathered() | StepFailureAccepted():
+            case (
+                StepCompleted()
+                | StepSkipped()
+                | StepResolved()
+                | StepFailed()
+                | StepRetried()
+                | StepGathered()
+                | StepFailureAccepted()
+            ):
                 return recorded.stream_id, event.step
             case TaskBlocked():
                 return (recorded.stream_id, "") if event.reason in _POISON_TYPES else None
@@ -175,7 +188,7 @@ class DeadLetterProjection:
             case StepRetried():
                 row.state = "retrying"
                 row.left_how = row.left_us = None
-            case StepCompleted() | StepGathered():
+            case StepCompleted() | StepSkipped() | StepResolved() | StepGathered():
                 _leave(row, "step_completed", recorded.at_us)
             case StepFailureAccepted():
                 _leave(row, "failure_accepted", recorded.at_us)

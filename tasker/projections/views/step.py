@@ -16,6 +16,7 @@ from tasker.events.task_events import (
     ChildStarted,
     ErrorInfo,
     StepAttemptFailed,
+    StepAttemptsReset,
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
@@ -25,9 +26,13 @@ from tasker.events.task_events import (
     StepFailed,
     StepFailureAccepted,
     StepGathered,
+    StepReleased,
+    StepResolved,
+    StepResultEdited,
     StepRetried,
     StepRetryScheduled,
     StepRouted,
+    StepSkipped,
     StepStarted,
     StepYielded,
 )
@@ -44,6 +49,11 @@ StepEvent = (
     | StepCancelRequested
     | StepCancelled
     | StepRetried
+    | StepSkipped
+    | StepResolved
+    | StepAttemptsReset
+    | StepResultEdited
+    | StepReleased
     | StepRouted
     | StepFailureAccepted
     | StepExpanded
@@ -66,6 +76,7 @@ class StepRow(msgspec.Struct, kw_only=True):
         dispatched_at_us, started_at_us, worker: of that attempt.
         waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`.
         child: the task that it started.
+        by_hand: what a person did to its result: `skipped`, `resolved`, `edited`.
         cancelling: its worker has been told to stop.
         result, error: exact JSON; the error is the newest one until a result comes.
     """
@@ -84,6 +95,7 @@ class StepRow(msgspec.Struct, kw_only=True):
     retry_at_us: int | None = None
     waits: str | None = None
     child: str | None = None
+    by_hand: str | None = None
     cancelling: bool = False
     result: bytes | None = None
     error: bytes | None = None
@@ -106,6 +118,11 @@ class StepProjection:
             "step_cancel_requested",
             "step_cancelled",
             "step_retried",
+            "step_skipped",
+            "step_resolved",
+            "step_attempts_reset",
+            "step_result_edited",
+            "step_released",
             "step_routed",
             "step_failure_accepted",
             "step_expanded",
@@ -175,6 +192,21 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
             _end(row, "completed", at_us)
             row.result = bytes(result)
             row.error = None
+        case StepSkipped(result=result):
+            _end(row, "completed", at_us)
+            row.result = bytes(result)
+            row.error = None
+            row.by_hand = "skipped"
+        case StepResolved(result=result):
+            _end(row, "completed", at_us)
+            row.result = bytes(result)
+            row.error = None
+            row.by_hand = "resolved"
+        case StepResultEdited(result=result):
+            row.result = bytes(result)
+            row.by_hand = "edited"
+        case StepReleased():
+            row.retry_at_us = at_us
         case StepAttemptFailed(error=error):
             row.state = "waiting"
             row.waits = "retry"
@@ -223,7 +255,7 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
         case ChildStarted(child=child):
             row.child = child
             row.started_at_us = at_us
-        case StepRouted() | StepFailureAccepted():
+        case StepRouted() | StepFailureAccepted() | StepAttemptsReset():
             pass
         case _:
             assert_never(event)
@@ -256,6 +288,7 @@ def to_view(row: StepRow) -> StepView:
         error=None if row.error is None else decode_message(row.error, ErrorInfo),
         waiting_on=waiting_on(row),
         child_task_id=row.child,
+        by_hand=row.by_hand,
         position=f"{row.shard}:{row.position}",
     )
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from tasker.events.codec import canonical, decode_message, encode_message
-from tasker.events.envelope import RecordedEvent, StreamKind
+from tasker.events.envelope import Meta, RecordedEvent, StreamKind
 from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView
 from tasker.events.stored import DomainEvent, meta_of
 from tasker.events.task_events import (
@@ -18,8 +18,10 @@ from tasker.events.task_events import (
     ChildStarted,
     ErrorInfo,
     LoopTurned,
+    ParentsOverridden,
     PathsClosed,
     StepAttemptFailed,
+    StepAttemptsReset,
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
@@ -29,9 +31,13 @@ from tasker.events.task_events import (
     StepFailed,
     StepFailureAccepted,
     StepGathered,
+    StepReleased,
+    StepResolved,
+    StepResultEdited,
     StepRetried,
     StepRetryScheduled,
     StepRouted,
+    StepSkipped,
     StepStarted,
     StepYielded,
     TaskBlocked,
@@ -40,9 +46,11 @@ from tasker.events.task_events import (
     TaskCompleted,
     TaskCreated,
     TaskFailed,
+    TaskPaused,
     TaskResumed,
     TaskStarted,
     TaskStopping,
+    TaskUnpaused,
 )
 from tasker.projections.projection import NO_TYPES, Key
 from tasker.times import to_rfc3339
@@ -50,6 +58,7 @@ from tasker.times import to_rfc3339
 _DETAIL_CHARS_MAX: Final = 2000
 _STEPS_NAMED_MAX: Final = 3
 _CACHED_BYTES_MAX: Final = 4096
+_PAUSED_BEFORE_START: Final = "paused_before_start"
 OPEN_STEPS_ASKED: Final = _STEPS_NAMED_MAX + 1
 """How many open steps `to_view` wants to see: enough to name three and know that there are more."""
 
@@ -62,6 +71,7 @@ class TaskRow(msgspec.Struct, kw_only=True):
         result, error: exact JSON.
         ending: how a stopping task will end.
         not_chosen: JSON object: step that will not run (in its newest visit) -> why; None when empty.
+        blocked_reason: of a paused task `paused`, or `paused_before_start`. blocked_detail: by whom and why.
         poisoned: an event of it could not be folded; from there on only `seq` and `position` move.
     """
 
@@ -149,6 +159,8 @@ class TaskProjection:
         row.updated_at_us = recorded.at_us
         if not row.poisoned:
             _evolve(row, task_event, recorded.at_us)
+            if isinstance(task_event, TaskPaused):
+                row.blocked_detail = _paused_words(meta_of(recorded))
         return row
 
     def poisoned(self, row: TaskRow | None, recorded: RecordedEvent, detail: str) -> TaskRow:
@@ -175,6 +187,10 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | StepCancelRequested()
             | StepCancelled()
             | StepRouted()
+            | StepAttemptsReset()
+            | StepResultEdited()
+            | StepReleased()
+            | ParentsOverridden()
             | StepFailureAccepted()
             | StepYielded()
             | ChildStarted()
@@ -191,6 +207,9 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             row.steps_dispatched += attempt == 1
         case StepCompleted() | StepGathered():
             row.steps_completed += 1
+        case StepSkipped(failed=failed) | StepResolved(failed=failed):
+            row.steps_completed += 1
+            row.steps_failed -= failed
         case PathsClosed(steps=steps, reason=reason):
             if steps:
                 _set_not_chosen(row, _not_chosen(row) | dict.fromkeys(steps, reason))
@@ -219,11 +238,18 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             row.blocked_steps = canonical(steps).decode() if steps else None
         case TaskStopping(ending=ending):
             row.ending = ending
-            if row.state == "blocked":
+            if row.state in ("blocked", "paused"):
                 row.state = "running"
                 _unblock(row)
         case TaskCompensating():
             row.state = "compensating"
+        case TaskPaused():
+            before, row.state = row.state, "paused"
+            _unblock(row)
+            row.blocked_reason = _PAUSED_BEFORE_START if before == "pending" else "paused"
+        case TaskUnpaused():
+            row.state = "pending" if row.blocked_reason == _PAUSED_BEFORE_START else "running"
+            _unblock(row)
         case TaskStarted():
             row.state = "running"
         case TaskResumed():
@@ -234,6 +260,12 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             pass  # a second birth is impossible; total all the same
         case _:
             assert_never(event)
+
+
+def _paused_words(meta: Meta) -> str:
+    """Return by whom and why a task was paused, as words behind "paused"."""
+    by = f" by {meta.requested_by}" if meta.requested_by else ""
+    return f"{by}: {meta.reason}" if meta.reason else by
 
 
 def _not_chosen(row: TaskRow) -> dict[str, str]:
@@ -359,6 +391,8 @@ def waiting_on(row: TaskRow, open_steps: Sequence[OpenStep]) -> str | None:
         return None
     if row.state == "blocked":
         return f"a person: {_why_blocked(row)}"
+    if row.state == "paused":
+        return f"a person to resume it; it is paused{row.blocked_detail or ''}"
     if row.state == "pending":
         return f"its start time, {_time(row.not_before_us)}"
     if row.state == "compensating":
@@ -374,7 +408,9 @@ def waiting_on(row: TaskRow, open_steps: Sequence[OpenStep]) -> str | None:
 
 
 def remedy(row: TaskRow) -> str | None:
-    """Return the command that repairs a blocked task; None when it is not blocked, or no command can."""
+    """Return the command that lets a blocked or paused task go on; None when it is neither, or no command can."""
+    if row.state == "paused":
+        return f"tasker task resume {row.task_id}"
     if row.state != "blocked":
         return None
     match row.blocked_reason:

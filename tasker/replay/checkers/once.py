@@ -20,6 +20,9 @@ from tasker.events.task_events import (
     StepDispatched,
     StepExpanded,
     StepGathered,
+    StepResolved,
+    StepResultEdited,
+    StepSkipped,
     StepStarted,
     StepYielded,
     TaskCancelled,
@@ -101,6 +104,14 @@ class OnceChecker:
                     self._find(recorded, f"step {name} begins to wait twice")
                 step.attempt = attempt
                 step.started, step.over = True, False
+            case StepSkipped(step=name) | StepResolved(step=name):
+                step = self._step(recorded.stream_id, name)
+                if step.completed:
+                    self._find(recorded, f"step {name} completes twice")
+                step.completed = step.over = True
+            case StepResultEdited(step=name):
+                if not self._step(recorded.stream_id, name).completed:
+                    self._find(recorded, f"step {name} has no result, and it is edited")
             case StepCancelled(step=name):
                 self._step(recorded.stream_id, name).over = True
             case TaskCompleted() | TaskFailed() | TaskCancelled():

@@ -1,9 +1,9 @@
 """I8: no step begins before what it depends on lets it, and nothing follows an ending event.
 
 Parents are those of the template that the task started with, joined as it says; what they did is told by the events
-alone, not by the service's own state. Also held here: a stream begins with its creation, nothing but compensations
-begins while a task stops (`undoing`), the service completes only what is its own to complete, and a task completes
-only when nothing more is expected of any step.
+alone, not by the service's own state, and a person's word goes before theirs. Also held here: a stream begins with its
+creation, nothing but compensations begins while a task stops (`undoing`), nothing at all while it is paused, the
+service completes only what is its own to complete, and a task completes only when nothing more is expected of any step.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tasker.events.envelope import RecordedEvent
 from tasker.events.task_events import (
     ChildRequested,
     LoopTurned,
+    ParentsOverridden,
     PathsClosed,
     StepCancelled,
     StepCompleted,
@@ -25,14 +26,18 @@ from tasker.events.task_events import (
     StepFailed,
     StepFailureAccepted,
     StepGathered,
+    StepResolved,
     StepRetried,
     StepRouted,
+    StepSkipped,
     TaskCancelled,
     TaskCompensating,
     TaskCompleted,
     TaskCreated,
     TaskFailed,
+    TaskPaused,
     TaskStopping,
+    TaskUnpaused,
 )
 from tasker.replay.checkers.checker import Decoded, forget_oldest
 from tasker.replay.checkers.undoing import Undoing
@@ -52,7 +57,19 @@ _TASK: Final = "task"
 class _Task:
     """What is known of a task: its template and how far it is."""
 
-    __slots__ = ("accepted", "begun", "closed_edges", "completed", "failed", "out", "stopping", "template", "undoing")
+    __slots__ = (
+        "accepted",
+        "begun",
+        "closed_edges",
+        "completed",
+        "failed",
+        "out",
+        "overridden",
+        "paused",
+        "stopping",
+        "template",
+        "undoing",
+    )
 
     def __init__(self, template: CompiledTemplate | None) -> None:
         self.template = template
@@ -61,13 +78,15 @@ class _Task:
         self.failed: set[str] = set()
         self.accepted: set[str] = set()
         self.out: set[str] = set()
+        self.overridden: set[str] = set()
         self.closed_edges: set[tuple[str, str]] = set()
         self.stopping = False
+        self.paused = False
         self.undoing = None if template is None else Undoing(template)
 
     def forget(self, names: tuple[str, ...]) -> None:
         """Let steps begin anew: what their last visit did counts no more."""
-        for known in (self.begun, self.completed, self.failed, self.accepted, self.out):
+        for known in (self.begun, self.completed, self.failed, self.accepted, self.out, self.overridden):
             known.difference_update(names)
         self.closed_edges = {edge for edge in self.closed_edges if edge[0] not in names}
 
@@ -101,18 +120,27 @@ class OrderChecker:
             for detail in _undone(task.undoing, event, stopping=task.stopping):
                 self._find(recorded, detail)
         match event:
-            case StepDispatched(step=name, attempt=1) if not is_undo(name):
-                self._begins(recorded, task, name)
+            case StepDispatched(step=name, attempt=attempt) if not is_undo(name):
+                if task.paused:
+                    self._find(recorded, f"step {name} is dispatched while the task is paused")
+                if attempt == 1:
+                    self._begins(recorded, task, name)
             case StepExpanded(step=name) | StepDelayed(step=name):
                 self._begins(recorded, task, name)
             case ChildRequested(step=name, attempt=attempt):
                 if task.stopping:
                     self._find(recorded, f"a child of step {name} is started while the task stops")
+                if task.paused:
+                    self._find(recorded, f"a child of step {name} is started while the task is paused")
                 if attempt == 1:
                     self._begins(recorded, task, name)
             case StepCompleted(step=name):
                 if not (is_item(name) or is_undo(name)):
                     self._completes(recorded, task, name)
+            case StepSkipped(step=name) | StepResolved(step=name) if not is_item(name):
+                self._is_completed_by_hand(recorded, task, name)
+            case ParentsOverridden(step=name):
+                task.overridden.add(name_of(name))
             case StepGathered(step=name):
                 task.completed.add(name_of(name))
             case StepFailed(step=name) if not (is_item(name) or is_undo(name)):
@@ -133,6 +161,11 @@ class OrderChecker:
                 task.forget(steps)
             case TaskStopping():
                 task.stopping = True
+                task.paused = False
+            case TaskPaused():
+                task.paused = True
+            case TaskUnpaused():
+                task.paused = False
             case TaskCompleted():
                 over = task.completed | task.out | task.accepted
                 missing = [name for name in task.template.steps if name not in over] if task.template else []
@@ -171,6 +204,15 @@ class OrderChecker:
                 self._find(recorded, f"step {name} completes without an attempt")
         task.completed.add(step)
 
+    def _is_completed_by_hand(self, recorded: RecordedEvent, task: _Task, name: str) -> None:
+        step = name_of(name)
+        if step in task.completed:
+            self._find(recorded, f"step {name} is completed by hand after its completion")
+        task.begun.add(step)
+        task.completed.add(step)
+        task.failed.discard(step)
+        task.accepted.discard(step)
+
     def _begins(self, recorded: RecordedEvent, task: _Task, name: str) -> None:
         if task.template is None:
             return
@@ -185,7 +227,7 @@ class OrderChecker:
         task.begun.add(step)
         if step in task.out:
             self._find(recorded, f"step {name} begins, and it was said that it will not run")
-        missing = self._missing(task, task.template, step)
+        missing = [] if step in task.overridden else self._missing(task, task.template, step)
         if missing:
             self._find(recorded, f"step {name} is dispatched before {', '.join(missing[:5])} completed")
 
@@ -228,7 +270,7 @@ def _undone(undoing: Undoing, event: Decoded, *, stopping: bool) -> Iterable[str
     match event:
         case StepDispatched(step=name, attempt=attempt) if stopping or is_undo(name):
             return undoing.dispatches(name, attempt)
-        case StepCompleted(step=name):
+        case StepCompleted(step=name) | StepResolved(step=name):
             return undoing.completes(name)
         case StepExpanded(step=name):
             undoing.expands(name)

@@ -21,7 +21,10 @@ from tasker.events.task_events import (
     StepCompleted,
     StepDelayed,
     StepDispatched,
+    StepReleased,
+    StepResolved,
     StepRetryScheduled,
+    StepSkipped,
     StepStarted,
     StepYielded,
     TaskBlocked,
@@ -29,9 +32,11 @@ from tasker.events.task_events import (
     TaskCompleted,
     TaskCreated,
     TaskFailed,
+    TaskPaused,
     TaskResumed,
     TaskStarted,
     TaskStopping,
+    TaskUnpaused,
 )
 from tasker.replay.checkers.checker import Decoded
 from tasker.replay.findings import Finding, Invariant, Report
@@ -39,6 +44,8 @@ from tasker.service.domain.obligations import FINISH_SLACK_S
 
 _FINISH_SLACK_US: Final = round(FINISH_SLACK_S * US_PER_S)
 _START: Final = "not_before"
+_HELD: Final = ("retry", "time", _START)
+"""Timers that wait while the task is paused, besides those of attempts that have not begun."""
 _DEADLINE: Final = "deadline"
 
 Timer = tuple[str, str]
@@ -48,13 +55,25 @@ Timer = tuple[str, str]
 class _Task:
     """What is known of a task that goes on: its open timers, by what waits for what."""
 
-    __slots__ = ("blocked", "children", "position", "timers")
+    __slots__ = ("blocked", "children", "dispatched_us", "paused", "position", "timers")
 
     def __init__(self) -> None:
         self.timers: dict[Timer, int] = {}
+        self.dispatched_us: dict[str, int] = {}
         self.children: set[str] = set()
         self.blocked = False
+        self.paused = False
         self.position = 0
+
+    def resume(self, at_us: int) -> None:
+        """Let timers go on that a pause held: what fell due meanwhile is due now, a time to start counts anew."""
+        self.paused = False
+        for (name, what), due_us in self.timers.items():
+            if what == "start_by":
+                self.timers[name, what] = due_us + at_us - self.dispatched_us[name]
+                self.dispatched_us[name] = at_us
+            elif what in _HELD:
+                self.timers[name, what] = max(due_us, at_us)
 
 
 class TimelyChecker:
@@ -86,6 +105,7 @@ class TimelyChecker:
                     self._fires(recorded, task, name, "retry")
                 if start_by_us is not None:
                     timers[name, "start_by"] = start_by_us
+                    task.dispatched_us[name] = recorded.at_us
             case StepStarted(step=name, finish_by_us=finish_by_us):
                 self._passes(recorded, task, name, "start_by")
                 timers[name, "finish_by"] = finish_by_us + _FINISH_SLACK_US
@@ -120,6 +140,13 @@ class TimelyChecker:
                     self._fires(recorded, task, name, "start_by")
                 self._passes(recorded, task, name, "finish_by")
                 timers.pop((name, "grace"), None)
+            case StepSkipped(step=name) | StepResolved(step=name):
+                for what in ("retry", "time", "start_by", "finish_by", "grace"):
+                    timers.pop((name, what), None)
+            case StepReleased(step=name):
+                for what in ("retry", "time"):
+                    if (name, what) in timers:
+                        timers[name, what] = recorded.at_us
             case StepRetryScheduled(step=name, retry_at_us=retry_at_us):
                 timers[name, "retry"] = retry_at_us
             case StepCancelRequested(step=name, grace_until_us=grace_until_us):
@@ -131,6 +158,7 @@ class TimelyChecker:
                 for what in ("retry", "time", "start_by", "finish_by"):
                     timers.pop((name, what), None)
             case TaskStopping(cause=cause):
+                task.paused = False
                 if cause == "timeout":
                     self._fires(recorded, task, "", _DEADLINE)
                 timers.pop(("", _DEADLINE), None)
@@ -139,6 +167,10 @@ class TimelyChecker:
                 task.blocked = True
             case TaskResumed():
                 task.blocked = False
+            case TaskPaused():
+                task.paused, task.blocked = True, False
+            case TaskUnpaused():
+                task.resume(recorded.at_us)
             case TaskCompleted() | TaskFailed() | TaskCancelled():
                 self._passes(recorded, task, "", _DEADLINE)
                 del self._tasks[stream_id]
@@ -156,7 +188,7 @@ class TimelyChecker:
                 every task that is not blocked must have ended.
         """
         for stream_id, task in self._tasks.items():
-            if task.blocked:
+            if task.blocked or task.paused:
                 continue
             if task.children and now_us is not None:
                 continue  # it waits for tasks that have their own timers

@@ -52,10 +52,8 @@ from tasker.events.messages import (
     OperatorCommand,
     Refused,
     ScheduleCommand,
-    StepRetry,
-    TaskCancel,
     TaskCreate,
-    TaskRetry,
+    TaskOperatorCommand,
     TemplateRegister,
     TemplateUse,
 )
@@ -75,7 +73,6 @@ from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.investigation_actor import InvestigationMessage, SubjectMessage
 from tasker.service.actors.requests import (
     check_create,
-    check_grace,
     check_use,
     key_of,
     meta_of_command,
@@ -87,8 +84,9 @@ from tasker.service.actors.requests import (
 from tasker.service.actors.schedule_actor import ScheduleMessage
 from tasker.service.actors.schedule_entrance import schedule_command
 from tasker.service.actors.task_actor import CommandMessage, CreateMessage
+from tasker.service.actors.task_commands import Decided, decided_of, would_happen
 from tasker.service.actors.template_actor import RegisterMessage
-from tasker.service.domain.commands import AnyTaskCommand, CancelTask, CreateTask, RetryStep, RetryTask
+from tasker.service.domain.commands import CreateTask
 from tasker.service.domain.dead_letters import InvestigationCommand, Subject
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
 from tasker.service.runtime.node_clock import NodeClock
@@ -103,7 +101,6 @@ from tasker.templates import (
     effective_version,
     validate,
 )
-from tasker.templates.instances import parse_instance
 from tasker.tracing import SpanKind, Tracing, tracing_of_process
 
 _log = structlog.get_logger(__name__)
@@ -292,21 +289,8 @@ class Entrance:
         match command:
             case TaskCreate():
                 self._create(asked, command, forwarded=forwarded)
-            case TaskCancel():
-                grace_s = check_grace(command.grace_s)
-                self._task_command(
-                    asked, command, lambda at_us: CancelTask(at_us=at_us, grace_s=grace_s), forwarded=forwarded
-                )
-            case TaskRetry():
-                self._task_command(asked, command, lambda at_us: RetryTask(at_us=at_us), forwarded=forwarded)
-            case StepRetry(step=step, attempt=attempt):
-                parse_instance(step)
-                self._task_command(
-                    asked,
-                    command,
-                    lambda at_us: RetryStep(at_us=at_us, step=step, attempt=attempt),
-                    forwarded=forwarded,
-                )
+            case TaskOperatorCommand():
+                self._task_command(asked, command, decided_of(command), forwarded=forwarded)
             case TemplateRegister():
                 self._spawn(asked, self._register(asked, command, forwarded=forwarded))
             case TemplateUse():
@@ -407,8 +391,8 @@ class Entrance:
     def _task_command(
         self,
         asked: Asked,
-        command: TaskCancel | TaskRetry | StepRetry | DeadLetterRetry,
-        decided: Callable[[int], AnyTaskCommand],
+        command: TaskOperatorCommand | DeadLetterRetry,
+        decided: Decided,
         *,
         forwarded: bool,
     ) -> None:
@@ -428,6 +412,16 @@ class Entrance:
             ),
             fail=asked.refuse,
         )
+        if isinstance(command, TaskOperatorCommand) and command.dry_run:
+            message.planned = lambda position, events: asked.accept(
+                Accepted(
+                    ok=True,
+                    task_id=str(task_id),
+                    position=f"{shard}:{position}",
+                    dry_run=True,
+                    would=would_happen(events),
+                )
+            )
         self._shards.send(shard, task_id, StreamKind.TASK, message)
 
     # ---------------------------------------------------------------- dead letters

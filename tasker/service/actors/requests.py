@@ -10,12 +10,15 @@ import re
 from typing import Final
 from uuid import UUID
 
-from tasker.errors import BodyInvalid, FieldError, KeyAmbiguous, TaskUnknown
+import msgspec
+
+from tasker.errors import BodyInvalid, BodyTooLarge, FieldError, KeyAmbiguous, TaskUnknown
 from tasker.events.codec import META_BYTES_MAX, is_text
 from tasker.events.envelope import Meta
 from tasker.events.messages import Command, TaskCreate, TemplateUse
 from tasker.events.stored import encode_meta
 from tasker.ids import KEY_CHARS_MAX, check_name, digest_of
+from tasker.service.domain.begin import RESULT_BYTES_MAX
 from tasker.times import from_rfc3339
 
 TAGS_MAX: Final = 32
@@ -98,6 +101,17 @@ def check_grace(grace_s: float) -> float:
     if not (grace_s == 0 or _within(grace_s, GRACE_S_MAX)):
         raise _invalid("/grace_s", f"a grace is from 0 to {GRACE_S_MAX:.0f} s")
     return grace_s
+
+
+def check_result(result: msgspec.Raw) -> msgspec.Raw:
+    """Return a result that a person gives a step: a part of a canonical body, so canonical itself.
+
+    Raises:
+        BodyTooLarge: it is larger than a result may be.
+    """
+    if len(bytes(result)) > RESULT_BYTES_MAX:
+        raise BodyTooLarge(f"a result of {len(bytes(result))} bytes is more than the {RESULT_BYTES_MAX} allowed")
+    return result
 
 
 def meta_of_command(command: Command, *, command_id: str | None, traceparent: str | None) -> Meta:

@@ -23,6 +23,8 @@ from tasker.events.task_events import (
     StepCancelled,
     StepCancelRequested,
     StepDispatched,
+    StepResolved,
+    StepSkipped,
     TaskBlocked,
     TaskEvent,
     TemplateRef,
@@ -37,6 +39,7 @@ from tasker.service.domain.advance import advance
 from tasker.service.domain.children import parent_of, waiting_child
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
 from tasker.service.domain.dead_letters import POISONED_TASK
+from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.obligations import (
     TASK_SCOPE,
     Kind,
@@ -62,10 +65,12 @@ CHILD_S: Final = 6.0
 """A child that nobody told of is started or asked after again after this, then after twice as long, and so on."""
 
 CHILD_S_MAX: Final = 60.0
-EFFECTS: Final = frozenset({StepDispatched, StepCancelRequested, StepCancelled, ChildRequested})
+EFFECTS: Final = frozenset(
+    {StepDispatched, StepCancelRequested, StepCancelled, StepSkipped, StepResolved, ChildRequested}
+)
 """Events that the world is told of after their commit."""
 
-Effect = StepDispatched | StepCancelRequested | StepCancelled | ChildRequested
+Effect = StepDispatched | StepCancelRequested | StepCancelled | StepSkipped | StepResolved | ChildRequested
 
 
 class Answered(Protocol):
@@ -155,9 +160,13 @@ class CreateMessage:
 
 
 class CommandMessage:
-    """A command of a person or program to an existing task; `command` is given the time of the turn."""
+    """A command of a person or program to an existing task; `command` is given the time of the turn.
 
-    __slots__ = ("answered", "command", "command_id", "fail", "meta", "tenant")
+    Attributes:
+        planned: of a dry run: takes what the command would cause, in place of `answered`; nothing is recorded.
+    """
+
+    __slots__ = ("answered", "command", "command_id", "fail", "meta", "planned", "tenant")
 
     def __init__(
         self,
@@ -168,8 +177,10 @@ class CommandMessage:
         meta: Meta,
         answered: Answered,
         fail: Failed,
+        planned: Callable[[int, Sequence[AnyTaskEvent]], None] | None = None,
     ) -> None:
         self.tenant = tenant
+        self.planned = planned
         self.command = command
         self.command_id = command_id
         self.meta = meta
@@ -318,6 +329,8 @@ class TaskActor:
     def _command(self, message: CommandMessage, now_us: int) -> Turn:
         if self.template is None or message.tenant != self.tenant:
             return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
+        if message.planned is not None:
+            return self._dry_run(self.template, message, message.planned, now_us)
         if message.command_id in self.state.commands:
             return _answer(lambda position: message.answered(position, duplicate=True), message.fail)
         try:
@@ -334,6 +347,19 @@ class TaskActor:
             message.fail,
             message.meta.traceparent,
         )
+
+    def _dry_run(
+        self,
+        template: CompiledTemplate,
+        message: CommandMessage,
+        planned: Callable[[int, Sequence[AnyTaskEvent]], None],
+        now_us: int,
+    ) -> Turn:
+        try:
+            events = would_cause(self.state, template, message.command(now_us))
+        except CommandRejected as refusal:
+            return _refuse(refusal, message.fail)
+        return _answer(lambda position: planned(position, events), message.fail)
 
     def _report(self, message: ReportMessage, now_us: int) -> Turn:
         report = message.report
@@ -496,7 +522,11 @@ class TaskActor:
                         self, step, obligation, self._ports.now_us() + round(REOFFER_S * US_PER_S), keep=False
                     )
                     self._ports.offer(self, step, attempt, offer=0)
-            case StepCancelled(step=step, attempt=attempt):
+            case (
+                StepCancelled(step=step, attempt=attempt)
+                | StepSkipped(step=step, attempt=attempt)
+                | StepResolved(step=step, attempt=attempt)
+            ):
                 worker = self.state.steps[step].worker if step in self.state.steps else None
                 if worker is not None:
                     self._ports.tell_cancel(self, worker, step, attempt, 0.0)
@@ -567,6 +597,7 @@ class TaskActor:
             and entry.status is StepStatus.DISPATCHED
             and entry.attempt == attempt
             and not self.state.ended
+            and not self.state.paused
         )
 
     # ---------------------------------------------------------------- for the runtime

@@ -64,7 +64,7 @@ def begin(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
         return
     try:
         if spec.when is not None and not is_true(state, template, step, spec.when):
-            yield PathsClosed(steps=(step,), by=node, reason=f"its condition is false: {spec.when}")
+            yield _not_run(state, step, node, f"its condition is false: {spec.when}")
             return
         if spec.expands:
             yield _expanded(state, template, spec, node)
@@ -74,6 +74,14 @@ def begin(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
             yield _done_here(state, template, spec, node, at_us)
     except ExpressionFailed as error:
         yield StepFailed(step=node, attempt=1, reason="expression_failed", error=expression_error(error))
+
+
+def _not_run(state: TaskState, step: str, node: str, reason: str) -> AnyTaskEvent:
+    """Return that a step does not run; one that has failed at its condition before is cancelled, as it has a row."""
+    entry = state.steps.get(node)
+    if entry is None:
+        return PathsClosed(steps=(step,), by=node, reason=reason)
+    return StepCancelled(step=node, attempt=entry.attempt, reason=reason)
 
 
 def dispatch(spec: StepSpec, instance: str, attempt: int, at_us: int) -> StepDispatched:
@@ -102,7 +110,7 @@ def begin_again(state: TaskState, template: CompiledTemplate, instance: str, att
     """Begin the next attempt of an instance that a person retries."""
     entry = state.steps[instance]
     if entry.expansion is not None:
-        yield from _retry_items(state, instance, entry.expansion)
+        yield from retry_items(state, instance, entry.expansion)
         yield from next_items(state, template, instance, at_us)
     elif entry.dispatched_us or entry.of is not None:
         yield attempt_of(state, template, template.step(instance), instance, attempt, at_us)
@@ -195,7 +203,7 @@ def next_items(state: TaskState, template: CompiledTemplate, node: str, at_us: i
         return
     spec = template.step(node)
     if is_over(spec, expansion):
-        yield from _cancel_items(state, template, expansion, f"step {node} has failed", at_us)
+        yield from cancel_items(state, template, expansion, f"step {node} has failed", at_us)
         yield _failed(node, "items_failed", _told(expansion))
         return
     while len(expansion.open) < spec.items_at_a_time and expansion.begun < len(expansion.items):
@@ -231,12 +239,13 @@ def _told(expansion: Expansion) -> str:
     return f"{len(names)} of {len(expansion.items)} items failed: {shown}"
 
 
-def _cancel_items(state: TaskState, template: CompiledTemplate, expansion: Expansion, reason: str, at_us: int) -> Moves:
+def cancel_items(state: TaskState, template: CompiledTemplate, expansion: Expansion, reason: str, at_us: int) -> Moves:
+    """Cancel the open items of a step."""
     for name in list(expansion.open):
         yield cancel(template, name, state.steps[name], reason, at_us)
 
 
-def _retry_items(state: TaskState, node: str, expansion: Expansion) -> Moves:
+def retry_items(state: TaskState, node: str, expansion: Expansion) -> Moves:
     """Retry the failed and the cancelled items of a step that a person retries."""
     for name in [*expansion.failed, *expansion.cancelled]:
         if node_of(name) == node:
@@ -264,7 +273,7 @@ def cancel_node(state: TaskState, template: CompiledTemplate, node: str, reason:
     """Cancel a step's visit, its items first."""
     entry: StepState = state.steps[node]
     if entry.expansion is not None:
-        yield from _cancel_items(state, template, entry.expansion, reason, at_us)
+        yield from cancel_items(state, template, entry.expansion, reason, at_us)
     if entry.status in STEP_OPEN:
         yield cancel(template, node, entry, reason, at_us)
 

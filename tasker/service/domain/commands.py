@@ -31,6 +31,14 @@ class CancelTask(TaskCommand, frozen=True, kw_only=True):
     grace_s: float
 
 
+class PauseTask(TaskCommand, frozen=True, kw_only=True):
+    """Let nothing more of the task begin; attempts that run go on."""
+
+
+class ResumeTask(TaskCommand, frozen=True, kw_only=True):
+    """Let a paused task go on."""
+
+
 class RetryTask(TaskCommand, frozen=True, kw_only=True):
     """Give every failed step a fresh set of attempts; while the task compensates, the compensation that failed."""
 
@@ -40,6 +48,41 @@ class RetryStep(TaskCommand, frozen=True, kw_only=True):
 
     step: str
     attempt: int | None = None
+
+
+class SkipStep(TaskCommand, frozen=True, kw_only=True):
+    """Complete a step without running it; of a decision, `choice` says what runs then (None: nothing)."""
+
+    step: str
+    result: msgspec.Raw
+    choice: Choice | None = None
+
+
+class ResolveStep(TaskCommand, frozen=True, kw_only=True):
+    """Complete a step with a result got in another way; of a decision with its choice."""
+
+    step: str
+    result: msgspec.Raw
+    choice: Choice | None = None
+
+
+class ResetStep(TaskCommand, frozen=True, kw_only=True):
+    """Let the failures of an open step count no more."""
+
+    step: str
+
+
+class EditResult(TaskCommand, frozen=True, kw_only=True):
+    """Give a completed step another result."""
+
+    step: str
+    result: msgspec.Raw
+
+
+class ReleaseStep(TaskCommand, frozen=True, kw_only=True):
+    """End what a step waits for: its retry, its time, or parents that have not completed."""
+
+    step: str
 
 
 class StartAttempt(TaskCommand, frozen=True, kw_only=True):
@@ -107,8 +150,15 @@ class FireObligation(TaskCommand, frozen=True, kw_only=True):
 AnyTaskCommand = (
     CreateTask
     | CancelTask
+    | PauseTask
+    | ResumeTask
     | RetryTask
     | RetryStep
+    | SkipStep
+    | ResolveStep
+    | ResetStep
+    | EditResult
+    | ReleaseStep
     | StartAttempt
     | CompleteAttempt
     | YieldAttempt

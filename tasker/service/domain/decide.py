@@ -9,16 +9,15 @@ A command that changes nothing causes (); one that the state forbids raises a `C
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, assert_never
 
-from tasker.errors import HistoryLimit, StateForbids, StepUnknown, TaskEnded, TaskUnknown
+from tasker.errors import HistoryLimit, StateForbids, StepUnknown, TaskEnded
 from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CANCEL_GRACE_S
 from tasker.events.task_events import (
     NULL,
     AnyTaskEvent,
-    Choice,
     ErrorInfo,
     FailureReason,
     StepAttemptFailed,
@@ -32,26 +31,36 @@ from tasker.events.task_events import (
     StepYielded,
     TaskBlocked,
     TaskCreated,
-    TaskResumed,
     TaskStarted,
 )
 from tasker.service.domain.begin import after, dispatch
 from tasker.service.domain.children import note_child
+from tasker.service.domain.choices import fault_of_choice
 from tasker.service.domain.commands import (
     AnyTaskCommand,
     CancelTask,
     CompleteAttempt,
     CreateTask,
+    EditResult,
     FailAttempt,
     FireObligation,
     NoteChild,
+    PauseTask,
+    ReleaseStep,
+    ResetStep,
+    ResolveStep,
+    ResumeTask,
     RetryStep,
     RetryTask,
+    SkipStep,
     StartAttempt,
     YieldAttempt,
 )
 from tasker.service.domain.compensate import failed_undo
+from tasker.service.domain.guards import must_exist, must_go_on, unblocked
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_scope, parse_obligation
+from tasker.service.domain.pause import pause, resume
+from tasker.service.domain.repair import repair
 from tasker.service.domain.retry import retry_delay_s
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
@@ -87,10 +96,16 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
             return _create(state, command)
         case CancelTask(at_us=at_us, grace_s=grace_s):
             return _cancel(state, template, at_us, grace_s)
+        case PauseTask():
+            return pause(state)
+        case ResumeTask():
+            return resume(state)
         case RetryTask():
             return _retry_task(state)
         case RetryStep():
             return _retry_step(state, template, command)
+        case SkipStep() | ResolveStep() | ResetStep() | EditResult() | ReleaseStep():
+            return repair(state, template, command)
         case StartAttempt(at_us=at_us, step=name, attempt=attempt, worker=worker):
             return _start(state, template, name, attempt, worker, at_us)
         case CompleteAttempt():
@@ -192,18 +207,6 @@ def _complete(state: TaskState, template: CompiledTemplate, command: CompleteAtt
     return (*started, routed, completed)
 
 
-def fault_of_choice(step: str, routes: Sequence[str], choice: Choice | None) -> str | None:
-    """Return what is wrong with what a step chose; None when it is one of its choices."""
-    if not routes:
-        return f"step {step} declares no routes, so it cannot choose: return a plain result"
-    if choice is None:
-        return f"step {step} is a decision: return Decision.route(...) or Decision.none(reason)"
-    unknown = [route for route in choice.routes if route not in routes]
-    if unknown:
-        return f"step {step} chose {unknown[0][:80]!r}, which is none of its routes: {', '.join(routes)}"
-    return None
-
-
 def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) -> Events:
     name, attempt, at_us = command.step, command.attempt, command.at_us
     if open_attempt(state, name, attempt) is None:
@@ -219,7 +222,7 @@ def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) 
     if state.stopping is not None and state.is_stopping:
         cancelled = StepCancelled(step=name, attempt=attempt, reason=_stopping(state.stopping.cause))
         return (*started, yielded, cancelled)
-    if command.delay_s > 0:
+    if command.delay_s > 0 or state.paused:
         return (*started, yielded)
     return (*started, yielded, dispatch(template.step(name), name, attempt + 1, at_us))
 
@@ -249,7 +252,7 @@ def _fail(  # noqa: PLR0917 - the facts of a failed attempt
         scheduled = StepRetryScheduled(
             step=name, attempt=attempt + 1, delay_s=delay_s, retry_at_us=at_us + round(delay_s * US_PER_S)
         )
-        if delay_s == 0:
+        if delay_s == 0 and not state.paused:
             return (*events, scheduled, dispatch(spec, name, attempt + 1, at_us))
         return (*events, scheduled)
     reason: FailureReason = "permanent_error" if permanent else "retries_exhausted"
@@ -264,7 +267,7 @@ def _stopping(cause: str) -> str:
 
 
 def _cancel(state: TaskState, template: CompiledTemplate, at_us: int, grace_s: float) -> Iterable[AnyTaskEvent]:
-    _must_exist(state)
+    must_exist(state)
     if state.stopping is not None and state.stopping.cause == "cancel":
         return ()
     if state.ended:
@@ -278,12 +281,12 @@ def _retry_task(state: TaskState) -> Events:
     undo = failed_undo(state)
     if undo is not None:
         return _retried(state, undo)
-    _must_go_on(state)
+    must_go_on(state)
     failed = [*state.failed, *isolated_items(state)]
     if not failed:
         raise StateForbids("the task has no failed step to retry")
     return (
-        *_resumed(state),
+        *unblocked(state),
         *(StepRetried(step=name, attempt=state.steps[name].attempt + 1) for name in failed),
     )
 
@@ -299,7 +302,7 @@ def isolated_items(state: TaskState) -> list[str]:
 
 def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep) -> Events:
     if command.step != failed_undo(state):
-        _must_go_on(state)
+        must_go_on(state)
     if name_of(command.step) not in template:
         raise StepUnknown(f"the task's template has no step {command.step[:80]!r}")
     step = state.steps.get(command.step)
@@ -312,24 +315,7 @@ def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep
 
 
 def _retried(state: TaskState, step: str) -> Events:
-    return (*_resumed(state), StepRetried(step=step, attempt=state.steps[step].attempt + 1))
-
-
-def _resumed(state: TaskState) -> Events:
-    return (TaskResumed(),) if state.status is TaskStatus.BLOCKED else ()
-
-
-def _must_exist(state: TaskState) -> None:
-    if state.status is TaskStatus.ABSENT:
-        raise TaskUnknown("there is no such task")
-
-
-def _must_go_on(state: TaskState) -> None:
-    _must_exist(state)
-    if state.ended:
-        raise TaskEnded(f"the task is {state.status}", state=str(state.status))
-    if state.stopping is not None:
-        raise StateForbids(f"the task is ending as {state.stopping.ending}")
+    return (*unblocked(state), StepRetried(step=step, attempt=state.steps[step].attempt + 1))
 
 
 # ---------------------------------------------------------------- time
@@ -377,7 +363,17 @@ def _at_limit(state: TaskState, command: AnyTaskCommand, events: Iterable[AnyTas
             return events
         case FireObligation() if command.obligation == Kind.DEADLINE:
             return events
-        case RetryTask() | RetryStep():
+        case (
+            PauseTask()
+            | ResumeTask()
+            | RetryTask()
+            | RetryStep()
+            | SkipStep()
+            | ResolveStep()
+            | ResetStep()
+            | EditResult()
+            | ReleaseStep()
+        ):
             raise HistoryLimit(f"the task has {state.seq} events; cancel it and start another")
         case _:
             detail = f"{state.seq} events of at most {HISTORY_EVENTS_MAX}"

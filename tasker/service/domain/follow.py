@@ -4,7 +4,7 @@ It is asked with the state as the event left it. What it yields is taken up, wit
 is asked for more; so it always looks at the state as it is.
 
     task created, started   -> the first steps begin
-    step completed, closed, cancelled, its failure accepted
+    step completed (also by hand), closed, cancelled, its failure accepted
                             -> children whose parents say so begin, or will not run
     step failed             -> its failure is accepted by joins that can do without it
                                else on_failure "fail": the task stops; "block": others go on
@@ -12,6 +12,9 @@ is asked for more; so it always looks at the state as it is.
     join ready              -> what only led to it is cancelled (`any`, `n_of`)
     task compensating, a compensation completed
                             -> the next compensation begins
+
+While a task is paused nothing follows. When it is resumed, everything is looked at again: what follows from an event
+can be told from the state that it left.
 
 When nothing follows any more, `conclude` asks whether a loop turns, or the task is complete, compensates, is blocked or
 ended.
@@ -25,9 +28,11 @@ from typing import Any, Final
 from tasker.errors import ExpressionFailed
 from tasker.events.messages import CANCEL_GRACE_S
 from tasker.events.task_events import (
+    NULL,
     AnyTaskEvent,
     ErrorInfo,
     LoopTurned,
+    ParentsOverridden,
     PathsClosed,
     StepCancelled,
     StepCompleted,
@@ -35,7 +40,10 @@ from tasker.events.task_events import (
     StepFailed,
     StepFailureAccepted,
     StepGathered,
+    StepReleased,
+    StepResolved,
     StepRetried,
+    StepSkipped,
     TaskBlocked,
     TaskCompensating,
     TaskCreated,
@@ -43,8 +51,9 @@ from tasker.events.task_events import (
     TaskFailed,
     TaskStarted,
     TaskStopping,
+    TaskUnpaused,
 )
-from tasker.service.domain.begin import begin, begin_again, cancel_node, next_items
+from tasker.service.domain.begin import begin, begin_again, cancel_node, dispatch, next_items, retry_items
 from tasker.service.domain.bindings import expression_error, is_true
 from tasker.service.domain.compensate import at_rest, next_undo
 from tasker.service.domain.joins import Verdict, accepts_failure, verdict_of
@@ -149,7 +158,7 @@ def _release(state: TaskState, template: CompiledTemplate, join: str, at_us: int
 def _ended(
     state: TaskState,
     template: CompiledTemplate,
-    event: StepCompleted | StepGathered | StepCancelled | StepFailureAccepted,
+    event: StepCompleted | StepSkipped | StepResolved | StepGathered | StepCancelled | StepFailureAccepted,
     at_us: int,
 ) -> Moves:
     if state.stopping is not None:
@@ -174,9 +183,12 @@ def _closed(state: TaskState, template: CompiledTemplate, event: PathsClosed, at
 
 
 def _failed(state: TaskState, template: CompiledTemplate, event: StepFailed, at_us: int) -> Moves:
+    yield from _after_failure(state, template, event.step, at_us)
+
+
+def _after_failure(state: TaskState, template: CompiledTemplate, name: str, at_us: int) -> Moves:
     if state.stopping is not None:
         return
-    name = event.step
     if is_item(name):
         if template.step(name).isolates and template.spec.on_failure == "fail":
             yield from stop(
@@ -193,8 +205,61 @@ def _failed(state: TaskState, template: CompiledTemplate, event: StepFailed, at_
         yield from stop(state, template, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=name)
 
 
+# ---------------------------------------------------------------- people
+
+
 def _retried(state: TaskState, template: CompiledTemplate, event: StepRetried, at_us: int) -> Moves:
     yield from begin_again(state, template, event.step, event.attempt, at_us)
+
+
+def _retried_while_paused(state: TaskState, _template: CompiledTemplate, event: StepRetried, _at_us: int) -> Moves:
+    expansion = state.steps[event.step].expansion
+    if expansion is not None:
+        yield from retry_items(state, event.step, expansion)
+
+
+def _released(state: TaskState, template: CompiledTemplate, event: StepReleased, at_us: int) -> Moves:
+    entry = state.steps[event.step]
+    if entry.waits == "time":
+        yield StepCompleted(step=event.step, attempt=event.attempt, result=NULL)
+    else:
+        yield dispatch(template.step(event.step), event.step, event.attempt + 1, at_us)
+
+
+def _overridden(state: TaskState, template: CompiledTemplate, event: ParentsOverridden, at_us: int) -> Moves:
+    yield from _enter(state, template, name_of(event.step), at_us)
+
+
+def _unpaused(state: TaskState, template: CompiledTemplate, _event: TaskUnpaused, at_us: int) -> Moves:
+    """Look at every step again: what came to rest while the task was paused is followed up now."""
+    if state.status is TaskStatus.PENDING:
+        return
+    for name in template.graph.roots:
+        yield from _consider(state, template, name, at_us)
+    for name, entry in list(state.steps.items()):
+        if entry.status is StepStatus.WAITING and entry.waits == "pause" and state.stopping is None:
+            yield from begin_again(state, template, name, entry.first_attempt, at_us)
+    for name in template.graph.order:
+        if state.stopping is not None:
+            return
+        yield from _looked_at_again(state, template, name, at_us)
+
+
+def _looked_at_again(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
+    node = state.node(step)
+    entry = state.steps.get(node)
+    if step in state.closed or node in state.accepted:
+        yield from _children(state, template, step, at_us)
+    elif entry is None:
+        return
+    elif entry.status in (StepStatus.COMPLETED, StepStatus.CANCELLED):
+        yield from _children(state, template, step, at_us)
+    elif entry.status is StepStatus.FAILED:
+        yield from _after_failure(state, template, node, at_us)
+    elif entry.expansion is not None:
+        for item in list(entry.expansion.failed)[:1]:
+            yield from _after_failure(state, template, item, at_us)
+        yield from next_items(state, template, node, at_us)
 
 
 def _expanded(state: TaskState, template: CompiledTemplate, event: StepExpanded, at_us: int) -> Moves:
@@ -228,6 +293,10 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
     TaskCreated: _roots,
     TaskStarted: _roots,
     StepCompleted: _ended,
+    StepSkipped: _ended,
+    StepResolved: _ended,
+    StepReleased: _released,
+    ParentsOverridden: _overridden,
     StepGathered: _ended,
     StepCancelled: _ended,
     StepFailureAccepted: _ended,
@@ -237,8 +306,14 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
     PathsClosed: _closed,
     TaskCompensating: next_undo,
     LoopTurned: _turned,
+    TaskUnpaused: _unpaused,
 }
 """Type of an event -> what follows from it, asked when the state has taken it up; from others nothing does."""
+
+FOLLOWS_WHILE_PAUSED: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any, int], Moves]]] = {
+    StepRetried: _retried_while_paused,
+}
+"""The same of a paused task: what only widens a person's word."""
 
 
 # ---------------------------------------------------------------- when nothing follows

@@ -16,6 +16,10 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `grace`      | step cancel requested| the grace's end          | the step is cancelled            |
 | `not_before` | task created         | not_before               | the task starts                  |
 | `deadline`   | task created         | the task's timeout       | the task stops and fails         |
+
+A paused task owes only what concerns attempts that run, and its deadline, which counts on: what is due meanwhile (a
+retry, a time, a start) is owed again, and comes at once, when the task is resumed. The time that an offered attempt
+may wait for a worker counts anew from then.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from typing import Final
 from tasker.events.envelope import US_PER_S
 from tasker.events.task_events import (
     AnyTaskEvent,
+    ParentsOverridden,
     PathsClosed,
     TaskBlocked,
     TaskCancelled,
@@ -33,9 +38,11 @@ from tasker.events.task_events import (
     TaskCompleted,
     TaskCreated,
     TaskFailed,
+    TaskPaused,
     TaskResumed,
     TaskStarted,
     TaskStopping,
+    TaskUnpaused,
 )
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
 
@@ -68,8 +75,10 @@ def parse_obligation(obligation: str) -> tuple[Kind, str, int]:
     return Kind(kind), step, int(attempt or 0)
 
 
-_OF_TASK: Final = frozenset({TaskCreated, TaskStarted, TaskStopping, TaskCompensating, TaskResumed, PathsClosed})
-_OF_ALL: Final = frozenset({TaskBlocked, TaskCompleted, TaskFailed, TaskCancelled})
+_OF_TASK: Final = frozenset(
+    {TaskCreated, TaskStarted, TaskStopping, TaskCompensating, TaskResumed, PathsClosed, ParentsOverridden}
+)
+_OF_ALL: Final = frozenset({TaskBlocked, TaskPaused, TaskUnpaused, TaskCompleted, TaskFailed, TaskCancelled})
 
 
 def scope_of(event: AnyTaskEvent) -> str | None:
@@ -105,7 +114,7 @@ def obligations_of_scope(state: TaskState, scope: str) -> dict[str, int]:
 def _of_task(state: TaskState) -> dict[str, int]:
     found: dict[str, int] = {}
     if state.status is TaskStatus.PENDING and state.not_before_us is not None and state.stopping is None:
-        found[Kind.NOT_BEFORE] = state.not_before_us
+        found[Kind.NOT_BEFORE] = _not_before_resumed(state, state.not_before_us)
     if state.deadline_us is not None and state.stopping is None:
         found[Kind.DEADLINE] = state.deadline_us
     return found
@@ -114,10 +123,13 @@ def _of_task(state: TaskState) -> dict[str, int]:
 def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
     at = f"{name}:{step.attempt}"
     match step.status:
-        case StepStatus.DISPATCHED:
-            found = {f"{Kind.OFFER}:{at}": step.dispatched_us}
+        case StepStatus.DISPATCHED if not state.paused:
+            offer_us = step.dispatched_us
+            if offer_us < state.resumed_us:
+                offer_us = _not_before_resumed(state, offer_us)
+            found = {f"{Kind.OFFER}:{at}": offer_us}
             if step.start_by_us is not None:
-                found[f"{Kind.START_BY}:{at}"] = step.start_by_us
+                found[f"{Kind.START_BY}:{at}"] = step.start_by_us + max(0, state.resumed_us - step.dispatched_us)
             return found
         case StepStatus.RUNNING if step.cancel_by_us is not None:
             return {f"{Kind.GRACE}:{at}": step.cancel_by_us}
@@ -128,9 +140,16 @@ def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
             }
         case StepStatus.WAITING if step.waits == "child":
             return {f"{Kind.CHILD}:{at}": step.dispatched_us}
-        case StepStatus.WAITING if not state.is_stopping and step.waits == "retry":
-            return {f"{Kind.RETRY}:{name}:{step.attempt + 1}": step.retry_at_us}
-        case StepStatus.WAITING if not state.is_stopping and step.waits == "time":
-            return {f"{Kind.TIMER}:{at}": step.retry_at_us}
+        case StepStatus.WAITING if state.is_stopping or state.paused:
+            return {}
+        case StepStatus.WAITING if step.waits == "retry":
+            return {f"{Kind.RETRY}:{name}:{step.attempt + 1}": _not_before_resumed(state, step.retry_at_us)}
+        case StepStatus.WAITING if step.waits == "time":
+            return {f"{Kind.TIMER}:{at}": _not_before_resumed(state, step.retry_at_us)}
         case _:
             return {}
+
+
+def _not_before_resumed(state: TaskState, at_us: int) -> int:
+    """Return `at_us`, or the moment after the task was resumed: what is due in the turn itself wakes nobody."""
+    return max(at_us, state.resumed_us + 1)

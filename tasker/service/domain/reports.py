@@ -33,6 +33,8 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
         return _answer_closed(step, report, reason or "task_unknown")
     match report.kind:
         case "claim" | "started":
+            if step.status is StepStatus.DISPATCHED and report.kind == "claim" and state.paused:
+                return ReportReply(ok=True, recorded=False, reason="gone")  # it is offered again when the task goes on
             if step.status is StepStatus.DISPATCHED:
                 return StartAttempt(step=report.step, attempt=report.attempt, worker=report.worker, at_us=at_us)
             if step.worker == report.worker:

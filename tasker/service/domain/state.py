@@ -5,6 +5,7 @@ and its cost does not grow with the number of steps (that of the one which plans
 
     task   pending -> running -> completed
                       running <-> blocked
+           pending, running, blocked <-> paused
            any of them -> (stopping: running steps have their grace) -> failed | cancelled
                              `-> compensating <-> blocked -> failed | cancelled
 
@@ -15,7 +16,8 @@ and its cost does not grow with the number of steps (that of the one which plans
            dispatched, running, waiting -> cancelled
 
 A step without an event is pending and has no entry. What a step does while it waits for no worker (`waits`): its
-retry or the next part after a checkpoint, the items that it runs for, or a time.
+retry or the next part after a checkpoint, the items that it runs for, a time, or the end of a pause in which it was
+retried.
 
 A step of the template has an entry for each visit of a loop and each item of a list (`templates.instances`). The newest
 visit of a step is its *node*: joins and the end of the task look at nodes. A node is *settled* when nothing more is
@@ -39,8 +41,10 @@ from tasker.events.task_events import (
     ChildStarted,
     ErrorInfo,
     LoopTurned,
+    ParentsOverridden,
     PathsClosed,
     StepAttemptFailed,
+    StepAttemptsReset,
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
@@ -50,9 +54,13 @@ from tasker.events.task_events import (
     StepFailed,
     StepFailureAccepted,
     StepGathered,
+    StepReleased,
+    StepResolved,
+    StepResultEdited,
     StepRetried,
     StepRetryScheduled,
     StepRouted,
+    StepSkipped,
     StepStarted,
     StepYielded,
     TaskBlocked,
@@ -61,9 +69,11 @@ from tasker.events.task_events import (
     TaskCompleted,
     TaskCreated,
     TaskFailed,
+    TaskPaused,
     TaskResumed,
     TaskStarted,
     TaskStopping,
+    TaskUnpaused,
     TemplateRef,
 )
 from tasker.service.domain.command_memory import remember
@@ -78,6 +88,7 @@ class TaskStatus(StrEnum):
     RUNNING = "running"
     BLOCKED = "blocked"
     COMPENSATING = "compensating"
+    PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -102,7 +113,7 @@ STEP_OPEN: Final = frozenset({StepStatus.DISPATCHED, StepStatus.RUNNING, StepSta
 _OPEN: Final = (StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING)
 _SETTLED: Final = (StepStatus.COMPLETED, StepStatus.CANCELLED)
 
-Waits = Literal["retry", "items", "time", "child"]
+Waits = Literal["retry", "items", "time", "child", "pause"]
 
 
 class Expansion:
@@ -148,6 +159,10 @@ class Expansion:
             else:
                 places.pop(name, None)
 
+    def changed(self) -> None:
+        """Take note that an item's result is another one."""
+        self._results = None
+
     def results(self, steps: dict[str, StepState], node: str) -> msgspec.Raw:
         """Return the list of the items' results; null stands where there is none."""
         if self._results is None:
@@ -169,7 +184,8 @@ class StepState:
         checkpoint: where the next attempt goes on; None: at the beginning.
         child_request, child: the task that a step is to start, and its id once it exists.
         expansion: of a step that runs for each item of a list. of: that of the step that this is an item of.
-        completed_seq: of the event that completed it; 0 before. undoes: it is the compensation of another.
+        completed_seq: of the event that completed it; 0: nothing of it is to be undone.
+        undoes: it is the compensation of another.
     """
 
     __slots__ = (
@@ -235,6 +251,7 @@ class TaskState:
         visits: step -> its newest visit, of those that a loop came back to.
         stopping: the task will end so once its running steps have.
         to_undo: what is undone before that, in this order. undone: how many of them are.
+        paused_from: where a paused task was. resumed_us: when it last went on; the time to start counts anew from then.
         commands: the last commands that changed the task -> the seq of their last event.
     """
 
@@ -253,8 +270,10 @@ class TaskState:
         "input",
         "not_before_us",
         "open",
+        "paused_from",
         "request_hash",
         "result",
+        "resumed_us",
         "seq",
         "settled",
         "status",
@@ -294,11 +313,18 @@ class TaskState:
         self.visits: dict[str, int] = {}
         self.to_undo: tuple[str, ...] = ()
         self.undone = 0
+        self.paused_from: TaskStatus | None = None
+        self.resumed_us = 0
 
     @property
     def is_stopping(self) -> bool:
         """Return whether what is open is being stopped: no step begins, none is tried again."""
         return self.stopping is not None and not self.to_undo
+
+    @property
+    def paused(self) -> bool:
+        """Return whether nothing begins until a person resumes the task."""
+        return self.status is TaskStatus.PAUSED
 
     @property
     def ended(self) -> bool:
@@ -401,13 +427,33 @@ def evolve(  # noqa: PLR0915 - one case an event
         case StepCancelled(step=name):
             _enter(state, name, StepStatus.CANCELLED).cancel_by_us = None
         case StepRetried(step=name, attempt=attempt):
-            state.failed.pop(name, None)
-            if state.accepted.pop(name, name) is None:
-                state.settled -= 1
+            _forget_failure(state, name)
             step = _entry(state, name)
             step.first_attempt = attempt
             if step.expansion is not None:
                 _enter(state, name, StepStatus.WAITING)
+            elif state.paused:
+                _enter(state, name, StepStatus.WAITING).waits = "pause"
+        case StepSkipped(step=name) | StepResolved(step=name):
+            _forget_failure(state, name)
+            step = _enter(state, name, StepStatus.COMPLETED)
+            if step.expansion is not None or isinstance(event, StepSkipped):
+                step.completed_seq = 0
+            step.expansion = None
+            step.result = event.result
+            step.error = None
+            step.cancel_by_us = None
+        case StepAttemptsReset(step=name, attempt=attempt):
+            _entry(state, name).first_attempt = attempt
+        case StepResultEdited(step=name):
+            step = _entry(state, name)
+            step.result = event.result
+            if step.of is not None:
+                step.of.changed()
+        case StepReleased(step=name):
+            _entry(state, name).retry_at_us = at_us
+        case ParentsOverridden():
+            pass  # what begins by it says so
         case StepRouted(step=name):
             for child in event.closed:
                 state.closed_edges[name_of(name), child] = None
@@ -459,9 +505,17 @@ def evolve(  # noqa: PLR0915 - one case an event
         case TaskResumed():
             state.status = TaskStatus.COMPENSATING if state.to_undo else TaskStatus.RUNNING
             state.blocked_reason = None
+        case TaskPaused():
+            state.paused_from = state.status
+            state.status = TaskStatus.PAUSED
+            state.blocked_reason = None
+        case TaskUnpaused():
+            state.status = TaskStatus.PENDING if state.paused_from is TaskStatus.PENDING else TaskStatus.RUNNING
+            state.paused_from = None
+            state.resumed_us = at_us
         case TaskStopping():
             state.stopping = event
-            if state.status is TaskStatus.BLOCKED:
+            if state.status in (TaskStatus.BLOCKED, TaskStatus.PAUSED):
                 # It moves again, towards its end: its running steps are told, and owe an outcome.
                 state.status = TaskStatus.RUNNING
                 state.blocked_reason = None
@@ -476,6 +530,13 @@ def evolve(  # noqa: PLR0915 - one case an event
         case _:
             assert_never(event)
     return state
+
+
+def _forget_failure(state: TaskState, name: str) -> None:
+    """Let a step's failure, accepted or not, count no more."""
+    state.failed.pop(name, None)
+    if state.accepted.pop(name, name) is None:
+        state.settled -= 1
 
 
 def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
@@ -517,7 +578,11 @@ def instances_to_undo(state: TaskState, steps: Collection[str]) -> tuple[str, ..
     done = [
         (step.completed_seq, name)
         for name, step in state.steps.items()
-        if step.status is StepStatus.COMPLETED and step.expansion is None and not step.undoes and name_of(name) in steps
+        if step.status is StepStatus.COMPLETED
+        and step.completed_seq
+        and step.expansion is None
+        and not step.undoes
+        and name_of(name) in steps
     ]
     return tuple(name for _, name in sorted(done, reverse=True))
 
@@ -580,6 +645,8 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "visits": state.visits,
         "to_undo": list(state.to_undo),
         "undone": state.undone,
+        "paused_from": state.paused_from and str(state.paused_from),
+        "resumed_us": state.resumed_us,
     }
     return {key: value for key, value in document.items() if value}
 

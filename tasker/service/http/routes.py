@@ -24,10 +24,7 @@ from tasker.events.messages import (
     ScheduleResume,
     ScheduleTrigger,
     ScheduleUpdate,
-    StepRetry,
-    TaskCancel,
     TaskCreate,
-    TaskRetry,
     TemplateRegister,
     TemplateUse,
 )
@@ -49,7 +46,17 @@ from tasker.events.reads import (
     TemplatePage,
     TemplateView,
 )
-from tasker.service.http import dead_letters, documents, events, health, refusals, schedules, tasks, templates
+from tasker.service.http import (
+    dead_letters,
+    documents,
+    events,
+    health,
+    refusals,
+    schedules,
+    task_operations,
+    tasks,
+    templates,
+)
 from tasker.service.http import parameters as p
 from tasker.service.http.operations import JSON, Answer, Body, Operation
 from tasker.service.http.requests import EVENT_STREAM
@@ -75,14 +82,7 @@ _COMMAND: Final[Problems] = (
     errors.OutcomeUnknown,
     errors.DeadlineExceeded,
 )
-_OPERATOR: Final[Problems] = (
-    *_COMMAND,
-    errors.TaskUnknown,
-    errors.TaskEnded,
-    errors.StateForbids,
-    errors.TaskPoisoned,
-    errors.HistoryLimit,
-)
+_OPERATOR: Final[Problems] = (*_COMMAND, *task_operations.REFUSALS)
 _TEMPLATE: Final[Problems] = (*_COMMAND, errors.TemplateInvalid, errors.TemplateUnknown, errors.TemplateConflict)
 _SCHEDULE: Final[Problems] = (
     *_COMMAND,
@@ -210,42 +210,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ),
         problems=(*_VIEW, errors.TaskUnknown, errors.Busy),
     ),
-    Operation(
-        method=POST,
-        path="/v1/tasks/{task_id}/cancel",
-        id="cancelTask",
-        endpoint=tasks.cancel,
-        summary="End a task. Running handlers are told and have `grace_s` to stop.",
-        tag="tasks",
-        parameters=(*_SENT, p.TASK_ID),
-        body=Body(kind=TaskCancel, optional=True),
-        answers=_ACCEPTED,
-        problems=_OPERATOR,
-    ),
-    Operation(
-        method=POST,
-        path="/v1/tasks/{task_id}/retry",
-        id="retryTask",
-        endpoint=tasks.retry,
-        summary="Give every failed step of a blocked task a fresh set of attempts.",
-        tag="tasks",
-        parameters=(*_SENT, p.TASK_ID),
-        body=Body(kind=TaskRetry, optional=True),
-        answers=_ACCEPTED,
-        problems=_OPERATOR,
-    ),
-    Operation(
-        method=POST,
-        path="/v1/tasks/{task_id}/steps/{step}/retry",
-        id="retryStep",
-        endpoint=tasks.retry_step,
-        summary="Give one failed step a fresh set of attempts.",
-        tag="tasks",
-        parameters=(*_SENT, p.TASK_ID, p.STEP),
-        body=Body(kind=StepRetry, optional=True),
-        answers=_ACCEPTED,
-        problems=(*_OPERATOR, errors.StepUnknown),
-    ),
+    *task_operations.operations(_COMMAND),
     Operation(
         method=GET,
         path="/v1/dlq",

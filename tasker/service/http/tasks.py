@@ -16,6 +16,7 @@ from tasker.events.messages import Accepted, Reply
 from tasker.events.position import format_position
 from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, TaskView
 from tasker.projections.queries import TASK_SORTS, TaskQuery, decode_cursor, encode_cursor
+from tasker.service.http.operations import Endpoint
 from tasker.service.http.problems import problem_response
 from tasker.service.http.requests import (
     Parameters,
@@ -138,23 +139,25 @@ def _step_page(view: TaskView, items: list[StepView], last: tuple[str, str] | No
     return json_response(StepPage(items=items, next=following, position=view.position))
 
 
-async def cancel(request: web.Request) -> web.Response:
-    """POST /v1/tasks/{task_id}/cancel."""
-    body = await object_body(request, task_id=str(task_id_of(request)))
-    return await command(request, "task.cancel", body)
+def task_command(verb: str) -> Endpoint:
+    """Return the endpoint of an operator's command to a task."""
+
+    async def endpoint(request: web.Request) -> web.Response:
+        body = await object_body(request, task_id=str(task_id_of(request)))
+        return await command(request, verb, body)
+
+    return endpoint
 
 
-async def retry(request: web.Request) -> web.Response:
-    """POST /v1/tasks/{task_id}/retry."""
-    body = await object_body(request, task_id=str(task_id_of(request)))
-    return await command(request, "task.retry", body)
+def step_command(verb: str) -> Endpoint:
+    """Return the endpoint of an operator's command to a step."""
 
+    async def endpoint(request: web.Request) -> web.Response:
+        step = str(parse_instance(request.match_info["step"]))
+        body = await object_body(request, task_id=str(task_id_of(request)), step=step)
+        return await command(request, verb, body)
 
-async def retry_step(request: web.Request) -> web.Response:
-    """POST /v1/tasks/{task_id}/steps/{step}/retry."""
-    step = str(parse_instance(request.match_info["step"]))
-    body = await object_body(request, task_id=str(task_id_of(request)), step=step)
-    return await command(request, "step.retry", body)
+    return endpoint
 
 
 async def command(request: web.Request, verb: str, body: bytes) -> web.Response:

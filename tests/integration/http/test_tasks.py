@@ -184,13 +184,17 @@ async def test_steps_come_in_declared_order_with_those_to_come(site: Site, clien
 
 # ---------------------------------------------------------------- commands to tasks
 
+STEP_VERBS = ("retry", "skip", "resolve", "reset", "edit", "release")
+
 
 @pytest.mark.parametrize(
     ("path", "verb", "named"),
     [
         ("cancel", "task.cancel", {}),
         ("retry", "task.retry", {}),
-        ("steps/charge/retry", "step.retry", {"step": "charge"}),
+        ("pause", "task.pause", {}),
+        ("resume", "task.resume", {}),
+        *((f"steps/charge/{verb}", f"step.{verb}", {"step": "charge"}) for verb in STEP_VERBS),
     ],
 )
 async def test_operators_commands(site: Site, client: Client, path: str, verb: str, named: dict[str, str]) -> None:

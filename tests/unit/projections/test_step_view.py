@@ -6,13 +6,17 @@ from tasker.events.task_events import (
     StepCancelled,
     StepCancelRequested,
     StepDispatched,
+    StepReleased,
+    StepResolved,
+    StepResultEdited,
     StepRetried,
     StepRetryScheduled,
+    StepSkipped,
     StepStarted,
 )
 from tasker.projections.projection import fold_into
 from tasker.projections.views.step import StepProjection, to_view
-from tests.histories import ERROR, T0_US, Recorder, created, damaged, failed, ran
+from tests.histories import ERROR, T0_US, Recorder, created, damaged, failed, ran, raw
 
 STARTED = StepStarted(step="a", attempt=1, worker="w1", finish_by_us=T0_US, heartbeat_s=1.0)
 
@@ -84,3 +88,20 @@ def test_an_event_that_cannot_be_read_leaves_the_steps_as_they_are() -> None:
     for recorded in recorder.events:
         fold_into(rows, StepProjection(), recorded)
     assert rows[task_id, "a"].state == "dispatched"
+
+
+def test_what_a_person_did_to_a_result_is_shown() -> None:
+    step = fold(*failed("a"), StepResolved(step="a", attempt=2, result=raw([1]), failed=True))
+    assert (step.state, step.error, step.by_hand) == ("completed", None, "resolved")
+    assert bytes(step.result or b"") == b"[1]"
+    step = fold(StepSkipped(step="a", attempt=0, result=raw(None)))
+    assert (step.state, step.attempt, step.by_hand) == ("completed", 0, "skipped")
+    step = fold(*ran("a"), StepResultEdited(step="a", result=raw(2)))
+    assert (step.state, step.result, step.by_hand) == ("completed", raw(2), "edited")
+
+
+def test_a_released_retry_is_due() -> None:
+    waiting = (StepDispatched(step="a", attempt=1), STARTED, StepAttemptFailed(step="a", attempt=1, error=ERROR))
+    later = StepRetryScheduled(step="a", attempt=2, delay_s=1.0, retry_at_us=T0_US * 2)
+    before, after = fold(*waiting, later), fold(*waiting, later, StepReleased(step="a", attempt=1))
+    assert (before.retry_at or "") > (after.retry_at or "")

@@ -13,15 +13,18 @@ from tasker.events.task_events import (
     StepCancelRequested,
     StepDispatched,
     StepRetried,
+    StepSkipped,
     StepStarted,
     TaskBlocked,
     TaskCancelled,
     TaskCompensating,
     TaskCompleted,
     TaskFailed,
+    TaskPaused,
     TaskResumed,
     TaskStarted,
     TaskStopping,
+    TaskUnpaused,
 )
 from tasker.projections.projection import differences, fold_into, row_digest
 from tasker.projections.views.task import OpenStep, TaskProjection, TaskRow, to_view
@@ -214,3 +217,30 @@ def test_equal_rows_have_equal_digests_and_others_name_what_differs() -> None:
     assert row_digest(row) == row_digest(msgspec.structs.replace(row))
     assert row_digest(row) != row_digest(other)
     assert differences(row, other) == ["state", "seq"]
+
+
+def test_a_paused_task_says_by_whom_and_why_and_what_resumes_it() -> None:
+    row = fold(created(), TaskPaused(), meta=Meta(requested_by="ada", reason="the bank is down"))
+    view = to_view(row)
+    assert (view.state, view.error) == ("paused", None)
+    assert view.waiting_on == "a person to resume it; it is paused by ada: the bank is down"
+    assert view.remedy == f"tasker task resume {view.task_id}"
+    assert to_view(fold(created(), TaskPaused())).waiting_on == "a person to resume it; it is paused"
+    view = to_view(fold(created(), TaskPaused(), TaskUnpaused()))
+    assert (view.state, view.waiting_on, view.remedy) == ("running", None, None)
+
+
+def test_a_task_that_is_paused_before_its_start_is_pending_again() -> None:
+    assert to_view(fold(created(not_before_us=T0_US), TaskPaused())).state == "paused"
+    assert to_view(fold(created(not_before_us=T0_US), TaskPaused(), TaskUnpaused())).state == "pending"
+
+
+def test_a_paused_task_that_is_cancelled_stops() -> None:
+    row = fold(created(), TaskPaused(), TaskStopping(ending="cancelled", cause="cancel"))
+    assert (row.state, row.blocked_detail) == ("running", None)
+
+
+def test_a_failed_step_that_is_skipped_counts_as_completed() -> None:
+    skipped = StepSkipped(step="s1", attempt=2, result=raw(None), failed=True)
+    row = fold(*blocked_task("s1"), TaskResumed(), skipped)
+    assert (row.steps_completed, row.steps_failed) == (1, 0)

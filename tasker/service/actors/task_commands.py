@@ -1,0 +1,97 @@
+"""What an operator's command to a task means to the core, and how a dry run of it is told.
+
+Each wire message becomes a command of the domain once its turn has come: `decided_of(message)(at_us)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tasker.errors import VerbUnknown
+from tasker.events.messages import (
+    StepEdit,
+    StepOperatorCommand,
+    StepRelease,
+    StepReset,
+    StepResolve,
+    StepRetry,
+    StepSkip,
+    TaskCancel,
+    TaskOperatorCommand,
+    TaskPause,
+    TaskResume,
+    TaskRetry,
+    WouldHappen,
+)
+from tasker.events.stored import TYPE_OF
+from tasker.events.task_events import AnyTaskEvent, Choice, PathsClosed
+from tasker.service.actors.requests import check_grace, check_result
+from tasker.service.domain.commands import (
+    AnyTaskCommand,
+    CancelTask,
+    EditResult,
+    PauseTask,
+    ReleaseStep,
+    ResetStep,
+    ResolveStep,
+    ResumeTask,
+    RetryStep,
+    RetryTask,
+    SkipStep,
+)
+from tasker.templates.instances import parse_instance
+
+Decided = Callable[[int], AnyTaskCommand]
+
+
+def decided_of(command: TaskOperatorCommand) -> Decided:
+    """Return what makes the core's command of `command`, given the time of its turn.
+
+    Raises:
+        CommandRejected: one of its fields may not be used.
+    """
+    if isinstance(command, StepOperatorCommand):
+        parse_instance(command.step)
+    match command:
+        case TaskCancel():
+            grace_s = check_grace(command.grace_s)
+            return lambda at_us: CancelTask(at_us=at_us, grace_s=grace_s)
+        case TaskRetry():
+            return lambda at_us: RetryTask(at_us=at_us)
+        case TaskPause():
+            return lambda at_us: PauseTask(at_us=at_us)
+        case TaskResume():
+            return lambda at_us: ResumeTask(at_us=at_us)
+        case StepRetry(step=step, attempt=attempt):
+            return lambda at_us: RetryStep(at_us=at_us, step=step, attempt=attempt)
+        case StepSkip(step=step):
+            result, choice = check_result(command.result), _choice_of(command)
+            return lambda at_us: SkipStep(at_us=at_us, step=step, result=result, choice=choice)
+        case StepResolve(step=step):
+            result, choice = check_result(command.result), _choice_of(command)
+            return lambda at_us: ResolveStep(at_us=at_us, step=step, result=result, choice=choice)
+        case StepReset(step=step):
+            return lambda at_us: ResetStep(at_us=at_us, step=step)
+        case StepEdit(step=step):
+            result = check_result(command.result)
+            return lambda at_us: EditResult(at_us=at_us, step=step, result=result)
+        case StepRelease(step=step):
+            return lambda at_us: ReleaseStep(at_us=at_us, step=step)
+        case _:
+            raise VerbUnknown(f"there is no command of the kind {type(command).__name__}")
+
+
+def _choice_of(command: StepSkip | StepResolve) -> Choice | None:
+    return Choice(routes=command.routes, reason=(command.reason or "")[:2000]) if command.routes else None
+
+
+def would_happen(events: Sequence[AnyTaskEvent]) -> tuple[WouldHappen, ...]:
+    """Return how a dry run tells of `events`."""
+    return tuple(WouldHappen(event=TYPE_OF[type(event)], steps=_steps_of(event)) for event in events)
+
+
+def _steps_of(event: AnyTaskEvent) -> tuple[str, ...]:
+    if isinstance(event, PathsClosed):
+        return event.steps
+    step: str | None = getattr(event, "step", None)
+    return () if step is None else (step,)

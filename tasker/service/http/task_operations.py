@@ -1,0 +1,70 @@
+"""The operations of an operator on tasks and steps: `POST /v1/tasks/{task_id}/<verb>`, `.../steps/{step}/<verb>`."""
+
+from __future__ import annotations
+
+from http import HTTPMethod
+from typing import Final
+
+import msgspec
+
+from tasker import errors
+from tasker.errors import TaskerError
+from tasker.events.messages import COMMANDS, Accepted, StepOperatorCommand, TaskOperatorCommand
+from tasker.service.http import parameters as p
+from tasker.service.http import tasks
+from tasker.service.http.operations import Answer, Body, Operation
+
+_SENT: Final = (p.TENANT, p.IDEMPOTENCY_KEY, p.TRACEPARENT, p.TASK_ID)
+_ACCEPTED: Final = (
+    Answer(description="It is recorded (or, `duplicate`, had been); a dry run says what would be.", kind=Accepted),
+)
+REFUSALS: Final = (
+    errors.TaskUnknown,
+    errors.TaskEnded,
+    errors.StateForbids,
+    errors.TaskPoisoned,
+    errors.HistoryLimit,
+)
+
+_OF_TASKS: Final = {
+    "task.cancel": "End a task. Running handlers are told and have `grace_s` to stop.",
+    "task.retry": "Give every failed step of a blocked task a fresh set of attempts.",
+    "task.pause": "Let nothing more of a task begin; attempts that run go on.",
+    "task.resume": "Let a paused task go on.",
+}
+_OF_STEPS: Final = {
+    "step.retry": "Give one failed step a fresh set of attempts.",
+    "step.skip": "Complete a step without running it (any more), with a result or null.",
+    "step.resolve": "Complete a step with a result that was got in another way.",
+    "step.reset": "Let the failures of an open step count no more.",
+    "step.edit": "Give a completed step another result; steps that have used the old one are not repeated.",
+    "step.release": "End what a step waits for: its retry, its time, or parents that have not completed.",
+}
+
+
+def operations(problems: tuple[type[TaskerError], ...]) -> tuple[Operation, ...]:
+    """Return them; `problems` are those that any command may have."""
+    return (
+        *(_operation(verb, summary, problems) for verb, summary in _OF_TASKS.items()),
+        *(_operation(verb, summary, problems) for verb, summary in _OF_STEPS.items()),
+    )
+
+
+def _operation(verb: str, summary: str, problems: tuple[type[TaskerError], ...]) -> Operation:
+    noun, _, name = verb.partition(".")
+    kind = COMMANDS[verb]
+    assert issubclass(kind, TaskOperatorCommand)  # noqa: S101 - what the tables above name
+    of_step = issubclass(kind, StepOperatorCommand)
+    required = {field.name for field in msgspec.structs.fields(kind) if field.required} - {"task_id", "step"}
+    return Operation(
+        method=HTTPMethod.POST,
+        path=f"/v1/tasks/{{task_id}}/steps/{{step}}/{name}" if of_step else f"/v1/tasks/{{task_id}}/{name}",
+        id=f"{name}{noun.capitalize()}",
+        endpoint=tasks.step_command(verb) if of_step else tasks.task_command(verb),
+        summary=summary,
+        tag="tasks",
+        parameters=(*_SENT, p.STEP) if of_step else _SENT,
+        body=Body(kind=kind, optional=not required),
+        answers=_ACCEPTED,
+        problems=(*problems, *REFUSALS, errors.StepUnknown) if of_step else (*problems, *REFUSALS),
+    )
