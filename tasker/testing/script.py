@@ -22,7 +22,7 @@ from tasker.handlers.outcome import PermanentError
 from tasker.handlers.registry import Registry
 from tasker.handlers.resources import Resource
 from tasker.handlers.runner import Invocable
-from tasker.templates.instances import undo_of
+from tasker.templates.instances import is_undo, name_of, undo_of
 
 When = Literal["before", "after"]
 """Whether something happens before the handler did its work, or after it, with the result not told yet."""
@@ -93,7 +93,7 @@ class Script:
         self._rules.setdefault(step, []).append(_Rule(times, when, None))
 
     def _known(self, step: str) -> None:
-        if step not in self._steps:
+        if not any(name in self._steps for name in _names(step)):
             raise ConfigurationError(f"there is no step {step!r}; there are {', '.join(sorted(self._steps))}")
 
     # ---------------------------------------------------------------- for the worker
@@ -118,17 +118,19 @@ class Script:
 
     def take_rule(self, step: str) -> _Rule | None:
         """Return the rule of this attempt, used up by it."""
-        for rule in self._rules.get(step, ()):
-            if rule.left > 0:
-                rule.left -= 1
-                return rule
+        for name in _names(step):
+            for rule in self._rules.get(name, ()):
+                if rule.left > 0:
+                    rule.left -= 1
+                    return rule
         return None
 
     def callee(self, step: str, spec: HandlerSpec | None) -> HandlerSpec | _Constant:
         """Return what is called in an attempt of `step`."""
-        if step in self._stubs:
-            stub = self._stubs[step]
-            return stub if isinstance(stub, HandlerSpec) else _Constant(stub)
+        for name in _names(step):
+            if name in self._stubs:
+                stub = self._stubs[name]
+                return stub if isinstance(stub, HandlerSpec) else _Constant(stub)
         if spec is None:
             raise PermanentError(f"step {step!r} has no function here: give its module's handlers, or stub it")
         return spec
@@ -202,3 +204,9 @@ class _Scripted:
         if rule.error is not None:
             raise rule.error
         self._script.die_in_thread()
+
+
+def _names(step: str) -> tuple[str, ...]:
+    """Return what a rule for an instance may be given under: its own name, then that of its step (or compensation)."""
+    name = name_of(step)
+    return (step, undo_of(name) if is_undo(step) else name)

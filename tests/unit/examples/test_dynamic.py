@@ -65,3 +65,12 @@ async def test_the_service_may_be_lost_at_any_part_of_a_dynamic_task(tasker: Tas
         await tasker.crash_service()
     await run.wait()
     assert run.result == {"visits": 2}
+
+
+async def test_a_rule_of_a_step_is_for_its_items_and_one_of_an_item_for_that_alone(tasker: TaskerTest) -> None:
+    tasker.fail("number[3]", times=2)
+    tasker.crash_worker_in("number")
+    run = await tasker.run({"numbers": list(range(5))}, template="fanout100")
+    assert run.result == 10
+    assert run.steps["number[3]"].attempts == 3
+    assert len(tasker.calls()) > 6
