@@ -1,6 +1,7 @@
 """Who does the work: the worker SDK. This is the vocabulary of people who write workflows."""
 
 from tasker.handlers.context import StepContext
+from tasker.handlers.emits import Emits
 from tasker.handlers.handler import handler
 from tasker.handlers.hooks import Outcome, middleware
 from tasker.handlers.outcome import AttemptCancelled, PermanentError, RetryableError
@@ -14,6 +15,7 @@ __all__ = [
     "AttemptCancelled",
     "Batches",
     "Decision",
+    "Emits",
     "Outcome",
     "PermanentError",
     "Retry",

@@ -107,6 +107,18 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskFailed(cause="timeout"),
     ),
     ("task_cancelled", 1): (t.TaskCancelled(),),
+    ("domain_event_raised", 1): (
+        t.DomainEventRaised(
+            step="charge",
+            attempt=2,
+            name="payment.captured",
+            outcome="success",
+            data=RAW(b'{"cents":2500,"note":"\xc3\xa9"}'),
+        ),
+        t.DomainEventRaised(step="charge", attempt=1, name="payment_lost", outcome="permanent", data=t.NULL),
+        t.DomainEventRaised(step="charge", attempt=1, name="payment_late", outcome="retryable", data=t.NULL),
+        t.DomainEventRaised(step="charge", attempt=1, name="payment_ended", outcome="cancelled", data=t.NULL),
+    ),
     ("template_registered", 1): (
         m.TemplateRegistered(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32),
     ),

@@ -12,10 +12,11 @@ from typing import Any, Final
 import msgspec
 
 from tasker.events.envelope import NewEvent
+from tasker.events.messages import EmittedEvent
 from tasker.events.task_events import ErrorInfo
-from tasker.service.domain.commands import CancelTask, RetryTask
+from tasker.service.domain.commands import CancelTask, CompleteAttempt, RetryTask
 from tasker.service.domain.state import state_hash
-from tests.runs import DIAMOND, T0_US, Run, linear, template
+from tests.runs import DIAMOND, T0_US, Run, linear, raw, template
 
 FOLDER: Final = Path(__file__).with_name("histories")
 HASHES: Final = FOLDER / "histories.json"
@@ -167,6 +168,17 @@ def parent() -> Run:
     return run
 
 
+def announced() -> Run:
+    """Domain events: of a failed attempt, of the handler, of the service."""
+    emits = [{"name": "order.late", "on": "retryable", "auto": True}, {"name": "order.paid"}]
+    run = new_run("announced", {"a": []}, steps={"a": {"emits": emits, "retry": {"backoff": "none"}}})
+    run.create()
+    run.fail("a")
+    emitted = (EmittedEvent(name="order.paid", data=raw({"cents": 2500})),)
+    run.do(CompleteAttempt(step="a", attempt=2, worker="w1", result=raw(1), at_us=run.now_us, emitted=emitted))
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -178,6 +190,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     expanded,
     looped,
     parent,
+    announced,
 )
 
 

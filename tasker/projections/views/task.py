@@ -16,6 +16,7 @@ from tasker.events.task_events import (
     AnyTaskEvent,
     ChildRequested,
     ChildStarted,
+    DomainEventRaised,
     ErrorInfo,
     LoopTurned,
     PathsClosed,
@@ -177,6 +178,8 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | StepYielded()
             | ChildStarted()
         ):
+            pass
+        case DomainEventRaised():
             pass
         case StepDispatched(attempt=attempt):
             if attempt == 1:

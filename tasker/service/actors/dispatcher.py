@@ -34,6 +34,7 @@ from tasker.service.domain.obligations import Kind
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
+from tasker.templates.emits import declared_events
 from tasker.tracing import tracing_of_process
 
 WORK_RESULTS_BYTES_MAX: Final = 384 * 1024
@@ -192,6 +193,7 @@ class Dispatcher:
             correlation_id=actor.correlation_id,
             traceparent=actor.traceparent_of(step),
             checkpoint=entry.checkpoint,
+            emits=declared_events(spec),
         )
         if entry.of is not None:
             work.index = entry.of.index_of(step)

@@ -16,7 +16,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -27,14 +27,14 @@ from tasker.bus.fast_ingest import Ingest, open_ingest
 from tasker.bus.stored import last_stored
 from tasker.errors import BodyTooLarge, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import decode_message, encode_message
-from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, event_id
+from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, domain_event_id, event_id
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import HEADER_MESSAGE_ID, Mark
-from tasker.events.stored import from_recorded
+from tasker.events.stored import TYPE_OF, from_recorded
 from tasker.events.subjects import Subjects
-from tasker.events.task_events import ENDING_TYPES, TaskCreated
+from tasker.events.task_events import ENDING_TYPES, NULL, DomainEventRaised, TaskCreated
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
-from tasker.service.actors.cloud_events import cloud_event
+from tasker.service.actors.cloud_events import cloud_event, domain_cloud_event
 from tasker.service.runtime.failpoints import failpoint
 from tasker.settings import Limits
 
@@ -51,6 +51,7 @@ GATHER_S: Final = 0.02
 
 GATHER_EVENTS_MAX: Final = 100
 
+DOMAIN_EVENT_TYPE: Final = TYPE_OF[DomainEventRaised]
 WITHOUT_DATA: Final = b"null"
 """The data of an event that is larger than the server takes messages: it is in the log."""
 
@@ -83,6 +84,20 @@ class Feed:
         self.sent = self.cursor = self.marked = min(position, self.cursor)
         self.memory.clear()
         self.from_log = True
+
+
+class _Route(NamedTuple):
+    """Where a stream's events go.
+
+    Attributes:
+        prefix: what their subjects begin with.
+        subject: the stream's id, as text.
+    """
+
+    prefix: str
+    subject: str
+    namespace: str
+    template: str
 
 
 class Publisher:
@@ -118,7 +133,7 @@ class Publisher:
         self._session: Ingest | None = None
         self._outstanding: deque[tuple[Feed, int]] = deque()
         self._acked = 0
-        self._routes: OrderedDict[UUID, tuple[str, str]] = OrderedDict()
+        self._routes: OrderedDict[UUID, _Route] = OrderedDict()
         self._compare_due_s = 0.0
         self._refill = False
         self._mark_due = False
@@ -240,6 +255,8 @@ class Publisher:
             for event in page:
                 if event.stream_id not in self._routes:
                     await self._find_route(event)
+                if event.type == DOMAIN_EVENT_TYPE:
+                    await self._publish_domain(session, feed, event.position, event)
                 if session.room <= 0:
                     await session.wait_room()
                 self._publish(session, feed, event.position, event)
@@ -250,6 +267,8 @@ class Publisher:
             next_event = feed.memory.popleft()
             if next_event.stream_id not in self._routes:
                 await self._find_route(next_event)
+            if next_event.type == DOMAIN_EVENT_TYPE:
+                await self._publish_domain(session, feed, feed.sent + 1, next_event)
             if session.room <= 0:
                 await session.wait_room()
             last = not feed.memory and self._nothing_else(feed)
@@ -265,7 +284,8 @@ class Publisher:
     ) -> None:
         """Publish one event, whose route is known, in a session that has room; `last`: have all acked soon."""
         failpoint("before_publish")
-        prefix, subject = self._routes[event.stream_id]
+        route = self._routes[event.stream_id]
+        prefix, subject = route.prefix, route.subject
         identity = event_id(self._log_id, feed.shard, position)
         document = cloud_event(identity, self._source, feed.shard, position, event, subject)
         headers = {HEADER_MESSAGE_ID: identity}
@@ -282,6 +302,35 @@ class Publisher:
             self._routes.pop(event.stream_id, None)
         if position - feed.marked >= MARK_EVENTS and session.room > 0:
             self._mark_now(session, feed)
+
+    async def _publish_domain(
+        self, session: Ingest, feed: Feed, position: int, event: NewEvent | RecordedEvent
+    ) -> None:
+        """Publish a domain event under its own subject, before the event of the log that tells of it.
+
+        The cursor moves with the latter, so that both are in the stream when it has moved.
+        """
+        try:
+            raised = from_recorded(event)
+        except Undecodable:
+            return  # the event of the log is published as far as it can be told
+        if not isinstance(raised, DomainEventRaised):
+            return
+        route = self._routes[event.stream_id]
+        identity = domain_event_id(self._log_id, feed.shard, position)
+        document = domain_cloud_event(
+            identity, self._source, feed.shard, position, event, raised, (route.namespace, route.template)
+        )
+        subject = self._subjects.domain_event(event.tenant, raised.name)
+        headers = {HEADER_MESSAGE_ID: identity}
+        if session.room <= 0:
+            await session.wait_room()
+        try:
+            session.publish(subject, encode_message(document), headers=headers)
+        except BodyTooLarge:
+            document.data = NULL
+            session.publish(subject, encode_message(document), headers=headers)
+        self._outstanding.append((feed, position - 1))
 
     def _mark_now(self, session: Ingest, feed: Feed) -> None:
         mark = Mark(log_id=self._log_id, shard=feed.shard, position=feed.sent)
@@ -418,7 +467,8 @@ class Publisher:
         namespace, name = _route_of(first)
         subject = str(event.stream_id)
         task = subject if event.kind == StreamKind.TASK else "_"
-        self._routes[event.stream_id] = (self._subjects.event(event.tenant, namespace, name, task, ""), subject)
+        prefix = self._subjects.event(event.tenant, namespace, name, task, "")
+        self._routes[event.stream_id] = _Route(prefix, subject, namespace, name)
         if len(self._routes) > ROUTES_MAX:
             self._routes.popitem(last=False)
 

@@ -35,6 +35,7 @@ from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.advance import advance
 from tasker.service.domain.children import parent_of, waiting_child
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
+from tasker.service.domain.domain_events import settle_emitted
 from tasker.service.domain.obligations import (
     TASK_SCOPE,
     Kind,
@@ -331,6 +332,7 @@ class TaskActor:
         if self.template is None or message.tenant != self.tenant:
             answer = ReportReply(ok=True, recorded=False, reason="task_unknown")
             return _answer(lambda _: message.answered(answer), message.fail)
+        settle_emitted(self.template, report)
         found = command_of(self.state, report, at_us=now_us, jitter=self._ports.jitter())
         if isinstance(found, ReportReply):
             if report.kind == "peek":

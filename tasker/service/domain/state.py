@@ -33,6 +33,7 @@ from tasker.events.task_events import (
     AnyTaskEvent,
     ChildRequested,
     ChildStarted,
+    DomainEventRaised,
     ErrorInfo,
     LoopTurned,
     PathsClosed,
@@ -449,6 +450,8 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.error = event.error
         case TaskCancelled():
             _end(state, TaskStatus.CANCELLED)
+        case DomainEventRaised():
+            pass  # what it says is for others; nothing of the task moves
         case _:
             assert_never(event)
     return state
