@@ -41,7 +41,7 @@ from tasker.service.domain.dead_letters import INVESTIGATION_EVENTS_MAX
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
 from tasker.service.domain.task_result import RESULT_LIMIT, TASK_RESULT_BYTES_MAX
 from tasker.settings.keys import OTHER_VARIABLES, parts
-from tasker.templates import input_schema, model, yaml
+from tasker.templates import emits, input_schema, model, yaml
 
 EVENT_TYPES: Final = (
     *TASK_EVENT_TYPES,
@@ -170,6 +170,14 @@ def limit_table() -> str:
         ("delay or timeout in a template", f"{model.SECONDS_MAX / _DAY_S:.0f} days", "`template_invalid`"),
         ("error types, length of one", f"{model.ERROR_TYPES_MAX}, {model.ERROR_TYPE_CHARS_MAX}", "`template_invalid`"),
         ("input schema", f"{codec.INPUT_BYTES_MAX // _KIB} KiB, canonical", "`template_invalid`"),
+        ("domain events that a step declares", model.EMITS_MAX, "`template_invalid`"),
+        ("schemas of a step's domain events", f"{model.EMITS_BYTES_MAX // _KIB} KiB, canonical", "`template_invalid`"),
+        ("domain events of an attempt", emits.EVENTS_PER_ATTEMPT_MAX, "`events_too_many`"),
+        (
+            "data of a domain event, of all of an attempt",
+            f"{emits.EVENT_BYTES_MAX // _KIB} KiB, {emits.EVENTS_BYTES_MAX // _KIB} KiB, canonical",
+            "`event_too_large`",
+        ),
         ("patterns of a schema", input_schema.PATTERNS_MAX, "`template_invalid`"),
         ("schemas that references unfold to", f"{input_schema.SCHEMA_UNFOLDED_MAX:,}", "`template_invalid`"),
         ("YAML text", f"{yaml.YAML_BYTES_MAX // _KIB} KiB", "`template_invalid`"),

@@ -314,6 +314,38 @@ class HistoryLimit(CommandRejected):
     title = "The task has as many events as a task may have"
 
 
+class EventRefused(CommandRejected):
+    """A domain event may not be raised: nothing that another attempt of the same code would change."""
+
+
+class EventUnknown(EventRefused):
+    code = "event_unknown"
+    status = 422
+    exit_code = 2
+    title = "The step does not declare the domain event"
+
+
+class EventInvalid(EventRefused):
+    code = "event_invalid"
+    status = 422
+    exit_code = 2
+    title = "The data of the domain event do not match its schema"
+
+
+class EventTooLarge(EventRefused):
+    code = "event_too_large"
+    status = 413
+    exit_code = 2
+    title = "The data of the domain event, or of all of an attempt, are larger than the limit"
+
+
+class EventsTooMany(EventRefused):
+    code = "events_too_many"
+    status = 422
+    exit_code = 2
+    title = "The attempt emits more domain events than an attempt may"
+
+
 class PositionInvalid(CommandRejected):
     code = "position_invalid"
     status = 400

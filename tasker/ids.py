@@ -29,6 +29,9 @@ ITEM_KEY_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 INSTANCE_PATTERN = rf"({NAME_PATTERN})(?:#([1-9][0-9]{{0,5}}))?(?:\[({ITEM_KEY_PATTERN})\])?(~undo)?"
 """A step instance: a step, a visit of it (`check#2`), an item (`resize[17]`); or the compensation of one."""
 
+EVENT_NAME_PATTERN = rf"{NAME_PATTERN}(?:\.{NAME_PATTERN}){{0,3}}"
+"""Names of domain events: one to four names with dots between them, each a token of a NATS subject."""
+
 KEY_CHARS_MAX = 512
 """Longest idempotency key or command id, in characters."""
 
@@ -36,11 +39,17 @@ SLOTS = 1024
 """Slots of the hash ring; a shard holds many of them, so shards can grow without moving streams."""
 
 _name = re.compile(NAME_PATTERN)
+_event_name = re.compile(EVENT_NAME_PATTERN)
 
 
 def is_name(value: str) -> bool:
     """Return whether `value` is a name."""
     return _name.fullmatch(value) is not None
+
+
+def is_event_name(value: str) -> bool:
+    """Return whether `value` is the name of a domain event."""
+    return _event_name.fullmatch(value) is not None
 
 
 def check_name(value: str, what: str) -> str:

@@ -140,7 +140,7 @@ def events_config(subjects: Subjects, settings: StreamSettings, server_version: 
     source, destination = subjects.stored_events_transform
     config: dict[str, Any] = {
         "name": subjects.event_stream,
-        "subjects": [subjects.evt_all, subjects.marks_all],
+        "subjects": [subjects.evt_all, subjects.domain_all, subjects.marks_all],
         "subject_transform": {"src": source, "dest": destination},
         "retention": "limits",
         "storage": "file",
@@ -318,6 +318,18 @@ async def create_consumer(
     verb = f"CONSUMER.CREATE.{stream}.{name}" + (f".{filter_subject}" if filter_subject else "")
     body = {"stream_name": stream, "config": config, "action": ""}
     await api_request(bus, verb, body, _ConsumerInfo)
+
+
+async def consumer_config(bus: Bus, stream: str, consumer: str) -> dict[str, Any] | None:
+    """Return the configuration of a consumer; None when there is none of that name.
+
+    Raises:
+        Unavailable: NATS does not answer.
+    """
+    try:
+        return (await api_request(bus, f"CONSUMER.INFO.{stream}.{consumer}", None, _ConsumerState)).config
+    except StreamMissing:
+        return None
 
 
 async def delete_consumer(bus: Bus, stream: str, consumer: str) -> bool:

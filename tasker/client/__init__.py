@@ -3,6 +3,7 @@
 from tasker.client.attempts import RetryPolicy
 from tasker.client.client import TaskerClient
 from tasker.client.dead_letters import BulkOutcome, DeadLetterFilter, DeadLetters
+from tasker.client.domain_events import DomainSubscription
 from tasker.client.requests import NewTask, TaskHandle
 from tasker.client.schedules import Schedules, upcoming
 from tasker.client.sync import TaskerSyncClient
@@ -13,6 +14,7 @@ __all__ = [
     "BulkOutcome",
     "DeadLetterFilter",
     "DeadLetters",
+    "DomainSubscription",
     "NewTask",
     "RetryPolicy",
     "ScheduleDocument",

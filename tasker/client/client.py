@@ -19,10 +19,12 @@ import msgspec
 
 from tasker.bus.bus import Bus
 from tasker.bus.publish import AckedPublisher
+from tasker.bus.streams import delete_consumer
 from tasker.client.attempts import RetryPolicy, attempt_until, verdict
 from tasker.client.batches import BATCHES_IN_FLIGHT, Item, body_of, pack, verdicts_of
 from tasker.client.carriers import BusCarrier, Carrier, HttpCarrier
 from tasker.client.dead_letters import DeadLetters
+from tasker.client.domain_events import NEW, DomainSubscription
 from tasker.client.http import HttpApi, Parameters
 from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef, handle_of, position_of, task_id_of
 from tasker.client.schedules import Schedules
@@ -75,7 +77,7 @@ from tasker.events.reads import (
     TemplateView,
 )
 from tasker.events.subjects import Subjects
-from tasker.ids import IdSource, SystemIds
+from tasker.ids import IdSource, SystemIds, check_name
 from tasker.times import from_datetime, to_rfc3339
 from tasker.tracing import SpanKind, spanning, tracing_of_process
 
@@ -767,6 +769,52 @@ class TaskerClient:
             bus=None if nats_url is None else lambda: self._connected_bus(nats_url),
             log=None if self._api is None else _LogOverHttp(self),
         )
+
+    def subscribe_domain(self, *names: str, durable: str | None = None, start: str = START) -> DomainSubscription:
+        """Return a subscription to the domain events that steps raise; needs NATS.
+
+            async with client.subscribe_domain("payment.*", durable="billing") as events:
+                async for event in events:
+                    book(event.subject, msgspec.json.decode(event.data))
+
+        Without `durable` they come live, in order and only while one listens. With it every event comes at least once,
+        also those of the time when nobody listened (as long as the stream keeps them), and is acknowledged when the
+        next one is asked for. All who subscribe under one name share its events.
+
+        Args:
+            names: of the events; `*` stands for one part of a name, `>` at the end for the rest; none: all.
+            durable: a name, under which NATS keeps how far the subscriber is.
+            start: where a durable name begins that NATS does not know yet: "start", with all that the stream keeps, or
+                "new".
+
+        Raises:
+            ConfigurationError: no NATS address is known. NameInvalid: a name is none.
+        """
+        nats_url = self.settings.nats_url
+        if nats_url is None:
+            raise ConfigurationError("domain events come over NATS: set TASKER_NATS_URL or give nats_url")
+        if start not in {START, NEW}:
+            raise ConfigurationError(f"start is {start!r}; a durable name begins at {START!r} or {NEW!r}")
+        return DomainSubscription(
+            names,
+            durable=None if durable is None else check_name(durable, "durable subscriber"),
+            start=start,
+            subjects=self._subjects,
+            tenant=self.settings.tenant,
+            bus=lambda: self._connected_bus(nats_url),
+        )
+
+    async def forget_domain_subscriber(self, durable: str) -> bool:
+        """Have NATS forget a durable name, and with it what it still owed it; returns whether it knew one.
+
+        Raises:
+            ConfigurationError: no NATS address is known. Unavailable: NATS does not answer.
+        """
+        nats_url = self.settings.nats_url
+        if nats_url is None:
+            raise ConfigurationError("domain events come over NATS: set TASKER_NATS_URL or give nats_url")
+        consumer = self._subjects.domain_consumer(self.settings.tenant, check_name(durable, "durable subscriber"))
+        return await delete_consumer(await self._connected_bus(nats_url), self._subjects.event_stream, consumer)
 
     # ---------------------------------------------------------------- what they stand on
 

@@ -12,21 +12,24 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from tasker.client.attempts import RetryPolicy
 from tasker.client.batches import BATCHES_IN_FLIGHT
 from tasker.client.client import PAGE_ITEMS, TaskerClient
+from tasker.client.domain_events import DomainSubscription
 from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef
 from tasker.client.settings import ClientSettings, FindStack
-from tasker.client.subscription import Subscription
+from tasker.client.subscription import START, Subscription
 from tasker.client.sync_dead_letters import SyncDeadLetters
 from tasker.client.sync_schedules import SyncSchedules
 from tasker.errors import ConfigurationError, TaskerError
-from tasker.events.messages import CANCEL_GRACE_S, LifecycleEvent, Reply
+from tasker.events.messages import CANCEL_GRACE_S, DomainEventMessage, LifecycleEvent, Reply
 from tasker.events.reads import EventView, Health, Refusal, Stats, StepView, TaskPage, TaskView, TemplateView
 
 T = TypeVar("T")
+E = TypeVar("E")
+E_co = TypeVar("E_co", covariant=True)
 
 
 class TaskerSyncClient:
@@ -552,6 +555,23 @@ class TaskerSyncClient:
             ),
         )
 
+    def subscribe_domain(self, *names: str, durable: str | None = None, start: str = START) -> SyncDomainSubscription:
+        """Return a subscription to the domain events that steps raise; see `TaskerClient.subscribe_domain`.
+
+        Args:
+            names: of the events; `*` stands for one part of a name, `>` at the end for the rest; none: all.
+            durable: a name, under which NATS keeps how far the subscriber is.
+            start: where a durable name begins that NATS does not know yet: "start" or "new".
+
+        Raises:
+            ConfigurationError: no NATS address is known. NameInvalid: a name is none.
+        """
+        return SyncDomainSubscription(self._loop, self._client.subscribe_domain(*names, durable=durable, start=start))
+
+    def forget_domain_subscriber(self, durable: str) -> bool:
+        """Have NATS forget a durable name, and with it what it still owed it; returns whether it knew one."""
+        return self._loop.run(self._client.forget_domain_subscriber(durable))
+
     def submit(self, task: NewTask, *, reply_to: str | None = None) -> str:
         """Leave a task for the service, which need not run, and return its key; needs NATS.
 
@@ -574,18 +594,24 @@ class TaskerSyncClient:
         return self._loop.iterate(self._client.refusals)
 
 
-class SyncSubscription:
-    """A subscription whose events block; use it with `with`, then iterate."""
+class _Events(Protocol[E_co]):
+    """An open subscription."""
 
-    def __init__(self, loop: _LoopThread, subscription: Subscription) -> None:
+    async def __aenter__(self) -> object: ...
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+    def __aiter__(self) -> AsyncIterator[E_co]: ...
+    async def __anext__(self) -> E_co: ...
+
+
+class _Blocking(Generic[E]):
+    """A subscription whose events block."""
+
+    def __init__(self, loop: _LoopThread, subscription: _Events[E]) -> None:
         self._loop = loop
         self._subscription = subscription
-        self._coming: asyncio.Task[LifecycleEvent] | None = None
-
-    @property
-    def position(self) -> str | None:
-        """The position to resume from; None while nothing is known."""
-        return self._subscription.position
+        self._coming: asyncio.Task[E] | None = None
 
     def __enter__(self) -> Self:
         self._loop.run(self._subscription.__aenter__())
@@ -599,25 +625,26 @@ class SyncSubscription:
     ) -> None:
         self._loop.run(self._close(exc_type, exc, traceback))
 
-    def __iter__(self) -> Iterator[LifecycleEvent]:
+    def __iter__(self) -> Iterator[E]:
         return self
 
-    def __next__(self) -> LifecycleEvent:
+    def __next__(self) -> E:
         event = self.next()
         if event is None:
             raise StopIteration
         return event
 
-    def next(self, timeout_s: float | None = None) -> LifecycleEvent | None:
+    def next(self, timeout_s: float | None = None) -> E | None:
         """Return the next event; None when none came within `timeout_s`, which loses none of them."""
         return self._loop.run(self._next(timeout_s))
 
     async def _close(self, *why: Any) -> None:
         if self._coming is not None:
             self._coming.cancel()
+            why = (asyncio.CancelledError, None, None)  # an event that came meanwhile was shown to nobody
         await self._subscription.__aexit__(*why)
 
-    async def _next(self, timeout_s: float | None) -> LifecycleEvent | None:
+    async def _next(self, timeout_s: float | None) -> E | None:
         if self._coming is None:
             self._coming = asyncio.ensure_future(_next_of(self._subscription))
         done, _ = await asyncio.wait([self._coming], timeout=timeout_s)
@@ -625,6 +652,39 @@ class SyncSubscription:
             return None
         coming, self._coming = self._coming, None
         return coming.result()
+
+
+class SyncSubscription(_Blocking[LifecycleEvent]):
+    """Lifecycle events that block; use it with `with`, then iterate."""
+
+    def __init__(self, loop: _LoopThread, subscription: Subscription) -> None:
+        super().__init__(loop, subscription)
+        self._events = subscription
+
+    @property
+    def position(self) -> str | None:
+        """The position to resume from; None while nothing is known."""
+        return self._events.position
+
+
+class SyncDomainSubscription(_Blocking[DomainEventMessage]):
+    """Domain events that block; use it with `with`, then iterate."""
+
+    def __init__(self, loop: _LoopThread, subscription: DomainSubscription) -> None:
+        super().__init__(loop, subscription)
+        self._events = subscription
+
+    @property
+    def deliveries(self) -> int:
+        """How often the event shown last was delivered, this time included; 1 when live."""
+        return self._events.deliveries
+
+    def ack(self) -> None:
+        """Be done with the event shown last; asking for the next one does it, too."""
+        self._loop.run(self._ack())
+
+    async def _ack(self) -> None:
+        self._events.ack()
 
 
 class _LoopThread:

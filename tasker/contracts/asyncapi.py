@@ -34,6 +34,7 @@ from tasker.events.messages import (
     HEADER_TRACEPARENT,
     Accepted,
     CancelAttempt,
+    DomainEventMessage,
     LifecycleEvent,
     LogHead,
     Mark,
@@ -77,6 +78,7 @@ _PARAMETERS: Final[dict[str, str]] = {
     "template": "Its name.",
     "task": "The task's id; `_` for events of templates.",
     "event": "The type of the event, without its version.",
+    "name": "Of the domain event: up to four names with dots between them.",
     "shard": "Number of the shard.",
     "worker": "The worker's own id, as in its reports.",
     "node": "A node of the service.",
@@ -214,6 +216,14 @@ _CHANNELS: Final[tuple[_Channel, ...]] = (
         address=lambda subjects: subjects.stored_events("{tenant}", "{namespace}", "{template}", "{event}"),
         summary="The same, as the stream keeps it: the subject leaves out the task.",
         messages=_EVENTS,
+        stream="events",
+    ),
+    _Channel(
+        name="domain_event",
+        action="send",
+        address=lambda subjects: subjects.domain_event("{tenant}", "{name}"),
+        summary="What steps say happened in the business, each right before the event of the log that tells of it.",
+        messages=("DomainEventMessage",),
         stream="events",
     ),
     _Channel(
@@ -357,6 +367,8 @@ def _messages(schemas: Schemas) -> dict[str, Any]:
     messages["ReportReply"] = _message(ReportReply, _one_or_many(schemas.of(ReportReply)))
     for notice in (CancelAttempt, Mark, LogHead, RefusedCommand, WorkArray, WorkerSlots, NodeTime):
         messages[notice.__name__] = _message(notice, schemas.of(notice))
+    domain = _message(DomainEventMessage, schemas.of(DomainEventMessage), (HEADER_MESSAGE_ID,))
+    messages["DomainEventMessage"] = domain | {"contentType": EVENT_MEDIA_TYPE}
     for kind, name in TYPE_OF.items():
         messages[_event_message(name)] = _event(kind, name, schemas)
     return messages

@@ -13,12 +13,14 @@ from tasker.contracts.schemas import Schema, Schemas
 from tasker.events.messages import TemplateRegister
 from tasker.templates.hash import VERSION_PATTERN
 from tasker.templates.model import (
+    EMITS_MAX,
     ERROR_TYPES_MAX,
     ROUTES_MAX,
     STEPS_MAX,
     UNUSED_RETRY_KEYS,
     VERSION_CHARS_MAX,
     Backoff,
+    Emit,
     Retry,
     StepSpec,
     TemplateSpec,
@@ -32,11 +34,13 @@ _NAMES: Final[dict[type, str]] = {
     TemplateSpec: "TemplateDocument",
     StepSpec: "StepDocument",
     Retry: "RetryDocument",
+    Emit: "EmitDocument",
 }
 _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     TemplateSpec: ("name", "steps"),
     StepSpec: ("name",),
     Retry: (),
+    Emit: ("name",),
 }
 
 
@@ -65,10 +69,7 @@ def _forms(place: str) -> dict[str, Schema]:
 
     keys = template["properties"]
     keys["version"] |= {"pattern": f"^(?:{VERSION_PATTERN.pattern})$", "maxLength": VERSION_CHARS_MAX}
-    keys["input_schema"] = {
-        "description": keys["input_schema"]["description"],
-        "anyOf": [{"type": "object", "$ref": _DIALECT}, {"type": "null"}],
-    }
+    keys["input_schema"] = _any_schema(keys["input_schema"])
     keys["steps"] |= {
         "description": "in declared order: results and lists of steps follow it.",
         "type": "array",
@@ -105,6 +106,11 @@ def _forms(place: str) -> dict[str, Schema]:
         *(_unused(backoff) for backoff in get_args(Backoff) if UNUSED_RETRY_KEYS[backoff]),
     ]
 
+    emit = found[Emit]
+    emit["properties"]["schema"] = _any_schema(emit["properties"]["schema"])
+    emit["allOf"] = [_unused_schema()]
+    step["properties"]["emits"] |= {"maxItems": EMITS_MAX, "items": {"$ref": place + _NAMES[Emit]}}
+
     keys["steps"]["items"] = {"$ref": place + _NAMES[StepSpec]}
     for key in ("retry", "compensate_retry"):
         one_of = step["properties"][key]["anyOf"]
@@ -137,6 +143,20 @@ def _or_null(schema: Schema) -> Schema:
         others = {key: value for key, value in schema.items() if key != "$ref"}
         return {"anyOf": [{"$ref": schema["$ref"]}, {"type": "null"}], **others}
     return schema
+
+
+def _any_schema(described: Schema) -> Schema:
+    """Return the schema of a key that holds a JSON Schema or null."""
+    return {"description": described["description"], "anyOf": [{"type": "object", "$ref": _DIALECT}, {"type": "null"}]}
+
+
+def _unused_schema() -> Schema:
+    """Say that the schema of a domain event does nothing where its data is no result."""
+    on = {"properties": {"on": {"enum": ["success", None]}}}
+    return {
+        "if": {"properties": {"auto": {"const": True}}, "required": ["auto"], "not": on},
+        "then": {"properties": {"schema": {"type": "null"}}},
+    }
 
 
 def _never_retries() -> Schema:

@@ -99,3 +99,8 @@ class RecordedEvent(msgspec.Struct, frozen=True):
 def event_id(log_id: str, shard: int, position: int) -> str:
     """Return the id under which an event is published: unique over logs, the same at each repetition."""
     return f"{log_id}:{shard}:{position}"
+
+
+def domain_event_id(log_id: str, shard: int, position: int) -> str:
+    """Return the id under which a domain event is published, beside the event of the log that tells of it."""
+    return f"{log_id}:{shard}:{position}:domain"

@@ -455,6 +455,20 @@ class RefusedCommand(msgspec.Struct, kw_only=True, omit_defaults=True):
 # ---------------------------------------------------------------- work and reports
 
 
+class DeclaredEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A domain event that a handler may emit; `schema` is the JSON Schema of its data, null: any."""
+
+    name: str
+    schema: msgspec.Raw = NULL
+
+
+class EmittedEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A domain event that a handler emitted; it is raised when the attempt ends as its declaration asks for."""
+
+    name: str
+    data: msgspec.Raw = NULL
+
+
 class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One attempt of a step, offered to the workers of a queue.
 
@@ -471,6 +485,7 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
         item, index: of one item of a list that the step runs for: its value and its place.
         input_ref: the input does not come with it; the worker asks the owner for it when the handler takes it.
         checkpoint: what the attempt before gave back: go on from there.
+        emits: the domain events that its handler may emit.
     """
 
     task_id: str
@@ -495,6 +510,7 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
     index: int | None = None
     input_ref: bool = False
     checkpoint: OptionalRaw = None
+    emits: tuple[DeclaredEvent, ...] = ()
 
 
 class WorkArray(msgspec.Struct, kw_only=True):
@@ -597,8 +613,8 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     | `claim`     | may I run it? (a redelivered, re-offered, old copy)  | `run`; it is recorded as started |
     | `started`   | I run it                                            | `recorded`                      |
     | `heartbeat` | I still run it, with my `progress`                   | `recorded`, `cancel`            |
-    | `completed` | `result`, of a decision its `choice`; implies `started` | `recorded`                  |
-    | `failed`    | `error`; implies `started`                          | `recorded`                      |
+    | `completed` | `result`, of a decision its `choice`, `emitted`; implies `started` | `recorded`       |
+    | `failed`    | `error`, `emitted`; implies `started`               | `recorded`                      |
     | `yielded`   | call me again after `after_s`, with `checkpoint`    | `recorded`                      |
     | `result`    | give me the result of step `of`                     | `result`                        |
     | `input`     | give me the task's input                            | `result`                        |
@@ -619,6 +635,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     choice: Choice | None = None
     checkpoint: msgspec.Raw = NULL
     after_s: float = 0.0
+    emitted: tuple[EmittedEvent, ...] = ()
 
 
 RefusalReason = Literal["stale_attempt", "not_open", "task_ended", "task_unknown", "started_elsewhere", "gone"]
@@ -681,6 +698,38 @@ class LifecycleEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     datacontenttype: str = "application/json"
     correlationid: str | None = None
     causationid: str | None = None
+    traceparent: str | None = None
+
+
+class DomainEventMessage(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A domain event as published: a CloudEvents 1.0 JSON document.
+
+    Attributes:
+        id: `<log>:<shard>:<position>:domain`; the same at each repetition.
+        type: the name of the event. subject: the task's id.
+        outcome: how the step's attempt ended: `success`, `retryable`, `permanent`, `cancelled`.
+        shard, position, seq: of the `domain_event_raised` in the log that this tells of.
+        data: of the event; null where that is larger than the server takes messages: the log has it.
+    """
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    tenant: str
+    namespace: str
+    template: str
+    step: str
+    attempt: int
+    outcome: str
+    shard: int
+    position: str
+    seq: int
+    data: msgspec.Raw
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"
+    correlationid: str | None = None
     traceparent: str | None = None
 
 

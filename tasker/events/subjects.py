@@ -13,6 +13,7 @@ no tenant can be named so. Streams are named in upper case: `TASKER_WORK`.
 | workers' free slots             | `<prefix>.<tenant>.slots`                                        |
 | to one worker: work, cancel     | `<prefix>.<tenant>.worker.<worker>.work.<node>`, `.cancel`       |
 | lifecycle events                | `<prefix>.<tenant>.evt.<namespace>.<template>.<task>.<event>`    |
+| domain events                   | `<prefix>.<tenant>.domain.<name>`                                |
 | node to node                    | `<prefix>._node.shard.<n>.<what>`                                |
 | marks in the event stream       | `<prefix>._log.mark.<shard>`                                     |
 | refusals of submitted commands  | `<prefix>._log.refused.<tenant>`                                 |
@@ -69,6 +70,7 @@ class Subjects:
         self.streams = (self.work_stream, self.event_stream, self.command_stream, self.refusal_stream)
         self.work_all = f"{prefix}.*.work.>"
         self.evt_all = f"{prefix}.*.evt.>"
+        self.domain_all = f"{prefix}.*.domain.>"
         self.marks_all = f"{prefix}._log.mark.*"
         self.mark_end = f"{prefix}._log.mark.end"
         """Ends a batch of publications: nothing is stored under it."""
@@ -166,6 +168,14 @@ class Subjects:
     def event(self, tenant: str, namespace: str, template: str, task_id: str, event: str) -> str:
         """Return the subject of a lifecycle event; for templates `task_id` is `_`."""
         return f"{self.prefix}.{tenant}.evt.{namespace}.{template}.{task_id}.{event}"
+
+    def domain_event(self, tenant: str, name: str) -> str:
+        """Return the subject of a domain event; a name with wildcards gives a pattern."""
+        return f"{self.prefix}.{tenant}.domain.{name}"
+
+    def domain_consumer(self, tenant: str, name: str) -> str:
+        """Return the name of the consumer in the event stream of a tenant's durable subscriber `name`."""
+        return f"{tenant}=domain={name}"
 
     def events_of_task(self, tenant: str, task_id: str) -> str:
         """Return the pattern of one task's events, whatever its template."""

@@ -132,6 +132,26 @@ class StepAttemptFailed(TaskEvent, frozen=True, kw_only=True):
     error: ErrorInfo
 
 
+DomainOutcome = Literal["success", "retryable", "permanent", "cancelled"]
+
+
+class DomainEventRaised(TaskEvent, frozen=True, kw_only=True):
+    """A step says what happened in the business; recorded in one unit with its attempt's outcome, and before it.
+
+    Attributes:
+        name: as the template declares it.
+        outcome: how the attempt ends: `success`; failed and another follows (`retryable`); failed for good
+            (`permanent`); `cancelled`, failed while its task stops.
+        data: of the event.
+    """
+
+    step: str
+    attempt: int
+    name: str
+    outcome: DomainOutcome
+    data: msgspec.Raw
+
+
 class StepRetryScheduled(TaskEvent, frozen=True, kw_only=True):
     """Another attempt will be dispatched; `delay_s` is the chosen wait, jitter included."""
 
@@ -460,6 +480,7 @@ AnyTaskEvent = (
     | TaskCompleted
     | TaskFailed
     | TaskCancelled
+    | DomainEventRaised
 )
 
 TASK_EVENT_TYPES: Final[tuple[type[TaskEvent], ...]] = get_args(AnyTaskEvent)

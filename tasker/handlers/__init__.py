@@ -3,6 +3,7 @@
 from tasker.handlers.api import ApiRefused, ApiRequest, ApiUnavailable, api_step, call_api
 from tasker.handlers.classification import errors_are
 from tasker.handlers.context import StepContext
+from tasker.handlers.emits import Emits
 from tasker.handlers.handler import handler
 from tasker.handlers.hooks import Outcome, middleware
 from tasker.handlers.outcome import AttemptCancelled, PermanentError, RetryableError
@@ -19,6 +20,7 @@ __all__ = [
     "AttemptCancelled",
     "Batches",
     "Decision",
+    "Emits",
     "Outcome",
     "PermanentError",
     "Retry",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tasker.bus.pull import Delivery
-from tasker.events.messages import Progress, Work
+from tasker.events.messages import EmittedEvent, Progress, Work
 from tasker.handlers.direct import Source
 from tasker.handlers.reports import Outgoing
 from tasker.handlers.runner import Invocable, Job
@@ -45,6 +45,7 @@ class Attempt(Job):
         acked: the owner has answered, so the work message is done with; from a node there is none.
         started, claim, beat: the report on its way, or the last one.
         submitted: it is with the runner, so it ends there.
+        emitted: the domain events that go with its outcome.
         reported: its outcome is on its way or answered. holds_slot: something of it may still run.
         since_s: when it came.
         deadline_s, beat_s, kill_s, touch_s: when it is over; when a heartbeat is due; when it is reported, ended or
@@ -58,6 +59,7 @@ class Attempt(Job):
         "claim",
         "deadline_s",
         "delivery",
+        "emitted",
         "holds_slot",
         "key",
         "kill_s",
@@ -101,6 +103,7 @@ class Attempt(Job):
         self.beat: Outgoing | None = None
         self.progress: Progress | None = None
         self.progress_told = True
+        self.emitted: list[EmittedEvent] = []
         self.stop: Stop | None = None
         self.started: Outgoing | None = None
         self.claim: Outgoing | None = None

@@ -55,6 +55,7 @@ class AttemptReports:
         """Report how an attempt ended: by what it returned, or, when there is one, by `error`."""
         report = self._report(attempt, "completed" if error is None else "failed")
         report.error = error
+        report.emitted = tuple(attempt.emitted)
         returned = attempt.returned
         if error is None and attempt.result is not None:
             result = msgspec.Raw(attempt.result)
@@ -63,6 +64,7 @@ class AttemptReports:
                 report.choice = None if returned is None else returned.choice
             else:
                 report.kind = "yielded"
+                report.emitted = ()  # they tell of an end, and this is none
                 report.checkpoint = result
                 report.after_s = returned.again_after_s
         return self._send(attempt, report, on_answer)

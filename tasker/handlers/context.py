@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import hashlib
 import random
+import sys
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, overload
 
@@ -17,10 +18,12 @@ import msgspec
 import structlog
 
 from tasker.clock import Clock, SystemClock
-from tasker.events.messages import Progress
+from tasker.events.codec import encode_value
+from tasker.events.messages import DeclaredEvent, EmittedEvent, Progress
 from tasker.events.task_events import OptionalRaw
 from tasker.handlers.outcome import AttemptCancelled
 from tasker.handlers.progress import progress_of
+from tasker.templates.emits import Emitting
 from tasker.times import to_datetime
 
 T = TypeVar("T")
@@ -39,6 +42,10 @@ class AttemptPort(Protocol):
 
     def tell_progress(self, progress: Progress) -> None:
         """Tell the owner soon how far the attempt is."""
+        ...
+
+    def tell_emitted(self, event: EmittedEvent) -> None:
+        """Have a domain event reported with the outcome."""
         ...
 
     def now_us(self) -> int:
@@ -62,6 +69,7 @@ class ContextFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     item: OptionalRaw = None
     index: int | None = None
     checkpoint_bytes: OptionalRaw = None
+    emits: tuple[DeclaredEvent, ...] = ()
 
 
 class StepContext:
@@ -75,12 +83,14 @@ class StepContext:
         worker: the id of the worker that runs this.
         index: of the item, in the list that the step runs for; None: it runs for none.
         item, checkpoint_bytes: as JSON; a handler takes `item` as a parameter, and asks for its `checkpoint`.
+        emits: the domain events that it may emit.
     """
 
     __slots__ = (
         "_cancelled",
         "_clock",
         "_deadline_s",
+        "_emitting",
         "_logger",
         "_port",
         "_random",
@@ -88,6 +98,7 @@ class StepContext:
         "attempt",
         "checkpoint_bytes",
         "correlation_id",
+        "emits",
         "idempotency_key",
         "index",
         "item",
@@ -119,6 +130,7 @@ class StepContext:
         item: msgspec.Raw | None = None,
         index: int | None = None,
         checkpoint_bytes: msgspec.Raw | None = None,
+        emits: tuple[DeclaredEvent, ...] = (),
     ) -> None:
         self.task_id = task_id
         self.step = step
@@ -133,6 +145,8 @@ class StepContext:
         self.item = item
         self.index = index
         self.checkpoint_bytes = checkpoint_bytes
+        self.emits = emits
+        self._emitting: Emitting | None = None
         self._deadline_s = deadline_s
         self._port = port
         self._clock = clock or SystemClock()
@@ -194,6 +208,24 @@ class StepContext:
             ValueInvalid: a number is negative or not finite.
         """
         self._port.tell_progress(progress_of(done, total, message))
+
+    def emit(self, name: str, data: object = None) -> None:
+        """Say what happened in the business: a domain event that the step declares (`emits`).
+
+        It is recorded with this attempt's outcome, in one append, and published after that as `<prefix>.<tenant>.
+        domain.<name>`; whether it is raised depends on how the attempt ends (`on`). Not blocking, from any thread.
+
+        Args:
+            name: as declared.
+            data: anything that a result may be, at most 16 KiB as JSON.
+
+        Raises:
+            EventUnknown: the step does not declare it. EventInvalid: its data do not match the schema.
+            EventTooLarge, EventsTooMany: a limit. ValueInvalid: the data have no exact JSON form.
+        """
+        if self._emitting is None:
+            self._emitting = Emitting(self.step, self.emits)
+        self._port.tell_emitted(self._emitting.add(name, encode_value(data, bytes_max=sys.maxsize)))
 
     @property
     def cancelled(self) -> bool:
@@ -269,7 +301,7 @@ class StepContext:
         return msgspec.json.decode(data, type=type)
 
     def facts(self) -> ContextFacts:
-        """Return what another process needs to be told. For the process pool, as are the four below."""
+        """Return what another process needs to be told. For the process pool, as are the five below."""
         return ContextFacts(**{name: getattr(self, name) for name in ContextFacts.__struct_fields__})
 
     def now_us(self) -> int:
@@ -279,6 +311,10 @@ class StepContext:
     def tell_progress(self, progress: Progress) -> None:
         """Hand on a checked progress."""
         self._port.tell_progress(progress)
+
+    def tell_emitted(self, event: EmittedEvent) -> None:
+        """Hand on a checked domain event."""
+        self._port.tell_emitted(event)
 
     def beat(self) -> None:
         """Tell the owner now that the attempt is alive."""

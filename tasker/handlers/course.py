@@ -192,6 +192,7 @@ class Course:
             item=work.item,
             index=work.index,
             checkpoint_bytes=work.checkpoint,
+            emits=work.emits,
         )
         if work.results_ref or work.input_ref:
             self._fetch(attempt)

@@ -1,6 +1,7 @@
 """A child process of the pool: loads the app, then runs the handlers it is told to, one at a time.
 
-What works of `StepContext` here: ids, `remaining_s`, `deadline`, `now`, `random`, `logger`, `progress`, `result_sync`.
+What works of `StepContext` here: ids, `remaining_s`, `deadline`, `now`, `random`, `logger`, `progress`, `emit`,
+`result_sync`.
 A cancellation is not told: it kills the process, so `cancelled` stays false and nothing is torn down. Resources are
 made once a process, and torn down when it ends in order; hooks of middleware run here as well.
 
@@ -27,7 +28,7 @@ import msgspec
 
 from tasker.clock import SystemClock
 from tasker.errors import Problem, StateForbids, TaskerError
-from tasker.events.messages import Progress
+from tasker.events.messages import EmittedEvent, Progress
 from tasker.events.task_events import ErrorInfo
 from tasker.handlers.context import ContextFacts, StepContext
 from tasker.handlers.outcome import error_info, input_invalid_info, result_invalid_info
@@ -67,9 +68,10 @@ class Ready(msgspec.Struct, tag="ready", omit_defaults=True):
 
 
 class Asked(msgspec.Struct, tag="asked", kw_only=True, omit_defaults=True):
-    """A running handler tells its `progress`, wants the result `of` a step, or beats."""
+    """A running handler tells its `progress` or a domain event, wants the result `of` a step, or beats."""
 
     progress: Progress | None = None
+    emitted: EmittedEvent | None = None
     of: str | None = None
 
 
@@ -206,6 +208,11 @@ class _Port:
         self._progress = progress
         if not waits:
             self._loop.call_soon_threadsafe(self._loop.call_later, _PROGRESS_S, self._send_progress)
+
+    def tell_emitted(self, event: EmittedEvent) -> None:
+        with self._asking:
+            if not self._closed:
+                _say(self._connection, Asked(emitted=event))
 
     def close(self) -> None:
         with self._asking:

@@ -262,6 +262,8 @@ class _Child:
     async def _answer(self, asked: Asked, context: StepContext) -> None:
         if asked.progress is not None:
             context.tell_progress(asked.progress)
+        elif asked.emitted is not None:
+            context.tell_emitted(asked.emitted)
         elif asked.of is None:
             context.beat()
         else:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from tasker.errors import ConfigurationError, FieldError, TemplateInvalid
+from tasker.handlers.emits import Emits, emits_document
 from tasker.handlers.handler import HandlerSpec, Parameter, faults_of_running, parameters_of, place_of, type_of
 from tasker.handlers.models import schema_of
 from tasker.templates.model import (
@@ -197,6 +198,7 @@ class Template:
         back_to: str | None = None,
         max_visits: int | None = None,
         unchanged_visits_max: int | None = None,
+        emits: Sequence[Emits | str] = (),
     ) -> Callable[[F], F]: ...
     def step(
         self,
@@ -229,6 +231,7 @@ class Template:
         back_to: str | None = None,
         max_visits: int | None = None,
         unchanged_visits_max: int | None = None,
+        emits: Sequence[Emits | str] = (),
     ) -> Any:
         """Declare a step; the function stays as it is.
 
@@ -266,6 +269,7 @@ class Template:
             back_to: when it has completed, a new visit of this ancestor begins, and of all behind that.
             max_visits: how often a loop may visit this step.
             unchanged_visits_max: how often in a row it may give the same result.
+            emits: the domain events that it may raise; a name alone: any data, on success.
         """
         if self._is_loaded:
             raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
@@ -290,6 +294,7 @@ class Template:
             "back_to": back_to,
             "max_visits": max_visits,
             "unchanged_visits_max": unchanged_visits_max,
+            "emits": emits_document(emits),
         }
         conditions = dict(when_after or {})
         if batches is not None:

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 
 from tasker.errors import StateForbids, TaskerError
-from tasker.events.messages import Progress, ReportReply
+from tasker.events.messages import EmittedEvent, Progress, ReportReply
 from tasker.handlers.attempt import Attempt
 from tasker.handlers.attempt_reports import AttemptReports
 from tasker.handlers.server_clock import ServerClock
@@ -82,6 +82,10 @@ class WorkerPort:
     def tell_progress(self, progress: Progress) -> None:
         """Tell the owner soon how far the attempt is."""
         self._desk.tell_progress(self._attempt, progress)
+
+    def tell_emitted(self, event: EmittedEvent) -> None:
+        """Have a domain event reported with the outcome."""
+        self._attempt.emitted.append(event)
 
     def now_us(self) -> int:
         """Return the time by the servers' clock, in microseconds of the Unix epoch."""

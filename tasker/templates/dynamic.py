@@ -25,7 +25,16 @@ SERVICE_KEYS: Final = ("transform", "asserts", "delay_s", "until", "child")
 PARALLEL_TOGETHER_MAX: Final = 4_000
 """Most items of all steps of a template that may run at a time: so many may begin in one turn."""
 
-_HANDLER_KEYS: Final = ("handler", "queue", "retry", "start_to_close_s", "schedule_to_start_s", "heartbeat_s", "routes")
+_HANDLER_KEYS: Final = (
+    "handler",
+    "queue",
+    "retry",
+    "start_to_close_s",
+    "schedule_to_start_s",
+    "heartbeat_s",
+    "routes",
+    "emits",
+)
 _EACH_KEYS: Final = ("item_key", "max_parallel", "on_item_failure", "tolerate")
 _CHILD_KEYS: Final = ("child_namespace", "child_version", "child_input", "child_wait", "on_parent_close")
 _UNDO_KEYS: Final = ("compensate_retry", "compensate_start_to_close_s")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from tasker.ids import NAME_PATTERN
+from tasker.ids import EVENT_NAME_PATTERN, NAME_PATTERN
 
 Backoff = Literal["exponential", "linear", "fibonacci", "constant", "none"]
 OnFailure = Literal["block", "fail"]
@@ -24,6 +24,7 @@ ItemFailure = Literal["fail_fast", "continue", "isolate", "tolerate"]
 BatchFailure = Literal["fail_fast", "continue_on_failure", "isolate"]
 OnParentClose = Literal["cancel", "abandon", "wait"]
 StepKind = Literal["handler", "transform", "asserts", "delay", "child"]
+EmitOn = Literal["success", "failure", "always", "retryable", "permanent"]
 
 STEPS_MAX: Final = 1000
 EDGES_MAX: Final = 10_000
@@ -51,9 +52,15 @@ ITEMS_MAX: Final = 10_000
 VISITS_MAX: Final = 10_000
 INSTANCES_MAX: Final = 50_000
 """Most step instances of a task that a template may allow."""
+EMITS_MAX: Final = 32
+"""Most domain events that one step declares."""
+
+EMITS_BYTES_MAX: Final = 32 * 1024
+"""Most bytes of their schemas together: they go with the step's work."""
 
 # Bounds as JSON Schema says them, for editors; `validate` checks them, and more.
 Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME_PATTERN}$"})]
+EventName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^(?:{EVENT_NAME_PATTERN})$"})]
 Seconds = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": SECONDS_MAX})]
 Attempts = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": ATTEMPTS_MAX})]
 Factor = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": FACTOR_MAX})]
@@ -103,6 +110,23 @@ class Retry(_Form, frozen=True):
     non_retryable: tuple[ErrorType, ...] = ()
 
 
+class Emit(_Form, frozen=True):
+    """A domain event that a step declares.
+
+    Attributes:
+        name: one to four names with dots between them, such as `payment.captured`.
+        on: how the attempt has to end for it to be raised: `success`; `failure`: in any other way; `always`;
+            `retryable`: failed, and another attempt follows; `permanent`: failed, and with it the step.
+        schema: JSON Schema (draft 2020-12) that its data must match; None: any data.
+        auto: the service raises it by itself, with the step's result or its error as data; the handler does not.
+    """
+
+    name: EventName
+    on: EmitOn = "success"
+    schema: dict[str, Any] | None = None
+    auto: bool = False
+
+
 class StepSpec(_Form, frozen=True):
     """One step of a template.
 
@@ -149,6 +173,7 @@ class StepSpec(_Form, frozen=True):
             gets the task's input and the step's result, and is offered where the step is.
         compensate_retry: when a failed attempt to undo it is followed by another; None: as `retry`.
         compensate_start_to_close_s: an attempt to undo it that ran longer is failed; None: `start_to_close_s`.
+        emits: the domain events that it may raise.
     """
 
     name: Name
@@ -188,6 +213,7 @@ class StepSpec(_Form, frozen=True):
     compensate: Name | None = None
     compensate_retry: Retry | None = None
     compensate_start_to_close_s: Seconds | None = None
+    emits: tuple[Emit, ...] = ()
 
     @property
     def kind(self) -> StepKind:
@@ -310,6 +336,8 @@ def _step_document(step: StepSpec) -> dict[str, Any]:
         del document["retry"]
     if step.compensate_retry is not None:
         document["compensate_retry"] = _used_retry(step.compensate_retry)
+    if step.emits:
+        document["emits"] = [_without_defaults(emit, {}) for emit in step.emits]
     return document
 
 

@@ -16,12 +16,13 @@ from typing import Any, Final, cast
 import msgspec
 
 from tasker.events import codec
+from tasker.ids import is_event_name
 from tasker.templates import model
 from tasker.templates.dynamic import STEP_KEYS, check_paths, dynamic_keys, has_handler
 from tasker.templates.graph import cycles, topological
 from tasker.templates.hash import VERSION_PATTERN
 from tasker.templates.input_schema import schema_faults
-from tasker.templates.model import UNUSED_RETRY_KEYS, Retry, StepSpec, TemplateSpec
+from tasker.templates.model import UNUSED_RETRY_KEYS, Emit, Retry, StepSpec, TemplateSpec
 from tasker.templates.reading import Faults, Lines, ObjectReader, Path, kind_of, quoted
 
 _CYCLE_STEPS_MAX: Final = 20
@@ -47,7 +48,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
     read = ObjectReader(document, (), "a template", TemplateSpec.__struct_fields__, faults)
     name = read.name("name", required=True) if isinstance(document, dict) else None
     version = _version(read)
-    input_schema = _input_schema(read)
+    input_schema = _schema(read, "input_schema")
     steps = read.items("steps", "steps", at_most=model.STEPS_MAX, read=lambda path, item: _step(path, item, faults))
     if isinstance(document, dict) and not document.get("steps"):
         faults.add(("steps",) if "steps" in document else (), "a template needs at least one step")
@@ -90,17 +91,17 @@ def _version(read: ObjectReader) -> str | None:
     return value
 
 
-def _input_schema(read: ObjectReader) -> dict[str, Any] | None:
-    value = read.get("input_schema")
+def _schema(read: ObjectReader, key: str) -> dict[str, Any] | None:
+    value = read.get(key)
     if value is None:
         return None
     if not isinstance(value, dict):
-        read.fault("input_schema", f"must be a JSON Schema object, not {kind_of(value)}")
+        read.fault(key, f"must be a JSON Schema object, not {kind_of(value)}")
         return None
     found = schema_faults(value)
     for fault in found:
         inner = [part.replace("~1", "/").replace("~0", "~") for part in fault.pointer.split("/")[1:]]
-        read.faults.add((*read.path, "input_schema", *inner), f"not a usable JSON Schema: {fault.detail}")
+        read.faults.add((*read.path, key, *inner), f"not a usable JSON Schema: {fault.detail}")
     if found:
         return None
     schema: dict[str, Any] = codec.decode_value(codec.encode_value(value))
@@ -141,6 +142,7 @@ def _step(path: Path, value: object, faults: Faults) -> StepSpec | None:
         heartbeat_s=heartbeat_s,
         compensate_retry=_retry(read, "compensate_retry", faults),
         **dynamic_keys(read),
+        emits=_emits(read, faults),
     )
     return step if name is not None else None
 
@@ -184,6 +186,40 @@ def _retry(step: ObjectReader, key: str, faults: Faults) -> Retry | None:
     if backoff == "constant":
         return msgspec.structs.replace(retry, delay_s_max=max(default.delay_s_max, retry.delay_s))
     return retry
+
+
+def _emits(step: ObjectReader, faults: Faults) -> tuple[Emit, ...]:
+    """Return the domain events that a step declares."""
+    emits = step.items(
+        "emits", "domain events", at_most=model.EMITS_MAX, read=lambda path, item: _emit(path, item, faults)
+    )
+    names: set[str] = set()
+    for index, emit in enumerate(emits):
+        if emit.name in names:
+            step.faults.add((*step.path, "emits", index, "name"), f"{quoted(emit.name)} stands twice in one step")
+        names.add(emit.name)
+    size = sum(len(codec.canonical(emit.schema)) for emit in emits if emit.schema is not None)
+    if size > model.EMITS_BYTES_MAX:
+        step.fault("emits", f"schemas of {size} bytes are more than the {model.EMITS_BYTES_MAX} allowed")
+    return emits
+
+
+def _emit(path: Path, value: object, faults: Faults) -> Emit | None:
+    read = ObjectReader(value, path, "a domain event", Emit.__struct_fields__, faults)
+    if not isinstance(value, dict):
+        return None
+    name = read.get("name")
+    if not isinstance(name, str) or not is_event_name(name):
+        what = "is missing" if name is None else f"must be a name such as 'payment.captured', not {quoted(name)}"
+        faults.add(path if name is None else (*path, "name"), f"'name' {what}" if name is None else what)
+        return None
+    on = cast("model.EmitOn", read.choice("on", model.EmitOn, "success"))
+    auto = read.get("auto")
+    if auto is not None and not isinstance(auto, bool):
+        read.fault("auto", f"must be true or false, not {kind_of(auto)}")
+    if auto is True and "schema" in read and on != "success":
+        read.fault("schema", f"does nothing beside auto with on {on!r}: the data is not the step's result")
+    return Emit(name=name, on=on, schema=_schema(read, "schema"), auto=auto is True)
 
 
 def _parent(path: Path, value: object, faults: Faults) -> str | None:

@@ -156,6 +156,18 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("dead_letter_resolved", 1): (d.DeadLetterResolved(task_id=TASK_ID, step="charge", attempt=3),),
     ("dead_letter_ignored", 1): (d.DeadLetterIgnored(task_id=TASK_ID, step="", attempt=0),),
     ("dead_letter_reopened", 1): (d.DeadLetterReopened(task_id=TASK_ID, step="charge", attempt=3),),
+    ("domain_event_raised", 1): (
+        t.DomainEventRaised(
+            step="charge",
+            attempt=2,
+            name="payment.captured",
+            outcome="success",
+            data=RAW(b'{"cents":2500,"note":"\xc3\xa9"}'),
+        ),
+        t.DomainEventRaised(step="charge", attempt=1, name="payment_lost", outcome="permanent", data=t.NULL),
+        t.DomainEventRaised(step="charge", attempt=1, name="payment_late", outcome="retryable", data=t.NULL),
+        t.DomainEventRaised(step="charge", attempt=1, name="payment_ended", outcome="cancelled", data=t.NULL),
+    ),
     ("template_registered", 1): (
         m.TemplateRegistered(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32),
     ),

@@ -12,10 +12,11 @@ from typing import Any, Final
 import msgspec
 
 from tasker.events.envelope import NewEvent
+from tasker.events.messages import EmittedEvent
 from tasker.events.task_events import ErrorInfo
-from tasker.service.domain.commands import CancelTask, PauseTask, ResumeTask, RetryTask
+from tasker.service.domain.commands import CancelTask, CompleteAttempt, PauseTask, ResumeTask, RetryTask
 from tasker.service.domain.state import state_hash
-from tests.runs import DIAMOND, T0_US, Run, linear, template
+from tests.runs import DIAMOND, T0_US, Run, linear, raw, template
 
 FOLDER: Final = Path(__file__).with_name("histories")
 HASHES: Final = FOLDER / "histories.json"
@@ -230,6 +231,17 @@ def by_hand() -> Run:
     return run
 
 
+def announced() -> Run:
+    """Domain events: of a failed attempt, of the handler, of the service."""
+    emits = [{"name": "order.late", "on": "retryable", "auto": True}, {"name": "order.paid"}]
+    run = new_run("announced", {"a": []}, steps={"a": {"emits": emits, "retry": {"backoff": "none"}}})
+    run.create()
+    run.fail("a")
+    emitted = (EmittedEvent(name="order.paid", data=raw({"cents": 2500})),)
+    run.do(CompleteAttempt(step="a", attempt=2, worker="w1", result=raw(1), at_us=run.now_us, emitted=emitted))
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -244,6 +256,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     compensated,
     paused,
     by_hand,
+    announced,
 )
 
 

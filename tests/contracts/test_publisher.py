@@ -19,7 +19,7 @@ from tasker.bus.streams import delete_stream, ensure_streams, stream_info
 from tasker.events.codec import decode_message
 from tasker.events.envelope import NewEvent
 from tasker.events.memory_log import MemoryLog
-from tasker.events.messages import LifecycleEvent, Mark
+from tasker.events.messages import DomainEventMessage, LifecycleEvent, Mark
 from tasker.events.stored import to_new_event
 from tasker.events.subjects import Subjects
 from tasker.events.template_events import TemplateRegistered
@@ -31,7 +31,8 @@ from tasker.service.actors import stream_losses
 from tasker.service.actors.publisher import Publisher
 from tasker.service.runtime.committer import Committer, Unit
 from tasker.settings import Limits, StreamSettings
-from tests.runs import T0_US, Run, linear
+from tasker.templates import CompiledTemplate
+from tests.runs import T0_US, Run, linear, template
 
 SETTINGS = StreamSettings(work_bytes_max=16 * 1024**2, events_bytes_max=64 * 1024**2)
 OWNER = "owner"
@@ -97,11 +98,11 @@ class Press:
         await self.committer.stop()
         self.committer = Committer(self.log, OWNER, self)
 
-    async def write(self, count: int, *, shard: int = 0) -> None:
+    async def write(self, count: int, *, shard: int = 0, template: CompiledTemplate | None = None) -> None:
         """Record `count` whole tasks."""
         left = asyncio.Semaphore(0)
         for _ in range(count):
-            run = Run(linear(2), task_id=uuid.uuid4())
+            run = Run(template or linear(2), task_id=uuid.uuid4())
             run.create()
             run.finish()
             events = [event for unit in run.units for event in unit]
@@ -130,11 +131,15 @@ class Press:
 
     async def check(self, *, repeated: bool = False) -> list[str]:
         """Check the stream against the log; returns the ids of its events in its order."""
-        messages = [message for message in await self.stored() if ".evt." in message.subject]
+        stored = await self.stored()
+        messages = [message for message in stored if ".evt." in message.subject]
+        domain = [message.data for message in stored if ".domain." in message.subject]
         findings: list[Finding] = []
         heads = {head.shard: head.position for head in await self.log.heads(range(SHARDS))}
         info = await self.log.info()
-        checker = PublishedChecker(info.log_id, [one.data for one in messages], findings.append, cursors=heads)
+        checker = PublishedChecker(
+            info.log_id, [one.data for one in messages], findings.append, cursors=heads, domain=domain
+        )
         for shard in range(SHARDS):
             feed(await self.log.read(shard, after=0, limit=100_000), [checker])
         checker.close_log()
@@ -272,6 +277,61 @@ async def test_a_stream_that_lost_its_end_is_filled_from_its_last_mark(press: Pr
     await press.start()
     await settled(lambda: has(press, press.log))
     await press.check()
+
+
+TELLING = template(
+    {"a": [], "b": ["a"]},
+    steps={"a": {"emits": [{"name": "order.paid", "auto": True}, {"name": "order.done", "auto": True}]}},
+)
+
+
+async def test_a_domain_event_is_published_under_its_own_subject_before_the_event_that_tells_of_it(
+    press: Press,
+) -> None:
+    await press.write(1, template=TELLING)
+    await press.published()
+    prefix = press.subjects.prefix
+    subjects = [
+        one.subject.removeprefix(f"{prefix}.default.") for one in await press.stored() if "_log" not in one.subject
+    ]
+    at = subjects.index("domain.order.paid")
+    assert subjects[at : at + 4] == [
+        "domain.order.paid",
+        "evt.default.t.domain_event_raised",
+        "domain.order.done",
+        "evt.default.t.domain_event_raised",
+    ]
+    (paid,) = [one for one in await press.stored() if one.subject.endswith("order.paid")]
+    event = decode_message(paid.data, DomainEventMessage)
+    assert (event.type, event.namespace, event.template, event.step) == ("order.paid", "default", "t", "a")
+    assert paid.headers is not None
+    assert paid.headers["Nats-Msg-Id"] == event.id
+    await press.check()
+
+
+@pytest.mark.parametrize("room", [None, 1, 2])
+async def test_domain_events_survive_a_lost_stream_a_small_window_and_reading_from_the_log(
+    press: Press, room: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published twice for one event of the log is neither lost nor taken for two."""
+    if room is not None:
+        press.publisher._limits = Limits(publisher_events_max=room)
+        monkeypatch.setattr(publisher_module, "READ_EVENTS", 3)
+    await press.write(20, template=TELLING)
+    await press.published()
+    await press.check()
+    await delete_stream(press.bus, press.subjects.event_stream)
+    await ensure_streams(press.bus, press.subjects, SETTINGS)
+    press.publisher.refill()
+    await press.write(3, template=TELLING)
+
+    async def whole() -> bool:
+        info = await stream_info(press.bus, press.subjects.event_stream)
+        [head] = await press.log.heads([0])
+        return info.state.messages >= head.position + 2 * 23 and not press.publisher.lag_events
+
+    await settled(whole)
+    await press.check(repeated=True)
 
 
 async def has(press: Press, log: MemoryLog) -> bool:

@@ -101,6 +101,15 @@ def tells(ctx: StepContext) -> list[Any]:
     return [ctx.result_sync("squares"), ctx.random.random(), ctx.attempt, ctx.cancelled]
 
 
+@flow.step(process=True, emits=["box.packed"])
+def packs(ctx: StepContext, input: int) -> int:
+    for number in range(input):
+        ctx.emit("box.packed", {"number": number, "pid": os.getpid()})
+    if input > 2:
+        ctx.emit("box.lost")
+    return input
+
+
 @flow.step(process=True)
 def traces(ctx: StepContext) -> list[Any]:
     from opentelemetry import trace

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tasker.bus.nats_bus import NatsBus
-from tasker.events.messages import ReportReply, Work
+from tasker.events.messages import DeclaredEvent, ReportReply, Work
 from tasker.handlers import handler
 from tasker.handlers.app_module import load_app
 from tasker.handlers.equipment import Equipment
@@ -236,3 +236,18 @@ async def test_what_waits_for_a_place_goes_back_at_the_drain(owner, serve) -> No
     await draining
     assert owner.kinds(first)[-1] == "completed"
     assert owner.kinds(second) == []
+
+
+async def test_domain_events_of_a_process_go_with_its_outcome(owner, serve) -> None:
+    """What a process emitted before it failed is told, too; what it may not emit fails it there."""
+    await serve()
+    declared = (DeclaredEvent(name="box.packed"),)
+    done = await owner.offer("packs", input=2, emits=declared)
+    failed = await owner.offer("packs", input=3, emits=declared)
+    await owner.until_ended(done, failed)
+    outcome = owner.outcome(done)
+    assert [json.loads(bytes(event.data))["number"] for event in outcome.emitted] == [0, 1]
+    assert json.loads(bytes(outcome.emitted[0].data))["pid"] != os.getpid()
+    outcome = owner.outcome(failed)
+    assert outcome.error is not None
+    assert (outcome.error.type, outcome.error.retryable, len(outcome.emitted)) == ("EventUnknown", False, 3)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from tasker import PermanentError, Retry, RetryableError, StepContext, Template
+from tasker import Emits, PermanentError, Retry, RetryableError, StepContext, Template
 from tasker.bus.bus import Message
 from tasker.client.requests import TaskHandle
 from tasker.errors import TaskerError, Unavailable
@@ -63,6 +63,7 @@ class Session:
                 retry=retry,
                 timeout_s=draw.choice([2.0, 15.0, 30.0]),
                 heartbeat_s=draw.choice([0.5, 1.5]),
+                emits=["work.begun", Emits("work.ended", on="always", auto=True)],
             )(self._handler())
         return template
 
@@ -73,6 +74,7 @@ class Session:
 
         async def work(ctx: StepContext) -> str:
             self.runs[ctx.task_id, ctx.step, ctx.attempt] += 1
+            ctx.emit("work.begun", ctx.attempt)
             if takes_s:
                 await asyncio.sleep(takes_s)
             chance = draw.random()
@@ -213,7 +215,8 @@ class Session:
         cursors = await world.log.publish_cursors(range(info.shards))
         assert await self._is_published(world), "after healing, the whole log is published"
         kept = world.broker.jetstream.stored(world.subjects.event_stream, world.subjects.evt_all)
-        published = PublishedChecker(info.log_id, kept, findings.add, cursors=cursors)
+        domain = world.broker.jetstream.stored(world.subjects.event_stream, world.subjects.domain_all)
+        published = PublishedChecker(info.log_id, kept, findings.add, cursors=cursors, domain=domain)
         acknowledged = AcknowledgedChecker(self.acknowledged, findings.add)
         for shard in range(info.shards):
             events = await world.log.read(shard, after=0, limit=1_000_000)

@@ -16,6 +16,7 @@ from tasker.events.task_events import (
     AnyTaskEvent,
     ChildRequested,
     ChildStarted,
+    DomainEventRaised,
     ErrorInfo,
     LoopTurned,
     ParentsOverridden,
@@ -195,6 +196,8 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | StepYielded()
             | ChildStarted()
         ):
+            pass
+        case DomainEventRaised():
             pass
         case StepDispatched(attempt=attempt):
             if attempt == 1:

@@ -34,6 +34,7 @@ from tasker.service.domain.obligations import Kind
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
+from tasker.templates.emits import declared_events
 from tasker.templates.instances import undone_by
 from tasker.tracing import tracing_of_process
 
@@ -199,6 +200,7 @@ class Dispatcher:
             correlation_id=actor.correlation_id,
             traceparent=actor.traceparent_of(step),
             checkpoint=entry.checkpoint,
+            emits=declared_events(spec),
         )
         if expansion is not None:
             work.index = expansion.index_of(step)

@@ -20,7 +20,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -33,15 +33,15 @@ from tasker.bus.stored import last_stored
 from tasker.bus.streams import StreamState, stream_info
 from tasker.errors import BodyTooLarge, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import encode_message
-from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, event_id
+from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, domain_event_id, event_id
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import HEADER_MESSAGE_ID, Mark
 from tasker.events.schedule_events import ScheduleCreated
-from tasker.events.stored import from_recorded
+from tasker.events.stored import TYPE_OF, from_recorded
 from tasker.events.subjects import Subjects
-from tasker.events.task_events import ENDING_TYPES, TaskCreated
+from tasker.events.task_events import ENDING_TYPES, NULL, DomainEventRaised, TaskCreated
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
-from tasker.service.actors.cloud_events import cloud_event
+from tasker.service.actors.cloud_events import cloud_event, domain_cloud_event
 from tasker.service.actors.stream_losses import loss_in, mark_of
 from tasker.service.runtime.failpoints import failpoint
 from tasker.settings import Limits
@@ -62,6 +62,7 @@ GATHER_EVENTS_MAX: Final = 100
 HOLES_TOLD_MAX: Final = 64
 """So many filled holes does a mark name, the newest; another owner fills older ones once more."""
 
+DOMAIN_EVENT_TYPE: Final = TYPE_OF[DomainEventRaised]
 WITHOUT_DATA: Final = b"null"
 """The data of an event that is larger than the server takes messages: it is in the log."""
 
@@ -112,6 +113,20 @@ class Feed:
         self.from_log = True
 
 
+class _Route(NamedTuple):
+    """Where a stream's events go.
+
+    Attributes:
+        prefix: what their subjects begin with.
+        subject: the stream's id, as text.
+    """
+
+    prefix: str
+    subject: str
+    namespace: str
+    template: str
+
+
 class Publisher:
     """Publishes the shards that this node owns."""
 
@@ -145,7 +160,7 @@ class Publisher:
         self._session: Ingest | None = None
         self._outstanding: deque[tuple[Feed, int]] = deque()
         self._acked = 0
-        self._routes: OrderedDict[UUID, tuple[str, str]] = OrderedDict()
+        self._routes: OrderedDict[UUID, _Route] = OrderedDict()
         self._compare_due_s = 0.0
         self._refill = False
         self._mark_due = False
@@ -268,6 +283,8 @@ class Publisher:
             for event in page:
                 if event.stream_id not in self._routes:
                     await self._find_route(event)
+                if event.type == DOMAIN_EVENT_TYPE:
+                    await self._publish_domain(session, feed, event.position, event)
                 if session.room <= 0:
                     await session.wait_room()
                 self._publish(session, feed, event.position, event)
@@ -278,6 +295,8 @@ class Publisher:
             next_event = feed.memory.popleft()
             if next_event.stream_id not in self._routes:
                 await self._find_route(next_event)
+            if next_event.type == DOMAIN_EVENT_TYPE:
+                await self._publish_domain(session, feed, feed.sent + 1, next_event)
             if session.room <= 0:
                 await session.wait_room()
             last = not feed.memory and self._nothing_else(feed)
@@ -304,7 +323,8 @@ class Publisher:
     ) -> None:
         """Publish one event, whose route is known, in a session that has room; `last`: have all acked soon."""
         failpoint("before_publish")
-        prefix, subject = self._routes[event.stream_id]
+        route = self._routes[event.stream_id]
+        prefix, subject = route.prefix, route.subject
         identity = event_id(self._log_id, feed.shard, position)
         document = cloud_event(identity, self._source, feed.shard, position, event, subject)
         headers = {HEADER_MESSAGE_ID: identity}
@@ -338,6 +358,35 @@ class Publisher:
             # Have the next mark say which holes are filled.
             feed.marked = min(feed.marked, feed.sent - 1)
         return bool(feed.lost)
+
+    async def _publish_domain(
+        self, session: Ingest, feed: Feed, position: int, event: NewEvent | RecordedEvent
+    ) -> None:
+        """Publish a domain event under its own subject, before the event of the log that tells of it.
+
+        The cursor moves with the latter, so that both are in the stream when it has moved.
+        """
+        try:
+            raised = from_recorded(event)
+        except Undecodable:
+            return  # the event of the log is published as far as it can be told
+        if not isinstance(raised, DomainEventRaised):
+            return
+        route = self._routes[event.stream_id]
+        identity = domain_event_id(self._log_id, feed.shard, position)
+        document = domain_cloud_event(
+            identity, self._source, feed.shard, position, event, raised, (route.namespace, route.template)
+        )
+        subject = self._subjects.domain_event(event.tenant, raised.name)
+        headers = {HEADER_MESSAGE_ID: identity}
+        if session.room <= 0:
+            await session.wait_room()
+        try:
+            session.publish(subject, encode_message(document), headers=headers)
+        except BodyTooLarge:
+            document.data = NULL
+            session.publish(subject, encode_message(document), headers=headers)
+        self._outstanding.append((feed, position - 1))
 
     def _mark_now(self, session: Ingest, feed: Feed) -> None:
         filled = () if feed.lost else tuple((hole.first_seq, hole.last_seq) for hole in feed.known[-HOLES_TOLD_MAX:])
@@ -502,7 +551,8 @@ class Publisher:
         namespace, name = _route_of(first)
         subject = str(event.stream_id)
         task = subject if event.kind == StreamKind.TASK else "_"
-        self._routes[event.stream_id] = (self._subjects.event(event.tenant, namespace, name, task, ""), subject)
+        prefix = self._subjects.event(event.tenant, namespace, name, task, "")
+        self._routes[event.stream_id] = _Route(prefix, subject, namespace, name)
         if len(self._routes) > ROUTES_MAX:
             self._routes.popitem(last=False)
 

@@ -39,6 +39,7 @@ from tasker.service.domain.advance import advance
 from tasker.service.domain.children import parent_of, waiting_child
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
 from tasker.service.domain.dead_letters import POISONED_TASK
+from tasker.service.domain.domain_events import settle_emitted
 from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.obligations import (
     TASK_SCOPE,
@@ -366,6 +367,7 @@ class TaskActor:
         if self.template is None or message.tenant != self.tenant:
             answer = ReportReply(ok=True, recorded=False, reason="task_unknown")
             return _answer(lambda _: message.answered(answer), message.fail)
+        settle_emitted(self.template, report)
         found = command_of(self.state, report, at_us=now_us, jitter=self._ports.jitter())
         if isinstance(found, ReportReply):
             if report.kind == "peek":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tasker.events.messages import EmittedEvent
 from tasker.events.task_events import Choice, ErrorInfo, TemplateRef
 
 
@@ -101,6 +102,7 @@ class CompleteAttempt(TaskCommand, frozen=True, kw_only=True):
     worker: str
     result: msgspec.Raw
     choice: Choice | None = None
+    emitted: tuple[EmittedEvent, ...] = ()
 
 
 class YieldAttempt(TaskCommand, frozen=True, kw_only=True):
@@ -121,6 +123,7 @@ class FailAttempt(TaskCommand, frozen=True, kw_only=True):
     worker: str
     error: ErrorInfo
     jitter: float
+    emitted: tuple[EmittedEvent, ...] = ()
 
 
 class NoteChild(TaskCommand, frozen=True, kw_only=True):

@@ -57,6 +57,7 @@ from tasker.service.domain.commands import (
     YieldAttempt,
 )
 from tasker.service.domain.compensate import failed_undo
+from tasker.service.domain.domain_events import with_domain_events
 from tasker.service.domain.guards import must_exist, must_go_on, unblocked
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_scope, parse_obligation
 from tasker.service.domain.pause import pause, resume
@@ -84,7 +85,7 @@ def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand
     Raises:
         CommandRejected: the state forbids the command. Nothing is recorded.
     """
-    events = _decide(state, template, command)
+    events = with_domain_events(template, command, _decide(state, template, command))
     if events and state.seq >= HISTORY_EVENTS_MAX - HISTORY_EVENTS_RESERVED and state.stopping is None:
         return _at_limit(state, command, events)
     return events

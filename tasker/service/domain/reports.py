@@ -54,6 +54,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 result=report.result,
                 choice=report.choice,
                 at_us=at_us,
+                emitted=report.emitted,
             )
         case "yielded":
             return YieldAttempt(
@@ -73,6 +74,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 error=report.error,
                 jitter=jitter,
                 at_us=at_us,
+                emitted=report.emitted,
             )
         case _:
             assert_never(report.kind)

@@ -39,6 +39,7 @@ from tasker.events.task_events import (
     AnyTaskEvent,
     ChildRequested,
     ChildStarted,
+    DomainEventRaised,
     ErrorInfo,
     LoopTurned,
     ParentsOverridden,
@@ -527,6 +528,8 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.error = event.error
         case TaskCancelled():
             _end(state, TaskStatus.CANCELLED)
+        case DomainEventRaised():
+            pass  # what it says is for others; nothing of the task moves
         case _:
             assert_never(event)
     return state

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 import structlog
 
-from tasker.errors import StateForbids, ValueInvalid
-from tasker.events.messages import Progress
+from tasker.errors import EventInvalid, EventsTooMany, EventTooLarge, EventUnknown, StateForbids, ValueInvalid
+from tasker.events.messages import DeclaredEvent, EmittedEvent, Progress
 from tasker.handlers.context import StepContext
-from tasker.handlers.outcome import AttemptCancelled
+from tasker.handlers.outcome import AttemptCancelled, error_info
 
 
 class Cart(msgspec.Struct):
@@ -22,6 +22,7 @@ class Cart(msgspec.Struct):
 class Port:
     def __init__(self) -> None:
         self.beats = 0
+        self.emitted: list[EmittedEvent] = []
         self.answers: dict[str, bytes | Exception] = {"cart": b'{"total": 5}', "none": StateForbids("no result")}
 
     def ask_result(self, step: str) -> concurrent.futures.Future[bytes]:
@@ -36,6 +37,9 @@ class Port:
     def tell_progress(self, progress: Progress) -> None:
         self.told = progress
 
+    def tell_emitted(self, event: EmittedEvent) -> None:
+        self.emitted.append(event)
+
     def now_us(self) -> int:
         return 1_700_000_000_000_000
 
@@ -43,7 +47,9 @@ class Port:
         self.beats += 1
 
 
-def context(port: Port | None = None, *, deadline_in_s: float = 30.0) -> StepContext:
+def context(
+    port: Port | None = None, *, deadline_in_s: float = 30.0, emits: tuple[DeclaredEvent, ...] = ()
+) -> StepContext:
     return StepContext(
         task_id="t-1",
         step="charge",
@@ -56,6 +62,7 @@ def context(port: Port | None = None, *, deadline_in_s: float = 30.0) -> StepCon
         deadline_s=time.monotonic() + deadline_in_s,
         port=port or Port(),
         correlation_id="c",
+        emits=emits,
     )
 
 
@@ -142,3 +149,28 @@ def test_progress_is_checked_and_handed_on() -> None:
     for done, total in ((-1, None), (float("nan"), None), (1, float("inf"))):
         with pytest.raises(ValueInvalid):
             context(port).progress(done, total)
+
+
+def test_a_domain_event_is_held_to_its_declaration_here_already() -> None:
+    port = Port()
+    schema = msgspec.Raw(b'{"type":"object","required":["total"]}')
+    ctx = context(port, emits=(DeclaredEvent(name="paid", schema=schema), DeclaredEvent(name="kept")))
+    ctx.emit("paid", Cart(5))
+    ctx.emit("kept")
+    assert port.emitted == [
+        EmittedEvent(name="paid", data=msgspec.Raw(b'{"total":5}')),
+        EmittedEvent(name="kept", data=msgspec.Raw(b"null")),
+    ]
+    for refused, name, data in (
+        (EventUnknown, "lost", None),
+        (EventInvalid, "paid", {"sum": 5}),
+        (EventTooLarge, "kept", "x" * 100_000),
+        (ValueInvalid, "kept", float("nan")),
+    ):
+        with pytest.raises(refused):
+            ctx.emit(name, data)
+    for _ in range(98):
+        ctx.emit("kept")
+    with pytest.raises(EventsTooMany):
+        ctx.emit("kept")
+    assert not error_info(EventInvalid(), now_us=0).retryable

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tasker.events.messages import Progress
+from tasker.events.messages import EmittedEvent, Progress
 from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import AttemptCancelled, PermanentError
 from tasker.handlers.runner import Job, Runner
@@ -24,6 +24,9 @@ class Port:
 
     def tell_progress(self, progress: Progress) -> None:
         self.told = progress
+
+    def tell_emitted(self, event: EmittedEvent) -> None:
+        self.emitted = event
 
     def now_us(self) -> int:
         return 1_700_000_000_000_000

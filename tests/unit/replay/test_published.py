@@ -1,6 +1,7 @@
 """I4: the published stream, deduplicated, equals the log up to the cursor."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -9,6 +10,7 @@ from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.published import PublishedChecker
 from tasker.replay.findings import Finding
 from tasker.times import to_rfc3339
+from tests.runs import Run, Shelf, template
 from tests.unit.replay.good_log import good_log
 
 LOG = "k3xw9q"
@@ -110,3 +112,68 @@ def test_a_cursor_beyond_the_log_is_found() -> None:
     assert find(events, published(events), cursor=len(events) + 1) == [
         (len(events) + 1, f"the cursor of shard 0 stands at {len(events) + 1}, beyond the log's end at {len(events)}")
     ]
+
+
+# ---- domain events
+
+TELLING = template({"a": []}, steps={"a": {"emits": [{"name": "order.paid", "auto": True}]}})
+
+
+def telling_log() -> list[RecordedEvent]:
+    run = Run(TELLING)
+    run.create()
+    run.finish()
+    shelf = Shelf(1)
+    shelf.put(run.units)
+    return shelf.events[0]
+
+
+def domain_body(one: RecordedEvent, **changed: Any) -> bytes:
+    """The message of a domain event, as a CloudEvents document spells it."""
+    raised = msgspec.json.decode(one.payload)
+    document = {
+        "specversion": "1.0",
+        "id": f"{LOG}:{one.shard}:{one.position}:domain",
+        "source": f"/tasker/{LOG}",
+        "type": raised["name"],
+        "subject": str(one.stream_id),
+        "time": to_rfc3339(one.at_us),
+        "tenant": one.tenant,
+        "namespace": "default",
+        "template": "t",
+        "step": raised["step"],
+        "attempt": raised["attempt"],
+        "outcome": raised["outcome"],
+        "shard": one.shard,
+        "position": str(one.position),
+        "seq": one.seq,
+        "data": raised["data"],
+    }
+    return msgspec.json.encode(document | changed)
+
+
+def find_domain(events: Sequence[RecordedEvent], domain: Sequence[bytes]) -> list[str]:
+    findings: list[Finding] = []
+    cursors = {0: len(events)}
+    checker = PublishedChecker(LOG, published(events), findings.append, cursors=cursors, domain=domain)
+    feed(events, [checker])
+    checker.close_log()
+    return [one.detail for one in findings]
+
+
+def test_a_domain_event_is_published_under_its_own_subject_as_well() -> None:
+    events = telling_log()
+    (raised,) = [one for one in events if one.type == "domain_event_raised"]
+    assert find_domain(events, [domain_body(raised)]) == []
+
+
+def test_a_domain_event_that_is_missing_changed_or_invented_is_found() -> None:
+    """Planted bugs: the cursor moves without it; it is told of another attempt; it was never raised."""
+    events = telling_log()
+    (raised,) = [one for one in events if one.type == "domain_event_raised"]
+    assert ["was not published" in one for one in find_domain(events, [])] == [True]
+    assert find_domain(events, [domain_body(raised, attempt=2)]) == [
+        "domain event order.paid was published with another attempt"
+    ]
+    stray = domain_body(raised, id=f"{LOG}:0:99:domain")
+    assert ["is not in the log" in one for one in find_domain(events, [domain_body(raised), stray])] == [True]

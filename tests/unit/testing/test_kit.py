@@ -14,6 +14,7 @@ import pytest
 
 from tasker import (
     AttemptCancelled,
+    Emits,
     Outcome,
     PermanentError,
     Retry,
@@ -498,3 +499,35 @@ async def test_a_limited_handler_and_the_others_of_its_queue_get_their_work_from
         assert side is not None
         assert (side._direct.sent, side._direct.returned) == (12, 0)
     assert max(most) == 2
+
+
+async def test_domain_events_are_recorded_with_the_outcome_that_they_wait_for() -> None:
+    flow = Template("flow")
+
+    @flow.step(
+        retry=Retry(max_attempts=2),
+        emits=[
+            Emits("order.paid", Receipt),
+            Emits("order.late", on="retryable"),
+            Emits("order.lost", on="permanent", auto=True),
+        ],
+    )
+    async def charge(ctx: StepContext, input: int) -> int:
+        ctx.emit("order.paid", Receipt(paid=input))
+        ctx.emit("order.late", {"attempt": ctx.attempt})
+        if input < 0:
+            raise ValueError("nothing to pay")
+        return input
+
+    async with TaskerTest(flow) as tasker:
+        tasker.fail("charge", when="after")
+        run = await tasker.run(5)
+        assert [(one.name, one.attempt) for one in run.events_of("domain_event_raised")] == [
+            ("order.late", 1),
+            ("order.paid", 2),
+        ]
+        assert run.history[-3:] == ("domain_event_raised charge", "step_completed charge", "task_completed")
+        await tasker.crash_service()
+        run = await tasker.run(-1)
+        assert [one.name for one in run.events_of("domain_event_raised")] == ["order.late", "order.lost"]
+        assert run.state == "blocked"
