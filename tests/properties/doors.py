@@ -42,6 +42,7 @@ from tasker.events.messages import (
     Reply,
     ReportReply,
     TaskCreate,
+    TaskOperatorCommand,
     WorkArray,
     WorkerSlots,
 )
@@ -54,6 +55,7 @@ from tasker.projections.queries import decode_cursor, encode_cursor
 from tasker.service.actors import dead_letters, reports, requests
 from tasker.service.actors.cloud_events import cloud_event
 from tasker.service.actors.direct import _decode_slots, _fault_of
+from tasker.service.actors.task_commands import decided_of
 from tasker.service.http.event_scan import place_of
 from tasker.service.http.events import _seq, view_of
 from tasker.templates import canonical_bytes, compile_template, document_of, from_canonical, load_yaml, validate
@@ -141,6 +143,8 @@ def _command_door(verb: str, seed: bytes) -> None:
             requests.check_create(command)
             requests.not_before_us_of(command)
             requests.request_hash_of(command, bytes(command.input))
+        if isinstance(command, TaskOperatorCommand):
+            decided_of(command)(1)
         if isinstance(command, DeadLetterRetry):
             dead_letters.retry_of(command)
         elif isinstance(command, DeadLetterCommand):
@@ -152,6 +156,13 @@ for _verb, _seed in {
     "task.cancel": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","grace_s":1.5,"command_id":"c"}',
     "task.retry": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea"}',
     "step.retry": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","attempt":3}',
+    "task.pause": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","dry_run":true}',
+    "task.resume": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","command_id":"c"}',
+    "step.skip": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only","result":[1]}',
+    "step.resolve": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only","result":{"n":1},"routes":["a"]}',
+    "step.reset": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only"}',
+    "step.edit": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only","result":2.5}',
+    "step.release": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only"}',
     "template.register": b'{"template":' + TEMPLATE + b"}",
     "template.use": b'{"name":"t","namespace":"shop","version":"1.0.0"}',
     "dlq.add": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","requested_by":"me","reason":"why"}',
