@@ -43,6 +43,7 @@ from tasker.events.messages import (
     ReportReply,
     ScheduleCommand,
     TaskCreate,
+    TaskOperatorCommand,
     WorkArray,
     WorkerSlots,
 )
@@ -56,6 +57,7 @@ from tasker.service.actors import dead_letters, reports, requests
 from tasker.service.actors.cloud_events import cloud_event
 from tasker.service.actors.direct import _decode_slots, _fault_of
 from tasker.service.actors.schedule_entrance import schedule_command
+from tasker.service.actors.task_commands import decided_of
 from tasker.service.http.event_scan import place_of
 from tasker.service.http.events import _seq, view_of
 from tasker.templates import canonical_bytes, compile_template, document_of, from_canonical, load_yaml, validate
@@ -149,6 +151,8 @@ def _command_door(verb: str, seed: bytes) -> None:
             requests.request_hash_of(command, bytes(command.input))
         elif isinstance(command, ScheduleCommand):
             schedule_command(command, "c")
+        if isinstance(command, TaskOperatorCommand):
+            decided_of(command)(1)
         if isinstance(command, DeadLetterRetry):
             dead_letters.retry_of(command)
         elif isinstance(command, DeadLetterCommand):
@@ -167,6 +171,13 @@ for _verb, _seed in {
     "task.cancel": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","grace_s":1.5,"command_id":"c"}',
     "task.retry": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea"}',
     "step.retry": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","attempt":3}',
+    "task.pause": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","dry_run":true}',
+    "task.resume": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","command_id":"c"}',
+    "step.skip": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only","result":[1]}',
+    "step.resolve": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only","result":{"n":1},"routes":["a"]}',
+    "step.reset": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only"}',
+    "step.edit": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only","result":2.5}',
+    "step.release": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only"}',
     "template.register": b'{"template":' + TEMPLATE + b"}",
     "template.use": b'{"name":"t","namespace":"shop","version":"1.0.0"}',
     "dlq.add": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","requested_by":"me","reason":"why"}',

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from tasker import Template
 from tasker.contracts.template_schema import SCHEMA_ID, template_schema
@@ -62,6 +62,7 @@ def test_the_template_of_the_reference_page_matches() -> None:
     VALIDATOR.validate(parsed)
 
 
+@settings(deadline=None)  # the first expression builds the grammar
 @given(documents())
 def test_what_validate_takes_the_schema_takes(value: dict[str, Any]) -> None:
     validate(value)
