@@ -36,8 +36,8 @@ from benchmarks.workloads import (
 from tasker.embedded.stack import Stack
 from tasker.settings import read_settings
 
-Name = Literal["linear4", "linear4-single", "one", "diamond4", "creates", "verify"]
-ALL: Final[tuple[Name, ...]] = ("linear4", "linear4-single", "one", "diamond4", "creates", "verify")
+Name = Literal["linear4", "linear4-single", "one", "diamond4", "fanout100", "creates", "verify"]
+ALL: Final[tuple[Name, ...]] = ("linear4", "linear4-single", "one", "diamond4", "fanout100", "creates", "verify")
 ROUNDS: Final = 3
 UNMET: Final = 9
 

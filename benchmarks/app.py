@@ -9,6 +9,7 @@ from tasker.handlers import Template
 one = Template("one")
 linear4 = Template("linear4")
 diamond4 = Template("diamond4")
+fanout100 = Template("fanout100")
 
 
 @one.step
@@ -49,6 +50,16 @@ async def b(start: int) -> int:
 @diamond4.step
 async def c(start: int) -> int:
     return start**2
+
+
+@fanout100.step(each=str(list(range(100))))
+async def number(item: int) -> int:
+    return item
+
+
+@fanout100.step
+async def total(number: list[int]) -> int:
+    return sum(number)
 
 
 @diamond4.step

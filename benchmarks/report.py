@@ -67,6 +67,7 @@ class _Promise(msgspec.Struct, frozen=True):
 _PROMISES: Final = (
     _Promise("linear4 saturated, steps/s as a share of the floor's", "linear4", "steps_ratio", 0.30, at_least=True),
     _Promise("linear4 one at a time, p50 in floors", "linear4-single", "p50_ratio", 2.0, at_least=False),
+    _Promise("fanout100 saturated, steps/s as a share of the floor's", "fanout100", "steps_ratio", 0.30, at_least=True),
     _Promise("durable creates/s in arrays of 100", CREATES, "creates_per_s", 5000, at_least=True),
     _Promise("log verify, events/s", VERIFY, "events_per_s", 60_000, at_least=True),
 )

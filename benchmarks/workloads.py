@@ -14,7 +14,7 @@ class Shape(NamedTuple):
 
     Attributes:
         widths: steps of each stage; a stage begins when the one before it has ended.
-        results: step -> the result for `INPUT`.
+        results: step -> the result for `INPUT`; None: of a step whose items have the results.
     """
 
     widths: tuple[int, ...]
@@ -35,6 +35,9 @@ SHAPES: Final = {
     "one": Shape((1,), {"only": {"ok": True, "n": 6}}),
     "linear4": Shape((1, 1, 1, 1), {"s1": 36, "s2": 1296, "s3": 1679616, "s4": 2821109907456}),
     "diamond4": Shape((1, 2, 1), {"start": 36, "b": 1296, "c": 1296, "end": 2821109907456}),
+    "fanout100": Shape(
+        (100, 1), {"number": None, **{f"number[{index}]": index for index in range(100)}, "total": 4950}
+    ),
 }
 
 
@@ -62,6 +65,7 @@ WORKLOADS: Final = (
     Workload("linear4-single", "linear4", 1, 4.0, 2.0),
     Workload("one", "one", 1000, 4.0, 2.0),
     Workload("diamond4", "diamond4", 1000, 4.0, 2.0),
+    Workload("fanout100", "fanout100", 100, 4.0, 2.0),
 )
 CREATES: Final = "creates"
 CREATES_SECONDS: Final = 4.0

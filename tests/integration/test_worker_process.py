@@ -324,8 +324,10 @@ async def test_a_changed_file_replaces_the_process(owner, start, tmp_path) -> No
     app.write_text(text)
     work = await owner.offer("quick", input=1)
     await owner.until_ended(work)
+    first = await child_pid(owner)
     app.write_text(text.replace("input + 1", "input + 100"))
     await seen(log_has(tmp_path, "worker_replaced"))
+    await asyncio.to_thread(psutil.Process(first).wait, 20)  # until then it may still take what is offered
     again = await owner.offer("quick", input=1)
     await owner.until_ended(again)
     assert [bytes(owner.outcome(one).result) for one in (work, again)] == [b"2", b"101"]
