@@ -140,11 +140,10 @@ def _release(state: TaskState, template: CompiledTemplate, join: str, at_us: int
             needless.add(name)
     reason = f"step {join} has the results that it waited for"
     closed = []
-    for name in graph.order:
-        entry = state.at_node(name) if name in needless else None
+    for name in (one for one in graph.order if one in needless):
+        entry = state.at_node(name)
         if entry is None:
-            if name in needless:
-                closed.append(name)
+            closed.append(name)
         elif entry.status in STEP_OPEN:
             yield from cancel_node(state, template, state.node(name), reason, at_us)
     closed = [name for name in closed if not state.has_begun(name)]  # a cancelled parent may have closed it
@@ -191,9 +190,7 @@ def _after_failure(state: TaskState, template: CompiledTemplate, name: str, at_u
         return
     if is_item(name):
         if template.step(name).isolates and template.spec.on_failure == "fail":
-            yield from stop(
-                state, template, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=name
-            )
+            yield from _fail(state, template, name, at_us)
         else:
             yield from next_items(state, template, node_of(name), at_us)
         return
@@ -202,7 +199,11 @@ def _after_failure(state: TaskState, template: CompiledTemplate, name: str, at_u
     if joins and all(accepts_failure(state, template, step, child) for child in joins):
         yield StepFailureAccepted(step=name, joins=joins)
     elif template.spec.on_failure == "fail":
-        yield from stop(state, template, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=name)
+        yield from _fail(state, template, name, at_us)
+
+
+def _fail(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
+    yield from stop(state, template, at_us, ending="failed", cause="step_failed", grace_s=CANCEL_GRACE_S, step=step)
 
 
 # ---------------------------------------------------------------- people
@@ -278,7 +279,7 @@ def _turned(state: TaskState, template: CompiledTemplate, event: LoopTurned, at_
         error = ErrorInfo(type="no_progress", message=message, retryable=False)
         yield StepFailed(step=node, attempt=1, reason="no_progress", error=error)
     else:
-        yield from _enter(state, template, event.step, at_us)
+        yield from _consider(state, template, event.step, at_us)  # by hand it may have turned ahead of its parents
 
 
 def _is_unchanged(state: TaskState, event: LoopTurned, visits: int) -> bool:

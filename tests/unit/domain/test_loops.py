@@ -105,3 +105,12 @@ def test_a_task_may_begin_only_so_many_steps() -> None:
     run.choose("check#2", "pause")
     (failed,) = [one for one in run.events if isinstance(one, StepFailed)]
     assert (failed.step, failed.reason) == ("pause#2", "steps_exhausted")
+
+
+def test_a_loop_that_a_person_turned_ahead_of_its_parents_waits_for_them() -> None:
+    run = Run(template({"first": [], "a": ["first"]}, steps={"a": {"back_to": "a"}}))
+    run.create()
+    run.skip("a")
+    assert run.offered() == ["first"]
+    run.complete("first")
+    assert run.offered() == ["a#2"]
