@@ -32,6 +32,7 @@ from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
 from tasker.service.actors.entrance import Entrance
 from tasker.service.actors.factory import Factory
+from tasker.service.actors.own_commands import OwnCommands
 from tasker.service.actors.publisher import Publisher
 from tasker.service.actors.reports import Reports
 from tasker.service.actors.schedule_effects import ScheduleEffects
@@ -162,13 +163,13 @@ class WriteSide:
         dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct, draw)
         self._step_times = dispatcher.step_times
         standings = Standings(self._shards, routes)
-        children = ChildTasks(self._shards, routes, standings)
+        commands = OwnCommands()
+        children = ChildTasks(self._shards, routes, standings, commands)
         dispatcher.children = children
-        schedules = ScheduleEffects(self._shards, clock, standings)
+        schedules = ScheduleEffects(self._shards, clock, standings, commands)
         late.factory = Factory(directory, dispatcher, routes, schedules)
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
-        children.attach(self._entrance)
-        schedules.attach(self._entrance)
+        commands.attach(self._entrance)
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
         intake = Intake(bus, subjects, self._entrance, self._reports, directory, standings, children)

@@ -7,18 +7,15 @@ obligation wakes its actor; that the child's own owner tells of its end only sav
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from uuid import UUID
-
 from tasker.bus.bus import Message
 from tasker.errors import TaskerError, Undecodable, is_passing
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.envelope import StreamKind
-from tasker.events.messages import Command, Refused, Reply, TaskCancel, TaskCreate
+from tasker.events.messages import Reply, TaskCancel, TaskCreate
 from tasker.events.task_events import ErrorInfo
 from tasker.ids import task_id_of
 from tasker.service.actors.child_news import ChildHint, ChildNews
-from tasker.service.actors.entrance import Asked, Entrance
+from tasker.service.actors.own_commands import OwnCommands
 from tasker.service.actors.standing import Standing, Standings
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.children import child_key
@@ -35,15 +32,11 @@ DETAIL_CHARS_MAX = 500
 class ChildTasks:
     """Implements `ChildPorts`."""
 
-    def __init__(self, shards: Shards, routes: Routes, standings: Standings) -> None:
+    def __init__(self, shards: Shards, routes: Routes, standings: Standings, commands: OwnCommands) -> None:
         self._shards = shards
         self._routes = routes
         self._standings = standings
-        self._entrance: Entrance | None = None
-
-    def attach(self, entrance: Entrance) -> None:
-        """Send commands through `entrance` from now on."""
-        self._entrance = entrance
+        self._commands = commands
 
     def start(self, actor: TaskActor, step: str, attempt: int) -> None:
         """Have the child created; the answer comes as a `ChildNews`."""
@@ -70,7 +63,9 @@ class ChildTasks:
                 error = ErrorInfo(type="child_refused", message=detail, retryable=False)
                 self._tell(actor, step, attempt, error=error)
 
-        self._send(actor, "task.create", command, answered, task_id=child)
+        self._commands.send(
+            actor.tenant, "task.create", command, answered, task_id=child, traceparent=actor.traceparent
+        )
 
     def ask(self, actor: TaskActor, step: str, attempt: int) -> None:
         """Find out how the child stands; the answer comes as a `ChildNews`."""
@@ -93,7 +88,7 @@ class ChildTasks:
             requested_by=f"task {actor.task_id}",
             reason="its parent is stopping",
         )
-        self._send(actor, "task.cancel", command, lambda _: None)
+        self._commands.send(actor.tenant, "task.cancel", command, lambda _: None, traceparent=actor.traceparent)
 
     def tell_parent(self, tenant: str, task_id: str, step: str, attempt: int) -> None:
         """Tell the owner of a parent that its child has ended."""
@@ -117,23 +112,6 @@ class ChildTasks:
         self._shards.send(shard, stream_id, StreamKind.TASK, hint)
 
     # ----------------------------------------------------------------
-
-    def _send(
-        self,
-        actor: TaskActor,
-        verb: str,
-        command: Command,
-        answer: Callable[[bytes], None],
-        *,
-        task_id: UUID | None = None,
-    ) -> None:
-        assert self._entrance is not None  # noqa: S101 - attached before any shard is taken
-        asked = Asked(actor.tenant, verb, encode_message(command), None, actor.traceparent, answer)
-        asked.task_id = task_id
-        try:
-            self._entrance.take(asked)
-        except TaskerError as error:
-            answer(encode_message(Refused(ok=False, error=error.problem())))
 
     def _tell(
         self,

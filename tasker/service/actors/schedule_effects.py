@@ -6,15 +6,13 @@ The id is the fire's own, so that a start that is told twice is one task.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from uuid import UUID
 
-from tasker.errors import TaskerError
-from tasker.events.codec import decode_message, encode_message
+from tasker.events.codec import decode_message
 from tasker.events.envelope import StreamKind
-from tasker.events.messages import Command, Refused, Reply, TaskCancel, TaskCreate
+from tasker.events.messages import Reply, TaskCancel, TaskCreate
 from tasker.schedules.start import input_of, tags_of
-from tasker.service.actors.entrance import Asked, Entrance
+from tasker.service.actors.own_commands import OwnCommands
 from tasker.service.actors.schedule_actor import ScheduleActor, StandingAnswered, StartAnswered
 from tasker.service.actors.standing import Standings
 from tasker.service.domain.schedule_state import Start
@@ -25,15 +23,11 @@ from tasker.service.runtime.shards import Shards
 class ScheduleEffects:
     """Implements `SchedulePorts`."""
 
-    def __init__(self, shards: Shards, clock: NodeClock, standings: Standings) -> None:
+    def __init__(self, shards: Shards, clock: NodeClock, standings: Standings, commands: OwnCommands) -> None:
         self._shards = shards
         self._clock = clock
         self._standings = standings
-        self._entrance: Entrance | None = None
-
-    def attach(self, entrance: Entrance) -> None:
-        """Send commands through `entrance` from now on."""
-        self._entrance = entrance
+        self._commands = commands
 
     def start(self, actor: ScheduleActor, task_id: str, start: Start) -> None:
         """Have the task created; the answer comes as a `StartAnswered`."""
@@ -52,7 +46,7 @@ class ScheduleEffects:
         def answered(data: bytes) -> None:
             self._tell(actor, StartAnswered(task_id, decode_message(data, Reply)))
 
-        self._send(actor, "task.create", command, answered, task_id=UUID(task_id))
+        self._commands.send(actor.state.tenant, "task.create", command, answered, task_id=UUID(task_id))
 
     def ask(self, actor: ScheduleActor, task_id: str) -> None:
         """Find out whether a task has ended; the answer comes as a `StandingAnswered`."""
@@ -70,7 +64,7 @@ class ScheduleEffects:
         command = TaskCancel(
             task_id=task_id, command_id=command_id, requested_by=name, reason="the next fire of its schedule is due"
         )
-        self._send(actor, "task.cancel", command, lambda _: None)
+        self._commands.send(actor.state.tenant, "task.cancel", command, lambda _: None)
 
     def later(self, actor: ScheduleActor, obligation: str, at_us: int) -> None:
         """Wake the actor for an open obligation at `at_us`."""
@@ -83,23 +77,6 @@ class ScheduleEffects:
         return self._clock.now_us()
 
     # ----------------------------------------------------------------
-
-    def _send(
-        self,
-        actor: ScheduleActor,
-        verb: str,
-        command: Command,
-        answer: Callable[[bytes], None],
-        *,
-        task_id: UUID | None = None,
-    ) -> None:
-        assert self._entrance is not None  # noqa: S101 - attached before any shard is taken
-        asked = Asked(actor.state.tenant, verb, encode_message(command), None, None, answer)
-        asked.task_id = task_id
-        try:
-            self._entrance.take(asked)
-        except TaskerError as error:
-            answer(encode_message(Refused(ok=False, error=error.problem())))
 
     def _tell(self, actor: ScheduleActor, message: StartAnswered | StandingAnswered) -> None:
         self._shards.send(actor.shard, actor.stream_id, StreamKind.SCHEDULE, message)

@@ -547,10 +547,15 @@ class TaskActor:
                     self._ports.tell_cancel(self, worker, step, attempt, grace_s)
 
     def _reoffer(self, step: str, attempt: int, obligation: str, now_us: int) -> None:
-        offers = self._offers[step] = self._offers.get(step, 0) + 1
-        wait_s = min(REOFFER_S * 2 ** min(offers, 10), REOFFER_S_MAX)
-        self._ports.later(self, step, obligation, now_us + round(wait_s * US_PER_S), keep=offers > 1)
+        offers = self._again_later(step, obligation, now_us, first_s=REOFFER_S, most_s=REOFFER_S_MAX)
         self._ports.offer(self, step, attempt, offer=offers)
+
+    def _again_later(self, step: str, obligation: str, now_us: int, *, first_s: float, most_s: float) -> int:
+        """Look at what a step owes again, each time after twice as long; returns how often that was."""
+        times = self._offers[step] = self._offers.get(step, 0) + 1
+        wait_s = min(first_s * 2 ** min(times, 10), most_s)
+        self._ports.later(self, step, obligation, now_us + round(wait_s * US_PER_S), keep=times > 1)
+        return times
 
     # ---------------------------------------------------------------- children
 
@@ -568,9 +573,7 @@ class TaskActor:
             self._look_after_child(step, attempt)
 
     def _child_again(self, step: str, attempt: int, obligation: str, now_us: int) -> None:
-        asked = self._offers[step] = self._offers.get(step, 0) + 1
-        wait_s = min(CHILD_S * 2 ** min(asked, 10), CHILD_S_MAX)
-        self._ports.later(self, step, obligation, now_us + round(wait_s * US_PER_S), keep=asked > 1)
+        self._again_later(step, obligation, now_us, first_s=CHILD_S, most_s=CHILD_S_MAX)
         self._look_after_child(step, attempt)
 
     def _look_after_child(self, step: str, attempt: int) -> None:

@@ -12,6 +12,7 @@ from tasker.events.subjects import Subjects
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
 from tasker.service.actors.factory import Factory
+from tasker.service.actors.own_commands import OwnCommands
 from tasker.service.actors.schedule_effects import ScheduleEffects
 from tasker.service.actors.standing import Standings
 from tasker.service.actors.task_actor import PoisonedActor, TaskActor
@@ -37,7 +38,8 @@ class Bench:
         routes = Routes(info, self.bus, subjects)
         directory = TemplateDirectory(self.log, shards, routes, clock)
         self.dispatcher = Dispatcher(self.bus, AckedPublisher(self.bus), subjects, shards, clock)
-        return Factory(directory, self.dispatcher, routes, ScheduleEffects(shards, clock, Standings(shards, routes)))
+        schedules = ScheduleEffects(shards, clock, Standings(shards, routes), OwnCommands())
+        return Factory(directory, self.dispatcher, routes, schedules)
 
 
 @pytest.fixture
