@@ -354,7 +354,10 @@ async def put_template(log: EventLog, template: CompiledTemplate) -> None:
 
 
 def linear4_units(tasks: int, *, open_tasks: int = 200, from_us: int = T0_US) -> Iterator[list[NewEvent]]:
-    """Yield the units of many linear4 tasks, `open_tasks` of them side by side, each step in one report."""
+    """Yield the units of many linear4 tasks, `open_tasks` of them side by side, each step in one report.
+
+    The tasks have the same ids each time, so that they lie in the same shards.
+    """
     shape = linear(4)
     now_us = from_us
     runs: list[Run] = []
@@ -373,7 +376,7 @@ def linear4_units(tasks: int, *, open_tasks: int = 200, from_us: int = T0_US) ->
         while len(runs) < open_tasks and created < tasks:
             created += 1
             now_us += 20
-            run = Run(shape)
+            run = Run(shape, task_id=uuid.uuid5(uuid.NAMESPACE_OID, f"{from_us}/{created}"))
             run.now_us = now_us
             run.create(key=f"key-{created}")
             yield run.units.pop()
