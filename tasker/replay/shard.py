@@ -96,7 +96,6 @@ class ShardVerifier:
         self._task_view = next((view for view, _ in self._views if view.projection.row_type is TaskRow), None)
         self._folded = FoldedChecker(shard, report, on_ended=self._compare_end)
         self._indexed = IndexedChecker(shard, report)
-        # The views come before the fold, which compares its last word with theirs.
         self._checkers: tuple[LogChecker, ...] = (
             CompleteChecker(shard, report),
             EpochsChecker(shard, report),
@@ -104,8 +103,6 @@ class ShardVerifier:
             OrderChecker(shard, report, contents.of),
             TimelyChecker(shard, report),
             self._indexed,
-            *(view for view, _ in self._views),
-            self._folded,
         )
 
     async def verify(self) -> ShardResult:
@@ -156,10 +153,14 @@ class ShardVerifier:
         events = [decoded(recorded) for recorded in page]
         await self._contents.load(events)
         kinds = {recorded.kind for recorded in page}
+        # One checker over the page, then the next: a loop in C over code and data that stay at hand.
         for checker in self._checkers:
-            if not isinstance(checker, ViewChecker) or not kinds.isdisjoint(checker.projection.kinds):
-                # One checker over the page, then the next: a loop in C over code and data that stay at hand.
-                deque(map(checker.take, page, events), maxlen=0)
+            deque(map(checker.take, page, events), maxlen=0)
+        for view, _ in self._views:
+            if not kinds.isdisjoint(view.projection.kinds):
+                view.take_page(page, events)
+        # The views come before the fold, which compares its last word with theirs.
+        deque(map(self._folded.take, page, events), maxlen=0)
         if page:
             self._events += len(page)
             self._position = page[-1].position
@@ -170,6 +171,8 @@ class ShardVerifier:
         await self._compare_births()
         for checker in self._checkers:
             checker.close()
+        for view, _ in self._views:
+            view.close()
         await self._compare(due_min=1)
         for view, count in self._views:
             view.check_whole(rows=count, head=self._position)

@@ -18,6 +18,7 @@ from tasker.events.task_events import (
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
+    StepAttemptFailed,
     StepCancelled,
     StepCompleted,
     StepDelayed,
@@ -28,8 +29,10 @@ from tasker.events.task_events import (
     StepGathered,
     StepResolved,
     StepRetried,
+    StepRetryScheduled,
     StepRouted,
     StepSkipped,
+    StepStarted,
     TaskCancelled,
     TaskCompensating,
     TaskCompleted,
@@ -52,6 +55,9 @@ TemplateOf = Callable[[str], CompiledTemplate | None]
 """Content hash -> the template; None when its content is not there or cannot be read."""
 
 _TASK: Final = "task"
+
+_SILENT: Final = frozenset({StepStarted, StepAttemptFailed, StepRetryScheduled})
+"""They say nothing of an order, and come often."""
 
 
 class _Task:
@@ -106,7 +112,7 @@ class OrderChecker:
 
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:  # noqa: PLR0915 - one case an event
         """Check the next event of the shard."""
-        if recorded.kind != _TASK:
+        if recorded.kind != _TASK or (type(event) in _SILENT and recorded.stream_id in self._tasks):
             return
         stream_id = recorded.stream_id
         task = self._tasks.get(stream_id)
@@ -120,11 +126,16 @@ class OrderChecker:
             for detail in _undone(task.undoing, event, stopping=task.stopping):
                 self._find(recorded, detail)
         match event:
-            case StepDispatched(step=name, attempt=attempt) if not is_undo(name):
+            case StepDispatched(step=name, attempt=attempt):
+                if is_undo(name):
+                    return
                 if task.paused:
                     self._find(recorded, f"step {name} is dispatched while the task is paused")
                 if attempt == 1:
                     self._begins(recorded, task, name)
+            case StepCompleted(step=name):
+                if not (is_item(name) or is_undo(name)):
+                    self._completes(recorded, task, name)
             case StepExpanded(step=name) | StepDelayed(step=name):
                 self._begins(recorded, task, name)
             case ChildRequested(step=name, attempt=attempt):
@@ -134,9 +145,6 @@ class OrderChecker:
                     self._find(recorded, f"a child of step {name} is started while the task is paused")
                 if attempt == 1:
                     self._begins(recorded, task, name)
-            case StepCompleted(step=name):
-                if not (is_item(name) or is_undo(name)):
-                    self._completes(recorded, task, name)
             case StepSkipped(step=name) | StepResolved(step=name) if not is_item(name):
                 self._is_completed_by_hand(recorded, task, name)
             case ParentsOverridden(step=name):
@@ -268,8 +276,8 @@ class OrderChecker:
 def _undone(undoing: Undoing, event: Decoded, *, stopping: bool) -> Iterable[str]:
     """Return what is wrong with `event` as far as compensations go."""
     match event:
-        case StepDispatched(step=name, attempt=attempt) if stopping or is_undo(name):
-            return undoing.dispatches(name, attempt)
+        case StepDispatched(step=name, attempt=attempt):
+            return undoing.dispatches(name, attempt) if stopping or is_undo(name) else ()
         case StepCompleted(step=name) | StepResolved(step=name):
             return undoing.completes(name)
         case StepExpanded(step=name):

@@ -4,7 +4,7 @@ The views' own pure functions fold the shard again; each view only up to its che
 different places and the log ahead of all. A stream that ended is compared soon after and forgotten; what is left
 is compared at the end. Rows that belong to no stream of the log show in the counts.
 
-    take ... take    `due` streams gather
+    take_page ...    `due` streams gather
     compare(...)     with the rows that the view holds of them
     close()          the rest is due
     compare(...)
@@ -50,28 +50,35 @@ class ViewChecker:
         self._open: dict[UUID, dict[str, msgspec.Struct]] = {}
         self._due: dict[UUID, dict[str, msgspec.Struct]] = {}
 
-    def take(self, recorded: RecordedEvent, event: Decoded) -> None:
-        """Fold the next event of the shard, if the view has it."""
-        if recorded.position > self._checkpoint or recorded.kind not in self._kinds:
-            return
+    def take_page(self, page: Sequence[RecordedEvent], events: Sequence[Decoded]) -> None:
+        """Fold the next events of the shard, as far as the view has them."""
+        kinds, checkpoint, types = self._kinds, self._checkpoint, self._types
+        closing, ends = self.projection.closing, self._ends
+        for recorded, event in zip(page, events, strict=True):
+            if recorded.position > checkpoint or recorded.kind not in kinds:
+                continue
+            is_last = ends and recorded.type in ENDING_TYPES
+            if types is None or recorded.type in types or isinstance(event, Undecodable):
+                self._fold(recorded, event)
+            if is_last:
+                rows = self._open.pop(recorded.stream_id, {})
+                if rows or not closing:  # of such a view most streams have no row, and its count finds strays
+                    self._due[recorded.stream_id] = rows
+
+    def _fold(self, recorded: RecordedEvent, event: Decoded) -> None:
         projection = self.projection
         if isinstance(event, Undecodable):
             rows = self._rows_of(recorded.stream_id)
             self._keep(rows, "", projection.poisoned(rows.get(""), recorded, event.detail))
-        elif self._types is None or recorded.type in self._types:
-            if recorded.type in projection.closing:
-                has_rows = recorded.stream_id in self._open or recorded.stream_id in self._due
-                rows = self._rows_of(recorded.stream_id) if has_rows else {}
-                for part, row in rows.items():
-                    self._keep(rows, part, moved_on(projection, row, recorded, event))
-            elif (key := projection.key_at(recorded, event)) is not None:
-                stream_id, part = key
-                rows = self._rows_of(stream_id)
-                self._keep(rows, part, moved_on(projection, rows.get(part), recorded, event))
-        if self._ends and recorded.type in ENDING_TYPES:
-            rows = self._open.pop(recorded.stream_id, {})
-            if rows or not projection.closing:  # of such a view most streams have no row, and its count finds strays
-                self._due[recorded.stream_id] = rows
+        elif recorded.type in projection.closing:
+            has_rows = recorded.stream_id in self._open or recorded.stream_id in self._due
+            rows = self._rows_of(recorded.stream_id) if has_rows else {}
+            for part, row in rows.items():
+                self._keep(rows, part, moved_on(projection, row, recorded, event))
+        elif (key := projection.key_at(recorded, event)) is not None:
+            stream_id, part = key
+            rows = self._rows_of(stream_id)
+            self._keep(rows, part, moved_on(projection, rows.get(part), recorded, event))
 
     def _rows_of(self, stream_id: UUID) -> dict[str, msgspec.Struct]:
         rows = self._open.get(stream_id)
@@ -172,8 +179,7 @@ def check_rows(
 ) -> None:
     """Compare all `rows` that a view holds of a shard with its whole log, in memory."""
     checker = ViewChecker(projection, shard, checkpoint, report)
-    for recorded, event in events:
-        checker.take(recorded, event)
+    checker.take_page([recorded for recorded, _ in events], [event for _, event in events])
     checker.close()
     by_stream: dict[UUID, list[msgspec.Struct]] = {}
     for row in rows:
