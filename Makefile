@@ -6,6 +6,8 @@ SHELL := /bin/sh
 PYTHON := .venv/bin/python
 SOURCES = tasker tests $(wildcard benchmarks examples scripts)
 FAST_TESTS = $(wildcard tests/unit tests/properties tests/architecture)
+# AFTER_CHECK=1: without the fast tests, which `make check` has run.
+TESTS = $(if $(AFTER_CHECK),$(filter-out $(FAST_TESTS),$(patsubst %/,%,$(wildcard tests/*/))),tests)
 # More arguments for pytest, as in: make test PYTEST_ARGS='-x -k embedded'
 PYTEST_ARGS ?=
 # Processes that tests run in. A file stays in one of them; servers are shared. TEST_JOBS=0: one process, for a debugger.
@@ -58,7 +60,7 @@ fast-tests: setup
 
 .PHONY: test
 test: setup ## every test, on real PostgreSQL and NATS
-	@$(PYTHON) -m pytest tests $(JOBS) $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest $(TESTS) $(JOBS) $(PYTEST_ARGS)
 
 .PHONY: faults
 faults: setup ## only the tests that kill real processes, several rounds with new seeds
