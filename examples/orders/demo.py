@@ -2,7 +2,7 @@
 
 Starts `tasker up` on data of its own, submits every row of orders.jsonl over NATS, kills the service when 40 % of
 the orders are done, lets it come back, and holds what was recorded, shown and done against what the file implies
-(`expected.py`). Exit code 0: every number is right.
+(`expected.py`): also the orders that fail when they are paid, and are undone. Exit code 0: every number is right.
 
     make demo
     make demo KEEP=1          stays up until Ctrl-C

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Outcome = Literal["completed", "blocked", "refused"]
+Outcome = Literal["completed", "failed", "refused"]
 
 FLAKY_ATTEMPTS = 3
 """Of `charge` when the payment provider does not answer twice."""
@@ -17,6 +17,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         code, pointer: of the refusal: why, and where in the input.
+        error: why the task failed. undone: the steps that are undone then, in this order.
         charge_attempts: how often `charge` is tried.
         result: of the completed task.
     """
@@ -24,6 +25,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     code: str | None = None
     pointer: str | None = None
+    error: str | None = None
+    undone: tuple[str, ...] = ()
     charge_attempts: int = 0
     paid_cents: int = 0
     items: int = 0
@@ -40,14 +43,24 @@ def expected(row: str) -> Expected:
     if pointer is not None:
         return Expected(outcome="refused", code="input_invalid", pointer=pointer)
     if order["card"] == "tok_declined":
-        return Expected(outcome="blocked", charge_attempts=1)
+        return Expected(outcome="failed", error="card_declined", charge_attempts=1)
     paid_cents = sum(line["qty"] * line["price_cents"] for line in order["lines"])
+    items = sum(line["qty"] for line in order["lines"])
+    if any(line["sku"].startswith("Z") for line in order["lines"]):
+        return Expected(
+            outcome="failed",
+            error="hazardous_goods",
+            undone=("reserve_stock~undo", "charge~undo"),
+            charge_attempts=1,
+            paid_cents=paid_cents,
+            items=items,
+        )
     warehouse = "north" if order["lines"][0]["sku"] < "N" else "south"
     return Expected(
         outcome="completed",
         charge_attempts=FLAKY_ATTEMPTS if order["card"] == "tok_flaky" else 1,
         paid_cents=paid_cents,
-        items=sum(line["qty"] for line in order["lines"]),
+        items=items,
         result={
             "order_id": order["order_id"],
             "paid_cents": paid_cents,

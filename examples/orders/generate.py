@@ -1,6 +1,7 @@
 """Makes orders.jsonl: 1,000 orders from a seed, the same on every machine.
 
-3 % of the rows are bad, in five ways; 5 % of the payments fail twice before they pass, 2 % fail for good.
+3 % of the rows are bad, in five ways; 5 % of the payments fail twice before they pass, 2 % fail for good; 3 % of the
+orders are paid, and no carrier takes them.
 
     python -m examples.orders.generate [seed] > examples/orders/orders.jsonl
 """
@@ -9,6 +10,7 @@ import json
 import random
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 SEED = 20261121
@@ -16,6 +18,7 @@ ROWS = 1000
 BAD_SHARE = 0.03
 FLAKY_SHARE = 0.05
 DECLINED_SHARE = 0.02
+HAZARDOUS_SHARE = 0.03
 
 NAMES = ("Ada", "Barbara", "Edsger", "Frances", "Grace", "Hedy", "Ida", "Jean", "Katherine", "Leslie", "Radia", "Shafi")
 CARDS = ("tok_visa", "tok_mastercard", "tok_amex")
@@ -26,13 +29,17 @@ def rows(seed: int = SEED, count: int = ROWS) -> Iterator[str]:
     draw = random.Random(seed)
     places = list(range(count))
     draw.shuffle(places)
-    bad, flaky, declined = (round(count * share) for share in (BAD_SHARE, FLAKY_SHARE, DECLINED_SHARE))
-    fault_of = {place: FAULTS[index % len(FAULTS)] for index, place in enumerate(places[:bad])}
-    card_of = dict.fromkeys(places[bad : bad + flaky], "tok_flaky")
-    card_of |= dict.fromkeys(places[bad + flaky : bad + flaky + declined], "tok_declined")
+    shares = (BAD_SHARE, FLAKY_SHARE, DECLINED_SHARE, HAZARDOUS_SHARE)
+    chosen = iter(places)
+    bad, flaky, declined, hazardous = (list(islice(chosen, round(count * share))) for share in shares)
+    fault_of = {place: FAULTS[index % len(FAULTS)] for index, place in enumerate(bad)}
+    card_of = dict.fromkeys(flaky, "tok_flaky") | dict.fromkeys(declined, "tok_declined")
+    no_carrier = set(hazardous)
     for place in range(count):
         order = _order(draw, place + 1)
         order["card"] = card_of.get(place, order["card"])
+        if place in no_carrier:
+            order["lines"][-1]["sku"] = f"Z{order['lines'][-1]['sku'][1:]}"
         yield fault_of.get(place, _line)(order)
 
 
@@ -42,7 +49,7 @@ def _order(draw: random.Random, number: int) -> dict[str, Any]:
         "customer": NAMES[draw.randrange(len(NAMES))],
         "lines": [
             {
-                "sku": f"{'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[draw.randrange(26)]}-{draw.randrange(100, 1000)}",
+                "sku": f"{'ABCDEFGHIJKLMNOPQRSTUVWXY'[draw.randrange(25)]}-{draw.randrange(100, 1000)}",
                 "qty": draw.randrange(1, 6),
                 "price_cents": draw.randrange(199, 19_999),
             }

@@ -1,15 +1,16 @@
-"""Order fulfillment: validate_cart -> charge -> reserve_stock -> ship -> notify.
+"""Order fulfillment: validate_cart -> charge -> reserve_stock -> ship -> notify, and back when no carrier takes it.
 
     tasker up examples/orders/orders.py
     tasker task create order_fulfillment --namespace shop --wait --input '{"order_id": "o-1", "customer": "Ada",
         "lines": [{"sku": "A-100", "qty": 2, "price_cents": 1250}], "card": "tok_visa"}'
 
 The template's input schema is derived from `Order`, so an empty cart or a negative quantity is refused at the door,
-with its place and the reason, and never becomes a task.
+with its place and the reason, and never becomes a task. An order that fails is undone, the last step first: the stock
+is released, then the charge is refunded. The task then ends as failed, with the reason why.
 
-A step runs at least once: a worker may die between the effect and its report. So each step hands
-`ctx.idempotency_key`, which is the same over all its attempts, to the partner it calls, and the partner makes the
-effect happen once. `Partners`, at the end, stands for them all.
+A step runs at least once: a worker may die between the effect and its report. So each step, and each compensation,
+hands its `ctx.idempotency_key`, which is the same over all its attempts, to the partner it calls, and the partner makes
+the effect happen once. `Partners`, at the end, stands for them all.
 """
 
 import asyncio
@@ -49,6 +50,11 @@ class Receipt(msgspec.Struct):
     amount_cents: int
 
 
+class Refund(msgspec.Struct):
+    charge_id: str
+    amount_cents: int
+
+
 class Reservation(msgspec.Struct):
     warehouse: str
     items: int
@@ -64,7 +70,7 @@ class Confirmation(msgspec.Struct):
     tracking: str
 
 
-orders = Template("order_fulfillment", namespace="shop")
+orders = Template("order_fulfillment", namespace="shop", on_failure="fail")
 
 
 @orders.step
@@ -85,6 +91,12 @@ def charge(ctx: StepContext, input: Order, validate_cart: Cart) -> Receipt:
     return Receipt(charge_id=f"ch-{input.order_id}", amount_cents=validate_cart.total_cents)
 
 
+@orders.compensation("charge", retry=Retry(max_attempts=20, delay_s_max=600), timeout_s=60)
+def refund(ctx: StepContext, input: Order, charge: Receipt) -> Refund:
+    partners().do_once(ctx.idempotency_key, "refund", input.order_id, charge.amount_cents)
+    return Refund(charge_id=charge.charge_id, amount_cents=charge.amount_cents)
+
+
 @orders.step(after="charge")
 def reserve_stock(ctx: StepContext, input: Order) -> Reservation:
     items = sum(line.qty for line in input.lines)
@@ -92,8 +104,16 @@ def reserve_stock(ctx: StepContext, input: Order) -> Reservation:
     return Reservation(warehouse="north" if input.lines[0].sku < "N" else "south", items=items)
 
 
+@orders.compensation("reserve_stock")
+def release(ctx: StepContext, input: Order, reserve_stock: Reservation) -> Reservation:
+    partners().do_once(ctx.idempotency_key, "release", input.order_id, reserve_stock.items)
+    return reserve_stock
+
+
 @orders.step
 def ship(ctx: StepContext, input: Order, reserve_stock: Reservation) -> Shipment:
+    if any(line.sku.startswith("Z") for line in input.lines):
+        raise PermanentError("hazardous_goods")  # nothing with a Z is taken by any carrier
     partners().do_once(ctx.idempotency_key, "shipment", input.order_id, reserve_stock.items)
     return Shipment(tracking=f"{reserve_stock.warehouse}-{input.order_id}")
 

@@ -98,7 +98,8 @@ def print_summary(
     stories = tally.stories.values()
     states = Counter(story.state for story in stories)
     refused = Counter(_reason(row.verdict) for row in rows if isinstance(row.verdict, TaskerError))
-    blocked = Counter(story.errors[-1] for story in stories if story.state == "blocked" and story.errors)
+    failed = Counter(story.errors[-1] for story in stories if story.state == "failed" and story.errors)
+    undone = sum(bool(story.undone) for story in stories)
     latencies_s = sorted(story.settled_s - story.created_s for story in stories if story.state == "completed")
     attempts = sum(story.attempts.total() for story in stories)
 
@@ -107,7 +108,7 @@ def print_summary(
     outcomes.add_column("orders", justify="right")
     outcomes.add_column("why")
     for state, count in sorted(states.items()):
-        why = ", ".join(f"{number} x {reason}" for reason, number in blocked.items()) if state == "blocked" else ""
+        why = ", ".join(f"{number} x {reason}" for reason, number in failed.items()) if state == "failed" else ""
         outcomes.add_row(state, str(count), escape(why))
     for reason, count in refused.most_common():
         outcomes.add_row("refused", str(count), escape(reason))
@@ -120,6 +121,7 @@ def print_summary(
     figures.add_row("steps completed", f"{sum(story.completed.total() for story in stories):,}", "")
     figures.add_row("attempts", f"{attempts:,}", "")
     figures.add_row("retries", f"{sum(story.retries for story in stories):,}", "")
+    figures.add_row("undone", f"{undone:,} orders", "stock released, then refunded")
     figures.add_row("events", f"{tally.events:,}", "each seen once over NATS")
     figures.add_row("time", f"{job_s:.1f} s", "from the first order to the last, the kill included")
     figures.add_row("without service", f"{recovery_s:.1f} s", "from the kill to the next recorded event")
@@ -138,10 +140,11 @@ def print_further(console: Console, stack: DemoStack, *, keep: bool) -> None:
         console.print("  its data stays until the next demo; this starts it again:")
         console.print(f"  {stack.command('up')}", markup=False)
     else:
-        console.print(f"  {stack.http_url}/v1/tasks?state=blocked", markup=False)
+        console.print(f"  {stack.http_url}/v1/tasks?state=failed", markup=False)
         console.print(f"  {stack.http_url}/v1/stats", markup=False)
     for words in (
-        ("task", "list", "--state", "blocked"),
+        ("task", "list", "--state", "failed"),
+        ("dlq", "list"),
         ("log", "tail", "--from", "start", "--limit", "20"),
         ("log", "verify"),
     ):

@@ -37,6 +37,7 @@ class Story(msgspec.Struct):
     created_s: float = 0.0
     settled_s: float = 0.0
     result: Any = None
+    undone: list[str] = []
 
 
 class Tally:
@@ -96,6 +97,8 @@ class Tally:
                 story.attempts[data["step"]] += 1
             case "step_completed":
                 story.completed[data["step"]] += 1
+                if data["step"].endswith("~undo"):
+                    story.undone.append(data["step"])
             case "step_attempt_failed":
                 story.errors.append(data["error"]["message"])
             case "step_retry_scheduled":

@@ -13,7 +13,6 @@ from examples.linear4 import linear4
 from examples.linear_math import linear_math
 from examples.mixed_dag import mixed_dag
 from examples.one import one
-from examples.order_compensation import order_compensation
 from examples.orders.orders import orders
 from examples.parent_child import parcel, shipment
 from examples.polling_loop import polling_loop
@@ -34,7 +33,6 @@ __all__ = [
     "linear_math",
     "mixed_dag",
     "one",
-    "order_compensation",
     "orders",
     "parcel",
     "polling_loop",

@@ -26,8 +26,9 @@ def test_another_seed_gives_other_orders_of_the_same_kinds() -> None:
 
 def test_the_shares_are_as_announced() -> None:
     found = [expected(row) for row in FILE]
-    assert Counter(one.outcome for one in found) == {"completed": 950, "blocked": 20, "refused": 30}
+    assert Counter(one.outcome for one in found) == {"completed": 920, "failed": 50, "refused": 30}
     assert sum(one.charge_attempts == 3 for one in found) == 50
+    assert Counter(one.error for one in found) == {None: 950, "card_declined": 20, "hazardous_goods": 30}
     assert Counter((one.code, one.pointer) for one in found if one.outcome == "refused") == {
         ("body_invalid", None): 6,
         ("input_invalid", ""): 6,
