@@ -346,6 +346,27 @@ class EventsTooMany(EventRefused):
     title = "The attempt emits more domain events than an attempt may"
 
 
+class SignalUnknown(CommandRejected):
+    code = "signal_unknown"
+    status = 404
+    exit_code = 3
+    title = "No step of the task waits for a signal of that name"
+
+
+class SignalInvalid(CommandRejected):
+    code = "signal_invalid"
+    status = 422
+    exit_code = 2
+    title = "The signal's value does not match its schema"
+
+
+class SignalsFull(CommandRejected):
+    code = "signals_full"
+    status = 409
+    exit_code = 6
+    title = "The task keeps as many signals as it may, and no step has taken them"
+
+
 class PositionInvalid(CommandRejected):
     code = "position_invalid"
     status = 400

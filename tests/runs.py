@@ -35,6 +35,7 @@ from tasker.service.domain.commands import (
     ResumeTask,
     RetryStep,
     RetryTask,
+    SignalTask,
     SkipStep,
     StartAttempt,
     YieldAttempt,
@@ -246,6 +247,9 @@ class Run:
 
     def release(self, step: str) -> tuple[AnyTaskEvent, ...]:
         return self.do(ReleaseStep(step=step, at_us=self.now_us))
+
+    def signal(self, name: str, value: Any = None, *, command_id: str | None = None) -> tuple[AnyTaskEvent, ...]:
+        return self.do(SignalTask(name=name, value=raw(value), at_us=self.now_us), command_id=command_id)
 
     def fire(self, obligation: str, *, jitter: float = 0.5) -> tuple[AnyTaskEvent, ...]:
         return self.do(FireObligation(obligation=obligation, jitter=jitter, at_us=self.now_us))

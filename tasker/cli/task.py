@@ -321,6 +321,52 @@ async def pause(
 
 
 @app.command
+async def signal(
+    task: str,
+    name: str,
+    /,
+    *,
+    value: Annotated[str, Parameter(name=["--value", "-v"], metavar="JSON|@FILE|-")] = "null",
+    reason: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    dry_run: DryRun = False,
+    common: Common = COMMON,
+) -> None:
+    """Bring a task a signal, for a step that waits for one of its name, now or later.
+
+    For example:
+
+    $ tasker task signal 0192f7... payment.received --value '{"amount": 17}'
+
+    Args:
+        task: its id.
+        name: of the signal, as a step of the template has it.
+        value: of the signal, as JSON, a file's content, or stdin.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event.
+        command_id: names this signal, so that a repetition is the same one.
+        dry_run: only show what would happen.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.given import read_json
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.signal(
+            task,
+            name,
+            read_json(value),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id,
+            dry_run=dry_run,
+        )
+    show_reply(reply, common.output)
+
+
+@app.command
 async def resume(
     task: str,
     /,

@@ -10,7 +10,14 @@ import msgspec
 from tasker.bus.bus import Bus, Disconnected, NoResponders
 from tasker.client.http import HttpApi
 from tasker.errors import OutcomeUnknown, Unavailable, VerbUnknown
-from tasker.events.messages import COMMANDS, HEADER_TRACEPARENT, Command, StepOperatorCommand, TaskOperatorCommand
+from tasker.events.messages import (
+    COMMANDS,
+    HEADER_TRACEPARENT,
+    Command,
+    StepOperatorCommand,
+    TaskOperatorCommand,
+    TaskSignal,
+)
 from tasker.events.subjects import Subjects
 
 
@@ -76,6 +83,8 @@ def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str,
     kind = COMMANDS.get(verb, Command)
     if issubclass(kind, TaskOperatorCommand):
         path = f"/v1/tasks/{_segment(rest.pop('task_id'))}"
+        if kind is TaskSignal:
+            return "POST", f"{path}/signals/{_segment(rest.pop('name'))}", rest
         if issubclass(kind, StepOperatorCommand):
             path += f"/steps/{_segment(rest.pop('step'))}"
         return "POST", f"{path}/{verb.partition('.')[2]}", rest

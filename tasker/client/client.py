@@ -59,6 +59,7 @@ from tasker.events.messages import (
     TaskPause,
     TaskResume,
     TaskRetry,
+    TaskSignal,
     TemplateRegister,
     TemplateUse,
 )
@@ -400,6 +401,38 @@ class TaskerClient:
             dry_run=dry_run,
         )
         return await self._command("task.resume", command)
+
+    async def signal(
+        self,
+        task: TaskRef,
+        name: str,
+        value: object = None,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Bring a task a signal, for a step that waits for one of this name, now or later.
+
+        A repetition with the same `command_id` is the same signal, for as long as the task is.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: nothing of the task will take it.
+            SignalUnknown: no step of its template waits for such a signal.
+            SignalInvalid: the value does not match the signal's schema.
+            SignalsFull: the task keeps as many as it may, and no step has taken them.
+        """
+        command = TaskSignal(
+            task_id=task_id_of(task),
+            name=name,
+            value=msgspec.Raw(encode_value(value)),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("task.signal", command)
 
     async def step_skip(
         self,

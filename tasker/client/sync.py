@@ -271,6 +271,39 @@ class TaskerSyncClient:
             self._client.resume(task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run)
         )
 
+    def signal(
+        self,
+        task: TaskRef,
+        name: str,
+        value: object = None,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Bring a task a signal, for a step that waits for one of this name, now or later.
+
+        A repetition with the same `command_id` is the same signal, for as long as the task is.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: nothing of the task will take it.
+            SignalUnknown: no step of its template waits for such a signal.
+            SignalInvalid: the value does not match the signal's schema.
+            SignalsFull: the task keeps as many as it may, and no step has taken them.
+        """
+        return self._loop.run(
+            self._client.signal(
+                task,
+                name,
+                value,
+                reason=reason,
+                requested_by=requested_by,
+                command_id=command_id,
+                dry_run=dry_run,
+            )
+        )
+
     def step_skip(
         self,
         task: TaskRef,

@@ -15,7 +15,7 @@ import msgspec
 from tasker.errors import Problem
 from tasker.events.schedule_events import CATCH_UP_S, BackfillOverlap, Overlap
 from tasker.events.task_events import NULL, Choice, ErrorInfo, OptionalRaw
-from tasker.ids import INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
+from tasker.ids import EVENT_NAME_PATTERN, INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
 from tasker.settings import Settings
 
 # ---------------------------------------------------------------- headers
@@ -33,6 +33,7 @@ HEADER_SUBMITTED: Final = "Tasker-Submitted"
 """Of such a verdict: the sequence that the stream's ack named."""
 # What the service checks of a text beyond its type; said here for the contracts, not checked in decoding.
 Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME_PATTERN}$"})]
+EventName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^(?:{EVENT_NAME_PATTERN})$"})]
 Key = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": KEY_CHARS_MAX})]
 StepInstance = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{INSTANCE_PATTERN}$"})]
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
@@ -122,6 +123,20 @@ class TaskPause(TaskOperatorCommand, kw_only=True, omit_defaults=True):
 
 class TaskResume(TaskOperatorCommand, kw_only=True, omit_defaults=True):
     """`task.resume`: let a paused task go on from where it stands."""
+
+
+class TaskSignal(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.signal`: bring a task a signal, for a step that waits for one of its name, now or later.
+
+    A repetition with the same `command_id` is the same signal, for as long as the task is.
+
+    Attributes:
+        name: as a step of the template has it (`signal`); another is refused.
+        value: any JSON value; checked against the schema of the signal.
+    """
+
+    name: EventName
+    value: msgspec.Raw = NULL
 
 
 class StepRetry(StepOperatorCommand, kw_only=True, omit_defaults=True):
@@ -355,6 +370,7 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "task.retry": TaskRetry,
     "task.pause": TaskPause,
     "task.resume": TaskResume,
+    "task.signal": TaskSignal,
     "step.retry": StepRetry,
     "step.skip": StepSkip,
     "step.resolve": StepResolve,

@@ -170,6 +170,8 @@ FailureReason = Literal[
     "visits_exhausted",
     "no_progress",
     "steps_exhausted",
+    "wait_expired",
+    "result_too_large",
 ]
 
 
@@ -361,6 +363,52 @@ class ChildStarted(TaskEvent, frozen=True, kw_only=True):
     child: str
 
 
+class SignalReceived(TaskEvent, frozen=True, kw_only=True):
+    """A signal came to the task; it is kept until a step takes it. The command that brought it names it.
+
+    Attributes:
+        number: counted over all signals of the task, from 1 and without a gap.
+    """
+
+    name: str
+    number: int
+    value: msgspec.Raw
+
+
+class StepAwaited(TaskEvent, frozen=True, kw_only=True):
+    """A step waits for a signal.
+
+    Attributes:
+        deadline_us: how long; None: as long as it takes.
+        count: how many it waits for.
+    """
+
+    step: str
+    attempt: int
+    signal: str
+    deadline_us: int | None = None
+    count: int = 1
+
+
+class StepSignalled(TaskEvent, frozen=True, kw_only=True):
+    """A waiting step took signals; no other step gets them.
+
+    Attributes:
+        numbers: of the signals, in their order.
+    """
+
+    step: str
+    attempt: int
+    numbers: tuple[int, ...]
+
+
+class WaitExpired(TaskEvent, frozen=True, kw_only=True):
+    """What a step waited for did not come by its deadline; what becomes of it is an event of its own."""
+
+    step: str
+    attempt: int
+
+
 class LoopTurned(TaskEvent, frozen=True, kw_only=True):
     """A loop came back to `step`: it and all behind it begin anew, as instances of their own.
 
@@ -470,6 +518,10 @@ AnyTaskEvent = (
     | StepDelayed
     | ChildRequested
     | ChildStarted
+    | SignalReceived
+    | StepAwaited
+    | StepSignalled
+    | WaitExpired
     | LoopTurned
     | TaskBlocked
     | TaskResumed

@@ -24,7 +24,9 @@ from tasker.templates.model import (
     Join,
     OnFailure,
     OnParentClose,
+    OnWaitDeadline,
     Retry,
+    SignalTake,
     TemplateSpec,
     document_of,
     retry_document,
@@ -377,6 +379,47 @@ class Template:
     ) -> None:
         """Declare a step that only waits: so many seconds, or until the time that the expression `until` gives."""
         self._declare(name, after, {"delay_s": seconds, "until": until, **keys})
+
+    def wait(
+        self,
+        name: str,
+        signal: str,
+        *,
+        schema: dict[str, Any] | None = None,
+        take: SignalTake | None = None,
+        count: int | None = None,
+        matching: str | None = None,
+        deadline_s: float | None = None,
+        on_deadline: OnWaitDeadline | None = None,
+        after: str | Sequence[str] = (),
+        **keys: Any,
+    ) -> None:
+        """Declare a step that waits for a signal; its result is the signal's value.
+
+        A signal may come before the step waits: it is kept for it.
+
+        Args:
+            name: of the step.
+            signal: what `TaskerClient.signal` names.
+            schema: JSON Schema that its value must match; another is refused.
+            take: the `first` that comes (the default), the `last` of those that came before, or `all`.
+            count: with `all`, how many: the result is their list. Given alone it means `all`.
+            matching: an expression over `signal` that tells whether one is meant for this step.
+            deadline_s: how long it waits; None: as long as it takes.
+            on_deadline: what then: `fail` (the default), or `continue` with null.
+            after: its parents.
+            keys: more keys of a step, such as `each` (a wait for each item), `when` and `join`.
+        """
+        own = {
+            "signal": signal,
+            "signal_schema": schema,
+            "signal_take": "all" if take is None and count is not None else take,
+            "signal_count": count,
+            "signal_when": matching,
+            "wait_deadline_s": deadline_s,
+            "on_wait_deadline": on_deadline,
+        }
+        self._declare(name, after, {**own, **keys})
 
     def child(
         self,

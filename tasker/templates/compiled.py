@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from tasker.events import codec
 from tasker.events.codec import JsonValue
@@ -38,6 +39,7 @@ class CompiledTemplate:
         loops: those of its steps that lead back.
         isolates: a step of it may wait for a person to repair items while others go on.
         undos: steps with a compensation -> how that is run: its handler, retries and times.
+        signals: the signals that its steps wait for -> what their values must match; None: any value.
     """
 
     spec: TemplateSpec
@@ -51,6 +53,7 @@ class CompiledTemplate:
     loops: tuple[Loop, ...]
     isolates: bool
     undos: Mapping[str, StepSpec]
+    signals: Mapping[str, InputSchema | None]
 
     def __repr__(self) -> str:
         return f"CompiledTemplate({self.spec.namespace}/{self.spec.name}, {self.hash[:12]})"
@@ -120,14 +123,21 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         hash=codec.hash_of(blob),
         graph=graph,
         steps=MappingProxyType({step.name: step for step in spec.steps}),
-        input_schema=None if spec.input_schema is None else compiled_schema(codec.canonical(spec.input_schema)),
+        input_schema=_schema_of(spec.input_schema),
         sinks=sinks,
         result_step=spec.result or (sinks[0] if len(sinks) == 1 else None),
         plain=frozenset(step.name for step in spec.steps if _is_plain(step)),
         loops=loops_of(spec.steps, graph),
         isolates=any(step.isolates for step in spec.steps),
         undos=MappingProxyType({step.name: undo_step(step) for step in spec.steps if step.compensate is not None}),
+        signals=MappingProxyType(
+            {step.signal: _schema_of(step.signal_schema) for step in spec.steps if step.signal is not None}
+        ),
     )
+
+
+def _schema_of(schema: dict[str, Any] | None) -> InputSchema | None:
+    return None if schema is None else compiled_schema(codec.canonical(schema))
 
 
 def _is_plain(step: StepSpec) -> bool:

@@ -15,11 +15,12 @@ from tasker.templates.expressions import compile_expression
 from tasker.templates.graph import Graph, graph_of
 from tasker.templates.model import StepSpec, TemplateSpec
 from tasker.templates.reading import VARIABLES_OF_ITEM, Faults, ObjectReader, Path, kind_of, quoted
+from tasker.templates.wait_keys import check_wait, wait_keys
 
 STEP_KEYS: Final = tuple(key for key in StepSpec.__struct_fields__ if key != "after_when")
 """Keys of a step's document; `after_when` is spelled within `after`."""
 
-SERVICE_KEYS: Final = ("transform", "asserts", "delay_s", "until", "child")
+SERVICE_KEYS: Final = ("transform", "asserts", "delay_s", "until", "child", "signal")
 """Keys of which one makes a step that the service itself completes."""
 
 PARALLEL_TOGETHER_MAX: Final = 4_000
@@ -70,6 +71,7 @@ def dynamic_keys(read: ObjectReader) -> dict[str, Any]:
         **_loop(read),
         **_child(read),
         **_undo(read),
+        **wait_keys(read),
     }
 
 
@@ -79,7 +81,7 @@ def _check_kind(read: ObjectReader) -> None:
         read.fault(key, f"cannot stand beside {found[0]}: a step does one thing")
     if not found:
         return
-    others = () if found == ["child"] else ("each", "batches", "compensate")
+    others = () if found in (["child"], ["signal"]) else ("each", "batches", "compensate")
     for key in (*_HANDLER_KEYS, *others):
         if key in read:
             read.fault(key, f"does nothing beside {found[0]}, which no worker runs")
@@ -213,6 +215,7 @@ def check_paths(spec: TemplateSpec, faults: Faults) -> None:
         _check_join(step, fault)
         _check_items(step, fault)
         _check_loop(step, steps, graph, fault)
+        check_wait(step, spec.steps, fault)
         _check_reads(step, graph, fault)
     _check_depth(spec, graph, faults)
     parallel = sum(step.items_at_a_time for step in spec.steps if step.expands)
@@ -272,7 +275,8 @@ def _check_reads(step: StepSpec, graph: Graph, fault: Fault) -> None:
     """An expression can only read results that are there when its step begins."""
     ahead = graph.ancestors(step.name)
     texts = {
-        key: getattr(step, key) for key in ("when", "each", "item_key", "transform", "asserts", "until", "child_input")
+        key: getattr(step, key)
+        for key in ("when", "each", "item_key", "transform", "asserts", "until", "child_input", "signal_when")
     }
     for key, text in (*texts.items(), *(("after", text) for text in step.after_when.values())):
         if text is None:
@@ -283,7 +287,7 @@ def _check_reads(step: StepSpec, graph: Graph, fault: Fault) -> None:
 
 
 def _takes_time(step: StepSpec) -> bool:
-    return step.kind == "delay" or (step.kind in ("handler", "child") and not step.expands)
+    return step.kind == "delay" or (step.kind in ("handler", "child", "signal") and not step.expands)
 
 
 def _check_depth(spec: TemplateSpec, graph: Graph, faults: Faults) -> None:

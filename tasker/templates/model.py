@@ -23,7 +23,9 @@ Join = Literal["all", "deferred", "any", "n_of", "all_settled"]
 ItemFailure = Literal["fail_fast", "continue", "isolate", "tolerate"]
 BatchFailure = Literal["fail_fast", "continue_on_failure", "isolate"]
 OnParentClose = Literal["cancel", "abandon", "wait"]
-StepKind = Literal["handler", "transform", "asserts", "delay", "child"]
+StepKind = Literal["handler", "transform", "asserts", "delay", "child", "signal"]
+SignalTake = Literal["first", "last", "all"]
+OnWaitDeadline = Literal["fail", "continue"]
 EmitOn = Literal["success", "failure", "always", "retryable", "permanent"]
 
 STEPS_MAX: Final = 1000
@@ -58,6 +60,12 @@ EMITS_MAX: Final = 32
 EMITS_BYTES_MAX: Final = 32 * 1024
 """Most bytes of their schemas together: they go with the step's work."""
 
+SIGNALS_MAX: Final = 1000
+"""Most signals of one name that a task keeps until a step takes them; so many a step may wait for at once."""
+
+WAITS_PARALLEL_MAX: Final = 100
+"""Most items of a step that may wait for signals at a time: each signal is offered to each of them."""
+
 # Bounds as JSON Schema says them, for editors; `validate` checks them, and more.
 Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME_PATTERN}$"})]
 EventName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^(?:{EVENT_NAME_PATTERN})$"})]
@@ -70,6 +78,7 @@ Parallel = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum
 Visits = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": VISITS_MAX})]
 Instances = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": INSTANCES_MAX})]
 Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": STEPS_MAX})]
+SignalCount = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": SIGNALS_MAX})]
 Tolerated = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": ITEMS_MAX})]
 Share100 = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%$"})]
 ErrorType = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ERROR_TYPE_CHARS_MAX})]
@@ -174,6 +183,15 @@ class StepSpec(_Form, frozen=True):
         compensate_retry: when a failed attempt to undo it is followed by another; None: as `retry`.
         compensate_start_to_close_s: an attempt to undo it that ran longer is failed; None: `start_to_close_s`.
         emits: the domain events that it may raise.
+        signal: the step has no handler: it waits for a signal of this name, and its result is the signal's value.
+        signal_schema: JSON Schema (draft 2020-12) that its value must match, or it is refused; None: any value.
+        signal_take: which it takes, of those that match: the `first`; the `last` of those that have come before it
+            waits (the others are used up with it); `all`: the first `signal_count`, as a list.
+        signal_count: how many it waits for, with `signal_take: all`.
+        signal_when: an expression over `signal` that tells whether one is meant for the step; None: every one is.
+        wait_deadline_s: how long it waits; None: as long as it takes.
+        on_wait_deadline: what then: the step `fail`s; or it completes (`continue`) with null, with `all` as the list
+            of those that have come.
     """
 
     name: Name
@@ -214,6 +232,13 @@ class StepSpec(_Form, frozen=True):
     compensate_retry: Retry | None = None
     compensate_start_to_close_s: Seconds | None = None
     emits: tuple[Emit, ...] = ()
+    signal: EventName | None = None
+    signal_schema: dict[str, Any] | None = None
+    signal_take: SignalTake = "first"
+    signal_count: SignalCount | None = None
+    signal_when: Expression | None = None
+    wait_deadline_s: Seconds | None = None
+    on_wait_deadline: OnWaitDeadline = "fail"
 
     @property
     def kind(self) -> StepKind:
@@ -224,7 +249,14 @@ class StepSpec(_Form, frozen=True):
             return "transform"
         if self.asserts is not None:
             return "asserts"
+        if self.signal is not None:
+            return "signal"
         return "delay" if self.child is None else "child"
+
+    @property
+    def waits(self) -> bool:
+        """Return whether it waits for something from outside: a signal."""
+        return self.signal is not None
 
     @property
     def expands(self) -> bool:

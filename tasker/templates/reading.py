@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar, get_args
 
 from tasker.errors import ExpressionInvalid, FieldError, NameInvalid, TemplateInvalid
+from tasker.events import codec
 from tasker.ids import check_name
 from tasker.templates import model
 from tasker.templates.expressions import compile_expression
-from tasker.templates.input_schema import pointer_of
+from tasker.templates.input_schema import pointer_of, schema_faults
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ VARIABLES_OF_STEP: Final = frozenset({"input", "results", "task"})
 """What an expression of a step reads."""
 
 VARIABLES_OF_ITEM: Final = VARIABLES_OF_STEP | {"item", "index"}
+VARIABLES_OF_SIGNAL: Final = VARIABLES_OF_ITEM | {"signal"}
 
 _COMPARED_MAX: Final = 1_000  # names compared for suggestions; a long name costs up to half a millisecond each
 _QUOTED_CHARS_MAX: Final = 60
@@ -224,6 +226,23 @@ class ObjectReader:
             self.faults.add(path, f"no usable expression: {error.detail}")
             return None
         return value
+
+    def schema(self, key: str) -> dict[str, Any] | None:
+        """Return a JSON Schema that can be used, or None."""
+        value = self.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self.fault(key, f"must be a JSON Schema object, not {kind_of(value)}")
+            return None
+        found = schema_faults(value)
+        for fault in found:
+            inner = [part.replace("~1", "/").replace("~0", "~") for part in fault.pointer.split("/")[1:]]
+            self.faults.add((*self.path, key, *inner), f"not a usable JSON Schema: {fault.detail}")
+        if found:
+            return None
+        schema: dict[str, Any] = codec.decode_value(codec.encode_value(value))
+        return schema
 
     def items(self, key: str, what: str, *, at_most: int, read: Callable[[Path, object], T | None]) -> tuple[T, ...]:
         """Return what `read` made of each item; None: the item had a fault."""

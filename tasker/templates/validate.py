@@ -11,7 +11,7 @@ behind one; a step behind an unknown parent is not told twice.
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 
@@ -21,7 +21,6 @@ from tasker.templates import model
 from tasker.templates.dynamic import STEP_KEYS, check_paths, dynamic_keys, has_handler
 from tasker.templates.graph import cycles, topological
 from tasker.templates.hash import VERSION_PATTERN
-from tasker.templates.input_schema import schema_faults
 from tasker.templates.model import UNUSED_RETRY_KEYS, Emit, Retry, StepSpec, TemplateSpec
 from tasker.templates.reading import Faults, Lines, ObjectReader, Path, kind_of, quoted
 
@@ -48,7 +47,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
     read = ObjectReader(document, (), "a template", TemplateSpec.__struct_fields__, faults)
     name = read.name("name", required=True) if isinstance(document, dict) else None
     version = _version(read)
-    input_schema = _schema(read, "input_schema")
+    input_schema = read.schema("input_schema")
     steps = read.items("steps", "steps", at_most=model.STEPS_MAX, read=lambda path, item: _step(path, item, faults))
     if isinstance(document, dict) and not document.get("steps"):
         faults.add(("steps",) if "steps" in document else (), "a template needs at least one step")
@@ -89,23 +88,6 @@ def _version(read: ObjectReader) -> str | None:
         read.fault("version", f"must be a semantic version such as '1.0.0', not {quoted(value)}")
         return None
     return value
-
-
-def _schema(read: ObjectReader, key: str) -> dict[str, Any] | None:
-    value = read.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        read.fault(key, f"must be a JSON Schema object, not {kind_of(value)}")
-        return None
-    found = schema_faults(value)
-    for fault in found:
-        inner = [part.replace("~1", "/").replace("~0", "~") for part in fault.pointer.split("/")[1:]]
-        read.faults.add((*read.path, key, *inner), f"not a usable JSON Schema: {fault.detail}")
-    if found:
-        return None
-    schema: dict[str, Any] = codec.decode_value(codec.encode_value(value))
-    return schema
 
 
 def _result(read: ObjectReader, faults: Faults) -> str | None:
@@ -219,7 +201,7 @@ def _emit(path: Path, value: object, faults: Faults) -> Emit | None:
         read.fault("auto", f"must be true or false, not {kind_of(auto)}")
     if auto is True and "schema" in read and on != "success":
         read.fault("schema", f"does nothing beside auto with on {on!r}: the data is not the step's result")
-    return Emit(name=name, on=on, schema=_schema(read, "schema"), auto=auto is True)
+    return Emit(name=name, on=on, schema=read.schema("schema"), auto=auto is True)
 
 
 def _parent(path: Path, value: object, faults: Faults) -> str | None:

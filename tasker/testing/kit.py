@@ -200,6 +200,9 @@ class Kit:
         client = self._world.client
         await self._command(client.retry(task_id) if step is None else client.step_retry(task_id, step))
 
+    async def _signal(self, task_id: str, name: str, value: object, command_id: str | None) -> None:
+        await self._command(self._world.client.signal(task_id, name, value, command_id=command_id))
+
     async def _cancel(self, task_id: str, grace_s: float) -> None:
         await self._command(self._world.client.cancel(task_id, grace_s=grace_s))
 
@@ -245,6 +248,14 @@ class Run(RunView):
     async def retry(self, step: str | None = None) -> None:
         """Give its failed steps (or one) a fresh set of attempts, as a person does with a blocked task."""
         await self._kit._do(self._kit._retry(self.task_id, step))  # noqa: SLF001
+
+    async def signal(self, name: str, value: object = None, *, command_id: str | None = None) -> None:
+        """Bring it a signal, as `TaskerClient.signal` does.
+
+        Raises:
+            SignalUnknown, SignalInvalid, TaskEnded, ...: as in production.
+        """
+        await self._kit._do(self._kit._signal(self.task_id, name, value, command_id))  # noqa: SLF001
 
 
 class ScheduleRun(ScheduleView):
@@ -379,6 +390,10 @@ class SyncRun(RunView):
     def retry(self, step: str | None = None) -> None:
         """See `Run.retry`."""
         self._kit._do(self._kit._retry(self.task_id, step))  # noqa: SLF001
+
+    def signal(self, name: str, value: object = None, *, command_id: str | None = None) -> None:
+        """See `Run.signal`."""
+        self._kit._do(self._kit._signal(self.task_id, name, value, command_id))  # noqa: SLF001
 
 
 class SyncScheduleRun(ScheduleView):

@@ -17,7 +17,7 @@ import pytest
 from nats.aio.client import Client as Nats
 
 from tasker.events.subjects import Subjects
-from tasker.ids import shard_of
+from tasker.ids import shard_of, task_id_of
 from tasker.replay.findings import Invariant
 from tasker.replay.verify import verify
 from tests.acceptance.conftest import Service
@@ -49,6 +49,14 @@ class Caller:
         if number % 2:
             return await self.command("task", "create", body)
         async with self._http.post(f"{self._service.http_url}/v1/tasks", json=body) as answer:
+            told = await answer.json(content_type=None)
+            return told if answer.status < 400 else {"ok": False, "error": told}
+
+    async def signal(self, number: int, task_id: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Bring a task a signal, over the one way or the other."""
+        if number % 2:
+            return await self.command("task", "signal", {"task_id": task_id, "name": name, **body})
+        async with self._http.post(f"{self._service.http_url}/v1/tasks/{task_id}/signals/{name}", json=body) as answer:
             told = await answer.json(content_type=None)
             return told if answer.status < 400 else {"ok": False, "error": told}
 
@@ -116,6 +124,65 @@ async def test_of_a_cancellation_and_a_result_one_wins(service: Service) -> None
     ends = Counter(kind for row in rows for kind in row["types"])
     assert len(rows) == sum(ends.values()) == len(ids), "each ended, and once"
     assert set(ends) == {"task_completed", "task_cancelled"}, "each won somewhere"
+    assert not (await verify(service.database_url, workers=1)).findings
+
+
+async def signals_of(service: Service, task_ids: list[str]) -> dict[str, list[int]]:
+    """Return the numbers of the signals of some tasks, as they stand in the log."""
+    connection = await asyncpg.connect(service.database_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT stream_id, array_agg((convert_from(payload, 'UTF8')::json ->> 'number')::int ORDER BY seq) AS n"
+            " FROM event WHERE stream_id = ANY ($1) AND type = 'signal_received' GROUP BY stream_id",
+            task_ids,
+        )
+    finally:
+        await connection.close()
+    return {str(row["stream_id"]): row["n"] for row in rows}
+
+
+async def test_a_hundred_signals_at_once_to_one_task_are_all_counted(service: Service) -> None:
+    """Over both ways, each sent twice: every one counts once, in an order without a gap."""
+    steps = [{"name": "votes", "signal": "vote", "signal_take": "all", "signal_count": 100}]
+    async with calling(service) as caller:
+        told = await caller.command("template", "register", {"template": {"name": "poll", "steps": steps}})
+        assert told["ok"], told
+        task_id = (await caller.create(1, {"template": "poll"}))["task_id"]
+        signals = [{"value": number, "command_id": f"vote-{number}"} for number in range(100)]
+        answers = await asyncio.gather(*(caller.signal(n, task_id, "vote", signals[n % 100]) for n in range(200)))
+        assert all(one["ok"] for one in answers), answers
+        assert sum(not one.get("duplicate", False) for one in answers) == 100
+        again = await caller.signal(1, task_id, "vote", signals[0])
+        assert again["duplicate"], "known for as long as the task is, also when that has ended"
+    assert await signals_of(service, [task_id]) == {task_id: list(range(1, 101))}
+    connection = await asyncpg.connect(service.database_url)
+    try:
+        payload = await connection.fetchval(
+            "SELECT payload FROM event WHERE stream_id = $1 AND type = 'task_completed'", task_id
+        )
+    finally:
+        await connection.close()
+    assert sorted(json.loads(payload)["result"]) == list(range(100))
+    assert not (await verify(service.database_url, workers=1)).findings
+
+
+async def test_a_signal_that_meets_the_start_of_its_task_is_taken_or_refused_by_name(service: Service) -> None:
+    async with calling(service) as caller:
+        steps = [{"name": "wait", "signal": "go"}]
+        told = await caller.command("template", "register", {"template": {"name": "waiting", "steps": steps}})
+        assert told["ok"], told
+        keys = [f"meet-{number}" for number in range(40)]
+        ids = [str(task_id_of("default", "default", "waiting", key)) for key in keys]
+        asked: list[Coroutine[Any, Any, dict[str, Any]]] = []
+        for number, (key, task_id) in enumerate(zip(keys, ids, strict=True)):
+            create = caller.create(1, {"template": "waiting", "idempotency_key": key})
+            rivals = [create, caller.signal(1, task_id, "go", {"value": number, "command_id": key})]
+            asked += rivals if number % 2 else reversed(rivals)
+        told_all = await asyncio.gather(*asked)
+        assert {one["error"]["code"] for one in told_all if not one["ok"]} <= {"task_unknown"}
+        again = [caller.signal(1, task_id, "go", {"value": n, "command_id": keys[n]}) for n, task_id in enumerate(ids)]
+        assert all(one["ok"] for one in await asyncio.gather(*again))
+    assert await signals_of(service, ids) == {task_id: [1] for task_id in ids}
     assert not (await verify(service.database_url, workers=1)).findings
 
 

@@ -120,6 +120,16 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.ChildRequested(step="parcels[0]", attempt=1, template="parcel", namespace="shop", input=t.NULL),
     ),
     ("child_started", 1): (t.ChildStarted(step="parcels[0]", attempt=1, child="01234567-89ab-8def-8123-456789abcdef"),),
+    ("signal_received", 1): (
+        t.SignalReceived(name="order.paid", number=17, value=RAW(b'{"cents":1.5}')),
+        t.SignalReceived(name="go", number=1, value=t.NULL),
+    ),
+    ("step_awaited", 1): (
+        t.StepAwaited(step="paid[0]", attempt=2, signal="order.paid", deadline_us=US, count=3),
+        t.StepAwaited(step="paid", attempt=1, signal="go"),
+    ),
+    ("step_signalled", 1): (t.StepSignalled(step="paid[0]", attempt=2, numbers=(3, 17)),),
+    ("wait_expired", 1): (t.WaitExpired(step="paid", attempt=1),),
     ("loop_turned", 1): (t.LoopTurned(step="check", by="pause#2", visit=3, steps=("check", "pause", "done")),),
     ("task_blocked", 1): (
         t.TaskBlocked(reason="step_failed", steps=("charge", "ship"), detail="two steps failed"),

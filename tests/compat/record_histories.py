@@ -242,6 +242,32 @@ def announced() -> Run:
     return run
 
 
+def signalled() -> Run:
+    """Signals before a step waits, for one and for all; a deadline that fails a step, a retry, one that does not."""
+    run = new_run(
+        "signalled",
+        {"a": [], "one": ["a"], "all": ["a"], "late": ["one"], "never": ["a"]},
+        steps={
+            "one": {"signal": "go", "signal_when": "signal.n > 1"},
+            "all": {"signal": "vote", "signal_take": "all", "signal_count": 2},
+            "late": {"signal": "paid", "wait_deadline_s": 60},
+            "never": {"signal": "never", "wait_deadline_s": 30, "on_wait_deadline": "continue"},
+        },
+    )
+    run.create()
+    run.signal("go", {"n": 1}, command_id="command-9")
+    run.signal("vote", "yes", command_id="command-10")
+    run.complete("a")
+    run.signal("go", {"n": 2}, command_id="command-11")
+    run.fire_at("wait_by:never:1")
+    run.fire_at("wait_by:late:1")
+    run.signal("vote", ["no", 1.5], command_id="command-12")
+    run.wait(3600)
+    run.do(RetryTask(at_us=run.now_us), command_id="command-13")
+    run.signal("paid", {"cents": 12345678901234567890123}, command_id="command-14")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -256,6 +282,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     compensated,
     paused,
     by_hand,
+    signalled,
     announced,
 )
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tasker.errors import CommandRejected, TemplateInvalid
-from tasker.events.stored import from_recorded
+from tasker.events.stored import from_recorded, meta_of
 from tasker.events.task_events import ENDING_TYPES, Choice, ErrorInfo
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.complete import CompleteChecker
@@ -24,7 +24,7 @@ from tasker.service.domain.compensate import failed_undo
 from tasker.service.domain.decide import isolated_items, open_attempt
 from tasker.service.domain.dry_run import copied
 from tasker.service.domain.obligations import Kind, obligations_of, parse_obligation
-from tasker.service.domain.state import STEP_OPEN, StepStatus, TaskState, TaskStatus, evolve, state_hash
+from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus, evolve, state_hash
 from tasker.templates import CompiledTemplate, compile_template, validate
 from tests.runs import T0_US, Run, Shelf
 
@@ -56,7 +56,9 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
     """Add dynamic keys to some steps; not all of them fit together."""
     for index, step in enumerate(steps):
         children = [one["name"] for one in steps if step["name"] in one.get("after", ())]
-        match draw(st.sampled_from(["plain", "plain", "routes", "batches", "each", "service", "child", "loop"])):
+        match draw(
+            st.sampled_from(["plain", "plain", "routes", "batches", "each", "service", "child", "loop", "signal"])
+        ):
             case "routes" if children:
                 step["routes"] = draw(st.lists(st.sampled_from(children), unique=True, min_size=1))
             case "batches" if step.get("after"):
@@ -78,6 +80,8 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
                     step.pop(key, None)
                 step["child"] = "c"
                 step["on_parent_close"] = draw(st.sampled_from(["cancel", "wait", "abandon"]))
+            case "signal":
+                make_waiting(draw, step)
             case "loop" if not children and index:
                 step.update({"back_to": steps[draw(st.integers(0, index))]["name"], "max_visits": 2})
                 steps[0]["max_visits"] = 2
@@ -96,6 +100,20 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
                     step["after"] = [{"step": parents[0], "when": condition}, *parents[1:]]
         if draw(st.integers(0, 2)) == 0 and not any(key in step for key in ("transform", "asserts", "delay_s")):
             step.update({"compensate": "undo", "compensate_retry": {"max_attempts": draw(st.integers(1, 2))}})
+
+
+def make_waiting(draw: st.DrawFn, step: dict[str, Any]) -> None:
+    """Let a step wait for a signal."""
+    for key in ("retry", "schedule_to_start_s"):
+        step.pop(key, None)
+    step["signal"] = draw(st.sampled_from(["go", "go", "stop"]))
+    step["signal_take"] = draw(st.sampled_from(["first", "last", "all"]))
+    if step["signal_take"] == "all":
+        step["signal_count"] = draw(st.integers(1, 3))
+    if draw(st.booleans()):
+        step["signal_when"] = draw(st.sampled_from(["signal > 1", "signal.n == 1", "signal != input.n"]))
+    if draw(st.booleans()):
+        step.update(wait_deadline_s=5.0, on_wait_deadline=draw(st.sampled_from(["fail", "continue"])))
 
 
 @st.composite
@@ -164,6 +182,7 @@ ACTIONS = [
     "fire_any",
     "wait",
 ]
+ACTIONS += ["signal", "signal"]
 ACTIONS += ["pause", "resume", "resume", "skip", "resolve", "reset", "edit", "release"]
 
 
@@ -194,16 +213,14 @@ def act(run: Run, data: st.DataObject) -> None:
             routes = run.template.step(step).routes
             chosen = data.draw(st.lists(st.sampled_from(routes), unique=True), label="routes") if routes else []
             (run.skip if action == "skip" else run.resolve)(step, data.draw(st.integers(0, 3)), *chosen)
-        case "reset":
-            run.reset(step)
+        case "signal":
+            send(run, data)
+        case "reset" | "release":
+            (run.reset if action == "reset" else run.release)(step)
         case "edit":
             run.edit(step, data.draw(st.integers(0, 3)))
-        case "release":
-            run.release(step)
-        case "pause":
-            run.pause()
-        case "resume":
-            run.resume()
+        case "pause" | "resume":
+            (run.pause if action == "pause" else run.resume)()
         case "create":
             run.create()
         case "fire":
@@ -217,6 +234,19 @@ def act(run: Run, data: st.DataObject) -> None:
                 assert run.fire(obligation) == (), "a closed obligation causes something"
         case _:
             run.wait(data.draw(st.sampled_from([0.0, 0.001, 5.0])))
+
+
+def send(run: Run, data: st.DataObject) -> None:
+    """Send some signal; without a command id, or with one that was used before, too."""
+    name = data.draw(st.sampled_from([*run.template.signals, "go"]), label="signal")
+    command_id = data.draw(st.sampled_from([None, "c1", "c2", "c3"]), label="command id")
+    if command_id is None or not run.state.has_taken(command_id):
+        run.signal(name, data.draw(st.sampled_from([1, 2, 6, {"n": 1}]), label="value"), command_id=command_id)
+
+
+def is_outside(step: StepState) -> bool:
+    """Return whether only a signal, or a person, moves the step."""
+    return step.wait is not None and step.wait.deadline_us is None
 
 
 def check_state(run: Run) -> None:
@@ -239,12 +269,18 @@ def check_state(run: Run) -> None:
     if state.ended:
         assert owed == {}
         return
-    if state.status not in (TaskStatus.BLOCKED, TaskStatus.PAUSED):
+    if state.status not in (TaskStatus.BLOCKED, TaskStatus.PAUSED) and not any(
+        is_outside(step) for step in state.steps.values()
+    ):
         assert owed, "a task that goes on owes nothing: nothing will ever wake it"
     for name, step in state.steps.items():
         if step.status not in STEP_OPEN or state.blocked_reason == "history_limit" or state.paused:
             continue
-        if step.expansion is not None:
+        if is_outside(step):
+            assert state.inbox is not None
+            assert step.wait is not None
+            assert name in state.inbox.waiting[step.wait.signal], "no signal reaches it"
+        elif step.expansion is not None:
             assert step.expansion.open or state.status is TaskStatus.BLOCKED, f"no item wakes step {name}"
         else:
             assert any(parse_obligation(one)[1] == name for one in owed), f"nothing wakes step {name}"
@@ -276,7 +312,7 @@ def check_history(run: Run) -> None:
     assert findings == []
     again = TaskState()
     for one in shelf.events[0]:
-        evolve(again, from_recorded(one), at_us=one.at_us)  # type: ignore[arg-type]
+        evolve(again, from_recorded(one), at_us=one.at_us, command_id=meta_of(one).command_id)  # type: ignore[arg-type]
     assert state_hash(again) == state_hash(run.state)
 
 
@@ -310,8 +346,13 @@ def test_what_is_owed_leads_every_task_to_its_end(run: Run, data: st.DataObject)
             run.resume()
             check_state(run)
         owed = obligations_of(run.state)
-        if not owed:
+        if not owed and not any(is_outside(step) for step in run.state.steps.values()):
             break
+        if not owed:
+            for name in [name for name, step in run.state.steps.items() if is_outside(step)][:1]:
+                run.release(name)
+            check_state(run)
+            continue
         obligation, at_us = min(owed.items(), key=lambda one: (one[1], one[0]))
         run.now_us = max(run.now_us, at_us)
         kind, step, attempt = parse_obligation(obligation)

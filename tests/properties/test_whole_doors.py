@@ -39,6 +39,7 @@ from tests.raw_http import raw_request
 
 WHOLE = settings(deadline=None, suppress_health_check=list(HealthCheck))
 STEP = {"name": "only", "retry": {"max_attempts": 1}, "start_to_close_s": 86400, "heartbeat_s": 80000}
+WAIT = {"name": "wait", "signal": "go", "signal_when": "false"}
 PLACEHOLDER = b"016edfe9-8e3a-819c-918d-70443cb40fea"
 
 # A header's value ends with its line, and is text: the bus decodes what is none with U+FFFD.
@@ -70,7 +71,10 @@ class House:
 
     async def start(self) -> None:
         await self.pair.start(self._node)
-        for document in ({"name": "t", "steps": [STEP]}, {"name": "strict", "steps": [STEP], "identity": "strict"}):
+        for document in (
+            {"name": "t", "steps": [STEP, WAIT]},
+            {"name": "strict", "steps": [STEP], "identity": "strict"},
+        ):
             assert (await self.pair.ask("template.register", {"template": document}))["ok"]
         made = await self.pair.ask("task.create", {"template": "t", "idempotency_key": "first"})
         self.task_id, self.shard = made["task_id"], int(made["position"].partition(":")[0])
@@ -251,6 +255,7 @@ TARGETS = {
     "task.retry": (b"POST", b"/v1/tasks/%b/retry"),
     "task.pause": (b"POST", b"/v1/tasks/%b/pause"),
     "task.resume": (b"POST", b"/v1/tasks/%b/resume"),
+    "task.signal": (b"POST", b"/v1/tasks/%b/signals/go"),
     "step.skip": (b"POST", b"/v1/tasks/%b/steps/only/skip"),
     "step.resolve": (b"POST", b"/v1/tasks/%b/steps/only/resolve"),
     "step.reset": (b"POST", b"/v1/tasks/%b/steps/only/reset"),

@@ -96,6 +96,7 @@ BEGIN
             cancelling       boolean NOT NULL,
             result           bytea,
             error            bytea,
+            awaits           text,
             PRIMARY KEY (task_id, step)
         ) WITH (fillfactor = 70) $ddl$;
     WHEN 'template' THEN

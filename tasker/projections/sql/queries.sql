@@ -26,7 +26,7 @@ LIMIT $10
 
 -- name: open_steps
 -- A few steps of each task that have begun and not ended.
-SELECT asked.task_id, s.step, s.state, s.worker, s.retry_at_us, s.waits
+SELECT asked.task_id, s.step, s.state, s.worker, s.retry_at_us, s.waits, s.awaits
 FROM unnest($1::uuid[]) AS asked (task_id)
 CROSS JOIN LATERAL (
     SELECT * FROM step

@@ -92,24 +92,24 @@ SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, 
 -- name: step_insert
 INSERT INTO {table} AS t
 SELECT task_id, step, tenant, shard, state, attempt, position, worker, dispatched_at_us, started_at_us, ended_at_us,
-       retry_at_us, waits, child, by_hand, cancelling, result, error
+       retry_at_us, waits, child, by_hand, cancelling, result, error, awaits
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::integer[], $7::bigint[], $8::text[],
             $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[],
-            $16::boolean[], $17::bytea[], $18::bytea[])
+            $16::boolean[], $17::bytea[], $18::bytea[], $19::text[])
     AS n (task_id, step, tenant, shard, state, attempt, position, worker, dispatched_at_us, started_at_us,
-          ended_at_us, retry_at_us, waits, child, by_hand, cancelling, result, error)
+          ended_at_us, retry_at_us, waits, child, by_hand, cancelling, result, error, awaits)
 
 -- name: step_update
 UPDATE {table} AS t
 SET state = n.state, attempt = n.attempt, position = n.position, worker = n.worker,
     dispatched_at_us = n.dispatched_at_us, started_at_us = n.started_at_us, ended_at_us = n.ended_at_us,
     retry_at_us = n.retry_at_us, waits = n.waits, child = n.child, by_hand = n.by_hand,
-    cancelling = n.cancelling, result = n.result, error = n.error
+    cancelling = n.cancelling, result = n.result, error = n.error, awaits = n.awaits
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
             $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::boolean[],
-            $15::bytea[], $16::bytea[])
+            $15::bytea[], $16::bytea[], $17::text[])
     AS n (task_id, step, state, attempt, position, worker, dispatched_at_us, started_at_us, ended_at_us, retry_at_us,
-          waits, child, by_hand, cancelling, result, error)
+          waits, child, by_hand, cancelling, result, error, awaits)
 WHERE t.task_id = n.task_id AND t.step = n.step
 
 -- name: template_fetch

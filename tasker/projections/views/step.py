@@ -17,6 +17,7 @@ from tasker.events.task_events import (
     ErrorInfo,
     StepAttemptFailed,
     StepAttemptsReset,
+    StepAwaited,
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
@@ -32,11 +33,14 @@ from tasker.events.task_events import (
     StepRetried,
     StepRetryScheduled,
     StepRouted,
+    StepSignalled,
     StepSkipped,
     StepStarted,
     StepYielded,
+    WaitExpired,
 )
 from tasker.projections.projection import NO_TYPES, Key
+from tasker.projections.views.awaits import awaited_words, signal_awaited, signal_taken
 from tasker.times import to_rfc3339
 
 StepEvent = (
@@ -62,6 +66,9 @@ StepEvent = (
     | StepDelayed
     | ChildRequested
     | ChildStarted
+    | StepAwaited
+    | StepSignalled
+    | WaitExpired
 )
 
 STEP_OPEN: Final = ("dispatched", "running", "waiting")
@@ -74,7 +81,8 @@ class StepRow(msgspec.Struct, kw_only=True):
     Attributes:
         attempt: the newest one.
         dispatched_at_us, started_at_us, worker: of that attempt.
-        waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`.
+        waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`, `child`, `signal`.
+        awaits: JSON text of what it waits for from outside, while it does (see `views.awaits`).
         child: the task that it started.
         by_hand: what a person did to its result: `skipped`, `resolved`, `edited`.
         cancelling: its worker has been told to stop.
@@ -99,6 +107,7 @@ class StepRow(msgspec.Struct, kw_only=True):
     cancelling: bool = False
     result: bytes | None = None
     error: bytes | None = None
+    awaits: str | None = None
 
 
 class StepProjection:
@@ -131,6 +140,9 @@ class StepProjection:
             "step_delayed",
             "child_requested",
             "child_started",
+            "step_awaited",
+            "step_signalled",
+            "wait_expired",
         }
     )
     row_type = StepRow
@@ -147,7 +159,7 @@ class StepProjection:
 
     def is_birth(self, _recorded: RecordedEvent, event: DomainEvent) -> bool:
         """Return whether this is a step's first dispatch."""
-        return (isinstance(event, StepDispatched) and event.attempt == 1) or isinstance(
+        return (isinstance(event, StepDispatched | StepAwaited) and event.attempt == 1) or isinstance(
             event, StepExpanded | StepDelayed
         )
 
@@ -210,6 +222,7 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
         case StepAttemptFailed(error=error):
             row.state = "waiting"
             row.waits = "retry"
+            row.awaits = None
             row.cancelling = False
             row.error = encode_message(error)
         case StepRetryScheduled(retry_at_us=retry_at_us):
@@ -255,7 +268,17 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
         case ChildStarted(child=child):
             row.child = child
             row.started_at_us = at_us
-        case StepRouted() | StepFailureAccepted() | StepAttemptsReset():
+        case StepAwaited(attempt=attempt):
+            row.state = "waiting"
+            row.waits = "signal"
+            row.awaits = signal_awaited(event)
+            row.attempt = attempt
+            row.dispatched_at_us = at_us
+            row.ended_at_us = None
+            row.error = None
+        case StepSignalled(numbers=numbers):
+            row.awaits = signal_taken(row.awaits, len(numbers))
+        case StepRouted() | StepFailureAccepted() | StepAttemptsReset() | WaitExpired():
             pass
         case _:
             assert_never(event)
@@ -265,7 +288,7 @@ def _end(row: StepRow, state: StepStatus, at_us: int) -> None:
     row.state = state
     row.ended_at_us = at_us
     row.retry_at_us = None
-    row.waits = None
+    row.waits = row.awaits = None
     row.cancelling = False
 
 
@@ -301,6 +324,8 @@ def waiting_on(row: StepRow) -> str | None:
         case "running":
             return f"worker {row.worker} to {'stop' if row.cancelling else 'finish'} it"
         case "waiting":
+            if row.awaits is not None:
+                return awaited_words(row.awaits)
             return waiting_words(row.waits, _time(row.retry_at_us), row.child)
         case _:
             return None

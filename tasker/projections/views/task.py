@@ -21,8 +21,10 @@ from tasker.events.task_events import (
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
+    SignalReceived,
     StepAttemptFailed,
     StepAttemptsReset,
+    StepAwaited,
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
@@ -38,6 +40,7 @@ from tasker.events.task_events import (
     StepRetried,
     StepRetryScheduled,
     StepRouted,
+    StepSignalled,
     StepSkipped,
     StepStarted,
     StepYielded,
@@ -52,8 +55,10 @@ from tasker.events.task_events import (
     TaskStarted,
     TaskStopping,
     TaskUnpaused,
+    WaitExpired,
 )
 from tasker.projections.projection import NO_TYPES, Key
+from tasker.projections.views.awaits import awaited_words
 from tasker.times import to_rfc3339
 
 _DETAIL_CHARS_MAX: Final = 2000
@@ -119,6 +124,7 @@ class OpenStep(msgspec.Struct, frozen=True):
     worker: str | None
     retry_at_us: int | None
     waits: str | None = None
+    awaits: str | None = None
 
 
 class TaskProjection:
@@ -195,6 +201,9 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | StepFailureAccepted()
             | StepYielded()
             | ChildStarted()
+            | SignalReceived()
+            | StepSignalled()
+            | WaitExpired()
         ):
             pass
         case DomainEventRaised():
@@ -206,7 +215,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
                 row.retries += 1
         case StepExpanded() | StepDelayed():
             row.steps_dispatched += 1
-        case ChildRequested(attempt=attempt):
+        case ChildRequested(attempt=attempt) | StepAwaited(attempt=attempt):
             row.steps_dispatched += attempt == 1
         case StepCompleted() | StepGathered():
             row.steps_completed += 1
@@ -440,6 +449,8 @@ def _waiting_step_words(one: OpenStep) -> str:
     match one.waits:
         case "child":
             return f"the child task of step {one.step}"
+        case "signal":
+            return f"{awaited_words(one.awaits)} for step {one.step}"
         case "time":
             return f"the time of step {one.step},{at.removeprefix(' at')}"
         case "checkpoint":

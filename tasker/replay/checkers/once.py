@@ -1,4 +1,4 @@
-"""I7: one completion a step, one start and one outcome an attempt, one effect a key.
+"""I7: one completion a step, one start and one outcome an attempt, one taking a signal, one effect a key.
 
 What the log shows is checked event by event. What the world shows is checked at a sink, which keeps the
 `idempotency_key` of each effect that it let happen.
@@ -13,7 +13,9 @@ from tasker.events.envelope import RecordedEvent
 from tasker.events.task_events import (
     ChildRequested,
     ChildStarted,
+    SignalReceived,
     StepAttemptFailed,
+    StepAwaited,
     StepCancelled,
     StepCompleted,
     StepDelayed,
@@ -22,6 +24,7 @@ from tasker.events.task_events import (
     StepGathered,
     StepResolved,
     StepResultEdited,
+    StepSignalled,
     StepSkipped,
     StepStarted,
     StepYielded,
@@ -30,6 +33,7 @@ from tasker.events.task_events import (
     TaskFailed,
 )
 from tasker.replay.checkers.checker import Decoded
+from tasker.replay.checkers.signals import Signals
 from tasker.replay.findings import Finding, Invariant, Report
 
 
@@ -52,6 +56,7 @@ class OnceChecker:
         self._shard = shard
         self._report = report
         self._tasks: dict[UUID, dict[str, _Step]] = {}
+        self._signals: dict[UUID, Signals] = {}
 
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:  # noqa: PLR0915 - one case an event
         """Check the next event of the shard."""
@@ -104,6 +109,15 @@ class OnceChecker:
                     self._find(recorded, f"step {name} begins to wait twice")
                 step.attempt = attempt
                 step.started, step.over = True, False
+            case StepAwaited(step=name, attempt=attempt):
+                step = self._step(recorded.stream_id, name)
+                if step.completed or not step.over or attempt != step.attempt + 1:
+                    self._find(recorded, f"step {name} begins to wait in attempt {attempt} after {step.attempt}")
+                step.attempt = attempt
+                step.started, step.over = True, False
+            case SignalReceived() | StepSignalled():
+                for detail in self._signals.setdefault(recorded.stream_id, Signals()).faults(event):
+                    self._find(recorded, detail)
             case StepSkipped(step=name) | StepResolved(step=name):
                 step = self._step(recorded.stream_id, name)
                 if step.completed:
@@ -116,6 +130,7 @@ class OnceChecker:
                 self._step(recorded.stream_id, name).over = True
             case TaskCompleted() | TaskFailed() | TaskCancelled():
                 self._tasks.pop(recorded.stream_id, None)
+                self._signals.pop(recorded.stream_id, None)
             case _:
                 pass
 

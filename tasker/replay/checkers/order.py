@@ -19,6 +19,7 @@ from tasker.events.task_events import (
     ParentsOverridden,
     PathsClosed,
     StepAttemptFailed,
+    StepAwaited,
     StepCancelled,
     StepCompleted,
     StepDelayed,
@@ -138,11 +139,11 @@ class OrderChecker:
                     self._completes(recorded, task, name)
             case StepExpanded(step=name) | StepDelayed(step=name):
                 self._begins(recorded, task, name)
-            case ChildRequested(step=name, attempt=attempt):
+            case ChildRequested(step=name, attempt=attempt) | StepAwaited(step=name, attempt=attempt):
                 if task.stopping:
-                    self._find(recorded, f"a child of step {name} is started while the task stops")
+                    self._find(recorded, f"{_begun(event)} of step {name} begins while the task stops")
                 if task.paused:
-                    self._find(recorded, f"a child of step {name} is started while the task is paused")
+                    self._find(recorded, f"{_begun(event)} of step {name} begins while the task is paused")
                 if attempt == 1:
                     self._begins(recorded, task, name)
             case StepSkipped(step=name) | StepResolved(step=name) if not is_item(name):
@@ -271,6 +272,10 @@ class OrderChecker:
                 detail=detail,
             )
         )
+
+
+def _begun(event: ChildRequested | StepAwaited) -> str:
+    return "a child" if isinstance(event, ChildRequested) else "the wait"
 
 
 def _undone(undoing: Undoing, event: Decoded, *, stopping: bool) -> Iterable[str]:

@@ -16,6 +16,7 @@ from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.events.task_events import (
     ChildRequested,
     StepAttemptFailed,
+    StepAwaited,
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
@@ -37,6 +38,7 @@ from tasker.events.task_events import (
     TaskStarted,
     TaskStopping,
     TaskUnpaused,
+    WaitExpired,
 )
 from tasker.replay.checkers.checker import Decoded
 from tasker.replay.findings import Finding, Invariant, Report
@@ -44,7 +46,7 @@ from tasker.service.domain.obligations import FINISH_SLACK_S
 
 _FINISH_SLACK_US: Final = round(FINISH_SLACK_S * US_PER_S)
 _START: Final = "not_before"
-_HELD: Final = ("retry", "time", _START)
+_HELD: Final = ("retry", "time", "wait", _START)
 """Timers that wait while the task is paused, besides those of attempts that have not begun."""
 _DEADLINE: Final = "deadline"
 
@@ -55,12 +57,13 @@ Timer = tuple[str, str]
 class _Task:
     """What is known of a task that goes on: its open timers, by what waits for what."""
 
-    __slots__ = ("blocked", "children", "dispatched_us", "paused", "position", "timers")
+    __slots__ = ("blocked", "children", "dispatched_us", "paused", "position", "timers", "waiting")
 
     def __init__(self) -> None:
         self.timers: dict[Timer, int] = {}
         self.dispatched_us: dict[str, int] = {}
         self.children: set[str] = set()
+        self.waiting: set[str] = set()
         self.blocked = False
         self.paused = False
         self.position = 0
@@ -109,6 +112,15 @@ class TimelyChecker:
             case StepStarted(step=name, finish_by_us=finish_by_us):
                 self._passes(recorded, task, name, "start_by")
                 timers[name, "finish_by"] = finish_by_us + _FINISH_SLACK_US
+            case StepAwaited(step=name, deadline_us=deadline_us):
+                task.waiting.add(name)
+                if deadline_us is not None:
+                    timers[name, "wait"] = deadline_us
+            case WaitExpired(step=name):
+                self._fires(recorded, task, name, "wait")
+            case StepCompleted(step=name) | StepAttemptFailed(step=name) if name in task.waiting:
+                task.waiting.discard(name)
+                timers.pop((name, "wait"), None)
             case ChildRequested(step=name):
                 task.children.add(name)
             case StepCompleted(step=name) | StepAttemptFailed(step=name) | StepCancelled(step=name) if (
@@ -141,7 +153,8 @@ class TimelyChecker:
                 self._passes(recorded, task, name, "finish_by")
                 timers.pop((name, "grace"), None)
             case StepSkipped(step=name) | StepResolved(step=name):
-                for what in ("retry", "time", "start_by", "finish_by", "grace"):
+                task.waiting.discard(name)
+                for what in ("retry", "time", "wait", "start_by", "finish_by", "grace"):
                     timers.pop((name, what), None)
             case StepReleased(step=name):
                 for what in ("retry", "time"):
@@ -155,7 +168,8 @@ class TimelyChecker:
             case StepCancelled(step=name):
                 if (name, "grace") in timers:
                     self._fires(recorded, task, name, "grace")
-                for what in ("retry", "time", "start_by", "finish_by"):
+                task.waiting.discard(name)
+                for what in ("retry", "time", "wait", "start_by", "finish_by"):
                     timers.pop((name, what), None)
             case TaskStopping(cause=cause):
                 task.paused = False
@@ -190,6 +204,8 @@ class TimelyChecker:
         for stream_id, task in self._tasks.items():
             if task.blocked or task.paused:
                 continue
+            if task.waiting and not task.timers:
+                continue  # it waits for what only the outside can send
             if task.children and now_us is not None:
                 continue  # it waits for tasks that have their own timers
             if now_us is None or not task.timers:

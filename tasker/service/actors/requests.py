@@ -103,14 +103,14 @@ def check_grace(grace_s: float) -> float:
     return grace_s
 
 
-def check_result(result: msgspec.Raw) -> msgspec.Raw:
-    """Return a result that a person gives a step: a part of a canonical body, so canonical itself.
+def check_result(result: msgspec.Raw, what: str = "a result") -> msgspec.Raw:
+    """Return a result that a person gives a step, or `what` else: a part of a canonical body, so canonical itself.
 
     Raises:
         BodyTooLarge: it is larger than a result may be.
     """
     if len(bytes(result)) > RESULT_BYTES_MAX:
-        raise BodyTooLarge(f"a result of {len(bytes(result))} bytes is more than the {RESULT_BYTES_MAX} allowed")
+        raise BodyTooLarge(f"{what} of {len(bytes(result))} bytes is more than the {RESULT_BYTES_MAX} allowed")
     return result
 
 

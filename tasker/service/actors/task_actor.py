@@ -332,7 +332,7 @@ class TaskActor:
             return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
         if message.planned is not None:
             return self._dry_run(self.template, message, message.planned, now_us)
-        if message.command_id in self.state.commands:
+        if self.state.has_taken(message.command_id):
             return _answer(lambda position: message.answered(position, duplicate=True), message.fail)
         try:
             events = advance(self.state, self.template, message.command(now_us), command_id=message.command_id)

@@ -21,6 +21,7 @@ from tasker.events.messages import (
     TaskPause,
     TaskResume,
     TaskRetry,
+    TaskSignal,
     WouldHappen,
 )
 from tasker.events.stored import TYPE_OF
@@ -37,6 +38,7 @@ from tasker.service.domain.commands import (
     ResumeTask,
     RetryStep,
     RetryTask,
+    SignalTask,
     SkipStep,
 )
 from tasker.templates.instances import parse_instance
@@ -62,6 +64,9 @@ def decided_of(command: TaskOperatorCommand) -> Decided:
             return lambda at_us: PauseTask(at_us=at_us)
         case TaskResume():
             return lambda at_us: ResumeTask(at_us=at_us)
+        case TaskSignal(name=name):
+            value = check_result(command.value, "a signal's value")
+            return lambda at_us: SignalTask(at_us=at_us, name=name, value=value)
         case StepRetry(step=step, attempt=attempt):
             return lambda at_us: RetryStep(at_us=at_us, step=step, attempt=attempt)
         case StepSkip(step=step):

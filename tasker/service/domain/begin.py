@@ -4,6 +4,7 @@
     an expression of it has no value  -> failed, without an attempt
     transform, asserts                -> completed (or failed) at once
     delay_s, until                    -> delayed
+    signal                            -> awaited
     each, batches                     -> expanded; its items begin as it follows from that
     else                              -> dispatched
 
@@ -39,6 +40,7 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain.bindings import expression_error, is_true, items_of, raw_items, value_of
 from tasker.service.domain.children import request_child
+from tasker.service.domain.signals import await_signal
 from tasker.service.domain.state import STEP_OPEN, Expansion, StepState, StepStatus, TaskState
 from tasker.templates import CompiledTemplate, StepSpec
 from tasker.templates.instances import is_item_key, item_of, name_of, node_of
@@ -68,7 +70,7 @@ def begin(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
             return
         if spec.expands:
             yield _expanded(state, template, spec, node)
-        elif spec.kind in ("handler", "child"):
+        elif spec.kind in ("handler", "child", "signal"):
             yield attempt_of(state, template, spec, node, 1, at_us)
         else:
             yield _done_here(state, template, spec, node, at_us)
@@ -95,9 +97,11 @@ def dispatch(spec: StepSpec, instance: str, attempt: int, at_us: int) -> StepDis
 def attempt_of(  # noqa: PLR0917 - the facts of an attempt
     state: TaskState, template: CompiledTemplate, spec: StepSpec, instance: str, attempt: int, at_us: int
 ) -> AnyTaskEvent:
-    """Return the event by which an attempt begins: with the workers, or as a child task."""
+    """Return the event by which an attempt begins: with the workers, as a child task, or as a wait."""
     if spec.child is not None:
         return request_child(state, template, spec, instance, attempt)
+    if spec.signal is not None:
+        return await_signal(spec, instance, attempt, at_us)
     return dispatch(spec, instance, attempt, at_us)
 
 

@@ -50,6 +50,16 @@ def _results(state: TaskState, steps: Iterable[str]) -> dict[str, JsonValue]:
     return found
 
 
+def item_of(state: TaskState, instance: str) -> dict[str, Any]:
+    """Return the values of `item` and `index` of an instance; {} when it is no item."""
+    node, bracket, _ = instance.partition("[")
+    expansion = state.steps[node].expansion if bracket and node in state.steps else None
+    if expansion is None:
+        return {}
+    index = expansion.index_of(instance)
+    return {"item": decode_value(bytes(expansion.items[index])), "index": index}
+
+
 def expression_error(error: ExpressionFailed) -> ErrorInfo:
     """Return why a step failed whose expression did."""
     return ErrorInfo(type="expression_failed", message=error.detail[:2000], retryable=False)

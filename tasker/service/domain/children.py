@@ -13,12 +13,10 @@ with `wait` only waits; `abandon` lets it go on alone.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from tasker.errors import ExpressionFailed
-from tasker.events.codec import canonical, decode_value
+from tasker.events.codec import canonical
 from tasker.events.task_events import (
     NULL,
     AnyTaskEvent,
@@ -30,7 +28,7 @@ from tasker.events.task_events import (
     StepCompleted,
     StepFailed,
 )
-from tasker.service.domain.bindings import expression_error, value_of
+from tasker.service.domain.bindings import expression_error, item_of, value_of
 from tasker.service.domain.commands import NoteChild
 from tasker.service.domain.state import StepState, StepStatus, TaskState
 from tasker.templates import CompiledTemplate, StepSpec
@@ -46,7 +44,7 @@ def request_child(
     value = state.input
     if spec.child_input is not None:
         try:
-            found = value_of(state, template, spec.name, spec.child_input, **_item(state, instance))
+            found = value_of(state, template, spec.name, spec.child_input, **item_of(state, instance))
             value = msgspec.Raw(canonical(found))
         except ExpressionFailed as error:
             return StepFailed(step=instance, attempt=attempt, reason="expression_failed", error=expression_error(error))
@@ -58,15 +56,6 @@ def request_child(
         version=spec.child_version,
         input=value,
     )
-
-
-def _item(state: TaskState, instance: str) -> dict[str, Any]:
-    node, bracket, _ = instance.partition("[")
-    expansion = state.steps[node].expansion if bracket and node in state.steps else None
-    if expansion is None:
-        return {}
-    index = expansion.index_of(instance)
-    return {"item": decode_value(bytes(expansion.items[index])), "index": index}
 
 
 def child_key(task_id: str, step: str, attempt: int) -> str:

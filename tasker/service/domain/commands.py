@@ -86,6 +86,13 @@ class ReleaseStep(TaskCommand, frozen=True, kw_only=True):
     step: str
 
 
+class SignalTask(TaskCommand, frozen=True, kw_only=True):
+    """Bring the task a signal; `value` in canonical bytes."""
+
+    name: str
+    value: msgspec.Raw
+
+
 class StartAttempt(TaskCommand, frozen=True, kw_only=True):
     """A worker began the attempt."""
 
@@ -162,6 +169,7 @@ AnyTaskCommand = (
     | ResetStep
     | EditResult
     | ReleaseStep
+    | SignalTask
     | StartAttempt
     | CompleteAttempt
     | YieldAttempt

@@ -52,6 +52,7 @@ from tasker.service.domain.commands import (
     ResumeTask,
     RetryStep,
     RetryTask,
+    SignalTask,
     SkipStep,
     StartAttempt,
     YieldAttempt,
@@ -63,6 +64,7 @@ from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_s
 from tasker.service.domain.pause import pause, resume
 from tasker.service.domain.repair import repair
 from tasker.service.domain.retry import retry_delay_s
+from tasker.service.domain.signals import expired, receive
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
 from tasker.templates import CompiledTemplate
@@ -124,6 +126,8 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
                 command.jitter,
                 command.at_us,
             )
+        case SignalTask():
+            return receive(state, template, command)
         case NoteChild():
             return note_child(state, template, command)
         case FireObligation():
@@ -338,6 +342,8 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             return (dispatch(template.step(name), name, attempt, at_us),)
         case Kind.TIMER:
             return (StepCompleted(step=name, attempt=attempt, result=NULL),)
+        case Kind.WAIT_BY:
+            return expired(state, template, name, attempt)
         case Kind.START_BY:
             limit_s = template.step(name).schedule_to_start_s
             error = ErrorInfo(type="timeout", message=f"no worker started the attempt within {limit_s} s")
@@ -374,6 +380,7 @@ def _at_limit(state: TaskState, command: AnyTaskCommand, events: Iterable[AnyTas
             | ResetStep()
             | EditResult()
             | ReleaseStep()
+            | SignalTask()
         ):
             raise HistoryLimit(f"the task has {state.seq} events; cancel it and start another")
         case _:

@@ -31,6 +31,8 @@ def copied(state: TaskState) -> TaskState:
         step = made.steps[name] = copy(entry)
         step.expansion = _expansion(entry.expansion, expansions)
         step.of = _expansion(entry.of, expansions)
+        step.wait = entry.wait and entry.wait.copy()
+    made.inbox = state.inbox and state.inbox.copy()
     return made
 
 

@@ -10,6 +10,8 @@ is asked for more; so it always looks at the state as it is.
                                else on_failure "fail": the task stops; "block": others go on
     item ended              -> the next item begins, or the step it belongs to is complete (or fails)
     join ready              -> what only led to it is cancelled (`any`, `n_of`)
+    signal received, step awaited
+                            -> a step that waits takes the signal, and completes
     task compensating, a compensation completed
                             -> the next compensation begins
 
@@ -34,6 +36,8 @@ from tasker.events.task_events import (
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
+    SignalReceived,
+    StepAwaited,
     StepCancelled,
     StepCompleted,
     StepExpanded,
@@ -57,6 +61,7 @@ from tasker.service.domain.begin import begin, begin_again, cancel_node, dispatc
 from tasker.service.domain.bindings import expression_error, is_true
 from tasker.service.domain.compensate import at_rest, next_undo
 from tasker.service.domain.joins import Verdict, accepts_failure, verdict_of
+from tasker.service.domain.signals import awaited, signalled, take
 from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
 from tasker.service.domain.task_result import RESULT_LIMIT, completion
@@ -221,7 +226,9 @@ def _retried_while_paused(state: TaskState, _template: CompiledTemplate, event: 
 
 def _released(state: TaskState, template: CompiledTemplate, event: StepReleased, at_us: int) -> Moves:
     entry = state.steps[event.step]
-    if entry.waits == "time":
+    if entry.wait is not None:
+        yield from take(state, template, event.step)
+    elif entry.waits == "time":
         yield StepCompleted(step=event.step, attempt=event.attempt, result=NULL)
     else:
         yield dispatch(template.step(event.step), event.step, event.attempt + 1, at_us)
@@ -240,6 +247,8 @@ def _unpaused(state: TaskState, template: CompiledTemplate, _event: TaskUnpaused
     for name, entry in list(state.steps.items()):
         if entry.status is StepStatus.WAITING and entry.waits == "pause" and state.stopping is None:
             yield from begin_again(state, template, name, entry.first_attempt, at_us)
+        elif entry.wait is not None:
+            yield from take(state, template, name)
     for name in template.graph.order:
         if state.stopping is not None:
             return
@@ -305,6 +314,8 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
     StepRetried: _retried,
     StepExpanded: _expanded,
     PathsClosed: _closed,
+    SignalReceived: signalled,
+    StepAwaited: awaited,
     TaskCompensating: next_undo,
     LoopTurned: _turned,
     TaskUnpaused: _unpaused,

@@ -12,6 +12,7 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `heartbeat`  | step started         | heartbeat after the last | the attempt fails, worker lost   |
 | `retry`      | step retry scheduled | the chosen delay         | the next attempt is dispatched   |
 | `timer`      | step delayed         | its time                 | the step is completed            |
+| `wait_by`    | step awaited         | its deadline, if it has one | the step completes, or fails |
 | `child`      | child requested      | at once                  | the child is started, or asked how it stands |
 | `grace`      | step cancel requested| the grace's end          | the step is cancelled            |
 | `not_before` | task created         | not_before               | the task starts                  |
@@ -32,6 +33,7 @@ from tasker.events.task_events import (
     AnyTaskEvent,
     ParentsOverridden,
     PathsClosed,
+    SignalReceived,
     TaskBlocked,
     TaskCancelled,
     TaskCompensating,
@@ -62,6 +64,7 @@ class Kind(StrEnum):
     HEARTBEAT = "heartbeat"
     RETRY = "retry"
     TIMER = "timer"
+    WAIT_BY = "wait_by"
     CHILD = "child"
     GRACE = "grace"
     NOT_BEFORE = "not_before"
@@ -76,7 +79,16 @@ def parse_obligation(obligation: str) -> tuple[Kind, str, int]:
 
 
 _OF_TASK: Final = frozenset(
-    {TaskCreated, TaskStarted, TaskStopping, TaskCompensating, TaskResumed, PathsClosed, ParentsOverridden}
+    {
+        TaskCreated,
+        TaskStarted,
+        TaskStopping,
+        TaskCompensating,
+        TaskResumed,
+        PathsClosed,
+        ParentsOverridden,
+        SignalReceived,
+    }
 )
 _OF_ALL: Final = frozenset({TaskBlocked, TaskPaused, TaskUnpaused, TaskCompleted, TaskFailed, TaskCancelled})
 
@@ -146,6 +158,8 @@ def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
             return {f"{Kind.RETRY}:{name}:{step.attempt + 1}": _not_before_resumed(state, step.retry_at_us)}
         case StepStatus.WAITING if step.waits == "time":
             return {f"{Kind.TIMER}:{at}": _not_before_resumed(state, step.retry_at_us)}
+        case StepStatus.WAITING if step.wait is not None and step.wait.deadline_us is not None:
+            return {f"{Kind.WAIT_BY}:{at}": _not_before_resumed(state, step.wait.deadline_us)}
         case _:
             return {}
 

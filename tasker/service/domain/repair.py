@@ -5,6 +5,7 @@
     edit            a completed step                    -> another result; what used the old one stays. A task that is
                                                        blocked because its result is too large goes on
     release         a step that waits for a time        -> its time is now
+                    one that waits for a signal         -> it completes with what it has
                     one that has not begun              -> it begins, whatever its parents say
 
 Each is a fact of its own in the log. What follows from it is `follow`'s, as after any other completion: a repaired task
@@ -172,7 +173,7 @@ def _released(state: TaskState, template: CompiledTemplate, name: str) -> Events
     entry = state.steps.get(name)
     if entry is None:
         return _overridden(state, template, name)
-    if _waits_for(entry, "retry") or _waits_for(entry, "time"):
+    if any(_waits_for(entry, what) for what in ("retry", "time", "signal")):
         return (StepReleased(step=name, attempt=entry.attempt),)
     raise StateForbids(f"step {name} {_why_not_released(entry, name)}", state=_now(entry))
 

@@ -44,8 +44,10 @@ from tasker.events.task_events import (
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
+    SignalReceived,
     StepAttemptFailed,
     StepAttemptsReset,
+    StepAwaited,
     StepCancelled,
     StepCancelRequested,
     StepCompleted,
@@ -61,6 +63,7 @@ from tasker.events.task_events import (
     StepRetried,
     StepRetryScheduled,
     StepRouted,
+    StepSignalled,
     StepSkipped,
     StepStarted,
     StepYielded,
@@ -76,8 +79,10 @@ from tasker.events.task_events import (
     TaskStopping,
     TaskUnpaused,
     TemplateRef,
+    WaitExpired,
 )
 from tasker.service.domain.command_memory import remember
+from tasker.service.domain.inbox import Inbox, Wait
 from tasker.templates.instances import is_item, is_undo, name_of, node_of, visit_of
 
 
@@ -114,7 +119,7 @@ STEP_OPEN: Final = frozenset({StepStatus.DISPATCHED, StepStatus.RUNNING, StepSta
 _OPEN: Final = (StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING)
 _SETTLED: Final = (StepStatus.COMPLETED, StepStatus.CANCELLED)
 
-Waits = Literal["retry", "items", "time", "child", "pause"]
+Waits = Literal["retry", "items", "time", "child", "pause", "signal"]
 
 
 class Expansion:
@@ -187,6 +192,7 @@ class StepState:
         expansion: of a step that runs for each item of a list. of: that of the step that this is an item of.
         completed_seq: of the event that completed it; 0: nothing of it is to be undone.
         undoes: it is the compensation of another.
+        wait: what it waits for from outside, while it does.
     """
 
     __slots__ = (
@@ -210,6 +216,7 @@ class StepState:
         "started_us",
         "status",
         "undoes",
+        "wait",
         "waits",
         "worker",
     )
@@ -237,6 +244,7 @@ class StepState:
         self.child: str | None = None
         self.completed_seq = 0
         self.undoes = False
+        self.wait: Wait | None = None
 
 
 class TaskState:
@@ -254,6 +262,7 @@ class TaskState:
         to_undo: what is undone before that, in this order. undone: how many of them are.
         paused_from: where a paused task was. resumed_us: when it last went on; the time to start counts anew from then.
         commands: the last commands that changed the task -> the seq of their last event.
+        inbox: the signals that came, and who waits for more; None: none came, and nobody does.
     """
 
     __slots__ = (
@@ -268,6 +277,7 @@ class TaskState:
         "error",
         "failed",
         "idempotency_key",
+        "inbox",
         "input",
         "not_before_us",
         "open",
@@ -316,6 +326,7 @@ class TaskState:
         self.undone = 0
         self.paused_from: TaskStatus | None = None
         self.resumed_us = 0
+        self.inbox: Inbox | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -336,6 +347,10 @@ class TaskState:
     def is_plain(self) -> bool:
         """Return whether nothing is closed and no step was visited twice: steps are their own nodes."""
         return not (self.closed or self.closed_edges or self.visits)
+
+    def has_taken(self, command_id: str) -> bool:
+        """Return whether the command has changed the task: one of the last ones, or any that brought a signal."""
+        return command_id in self.commands or (self.inbox is not None and command_id in self.inbox.commands)
 
     def node(self, step: str) -> str:
         """Return the newest visit of a step of the template."""
@@ -371,7 +386,7 @@ def evolve(  # noqa: PLR0915 - one case an event
 ) -> TaskState:
     """Return `state` moved on by `event`, which was recorded at `at_us`. Total."""
     state.seq += 1
-    if command_id is not None:
+    if command_id is not None and type(event) is not SignalReceived:  # the inbox knows those for good
         remember(state.commands, command_id, state.seq)
     match event:
         case StepDispatched(step=name, attempt=attempt):
@@ -452,7 +467,10 @@ def evolve(  # noqa: PLR0915 - one case an event
             if step.of is not None:
                 step.of.changed()
         case StepReleased(step=name):
-            _entry(state, name).retry_at_us = at_us
+            step = _entry(state, name)
+            step.retry_at_us = at_us
+            if step.wait is not None:
+                step.wait.release(at_us)
         case ParentsOverridden():
             pass  # what begins by it says so
         case StepRouted(step=name):
@@ -498,6 +516,19 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.child = None
         case ChildStarted(step=name):
             _entry(state, name).child = event.child
+        case SignalReceived():
+            _inbox(state).receive(event, command_id)
+        case StepAwaited(step=name):
+            step = _enter(state, name, StepStatus.WAITING)
+            step.attempt = event.attempt
+            step.dispatched_us = at_us
+            step.waits = "signal"
+            step.error = None
+            step.wait = _inbox(state).await_signal(name, event)
+        case StepSignalled(step=name):
+            _inbox(state).take(_entry(state, name).wait, event.numbers)
+        case WaitExpired():
+            pass  # what becomes of the step says so
         case LoopTurned():
             _turn(state, event)
         case TaskBlocked():
@@ -551,6 +582,9 @@ def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
         state.completed += (status is StepStatus.COMPLETED) - (before is StepStatus.COMPLETED)
         if status is StepStatus.COMPLETED:
             step.completed_seq = state.seq
+        if step.wait is not None:
+            _inbox(state).forget(name, step.wait)
+            step.wait = None
         if step.of is not None:
             step.of.moved(name, before, status)
         elif step.undoes:
@@ -559,6 +593,12 @@ def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
             state.settled += (status in _SETTLED) - (before in _SETTLED)
         step.status = status
     return step
+
+
+def _inbox(state: TaskState) -> Inbox:
+    if state.inbox is None:
+        state.inbox = Inbox()
+    return state.inbox
 
 
 def _entry(state: TaskState, name: str) -> StepState:
@@ -650,6 +690,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "undone": state.undone,
         "paused_from": state.paused_from and str(state.paused_from),
         "resumed_us": state.resumed_us,
+        "inbox": state.inbox and state.inbox.document(),
     }
     return {key: value for key, value in document.items() if value}
 
@@ -663,6 +704,7 @@ _NO_FACT: Final = (
     "child_request",
     "completed_seq",
     "undoes",
+    "wait",
 )
 
 
@@ -674,6 +716,8 @@ def _step_document(step: StepState) -> dict[str, Any]:
         document["checkpoint"] = msgspec.json.decode(step.checkpoint)
     if step.child is not None:
         document["child"] = step.child
+    if step.wait is not None:
+        document["wait"] = step.wait.document()
     if step.expansion is not None:
         document["items"] = len(step.expansion.items)
     document["status"] = str(step.status)

@@ -13,7 +13,7 @@ from tasker.events.reads import (
     TASK_STATUSES,
 )
 from tasker.events.stored import VERSION_OF
-from tasker.ids import INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
+from tasker.ids import EVENT_NAME_PATTERN, INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
 from tasker.projections.queries import PAGE_ITEMS, PAGE_ITEMS_MAX, TASK_SORTS
 from tasker.service.http.operations import Parameter
 from tasker.settings import HttpSettings
@@ -55,6 +55,12 @@ STEP: Final = Parameter(
     place="path",
     schema={"type": "string", "pattern": f"^{INSTANCE_PATTERN}$"},
     description="The step, a visit of it (`check%232` for `check#2`) or an item (`resize[17]`).",
+)
+SIGNAL_IN_PATH: Final = Parameter(
+    name="name",
+    place="path",
+    schema={"type": "string", "pattern": f"^(?:{EVENT_NAME_PATTERN})$"},
+    description="The signal, as a step of the template names it.",
 )
 NAMESPACE_IN_PATH: Final = Parameter(name="namespace", place="path", schema=_NAME, description="Its namespace.")
 NAME_IN_PATH: Final = Parameter(name="name", place="path", schema=_NAME, description="The template.")

@@ -9,7 +9,7 @@ import msgspec
 
 from tasker import errors
 from tasker.errors import TaskerError
-from tasker.events.messages import COMMANDS, Accepted, StepOperatorCommand, TaskOperatorCommand
+from tasker.events.messages import COMMANDS, Accepted, StepOperatorCommand, TaskOperatorCommand, TaskSignal
 from tasker.service.http import parameters as p
 from tasker.service.http import tasks
 from tasker.service.http.operations import Answer, Body, Operation
@@ -47,6 +47,18 @@ def operations(problems: tuple[type[TaskerError], ...]) -> tuple[Operation, ...]
     return (
         *(_operation(verb, summary, problems) for verb, summary in _OF_TASKS.items()),
         *(_operation(verb, summary, problems) for verb, summary in _OF_STEPS.items()),
+        Operation(
+            method=HTTPMethod.POST,
+            path="/v1/tasks/{task_id}/signals/{name}",
+            id="signalTask",
+            endpoint=tasks.signal,
+            summary="Bring a task a signal, for a step that waits for one of its name, now or later.",
+            tag="tasks",
+            parameters=(*_SENT, p.SIGNAL_IN_PATH),
+            body=Body(kind=TaskSignal, optional=True),
+            answers=_ACCEPTED,
+            problems=(*problems, *REFUSALS, errors.SignalUnknown, errors.SignalInvalid, errors.SignalsFull),
+        ),
     )
 
 

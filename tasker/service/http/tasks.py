@@ -10,11 +10,12 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
-from tasker.errors import ParameterInvalid, TaskerError
+from tasker.errors import NameInvalid, ParameterInvalid, TaskerError
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import Accepted, Reply
 from tasker.events.position import format_position
 from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, TaskView
+from tasker.ids import is_event_name
 from tasker.projections.queries import TASK_SORTS, TaskQuery, decode_cursor, encode_cursor
 from tasker.service.http.operations import Endpoint
 from tasker.service.http.problems import problem_response
@@ -147,6 +148,15 @@ def task_command(verb: str) -> Endpoint:
         return await command(request, verb, body)
 
     return endpoint
+
+
+async def signal(request: web.Request) -> web.Response:
+    """POST /v1/tasks/{task_id}/signals/{name}."""
+    name = request.match_info["name"]
+    if not is_event_name(name):
+        raise NameInvalid(f"signal {name[:80]!a} is no name such as 'approved' or 'order.paid'")
+    body = await object_body(request, task_id=str(task_id_of(request)), name=name)
+    return await command(request, "task.signal", body)
 
 
 def step_command(verb: str) -> Endpoint:

@@ -222,6 +222,7 @@ Act = Callable[[TaskerClient], Awaitable[Any]]
         (lambda c: c.step_reset("t-1", "a"), "step.reset", {"task_id": "t-1", "step": "a"}),
         (lambda c: c.step_edit("t-1", "a", [1]), "step.edit", {"task_id": "t-1", "step": "a", "result": [1]}),
         (lambda c: c.step_release("t-1", "a"), "step.release", {"task_id": "t-1", "step": "a"}),
+        (lambda c: c.signal("t-1", "go", 1), "task.signal", {"task_id": "t-1", "name": "go", "value": 1}),
         (lambda c: c.register({"name": "t"}), "template.register", {"template": {"name": "t"}}),
         (lambda c: c.use("t", "1.0.0"), "template.use", {"name": "t", "version": "1.0.0"}),
     ],

@@ -194,6 +194,7 @@ STEP_VERBS = ("retry", "skip", "resolve", "reset", "edit", "release")
         ("retry", "task.retry", {}),
         ("pause", "task.pause", {}),
         ("resume", "task.resume", {}),
+        ("signals/order.paid", "task.signal", {"name": "order.paid"}),
         *((f"steps/charge/{verb}", f"step.{verb}", {"step": "charge"}) for verb in STEP_VERBS),
     ],
 )

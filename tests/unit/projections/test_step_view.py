@@ -3,14 +3,17 @@ from typing import Any
 from tasker.events.reads import StepView
 from tasker.events.task_events import (
     StepAttemptFailed,
+    StepAwaited,
     StepCancelled,
     StepCancelRequested,
+    StepCompleted,
     StepDispatched,
     StepReleased,
     StepResolved,
     StepResultEdited,
     StepRetried,
     StepRetryScheduled,
+    StepSignalled,
     StepSkipped,
     StepStarted,
 )
@@ -105,3 +108,15 @@ def test_a_released_retry_is_due() -> None:
     later = StepRetryScheduled(step="a", attempt=2, delay_s=1.0, retry_at_us=T0_US * 2)
     before, after = fold(*waiting, later), fold(*waiting, later, StepReleased(step="a", attempt=1))
     assert (before.retry_at or "") > (after.retry_at or "")
+
+
+def test_a_step_that_waits_for_a_signal_names_it() -> None:
+    waits = StepAwaited(step="a", attempt=1, signal="go", deadline_us=T0_US)
+    assert fold(waits).waiting_on == "signal go until 2026-09-21T14:13:20.000000Z"
+    several = StepAwaited(step="a", attempt=1, signal="vote", count=3)
+    assert fold(several).waiting_on == "3 signals vote (0 have come)"
+    taken = StepSignalled(step="a", attempt=1, numbers=(4, 5))
+    step = fold(several, taken)
+    assert (step.state, step.waiting_on) == ("waiting", "3 signals vote (2 have come)")
+    step = fold(several, taken, StepCompleted(step="a", attempt=1, result=raw([1])))
+    assert (step.state, step.waiting_on) == ("completed", None)

@@ -1,11 +1,13 @@
 """I7: one completion a step, one start and one outcome an attempt, one effect a key."""
 
+import msgspec
 import pytest
 
 from tasker.events.envelope import RecordedEvent
 from tasker.replay.checkers.once import OnceChecker, check_effects
 from tasker.replay.findings import Finding
-from tests.unit.replay.good_log import completed, found, good_log, index_of, renumbered
+from tests.runs import Run, template
+from tests.unit.replay.good_log import by_time, changed, completed, found, good_log, index_of, renumbered
 
 
 def find(events: list[RecordedEvent]) -> list[str]:
@@ -67,3 +69,26 @@ def test_an_effect_that_happened_twice_or_never_is_found() -> None:
         ("t1", "the effect of t1:a happened 2 times"),
         ("t2", "t2:a completed, and its effect never happened"),
     ]
+
+
+def signalled(*numbers: int) -> list[RecordedEvent]:
+    """A log of a task to which so many signals came, and whose step takes those `numbers`."""
+    run = Run(template({"a": [], "w": ["a"]}, steps={"w": {"signal": "go", "signal_take": "all", "signal_count": 3}}))
+    run.create()
+    for number in range(3):
+        run.signal("go", number)
+    run.complete("a")
+    events = by_time([run])
+    index = index_of(events, "step_signalled")
+    payload = msgspec.json.encode({"step": "w", "attempt": 1, "numbers": numbers})
+    return changed(events, index, payload=payload)
+
+
+def test_each_signal_is_taken_once_and_counted_without_a_gap() -> None:
+    """Planted bugs: a signal that two steps take, one that never came, one that is not counted."""
+    assert find(signalled(1, 2, 3)) == []
+    assert find(signalled(1, 2, 2)) == ["step w takes signal 2, which is not there to be taken"]
+    assert find(signalled(1, 2, 4)) == ["step w takes signal 4, which is not there to be taken"]
+    events = signalled(1, 3)
+    index = index_of(events, "signal_received", nth=1)
+    assert find(renumbered(events[:index] + events[index + 1 :])) == ["signal 3 follows signal 1"]

@@ -6,7 +6,7 @@ from tasker.events.envelope import RecordedEvent
 from tasker.replay.checkers.checker import decoded
 from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.findings import Finding
-from tests.runs import T0_US, Run, linear
+from tests.runs import T0_US, Run, linear, template
 from tests.unit.replay.good_log import (
     LINEAR,
     by_time,
@@ -127,3 +127,27 @@ def test_a_task_may_wait_for_a_timer_that_is_not_overdue() -> None:
     assert find_at_rest(events, now_us=T0_US) == []
     (finding,) = find_at_rest(events, now_us=T0_US + 3_610_000_000)
     assert finding.detail == "the task's not_before is 10.000000 s overdue"
+
+
+def waiting(*, fires: bool) -> Run:
+    run = Run(template({"w": []}, steps={"w": {"signal": "go", "wait_deadline_s": 60}}))
+    run.create()
+    if fires:
+        run.fire_at("wait_by:w:1")
+    return run
+
+
+def test_a_wait_expires_at_its_deadline() -> None:
+    events = by_time([waiting(fires=True)])
+    assert find(events, late_s_max=1) == []
+    index = index_of(events, "wait_expired")
+    early = changed(events, index, at_us=events[index].at_us - 1)
+    assert find(early) == ["wait_expired comes 0.000001 s before the wait of step w"]
+
+
+def test_a_task_that_waits_for_the_outside_may_stand_still() -> None:
+    run = Run(template({"w": []}, steps={"w": {"signal": "go"}}))
+    run.create()
+    assert find_at_rest(by_time([run])) == []
+    overdue = find_at_rest(by_time([waiting(fires=False)]), T0_US + 90_000_000)
+    assert [one.detail for one in overdue] == ["the wait of step w is 30.000000 s overdue"]

@@ -25,7 +25,7 @@ from tasker import (
     middleware,
     resource,
 )
-from tasker.errors import ConfigurationError, InputInvalid, TemplateInvalid
+from tasker.errors import ConfigurationError, InputInvalid, SignalInvalid, TemplateInvalid
 from tasker.events.task_events import StepRetryScheduled
 from tasker.testing import NotOver, Stuck, SyncTaskerTest, TaskerTest
 
@@ -531,3 +531,29 @@ async def test_domain_events_are_recorded_with_the_outcome_that_they_wait_for() 
         run = await tasker.run(-1)
         assert [one.name for one in run.events_of("domain_event_raised")] == ["order.late", "order.lost"]
         assert run.state == "blocked"
+
+
+waits = Template("waits")
+waits.wait("go", "go", deadline_s=3600, schema={"type": "integer"})
+
+
+async def test_a_signal_is_sent_and_a_wait_outlives_the_service() -> None:
+    async with TaskerTest(waits) as tasker:
+        run = await tasker.start()
+        await tasker.advance(minutes=30)
+        await tasker.crash_service(down_s=60)
+        with pytest.raises(SignalInvalid):
+            await run.signal("go", "no number")
+        await run.signal("go", 7, command_id="once")
+        assert (run.state, run.result) == ("completed", 7)
+        late = await tasker.run()
+        assert late.state == "blocked"
+        assert late.error is not None
+        assert late.error.type == "wait_expired"
+
+
+def test_a_signal_is_sent_without_asyncio() -> None:
+    with SyncTaskerTest(waits) as tasker:
+        run = tasker.start()
+        run.signal("go", 1)
+        assert run.result == 1

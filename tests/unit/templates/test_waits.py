@@ -1,0 +1,103 @@
+"""What a step says of its wait, in a document and in Python."""
+
+from typing import Any
+
+import pytest
+
+from tasker import Template
+from tasker.errors import TemplateInvalid
+from tasker.templates import content_hash, document_of, from_canonical, load_yaml, validate
+from tasker.templates.hash import canonical_bytes
+from tasker.templates.model import SIGNALS_MAX, WAITS_PARALLEL_MAX
+
+YAML = """
+name: paid_orders
+steps:
+  - name: paid
+    signal: order.paid
+    signal_schema: {type: object, required: [cents]}
+    signal_when: signal.cents == input.cents
+    wait_deadline_s: 3600
+    on_wait_deadline: continue
+  - name: votes
+    after: [paid]
+    signal: vote
+    signal_take: all
+    signal_count: 3
+"""
+
+
+def python() -> Template:
+    template = Template("paid_orders")
+    template.wait(
+        "paid",
+        "order.paid",
+        schema={"type": "object", "required": ["cents"]},
+        matching="signal.cents == input.cents",
+        deadline_s=3600,
+        on_deadline="continue",
+    )
+    template.wait("votes", "vote", count=3, after="paid")
+    return template
+
+
+def faults(*steps: dict[str, Any]) -> dict[str, str]:
+    document = {"name": "t", "steps": [{"name": f"s{index}", **step} for index, step in enumerate(steps)]}
+    with pytest.raises(TemplateInvalid) as caught:
+        validate(document)
+    return {fault.pointer.removeprefix("/steps/"): fault.detail for fault in caught.value.errors}
+
+
+def test_yaml_and_python_say_the_same() -> None:
+    spec = load_yaml(YAML)
+    assert spec == python().spec()
+    assert validate(document_of(spec)) == spec
+    assert from_canonical(canonical_bytes(spec)) == spec
+    assert spec.steps[0].kind == "signal"
+
+
+def test_the_content_of_a_template_without_waits_stays_what_it_was() -> None:
+    spec = validate({"name": "t", "steps": [{"name": "a"}]})
+    assert b"signal" not in canonical_bytes(spec)
+    assert content_hash(spec) == content_hash(validate(document_of(spec)))
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "words"),
+    [
+        ({"signal": "no name"}, "0/signal", "must be a name such as 'approved'"),
+        ({"signal": 7}, "0/signal", "must be a name"),
+        ({"signal_when": "signal.n"}, "0/signal_when", "does nothing without signal"),
+        ({"wait_deadline_s": 5}, "0/wait_deadline_s", "does nothing without signal"),
+        ({"signal": "go", "on_wait_deadline": "continue"}, "0/on_wait_deadline", "without wait_deadline_s"),
+        ({"signal": "go", "signal_take": "all"}, "0", "signal_count belongs to signal_take 'all', and that needs it"),
+        ({"signal": "go", "signal_count": 2}, "0/signal_count", "belongs to signal_take 'all'"),
+        ({"signal": "go", "signal_take": "all", "signal_count": SIGNALS_MAX + 1}, "0/signal_count", "at most 1000"),
+        ({"signal": "go", "signal_take": "frist"}, "0/signal_take", "did you mean 'first'"),
+        ({"signal": "go", "signal_when": "sginal.n"}, "0/signal_when", "no variable 'sginal'"),
+        ({"signal": "go", "signal_when": "results.x == 1"}, "0/signal_when", "is no step ahead"),
+        ({"signal": "go", "signal_schema": {"type": "objekt"}}, "0/signal_schema/type", "not a usable JSON Schema"),
+        ({"signal": "go", "handler": "h"}, "0/handler", "does nothing beside signal"),
+        ({"signal": "go", "retry": {"max_attempts": 2}}, "0/retry", "does nothing beside signal"),
+        ({"signal": "go", "delay_s": 5}, "0/signal", "cannot stand beside delay_s"),
+        ({"when": "signal.n == 1"}, "0/when", "no variable 'signal'"),
+        (
+            {"signal": "go", "each": "[1]", "max_parallel": WAITS_PARALLEL_MAX + 1},
+            "0/max_parallel",
+            f"at most {WAITS_PARALLEL_MAX} items may wait at a time",
+        ),
+    ],
+)
+def test_faults_are_named_with_their_place(step: dict[str, Any], place: str, words: str) -> None:
+    found = faults(step)
+    assert words in found[place]
+
+
+def test_a_signal_has_one_schema() -> None:
+    found = faults({"signal": "go", "signal_schema": {"type": "object"}}, {"signal": "go"})
+    assert "step 's0' waits for this signal with another schema" in found["1/signal_schema"]
+
+
+def test_a_loop_that_waits_for_signals_takes_time() -> None:
+    steps = [{"name": "w", "signal": "go"}, {"name": "back", "after": ["w"], "transform": "1", "back_to": "w"}]
+    assert validate({"name": "t", "steps": steps}).steps[1].back_to == "w"
