@@ -36,7 +36,7 @@ from tasker.events.template_events import TEMPLATE_EVENT_TYPES
 from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
 from tasker.metrics import CATALOGUE as METRICS
 from tasker.service.actors import dead_letters, direct, reports, requests
-from tasker.service.domain import template_registry
+from tasker.service.domain import amend, template_registry
 from tasker.service.domain.dead_letters import INVESTIGATION_EVENTS_MAX
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
 from tasker.service.domain.task_result import RESULT_LIMIT, TASK_RESULT_BYTES_MAX
@@ -156,7 +156,8 @@ def limit_table() -> str:
         ("digits of an integer", f"{codec.DIGITS_MAX:,}", "`value_invalid`"),
         ("key or command id", f"{KEY_CHARS_MAX} characters", "`body_invalid`"),
         ("version that a command names", f"{requests.VERSION_CHARS_MAX} characters", "`body_invalid`"),
-        ("tags of a task", requests.TAGS_MAX, "`body_invalid`"),
+        ("tags of a task", amend.TAGS_MAX, "`body_invalid`, or `state_forbids` when they are changed"),
+        ("metadata of a task", f"{amend.METADATA_BYTES_MAX // _KIB} KiB", "`body_too_large`"),
         ("key or value of a tag", f"{requests.TAG_CHARS_MAX} characters", "`body_invalid`"),
         ("timeout of a task", f"{requests.TIMEOUT_S_MAX / _DAY_S:,.0f} days", "`body_invalid`"),
         ("grace of a cancel", f"{requests.GRACE_S_MAX:,.0f} s", "`body_invalid`"),

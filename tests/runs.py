@@ -23,9 +23,11 @@ from tasker.service.domain.commands import (
     AnyTaskCommand,
     CancelTask,
     CompleteAttempt,
+    CompleteTask,
     CreateTask,
     EditResult,
     FailAttempt,
+    FailTask,
     FireObligation,
     NoteChild,
     PauseTask,
@@ -35,9 +37,11 @@ from tasker.service.domain.commands import (
     ResumeTask,
     RetryStep,
     RetryTask,
+    SetDeadline,
     SignalTask,
     SkipStep,
     StartAttempt,
+    UpdateTask,
     YieldAttempt,
 )
 from tasker.service.domain.obligations import TASK_SCOPE, obligations_of, obligations_of_scope, scope_of
@@ -219,6 +223,20 @@ class Run:
 
     def cancel(self, grace_s: float = 10.0) -> tuple[AnyTaskEvent, ...]:
         return self.do(CancelTask(grace_s=grace_s, at_us=self.now_us))
+
+    def force_complete(self, result: Any, grace_s: float = 10.0) -> tuple[AnyTaskEvent, ...]:
+        return self.do(CompleteTask(result=raw(result), grace_s=grace_s, at_us=self.now_us))
+
+    def force_fail(self, error: ErrorInfo, grace_s: float = 10.0) -> tuple[AnyTaskEvent, ...]:
+        return self.do(FailTask(error=error, grace_s=grace_s, at_us=self.now_us))
+
+    def update(
+        self, tags: dict[str, str | None] | None = None, metadata: dict[str, Any] | None = None
+    ) -> tuple[AnyTaskEvent, ...]:
+        return self.do(UpdateTask(tags=tags or {}, metadata=metadata, at_us=self.now_us))
+
+    def deadline(self, deadline_us: int | None = None, within_s: float | None = None) -> tuple[AnyTaskEvent, ...]:
+        return self.do(SetDeadline(deadline_us=deadline_us, within_s=within_s, at_us=self.now_us))
 
     def retry(self, step: str | None = None, attempt: int | None = None) -> tuple[AnyTaskEvent, ...]:
         if step is None:

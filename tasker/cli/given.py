@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from tasker.cli.failures import UsageError
 from tasker.events.codec import decode_value
@@ -23,6 +24,18 @@ def read_json(text: str) -> object:
         return decode_value(Path(text[1:]).read_bytes())
     except OSError as error:
         raise UsageError(f"{text[1:]}: {error.strerror}") from error
+
+
+def read_object(text: str, option: str) -> dict[str, Any]:
+    """Return the JSON object that the value of an option is, as `read_json` does.
+
+    Raises:
+        UsageError: it is no object.
+    """
+    value = read_json(text)
+    if not isinstance(value, dict):
+        raise UsageError(f"{option} takes a JSON object, not {text[:40]!r}")
+    return value
 
 
 def read_tags(pairs: list[str] | None) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -32,6 +33,31 @@ class Common:
 
 
 COMMON = Common()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class By:
+    """Options of every command to a task or a step.
+
+    Attributes:
+        reason: why, kept in the event and shown with the task.
+        requested_by: who asks, kept in the event and shown with the task.
+        command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
+    """
+
+    reason: str | None = None
+    requested_by: str | None = None
+    command_id: str | None = None
+    dry_run: Annotated[bool, Parameter(negative="")] = False
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Yield what is given, as the client's methods call it: `**dict(by)`."""
+        yield from vars(self).items()
+
+
+BY = By()
 
 Tags = Annotated[list[str] | None, Parameter(name="--tag", negative="", metavar="KEY=VALUE")]
 DryRun = Annotated[bool, Parameter(negative="")]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from tasker.cli.options import COMMON, Common, DryRun
+from tasker.cli.options import BY, COMMON, By, Common
 
 app = App(name="step", help="Look at the steps of a task, repair them.")
 
@@ -33,10 +33,7 @@ async def retry(
     /,
     *,
     attempt: int | None = None,
-    reason: str | None = None,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Give one failed step a fresh set of attempts.
@@ -49,25 +46,14 @@ async def retry(
         task: its id.
         step: its name.
         attempt: the failed attempt that you saw; when another one is the last by now, nothing happens.
-        reason: why, kept in the event.
-        requested_by: who asks, kept in the event.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_retry(
-            task,
-            step,
-            attempt=attempt,
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id,
-            dry_run=dry_run,
-        )
+        reply = await service.step_retry(task, step, attempt=attempt, **dict(by))
     show_reply(reply, common.output)
 
 
@@ -79,10 +65,7 @@ async def skip(
     *,
     result: Result = "null",
     route: Routes = None,
-    reason: str | None = None,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Complete a step without running it (any more); the task goes on by itself.
@@ -96,10 +79,7 @@ async def skip(
         step: its name.
         result: what the steps behind it get, as JSON, a file's content, or stdin.
         route: of a decision, a step that is to run; may be repeated. None: no one.
-        reason: why, kept in the event.
-        requested_by: who asks, kept in the event.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
     from tasker.cli.given import read_json
@@ -107,16 +87,7 @@ async def skip(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_skip(
-            task,
-            step,
-            result=read_json(result),
-            routes=route or (),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id,
-            dry_run=dry_run,
-        )
+        reply = await service.step_skip(task, step, result=read_json(result), routes=route or (), **dict(by))
     show_reply(reply, common.output)
 
 
@@ -128,10 +99,7 @@ async def resolve(
     *,
     result: Result,
     route: Routes = None,
-    reason: str | None = None,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Complete a step with a result that was got in another way; the task goes on by itself.
@@ -145,10 +113,7 @@ async def resolve(
         step: its name.
         result: its result as JSON, a file's content, or stdin.
         route: of a decision, a step that is to run; may be repeated.
-        reason: why, kept in the event.
-        requested_by: who asks, kept in the event.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
     from tasker.cli.given import read_json
@@ -156,16 +121,7 @@ async def resolve(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_resolve(
-            task,
-            step,
-            read_json(result),
-            routes=route or (),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id,
-            dry_run=dry_run,
-        )
+        reply = await service.step_resolve(task, step, read_json(result), routes=route or (), **dict(by))
     show_reply(reply, common.output)
 
 
@@ -175,10 +131,7 @@ async def reset(
     step: str,
     /,
     *,
-    reason: str | None = None,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Let the failures of an open step count no more, so that it has all its attempts again.
@@ -190,19 +143,14 @@ async def reset(
     Args:
         task: its id.
         step: its name.
-        reason: why, kept in the event.
-        requested_by: who asks, kept in the event.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_reset(
-            task, step, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
-        )
+        reply = await service.step_reset(task, step, **dict(by))
     show_reply(reply, common.output)
 
 
@@ -213,10 +161,7 @@ async def edit(
     /,
     *,
     result: Result,
-    reason: str | None = None,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Give a completed step another result. The old one stays in the log; what has used it is not repeated.
@@ -229,10 +174,7 @@ async def edit(
         task: its id.
         step: its name.
         result: the new result as JSON, a file's content, or stdin.
-        reason: why, kept in the event.
-        requested_by: who asks, kept in the event.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
     from tasker.cli.given import read_json
@@ -240,15 +182,7 @@ async def edit(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_edit(
-            task,
-            step,
-            read_json(result),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id,
-            dry_run=dry_run,
-        )
+        reply = await service.step_edit(task, step, read_json(result), **dict(by))
     show_reply(reply, common.output)
 
 
@@ -258,10 +192,7 @@ async def release(
     step: str,
     /,
     *,
-    reason: str | None = None,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """End what a step waits for: its retry or its time comes now; a pending step begins, whatever its parents say.
@@ -273,17 +204,12 @@ async def release(
     Args:
         task: its id.
         step: its name.
-        reason: why, kept in the event.
-        requested_by: who asks, kept in the event.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_release(
-            task, step, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
-        )
+        reply = await service.step_release(task, step, **dict(by))
     show_reply(reply, common.output)

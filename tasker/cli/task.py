@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from tasker.cli.options import COMMON, Common, DryRun, Format, Tags, Wait
+from tasker.cli import task_operations
+from tasker.cli.options import COMMON, Common, Format, Tags, Wait
 
 if TYPE_CHECKING:
     from tasker.client import TaskerClient
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from tasker.events.reads import EventView, TaskView
 
 app = App(name="task", help="Create tasks, look at them, wait for them, pause, repair and end them.")
+for operation in task_operations.ALL:
+    app.command(operation)
 
 _ALL = 0
 
@@ -28,6 +31,7 @@ async def create(
     version: str | None = None,
     key: str | None = None,
     tag: Tags = None,
+    metadata: Annotated[str, Parameter(metavar="JSON|@FILE|-")] = "{}",
     not_before: str | None = None,
     timeout_s: float | None = None,
     correlation_id: str | None = None,
@@ -52,6 +56,7 @@ async def create(
         version: of the template; the one in use unless given.
         key: names the task: the same key with the same input is the same task, with another input a conflict.
         tag: for lists and filters; may be repeated.
+        metadata: a JSON object to keep with the task.
         not_before: RFC 3339 time before which no step starts.
         timeout_s: the task fails when it has not ended so long after its creation.
         correlation_id: your id of the whole undertaking, kept in every event.
@@ -63,7 +68,7 @@ async def create(
         common: where the service is, and how to print.
     """
     from tasker.cli.failures import UsageError
-    from tasker.cli.given import read_json, read_tags
+    from tasker.cli.given import read_json, read_object, read_tags
     from tasker.cli.output import fields, note
     from tasker.cli.reach import client
     from tasker.client import NewTask
@@ -77,6 +82,7 @@ async def create(
         "version": version,
         "idempotency_key": key,
         "tags": read_tags(tag),
+        "metadata": read_object(metadata, "--metadata"),
         "not_before": not_before,
         "timeout_s": timeout_s,
         "correlation_id": correlation_id,
@@ -216,185 +222,6 @@ async def wait(
 
     async with client(common) as service:
         return await _await_end(service, task, timeout_s, common.output)
-
-
-@app.command
-async def cancel(
-    task: str,
-    /,
-    *,
-    reason: str | None = None,
-    grace_s: float = 10.0,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
-    common: Common = COMMON,
-) -> None:
-    """End a task; running handlers are told.
-
-    Args:
-        task: its id.
-        reason: why, kept in the event.
-        grace_s: how long running handlers have to stop.
-        requested_by: who asks, kept in the event.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
-        common: where the service is, and how to print.
-    """
-    from tasker.cli.reach import client
-    from tasker.cli.showing import show_reply
-
-    async with client(common) as service:
-        reply = await service.cancel(
-            task, reason=reason, grace_s=grace_s, requested_by=requested_by, command_id=command_id, dry_run=dry_run
-        )
-    show_reply(reply, common.output)
-
-
-@app.command
-async def retry(
-    task: str,
-    /,
-    *,
-    reason: str | None = None,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
-    common: Common = COMMON,
-) -> None:
-    """Give every failed step of a blocked task a fresh set of attempts; it goes on by itself.
-
-    Args:
-        task: its id.
-        reason: why, kept in the event.
-        requested_by: who asks, kept in the event.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
-        common: where the service is, and how to print.
-    """
-    from tasker.cli.reach import client
-    from tasker.cli.showing import show_reply
-
-    async with client(common) as service:
-        reply = await service.retry(
-            task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
-        )
-    show_reply(reply, common.output)
-
-
-@app.command
-async def pause(
-    task: str,
-    /,
-    *,
-    reason: str | None = None,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
-    common: Common = COMMON,
-) -> None:
-    """Let nothing more of a task begin, until it is resumed.
-
-    Attempts that run go on, and their outcomes are recorded. Retries and times that fall due wait; the task's deadline
-    does not.
-
-    For example:
-
-    $ tasker task pause 0192f7... --reason "the bank is down" --requested-by ada
-
-    Args:
-        task: its id.
-        reason: why, kept in the event and shown with the task.
-        requested_by: who asks, kept in the event and shown with the task.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
-        common: where the service is, and how to print.
-    """
-    from tasker.cli.reach import client
-    from tasker.cli.showing import show_reply
-
-    async with client(common) as service:
-        reply = await service.pause(
-            task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
-        )
-    show_reply(reply, common.output)
-
-
-@app.command
-async def signal(
-    task: str,
-    name: str,
-    /,
-    *,
-    value: Annotated[str, Parameter(name=["--value", "-v"], metavar="JSON|@FILE|-")] = "null",
-    reason: str | None = None,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
-    common: Common = COMMON,
-) -> None:
-    """Bring a task a signal, for a step that waits for one of its name, now or later.
-
-    For example:
-
-    $ tasker task signal 0192f7... payment.received --value '{"amount": 17}'
-
-    Args:
-        task: its id.
-        name: of the signal, as a step of the template has it.
-        value: of the signal, as JSON, a file's content, or stdin.
-        reason: why, kept in the event.
-        requested_by: who asks, kept in the event.
-        command_id: names this signal, so that a repetition is the same one.
-        dry_run: only show what would happen.
-        common: where the service is, and how to print.
-    """
-    from tasker.cli.given import read_json
-    from tasker.cli.reach import client
-    from tasker.cli.showing import show_reply
-
-    async with client(common) as service:
-        reply = await service.signal(
-            task,
-            name,
-            read_json(value),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id,
-            dry_run=dry_run,
-        )
-    show_reply(reply, common.output)
-
-
-@app.command
-async def resume(
-    task: str,
-    /,
-    *,
-    reason: str | None = None,
-    requested_by: str | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
-    common: Common = COMMON,
-) -> None:
-    """Let a paused task go on from where it stands; what fell due meanwhile comes at once.
-
-    Args:
-        task: its id.
-        reason: why, kept in the event.
-        requested_by: who asks, kept in the event.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
-        common: where the service is, and how to print.
-    """
-    from tasker.cli.reach import client
-    from tasker.cli.showing import show_reply
-
-    async with client(common) as service:
-        reply = await service.resume(
-            task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
-        )
-    show_reply(reply, common.output)
 
 
 @app.command

@@ -26,7 +26,16 @@ from tasker.client.carriers import BusCarrier, Carrier, HttpCarrier
 from tasker.client.dead_letters import DeadLetters
 from tasker.client.domain_events import NEW, DomainSubscription
 from tasker.client.http import HttpApi, Parameters
-from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef, handle_of, position_of, task_id_of
+from tasker.client.requests import (
+    NamedTemplate,
+    NewTask,
+    TaskHandle,
+    TaskRef,
+    handle_of,
+    position_of,
+    rfc3339_of,
+    task_id_of,
+)
 from tasker.client.schedules import Schedules
 from tasker.client.settings import FindStack, client_settings
 from tasker.client.subscription import START, EventFilter, Subscription
@@ -56,10 +65,15 @@ from tasker.events.messages import (
     StepRetry,
     StepSkip,
     TaskCancel,
+    TaskComplete,
+    TaskDeadline,
+    TaskFail,
     TaskPause,
+    TaskRestart,
     TaskResume,
     TaskRetry,
     TaskSignal,
+    TaskUpdate,
     TemplateRegister,
     TemplateUse,
 )
@@ -179,6 +193,7 @@ class TaskerClient:
         version: str | None = None,
         idempotency_key: str | None = None,
         tags: Mapping[str, str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
         not_before: datetime | str | None = None,
         timeout_s: float | None = None,
         correlation_id: str | None = None,
@@ -202,6 +217,7 @@ class TaskerClient:
             version=version,
             idempotency_key=idempotency_key,
             tags=tags or {},
+            metadata=metadata or {},
             not_before=not_before,
             timeout_s=timeout_s,
             correlation_id=correlation_id,
@@ -355,6 +371,148 @@ class TaskerClient:
             dry_run=dry_run,
         )
         return await self._command("step.retry", command)
+
+    async def complete(
+        self,
+        task: TaskRef,
+        *,
+        result: object = None,
+        grace_s: float = CANCEL_GRACE_S,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """End a task as completed, with a result of yours, whatever its steps have done; nothing is undone.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is nothing to end.
+            ValueInvalid, BodyTooLarge: the result cannot be sent.
+        """
+        command = TaskComplete(
+            task_id=task_id_of(task),
+            result=msgspec.Raw(encode_value(result)),
+            grace_s=grace_s,
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("task.complete", command)
+
+    async def fail(
+        self,
+        task: TaskRef,
+        *,
+        message: str,
+        grace_s: float = CANCEL_GRACE_S,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """End a task as failed, with an error of yours; it compensates as any task that fails.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is nothing to end.
+        """
+        command = TaskFail(
+            task_id=task_id_of(task),
+            message=message,
+            grace_s=grace_s,
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("task.fail", command)
+
+    async def update(
+        self,
+        task: TaskRef,
+        *,
+        tags: Mapping[str, str | None] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Change tags (None removes one) and metadata (a JSON merge patch, RFC 7396) of a task.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is nothing to change.
+        """
+        command = TaskUpdate(
+            task_id=task_id_of(task),
+            tags=dict(tags or {}),
+            metadata=dict(metadata or {}),
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("task.update", command)
+
+    async def set_deadline(
+        self,
+        task: TaskRef,
+        *,
+        deadline: datetime | str | None = None,
+        within_s: float | None = None,
+        remove: bool = False,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Give a task another deadline: a time, or so long from now on; `remove`: none. It fails when that comes first.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is no deadline to set.
+        """
+        command = TaskDeadline(
+            task_id=task_id_of(task),
+            deadline=rfc3339_of(deadline, "deadline"),
+            within_s=within_s,
+            remove=remove,
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("task.deadline", command)
+
+    async def restart(
+        self,
+        task: TaskRef,
+        *,
+        version: str | None = None,
+        current: bool = False,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Run a task that has ended once more; the reply's `task_id` is the new task's.
+
+        It takes over input, tags, metadata and timeout, and the version: another one is `version`, the one in use now
+        `current`.
+
+        Raises:
+            TaskUnknown, StateForbids: there is no such task, or it has not ended.
+            TemplateUnknown: there is no such version.
+        """
+        command = TaskRestart(
+            task_id=task_id_of(task),
+            version=version,
+            current=current,
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("task.restart", command)
 
     async def pause(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -42,6 +42,7 @@ class NewTask:
         input: whatever has an exact JSON form (msgspec structs and dataclasses too).
         version: None: the one in use.
         idempotency_key: names the task for ever. None: the client draws one for its own retries.
+        tags: for lists and filters. metadata: a JSON object to keep with the task.
         not_before: no step starts earlier; a datetime needs a zone.
         timeout_s: the task fails when it has not ended so long after its creation.
     """
@@ -53,6 +54,7 @@ class NewTask:
     version: str | None = None
     idempotency_key: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     not_before: datetime | str | None = None
     timeout_s: float | None = None
     correlation_id: str | None = None
@@ -76,7 +78,8 @@ class NewTask:
             input=msgspec.Raw(encode_value(self.input)),
             idempotency_key=self.idempotency_key or f"drawn-{ids.token()}",
             tags=dict(self.tags),
-            not_before=_rfc3339(self.not_before),
+            metadata=dict(self.metadata),
+            not_before=rfc3339_of(self.not_before, "not_before"),
             timeout_s=self.timeout_s,
             correlation_id=self.correlation_id,
             requested_by=self.requested_by,
@@ -128,9 +131,14 @@ def handle_of(command: TaskCreate, reply: Reply) -> TaskHandle:
     )
 
 
-def _rfc3339(at: datetime | str | None) -> str | None:
+def rfc3339_of(at: datetime | str | None, what: str) -> str | None:
+    """Return a time as the wire has it.
+
+    Raises:
+        ValueInvalid: it has no time zone.
+    """
     if not isinstance(at, datetime):
         return at
     if at.tzinfo is None:
-        raise ValueInvalid(f"not_before {at.isoformat()} has no time zone")
+        raise ValueInvalid(f"{what} {at.isoformat()} has no time zone")
     return to_rfc3339(from_datetime(at))

@@ -125,6 +125,7 @@ class TaskerSyncClient:
         version: str | None = None,
         idempotency_key: str | None = None,
         tags: Mapping[str, str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
         not_before: datetime | str | None = None,
         timeout_s: float | None = None,
         correlation_id: str | None = None,
@@ -149,6 +150,7 @@ class TaskerSyncClient:
                 version=version,
                 idempotency_key=idempotency_key,
                 tags=tags,
+                metadata=metadata,
                 not_before=not_before,
                 timeout_s=timeout_s,
                 correlation_id=correlation_id,
@@ -228,6 +230,153 @@ class TaskerSyncClient:
                 task,
                 step,
                 attempt=attempt,
+                reason=reason,
+                requested_by=requested_by,
+                command_id=command_id,
+                dry_run=dry_run,
+            )
+        )
+
+    def complete(
+        self,
+        task: TaskRef,
+        *,
+        result: object = None,
+        grace_s: float = CANCEL_GRACE_S,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """End a task as completed, with a result of yours, whatever its steps have done; nothing is undone.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is nothing to end.
+            ValueInvalid, BodyTooLarge: the result cannot be sent.
+        """
+        return self._loop.run(
+            self._client.complete(
+                task,
+                result=result,
+                grace_s=grace_s,
+                reason=reason,
+                requested_by=requested_by,
+                command_id=command_id,
+                dry_run=dry_run,
+            )
+        )
+
+    def fail(
+        self,
+        task: TaskRef,
+        *,
+        message: str,
+        grace_s: float = CANCEL_GRACE_S,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """End a task as failed, with an error of yours; it compensates as any task that fails.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is nothing to end.
+        """
+        return self._loop.run(
+            self._client.fail(
+                task,
+                message=message,
+                grace_s=grace_s,
+                reason=reason,
+                requested_by=requested_by,
+                command_id=command_id,
+                dry_run=dry_run,
+            )
+        )
+
+    def update(
+        self,
+        task: TaskRef,
+        *,
+        tags: Mapping[str, str | None] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Change tags (None removes one) and metadata (a JSON merge patch, RFC 7396) of a task.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is nothing to change.
+        """
+        return self._loop.run(
+            self._client.update(
+                task,
+                tags=tags,
+                metadata=metadata,
+                reason=reason,
+                requested_by=requested_by,
+                command_id=command_id,
+                dry_run=dry_run,
+            )
+        )
+
+    def set_deadline(
+        self,
+        task: TaskRef,
+        *,
+        deadline: datetime | str | None = None,
+        within_s: float | None = None,
+        remove: bool = False,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Give a task another deadline: a time, or so long from now on; `remove`: none. It fails when that comes first.
+
+        Raises:
+            TaskUnknown, TaskEnded, StateForbids: there is no deadline to set.
+        """
+        return self._loop.run(
+            self._client.set_deadline(
+                task,
+                deadline=deadline,
+                within_s=within_s,
+                remove=remove,
+                reason=reason,
+                requested_by=requested_by,
+                command_id=command_id,
+                dry_run=dry_run,
+            )
+        )
+
+    def restart(
+        self,
+        task: TaskRef,
+        *,
+        version: str | None = None,
+        current: bool = False,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Run a task that has ended once more; the reply's `task_id` is the new task's.
+
+        It takes over input, tags, metadata and timeout, and the version: another one is `version`, the one in use now
+        `current`.
+
+        Raises:
+            TaskUnknown, StateForbids: there is no such task, or it has not ended.
+            TemplateUnknown: there is no such version.
+        """
+        return self._loop.run(
+            self._client.restart(
+                task,
+                version=version,
+                current=current,
                 reason=reason,
                 requested_by=requested_by,
                 command_id=command_id,

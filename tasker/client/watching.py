@@ -16,12 +16,15 @@ from tasker.client.waiting import is_over
 from tasker.events.messages import LifecycleEvent
 from tasker.events.reads import TASK_ENDED, TaskView
 from tasker.events.task_events import (
+    NULL,
     ErrorInfo,
     StepFailed,
     TaskBlocked,
     TaskCompleted,
     TaskCreated,
+    TaskDeadlineSet,
     TaskFailed,
+    TaskUpdated,
 )
 from tasker.templates.instances import is_undo
 from tasker.times import to_rfc3339
@@ -34,6 +37,9 @@ WATCHED: Final = (
     "task_resumed",
     "task_paused",
     "task_unpaused",
+    "task_compensating",
+    "task_updated",
+    "task_deadline_set",
     "task_completed",
     "task_failed",
     "task_cancelled",
@@ -106,6 +112,14 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
             failed = _data(event, TaskFailed)
             error = failed.error or view.error or ErrorInfo(type=failed.cause, message="the task failed")
             changes |= {"state": "failed", "error": error, "ended_at": event.time}
+        case "task_updated":
+            updated = _data(event, TaskUpdated)
+            changes |= {} if updated.tags is None else {"tags": updated.tags}
+            if updated.metadata is not None:
+                changes |= {"metadata": None if updated.metadata == NULL else updated.metadata}
+        case "task_deadline_set":
+            deadline_us = _data(event, TaskDeadlineSet).deadline_us
+            changes |= {"deadline_at": None if deadline_us is None else to_rfc3339(deadline_us)}
         case "task_cancelled":
             changes |= {"state": "cancelled", "ended_at": event.time}
         case _:
@@ -131,6 +145,8 @@ def _created(event: LifecycleEvent) -> TaskView:
         not_before=None if created.not_before_us is None else to_rfc3339(created.not_before_us),
         deadline_at=None if created.deadline_us is None else to_rfc3339(created.deadline_us),
         tags=created.tags,
+        metadata=created.metadata,
+        restarted_from=created.restarted_from,
         idempotency_key=created.idempotency_key,
         correlation_id=event.correlationid,
     )

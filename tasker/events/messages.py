@@ -66,6 +66,7 @@ class TaskCreate(Command, kw_only=True, omit_defaults=True):
         input: any JSON value; checked against the template's schema.
         idempotency_key: names the task; a repetition with the same request answers `duplicate`.
         tags: for lists and filters; at most 32, keys and values at most 128 characters.
+        metadata: a JSON object to keep with the task; at most 16 KiB.
         not_before: RFC 3339; no step starts earlier.
         timeout_s: the task fails when it has not ended so long after its creation.
     """
@@ -76,6 +77,7 @@ class TaskCreate(Command, kw_only=True, omit_defaults=True):
     input: msgspec.Raw = NULL
     idempotency_key: Key | None = None
     tags: dict[str, str] = {}
+    metadata: dict[str, Any] = {}
     not_before: Time | None = None
     timeout_s: float | None = None
 
@@ -111,6 +113,65 @@ class TaskCancel(TaskOperatorCommand, kw_only=True, omit_defaults=True):
     """`task.cancel`: end a task. Running handlers are told and have `grace_s` to stop."""
 
     grace_s: float = CANCEL_GRACE_S
+
+
+class TaskComplete(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.complete`: end a task as completed, with a result of yours, whatever its steps have done.
+
+    Running handlers are told and have `grace_s` to stop. Nothing is undone.
+    """
+
+    result: msgspec.Raw = NULL
+    grace_s: float = CANCEL_GRACE_S
+
+
+class TaskFail(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.fail`: end a task as failed, with an error of yours. It compensates as any task that fails.
+
+    Attributes:
+        message: of the error; its type is `failed_by_operator`.
+    """
+
+    message: str
+    grace_s: float = CANCEL_GRACE_S
+
+
+class TaskUpdate(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.update`: change what a task is labelled with.
+
+    Attributes:
+        tags: those to set; null removes one.
+        metadata: a JSON merge patch (RFC 7396) of its metadata: members to set; null removes one.
+    """
+
+    tags: dict[str, str | None] = {}
+    metadata: dict[str, Any] = {}
+
+
+class TaskDeadline(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.deadline`: give a task another deadline, at which it fails unless it has ended.
+
+    Attributes:
+        deadline: RFC 3339. within_s: so long from now on. remove: it has none any more. One of the three is given.
+    """
+
+    deadline: Time | None = None
+    within_s: float | None = None
+    remove: bool = False
+
+
+class TaskRestart(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.restart`: run a task that has ended once more, as a new task with its input, tags, metadata and timeout.
+
+    The answer's `task_id` is the new task's, which names the old one as `restarted_from`.
+
+    Attributes:
+        version: of the template; None: the one that the old task ran.
+        current: the version that is in use now.
+    """
+
+    version: str | None = None
+    current: bool = False
 
 
 class TaskRetry(TaskOperatorCommand, kw_only=True, omit_defaults=True):
@@ -367,6 +428,11 @@ class DeadLetterRetry(DeadLetterCommand, kw_only=True, omit_defaults=True):
 COMMANDS: Final[dict[str, type[Command]]] = {
     "task.create": TaskCreate,
     "task.cancel": TaskCancel,
+    "task.complete": TaskComplete,
+    "task.fail": TaskFail,
+    "task.update": TaskUpdate,
+    "task.deadline": TaskDeadline,
+    "task.restart": TaskRestart,
     "task.retry": TaskRetry,
     "task.pause": TaskPause,
     "task.resume": TaskResume,

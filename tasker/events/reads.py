@@ -30,6 +30,8 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
         steps_*: counts of steps that have begun, completed, failed.
         result: of a completed task. error: of a failed one or of the step that blocks it.
         not_chosen: steps that will not run -> why.
+        metadata: a JSON object that people and programs keep with it.
+        restarted_from: the task that it is a restart of. restarted_as: those that are restarts of it; not in lists.
         seq: events of the task so far. position: token of the last one.
     """
 
@@ -63,6 +65,9 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
     steps_failed: int = 0
     retries: int = 0
     not_chosen: dict[str, str] = {}
+    metadata: OptionalRaw = None
+    restarted_from: str | None = None
+    restarted_as: tuple[str, ...] = ()
 
 
 class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):

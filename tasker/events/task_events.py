@@ -73,6 +73,8 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
         request_hash: of the canonical input and the version as sent; tells a repetition from a conflict.
         not_before_us: no step starts earlier; the task is `pending` until then.
         deadline_us: when the task's timeout ends it.
+        metadata: a JSON object of whoever created it.
+        restarted_from: the id of the task whose restart this is.
     """
 
     template: TemplateRef
@@ -82,6 +84,8 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     not_before_us: int | None = None
     deadline_us: int | None = None
+    metadata: OptionalRaw = None
+    restarted_from: str | None = None
 
 
 class TaskStarted(TaskEvent, frozen=True, kw_only=True):
@@ -448,15 +452,39 @@ class TaskUnpaused(TaskEvent, frozen=True, kw_only=True):
     """A paused task goes on from where it stands."""
 
 
-Ending = Literal["failed", "cancelled"]
+class TaskUpdated(TaskEvent, frozen=True, kw_only=True):
+    """A person changed what a task is labelled with.
+
+    Attributes:
+        tags: all it has now; absent when they are as before.
+        metadata: the JSON object now, null when there is none; absent when it is as before.
+    """
+
+    tags: dict[str, str] | None = None
+    metadata: OptionalRaw = None
+
+
+class TaskDeadlineSet(TaskEvent, frozen=True, kw_only=True):
+    """A person gave a task another deadline; absent: it has none any more."""
+
+    deadline_us: int | None = None
+
+
+Ending = Literal["failed", "cancelled", "completed"]
 
 
 class TaskStopping(TaskEvent, frozen=True, kw_only=True):
-    """The task will end as `ending` once its running steps have ended or their grace is over."""
+    """The task will end as `ending` once its running steps have ended or their grace is over.
+
+    Attributes:
+        result, error: with which an operator has it complete, or fail.
+    """
 
     ending: Ending
-    cause: Literal["cancel", "timeout", "step_failed", "result_limit"]
+    cause: Literal["cancel", "timeout", "step_failed", "result_limit", "operator"]
     step: str | None = None
+    result: OptionalRaw = None
+    error: ErrorInfo | None = None
 
 
 class TaskCompensating(TaskEvent, frozen=True, kw_only=True):
@@ -474,7 +502,7 @@ class TaskCompensating(TaskEvent, frozen=True, kw_only=True):
 
 
 class TaskCompleted(TaskEvent, frozen=True, kw_only=True):
-    """Every step has a result, and so has the task."""
+    """Every step has a result, and so has the task; or an operator said so."""
 
     result: msgspec.Raw
 
@@ -482,7 +510,7 @@ class TaskCompleted(TaskEvent, frozen=True, kw_only=True):
 class TaskFailed(TaskEvent, frozen=True, kw_only=True):
     """The task ended without a result."""
 
-    cause: Literal["timeout", "step_failed", "result_limit"]
+    cause: Literal["timeout", "step_failed", "result_limit", "operator"]
     step: str | None = None
     error: ErrorInfo | None = None
 
@@ -527,6 +555,8 @@ AnyTaskEvent = (
     | TaskResumed
     | TaskPaused
     | TaskUnpaused
+    | TaskUpdated
+    | TaskDeadlineSet
     | TaskStopping
     | TaskCompensating
     | TaskCompleted

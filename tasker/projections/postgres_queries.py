@@ -98,7 +98,10 @@ class PostgresQueries:
     async def task(self, tenant: str, task_id: UUID) -> TaskView | None:
         """Return a task of the tenant; None when the view has none."""
         records = await self._fetch(_SQL["task"], tenant, task_id)
-        return (await self._task_views(records))[0] if records else None
+        if not records:
+            return None
+        restarts = await self._fetch(_SQL["restarts"], tenant, task_id)
+        return (await self._task_views(records, restarted_as=[record[0] for record in restarts]))[0]
 
     async def tasks(self, tenant: str, query: TaskQuery) -> Tasks:
         """Return a page of the tenant's tasks."""
@@ -204,14 +207,16 @@ class PostgresQueries:
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         return await fetch(self._pool, statement, *values)
 
-    async def _task_views(self, records: Sequence[asyncpg.Record]) -> list[TaskView]:
+    async def _task_views(
+        self, records: Sequence[asyncpg.Record], *, restarted_as: Sequence[UUID] = ()
+    ) -> list[TaskView]:
         rows = [row_of(task.TaskRow, record) for record in records]
         running = [row.task_id for row in rows if row.state in _NEEDS_STEPS]
         open_steps: dict[UUID, list[task.OpenStep]] = {}
         if running:
             for task_id, *facts in await self._fetch(_SQL["open_steps"], running, task.OPEN_STEPS_ASKED):
                 open_steps.setdefault(task_id, []).append(task.OpenStep(*facts))
-        return [task.to_view(row, open_steps.get(row.task_id, ())) for row in rows]
+        return [task.to_view(row, open_steps.get(row.task_id, ()), restarted_as=restarted_as) for row in rows]
 
 
 async def fetch(pool: asyncpg.Pool, statement: str, *values: object) -> list[asyncpg.Record]:

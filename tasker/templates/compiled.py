@@ -73,8 +73,9 @@ class CompiledTemplate:
 
     def compensates(self, ending: Ending) -> bool:
         """Return whether a task undoes what it did when it ends so."""
-        policy = self.spec.compensate_on
-        return bool(self.undos) and policy in ("both", "cancel" if ending == "cancelled" else "failure")
+        if ending == "completed" or not self.undos:
+            return False
+        return self.spec.compensate_on in ("both", "cancel" if ending == "cancelled" else "failure")
 
     def parents_of(self, step: str) -> tuple[str, ...]:
         """Return the steps that `step` waits for, as its `after` declares them."""

@@ -47,6 +47,13 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
             deadline_us=US + 1,
         ),
         t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32),
+        t.TaskCreated(
+            template=TEMPLATE,
+            input=RAW(b"null"),
+            request_hash="cd" * 32,
+            metadata=RAW(b'{"ticket":17}'),
+            restarted_from=TASK_ID,
+        ),
     ),
     ("task_started", 1): (t.TaskStarted(),),
     ("step_dispatched", 1): (
@@ -140,10 +147,18 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("task_resumed", 1): (t.TaskResumed(),),
     ("task_paused", 1): (t.TaskPaused(),),
     ("task_unpaused", 1): (t.TaskUnpaused(),),
+    ("task_updated", 1): (
+        t.TaskUpdated(tags={"team": "core"}, metadata=RAW(b'{"ticket":"OPS-17"}')),
+        t.TaskUpdated(tags={}),
+        t.TaskUpdated(metadata=t.NULL),
+    ),
+    ("task_deadline_set", 1): (t.TaskDeadlineSet(deadline_us=US), t.TaskDeadlineSet()),
     ("task_stopping", 1): (
         t.TaskStopping(ending="failed", cause="step_failed", step="charge"),
         t.TaskStopping(ending="cancelled", cause="cancel"),
         t.TaskStopping(ending="failed", cause="timeout"),
+        t.TaskStopping(ending="completed", cause="operator", result=RAW(b'{"by":"hand"}')),
+        t.TaskStopping(ending="failed", cause="operator", error=ERROR),
     ),
     ("task_compensating", 1): (t.TaskCompensating(steps=("charge", "resize"), instances=12),),
     ("task_completed", 1): (
@@ -154,6 +169,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskFailed(cause="step_failed", step="charge", error=ERROR),
         t.TaskFailed(cause="timeout"),
         t.TaskFailed(cause="result_limit", error=ERROR),
+        t.TaskFailed(cause="operator", error=ERROR),
     ),
     ("task_cancelled", 1): (t.TaskCancelled(),),
     ("dead_letter_added", 1): (d.DeadLetterAdded(task_id=TASK_ID, step="charge", attempt=3),),

@@ -231,6 +231,20 @@ def by_hand() -> Run:
     return run
 
 
+def forced() -> Run:
+    """A restart with metadata; labels and the deadline changed; then a person completed it while a step ran."""
+    run = new_run("forced", DIAMOND)
+    run.create(metadata=raw({"ticket": 17}), restarted_from="01234567-89ab-8def-8123-456789abcdef", timeout_s=60)
+    run.update(tags={"team": "core"}, metadata={"ticket": None, "by": "ada"})
+    run.deadline(within_s=3600)
+    run.complete("a", result=1)
+    run.start("b")
+    run.deadline()
+    run.force_complete({"by": "hand"})
+    run.complete("b", result=2)
+    return run
+
+
 def announced() -> Run:
     """Domain events: of a failed attempt, of the handler, of the service."""
     emits = [{"name": "order.late", "on": "retryable", "auto": True}, {"name": "order.paid"}]
@@ -283,6 +297,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     paused,
     by_hand,
     signalled,
+    forced,
     announced,
 )
 

@@ -300,3 +300,62 @@ async def test_a_result_given_by_hand_has_the_bound_of_a_result(pair: Pair) -> N
         assert told["error"]["code"] == "body_too_large"
     assert (await pair.ask("step.resolve", step))["error"]["code"] == "body_invalid"
     assert (await pair.ask("step.release", step | {"step": "a b"}))["error"]["code"] == "name_invalid"
+
+
+async def test_a_restart_is_one_new_task_however_often_it_is_told_and_wherever(pair: Pair) -> None:
+    create = {"template": "t", "input": {"n": 1}, "tags": {"a": "b"}, "metadata": {"c": [1]}, "timeout_s": 60}
+    old = (await pair.ask("task.create", create))["task_id"]
+    command = {"task_id": old, "command_id": "again", "requested_by": "ada", "reason": "why"}
+    refused = await pair.ask("task.restart", command)
+    assert (refused["error"]["code"], "task cancel" in refused["error"]["detail"]) == ("state_forbids", True)
+    assert (await pair.ask("task.complete", {"task_id": old, "result": 1}))["ok"]
+    would = await pair.ask("task.restart", command | {"dry_run": True})
+    assert would["would"] == [{"event": "task_created"}]
+    told = [await pair.ask("task.restart", command) for _ in range(TIMES)]
+    assert {one["task_id"] for one in told} == {told[0]["task_id"]}
+    assert [one.get("duplicate", False) for one in told] == [False, *[True] * (TIMES - 1)]
+    [event] = [one for one in await pair.all_recorded() if str(one.stream_id) == told[0]["task_id"] and one.seq == 1]
+    payload = json.loads(event.payload)
+    assert (payload["restarted_from"], payload["input"], payload["tags"], payload["metadata"]) == (
+        old,
+        {"n": 1},
+        {"a": "b"},
+        {"c": [1]},
+    )
+    assert (payload["deadline_us"] - event.at_us, "idempotency_key" in payload) == (60_000_000, False)
+    assert [json.loads(event.meta)[name] for name in ("requested_by", "reason")] == ["ada", "why"]
+    other = await pair.ask("task.restart", {"task_id": old})
+    assert (other["ok"], other["task_id"] != told[0]["task_id"]) == (True, True)
+
+
+async def test_a_restart_takes_the_version_that_it_is_told(pair: Pair) -> None:
+    made = await pair.ask("task.create", {"template": "t"})
+    await pair.ask("task.complete", {"task_id": made["task_id"]})
+    newer = await pair.ask("template.register", {"template": {"name": "t", "steps": [{"name": "other"}]}})
+    task = {"task_id": made["task_id"]}
+    ids = [
+        (await pair.ask("task.restart", task | more))["task_id"]
+        for more in ({}, {"current": True}, {"version": newer["template"]["version"]})
+    ]
+    events = {str(one.stream_id): json.loads(one.payload) for one in await pair.all_recorded() if one.seq == 1}
+    versions = [events[one]["template"]["version"] for one in ids]
+    assert versions == [events[made["task_id"]]["template"]["version"], *[newer["template"]["version"]] * 2]
+    both = await pair.ask("task.restart", task | {"current": True, "version": "1"})
+    assert both["error"]["code"] == "body_invalid"
+    assert (await pair.ask("task.restart", task | {"version": "nine"}))["error"]["code"] == "template_unknown"
+
+
+async def test_labels_and_deadline_are_changed_from_any_node(pair: Pair) -> None:
+    made = await pair.ask("task.create", {"template": "t", "tags": {"a": "b"}})
+    task = {"task_id": made["task_id"]}
+    for number in range(TIMES):
+        assert (await pair.ask("task.update", task | {"tags": {"n": str(number)}, "metadata": {"n": number}}))["ok"]
+        assert (await pair.ask("task.deadline", task | {"within_s": 60 + number}))["ok"]
+    assert (await pair.ask("task.update", task))["duplicate"]
+    for body in ({}, {"within_s": 1, "remove": True}, {"within_s": 0}, {"deadline": "tomorrow"}):
+        assert (await pair.ask("task.deadline", task | body))["error"]["code"] == "body_invalid", body
+    assert (await pair.ask("task.fail", task | {"message": " "}))["error"]["code"] == "body_invalid"
+    assert (await pair.ask("task.update", task | {"tags": {"x" * 129: ""}}))["error"]["code"] == "body_invalid"
+    large = {"template": "t", "metadata": {"m": "x" * 17_000}}
+    assert (await pair.ask("task.create", large))["error"]["code"] == "body_too_large"
+    assert (await pair.ask("task.fail", task | {"message": "no more"}))["ok"]

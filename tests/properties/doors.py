@@ -44,6 +44,7 @@ from tasker.events.messages import (
     ScheduleCommand,
     TaskCreate,
     TaskOperatorCommand,
+    TaskRestart,
     WorkArray,
     WorkerSlots,
 )
@@ -56,6 +57,7 @@ from tasker.projections.queries import decode_cursor, encode_cursor
 from tasker.service.actors import dead_letters, reports, requests
 from tasker.service.actors.cloud_events import cloud_event
 from tasker.service.actors.direct import _decode_slots, _fault_of
+from tasker.service.actors.restarts import check_restart
 from tasker.service.actors.schedule_entrance import schedule_command
 from tasker.service.actors.task_commands import decided_of
 from tasker.service.http.event_scan import place_of
@@ -149,11 +151,13 @@ def _command_door(verb: str, seed: bytes) -> None:
         if isinstance(command, TaskCreate):
             requests.key_of(command.idempotency_key, None)
             requests.check_create(command)
-            requests.not_before_us_of(command)
+            requests.time_us_of(command.not_before, "/not_before")
             requests.request_hash_of(command, bytes(command.input))
         elif isinstance(command, ScheduleCommand):
             schedule_command(command, "c")
-        if isinstance(command, TaskOperatorCommand):
+        if isinstance(command, TaskRestart):
+            check_restart(command)
+        elif isinstance(command, TaskOperatorCommand):
             decided_of(command)(1)
         if isinstance(command, DeadLetterRetry):
             dead_letters.retry_of(command)
@@ -173,6 +177,11 @@ for _verb, _seed in {
     "task.cancel": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","grace_s":1.5,"command_id":"c"}',
     "task.retry": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea"}',
     "step.retry": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","attempt":3}',
+    "task.complete": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","result":{"n":1},"grace_s":0}',
+    "task.fail": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","message":"no"}',
+    "task.update": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","tags":{"a":"b","c":null},"metadata":{"t":[1]}}',
+    "task.deadline": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","deadline":"2026-01-02T00:00:00Z"}',
+    "task.restart": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","version":"1.0.0","command_id":"c"}',
     "task.pause": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","dry_run":true}',
     "task.resume": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","command_id":"c"}',
     "step.skip": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only","result":[1]}',

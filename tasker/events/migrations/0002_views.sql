@@ -44,14 +44,13 @@ BEGIN
             version          text    NOT NULL,
             template_hash    text    NOT NULL,
             input            bytea   NOT NULL,
-            tags             json,
+            restarted_from   uuid,
             idempotency_key  text,
             correlation_id   text,
             requested_by     text,
             reason           text,
             created_at_us    bigint  NOT NULL,
             not_before_us    bigint,
-            deadline_us      bigint,
             state            text    NOT NULL,
             seq              bigint  NOT NULL,
             position         bigint  NOT NULL,
@@ -68,12 +67,16 @@ BEGIN
             steps_failed     integer NOT NULL,
             retries          integer NOT NULL,
             poisoned         boolean NOT NULL,
-            not_chosen       json
+            not_chosen       json,
+            tags             json,
+            metadata         bytea,
+            deadline_us      bigint
         ) WITH (fillfactor = 70) $ddl$;
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, created_at_us, task_id)';
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, updated_at_us, task_id)';
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, state, created_at_us, task_id)';
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, template, created_at_us, task_id)';
+        EXECUTE 'CREATE INDEX ON ' || t || ' (restarted_from) WHERE restarted_from IS NOT NULL';
         EXECUTE 'CREATE INDEX ON ' || t || ' USING gin (tag_pieces(tags)) WHERE tags IS NOT NULL';
         EXECUTE 'CREATE STATISTICS ON (tag_pieces(tags)) FROM ' || t; -- the planner takes none from a partial index
     WHEN 'step' THEN

@@ -9,6 +9,9 @@ GROUP BY c.shard
 -- name: task
 SELECT * FROM task WHERE task_id = $2 AND tenant = $1
 
+-- name: restarts
+SELECT task_id FROM task WHERE restarted_from = $2 AND tenant = $1 ORDER BY created_at_us, task_id
+
 -- name: tasks
 -- The CASE hides an operator of whose selectivity the planner has no idea, beside one of which it has a good one.
 SELECT * FROM task

@@ -13,6 +13,7 @@ from tasker.events.envelope import Meta, RecordedEvent, StreamKind
 from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView
 from tasker.events.stored import DomainEvent, meta_of
 from tasker.events.task_events import (
+    NULL,
     AnyTaskEvent,
     ChildRequested,
     ChildStarted,
@@ -49,12 +50,14 @@ from tasker.events.task_events import (
     TaskCompensating,
     TaskCompleted,
     TaskCreated,
+    TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
     TaskResumed,
     TaskStarted,
     TaskStopping,
     TaskUnpaused,
+    TaskUpdated,
     WaitExpired,
 )
 from tasker.projections.projection import NO_TYPES, Key
@@ -73,7 +76,7 @@ class TaskRow(msgspec.Struct, kw_only=True):
     """A task as stored: the facts of its creation first, then what moves.
 
     Attributes:
-        tags, blocked_steps: JSON text, canonical; None when empty.
+        tags, blocked_steps: JSON text, canonical; None when empty. metadata: a JSON object; None when empty.
         result, error: exact JSON.
         ending: how a stopping task will end.
         not_chosen: JSON object: step that will not run (in its newest visit) -> why; None when empty.
@@ -89,14 +92,13 @@ class TaskRow(msgspec.Struct, kw_only=True):
     version: str
     template_hash: str
     input: bytes
-    tags: str | None
+    restarted_from: UUID | None
     idempotency_key: str | None
     correlation_id: str | None
     requested_by: str | None
     reason: str | None
     created_at_us: int
     not_before_us: int | None
-    deadline_us: int | None
     state: str
     seq: int
     position: int
@@ -114,6 +116,9 @@ class TaskRow(msgspec.Struct, kw_only=True):
     retries: int = 0
     poisoned: bool = False
     not_chosen: str | None = None
+    tags: str | None = None
+    metadata: bytes | None = None
+    deadline_us: int | None = None
 
 
 class OpenStep(msgspec.Struct, frozen=True):
@@ -268,6 +273,13 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             # What was stopping and is blocked was undoing what it did.
             row.state = "running" if row.ending is None else "compensating"
             _unblock(row)
+        case TaskUpdated(tags=tags, metadata=metadata):
+            if tags is not None:
+                row.tags = _tags(tags)
+            if metadata is not None:
+                row.metadata = None if metadata == NULL else bytes(metadata)
+        case TaskDeadlineSet(deadline_us=deadline_us):
+            row.deadline_us = deadline_us
         case TaskCreated():
             pass  # a second birth is impossible; total all the same
         case _:
@@ -311,19 +323,25 @@ def _born(recorded: RecordedEvent, event: TaskCreated) -> TaskRow:
         version=template.version,
         template_hash=template.hash,
         input=bytes(event.input),
-        tags=canonical(event.tags).decode() if event.tags else None,
+        restarted_from=None if event.restarted_from is None else UUID(event.restarted_from),
         idempotency_key=event.idempotency_key,
         correlation_id=meta.correlation_id,
         requested_by=meta.requested_by,
         reason=meta.reason,
         created_at_us=recorded.at_us,
         not_before_us=event.not_before_us,
-        deadline_us=event.deadline_us,
         state="running" if event.not_before_us is None else "pending",
         seq=recorded.seq,
         position=recorded.position,
         updated_at_us=recorded.at_us,
+        tags=_tags(event.tags),
+        metadata=None if event.metadata is None else bytes(event.metadata),
+        deadline_us=event.deadline_us,
     )
+
+
+def _tags(tags: dict[str, str]) -> str | None:
+    return canonical(tags).decode() if tags else None
 
 
 def _unborn(recorded: RecordedEvent) -> TaskRow:
@@ -337,14 +355,13 @@ def _unborn(recorded: RecordedEvent) -> TaskRow:
         version="",
         template_hash="",
         input=b"null",
-        tags=None,
+        restarted_from=None,
         idempotency_key=None,
         correlation_id=None,
         requested_by=None,
         reason=None,
         created_at_us=recorded.at_us,
         not_before_us=None,
-        deadline_us=None,
         state="blocked",
         seq=recorded.seq,
         position=recorded.position,
@@ -355,8 +372,14 @@ def _unborn(recorded: RecordedEvent) -> TaskRow:
 # ---------------------------------------------------------------- as read
 
 
-def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = ()) -> TaskView:
-    """Return `row` as reads show it; `open_steps` (a few are enough) tell what a running task waits for."""
+def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = (), *, restarted_as: Sequence[UUID] = ()) -> TaskView:
+    """Return `row` as reads show it.
+
+    Args:
+        row: the view's.
+        open_steps: tell what a running task waits for; a few are enough.
+        restarted_as: the tasks that are restarts of it, if they were looked for.
+    """
     task_id = str(row.task_id)
     error = None
     if row.error is not None and row.state in ("blocked", "failed"):
@@ -394,6 +417,9 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = ()) -> TaskView:
         steps_failed=row.steps_failed,
         retries=row.retries,
         not_chosen=_not_chosen(row),
+        metadata=None if row.metadata is None else msgspec.Raw(row.metadata),
+        restarted_from=None if row.restarted_from is None else str(row.restarted_from),
+        restarted_as=tuple(map(str, restarted_as)),
     )
 
 

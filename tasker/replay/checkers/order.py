@@ -69,6 +69,7 @@ class _Task:
         "begun",
         "closed_edges",
         "completed",
+        "completes_by_hand",
         "failed",
         "out",
         "overridden",
@@ -88,6 +89,7 @@ class _Task:
         self.overridden: set[str] = set()
         self.closed_edges: set[tuple[str, str]] = set()
         self.stopping = False
+        self.completes_by_hand = False
         self.paused = False
         self.undoing = None if template is None else Undoing(template)
 
@@ -168,8 +170,9 @@ class OrderChecker:
                 task.closed_edges.update(edges)
             case LoopTurned(steps=steps):
                 task.forget(steps)
-            case TaskStopping():
+            case TaskStopping(ending=ending):
                 task.stopping = True
+                task.completes_by_hand = ending == "completed"
                 task.paused = False
             case TaskPaused():
                 task.paused = True
@@ -178,7 +181,7 @@ class OrderChecker:
             case TaskCompleted():
                 over = task.completed | task.out | task.accepted
                 missing = [name for name in task.template.steps if name not in over] if task.template else []
-                if missing:
+                if missing and not task.completes_by_hand:
                     self._find(recorded, f"the task completes without a result of {', '.join(missing[:5])}")
                 self._end(recorded)
             case TaskFailed() | TaskCancelled():

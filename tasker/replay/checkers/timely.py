@@ -32,6 +32,7 @@ from tasker.events.task_events import (
     TaskCancelled,
     TaskCompleted,
     TaskCreated,
+    TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
     TaskResumed,
@@ -177,6 +178,11 @@ class TimelyChecker:
                     self._fires(recorded, task, "", _DEADLINE)
                 timers.pop(("", _DEADLINE), None)
                 timers.pop(("", _START), None)
+            case TaskDeadlineSet(deadline_us=deadline_us):
+                if deadline_us is None:
+                    timers.pop(("", _DEADLINE), None)
+                else:
+                    timers["", _DEADLINE] = deadline_us
             case TaskBlocked():
                 task.blocked = True
             case TaskResumed():

@@ -54,8 +54,10 @@ from tasker.events.messages import (
     ScheduleCommand,
     TaskCreate,
     TaskOperatorCommand,
+    TaskRestart,
     TemplateRegister,
     TemplateUse,
+    WouldHappen,
 )
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import TemplateRef
@@ -63,6 +65,7 @@ from tasker.ids import (
     IdSource,
     check_name,
     investigation_stream_id,
+    restart_id_of,
     schedule_stream_id,
     task_id_of,
     template_stream_id,
@@ -76,18 +79,21 @@ from tasker.service.actors.requests import (
     check_use,
     key_of,
     meta_of_command,
-    not_before_us_of,
     request_hash_of,
     task_id_of_text,
+    time_us_of,
     traceparent_of,
 )
+from tasker.service.actors.restarts import OriginalMessage, check_restart, restart_of
 from tasker.service.actors.schedule_actor import ScheduleMessage
 from tasker.service.actors.schedule_entrance import schedule_command
 from tasker.service.actors.task_actor import CommandMessage, CreateMessage
 from tasker.service.actors.task_commands import Decided, decided_of, would_happen
 from tasker.service.actors.template_actor import RegisterMessage
+from tasker.service.domain.amend import checked_metadata
 from tasker.service.domain.commands import CreateTask
 from tasker.service.domain.dead_letters import InvestigationCommand, Subject
+from tasker.service.domain.restart import Original
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
@@ -289,6 +295,8 @@ class Entrance:
         match command:
             case TaskCreate():
                 self._create(asked, command, forwarded=forwarded)
+            case TaskRestart():
+                self._restart(asked, command, forwarded=forwarded)
             case TaskOperatorCommand():
                 self._task_command(asked, command, decided_of(command), forwarded=forwarded)
             case TemplateRegister():
@@ -310,9 +318,20 @@ class Entrance:
     # ---------------------------------------------------------------- task.create
 
     def _create(self, asked: Asked, command: TaskCreate, *, forwarded: bool) -> None:
-        key = asked.key(command.idempotency_key)
+        self._start(asked, command, key=asked.key(command.idempotency_key), forwarded=forwarded)
+
+    def _start(
+        self,
+        asked: Asked,
+        command: TaskCreate,
+        *,
+        key: str | None,
+        restarted_from: str | None = None,
+        forwarded: bool,
+    ) -> None:
         check_create(command)
-        not_before_us = not_before_us_of(command)
+        not_before_us = time_us_of(command.not_before, "/not_before")
+        metadata = checked_metadata(command.metadata) if command.metadata else None
         canonical_input = _input_of(command)
         meta = meta_of_command(command, command_id=None, traceparent=asked.traceparent)
 
@@ -328,7 +347,15 @@ class Entrance:
                 request_hash=request_hash_of(command, canonical_input),
                 plan=plan
                 if isinstance(plan, TaskerError)
-                else _plan_of(command, key, canonical_input, not_before_us, plan),
+                else _plan_of(
+                    command,
+                    plan,
+                    key=key,
+                    canonical_input=canonical_input,
+                    not_before_us=not_before_us,
+                    metadata=metadata,
+                    restarted_from=restarted_from,
+                ),
                 meta=meta,
                 answered=lambda position, *, duplicate: asked.accept(
                     Accepted(ok=True, task_id=text, position=f"{shard}:{position}", duplicate=duplicate)
@@ -423,6 +450,32 @@ class Entrance:
                 )
             )
         self._shards.send(shard, task_id, StreamKind.TASK, message)
+
+    def _restart(self, asked: Asked, command: TaskRestart, *, forwarded: bool) -> None:
+        """Ask the task what it was, then create the new one, which lies in the same shard."""
+        check_restart(command)
+        task_id = task_id_of_text(command.task_id)
+        command_id = self._command_id(asked, command)
+        shard = self._routes.shard_of(task_id)
+        if not self._shards.owns(shard):
+            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+            return
+
+        def known(position: int, original: Original) -> None:
+            if command.dry_run:
+                would = (WouldHappen(event="task_created"),)
+                token = f"{shard}:{position}"
+                asked.accept(Accepted(ok=True, task_id=str(task_id), position=token, dry_run=True, would=would))
+                return
+            asked.task_id = restart_id_of(asked.tenant, task_id, command_id)
+            create = restart_of(command, original)
+            try:
+                self._start(asked, create, key=None, restarted_from=str(task_id), forwarded=True)
+            except TaskerError as error:
+                asked.refuse(error)
+
+        question = OriginalMessage(tenant=asked.tenant, answered=known, fail=asked.refuse)
+        self._shards.send(shard, task_id, StreamKind.TASK, question)
 
     # ---------------------------------------------------------------- dead letters
 
@@ -643,10 +696,13 @@ class Answers:
 
 def _plan_of(
     command: TaskCreate,
+    found: tuple[str, CompiledTemplate],
+    *,
     key: str | None,
     canonical_input: bytes,
     not_before_us: int | None,
-    found: tuple[str, CompiledTemplate],
+    metadata: msgspec.Raw | None,
+    restarted_from: str | None,
 ) -> Callable[[int], tuple[CompiledTemplate, CreateTask]]:
     """Return what makes the new task's command, once it is known that the task is new."""
     version, compiled = found
@@ -662,6 +718,8 @@ def _plan_of(
             request_hash=request_hash_of(command, canonical_input),
             idempotency_key=key,
             tags=command.tags,
+            metadata=metadata,
+            restarted_from=restarted_from,
             not_before_us=not_before_us,
             timeout_s=command.timeout_s if command.timeout_s is not None else compiled.spec.timeout_s,
         )

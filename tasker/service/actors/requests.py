@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
@@ -15,17 +16,19 @@ import msgspec
 from tasker.errors import BodyInvalid, BodyTooLarge, FieldError, KeyAmbiguous, TaskUnknown
 from tasker.events.codec import META_BYTES_MAX, is_text
 from tasker.events.envelope import Meta
-from tasker.events.messages import Command, TaskCreate, TemplateUse
+from tasker.events.messages import Command, TaskCreate, TaskDeadline, TemplateUse
 from tasker.events.stored import encode_meta
+from tasker.events.task_events import ErrorInfo
 from tasker.ids import KEY_CHARS_MAX, check_name, digest_of
+from tasker.service.domain.amend import TAGS_MAX
 from tasker.service.domain.begin import RESULT_BYTES_MAX
 from tasker.times import from_rfc3339
 
-TAGS_MAX: Final = 32
 TAG_CHARS_MAX: Final = 128
 TIMEOUT_S_MAX: Final = 10 * 365 * 24 * 3600.0
 GRACE_S_MAX: Final = 3600.0
 VERSION_CHARS_MAX: Final = 128
+ERROR_CHARS_MAX: Final = 2000
 
 _traceparent = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -63,28 +66,61 @@ def check_create(command: TaskCreate) -> None:
     check_name(command.namespace, "namespace")
     check_name(command.template, "template")
     if command.version is not None:
-        _check_version(command.version)
-    if len(command.tags) > TAGS_MAX:
-        raise _invalid("/tags", f"a task has at most {TAGS_MAX} tags")
-    for key, value in command.tags.items():
-        if not key or len(key) > TAG_CHARS_MAX or len(value) > TAG_CHARS_MAX:
-            raise _invalid("/tags", f"a tag's key and value have at most {TAG_CHARS_MAX} characters")
+        check_version(command.version)
+    check_tags(command.tags)
     if command.timeout_s is not None and not _within(command.timeout_s, TIMEOUT_S_MAX):
         raise _invalid("/timeout_s", f"a timeout is above 0 and at most {TIMEOUT_S_MAX:.0f} s")
 
 
-def not_before_us_of(command: TaskCreate) -> int | None:
-    """Return `not_before` in microseconds.
+def check_tags(tags: Mapping[str, str | None]) -> None:
+    """Return when tags are as many and as short as they may be.
+
+    Raises:
+        BodyInvalid: they are not.
+    """
+    if len(tags) > TAGS_MAX:
+        raise _invalid("/tags", f"a task has at most {TAGS_MAX} tags")
+    for key, value in tags.items():
+        if not key or len(key) > TAG_CHARS_MAX or len(value or "") > TAG_CHARS_MAX:
+            raise _invalid("/tags", f"a tag's key and value have at most {TAG_CHARS_MAX} characters")
+
+
+def time_us_of(text: str | None, pointer: str) -> int | None:
+    """Return the time that the field at `pointer` names, in microseconds.
 
     Raises:
         BodyInvalid: it is no RFC 3339 time with a zone.
     """
-    if command.not_before is None:
+    if text is None:
         return None
     try:
-        return from_rfc3339(command.not_before)
+        return from_rfc3339(text)
     except (ValueError, OverflowError) as error:
-        raise _invalid("/not_before", f"{command.not_before[:40]!r} is no RFC 3339 time with a zone") from error
+        raise _invalid(pointer, f"{text[:40]!r} is no RFC 3339 time with a zone") from error
+
+
+def deadline_of(command: TaskDeadline) -> tuple[int | None, float | None]:
+    """Return the deadline that is asked for: a time in microseconds, or the seconds from now on; neither: none.
+
+    Raises:
+        BodyInvalid: it does not say exactly one of the three.
+    """
+    if sum((command.deadline is not None, command.within_s is not None, command.remove)) != 1:
+        raise _invalid("/deadline", "say one of deadline, within_s and remove")
+    if command.within_s is not None and not _within(command.within_s, TIMEOUT_S_MAX):
+        raise _invalid("/within_s", f"is above 0 and at most {TIMEOUT_S_MAX:.0f} s")
+    return time_us_of(command.deadline, "/deadline"), command.within_s
+
+
+def forced_error(message: str) -> ErrorInfo:
+    """Return the error of a task that a person makes fail.
+
+    Raises:
+        BodyInvalid: it is empty.
+    """
+    if not message.strip():
+        raise _invalid("/message", "say why: it is the error that the task ends with")
+    return ErrorInfo(type="failed_by_operator", message=message[:ERROR_CHARS_MAX], retryable=False)
 
 
 def request_hash_of(command: TaskCreate, canonical_input: bytes) -> str:
@@ -153,10 +189,15 @@ def check_use(command: TemplateUse) -> None:
     """
     check_name(command.namespace, "namespace")
     check_name(command.name, "template")
-    _check_version(command.version)
+    check_version(command.version)
 
 
-def _check_version(version: str) -> None:
+def check_version(version: str) -> None:
+    """Return when a template's version may be called so.
+
+    Raises:
+        BodyInvalid: it may not.
+    """
     if not 1 <= len(version) <= VERSION_CHARS_MAX:
         raise _invalid("/version", f"a version has 1 to {VERSION_CHARS_MAX} characters")
 

@@ -32,6 +32,7 @@ from tasker.events.task_events import (
 from tasker.metrics.catalogue import OUTCOMES
 from tasker.service.actors.child_news import ChildHint, ChildNews
 from tasker.service.actors.investigation_actor import SubjectMessage
+from tasker.service.actors.restarts import OriginalMessage
 from tasker.service.actors.standing import StandingMessage
 from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_traces import TaskTraces
@@ -202,7 +203,15 @@ class ReportMessage:
 
 
 TaskMessage = (
-    CreateMessage | CommandMessage | ReportMessage | StandingMessage | SubjectMessage | ChildNews | ChildHint | Wake
+    CreateMessage
+    | CommandMessage
+    | ReportMessage
+    | StandingMessage
+    | SubjectMessage
+    | OriginalMessage
+    | ChildNews
+    | ChildHint
+    | Wake
 )
 
 
@@ -295,7 +304,7 @@ class TaskActor:
             case ChildHint():
                 self._child_hint(message)
                 return None
-            case SubjectMessage():
+            case SubjectMessage() | OriginalMessage():
                 if self.template is None or message.tenant != self.tenant:
                     return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
                 return message.turn(self.state)

@@ -17,20 +17,26 @@ from tasker.events.messages import (
     StepRetry,
     StepSkip,
     TaskCancel,
+    TaskComplete,
+    TaskDeadline,
+    TaskFail,
     TaskOperatorCommand,
     TaskPause,
     TaskResume,
     TaskRetry,
     TaskSignal,
+    TaskUpdate,
     WouldHappen,
 )
 from tasker.events.stored import TYPE_OF
 from tasker.events.task_events import AnyTaskEvent, Choice, PathsClosed
-from tasker.service.actors.requests import check_grace, check_result
+from tasker.service.actors.requests import check_grace, check_result, check_tags, deadline_of, forced_error
 from tasker.service.domain.commands import (
     AnyTaskCommand,
     CancelTask,
+    CompleteTask,
     EditResult,
+    FailTask,
     PauseTask,
     ReleaseStep,
     ResetStep,
@@ -38,8 +44,10 @@ from tasker.service.domain.commands import (
     ResumeTask,
     RetryStep,
     RetryTask,
+    SetDeadline,
     SignalTask,
     SkipStep,
+    UpdateTask,
 )
 from tasker.templates.instances import parse_instance
 
@@ -58,6 +66,18 @@ def decided_of(command: TaskOperatorCommand) -> Decided:
         case TaskCancel():
             grace_s = check_grace(command.grace_s)
             return lambda at_us: CancelTask(at_us=at_us, grace_s=grace_s)
+        case TaskComplete():
+            result, grace_s = check_result(command.result), check_grace(command.grace_s)
+            return lambda at_us: CompleteTask(at_us=at_us, result=result, grace_s=grace_s)
+        case TaskFail():
+            error, grace_s = forced_error(command.message), check_grace(command.grace_s)
+            return lambda at_us: FailTask(at_us=at_us, error=error, grace_s=grace_s)
+        case TaskUpdate(tags=tags, metadata=metadata):
+            check_tags(tags)
+            return lambda at_us: UpdateTask(at_us=at_us, tags=tags, metadata=metadata or None)
+        case TaskDeadline():
+            deadline_us, within_s = deadline_of(command)
+            return lambda at_us: SetDeadline(at_us=at_us, deadline_us=deadline_us, within_s=within_s)
         case TaskRetry():
             return lambda at_us: RetryTask(at_us=at_us)
         case TaskPause():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from tasker.events.messages import EmittedEvent
-from tasker.events.task_events import Choice, ErrorInfo, TemplateRef
+from tasker.events.task_events import Choice, ErrorInfo, OptionalRaw, TemplateRef
 
 
 class TaskCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +24,8 @@ class CreateTask(TaskCommand, frozen=True, kw_only=True):
     request_hash: str
     idempotency_key: str | None = None
     tags: dict[str, str] = {}
+    metadata: OptionalRaw = None
+    restarted_from: str | None = None
     not_before_us: int | None = None
     timeout_s: float | None = None
 
@@ -30,6 +34,34 @@ class CancelTask(TaskCommand, frozen=True, kw_only=True):
     """End the task; running steps have `grace_s` to stop."""
 
     grace_s: float
+
+
+class CompleteTask(TaskCommand, frozen=True, kw_only=True):
+    """End the task as completed, with a person's result; running steps have `grace_s` to stop."""
+
+    result: msgspec.Raw
+    grace_s: float
+
+
+class FailTask(TaskCommand, frozen=True, kw_only=True):
+    """End the task as failed, with a person's error; running steps have `grace_s` to stop."""
+
+    error: ErrorInfo
+    grace_s: float
+
+
+class UpdateTask(TaskCommand, frozen=True, kw_only=True):
+    """Change tags (None removes one) and metadata (a JSON merge patch, RFC 7396; None: nothing of it)."""
+
+    tags: dict[str, str | None]
+    metadata: dict[str, Any] | None
+
+
+class SetDeadline(TaskCommand, frozen=True, kw_only=True):
+    """Give the task another deadline: a time, or so long from now on; neither: none."""
+
+    deadline_us: int | None = None
+    within_s: float | None = None
 
 
 class PauseTask(TaskCommand, frozen=True, kw_only=True):
@@ -160,6 +192,10 @@ class FireObligation(TaskCommand, frozen=True, kw_only=True):
 AnyTaskCommand = (
     CreateTask
     | CancelTask
+    | CompleteTask
+    | FailTask
+    | UpdateTask
+    | SetDeadline
     | PauseTask
     | ResumeTask
     | RetryTask

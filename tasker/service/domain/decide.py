@@ -33,6 +33,7 @@ from tasker.events.task_events import (
     TaskCreated,
     TaskStarted,
 )
+from tasker.service.domain.amend import set_deadline, update
 from tasker.service.domain.begin import after, dispatch
 from tasker.service.domain.children import note_child
 from tasker.service.domain.choices import fault_of_choice
@@ -40,9 +41,11 @@ from tasker.service.domain.commands import (
     AnyTaskCommand,
     CancelTask,
     CompleteAttempt,
+    CompleteTask,
     CreateTask,
     EditResult,
     FailAttempt,
+    FailTask,
     FireObligation,
     NoteChild,
     PauseTask,
@@ -52,13 +55,16 @@ from tasker.service.domain.commands import (
     ResumeTask,
     RetryStep,
     RetryTask,
+    SetDeadline,
     SignalTask,
     SkipStep,
     StartAttempt,
+    UpdateTask,
     YieldAttempt,
 )
 from tasker.service.domain.compensate import failed_undo
 from tasker.service.domain.domain_events import with_domain_events
+from tasker.service.domain.force import force
 from tasker.service.domain.guards import must_exist, must_go_on, unblocked
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_scope, parse_obligation
 from tasker.service.domain.pause import pause, resume
@@ -99,6 +105,12 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
             return _create(state, command)
         case CancelTask(at_us=at_us, grace_s=grace_s):
             return _cancel(state, template, at_us, grace_s)
+        case CompleteTask() | FailTask():
+            return force(state, template, command)
+        case UpdateTask():
+            return update(state, command)
+        case SetDeadline():
+            return set_deadline(state, command)
         case PauseTask():
             return pause(state)
         case ResumeTask():
@@ -152,6 +164,8 @@ def _create(state: TaskState, command: CreateTask) -> Events:
         request_hash=command.request_hash,
         idempotency_key=command.idempotency_key,
         tags=command.tags,
+        metadata=command.metadata,
+        restarted_from=command.restarted_from,
         not_before_us=not_before_us,
         deadline_us=None if command.timeout_s is None else after(at_us, command.timeout_s),
     )
@@ -366,12 +380,14 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
 def _at_limit(state: TaskState, command: AnyTaskCommand, events: Iterable[AnyTaskEvent]) -> Iterable[AnyTaskEvent]:
     """Return what happens instead of `events` to a task that has (nearly) as many as it may have."""
     match command:
-        case CancelTask():
+        case CancelTask() | CompleteTask() | FailTask():
             return events
         case FireObligation() if command.obligation == Kind.DEADLINE:
             return events
         case (
-            PauseTask()
+            UpdateTask()
+            | SetDeadline()
+            | PauseTask()
             | ResumeTask()
             | RetryTask()
             | RetryStep()

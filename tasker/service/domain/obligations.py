@@ -39,12 +39,14 @@ from tasker.events.task_events import (
     TaskCompensating,
     TaskCompleted,
     TaskCreated,
+    TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
     TaskResumed,
     TaskStarted,
     TaskStopping,
     TaskUnpaused,
+    TaskUpdated,
 )
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
 
@@ -88,6 +90,8 @@ _OF_TASK: Final = frozenset(
         PathsClosed,
         ParentsOverridden,
         SignalReceived,
+        TaskUpdated,
+        TaskDeadlineSet,
     }
 )
 _OF_ALL: Final = frozenset({TaskBlocked, TaskPaused, TaskUnpaused, TaskCompleted, TaskFailed, TaskCancelled})

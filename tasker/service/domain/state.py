@@ -36,6 +36,7 @@ import msgspec
 
 from tasker.events.codec import canonical, hash_of
 from tasker.events.task_events import (
+    NULL,
     AnyTaskEvent,
     ChildRequested,
     ChildStarted,
@@ -72,12 +73,14 @@ from tasker.events.task_events import (
     TaskCompensating,
     TaskCompleted,
     TaskCreated,
+    TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
     TaskResumed,
     TaskStarted,
     TaskStopping,
     TaskUnpaused,
+    TaskUpdated,
     TemplateRef,
     WaitExpired,
 )
@@ -279,6 +282,7 @@ class TaskState:
         "idempotency_key",
         "inbox",
         "input",
+        "metadata",
         "not_before_us",
         "open",
         "paused_from",
@@ -305,6 +309,7 @@ class TaskState:
         self.request_hash = ""
         self.idempotency_key: str | None = None
         self.tags: dict[str, str] = {}
+        self.metadata: msgspec.Raw | None = None
         self.created_us = 0
         self.not_before_us: int | None = None
         self.deadline_us: int | None = None
@@ -414,6 +419,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.request_hash = event.request_hash
             state.idempotency_key = event.idempotency_key
             state.tags = event.tags
+            state.metadata = event.metadata
             state.created_us = at_us
             state.not_before_us = event.not_before_us
             state.deadline_us = event.deadline_us
@@ -545,6 +551,13 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.status = TaskStatus.PENDING if state.paused_from is TaskStatus.PENDING else TaskStatus.RUNNING
             state.paused_from = None
             state.resumed_us = at_us
+        case TaskUpdated(tags=tags, metadata=metadata):
+            if tags is not None:
+                state.tags = tags
+            if metadata is not None:
+                state.metadata = None if metadata == NULL else metadata
+        case TaskDeadlineSet():
+            state.deadline_us = event.deadline_us
         case TaskStopping():
             state.stopping = event
             if state.status in (TaskStatus.BLOCKED, TaskStatus.PAUSED):
@@ -670,7 +683,7 @@ def state_document(state: TaskState) -> dict[str, Any]:
         "completed": state.completed,
         "open": state.open,
         "failed": list(state.failed),
-        "stopping": msgspec.to_builtins(state.stopping),
+        "stopping": msgspec.json.decode(msgspec.json.encode(state.stopping)),
         "blocked_reason": state.blocked_reason,
         "result": None if state.result is None else msgspec.json.decode(state.result),
         "error": msgspec.to_builtins(state.error),
@@ -691,6 +704,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "paused_from": state.paused_from and str(state.paused_from),
         "resumed_us": state.resumed_us,
         "inbox": state.inbox and state.inbox.document(),
+        "metadata": state.metadata and msgspec.json.decode(state.metadata),
     }
     return {key: value for key, value in document.items() if value}
 

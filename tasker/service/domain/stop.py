@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+import msgspec
+
 from tasker.events.task_events import (
+    NULL,
     AnyTaskEvent,
     Ending,
     ErrorInfo,
     StepCancelRequested,
     TaskCancelled,
+    TaskCompleted,
     TaskFailed,
     TaskStopping,
 )
@@ -18,7 +22,7 @@ from tasker.service.domain.begin import after, cancel
 from tasker.service.domain.state import STEP_OPEN, StepStatus, TaskState
 from tasker.templates import CompiledTemplate
 
-Cause = Literal["cancel", "timeout", "step_failed"]
+Cause = Literal["cancel", "timeout", "step_failed", "operator"]
 
 
 def stop(
@@ -30,9 +34,11 @@ def stop(
     cause: Cause,
     grace_s: float,
     step: str | None = None,
+    result: msgspec.Raw | None = None,
+    error: ErrorInfo | None = None,
 ) -> Iterator[AnyTaskEvent]:
-    """Stop the task; `step` is the one whose failure is the cause."""
-    yield TaskStopping(ending=ending, cause=cause, step=step)
+    """Stop the task; `step` is the one whose failure is the cause. `result`, `error`: what a person says of its end."""
+    yield TaskStopping(ending=ending, cause=cause, step=step, result=result, error=error)
     for name, entry in list(state.steps.items()):
         if entry.status not in STEP_OPEN:
             continue
@@ -46,7 +52,9 @@ def ended_of(state: TaskState, stopping: TaskStopping) -> AnyTaskEvent:
     """Return the ending of a stopping task of which nothing is open."""
     if stopping.ending == "cancelled":
         return TaskCancelled()
-    error = None if stopping.step is None else state.steps[stopping.step].error
+    if stopping.ending == "completed":
+        return TaskCompleted(result=NULL if stopping.result is None else stopping.result)
+    error = stopping.error if stopping.step is None else state.steps[stopping.step].error
     if stopping.cause == "timeout":
         error = ErrorInfo(type="timeout", message="the task's timeout was over", retryable=False)
     return TaskFailed(cause=stopping.cause, step=stopping.step, error=error)  # type: ignore[arg-type]

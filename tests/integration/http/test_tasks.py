@@ -195,6 +195,7 @@ STEP_VERBS = ("retry", "skip", "resolve", "reset", "edit", "release")
         ("pause", "task.pause", {}),
         ("resume", "task.resume", {}),
         ("signals/order.paid", "task.signal", {"name": "order.paid"}),
+        *((verb, f"task.{verb}", {}) for verb in ("complete", "fail", "update", "deadline", "restart")),
         *((f"steps/charge/{verb}", f"step.{verb}", {"step": "charge"}) for verb in STEP_VERBS),
     ],
 )

@@ -49,6 +49,7 @@ LATER = {
     "paused_from",
     "resumed_us",
     "inbox",
+    "metadata",
 }
 """Left out where empty, so that the hash of a state of the first form stays."""
 
