@@ -367,6 +367,20 @@ class SignalsFull(CommandRejected):
     title = "The task keeps as many signals as it may, and no step has taken them"
 
 
+class ApprovalForbidden(CommandRejected):
+    code = "approval_forbidden"
+    status = 403
+    exit_code = 5
+    title = "The person may not answer the approval"
+
+
+class ApprovalInvalid(CommandRejected):
+    code = "approval_invalid"
+    status = 422
+    exit_code = 2
+    title = "The values of the answer do not match the form of the approval"
+
+
 class PositionInvalid(CommandRejected):
     code = "position_invalid"
     status = 400

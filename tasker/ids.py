@@ -32,6 +32,7 @@ INSTANCE_PATTERN = rf"({NAME_PATTERN})(?:#([1-9][0-9]{{0,5}}))?(?:\[({ITEM_KEY_P
 EVENT_NAME_PATTERN = rf"{NAME_PATTERN}(?:\.{NAME_PATTERN}){{0,3}}"
 """Names of domain events: one to four names with dots between them, each a token of a NATS subject."""
 
+PERSON_CHARS_MAX = 200
 KEY_CHARS_MAX = 512
 """Longest idempotency key or command id, in characters."""
 
@@ -45,6 +46,11 @@ _event_name = re.compile(EVENT_NAME_PATTERN)
 def is_name(value: str) -> bool:
     """Return whether `value` is a name."""
     return _name.fullmatch(value) is not None
+
+
+def is_person(value: object) -> bool:
+    """Return whether `value` can name a person or a role."""
+    return isinstance(value, str) and 0 < len(value) <= PERSON_CHARS_MAX and value.isprintable()
 
 
 def is_event_name(value: str) -> bool:

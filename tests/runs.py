@@ -16,15 +16,17 @@ from tasker.events.chain import GENESIS, digest_of_batch, leaf_of
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
 from tasker.events.log import AppendOutcome, EventLog, ShardAppend
 from tasker.events.stored import encode_meta, to_new_event
-from tasker.events.task_events import AnyTaskEvent, Choice, ErrorInfo, TemplateRef
+from tasker.events.task_events import AnyTaskEvent, Choice, Decision, ErrorInfo, TemplateRef
 from tasker.ids import shard_of
 from tasker.service.domain.advance import advance
 from tasker.service.domain.commands import (
+    AnswerApproval,
     AnyTaskCommand,
     CancelTask,
     CompleteAttempt,
     CompleteTask,
     CreateTask,
+    DelegateApproval,
     EditResult,
     FailAttempt,
     FailTask,
@@ -268,6 +270,41 @@ class Run:
 
     def signal(self, name: str, value: Any = None, *, command_id: str | None = None) -> tuple[AnyTaskEvent, ...]:
         return self.do(SignalTask(name=name, value=raw(value), at_us=self.now_us), command_id=command_id)
+
+    def answer(
+        self,
+        step: str,
+        decision: Decision,
+        by: str,
+        values: Any = None,
+        *,
+        roles: tuple[str, ...] = (),
+        reason: str = "",
+        attempt: int | None = None,
+    ) -> tuple[AnyTaskEvent, ...]:
+        return self.do(
+            AnswerApproval(
+                step=step,
+                attempt=attempt,
+                decision=decision,
+                by=by,
+                roles=roles,
+                reason=reason,
+                values=raw(values),
+                at_us=self.now_us,
+            )
+        )
+
+    def approve(self, step: str, by: str, values: Any = None, **more: Any) -> tuple[AnyTaskEvent, ...]:
+        return self.answer(step, "approved", by, values, **more)
+
+    def reject(self, step: str, by: str, values: Any = None, **more: Any) -> tuple[AnyTaskEvent, ...]:
+        return self.answer(step, "rejected", by, values, **more)
+
+    def delegate(self, step: str, by: str, to: str, *, roles: tuple[str, ...] = ()) -> tuple[AnyTaskEvent, ...]:
+        return self.do(
+            DelegateApproval(step=step, attempt=None, by=by, roles=roles, to=to, reason="", at_us=self.now_us)
+        )
 
     def fire(self, obligation: str, *, jitter: float = 0.5) -> tuple[AnyTaskEvent, ...]:
         return self.do(FireObligation(obligation=obligation, jitter=jitter, at_us=self.now_us))

@@ -43,6 +43,7 @@ _COMMANDS = {
 _GROUPS = {
     "task": "tasker.cli.task:app",
     "step": "tasker.cli.step:app",
+    "approval": "tasker.cli.approval:app",
     "dlq": "tasker.cli.dlq:app",
     "template": "tasker.cli.template:app",
     "schedule": "tasker.cli.schedule:app",

@@ -1,5 +1,6 @@
 """How it is asked for: the client."""
 
+from tasker.client.approvals import Approvals
 from tasker.client.attempts import RetryPolicy
 from tasker.client.client import TaskerClient
 from tasker.client.dead_letters import BulkOutcome, DeadLetterFilter, DeadLetters
@@ -7,10 +8,12 @@ from tasker.client.domain_events import DomainSubscription
 from tasker.client.requests import NewTask, TaskHandle
 from tasker.client.schedules import Schedules, upcoming
 from tasker.client.sync import TaskerSyncClient
+from tasker.client.sync_approvals import SyncApprovals
 from tasker.client.sync_dead_letters import SyncDeadLetters
 from tasker.events.messages import ScheduleDocument
 
 __all__ = [
+    "Approvals",
     "BulkOutcome",
     "DeadLetterFilter",
     "DeadLetters",
@@ -19,6 +22,7 @@ __all__ = [
     "RetryPolicy",
     "ScheduleDocument",
     "Schedules",
+    "SyncApprovals",
     "SyncDeadLetters",
     "TaskHandle",
     "TaskerClient",

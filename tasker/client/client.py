@@ -20,6 +20,7 @@ import msgspec
 from tasker.bus.bus import Bus
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.streams import delete_consumer
+from tasker.client.approvals import Approvals
 from tasker.client.attempts import RetryPolicy, attempt_until, verdict
 from tasker.client.batches import BATCHES_IN_FLIGHT, Item, body_of, pack, verdicts_of
 from tasker.client.carriers import BusCarrier, Carrier, HttpCarrier
@@ -157,6 +158,11 @@ class TaskerClient:
 
         self.schedules = Schedules(self._command, self._get, self._ids)
         """Commands to schedules, and reads of them."""
+
+    @property
+    def approvals(self) -> Approvals:
+        """Return the open approvals: what steps ask people."""
+        return Approvals(self._command, self._get, self._ids)
 
     @property
     def dlq(self) -> DeadLetters:

@@ -21,6 +21,7 @@ from tasker.client.domain_events import DomainSubscription
 from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef
 from tasker.client.settings import ClientSettings, FindStack
 from tasker.client.subscription import START, Subscription
+from tasker.client.sync_approvals import SyncApprovals
 from tasker.client.sync_dead_letters import SyncDeadLetters
 from tasker.client.sync_schedules import SyncSchedules
 from tasker.errors import ConfigurationError, TaskerError
@@ -102,6 +103,11 @@ class TaskerSyncClient:
     def settings(self) -> ClientSettings:
         """Where the service is."""
         return self._client.settings
+
+    @property
+    def approvals(self) -> SyncApprovals:
+        """Return the open approvals: what steps ask people."""
+        return SyncApprovals(self._loop, self._client.approvals)
 
     @property
     def dlq(self) -> SyncDeadLetters:

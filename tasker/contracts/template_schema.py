@@ -15,10 +15,12 @@ from tasker.templates.hash import VERSION_PATTERN
 from tasker.templates.model import (
     EMITS_MAX,
     ERROR_TYPES_MAX,
+    PERSONS_MAX,
     ROUTES_MAX,
     STEPS_MAX,
     UNUSED_RETRY_KEYS,
     VERSION_CHARS_MAX,
+    Approval,
     Backoff,
     Emit,
     Retry,
@@ -35,12 +37,14 @@ _NAMES: Final[dict[type, str]] = {
     StepSpec: "StepDocument",
     Retry: "RetryDocument",
     Emit: "EmitDocument",
+    Approval: "ApprovalDocument",
 }
 _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     TemplateSpec: ("name", "steps"),
     StepSpec: ("name",),
     Retry: (),
     Emit: ("name",),
+    Approval: (),
 }
 
 
@@ -110,6 +114,16 @@ def _forms(place: str) -> dict[str, Schema]:
     emit["properties"]["schema"] = _any_schema(emit["properties"]["schema"])
     emit["allOf"] = [_unused_schema()]
     step["properties"]["emits"] |= {"maxItems": EMITS_MAX, "items": {"$ref": place + _NAMES[Emit]}}
+
+    keys_of_step["signal_schema"] = _any_schema(keys_of_step["signal_schema"])
+    keys_of_step["approval"] = {
+        "description": keys_of_step["approval"]["description"],
+        "anyOf": [{"$ref": place + _NAMES[Approval]}, {"type": "null"}],
+    }
+    keys_of_approval = found[Approval]["properties"]
+    keys_of_approval["form"] = _any_schema(keys_of_approval["form"])
+    for key in ("assignees", "roles", "escalate_to", "escalate_roles"):
+        keys_of_approval[key] |= {"maxItems": PERSONS_MAX, "uniqueItems": True}
 
     keys["steps"]["items"] = {"$ref": place + _NAMES[StepSpec]}
     for key in ("retry", "compensate_retry"):

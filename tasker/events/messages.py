@@ -15,7 +15,7 @@ import msgspec
 from tasker.errors import Problem
 from tasker.events.schedule_events import CATCH_UP_S, BackfillOverlap, Overlap
 from tasker.events.task_events import NULL, Choice, ErrorInfo, OptionalRaw
-from tasker.ids import EVENT_NAME_PATTERN, INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
+from tasker.ids import EVENT_NAME_PATTERN, INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN, PERSON_CHARS_MAX
 from tasker.settings import Settings
 
 # ---------------------------------------------------------------- headers
@@ -36,6 +36,7 @@ Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME_PATTER
 EventName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^(?:{EVENT_NAME_PATTERN})$"})]
 Key = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": KEY_CHARS_MAX})]
 StepInstance = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{INSTANCE_PATTERN}$"})]
+Person = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": PERSON_CHARS_MAX})]
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Id = Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
 
@@ -250,6 +251,48 @@ class StepRelease(StepOperatorCommand, kw_only=True, omit_defaults=True):
     """`step.release`: end what a step waits for. Its retry or its time comes now; a pending step begins at once."""
 
 
+class ApprovalCommand(StepOperatorCommand, kw_only=True, omit_defaults=True):
+    """A person's word on what a step asks; `requested_by` is who, and must be given.
+
+    Attributes:
+        attempt: the asking that the person saw; another one now is a conflict. None: whichever.
+        roles: that the person has. Whoever sends the command vouches for them, and for who it is.
+    """
+
+    attempt: int | None = None
+    roles: tuple[Person, ...] = ()
+
+
+class StepApprove(ApprovalCommand, kw_only=True, omit_defaults=True):
+    """`step.approve`: say yes to what a step asks.
+
+    Attributes:
+        values: of the approval's form.
+    """
+
+    values: msgspec.Raw = NULL
+
+
+class StepReject(ApprovalCommand, kw_only=True, omit_defaults=True):
+    """`step.reject`: say no to what a step asks.
+
+    Attributes:
+        values: of the approval's form; null: none.
+    """
+
+    values: msgspec.Raw = NULL
+
+
+class StepDelegate(ApprovalCommand, kw_only=True, omit_defaults=True):
+    """`step.delegate`: have somebody else answer what a step asks.
+
+    Attributes:
+        to: who is to answer instead.
+    """
+
+    to: Person
+
+
 class TemplateRegister(OperatorCommand, kw_only=True, omit_defaults=True):
     """`template.register`: make a template known; `template` is the document that YAML spells too."""
 
@@ -443,6 +486,9 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "step.reset": StepReset,
     "step.edit": StepEdit,
     "step.release": StepRelease,
+    "step.approve": StepApprove,
+    "step.reject": StepReject,
+    "step.delegate": StepDelegate,
     "template.register": TemplateRegister,
     "template.use": TemplateUse,
     "schedule.create": ScheduleCreate,

@@ -75,6 +75,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
         deadline_us: when the task's timeout ends it.
         metadata: a JSON object of whoever created it.
         restarted_from: the id of the task whose restart this is.
+        created_by: who asked for it, where an approval of its template may not be theirs.
     """
 
     template: TemplateRef
@@ -86,6 +87,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
     deadline_us: int | None = None
     metadata: OptionalRaw = None
     restarted_from: str | None = None
+    created_by: str | None = None
 
 
 class TaskStarted(TaskEvent, frozen=True, kw_only=True):
@@ -406,6 +408,71 @@ class StepSignalled(TaskEvent, frozen=True, kw_only=True):
     numbers: tuple[int, ...]
 
 
+class ApprovalRequested(TaskEvent, frozen=True, kw_only=True):
+    """A step asks people, and waits for their answers.
+
+    Attributes:
+        title: what is asked, for people.
+        assignees, roles: who may answer; both empty: everybody.
+        form: JSON Schema of the values of an answer; null: any values.
+        approvals: how many different persons have to approve.
+        four_eyes: who created the task may not answer.
+        may_delegate: who may answer may hand that to somebody else.
+        deadline_us: until when; None: as long as it takes.
+        escalate_us: when others may answer as well.
+    """
+
+    step: str
+    attempt: int
+    title: str = ""
+    assignees: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    form: msgspec.Raw = NULL
+    approvals: int = 1
+    four_eyes: bool = False
+    may_delegate: bool = True
+    deadline_us: int | None = None
+    escalate_us: int | None = None
+
+
+Decision = Literal["approved", "rejected"]
+
+
+class ApprovalAnswered(TaskEvent, frozen=True, kw_only=True):
+    """A person answered what a step asks.
+
+    Attributes:
+        by: who. reason: why, as they say.
+        values: of the form.
+    """
+
+    step: str
+    attempt: int
+    decision: Decision
+    by: str
+    reason: str = ""
+    values: msgspec.Raw = NULL
+
+
+class ApprovalDelegated(TaskEvent, frozen=True, kw_only=True):
+    """A person who may answer what a step asks has somebody else do so."""
+
+    step: str
+    attempt: int
+    by: str
+    to: str
+    reason: str = ""
+
+
+class ApprovalEscalated(TaskEvent, frozen=True, kw_only=True):
+    """Nobody answered what a step asks in time: `assignees` and who has one of `roles` may answer as well."""
+
+    step: str
+    attempt: int
+    assignees: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
 class WaitExpired(TaskEvent, frozen=True, kw_only=True):
     """What a step waited for did not come by its deadline; what becomes of it is an event of its own."""
 
@@ -549,6 +616,10 @@ AnyTaskEvent = (
     | SignalReceived
     | StepAwaited
     | StepSignalled
+    | ApprovalRequested
+    | ApprovalAnswered
+    | ApprovalDelegated
+    | ApprovalEscalated
     | WaitExpired
     | LoopTurned
     | TaskBlocked

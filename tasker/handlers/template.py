@@ -421,6 +421,77 @@ class Template:
         }
         self._declare(name, after, {**own, **keys})
 
+    def approval(
+        self,
+        name: str,
+        *,
+        title: str | None = None,
+        assignees: str | Sequence[str] = (),
+        roles: str | Sequence[str] = (),
+        assignees_from: str | None = None,
+        form: Any = None,
+        approvals: int | None = None,
+        four_eyes: bool | None = None,
+        may_delegate: bool | None = None,
+        escalate_to: str | Sequence[str] = (),
+        escalate_roles: str | Sequence[str] = (),
+        escalate_after_s: float | None = None,
+        deadline_s: float | None = None,
+        on_deadline: OnWaitDeadline | None = None,
+        after: str | Sequence[str] = (),
+        **keys: Any,
+    ) -> None:
+        """Declare a step that asks people; its result is what they decided: `{"decision": "approved", "by": ...}`.
+
+        Args:
+            name: of the step.
+            title: what is asked, for people.
+            assignees: who may answer.
+            roles: who has one of them may answer too. Without assignees and roles everybody may.
+            assignees_from: an expression that gives a person, or a list of them, who may answer besides.
+            form: what the values of an answer must match: a JSON Schema, or a type as an `input` may have it.
+            approvals: so many different persons have to approve. One rejection rejects.
+            four_eyes: who created the task may not answer.
+            may_delegate: who may answer may hand that to somebody else, which is so unless it is False.
+            escalate_to: who may answer as well once it is escalated.
+            escalate_roles: the same, for who has one of these roles.
+            escalate_after_s: when it is escalated.
+            deadline_s: how long it waits; None: as long as it takes.
+            on_deadline: what then: `fail` (the default), `continue` with the decision `expired`, or `escalate` and wait
+                on.
+            after: its parents.
+            keys: more keys of a step, such as `each` (an approval for each item), `when` and `join`.
+        """
+        asked = {
+            "title": title,
+            "assignees": _texts(assignees),
+            "assignees_from": assignees_from,
+            "roles": _texts(roles),
+            "form": self._form_of(name, form),
+            "approvals": approvals,
+            "four_eyes": four_eyes,
+            "may_delegate": may_delegate,
+            "escalate_after_s": escalate_after_s,
+            "escalate_to": _texts(escalate_to),
+            "escalate_roles": _texts(escalate_roles),
+        }
+        own = {
+            "approval": {key: value for key, value in asked.items() if value not in (None, [])},
+            "wait_deadline_s": deadline_s,
+            "on_wait_deadline": on_deadline,
+        }
+        self._declare(name, after, {**own, **keys})
+
+    def _form_of(self, name: str, form: Any) -> dict[str, Any] | None:
+        if form is None or isinstance(form, dict):
+            return form
+        schema = schema_of(form)
+        if schema is None:
+            raise ConfigurationError(
+                f"{self!r}: the form of {name} is a JSON Schema or the type of a record, not {form!r}"
+            )
+        return schema
+
     def child(
         self,
         name: str,
@@ -607,3 +678,7 @@ def _derived_schema(inputs: Iterable[tuple[Callable[..., Any], Parameter]]) -> d
     if not kinds or any(kind is not kinds[0] for kind in kinds):
         return None
     return schema_of(kinds[0])
+
+
+def _texts(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)

@@ -18,6 +18,8 @@ from tasker.events.reads import FireTime, ScheduleView, StepView, TaskView, Temp
 from tasker.ids import schedule_stream_id, template_stream_id
 from tasker.projections.postgres_store import LOST, pairs, row_of, translated
 from tasker.projections.queries import (
+    ApprovalQuery,
+    Approvals,
     InFlight,
     ScheduleQuery,
     Schedules,
@@ -31,8 +33,8 @@ from tasker.projections.queries import (
     encode_cursor,
 )
 from tasker.projections.sql import statements
+from tasker.projections.views import awaits, step, task, template
 from tasker.projections.views import schedule as schedule_rows
-from tasker.projections.views import step, task, template
 
 _SQL = statements("queries")
 _SERVER_SETTINGS: Final = {
@@ -138,6 +140,31 @@ class PostgresQueries:
         """Return up to `limit` other step instances of a task that have begun, by name, behind the name `after`."""
         records = await self._fetch(_SQL["instances"], tenant, task_id, list(beside), after, limit)
         return [step.to_view(row_of(step.StepRow, record)) for record in records]
+
+    async def approvals(self, tenant: str, query: ApprovalQuery) -> Approvals:
+        """Return a page of the tenant's open approvals."""
+        after: tuple[Any, ...] = (None, None, None)
+        if query.after is not None:
+            at_us, task_id, step_name = decode_cursor(query.after, tuple[int, str, str])
+            after = (at_us, _uuid(str(task_id)), step_name)
+        asks = [f"p:{query.assignee}"] if query.assignee is not None else []
+        asks += [f"r:{role}" for role in query.roles]
+        positions = await self.positions()
+        records = await self._fetch(
+            _SQL["approvals"],
+            tenant,
+            [*asks, awaits.ANYBODY] if asks else None,
+            query.namespace,
+            query.template,
+            *after,
+            query.limit + 1,
+        )
+        following = None
+        if len(records) > query.limit:
+            records = records[: query.limit]
+            last = records[-1]
+            following = encode_cursor(last["dispatched_at_us"], str(last["task_id"]), last["step"])
+        return Approvals([awaits.to_approval(**record) for record in records], following, positions)
 
     async def templates(self, tenant: str, query: TemplateQuery) -> Templates:
         """Return a page of the tenant's templates, without their documents."""
@@ -250,3 +277,10 @@ def _template_view(record: asyncpg.Record) -> TemplateView:
     facts = dict(record)
     in_use = facts.pop("in_use")
     return template.to_view(template.TemplateRow(**facts), in_use=in_use)
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise ParameterInvalid("the cursor names no task") from error

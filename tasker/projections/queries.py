@@ -16,7 +16,7 @@ import msgspec
 
 from tasker.errors import ParameterInvalid
 from tasker.events.codec import is_text
-from tasker.events.reads import FireTime, ScheduleView, StepView, TaskView, TemplateView
+from tasker.events.reads import ApprovalView, FireTime, ScheduleView, StepView, TaskView, TemplateView
 
 TaskSort = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
 TASK_SORTS: Final[tuple[TaskSort, ...]] = ("created_at", "-created_at", "updated_at", "-updated_at")
@@ -46,6 +46,22 @@ class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
     after: str | None = None
 
 
+class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which open approvals, the oldest first.
+
+    Attributes:
+        assignee, roles: only those that this person, or one with such a role, may answer.
+        after: cursor of the page before.
+    """
+
+    assignee: str | None = None
+    roles: tuple[str, ...] = ()
+    namespace: str | None = None
+    template: str | None = None
+    limit: int = PAGE_ITEMS
+    after: str | None = None
+
+
 class TemplateQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which versions of which templates; by namespace, name and time of registration."""
 
@@ -69,6 +85,14 @@ class Tasks(NamedTuple):
     """A page of tasks; `next` is the cursor of the one behind it; `positions` is where it was read at least."""
 
     items: list[TaskView]
+    next: str | None
+    positions: dict[int, int]
+
+
+class Approvals(NamedTuple):
+    """A page of open approvals."""
+
+    items: list[ApprovalView]
     next: str | None
     positions: dict[int, int]
 
@@ -135,6 +159,14 @@ class Queries(Protocol):
         self, tenant: str, task_id: UUID, *, beside: Sequence[str], after: str, limit: int
     ) -> list[StepView]:
         """Return up to `limit` other step instances of a task that have begun, by name, behind the name `after`."""
+        ...
+
+    async def approvals(self, tenant: str, query: ApprovalQuery) -> Approvals:
+        """Return a page of the tenant's open approvals.
+
+        Raises:
+            ParameterInvalid: the cursor is none.
+        """
         ...
 
     async def templates(self, tenant: str, query: TemplateQuery) -> Templates:

@@ -40,6 +40,8 @@ class CompiledTemplate:
         isolates: a step of it may wait for a person to repair items while others go on.
         undos: steps with a compensation -> how that is run: its handler, retries and times.
         signals: the signals that its steps wait for -> what their values must match; None: any value.
+        forms: steps that ask people -> what the values of their answers must match.
+        knows_creator: a task of it keeps who created it: an approval of it may not be theirs.
     """
 
     spec: TemplateSpec
@@ -54,6 +56,8 @@ class CompiledTemplate:
     isolates: bool
     undos: Mapping[str, StepSpec]
     signals: Mapping[str, InputSchema | None]
+    forms: Mapping[str, InputSchema]
+    knows_creator: bool
 
     def __repr__(self) -> str:
         return f"CompiledTemplate({self.spec.namespace}/{self.spec.name}, {self.hash[:12]})"
@@ -134,6 +138,14 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         signals=MappingProxyType(
             {step.signal: _schema_of(step.signal_schema) for step in spec.steps if step.signal is not None}
         ),
+        forms=MappingProxyType(
+            {
+                step.name: compiled_schema(codec.canonical(step.approval.form))
+                for step in spec.steps
+                if step.approval is not None and step.approval.form is not None
+            }
+        ),
+        knows_creator=any(step.approval is not None and step.approval.four_eyes for step in spec.steps),
     )
 
 

@@ -20,7 +20,7 @@ from tasker.templates.wait_keys import check_wait, wait_keys
 STEP_KEYS: Final = tuple(key for key in StepSpec.__struct_fields__ if key != "after_when")
 """Keys of a step's document; `after_when` is spelled within `after`."""
 
-SERVICE_KEYS: Final = ("transform", "asserts", "delay_s", "until", "child", "signal")
+SERVICE_KEYS: Final = ("transform", "asserts", "delay_s", "until", "child", "signal", "approval")
 """Keys of which one makes a step that the service itself completes."""
 
 PARALLEL_TOGETHER_MAX: Final = 4_000
@@ -81,7 +81,7 @@ def _check_kind(read: ObjectReader) -> None:
         read.fault(key, f"cannot stand beside {found[0]}: a step does one thing")
     if not found:
         return
-    others = () if found in (["child"], ["signal"]) else ("each", "batches", "compensate")
+    others = () if found in (["child"], ["signal"], ["approval"]) else ("each", "batches", "compensate")
     for key in (*_HANDLER_KEYS, *others):
         if key in read:
             read.fault(key, f"does nothing beside {found[0]}, which no worker runs")
@@ -278,6 +278,8 @@ def _check_reads(step: StepSpec, graph: Graph, fault: Fault) -> None:
         key: getattr(step, key)
         for key in ("when", "each", "item_key", "transform", "asserts", "until", "child_input", "signal_when")
     }
+    if step.approval is not None:
+        texts["approval"] = step.approval.assignees_from
     for key, text in (*texts.items(), *(("after", text) for text in step.after_when.values())):
         if text is None:
             continue
@@ -287,7 +289,7 @@ def _check_reads(step: StepSpec, graph: Graph, fault: Fault) -> None:
 
 
 def _takes_time(step: StepSpec) -> bool:
-    return step.kind == "delay" or (step.kind in ("handler", "child", "signal") and not step.expands)
+    return step.kind == "delay" or ((step.kind in ("handler", "child") or step.waits) and not step.expands)
 
 
 def _check_depth(spec: TemplateSpec, graph: Graph, faults: Faults) -> None:

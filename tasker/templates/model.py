@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from tasker.ids import EVENT_NAME_PATTERN, NAME_PATTERN
+from tasker.ids import EVENT_NAME_PATTERN, NAME_PATTERN, PERSON_CHARS_MAX
 
 Backoff = Literal["exponential", "linear", "fibonacci", "constant", "none"]
 OnFailure = Literal["block", "fail"]
@@ -23,9 +23,9 @@ Join = Literal["all", "deferred", "any", "n_of", "all_settled"]
 ItemFailure = Literal["fail_fast", "continue", "isolate", "tolerate"]
 BatchFailure = Literal["fail_fast", "continue_on_failure", "isolate"]
 OnParentClose = Literal["cancel", "abandon", "wait"]
-StepKind = Literal["handler", "transform", "asserts", "delay", "child", "signal"]
+StepKind = Literal["handler", "transform", "asserts", "delay", "child", "signal", "approval"]
 SignalTake = Literal["first", "last", "all"]
-OnWaitDeadline = Literal["fail", "continue"]
+OnWaitDeadline = Literal["fail", "continue", "escalate"]
 EmitOn = Literal["success", "failure", "always", "retryable", "permanent"]
 
 STEPS_MAX: Final = 1000
@@ -63,6 +63,16 @@ EMITS_BYTES_MAX: Final = 32 * 1024
 SIGNALS_MAX: Final = 1000
 """Most signals of one name that a task keeps until a step takes them; so many a step may wait for at once."""
 
+PERSONS_MAX: Final = 100
+"""Most persons, and most roles, that an approval names."""
+
+APPROVALS_MAX: Final = 10
+"""Most persons who have to approve one thing."""
+
+FORM_BYTES_MAX: Final = 16 * 1024
+"""Most bytes of an approval's form: it goes into the event that asks for it."""
+
+TITLE_CHARS_MAX: Final = 500
 WAITS_PARALLEL_MAX: Final = 100
 """Most items of a step that may wait for signals at a time: each signal is offered to each of them."""
 
@@ -79,6 +89,9 @@ Visits = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum":
 Instances = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": INSTANCES_MAX})]
 Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": STEPS_MAX})]
 SignalCount = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": SIGNALS_MAX})]
+Approvals = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": APPROVALS_MAX})]
+Person = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": PERSON_CHARS_MAX})]
+Title = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": TITLE_CHARS_MAX})]
 Tolerated = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": ITEMS_MAX})]
 Share100 = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%$"})]
 ErrorType = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ERROR_TYPE_CHARS_MAX})]
@@ -136,6 +149,40 @@ class Emit(_Form, frozen=True):
     auto: bool = False
 
 
+class Approval(_Form, frozen=True):
+    """What a step asks people.
+
+    Attributes:
+        title: what is asked, for people.
+        assignees: who may answer.
+        assignees_from: an expression that gives such a person, or a list of them; they come besides `assignees`.
+        roles: who has one of them may answer too. Without assignees and roles everybody may.
+        form: JSON Schema (draft 2020-12) of the values that come with an answer; None: any values.
+        approvals: so many different persons have to approve. One rejection rejects.
+        four_eyes: who created the task may not answer.
+        may_delegate: who may answer may hand that to somebody else.
+        escalate_after_s: so long after it is asked others may answer as well.
+        escalate_to, escalate_roles: those others.
+    """
+
+    title: Title = ""
+    assignees: tuple[Person, ...] = ()
+    assignees_from: Expression | None = None
+    roles: tuple[Person, ...] = ()
+    form: dict[str, Any] | None = None
+    approvals: Approvals = 1
+    four_eyes: bool = False
+    may_delegate: bool = True
+    escalate_after_s: Seconds | None = None
+    escalate_to: tuple[Person, ...] = ()
+    escalate_roles: tuple[Person, ...] = ()
+
+    @property
+    def escalates(self) -> bool:
+        """Return whether there are others who may answer later."""
+        return bool(self.escalate_to or self.escalate_roles)
+
+
 class StepSpec(_Form, frozen=True):
     """One step of a template.
 
@@ -191,7 +238,9 @@ class StepSpec(_Form, frozen=True):
         signal_when: an expression over `signal` that tells whether one is meant for the step; None: every one is.
         wait_deadline_s: how long it waits; None: as long as it takes.
         on_wait_deadline: what then: the step `fail`s; or it completes (`continue`) with null, with `all` as the list
-            of those that have come.
+            of those that have come, and an approval with the decision `expired`; or an approval is escalated
+            (`escalate`) and goes on waiting.
+        approval: the step has no handler: it asks people, and its result is what they decided.
     """
 
     name: Name
@@ -239,6 +288,7 @@ class StepSpec(_Form, frozen=True):
     signal_when: Expression | None = None
     wait_deadline_s: Seconds | None = None
     on_wait_deadline: OnWaitDeadline = "fail"
+    approval: Approval | None = None
 
     @property
     def kind(self) -> StepKind:
@@ -251,12 +301,14 @@ class StepSpec(_Form, frozen=True):
             return "asserts"
         if self.signal is not None:
             return "signal"
+        if self.approval is not None:
+            return "approval"
         return "delay" if self.child is None else "child"
 
     @property
     def waits(self) -> bool:
-        """Return whether it waits for something from outside: a signal."""
-        return self.signal is not None
+        """Return whether it waits for something from outside: a signal or an approval."""
+        return self.signal is not None or self.approval is not None
 
     @property
     def expands(self) -> bool:
@@ -370,6 +422,8 @@ def _step_document(step: StepSpec) -> dict[str, Any]:
         document["compensate_retry"] = _used_retry(step.compensate_retry)
     if step.emits:
         document["emits"] = [_without_defaults(emit, {}) for emit in step.emits]
+    if step.approval is not None:
+        document["approval"] = _without_defaults(step.approval, {})
     return document
 
 

@@ -24,6 +24,7 @@ from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from tasker.client.approvals import Approvals
 from tasker.client.requests import NamedTemplate, TaskHandle
 from tasker.client.schedules import Schedules
 from tasker.errors import ConfigurationError
@@ -203,6 +204,10 @@ class Kit:
     async def _signal(self, task_id: str, name: str, value: object, command_id: str | None) -> None:
         await self._command(self._world.client.signal(task_id, name, value, command_id=command_id))
 
+    @property
+    def _approvals(self) -> Approvals:
+        return self._world.client.approvals
+
     async def _cancel(self, task_id: str, grace_s: float) -> None:
         await self._command(self._world.client.cancel(task_id, grace_s=grace_s))
 
@@ -256,6 +261,53 @@ class Run(RunView):
             SignalUnknown, SignalInvalid, TaskEnded, ...: as in production.
         """
         await self._kit._do(self._kit._signal(self.task_id, name, value, command_id))  # noqa: SLF001
+
+    async def approve(
+        self,
+        step: str,
+        values: object = None,
+        *,
+        by: str,
+        roles: Sequence[str] = (),
+        reason: str | None = None,
+        attempt: int | None = None,
+    ) -> None:
+        """Say yes to what a step asks, as `TaskerClient.approvals.approve` does.
+
+        Raises:
+            ApprovalForbidden, ApprovalInvalid, StateForbids, ...: as in production.
+        """
+        await self._ask(
+            self._approvals.approve(self.task_id, step, values, by=by, roles=roles, reason=reason, attempt=attempt)
+        )
+
+    async def reject(
+        self,
+        step: str,
+        values: object = None,
+        *,
+        by: str,
+        roles: Sequence[str] = (),
+        reason: str | None = None,
+        attempt: int | None = None,
+    ) -> None:
+        """Say no to what a step asks."""
+        await self._ask(
+            self._approvals.reject(self.task_id, step, values, by=by, roles=roles, reason=reason, attempt=attempt)
+        )
+
+    async def delegate(
+        self, step: str, *, to: str, by: str, roles: Sequence[str] = (), reason: str | None = None
+    ) -> None:
+        """Have somebody else answer what a step asks `by`."""
+        await self._ask(self._approvals.delegate(self.task_id, step, to=to, by=by, roles=roles, reason=reason))
+
+    @property
+    def _approvals(self) -> Approvals:
+        return self._kit._approvals  # noqa: SLF001 - a part of its kit
+
+    async def _ask(self, command: Coroutine[Any, Any, Any]) -> None:
+        await self._kit._do(self._kit._command(command))  # noqa: SLF001
 
 
 class ScheduleRun(ScheduleView):
@@ -394,6 +446,47 @@ class SyncRun(RunView):
     def signal(self, name: str, value: object = None, *, command_id: str | None = None) -> None:
         """See `Run.signal`."""
         self._kit._do(self._kit._signal(self.task_id, name, value, command_id))  # noqa: SLF001
+
+    def approve(
+        self,
+        step: str,
+        values: object = None,
+        *,
+        by: str,
+        roles: Sequence[str] = (),
+        reason: str | None = None,
+        attempt: int | None = None,
+    ) -> None:
+        """See `Run.approve`."""
+        self._ask(
+            self._approvals.approve(self.task_id, step, values, by=by, roles=roles, reason=reason, attempt=attempt)
+        )
+
+    def reject(
+        self,
+        step: str,
+        values: object = None,
+        *,
+        by: str,
+        roles: Sequence[str] = (),
+        reason: str | None = None,
+        attempt: int | None = None,
+    ) -> None:
+        """See `Run.reject`."""
+        self._ask(
+            self._approvals.reject(self.task_id, step, values, by=by, roles=roles, reason=reason, attempt=attempt)
+        )
+
+    def delegate(self, step: str, *, to: str, by: str, roles: Sequence[str] = (), reason: str | None = None) -> None:
+        """See `Run.delegate`."""
+        self._ask(self._approvals.delegate(self.task_id, step, to=to, by=by, roles=roles, reason=reason))
+
+    @property
+    def _approvals(self) -> Approvals:
+        return self._kit._approvals  # noqa: SLF001 - a part of its kit
+
+    def _ask(self, command: Coroutine[Any, Any, Any]) -> None:
+        self._kit._do(self._kit._command(command))  # noqa: SLF001
 
 
 class SyncScheduleRun(ScheduleView):

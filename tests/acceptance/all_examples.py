@@ -9,6 +9,7 @@ from examples.diamond4 import diamond4
 from examples.fail_twice import fail_twice
 from examples.fanout100 import fanout100
 from examples.hello import hello
+from examples.human_review import human_review
 from examples.linear4 import linear4
 from examples.linear_math import linear_math
 from examples.mixed_dag import mixed_dag
@@ -29,6 +30,7 @@ __all__ = [
     "fail_twice",
     "fanout100",
     "hello",
+    "human_review",
     "linear4",
     "linear_math",
     "mixed_dag",

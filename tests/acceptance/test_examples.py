@@ -1,5 +1,6 @@
 """The examples, run by a real service and a real worker, end as they say."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from examples import (
@@ -18,6 +20,7 @@ from examples import (
     diamond4,
     fail_twice,
     fanout100,
+    human_review,
     linear4,
     linear_math,
     mixed_dag,
@@ -28,8 +31,8 @@ from examples import (
     user_registration,
 )
 from tasker.client import TaskerClient
-from tasker.errors import InputInvalid
-from tasker.events.reads import StepView, TaskView
+from tasker.errors import ApprovalForbidden, InputInvalid
+from tasker.events.reads import ApprovalView, StepView, TaskView
 from tests.acceptance.conftest import ROOT, Service
 
 APP = Path(__file__).with_name("all_examples.py")
@@ -213,3 +216,48 @@ def test_hello_is_a_whole_workflow_in_less_than_twenty_lines() -> None:
 def test_the_log_of_all_that_is_proved(workflows: Service) -> None:
     verified = workflows.run("log", "verify", "-o", "json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+async def test_a_person_reviews_a_draft(workflows: Service) -> None:
+    """Listed for who may answer, answered over HTTP and the command line, and told why."""
+    async with workflows.client() as client:
+        published, dropped = [
+            await client.create("human_review", {"title": title}, requested_by="ada") for title in ("Spring", "Autumn")
+        ]
+        asked: dict[str, ApprovalView] = {}
+        while len(asked) < 2:
+            await asyncio.sleep(0.02)
+            asked = {view.task_id: view async for view in client.approvals.list(roles=["editors"])}
+        view = asked[published.task_id]
+        assert (view.step, view.title, view.four_eyes) == ("approval", "Publish this draft?", True)
+        assert view.form is not None
+        assert json.loads(bytes(view.form)) == human_review.FORM
+        assert [one.task_id async for one in client.approvals.list(assignee="eve")] == []
+        told = (await client.get(published)).waiting_on or ""
+        assert told.startswith("the approval of the role editors, escalated at ")
+        with pytest.raises(ApprovalForbidden):
+            await client.approvals.approve(published, "approval", {"channel": "blog"}, by="ada", roles=["editors"])
+        async with aiohttp.ClientSession() as http:
+            body = {"requested_by": "bob", "roles": ["editors"], "values": {"channel": "blog"}}
+            path = f"{workflows.http_url}/v1/tasks/{published.task_id}/steps/approval/approve"
+            async with http.post(path, json=body) as answer:
+                assert answer.status == 200, await answer.text()
+        reject = (
+            "approval",
+            "reject",
+            dropped.task_id,
+            "approval",
+            "--by",
+            "bob",
+            "--role",
+            "editors",
+            "--reason",
+            "no",
+        )
+        done = await asyncio.to_thread(workflows.run, *reject)
+        assert done.returncode == 0, done.stderr
+        over = [await client.wait(task, timeout_s=TASK_S_MAX) for task in (published, dropped)]
+        results = [value_of(one) for one in over]
+        assert results[0] == {"publish": {"published": "Spring", "on": "blog", "approved_by": "bob"}}
+        assert results[1] == {"rejected": {"by": "bob", "reason": "no"}}
+        assert [one async for one in client.approvals.list(at_least=over[1].position)] == []

@@ -186,6 +186,40 @@ async def test_a_signal_that_meets_the_start_of_its_task_is_taken_or_refused_by_
     assert not (await verify(service.database_url, workers=1)).findings
 
 
+async def test_of_an_approval_and_its_deadline_one_wins(service: Service) -> None:
+    """Each decides once: what the step came to is what the caller was told."""
+    steps = [{"name": "ask", "approval": {}, "wait_deadline_s": 0.5, "on_wait_deadline": "continue"}]
+    async with calling(service) as caller:
+        told = await caller.command("template", "register", {"template": {"name": "hasty", "steps": steps}})
+        assert told["ok"], told
+        made = await asyncio.gather(*(caller.create(1, {"template": "hasty"}) for _ in range(60)))
+        ids = [one["task_id"] for one in made]
+
+        async def approve(number: int) -> dict[str, Any]:
+            await asyncio.sleep(0.3 + number / 150)  # some before the deadline, some about it, some after
+            body = {"task_id": ids[number], "step": "ask", "requested_by": "ada"}
+            return await caller.command("step", "approve", body)
+
+        told_all = await asyncio.gather(*(approve(number) for number in range(60)))
+        refused = {one["error"]["code"] for one in told_all if not one["ok"]}
+        assert refused <= {"task_ended"}
+        connection = await asyncpg.connect(service.database_url)
+        try:
+            rows = await connection.fetch(
+                "SELECT stream_id, convert_from(payload, 'UTF8')::json -> 'result' ->> 'decision' AS said FROM event"
+                " WHERE stream_id = ANY ($1) AND type = 'step_completed'",
+                ids,
+            )
+        finally:
+            await connection.close()
+        decided = {str(row["stream_id"]): row["said"] for row in rows}
+    approved = {task_id: one["ok"] for task_id, one in zip(ids, told_all, strict=True)}
+    assert decided == {task_id: "approved" if ok else "expired" for task_id, ok in approved.items()}
+    assert len(rows) == 60
+    assert set(decided.values()) == {"approved", "expired"}, "each won somewhere"
+    assert not (await verify(service.database_url, workers=1)).findings
+
+
 async def test_an_event_that_nobody_understands_blocks_its_task_alone(own_service: Service) -> None:
     """Changed behind our back: commands on its task are refused by name, others go on, and the verifier names it."""
     async with calling(own_service) as caller:

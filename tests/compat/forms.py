@@ -136,6 +136,36 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.StepAwaited(step="paid", attempt=1, signal="go"),
     ),
     ("step_signalled", 1): (t.StepSignalled(step="paid[0]", attempt=2, numbers=(3, 17)),),
+    ("approval_requested", 1): (
+        t.ApprovalRequested(
+            step="review#2",
+            attempt=2,
+            title="Publish it? ☕",
+            assignees=("ada", "Bob Brown"),
+            roles=("editors",),
+            form=RAW(b'{"type":"object"}'),
+            approvals=2,
+            four_eyes=True,
+            may_delegate=False,
+            deadline_us=US,
+            escalate_us=US - 1,
+        ),
+        t.ApprovalRequested(step="review", attempt=1),
+    ),
+    ("approval_answered", 1): (
+        t.ApprovalAnswered(
+            step="review", attempt=1, decision="approved", by="ada", reason="fine", values=RAW(b'{"channel":"blog"}')
+        ),
+        t.ApprovalAnswered(step="review", attempt=1, decision="rejected", by="ada"),
+    ),
+    ("approval_delegated", 1): (
+        t.ApprovalDelegated(step="review", attempt=1, by="ada", to="bob", reason="on holiday"),
+        t.ApprovalDelegated(step="review", attempt=1, by="ada", to="bob"),
+    ),
+    ("approval_escalated", 1): (
+        t.ApprovalEscalated(step="review", attempt=1, assignees=("carol",), roles=("heads",)),
+        t.ApprovalEscalated(step="review", attempt=1),
+    ),
     ("wait_expired", 1): (t.WaitExpired(step="paid", attempt=1),),
     ("loop_turned", 1): (t.LoopTurned(step="check", by="pause#2", visit=3, steps=("check", "pause", "done")),),
     ("task_blocked", 1): (

@@ -282,6 +282,29 @@ def signalled() -> Run:
     return run
 
 
+def approved() -> Run:
+    """Approvals: escalated, handed over, approved by two; rejected; one that expires; the creator is known."""
+    asks = {"assignees": ["ada"], "approvals": 2, "four_eyes": True, "escalate_after_s": 60, "escalate_to": ["carol"]}
+    run = new_run(
+        "approved",
+        {"a": [], "two": ["a"], "no": ["a"], "silent": ["a"]},
+        steps={
+            "two": {"approval": asks},
+            "no": {"approval": {"form": {"type": "object"}}},
+            "silent": {"approval": {"roles": ["heads"]}, "wait_deadline_s": 30, "on_wait_deadline": "continue"},
+        },
+    )
+    run.create(created_by="mallory")
+    run.complete("a")
+    run.fire_at("wait_by:silent:1")
+    run.delegate("two", "ada", "bob")
+    run.fire_at("escalate:two:1")
+    run.approve("two", "carol", {"rate": 0.1}, reason="fine ☕")
+    run.reject("no", "dave", reason="no")
+    run.approve("two", "bob")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -298,6 +321,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     by_hand,
     signalled,
     forced,
+    approved,
     announced,
 )
 

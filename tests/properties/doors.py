@@ -124,7 +124,8 @@ TEMPLATE = (
     b'{"name":"t","version":"1.0.0","steps":[{"name":"a","retry":{"max_attempts":3,"non_retryable":["ValueError"]}},'
     b'{"name":"b","after":["a"],"start_to_close_s":5,"heartbeat_s":1},{"name":"w","signal":"go","signal_take":"all",'
     b'"signal_count":2,"signal_when":"signal.n > 1","signal_schema":{"type":"object"},"wait_deadline_s":5,'
-    b'"on_wait_deadline":"continue"}],"input_schema":{"type":"object",'
+    b'"on_wait_deadline":"continue"},{"name":"ask","approval":{"title":"ok?","assignees":["ada"],"roles":["r"],'
+    b'"form":{"type":"object"},"approvals":2,"four_eyes":true,"escalate_after_s":5,"escalate_to":["bob"]}}],"input_schema":{"type":"object",'
     b'"properties":{"n":{"$ref":"#/$defs/n"}},"$defs":{"n":{"type":"integer","multipleOf":2}},"required":["n"]},'
     b'"result":"b","on_failure":"fail","identity":"strict","identity_bucket_s":60}'
 )
@@ -190,6 +191,12 @@ for _verb, _seed in {
     "step.edit": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only","result":2.5}',
     "step.release": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only"}',
     "task.signal": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","name":"go","value":{"n":[1,2.5]}}',
+    "step.approve": (
+        b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"ask","values":{"n":[1,2.5]},"requested_by":"ada",'
+        b'"roles":["editors"],"attempt":1,"reason":"why"}'
+    ),
+    "step.reject": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"ask","requested_by":"ada"}',
+    "step.delegate": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"ask","requested_by":"ada","to":"bob"}',
     "template.register": b'{"template":' + TEMPLATE + b"}",
     "template.use": b'{"name":"t","namespace":"shop","version":"1.0.0"}',
     "dlq.add": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","requested_by":"me","reason":"why"}',

@@ -25,6 +25,7 @@ from tasker.service.domain.decide import isolated_items, open_attempt
 from tasker.service.domain.dry_run import copied
 from tasker.service.domain.obligations import Kind, obligations_of, parse_obligation
 from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus, evolve, state_hash
+from tasker.service.domain.wait import SignalWait
 from tasker.templates import CompiledTemplate, compile_template, validate
 from tests.runs import T0_US, Run, Shelf
 
@@ -34,6 +35,14 @@ ERRORS = [
     ErrorInfo(type="Refused", message="no such card"),
     ErrorInfo(type="ValueError", message="never", retryable=False),
     ErrorInfo(type="Busy", message="later", retry_after_s=7.5),
+]
+
+
+ASKS: list[dict[str, Any]] = [
+    {},
+    {"approvals": 2},
+    {"assignees": ["ada"], "escalate_after_s": 3.0, "escalate_to": ["bob"]},
+    {"roles": ["heads"], "four_eyes": True},
 ]
 
 
@@ -106,6 +115,10 @@ def make_waiting(draw: st.DrawFn, step: dict[str, Any]) -> None:
     """Let a step wait for a signal."""
     for key in ("retry", "schedule_to_start_s"):
         step.pop(key, None)
+    if draw(st.integers(0, 2)) == 0:
+        step["approval"] = draw(st.sampled_from(ASKS))
+        step.update(draw(st.sampled_from([{}, {"wait_deadline_s": 5.0, "on_wait_deadline": "continue"}])))
+        return
     step["signal"] = draw(st.sampled_from(["go", "go", "stop"]))
     step["signal_take"] = draw(st.sampled_from(["first", "last", "all"]))
     if step["signal_take"] == "all":
@@ -182,7 +195,7 @@ ACTIONS = [
     "fire_any",
     "wait",
 ]
-ACTIONS += ["signal", "signal"]
+ACTIONS += ["signal", "signal", "answer", "answer"]
 ACTIONS += ["pause", "resume", "resume", "skip", "resolve", "reset", "edit", "release"]
 
 
@@ -213,8 +226,8 @@ def act(run: Run, data: st.DataObject) -> None:
             routes = run.template.step(step).routes
             chosen = data.draw(st.lists(st.sampled_from(routes), unique=True), label="routes") if routes else []
             (run.skip if action == "skip" else run.resolve)(step, data.draw(st.integers(0, 3)), *chosen)
-        case "signal":
-            send(run, data)
+        case "signal" | "answer":
+            (send if action == "signal" else say)(run, data)
         case "reset" | "release":
             (run.reset if action == "reset" else run.release)(step)
         case "edit":
@@ -242,6 +255,19 @@ def send(run: Run, data: st.DataObject) -> None:
     command_id = data.draw(st.sampled_from([None, "c1", "c2", "c3"]), label="command id")
     if command_id is None or not run.state.has_taken(command_id):
         run.signal(name, data.draw(st.sampled_from([1, 2, 6, {"n": 1}]), label="value"), command_id=command_id)
+
+
+def say(run: Run, data: st.DataObject) -> None:
+    """Answer, or hand over, what some step asks."""
+    asked = [name for name, step in run.state.steps.items() if step.waits == "approval"] or ["s1"]
+    name, by = data.draw(st.sampled_from(asked), label="asked"), data.draw(st.sampled_from(["ada", "bob", "carol"]))
+    match data.draw(st.sampled_from(["approve", "approve", "reject", "delegate"]), label="answer"):
+        case "approve":
+            run.approve(name, by, roles=("heads",))
+        case "reject":
+            run.reject(name, by, roles=("heads",))
+        case _:
+            run.delegate(name, by, data.draw(st.sampled_from(["ada", "bob", "dave"])))
 
 
 def is_outside(step: StepState) -> bool:
@@ -277,9 +303,9 @@ def check_state(run: Run) -> None:
         if step.status not in STEP_OPEN or state.blocked_reason == "history_limit" or state.paused:
             continue
         if is_outside(step):
-            assert state.inbox is not None
-            assert step.wait is not None
-            assert name in state.inbox.waiting[step.wait.signal], "no signal reaches it"
+            if isinstance(step.wait, SignalWait):
+                assert state.inbox is not None
+                assert name in state.inbox.waiting[step.wait.signal], "no signal reaches it"
         elif step.expansion is not None:
             assert step.expansion.open or state.status is TaskStatus.BLOCKED, f"no item wakes step {name}"
         else:

@@ -40,6 +40,7 @@ from tests.raw_http import raw_request
 WHOLE = settings(deadline=None, suppress_health_check=list(HealthCheck))
 STEP = {"name": "only", "retry": {"max_attempts": 1}, "start_to_close_s": 86400, "heartbeat_s": 80000}
 WAIT = {"name": "wait", "signal": "go", "signal_when": "false"}
+ASK = {"name": "ask", "approval": {"approvals": 10}}
 PLACEHOLDER = b"016edfe9-8e3a-819c-918d-70443cb40fea"
 
 # A header's value ends with its line, and is text: the bus decodes what is none with U+FFFD.
@@ -72,7 +73,7 @@ class House:
     async def start(self) -> None:
         await self.pair.start(self._node)
         for document in (
-            {"name": "t", "steps": [STEP, WAIT]},
+            {"name": "t", "steps": [STEP, WAIT, ASK]},
             {"name": "strict", "steps": [STEP], "identity": "strict"},
         ):
             assert (await self.pair.ask("template.register", {"template": document}))["ok"]
@@ -266,6 +267,9 @@ TARGETS = {
     "step.reset": (b"POST", b"/v1/tasks/%b/steps/only/reset"),
     "step.edit": (b"POST", b"/v1/tasks/%b/steps/only/edit"),
     "step.release": (b"POST", b"/v1/tasks/%b/steps/only/release"),
+    "step.approve": (b"POST", b"/v1/tasks/%b/steps/ask/approve"),
+    "step.reject": (b"POST", b"/v1/tasks/%b/steps/ask/reject"),
+    "step.delegate": (b"POST", b"/v1/tasks/%b/steps/ask/delegate"),
     "step.retry": (b"POST", b"/v1/tasks/%b/steps/only/retry"),
     "template.register": (b"PUT", b"/v1/templates"),
     "template.use": (b"POST", b"/v1/templates/use"),

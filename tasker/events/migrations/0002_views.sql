@@ -102,6 +102,9 @@ BEGIN
             awaits           text,
             PRIMARY KEY (task_id, step)
         ) WITH (fillfactor = 70) $ddl$;
+        -- Open approvals: few among the steps, in the order of their list, and by whom they ask.
+        EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, dispatched_at_us, task_id, step) WHERE waits = ''approval''';
+        EXECUTE 'CREATE INDEX ON ' || t || ' USING gin ((awaits::jsonb -> ''asks'')) WHERE waits = ''approval''';
     WHEN 'template' THEN
         EXECUTE 'CREATE TABLE ' || t || $ddl$ (
             stream_id        uuid    NOT NULL,

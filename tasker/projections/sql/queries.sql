@@ -47,6 +47,18 @@ SELECT * FROM step
 WHERE task_id = $2 AND tenant = $1 AND step <> ALL ($3::text[]) AND step COLLATE "C" > $4
 ORDER BY step COLLATE "C" LIMIT $5
 
+-- name: approvals
+-- `asks` holds whom an approval asks: p: and a person, r: and a role, or * for everybody.
+SELECT s.task_id, s.step, s.attempt, s.shard, s.position, s.dispatched_at_us, s.awaits, t.namespace, t.template
+FROM step AS s JOIN task AS t USING (task_id)
+WHERE s.tenant = $1 AND s.waits = 'approval'
+  AND ($2::text[] IS NULL OR s.awaits::jsonb -> 'asks' ?| $2)
+  AND ($3::text IS NULL OR t.namespace = $3)
+  AND ($4::text IS NULL OR t.template = $4)
+  AND ($5::bigint IS NULL OR (s.dispatched_at_us, s.task_id, s.step) > ($5, $6, $7))
+ORDER BY s.dispatched_at_us, s.task_id, s.step
+LIMIT $8
+
 -- name: templates
 SELECT t.*, t.chosen_seq = (SELECT max(o.chosen_seq) FROM template AS o WHERE o.stream_id = t.stream_id) AS in_use
 FROM template AS t

@@ -2,55 +2,186 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import msgspec
 
 from tasker.events.codec import encode_message
-from tasker.events.task_events import StepAwaited
+from tasker.events.reads import ApprovalView
+from tasker.events.task_events import (
+    NULL,
+    ApprovalAnswered,
+    ApprovalDelegated,
+    ApprovalEscalated,
+    ApprovalRequested,
+    StepAwaited,
+    StepSignalled,
+)
 from tasker.times import to_rfc3339
+
+ANYBODY = "*"
+
+
+class Asked(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What people are asked; see `ApprovalRequested`.
+
+    Attributes:
+        assignees, roles: who may answer now.
+        approved_by: who has approved.
+        escalated: others may answer as well by now.
+    """
+
+    title: str = ""
+    assignees: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    form: msgspec.Raw = NULL
+    approvals: int = 1
+    four_eyes: bool = False
+    may_delegate: bool = True
+    approved_by: tuple[str, ...] = ()
+    escalate_us: int | None = None
+    escalated: bool = False
 
 
 class Awaits(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What a step waits for.
 
     Attributes:
-        signal: its name.
-        count, taken: how many signals it waits for, and has.
         deadline_us: until when; None: as long as it takes.
+        signal: the name of a signal; None: it waits for people. count, taken: how many it waits for, and has.
+        asked: what people are asked.
+        asks: whom an approval asks, as a list of them is looked for: `p:` and a person, `r:` and a role, or `*`.
     """
 
-    signal: str
+    deadline_us: int | None = None
+    signal: str | None = None
     count: int = 1
     taken: int = 0
-    deadline_us: int | None = None
+    asked: Asked | None = None
+    asks: tuple[str, ...] = ()
 
 
-def signal_awaited(event: StepAwaited) -> str:
-    """Return what a step that waits for a signal keeps."""
-    return _text(Awaits(signal=event.signal, count=event.count, deadline_us=event.deadline_us))
+WaitEvent = StepAwaited | StepSignalled | ApprovalRequested | ApprovalAnswered | ApprovalDelegated | ApprovalEscalated
 
 
-def signal_taken(awaits: str | None, count: int) -> str | None:
-    """Return the same once it has taken so many more."""
-    if awaits is None:
-        return None
-    found = _read(awaits)
-    return _text(msgspec.structs.replace(found, taken=found.taken + count))
+def awaits_after(awaits: str | None, event: WaitEvent) -> str | None:
+    """Return what a row keeps of a wait, once `event` happened to it."""
+    match event:
+        case StepAwaited():
+            return _text(Awaits(signal=event.signal, count=event.count, deadline_us=event.deadline_us))
+        case ApprovalRequested():
+            return _approval_text(
+                event.deadline_us,
+                Asked(
+                    title=event.title,
+                    assignees=event.assignees,
+                    roles=event.roles,
+                    form=event.form,
+                    approvals=event.approvals,
+                    four_eyes=event.four_eyes,
+                    may_delegate=event.may_delegate,
+                    escalate_us=event.escalate_us,
+                ),
+            )
+        case _:
+            return None if awaits is None else _moved(read_awaits(awaits), event)
+
+
+def _moved(found: Awaits, event: StepSignalled | ApprovalAnswered | ApprovalDelegated | ApprovalEscalated) -> str:
+    if isinstance(event, StepSignalled):
+        found.taken += len(event.numbers)
+        return _text(found)
+    asked = found.asked or Asked()
+    match event:
+        case ApprovalAnswered(decision="approved", by=by):
+            asked.approved_by = (*asked.approved_by, by)
+        case ApprovalAnswered():
+            pass  # what comes of it says so
+        case ApprovalDelegated(by=by, to=to):
+            asked.assignees = (*(one for one in asked.assignees if one not in (by, to)), to)
+        case ApprovalEscalated(assignees=assignees, roles=roles):
+            asked.escalated = True
+            asked.assignees = tuple(dict.fromkeys((*asked.assignees, *assignees)))
+            asked.roles = tuple(dict.fromkeys((*asked.roles, *roles)))
+    return _approval_text(found.deadline_us, asked)
+
+
+def _approval_text(deadline_us: int | None, asked: Asked) -> str:
+    asks = (*(f"p:{one}" for one in asked.assignees), *(f"r:{one}" for one in asked.roles)) or (ANYBODY,)
+    return _text(Awaits(deadline_us=deadline_us, asked=asked, asks=asks))
 
 
 def awaited_words(awaits: str | None) -> str:
     """Return in words what a step waits for."""
     if awaits is None:
-        return "a signal"
-    found = _read(awaits)
-    what = f"signal {found.signal}"
+        return "what comes from outside"
+    found = read_awaits(awaits)
+    until = f" until {to_rfc3339(found.deadline_us)}" if found.deadline_us is not None else ""
+    if found.asked is not None:
+        return _asked_words(found.asked) + until
     if found.count > 1:
-        what = f"{found.count} signals {found.signal} ({found.taken} have come)"
-    return what + (f" until {to_rfc3339(found.deadline_us)}" if found.deadline_us is not None else "")
+        return f"{found.count} signals {found.signal} ({found.taken} have come){until}"
+    return f"signal {found.signal}{until}"
+
+
+def _asked_words(asked: Asked) -> str:
+    named = ", ".join(asked.assignees)
+    of_roles = ", ".join(asked.roles)
+    who = " or ".join(part for part in (named, of_roles and f"the role {of_roles}") if part) or "anybody"
+    count = f" ({len(asked.approved_by)} of {asked.approvals} have)" if asked.approvals > 1 else ""
+    more = ""
+    if asked.escalated:
+        more = ", escalated"
+    elif asked.escalate_us is not None:
+        more = f", escalated at {to_rfc3339(asked.escalate_us)}"
+    return f"the approval of {who}{count}{more}"
 
 
 def _text(awaits: Awaits) -> str:
     return encode_message(awaits).decode()
 
 
-def _read(text: str) -> Awaits:
+def read_awaits(text: str) -> Awaits:
+    """Return what a row keeps."""
     return msgspec.json.decode(text, type=Awaits)
+
+
+def to_approval(
+    *,
+    task_id: UUID,
+    step: str,
+    attempt: int,
+    shard: int,
+    position: int,
+    dispatched_at_us: int,
+    awaits: str,
+    namespace: str,
+    template: str,
+) -> ApprovalView:
+    """Return a row of a step that waits for people as a list of approvals shows it."""
+    found = read_awaits(awaits)
+    asked = found.asked or Asked()
+    return ApprovalView(
+        task_id=str(task_id),
+        step=step,
+        attempt=attempt,
+        namespace=namespace,
+        template=template,
+        requested_at=to_rfc3339(dispatched_at_us),
+        title=asked.title,
+        assignees=asked.assignees,
+        roles=asked.roles,
+        form=None if asked.form == NULL else asked.form,
+        approvals=asked.approvals,
+        approved_by=asked.approved_by,
+        four_eyes=asked.four_eyes,
+        may_delegate=asked.may_delegate,
+        deadline_at=_time(found.deadline_us),
+        escalate_at=None if asked.escalated else _time(asked.escalate_us),
+        escalated=asked.escalated,
+        position=f"{shard}:{position}",
+    )
+
+
+def _time(at_us: int | None) -> str | None:
+    return None if at_us is None else to_rfc3339(at_us)

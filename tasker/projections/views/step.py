@@ -12,6 +12,10 @@ from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.reads import StepStatus, StepView
 from tasker.events.stored import DomainEvent
 from tasker.events.task_events import (
+    ApprovalAnswered,
+    ApprovalDelegated,
+    ApprovalEscalated,
+    ApprovalRequested,
     ChildRequested,
     ChildStarted,
     ErrorInfo,
@@ -40,7 +44,7 @@ from tasker.events.task_events import (
     WaitExpired,
 )
 from tasker.projections.projection import NO_TYPES, Key
-from tasker.projections.views.awaits import awaited_words, signal_awaited, signal_taken
+from tasker.projections.views.awaits import awaited_words, awaits_after
 from tasker.times import to_rfc3339
 
 StepEvent = (
@@ -68,6 +72,10 @@ StepEvent = (
     | ChildStarted
     | StepAwaited
     | StepSignalled
+    | ApprovalRequested
+    | ApprovalAnswered
+    | ApprovalDelegated
+    | ApprovalEscalated
     | WaitExpired
 )
 
@@ -81,7 +89,7 @@ class StepRow(msgspec.Struct, kw_only=True):
     Attributes:
         attempt: the newest one.
         dispatched_at_us, started_at_us, worker: of that attempt.
-        waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`, `child`, `signal`.
+        waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`, `child`, `signal`, `approval`.
         awaits: JSON text of what it waits for from outside, while it does (see `views.awaits`).
         child: the task that it started.
         by_hand: what a person did to its result: `skipped`, `resolved`, `edited`.
@@ -142,6 +150,10 @@ class StepProjection:
             "child_started",
             "step_awaited",
             "step_signalled",
+            "approval_requested",
+            "approval_answered",
+            "approval_delegated",
+            "approval_escalated",
             "wait_expired",
         }
     )
@@ -159,9 +171,9 @@ class StepProjection:
 
     def is_birth(self, _recorded: RecordedEvent, event: DomainEvent) -> bool:
         """Return whether this is a step's first dispatch."""
-        return (isinstance(event, StepDispatched | StepAwaited) and event.attempt == 1) or isinstance(
-            event, StepExpanded | StepDelayed
-        )
+        return (
+            isinstance(event, StepDispatched | StepAwaited | ApprovalRequested) and event.attempt == 1
+        ) or isinstance(event, StepExpanded | StepDelayed)
 
     def is_worth_caching(self, row: StepRow) -> bool:
         """Return whether the step goes on: after its end only a person's retry touches it."""
@@ -268,16 +280,16 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
         case ChildStarted(child=child):
             row.child = child
             row.started_at_us = at_us
-        case StepAwaited(attempt=attempt):
+        case StepAwaited(attempt=attempt) | ApprovalRequested(attempt=attempt):
             row.state = "waiting"
-            row.waits = "signal"
-            row.awaits = signal_awaited(event)
+            row.waits = "signal" if isinstance(event, StepAwaited) else "approval"
+            row.awaits = awaits_after(None, event)
             row.attempt = attempt
             row.dispatched_at_us = at_us
             row.ended_at_us = None
             row.error = None
-        case StepSignalled(numbers=numbers):
-            row.awaits = signal_taken(row.awaits, len(numbers))
+        case StepSignalled() | ApprovalAnswered() | ApprovalDelegated() | ApprovalEscalated():
+            row.awaits = awaits_after(row.awaits, event)
         case StepRouted() | StepFailureAccepted() | StepAttemptsReset() | WaitExpired():
             pass
         case _:

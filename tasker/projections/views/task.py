@@ -15,6 +15,10 @@ from tasker.events.stored import DomainEvent, meta_of
 from tasker.events.task_events import (
     NULL,
     AnyTaskEvent,
+    ApprovalAnswered,
+    ApprovalDelegated,
+    ApprovalEscalated,
+    ApprovalRequested,
     ChildRequested,
     ChildStarted,
     DomainEventRaised,
@@ -208,6 +212,9 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | ChildStarted()
             | SignalReceived()
             | StepSignalled()
+            | ApprovalAnswered()
+            | ApprovalDelegated()
+            | ApprovalEscalated()
             | WaitExpired()
         ):
             pass
@@ -220,7 +227,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
                 row.retries += 1
         case StepExpanded() | StepDelayed():
             row.steps_dispatched += 1
-        case ChildRequested(attempt=attempt) | StepAwaited(attempt=attempt):
+        case ChildRequested(attempt=attempt) | StepAwaited(attempt=attempt) | ApprovalRequested(attempt=attempt):
             row.steps_dispatched += attempt == 1
         case StepCompleted() | StepGathered():
             row.steps_completed += 1
@@ -475,7 +482,7 @@ def _waiting_step_words(one: OpenStep) -> str:
     match one.waits:
         case "child":
             return f"the child task of step {one.step}"
-        case "signal":
+        case "signal" | "approval":
             return f"{awaited_words(one.awaits)} for step {one.step}"
         case "time":
             return f"the time of step {one.step},{at.removeprefix(' at')}"

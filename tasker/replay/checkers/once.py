@@ -11,6 +11,8 @@ from uuid import UUID
 
 from tasker.events.envelope import RecordedEvent
 from tasker.events.task_events import (
+    ApprovalAnswered,
+    ApprovalRequested,
     ChildRequested,
     ChildStarted,
     SignalReceived,
@@ -109,12 +111,14 @@ class OnceChecker:
                     self._find(recorded, f"step {name} begins to wait twice")
                 step.attempt = attempt
                 step.started, step.over = True, False
-            case StepAwaited(step=name, attempt=attempt):
+            case StepAwaited(step=name, attempt=attempt) | ApprovalRequested(step=name, attempt=attempt):
                 step = self._step(recorded.stream_id, name)
                 if step.completed or not step.over or attempt != step.attempt + 1:
                     self._find(recorded, f"step {name} begins to wait in attempt {attempt} after {step.attempt}")
                 step.attempt = attempt
                 step.started, step.over = True, False
+            case ApprovalAnswered(step=name, attempt=attempt):
+                self._open(recorded, name, attempt, "is answered")
             case SignalReceived() | StepSignalled():
                 for detail in self._signals.setdefault(recorded.stream_id, Signals()).faults(event):
                     self._find(recorded, detail)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from tasker.events.envelope import RecordedEvent
 from tasker.events.task_events import (
+    ApprovalRequested,
     ChildRequested,
     LoopTurned,
     ParentsOverridden,
@@ -141,7 +142,11 @@ class OrderChecker:
                     self._completes(recorded, task, name)
             case StepExpanded(step=name) | StepDelayed(step=name):
                 self._begins(recorded, task, name)
-            case ChildRequested(step=name, attempt=attempt) | StepAwaited(step=name, attempt=attempt):
+            case (
+                ChildRequested(step=name, attempt=attempt)
+                | StepAwaited(step=name, attempt=attempt)
+                | ApprovalRequested(step=name, attempt=attempt)
+            ):
                 if task.stopping:
                     self._find(recorded, f"{_begun(event)} of step {name} begins while the task stops")
                 if task.paused:
@@ -277,7 +282,7 @@ class OrderChecker:
         )
 
 
-def _begun(event: ChildRequested | StepAwaited) -> str:
+def _begun(event: ChildRequested | StepAwaited | ApprovalRequested) -> str:
     return "a child" if isinstance(event, ChildRequested) else "the wait"
 
 

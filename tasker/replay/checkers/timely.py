@@ -14,6 +14,8 @@ from uuid import UUID
 
 from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.events.task_events import (
+    ApprovalEscalated,
+    ApprovalRequested,
     ChildRequested,
     StepAttemptFailed,
     StepAwaited,
@@ -47,7 +49,7 @@ from tasker.service.domain.obligations import FINISH_SLACK_S
 
 _FINISH_SLACK_US: Final = round(FINISH_SLACK_S * US_PER_S)
 _START: Final = "not_before"
-_HELD: Final = ("retry", "time", "wait", _START)
+_HELD: Final = ("retry", "time", "wait", "escalation", _START)
 """Timers that wait while the task is paused, besides those of attempts that have not begun."""
 _DEADLINE: Final = "deadline"
 
@@ -68,6 +70,20 @@ class _Task:
         self.blocked = False
         self.paused = False
         self.position = 0
+
+    def wait(self, event: StepAwaited | ApprovalRequested) -> None:
+        """Take note that a step waits for what only the outside can send."""
+        self.waiting.add(event.step)
+        if event.deadline_us is not None:
+            self.timers[event.step, "wait"] = event.deadline_us
+        if isinstance(event, ApprovalRequested) and event.escalate_us is not None:
+            self.timers[event.step, "escalation"] = event.escalate_us
+
+    def wait_no_more(self, name: str) -> None:
+        """Take note that a step's wait is over."""
+        self.waiting.discard(name)
+        for what in ("wait", "escalation"):
+            self.timers.pop((name, what), None)
 
     def resume(self, at_us: int) -> None:
         """Let timers go on that a pause held: what fell due meanwhile is due now, a time to start counts anew."""
@@ -113,15 +129,14 @@ class TimelyChecker:
             case StepStarted(step=name, finish_by_us=finish_by_us):
                 self._passes(recorded, task, name, "start_by")
                 timers[name, "finish_by"] = finish_by_us + _FINISH_SLACK_US
-            case StepAwaited(step=name, deadline_us=deadline_us):
-                task.waiting.add(name)
-                if deadline_us is not None:
-                    timers[name, "wait"] = deadline_us
+            case StepAwaited(step=name) | ApprovalRequested(step=name):
+                task.wait(event)
+            case ApprovalEscalated(step=name):
+                self._fires(recorded, task, name, "escalation")
             case WaitExpired(step=name):
                 self._fires(recorded, task, name, "wait")
             case StepCompleted(step=name) | StepAttemptFailed(step=name) if name in task.waiting:
-                task.waiting.discard(name)
-                timers.pop((name, "wait"), None)
+                task.wait_no_more(name)
             case ChildRequested(step=name):
                 task.children.add(name)
             case StepCompleted(step=name) | StepAttemptFailed(step=name) | StepCancelled(step=name) if (
@@ -154,8 +169,8 @@ class TimelyChecker:
                 self._passes(recorded, task, name, "finish_by")
                 timers.pop((name, "grace"), None)
             case StepSkipped(step=name) | StepResolved(step=name):
-                task.waiting.discard(name)
-                for what in ("retry", "time", "wait", "start_by", "finish_by", "grace"):
+                task.wait_no_more(name)
+                for what in ("retry", "time", "start_by", "finish_by", "grace"):
                     timers.pop((name, what), None)
             case StepReleased(step=name):
                 for what in ("retry", "time"):
@@ -169,8 +184,8 @@ class TimelyChecker:
             case StepCancelled(step=name):
                 if (name, "grace") in timers:
                     self._fires(recorded, task, name, "grace")
-                task.waiting.discard(name)
-                for what in ("retry", "time", "wait", "start_by", "finish_by"):
+                task.wait_no_more(name)
+                for what in ("retry", "time", "start_by", "finish_by"):
                     timers.pop((name, what), None)
             case TaskStopping(cause=cause):
                 task.paused = False

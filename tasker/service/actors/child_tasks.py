@@ -50,7 +50,8 @@ class ChildTasks:
             input=request.input,
             idempotency_key=key,
             correlation_id=actor.correlation_id,
-            requested_by=f"task {actor.task_id}",
+            requested_by=actor.requested_by or f"task {actor.task_id}",  # on behalf of whom: four_eyes asks for it
+            reason=f"started by task {actor.task_id}",
         )
         child = task_id_of(actor.tenant, request.namespace, request.template, key)
 

@@ -77,6 +77,7 @@ from tasker.service.actors.investigation_actor import InvestigationMessage, Subj
 from tasker.service.actors.requests import (
     check_create,
     check_use,
+    creator_of,
     key_of,
     meta_of_command,
     request_hash_of,
@@ -710,6 +711,7 @@ def _plan_of(
     def plan(at_us: int) -> tuple[CompiledTemplate, CreateTask]:
         if compiled.input_schema is not None:
             compiled.check_input(msgspec.json.decode(canonical_input))
+        creator = creator_of(command, compiled) if compiled.knows_creator else None
         reference = TemplateRef(command.namespace, command.template, version, compiled.hash)
         return compiled, CreateTask(
             at_us=at_us,
@@ -722,6 +724,7 @@ def _plan_of(
             restarted_from=restarted_from,
             not_before_us=not_before_us,
             timeout_s=command.timeout_s if command.timeout_s is not None else compiled.spec.timeout_s,
+            created_by=creator,
         )
 
     return plan

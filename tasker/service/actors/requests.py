@@ -19,9 +19,10 @@ from tasker.events.envelope import Meta
 from tasker.events.messages import Command, TaskCreate, TaskDeadline, TemplateUse
 from tasker.events.stored import encode_meta
 from tasker.events.task_events import ErrorInfo
-from tasker.ids import KEY_CHARS_MAX, check_name, digest_of
+from tasker.ids import KEY_CHARS_MAX, PERSON_CHARS_MAX, check_name, digest_of, is_person
 from tasker.service.domain.amend import TAGS_MAX
 from tasker.service.domain.begin import RESULT_BYTES_MAX
+from tasker.templates import CompiledTemplate
 from tasker.times import from_rfc3339
 
 TAG_CHARS_MAX: Final = 128
@@ -85,6 +86,20 @@ def check_tags(tags: Mapping[str, str | None]) -> None:
             raise _invalid("/tags", f"a tag's key and value have at most {TAG_CHARS_MAX} characters")
 
 
+def creator_of(command: TaskCreate, template: CompiledTemplate) -> str:
+    """Return who creates a task, an approval of which may not be theirs.
+
+    Raises:
+        BodyInvalid: the command does not say who.
+    """
+    by = command.requested_by
+    if by is None or not is_person(by):
+        raise _invalid(
+            "/requested_by", f"say who creates it: an approval of {template.spec.name} may not be theirs (four_eyes)"
+        )
+    return by
+
+
 def time_us_of(text: str | None, pointer: str) -> int | None:
     """Return the time that the field at `pointer` names, in microseconds.
 
@@ -137,6 +152,18 @@ def check_grace(grace_s: float) -> float:
     if not (grace_s == 0 or _within(grace_s, GRACE_S_MAX)):
         raise _invalid("/grace_s", f"a grace is from 0 to {GRACE_S_MAX:.0f} s")
     return grace_s
+
+
+def check_person(name: str | None, field: str) -> str:
+    """Return the name of a person or a role.
+
+    Raises:
+        BodyInvalid: it is none.
+    """
+    if name is None or not is_person(name):
+        what = "say who answers" if field == "requested_by" else "a person or a role"
+        raise _invalid(f"/{field}", f"{what}, in 1 to {PERSON_CHARS_MAX} printable characters")
+    return name
 
 
 def check_result(result: msgspec.Raw, what: str = "a result") -> msgspec.Raw:

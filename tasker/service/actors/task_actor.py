@@ -226,6 +226,7 @@ class TaskActor:
         "_progress",
         "_traces",
         "correlation_id",
+        "requested_by",
         "shard",
         "state",
         "stream_id",
@@ -243,6 +244,7 @@ class TaskActor:
         self.state = TaskState()
         self.template: CompiledTemplate | None = None
         self.correlation_id: str | None = None
+        self.requested_by: str | None = None
         self._ports = ports
         self.traceparent: str | None = None
         self._meta = b"{}"
@@ -277,6 +279,7 @@ class TaskActor:
     def _begin(self, tenant: str, meta: Meta) -> None:
         self.tenant = tenant
         self.correlation_id = meta.correlation_id
+        self.requested_by = meta.requested_by
         self.traceparent = meta.traceparent
         self._meta = encode_meta(Meta(correlation_id=meta.correlation_id, traceparent=meta.traceparent))
 

@@ -9,8 +9,12 @@ from collections.abc import Callable, Sequence
 
 from tasker.errors import VerbUnknown
 from tasker.events.messages import (
+    ApprovalCommand,
+    StepApprove,
+    StepDelegate,
     StepEdit,
     StepOperatorCommand,
+    StepReject,
     StepRelease,
     StepReset,
     StepResolve,
@@ -29,12 +33,21 @@ from tasker.events.messages import (
     WouldHappen,
 )
 from tasker.events.stored import TYPE_OF
-from tasker.events.task_events import AnyTaskEvent, Choice, PathsClosed
-from tasker.service.actors.requests import check_grace, check_result, check_tags, deadline_of, forced_error
+from tasker.events.task_events import AnyTaskEvent, Choice, Decision, PathsClosed
+from tasker.service.actors.requests import (
+    check_grace,
+    check_person,
+    check_result,
+    check_tags,
+    deadline_of,
+    forced_error,
+)
 from tasker.service.domain.commands import (
+    AnswerApproval,
     AnyTaskCommand,
     CancelTask,
     CompleteTask,
+    DelegateApproval,
     EditResult,
     FailTask,
     PauseTask,
@@ -102,8 +115,34 @@ def decided_of(command: TaskOperatorCommand) -> Decided:
             return lambda at_us: EditResult(at_us=at_us, step=step, result=result)
         case StepRelease(step=step):
             return lambda at_us: ReleaseStep(at_us=at_us, step=step)
+        case ApprovalCommand():
+            return _approval_of(command)
         case _:
             raise VerbUnknown(f"there is no command of the kind {type(command).__name__}")
+
+
+def _approval_of(command: ApprovalCommand) -> Decided:
+    by = check_person(command.requested_by, "requested_by")
+    step, attempt, reason = command.step, command.attempt, command.reason or ""
+    roles = tuple(check_person(role, "roles") for role in command.roles)
+    if isinstance(command, StepDelegate):
+        to = check_person(command.to, "to")
+        return lambda at_us: DelegateApproval(
+            at_us=at_us, step=step, attempt=attempt, by=by, roles=roles, to=to, reason=reason
+        )
+    assert isinstance(command, StepApprove | StepReject)  # noqa: S101 - there are no others
+    values = check_result(command.values, "values")
+    decision: Decision = "approved" if isinstance(command, StepApprove) else "rejected"
+    return lambda at_us: AnswerApproval(
+        at_us=at_us,
+        step=step,
+        attempt=attempt,
+        decision=decision,
+        by=by,
+        roles=roles,
+        reason=reason,
+        values=values,
+    )
 
 
 def _choice_of(command: StepSkip | StepResolve) -> Choice | None:

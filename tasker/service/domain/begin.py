@@ -5,6 +5,7 @@
     transform, asserts                -> completed (or failed) at once
     delay_s, until                    -> delayed
     signal                            -> awaited
+    approval                          -> requested
     each, batches                     -> expanded; its items begin as it follows from that
     else                              -> dispatched
 
@@ -40,8 +41,8 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain.bindings import expression_error, is_true, items_of, raw_items, value_of
 from tasker.service.domain.children import request_child
-from tasker.service.domain.signals import await_signal
 from tasker.service.domain.state import STEP_OPEN, Expansion, StepState, StepStatus, TaskState
+from tasker.service.domain.waits import begin_wait
 from tasker.templates import CompiledTemplate, StepSpec
 from tasker.templates.instances import is_item_key, item_of, name_of, node_of
 from tasker.templates.model import INSTANCES_MAX, ITEMS_MAX
@@ -70,7 +71,7 @@ def begin(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
             return
         if spec.expands:
             yield _expanded(state, template, spec, node)
-        elif spec.kind in ("handler", "child", "signal"):
+        elif spec.waits or spec.kind in ("handler", "child"):
             yield attempt_of(state, template, spec, node, 1, at_us)
         else:
             yield _done_here(state, template, spec, node, at_us)
@@ -100,8 +101,8 @@ def attempt_of(  # noqa: PLR0917 - the facts of an attempt
     """Return the event by which an attempt begins: with the workers, as a child task, or as a wait."""
     if spec.child is not None:
         return request_child(state, template, spec, instance, attempt)
-    if spec.signal is not None:
-        return await_signal(spec, instance, attempt, at_us)
+    if spec.waits:
+        return begin_wait(state, template, spec, instance, attempt, at_us)
     return dispatch(spec, instance, attempt, at_us)
 
 

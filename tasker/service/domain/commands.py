@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from tasker.events.messages import EmittedEvent
-from tasker.events.task_events import Choice, ErrorInfo, OptionalRaw, TemplateRef
+from tasker.events.task_events import Choice, Decision, ErrorInfo, OptionalRaw, TemplateRef
 
 
 class TaskCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +28,7 @@ class CreateTask(TaskCommand, frozen=True, kw_only=True):
     restarted_from: str | None = None
     not_before_us: int | None = None
     timeout_s: float | None = None
+    created_by: str | None = None
 
 
 class CancelTask(TaskCommand, frozen=True, kw_only=True):
@@ -125,6 +126,34 @@ class SignalTask(TaskCommand, frozen=True, kw_only=True):
     value: msgspec.Raw
 
 
+class AnswerApproval(TaskCommand, frozen=True, kw_only=True):
+    """A person answers what a step asks; `attempt` is the asking that they saw.
+
+    Attributes:
+        roles: that they have, as the caller vouches.
+        values: of the form, in canonical bytes.
+    """
+
+    step: str
+    attempt: int | None
+    decision: Decision
+    by: str
+    roles: tuple[str, ...]
+    reason: str
+    values: msgspec.Raw
+
+
+class DelegateApproval(TaskCommand, frozen=True, kw_only=True):
+    """A person who may answer what a step asks has `to` do so."""
+
+    step: str
+    attempt: int | None
+    by: str
+    roles: tuple[str, ...]
+    to: str
+    reason: str
+
+
 class StartAttempt(TaskCommand, frozen=True, kw_only=True):
     """A worker began the attempt."""
 
@@ -206,6 +235,8 @@ AnyTaskCommand = (
     | EditResult
     | ReleaseStep
     | SignalTask
+    | AnswerApproval
+    | DelegateApproval
     | StartAttempt
     | CompleteAttempt
     | YieldAttempt

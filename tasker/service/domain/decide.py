@@ -34,15 +34,18 @@ from tasker.events.task_events import (
     TaskStarted,
 )
 from tasker.service.domain.amend import set_deadline, update
+from tasker.service.domain.approvals import answer, delegate, escalated
 from tasker.service.domain.begin import after, dispatch
 from tasker.service.domain.children import note_child
 from tasker.service.domain.choices import fault_of_choice
 from tasker.service.domain.commands import (
+    AnswerApproval,
     AnyTaskCommand,
     CancelTask,
     CompleteAttempt,
     CompleteTask,
     CreateTask,
+    DelegateApproval,
     EditResult,
     FailAttempt,
     FailTask,
@@ -70,9 +73,10 @@ from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_s
 from tasker.service.domain.pause import pause, resume
 from tasker.service.domain.repair import repair
 from tasker.service.domain.retry import retry_delay_s
-from tasker.service.domain.signals import expired, receive
+from tasker.service.domain.signals import receive
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
+from tasker.service.domain.waits import expired
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import name_of
 
@@ -140,6 +144,10 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
             )
         case SignalTask():
             return receive(state, template, command)
+        case AnswerApproval():
+            return answer(state, template, command)
+        case DelegateApproval():
+            return delegate(state, template, command)
         case NoteChild():
             return note_child(state, template, command)
         case FireObligation():
@@ -168,6 +176,7 @@ def _create(state: TaskState, command: CreateTask) -> Events:
         restarted_from=command.restarted_from,
         not_before_us=not_before_us,
         deadline_us=None if command.timeout_s is None else after(at_us, command.timeout_s),
+        created_by=command.created_by,
     )
     return (created,)
 
@@ -358,6 +367,8 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             return (StepCompleted(step=name, attempt=attempt, result=NULL),)
         case Kind.WAIT_BY:
             return expired(state, template, name, attempt)
+        case Kind.ESCALATE:
+            return escalated(state, template, name, attempt)
         case Kind.START_BY:
             limit_s = template.step(name).schedule_to_start_s
             error = ErrorInfo(type="timeout", message=f"no worker started the attempt within {limit_s} s")
@@ -397,6 +408,8 @@ def _at_limit(state: TaskState, command: AnyTaskCommand, events: Iterable[AnyTas
             | EditResult()
             | ReleaseStep()
             | SignalTask()
+            | AnswerApproval()
+            | DelegateApproval()
         ):
             raise HistoryLimit(f"the task has {state.seq} events; cancel it and start another")
         case _:

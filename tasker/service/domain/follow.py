@@ -12,6 +12,7 @@ is asked for more; so it always looks at the state as it is.
     join ready              -> what only led to it is cancelled (`any`, `n_of`)
     signal received, step awaited
                             -> a step that waits takes the signal, and completes
+    approval answered       -> when that decides, the step is complete
     task compensating, a compensation completed
                             -> the next compensation begins
 
@@ -32,6 +33,7 @@ from tasker.events.messages import CANCEL_GRACE_S
 from tasker.events.task_events import (
     NULL,
     AnyTaskEvent,
+    ApprovalAnswered,
     ErrorInfo,
     LoopTurned,
     ParentsOverridden,
@@ -57,14 +59,16 @@ from tasker.events.task_events import (
     TaskStopping,
     TaskUnpaused,
 )
+from tasker.service.domain.approvals import settle
 from tasker.service.domain.begin import begin, begin_again, cancel_node, dispatch, next_items, retry_items
 from tasker.service.domain.bindings import expression_error, is_true
 from tasker.service.domain.compensate import at_rest, next_undo
 from tasker.service.domain.joins import Verdict, accepts_failure, verdict_of
-from tasker.service.domain.signals import awaited, signalled, take
+from tasker.service.domain.signals import awaited, signalled
 from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
 from tasker.service.domain.task_result import RESULT_LIMIT, completion
+from tasker.service.domain.waits import look_again
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import is_item, name_of, node_of, visit_of
 from tasker.templates.loops import Loop
@@ -227,7 +231,7 @@ def _retried_while_paused(state: TaskState, _template: CompiledTemplate, event: 
 def _released(state: TaskState, template: CompiledTemplate, event: StepReleased, at_us: int) -> Moves:
     entry = state.steps[event.step]
     if entry.wait is not None:
-        yield from take(state, template, event.step)
+        yield from look_again(state, template, event.step)
     elif entry.waits == "time":
         yield StepCompleted(step=event.step, attempt=event.attempt, result=NULL)
     else:
@@ -248,7 +252,7 @@ def _unpaused(state: TaskState, template: CompiledTemplate, _event: TaskUnpaused
         if entry.status is StepStatus.WAITING and entry.waits == "pause" and state.stopping is None:
             yield from begin_again(state, template, name, entry.first_attempt, at_us)
         elif entry.wait is not None:
-            yield from take(state, template, name)
+            yield from look_again(state, template, name)
     for name in template.graph.order:
         if state.stopping is not None:
             return
@@ -316,6 +320,7 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
     PathsClosed: _closed,
     SignalReceived: signalled,
     StepAwaited: awaited,
+    ApprovalAnswered: settle,
     TaskCompensating: next_undo,
     LoopTurned: _turned,
     TaskUnpaused: _unpaused,

@@ -12,52 +12,7 @@ from typing import Any
 import msgspec
 
 from tasker.events.task_events import SignalReceived, StepAwaited
-
-
-class Wait:
-    """What a step waits for from outside, and what has come of it.
-
-    Attributes:
-        signal: its name.
-        deadline_us: until when; None: as long as it takes.
-        count: how many signals it waits for.
-        numbers, values: of the signals that it has taken, in their order.
-        released: a person ended the wait.
-    """
-
-    __slots__ = ("count", "deadline_us", "numbers", "released", "signal", "size", "values")
-
-    def __init__(self, signal: str, deadline_us: int | None, count: int) -> None:
-        self.signal = signal
-        self.deadline_us = deadline_us
-        self.count = count
-        self.numbers: list[int] = []
-        self.values: list[msgspec.Raw] = []
-        self.size = 0
-        self.released = False
-
-    def release(self, at_us: int) -> None:
-        """Let the wait be over at `at_us`."""
-        self.released = True
-        self.deadline_us = at_us
-
-    def copy(self) -> Wait:
-        """Return one that moves by itself."""
-        made = Wait(self.signal, self.deadline_us, self.count)
-        made.numbers, made.values, made.size = list(self.numbers), list(self.values), self.size
-        made.released = self.released
-        return made
-
-    def document(self) -> dict[str, Any]:
-        """Return it as a JSON value."""
-        return {
-            "signal": self.signal,
-            "deadline_us": self.deadline_us,
-            "count": self.count,
-            "numbers": self.numbers,
-            "values": [msgspec.json.decode(value) for value in self.values],
-            "released": self.released,
-        }
+from tasker.service.domain.wait import SignalWait, Wait
 
 
 class Inbox:
@@ -88,14 +43,14 @@ class Inbox:
         if command_id is not None:
             self.commands[command_id] = None
 
-    def await_signal(self, step: str, event: StepAwaited) -> Wait:
+    def await_signal(self, step: str, event: StepAwaited) -> SignalWait:
         """Let a step wait."""
         self.waiting.setdefault(event.signal, {})[step] = None
-        return Wait(event.signal, event.deadline_us, event.count)
+        return SignalWait(event)
 
     def take(self, wait: Wait | None, numbers: Iterable[int]) -> None:
         """Hand signals over to a wait."""
-        if wait is None:
+        if not isinstance(wait, SignalWait):
             return
         kept = self.kept.get(wait.signal, {})
         for number in numbers:
@@ -109,7 +64,8 @@ class Inbox:
 
     def forget(self, step: str, wait: Wait) -> None:
         """Let a step wait no more."""
-        self.waiting.get(wait.signal, {}).pop(step, None)
+        if isinstance(wait, SignalWait):
+            self.waiting.get(wait.signal, {}).pop(step, None)
 
     def copy(self) -> Inbox:
         """Return one that moves by itself."""

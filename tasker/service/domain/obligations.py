@@ -12,7 +12,8 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `heartbeat`  | step started         | heartbeat after the last | the attempt fails, worker lost   |
 | `retry`      | step retry scheduled | the chosen delay         | the next attempt is dispatched   |
 | `timer`      | step delayed         | its time                 | the step is completed            |
-| `wait_by`    | step awaited         | its deadline, if it has one | the step completes, or fails |
+| `wait_by`    | step awaited, approval requested | its deadline, if it has one | the step completes, or fails |
+| `escalate`   | approval requested   | its time, if it has one  | others may answer as well        |
 | `child`      | child requested      | at once                  | the child is started, or asked how it stands |
 | `grace`      | step cancel requested| the grace's end          | the step is cancelled            |
 | `not_before` | task created         | not_before               | the task starts                  |
@@ -49,6 +50,7 @@ from tasker.events.task_events import (
     TaskUpdated,
 )
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.wait import ApprovalWait, Wait
 
 FINISH_SLACK_S: Final = 2.0
 """The owner waits so much longer than `start_to_close`, so that the worker's own report of the timeout,
@@ -67,6 +69,7 @@ class Kind(StrEnum):
     RETRY = "retry"
     TIMER = "timer"
     WAIT_BY = "wait_by"
+    ESCALATE = "escalate"
     CHILD = "child"
     GRACE = "grace"
     NOT_BEFORE = "not_before"
@@ -162,10 +165,19 @@ def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
             return {f"{Kind.RETRY}:{name}:{step.attempt + 1}": _not_before_resumed(state, step.retry_at_us)}
         case StepStatus.WAITING if step.waits == "time":
             return {f"{Kind.TIMER}:{at}": _not_before_resumed(state, step.retry_at_us)}
-        case StepStatus.WAITING if step.wait is not None and step.wait.deadline_us is not None:
-            return {f"{Kind.WAIT_BY}:{at}": _not_before_resumed(state, step.wait.deadline_us)}
+        case StepStatus.WAITING if step.wait is not None:
+            return _of_wait(state, at, step.wait)
         case _:
             return {}
+
+
+def _of_wait(state: TaskState, at: str, wait: Wait) -> dict[str, int]:
+    found: dict[str, int] = {}
+    if wait.deadline_us is not None:
+        found[f"{Kind.WAIT_BY}:{at}"] = _not_before_resumed(state, wait.deadline_us)
+    if isinstance(wait, ApprovalWait) and wait.escalate_us is not None:
+        found[f"{Kind.ESCALATE}:{at}"] = _not_before_resumed(state, wait.escalate_us)
+    return found
 
 
 def _not_before_resumed(state: TaskState, at_us: int) -> int:

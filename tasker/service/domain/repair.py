@@ -5,7 +5,8 @@
     edit            a completed step                    -> another result; what used the old one stays. A task that is
                                                        blocked because its result is too large goes on
     release         a step that waits for a time        -> its time is now
-                    one that waits for a signal         -> it completes with what it has
+                    one that waits for a signal or for
+                    people                              -> it completes with what it has
                     one that has not begun              -> it begins, whatever its parents say
 
 Each is a fact of its own in the log. What follows from it is `follow`'s, as after any other completion: a repaired task
@@ -173,7 +174,7 @@ def _released(state: TaskState, template: CompiledTemplate, name: str) -> Events
     entry = state.steps.get(name)
     if entry is None:
         return _overridden(state, template, name)
-    if any(_waits_for(entry, what) for what in ("retry", "time", "signal")):
+    if any(_waits_for(entry, what) for what in ("retry", "time", "signal", "approval")):
         return (StepReleased(step=name, attempt=entry.attempt),)
     raise StateForbids(f"step {name} {_why_not_released(entry, name)}", state=_now(entry))
 

@@ -33,13 +33,12 @@ from tasker.events.task_events import (
     StepCompleted,
     StepFailed,
     StepSignalled,
-    WaitExpired,
 )
 from tasker.service.domain.bindings import bindings_of, expression_error, item_of
 from tasker.service.domain.commands import SignalTask
 from tasker.service.domain.guards import must_exist, must_go_on
-from tasker.service.domain.inbox import Wait
 from tasker.service.domain.state import StepState, TaskState
+from tasker.service.domain.wait import SignalWait
 from tasker.templates import CompiledTemplate, StepSpec
 from tasker.templates.model import SIGNALS_MAX
 from tasker.templates.reading import did_you_mean
@@ -131,10 +130,7 @@ def take(state: TaskState, template: CompiledTemplate, instance: str, offered: I
     """Let a waiting step take those of the kept signals (or of `offered`) that are meant for it."""
     entry, inbox = state.steps[instance], state.inbox
     wait = entry.wait
-    if wait is None or inbox is None or state.stopping is not None:
-        return
-    if wait.released:
-        yield completed(template, instance, entry, wait)
+    if not isinstance(wait, SignalWait) or inbox is None or state.stopping is not None:
         return
     spec = template.step(instance)
     kept = inbox.kept.get(wait.signal)
@@ -181,39 +177,15 @@ def _meant_for(
     return fits
 
 
-# ---------------------------------------------------------------- a wait is over
-
-
-def completed(template: CompiledTemplate, instance: str, entry: StepState, wait: Wait) -> StepCompleted:
+def completed(template: CompiledTemplate, instance: str, entry: StepState, wait: SignalWait) -> StepCompleted:
     """Return the event that completes a step with what it has taken."""
     return StepCompleted(step=instance, attempt=entry.attempt, result=_result(template.step(instance), wait))
 
 
-def _result(spec: StepSpec, wait: Wait) -> msgspec.Raw:
+def _result(spec: StepSpec, wait: SignalWait) -> msgspec.Raw:
     if spec.signal_take == "all":
         return msgspec.Raw(b"[" + b",".join(bytes(value) for value in wait.values) + b"]")
     return wait.values[-1] if wait.values else NULL
-
-
-def expired(state: TaskState, template: CompiledTemplate, instance: str, attempt: int) -> Moves:
-    """Say what becomes of a step whose wait is over without what it waited for."""
-    entry = state.steps[instance]
-    wait = entry.wait
-    if wait is None:
-        return
-    if wait.released:
-        yield completed(template, instance, entry, wait)
-        return
-    spec = template.step(instance)
-    done = completed(template, instance, entry, wait)
-    yield WaitExpired(step=instance, attempt=attempt)
-    if spec.on_wait_deadline == "continue":
-        yield done
-        return
-    come = f"{len(wait.numbers)} of {wait.count} signals" if spec.signal_take == "all" else "no signal"
-    message = f"{come} {wait.signal!r} came within {spec.wait_deadline_s:g} s"
-    error = ErrorInfo(type="wait_expired", message=message, retryable=False)
-    yield from _failed(instance, attempt, "wait_expired", error)
 
 
 def _failed(instance: str, attempt: int, reason: FailureReason, error: ErrorInfo) -> Moves:

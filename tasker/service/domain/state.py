@@ -38,6 +38,10 @@ from tasker.events.codec import canonical, hash_of
 from tasker.events.task_events import (
     NULL,
     AnyTaskEvent,
+    ApprovalAnswered,
+    ApprovalDelegated,
+    ApprovalEscalated,
+    ApprovalRequested,
     ChildRequested,
     ChildStarted,
     DomainEventRaised,
@@ -85,7 +89,8 @@ from tasker.events.task_events import (
     WaitExpired,
 )
 from tasker.service.domain.command_memory import remember
-from tasker.service.domain.inbox import Inbox, Wait
+from tasker.service.domain.inbox import Inbox
+from tasker.service.domain.wait import ApprovalWait, Wait
 from tasker.templates.instances import is_item, is_undo, name_of, node_of, visit_of
 
 
@@ -122,7 +127,7 @@ STEP_OPEN: Final = frozenset({StepStatus.DISPATCHED, StepStatus.RUNNING, StepSta
 _OPEN: Final = (StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING)
 _SETTLED: Final = (StepStatus.COMPLETED, StepStatus.CANCELLED)
 
-Waits = Literal["retry", "items", "time", "child", "pause", "signal"]
+Waits = Literal["retry", "items", "time", "child", "pause", "signal", "approval"]
 
 
 class Expansion:
@@ -265,6 +270,7 @@ class TaskState:
         to_undo: what is undone before that, in this order. undone: how many of them are.
         paused_from: where a paused task was. resumed_us: when it last went on; the time to start counts anew from then.
         commands: the last commands that changed the task -> the seq of their last event.
+        created_by: who created it, where that is known (see `TaskCreated`).
         inbox: the signals that came, and who waits for more; None: none came, and nobody does.
     """
 
@@ -275,6 +281,7 @@ class TaskState:
         "closed_edges",
         "commands",
         "completed",
+        "created_by",
         "created_us",
         "deadline_us",
         "error",
@@ -332,6 +339,7 @@ class TaskState:
         self.paused_from: TaskStatus | None = None
         self.resumed_us = 0
         self.inbox: Inbox | None = None
+        self.created_by: str | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -423,6 +431,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.created_us = at_us
             state.not_before_us = event.not_before_us
             state.deadline_us = event.deadline_us
+            state.created_by = event.created_by
         case TaskCompleted():
             _end(state, TaskStatus.COMPLETED)
             state.result = event.result
@@ -533,6 +542,19 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.wait = _inbox(state).await_signal(name, event)
         case StepSignalled(step=name):
             _inbox(state).take(_entry(state, name).wait, event.numbers)
+        case ApprovalRequested(step=name):
+            step = _enter(state, name, StepStatus.WAITING)
+            step.attempt = event.attempt
+            step.dispatched_us = at_us
+            step.waits = "approval"
+            step.error = None
+            step.wait = ApprovalWait(event)
+        case ApprovalAnswered(step=name):
+            _approval(state, name).answer(event, at_us)
+        case ApprovalDelegated(step=name):
+            _approval(state, name).delegate(event)
+        case ApprovalEscalated(step=name):
+            _approval(state, name).escalate(event)
         case WaitExpired():
             pass  # what becomes of the step says so
         case LoopTurned():
@@ -596,7 +618,8 @@ def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
         if status is StepStatus.COMPLETED:
             step.completed_seq = state.seq
         if step.wait is not None:
-            _inbox(state).forget(name, step.wait)
+            if state.inbox is not None:
+                state.inbox.forget(name, step.wait)
             step.wait = None
         if step.of is not None:
             step.of.moved(name, before, status)
@@ -612,6 +635,12 @@ def _inbox(state: TaskState) -> Inbox:
     if state.inbox is None:
         state.inbox = Inbox()
     return state.inbox
+
+
+def _approval(state: TaskState, name: str) -> ApprovalWait:
+    """Return what a step asks people; one that asks nothing has a wait that nobody sees."""
+    wait = _entry(state, name).wait
+    return wait if isinstance(wait, ApprovalWait) else ApprovalWait(ApprovalRequested(step=name, attempt=0))
 
 
 def _entry(state: TaskState, name: str) -> StepState:
@@ -705,6 +734,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "resumed_us": state.resumed_us,
         "inbox": state.inbox and state.inbox.document(),
         "metadata": state.metadata and msgspec.json.decode(state.metadata),
+        "created_by": state.created_by,
     }
     return {key: value for key, value in document.items() if value}
 

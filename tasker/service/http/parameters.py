@@ -62,6 +62,15 @@ SIGNAL_IN_PATH: Final = Parameter(
     schema={"type": "string", "pattern": f"^(?:{EVENT_NAME_PATTERN})$"},
     description="The signal, as a step of the template names it.",
 )
+ASSIGNEE: Final = Parameter(
+    name="assignee", schema=_TEXT, description="Only what this person may answer, by name or because everybody may."
+)
+ROLE: Final = Parameter(
+    name="role",
+    schema=_TEXT,
+    many=True,
+    description="Or what somebody with one of these roles may answer; several times.",
+)
 NAMESPACE_IN_PATH: Final = Parameter(name="namespace", place="path", schema=_NAME, description="Its namespace.")
 NAME_IN_PATH: Final = Parameter(name="name", place="path", schema=_NAME, description="The template.")
 SCHEDULE_IN_PATH: Final = Parameter(name="name", place="path", schema=_NAME, description="The schedule.")

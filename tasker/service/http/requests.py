@@ -99,6 +99,13 @@ class Parameters:
             raise ParameterInvalid(f"{name} has characters that no value has")
         return values[0]
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a parameter given any number of times."""
+        values = tuple(dict.fromkeys(self._query.getall(name, [])))
+        if not all(is_text(value) for value in values):
+            raise ParameterInvalid(f"{name} has characters that no value has")
+        return values
+
     def name(self, name: str) -> str | None:
         """Return a parameter that is a name of ours."""
         value = self.text(name)

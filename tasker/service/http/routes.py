@@ -29,6 +29,7 @@ from tasker.events.messages import (
     TemplateUse,
 )
 from tasker.events.reads import (
+    ApprovalPage,
     DeadLetterCount,
     DeadLetterGroupPage,
     DeadLetterPage,
@@ -47,6 +48,7 @@ from tasker.events.reads import (
     TemplateView,
 )
 from tasker.service.http import (
+    approvals,
     dead_letters,
     documents,
     events,
@@ -211,6 +213,17 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         problems=(*_VIEW, errors.TaskUnknown, errors.Busy),
     ),
     *task_operations.operations(_COMMAND),
+    Operation(
+        method=GET,
+        path="/v1/approvals",
+        id="listApprovals",
+        endpoint=approvals.list_approvals,
+        summary="List what steps ask people and nobody has decided yet, the oldest first.",
+        tag="tasks",
+        parameters=(*_LIST, p.ASSIGNEE, p.ROLE, p.NAMESPACE, p.TEMPLATE),
+        answers=_ok(ApprovalPage, "A page of open approvals."),
+        problems=_VIEW,
+    ),
     Operation(
         method=GET,
         path="/v1/dlq",

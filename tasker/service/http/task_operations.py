@@ -9,7 +9,14 @@ import msgspec
 
 from tasker import errors
 from tasker.errors import TaskerError
-from tasker.events.messages import COMMANDS, Accepted, StepOperatorCommand, TaskOperatorCommand, TaskSignal
+from tasker.events.messages import (
+    COMMANDS,
+    Accepted,
+    ApprovalCommand,
+    StepOperatorCommand,
+    TaskOperatorCommand,
+    TaskSignal,
+)
 from tasker.service.http import parameters as p
 from tasker.service.http import tasks
 from tasker.service.http.operations import Answer, Body, Operation
@@ -44,7 +51,11 @@ _OF_STEPS: Final = {
     "step.reset": "Let the failures of an open step count no more.",
     "step.edit": "Give a completed step another result; steps that have used the old one are not repeated.",
     "step.release": "End what a step waits for: its retry, its time, or parents that have not completed.",
+    "step.approve": "Say yes to what a step asks.",
+    "step.reject": "Say no to what a step asks.",
+    "step.delegate": "Have somebody else answer what a step asks.",
 }
+_OF_APPROVALS: Final = (errors.ApprovalForbidden, errors.ApprovalInvalid)
 
 
 def operations(problems: tuple[type[TaskerError], ...]) -> tuple[Operation, ...]:
@@ -67,6 +78,11 @@ def operations(problems: tuple[type[TaskerError], ...]) -> tuple[Operation, ...]
     )
 
 
+def _further(kind: type[TaskOperatorCommand]) -> tuple[type[TaskerError], ...]:
+    of_step = (errors.StepUnknown,) if issubclass(kind, StepOperatorCommand) else ()
+    return (*of_step, *_OF_APPROVALS) if issubclass(kind, ApprovalCommand) else of_step
+
+
 def _operation(verb: str, summary: str, problems: tuple[type[TaskerError], ...]) -> Operation:
     noun, _, name = verb.partition(".")
     kind = COMMANDS[verb]
@@ -83,5 +99,5 @@ def _operation(verb: str, summary: str, problems: tuple[type[TaskerError], ...])
         parameters=(*_SENT, p.STEP) if of_step else _SENT,
         body=Body(kind=kind, optional=not required),
         answers=_ACCEPTED,
-        problems=(*problems, *REFUSALS, errors.StepUnknown) if of_step else (*problems, *REFUSALS),
+        problems=(*problems, *REFUSALS, *_further(kind)),
     )

@@ -184,7 +184,7 @@ async def test_steps_come_in_declared_order_with_those_to_come(site: Site, clien
 
 # ---------------------------------------------------------------- commands to tasks
 
-STEP_VERBS = ("retry", "skip", "resolve", "reset", "edit", "release")
+STEP_VERBS = ("retry", "skip", "resolve", "reset", "edit", "release", "approve", "reject", "delegate")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ LATER = {
     "resumed_us",
     "inbox",
     "metadata",
+    "created_by",
 }
 """Left out where empty, so that the hash of a state of the first form stays."""
 

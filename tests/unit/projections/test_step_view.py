@@ -2,6 +2,10 @@ from typing import Any
 
 from tasker.events.reads import StepView
 from tasker.events.task_events import (
+    ApprovalAnswered,
+    ApprovalDelegated,
+    ApprovalEscalated,
+    ApprovalRequested,
     StepAttemptFailed,
     StepAwaited,
     StepCancelled,
@@ -120,3 +124,19 @@ def test_a_step_that_waits_for_a_signal_names_it() -> None:
     assert (step.state, step.waiting_on) == ("waiting", "3 signals vote (2 have come)")
     step = fold(several, taken, StepCompleted(step="a", attempt=1, result=raw([1])))
     assert (step.state, step.waiting_on) == ("completed", None)
+
+
+def test_a_step_that_asks_people_says_whom() -> None:
+    asks = ApprovalRequested(step="a", attempt=1, assignees=("ada", "bob"), roles=("heads",), approvals=2)
+    assert fold(asks).waiting_on == "the approval of ada, bob or the role heads (0 of 2 have)"
+    given = ApprovalAnswered(step="a", attempt=1, decision="approved", by="bob")
+    handed = ApprovalDelegated(step="a", attempt=1, by="ada", to="eve")
+    assert fold(asks, given, handed).waiting_on == "the approval of bob, eve or the role heads (1 of 2 have)"
+    plain = ApprovalRequested(step="a", attempt=1, deadline_us=T0_US, escalate_us=T0_US)
+    told = "the approval of anybody, escalated at 2026-09-21T14:13:20.000000Z until 2026-09-21T14:13:20.000000Z"
+    assert fold(plain).waiting_on == told
+    escalated = ApprovalEscalated(step="a", attempt=1, assignees=("carol",))
+    assert fold(plain, escalated).waiting_on == ("the approval of carol, escalated until 2026-09-21T14:13:20.000000Z")
+    decided = StepCompleted(step="a", attempt=1, result=raw({"decision": "rejected"}))
+    no = ApprovalAnswered(step="a", attempt=1, decision="rejected", by="ada")
+    assert (fold(asks, no, decided).state, fold(asks, no, decided).waiting_on) == ("completed", None)

@@ -1,11 +1,11 @@
 """What a step says of its wait, in a document and in Python."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
 from tasker import Template
-from tasker.errors import TemplateInvalid
+from tasker.errors import ConfigurationError, TemplateInvalid
 from tasker.templates import content_hash, document_of, from_canonical, load_yaml, validate
 from tasker.templates.hash import canonical_bytes
 from tasker.templates.model import SIGNALS_MAX, WAITS_PARALLEL_MAX
@@ -101,3 +101,104 @@ def test_a_signal_has_one_schema() -> None:
 def test_a_loop_that_waits_for_signals_takes_time() -> None:
     steps = [{"name": "w", "signal": "go"}, {"name": "back", "after": ["w"], "transform": "1", "back_to": "w"}]
     assert validate({"name": "t", "steps": steps}).steps[1].back_to == "w"
+
+
+APPROVAL_YAML = """
+name: reviewed
+steps:
+  - name: review
+    approval:
+      title: Publish it?
+      assignees: [ada]
+      assignees_from: input.reviewers
+      roles: [editors]
+      form: {type: object, properties: {channel: {type: string}}}
+      approvals: 2
+      four_eyes: true
+      may_delegate: false
+      escalate_to: [carol]
+      escalate_roles: [heads]
+    wait_deadline_s: 172800
+    on_wait_deadline: escalate
+"""
+
+
+def test_an_approval_in_yaml_and_python_says_the_same() -> None:
+    template = Template("reviewed")
+    template.approval(
+        "review",
+        title="Publish it?",
+        assignees="ada",
+        assignees_from="input.reviewers",
+        roles=["editors"],
+        form={"type": "object", "properties": {"channel": {"type": "string"}}},
+        approvals=2,
+        four_eyes=True,
+        may_delegate=False,
+        escalate_to="carol",
+        escalate_roles=["heads"],
+        deadline_s=48 * 3600,
+        on_deadline="escalate",
+    )
+    spec = load_yaml(APPROVAL_YAML)
+    assert spec == template.spec()
+    assert validate(document_of(spec)) == spec
+    assert from_canonical(canonical_bytes(spec)) == spec
+
+
+def test_a_form_may_be_a_type() -> None:
+    class Answer(TypedDict):
+        channel: str
+
+    template = Template("reviewed")
+    template.approval("review", form=Answer)
+    approval = template.spec().steps[0].approval
+    assert approval is not None
+    assert approval.form is not None
+    with pytest.raises(ConfigurationError, match="the form of again"):
+        template.approval("again", form=7)
+
+
+@pytest.mark.parametrize(
+    ("approval", "place", "words"),
+    [
+        (True, "approval", "approval must be an object"),
+        ({"asignees": ["ada"]}, "approval/asignees", "did you mean 'assignees'"),
+        ({"assignees": ["ada", "ada"]}, "approval/assignees", "names somebody twice"),
+        ({"assignees": [""]}, "approval/assignees/0", "must be text of 1 to 200"),
+        ({"roles": [7]}, "approval/roles/0", "must be text"),
+        ({"assignees_from": "inputs.x"}, "approval/assignees_from", "no variable 'inputs'"),
+        ({"assignees_from": "results.x"}, "approval", "is no step ahead"),
+        ({"form": {"type": "objekt"}}, "approval/form/type", "not a usable JSON Schema"),
+        ({"form": {"description": "x" * 20_000}}, "approval/form", "bytes of a form"),
+        ({"approvals": 11}, "approval/approvals", "at most 10"),
+        ({"title": "x" * 501}, "approval/title", "at most 500"),
+        ({"assignees": ["ada"], "may_delegate": False, "approvals": 2}, "approval/approvals", "never approve"),
+        ({"roles": ["r"], "escalate_after_s": 5}, "approval/escalate_after_s", "without escalate_to"),
+        ({"roles": ["r"], "escalate_to": ["bob"]}, "approval/escalate_to", "without escalate_after_s"),
+        ({"escalate_to": ["bob"], "escalate_after_s": 5}, "approval/escalate_to", "where everybody may answer"),
+    ],
+)
+def test_faults_of_an_approval_are_named_with_their_place(approval: Any, place: str, words: str) -> None:
+    assert words in faults({"approval": approval})[f"0/{place}"]
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "words"),
+    [
+        ({"signal": "go", "on_wait_deadline": "escalate"}, "0/on_wait_deadline", "belongs to an approval"),
+        ({"approval": {"roles": ["r"]}, "on_wait_deadline": "escalate"}, "0/on_wait_deadline", "needs escalate_to"),
+        (
+            {
+                "approval": {"roles": ["r"], "escalate_to": ["bob"], "escalate_after_s": 5},
+                "on_wait_deadline": "escalate",
+            },
+            "0/on_wait_deadline",
+            "does nothing beside escalate_after_s",
+        ),
+        ({"approval": {}, "signal": "go"}, "0/approval", "cannot stand beside signal"),
+        ({"approval": {}, "emits": [{"name": "x"}]}, "0/emits", "does nothing beside approval"),
+    ],
+)
+def test_faults_of_deadlines_and_neighbours(step: dict[str, Any], place: str, words: str) -> None:
+    assert words in faults({"wait_deadline_s": 5, **step})[place]
