@@ -54,6 +54,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
             metadata=RAW(b'{"ticket":17}'),
             restarted_from=TASK_ID,
         ),
+        t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, created_by="ada"),
     ),
     ("task_started", 1): (t.TaskStarted(),),
     ("step_dispatched", 1): (
