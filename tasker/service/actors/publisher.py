@@ -163,10 +163,11 @@ class Publisher:
         self._routes: OrderedDict[UUID, _Route] = OrderedDict()
         self._compare_due_s = 0.0
         self._refill = False
+        self._reconnected = False
         self._mark_due = False
         self._gathered = 0
         self._gathering: asyncio.TimerHandle | None = None
-        bus.on_reconnect(self.compare_soon)
+        bus.on_reconnect(self._on_reconnect)
 
     # ---------------------------------------------------------------- shards
 
@@ -211,6 +212,10 @@ class Publisher:
         """Compare marks and cursors at the next opportunity."""
         self._compare_due_s = 0.0
         self._wake.set()
+
+    def _on_reconnect(self) -> None:
+        self._reconnected = True
+        self.compare_soon()
 
     def refill(self) -> None:
         """Publish the whole window again: the stream was made anew, whatever has been put into it since."""
@@ -474,7 +479,7 @@ class Publisher:
 
     async def _compare_marks(self) -> None:
         """Go back where the stream has less than the cursor says, and have filled what it lost in its middle."""
-        refill = self._refill
+        refill, reconnected = self._refill, self._reconnected
         for feed in list(self._feeds.values()):
             mark = None if refill else await self._last_mark(feed.shard)
             if mark is None:
@@ -483,7 +488,10 @@ class Publisher:
                 feed.lost.clear()
             else:
                 start = mark.position
-                if not feed.known:
+                if reconnected:
+                    # The stream may have lost its end, and there what filled a hole: its last mark knows.
+                    feed.lost.clear()
+                if reconnected or not feed.known:
                     feed.known = tuple(Hole(*seqs) for seqs in mark.filled)
                 if start >= feed.marked or start >= feed.cursor:
                     continue
@@ -492,8 +500,8 @@ class Publisher:
                 self._end_session()
                 feed.rewind(start)
         await self._look_for_holes()
-        if refill:
-            self._refill = False
+        self._refill &= not refill
+        self._reconnected &= not reconnected
 
     async def _look_for_holes(self) -> None:
         """Note what the stream may have lost in its middle, for `_publish_lost`."""
