@@ -6,6 +6,7 @@ Each is a small tmpfs that a ballast fills. Where nothing may be mounted these t
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import subprocess
@@ -36,11 +37,15 @@ class Disk:
         self._ballast = place / "ballast"
 
     def fill(self) -> None:
-        """Leave next to nothing."""
-        with self._ballast.open("wb") as ballast:
+        """Leave next to nothing; less, when others write meanwhile."""
+        with self._ballast.open("wb", buffering=0) as ballast:
             left = shutil.disk_usage(self.place).free - SPARE_BYTES
-            while left > 0:
-                left -= ballast.write(b"\0" * min(left, MIB))
+            try:
+                while left > 0:
+                    left -= ballast.write(b"\0" * min(left, MIB))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
 
     def empty(self) -> None:
         """Have space again."""
