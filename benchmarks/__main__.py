@@ -29,6 +29,9 @@ from benchmarks.service import Service, at_database
 from benchmarks.workloads import (
     CREATES_QUICK_SECONDS,
     CREATES_SECONDS,
+    SIGNALS,
+    SIGNALS_QUICK_SECONDS,
+    SIGNALS_SECONDS,
     WARM_UP_S,
     WORKLOADS,
     Workload,
@@ -36,8 +39,17 @@ from benchmarks.workloads import (
 from tasker.embedded.stack import Stack
 from tasker.settings import read_settings
 
-Name = Literal["linear4", "linear4-single", "one", "diamond4", "fanout100", "creates", "verify"]
-ALL: Final[tuple[Name, ...]] = ("linear4", "linear4-single", "one", "diamond4", "fanout100", "creates", "verify")
+Name = Literal["linear4", "linear4-single", "one", "diamond4", "fanout100", "creates", "signals", "verify"]
+ALL: Final[tuple[Name, ...]] = (
+    "linear4",
+    "linear4-single",
+    "one",
+    "diamond4",
+    "fanout100",
+    "creates",
+    "signals",
+    "verify",
+)
 ROUNDS: Final = 3
 UNMET: Final = 9
 
@@ -63,6 +75,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def creates_s(self) -> float:
         """Return how long creations are measured."""
         return self.scale * (CREATES_QUICK_SECONDS if self.quick else CREATES_SECONDS)
+
+    @property
+    def signals_s(self) -> float:
+        """Return how long signals are sent."""
+        return self.scale * (SIGNALS_QUICK_SECONDS if self.quick else SIGNALS_SECONDS)
 
     @property
     def warm_up_s(self) -> float:
@@ -148,6 +165,9 @@ class Bench:
             if "creates" in self._plan.chosen:
                 result.creates = await service.creates(self._plan.creates_s)
                 result.rss_mib["creates"] = service.rss_mib()
+            if SIGNALS in self._plan.chosen:
+                result.signals = await service.signals(self._plan.signals_s)
+                result.rss_mib[SIGNALS] = service.rss_mib()
             result.lag = await service.caught_up()
         _must_be_whole(await service.check())
 

@@ -10,6 +10,10 @@ one = Template("one")
 linear4 = Template("linear4")
 diamond4 = Template("diamond4")
 fanout100 = Template("fanout100")
+heard1000 = Template("heard1000")
+heard10 = Template("heard10")
+
+SIGNAL = "tick"
 
 
 @one.step
@@ -65,3 +69,8 @@ async def total(number: list[int]) -> int:
 @diamond4.step
 async def end(b: int, c: int) -> int:
     return (b * c) ** 2
+
+
+for heard, count in ((heard1000, 1000), (heard10, 10)):
+    heard.wait("ticks", SIGNAL, count=count)
+    heard.transform("count", "results.ticks.size()", after="ticks")

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from benchmarks.driving import Figures
 from benchmarks.service import Creates, Lag, Verified
-from benchmarks.workloads import CREATES, WORKLOADS
+from benchmarks.signals import Signals
+from benchmarks.workloads import CREATES, SIGNALS, WORKLOADS
 
 VERIFY: Final = "verify"
 RESULTS: Final = Path(__file__).with_name("results")
@@ -26,6 +27,7 @@ class Round(msgspec.Struct, kw_only=True):
     floor: dict[str, Figures] = {}
     service: dict[str, Figures] = {}
     creates: Creates | None = None
+    signals: Signals | None = None
     verified: Verified | None = None
     lag: Lag | None = None
     rss_mib: dict[str, dict[str, float]] = {}
@@ -101,6 +103,12 @@ def summarize(rounds: Sequence[Round]) -> Summary:
             "creates_per_s": _spread([one.creates_per_s for one in creates]),
             "p50_ms": _spread([one.p50_ms for one in creates]),
         }
+    if signals := [one.signals for one in rounds if one.signals is not None]:
+        summary[SIGNALS] = {
+            "to_one_per_s": _spread([one.to_one_per_s for one in signals]),
+            "to_many_per_s": _spread([one.to_many_per_s for one in signals]),
+            "p50_ms": _spread([one.p50_ms for one in signals]),
+        }
     if verified := [one.verified for one in rounds if one.verified is not None]:
         summary[VERIFY] = {"events_per_s": _spread([one.events_per_s for one in verified])}
     return summary
@@ -146,6 +154,12 @@ def show(console: Console, machine: dict[str, Any], rounds: Sequence[Round], sum
     if CREATES in summary:
         creates = summary[CREATES]
         console.print(f"creates: {creates['creates_per_s']} /s, an array answered in {creates['p50_ms']} ms (p50)")
+    if SIGNALS in summary:
+        signals = summary[SIGNALS]
+        console.print(
+            f"signals: {signals['to_one_per_s']} /s to one task, {signals['to_many_per_s']} /s to 1,000 tasks, "
+            f"an array of 100 answered in {signals['p50_ms']} ms (p50)"
+        )
     if VERIFY in summary:
         events = [one.verified.events for one in rounds if one.verified is not None]
         console.print(f"log verify: {summary[VERIFY]['events_per_s']} events/s, of {events} events")

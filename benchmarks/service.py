@@ -28,6 +28,7 @@ from nats.aio.msg import Msg
 from benchmarks.driving import Ended, System, WorkLost, percentile_ms
 from benchmarks.floor import ROOT, connect
 from benchmarks.processes import Find, child_named, family, rss_mib
+from benchmarks.signals import Signaller, Signals
 from benchmarks.workloads import ARRAY, ARRAYS_IN_FLIGHT, INPUT, PARKED, SHAPES
 from tasker.cli.owned import OWNED
 from tasker.events.messages import DEFAULT_TENANT, Reply
@@ -305,6 +306,10 @@ class Service(System):
             p50_ms=percentile_ms(latencies, 0.5),
             p99_ms=percentile_ms(latencies, 0.99),
         )
+
+    async def signals(self, seconds: float) -> Signals:
+        """Send signals to tasks that wait for them, for `seconds`."""
+        return await Signaller(self.create, self._request).measure(seconds)
 
     # ---------------------------------------------------------------- how is it?
 

@@ -9,6 +9,11 @@ PARKED: Final = "parked"
 """A template that nobody works for: its tasks are created and then wait."""
 
 
+HEARD_1000: Final = "heard1000"
+HEARD_10: Final = "heard10"
+"""Templates whose tasks wait for so many signals, and count them."""
+
+
 class Shape(NamedTuple):
     """One template.
 
@@ -38,6 +43,8 @@ SHAPES: Final = {
     "fanout100": Shape(
         (100, 1), {"number": None, **{f"number[{index}]": index for index in range(100)}, "total": 4950}
     ),
+    HEARD_1000: Shape((1, 1), {"ticks": [1] * 1000, "count": 1000}),
+    HEARD_10: Shape((1, 1), {"ticks": [1] * 10, "count": 10}),
 }
 
 
@@ -70,6 +77,9 @@ WORKLOADS: Final = (
 CREATES: Final = "creates"
 CREATES_SECONDS: Final = 4.0
 CREATES_QUICK_SECONDS: Final = 2.0
+SIGNALS: Final = "signals"
+SIGNALS_SECONDS: Final = 6.0
+SIGNALS_QUICK_SECONDS: Final = 3.0
 ARRAY: Final = 100
 """Creations in a message."""
 

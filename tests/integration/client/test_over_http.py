@@ -120,6 +120,7 @@ async def test_commands_have_their_endpoints() -> None:
         await client.pause("t-1", command_id="c", dry_run=True)
         await client.step_resolve("t-1", "a#2", {"n": 1}, routes=["b"], command_id="c")
         await client.signal("t-1", "order.paid", {"n": 1}, command_id="c")
+        await client.approvals.delegate("t-1", "ask", by="ada", to="bob", command_id="c")
         await client.register({"name": "t"}, command_id="c")
         await client.use("t", "1", command_id="c")
     assert [(method, path, body) for method, path, _, body in script.heard] == [
@@ -129,6 +130,7 @@ async def test_commands_have_their_endpoints() -> None:
         ("POST", "/v1/tasks/t-1/pause", {"command_id": "c", "dry_run": True}),
         ("POST", "/v1/tasks/t-1/steps/a#2/resolve", {"command_id": "c", "result": {"n": 1}, "routes": ["b"]}),
         ("POST", "/v1/tasks/t-1/signals/order.paid", {"command_id": "c", "value": {"n": 1}}),
+        ("POST", "/v1/tasks/t-1/steps/ask/delegate", {"command_id": "c", "requested_by": "ada", "to": "bob"}),
         ("PUT", "/v1/templates", {"template": {"name": "t"}, "command_id": "c"}),
         ("POST", "/v1/templates/use", {"name": "t", "version": "1", "command_id": "c"}),
     ]
