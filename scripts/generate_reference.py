@@ -27,7 +27,7 @@ from tasker.cli.configuring import as_text
 from tasker.cli.failures import next_step
 from tasker.doctor.finding import CATALOGUE
 from tasker.errors import TaskerError
-from tasker.events import codec, messages, position
+from tasker.events import codec, messages, position, usage
 from tasker.events.dead_letter_events import DEAD_LETTER_EVENT_TYPES
 from tasker.events.schedule_events import SCHEDULE_EVENT_TYPES
 from tasker.events.subjects import TOKEN_PATTERN as WORKER_PATTERN
@@ -178,6 +178,17 @@ def limit_table() -> str:
             "data of a domain event, of all of an attempt",
             f"{emits.EVENT_BYTES_MAX // _KIB} KiB, {emits.EVENTS_BYTES_MAX // _KIB} KiB, canonical",
             "`event_too_large`",
+        ),
+        ("lines of usage of an attempt", usage.LINES_MAX, "`usage_too_many`"),
+        (
+            "amount or cost of usage, its digits before and behind the point",
+            f"{usage.DIGITS_WHOLE_MAX}, {usage.DIGITS_FRACTION_MAX}",
+            "`usage_invalid`",
+        ),
+        (
+            "unit, model of usage",
+            f"{usage.UNIT_CHARS_MAX}, {usage.MODEL_CHARS_MAX} characters",
+            "`usage_invalid`",
         ),
         ("patterns of a schema", input_schema.PATTERNS_MAX, "`template_invalid`"),
         ("schemas that references unfold to", f"{input_schema.SCHEMA_UNFOLDED_MAX:,}", "`template_invalid`"),

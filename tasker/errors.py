@@ -381,6 +381,24 @@ class ApprovalInvalid(CommandRejected):
     title = "The values of the answer do not match the form of the approval"
 
 
+class UsageRefused(CommandRejected):
+    """Usage may not be metered so: nothing that another attempt of the same code would change."""
+
+
+class UsageInvalid(UsageRefused):
+    code = "usage_invalid"
+    status = 422
+    exit_code = 2
+    title = "Usage is not an exact amount of a named meter"
+
+
+class UsageTooMany(UsageRefused):
+    code = "usage_too_many"
+    status = 422
+    exit_code = 2
+    title = "The attempt uses more meters of models than an attempt may"
+
+
 class PositionInvalid(CommandRejected):
     code = "position_invalid"
     status = 400

@@ -38,6 +38,7 @@ _COMMANDS = {
     "worker": "tasker.cli.worker:worker",
     "stats": "tasker.cli.state:stats",
     "health": "tasker.cli.state:health",
+    "usage": "tasker.cli.usage:usage",
     "doctor": "tasker.cli.doctor:doctor",
 }
 _GROUPS = {

@@ -267,6 +267,38 @@ async def deadline(
     show_reply(reply, common.output)
 
 
+async def budget(
+    task: str,
+    /,
+    *,
+    cost_max: str | None = None,
+    tokens_max: int | None = None,
+    by: By = BY,
+    common: Common = COMMON,
+) -> None:
+    """Let a task use more than its template's budget allows. One that is blocked by its budget goes on.
+
+    What counts is all that its attempts used from the beginning: `tasker usage --task` shows it.
+
+    For example:
+
+    $ tasker task budget 0192f7... --cost-max 2.50 --reason "a long document" --requested-by ada
+
+    Args:
+        task: its id.
+        cost_max: all that it may cost, in the currency of its template's budget.
+        tokens_max: all tokens that its models may read and write.
+        by: who asks, and why.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.set_budget(task, cost_max=cost_max, tokens_max=tokens_max, **dict(by))
+    show_reply(reply, common.output)
+
+
 async def signal(
     task: str,
     name: str,
@@ -298,5 +330,5 @@ async def signal(
     show_reply(reply, common.output)
 
 
-ALL: Final = (cancel, retry, pause, resume, signal, complete, fail, restart, update, deadline)
+ALL: Final = (cancel, retry, pause, resume, signal, complete, fail, restart, update, deadline, budget)
 """The commands, in the order of the help."""

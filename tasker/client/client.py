@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -65,6 +66,7 @@ from tasker.events.messages import (
     StepResolve,
     StepRetry,
     StepSkip,
+    TaskBudget,
     TaskCancel,
     TaskComplete,
     TaskDeadline,
@@ -91,6 +93,9 @@ from tasker.events.reads import (
     TaskView,
     TemplatePage,
     TemplateView,
+    UsageBy,
+    UsagePage,
+    UsageTotal,
 )
 from tasker.events.subjects import Subjects
 from tasker.ids import IdSource, SystemIds, check_name
@@ -566,6 +571,43 @@ class TaskerClient:
         )
         return await self._command("task.resume", command)
 
+    async def set_budget(
+        self,
+        task: TaskRef,
+        *,
+        cost_max: Decimal | int | str | None = None,
+        tokens_max: int | None = None,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Let a task use more than its template's budget allows; one that is blocked by its budget goes on.
+
+        Args:
+            task: which.
+            cost_max: all that it may cost from its beginning, in the currency of the budget; None: as it is.
+            tokens_max: all that its models may use from its beginning; None: as it is.
+            reason: why, kept in the event.
+            requested_by: who asks, kept in the event.
+            command_id: names this command, so that a repetition is the same one.
+            dry_run: only answer what would happen.
+
+        Raises:
+            TaskUnknown, TaskEnded: there is no such task any more.
+            StateForbids: it has no budget, or has used more than that.
+        """
+        command = TaskBudget(
+            task_id=task_id_of(task),
+            cost_max=None if cost_max is None else str(cost_max),
+            tokens_max=tokens_max,
+            reason=reason,
+            requested_by=requested_by,
+            command_id=command_id or self._ids.token(),
+            dry_run=dry_run,
+        )
+        return await self._command("task.budget", command)
+
     async def signal(
         self,
         task: TaskRef,
@@ -871,6 +913,44 @@ class TaskerClient:
         """
         path = f"/v1/templates/{_segment(namespace)}/{_segment(name)}"
         return await self._get(path if version is None else f"{path}/{_segment(version)}", TemplateView, {})
+
+    async def usage(
+        self,
+        *,
+        by: UsageBy = "template",
+        task: TaskRef | None = None,
+        namespace: str | None = None,
+        template: str | None = None,
+        model: str | None = None,
+        at_least: str | None = None,
+    ) -> AsyncIterator[UsageTotal]:
+        """Yield what attempts used and cost, failed ones too, added up exactly.
+
+        Args:
+            by: what is added up by itself: "tenant", "template", "step" (of a template) or "task".
+            task: only of this one.
+            namespace: only of its tasks.
+            template: only of its tasks.
+            model: only what was used of it.
+            at_least: a position that the totals must have reached.
+        """
+        after: str | None = None
+        while True:
+            parameters: Parameters = {
+                "by": by,
+                "task_id": None if task is None else task_id_of(task),
+                "namespace": namespace,
+                "template": template,
+                "model": model,
+                "at_least": at_least,
+                "after": after,
+            }
+            page = await self._get("/v1/usage", UsagePage, parameters)
+            for total in page.items:
+                yield total
+            after = page.next
+            if after is None:
+                return
 
     async def refusals(self) -> AsyncIterator[Refusal]:
         """Yield the submitted commands that were refused lately, oldest first."""

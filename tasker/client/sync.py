@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -26,7 +27,18 @@ from tasker.client.sync_dead_letters import SyncDeadLetters
 from tasker.client.sync_schedules import SyncSchedules
 from tasker.errors import ConfigurationError, TaskerError
 from tasker.events.messages import CANCEL_GRACE_S, DomainEventMessage, LifecycleEvent, Reply
-from tasker.events.reads import EventView, Health, Refusal, Stats, StepView, TaskPage, TaskView, TemplateView
+from tasker.events.reads import (
+    EventView,
+    Health,
+    Refusal,
+    Stats,
+    StepView,
+    TaskPage,
+    TaskView,
+    TemplateView,
+    UsageBy,
+    UsageTotal,
+)
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -426,6 +438,35 @@ class TaskerSyncClient:
             self._client.resume(task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run)
         )
 
+    def set_budget(
+        self,
+        task: TaskRef,
+        *,
+        cost_max: Decimal | int | str | None = None,
+        tokens_max: int | None = None,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        command_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Reply:
+        """Let a task use more than its template's budget allows; one that is blocked by its budget goes on.
+
+        Raises:
+            TaskUnknown, TaskEnded: there is no such task any more.
+            StateForbids: it has no budget, or has used more than that.
+        """
+        return self._loop.run(
+            self._client.set_budget(
+                task,
+                cost_max=cost_max,
+                tokens_max=tokens_max,
+                reason=reason,
+                requested_by=requested_by,
+                command_id=command_id,
+                dry_run=dry_run,
+            )
+        )
+
     def signal(
         self,
         task: TaskRef,
@@ -776,6 +817,23 @@ class TaskerSyncClient:
             Busy: the stream of commands is full. Unavailable: it did not take the command in time.
         """
         return self._loop.run(self._client.submit(task, reply_to=reply_to))
+
+    def usage(
+        self,
+        *,
+        by: UsageBy = "template",
+        task: TaskRef | None = None,
+        namespace: str | None = None,
+        template: str | None = None,
+        model: str | None = None,
+        at_least: str | None = None,
+    ) -> Iterator[UsageTotal]:
+        """Yield what attempts used and cost, failed ones too, added up exactly; see `TaskerClient.usage`."""
+        return self._loop.iterate(
+            lambda: self._client.usage(
+                by=by, task=task, namespace=namespace, template=template, model=model, at_least=at_least
+            )
+        )
 
     def refusals(self) -> Iterator[Refusal]:
         """Yield the submitted commands that were refused lately, oldest first."""

@@ -20,12 +20,14 @@ from tasker.events.task_events import (
     ErrorInfo,
     StepFailed,
     TaskBlocked,
+    TaskBudgetSet,
     TaskCompleted,
     TaskCreated,
     TaskDeadlineSet,
     TaskFailed,
     TaskUpdated,
 )
+from tasker.events.usage import budget_remedy
 from tasker.templates.instances import is_undo
 from tasker.times import to_rfc3339
 
@@ -40,6 +42,7 @@ WATCHED: Final = (
     "task_compensating",
     "task_updated",
     "task_deadline_set",
+    "task_budget_set",
     "task_completed",
     "task_failed",
     "task_cancelled",
@@ -100,11 +103,17 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
         case "task_started" | "task_resumed" | "task_unpaused":
             state = "compensating" if any(map(is_undo, view.blocked_steps)) else "running"
             changes |= {"state": state, "blocked_steps": (), "error": None, "remedy": None}
+        case "task_budget_set":
+            if _data(event, TaskBudgetSet).goes_on:
+                changes |= {"state": "running", "blocked_steps": (), "error": None, "remedy": None}
         case "step_failed":
             changes |= {"error": _data(event, StepFailed).error, "steps_failed": view.steps_failed + 1}
         case "task_blocked":
             changes |= {"state": "blocked", "blocked_steps": _data(event, TaskBlocked).steps}
-            changes |= {"remedy": f"tasker task retry {view.task_id}"}
+            remedy = f"tasker task retry {view.task_id}"
+            if _data(event, TaskBlocked).reason == "budget_exceeded":
+                remedy = budget_remedy(view.task_id)
+            changes |= {"remedy": remedy}
         case "task_completed":
             result = _data(event, TaskCompleted).result
             changes |= {"state": "completed", "result": result, "ended_at": event.time, "error": None}

@@ -22,6 +22,7 @@ from tasker.templates.model import (
     VERSION_CHARS_MAX,
     Approval,
     Backoff,
+    Budget,
     Emit,
     Retry,
     StepSpec,
@@ -38,6 +39,7 @@ _NAMES: Final[dict[type, str]] = {
     Retry: "RetryDocument",
     Emit: "EmitDocument",
     Approval: "ApprovalDocument",
+    Budget: "BudgetDocument",
 }
 _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     TemplateSpec: ("name", "steps"),
@@ -45,6 +47,7 @@ _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     Retry: (),
     Emit: ("name",),
     Approval: (),
+    Budget: (),
 }
 
 
@@ -125,6 +128,20 @@ def _forms(place: str) -> dict[str, Schema]:
     for key in ("assignees", "roles", "escalate_to", "escalate_roles"):
         keys_of_approval[key] |= {"maxItems": PERSONS_MAX, "uniqueItems": True}
 
+    budget = found[Budget]
+    money = budget["properties"]["cost_max"]
+    whole = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+    budget["properties"]["cost_max"] = {"description": money.pop("description"), "anyOf": [money, whole]}
+    budget["anyOf"] = [
+        {"required": [key], "properties": {key: {"not": {"type": "null"}}}} for key in ("cost_max", "tokens_max")
+    ]
+    budget["allOf"] = [
+        {
+            "if": {"required": ["currency"], "properties": {"currency": {"not": {"type": "null"}}}},
+            "then": {"required": ["cost_max"], "properties": {"cost_max": {"not": {"type": "null"}}}},
+        }
+    ]
+    keys["budget"]["anyOf"][0] = {"$ref": place + _NAMES[Budget]}
     keys["steps"]["items"] = {"$ref": place + _NAMES[StepSpec]}
     for key in ("retry", "compensate_retry"):
         one_of = step["properties"][key]["anyOf"]

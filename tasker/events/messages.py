@@ -187,6 +187,18 @@ class TaskResume(TaskOperatorCommand, kw_only=True, omit_defaults=True):
     """`task.resume`: let a paused task go on from where it stands."""
 
 
+class TaskBudget(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """`task.budget`: let a task use more than its template's budget allows; blocked by that, it goes on.
+
+    Attributes:
+        cost_max: decimal text, in the currency of the template's budget; all that the task may cost. None: as it is.
+        tokens_max: of all models together, from the task's beginning. None: as it is.
+    """
+
+    cost_max: str | None = None
+    tokens_max: int | None = None
+
+
 class TaskSignal(TaskOperatorCommand, kw_only=True, omit_defaults=True):
     """`task.signal`: bring a task a signal, for a step that waits for one of its name, now or later.
 
@@ -480,6 +492,7 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "task.pause": TaskPause,
     "task.resume": TaskResume,
     "task.signal": TaskSignal,
+    "task.budget": TaskBudget,
     "step.retry": StepRetry,
     "step.skip": StepSkip,
     "step.resolve": StepResolve,
@@ -595,6 +608,26 @@ class EmittedEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     name: str
     data: msgspec.Raw = NULL
+
+
+class UsageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an attempt used of one meter, all together.
+
+    Attributes:
+        amount, cost: decimal text, exact. cost: as the handler told it; null: the price table gives it, if it can.
+        unit: of the amount. model: whose meter it is; "": of none.
+        currency: of the cost.
+        price, prices: what a unit cost, and the version of the price table that said so; the owner's to say.
+    """
+
+    meter: str
+    amount: str
+    unit: str = ""
+    model: str = ""
+    cost: str | None = None
+    currency: str = ""
+    price: str | None = None
+    prices: str | None = None
 
 
 class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -741,9 +774,9 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     | `claim`     | may I run it? (a redelivered, re-offered, old copy)  | `run`; it is recorded as started |
     | `started`   | I run it                                            | `recorded`                      |
     | `heartbeat` | I still run it, with my `progress`                   | `recorded`, `cancel`            |
-    | `completed` | `result`, of a decision its `choice`, `emitted`; implies `started` | `recorded`       |
-    | `failed`    | `error`, `emitted`; implies `started`               | `recorded`                      |
-    | `yielded`   | call me again after `after_s`, with `checkpoint`    | `recorded`                      |
+    | `completed` | `result`, of a decision its `choice`, `emitted`, `usage`; implies `started` | `recorded` |
+    | `failed`    | `error`, `emitted`, `usage`; implies `started`      | `recorded`                      |
+    | `yielded`   | call me again after `after_s`, with `checkpoint`, `usage` | `recorded`                |
     | `result`    | give me the result of step `of`                     | `result`                        |
     | `input`     | give me the task's input                            | `result`                        |
     | `returned`  | I have not begun it and shall not: offer it again   | `ok`                            |
@@ -764,6 +797,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     checkpoint: msgspec.Raw = NULL
     after_s: float = 0.0
     emitted: tuple[EmittedEvent, ...] = ()
+    usage: tuple[UsageLine, ...] = ()
 
 
 RefusalReason = Literal["stale_attempt", "not_open", "task_ended", "task_unknown", "started_elsewhere", "gone"]

@@ -158,6 +158,30 @@ class DomainEventRaised(TaskEvent, frozen=True, kw_only=True):
     data: msgspec.Raw
 
 
+class UsageRecorded(TaskEvent, frozen=True, kw_only=True):
+    """What an attempt used of one meter; recorded in one unit with the attempt's outcome, and before it.
+
+    Attributes:
+        amount, cost: decimal text, exact. cost: null: nobody knows it.
+        unit: of the amount. model: whose meter it is; "": of none.
+        currency: of the cost.
+        price, prices: where the cost is the amount times a price: that price, and the version of its price table.
+        excess: with this the task has gone over its budget; how, in words. Nothing more of it begins.
+    """
+
+    step: str
+    attempt: int
+    meter: str
+    amount: str
+    unit: str = ""
+    model: str = ""
+    cost: str | None = None
+    currency: str = ""
+    price: str | None = None
+    prices: str | None = None
+    excess: str | None = None
+
+
 class StepRetryScheduled(TaskEvent, frozen=True, kw_only=True):
     """Another attempt will be dispatched; `delay_s` is the chosen wait, jitter included."""
 
@@ -502,13 +526,34 @@ class TaskBlocked(TaskEvent, frozen=True, kw_only=True):
         steps: the failed steps; with `compensation_failed` the compensation.
     """
 
-    reason: Literal["step_failed", "poison", "history_limit", "no_progress", "result_limit", "compensation_failed"]
+    reason: Literal[
+        "step_failed",
+        "poison",
+        "history_limit",
+        "no_progress",
+        "result_limit",
+        "compensation_failed",
+        "budget_exceeded",
+    ]
     steps: tuple[str, ...] = ()
     detail: str | None = None
 
 
 class TaskResumed(TaskEvent, frozen=True, kw_only=True):
     """A blocked task goes on."""
+
+
+class TaskBudgetSet(TaskEvent, frozen=True, kw_only=True):
+    """A person allowed the task to use as much, instead of what its template says.
+
+    Attributes:
+        cost_max: decimal text, in the currency of the template's budget. tokens_max: of all models together.
+        goes_on: the task was blocked by its budget, and goes on.
+    """
+
+    cost_max: str | None = None
+    tokens_max: int | None = None
+    goes_on: bool = False
 
 
 class TaskPaused(TaskEvent, frozen=True, kw_only=True):
@@ -548,7 +593,7 @@ class TaskStopping(TaskEvent, frozen=True, kw_only=True):
     """
 
     ending: Ending
-    cause: Literal["cancel", "timeout", "step_failed", "result_limit", "operator"]
+    cause: Literal["cancel", "timeout", "step_failed", "result_limit", "operator", "budget_exceeded"]
     step: str | None = None
     result: OptionalRaw = None
     error: ErrorInfo | None = None
@@ -577,7 +622,7 @@ class TaskCompleted(TaskEvent, frozen=True, kw_only=True):
 class TaskFailed(TaskEvent, frozen=True, kw_only=True):
     """The task ended without a result."""
 
-    cause: Literal["timeout", "step_failed", "result_limit", "operator"]
+    cause: Literal["timeout", "step_failed", "result_limit", "operator", "budget_exceeded"]
     step: str | None = None
     error: ErrorInfo | None = None
 
@@ -634,6 +679,8 @@ AnyTaskEvent = (
     | TaskFailed
     | TaskCancelled
     | DomainEventRaised
+    | UsageRecorded
+    | TaskBudgetSet
 )
 
 TASK_EVENT_TYPES: Final[tuple[type[TaskEvent], ...]] = get_args(AnyTaskEvent)

@@ -10,7 +10,7 @@ from tasker.handlers.outcome import AttemptCancelled, PermanentError, RetryableE
 from tasker.handlers.resources import resource
 from tasker.handlers.returned import Again, Batches, Decision
 from tasker.handlers.template import Template
-from tasker.templates.model import Retry
+from tasker.templates.model import Budget, Retry
 
 __all__ = [
     "Again",
@@ -19,6 +19,7 @@ __all__ = [
     "ApiUnavailable",
     "AttemptCancelled",
     "Batches",
+    "Budget",
     "Decision",
     "Emits",
     "Outcome",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Final
 
 from tasker.bus.pull import Delivery
-from tasker.events.messages import EmittedEvent, Progress, Work
+from tasker.events.messages import EmittedEvent, Progress, UsageLine, Work
+from tasker.events.usage import TOKENS_IN, TOKENS_OUT, added, amount_text
 from tasker.handlers.direct import Source
+from tasker.handlers.metering import SharedMetering
 from tasker.handlers.reports import Outgoing
 from tasker.handlers.runner import Invocable, Job
 from tasker.handlers.served_queues import ServedQueue
@@ -22,6 +25,8 @@ it, so it is the protocol's and no setting."""
 
 IN_PROGRESS_S: Final = 10.0
 """How often a message without an answer from the owner is kept from being delivered again."""
+
+TOKEN_ATTRIBUTES: Final = {TOKENS_IN: "gen_ai.usage.input_tokens", TOKENS_OUT: "gen_ai.usage.output_tokens"}
 
 Key = tuple[str, str, int]
 """Task, step, number of the attempt."""
@@ -45,7 +50,7 @@ class Attempt(Job):
         acked: the owner has answered, so the work message is done with; from a node there is none.
         started, claim, beat: the report on its way, or the last one.
         submitted: it is with the runner, so it ends there.
-        emitted: the domain events that go with its outcome.
+        emitted, metering: the domain events and the usage that go with its outcome.
         reported: its outcome is on its way or answered. holds_slot: something of it may still run.
         since_s: when it came.
         deadline_s, beat_s, kill_s, touch_s: when it is over; when a heartbeat is due; when it is reported, ended or
@@ -63,6 +68,7 @@ class Attempt(Job):
         "holds_slot",
         "key",
         "kill_s",
+        "metering",
         "progress",
         "progress_told",
         "queue",
@@ -104,6 +110,7 @@ class Attempt(Job):
         self.progress: Progress | None = None
         self.progress_told = True
         self.emitted: list[EmittedEvent] = []
+        self.metering = SharedMetering()
         self.stop: Stop | None = None
         self.started: Outgoing | None = None
         self.claim: Outgoing | None = None
@@ -157,10 +164,32 @@ class Attempt(Job):
     def end_span(self, failed: str | None) -> None:
         """End its span, if there is one; `failed` is a type of error."""
         if self.span is not None and self.tracing is not None:
+            self.span.set_attributes(usage_attributes(self.metering.lines()))
             if failed is not None:
                 self.tracing.fail(self.span, failed)
             self.span.end()
             self.span = None
+
+
+def usage_attributes(lines: Sequence[UsageLine]) -> dict[str, str | int]:
+    """Return what a span tells of usage: tokens by the names of OpenTelemetry's conventions, told costs by currency."""
+    sums: dict[str, Decimal] = {}
+    models: dict[str, None] = {}
+    for line in lines:
+        if line.model:
+            models[line.model] = None
+        if line.meter in TOKEN_ATTRIBUTES:
+            name = TOKEN_ATTRIBUTES[line.meter]
+            sums[name] = added(sums.get(name, Decimal(0)), Decimal(line.amount))
+        if line.cost is not None:
+            name = f"tasker.usage.cost.{line.currency.lower()}"
+            sums[name] = added(sums.get(name, Decimal(0)), Decimal(line.cost))
+    told: dict[str, str | int] = {
+        name: int(amount) if name in TOKEN_ATTRIBUTES.values() else amount_text(amount) for name, amount in sums.items()
+    }
+    if models:
+        told["gen_ai.request.model"] = ", ".join(models)
+    return told
 
 
 def may_run(work: Work, age_us: int | None) -> bool:

@@ -11,7 +11,9 @@ import concurrent.futures
 import hashlib
 import random
 import sys
+from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
@@ -19,8 +21,9 @@ import structlog
 
 from tasker.clock import Clock, SystemClock
 from tasker.events.codec import encode_value
-from tasker.events.messages import DeclaredEvent, EmittedEvent, Progress
+from tasker.events.messages import DeclaredEvent, EmittedEvent, Progress, UsageLine
 from tasker.events.task_events import OptionalRaw
+from tasker.events.usage import CURRENCY_DEFAULT, usage_line, usage_lines
 from tasker.handlers.outcome import AttemptCancelled
 from tasker.handlers.progress import progress_of
 from tasker.templates.emits import Emitting
@@ -46,6 +49,10 @@ class AttemptPort(Protocol):
 
     def tell_emitted(self, event: EmittedEvent) -> None:
         """Have a domain event reported with the outcome."""
+        ...
+
+    def tell_usage(self, lines: Sequence[UsageLine]) -> None:
+        """Have usage reported with the outcome. Raises `UsageTooMany`."""
         ...
 
     def now_us(self) -> int:
@@ -227,6 +234,60 @@ class StepContext:
             self._emitting = Emitting(self.step, self.emits)
         self._port.tell_emitted(self._emitting.add(name, encode_value(data, bytes_max=sys.maxsize)))
 
+    def usage(
+        self,
+        *,
+        model: str,
+        tokens_in: int = 0,
+        tokens_out: int = 0,
+        cost: Decimal | int | str | None = None,
+        currency: str = CURRENCY_DEFAULT,
+    ) -> None:
+        """Say what a call of a model used; calls of an attempt are added up, exactly.
+
+        It is recorded with this attempt's outcome, whatever that is. Not blocking, from any thread.
+
+        Args:
+            model: its name, as the price table has it.
+            tokens_in: that it read.
+            tokens_out: that it wrote.
+            cost: of this call, exact; None: the service's price table says it, where it knows the model.
+            currency: of `cost`.
+
+        Raises:
+            UsageInvalid: a number is negative or inexact. UsageTooMany: more than 100 meters in one attempt.
+        """
+        lines = usage_lines(model, tokens_in=tokens_in, tokens_out=tokens_out, cost=cost, currency=currency)
+        self._port.tell_usage(lines)
+
+    def meter(
+        self,
+        name: str,
+        amount: Decimal | float | str,
+        unit: str = "",
+        *,
+        model: str = "",
+        cost: Decimal | int | str | None = None,
+        currency: str = CURRENCY_DEFAULT,
+    ) -> None:
+        """Say what this attempt used of something else: pages, seconds of a machine, kilometres.
+
+        As `usage`. A float `amount` is taken as the shortest decimal that spells it; a `cost` is never a float.
+
+        Args:
+            name: of the meter, such as `pages`.
+            amount: how much was used.
+            unit: of the amount.
+            model: whose meter it is; "": of none.
+            cost: of this amount; None: the service's price table says it, where it knows the meter.
+            currency: of `cost`.
+
+        Raises:
+            UsageInvalid: a number is negative or inexact. UsageTooMany: more than 100 meters in one attempt.
+        """
+        line = usage_line(name, amount, unit=unit, model=model, cost=cost, currency="" if cost is None else currency)
+        self._port.tell_usage((line,))
+
     @property
     def cancelled(self) -> bool:
         """Whether the attempt was told to stop. Sync handlers look here between two pieces of work."""
@@ -301,7 +362,7 @@ class StepContext:
         return msgspec.json.decode(data, type=type)
 
     def facts(self) -> ContextFacts:
-        """Return what another process needs to be told. For the process pool, as are the five below."""
+        """Return what another process needs to be told. For the process pool, as are the six below."""
         return ContextFacts(**{name: getattr(self, name) for name in ContextFacts.__struct_fields__})
 
     def now_us(self) -> int:
@@ -315,6 +376,10 @@ class StepContext:
     def tell_emitted(self, event: EmittedEvent) -> None:
         """Hand on a checked domain event."""
         self._port.tell_emitted(event)
+
+    def tell_usage(self, lines: Sequence[UsageLine]) -> None:
+        """Hand on checked usage."""
+        self._port.tell_usage(lines)
 
     def beat(self) -> None:
         """Tell the owner now that the attempt is alive."""

@@ -5,6 +5,7 @@
 | `RetryableError` (and its subclasses)          | yes, after its `retry_after_s` | the class            |
 | `PermanentError`                               | no        | the class                                 |
 | `EventRefused`: `ctx.emit` of an event that may not be | no | the class, e.g. `EventInvalid`         |
+| `UsageRefused`: `ctx.usage`, `ctx.meter` of no exact amount | no | the class, e.g. `UsageInvalid`    |
 | any other `Exception`                          | yes       | the class, e.g. `shop.errors.CardDeclined` |
 | `sys.exit`, `KeyboardInterrupt`, other `BaseException` | no | the class                                  |
 | nothing, but its result has no JSON form       | no        | `result_invalid`                          |
@@ -29,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
-from tasker.errors import EventRefused, TaskerError
+from tasker.errors import EventRefused, TaskerError, UsageRefused
 from tasker.events.task_events import ErrorInfo
 from tasker.scrubbing import masked_error
 from tasker.times import to_datetime
@@ -256,7 +257,7 @@ def _is_retryable(error: BaseException) -> bool:
         return verdict.retryable
     if isinstance(error, asyncio.CancelledError):
         return True  # something in the handler was cancelled, not the attempt
-    return isinstance(error, Exception) and not isinstance(error, (PermanentError, EventRefused))
+    return isinstance(error, Exception) and not isinstance(error, (PermanentError, EventRefused, UsageRefused))
 
 
 def _type_name(kind: type[BaseException]) -> str:

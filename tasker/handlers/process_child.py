@@ -1,7 +1,7 @@
 """A child process of the pool: loads the app, then runs the handlers it is told to, one at a time.
 
 What works of `StepContext` here: ids, `remaining_s`, `deadline`, `now`, `random`, `logger`, `progress`, `emit`,
-`result_sync`.
+`usage`, `meter`, `result_sync`.
 A cancellation is not told: it kills the process, so `cancelled` stays false and nothing is torn down. Resources are
 made once a process, and torn down when it ends in order; hooks of middleware run here as well.
 
@@ -19,7 +19,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from typing import Any
@@ -28,9 +28,10 @@ import msgspec
 
 from tasker.clock import SystemClock
 from tasker.errors import Problem, StateForbids, TaskerError
-from tasker.events.messages import EmittedEvent, Progress
+from tasker.events.messages import EmittedEvent, Progress, UsageLine
 from tasker.events.task_events import ErrorInfo
 from tasker.handlers.context import ContextFacts, StepContext
+from tasker.handlers.metering import SharedMetering
 from tasker.handlers.outcome import error_info, input_invalid_info, result_invalid_info
 from tasker.handlers.returned import Returned, returned_of
 from tasker.tracing import tracing_of_process
@@ -68,10 +69,11 @@ class Ready(msgspec.Struct, tag="ready", omit_defaults=True):
 
 
 class Asked(msgspec.Struct, tag="asked", kw_only=True, omit_defaults=True):
-    """A running handler tells its `progress` or a domain event, wants the result `of` a step, or beats."""
+    """A running handler tells its `progress`, a domain event or usage, wants the result `of` a step, or beats."""
 
     progress: Progress | None = None
     emitted: EmittedEvent | None = None
+    usage: tuple[UsageLine, ...] = ()
     of: str | None = None
 
 
@@ -183,6 +185,7 @@ class _Port:
         self._closed = False
         self._offset_us = offset_us
         self._asking = threading.Lock()
+        self._metering = SharedMetering()
 
     def ask_result(self, step: str) -> concurrent.futures.Future[bytes]:
         answered: concurrent.futures.Future[bytes] = concurrent.futures.Future()
@@ -213,6 +216,12 @@ class _Port:
         with self._asking:
             if not self._closed:
                 _say(self._connection, Asked(emitted=event))
+
+    def tell_usage(self, lines: Sequence[UsageLine]) -> None:
+        self._metering.add(lines)
+        with self._asking:
+            if not self._closed:
+                _say(self._connection, Asked(usage=tuple(lines)))
 
     def close(self) -> None:
         with self._asking:

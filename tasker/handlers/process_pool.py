@@ -264,6 +264,8 @@ class _Child:
             context.tell_progress(asked.progress)
         elif asked.emitted is not None:
             context.tell_emitted(asked.emitted)
+        elif asked.usage:
+            context.tell_usage(asked.usage)
         elif asked.of is None:
             context.beat()
         else:

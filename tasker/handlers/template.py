@@ -18,6 +18,7 @@ from tasker.handlers.handler import HandlerSpec, Parameter, faults_of_running, p
 from tasker.handlers.models import schema_of
 from tasker.templates.model import (
     BatchFailure,
+    Budget,
     CompensateOn,
     Identity,
     ItemFailure,
@@ -28,6 +29,7 @@ from tasker.templates.model import (
     Retry,
     SignalTake,
     TemplateSpec,
+    budget_document,
     document_of,
     retry_document,
 )
@@ -95,6 +97,7 @@ class Template:
         max_steps: how many step instances (visits of loops, items of lists) a task may begin.
         compensate_on: when steps with a `compensation` are undone: the task fails (`failure`), is cancelled (`cancel`),
             `both`, or `never`.
+        budget: what the attempts of one task may use together.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Template:
         identity_bucket_s: float | None = None,
         max_steps: int | None = None,
         compensate_on: CompensateOn | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -128,6 +132,7 @@ class Template:
             "identity_bucket_s": identity_bucket_s,
             "max_steps": max_steps,
             "compensate_on": compensate_on,
+            "budget": budget_document(budget) if isinstance(budget, Budget) else budget,
         }
         self._declared: list[_Declared] = []
         self._undos: list[_Undo] = []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from collections.abc import Sequence
 
 from tasker.errors import StateForbids, TaskerError
-from tasker.events.messages import EmittedEvent, Progress, ReportReply
+from tasker.events.messages import EmittedEvent, Progress, ReportReply, UsageLine
 from tasker.handlers.attempt import Attempt
 from tasker.handlers.attempt_reports import AttemptReports
 from tasker.handlers.server_clock import ServerClock
@@ -86,6 +87,10 @@ class WorkerPort:
     def tell_emitted(self, event: EmittedEvent) -> None:
         """Have a domain event reported with the outcome."""
         self._attempt.emitted.append(event)
+
+    def tell_usage(self, lines: Sequence[UsageLine]) -> None:
+        """Have usage reported with the outcome."""
+        self._attempt.metering.add(lines)
 
     def now_us(self) -> int:
         """Return the time by the servers' clock, in microseconds of the Unix epoch."""

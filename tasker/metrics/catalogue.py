@@ -154,6 +154,15 @@ CATALOGUE: Final[dict[str, Metric]] = {
             "Reports of workers that changed nothing, by the reason in their answer.",
             ("reason",),
         ),
+        # ------------------------------------------------ usage
+        Metric("tasker_usage_tokens_total", _C, "write", "Tokens that attempts used: `in` or `out`.", ("direction",)),
+        Metric(
+            "tasker_usage_cost_total",
+            _C,
+            "write",
+            "What attempts cost, by currency; a rounded number for graphs, `tasker usage` has the exact one.",
+            ("currency",),
+        ),
         # ------------------------------------------------ direct work
         Metric("tasker_direct_workers", _G, "write", "Workers that take work straight from this node."),
         Metric("tasker_direct_items_waiting", _G, "write", "Steps that wait here for a worker's free slot."),

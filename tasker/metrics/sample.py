@@ -41,7 +41,7 @@ class Samples:
         """Tell a counter or gauge; the label `process` is added where the metric has it."""
         self.found.append(Sample(name, self._labels(name, labels), float(value)))
 
-    def add_counts(self, name: str, counts: Iterable[tuple[str, int]]) -> None:
+    def add_counts(self, name: str, counts: Iterable[tuple[str, float]]) -> None:
         """Tell a counter by its one label."""
         for label, value in counts:
             self.add(name, value, label)

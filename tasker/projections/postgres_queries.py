@@ -14,7 +14,7 @@ import asyncpg
 
 from tasker.errors import ParameterInvalid
 from tasker.events.codec import canonical
-from tasker.events.reads import FireTime, ScheduleView, StepView, TaskView, TemplateView
+from tasker.events.reads import FireTime, ScheduleView, StepView, TaskView, TemplateView, UsageTotal
 from tasker.ids import schedule_stream_id, template_stream_id
 from tasker.projections.postgres_store import LOST, pairs, row_of, translated
 from tasker.projections.queries import (
@@ -29,6 +29,8 @@ from tasker.projections.queries import (
     TaskSort,
     TemplateQuery,
     Templates,
+    UsageQuery,
+    UsageTotals,
     decode_cursor,
     encode_cursor,
 )
@@ -217,6 +219,32 @@ class PostgresQueries:
         records = await self._fetch(_SQL["schedule"], schedule_stream_id(tenant, namespace, name), tenant)
         row: schedule_rows.ScheduleRow | None = row_of(schedule_rows.ScheduleRow, records[0]) if records else None
         return None if row is None or row.state == "deleted" else row
+
+    async def usage(self, tenant: str, query: UsageQuery) -> UsageTotals:
+        """Return a page of what the tenant's attempts used, added up."""
+        after: tuple[Any, ...] = (None,) * 8
+        if query.after is not None:
+            after = decode_cursor(query.after, tuple[str, str, str, str, str, str, str, str])
+        positions = await self.positions()
+        records = await self._fetch(
+            _SQL["usage"],
+            tenant,
+            query.by,
+            query.task_id,
+            query.namespace,
+            query.template,
+            query.model,
+            *after,
+            query.limit + 1,
+        )
+        totals = [UsageTotal(**{**dict(record), "prices": tuple(record["prices"])}) for record in records]
+        following = None
+        if len(totals) > query.limit:
+            totals = totals[: query.limit]
+            last = totals[-1]
+            named = (last.namespace, last.template, last.task_id, last.step)
+            following = encode_cursor(*named, last.model, last.meter, last.unit, last.currency)
+        return UsageTotals(totals, following, positions)
 
     async def counts(self, tenant: str) -> dict[str, int]:
         """Return state -> number of the tenant's tasks; states without tasks are left out."""

@@ -16,7 +16,16 @@ import msgspec
 
 from tasker.errors import ParameterInvalid
 from tasker.events.codec import is_text
-from tasker.events.reads import ApprovalView, FireTime, ScheduleView, StepView, TaskView, TemplateView
+from tasker.events.reads import (
+    ApprovalView,
+    FireTime,
+    ScheduleView,
+    StepView,
+    TaskView,
+    TemplateView,
+    UsageBy,
+    UsageTotal,
+)
 
 TaskSort = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
 TASK_SORTS: Final[tuple[TaskSort, ...]] = ("created_at", "-created_at", "updated_at", "-updated_at")
@@ -79,6 +88,26 @@ class ScheduleQuery(msgspec.Struct, frozen=True, kw_only=True):
     template: str | None = None
     limit: int = PAGE_ITEMS
     after: str | None = None
+
+
+class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which usage, and what is added up by itself."""
+
+    by: UsageBy = "template"
+    task_id: UUID | None = None
+    namespace: str | None = None
+    template: str | None = None
+    model: str | None = None
+    limit: int = PAGE_ITEMS
+    after: str | None = None
+
+
+class UsageTotals(NamedTuple):
+    """A page of totals."""
+
+    items: list[UsageTotal]
+    next: str | None
+    positions: dict[int, int]
 
 
 class Tasks(NamedTuple):
@@ -179,6 +208,14 @@ class Queries(Protocol):
 
     async def schedules(self, tenant: str, query: ScheduleQuery) -> Schedules:
         """Return a page of the tenant's schedules.
+
+        Raises:
+            ParameterInvalid: the cursor is none.
+        """
+        ...
+
+    async def usage(self, tenant: str, query: UsageQuery) -> UsageTotals:
+        """Return a page of what the tenant's attempts used, added up.
 
         Raises:
             ParameterInvalid: the cursor is none.

@@ -27,6 +27,7 @@ class Invariant(StrEnum):
     ORDER = "I8"
     TIMELY = "I9"
     BOUNDED = "I11"
+    METERED = "I13"
     FOLD = "fold"
     """Every recorded event is understood and folds into its task."""
 

@@ -20,11 +20,13 @@ from tasker.events.log import EventLog
 from tasker.projections.projection import Projection
 from tasker.projections.store import ViewSnapshot
 from tasker.projections.views.task import TaskRow
+from tasker.projections.views.usage import UsageRow
 from tasker.replay.checkers.checker import LogChecker, decoded
 from tasker.replay.checkers.complete import CompleteChecker
 from tasker.replay.checkers.epochs import EpochsChecker
 from tasker.replay.checkers.folded import FoldedChecker
 from tasker.replay.checkers.indexed import IndexedChecker
+from tasker.replay.checkers.metered import MeteredChecker
 from tasker.replay.checkers.once import OnceChecker
 from tasker.replay.checkers.order import OrderChecker
 from tasker.replay.checkers.projected import ViewChecker
@@ -96,12 +98,15 @@ class ShardVerifier:
         self._task_view = next((view for view, _ in self._views if view.projection.row_type is TaskRow), None)
         self._folded = FoldedChecker(shard, report, on_ended=self._compare_end)
         self._indexed = IndexedChecker(shard, report)
+        usage = next((view for view, _ in self._views if view.projection.row_type is UsageRow), None)
+        self._metered = MeteredChecker(shard, report, checkpoint=None if usage is None else usage.checkpoint)
         self._checkers: tuple[LogChecker, ...] = (
             CompleteChecker(shard, report),
             EpochsChecker(shard, report),
             OnceChecker(shard, report),
             OrderChecker(shard, report, contents.of),
             TimelyChecker(shard, report),
+            self._metered,
             self._indexed,
         )
 
@@ -186,7 +191,10 @@ class ShardVerifier:
             if view.due < due_min:
                 continue
             for expected in view.take_due(COMPARED_AT_ONCE):
-                view.compare(expected, await self._snapshot.rows_of(view.projection, list(expected)))
+                rows = await self._snapshot.rows_of(view.projection, list(expected))
+                view.compare(expected, rows)
+                if view.projection.row_type is UsageRow:
+                    self._metered.compare(expected, rows)
 
     async def _compare_births(self) -> None:
         self._indexed.compare(await self._log.streams(list(self._indexed.due)))

@@ -11,7 +11,8 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -23,6 +24,9 @@ from tasker.metrics.local import SUPPORTED, socket_of, told_at
 from tasker.metrics.process import Pool, ProcessMetrics
 from tasker.metrics.scrape import Scrape
 from tasker.settings import METRICS_ROLE, Settings, database_url_of, nats_url_of
+
+if TYPE_CHECKING:
+    from tasker.service.domain.prices import PriceTable
 
 _log = structlog.get_logger(__name__)
 
@@ -123,6 +127,7 @@ async def run_write(
             direct=settings.direct,
             committers=database.committers,
             drain_s=_part_drain_s(settings),
+            prices=_read_prices(settings.usage.prices),
         )
         scrape = Scrape("write")
         scrape.tellers.append(side.tell)
@@ -132,6 +137,28 @@ async def run_write(
         if METRICS_ROLE in roles and not {"projections", "http"}.intersection(roles):
             await _serve_metrics(parts, scrape, settings)
         await side.run(stop, told)
+
+
+def _read_prices(path: str | None) -> PriceTable | None:
+    """Return the price table in a file; None when none is named.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is no price table.
+    """
+    if path is None:
+        return None
+    import tomllib
+
+    from tasker.service.domain.prices import price_table
+
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"usage.prices: the price table {path} cannot be read: {error}") from error
+    try:
+        return price_table(document)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"usage.prices: {path}: {error.detail}") from error
 
 
 async def run_read(

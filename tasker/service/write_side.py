@@ -40,6 +40,7 @@ from tasker.service.actors.standing import WHAT as STANDING
 from tasker.service.actors.standing import Standings
 from tasker.service.actors.stream_keeper import StreamKeeper
 from tasker.service.actors.submissions import Submissions
+from tasker.service.domain.prices import PriceTable
 from tasker.service.runtime.actor import ActorFactory
 from tasker.service.runtime.commit_counts import CommitCounts
 from tasker.service.runtime.committer import CommitListener, Committer
@@ -143,6 +144,7 @@ class WriteSide:
         clock: NodeClock | None = None,
         draw: Callable[[], float] = random.random,
         pull: Callable[..., PullLoop] = PullLoop,
+        prices: PriceTable | None = None,
     ) -> None:
         self._log = log
         self._bus = bus
@@ -160,7 +162,7 @@ class WriteSide:
         directory = TemplateDirectory(log, self._shards, routes, clock)
         self._name = f"node-{owner}"
         self._direct = DirectWork(bus, subjects, self._name, clock, direct)
-        dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct, draw)
+        dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct, draw, prices)
         self._step_times = dispatcher.step_times
         standings = Standings(self._shards, routes)
         commands = OwnCommands()
@@ -240,6 +242,8 @@ class WriteSide:
             samples.add_histogram("tasker_step_latency_seconds", times, outcome)
         samples.add_counts("tasker_step_retries_total", self._counts.retries.items())
         samples.add_counts("tasker_reports_unrecorded_total", self._reports.unrecorded.items())
+        samples.add_counts("tasker_usage_tokens_total", self._counts.tokens.items())
+        samples.add_counts("tasker_usage_cost_total", self._counts.costs.items())
         samples.add("tasker_direct_workers", direct.workers)
         samples.add("tasker_direct_items_waiting", direct.waiting)
         samples.add("tasker_direct_items_sent_total", direct.sent)

@@ -449,6 +449,22 @@ class DoctorSettings(_Part, frozen=True, kw_only=True):
     ] = 0.9
 
 
+class UsageSettings(_Part, frozen=True, kw_only=True):
+    """What usage costs."""
+
+    prices: (
+        Annotated[
+            str,
+            rule(
+                "TOML file with the price table, read when the service starts: `version`, `currency`, a table "
+                "`models.<name>` of meters and the price of a unit for each model, a table `meters` for the others.",
+                min_length=1,
+            ),
+        ]
+        | None
+    ) = None
+
+
 class Settings(_Part, frozen=True, kw_only=True):
     """All of it. What has no part of its own is for every command."""
 
@@ -485,6 +501,7 @@ class Settings(_Part, frozen=True, kw_only=True):
     embedded: EmbeddedSettings = EmbeddedSettings()
     logging: LoggingSettings = LoggingSettings()
     doctor: DoctorSettings = DoctorSettings()
+    usage: UsageSettings = UsageSettings()
 
 
 def contradictions(settings: Settings) -> list[tuple[str, str]]:

@@ -54,6 +54,7 @@ ITEMS_MAX: Final = 10_000
 VISITS_MAX: Final = 10_000
 INSTANCES_MAX: Final = 50_000
 """Most step instances of a task that a template may allow."""
+TOKENS_MAX: Final = 10**15
 EMITS_MAX: Final = 32
 """Most domain events that one step declares."""
 
@@ -79,6 +80,9 @@ WAITS_PARALLEL_MAX: Final = 100
 # Bounds as JSON Schema says them, for editors; `validate` checks them, and more.
 Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME_PATTERN}$"})]
 EventName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^(?:{EVENT_NAME_PATTERN})$"})]
+Money = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^[0-9]{1,18}(\.[0-9]{1,12})?$"})]
+Currency = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Z]{3}$"})]
+Tokens = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": TOKENS_MAX})]
 Seconds = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": SECONDS_MAX})]
 Attempts = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": ATTEMPTS_MAX})]
 Factor = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": FACTOR_MAX})]
@@ -181,6 +185,22 @@ class Approval(_Form, frozen=True):
     def escalates(self) -> bool:
         """Return whether there are others who may answer later."""
         return bool(self.escalate_to or self.escalate_roles)
+
+
+class Budget(_Form, frozen=True):
+    """What the attempts of one task may use together.
+
+    Attributes:
+        cost_max: decimal text. currency: of it; costs in others do not count.
+        tokens_max: tokens in and out of all models together.
+        on_exceeded: `block`: begin nothing more and wait for a person, who allows it more (`task.budget`);
+            `fail`: end the task.
+    """
+
+    cost_max: Money | None = None
+    currency: Currency = "USD"
+    tokens_max: Tokens | None = None
+    on_exceeded: OnFailure = "block"
 
 
 class StepSpec(_Form, frozen=True):
@@ -351,6 +371,7 @@ def undo_step(step: StepSpec) -> StepSpec:
 LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_fields__.index("after_when") :]) | {
     "max_steps",
     "compensate_on",
+    "budget",
 }
 """Keys that the first form did not have: at their default they are no part of a template's content."""
 
@@ -372,6 +393,7 @@ class TemplateSpec(_Form, frozen=True):
         max_steps: how many step instances (visits, items) a task may begin; one more fails. None: as many as fit into
             a task's history.
         compensate_on: whether steps with `compensate` are undone when the task fails, is cancelled, both, or never.
+        budget: what the attempts of one task may use together; None: as much as they like.
     """
 
     name: Name
@@ -387,6 +409,7 @@ class TemplateSpec(_Form, frozen=True):
     identity_bucket_s: Seconds | None = None
     max_steps: Instances | None = None
     compensate_on: CompensateOn = "both"
+    budget: Budget | None = None
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""
@@ -400,7 +423,14 @@ def document_of(spec: TemplateSpec) -> dict[str, Any]:
     """
     document = _without_defaults(spec, {})
     document["steps"] = [_step_document(step) for step in spec.steps]
+    if spec.budget is not None:
+        document["budget"] = budget_document(spec.budget)
     return document
+
+
+def budget_document(budget: Budget) -> dict[str, Any]:
+    """Return the document that spells `budget`."""
+    return _without_defaults(budget, {})
 
 
 def retry_document(retry: Retry) -> dict[str, Any]:

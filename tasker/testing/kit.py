@@ -35,6 +35,7 @@ from tasker.handlers.hooks import Middleware
 from tasker.handlers.outcome import RetryableError
 from tasker.handlers.registry import Registry
 from tasker.handlers.template import Template
+from tasker.service.domain.prices import price_table
 from tasker.testing.engine import REAL_S_MAX, Engine
 from tasker.testing.network import MessageKind
 from tasker.testing.quiet import quiet_logs
@@ -66,6 +67,7 @@ class Kit:
         handlers: functions marked `@handler`, for templates that are not written beside them; hooks (`@middleware`).
         seed: of every random choice: ids, jitter of retries. The same seed gives the same events.
         slots: how many attempts the worker runs at a time.
+        prices: what usage costs, as the price table's file says it.
         real_s_max: how long one call may take in real time, before it fails as `Stuck`.
     """
 
@@ -76,11 +78,13 @@ class Kit:
         seed: int = 0,
         slots: int = 100,
         real_s_max: float = REAL_S_MAX,
+        prices: Mapping[str, Any] | None = None,
     ) -> None:
         self._registry = registry_of(sources, handlers)
         self.seed = seed
+        table = None if prices is None else price_table(dict(prices))
         self._engine: Engine[World] = Engine(
-            partial(World, self._registry, seed=seed, slots=slots), VirtualLoop, real_s_max=real_s_max
+            partial(World, self._registry, seed=seed, slots=slots, prices=table), VirtualLoop, real_s_max=real_s_max
         )
         self._quiet = quiet_logs()
 
@@ -208,6 +212,9 @@ class Kit:
     def _approvals(self) -> Approvals:
         return self._world.client.approvals
 
+    async def _set_budget(self, task_id: str, cost_max: str | None, tokens_max: int | None) -> None:
+        await self._command(self._world.client.set_budget(task_id, cost_max=cost_max, tokens_max=tokens_max))
+
     async def _cancel(self, task_id: str, grace_s: float) -> None:
         await self._command(self._world.client.cancel(task_id, grace_s=grace_s))
 
@@ -253,6 +260,10 @@ class Run(RunView):
     async def retry(self, step: str | None = None) -> None:
         """Give its failed steps (or one) a fresh set of attempts, as a person does with a blocked task."""
         await self._kit._do(self._kit._retry(self.task_id, step))  # noqa: SLF001
+
+    async def set_budget(self, *, cost_max: str | None = None, tokens_max: int | None = None) -> None:
+        """Let it use more than its template's budget allows, as `TaskerClient.set_budget` does."""
+        await self._kit._do(self._kit._set_budget(self.task_id, cost_max, tokens_max))  # noqa: SLF001
 
     async def signal(self, name: str, value: object = None, *, command_id: str | None = None) -> None:
         """Bring it a signal, as `TaskerClient.signal` does.
@@ -442,6 +453,10 @@ class SyncRun(RunView):
     def retry(self, step: str | None = None) -> None:
         """See `Run.retry`."""
         self._kit._do(self._kit._retry(self.task_id, step))  # noqa: SLF001
+
+    def set_budget(self, *, cost_max: str | None = None, tokens_max: int | None = None) -> None:
+        """See `Run.set_budget`."""
+        self._kit._do(self._kit._set_budget(self.task_id, cost_max, tokens_max))  # noqa: SLF001
 
     def signal(self, name: str, value: object = None, *, command_id: str | None = None) -> None:
         """See `Run.signal`."""

@@ -35,6 +35,7 @@ from tasker.projections.memory_store import MemoryViewStore
 from tasker.projections.runner import Runner as ViewRunner
 from tasker.projections.views import PROJECTIONS
 from tasker.replay.state_at import folded
+from tasker.service.domain.prices import PriceTable
 from tasker.service.domain.state import TaskStatus
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.write_side import WriteSide
@@ -137,6 +138,7 @@ class World:
     Args:
         registry: the templates to register and their handlers.
         seed: of every random choice: ids, jitter, the network's faults.
+        prices: what usage costs.
         exact: the worker's pulls and every duty keep their real times; a jump of an hour is then many.
     """
 
@@ -149,6 +151,7 @@ class World:
         pace: Pace | None = None,
         slots: int = 100,
         exact: bool = False,
+        prices: PriceTable | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, VirtualLoop):
@@ -169,6 +172,7 @@ class World:
         self._pace = pace or Pace()
         self._slots = slots
         self._exact = exact
+        self._prices = prices
         self._open_pull = PullLoop if exact else partial(PullLoop, expires_s=QUIET_S, heartbeat_s=QUIET_S)
         self._side: WriteSide | None = None
         self._side_bus: MemoryBus | None = None
@@ -230,6 +234,7 @@ class World:
             clock=NodeClock(self.clock.monotonic_s),
             draw=self._jitter.random,
             pull=self._open_pull,
+            prices=self._prices,
         )
         self._side, self._side_bus = side, bus
         self._side_task = asyncio.create_task(side.run(asyncio.Event(), lambda: None), name="write-side")

@@ -27,6 +27,7 @@ flaky = Template("flaky")
 
 @flaky.step(retry=Retry(max_attempts=3, delay_s=0.05))
 async def second_time(ctx: StepContext) -> None:
-    """Succeed at the second attempt."""
+    """Succeed at the second attempt; both cost something."""
+    ctx.usage(model="m", tokens_in=10, tokens_out=2, cost="0.01")
     if ctx.attempt == 1:
         raise RuntimeError("not yet")

@@ -174,8 +174,10 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskBlocked(reason="poison"),
         t.TaskBlocked(reason="history_limit"),
         t.TaskBlocked(reason="result_limit", detail="600,000 bytes of at most 524,288"),
+        t.TaskBlocked(reason="budget_exceeded", detail="its budget: 12 tokens of at most 10"),
     ),
     ("task_resumed", 1): (t.TaskResumed(),),
+    ("task_budget_set", 1): (t.TaskBudgetSet(cost_max="2.5"), t.TaskBudgetSet(tokens_max=200, goes_on=True)),
     ("task_paused", 1): (t.TaskPaused(),),
     ("task_unpaused", 1): (t.TaskUnpaused(),),
     ("task_updated", 1): (
@@ -190,6 +192,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskStopping(ending="failed", cause="timeout"),
         t.TaskStopping(ending="completed", cause="operator", result=RAW(b'{"by":"hand"}')),
         t.TaskStopping(ending="failed", cause="operator", error=ERROR),
+        t.TaskStopping(ending="failed", cause="budget_exceeded", step="charge"),
     ),
     ("task_compensating", 1): (t.TaskCompensating(steps=("charge", "resize"), instances=12),),
     ("task_completed", 1): (
@@ -201,6 +204,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskFailed(cause="timeout"),
         t.TaskFailed(cause="result_limit", error=ERROR),
         t.TaskFailed(cause="operator", error=ERROR),
+        t.TaskFailed(cause="budget_exceeded", step="charge", error=PLAIN_ERROR),
     ),
     ("task_cancelled", 1): (t.TaskCancelled(),),
     ("dead_letter_added", 1): (d.DeadLetterAdded(task_id=TASK_ID, step="charge", attempt=3),),
@@ -224,6 +228,24 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.DomainEventRaised(step="charge", attempt=1, name="payment_lost", outcome="permanent", data=t.NULL),
         t.DomainEventRaised(step="charge", attempt=1, name="payment_late", outcome="retryable", data=t.NULL),
         t.DomainEventRaised(step="charge", attempt=1, name="payment_ended", outcome="cancelled", data=t.NULL),
+    ),
+    ("usage_recorded", 1): (
+        t.UsageRecorded(
+            step="charge",
+            attempt=2,
+            meter="tokens_in",
+            amount="1200",
+            unit="token",
+            model="claude-opus",
+            cost="0.018",
+            currency="USD",
+            price="0.000015",
+            prices="2026-11",
+        ),
+        t.UsageRecorded(
+            step="charge", attempt=1, meter="pages", amount="2", excess="its budget: 12 tokens of at most 10"
+        ),
+        t.UsageRecorded(step="charge", attempt=1, meter="pages", amount="0.5"),
     ),
     ("template_registered", 1): (
         m.TemplateRegistered(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32),

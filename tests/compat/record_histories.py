@@ -12,11 +12,19 @@ from typing import Any, Final
 import msgspec
 
 from tasker.events.envelope import NewEvent
-from tasker.events.messages import EmittedEvent
+from tasker.events.messages import EmittedEvent, UsageLine
 from tasker.events.task_events import ErrorInfo
-from tasker.service.domain.commands import CancelTask, CompleteAttempt, PauseTask, ResumeTask, RetryTask
+from tasker.service.domain.commands import (
+    CancelTask,
+    CompleteAttempt,
+    FailAttempt,
+    PauseTask,
+    ResumeTask,
+    RetryTask,
+    SetBudget,
+)
 from tasker.service.domain.state import state_hash
-from tests.runs import DIAMOND, T0_US, Run, linear, raw, template
+from tests.runs import DIAMOND, ERROR, T0_US, Run, linear, raw, template
 
 FOLDER: Final = Path(__file__).with_name("histories")
 HASHES: Final = FOLDER / "histories.json"
@@ -305,6 +313,21 @@ def approved() -> Run:
     return run
 
 
+def metered() -> Run:
+    """Usage of a failed attempt and of a completed one, over the budget, allowed to go on."""
+    keys = {"a": {"retry": {"backoff": "none"}}}
+    run = new_run("metered", {"a": [], "b": ["a"]}, steps=keys, budget={"tokens_max": 100, "cost_max": "1"})
+    run.create()
+    tokens = UsageLine(meter="tokens_in", amount="60", unit="token", model="m", cost="0.0006", currency="USD")
+    run.do(FailAttempt(step="a", attempt=1, worker="w1", error=ERROR, jitter=0.5, at_us=run.now_us, usage=(tokens,)))
+    pages = UsageLine(meter="pages", amount="2.5", unit="page")
+    done = CompleteAttempt(step="a", attempt=2, worker="w1", result=raw(1), at_us=run.now_us, usage=(tokens, pages))
+    run.do(done)
+    run.do(SetBudget(tokens_max=200, at_us=run.now_us), command_id="command-3")
+    run.finish()
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -323,6 +346,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     forced,
     approved,
     announced,
+    metered,
 )
 
 

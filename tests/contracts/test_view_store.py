@@ -17,7 +17,7 @@ from tasker.events.dead_letter_events import (
 )
 from tasker.events.envelope import Meta
 from tasker.events.schedule_events import ScheduleDeleted
-from tasker.events.task_events import StepDispatched, TaskCancelled, TaskCompleted
+from tasker.events.task_events import StepDispatched, TaskCancelled, TaskCompleted, UsageRecorded
 from tasker.events.template_events import TemplateRegistered
 from tasker.ids import investigation_stream_id, schedule_stream_id, template_stream_id
 from tasker.projections.checkpoints import CheckpointMoved
@@ -65,6 +65,8 @@ def history() -> Recorder:
         )
         if number % 3 == 0:
             recorder.record(dead, [TaskCancelled()])
+        used = [UsageRecorded(step="s1", attempt=attempt, meter="pages", amount="0.1") for attempt in (1, 2)]
+        recorder.task([created(), *used])
     recorder.record(
         template_stream_id("default", "shop", "orders"),
         [TemplateRegistered(namespace="shop", name="orders", version=f"{n}.0.0", hash=HASH) for n in (1, 2)],
@@ -174,7 +176,7 @@ async def test_a_rebuild_under_load_loses_nothing(store: RebuildStore) -> None:
     runner = Runner(tail, store, PROJECTIONS, shards=SHARDS, clock=SystemClock(), standby_s=0.01)
     await runner.catch_up()
     running = asyncio.create_task(runner.run())
-    for name in ("task", "step", "template", "dlq"):
+    for name in ("task", "step", "template", "dlq", "usage"):
         rebuild = asyncio.create_task(Rebuilder(tail, store, PROJECTIONS, shards=SHARDS).rebuild(name))
         while not rebuild.done():
             recorder.task(completed_task("s1"))
@@ -213,4 +215,4 @@ async def test_a_row_that_cannot_be_stored_poisons_its_task(
     rows = (await stored(store))["task"]
     assert rows[bad, ""].blocked_reason == "poison"
     assert rows[good, ""].state == "running"
-    assert len(rows) == 82
+    assert len(rows) == 122

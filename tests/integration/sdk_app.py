@@ -105,6 +105,8 @@ def tells(ctx: StepContext) -> list[Any]:
 def packs(ctx: StepContext, input: int) -> int:
     for number in range(input):
         ctx.emit("box.packed", {"number": number, "pid": os.getpid()})
+    ctx.usage(model="m", tokens_in=input, cost="0.5")
+    ctx.meter("boxes", input)
     if input > 2:
         ctx.emit("box.lost")
     return input

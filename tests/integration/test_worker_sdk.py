@@ -238,7 +238,7 @@ async def test_what_waits_for_a_place_goes_back_at_the_drain(owner, serve) -> No
     assert owner.kinds(second) == []
 
 
-async def test_domain_events_of_a_process_go_with_its_outcome(owner, serve) -> None:
+async def test_domain_events_and_usage_of_a_process_go_with_its_outcome(owner, serve) -> None:
     """What a process emitted before it failed is told, too; what it may not emit fails it there."""
     await serve()
     declared = (DeclaredEvent(name="box.packed"),)
@@ -251,3 +251,8 @@ async def test_domain_events_of_a_process_go_with_its_outcome(owner, serve) -> N
     outcome = owner.outcome(failed)
     assert outcome.error is not None
     assert (outcome.error.type, outcome.error.retryable, len(outcome.emitted)) == ("EventUnknown", False, 3)
+    assert [(line.meter, line.amount, line.cost) for line in outcome.usage] == [
+        ("tokens_in", "3", "0"),
+        ("calls", "1", "0.5"),
+        ("boxes", "3", None),
+    ]

@@ -185,6 +185,7 @@ for _verb, _seed in {
     "task.restart": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","version":"1.0.0","command_id":"c"}',
     "task.pause": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","dry_run":true}',
     "task.resume": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","command_id":"c"}',
+    "task.budget": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","cost_max":"1.5","tokens_max":7}',
     "step.skip": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only","result":[1]}',
     "step.resolve": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only","result":{"n":1},"routes":["a"]}',
     "step.reset": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"only"}',

@@ -261,6 +261,7 @@ TARGETS = {
     "task.restart": (b"POST", b"/v1/tasks/%b/restart"),
     "task.pause": (b"POST", b"/v1/tasks/%b/pause"),
     "task.resume": (b"POST", b"/v1/tasks/%b/resume"),
+    "task.budget": (b"POST", b"/v1/tasks/%b/budget"),
     "task.signal": (b"POST", b"/v1/tasks/%b/signals/go"),
     "step.skip": (b"POST", b"/v1/tasks/%b/steps/only/skip"),
     "step.resolve": (b"POST", b"/v1/tasks/%b/steps/only/resolve"),

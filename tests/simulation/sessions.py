@@ -75,6 +75,7 @@ class Session:
         async def work(ctx: StepContext) -> str:
             self.runs[ctx.task_id, ctx.step, ctx.attempt] += 1
             ctx.emit("work.begun", ctx.attempt)
+            ctx.usage(model="m", tokens_in=ctx.attempt, cost="0.1")
             if takes_s:
                 await asyncio.sleep(takes_s)
             chance = draw.random()

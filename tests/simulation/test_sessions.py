@@ -55,4 +55,4 @@ def test_a_view_that_skips_rows_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(MemoryViewStore, "write", forgetful)
     _, findings = simulate(0)
-    assert set(findings.counts) == {Invariant.PROJECTED}
+    assert set(findings.counts) == {Invariant.PROJECTED, Invariant.METERED}

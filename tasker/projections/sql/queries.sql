@@ -103,3 +103,29 @@ LIMIT $7
 
 -- name: schedule
 SELECT * FROM schedule WHERE stream_id = $1 AND tenant = $2
+-- name: usage
+-- Totals by tenant, template, step (with its items and visits) or task ($2); `numeric` adds decimal text up exactly. The order is that of the bytes,
+-- whatever the database's own is.
+SELECT one.namespace, one.template, one.task_id, one.step, one.model, one.meter, one.unit, one.currency,
+       trim_scale(sum(one.amount::numeric))::text AS amount, trim_scale(sum(one.cost::numeric))::text AS cost,
+       sum(one.attempts)::bigint AS attempts,
+       coalesce(array_agg(DISTINCT one.prices) FILTER (WHERE one.prices <> ''), '{}') AS prices
+FROM (
+    SELECT CASE $2::text WHEN 'tenant' THEN '' ELSE t.namespace END COLLATE "C" AS namespace,
+           CASE $2 WHEN 'tenant' THEN '' ELSE t.template END COLLATE "C" AS template,
+           CASE $2 WHEN 'task' THEN u.task_id::text ELSE '' END COLLATE "C" AS task_id,
+           CASE $2 WHEN 'step' THEN substring(u.step FROM '^[a-z][a-z0-9_-]*') ELSE '' END COLLATE "C" AS step,
+           u.model COLLATE "C" AS model, u.meter COLLATE "C" AS meter, u.unit COLLATE "C" AS unit,
+           u.currency COLLATE "C" AS currency, u.amount, u.cost, u.attempts, u.prices COLLATE "C" AS prices
+    FROM usage AS u JOIN task AS t ON t.task_id = u.task_id
+    WHERE u.tenant = $1
+      AND ($3::uuid IS NULL OR u.task_id = $3)
+      AND ($4::text IS NULL OR t.namespace = $4)
+      AND ($5::text IS NULL OR t.template = $5)
+      AND ($6::text IS NULL OR u.model = $6)
+) AS one
+WHERE $7::text IS NULL OR (one.namespace, one.template, one.task_id, one.step, one.model, one.meter, one.unit,
+                           one.currency) > ($7, $8::text, $9::text, $10::text, $11::text, $12::text, $13::text, $14::text)
+GROUP BY one.namespace, one.template, one.task_id, one.step, one.model, one.meter, one.unit, one.currency
+ORDER BY one.namespace, one.template, one.task_id, one.step, one.model, one.meter, one.unit, one.currency
+LIMIT $15

@@ -174,6 +174,19 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
     AS n (task_id, step, state, status, reason, error_type, message, fingerprint, pattern, attempt, failures, last_us,
           position, owner, notes, notes_count, settled_by, settled_reason, settled_us, left_how, left_us)
 WHERE t.task_id = n.task_id AND t.step = n.step
+-- name: usage_fetch
+SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, line) USING (task_id, line)
+
+-- name: usage_insert
+INSERT INTO {table} AS t
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::text[],
+                     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[], $14::bigint[])
+
+-- name: usage_update
+UPDATE {table} AS t SET amount = n.amount, cost = n.cost, attempts = n.attempts, position = n.position
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[])
+    AS n (task_id, line, amount, cost, attempts, position)
+WHERE t.task_id = n.task_id AND t.line = n.line
 
 -- name: scan_task
 SELECT t.* FROM {table} AS t WHERE t.task_id > $1 AND $2::text IS NOT NULL ORDER BY t.task_id LIMIT $3
@@ -189,6 +202,8 @@ SELECT t.* FROM {table} AS t WHERE t.stream_id > $1 AND $2::text IS NOT NULL ORD
 
 -- name: scan_dlq
 SELECT t.* FROM {table} AS t WHERE (t.task_id, t.step) > ($1, $2) ORDER BY t.task_id, t.step LIMIT $3
+-- name: scan_usage
+SELECT t.* FROM {table} AS t WHERE (t.task_id, t.line) > ($1, $2) ORDER BY t.task_id, t.line LIMIT $3
 
 -- name: count_rows
 SELECT shard, count(*) FROM {table} GROUP BY shard
@@ -197,6 +212,9 @@ SELECT shard, count(*) FROM {table} GROUP BY shard
 SELECT t.* FROM {table} AS t WHERE t.task_id = ANY ($1::uuid[])
 
 -- name: step_rows_of
+SELECT t.* FROM {table} AS t WHERE t.task_id = ANY ($1::uuid[])
+
+-- name: usage_rows_of
 SELECT t.* FROM {table} AS t WHERE t.task_id = ANY ($1::uuid[])
 
 -- name: template_rows_of

@@ -10,6 +10,7 @@ from tasker.projections.views.schedule import ScheduleProjection
 from tasker.projections.views.step import StepProjection
 from tasker.projections.views.task import TaskProjection
 from tasker.projections.views.template import TemplateProjection
+from tasker.projections.views.usage import UsageProjection
 
 PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     TaskProjection(),
@@ -17,5 +18,6 @@ PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     TemplateProjection(),
     ScheduleProjection(),
     DeadLetterProjection(),
+    UsageProjection(),
 )
 """Every view that a service keeps."""

@@ -50,6 +50,7 @@ from tasker.events.task_events import (
     StepStarted,
     StepYielded,
     TaskBlocked,
+    TaskBudgetSet,
     TaskCancelled,
     TaskCompensating,
     TaskCompleted,
@@ -62,8 +63,10 @@ from tasker.events.task_events import (
     TaskStopping,
     TaskUnpaused,
     TaskUpdated,
+    UsageRecorded,
     WaitExpired,
 )
+from tasker.events.usage import budget_remedy
 from tasker.projections.projection import NO_TYPES, Key
 from tasker.projections.views.awaits import awaited_words
 from tasker.times import to_rfc3339
@@ -218,8 +221,12 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | WaitExpired()
         ):
             pass
-        case DomainEventRaised():
+        case DomainEventRaised() | UsageRecorded():
             pass
+        case TaskBudgetSet(goes_on=goes_on):
+            if goes_on:
+                row.state = "running"
+                _unblock(row)
         case StepDispatched(attempt=attempt):
             if attempt == 1:
                 row.steps_dispatched += 1
@@ -391,7 +398,7 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = (), *, restarted_as: 
     error = None
     if row.error is not None and row.state in ("blocked", "failed"):
         error = decode_message(row.error, ErrorInfo)
-    elif row.blocked_reason in ("poison", "history_limit", "no_progress", "result_limit"):
+    elif row.blocked_reason in ("poison", "history_limit", "no_progress", "result_limit", "budget_exceeded"):
         error = ErrorInfo(type=row.blocked_reason, message=row.blocked_detail or "", retryable=False)
     return TaskView(
         task_id=task_id,
@@ -461,6 +468,8 @@ def remedy(row: TaskRow) -> str | None:
     match row.blocked_reason:
         case "step_failed" | "compensation_failed":
             return f"tasker task retry {row.task_id}"
+        case "budget_exceeded":
+            return budget_remedy(str(row.task_id))
         case "history_limit" | "no_progress" | "result_limit":
             return f"tasker task cancel {row.task_id}"
         case _:
@@ -503,6 +512,8 @@ def _why_blocked(row: TaskRow) -> str:
             return "nothing of it can move: its steps wait for each other" + (
                 f" ({row.blocked_detail})" if row.blocked_detail else ""
             )
+        case "budget_exceeded":
+            return f"it went over {row.blocked_detail or 'its budget'}"
         case "history_limit":
             return row.blocked_detail or "it has as many events as a task may have"
         case "result_limit":

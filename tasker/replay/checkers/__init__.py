@@ -15,5 +15,6 @@ it. What else it needs (acknowledgements, what was published, a sink's records, 
 | I8        | `order`        | no step before its parents, nothing after the end                              |
 | I9        | `timely`       | no timer early or late, every task ends                                        |
 | I11       | `bounded`      | caps hold, and a refusal is typed and says when to ask again                   |
+| I13       | `metered`      | usage and cost in the views equal a recount of the log                         |
 | fold      | `folded`       | every event is understood and moves its task                                   |
 """

@@ -35,6 +35,7 @@ from tasker.events.task_events import (
     StepRouted,
     StepSkipped,
     StepStarted,
+    TaskBudgetSet,
     TaskCancelled,
     TaskCompensating,
     TaskCompleted,
@@ -43,6 +44,7 @@ from tasker.events.task_events import (
     TaskPaused,
     TaskStopping,
     TaskUnpaused,
+    UsageRecorded,
 )
 from tasker.replay.checkers.checker import Decoded, forget_oldest
 from tasker.replay.checkers.undoing import Undoing
@@ -73,6 +75,7 @@ class _Task:
         "completes_by_hand",
         "failed",
         "out",
+        "over_budget",
         "overridden",
         "paused",
         "stopping",
@@ -92,6 +95,7 @@ class _Task:
         self.stopping = False
         self.completes_by_hand = False
         self.paused = False
+        self.over_budget = False
         self.undoing = None if template is None else Undoing(template)
 
     def forget(self, names: tuple[str, ...]) -> None:
@@ -135,6 +139,8 @@ class OrderChecker:
                     return
                 if task.paused:
                     self._find(recorded, f"step {name} is dispatched while the task is paused")
+                if task.over_budget:
+                    self._find(recorded, f"step {name} is dispatched while the task is over its budget")
                 if attempt == 1:
                     self._begins(recorded, task, name)
             case StepCompleted(step=name):
@@ -151,6 +157,8 @@ class OrderChecker:
                     self._find(recorded, f"{_begun(event)} of step {name} begins while the task stops")
                 if task.paused:
                     self._find(recorded, f"{_begun(event)} of step {name} begins while the task is paused")
+                if task.over_budget:
+                    self._find(recorded, f"{_begun(event)} of step {name} begins while the task is over its budget")
                 if attempt == 1:
                     self._begins(recorded, task, name)
             case StepSkipped(step=name) | StepResolved(step=name) if not is_item(name):
@@ -178,7 +186,11 @@ class OrderChecker:
             case TaskStopping(ending=ending):
                 task.stopping = True
                 task.completes_by_hand = ending == "completed"
-                task.paused = False
+                task.paused = task.over_budget = False
+            case UsageRecorded(excess=str()):
+                task.over_budget = not task.stopping
+            case TaskBudgetSet():
+                task.over_budget = False
             case TaskPaused():
                 task.paused = True
             case TaskUnpaused():

@@ -90,6 +90,11 @@ class ViewChecker:
         if row is not None:
             rows[part] = row
 
+    @property
+    def checkpoint(self) -> int:
+        """Return the position up to which the view has folded the shard."""
+        return self._checkpoint
+
     def close(self) -> None:
         """Take note that the shard ends here: everything is due."""
         self._due.update(self._open)

@@ -31,6 +31,7 @@ from tasker.events.task_events import (
     StepStarted,
     StepYielded,
     TaskBlocked,
+    TaskBudgetSet,
     TaskCancelled,
     TaskCompleted,
     TaskCreated,
@@ -205,6 +206,9 @@ class TimelyChecker:
             case TaskPaused():
                 task.paused, task.blocked = True, False
             case TaskUnpaused():
+                task.resume(recorded.at_us)
+            case TaskBudgetSet(goes_on=True):
+                task.blocked = False
                 task.resume(recorded.at_us)
             case TaskCompleted() | TaskFailed() | TaskCancelled():
                 self._passes(recorded, task, "", _DEADLINE)

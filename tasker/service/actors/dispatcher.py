@@ -31,6 +31,7 @@ from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_actor import ChildPorts, TaskActor
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.obligations import Kind
+from tasker.service.domain.prices import PriceTable
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
@@ -60,9 +61,11 @@ class Dispatcher:
         clock: NodeClock,
         direct: DirectWork | None = None,
         draw: Callable[[], float] = random.random,
+        prices: PriceTable | None = None,
     ) -> None:
         self.step_times = StepTimes()
         self.children: ChildPorts | None = None
+        self.prices = prices
         tracing = tracing_of_process()
         self.traces = None if tracing is None else TaskTraces(tracing)
         self._bus = bus

@@ -13,16 +13,18 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.errors import BodyInvalid, BodyTooLarge, FieldError, KeyAmbiguous, TaskUnknown
+from tasker.errors import BodyInvalid, BodyTooLarge, FieldError, KeyAmbiguous, TaskUnknown, UsageInvalid
 from tasker.events.codec import META_BYTES_MAX, is_text
 from tasker.events.envelope import Meta
 from tasker.events.messages import Command, TaskCreate, TaskDeadline, TemplateUse
 from tasker.events.stored import encode_meta
 from tasker.events.task_events import ErrorInfo
+from tasker.events.usage import amount_of, amount_text
 from tasker.ids import KEY_CHARS_MAX, PERSON_CHARS_MAX, check_name, digest_of, is_person
 from tasker.service.domain.amend import TAGS_MAX
 from tasker.service.domain.begin import RESULT_BYTES_MAX
 from tasker.templates import CompiledTemplate
+from tasker.templates.model import TOKENS_MAX
 from tasker.times import from_rfc3339
 
 TAG_CHARS_MAX: Final = 128
@@ -164,6 +166,24 @@ def check_person(name: str | None, field: str) -> str:
         what = "say who answers" if field == "requested_by" else "a person or a role"
         raise _invalid(f"/{field}", f"{what}, in 1 to {PERSON_CHARS_MAX} printable characters")
     return name
+
+
+def check_budget(cost_max: str | None, tokens_max: int | None) -> tuple[str | None, int | None]:
+    """Return what a person allows a task to use: the cost in its one text, the tokens as they are.
+
+    Raises:
+        BodyInvalid: neither is given, or one is not what it has to be.
+    """
+    if cost_max is None and tokens_max is None:
+        raise _invalid("", "give cost_max, tokens_max or both")
+    if tokens_max is not None and not 1 <= tokens_max <= TOKENS_MAX:
+        raise _invalid("/tokens_max", f"tokens are from 1 to {TOKENS_MAX}")
+    if cost_max is None:
+        return None, tokens_max
+    try:
+        return amount_text(amount_of(cost_max, "cost_max", money=True)), tokens_max
+    except UsageInvalid as error:
+        raise _invalid("/cost_max", error.detail) from error
 
 
 def check_result(result: msgspec.Raw, what: str = "a result") -> msgspec.Raw:

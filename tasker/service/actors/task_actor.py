@@ -40,7 +40,6 @@ from tasker.service.domain.advance import advance
 from tasker.service.domain.children import parent_of, waiting_child
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
 from tasker.service.domain.dead_letters import POISONED_TASK
-from tasker.service.domain.domain_events import settle_emitted
 from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.obligations import (
     TASK_SCOPE,
@@ -49,6 +48,8 @@ from tasker.service.domain.obligations import (
     parse_obligation,
     scope_of,
 )
+from tasker.service.domain.outcome_facts import settle_facts
+from tasker.service.domain.prices import PriceTable
 from tasker.service.domain.reports import accepted, command_of
 from tasker.service.domain.state import StepStatus, TaskState, TaskStatus, evolve
 from tasker.service.runtime.actor import Owed, Turn
@@ -110,6 +111,7 @@ class TaskPorts(Protocol):
     """What a task's actor needs of the world."""
 
     step_times: StepTimes
+    prices: PriceTable | None
     traces: TaskTraces | None
     children: ChildPorts | None
 
@@ -379,7 +381,7 @@ class TaskActor:
         if self.template is None or message.tenant != self.tenant:
             answer = ReportReply(ok=True, recorded=False, reason="task_unknown")
             return _answer(lambda _: message.answered(answer), message.fail)
-        settle_emitted(self.template, report)
+        settle_facts(self.template, report, self._ports.prices)
         found = command_of(self.state, report, at_us=now_us, jitter=self._ports.jitter())
         if isinstance(found, ReportReply):
             if report.kind == "peek":
@@ -614,7 +616,7 @@ class TaskActor:
             and entry.status is StepStatus.DISPATCHED
             and entry.attempt == attempt
             and not self.state.ended
-            and not self.state.paused
+            and not self.state.held
         )
 
     # ---------------------------------------------------------------- for the runtime

@@ -20,6 +20,7 @@ from tasker.events.messages import (
     StepResolve,
     StepRetry,
     StepSkip,
+    TaskBudget,
     TaskCancel,
     TaskComplete,
     TaskDeadline,
@@ -35,6 +36,7 @@ from tasker.events.messages import (
 from tasker.events.stored import TYPE_OF
 from tasker.events.task_events import AnyTaskEvent, Choice, Decision, PathsClosed
 from tasker.service.actors.requests import (
+    check_budget,
     check_grace,
     check_person,
     check_result,
@@ -57,6 +59,7 @@ from tasker.service.domain.commands import (
     ResumeTask,
     RetryStep,
     RetryTask,
+    SetBudget,
     SetDeadline,
     SignalTask,
     SkipStep,
@@ -97,6 +100,9 @@ def decided_of(command: TaskOperatorCommand) -> Decided:
             return lambda at_us: PauseTask(at_us=at_us)
         case TaskResume():
             return lambda at_us: ResumeTask(at_us=at_us)
+        case TaskBudget():
+            cost_max, tokens_max = check_budget(command.cost_max, command.tokens_max)
+            return lambda at_us: SetBudget(at_us=at_us, cost_max=cost_max, tokens_max=tokens_max)
         case TaskSignal(name=name):
             value = check_result(command.value, "a signal's value")
             return lambda at_us: SignalTask(at_us=at_us, name=name, value=value)

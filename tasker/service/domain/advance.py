@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from tasker.events.task_events import AnyTaskEvent
 from tasker.service.domain.commands import AnyTaskCommand
 from tasker.service.domain.decide import decide
-from tasker.service.domain.follow import FOLLOWS, FOLLOWS_WHILE_PAUSED, conclude
+from tasker.service.domain.follow import FOLLOWS, FOLLOWS_WHILE_HELD, conclude
 from tasker.service.domain.state import TaskState, evolve
 from tasker.templates import CompiledTemplate
 
@@ -35,7 +35,7 @@ def advance(
         for event in ahead:
             events.append(event)
             evolve(state, event, at_us=at_us, command_id=command_id)
-            follow = (FOLLOWS_WHILE_PAUSED if state.paused else FOLLOWS).get(type(event))
+            follow = (FOLLOWS_WHILE_HELD if state.held else FOLLOWS).get(type(event))
             if follow is not None:
                 waiting.append(ahead)
                 ahead = follow(state, template, event, at_us)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tasker.events.messages import EmittedEvent
+from tasker.events.messages import EmittedEvent, UsageLine
 from tasker.events.task_events import Choice, Decision, ErrorInfo, OptionalRaw, TemplateRef
 
 
@@ -154,6 +154,13 @@ class DelegateApproval(TaskCommand, frozen=True, kw_only=True):
     reason: str
 
 
+class SetBudget(TaskCommand, frozen=True, kw_only=True):
+    """Let the task use as much instead of what its template says; None: as it is."""
+
+    cost_max: str | None = None
+    tokens_max: int | None = None
+
+
 class StartAttempt(TaskCommand, frozen=True, kw_only=True):
     """A worker began the attempt."""
 
@@ -171,6 +178,7 @@ class CompleteAttempt(TaskCommand, frozen=True, kw_only=True):
     result: msgspec.Raw
     choice: Choice | None = None
     emitted: tuple[EmittedEvent, ...] = ()
+    usage: tuple[UsageLine, ...] = ()
 
 
 class YieldAttempt(TaskCommand, frozen=True, kw_only=True):
@@ -181,6 +189,7 @@ class YieldAttempt(TaskCommand, frozen=True, kw_only=True):
     worker: str
     checkpoint: msgspec.Raw
     delay_s: float
+    usage: tuple[UsageLine, ...] = ()
 
 
 class FailAttempt(TaskCommand, frozen=True, kw_only=True):
@@ -192,6 +201,7 @@ class FailAttempt(TaskCommand, frozen=True, kw_only=True):
     error: ErrorInfo
     jitter: float
     emitted: tuple[EmittedEvent, ...] = ()
+    usage: tuple[UsageLine, ...] = ()
 
 
 class NoteChild(TaskCommand, frozen=True, kw_only=True):
@@ -237,6 +247,7 @@ AnyTaskCommand = (
     | SignalTask
     | AnswerApproval
     | DelegateApproval
+    | SetBudget
     | StartAttempt
     | CompleteAttempt
     | YieldAttempt

@@ -58,6 +58,7 @@ from tasker.service.domain.commands import (
     ResumeTask,
     RetryStep,
     RetryTask,
+    SetBudget,
     SetDeadline,
     SignalTask,
     SkipStep,
@@ -76,6 +77,7 @@ from tasker.service.domain.retry import retry_delay_s
 from tasker.service.domain.signals import receive
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
+from tasker.service.domain.usage import metered, set_budget
 from tasker.service.domain.waits import expired
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import name_of
@@ -100,6 +102,14 @@ def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand
     events = with_domain_events(template, command, _decide(state, template, command))
     if events and state.seq >= HISTORY_EVENTS_MAX - HISTORY_EVENTS_RESERVED and state.stopping is None:
         return _at_limit(state, command, events)
+    if events and isinstance(command, (CompleteAttempt, FailAttempt, YieldAttempt)) and command.usage:
+        return metered(
+            state,
+            template,
+            command,
+            events,
+            lambda: with_domain_events(template, command, _decide(state, template, command)),
+        )
     return events
 
 
@@ -148,6 +158,8 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
             return answer(state, template, command)
         case DelegateApproval():
             return delegate(state, template, command)
+        case SetBudget():
+            return set_budget(state, template, command)
         case NoteChild():
             return note_child(state, template, command)
         case FireObligation():
@@ -250,7 +262,7 @@ def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) 
     if state.stopping is not None and state.is_stopping:
         cancelled = StepCancelled(step=name, attempt=attempt, reason=_stopping(state.stopping.cause))
         return (*started, yielded, cancelled)
-    if command.delay_s > 0 or state.paused:
+    if command.delay_s > 0 or state.held:
         return (*started, yielded)
     return (*started, yielded, dispatch(template.step(name), name, attempt + 1, at_us))
 
@@ -280,7 +292,7 @@ def _fail(  # noqa: PLR0917 - the facts of a failed attempt
         scheduled = StepRetryScheduled(
             step=name, attempt=attempt + 1, delay_s=delay_s, retry_at_us=at_us + round(delay_s * US_PER_S)
         )
-        if delay_s == 0 and not state.paused:
+        if delay_s == 0 and not state.held:
             return (*events, scheduled, dispatch(spec, name, attempt + 1, at_us))
         return (*events, scheduled)
     reason: FailureReason = "permanent_error" if permanent else "retries_exhausted"
@@ -312,7 +324,10 @@ def _retry_task(state: TaskState) -> Events:
     must_go_on(state)
     failed = [*state.failed, *isolated_items(state)]
     if not failed:
-        raise StateForbids("the task has no failed step to retry")
+        detail = "the task has no failed step to retry"
+        if state.over_budget is not None:
+            detail += f"; it went over {state.over_budget}, and `tasker task budget` allows it more"
+        raise StateForbids(detail)
     return (
         *unblocked(state),
         *(StepRetried(step=name, attempt=state.steps[name].attempt + 1) for name in failed),
@@ -410,6 +425,7 @@ def _at_limit(state: TaskState, command: AnyTaskCommand, events: Iterable[AnyTas
             | SignalTask()
             | AnswerApproval()
             | DelegateApproval()
+            | SetBudget()
         ):
             raise HistoryLimit(f"the task has {state.seq} events; cancel it and start another")
         case _:

@@ -16,8 +16,8 @@ is asked for more; so it always looks at the state as it is.
     task compensating, a compensation completed
                             -> the next compensation begins
 
-While a task is paused nothing follows. When it is resumed, everything is looked at again: what follows from an event
-can be told from the state that it left.
+While a task is held (paused, or over its budget) nothing follows. When it goes on, everything is looked at again: what
+follows from an event can be told from the state that it left.
 
 When nothing follows any more, `conclude` asks whether a loop turns, or the task is complete, compensates, is blocked or
 ended.
@@ -51,6 +51,7 @@ from tasker.events.task_events import (
     StepRetried,
     StepSkipped,
     TaskBlocked,
+    TaskBudgetSet,
     TaskCompensating,
     TaskCreated,
     TaskEvent,
@@ -65,9 +66,10 @@ from tasker.service.domain.bindings import expression_error, is_true
 from tasker.service.domain.compensate import at_rest, next_undo
 from tasker.service.domain.joins import Verdict, accepts_failure, verdict_of
 from tasker.service.domain.signals import awaited, signalled
-from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.state import BUDGET_EXCEEDED, STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
 from tasker.service.domain.task_result import RESULT_LIMIT, completion
+from tasker.service.domain.usage import is_done
 from tasker.service.domain.waits import look_again
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import is_item, name_of, node_of, visit_of
@@ -222,7 +224,7 @@ def _retried(state: TaskState, template: CompiledTemplate, event: StepRetried, a
     yield from begin_again(state, template, event.step, event.attempt, at_us)
 
 
-def _retried_while_paused(state: TaskState, _template: CompiledTemplate, event: StepRetried, _at_us: int) -> Moves:
+def _retried_while_held(state: TaskState, _template: CompiledTemplate, event: StepRetried, _at_us: int) -> Moves:
     expansion = state.steps[event.step].expansion
     if expansion is not None:
         yield from retry_items(state, event.step, expansion)
@@ -242,8 +244,13 @@ def _overridden(state: TaskState, template: CompiledTemplate, event: ParentsOver
     yield from _enter(state, template, name_of(event.step), at_us)
 
 
-def _unpaused(state: TaskState, template: CompiledTemplate, _event: TaskUnpaused, at_us: int) -> Moves:
-    """Look at every step again: what came to rest while the task was paused is followed up now."""
+def _budget_set(state: TaskState, template: CompiledTemplate, event: TaskBudgetSet, at_us: int) -> Moves:
+    if event.goes_on:
+        yield from _unheld(state, template, event, at_us)
+
+
+def _unheld(state: TaskState, template: CompiledTemplate, _event: TaskUnpaused | TaskBudgetSet, at_us: int) -> Moves:
+    """Look at every step again: what came to rest while the task was held is followed up now."""
     if state.status is TaskStatus.PENDING:
         return
     for name in template.graph.roots:
@@ -323,14 +330,15 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
     ApprovalAnswered: settle,
     TaskCompensating: next_undo,
     LoopTurned: _turned,
-    TaskUnpaused: _unpaused,
+    TaskUnpaused: _unheld,
+    TaskBudgetSet: _budget_set,
 }
 """Type of an event -> what follows from it, asked when the state has taken it up; from others nothing does."""
 
-FOLLOWS_WHILE_PAUSED: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any, int], Moves]]] = {
-    StepRetried: _retried_while_paused,
+FOLLOWS_WHILE_HELD: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any, int], Moves]]] = {
+    StepRetried: _retried_while_held,
 }
-"""The same of a paused task: what only widens a person's word."""
+"""The same of a held task: what only widens a person's word."""
 
 
 # ---------------------------------------------------------------- when nothing follows
@@ -342,6 +350,8 @@ def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
         return None
     if state.stopping is not None:
         return None if state.open else at_rest(state, template, state.stopping)
+    if state.over_budget is not None:
+        return _over_budget(state, template)
     if state.status is not TaskStatus.RUNNING:
         return None
     for loop in template.loops:
@@ -355,15 +365,30 @@ def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
     if state.open and not (template.isolates and _only_isolated(state, template)):
         return None
     if state.settled == len(template.steps):
-        ending = completion(state, template)
-        if isinstance(ending, TaskFailed) and template.compensates("failed"):
-            return TaskStopping(ending="failed", cause=RESULT_LIMIT)
-        return ending
+        return _ending(state, template)
     failed = _holding_up(state, template)
     if failed:
         return TaskBlocked(reason="step_failed", steps=failed)
     waiting = tuple(name for name in template.steps if not state.has_begun(name))
     return TaskBlocked(reason="no_progress", steps=waiting, detail="no step can begin, and none is open")
+
+
+def _ending(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent:
+    ending = completion(state, template)
+    if isinstance(ending, TaskFailed) and template.compensates("failed"):
+        return TaskStopping(ending="failed", cause=RESULT_LIMIT)
+    return ending
+
+
+def _over_budget(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | None:
+    """Return what is said of a task that has used up its budget: it is done all the same, or blocked."""
+    if state.paused:
+        return None
+    if is_done(state, template) and not any(_may_turn(state, loop) for loop in template.loops):
+        return _ending(state, template)
+    if state.status is not TaskStatus.RUNNING:
+        return None
+    return TaskBlocked(reason=BUDGET_EXCEEDED, detail=state.over_budget)
 
 
 def _may_turn(state: TaskState, loop: Loop) -> bool:

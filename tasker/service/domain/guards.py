@@ -47,5 +47,5 @@ def must_be_current(state: TaskState, template: CompiledTemplate, instance: str)
 
 
 def unblocked(state: TaskState) -> tuple[AnyTaskEvent, ...]:
-    """Return what lets a blocked task go on; () when it is not blocked."""
-    return (TaskResumed(),) if state.status is TaskStatus.BLOCKED else ()
+    """Return what lets a blocked task go on; () when it is not blocked, or by its budget: that takes more of it."""
+    return (TaskResumed(),) if state.status is TaskStatus.BLOCKED and not state.held else ()

@@ -19,9 +19,9 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `not_before` | task created         | not_before               | the task starts                  |
 | `deadline`   | task created         | the task's timeout       | the task stops and fails         |
 
-A paused task owes only what concerns attempts that run, and its deadline, which counts on: what is due meanwhile (a
-retry, a time, a start) is owed again, and comes at once, when the task is resumed. The time that an offered attempt
-may wait for a worker counts anew from then.
+A held task (paused, or over its budget) owes only what concerns attempts that run, and its deadline, which counts on:
+what is due meanwhile (a retry, a time, a start) is owed again, and comes at once, when the task goes on. The time that
+an offered attempt may wait for a worker counts anew from then.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tasker.events.task_events import (
     PathsClosed,
     SignalReceived,
     TaskBlocked,
+    TaskBudgetSet,
     TaskCancelled,
     TaskCompensating,
     TaskCompleted,
@@ -97,7 +98,9 @@ _OF_TASK: Final = frozenset(
         TaskDeadlineSet,
     }
 )
-_OF_ALL: Final = frozenset({TaskBlocked, TaskPaused, TaskUnpaused, TaskCompleted, TaskFailed, TaskCancelled})
+_OF_ALL: Final = frozenset(
+    {TaskBlocked, TaskPaused, TaskUnpaused, TaskBudgetSet, TaskCompleted, TaskFailed, TaskCancelled}
+)
 
 
 def scope_of(event: AnyTaskEvent) -> str | None:
@@ -142,7 +145,7 @@ def _of_task(state: TaskState) -> dict[str, int]:
 def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
     at = f"{name}:{step.attempt}"
     match step.status:
-        case StepStatus.DISPATCHED if not state.paused:
+        case StepStatus.DISPATCHED if not state.held:
             offer_us = step.dispatched_us
             if offer_us < state.resumed_us:
                 offer_us = _not_before_resumed(state, offer_us)
@@ -159,7 +162,7 @@ def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
             }
         case StepStatus.WAITING if step.waits == "child":
             return {f"{Kind.CHILD}:{at}": step.dispatched_us}
-        case StepStatus.WAITING if state.is_stopping or state.paused:
+        case StepStatus.WAITING if state.is_stopping or state.held:
             return {}
         case StepStatus.WAITING if step.waits == "retry":
             return {f"{Kind.RETRY}:{name}:{step.attempt + 1}": _not_before_resumed(state, step.retry_at_us)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from tasker.errors import StateForbids
 from tasker.events.task_events import AnyTaskEvent, TaskPaused, TaskUnpaused
 from tasker.service.domain.guards import must_go_on
-from tasker.service.domain.state import TaskState
+from tasker.service.domain.state import BUDGET_EXCEEDED, TaskState
 
 Events = tuple[AnyTaskEvent, ...]
 
@@ -38,5 +38,7 @@ def resume(state: TaskState) -> Events:
         detail = f"the task is {state.status}, not paused; there is nothing to resume"
         if state.blocked_reason == "step_failed":
             detail += ": `tasker task retry` repairs its failed steps"
+        if state.blocked_reason == BUDGET_EXCEEDED:
+            detail += ": `tasker task budget` allows it more"
         raise StateForbids(detail, state=str(state.status))
     return (TaskUnpaused(),)

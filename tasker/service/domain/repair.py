@@ -187,8 +187,9 @@ def _overridden(state: TaskState, template: CompiledTemplate, name: str) -> Even
         raise StateForbids(f"step {name} will not run: {state.closed[step]}")
     if state.status is TaskStatus.PENDING:
         raise StateForbids("the task has not reached its start time; nothing of it can begin")
-    if state.paused:
-        raise StateForbids("the task is paused, and nothing begins meanwhile; `tasker task resume` comes first")
+    if state.held:
+        why, first = ("is paused", "resume") if state.paused else ("has used up its budget", "budget")
+        raise StateForbids(f"the task {why}, and nothing begins meanwhile; `tasker task {first}` comes first")
     parents = tuple(one for one in template.graph.parents[step] if not state.has_result(one))
     return (*unblocked(state), ParentsOverridden(step=name, parents=parents))
 

@@ -33,7 +33,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
         return _answer_closed(step, report, reason or "task_unknown")
     match report.kind:
         case "claim" | "started":
-            if step.status is StepStatus.DISPATCHED and report.kind == "claim" and state.paused:
+            if step.status is StepStatus.DISPATCHED and report.kind == "claim" and state.held:
                 return ReportReply(ok=True, recorded=False, reason="gone")  # it is offered again when the task goes on
             if step.status is StepStatus.DISPATCHED:
                 return StartAttempt(step=report.step, attempt=report.attempt, worker=report.worker, at_us=at_us)
@@ -55,6 +55,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 choice=report.choice,
                 at_us=at_us,
                 emitted=report.emitted,
+                usage=report.usage,
             )
         case "yielded":
             return YieldAttempt(
@@ -64,6 +65,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 checkpoint=report.checkpoint,
                 delay_s=report.after_s,
                 at_us=at_us,
+                usage=report.usage,
             )
         case "failed":
             assert report.error is not None  # noqa: S101 - the entrance refuses a failed report without one
@@ -75,6 +77,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 jitter=jitter,
                 at_us=at_us,
                 emitted=report.emitted,
+                usage=report.usage,
             )
         case _:
             assert_never(report.kind)

@@ -29,6 +29,7 @@ A compensation is an instance as well (`charge~undo`), and no node.
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, Literal, assert_never
 
@@ -73,6 +74,7 @@ from tasker.events.task_events import (
     StepStarted,
     StepYielded,
     TaskBlocked,
+    TaskBudgetSet,
     TaskCancelled,
     TaskCompensating,
     TaskCompleted,
@@ -86,8 +88,10 @@ from tasker.events.task_events import (
     TaskUnpaused,
     TaskUpdated,
     TemplateRef,
+    UsageRecorded,
     WaitExpired,
 )
+from tasker.events.usage import TOKEN_METERS, added, amount_text
 from tasker.service.domain.command_memory import remember
 from tasker.service.domain.inbox import Inbox
 from tasker.service.domain.wait import ApprovalWait, Wait
@@ -118,6 +122,9 @@ class StepStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+
+BUDGET_EXCEEDED: Final = "budget_exceeded"
+"""Why a task is blocked, or stops, whose usage went over its template's budget."""
 
 TASK_ENDED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 STEP_OPEN: Final = frozenset({StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING})
@@ -269,6 +276,8 @@ class TaskState:
         stopping: the task will end so once its running steps have.
         to_undo: what is undone before that, in this order. undone: how many of them are.
         paused_from: where a paused task was. resumed_us: when it last went on; the time to start counts anew from then.
+        usage: what its attempts used so far: `tokens`, and `cost:<currency>`; None: nothing.
+        budget: what a person allows it instead of its template. over_budget: what of it is used up, in words.
         commands: the last commands that changed the task -> the seq of their last event.
         created_by: who created it, where that is known (see `TaskCreated`).
         inbox: the signals that came, and who waits for more; None: none came, and nobody does.
@@ -277,6 +286,7 @@ class TaskState:
     __slots__ = (
         "accepted",
         "blocked_reason",
+        "budget",
         "closed",
         "closed_edges",
         "commands",
@@ -292,6 +302,7 @@ class TaskState:
         "metadata",
         "not_before_us",
         "open",
+        "over_budget",
         "paused_from",
         "request_hash",
         "result",
@@ -305,6 +316,7 @@ class TaskState:
         "template",
         "to_undo",
         "undone",
+        "usage",
         "visits",
     )
 
@@ -340,6 +352,9 @@ class TaskState:
         self.resumed_us = 0
         self.inbox: Inbox | None = None
         self.created_by: str | None = None
+        self.usage: dict[str, Decimal] | None = None
+        self.budget: TaskBudgetSet | None = None
+        self.over_budget: str | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -350,6 +365,11 @@ class TaskState:
     def paused(self) -> bool:
         """Return whether nothing begins until a person resumes the task."""
         return self.status is TaskStatus.PAUSED
+
+    @property
+    def held(self) -> bool:
+        """Return whether nothing begins until a person says so: it is paused, or has used up its budget."""
+        return self.status is TaskStatus.PAUSED or (self.over_budget is not None and self.stopping is None)
 
     @property
     def ended(self) -> bool:
@@ -463,7 +483,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.first_attempt = attempt
             if step.expansion is not None:
                 _enter(state, name, StepStatus.WAITING)
-            elif state.paused:
+            elif state.held:
                 _enter(state, name, StepStatus.WAITING).waits = "pause"
         case StepSkipped(step=name) | StepResolved(step=name):
             _forget_failure(state, name)
@@ -580,6 +600,19 @@ def evolve(  # noqa: PLR0915 - one case an event
                 state.metadata = None if metadata == NULL else metadata
         case TaskDeadlineSet():
             state.deadline_us = event.deadline_us
+        case UsageRecorded():
+            if state.usage is None:
+                state.usage = {}
+            count_usage(state.usage, event)
+            if event.excess is not None:
+                state.over_budget = event.excess
+        case TaskBudgetSet():
+            state.budget = event
+            state.over_budget = None
+            if event.goes_on:
+                state.status = TaskStatus.RUNNING
+                state.blocked_reason = None
+                state.resumed_us = at_us
         case TaskStopping():
             state.stopping = event
             if state.status in (TaskStatus.BLOCKED, TaskStatus.PAUSED):
@@ -690,6 +723,15 @@ def _turn(state: TaskState, event: LoopTurned) -> None:
         del state.closed_edges[edge]
 
 
+def count_usage(used: dict[str, Decimal], event: UsageRecorded) -> None:
+    """Add what `event` tells to `used`: tokens, and costs by currency."""
+    if event.meter in TOKEN_METERS:
+        used["tokens"] = added(used.get("tokens", Decimal(0)), Decimal(event.amount))
+    if event.cost is not None:
+        cost = f"cost:{event.currency}"
+        used[cost] = added(used.get(cost, Decimal(0)), Decimal(event.cost))
+
+
 def _end(state: TaskState, status: TaskStatus) -> None:
     state.status = status
     state.blocked_reason = None
@@ -735,6 +777,9 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "inbox": state.inbox and state.inbox.document(),
         "metadata": state.metadata and msgspec.json.decode(state.metadata),
         "created_by": state.created_by,
+        "usage": state.usage and {what: amount_text(amount) for what, amount in state.usage.items()},
+        "budget": state.budget and {"cost_max": state.budget.cost_max, "tokens_max": state.budget.tokens_max},
+        "over_budget": state.over_budget,
     }
     return {key: value for key, value in document.items() if value}
 

@@ -19,10 +19,10 @@ from tasker.events.task_events import (
     TaskStopping,
 )
 from tasker.service.domain.begin import after, cancel
-from tasker.service.domain.state import STEP_OPEN, StepStatus, TaskState
+from tasker.service.domain.state import BUDGET_EXCEEDED, STEP_OPEN, StepStatus, TaskState
 from tasker.templates import CompiledTemplate
 
-Cause = Literal["cancel", "timeout", "step_failed", "operator"]
+Cause = Literal["cancel", "timeout", "step_failed", "operator", "budget_exceeded"]
 
 
 def stop(
@@ -57,4 +57,8 @@ def ended_of(state: TaskState, stopping: TaskStopping) -> AnyTaskEvent:
     error = stopping.error if stopping.step is None else state.steps[stopping.step].error
     if stopping.cause == "timeout":
         error = ErrorInfo(type="timeout", message="the task's timeout was over", retryable=False)
+    if stopping.cause == BUDGET_EXCEEDED:
+        error = ErrorInfo(
+            type=BUDGET_EXCEEDED, message=f"the task went over {state.over_budget or 'its budget'}", retryable=False
+        )
     return TaskFailed(cause=stopping.cause, step=stopping.step, error=error)  # type: ignore[arg-type]

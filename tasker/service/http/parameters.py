@@ -11,6 +11,7 @@ from tasker.events.reads import (
     INVESTIGATION_STATUSES,
     SCHEDULE_STATES,
     TASK_STATUSES,
+    USAGE_BY,
 )
 from tasker.events.stored import VERSION_OF
 from tasker.ids import EVENT_NAME_PATTERN, INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
@@ -174,5 +175,11 @@ EVENT_TYPE: Final = Parameter(
     many=True,
     description="Any of these types of events; several times, or once with commas.",
 )
+USAGE_OF: Final = Parameter(
+    name="by",
+    schema={"type": "string", "enum": list(USAGE_BY), "default": "template"},
+    description="What is added up by itself.",
+)
+MODEL: Final = Parameter(name="model", schema=_TEXT, description="Only what was used of this model.")
 TASK: Final = Parameter(name="task", schema=_UUID, description="Only of this task.")
 TASK_ID_IN_QUERY: Final = Parameter(name="task_id", schema=_UUID, description="The same as `task`.")

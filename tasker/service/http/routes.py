@@ -46,6 +46,7 @@ from tasker.events.reads import (
     TaskView,
     TemplatePage,
     TemplateView,
+    UsagePage,
 )
 from tasker.service.http import (
     approvals,
@@ -58,6 +59,7 @@ from tasker.service.http import (
     task_operations,
     tasks,
     templates,
+    usage,
 )
 from tasker.service.http import parameters as p
 from tasker.service.http.operations import JSON, Answer, Body, Operation
@@ -570,6 +572,17 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         parameters=(p.TENANT,),
         answers=_ok(Stats, "The counts."),
         problems=_READ,
+    ),
+    Operation(
+        method=GET,
+        path="/v1/usage",
+        id="listUsage",
+        endpoint=usage.list_usage,
+        summary="Show what attempts used and cost, added up.",
+        tag="usage",
+        parameters=(*_LIST, p.USAGE_OF, p.TASK, p.TASK_ID_IN_QUERY, p.NAMESPACE, p.TEMPLATE, p.MODEL),
+        answers=_ok(UsagePage, "A page of totals."),
+        problems=_VIEW,
     ),
     Operation(
         method=GET,

@@ -43,6 +43,7 @@ _OF_TASKS: Final = {
     "task.retry": "Give every failed step of a blocked task a fresh set of attempts.",
     "task.pause": "Let nothing more of a task begin; attempts that run go on.",
     "task.resume": "Let a paused task go on.",
+    "task.budget": "Let a task use more than its template's budget allows; blocked by that, it goes on.",
 }
 _OF_STEPS: Final = {
     "step.retry": "Give one failed step a fresh set of attempts.",

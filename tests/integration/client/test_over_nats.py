@@ -216,6 +216,7 @@ Act = Callable[[TaskerClient], Awaitable[Any]]
             "step.retry",
             {"task_id": "t-1", "step": "charge", "attempt": 3},
         ),
+        (lambda c: c.set_budget("t-1", cost_max=2), "task.budget", {"task_id": "t-1", "cost_max": "2"}),
         (lambda c: c.pause("t-1", dry_run=True), "task.pause", {"task_id": "t-1", "dry_run": True}),
         (lambda c: c.complete("t-1", result=[1]), "task.complete", {"task_id": "t-1", "result": [1]}),
         (lambda c: c.fail("t-1", message="no"), "task.fail", {"task_id": "t-1", "message": "no"}),

@@ -3,14 +3,25 @@
 import asyncio
 import concurrent.futures
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 import structlog
 
-from tasker.errors import EventInvalid, EventsTooMany, EventTooLarge, EventUnknown, StateForbids, ValueInvalid
-from tasker.events.messages import DeclaredEvent, EmittedEvent, Progress
+from tasker.errors import (
+    EventInvalid,
+    EventsTooMany,
+    EventTooLarge,
+    EventUnknown,
+    StateForbids,
+    UsageInvalid,
+    UsageTooMany,
+    ValueInvalid,
+)
+from tasker.events.messages import DeclaredEvent, EmittedEvent, Progress, UsageLine
+from tasker.events.usage import Metering
 from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import AttemptCancelled, error_info
 
@@ -23,6 +34,7 @@ class Port:
     def __init__(self) -> None:
         self.beats = 0
         self.emitted: list[EmittedEvent] = []
+        self.metering = Metering()
         self.answers: dict[str, bytes | Exception] = {"cart": b'{"total": 5}', "none": StateForbids("no result")}
 
     def ask_result(self, step: str) -> concurrent.futures.Future[bytes]:
@@ -36,6 +48,9 @@ class Port:
 
     def tell_progress(self, progress: Progress) -> None:
         self.told = progress
+
+    def tell_usage(self, lines: Sequence[UsageLine]) -> None:
+        self.metering.add(lines)
 
     def tell_emitted(self, event: EmittedEvent) -> None:
         self.emitted.append(event)
@@ -174,3 +189,34 @@ def test_a_domain_event_is_held_to_its_declaration_here_already() -> None:
     with pytest.raises(EventsTooMany):
         ctx.emit("kept")
     assert not error_info(EventInvalid(), now_us=0).retryable
+
+
+def test_usage_of_calls_is_added_up_exactly_and_costs_are_never_floats() -> None:
+    port = Port()
+    ctx = context(port)
+    for _ in range(3):
+        ctx.usage(model="m", tokens_in=100, tokens_out=7)
+    ctx.usage(model="m", tokens_in=1, cost="0.1")
+    ctx.meter("gpu_s", 0.1, "s")
+    ctx.meter("gpu_s", 0.2, "s")
+    told = {(one.meter, one.cost): one.amount for one in port.metering.lines()}
+    assert told == {
+        ("tokens_in", None): "300",
+        ("tokens_out", None): "21",
+        ("calls", None): "3",
+        ("tokens_in", "0"): "1",
+        ("calls", "0.1"): "1",
+        ("gpu_s", None): "0.3",
+    }
+    with pytest.raises(UsageInvalid, match="money"):
+        ctx.usage(model="m", cost=0.1)  # type: ignore[arg-type]
+    with pytest.raises(UsageInvalid):
+        ctx.meter("pages", -1)
+
+    def use_too_many() -> None:
+        for number in range(101):
+            ctx.meter(f"m{number}", 1)
+
+    with pytest.raises(UsageTooMany):
+        use_too_many()
+    assert not error_info(UsageInvalid(), now_us=0).retryable

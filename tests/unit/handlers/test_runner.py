@@ -7,23 +7,30 @@ import math
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from tasker.events.messages import EmittedEvent, Progress
+from tasker.events.messages import EmittedEvent, Progress, UsageLine
+from tasker.events.usage import Metering
 from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import AttemptCancelled, PermanentError
 from tasker.handlers.runner import Job, Runner
 
 
 class Port:
+    def __init__(self) -> None:
+        self.metering = Metering()
+
     def ask_result(self, step: str) -> Any:
         raise NotImplementedError
 
     def tell_progress(self, progress: Progress) -> None:
         self.told = progress
+
+    def tell_usage(self, lines: Sequence[UsageLine]) -> None:
+        self.metering.add(lines)
 
     def tell_emitted(self, event: EmittedEvent) -> None:
         self.emitted = event

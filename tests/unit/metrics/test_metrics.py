@@ -9,7 +9,7 @@ import pytest
 from tasker.bus.memory_bus import MemoryBroker
 from tasker.events.envelope import NewEvent
 from tasker.events.stored import to_new_event
-from tasker.events.task_events import ErrorInfo, StepAttemptFailed, StepRetryScheduled
+from tasker.events.task_events import ErrorInfo, StepAttemptFailed, StepRetryScheduled, UsageRecorded
 from tasker.metrics import CATALOGUE, Histogram, Kind, Samples
 from tasker.metrics.exposition import render
 from tasker.metrics.local import socket_of, told_at
@@ -18,7 +18,7 @@ from tasker.metrics.scrape import Scrape
 from tasker.service.runtime.commit_counts import CommitCounts
 
 
-def event(event: StepAttemptFailed | StepRetryScheduled) -> NewEvent:
+def event(event: StepAttemptFailed | StepRetryScheduled | UsageRecorded) -> NewEvent:
     return to_new_event(event, stream_id=uuid4(), seq=1, tenant="default", at_us=1, meta=b"{}")
 
 
@@ -114,3 +114,22 @@ def test_retries_are_counted_by_reason_and_a_user_s_exception_is_an_error() -> N
     counts.on_committed(0, 5, [failed("worker_lost")])
     assert {reason: count for reason, count in counts.retries.items() if count} == {"timeout": 1, "error": 1}
     assert counts.types == {"step_attempt_failed": 3, "step_retry_scheduled": 2}
+
+
+def test_usage_is_counted_with_its_commit() -> None:
+    counts = CommitCounts()
+    used = [
+        UsageRecorded(step="a", attempt=1, meter="tokens_in", amount="10", cost="0.5", currency="USD"),
+        UsageRecorded(step="a", attempt=1, meter="tokens_out", amount="4"),
+        UsageRecorded(step="a", attempt=1, meter="pages", amount="2", cost="0.25", currency="USD"),
+    ]
+    counts.on_committed(0, 1, [event(one) for one in used])
+    assert counts.tokens == {"in": 10.0, "out": 4.0}
+    assert counts.costs == {"USD": 0.75}
+    many = [f"{first}{second}A" for first in "ABCDE" for second in "ABCDE"]
+    for currency in many:
+        counts.on_committed(
+            0, 1, [event(UsageRecorded(step="a", attempt=1, meter="m", amount="1", cost="1", currency=currency))]
+        )
+    assert len(counts.costs) == 17
+    assert counts.costs["XXX"] == len(many) - 15

@@ -14,6 +14,7 @@ import pytest
 
 from tasker import (
     AttemptCancelled,
+    Budget,
     Emits,
     Outcome,
     PermanentError,
@@ -557,3 +558,39 @@ def test_a_signal_is_sent_without_asyncio() -> None:
         run = tasker.start()
         run.signal("go", 1)
         assert run.result == 1
+
+
+async def test_usage_is_priced_recorded_of_failed_attempts_too_and_held_to_a_budget() -> None:
+    flow = Template("flow", budget=Budget(cost_max="0.01"))
+
+    @flow.step(retry=Retry(max_attempts=2))
+    async def ask(ctx: StepContext, input: int) -> int:
+        ctx.usage(model="opus", tokens_in=input, tokens_out=10)
+        ctx.meter("pages", 0.5, "page")
+        return input
+
+    @flow.step
+    def answer(ask: int) -> int:
+        return ask
+
+    prices = {"version": "v1", "models": {"opus": {"tokens_in": "0.00001", "tokens_out": "0.00002"}}}
+    async with TaskerTest(flow, prices=prices) as tasker:
+        tasker.fail("ask", when="after")
+        run = await tasker.run(100)
+        assert run.result == 100
+        told = [(one.attempt, one.meter, one.amount, one.cost, one.prices) for one in run.events_of("usage_recorded")]
+        assert told == [
+            (attempt, *line)
+            for attempt in (1, 2)
+            for line in (
+                ("tokens_in", "100", "0.001", "v1"),
+                ("tokens_out", "10", "0.0002", "v1"),
+                ("calls", "1", None, None),
+                ("pages", "0.5", None, None),
+            )
+        ]
+        run = await tasker.run(1_000)
+        assert run.state == "blocked"
+        assert run.steps["answer"].state == "pending"
+        await run.set_budget(cost_max="1")
+        assert (await run.wait()).result == 1_000

@@ -1,0 +1,157 @@
+"""I13: what is metered equals a recount from the log.
+
+The log: usage stands in the unit of its attempt's outcome and before it, once a meter; a cost that prices gave is the
+amount times the price. The view: each row is the sum of the log's lines. The recount shares no arithmetic with what it
+checks: it adds up fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Final, NamedTuple, Protocol
+from uuid import UUID
+
+from tasker.events.envelope import RecordedEvent
+from tasker.events.task_events import (
+    ENDING_TYPES,
+    DomainEventRaised,
+    StepAttemptFailed,
+    StepCompleted,
+    StepRouted,
+    StepYielded,
+    UsageRecorded,
+)
+from tasker.replay.checkers.checker import Decoded
+from tasker.replay.findings import Finding, Invariant, Report
+
+_OUTCOMES: Final = (StepCompleted, StepAttemptFailed, StepYielded)
+_BETWEEN: Final = (DomainEventRaised, StepRouted)
+"""What may stand between usage and its outcome."""
+
+
+class Line(NamedTuple):
+    """What is added up by itself."""
+
+    step: str
+    meter: str
+    unit: str
+    model: str
+    currency: str
+    prices: str
+
+
+class Sum(NamedTuple):
+    """What was used of a line."""
+
+    amount: Fraction = Fraction(0)
+    cost: Fraction = Fraction(0)
+    attempts: int = 0
+
+
+class MeteredRow(Protocol):
+    """A row of the view, as far as it is compared."""
+
+    task_id: UUID
+    step: str
+    meter: str
+    unit: str
+    model: str
+    currency: str
+    prices: str
+    amount: str
+    cost: str | None
+    attempts: int
+
+
+class MeteredChecker:
+    """Checks one shard.
+
+    Args:
+        checkpoint: the position up to which the view has folded the shard; None: no view is compared.
+    """
+
+    def __init__(self, shard: int, report: Report, *, checkpoint: int | None = None) -> None:
+        self._shard = shard
+        self._report = report
+        self._checkpoint = checkpoint
+        self._sums: dict[UUID, dict[Line, Sum]] = {}
+        self._pending: dict[UUID, tuple[UsageRecorded, set[Line]]] = {}
+
+    def take(self, recorded: RecordedEvent, event: Decoded) -> None:
+        """Check the next event of the shard."""
+        stream_id = recorded.stream_id
+        if isinstance(event, UsageRecorded):
+            self._take_usage(recorded, event)
+        elif stream_id in self._pending and not isinstance(event, _BETWEEN):
+            used, _ = self._pending.pop(stream_id)
+            outcome = (event.step, event.attempt) if isinstance(event, _OUTCOMES) else None
+            if outcome != (used.step, used.attempt):
+                self._find(recorded, f"usage of attempt {used.attempt} of step {used.step} is not before its outcome")
+        if self._checkpoint is None and recorded.type in ENDING_TYPES:
+            self._sums.pop(stream_id, None)
+
+    def close(self) -> None:
+        """Take note that the shard ends here: no usage may be left without its outcome."""
+        for stream_id, (used, _) in self._pending.items():
+            detail = f"usage of attempt {used.attempt} of step {used.step} has no outcome"
+            self._report(Finding(invariant=Invariant.METERED, shard=self._shard, task_id=str(stream_id), detail=detail))
+        self._pending.clear()
+
+    def compare(self, stream_ids: Iterable[UUID], rows: Iterable[MeteredRow]) -> None:
+        """Compare the rows that the view has of some streams with the recount, and forget those streams."""
+        found: dict[UUID, dict[Line, Sum]] = {}
+        for row in rows:
+            line = Line(row.step, row.meter, row.unit, row.model, row.currency, row.prices)
+            sums = found.setdefault(row.task_id, {})
+            before = sums.get(line, Sum())
+            sums[line] = Sum(
+                before.amount + Fraction(row.amount),
+                before.cost + Fraction(row.cost or "0"),
+                before.attempts + row.attempts,
+            )
+        for stream_id in stream_ids:
+            self._compare(stream_id, self._sums.pop(stream_id, {}), found.get(stream_id, {}))
+
+    def _take_usage(self, recorded: RecordedEvent, used: UsageRecorded) -> None:
+        line = Line(used.step, used.meter, used.unit, used.model, used.currency, used.prices or "")
+        first, lines = self._pending.setdefault(recorded.stream_id, (used, set()))
+        if (first.step, first.attempt) != (used.step, used.attempt):
+            self._find(recorded, f"usage of {used.step} stands among that of {first.step}")
+        if line in lines:
+            self._find(recorded, f"{used.meter} of attempt {used.attempt} of step {used.step} is told twice")
+        lines.add(line)
+        if used.price is not None and Fraction(used.cost or "0") != Fraction(used.amount) * Fraction(used.price):
+            self._find(recorded, f"{used.amount} {used.meter} at {used.price} do not cost {used.cost}")
+        if (used.price is None) != (used.prices is None):
+            self._find(recorded, f"{used.meter} has a price without the version of its table, or the other way round")
+        if self._checkpoint is None or recorded.position <= self._checkpoint:
+            sums = self._sums.setdefault(recorded.stream_id, {})
+            before = sums.get(line, Sum())
+            sums[line] = Sum(
+                before.amount + Fraction(used.amount), before.cost + Fraction(used.cost or "0"), before.attempts + 1
+            )
+
+    def _compare(self, stream_id: UUID, counted: Mapping[Line, Sum], found: Mapping[Line, Sum]) -> None:
+        for line in counted.keys() | found.keys():
+            wanted, shown = counted.get(line, Sum()), found.get(line, Sum())
+            if wanted != shown:
+                detail = f"{line.meter} of step {line.step}: the log has {_told(wanted)}, the view {_told(shown)}"
+                self._report(
+                    Finding(invariant=Invariant.METERED, shard=self._shard, task_id=str(stream_id), detail=detail)
+                )
+
+    def _find(self, recorded: RecordedEvent, detail: str) -> None:
+        self._report(
+            Finding(
+                invariant=Invariant.METERED,
+                shard=self._shard,
+                position=recorded.position,
+                task_id=str(recorded.stream_id),
+                detail=detail,
+            )
+        )
+
+
+def _told(one: Sum) -> str:
+    return f"{float(one.amount):g} at {float(one.cost):g} in {one.attempts} attempts"

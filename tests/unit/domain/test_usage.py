@@ -1,0 +1,403 @@
+"""Usage is settled, priced and recorded with its outcome; a budget stops a task."""
+
+from typing import Any
+
+import pytest
+
+from tasker.errors import StateForbids
+from tasker.events.messages import EmittedEvent, Report, ReportReply, UsageLine
+from tasker.events.task_events import (
+    AnyTaskEvent,
+    DomainEventRaised,
+    StepAttemptFailed,
+    StepCancelRequested,
+    StepCompleted,
+    StepDispatched,
+    StepFailed,
+    StepRetried,
+    StepRetryScheduled,
+    StepStarted,
+    StepYielded,
+    TaskBlocked,
+    TaskBudgetSet,
+    TaskCancelled,
+    TaskCompensating,
+    TaskCompleted,
+    TaskFailed,
+    TaskStopping,
+    TaskUnpaused,
+    UsageRecorded,
+)
+from tasker.service.domain.commands import CompleteAttempt, FailAttempt, SetBudget, YieldAttempt
+from tasker.service.domain.outcome_facts import settle_facts
+from tasker.service.domain.prices import price_table
+from tasker.service.domain.reports import command_of
+from tasker.service.domain.state import TaskStatus, state_document
+from tests.runs import DIAMOND, ERROR, Run, linear, raw, template
+
+PRICES = price_table(
+    {"version": "v7", "models": {"m": {"tokens_in": "0.000015", "tokens_out": "0.000075"}}, "meters": {"pages": "0.01"}}
+)
+BUDGET = {"tokens_max": 100}
+NO_WAIT = {"backoff": "none"}
+
+
+def tokens(amount: int, **more: Any) -> UsageLine:
+    return UsageLine(meter="tokens_in", amount=str(amount), unit="token", model="m", **more)
+
+
+def complete(run: Run, step: str, *usage: UsageLine, attempt: int = 1) -> tuple[AnyTaskEvent, ...]:
+    command = CompleteAttempt(
+        step=step, attempt=attempt, worker="w1", result=raw(1), at_us=run.now_us, usage=tuple(usage)
+    )
+    return run.do(command)
+
+
+def fail(run: Run, step: str, *usage: UsageLine, attempt: int = 1) -> tuple[AnyTaskEvent, ...]:
+    command = FailAttempt(
+        step=step, attempt=attempt, worker="w1", error=ERROR, jitter=0.5, at_us=run.now_us, usage=tuple(usage)
+    )
+    return run.do(command)
+
+
+def kinds(events: tuple[AnyTaskEvent, ...]) -> list[type]:
+    return [type(event) for event in events]
+
+
+def begun(run: Run) -> Run:
+    run.create()
+    return run
+
+
+# ---------------------------------------------------------------- recorded
+
+
+def test_it_stands_before_the_domain_events_and_the_outcome_of_its_attempt() -> None:
+    run = begun(Run(template({"a": []}, steps={"a": {"emits": [{"name": "paid"}]}})))
+    command = CompleteAttempt(
+        step="a",
+        attempt=1,
+        worker="w1",
+        result=raw(1),
+        at_us=run.now_us,
+        emitted=(EmittedEvent(name="paid"),),
+        usage=(tokens(5), UsageLine(meter="pages", amount="2")),
+    )
+    events = run.do(command)
+    assert kinds(events) == [
+        StepStarted,
+        UsageRecorded,
+        UsageRecorded,
+        DomainEventRaised,
+        StepCompleted,
+        TaskCompleted,
+    ]
+    assert events[1] == UsageRecorded(step="a", attempt=1, meter="tokens_in", amount="5", unit="token", model="m")
+
+
+def test_that_of_a_failed_attempt_is_recorded_too() -> None:
+    run = begun(Run(linear(1, retry=NO_WAIT)))
+    assert kinds(fail(run, "s1", tokens(5))) == [
+        StepStarted,
+        UsageRecorded,
+        StepAttemptFailed,
+        StepRetryScheduled,
+        StepDispatched,
+    ]
+    complete(run, "s1", tokens(7), attempt=2)
+    assert (run.state.usage or {})["tokens"] == 12
+
+
+def test_the_state_says_what_was_used_only_once_something_was() -> None:
+    run = begun(Run(linear(2)))
+    assert "usage" not in state_document(run.state)
+    complete(run, "s1", tokens(5, cost="0.5", currency="USD"))
+    assert state_document(run.state)["usage"] == {"tokens": "5", "cost:USD": "0.5"}
+
+
+def test_an_outcome_that_is_not_recorded_meters_nothing() -> None:
+    run = begun(Run(linear(1)))
+    complete(run, "s1", tokens(5))
+    assert complete(run, "s1", tokens(5)) == ()
+    assert (run.state.usage or {})["tokens"] == 5
+
+
+# ---------------------------------------------------------------- settled
+
+
+def settled(*usage: UsageLine, kind: Any = "completed") -> Report:
+    report = Report(kind=kind, task_id="t", step="s1", attempt=1, worker="w1", result=raw(1), usage=tuple(usage))
+    if kind == "failed":
+        report.error = ERROR
+    settle_facts(linear(1), report, PRICES)
+    return report
+
+
+def test_what_has_no_cost_gets_it_from_the_prices_exactly_and_says_which() -> None:
+    (line,) = settled(tokens(1_234_567)).usage
+    assert (line.cost, line.currency, line.price, line.prices) == ("18.518505", "USD", "0.000015", "v7")
+
+
+def test_what_a_handler_told_the_cost_of_is_not_priced() -> None:
+    (line,) = settled(tokens(10, cost="0.5", currency="EUR")).usage
+    assert (line.cost, line.currency, line.price, line.prices) == ("0.5", "EUR", None, None)
+
+
+def test_what_the_prices_do_not_know_has_no_cost() -> None:
+    (line,) = settled(UsageLine(meter="gpu_s", amount="3")).usage
+    assert (line.cost, line.prices) == (None, None)
+
+
+def test_equal_lines_are_one_and_a_worker_names_no_prices() -> None:
+    lines = settled(tokens(1), tokens(2, price="9", prices="mine")).usage
+    assert [(one.amount, one.price, one.prices) for one in lines] == [("3", "0.000015", "v7")]
+
+
+@pytest.mark.parametrize("bad", [UsageLine(meter="Pages", amount="1"), UsageLine(meter="pages", amount="-1")])
+def test_what_is_no_exact_amount_fails_a_completed_attempt_for_good(bad: UsageLine) -> None:
+    report = settled(tokens(1), bad)
+    assert report.error is not None
+    assert (report.kind, report.error.type, report.error.retryable, report.usage) == (
+        "failed",
+        "usage_invalid",
+        False,
+        (),
+    )
+    report = settled(tokens(1), bad, kind="failed")
+    assert report.error is not None
+    assert report.error.type == ERROR.type
+    assert "usage was not recorded" in report.error.message
+
+
+# ---------------------------------------------------------------- the budget
+
+
+def allow(run: Run, *, cost_max: str | None = None, tokens_max: int | None = None) -> tuple[AnyTaskEvent, ...]:
+    return run.do(SetBudget(cost_max=cost_max, tokens_max=tokens_max, at_us=run.now_us))
+
+
+def test_within_the_budget_nothing_is_different() -> None:
+    run = begun(Run(linear(2, budget=BUDGET)))
+    assert kinds(complete(run, "s1", tokens(100)))[-1] is StepDispatched
+
+
+def test_over_it_nothing_more_begins_until_a_person_allows_more() -> None:
+    run = begun(Run(linear(3, budget=BUDGET)))
+    events = complete(run, "s1", tokens(101))
+    assert kinds(events) == [StepStarted, UsageRecorded, StepCompleted, TaskBlocked]
+    assert events[-1] == TaskBlocked(reason="budget_exceeded", detail="its budget: 101 tokens of at most 100")
+    assert run.owes() == {}
+    assert allow(run, tokens_max=201) == (
+        TaskBudgetSet(tokens_max=201, goes_on=True),
+        StepDispatched(step="s2", attempt=1),
+    )
+    assert kinds(complete(run, "s2", tokens(100)))[-1] is StepDispatched, "all of it counts, from the beginning"
+    assert kinds(complete(run, "s3", tokens(1)))[-1] is TaskCompleted, "nothing was left to begin"
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_what_is_allowed_must_be_more_than_was_used_and_there_must_be_a_budget() -> None:
+    run = begun(Run(linear(2, budget=BUDGET | {"cost_max": "1"})))
+    complete(run, "s1", tokens(101))
+    for refused in ({"tokens_max": 100}, {"cost_max": "2"}):
+        with pytest.raises(StateForbids, match="101 tokens of at most 100"):
+            allow(run, **refused)
+    assert run.state.status is TaskStatus.BLOCKED
+    allow(run, tokens_max=101)
+    assert allow(run, tokens_max=101) == ()
+    run = begun(Run(linear(1)))
+    with pytest.raises(StateForbids, match="no budget"):
+        allow(run, tokens_max=1)
+
+
+def test_more_may_be_allowed_ahead() -> None:
+    run = begun(Run(linear(2, budget=BUDGET)))
+    assert allow(run, tokens_max=200) == (TaskBudgetSet(tokens_max=200),)
+    assert kinds(complete(run, "s1", tokens(150)))[-1] is StepDispatched
+
+
+def test_a_cost_counts_in_the_budgets_currency() -> None:
+    run = begun(Run(linear(3, budget={"cost_max": "0.30", "currency": "EUR"})))
+    complete(run, "s1", tokens(1, cost="9", currency="USD"))
+    assert run.state.status is TaskStatus.RUNNING
+    complete(run, "s2", tokens(1, cost="0.1", currency="EUR"), tokens(1, cost="0.2", currency="EUR"))
+    assert run.state.status is TaskStatus.RUNNING
+    run = begun(Run(linear(2, budget={"cost_max": "0.30", "currency": "EUR"})))
+    events = complete(run, "s1", tokens(1, cost="0.300000000001", currency="EUR"))
+    assert events[-1] == TaskBlocked(reason="budget_exceeded", detail="its budget: 0.300000000001 EUR of at most 0.3")
+
+
+@pytest.mark.parametrize("retry", [NO_WAIT, {"delay_s": 20}])
+def test_a_retry_waits_for_the_person_too(retry: dict[str, Any]) -> None:
+    run = begun(Run(linear(1, budget=BUDGET, retry=retry)))
+    events = fail(run, "s1", tokens(101))
+    assert kinds(events)[-2:] == [StepRetryScheduled, TaskBlocked]
+    assert run.owes() == {}
+    allow(run, tokens_max=1000)
+    run.now_us += 25_000_000
+    assert run.fire_at("retry:s1:2") == (StepDispatched(step="s1", attempt=2),)
+
+
+def test_a_part_that_is_given_back_meters_too_and_the_next_waits() -> None:
+    run = begun(Run(linear(1, budget=BUDGET)))
+    command = YieldAttempt(
+        step="s1", attempt=1, worker="w1", checkpoint=raw(1), delay_s=0, at_us=run.now_us, usage=(tokens(101),)
+    )
+    assert kinds(run.do(command)) == [StepStarted, UsageRecorded, StepYielded, TaskBlocked]
+    assert run.owes() == {}
+    allow(run, tokens_max=1000)
+    assert list(run.owes()) == ["retry:s1:2"]
+
+
+def test_steps_that_run_may_end_and_what_follows_them_waits() -> None:
+    run = begun(Run(template(DIAMOND, budget=BUDGET)))
+    complete(run, "a")
+    run.start("c")
+    assert kinds(complete(run, "b", tokens(101)))[-1] is TaskBlocked
+    assert kinds(complete(run, "c", tokens(1))) == [UsageRecorded, StepCompleted]
+    assert run.state.status is TaskStatus.BLOCKED
+    assert allow(run, tokens_max=1000) == (
+        TaskBudgetSet(tokens_max=1000, goes_on=True),
+        StepDispatched(step="d", attempt=1),
+    )
+
+
+def test_offered_attempts_are_taken_back_and_offered_again() -> None:
+    run = begun(Run(template({"a": [], "b": []}, budget=BUDGET)))
+    complete(run, "a", tokens(101))
+    assert run.owes() == {}
+    report = Report(kind="claim", task_id="t", step="b", attempt=1, worker="w2")
+    answer = command_of(run.state, report, at_us=run.now_us, jitter=0)
+    assert isinstance(answer, ReportReply)
+    assert answer.reason == "gone"
+    allow(run, tokens_max=1000)
+    assert list(run.owes()) == ["offer:b:1"]
+
+
+def test_a_list_stops_between_its_items_and_goes_on() -> None:
+    run = Run(template({"a": []}, steps={"a": {"each": "input", "max_parallel": 2}}, budget=BUDGET))
+    run.create(input=raw([1, 2, 3, 4]))
+    assert run.offered() == ["a[0]", "a[1]"]
+    assert kinds(complete(run, "a[0]", tokens(101)))[-1] is TaskBlocked
+    complete(run, "a[1]")
+    assert run.offered() == []
+    allow(run, tokens_max=1000)
+    assert run.offered() == ["a[2]", "a[3]"]
+    complete(run, "a[2]")
+    complete(run, "a[3]")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_a_step_that_failed_is_retried_once_the_budget_allows_it() -> None:
+    run = begun(
+        Run(template({"a": [], "b": [], "c": ["a"]}, steps={"b": {"retry": {"max_attempts": 1}}}, budget=BUDGET))
+    )
+    complete(run, "a", tokens(101))
+    fail(run, "b")
+    assert kinds(run.retry()) == [StepRetried]
+    assert run.state.status is TaskStatus.BLOCKED
+    assert run.offered() == []
+    dispatched = [event.step for event in allow(run, tokens_max=1000) if isinstance(event, StepDispatched)]
+    assert sorted(dispatched) == ["b", "c"]
+
+
+def test_pause_and_budget_each_hold_the_task_by_themselves() -> None:
+    run = begun(Run(template({"a": [], "b": ["a"]}, budget=BUDGET)))
+    run.start("a")
+    run.pause()
+    assert kinds(complete(run, "a", tokens(101))) == [UsageRecorded, StepCompleted]
+    assert run.state.status is TaskStatus.PAUSED
+    assert kinds(run.resume()) == [TaskUnpaused, TaskBlocked]
+    run.pause()
+    assert kinds(allow(run, tokens_max=1000)) == [TaskBudgetSet]
+    assert run.state.status is TaskStatus.PAUSED
+    assert kinds(run.resume()) == [TaskUnpaused, StepDispatched]
+
+
+def test_a_task_of_which_nothing_is_left_to_begin_completes() -> None:
+    run = begun(Run(linear(1, budget=BUDGET)))
+    assert kinds(complete(run, "s1", tokens(1000)))[-1] is TaskCompleted
+    run = begun(Run(template({"a": [], "b": []}, budget=BUDGET)))
+    run.start("b")
+    assert kinds(complete(run, "a", tokens(1000)))[-1] is TaskBlocked
+    assert kinds(complete(run, "b")) == [StepCompleted, TaskCompleted]
+
+
+def test_a_task_without_a_failed_step_has_nothing_to_retry_and_says_what_helps() -> None:
+    run = begun(Run(linear(2, budget=BUDGET)))
+    complete(run, "s1", tokens(1000))
+    with pytest.raises(StateForbids, match="tasker task budget"):
+        run.retry()
+    with pytest.raises(StateForbids, match="tasker task budget"):
+        run.resume()
+    with pytest.raises(StateForbids, match="tasker task budget"):
+        run.release("s2")
+
+
+def test_a_blocked_task_is_cancelled_as_any_other() -> None:
+    run = begun(Run(linear(2, budget=BUDGET)))
+    complete(run, "s1", tokens(1000))
+    assert kinds(run.cancel()) == [TaskStopping, TaskCancelled]
+
+
+def test_a_budget_may_end_the_task() -> None:
+    run = begun(Run(linear(2, budget=BUDGET | {"on_exceeded": "fail"})))
+    events = complete(run, "s1", tokens(101))
+    assert kinds(events) == [StepStarted, UsageRecorded, StepCompleted, TaskStopping, TaskFailed]
+    failed = events[-1]
+    assert isinstance(failed, TaskFailed)
+    assert failed.error is not None
+    assert (failed.cause, failed.step, failed.error.type) == ("budget_exceeded", "s1", "budget_exceeded")
+    assert "101 tokens" in failed.error.message
+
+
+@pytest.mark.parametrize(("attempts", "said"), [(2, StepRetryScheduled), (1, StepFailed)])
+def test_a_failed_attempt_that_used_too_much_ends_the_task(attempts: int, said: type) -> None:
+    run = begun(
+        Run(
+            linear(
+                2,
+                budget=BUDGET | {"on_exceeded": "fail"},
+                retry={"max_attempts": attempts} | (NO_WAIT if attempts > 1 else {}),
+            )
+        )
+    )
+    events = kinds(fail(run, "s1", tokens(101)))
+    assert events[:4] == [StepStarted, UsageRecorded, StepAttemptFailed, said]
+    assert StepDispatched not in events
+    assert events[-1] is TaskFailed
+    assert run.state.open == 0
+
+
+def test_running_steps_have_their_grace_when_a_budget_ends_the_task() -> None:
+    run = begun(Run(template({"a": [], "b": []}, budget=BUDGET | {"on_exceeded": "fail"})))
+    run.start("b")
+    events = complete(run, "a", tokens(101))
+    assert kinds(events)[-2:] == [TaskStopping, StepCancelRequested]
+    events = complete(run, "b", tokens(1))
+    failed = events[-1]
+    assert isinstance(failed, TaskFailed)
+    assert failed.error is not None
+    assert (failed.cause, failed.error.type) == ("budget_exceeded", "budget_exceeded")
+
+
+def test_what_was_done_is_undone_when_a_budget_ends_the_task_whatever_that_uses() -> None:
+    budget = BUDGET | {"on_exceeded": "fail"}
+    run = begun(Run(template({"a": [], "b": ["a"]}, steps={"a": {"compensate": "undo_a"}}, budget=budget)))
+    complete(run, "a", tokens(50))
+    events = kinds(complete(run, "b", tokens(51)))
+    assert events[-1] is TaskCompleted, "nothing was left to begin"
+    run = begun(Run(template({"a": [], "b": ["a"], "c": ["b"]}, steps={"a": {"compensate": "undo_a"}}, budget=budget)))
+    complete(run, "a", tokens(50))
+    events = kinds(complete(run, "b", tokens(51)))
+    assert events[-3:] == [TaskStopping, TaskCompensating, StepDispatched]
+    assert kinds(complete(run, "a~undo", tokens(1000)))[-1] is TaskFailed
+
+
+def test_what_a_budget_holds_is_the_same_after_a_replay() -> None:
+    run = begun(Run(template(DIAMOND, budget=BUDGET)))
+    complete(run, "a", tokens(101))
+    assert state_document(run.state)["over_budget"] == "its budget: 101 tokens of at most 100"
+    allow(run, tokens_max=500)
+    assert "over_budget" not in state_document(run.state)
+    assert state_document(run.state)["budget"] == {"cost_max": None, "tokens_max": 500}
