@@ -28,6 +28,7 @@ from tasker.cli.failures import next_step
 from tasker.doctor.finding import CATALOGUE
 from tasker.errors import TaskerError
 from tasker.events import codec, messages, position, usage
+from tasker.events.concurrency_events import CONCURRENCY_EVENT_TYPES
 from tasker.events.dead_letter_events import DEAD_LETTER_EVENT_TYPES
 from tasker.events.schedule_events import SCHEDULE_EVENT_TYPES
 from tasker.events.subjects import TOKEN_PATTERN as WORKER_PATTERN
@@ -48,6 +49,7 @@ EVENT_TYPES: Final = (
     *TEMPLATE_EVENT_TYPES,
     *SCHEDULE_EVENT_TYPES,
     *DEAD_LETTER_EVENT_TYPES,
+    *CONCURRENCY_EVENT_TYPES,
 )
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "wire.md"
 EVENTS_PAGE: Final = PAGE.with_name("events.md")

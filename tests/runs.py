@@ -7,7 +7,7 @@ committers do, and appends them to any log.
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -27,6 +27,7 @@ from tasker.service.domain.commands import (
     CompleteTask,
     CreateTask,
     DelegateApproval,
+    DenyPlace,
     EditResult,
     FailAttempt,
     FailTask,
@@ -43,6 +44,7 @@ from tasker.service.domain.commands import (
     SignalTask,
     SkipStep,
     StartAttempt,
+    TakePlace,
     UpdateTask,
     YieldAttempt,
 )
@@ -305,6 +307,16 @@ class Run:
         return self.do(
             DelegateApproval(step=step, attempt=None, by=by, roles=roles, to=to, reason="", at_us=self.now_us)
         )
+
+    def take(self, step: str = "", attempt: int = 0) -> tuple[AnyTaskEvent, ...]:
+        """Grant the place that a step, or the task, waits for."""
+        return self.do(TakePlace(step=step, attempt=attempt, at_us=self.now_us))
+
+    def deny(
+        self, step: str = "", attempt: int = 0, reason: Literal["full", "evicted"] = "full"
+    ) -> tuple[AnyTaskEvent, ...]:
+        """Refuse a place, or want it back."""
+        return self.do(DenyPlace(step=step, attempt=attempt, reason=reason, at_us=self.now_us))
 
     def fire(self, obligation: str, *, jitter: float = 0.5) -> tuple[AnyTaskEvent, ...]:
         return self.do(FireObligation(obligation=obligation, jitter=jitter, at_us=self.now_us))

@@ -23,6 +23,7 @@ from tasker.templates.model import (
     Approval,
     Backoff,
     Budget,
+    Concurrency,
     Emit,
     Retry,
     StepSpec,
@@ -40,6 +41,7 @@ _NAMES: Final[dict[type, str]] = {
     Emit: "EmitDocument",
     Approval: "ApprovalDocument",
     Budget: "BudgetDocument",
+    Concurrency: "ConcurrencyDocument",
 }
 _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     TemplateSpec: ("name", "steps"),
@@ -48,6 +50,7 @@ _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     Emit: ("name",),
     Approval: (),
     Budget: (),
+    Concurrency: ("key",),
 }
 
 
@@ -146,6 +149,8 @@ def _forms(place: str) -> dict[str, Schema]:
     for key in ("retry", "compensate_retry"):
         one_of = step["properties"][key]["anyOf"]
         one_of[:] = [{"$ref": place + _NAMES[Retry]}, {"type": "null"}]
+    for owner in (template, step):
+        owner["properties"]["concurrency"]["anyOf"] = [{"$ref": place + _NAMES[Concurrency]}, {"type": "null"}]
     return {_NAMES[kind]: form | {"title": _NAMES[kind]} for kind, form in found.items()}
 
 

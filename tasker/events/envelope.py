@@ -22,6 +22,7 @@ class StreamKind(StrEnum):
     TEMPLATE = "template"
     SCHEDULE = "schedule"
     INVESTIGATION = "investigation"
+    CONCURRENCY = "concurrency"
 
 
 class Encoding(StrEnum):

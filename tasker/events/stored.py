@@ -15,6 +15,7 @@ import msgspec
 
 from tasker.errors import Undecodable
 from tasker.events.codec import encode_message
+from tasker.events.concurrency_events import CONCURRENCY_EVENT_TYPES, ConcurrencyEvent
 from tasker.events.dead_letter_events import DEAD_LETTER_EVENT_TYPES, DeadLetterEvent
 from tasker.events.envelope import Encoding, Meta, NewEvent, RecordedEvent, StreamKind
 from tasker.events.schedule_events import SCHEDULE_EVENT_TYPES, ScheduleEvent
@@ -22,7 +23,7 @@ from tasker.events.task_events import TASK_EVENT_TYPES, TaskEvent
 from tasker.events.template_events import TEMPLATE_EVENT_TYPES, TemplateEvent
 from tasker.events.upcast import UPCASTS
 
-DomainEvent = TaskEvent | TemplateEvent | ScheduleEvent | DeadLetterEvent
+DomainEvent = TaskEvent | TemplateEvent | ScheduleEvent | DeadLetterEvent | ConcurrencyEvent
 
 
 def _snake(name: str) -> str:
@@ -31,7 +32,13 @@ def _snake(name: str) -> str:
 
 TYPE_OF: Final[dict[type, str]] = {
     kind: _snake(kind.__name__)
-    for kind in (*TASK_EVENT_TYPES, *TEMPLATE_EVENT_TYPES, *SCHEDULE_EVENT_TYPES, *DEAD_LETTER_EVENT_TYPES)
+    for kind in (
+        *TASK_EVENT_TYPES,
+        *TEMPLATE_EVENT_TYPES,
+        *SCHEDULE_EVENT_TYPES,
+        *DEAD_LETTER_EVENT_TYPES,
+        *CONCURRENCY_EVENT_TYPES,
+    )
 }
 """Event class -> the type's name in the log."""
 
@@ -43,6 +50,7 @@ _KIND_OF: Final[dict[type, str]] = {
     **dict.fromkeys(TEMPLATE_EVENT_TYPES, StreamKind.TEMPLATE.value),
     **dict.fromkeys(SCHEDULE_EVENT_TYPES, StreamKind.SCHEDULE.value),
     **dict.fromkeys(DEAD_LETTER_EVENT_TYPES, StreamKind.INVESTIGATION.value),
+    **dict.fromkeys(CONCURRENCY_EVENT_TYPES, StreamKind.CONCURRENCY.value),
 }
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     name: msgspec.json.Decoder(kind) for kind, name in TYPE_OF.items()

@@ -504,6 +504,41 @@ class WaitExpired(TaskEvent, frozen=True, kw_only=True):
     attempt: int
 
 
+class PlaceRequested(TaskEvent, frozen=True, kw_only=True):
+    """A task, or an attempt of a step, waits for a place under a concurrency key.
+
+    Attributes:
+        step: instance that waits; "": the task as a whole. attempt: of the step; 0: of the task.
+        key: what the template's expression gave, as JSON.
+        limit: how many places there are. strategy: what happens when all are taken.
+    """
+
+    key: str
+    limit: int
+    strategy: Literal["queue", "drop", "cancel_oldest", "cancel_newest"] = "queue"
+    step: str = ""
+    attempt: int = 0
+
+
+class PlaceTaken(TaskEvent, frozen=True, kw_only=True):
+    """The place that was waited for is there; it is held until the step, or the task, has ended."""
+
+    step: str = ""
+    attempt: int = 0
+
+
+class PlaceDenied(TaskEvent, frozen=True, kw_only=True):
+    """The task, or the step, is cancelled for its concurrency key.
+
+    Attributes:
+        reason: `full`: all places were taken; `evicted`: it makes room for another.
+    """
+
+    reason: Literal["full", "evicted"]
+    step: str = ""
+    attempt: int = 0
+
+
 class LoopTurned(TaskEvent, frozen=True, kw_only=True):
     """A loop came back to `step`: it and all behind it begin anew, as instances of their own.
 
@@ -593,7 +628,7 @@ class TaskStopping(TaskEvent, frozen=True, kw_only=True):
     """
 
     ending: Ending
-    cause: Literal["cancel", "timeout", "step_failed", "result_limit", "operator", "budget_exceeded"]
+    cause: Literal["cancel", "timeout", "step_failed", "result_limit", "operator", "budget_exceeded", "concurrency"]
     step: str | None = None
     result: OptionalRaw = None
     error: ErrorInfo | None = None
@@ -666,6 +701,9 @@ AnyTaskEvent = (
     | ApprovalDelegated
     | ApprovalEscalated
     | WaitExpired
+    | PlaceRequested
+    | PlaceTaken
+    | PlaceDenied
     | LoopTurned
     | TaskBlocked
     | TaskResumed

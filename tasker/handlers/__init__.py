@@ -10,7 +10,7 @@ from tasker.handlers.outcome import AttemptCancelled, PermanentError, RetryableE
 from tasker.handlers.resources import resource
 from tasker.handlers.returned import Again, Batches, Decision
 from tasker.handlers.template import Template
-from tasker.templates.model import Budget, Retry
+from tasker.templates.model import Budget, Concurrency, Retry
 
 __all__ = [
     "Again",
@@ -20,6 +20,7 @@ __all__ = [
     "AttemptCancelled",
     "Batches",
     "Budget",
+    "Concurrency",
     "Decision",
     "Emits",
     "Outcome",

@@ -20,6 +20,7 @@ from tasker.templates.model import (
     BatchFailure,
     Budget,
     CompensateOn,
+    Concurrency,
     Identity,
     ItemFailure,
     Join,
@@ -30,6 +31,7 @@ from tasker.templates.model import (
     SignalTake,
     TemplateSpec,
     budget_document,
+    concurrency_document,
     document_of,
     retry_document,
 )
@@ -98,6 +100,7 @@ class Template:
         compensate_on: when steps with a `compensation` are undone: the task fails (`failure`), is cancelled (`cancel`),
             `both`, or `never`.
         budget: what the attempts of one task may use together.
+        concurrency: how many of its tasks with the same key run at a time.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Template:
         max_steps: int | None = None,
         compensate_on: CompensateOn | None = None,
         budget: Budget | None = None,
+        concurrency: Concurrency | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -133,6 +137,7 @@ class Template:
             "max_steps": max_steps,
             "compensate_on": compensate_on,
             "budget": budget_document(budget) if isinstance(budget, Budget) else budget,
+            "concurrency": None if concurrency is None else concurrency_document(concurrency),
         }
         self._declared: list[_Declared] = []
         self._undos: list[_Undo] = []
@@ -188,7 +193,7 @@ class Template:
         handler: str | None = None,
         queue: str | None = None,
         process: bool = False,
-        concurrency: int | None = None,
+        concurrency: int | Concurrency | None = None,
         when: str | None = None,
         when_after: Mapping[str, str] | None = None,
         join: Join = "all",
@@ -221,7 +226,7 @@ class Template:
         handler: str | None = None,
         queue: str | None = None,
         process: bool = False,
-        concurrency: int | None = None,
+        concurrency: int | Concurrency | None = None,
         when: str | None = None,
         when_after: Mapping[str, str] | None = None,
         join: Join = "all",
@@ -257,7 +262,8 @@ class Template:
             queue: where its work is offered; the template's queue when None.
             process: run the function in a process of its own, for work that needs a core; a timeout or a cancellation
                 kills that process.
-            concurrency: how many attempts of it one worker runs at a time; None: as many as there are slots.
+            concurrency: how many attempts of it one worker runs at a time; None: as many as there are slots. A
+                `Concurrency`: how many instances of it with the same key run at a time, on all workers together.
             when: the step only runs when this expression is true once its parents are done.
             when_after: parent -> expression: that edge only counts when it is true once the parent has completed.
             join: what of its parents it waits for: `all`, `deferred` (all that run at all), `any`, `n_of`,
@@ -302,7 +308,9 @@ class Template:
             "max_visits": max_visits,
             "unchanged_visits_max": unchanged_visits_max,
             "emits": emits_document(emits),
+            "concurrency": concurrency_document(concurrency) if isinstance(concurrency, Concurrency) else None,
         }
+        of_worker = None if isinstance(concurrency, Concurrency) else concurrency
         conditions = dict(when_after or {})
         if batches is not None:
             after = (*((after,) if isinstance(after, str) else after), batches)
@@ -312,7 +320,7 @@ class Template:
             if not callable(function):
                 raise ConfigurationError(f"{self!r}: write @step or @step(name=...); {function!r} is no function")
             step_name = name or str(getattr(function, "__name__", type(function).__name__))
-            declared = _Declared(step_name, handler, function, parents, conditions, keys, process, concurrency)
+            declared = _Declared(step_name, handler, function, parents, conditions, keys, process, of_worker)
             self._declared.append(declared)
             self._spec = None
             return function
@@ -538,6 +546,8 @@ class Template:
         if self._is_loaded:
             raise ConfigurationError(f"{self!r} was loaded whole; it has its steps")
         conditions = dict(keys.pop("when_after", None) or {})
+        if isinstance(keys.get("concurrency"), Concurrency):
+            keys["concurrency"] = concurrency_document(keys["concurrency"])
         parents = (after,) if isinstance(after, str) else tuple(after)
         self._declared.append(_Declared(name, None, None, parents, conditions, keys, process=False, concurrency=None))
         self._spec = None

@@ -11,12 +11,14 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
 from tasker.errors import Undecodable
 from tasker.events.envelope import RecordedEvent
 from tasker.events.log import EventLog
+from tasker.events.task_events import ENDING_TYPES
 from tasker.projections.projection import Projection
 from tasker.projections.store import ViewSnapshot
 from tasker.projections.views.task import TaskRow
@@ -29,10 +31,12 @@ from tasker.replay.checkers.indexed import IndexedChecker
 from tasker.replay.checkers.metered import MeteredChecker
 from tasker.replay.checkers.once import OnceChecker
 from tasker.replay.checkers.order import OrderChecker
+from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.checkers.projected import ViewChecker
 from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.content import Contents
 from tasker.replay.findings import Finding, Invariant, Report
+from tasker.service.domain.places import parse_request
 from tasker.service.domain.state import TaskState
 
 PAGE_EVENTS: Final = 1_000
@@ -100,6 +104,7 @@ class ShardVerifier:
         self._indexed = IndexedChecker(shard, report)
         usage = next((view for view, _ in self._views if view.projection.row_type is UsageRow), None)
         self._metered = MeteredChecker(shard, report, checkpoint=None if usage is None else usage.checkpoint)
+        self._placed = PlacedChecker(shard, report)
         self._checkers: tuple[LogChecker, ...] = (
             CompleteChecker(shard, report),
             EpochsChecker(shard, report),
@@ -108,6 +113,7 @@ class ShardVerifier:
             TimelyChecker(shard, report),
             self._metered,
             self._indexed,
+            self._placed,
         )
 
     async def verify(self) -> ShardResult:
@@ -174,6 +180,7 @@ class ShardVerifier:
 
     async def _end(self) -> None:
         await self._compare_births()
+        await self._compare_places()
         for checker in self._checkers:
             checker.close()
         for view, _ in self._views:
@@ -198,6 +205,17 @@ class ShardVerifier:
 
     async def _compare_births(self) -> None:
         self._indexed.compare(await self._log.streams(list(self._indexed.due)))
+
+    async def _compare_places(self) -> None:
+        """Ask whether who holds a place under a concurrency key has ended; the tasks may lie in any shard."""
+        held = list(self._placed.held())
+        for start in range(0, len(held), COMPARED_AT_ONCE):
+            page = {request: UUID(parse_request(request)[0]) for request in held[start : start + COMPARED_AT_ONCE]}
+            found = await self._log.load(list(set(page.values())))
+            for request, task_id in page.items():
+                last = found[task_id][-1] if task_id in found else None
+                if last is not None and last.type in ENDING_TYPES:
+                    self._placed.check_ended(request, last.at_us)
 
     def _compare_end(self, recorded: RecordedEvent, state: TaskState) -> None:
         """Compare two folds of a task that has ended: the domain's and the task view's."""

@@ -33,6 +33,10 @@ from tasker.service.actors.dispatcher import Dispatcher
 from tasker.service.actors.entrance import Entrance
 from tasker.service.actors.factory import Factory
 from tasker.service.actors.own_commands import OwnCommands
+from tasker.service.actors.places import ASK as PLACE_ASK
+from tasker.service.actors.places import LEAVE as PLACE_LEAVE
+from tasker.service.actors.places import OFFER as PLACE_OFFER
+from tasker.service.actors.places import Places
 from tasker.service.actors.publisher import Publisher
 from tasker.service.actors.reports import Reports
 from tasker.service.actors.schedule_effects import ScheduleEffects
@@ -86,6 +90,7 @@ class Intake:
         directory: TemplateDirectory,
         standings: Standings,
         children: ChildTasks,
+        places: Places,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -95,6 +100,9 @@ class Intake:
             (lambda shard: subjects.node_shard(shard, "registry"), directory.on_registry_asked),
             (lambda shard: subjects.node_shard(shard, STANDING), standings.on_asked),
             (lambda shard: subjects.node_shard(shard, CHILD_ENDED), children.on_told),
+            (lambda shard: subjects.node_shard(shard, PLACE_ASK), places.on_asked),
+            (lambda shard: subjects.node_shard(shard, PLACE_LEAVE), places.on_left),
+            (lambda shard: subjects.node_shard(shard, PLACE_OFFER), places.on_offered),
             (lambda shard: subjects.node_shard(shard, "ping"), self._on_ping),
         )
         self._open: dict[int, list[Subscription]] = {}
@@ -169,12 +177,14 @@ class WriteSide:
         children = ChildTasks(self._shards, routes, standings, commands)
         dispatcher.children = children
         schedules = ScheduleEffects(self._shards, clock, standings, commands)
-        late.factory = Factory(directory, dispatcher, routes, schedules)
+        places = Places(self._shards, routes, clock)
+        dispatcher.places = places
+        late.factory = Factory(directory, dispatcher, routes, schedules, places)
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         commands.attach(self._entrance)
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
-        intake = Intake(bus, subjects, self._entrance, self._reports, directory, standings, children)
+        intake = Intake(bus, subjects, self._entrance, self._reports, directory, standings, children, places)
         self._publisher = Publisher(
             log,
             info,

@@ -11,12 +11,13 @@ from tasker.templates.hash import (
     hash_version,
 )
 from tasker.templates.input_schema import InputSchema
-from tasker.templates.model import Retry, StepSpec, TemplateSpec, document_of
+from tasker.templates.model import Concurrency, Retry, StepSpec, TemplateSpec, document_of
 from tasker.templates.validate import validate
 from tasker.templates.yaml import load_yaml
 
 __all__ = [
     "CompiledTemplate",
+    "Concurrency",
     "Graph",
     "InputSchema",
     "Retry",

@@ -155,7 +155,12 @@ def _schema_of(schema: dict[str, Any] | None) -> InputSchema | None:
 
 def _is_plain(step: StepSpec) -> bool:
     return (
-        step.kind == "handler" and step.join == "all" and step.when is None and not step.after_when and not step.expands
+        step.kind == "handler"
+        and step.join == "all"
+        and step.when is None
+        and not step.after_when
+        and not step.expands
+        and step.concurrency is None
     )
 
 

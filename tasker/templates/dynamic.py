@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tasker.templates import model
+from tasker.templates.concurrency import concurrency_of
 from tasker.templates.expressions import compile_expression
 from tasker.templates.graph import Graph, graph_of
 from tasker.templates.model import StepSpec, TemplateSpec
-from tasker.templates.reading import VARIABLES_OF_ITEM, Faults, ObjectReader, Path, kind_of, quoted
+from tasker.templates.reading import VARIABLES_OF_ITEM, VARIABLES_OF_STEP, Faults, ObjectReader, Path, kind_of, quoted
 from tasker.templates.wait_keys import check_wait, wait_keys
 
 STEP_KEYS: Final = tuple(key for key in StepSpec.__struct_fields__ if key != "after_when")
@@ -72,6 +73,7 @@ def dynamic_keys(read: ObjectReader) -> dict[str, Any]:
         **_child(read),
         **_undo(read),
         **wait_keys(read),
+        "concurrency": _concurrency(read),
     }
 
 
@@ -81,7 +83,8 @@ def _check_kind(read: ObjectReader) -> None:
         read.fault(key, f"cannot stand beside {found[0]}: a step does one thing")
     if not found:
         return
-    others = () if found in (["child"], ["signal"], ["approval"]) else ("each", "batches", "compensate")
+    waits = found in (["child"], ["signal"], ["approval"])
+    others = () if waits else ("each", "batches", "compensate", "concurrency")
     for key in (*_HANDLER_KEYS, *others):
         if key in read:
             read.fault(key, f"does nothing beside {found[0]}, which no worker runs")
@@ -167,6 +170,11 @@ def _child(read: ObjectReader) -> dict[str, Any]:
         "child_wait": waits,
         "on_parent_close": read.choice("on_parent_close", model.OnParentClose, "cancel"),
     }
+
+
+def _concurrency(read: ObjectReader) -> model.Concurrency | None:
+    runs_for_items = "each" in read or "batches" in read
+    return concurrency_of(read, variables=VARIABLES_OF_ITEM if runs_for_items else VARIABLES_OF_STEP)
 
 
 def _version(read: ObjectReader) -> str | None:
@@ -280,6 +288,8 @@ def _check_reads(step: StepSpec, graph: Graph, fault: Fault) -> None:
     }
     if step.approval is not None:
         texts["approval"] = step.approval.assignees_from
+    if step.concurrency is not None:
+        texts["concurrency"] = step.concurrency.key
     for key, text in (*texts.items(), *(("after", text) for text in step.after_when.values())):
         if text is None:
             continue

@@ -27,6 +27,7 @@ StepKind = Literal["handler", "transform", "asserts", "delay", "child", "signal"
 SignalTake = Literal["first", "last", "all"]
 OnWaitDeadline = Literal["fail", "continue", "escalate"]
 EmitOn = Literal["success", "failure", "always", "retryable", "permanent"]
+ConcurrencyStrategy = Literal["queue", "drop", "cancel_oldest", "cancel_newest"]
 
 STEPS_MAX: Final = 1000
 EDGES_MAX: Final = 10_000
@@ -55,6 +56,9 @@ VISITS_MAX: Final = 10_000
 INSTANCES_MAX: Final = 50_000
 """Most step instances of a task that a template may allow."""
 TOKENS_MAX: Final = 10**15
+CONCURRENCY_LIMIT_MAX: Final = 10_000
+"""Most places under one concurrency key."""
+
 EMITS_MAX: Final = 32
 """Most domain events that one step declares."""
 
@@ -96,6 +100,7 @@ SignalCount = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maxi
 Approvals = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": APPROVALS_MAX})]
 Person = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": PERSON_CHARS_MAX})]
 Title = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": TITLE_CHARS_MAX})]
+Places = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": CONCURRENCY_LIMIT_MAX})]
 Tolerated = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": ITEMS_MAX})]
 Share100 = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%$"})]
 ErrorType = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ERROR_TYPE_CHARS_MAX})]
@@ -203,6 +208,22 @@ class Budget(_Form, frozen=True):
     on_exceeded: OnFailure = "block"
 
 
+class Concurrency(_Form, frozen=True):
+    """How many run at a time of those with the same key.
+
+    Attributes:
+        key: an expression; what it gives names the key. null: no limit holds for this one.
+        limit: how many places there are under one key.
+        strategy: what happens when all are taken. `queue`: the new one waits for its turn; `drop`: it is cancelled;
+            `cancel_oldest`, `cancel_newest`: of those before it the one that asked first, or last, is cancelled, and
+            the new one begins once that has ended.
+    """
+
+    key: Expression
+    limit: Places = 1
+    strategy: ConcurrencyStrategy = "queue"
+
+
 class StepSpec(_Form, frozen=True):
     """One step of a template.
 
@@ -261,6 +282,8 @@ class StepSpec(_Form, frozen=True):
             of those that have come, and an approval with the decision `expired`; or an approval is escalated
             (`escalate`) and goes on waiting.
         approval: the step has no handler: it asks people, and its result is what they decided.
+        concurrency: how many instances of it with the same key run at a time, over all tasks of the template; each
+            item of a list by itself. A place is held until the instance has ended, waits and retries included.
     """
 
     name: Name
@@ -309,6 +332,7 @@ class StepSpec(_Form, frozen=True):
     wait_deadline_s: Seconds | None = None
     on_wait_deadline: OnWaitDeadline = "fail"
     approval: Approval | None = None
+    concurrency: Concurrency | None = None
 
     @property
     def kind(self) -> StepKind:
@@ -372,6 +396,7 @@ LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_field
     "max_steps",
     "compensate_on",
     "budget",
+    "concurrency",
 }
 """Keys that the first form did not have: at their default they are no part of a template's content."""
 
@@ -394,6 +419,7 @@ class TemplateSpec(_Form, frozen=True):
             a task's history.
         compensate_on: whether steps with `compensate` are undone when the task fails, is cancelled, both, or never.
         budget: what the attempts of one task may use together; None: as much as they like.
+        concurrency: how many of its tasks with the same key run at a time; the key is an expression over `input`.
     """
 
     name: Name
@@ -410,6 +436,7 @@ class TemplateSpec(_Form, frozen=True):
     max_steps: Instances | None = None
     compensate_on: CompensateOn = "both"
     budget: Budget | None = None
+    concurrency: Concurrency | None = None
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""
@@ -422,6 +449,8 @@ def document_of(spec: TemplateSpec) -> dict[str, Any]:
     `validate(document_of(spec))` is `spec` again.
     """
     document = _without_defaults(spec, {})
+    if spec.concurrency is not None:
+        document["concurrency"] = concurrency_document(spec.concurrency)
     document["steps"] = [_step_document(step) for step in spec.steps]
     if spec.budget is not None:
         document["budget"] = budget_document(spec.budget)
@@ -436,6 +465,11 @@ def budget_document(budget: Budget) -> dict[str, Any]:
 def retry_document(retry: Retry) -> dict[str, Any]:
     """Return the document that spells `retry`; empty when all is default."""
     return _without_defaults(retry, {})
+
+
+def concurrency_document(concurrency: Concurrency) -> dict[str, Any]:
+    """Return the document that spells `concurrency`."""
+    return _without_defaults(concurrency, {})
 
 
 def _step_document(step: StepSpec) -> dict[str, Any]:
@@ -454,6 +488,8 @@ def _step_document(step: StepSpec) -> dict[str, Any]:
         document["emits"] = [_without_defaults(emit, {}) for emit in step.emits]
     if step.approval is not None:
         document["approval"] = _without_defaults(step.approval, {})
+    if step.concurrency is not None:
+        document["concurrency"] = concurrency_document(step.concurrency)
     return document
 
 

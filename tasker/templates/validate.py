@@ -19,6 +19,7 @@ from tasker.events import codec
 from tasker.ids import is_event_name
 from tasker.templates import model
 from tasker.templates.budgets import budget_of
+from tasker.templates.concurrency import VARIABLES_OF_TASK, concurrency_of
 from tasker.templates.dynamic import STEP_KEYS, check_paths, dynamic_keys, has_handler
 from tasker.templates.graph import cycles, topological
 from tasker.templates.hash import VERSION_PATTERN
@@ -73,6 +74,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         max_steps=read.optional_whole("max_steps", high=model.INSTANCES_MAX),
         compensate_on=cast("model.CompensateOn", read.choice("compensate_on", model.CompensateOn, "both")),
         budget=budget_of(read, faults),
+        concurrency=concurrency_of(read, variables=VARIABLES_OF_TASK),
     )
     if are_known:
         check_paths(spec, faults)

@@ -6,6 +6,7 @@ the lines of an old form stay, and its structs here become what the upcasts make
 
 import msgspec
 
+from tasker.events import concurrency_events as c
 from tasker.events import dead_letter_events as d
 from tasker.events import schedule_events as s
 from tasker.events import task_events as t
@@ -253,6 +254,23 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("template_used", 1): (
         m.TemplateUsed(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32),
     ),
+    ("place_requested", 1): (
+        t.PlaceRequested(key='"é 7"', limit=3, strategy="cancel_oldest", step="charge[2]", attempt=2),
+        t.PlaceRequested(key="7", limit=1),
+    ),
+    ("place_taken", 1): (t.PlaceTaken(step="charge", attempt=1), t.PlaceTaken()),
+    ("place_denied", 1): (
+        t.PlaceDenied(step="charge", attempt=1, reason="evicted"),
+        t.PlaceDenied(reason="full"),
+    ),
+    ("concurrency_key_opened", 1): (
+        c.ConcurrencyKeyOpened(namespace="shop", template="order_fulfillment", key='"é 7"', step="charge"),
+        c.ConcurrencyKeyOpened(namespace="shop", template="order_fulfillment", key="7"),
+    ),
+    ("places_asked", 1): (c.PlacesAsked(requests=(TASK_ID, f"{TASK_ID}:charge[2]:1"), limit=3),),
+    ("places_granted", 1): (c.PlacesGranted(requests=(TASK_ID,)),),
+    ("places_evicted", 1): (c.PlacesEvicted(requests=(TASK_ID,)),),
+    ("places_returned", 1): (c.PlacesReturned(requests=(TASK_ID,)),),
     ("schedule_created", 1): (
         s.ScheduleCreated(namespace="shop", name="nightly", spec=SPEC, next_us=US, due_us=US + 1),
         s.ScheduleCreated(namespace="shop", name="nightly", spec=s.ScheduleSpec(template="report", every_us=1_000_000)),

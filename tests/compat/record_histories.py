@@ -118,6 +118,23 @@ def blocked() -> Run:
     return run
 
 
+def limited() -> Run:
+    """A task and its steps under concurrency keys: one place granted, one refused, one wanted back."""
+    steps = {name: {"concurrency": {"key": "input.n", "strategy": "cancel_oldest"}} for name in ("a", "b")}
+    shape: dict[str, Any] = {"a": [], "b": [], "c": [], "end": ["c"]}
+    run = new_run("limited", shape, steps=steps, concurrency={"key": "input.n", "limit": 2})
+    run.create()
+    run.wait(1)
+    run.take()
+    run.take("a", 1)
+    run.deny("b", 1, "full")
+    run.start("a")
+    run.deny("a", 1, "evicted")
+    run.complete("c")
+    run.complete("end")
+    return run
+
+
 def routed() -> Run:
     """A decision chose one way of three; a join of what ran; a failure that another join accepts."""
     shape = {"route": [], "a": ["route"], "b": ["route"], "c": [], "end": ["a", "b", "c"]}
@@ -347,6 +364,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     approved,
     announced,
     metered,
+    limited,
 )
 
 

@@ -3,7 +3,7 @@
 A small worker and a clock are simulated; commands may be stale, repeated, or make no sense at all.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
@@ -53,6 +53,8 @@ def templates(draw: st.DrawFn) -> CompiledTemplate:
         document = draw(documents())
         if draw(st.booleans()):
             make_dynamic(draw, document["steps"])
+            if draw(st.integers(0, 3)) == 0:
+                document["concurrency"] = {"key": "input.n", "strategy": "drop"}
             if any("compensate" in step for step in document["steps"]):
                 document["compensate_on"] = draw(st.sampled_from(["both", "both", "failure", "cancel", "never"]))
         try:
@@ -107,7 +109,10 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
                     step["when"] = condition
                 else:
                     step["after"] = [{"step": parents[0], "when": condition}, *parents[1:]]
-        if draw(st.integers(0, 2)) == 0 and not any(key in step for key in ("transform", "asserts", "delay_s")):
+        by_service = any(key in step for key in ("transform", "asserts", "delay_s"))
+        if draw(st.integers(0, 3)) == 0 and not by_service:
+            step["concurrency"] = {"key": draw(st.sampled_from(["input.n", "null", "input.n > 5"]))}
+        if draw(st.integers(0, 2)) == 0 and not by_service:
             step.update({"compensate": "undo", "compensate_retry": {"max_attempts": draw(st.integers(1, 2))}})
 
 
@@ -195,7 +200,7 @@ ACTIONS = [
     "fire_any",
     "wait",
 ]
-ACTIONS += ["signal", "signal", "answer", "answer"]
+ACTIONS += ["signal", "signal", "answer", "answer", "place", "place"]
 ACTIONS += ["pause", "resume", "resume", "skip", "resolve", "reset", "edit", "release"]
 
 
@@ -228,6 +233,8 @@ def act(run: Run, data: st.DataObject) -> None:
             (run.skip if action == "skip" else run.resolve)(step, data.draw(st.integers(0, 3)), *chosen)
         case "signal" | "answer":
             (send if action == "signal" else say)(run, data)
+        case "place":
+            answer_place(run, data.draw(st.sampled_from([*run.state.places, "", step]), label="place"), attempt, data)
         case "reset" | "release":
             (run.reset if action == "reset" else run.release)(step)
         case "edit":
@@ -247,6 +254,18 @@ def act(run: Run, data: st.DataObject) -> None:
                 assert run.fire(obligation) == (), "a closed obligation causes something"
         case _:
             run.wait(data.draw(st.sampled_from([0.0, 0.001, 5.0])))
+
+
+def answer_place(run: Run, step: str, attempt: int, data: st.DataObject) -> None:
+    """Tell a step, or the task, that its place is there or that there is none."""
+    answer: Literal["take", "full", "evicted"] = data.draw(
+        st.sampled_from(["take", "take", "full", "evicted"]), label="answer"
+    )
+    number = attempt if step else 0
+    if answer == "take":
+        run.take(step, number)
+    else:
+        run.deny(step, number, answer)
 
 
 def send(run: Run, data: st.DataObject) -> None:
@@ -384,6 +403,8 @@ def test_what_is_owed_leads_every_task_to_its_end(run: Run, data: st.DataObject)
         kind, step, attempt = parse_obligation(obligation)
         if kind is Kind.CHILD:
             run.child(step, "c1", attempt, state="completed")
+        elif kind is Kind.PLACE:
+            run.take(step, attempt)
         elif kind is Kind.OFFER:
             complete(run, step, attempt, data, gives_back=False)
         else:
@@ -412,6 +433,8 @@ def test_a_task_at_its_history_limit_blocks_and_can_always_be_cancelled(run: Run
             kind, step, attempt = parse_obligation(obligation)
             if kind is Kind.CHILD:
                 run.child(step, "c1", attempt, state="cancelled")
+            elif kind is Kind.PLACE:
+                run.deny(step, attempt)
             elif kind is Kind.OFFER:  # what is offered now can only be a compensation
                 complete(run, step, attempt, data, gives_back=False)
             else:

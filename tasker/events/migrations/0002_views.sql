@@ -70,7 +70,8 @@ BEGIN
             not_chosen       json,
             tags             json,
             metadata         bytea,
-            deadline_us      bigint
+            deadline_us      bigint,
+            place_key        text
         ) WITH (fillfactor = 70) $ddl$;
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, created_at_us, task_id)';
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, updated_at_us, task_id)';

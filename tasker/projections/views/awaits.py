@@ -14,6 +14,7 @@ from tasker.events.task_events import (
     ApprovalDelegated,
     ApprovalEscalated,
     ApprovalRequested,
+    PlaceRequested,
     StepAwaited,
     StepSignalled,
 )
@@ -48,20 +49,30 @@ class Awaits(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Attributes:
         deadline_us: until when; None: as long as it takes.
-        signal: the name of a signal; None: it waits for people. count, taken: how many it waits for, and has.
+        signal: the name of a signal. count, taken: how many it waits for, and has.
+        place: the concurrency key of a place, as JSON; with neither a signal nor a place it waits for people.
         asked: what people are asked.
         asks: whom an approval asks, as a list of them is looked for: `p:` and a person, `r:` and a role, or `*`.
     """
 
     deadline_us: int | None = None
     signal: str | None = None
+    place: str | None = None
     count: int = 1
     taken: int = 0
     asked: Asked | None = None
     asks: tuple[str, ...] = ()
 
 
-WaitEvent = StepAwaited | StepSignalled | ApprovalRequested | ApprovalAnswered | ApprovalDelegated | ApprovalEscalated
+WaitEvent = (
+    PlaceRequested
+    | StepAwaited
+    | StepSignalled
+    | ApprovalRequested
+    | ApprovalAnswered
+    | ApprovalDelegated
+    | ApprovalEscalated
+)
 
 
 def awaits_after(awaits: str | None, event: WaitEvent) -> str | None:
@@ -69,6 +80,8 @@ def awaits_after(awaits: str | None, event: WaitEvent) -> str | None:
     match event:
         case StepAwaited():
             return _text(Awaits(signal=event.signal, count=event.count, deadline_us=event.deadline_us))
+        case PlaceRequested():
+            return _text(Awaits(place=event.key))
         case ApprovalRequested():
             return _approval_text(
                 event.deadline_us,
@@ -117,6 +130,8 @@ def awaited_words(awaits: str | None) -> str:
         return "what comes from outside"
     found = read_awaits(awaits)
     until = f" until {to_rfc3339(found.deadline_us)}" if found.deadline_us is not None else ""
+    if found.place is not None:
+        return f"a place under its concurrency key {found.place}"
     if found.asked is not None:
         return _asked_words(found.asked) + until
     if found.count > 1:

@@ -19,6 +19,9 @@ from tasker.events.task_events import (
     ChildRequested,
     ChildStarted,
     ErrorInfo,
+    PlaceDenied,
+    PlaceRequested,
+    PlaceTaken,
     StepAttemptFailed,
     StepAttemptsReset,
     StepAwaited,
@@ -77,6 +80,9 @@ StepEvent = (
     | ApprovalDelegated
     | ApprovalEscalated
     | WaitExpired
+    | PlaceRequested
+    | PlaceTaken
+    | PlaceDenied
 )
 
 STEP_OPEN: Final = ("dispatched", "running", "waiting")
@@ -89,7 +95,8 @@ class StepRow(msgspec.Struct, kw_only=True):
     Attributes:
         attempt: the newest one.
         dispatched_at_us, started_at_us, worker: of that attempt.
-        waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`, `child`, `signal`, `approval`.
+        waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`, `child`, `signal`, `approval`,
+            `place`.
         awaits: JSON text of what it waits for from outside, while it does (see `views.awaits`).
         child: the task that it started.
         by_hand: what a person did to its result: `skipped`, `resolved`, `edited`.
@@ -155,15 +162,19 @@ class StepProjection:
             "approval_delegated",
             "approval_escalated",
             "wait_expired",
+            "place_requested",
+            "place_taken",
+            "place_denied",
         }
     )
     row_type = StepRow
     keys = 2
     facts = StepRow.__struct_fields__.index("state")
 
-    def key_at(self, recorded: RecordedEvent, event: DomainEvent) -> Key:
-        """Return the step."""
-        return recorded.stream_id, cast("StepEvent", event).step
+    def key_at(self, recorded: RecordedEvent, event: DomainEvent) -> Key | None:
+        """Return the step; None: it is about a place for the task as a whole."""
+        step = cast("StepEvent", event).step
+        return (recorded.stream_id, step) if step else None
 
     def key_of(self, row: StepRow) -> Key:
         """Return the key of `row`."""
@@ -277,6 +288,15 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
             row.attempt = attempt
             row.dispatched_at_us = at_us
             row.child = row.ended_at_us = None
+        case PlaceRequested(attempt=attempt):
+            row.state = "waiting"
+            row.waits = "place"
+            row.attempt = attempt
+            row.dispatched_at_us = at_us
+            row.ended_at_us = None
+            row.awaits = awaits_after(None, event)
+        case PlaceTaken():
+            row.awaits = None
         case ChildStarted(child=child):
             row.child = child
             row.started_at_us = at_us
@@ -290,7 +310,7 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
             row.error = None
         case StepSignalled() | ApprovalAnswered() | ApprovalDelegated() | ApprovalEscalated():
             row.awaits = awaits_after(row.awaits, event)
-        case StepRouted() | StepFailureAccepted() | StepAttemptsReset() | WaitExpired():
+        case StepRouted() | StepFailureAccepted() | StepAttemptsReset() | WaitExpired() | PlaceDenied():
             pass
         case _:
             assert_never(event)

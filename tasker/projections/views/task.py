@@ -26,6 +26,9 @@ from tasker.events.task_events import (
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
+    PlaceDenied,
+    PlaceRequested,
+    PlaceTaken,
     SignalReceived,
     StepAttemptFailed,
     StepAttemptsReset,
@@ -88,6 +91,7 @@ class TaskRow(msgspec.Struct, kw_only=True):
         ending: how a stopping task will end.
         not_chosen: JSON object: step that will not run (in its newest visit) -> why; None when empty.
         blocked_reason: of a paused task `paused`, or `paused_before_start`. blocked_detail: by whom and why.
+        place_key: the concurrency key under which it waits for a place, as JSON.
         poisoned: an event of it could not be folded; from there on only `seq` and `position` move.
     """
 
@@ -126,6 +130,7 @@ class TaskRow(msgspec.Struct, kw_only=True):
     tags: str | None = None
     metadata: bytes | None = None
     deadline_us: int | None = None
+    place_key: str | None = None
 
 
 class OpenStep(msgspec.Struct, frozen=True):
@@ -221,12 +226,23 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | WaitExpired()
         ):
             pass
-        case DomainEventRaised() | UsageRecorded():
+        case DomainEventRaised() | UsageRecorded() | PlaceDenied():
             pass
         case TaskBudgetSet(goes_on=goes_on):
             if goes_on:
                 row.state = "running"
                 _unblock(row)
+        case PlaceRequested(step=step):
+            if not step:
+                row.state = "pending"
+                row.place_key = event.key
+        case PlaceTaken(step=step):
+            if not step:
+                row.place_key = None
+                if row.state == "paused":
+                    row.blocked_reason = "paused"
+                else:
+                    row.state = "running"
         case StepDispatched(attempt=attempt):
             if attempt == 1:
                 row.steps_dispatched += 1
@@ -318,6 +334,7 @@ def _end(row: TaskRow, state: TaskStatus, at_us: int) -> None:
     row.state = state
     row.ended_at_us = at_us
     row.ending = None
+    row.place_key = None
     _unblock(row)
 
 
@@ -445,6 +462,8 @@ def waiting_on(row: TaskRow, open_steps: Sequence[OpenStep]) -> str | None:
         return f"a person: {_why_blocked(row)}"
     if row.state == "paused":
         return f"a person to resume it; it is paused{row.blocked_detail or ''}"
+    if row.state == "pending" and row.place_key is not None:
+        return f"a place under its concurrency key {row.place_key}"
     if row.state == "pending":
         return f"its start time, {_time(row.not_before_us)}"
     if row.state == "compensating":
@@ -491,7 +510,7 @@ def _waiting_step_words(one: OpenStep) -> str:
     match one.waits:
         case "child":
             return f"the child task of step {one.step}"
-        case "signal" | "approval":
+        case "signal" | "approval" | "place":
             return f"{awaited_words(one.awaits)} for step {one.step}"
         case "time":
             return f"the time of step {one.step},{at.removeprefix(' at')}"

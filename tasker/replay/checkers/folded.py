@@ -12,6 +12,7 @@ from uuid import UUID
 
 from tasker.errors import Undecodable
 from tasker.events.codec import decode_message
+from tasker.events.concurrency_events import ConcurrencyEvent
 from tasker.events.dead_letter_events import DeadLetterEvent
 from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.schedule_events import AnyScheduleEvent, ScheduleEvent
@@ -30,6 +31,7 @@ _TASK: Final = "task"
 _TEMPLATE: Final = "template"
 _SCHEDULE: Final = "schedule"
 _INVESTIGATION: Final = "investigation"
+_CONCURRENCY: Final = "concurrency"
 
 
 class FoldedChecker:
@@ -59,6 +61,8 @@ class FoldedChecker:
             self._take_schedule(recorded, event)
         elif recorded.kind == _INVESTIGATION:
             self._take_investigation(recorded, event)
+        elif recorded.kind == _CONCURRENCY:
+            self._take_concurrency(recorded, event)
         else:
             self._find(recorded, f"streams of kind {recorded.kind!r} are unknown to this build")
 
@@ -120,6 +124,13 @@ class FoldedChecker:
         except Undecodable as error:
             self._find(recorded, error.detail)
 
+    def _take_concurrency(self, recorded: RecordedEvent, event: Decoded) -> None:
+        """Only see that it can be read: `placed` holds it to its rules."""
+        try:
+            _concurrency_event(event)
+        except Undecodable as error:
+            self._find(recorded, error.detail)
+
     def _find(self, recorded: RecordedEvent, detail: str) -> None:
         self._report(
             Finding(
@@ -162,6 +173,14 @@ def _dead_letter_event(event: Decoded) -> DeadLetterEvent:
     if isinstance(event, Undecodable):
         raise event
     raise Undecodable(f"{type(event).__name__} is no event of an investigation")
+
+
+def _concurrency_event(event: Decoded) -> ConcurrencyEvent:
+    if isinstance(event, ConcurrencyEvent):
+        return event
+    if isinstance(event, Undecodable):
+        raise event
+    raise Undecodable(f"{type(event).__name__} is no event of a concurrency key")
 
 
 @lru_cache(maxsize=4096)

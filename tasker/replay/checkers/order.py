@@ -19,6 +19,8 @@ from tasker.events.task_events import (
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
+    PlaceRequested,
+    PlaceTaken,
     StepAttemptFailed,
     StepAwaited,
     StepCancelled,
@@ -81,6 +83,7 @@ class _Task:
         "stopping",
         "template",
         "undoing",
+        "waiting",
     )
 
     def __init__(self, template: CompiledTemplate | None) -> None:
@@ -94,6 +97,7 @@ class _Task:
         self.closed_edges: set[tuple[str, str]] = set()
         self.stopping = False
         self.completes_by_hand = False
+        self.waiting: set[str] = set()
         self.paused = False
         self.over_budget = False
         self.undoing = None if template is None else Undoing(template)
@@ -141,12 +145,20 @@ class OrderChecker:
                     self._find(recorded, f"step {name} is dispatched while the task is paused")
                 if task.over_budget:
                     self._find(recorded, f"step {name} is dispatched while the task is over its budget")
+                if task.waiting:
+                    self._has_place(recorded, task, name)
                 if attempt == 1:
                     self._begins(recorded, task, name)
             case StepCompleted(step=name):
                 if not (is_item(name) or is_undo(name)):
                     self._completes(recorded, task, name)
+            case PlaceRequested(step=name):
+                task.waiting.add(name)
+            case PlaceTaken(step=name):
+                task.waiting.discard(name)
             case StepExpanded(step=name) | StepDelayed(step=name):
+                if task.waiting:
+                    self._has_place(recorded, task, name)
                 self._begins(recorded, task, name)
             case (
                 ChildRequested(step=name, attempt=attempt)
@@ -159,6 +171,8 @@ class OrderChecker:
                     self._find(recorded, f"{_begun(event)} of step {name} begins while the task is paused")
                 if task.over_budget:
                     self._find(recorded, f"{_begun(event)} of step {name} begins while the task is over its budget")
+                if task.waiting:
+                    self._has_place(recorded, task, name)
                 if attempt == 1:
                     self._begins(recorded, task, name)
             case StepSkipped(step=name) | StepResolved(step=name) if not is_item(name):
@@ -208,6 +222,11 @@ class OrderChecker:
 
     def close(self) -> None:
         """Do nothing: every event was compared."""
+
+    def _has_place(self, recorded: RecordedEvent, task: _Task, name: str) -> None:
+        """Check that neither a step nor its task begins without the place that it asked for."""
+        if name in task.waiting or "" in task.waiting:
+            self._find(recorded, f"step {name} begins without its place under a concurrency key")
 
     def _begin(self, recorded: RecordedEvent, event: Decoded) -> _Task | None:
         """Return the task that begins here; None when it cannot be followed."""

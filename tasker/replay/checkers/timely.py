@@ -17,6 +17,8 @@ from tasker.events.task_events import (
     ApprovalEscalated,
     ApprovalRequested,
     ChildRequested,
+    PlaceRequested,
+    PlaceTaken,
     StepAttemptFailed,
     StepAwaited,
     StepCancelled,
@@ -61,13 +63,14 @@ Timer = tuple[str, str]
 class _Task:
     """What is known of a task that goes on: its open timers, by what waits for what."""
 
-    __slots__ = ("blocked", "children", "dispatched_us", "paused", "position", "timers", "waiting")
+    __slots__ = ("blocked", "children", "dispatched_us", "paused", "places", "position", "timers", "waiting")
 
     def __init__(self) -> None:
         self.timers: dict[Timer, int] = {}
         self.dispatched_us: dict[str, int] = {}
         self.children: set[str] = set()
         self.waiting: set[str] = set()
+        self.places: set[str] = set()
         self.blocked = False
         self.paused = False
         self.position = 0
@@ -140,6 +143,10 @@ class TimelyChecker:
                 task.wait_no_more(name)
             case ChildRequested(step=name):
                 task.children.add(name)
+            case PlaceRequested(step=name):
+                task.places.add(name)
+            case PlaceTaken(step=name):
+                task.places.discard(name)
             case StepCompleted(step=name) | StepAttemptFailed(step=name) | StepCancelled(step=name) if (
                 name in task.children
             ):
@@ -231,7 +238,7 @@ class TimelyChecker:
                 continue
             if task.waiting and not task.timers:
                 continue  # it waits for what only the outside can send
-            if task.children and now_us is not None:
+            if (task.children or task.places) and now_us is not None:
                 continue  # it waits for tasks that have their own timers
             if now_us is None or not task.timers:
                 self._find(stream_id, task.position, "the task has not ended, and no person holds it up")

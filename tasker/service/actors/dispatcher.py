@@ -28,7 +28,7 @@ from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL
 from tasker.service.actors.direct import DirectWork, Offered
 from tasker.service.actors.step_times import StepTimes
-from tasker.service.actors.task_actor import ChildPorts, TaskActor
+from tasker.service.actors.task_actor import ChildPorts, PlacePorts, TaskActor
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.prices import PriceTable
@@ -66,6 +66,7 @@ class Dispatcher:
         self.step_times = StepTimes()
         self.children: ChildPorts | None = None
         self.prices = prices
+        self.places: PlacePorts | None = None
         tracing = tracing_of_process()
         self.traces = None if tracing is None else TaskTraces(tracing)
         self._bus = bus

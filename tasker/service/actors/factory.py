@@ -9,6 +9,7 @@ import structlog
 
 from tasker.errors import Fenced, TemplateUnknown, Unavailable, Undecodable
 from tasker.events.envelope import RecordedEvent, StreamKind
+from tasker.service.actors.concurrency_actor import ConcurrencyActor, ConcurrencyPorts
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.investigation_actor import InvestigationActor
 from tasker.service.actors.schedule_actor import ScheduleActor, SchedulePorts
@@ -24,8 +25,14 @@ class Factory:
     """Implements `ActorFactory`."""
 
     def __init__(
-        self, directory: TemplateDirectory, ports: TaskPorts, routes: Routes, schedules: SchedulePorts
+        self,
+        directory: TemplateDirectory,
+        ports: TaskPorts,
+        routes: Routes,
+        schedules: SchedulePorts,
+        keys: ConcurrencyPorts,
     ) -> None:
+        self._keys = keys
         self._directory = directory
         self._ports = ports
         self._routes = routes
@@ -40,6 +47,10 @@ class Factory:
                 return self._template(stream_id, events)
             if recorded_kind == StreamKind.SCHEDULE:
                 return self._schedule(stream_id, shard, events)
+            if recorded_kind == StreamKind.CONCURRENCY:
+                key = ConcurrencyActor(stream_id, shard, self._keys)
+                key.fold(events)
+                return key
             if recorded_kind == StreamKind.INVESTIGATION:
                 actor = InvestigationActor(stream_id)
                 actor.fold(events)

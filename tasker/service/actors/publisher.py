@@ -33,6 +33,7 @@ from tasker.bus.stored import last_stored
 from tasker.bus.streams import StreamState, stream_info
 from tasker.errors import BodyTooLarge, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import encode_message
+from tasker.events.concurrency_events import ConcurrencyKeyOpened
 from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, domain_event_id, event_id
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import HEADER_MESSAGE_ID, Mark
@@ -576,7 +577,7 @@ def _route_of(first: NewEvent | RecordedEvent) -> tuple[str, str]:
             return template.namespace, template.name
         case TemplateRegistered(namespace=namespace, name=name) | TemplateUsed(namespace=namespace, name=name):
             return namespace, name
-        case ScheduleCreated(namespace=namespace, name=name):
+        case ScheduleCreated(namespace=namespace, name=name) | ConcurrencyKeyOpened(namespace=namespace, template=name):
             return namespace, name
         case _:
             return "_", "_"

@@ -20,6 +20,7 @@ from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_eve
 from tasker.events.task_events import (
     AnyTaskEvent,
     ChildRequested,
+    PlaceRequested,
     StepCancelled,
     StepCancelRequested,
     StepDispatched,
@@ -32,6 +33,7 @@ from tasker.events.task_events import (
 from tasker.metrics.catalogue import OUTCOMES
 from tasker.service.actors.child_news import ChildHint, ChildNews
 from tasker.service.actors.investigation_actor import SubjectMessage
+from tasker.service.actors.place_news import PlaceNews
 from tasker.service.actors.restarts import OriginalMessage
 from tasker.service.actors.standing import StandingMessage
 from tasker.service.actors.step_times import StepTimes
@@ -49,6 +51,7 @@ from tasker.service.domain.obligations import (
     scope_of,
 )
 from tasker.service.domain.outcome_facts import settle_facts
+from tasker.service.domain.places import obligation_of, place_of
 from tasker.service.domain.prices import PriceTable
 from tasker.service.domain.reports import accepted, command_of
 from tasker.service.domain.state import StepStatus, TaskState, TaskStatus, evolve
@@ -68,12 +71,18 @@ CHILD_S: Final = 6.0
 """A child that nobody told of is started or asked after again after this, then after twice as long, and so on."""
 
 CHILD_S_MAX: Final = 60.0
+PLACE_S: Final = 6.0
+"""A place that nobody has heard of is asked for again after this, then after twice as long, and so on."""
+
+PLACE_S_MAX: Final = 3600.0
 EFFECTS: Final = frozenset(
-    {StepDispatched, StepCancelRequested, StepCancelled, StepSkipped, StepResolved, ChildRequested}
+    {StepDispatched, StepCancelRequested, StepCancelled, StepSkipped, StepResolved, ChildRequested, PlaceRequested}
 )
 """Events that the world is told of after their commit."""
 
-Effect = StepDispatched | StepCancelRequested | StepCancelled | StepSkipped | StepResolved | ChildRequested
+Effect = (
+    StepDispatched | StepCancelRequested | StepCancelled | StepSkipped | StepResolved | ChildRequested | PlaceRequested
+)
 
 
 class Answered(Protocol):
@@ -107,6 +116,18 @@ class ChildPorts(Protocol):
         ...
 
 
+class PlacePorts(Protocol):
+    """What a task's actor needs for its concurrency keys; answers come as messages."""
+
+    def ask(self, actor: TaskActor, request: PlaceRequested) -> None:
+        """Ask for a place."""
+        ...
+
+    def leave(self, actor: TaskActor, requests: Sequence[PlaceRequested]) -> None:
+        """Tell that requests are over; a word that is lost is no harm."""
+        ...
+
+
 class TaskPorts(Protocol):
     """What a task's actor needs of the world."""
 
@@ -114,6 +135,7 @@ class TaskPorts(Protocol):
     prices: PriceTable | None
     traces: TaskTraces | None
     children: ChildPorts | None
+    places: PlacePorts | None
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Offer the attempt to the workers; a failure wakes the actor again."""
@@ -213,6 +235,7 @@ TaskMessage = (
     | OriginalMessage
     | ChildNews
     | ChildHint
+    | PlaceNews
     | Wake
 )
 
@@ -270,6 +293,7 @@ class TaskActor:
             if recorded.seq == 1:
                 self._begin(recorded.tenant, meta)
             evolve(self.state, event, at_us=recorded.at_us, command_id=meta.command_id)  # type: ignore[arg-type]
+        self.state.places_left.clear()  # their keys were told, or ask
         return self.state.template
 
     def give_grace(self, now_us: int) -> None:
@@ -309,6 +333,8 @@ class TaskActor:
             case ChildHint():
                 self._child_hint(message)
                 return None
+            case PlaceNews():
+                return self._place_news(message, now_us)
             case SubjectMessage() | OriginalMessage():
                 if self.template is None or message.tenant != self.tenant:
                     return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
@@ -327,11 +353,11 @@ class TaskActor:
             return _refuse(message.plan, message.fail)
         try:
             template, command = message.plan(now_us)
+            events = advance(self.state, template, command)
         except CommandRejected as refusal:
             return _refuse(refusal, message.fail)
         self.template = template
         self._begin(message.tenant, message.meta)
-        events = advance(self.state, template, command)
         return self._record(
             events,
             now_us,
@@ -444,6 +470,10 @@ class TaskActor:
         if kind is Kind.CHILD:
             self._child_again(step, attempt, wake.obligation, now_us)
             return None
+        if kind is Kind.PLACE:
+            self._again_later(step, wake.obligation, now_us, first_s=PLACE_S, most_s=PLACE_S_MAX)
+            self._ask_for_place(self.state.places[step].request)
+            return None
         if kind is Kind.HEARTBEAT:
             at_us = max(at_us, self._beats.get(step, 0) + round(self.state.steps[step].heartbeat_s * US_PER_S))
         if at_us > now_us:
@@ -486,10 +516,15 @@ class TaskActor:
                 scopes[scope] = None
 
         parent = parent_of(self.state.idempotency_key) if self.state.ended else None
+        left: Sequence[PlaceRequested] = ()
+        if self.state.places_left:
+            left, self.state.places_left = self.state.places_left, []
 
         def on_committed(position: int) -> None:
             for effect in effects:
                 self._perform(effect)
+            if left and self._ports.places is not None:
+                self._ports.places.leave(self, left)
             if parent is not None and self._ports.children is not None:
                 self._ports.children.tell_parent(self.tenant, *parent)
             committed(position)
@@ -552,6 +587,13 @@ class TaskActor:
                     at_us = self._ports.now_us() + round(CHILD_S * US_PER_S)
                     self._ports.later(self, step, f"{Kind.CHILD}:{step}:{attempt}", at_us, keep=False)
                     self._look_after_child(step, attempt)
+            case PlaceRequested(step=step, attempt=attempt):
+                place = place_of(self.state, step, attempt)
+                if place is not None and not place.held:
+                    self._offers.pop(step, None)
+                    at_us = self._ports.now_us() + round(PLACE_S * US_PER_S)
+                    self._ports.later(self, step, obligation_of(step, attempt), at_us, keep=False)
+                    self._ask_for_place(effect)
             case StepCancelRequested(step=step, attempt=attempt, grace_until_us=until_us):
                 if waiting_child(self.state, step, attempt) is not None:
                     self._cancel_child(step, attempt)
@@ -570,6 +612,23 @@ class TaskActor:
         wait_s = min(first_s * 2 ** min(times, 10), most_s)
         self._ports.later(self, step, obligation, now_us + round(wait_s * US_PER_S), keep=times > 1)
         return times
+
+    # ---------------------------------------------------------------- places under concurrency keys
+
+    def _ask_for_place(self, request: PlaceRequested) -> None:
+        assert self._ports.places is not None  # noqa: S101 - set before any shard is taken
+        self._ports.places.ask(self, request)
+
+    def _place_news(self, message: PlaceNews, now_us: int) -> Turn:
+        if self.template is None or message.tenant != self.tenant:
+            return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
+        events = advance(self.state, self.template, message.command(now_us))
+        stands = place_of(self.state, message.step, message.attempt) is not None
+        if not events:
+            return _answer(lambda _: message.answered(stands), message.fail)
+        return self._record(
+            events, now_us, self._meta, lambda _: message.answered(stands), message.fail, self.traceparent
+        )
 
     # ---------------------------------------------------------------- children
 

@@ -7,6 +7,7 @@
     signal                            -> awaited
     approval                          -> requested
     each, batches                     -> expanded; its items begin as it follows from that
+    concurrency                       -> place requested; it goes on when its key grants one
     else                              -> dispatched
 
 Everything here asks the state as it is when its turn comes: generators are resumed after what they yielded has been
@@ -41,6 +42,7 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain.bindings import expression_error, is_true, items_of, raw_items, value_of
 from tasker.service.domain.children import request_child
+from tasker.service.domain.places import request_for_step
 from tasker.service.domain.state import STEP_OPEN, Expansion, StepState, StepStatus, TaskState
 from tasker.service.domain.waits import begin_wait
 from tasker.templates import CompiledTemplate, StepSpec
@@ -96,6 +98,20 @@ def dispatch(spec: StepSpec, instance: str, attempt: int, at_us: int) -> StepDis
 
 
 def attempt_of(  # noqa: PLR0917 - the facts of an attempt
+    state: TaskState, template: CompiledTemplate, spec: StepSpec, instance: str, attempt: int, at_us: int
+) -> AnyTaskEvent:
+    """Return the event by which an attempt begins: with a place of its key, or what comes behind that."""
+    if spec.concurrency is not None:
+        try:
+            request = request_for_step(state, template, spec, instance, attempt)
+        except ExpressionFailed as error:
+            return StepFailed(step=instance, attempt=attempt, reason="expression_failed", error=expression_error(error))
+        if request is not None:
+            return request
+    return attempt_with_place(state, template, spec, instance, attempt, at_us)
+
+
+def attempt_with_place(  # noqa: PLR0917 - the facts of an attempt
     state: TaskState, template: CompiledTemplate, spec: StepSpec, instance: str, attempt: int, at_us: int
 ) -> AnyTaskEvent:
     """Return the event by which an attempt begins: with the workers, as a child task, or as a wait."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -221,6 +221,21 @@ class NoteChild(TaskCommand, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
 
 
+class TakePlace(TaskCommand, frozen=True, kw_only=True):
+    """A concurrency key grants the place that a step instance, or the task (""), asked for."""
+
+    step: str
+    attempt: int
+
+
+class DenyPlace(TaskCommand, frozen=True, kw_only=True):
+    """A concurrency key refuses the place, or wants it back for another."""
+
+    step: str
+    attempt: int
+    reason: Literal["full", "evicted"]
+
+
 class FireObligation(TaskCommand, frozen=True, kw_only=True):
     """The time of an obligation has come; nothing happens when it is closed by now."""
 
@@ -253,5 +268,7 @@ AnyTaskCommand = (
     | YieldAttempt
     | FailAttempt
     | NoteChild
+    | TakePlace
+    | DenyPlace
     | FireObligation
 )

@@ -46,6 +46,7 @@ from tasker.service.domain.commands import (
     CompleteTask,
     CreateTask,
     DelegateApproval,
+    DenyPlace,
     EditResult,
     FailAttempt,
     FailTask,
@@ -63,6 +64,7 @@ from tasker.service.domain.commands import (
     SignalTask,
     SkipStep,
     StartAttempt,
+    TakePlace,
     UpdateTask,
     YieldAttempt,
 )
@@ -72,6 +74,7 @@ from tasker.service.domain.force import force
 from tasker.service.domain.guards import must_exist, must_go_on, unblocked
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_scope, parse_obligation
 from tasker.service.domain.pause import pause, resume
+from tasker.service.domain.places import check_key, deny_place, take_place
 from tasker.service.domain.repair import repair
 from tasker.service.domain.retry import retry_delay_s
 from tasker.service.domain.signals import receive
@@ -116,7 +119,7 @@ def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand
 def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand) -> Iterable[AnyTaskEvent]:
     match command:
         case CreateTask():
-            return _create(state, command)
+            return _create(state, template, command)
         case CancelTask(at_us=at_us, grace_s=grace_s):
             return _cancel(state, template, at_us, grace_s)
         case CompleteTask() | FailTask():
@@ -162,6 +165,10 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
             return set_budget(state, template, command)
         case NoteChild():
             return note_child(state, template, command)
+        case TakePlace():
+            return take_place(state, command)
+        case DenyPlace():
+            return deny_place(state, command)
         case FireObligation():
             return _fire(state, template, command)
         case _:
@@ -171,9 +178,11 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
 # ---------------------------------------------------------------- beginning
 
 
-def _create(state: TaskState, command: CreateTask) -> Events:
+def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -> Events:
     if state.status is not TaskStatus.ABSENT:
         return ()
+    if template.spec.concurrency is not None:
+        check_key(template.spec.concurrency, template, command.input)
     at_us = command.at_us
     not_before_us = command.not_before_us
     if not_before_us is not None and not_before_us <= at_us:
@@ -374,7 +383,7 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             return (TaskStarted(),)
         case Kind.DEADLINE:
             return stop(state, template, at_us, ending="failed", cause="timeout", grace_s=CANCEL_GRACE_S)
-        case Kind.OFFER | Kind.CHILD:
+        case Kind.OFFER | Kind.CHILD | Kind.PLACE:
             return ()
         case Kind.RETRY:
             return (dispatch(template.step(name), name, attempt, at_us),)

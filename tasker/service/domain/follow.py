@@ -3,7 +3,9 @@
 It is asked with the state as the event left it. What it yields is taken up, with all that follows from that, before it
 is asked for more; so it always looks at the state as it is.
 
-    task created, started   -> the first steps begin
+    task created, started   -> the first steps begin, or a place for the task is asked for
+    place taken             -> the first steps begin; or the step that asked for it
+    place denied            -> the task stops; or the step is cancelled
     step completed (also by hand), closed, cancelled, its failure accepted
                             -> children whose parents say so begin, or will not run
     step failed             -> its failure is accepted by joins that can do without it
@@ -38,6 +40,8 @@ from tasker.events.task_events import (
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
+    PlaceDenied,
+    PlaceTaken,
     SignalReceived,
     StepAwaited,
     StepCancelled,
@@ -61,10 +65,20 @@ from tasker.events.task_events import (
     TaskUnpaused,
 )
 from tasker.service.domain.approvals import settle
-from tasker.service.domain.begin import begin, begin_again, cancel_node, dispatch, next_items, retry_items
+from tasker.service.domain.begin import (
+    attempt_with_place,
+    begin,
+    begin_again,
+    cancel,
+    cancel_node,
+    dispatch,
+    next_items,
+    retry_items,
+)
 from tasker.service.domain.bindings import expression_error, is_true
 from tasker.service.domain.compensate import at_rest, next_undo
 from tasker.service.domain.joins import Verdict, accepts_failure, verdict_of
+from tasker.service.domain.places import denied_words, request_for_task
 from tasker.service.domain.signals import awaited, signalled
 from tasker.service.domain.state import BUDGET_EXCEEDED, STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
@@ -84,8 +98,45 @@ Moves = Iterator[AnyTaskEvent]
 def _roots(state: TaskState, template: CompiledTemplate, event: TaskCreated | TaskStarted, at_us: int) -> Moves:
     if isinstance(event, TaskCreated) and event.not_before_us is not None:
         return
+    if template.spec.concurrency is not None:
+        request = request_for_task(state, template)
+        if request is not None:
+            yield request
+            return
+    yield from _first_steps(state, template, at_us)
+
+
+def _first_steps(state: TaskState, template: CompiledTemplate, at_us: int) -> Moves:
     for name in template.graph.roots:
         yield from _consider(state, template, name, at_us)
+
+
+def _taken(state: TaskState, template: CompiledTemplate, event: PlaceTaken, at_us: int) -> Moves:
+    if event.step:
+        yield attempt_with_place(state, template, template.step(event.step), event.step, event.attempt, at_us)
+    else:
+        yield from _first_steps(state, template, at_us)
+
+
+def _denied(state: TaskState, template: CompiledTemplate, event: PlaceDenied, at_us: int) -> Moves:
+    name = event.step
+    if not name:
+        yield from stop(state, template, at_us, ending="cancelled", cause="concurrency", grace_s=CANCEL_GRACE_S)
+        return
+    entry = state.steps[name]
+    if entry.status not in STEP_OPEN:
+        return
+    reason = denied_words(name, event.reason)
+    if is_item(name):
+        yield cancel(template, name, entry, reason, at_us)
+        if not state.held:
+            yield from next_items(state, template, node_of(name), at_us)
+        return
+    step = name_of(name)
+    edges = tuple((step, child) for child in template.graph.children[step])
+    if edges:
+        yield PathsClosed(edges=edges, by=name, reason=reason)
+    yield cancel(template, name, entry, reason, at_us)
 
 
 def _children(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
@@ -256,10 +307,14 @@ def _unheld(state: TaskState, template: CompiledTemplate, _event: TaskUnpaused |
     for name in template.graph.roots:
         yield from _consider(state, template, name, at_us)
     for name, entry in list(state.steps.items()):
-        if entry.status is StepStatus.WAITING and entry.waits == "pause" and state.stopping is None:
+        if entry.status is not StepStatus.WAITING or state.stopping is not None:
+            continue
+        if entry.waits == "pause":
             yield from begin_again(state, template, name, entry.first_attempt, at_us)
         elif entry.wait is not None:
             yield from look_again(state, template, name)
+        elif entry.waits == "place" and name in state.places and state.places[name].held:
+            yield attempt_with_place(state, template, template.step(name), name, entry.attempt, at_us)
     for name in template.graph.order:
         if state.stopping is not None:
             return
@@ -328,6 +383,8 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
     SignalReceived: signalled,
     StepAwaited: awaited,
     ApprovalAnswered: settle,
+    PlaceTaken: _taken,
+    PlaceDenied: _denied,
     TaskCompensating: next_undo,
     LoopTurned: _turned,
     TaskUnpaused: _unheld,
@@ -337,6 +394,7 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
 
 FOLLOWS_WHILE_HELD: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any, int], Moves]]] = {
     StepRetried: _retried_while_held,
+    PlaceDenied: _denied,
 }
 """The same of a held task: what only widens a person's word."""
 

@@ -15,6 +15,7 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `wait_by`    | step awaited, approval requested | its deadline, if it has one | the step completes, or fails |
 | `escalate`   | approval requested   | its time, if it has one  | others may answer as well        |
 | `child`      | child requested      | at once                  | the child is started, or asked how it stands |
+| `place`      | place requested      | at once                  | its concurrency key is asked (again) |
 | `grace`      | step cancel requested| the grace's end          | the step is cancelled            |
 | `not_before` | task created         | not_before               | the task starts                  |
 | `deadline`   | task created         | the task's timeout       | the task stops and fails         |
@@ -50,7 +51,7 @@ from tasker.events.task_events import (
     TaskUnpaused,
     TaskUpdated,
 )
-from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.state import Place, StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.wait import ApprovalWait, Wait
 
 FINISH_SLACK_S: Final = 2.0
@@ -72,6 +73,7 @@ class Kind(StrEnum):
     WAIT_BY = "wait_by"
     ESCALATE = "escalate"
     CHILD = "child"
+    PLACE = "place"
     GRACE = "grace"
     NOT_BEFORE = "not_before"
     DEADLINE = "deadline"
@@ -135,10 +137,13 @@ def obligations_of_scope(state: TaskState, scope: str) -> dict[str, int]:
 
 def _of_task(state: TaskState) -> dict[str, int]:
     found: dict[str, int] = {}
-    if state.status is TaskStatus.PENDING and state.not_before_us is not None and state.stopping is None:
+    is_held_back = state.status is not TaskStatus.PENDING or state.stopping is not None or TASK_SCOPE in state.places
+    if state.not_before_us is not None and not is_held_back:
         found[Kind.NOT_BEFORE] = _not_before_resumed(state, state.not_before_us)
     if state.deadline_us is not None and state.stopping is None:
         found[Kind.DEADLINE] = state.deadline_us
+    if state.places and TASK_SCOPE in state.places and _is_asked_for(state.places[TASK_SCOPE]):
+        found[Kind.PLACE] = state.places[TASK_SCOPE].asked_us
     return found
 
 
@@ -162,6 +167,9 @@ def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
             }
         case StepStatus.WAITING if step.waits == "child":
             return {f"{Kind.CHILD}:{at}": step.dispatched_us}
+        case StepStatus.WAITING if step.waits == "place":
+            place = state.places.get(name)
+            return {f"{Kind.PLACE}:{at}": place.asked_us} if place is not None and _is_asked_for(place) else {}
         case StepStatus.WAITING if state.is_stopping or state.held:
             return {}
         case StepStatus.WAITING if step.waits == "retry":
@@ -181,6 +189,10 @@ def _of_wait(state: TaskState, at: str, wait: Wait) -> dict[str, int]:
     if isinstance(wait, ApprovalWait) and wait.escalate_us is not None:
         found[f"{Kind.ESCALATE}:{at}"] = _not_before_resumed(state, wait.escalate_us)
     return found
+
+
+def _is_asked_for(place: Place) -> bool:
+    return not (place.held or place.denied)
 
 
 def _not_before_resumed(state: TaskState, at_us: int) -> int:

@@ -36,6 +36,7 @@ from tasker.service.domain.begin import cancel_items
 from tasker.service.domain.choices import fault_of_choice
 from tasker.service.domain.commands import EditResult, ReleaseStep, ResetStep, ResolveStep, SkipStep
 from tasker.service.domain.guards import must_be_current, must_go_on, unblocked
+from tasker.service.domain.places import waits_as_a_whole
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.task_result import RESULT_LIMIT
 from tasker.templates import CompiledTemplate
@@ -55,6 +56,10 @@ def repair(
     """
     must_go_on(state)
     must_be_current(state, template, command.step)
+    if isinstance(command, SkipStep | ResolveStep | ReleaseStep) and waits_as_a_whole(state):
+        raise StateForbids(
+            "the task waits for its place under a concurrency key; nothing of it can begin", state="pending"
+        )
     match command:
         case SkipStep() | ResolveStep():
             choice = _choice_of(template, command)
@@ -206,6 +211,8 @@ def _why_not_released(entry: StepState, name: str) -> str:
             return f"waits for its items; release one of those ({name}[...])"
         case "child":
             return "waits for its child task; release what that waits for"
+        case "place":
+            return "waits for a place under its concurrency key; there are no more than its limit"
         case _:
             return "is held by the pause; `tasker task resume` lets it go on"
 

@@ -50,6 +50,9 @@ from tasker.events.task_events import (
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
+    PlaceDenied,
+    PlaceRequested,
+    PlaceTaken,
     SignalReceived,
     StepAttemptFailed,
     StepAttemptsReset,
@@ -134,7 +137,24 @@ STEP_OPEN: Final = frozenset({StepStatus.DISPATCHED, StepStatus.RUNNING, StepSta
 _OPEN: Final = (StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING)
 _SETTLED: Final = (StepStatus.COMPLETED, StepStatus.CANCELLED)
 
-Waits = Literal["retry", "items", "time", "child", "pause", "signal", "approval"]
+Waits = Literal["retry", "items", "time", "child", "pause", "signal", "approval", "place"]
+
+
+class Place:
+    """A place under a concurrency key that the task, or a step, waits for or holds.
+
+    Attributes:
+        request: what was asked for. asked_us: when.
+        held: whether it is there. denied: whether it is to be given up, as its owner is cancelled.
+    """
+
+    __slots__ = ("asked_us", "denied", "held", "request")
+
+    def __init__(self, request: PlaceRequested, asked_us: int) -> None:
+        self.request = request
+        self.asked_us = asked_us
+        self.held = False
+        self.denied = False
 
 
 class Expansion:
@@ -281,6 +301,8 @@ class TaskState:
         commands: the last commands that changed the task -> the seq of their last event.
         created_by: who created it, where that is known (see `TaskCreated`).
         inbox: the signals that came, and who waits for more; None: none came, and nobody does.
+        places: what waits for or holds a place under a concurrency key: a step instance, "" for the task.
+        places_left: requests that are over since whoever tells their keys took them from here.
     """
 
     __slots__ = (
@@ -304,6 +326,8 @@ class TaskState:
         "open",
         "over_budget",
         "paused_from",
+        "places",
+        "places_left",
         "request_hash",
         "result",
         "resumed_us",
@@ -355,6 +379,8 @@ class TaskState:
         self.usage: dict[str, Decimal] | None = None
         self.budget: TaskBudgetSet | None = None
         self.over_budget: str | None = None
+        self.places: dict[str, Place] = {}
+        self.places_left: list[PlaceRequested] = []
 
     @property
     def is_stopping(self) -> bool:
@@ -577,6 +603,27 @@ def evolve(  # noqa: PLR0915 - one case an event
             _approval(state, name).escalate(event)
         case WaitExpired():
             pass  # what becomes of the step says so
+        case PlaceRequested(step=name):
+            state.places[name] = Place(event, at_us)
+            if name:
+                step = _enter(state, name, StepStatus.WAITING)
+                step.attempt = event.attempt
+                step.dispatched_us = at_us
+                step.waits = "place"
+            else:
+                state.status = TaskStatus.PENDING
+        case PlaceTaken(step=name):
+            if name in state.places:
+                state.places[name].held = True
+            if name:
+                pass  # what begins by it says so
+            elif state.paused:
+                state.paused_from = TaskStatus.RUNNING
+            else:
+                state.status = TaskStatus.RUNNING
+        case PlaceDenied(step=name):
+            if name in state.places:
+                state.places[name].denied = True
         case LoopTurned():
             _turn(state, event)
         case TaskBlocked():
@@ -645,6 +692,8 @@ def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
     """Return the step, moved to `status`, with the task's counts kept right."""
     step = _entry(state, name)
     before = step.status
+    if state.places and status not in _OPEN:
+        _leave_place(state, name)
     if before is not status:
         state.open += (status in _OPEN) - (before in _OPEN)
         state.completed += (status is StepStatus.COMPLETED) - (before is StepStatus.COMPLETED)
@@ -735,6 +784,14 @@ def count_usage(used: dict[str, Decimal], event: UsageRecorded) -> None:
 def _end(state: TaskState, status: TaskStatus) -> None:
     state.status = status
     state.blocked_reason = None
+    for name in list(state.places):
+        _leave_place(state, name)
+
+
+def _leave_place(state: TaskState, name: str) -> None:
+    place = state.places.pop(name, None)
+    if place is not None:
+        state.places_left.append(place.request)
 
 
 def state_document(state: TaskState) -> dict[str, Any]:
@@ -780,8 +837,18 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "usage": state.usage and {what: amount_text(amount) for what, amount in state.usage.items()},
         "budget": state.budget and {"cost_max": state.budget.cost_max, "tokens_max": state.budget.tokens_max},
         "over_budget": state.over_budget,
+        "places": {name: _place_document(place) for name, place in state.places.items()},
     }
     return {key: value for key, value in document.items() if value}
+
+
+def _place_document(place: Place) -> dict[str, Any]:
+    return {
+        "request": msgspec.to_builtins(place.request),
+        "asked_us": place.asked_us,
+        "held": place.held,
+        "denied": place.denied,
+    }
 
 
 _NO_FACT: Final = (

@@ -22,7 +22,7 @@ from tasker.service.domain.begin import after, cancel
 from tasker.service.domain.state import BUDGET_EXCEEDED, STEP_OPEN, StepStatus, TaskState
 from tasker.templates import CompiledTemplate
 
-Cause = Literal["cancel", "timeout", "step_failed", "operator", "budget_exceeded"]
+Cause = Literal["cancel", "timeout", "step_failed", "operator", "budget_exceeded", "concurrency"]
 
 
 def stop(

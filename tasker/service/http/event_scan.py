@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from tasker.errors import Undecodable
+from tasker.events.concurrency_events import ConcurrencyKeyOpened
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.log import EventLog
 from tasker.events.schedule_events import ScheduleCreated
@@ -165,7 +166,10 @@ def place_of(event: RecordedEvent) -> tuple[str, str]:
                 return template.namespace, template.name
             case TemplateRegistered(namespace=namespace, name=name) | TemplateUsed(namespace=namespace, name=name):
                 return namespace, name
-            case ScheduleCreated(namespace=namespace, name=name):
+            case (
+                ScheduleCreated(namespace=namespace, name=name)
+                | ConcurrencyKeyOpened(namespace=namespace, template=name)
+            ):
                 return namespace, name
             case _:
                 return _UNREADABLE

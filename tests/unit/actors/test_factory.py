@@ -13,6 +13,7 @@ from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
 from tasker.service.actors.factory import Factory
 from tasker.service.actors.own_commands import OwnCommands
+from tasker.service.actors.places import Places
 from tasker.service.actors.schedule_effects import ScheduleEffects
 from tasker.service.actors.standing import Standings
 from tasker.service.actors.task_actor import PoisonedActor, TaskActor
@@ -39,7 +40,7 @@ class Bench:
         directory = TemplateDirectory(self.log, shards, routes, clock)
         self.dispatcher = Dispatcher(self.bus, AckedPublisher(self.bus), subjects, shards, clock)
         schedules = ScheduleEffects(shards, clock, Standings(shards, routes), OwnCommands())
-        return Factory(directory, self.dispatcher, routes, schedules)
+        return Factory(directory, self.dispatcher, routes, schedules, Places(shards, routes, clock))
 
 
 @pytest.fixture

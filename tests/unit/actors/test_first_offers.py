@@ -12,6 +12,7 @@ from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import FAILED_OFFER_S, Dispatcher
 from tasker.service.actors.factory import Factory
 from tasker.service.actors.own_commands import OwnCommands
+from tasker.service.actors.places import Places
 from tasker.service.actors.schedule_effects import ScheduleEffects
 from tasker.service.actors.standing import Standings
 from tasker.service.actors.task_actor import TaskActor
@@ -42,7 +43,9 @@ class Owner:
         self.dispatcher = Dispatcher(self.bus, AckedPublisher(self.bus), subjects, self.shards, self.clock)
         routes = Routes(await log.info(), self.bus, subjects)
         schedules = ScheduleEffects(self.shards, self.clock, Standings(self.shards, routes), OwnCommands())
-        factory = Factory(TemplateDirectory(log, self.shards, routes, self.clock), self.dispatcher, routes, schedules)
+        directory = TemplateDirectory(log, self.shards, routes, self.clock)
+        places = Places(self.shards, routes, self.clock)
+        factory = Factory(directory, self.dispatcher, routes, schedules, places)
         self.run = Run(linear(1))
         await log.put_blob(bytes.fromhex(self.run.template.hash), canonical_bytes(self.run.template.spec))
         self.run.create()

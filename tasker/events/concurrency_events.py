@@ -1,0 +1,62 @@
+"""What can happen under one concurrency key: the union stored in the stream of the key.
+
+A *place* is the right to run under a key, of which there are `limit`. A *request* names who asks for one: a task
+(`<task>`) or one attempt of a step instance (`<task>:<step>:<attempt>`). One event tells of many requests: a busy key
+is asked, and gives, many places at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+import msgspec
+
+REQUESTS_MAX: Final = 500
+"""Most requests that one event names."""
+
+
+class ConcurrencyEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every event of a concurrency key is."""
+
+
+class ConcurrencyKeyOpened(ConcurrencyEvent, frozen=True, kw_only=True):
+    """A place under the key was asked for, for the first time.
+
+    Attributes:
+        step: of the template whose instances take places; "": its tasks do.
+        key: what the expression gave, as text.
+    """
+
+    namespace: str
+    template: str
+    key: str
+    step: str = ""
+
+
+class PlacesAsked(ConcurrencyEvent, frozen=True, kw_only=True):
+    """Requests wait for a place, in this order; from now on there are `limit` places."""
+
+    requests: tuple[str, ...]
+    limit: int
+
+
+class PlacesGranted(ConcurrencyEvent, frozen=True, kw_only=True):
+    """Waiting requests have a place."""
+
+    requests: tuple[str, ...]
+
+
+class PlacesEvicted(ConcurrencyEvent, frozen=True, kw_only=True):
+    """Who has, or waits for, a place is to end and so make room for others."""
+
+    requests: tuple[str, ...]
+
+
+class PlacesReturned(ConcurrencyEvent, frozen=True, kw_only=True):
+    """Requests are over: their places, if they had any, are free."""
+
+    requests: tuple[str, ...]
+
+
+AnyConcurrencyEvent = ConcurrencyKeyOpened | PlacesAsked | PlacesGranted | PlacesEvicted | PlacesReturned
+CONCURRENCY_EVENT_TYPES: Final[tuple[type[ConcurrencyEvent], ...]] = get_args(AnyConcurrencyEvent)

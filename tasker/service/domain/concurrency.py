@@ -1,0 +1,223 @@
+"""The places under one concurrency key: a fold of the key's own stream, and what is decided on it.
+
+    asked -> granted -> returned
+      |         `-> evicted -> returned
+      `-> evicted, returned
+
+A place is held from its grant to its return, and granted only while fewer than `limit` are held. Nothing is counted
+beside the fold, so nothing can leak by a crash: who holds is in the log. That every place comes back is the key's own
+care: as long as somebody holds one (or is to end) it owes `LOOK`, to ask each of them how it stands.
+
+    queue          a request waits for its turn
+    drop           without a free place it is refused
+    cancel_oldest  it waits, and of those before it the oldest is to end for it
+    cancel_newest  it waits, and of those before it the newest is to end for it
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, assert_never
+
+import msgspec
+
+from tasker.events.concurrency_events import (
+    REQUESTS_MAX,
+    AnyConcurrencyEvent,
+    ConcurrencyKeyOpened,
+    PlacesAsked,
+    PlacesEvicted,
+    PlacesGranted,
+    PlacesReturned,
+)
+from tasker.events.envelope import US_PER_S
+from tasker.templates.model import ConcurrencyStrategy
+
+LOOK: Final = "look"
+"""The one obligation of a key: to ask who holds a place how it stands."""
+
+LOOK_S: Final = 6.0
+"""How long after its grant a holder is asked first; a word that got lost costs so much."""
+
+
+class KeyName(msgspec.Struct, frozen=True, kw_only=True):
+    """What names a concurrency key."""
+
+    tenant: str
+    namespace: str
+    template: str
+    key: str
+    step: str = ""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """One wants a place."""
+
+    request: str
+    limit: int
+    strategy: ConcurrencyStrategy = "queue"
+
+
+class ConcurrencyState:
+    """A key as its events left it.
+
+    Attributes:
+        name: None: nobody has asked yet.
+        limit: how many places there are, by the newest request.
+        holders: requests with a place, in the order in which they asked.
+        waiting: those without one, likewise.
+        evicted: those of them that are to end; of the waiting ones only here.
+        since_us: since when somebody holds a place or is to end, without a break.
+    """
+
+    __slots__ = ("evicted", "holders", "limit", "name", "seq", "since_us", "waiting")
+
+    def __init__(self) -> None:
+        self.name: ConcurrencyKeyOpened | None = None
+        self.seq = 0
+        self.limit = 1
+        # Linked: to take the first of a plain dict passes over all that were taken before.
+        self.holders: OrderedDict[str, None] = OrderedDict()
+        self.waiting: OrderedDict[str, None] = OrderedDict()
+        self.evicted: dict[str, None] = {}
+        self.since_us = 0
+
+    def __contains__(self, request: str) -> bool:
+        return request in self.holders or request in self.waiting or request in self.evicted
+
+    def looked_at(self) -> list[str]:
+        """Return the requests whose end the key has to hear of."""
+        return [*self.holders, *(request for request in self.evicted if request not in self.holders)]
+
+
+def evolve_concurrency(state: ConcurrencyState, event: AnyConcurrencyEvent, *, at_us: int) -> ConcurrencyState:
+    """Return `state` moved on by `event`, which was recorded at `at_us`. Total."""
+    state.seq += 1
+    _take_up(state, event, at_us)
+    return state
+
+
+def _take_up(state: ConcurrencyState, event: AnyConcurrencyEvent, at_us: int) -> None:
+    was_quiet = not (state.holders or state.evicted)
+    match event:
+        case ConcurrencyKeyOpened():
+            state.name = event
+        case PlacesAsked(requests=requests, limit=limit):
+            state.limit = limit
+            state.waiting.update(dict.fromkeys(requests))
+        case PlacesGranted(requests=requests):
+            for request in requests:
+                state.waiting.pop(request, None)
+                state.holders[request] = None
+        case PlacesEvicted(requests=requests):
+            for request in requests:
+                state.waiting.pop(request, None)
+                state.evicted[request] = None
+        case PlacesReturned(requests=requests):
+            for request in requests:
+                state.holders.pop(request, None)
+                state.waiting.pop(request, None)
+                state.evicted.pop(request, None)
+        case _:
+            assert_never(event)
+    if was_quiet and (state.holders or state.evicted):
+        state.since_us = at_us
+
+
+def concurrency_obligations(state: ConcurrencyState) -> dict[str, int]:
+    """Return what the key owes: obligation -> time in microseconds."""
+    if not (state.holders or state.evicted):
+        return {}
+    return {LOOK: state.since_us + round(LOOK_S * US_PER_S)}
+
+
+def advance_concurrency(
+    state: ConcurrencyState, name: KeyName | None, asks: Sequence[Ask], returned: Iterable[str], *, at_us: int
+) -> tuple[list[AnyConcurrencyEvent], list[str]]:
+    """Move `state` on by requests that are over and by new ones, in this order.
+
+    Returns the events, and the requests that were refused: they are in no event, and may ask again. `name` is the
+    key's; None when nobody asks.
+    """
+    events: list[AnyConcurrencyEvent] = []
+    refused: list[str] = []
+
+    def take(event: AnyConcurrencyEvent) -> None:
+        _take_up(state, event, at_us)
+        events.append(event)
+
+    known = tuple(dict.fromkeys(request for request in returned if request in state))
+    if known:
+        take(PlacesReturned(requests=known))
+    for ask in asks:
+        if ask.request in state:
+            continue
+        if ask.strategy == "drop" and len(state.holders) + len(state.waiting) >= ask.limit:
+            refused.append(ask.request)
+            continue
+        if state.name is None:
+            assert name is not None  # noqa: S101 - who asks names the key
+            take(ConcurrencyKeyOpened(namespace=name.namespace, template=name.template, step=name.step, key=name.key))
+        take(PlacesAsked(requests=(ask.request,), limit=ask.limit))
+        if ask.strategy in ("cancel_oldest", "cancel_newest"):
+            for request in _in_the_way(state, newest=ask.strategy == "cancel_newest"):
+                take(PlacesEvicted(requests=(request,)))
+    granted = list(_granted(state))
+    if granted:
+        take(PlacesGranted(requests=tuple(granted)))
+    joined = list(_joined(events))
+    state.seq += len(joined)
+    return joined, refused
+
+
+def _in_the_way(state: ConcurrencyState, *, newest: bool) -> list[str]:
+    """Return who is to end so that the newest request finds a place: those that asked first, or last before it."""
+    active = [request for request in (*state.holders, *state.waiting) if request not in state.evicted]
+    before = active[:-1]
+    many = len(active) - state.limit
+    if many <= 0:
+        return []
+    return before[-many:] if newest else before[:many]
+
+
+def _granted(state: ConcurrencyState) -> Iterator[str]:
+    free = state.limit - len(state.holders)
+    for request in state.waiting:
+        if free <= 0:
+            return
+        free -= 1
+        yield request
+
+
+def _joined(events: Iterable[AnyConcurrencyEvent]) -> Iterator[AnyConcurrencyEvent]:
+    """Tell the same in fewer events: neighbours of a kind become one, of a bounded size."""
+    last: AnyConcurrencyEvent | None = None
+    for event in events:
+        for part in _parts(event):
+            if last is None:
+                last = part
+            elif _go_together(last, part):
+                requests = (*last.requests, *part.requests)  # type: ignore[union-attr] # of one kind, see there
+                last = msgspec.structs.replace(last, requests=requests)
+            else:
+                yield last
+                last = part
+    if last is not None:
+        yield last
+
+
+def _parts(event: AnyConcurrencyEvent) -> Iterator[AnyConcurrencyEvent]:
+    if isinstance(event, ConcurrencyKeyOpened):
+        yield event
+        return
+    for start in range(0, len(event.requests), REQUESTS_MAX):
+        yield msgspec.structs.replace(event, requests=event.requests[start : start + REQUESTS_MAX])
+
+
+def _go_together(one: AnyConcurrencyEvent, other: AnyConcurrencyEvent) -> bool:
+    if type(one) is not type(other) or isinstance(one, ConcurrencyKeyOpened):
+        return False
+    if isinstance(one, PlacesAsked) and one.limit != other.limit:  # type: ignore[union-attr] # of one kind
+        return False
+    return len(one.requests) + len(other.requests) <= REQUESTS_MAX  # type: ignore[union-attr]

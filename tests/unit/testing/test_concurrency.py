@@ -1,0 +1,260 @@
+"""Concurrency keys in the test kit: the real service, with words lost and processes killed between grant and return."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+
+from tasker import Concurrency, StepContext, Template
+from tasker.errors import InputInvalid, Unavailable
+from tasker.events.stored import from_recorded
+from tasker.ids import concurrency_stream_id
+from tasker.replay.checkers.checker import feed
+from tasker.replay.checkers.order import OrderChecker
+from tasker.replay.checkers.placed import PlacedChecker
+from tasker.replay.findings import Findings
+from tasker.service.actors.places import Places
+from tasker.service.domain.concurrency import ConcurrencyState, evolve_concurrency
+from tasker.templates import compile_template
+from tasker.testing import TaskerTest
+from tasker.testing.kit import Run
+from tasker.testing.world import SHARDS
+
+
+def limited(name: str, **concurrency: Any) -> Template:
+    template = Template(name, concurrency=Concurrency(key="input.customer", **concurrency))
+
+    @template.step(timeout_s=86_400)
+    async def work(input: dict[str, Any]) -> str:
+        await asyncio.sleep(input.get("s", 60))
+        return "done"
+
+    return template
+
+
+TEMPLATES = (
+    limited("queued", limit=2),
+    limited("dropping", strategy="drop"),
+    limited("oldest", strategy="cancel_oldest"),
+    limited("newest", limit=2, strategy="cancel_newest"),
+)
+shipping = Template("shipping")
+
+
+@shipping.step
+async def pack(input: dict[str, Any]) -> list[int]:
+    return list(range(input.get("parcels", 1)))
+
+
+@shipping.step(timeout_s=86_400, concurrency=Concurrency(key="input.dock"))
+async def load(input: dict[str, Any], pack: list[int]) -> str:
+    await asyncio.sleep(60)
+    return "loaded"
+
+
+@shipping.step
+async def leave(load: str) -> str:
+    return "gone"
+
+
+parcels = Template("parcels")
+
+
+@parcels.step
+async def pick(input: dict[str, Any]) -> int:
+    return input["n"]
+
+
+@parcels.step(timeout_s=86_400, each="input.items", after="pick", concurrency=Concurrency(key="item", strategy="drop"))
+async def carry(ctx: StepContext, item: str) -> str:
+    await asyncio.sleep(60)
+    return item
+
+
+@pytest.fixture
+async def tasker() -> AsyncIterator[TaskerTest]:
+    async with TaskerTest(*TEMPLATES, shipping, parcels) as kit:
+        yield kit
+        await kit._do(assert_proved(kit))
+
+
+async def assert_proved(kit: TaskerTest) -> None:
+    """The whole log, and so every place that was ever granted, is as the checkers want it."""
+    log, findings = kit._world.log, Findings()
+    templates = {made.hash: made for made in (compile_template(one.spec()) for one in (*TEMPLATES, shipping, parcels))}
+    for shard in range(SHARDS):
+        events = await log.read(shard, after=0, limit=100_000)
+        feed(events, [PlacedChecker(shard, findings.add), OrderChecker(shard, findings.add, templates.get)])
+    assert findings.kept == []
+
+
+async def start(kit: TaskerTest, template: str, count: int = 1, **input: Any) -> list[Run]:
+    return [await kit.start({"customer": "acme", **input}, template=template) for _ in range(count)]
+
+
+def states(runs: Iterable[Run]) -> list[str]:
+    return [run.state for run in runs]
+
+
+def key(kit: TaskerTest, template: str, text: str = '"acme"', step: str = "") -> ConcurrencyState:
+    """Who holds and waits, by the log."""
+    stream_id = concurrency_stream_id("default", "default", template, step, text)
+    state = ConcurrencyState()
+    for recorded in kit._world.log.events_of(stream_id):
+        evolve_concurrency(state, from_recorded(recorded), at_us=recorded.at_us)  # type: ignore[arg-type]
+    return state
+
+
+def is_quiet(state: ConcurrencyState) -> bool:
+    return not (state.holders or state.waiting or state.evicted)
+
+
+class TestQueue:
+    async def test_so_many_run_at_a_time_and_the_others_in_their_turn(self, tasker: TaskerTest):
+        runs = await start(tasker, "queued", 5)
+        assert states(runs) == ["running", "running", "pending", "pending", "pending"]
+        await tasker.advance(61)
+        assert states(runs) == ["completed", "completed", "running", "running", "pending"]
+        await tasker.advance(130)
+        assert states(runs) == ["completed"] * 5
+        assert is_quiet(key(tasker, "queued"))
+
+    async def test_keys_do_not_wait_for_each_other(self, tasker: TaskerTest):
+        runs = [await tasker.start({"customer": number // 2}, template="queued") for number in range(6)]
+        assert states(runs) == ["running"] * 6
+
+    async def test_null_is_no_key(self, tasker: TaskerTest):
+        runs = [await tasker.start({"customer": None}, template="queued") for _ in range(4)]
+        assert states(runs) == ["running"] * 4
+
+    async def test_an_input_without_a_key_is_refused_at_the_door(self, tasker: TaskerTest):
+        with pytest.raises(InputInvalid, match="concurrency key"):
+            await tasker.start({}, template="queued")
+
+    async def test_who_waits_can_be_cancelled(self, tasker: TaskerTest):
+        runs = await start(tasker, "queued", 4)
+        await runs[2].cancel()
+        assert states(runs) == ["running", "running", "cancelled", "pending"]
+        assert list(key(tasker, "queued").waiting) == [runs[3].task_id]
+        await tasker.advance(61)
+        assert runs[3].state == "running"
+
+    async def test_a_task_asks_when_its_start_time_has_come(self, tasker: TaskerTest):
+        later = await tasker.start({"customer": "acme"}, template="queued", not_before=tasker.now.replace(hour=1))
+        runs = await start(tasker, "queued", 2, s=5_000)
+        await tasker.advance(hours=1)
+        assert later.state == "pending"
+        assert states(runs) == ["running"] * 2
+        await tasker.advance(2_000)
+        assert later.state == "completed"
+
+    async def test_a_paused_task_takes_its_place_and_begins_when_resumed(self, tasker: TaskerTest):
+        runs = await start(tasker, "queued", 3)
+        await tasker._do(tasker._command(tasker._world.client.pause(runs[2].task_id)))
+        await tasker.advance(61)
+        assert runs[2].state == "paused"
+        assert list(key(tasker, "queued").holders) == [runs[2].task_id]
+        await tasker._do(tasker._command(tasker._world.client.resume(runs[2].task_id)))
+        await tasker.advance(61)
+        assert runs[2].state == "completed"
+
+
+class TestOtherStrategies:
+    async def test_drop(self, tasker: TaskerTest):
+        runs = await start(tasker, "dropping", 3)
+        assert states(runs) == ["running", "cancelled", "cancelled"]
+        assert runs[1].history[-3:] == ("place_denied", "task_stopping", "task_cancelled")
+        await tasker.advance(61)
+        assert states(await start(tasker, "dropping")) == ["running"]
+
+    async def test_cancel_oldest(self, tasker: TaskerTest):
+        runs = await start(tasker, "oldest", 3)
+        await tasker.advance(30)
+        assert states(runs) == ["cancelled", "cancelled", "running"]
+        await tasker.advance(61)
+        assert runs[2].state == "completed"
+        assert is_quiet(key(tasker, "oldest"))
+
+    async def test_cancel_newest(self, tasker: TaskerTest):
+        runs = await start(tasker, "newest", 3)
+        await tasker.advance(30)
+        assert states(runs) == ["running", "cancelled", "running"]
+        await tasker.advance(61)
+        assert is_quiet(key(tasker, "newest"))
+
+
+class TestSteps:
+    async def test_a_step_waits_while_its_task_goes_on(self, tasker: TaskerTest):
+        runs = [await tasker.start({"dock": 1}, template="shipping") for _ in range(3)]
+        assert [run.steps["load"].state for run in runs] == ["running", "waiting", "waiting"]
+        await tasker.advance(200)
+        assert states(runs) == ["completed"] * 3
+        assert is_quiet(key(tasker, "shipping", "1", "load"))
+
+    async def test_a_dropped_item_is_cancelled_and_the_list_is_complete(self, tasker: TaskerTest):
+        run = await tasker.start({"n": 1, "items": ["a", "b", "a"]}, template="parcels")
+        await tasker.advance(61)
+        assert run.state == "completed"
+        assert run.result == ["a", "b", None]
+
+    async def test_a_failed_step_leaves_its_place_and_a_retry_asks_again(self, tasker: TaskerTest):
+        tasker.fail("load", error=ValueError, times=3)
+        first = await tasker.start({"dock": 1}, template="shipping")
+        second = await tasker.start({"dock": 1}, template="shipping")
+        await tasker.advance(30)
+        assert first.state == "blocked"
+        assert second.steps["load"].state == "running"
+        await first.retry()
+        assert first.steps["load"].state == "waiting"
+        await tasker.advance(130)
+        assert states([first, second]) == ["completed"] * 2
+
+
+async def restart(kit: TaskerTest) -> None:
+    await kit._world.kill_service()
+    await kit._world.start_service()
+
+
+class TestLostWords:
+    """A word between a task and its key may get lost, or its sender die right before it: nothing waits for ever."""
+
+    @pytest.mark.parametrize("word", ["ask", "leave", "offer"])
+    @pytest.mark.parametrize("at", [1, 3])
+    @pytest.mark.parametrize("killed", [False, True], ids=["lost", "killed"])
+    async def test_every_place_comes_back(
+        self, tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch, word: str, at: int, *, killed: bool
+    ):
+        passes = 0
+        restarts: list[asyncio.Task[None]] = []
+        real = getattr(Places, word)
+
+        def dies(self: Places, *arguments: Any, **named: Any) -> None:
+            nonlocal passes
+            passes += 1
+            if passes < at or (killed and passes > at):
+                real(self, *arguments, **named)
+            elif killed:
+                restarts.append(asyncio.create_task(restart(tasker), name="restart"))
+                raise Unavailable("killed")
+
+        monkeypatch.setattr(Places, word, dies)
+        runs = await start(tasker, "queued", 4, s=10)
+        await tasker.advance(60)
+        monkeypatch.undo()
+        await tasker.advance(600)
+        assert passes >= at
+        assert all(one.done() for one in restarts)
+        assert states(runs) == ["completed"] * 4
+        assert is_quiet(key(tasker, "queued"))
+
+    async def test_a_service_that_dies_again_and_again(self, tasker: TaskerTest):
+        runs = await start(tasker, "queued", 8, s=10)
+        for _ in range(6):
+            await tasker.crash_service()
+            await tasker.advance(7)
+        await tasker.advance(1_000)
+        assert states(runs) == ["completed"] * 8
+        assert is_quiet(key(tasker, "queued"))
