@@ -29,7 +29,7 @@ class Wanted:
     Attributes:
         state: dead, retrying or left; may be repeated. Without it and --status: what has neither left nor been settled.
         status: open, investigating, resolved or ignored; may be repeated.
-        why: retries_exhausted, permanent_error, no_worker, poison or manual; may be repeated.
+        why: retries_exhausted, permanent_error, no_worker, stale, poison or manual; may be repeated.
         namespace: of the template.
         template: its name.
         of_step: a step of the template, with all its instances.

@@ -50,7 +50,7 @@ class DeadLetterFilter:
     Attributes:
         states: `dead`, `retrying`, `left`; statuses: `open`, `investigating`, `resolved`, `ignored`. Any of them;
             both empty: what has neither left nor been settled.
-        reasons: any of `retries_exhausted`, `permanent_error`, `no_worker`, `poison`, `manual`.
+        reasons: any of `retries_exhausted`, `permanent_error`, `no_worker`, `stale`, `poison`, `manual`.
         step: of the template; its instances count as well.
         seen_after, seen_before: of the last failure; a datetime needs a zone.
     """

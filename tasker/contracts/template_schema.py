@@ -26,6 +26,7 @@ from tasker.templates.model import (
     Concurrency,
     Emit,
     Retry,
+    StaleAfter,
     StepSpec,
     TemplateSpec,
 )
@@ -42,6 +43,7 @@ _NAMES: Final[dict[type, str]] = {
     Approval: "ApprovalDocument",
     Budget: "BudgetDocument",
     Concurrency: "ConcurrencyDocument",
+    StaleAfter: "StaleAfterDocument",
 }
 _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     TemplateSpec: ("name", "steps"),
@@ -51,6 +53,7 @@ _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     Approval: (),
     Budget: (),
     Concurrency: ("key",),
+    StaleAfter: (),
 }
 
 
@@ -145,6 +148,8 @@ def _forms(place: str) -> dict[str, Schema]:
         }
     ]
     keys["budget"]["anyOf"][0] = {"$ref": place + _NAMES[Budget]}
+    found[StaleAfter]["minProperties"] = 1
+    keys["stale_after"]["anyOf"][:] = [{"$ref": place + _NAMES[StaleAfter]}, {"type": "null"}]
     keys["steps"]["items"] = {"$ref": place + _NAMES[StepSpec]}
     for key in ("retry", "compensate_retry"):
         one_of = step["properties"][key]["anyOf"]

@@ -280,7 +280,7 @@ class FireTimes(msgspec.Struct, kw_only=True):
     items: list[FireTime]
 
 
-DeadLetterReason = Literal["retries_exhausted", "permanent_error", "no_worker", "poison", "manual"]
+DeadLetterReason = Literal["retries_exhausted", "permanent_error", "no_worker", "stale", "poison", "manual"]
 DEAD_LETTER_REASONS: Final[tuple[DeadLetterReason, ...]] = get_args(DeadLetterReason)
 DeadLetterState = Literal["dead", "retrying", "left"]
 DEAD_LETTER_STATES: Final[tuple[DeadLetterState, ...]] = get_args(DeadLetterState)
@@ -305,7 +305,8 @@ class DeadLetterView(msgspec.Struct, kw_only=True, omit_defaults=True):
         status: of its investigation; a new failure opens one that was settled.
         attempt: the attempt that failed last; 0 for a task. failures: how often it came here.
         fingerprint: the same for errors of one kind. pattern: the message as the fingerprint sees it.
-        left_how: `step_completed`, `failure_accepted`, `task_completed` or `task_cancelled`.
+        left_how: `step_completed`, `failure_accepted`, `moved_on` (it was stale), `task_completed` or
+            `task_cancelled`.
         settled_by, settled_reason: who resolved or ignored it, and why.
         notes: the newest 20, oldest first; only where a single task is shown.
         remedy: the command that repairs it.

@@ -66,6 +66,15 @@ class TemplateRef(msgspec.Struct, frozen=True):
     hash: str
 
 
+class StaleLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How long a task may be so, or a step of it wait, before that is recorded as stale; absent: for ever."""
+
+    pending_s: float | None = None
+    blocked_s: float | None = None
+    paused_s: float | None = None
+    waiting_s: float | None = None
+
+
 class TaskCreated(TaskEvent, frozen=True, kw_only=True):
     """The task was accepted.
 
@@ -76,6 +85,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
         metadata: a JSON object of whoever created it.
         restarted_from: the id of the task whose restart this is.
         created_by: who asked for it, where an approval of its template may not be theirs.
+        stale_after: how long it may stand still before somebody is told, as its template says.
     """
 
     template: TemplateRef
@@ -88,6 +98,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
     metadata: OptionalRaw = None
     restarted_from: str | None = None
     created_by: str | None = None
+    stale_after: StaleLimits | None = None
 
 
 class TaskStarted(TaskEvent, frozen=True, kw_only=True):
@@ -617,6 +628,28 @@ class TaskDeadlineSet(TaskEvent, frozen=True, kw_only=True):
     deadline_us: int | None = None
 
 
+class WentStale(TaskEvent, frozen=True, kw_only=True):
+    """A task, or a step of it, has stood still for longer than its template allows; it is a dead letter until it moves.
+
+    Attributes:
+        step: the step's instance; "": the task itself.
+        attempt: the newest of the step; 0 for the task.
+        state: in which it stands still: `pending`, `blocked` or `paused` for a task, `waiting` for a step.
+        after_s: the limit that is over.
+    """
+
+    step: str = ""
+    attempt: int = 0
+    state: Literal["pending", "blocked", "paused", "waiting"]
+    after_s: float
+
+
+class StaleEnded(TaskEvent, frozen=True, kw_only=True):
+    """What was stale has moved; `step` is as in `went_stale`."""
+
+    step: str = ""
+
+
 Ending = Literal["failed", "cancelled", "completed"]
 
 
@@ -711,6 +744,8 @@ AnyTaskEvent = (
     | TaskUnpaused
     | TaskUpdated
     | TaskDeadlineSet
+    | WentStale
+    | StaleEnded
     | TaskStopping
     | TaskCompensating
     | TaskCompleted

@@ -10,7 +10,7 @@ from tasker.handlers.outcome import AttemptCancelled, PermanentError, RetryableE
 from tasker.handlers.resources import resource
 from tasker.handlers.returned import Again, Batches, Decision
 from tasker.handlers.template import Template
-from tasker.templates.model import Budget, Concurrency, Retry
+from tasker.templates.model import Budget, Concurrency, Retry, StaleAfter
 
 __all__ = [
     "Again",
@@ -27,6 +27,7 @@ __all__ = [
     "PermanentError",
     "Retry",
     "RetryableError",
+    "StaleAfter",
     "StepContext",
     "Template",
     "api_step",

@@ -29,11 +29,13 @@ from tasker.templates.model import (
     OnWaitDeadline,
     Retry,
     SignalTake,
+    StaleAfter,
     TemplateSpec,
     budget_document,
     concurrency_document,
     document_of,
     retry_document,
+    stale_document,
 )
 from tasker.templates.reading import Faults, did_you_mean
 from tasker.templates.validate import validate
@@ -101,6 +103,7 @@ class Template:
             `both`, or `never`.
         budget: what the attempts of one task may use together.
         concurrency: how many of its tasks with the same key run at a time.
+        stale_after: how long tasks may be pending, blocked or paused, and steps wait, before they are dead letters.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class Template:
         compensate_on: CompensateOn | None = None,
         budget: Budget | None = None,
         concurrency: Concurrency | None = None,
+        stale_after: StaleAfter | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -138,6 +142,7 @@ class Template:
             "compensate_on": compensate_on,
             "budget": budget_document(budget) if isinstance(budget, Budget) else budget,
             "concurrency": None if concurrency is None else concurrency_document(concurrency),
+            "stale_after": None if stale_after is None else stale_document(stale_after),
         }
         self._declared: list[_Declared] = []
         self._undos: list[_Undo] = []

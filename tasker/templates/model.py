@@ -392,11 +392,26 @@ def undo_step(step: StepSpec) -> StepSpec:
     )
 
 
+class StaleAfter(_Form, frozen=True):
+    """How long a task may stand still before it is a dead letter, until it moves; None: as long as it likes.
+
+    Attributes:
+        pending_s: before its start. blocked_s: until a person repairs it. paused_s: until a person resumes it.
+        waiting_s: for each step: for its retry, its next part, a time, a child task, or what comes from outside.
+    """
+
+    pending_s: Seconds | None = None
+    blocked_s: Seconds | None = None
+    paused_s: Seconds | None = None
+    waiting_s: Seconds | None = None
+
+
 LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_fields__.index("after_when") :]) | {
     "max_steps",
     "compensate_on",
     "budget",
     "concurrency",
+    "stale_after",
 }
 """Keys that the first form did not have: at their default they are no part of a template's content."""
 
@@ -420,6 +435,7 @@ class TemplateSpec(_Form, frozen=True):
         compensate_on: whether steps with `compensate` are undone when the task fails, is cancelled, both, or never.
         budget: what the attempts of one task may use together; None: as much as they like.
         concurrency: how many of its tasks with the same key run at a time; the key is an expression over `input`.
+        stale_after: how long tasks may stand still before somebody is told.
     """
 
     name: Name
@@ -437,6 +453,7 @@ class TemplateSpec(_Form, frozen=True):
     compensate_on: CompensateOn = "both"
     budget: Budget | None = None
     concurrency: Concurrency | None = None
+    stale_after: StaleAfter | None = None
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""
@@ -451,6 +468,8 @@ def document_of(spec: TemplateSpec) -> dict[str, Any]:
     document = _without_defaults(spec, {})
     if spec.concurrency is not None:
         document["concurrency"] = concurrency_document(spec.concurrency)
+    if spec.stale_after is not None:
+        document["stale_after"] = stale_document(spec.stale_after)
     document["steps"] = [_step_document(step) for step in spec.steps]
     if spec.budget is not None:
         document["budget"] = budget_document(spec.budget)
@@ -470,6 +489,11 @@ def retry_document(retry: Retry) -> dict[str, Any]:
 def concurrency_document(concurrency: Concurrency) -> dict[str, Any]:
     """Return the document that spells `concurrency`."""
     return _without_defaults(concurrency, {})
+
+
+def stale_document(stale_after: StaleAfter) -> dict[str, Any]:
+    """Return the document that spells `stale_after`."""
+    return _without_defaults(stale_after, {})
 
 
 def _step_document(step: StepSpec) -> dict[str, Any]:

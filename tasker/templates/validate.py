@@ -23,7 +23,7 @@ from tasker.templates.concurrency import VARIABLES_OF_TASK, concurrency_of
 from tasker.templates.dynamic import STEP_KEYS, check_paths, dynamic_keys, has_handler
 from tasker.templates.graph import cycles, topological
 from tasker.templates.hash import VERSION_PATTERN
-from tasker.templates.model import UNUSED_RETRY_KEYS, Emit, Retry, StepSpec, TemplateSpec
+from tasker.templates.model import UNUSED_RETRY_KEYS, Emit, Retry, StaleAfter, StepSpec, TemplateSpec
 from tasker.templates.reading import Faults, Lines, ObjectReader, Path, kind_of, quoted
 
 _CYCLE_STEPS_MAX: Final = 20
@@ -75,6 +75,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         compensate_on=cast("model.CompensateOn", read.choice("compensate_on", model.CompensateOn, "both")),
         budget=budget_of(read, faults),
         concurrency=concurrency_of(read, variables=VARIABLES_OF_TASK),
+        stale_after=_stale_after(read, faults),
     )
     if are_known:
         check_paths(spec, faults)
@@ -131,6 +132,17 @@ def _step(path: Path, value: object, faults: Faults) -> StepSpec | None:
         emits=_emits(read, faults),
     )
     return step if name is not None else None
+
+
+def _stale_after(template: ObjectReader, faults: Faults) -> StaleAfter | None:
+    if "stale_after" not in template:
+        return None
+    keys = StaleAfter.__struct_fields__
+    read = ObjectReader(template.get("stale_after"), ("stale_after",), "stale_after", keys, faults)
+    found = StaleAfter(**{key: read.optional_seconds(key) for key in keys})
+    if found == StaleAfter() and template.get("stale_after") == {}:
+        template.fault("stale_after", f"does nothing without one of {', '.join(keys)}")
+    return found
 
 
 def _retry(step: ObjectReader, key: str, faults: Faults) -> Retry | None:

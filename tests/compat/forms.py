@@ -56,6 +56,12 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
             restarted_from=TASK_ID,
         ),
         t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, created_by="ada"),
+        t.TaskCreated(
+            template=TEMPLATE,
+            input=RAW(b"null"),
+            request_hash="cd" * 32,
+            stale_after=t.StaleLimits(blocked_s=86400.0, waiting_s=0.5),
+        ),
     ),
     ("task_started", 1): (t.TaskStarted(),),
     ("step_dispatched", 1): (
@@ -187,6 +193,11 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskUpdated(metadata=t.NULL),
     ),
     ("task_deadline_set", 1): (t.TaskDeadlineSet(deadline_us=US), t.TaskDeadlineSet()),
+    ("went_stale", 1): (
+        t.WentStale(state="blocked", after_s=86400.0),
+        t.WentStale(step="paid[0]", attempt=2, state="waiting", after_s=0.5),
+    ),
+    ("stale_ended", 1): (t.StaleEnded(), t.StaleEnded(step="paid[0]")),
     ("task_stopping", 1): (
         t.TaskStopping(ending="failed", cause="step_failed", step="charge"),
         t.TaskStopping(ending="cancelled", cause="cancel"),

@@ -345,6 +345,29 @@ def metered() -> Run:
     return run
 
 
+def stale() -> Run:
+    """Pending, paused and blocked for longer than its template allows, and a step that waited too long."""
+    run = new_run(
+        "stale",
+        {"a": [], "w": ["a"]},
+        steps={"w": {"signal": "go"}},
+        stale_after={"pending_s": 30, "blocked_s": 3600, "paused_s": 60, "waiting_s": 5},
+    )
+    run.create(not_before_us=T0_US + 60_000_000)
+    run.fire_at("stale")
+    run.do(PauseTask(at_us=run.now_us), command_id="command-15")
+    run.fire_at("stale")
+    run.do(ResumeTask(at_us=run.now_us), command_id="command-16")
+    run.fire_at("not_before")
+    run.fail("a", error=ErrorInfo(type="NoSuchCard", message="no", retryable=False))
+    run.fire_at("stale")
+    run.do(RetryTask(at_us=run.now_us), command_id="command-17")
+    run.complete("a", 2, result=1)
+    run.fire_at("stale:w:1")
+    run.signal("go", {"n": 1}, command_id="command-18")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -362,6 +385,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     signalled,
     forced,
     approved,
+    stale,
     announced,
     metered,
     limited,

@@ -154,6 +154,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     document: dict[str, Any] = {"name": "t", "steps": steps}
     if draw(st.booleans()):
         document["on_failure"] = "fail"
+    if draw(st.integers(0, 2)) == 0:
+        document["stale_after"] = {"waiting_s": 1.0, "blocked_s": 2.0, "paused_s": 2.0}
     if draw(st.booleans()):
         document["result"] = draw(st.sampled_from(NAMES[:count]))
     return document
@@ -386,7 +388,7 @@ def test_what_is_owed_leads_every_task_to_its_end(run: Run, data: st.DataObject)
             act(run, data)
         except CommandRejected:
             continue
-    for _ in range(400):
+    for _ in range(600):
         if run.state.paused:
             run.resume()
             check_state(run)

@@ -11,6 +11,8 @@ investigation's, which says what people do about it.
 | `step_retried`                             | `retrying`                                                     |
 | `step_completed` (behind a retry), `step_gathered`, `step_failure_accepted` | has `left`                    |
 | `step_skipped`, `step_resolved`            | has `left`                                                     |
+| `went_stale`                               | of the task or step: `dead`, as `stale`, unless it is dead     |
+| `stale_ended`                              | has `left`, if it was `stale`                                  |
 | `task_completed`, `task_cancelled`         | all of the task have `left`; those of a failed task stay       |
 | `dead_letter_added`                        | of the task or step: `dead`, as `manual`                       |
 | `dead_letter_...`                          | status, owner, notes                                           |
@@ -51,6 +53,7 @@ from tasker.events.reads import (
 from tasker.events.stored import EMPTY_META, TYPE_OF, DomainEvent, meta_of
 from tasker.events.task_events import (
     ErrorInfo,
+    StaleEnded,
     StepCompleted,
     StepFailed,
     StepFailureAccepted,
@@ -61,6 +64,7 @@ from tasker.events.task_events import (
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
+    WentStale,
 )
 from tasker.projections.fingerprint import fingerprint_of, pattern_of
 from tasker.projections.projection import Key
@@ -131,6 +135,8 @@ class DeadLetterProjection:
             "task_blocked",
             "task_completed",
             "task_cancelled",
+            "went_stale",
+            "stale_ended",
             *(TYPE_OF[kind] for kind in DEAD_LETTER_EVENT_TYPES),
         }
     )
@@ -152,6 +158,8 @@ class DeadLetterProjection:
                 | StepRetried()
                 | StepGathered()
                 | StepFailureAccepted()
+                | WentStale()
+                | StaleEnded()
             ):
                 return recorded.stream_id, event.step
             case TaskBlocked():
@@ -179,6 +187,10 @@ class DeadLetterProjection:
             return _died(row, recorded, event.step, event.attempt, reason_of(event), event.error)
         if isinstance(event, TaskBlocked):
             return _died(row, recorded, "", 0, "poison", _poison(event.reason, event.detail or ""))
+        if isinstance(event, WentStale):
+            if row is not None and row.state == "dead" and row.reason != "stale":
+                return row
+            return _died(row, recorded, event.step, event.attempt, "stale", _stale(event))
         if isinstance(event, DeadLetterEvent):
             return _investigated(row, recorded, cast("AnyDeadLetterEvent", event))
         if row is None:
@@ -196,6 +208,8 @@ class DeadLetterProjection:
                 _leave(row, "task_completed", recorded.at_us)
             case TaskCancelled():
                 _leave(row, "task_cancelled", recorded.at_us)
+            case StaleEnded() if row.reason == "stale":
+                _leave(row, "moved_on", recorded.at_us)
             case _:
                 pass  # of no other type: `types`
         return row
@@ -305,6 +319,11 @@ def _poison(kind: str, detail: str) -> ErrorInfo:
     return ErrorInfo(type=kind, message=detail, retryable=False)
 
 
+def _stale(event: WentStale) -> ErrorInfo:
+    what = "a step has waited" if event.step else f"the task has been {event.state}"
+    return ErrorInfo(type="stale", message=f"{what} for longer than {event.after_s:g} s", retryable=False)
+
+
 def _meta(recorded: RecordedEvent) -> Meta:
     try:
         return meta_of(recorded)
@@ -369,9 +388,18 @@ def remedy(row: DeadLetterRow, task: DeadLetterTask) -> str | None:
         return None
     if row.error_type in ("history_limit", "no_progress") and not row.step:
         return f"tasker task cancel {row.task_id}"
+    if row.reason == "stale":
+        return _stale_remedy(row, task)
     if row.reason in ("retries_exhausted", "permanent_error", "no_worker"):
         return f"tasker dlq retry {row.task_id} --step '{row.step}'"
     return None
+
+
+def _stale_remedy(row: DeadLetterRow, task: DeadLetterTask) -> str | None:
+    if row.step:
+        return f"tasker task show {row.task_id}"
+    verb = {"paused": "resume", "blocked": "retry"}.get(task.state)
+    return None if verb is None else f"tasker task {verb} {row.task_id}"
 
 
 def _time(at_us: int | None) -> str | None:

@@ -30,6 +30,7 @@ from tasker.events.task_events import (
     PlaceRequested,
     PlaceTaken,
     SignalReceived,
+    StaleEnded,
     StepAttemptFailed,
     StepAttemptsReset,
     StepAwaited,
@@ -68,6 +69,7 @@ from tasker.events.task_events import (
     TaskUpdated,
     UsageRecorded,
     WaitExpired,
+    WentStale,
 )
 from tasker.events.usage import budget_remedy
 from tasker.projections.projection import NO_TYPES, Key
@@ -226,7 +228,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | WaitExpired()
         ):
             pass
-        case DomainEventRaised() | UsageRecorded() | PlaceDenied():
+        case DomainEventRaised() | UsageRecorded() | PlaceDenied() | WentStale() | StaleEnded():
             pass
         case TaskBudgetSet(goes_on=goes_on):
             if goes_on:

@@ -37,7 +37,7 @@ class Subject(msgspec.Struct, frozen=True):
     Attributes:
         step: the step's instance; "": the task itself.
         attempt: the newest of the step; 0 for the task.
-        is_dead: it failed for good and waits for a person.
+        is_dead: it failed for good and waits for a person, or is stale.
         is_over: nothing can be done any more: it completed, its failure was accepted, or its task ended otherwise.
     """
 
@@ -55,12 +55,18 @@ def subject_of(state: TaskState, step: str) -> Subject:
     """
     is_over = state.status in _GONE
     if not step:
-        return Subject("", 0, is_dead=state.blocked_reason in _POISONED, is_over=is_over)
+        is_dead = state.blocked_reason in _POISONED or _is_stale(state, "")
+        return Subject("", 0, is_dead=is_dead, is_over=is_over)
     found = state.steps.get(step)
     if found is None:
         raise StepUnknown(f"no step {step[:80]!r} of the task has begun")
     is_over = is_over or found.status is StepStatus.COMPLETED or step in state.accepted
-    return Subject(step, found.attempt, is_dead=found.status is StepStatus.FAILED and not is_over, is_over=is_over)
+    is_dead = found.status is StepStatus.FAILED or _is_stale(state, step)
+    return Subject(step, found.attempt, is_dead=is_dead and not is_over, is_over=is_over)
+
+
+def _is_stale(state: TaskState, scope: str) -> bool:
+    return state.staleness is not None and not state.ended and state.staleness.is_stale(scope)
 
 
 POISONED_TASK: Final = Subject("", 0, is_dead=True)

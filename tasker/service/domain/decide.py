@@ -78,6 +78,7 @@ from tasker.service.domain.places import check_key, deny_place, take_place
 from tasker.service.domain.repair import repair
 from tasker.service.domain.retry import retry_delay_s
 from tasker.service.domain.signals import receive
+from tasker.service.domain.stale import limits_of, stale
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
 from tasker.service.domain.usage import metered, set_budget
@@ -195,6 +196,7 @@ def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -
         tags=command.tags,
         metadata=command.metadata,
         restarted_from=command.restarted_from,
+        stale_after=limits_of(template),
         not_before_us=not_before_us,
         deadline_us=None if command.timeout_s is None else after(at_us, command.timeout_s),
         created_by=command.created_by,
@@ -408,6 +410,8 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
         case Kind.GRACE:
             return (StepCancelled(step=name, attempt=attempt, reason="it did not stop within its grace"),)
+        case Kind.STALE:
+            return stale(state, name, attempt)
         case _:
             assert_never(kind)
 

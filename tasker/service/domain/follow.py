@@ -80,6 +80,7 @@ from tasker.service.domain.compensate import at_rest, next_undo
 from tasker.service.domain.joins import Verdict, accepts_failure, verdict_of
 from tasker.service.domain.places import denied_words, request_for_task
 from tasker.service.domain.signals import awaited, signalled
+from tasker.service.domain.stale import stale_ended
 from tasker.service.domain.state import BUDGET_EXCEEDED, STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
 from tasker.service.domain.task_result import RESULT_LIMIT, completion
@@ -406,6 +407,10 @@ def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
     """Return what is to be said when a turn is at rest: a loop turns, the task ends, compensates, or is blocked."""
     if state.ended or state.status is TaskStatus.ABSENT:
         return None
+    if state.staleness is not None:
+        moved = stale_ended(state)
+        if moved is not None:
+            return moved
     if state.stopping is not None:
         return None if state.open else at_rest(state, template, state.stopping)
     if state.over_budget is not None:

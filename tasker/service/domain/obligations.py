@@ -19,6 +19,7 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `grace`      | step cancel requested| the grace's end          | the step is cancelled            |
 | `not_before` | task created         | not_before               | the task starts                  |
 | `deadline`   | task created         | the task's timeout       | the task stops and fails         |
+| `stale`      | it stands still (see `staleness`) | the state's limit | it is recorded as stale       |
 
 A held task (paused, or over its budget) owes only what concerns attempts that run, and its deadline, which counts on:
 what is due meanwhile (a retry, a time, a start) is owed again, and comes at once, when the task goes on. The time that
@@ -77,6 +78,7 @@ class Kind(StrEnum):
     GRACE = "grace"
     NOT_BEFORE = "not_before"
     DEADLINE = "deadline"
+    STALE = "stale"
 
 
 def parse_obligation(obligation: str) -> tuple[Kind, str, int]:
@@ -132,7 +134,12 @@ def obligations_of_scope(state: TaskState, scope: str) -> dict[str, int]:
     step = state.steps.get(scope)
     if step is None or state.blocked_reason == "history_limit":
         return {}
-    return _of_step(state, scope, step)
+    found = _of_step(state, scope, step)
+    if state.staleness is not None and not state.paused:
+        stale_us = state.staleness.due_us(scope)
+        if stale_us is not None:
+            found[f"{Kind.STALE}:{scope}:{step.attempt}"] = _not_before_resumed(state, stale_us)
+    return found
 
 
 def _of_task(state: TaskState) -> dict[str, int]:
@@ -144,6 +151,10 @@ def _of_task(state: TaskState) -> dict[str, int]:
         found[Kind.DEADLINE] = state.deadline_us
     if state.places and TASK_SCOPE in state.places and _is_asked_for(state.places[TASK_SCOPE]):
         found[Kind.PLACE] = state.places[TASK_SCOPE].asked_us
+    if state.staleness is not None:
+        stale_us = state.staleness.due_us(TASK_SCOPE)
+        if stale_us is not None:
+            found[Kind.STALE] = stale_us
     return found
 
 

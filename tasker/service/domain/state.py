@@ -54,6 +54,7 @@ from tasker.events.task_events import (
     PlaceRequested,
     PlaceTaken,
     SignalReceived,
+    StaleEnded,
     StepAttemptFailed,
     StepAttemptsReset,
     StepAwaited,
@@ -93,10 +94,12 @@ from tasker.events.task_events import (
     TemplateRef,
     UsageRecorded,
     WaitExpired,
+    WentStale,
 )
 from tasker.events.usage import TOKEN_METERS, added, amount_text
 from tasker.service.domain.command_memory import remember
 from tasker.service.domain.inbox import Inbox
+from tasker.service.domain.staleness import WAITING, Staleness
 from tasker.service.domain.wait import ApprovalWait, Wait
 from tasker.templates.instances import is_item, is_undo, name_of, node_of, visit_of
 
@@ -303,6 +306,7 @@ class TaskState:
         inbox: the signals that came, and who waits for more; None: none came, and nobody does.
         places: what waits for or holds a place under a concurrency key: a step instance, "" for the task.
         places_left: requests that are over since whoever tells their keys took them from here.
+        staleness: what stands still; None: the task has no limits for that.
     """
 
     __slots__ = (
@@ -333,6 +337,7 @@ class TaskState:
         "resumed_us",
         "seq",
         "settled",
+        "staleness",
         "status",
         "steps",
         "stopping",
@@ -381,6 +386,7 @@ class TaskState:
         self.over_budget: str | None = None
         self.places: dict[str, Place] = {}
         self.places_left: list[PlaceRequested] = []
+        self.staleness: Staleness | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -478,6 +484,8 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.not_before_us = event.not_before_us
             state.deadline_us = event.deadline_us
             state.created_by = event.created_by
+            if event.stale_after is not None:
+                state.staleness = Staleness(event.stale_after)
         case TaskCompleted():
             _end(state, TaskStatus.COMPLETED)
             state.result = event.result
@@ -676,9 +684,36 @@ def evolve(  # noqa: PLR0915 - one case an event
             _end(state, TaskStatus.CANCELLED)
         case DomainEventRaised():
             pass  # what it says is for others; nothing of the task moves
+        case WentStale(step=scope):
+            if state.staleness is not None:
+                state.staleness.tell(scope)
+        case StaleEnded(step=scope):
+            if state.staleness is not None:
+                state.staleness.told.pop(scope, None)
         case _:
             assert_never(event)
+    if state.staleness is not None:
+        _note_standing(state, state.staleness, event, at_us)
     return state
+
+
+_STANDS_STILL: Final = frozenset({TaskStatus.PENDING, TaskStatus.BLOCKED, TaskStatus.PAUSED})
+
+
+def _note_standing(state: TaskState, staleness: Staleness, event: AnyTaskEvent, at_us: int) -> None:
+    """Take note of whether the task, and the step that `event` is about, stand still."""
+    if state.status in _STANDS_STILL and state.blocked_reason not in ("history_limit", "no_progress"):
+        staleness.stands("", str(state.status), at_us)
+    else:
+        staleness.moves("")
+    name: str = getattr(event, "step", None) or ""
+    entry = state.steps.get(name)
+    if entry is None:
+        return
+    if entry.status is StepStatus.WAITING and entry.waits not in ("items", "pause"):
+        staleness.stands(name, WAITING, at_us)
+    else:
+        staleness.moves(name)
 
 
 def _forget_failure(state: TaskState, name: str) -> None:
@@ -838,6 +873,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "budget": state.budget and {"cost_max": state.budget.cost_max, "tokens_max": state.budget.tokens_max},
         "over_budget": state.over_budget,
         "places": {name: _place_document(place) for name, place in state.places.items()},
+        "staleness": state.staleness and state.staleness.document(),
     }
     return {key: value for key, value in document.items() if value}
 

@@ -19,6 +19,7 @@ from tasker.events.envelope import Meta
 from tasker.events.reads import DeadLetterView
 from tasker.events.task_events import (
     ErrorInfo,
+    StaleEnded,
     StepCompleted,
     StepDispatched,
     StepFailed,
@@ -30,6 +31,7 @@ from tasker.events.task_events import (
     TaskCompleted,
     TaskFailed,
     TaskResumed,
+    WentStale,
 )
 from tasker.ids import investigation_stream_id, shard_of
 from tasker.projections.projection import fold_into
@@ -255,3 +257,31 @@ def test_an_investigation_lies_in_the_slot_of_its_task() -> None:
         assert other != investigation_stream_id("acme", task_id)
         assert {shard_of(one, shards) for one in (other, task_id) for shards in (1024,)} == {shard_of(task_id, 1024)}
         assert other.version == 8
+
+
+def test_what_stands_still_is_stale_until_it_moves() -> None:
+    story = Story(created(), WentStale(state="paused", after_s=60.0))
+    letter = story.letter("")
+    assert (letter.state, letter.reason, letter.error_type) == ("dead", "stale", "stale")
+    assert letter.message == "the task has been paused for longer than 60 s"
+    assert letter.remedy == f"tasker task retry {letter.task_id}"  # of a task that is blocked
+    left = story.goes_on(StaleEnded()).letter("")
+    assert (left.state, left.left_how) == ("left", "moved_on")
+    again_stale = story.goes_on(WentStale(state="paused", after_s=60.0)).letter("")
+    assert (again_stale.state, again_stale.failures) == ("dead", 2)
+
+
+def test_a_step_that_waits_too_long_is_stale() -> None:
+    story = Story(created(), WentStale(step="w", attempt=1, state="waiting", after_s=1.5))
+    letter = story.letter("w")
+    assert letter.message == "a step has waited for longer than 1.5 s"
+    assert letter.remedy == f"tasker task show {letter.task_id}"
+    assert story.goes_on(StaleEnded(step="w")).letter("w").state == "left"
+
+
+def test_what_is_dead_for_another_reason_stays_so_when_it_was_stale() -> None:
+    story = Story(*blocked_task("charge"), WentStale(step="charge", attempt=2, state="waiting", after_s=1.0))
+    assert story.letter().reason == "retries_exhausted"
+    failed_later = Story(created(), WentStale(step="charge", attempt=1, state="waiting", after_s=1.0), failure("x"))
+    assert failed_later.goes_on(StaleEnded(step="charge")).letter().state == "dead"
+    assert failed_later.goes_on(TaskFailed(cause="step_failed", step="charge")).letter().state == "dead"

@@ -159,6 +159,20 @@ def test_a_policy_without_compensations_does_nothing() -> None:
     assert faults(A, compensate_on="cancel") == {"/compensate_on": "does nothing: no step has a key compensate"}
 
 
+def test_limits_of_standing_still_are_read_and_written_back() -> None:
+    document = {"name": "t", "steps": [{"name": "a"}], "stale_after": {"blocked_s": 86400.0, "waiting_s": 5.0}}
+    spec = validate(document)
+    assert document_of(spec) == document
+    assert from_canonical(canonical_bytes(spec)) == spec
+    assert b"stale_after" not in canonical_bytes(validate({"name": "t", "steps": [{"name": "a"}]}))
+    assert faults(A, stale_after={"blocked_s": -1, "waits_s": 1}).keys() == {
+        "/stale_after/blocked_s",
+        "/stale_after/waits_s",
+    }
+    assert "does nothing without one of pending_s" in faults(A, stale_after={})["/stale_after"]
+    assert "/stale_after" in faults(A, stale_after=60)
+
+
 def test_compensations_are_written_back_as_they_were_read() -> None:
     undone = {"name": "a", "compensate": "u", "compensate_retry": {}, "compensate_start_to_close_s": 5.0}
     retried = {"name": "b", "compensate": "v", "compensate_retry": {"max_attempts": 9}}

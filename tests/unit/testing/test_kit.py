@@ -20,6 +20,7 @@ from tasker import (
     PermanentError,
     Retry,
     RetryableError,
+    StaleAfter,
     StepContext,
     Template,
     handler,
@@ -594,3 +595,21 @@ async def test_usage_is_priced_recorded_of_failed_attempts_too_and_held_to_a_bud
         assert run.steps["answer"].state == "pending"
         await run.set_budget(cost_max="1")
         assert (await run.wait()).result == 1_000
+
+
+patient = Template("patient", stale_after=StaleAfter(waiting_s=3_600.0, paused_s=60.0))
+patient.wait("paid", "paid", deadline_s=86_400.0)
+
+
+@pytest.mark.parametrize("tasker_templates", [[patient]])
+async def test_a_step_that_waits_too_long_is_told_of_once_whatever_crashes(tasker: TaskerTest) -> None:
+    run = await tasker.start()
+    await tasker.advance(minutes=59)
+    assert "went_stale" not in run.history
+    await tasker.crash_service(down_s=120)
+    await tasker.advance(minutes=30)
+    [stale] = run.events_of("went_stale")
+    assert (stale.step, stale.at - run.events_of("step_awaited")[0].at >= timedelta(hours=1)) == ("paid", True)
+    await run.signal("paid", 17)
+    assert (await run.wait()).result == 17
+    assert run.history[-2:] == ("stale_ended paid", "task_completed")
