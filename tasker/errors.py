@@ -399,6 +399,13 @@ class UsageTooMany(UsageRefused):
     title = "The attempt uses more meters of models than an attempt may"
 
 
+class ChunkTooLarge(CommandRejected):
+    code = "chunk_too_large"
+    status = 413
+    exit_code = 2
+    title = "The chunk of a live stream is larger than the limit"
+
+
 class PositionInvalid(CommandRejected):
     code = "position_invalid"
     status = 400

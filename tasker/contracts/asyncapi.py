@@ -36,6 +36,7 @@ from tasker.events.messages import (
     CancelAttempt,
     DomainEventMessage,
     LifecycleEvent,
+    LiveUpdate,
     LogHead,
     Mark,
     NodeTime,
@@ -77,6 +78,7 @@ _PARAMETERS: Final[dict[str, str]] = {
     "queue": "A name under which work is offered and taken; by default the template's.",
     "template": "Its name.",
     "task": "The task's id; `_` for events of templates.",
+    "step": "Its name.",
     "event": "The type of the event, without its version.",
     "name": "Of the domain event: up to four names with dots between them.",
     "shard": "Number of the shard.",
@@ -227,6 +229,13 @@ _CHANNELS: Final[tuple[_Channel, ...]] = (
         stream="events",
     ),
     _Channel(
+        name="live",
+        action="receive",
+        address=lambda subjects: subjects.live("{tenant}", "{task}", "{step}"),
+        summary="What running attempts say live, from their workers to whoever listens; kept nowhere.",
+        messages=("LiveUpdate",),
+    ),
+    _Channel(
         name="mark",
         action="send",
         address=lambda subjects: subjects.mark("{shard}"),  # type: ignore[arg-type]
@@ -365,7 +374,7 @@ def _messages(schemas: Schemas) -> dict[str, Any]:
     messages["Work"] = _message(Work, schemas.of(Work), (HEADER_MESSAGE_ID,))
     messages["Report"] = _message(Report, _one_or_many(schemas.of(Report)), (HEADER_RELEASED, HEADER_RELEASED_PARTS))
     messages["ReportReply"] = _message(ReportReply, _one_or_many(schemas.of(ReportReply)))
-    for notice in (CancelAttempt, Mark, LogHead, RefusedCommand, WorkArray, WorkerSlots, NodeTime):
+    for notice in (LiveUpdate, CancelAttempt, Mark, LogHead, RefusedCommand, WorkArray, WorkerSlots, NodeTime):
         messages[notice.__name__] = _message(notice, schemas.of(notice))
     domain = _message(DomainEventMessage, schemas.of(DomainEventMessage), (HEADER_MESSAGE_ID,))
     messages["DomainEventMessage"] = domain | {"contentType": EVENT_MEDIA_TYPE}

@@ -753,6 +753,28 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
 
 
+class LiveUpdate(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a running attempt says live. It may be lost, and is kept nowhere.
+
+    Attributes:
+        step: the instance; the subject has the step of the template.
+        number: of the messages of this attempt, from 1: one that is missing was lost.
+        chunks: of its stream, in order. dropped: chunks left out so far, because they came too fast.
+        ended: the attempt says nothing more.
+    """
+
+    task_id: str
+    step: str
+    attempt: int
+    worker: str
+    number: int
+    at: str
+    progress: Progress | None = None
+    chunks: tuple[msgspec.Raw, ...] = ()
+    dropped: int = 0
+    ended: bool = False
+
+
 class StepProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The progress that a running attempt told last, and when its owner heard of it.
 
@@ -774,9 +796,9 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     | `claim`     | may I run it? (a redelivered, re-offered, old copy)  | `run`; it is recorded as started |
     | `started`   | I run it                                            | `recorded`                      |
     | `heartbeat` | I still run it, with my `progress`                   | `recorded`, `cancel`            |
-    | `completed` | `result`, of a decision its `choice`, `emitted`, `usage`; implies `started` | `recorded` |
-    | `failed`    | `error`, `emitted`, `usage`; implies `started`      | `recorded`                      |
-    | `yielded`   | call me again after `after_s`, with `checkpoint`, `usage` | `recorded`                |
+    | `completed` | `result`, a decision's `choice`, `emitted`, `usage`, `progress`; implies `started` | `recorded`|
+    | `failed`    | `error`, `emitted`, `usage`, the last `progress`; implies `started`  | `recorded`     |
+    | `yielded`   | call me again after `after_s`, with `checkpoint`, `usage`, the last `progress` | `recorded` |
     | `result`    | give me the result of step `of`                     | `result`                        |
     | `input`     | give me the task's input                            | `result`                        |
     | `returned`  | I have not begun it and shall not: offer it again   | `ok`                            |

@@ -13,6 +13,7 @@ no tenant can be named so. Streams are named in upper case: `TASKER_WORK`.
 | workers' free slots             | `<prefix>.<tenant>.slots`                                        |
 | to one worker: work, cancel     | `<prefix>.<tenant>.worker.<worker>.work.<node>`, `.cancel`       |
 | lifecycle events                | `<prefix>.<tenant>.evt.<namespace>.<template>.<task>.<event>`    |
+| what running attempts say live  | `<prefix>.<tenant>.live.<task>.<step>`                           |
 | domain events                   | `<prefix>.<tenant>.domain.<name>`                                |
 | node to node                    | `<prefix>._node.shard.<n>.<what>`                                |
 | marks in the event stream       | `<prefix>._log.mark.<shard>`                                     |
@@ -168,6 +169,10 @@ class Subjects:
     def event(self, tenant: str, namespace: str, template: str, task_id: str, event: str) -> str:
         """Return the subject of a lifecycle event; for templates `task_id` is `_`."""
         return f"{self.prefix}.{tenant}.evt.{namespace}.{template}.{task_id}.{event}"
+
+    def live(self, tenant: str, task_id: str, step: str) -> str:
+        """Return where running attempts of a step of the template say what is for the moment; `*`: of all steps."""
+        return f"{self.prefix}.{tenant}.live.{task_id}.{step}"
 
     def domain_event(self, tenant: str, name: str) -> str:
         """Return the subject of a domain event; a name with wildcards gives a pattern."""

@@ -193,6 +193,21 @@ class UsageRecorded(TaskEvent, frozen=True, kw_only=True):
     excess: str | None = None
 
 
+class ProgressRecorded(TaskEvent, frozen=True, kw_only=True):
+    """The last progress that an attempt told; recorded in one unit with the attempt's outcome, and before it.
+
+    Attributes:
+        done: of `total`, in the handler's own unit. total: null: it does not know.
+        message: for people; at most 200 characters.
+    """
+
+    step: str
+    attempt: int
+    done: float
+    total: float | None = None
+    message: str = ""
+
+
 class StepRetryScheduled(TaskEvent, frozen=True, kw_only=True):
     """Another attempt will be dispatched; `delay_s` is the chosen wait, jitter included."""
 
@@ -754,6 +769,7 @@ AnyTaskEvent = (
     | DomainEventRaised
     | UsageRecorded
     | TaskBudgetSet
+    | ProgressRecorded
 )
 
 TASK_EVENT_TYPES: Final[tuple[type[TaskEvent], ...]] = get_args(AnyTaskEvent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import threading
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
@@ -11,6 +12,7 @@ from tasker.bus.pull import Delivery
 from tasker.events.messages import EmittedEvent, Progress, UsageLine, Work
 from tasker.events.usage import TOKENS_IN, TOKENS_OUT, added, amount_text
 from tasker.handlers.direct import Source
+from tasker.handlers.live import LiveFeed
 from tasker.handlers.metering import SharedMetering
 from tasker.handlers.reports import Outgoing
 from tasker.handlers.runner import Invocable, Job
@@ -41,6 +43,9 @@ class Stop(enum.Enum):
     LOST = enum.auto()  # the worker goes
 
 
+_beginning = threading.Lock()
+
+
 class Attempt(Job):
     """One attempt that this worker holds.
 
@@ -50,7 +55,8 @@ class Attempt(Job):
         acked: the owner has answered, so the work message is done with; from a node there is none.
         started, claim, beat: the report on its way, or the last one.
         submitted: it is with the runner, so it ends there.
-        emitted, metering: the domain events and the usage that go with its outcome.
+        emitted, metering: the domain events and the usage (None: none) that go with its outcome.
+        live: what it says while it runs; None: nothing so far.
         reported: its outcome is on its way or answered. holds_slot: something of it may still run.
         since_s: when it came.
         deadline_s, beat_s, kill_s, touch_s: when it is over; when a heartbeat is due; when it is reported, ended or
@@ -68,6 +74,7 @@ class Attempt(Job):
         "holds_slot",
         "key",
         "kill_s",
+        "live",
         "metering",
         "progress",
         "progress_told",
@@ -110,7 +117,8 @@ class Attempt(Job):
         self.progress: Progress | None = None
         self.progress_told = True
         self.emitted: list[EmittedEvent] = []
-        self.metering = SharedMetering()
+        self.metering: SharedMetering | None = None
+        self.live: LiveFeed | None = None
         self.stop: Stop | None = None
         self.started: Outgoing | None = None
         self.claim: Outgoing | None = None
@@ -127,6 +135,20 @@ class Attempt(Job):
     def ids(self) -> Mapping[str, str | int]:
         """What names it in a line of the log."""
         return {"task_id": self.work.task_id, "step": self.work.step, "attempt": self.work.attempt}
+
+    def begin_metering(self) -> SharedMetering:
+        """Return where its usage is added up, from whichever thread: made for the first that asks."""
+        with _beginning:
+            if self.metering is None:
+                self.metering = SharedMetering()
+            return self.metering
+
+    def begin_live(self) -> LiveFeed:
+        """Return what waits to be told of it, from whichever thread: made for the first that asks."""
+        with _beginning:
+            if self.live is None:
+                self.live = LiveFeed()
+            return self.live
 
     def due_s(self) -> float:
         """Return when something of it is due."""
@@ -164,7 +186,8 @@ class Attempt(Job):
     def end_span(self, failed: str | None) -> None:
         """End its span, if there is one; `failed` is a type of error."""
         if self.span is not None and self.tracing is not None:
-            self.span.set_attributes(usage_attributes(self.metering.lines()))
+            if self.metering is not None:
+                self.span.set_attributes(usage_attributes(self.metering.lines()))
             if failed is not None:
                 self.tracing.fail(self.span, failed)
             self.span.end()

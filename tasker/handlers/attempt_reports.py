@@ -56,7 +56,8 @@ class AttemptReports:
         report = self._report(attempt, "completed" if error is None else "failed")
         report.error = error
         report.emitted = tuple(attempt.emitted)
-        report.usage = attempt.metering.lines()
+        report.usage = () if attempt.metering is None else attempt.metering.lines()
+        report.progress = attempt.progress
         returned = attempt.returned
         if error is None and attempt.result is not None:
             result = msgspec.Raw(attempt.result)

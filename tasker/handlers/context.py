@@ -20,10 +20,12 @@ import msgspec
 import structlog
 
 from tasker.clock import Clock, SystemClock
+from tasker.errors import ChunkTooLarge
 from tasker.events.codec import encode_value
 from tasker.events.messages import DeclaredEvent, EmittedEvent, Progress, UsageLine
 from tasker.events.task_events import OptionalRaw
 from tasker.events.usage import CURRENCY_DEFAULT, usage_line, usage_lines
+from tasker.handlers.live import CHUNK_BYTES_MAX
 from tasker.handlers.outcome import AttemptCancelled
 from tasker.handlers.progress import progress_of
 from tasker.templates.emits import Emitting
@@ -49,6 +51,10 @@ class AttemptPort(Protocol):
 
     def tell_emitted(self, event: EmittedEvent) -> None:
         """Have a domain event reported with the outcome."""
+        ...
+
+    def stream(self, chunk: bytes) -> None:
+        """Have a chunk of the attempt's stream go out live."""
         ...
 
     def tell_usage(self, lines: Sequence[UsageLine]) -> None:
@@ -203,8 +209,8 @@ class StepContext:
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far the attempt is; reads of the task's steps show it while the attempt runs.
 
-        Cheap and not blocking, from any thread: the last value of a second goes to the owner with a heartbeat. It is
-        not recorded.
+        Cheap and not blocking, from any thread. It goes out live, at most ten times a second; the last value of a
+        second goes to the owner with a heartbeat. Only the last one is recorded, with the outcome.
 
         Args:
             done: how much is done, in a unit of your own.
@@ -215,6 +221,24 @@ class StepContext:
             ValueInvalid: a number is negative or not finite.
         """
         self._port.tell_progress(progress_of(done, total, message))
+
+    def stream(self, chunk: object) -> None:
+        """Say a piece of the result while it is made, such as the words of a text; who listens sees it at once.
+
+        Cheap and not blocking, from any thread. Chunks go out live, gathered, at most ten messages a second; nobody
+        has to listen, and nothing of it is kept: what counts is the result. Chunks that come faster than 640 KiB a
+        second are dropped, the oldest first.
+
+        Args:
+            chunk: text, or anything that a result may be; at most 16 KiB as JSON.
+
+        Raises:
+            ChunkTooLarge: it is larger. ValueInvalid: it has no exact JSON form.
+        """
+        data = encode_value(chunk, bytes_max=sys.maxsize)
+        if len(data) > CHUNK_BYTES_MAX:
+            raise ChunkTooLarge(f"a chunk of {len(data)} bytes is larger than {CHUNK_BYTES_MAX}: send it in pieces")
+        self._port.stream(data)
 
     def emit(self, name: str, data: object = None) -> None:
         """Say what happened in the business: a domain event that the step declares (`emits`).
@@ -362,7 +386,7 @@ class StepContext:
         return msgspec.json.decode(data, type=type)
 
     def facts(self) -> ContextFacts:
-        """Return what another process needs to be told. For the process pool, as are the six below."""
+        """Return what another process needs to be told. For the process pool, as are the seven below."""
         return ContextFacts(**{name: getattr(self, name) for name in ContextFacts.__struct_fields__})
 
     def now_us(self) -> int:
@@ -372,6 +396,10 @@ class StepContext:
     def tell_progress(self, progress: Progress) -> None:
         """Hand on a checked progress."""
         self._port.tell_progress(progress)
+
+    def stream_bytes(self, chunk: bytes) -> None:
+        """Hand on a checked chunk."""
+        self._port.stream(chunk)
 
     def tell_emitted(self, event: EmittedEvent) -> None:
         """Hand on a checked domain event."""

@@ -34,6 +34,7 @@ from tasker.events.task_events import ErrorInfo
 from tasker.handlers.attempt import NEVER, Attempt, Key, Stop
 from tasker.handlers.attempt_reports import AttemptReports, why_not
 from tasker.handlers.context import StepContext
+from tasker.handlers.live import LivePublisher
 from tasker.handlers.outcome import RESULT_INVALID, cancelled_info, cut_message, timeout_info, worker_lost_info
 from tasker.handlers.runner import Runner
 from tasker.handlers.server_clock import ServerClock
@@ -67,6 +68,7 @@ class Course:
         on_released: called with an attempt that holds its slot no more, and for how long it did.
         on_choked: called when `unanswered` reaches or leaves the most there may be.
         on_lost: called when only a new process helps.
+        live: publishes what attempts say while they run.
     """
 
     def __init__(  # noqa: PLR0917 - what it steers
@@ -83,6 +85,7 @@ class Course:
         on_released: Callable[[Attempt, float], None],
         on_choked: Callable[[], None],
         on_lost: Callable[[], None],
+        live: LivePublisher,
     ) -> None:
         self.attempts: dict[Key, Attempt] = {}
         self.unanswered = 0
@@ -111,7 +114,8 @@ class Course:
         self._watch = Watch(self.attempts, self.stopping, self.runner, reports, self.tick, clock, self._on_beat_answer)
         self._starts = Starts(clock, self._report_started)
         self._shared = SharedValues()
-        self._desk = WorkerDesk(reports, self._watch, server_clock)
+        self._live = live
+        self._desk = WorkerDesk(reports, self._watch, server_clock, live)
         self._tracing = tracing_of_process()
 
     @property
@@ -334,6 +338,8 @@ class Course:
         self.unanswered += 1
         if self.unanswered >= UNANSWERED_MAX:
             self._on_choked()
+        if attempt.live is not None:
+            self._live.end(attempt.work, attempt.live)
         self._send_outcome(attempt, error)
         if attempt.span is not None:
             attempt.end_span(None if error is None else error.type)

@@ -1,7 +1,7 @@
 """A child process of the pool: loads the app, then runs the handlers it is told to, one at a time.
 
 What works of `StepContext` here: ids, `remaining_s`, `deadline`, `now`, `random`, `logger`, `progress`, `emit`,
-`usage`, `meter`, `result_sync`.
+`usage`, `meter`, `stream`, `result_sync`.
 A cancellation is not told: it kills the process, so `cancelled` stays false and nothing is torn down. Resources are
 made once a process, and torn down when it ends in order; hooks of middleware run here as well.
 
@@ -31,6 +31,7 @@ from tasker.errors import Problem, StateForbids, TaskerError
 from tasker.events.messages import EmittedEvent, Progress, UsageLine
 from tasker.events.task_events import ErrorInfo
 from tasker.handlers.context import ContextFacts, StepContext
+from tasker.handlers.live import LiveFeed
 from tasker.handlers.metering import SharedMetering
 from tasker.handlers.outcome import error_info, input_invalid_info, result_invalid_info
 from tasker.handlers.returned import Returned, returned_of
@@ -69,11 +70,15 @@ class Ready(msgspec.Struct, tag="ready", omit_defaults=True):
 
 
 class Asked(msgspec.Struct, tag="asked", kw_only=True, omit_defaults=True):
-    """A running handler tells its `progress`, a domain event or usage, wants the result `of` a step, or beats."""
+    """What a running handler says: progress, a domain event, usage, chunks, or a wish for the result `of` a step.
+
+    Nothing of it: a sign of life.
+    """
 
     progress: Progress | None = None
     emitted: EmittedEvent | None = None
     usage: tuple[UsageLine, ...] = ()
+    chunks: tuple[msgspec.Raw, ...] = ()
     of: str | None = None
 
 
@@ -186,6 +191,7 @@ class _Port:
         self._offset_us = offset_us
         self._asking = threading.Lock()
         self._metering = SharedMetering()
+        self._live = LiveFeed()
 
     def ask_result(self, step: str) -> concurrent.futures.Future[bytes]:
         answered: concurrent.futures.Future[bytes] = concurrent.futures.Future()
@@ -223,9 +229,29 @@ class _Port:
             if not self._closed:
                 _say(self._connection, Asked(usage=tuple(lines)))
 
+    def stream(self, chunk: bytes) -> None:
+        if self._live.put_chunk(chunk):
+            self._loop.call_soon_threadsafe(self._loop.call_later, _PROGRESS_S, self._send_chunks)
+
     def close(self) -> None:
+        """Tell what waits, and then nothing more."""
+        self._send_progress()
+        while self._send_some():
+            pass
         with self._asking:
             self._closed = True
+
+    def _send_chunks(self) -> None:
+        if self._send_some():
+            self._loop.call_later(_PROGRESS_S, self._send_chunks)
+
+    def _send_some(self) -> bool:
+        """Send chunks for one message; returns whether there are more."""
+        with self._asking:
+            chunks, _, _, more = self._live.take()
+            if chunks and not self._closed:
+                _say(self._connection, Asked(chunks=chunks))
+        return more
 
     def _send_progress(self) -> None:
         with self._asking:

@@ -266,6 +266,9 @@ class _Child:
             context.tell_emitted(asked.emitted)
         elif asked.usage:
             context.tell_usage(asked.usage)
+        elif asked.chunks:
+            for chunk in asked.chunks:
+                context.stream_bytes(bytes(chunk))
         elif asked.of is None:
             context.beat()
         else:

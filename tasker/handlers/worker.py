@@ -28,6 +28,7 @@ from tasker.handlers.course import Course
 from tasker.handlers.direct import DirectInbox
 from tasker.handlers.direct_intake import DirectIntake
 from tasker.handlers.limits import Limits
+from tasker.handlers.live import LivePublisher
 from tasker.handlers.options import DRAIN_S_DEFAULT, SETTLE_S, SLOTS_DEFAULT
 from tasker.handlers.reports import Reporter
 from tasker.handlers.runner import Invocable, Life, Runner
@@ -136,6 +137,7 @@ class Worker:
             on_released=self._on_released,
             on_choked=self._choke,
             on_lost=self._on_lost,
+            live=LivePublisher(bus, self._subjects, tenant, self.id, self._clock.now_us),
         )
         self._direct = DirectIntake(
             inbox,

@@ -10,6 +10,7 @@ from tasker.errors import StateForbids, TaskerError
 from tasker.events.messages import EmittedEvent, Progress, ReportReply, UsageLine
 from tasker.handlers.attempt import Attempt
 from tasker.handlers.attempt_reports import AttemptReports
+from tasker.handlers.live import LiveFeed, LivePublisher
 from tasker.handlers.server_clock import ServerClock
 from tasker.handlers.watch import Watch
 
@@ -17,11 +18,12 @@ from tasker.handlers.watch import Watch
 class WorkerDesk:
     """Takes what the contexts of one worker ask. Safe from any thread; make it on the worker's loop."""
 
-    def __init__(self, reports: AttemptReports, watch: Watch, clock: ServerClock) -> None:
+    def __init__(self, reports: AttemptReports, watch: Watch, clock: ServerClock, live: LivePublisher) -> None:
         self._loop = asyncio.get_running_loop()
         self._reports = reports
         self._watch = watch
         self.now_us = clock.now_us
+        self._live = live
 
     def beat(self, attempt: Attempt) -> None:
         """Send a heartbeat of the attempt."""
@@ -35,6 +37,9 @@ class WorkerDesk:
     def tell_progress(self, attempt: Attempt, progress: Progress) -> None:
         """Have the progress leave with a heartbeat within a second."""
         attempt.progress = progress
+        feed = attempt.live or attempt.begin_live()
+        if feed.put_progress(progress):
+            self._arm_live(attempt, feed)
         if not attempt.progress_told:
             return
         attempt.progress_told = False
@@ -44,6 +49,19 @@ class WorkerDesk:
                 self._watch.beat_soon(attempt)
 
         self._loop.call_soon_threadsafe(hurry)
+
+    def stream(self, attempt: Attempt, chunk: bytes) -> None:
+        """Have a chunk of the attempt's stream go out live."""
+        feed = attempt.live or attempt.begin_live()
+        if feed.put_chunk(chunk):
+            self._arm_live(attempt, feed)
+
+    def _arm_live(self, attempt: Attempt, feed: LiveFeed) -> None:
+        def arm() -> None:
+            if attempt.goes_on:
+                self._live.arm(attempt.work, feed)
+
+        self._loop.call_soon_threadsafe(arm)
 
     def ask_result(self, attempt: Attempt, step: str) -> concurrent.futures.Future[bytes]:
         """Return the coming result of another step of the attempt's task."""
@@ -88,9 +106,13 @@ class WorkerPort:
         """Have a domain event reported with the outcome."""
         self._attempt.emitted.append(event)
 
+    def stream(self, chunk: bytes) -> None:
+        """Have a chunk of the attempt's stream go out live."""
+        self._desk.stream(self._attempt, chunk)
+
     def tell_usage(self, lines: Sequence[UsageLine]) -> None:
         """Have usage reported with the outcome."""
-        self._attempt.metering.add(lines)
+        (self._attempt.metering or self._attempt.begin_metering()).add(lines)
 
     def now_us(self) -> int:
         """Return the time by the servers' clock, in microseconds of the Unix epoch."""

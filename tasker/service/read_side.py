@@ -30,6 +30,7 @@ from tasker.projections.store import LogTail, ViewStore
 from tasker.projections.views import PROJECTIONS
 from tasker.service.http.app import KEEPALIVE_S, create_app
 from tasker.service.http.gateway import BusGateway
+from tasker.service.http.live import BusLive
 from tasker.service.http.metrics import ViewMetrics, add_metrics
 from tasker.service.http.progress import OwnersProgress
 from tasker.service.http.refusals import BusRefusals
@@ -127,6 +128,7 @@ class ReadSide:
                 progress_of=OwnersProgress(
                     self._bus, self._subjects, lambda task_id: self._info.shard_of_slot[slot_of(task_id)]
                 ),
+                live=BusLive(self._bus, self._subjects),
                 settings=self._http,
             )
         )

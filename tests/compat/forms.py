@@ -259,6 +259,10 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         ),
         t.UsageRecorded(step="charge", attempt=1, meter="pages", amount="0.5"),
     ),
+    ("progress_recorded", 1): (
+        t.ProgressRecorded(step="charge", attempt=1, done=3.5, total=4.0, message="packing ☕"),
+        t.ProgressRecorded(step="charge", attempt=1, done=3.0),
+    ),
     ("template_registered", 1): (
         m.TemplateRegistered(namespace="shop", name="order_fulfillment", version="1.0.0", hash="ab" * 32),
     ),

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from tasker.events.envelope import NewEvent
-from tasker.events.messages import EmittedEvent, UsageLine
+from tasker.events.messages import EmittedEvent, Progress, UsageLine
 from tasker.events.task_events import ErrorInfo
 from tasker.service.domain.commands import (
     CancelTask,
@@ -368,6 +368,17 @@ def stale() -> Run:
     return run
 
 
+def progressed() -> Run:
+    """The last progress of an attempt goes with its outcome."""
+    run = new_run("progressed", {"a": []}, steps={"a": {"retry": {"backoff": "none"}}})
+    run.create()
+    at_us = run.now_us
+    half = Progress(done=1, total=2, message="half")
+    run.do(FailAttempt(step="a", attempt=1, worker="w1", error=ERROR, jitter=0.5, at_us=at_us, progress=half))
+    run.do(CompleteAttempt(step="a", attempt=2, worker="w1", result=raw(1), at_us=at_us, progress=Progress(done=2)))
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -389,6 +400,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     announced,
     metered,
     limited,
+    progressed,
 )
 
 

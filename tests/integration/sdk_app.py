@@ -97,7 +97,10 @@ def refuses() -> None:
 @flow.step(process=True)
 def tells(ctx: StepContext) -> list[Any]:
     ctx.progress(3, 4, "nearly")
+    ctx.stream("nearly")
     time.sleep(1.3)
+    ctx.progress(4, 4)
+    ctx.stream("there")
     return [ctx.result_sync("squares"), ctx.random.random(), ctx.attempt, ctx.cancelled]
 
 

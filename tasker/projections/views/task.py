@@ -29,6 +29,7 @@ from tasker.events.task_events import (
     PlaceDenied,
     PlaceRequested,
     PlaceTaken,
+    ProgressRecorded,
     SignalReceived,
     StaleEnded,
     StepAttemptFailed,
@@ -228,7 +229,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | WaitExpired()
         ):
             pass
-        case DomainEventRaised() | UsageRecorded() | PlaceDenied() | WentStale() | StaleEnded():
+        case DomainEventRaised() | UsageRecorded() | ProgressRecorded() | PlaceDenied() | WentStale() | StaleEnded():
             pass
         case TaskBudgetSet(goes_on=goes_on):
             if goes_on:

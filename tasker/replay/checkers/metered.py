@@ -16,6 +16,7 @@ from tasker.events.envelope import RecordedEvent
 from tasker.events.task_events import (
     ENDING_TYPES,
     DomainEventRaised,
+    ProgressRecorded,
     StepAttemptFailed,
     StepCompleted,
     StepRouted,
@@ -26,7 +27,7 @@ from tasker.replay.checkers.checker import Decoded
 from tasker.replay.findings import Finding, Invariant, Report
 
 _OUTCOMES: Final = (StepCompleted, StepAttemptFailed, StepYielded)
-_BETWEEN: Final = (DomainEventRaised, StepRouted)
+_BETWEEN: Final = (ProgressRecorded, DomainEventRaised, StepRouted)
 """What may stand between usage and its outcome."""
 
 

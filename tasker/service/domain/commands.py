@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tasker.events.messages import EmittedEvent, UsageLine
+from tasker.events.messages import EmittedEvent, Progress, UsageLine
 from tasker.events.task_events import Choice, Decision, ErrorInfo, OptionalRaw, TemplateRef
 
 
@@ -179,6 +179,7 @@ class CompleteAttempt(TaskCommand, frozen=True, kw_only=True):
     choice: Choice | None = None
     emitted: tuple[EmittedEvent, ...] = ()
     usage: tuple[UsageLine, ...] = ()
+    progress: Progress | None = None
 
 
 class YieldAttempt(TaskCommand, frozen=True, kw_only=True):
@@ -190,6 +191,7 @@ class YieldAttempt(TaskCommand, frozen=True, kw_only=True):
     checkpoint: msgspec.Raw
     delay_s: float
     usage: tuple[UsageLine, ...] = ()
+    progress: Progress | None = None
 
 
 class FailAttempt(TaskCommand, frozen=True, kw_only=True):
@@ -202,6 +204,7 @@ class FailAttempt(TaskCommand, frozen=True, kw_only=True):
     jitter: float
     emitted: tuple[EmittedEvent, ...] = ()
     usage: tuple[UsageLine, ...] = ()
+    progress: Progress | None = None
 
 
 class NoteChild(TaskCommand, frozen=True, kw_only=True):

@@ -75,6 +75,7 @@ from tasker.service.domain.guards import must_exist, must_go_on, unblocked
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_scope, parse_obligation
 from tasker.service.domain.pause import pause, resume
 from tasker.service.domain.places import check_key, deny_place, take_place
+from tasker.service.domain.progress import with_progress
 from tasker.service.domain.repair import repair
 from tasker.service.domain.retry import retry_delay_s
 from tasker.service.domain.signals import receive
@@ -103,7 +104,7 @@ def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand
     Raises:
         CommandRejected: the state forbids the command. Nothing is recorded.
     """
-    events = with_domain_events(template, command, _decide(state, template, command))
+    events = _with_facts(state, template, command)
     if events and state.seq >= HISTORY_EVENTS_MAX - HISTORY_EVENTS_RESERVED and state.stopping is None:
         return _at_limit(state, command, events)
     if events and isinstance(command, (CompleteAttempt, FailAttempt, YieldAttempt)) and command.usage:
@@ -112,9 +113,13 @@ def decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand
             template,
             command,
             events,
-            lambda: with_domain_events(template, command, _decide(state, template, command)),
+            lambda: _with_facts(state, template, command),
         )
     return events
+
+
+def _with_facts(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand) -> Iterable[AnyTaskEvent]:
+    return with_domain_events(template, command, with_progress(command, _decide(state, template, command)))
 
 
 def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskCommand) -> Iterable[AnyTaskEvent]:

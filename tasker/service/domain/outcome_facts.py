@@ -1,6 +1,6 @@
-"""What goes with an attempt's outcome, besides the outcome: domain events, usage, and what the usage means.
+"""What goes with an attempt's outcome: its last progress, usage and what that means, domain events.
 
-In one unit: the start where it was not known, usage, domain events, the outcome, and its consequences.
+In one unit: the start where it was not known, progress, usage, domain events, the outcome, and its consequences.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 at_us=at_us,
                 emitted=report.emitted,
                 usage=report.usage,
+                progress=report.progress,
             )
         case "yielded":
             return YieldAttempt(
@@ -66,6 +67,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 delay_s=report.after_s,
                 at_us=at_us,
                 usage=report.usage,
+                progress=report.progress,
             )
         case "failed":
             assert report.error is not None  # noqa: S101 - the entrance refuses a failed report without one
@@ -78,6 +80,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 at_us=at_us,
                 emitted=report.emitted,
                 usage=report.usage,
+                progress=report.progress,
             )
         case _:
             assert_never(report.kind)

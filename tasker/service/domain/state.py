@@ -53,6 +53,7 @@ from tasker.events.task_events import (
     PlaceDenied,
     PlaceRequested,
     PlaceTaken,
+    ProgressRecorded,
     SignalReceived,
     StaleEnded,
     StepAttemptFailed,
@@ -682,7 +683,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.error = event.error
         case TaskCancelled():
             _end(state, TaskStatus.CANCELLED)
-        case DomainEventRaised():
+        case DomainEventRaised() | ProgressRecorded():
             pass  # what it says is for others; nothing of the task moves
         case WentStale(step=scope):
             if state.staleness is not None:

@@ -73,7 +73,7 @@ async def of_task(request: web.Request) -> web.StreamResponse:
     _must_be_of(await services.log.load_stream(task_id, after_seq=0, limit=1), tenant, task_id)
     if await _has_ended_at(services, task_id, after_seq):
         return web.Response(status=204)  # the one answer after which an EventSource does not come back
-    return await _stream(request, _task_stream(services, tenant, task_id, after_seq))
+    return await stream_frames(request, _task_stream(services, tenant, task_id, after_seq))
 
 
 async def of_log(request: web.Request) -> web.StreamResponse:
@@ -85,7 +85,7 @@ async def of_log(request: web.Request) -> web.StreamResponse:
     limit = parameters.limit()
     scan = request.app[SCAN]
     if wants_event_stream(request):
-        return await _stream(request, _log_stream(services, scan, wanted, after))
+        return await stream_frames(request, _log_stream(services, scan, wanted, after))
     heads = await services.log.heads(range(services.info.shards))
     scanned = await scan.page(wanted, after, limit=limit)
     return json_response(
@@ -224,7 +224,8 @@ def _frame(event_id: str, event: RecordedEvent) -> bytes:
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (event_id.encode(), event.type.encode(), data)
 
 
-async def _stream(request: web.Request, frames: Frames) -> web.StreamResponse:
+async def stream_frames(request: web.Request, frames: Frames) -> web.StreamResponse:
+    """Answer with a stream of server-sent events, kept alive, until `frames` end or the reader is gone."""
     services, streams = request.app[SERVICES], request.app[STREAMS]
     if len(streams) >= STREAMS_MAX:
         raise Busy(f"{STREAMS_MAX} event streams are open already", retry_after_s=5.0)

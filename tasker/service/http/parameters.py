@@ -72,6 +72,9 @@ ROLE: Final = Parameter(
     many=True,
     description="Or what somebody with one of these roles may answer; several times.",
 )
+LIVE_STEP: Final = Parameter(
+    name="step", schema=STEP.schema, description="Only of this step: of all its visits and items, or of one of them."
+)
 NAMESPACE_IN_PATH: Final = Parameter(name="namespace", place="path", schema=_NAME, description="Its namespace.")
 NAME_IN_PATH: Final = Parameter(name="name", place="path", schema=_NAME, description="The template.")
 SCHEDULE_IN_PATH: Final = Parameter(name="name", place="path", schema=_NAME, description="The schedule.")

@@ -54,6 +54,7 @@ from tasker.service.http import (
     documents,
     events,
     health,
+    live,
     refusals,
     schedules,
     task_operations,
@@ -213,6 +214,23 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             ),
         ),
         problems=(*_VIEW, errors.TaskUnknown, errors.Busy),
+    ),
+    Operation(
+        method=GET,
+        path="/v1/tasks/{task_id}/stream",
+        id="streamTask",
+        endpoint=live.of_task,
+        summary="Show the progress of a task's running attempts, or follow what they say live until it has ended.",
+        tag="tasks",
+        parameters=(p.TENANT, p.TASK_ID, p.LIVE_STEP),
+        answers=(
+            Answer(description="What they told last.", kind=live.LivePage, media=(JSON, EVENT_STREAM)),
+            Answer(
+                status=HTTPStatus.NO_CONTENT,
+                description="The task has ended. Only where a stream was asked for.",
+            ),
+        ),
+        problems=(*_READ, errors.TaskUnknown, errors.Busy),
     ),
     *task_operations.operations(_COMMAND),
     Operation(

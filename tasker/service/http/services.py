@@ -73,6 +73,26 @@ class Watcher(Protocol):
         ...
 
 
+class LiveUpdates(Protocol):
+    """What attempts say live; bounded, the oldest dropped."""
+
+    def take(self) -> tuple[list[bytes], int]:
+        """Return what waits, each a `LiveUpdate`, and how many were dropped since the last call."""
+        ...
+
+    async def more(self, timeout_s: float) -> None:
+        """Return when there is more, or it is time to look."""
+        ...
+
+
+class Live(Protocol):
+    """Listens to running attempts."""
+
+    def of_task(self, tenant: str, task_id: str, step: str | None) -> AbstractContextManager[LiveUpdates]:
+        """Return what attempts of a task say from now on: of a step, of one instance of it, or of all."""
+        ...
+
+
 ProgressOf = Callable[[str, UUID], Awaitable[Mapping[str, StepProgress]]]
 """Returns what the running attempts of a task (tenant, id) told last, by step; nothing when its owner is away."""
 
@@ -89,6 +109,7 @@ class Services:
         nats_prefix: that of the subjects, for the document that describes them.
         checks: of readiness, by name.
         progress_of: asks the owner of a task; None: nobody is asked.
+        live: listens to running attempts; None: nothing is live.
         stopping: set once the process drains: whoever waits answers what there is, and event streams end.
     """
 
@@ -105,6 +126,7 @@ class Services:
     nats_prefix: str = DEFAULT_PREFIX
     checks: Mapping[str, Check] = field(default_factory=dict)
     progress_of: ProgressOf | None = None
+    live: Live | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     settings: HttpSettings = field(default_factory=HttpSettings)
 

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from tasker.errors import (
+    ChunkTooLarge,
     EventInvalid,
     EventsTooMany,
     EventTooLarge,
@@ -35,6 +36,7 @@ class Port:
         self.beats = 0
         self.emitted: list[EmittedEvent] = []
         self.metering = Metering()
+        self.chunks: list[bytes] = []
         self.answers: dict[str, bytes | Exception] = {"cart": b'{"total": 5}', "none": StateForbids("no result")}
 
     def ask_result(self, step: str) -> concurrent.futures.Future[bytes]:
@@ -48,6 +50,9 @@ class Port:
 
     def tell_progress(self, progress: Progress) -> None:
         self.told = progress
+
+    def stream(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
 
     def tell_usage(self, lines: Sequence[UsageLine]) -> None:
         self.metering.add(lines)
@@ -220,3 +225,15 @@ def test_usage_of_calls_is_added_up_exactly_and_costs_are_never_floats() -> None
     with pytest.raises(UsageTooMany):
         use_too_many()
     assert not error_info(UsageInvalid(), now_us=0).retryable
+
+
+def test_a_chunk_is_json_of_a_bounded_size() -> None:
+    port = Port()
+    ctx = context(port)
+    ctx.stream("é")
+    ctx.stream({"row": 1})
+    assert port.chunks == ['"é"'.encode(), b'{"row":1}']
+    with pytest.raises(ChunkTooLarge):
+        ctx.stream("x" * 16_384)
+    with pytest.raises(ValueInvalid):
+        ctx.stream({1, 2})

@@ -22,12 +22,16 @@ from tasker.handlers.runner import Job, Runner
 class Port:
     def __init__(self) -> None:
         self.metering = Metering()
+        self.chunks: list[bytes] = []
 
     def ask_result(self, step: str) -> Any:
         raise NotImplementedError
 
     def tell_progress(self, progress: Progress) -> None:
         self.told = progress
+
+    def stream(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
 
     def tell_usage(self, lines: Sequence[UsageLine]) -> None:
         self.metering.add(lines)

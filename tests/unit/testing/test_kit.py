@@ -28,6 +28,8 @@ from tasker import (
     resource,
 )
 from tasker.errors import ConfigurationError, InputInvalid, SignalInvalid, TemplateInvalid
+from tasker.events.codec import decode_message
+from tasker.events.messages import LiveUpdate
 from tasker.events.task_events import StepRetryScheduled
 from tasker.testing import NotOver, Stuck, SyncTaskerTest, TaskerTest
 
@@ -613,3 +615,59 @@ async def test_a_step_that_waits_too_long_is_told_of_once_whatever_crashes(taske
     await run.signal("paid", 17)
     assert (await run.wait()).result == 17
     assert run.history[-2:] == ("stale_ended paid", "task_completed")
+
+
+async def test_what_an_attempt_says_goes_out_live_and_its_last_progress_into_the_log() -> None:
+    flow = Template("flow")
+
+    @flow.step
+    async def write(ctx: StepContext) -> str:
+        words = ["never", " ", "again"]
+        for number, word in enumerate(words, start=1):
+            ctx.stream(word)
+            ctx.progress(number, len(words), word)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(1)
+        ctx.stream("!")
+        return "".join(words)
+
+    async with TaskerTest(flow) as tasker:
+        world = tasker._world
+        said: list[LiveUpdate] = []
+        subject = world.subjects.live("default", "*", "write")
+        world.broker.connect().subscribe(subject, lambda message: said.append(decode_message(message.data, LiveUpdate)))
+        run = await tasker.run()
+        await tasker.advance(1)
+        assert [msgspec.json.decode(chunk) for one in said for chunk in one.chunks] == ["never", " ", "again", "!"]
+        assert [one.number for one in said] == list(range(1, len(said) + 1))
+        assert len(said) <= 4, "what comes within a tenth of a second leaves together"
+        assert (said[-1].ended, said[-1].dropped) == (True, 0)
+        assert run.history[-3:] == ("progress_recorded write", "step_completed write", "task_completed")
+        (told,) = run.events_of("progress_recorded")
+        assert (told.done, told.total, told.message) == (3, 3, "again")
+        assert run.result == "never again"
+
+
+async def test_who_takes_over_an_attempt_speaks_as_the_next_one_and_only_its_progress_is_recorded() -> None:
+    flow = Template("flow")
+
+    @flow.step(heartbeat_s=5)
+    async def write(ctx: StepContext) -> int:
+        ctx.stream(f"attempt {ctx.attempt}")
+        ctx.progress(ctx.attempt)
+        await asyncio.sleep(1)
+        return ctx.attempt
+
+    async with TaskerTest(flow) as tasker:
+        world = tasker._world
+        said: list[LiveUpdate] = []
+        subject = world.subjects.live("default", "*", "write")
+        world.broker.connect().subscribe(subject, lambda message: said.append(decode_message(message.data, LiveUpdate)))
+        tasker.crash_worker_in("write")
+        run = await tasker.run()
+        await tasker.advance(1)
+        assert run.result == 2
+        told = [(one.attempt, msgspec.json.decode(chunk)) for one in said for chunk in one.chunks]
+        assert told == [(1, "attempt 1"), (2, "attempt 2")]
+        assert [one.attempt for one in said if one.ended] == [2]
+        assert [(one.attempt, one.done) for one in run.events_of("progress_recorded")] == [(2, 2)]
