@@ -46,7 +46,7 @@ from tasker.service.domain.places import request_for_step
 from tasker.service.domain.state import STEP_OPEN, Expansion, StepState, StepStatus, TaskState
 from tasker.service.domain.waits import begin_wait
 from tasker.templates import CompiledTemplate, StepSpec
-from tasker.templates.instances import is_item_key, item_of, name_of, node_of
+from tasker.templates.instances import is_item_key, item_of, node_of
 from tasker.templates.model import INSTANCES_MAX, ITEMS_MAX
 from tasker.times import from_rfc3339
 
@@ -133,10 +133,8 @@ def begin_again(state: TaskState, template: CompiledTemplate, instance: str, att
     if entry.expansion is not None:
         yield from retry_items(state, instance, entry.expansion)
         yield from next_items(state, template, instance, at_us)
-    elif entry.dispatched_us or entry.of is not None:
-        yield attempt_of(state, template, template.step(instance), instance, attempt, at_us)
     else:
-        yield from begin(state, template, name_of(instance), at_us)
+        yield attempt_of(state, template, template.step(instance), instance, attempt, at_us)
 
 
 # ---------------------------------------------------------------- by the service itself

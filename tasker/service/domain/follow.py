@@ -8,8 +8,8 @@ is asked for more; so it always looks at the state as it is.
     place denied            -> the task stops; or the step is cancelled
     step completed (also by hand), closed, cancelled, its failure accepted
                             -> children whose parents say so begin, or will not run
-    step failed             -> its failure is accepted by joins that can do without it
-                               else on_failure "fail": the task stops; "block": others go on
+    step failed             -> its failure is accepted once no child needs it
+                               else on_failure "fail": the task stops as soon as one does; "block": others go on
     item ended              -> the next item begins, or the step it belongs to is complete (or fails)
     join ready              -> what only led to it is cancelled (`any`, `n_of`)
     signal received, step awaited
@@ -77,7 +77,7 @@ from tasker.service.domain.begin import (
 )
 from tasker.service.domain.bindings import expression_error, is_true
 from tasker.service.domain.compensate import at_rest, next_undo
-from tasker.service.domain.joins import Verdict, accepts_failure, verdict_of
+from tasker.service.domain.joins import Need, Verdict, need_of, verdict_of
 from tasker.service.domain.places import denied_words, request_for_task
 from tasker.service.domain.signals import awaited, signalled
 from tasker.service.domain.stale import stale_ended
@@ -142,14 +142,15 @@ def _denied(state: TaskState, template: CompiledTemplate, event: PlaceDenied, at
 
 def _children(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
     closed: list[str] = []
+    is_done = state.has_result(step)
     for child in template.graph.children[step]:
-        if child in template.plain and state.is_plain:
+        if is_done and child in template.plain and state.is_plain:
             # The way of nearly every step, and the same as below.
             if child not in state.steps and _all_completed(state.steps, template.graph.parents[child]):
                 yield from begin(state, template, child, at_us)
             continue
         condition = template.steps[child].after_when.get(step)
-        if condition is not None and state.stopping is None and state.has_result(step) and not state.has_begun(child):
+        if condition is not None and state.stopping is None and is_done and not state.has_begun(child):
             yield from _edge(state, template, step, child, condition)
         if not state.has_begun(child):
             verdict = verdict_of(state, template, child)
@@ -157,6 +158,8 @@ def _children(state: TaskState, template: CompiledTemplate, step: str, at_us: in
                 yield from _enter(state, template, child, at_us)
             elif verdict is Verdict.CLOSED:
                 closed.append(child)
+            elif state.failed:
+                yield from _failures_ahead(state, template, child, at_us)
     closed = [child for child in closed if not state.has_begun(child)]  # a join that began may have closed it
     if closed and state.stopping is None:
         yield PathsClosed(steps=tuple(closed), by=state.node(step), reason=f"no way to it is open behind {step}")
@@ -179,6 +182,8 @@ def _enter(state: TaskState, template: CompiledTemplate, step: str, at_us: int) 
     yield from begin(state, template, step, at_us)
     if template.steps[step].join in ("any", "n_of"):
         yield from _release(state, template, step, at_us)
+    if state.failed:
+        yield from _failures_ahead(state, template, step, at_us)
 
 
 def _edge(state: TaskState, template: CompiledTemplate, parent: str, child: str, condition: str) -> Moves:
@@ -202,16 +207,13 @@ def _release(state: TaskState, template: CompiledTemplate, join: str, at_us: int
         if all(one == join or one in needless or one in state.closed or state.has_begun(one) for one in children):
             needless.add(name)
     reason = f"step {join} has the results that it waited for"
-    closed = []
+    closed = tuple(name for name in graph.order if name in needless and not state.has_begun(name))
+    if closed:
+        yield PathsClosed(steps=closed, by=state.node(join), reason=reason)
     for name in (one for one in graph.order if one in needless):
         entry = state.at_node(name)
-        if entry is None:
-            closed.append(name)
-        elif entry.status in STEP_OPEN:
+        if entry is not None and entry.status in STEP_OPEN:
             yield from cancel_node(state, template, state.node(name), reason, at_us)
-    closed = [name for name in closed if not state.has_begun(name)]  # a cancelled parent may have closed it
-    if closed:
-        yield PathsClosed(steps=tuple(closed), by=state.node(join), reason=reason)
 
 
 # ---------------------------------------------------------------- steps end
@@ -229,6 +231,8 @@ def _ended(
     name = event.step
     if name in template.steps and not state.visits:
         yield from _children(state, template, name, at_us)
+        if state.failed:
+            yield from _failures_ahead(state, template, name, at_us)
         return
     if is_item(name):
         if not isinstance(event, StepCancelled):  # an item is cancelled with its step, which goes its own way
@@ -237,11 +241,15 @@ def _ended(
     step = name_of(name)
     if name == state.node(step):
         yield from _children(state, template, step, at_us)
+        if state.failed:
+            yield from _failures_ahead(state, template, step, at_us)
 
 
 def _closed(state: TaskState, template: CompiledTemplate, event: PathsClosed, at_us: int) -> Moves:
     for name in event.steps:
         yield from _children(state, template, name, at_us)
+        if state.failed:
+            yield from _failures_ahead(state, template, name, at_us)
 
 
 def _failed(state: TaskState, template: CompiledTemplate, event: StepFailed, at_us: int) -> Moves:
@@ -259,10 +267,19 @@ def _after_failure(state: TaskState, template: CompiledTemplate, name: str, at_u
         return
     step = name_of(name)
     joins = template.graph.children[step]
-    if joins and all(accepts_failure(state, template, step, child) for child in joins):
+    needs = {need_of(state, template, step, child) for child in joins} or {Need.YES}
+    if needs == {Need.NO}:
         yield StepFailureAccepted(step=name, joins=joins)
-    elif template.spec.on_failure == "fail":
+    elif Need.YES in needs and template.spec.on_failure == "fail":
         yield from _fail(state, template, name, at_us)
+
+
+def _failures_ahead(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
+    """Look again at failed parents of a step: it may have begun without them, or cannot any more."""
+    for parent in template.graph.parents[step]:
+        node = state.node(parent)
+        if node in state.failed:
+            yield from _after_failure(state, template, node, at_us)
 
 
 def _fail(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
@@ -273,13 +290,30 @@ def _fail(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
 
 
 def _retried(state: TaskState, template: CompiledTemplate, event: StepRetried, at_us: int) -> Moves:
-    yield from begin_again(state, template, event.step, event.attempt, at_us)
+    if event.step in state.steps:
+        yield from begin_again(state, template, event.step, event.attempt, at_us)
+    else:
+        yield from _look_afresh(state, template, name_of(event.step), at_us)
+
+
+def _look_afresh(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
+    """Let a step that failed before it began do so now, if its parents say that it may."""
+    for parent in template.graph.parents[step]:
+        condition = template.steps[step].after_when.get(parent)
+        if condition is not None and state.has_result(parent) and not state.has_begun(step):
+            yield from _edge(state, template, parent, step, condition)
+    if not state.has_begun(step):
+        verdict = verdict_of(state, template, step)
+        if verdict is Verdict.READY:
+            yield from _enter(state, template, step, at_us)
+        elif verdict is Verdict.CLOSED:
+            yield PathsClosed(steps=(step,), by=state.node(step), reason="no way to it is open")
 
 
 def _retried_while_held(state: TaskState, _template: CompiledTemplate, event: StepRetried, _at_us: int) -> Moves:
-    expansion = state.steps[event.step].expansion
-    if expansion is not None:
-        yield from retry_items(state, event.step, expansion)
+    entry = state.steps.get(event.step)
+    if entry is not None and entry.expansion is not None:
+        yield from retry_items(state, event.step, entry.expansion)
 
 
 def _released(state: TaskState, template: CompiledTemplate, event: StepReleased, at_us: int) -> Moves:

@@ -10,7 +10,8 @@ the edge does not count), *failed*, or still *coming*.
 | `any`, `n_of` | enough done                    | too few can come, and none has failed   |               |
 | `all_settled` | none coming, one done or failed| all out                                 |               |
 
-A failure is *accepted* where no child needs the failed step: then it holds nothing up.
+A failure is *accepted* once no child needs the failed step: then it holds nothing up. Whether a join of the kind `any`
+or `n_of` does is open while enough others can complete.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ class Verdict(Enum):
     WAIT = auto()
 
 
+class Need(Enum):
+    """Whether a step needs the result of a parent that failed."""
+
+    YES = auto()
+    NO = auto()
+    OPEN = auto()
+
+
 class _Parents(NamedTuple):
     done: int
     out: int
@@ -41,8 +50,6 @@ def verdict_of(state: TaskState, template: CompiledTemplate, step: str) -> Verdi
     """Return whether a step that has not begun may begin."""
     parents = template.graph.parents[step]
     spec = template.steps[step]
-    if spec.join == "all" and not state.closed and not state.closed_edges:
-        return Verdict.READY if all(state.has_result(parent) for parent in parents) else Verdict.WAIT
     if not parents:
         return Verdict.READY
     done, out, failed, coming = _parents(state, step, parents)
@@ -60,19 +67,17 @@ def verdict_of(state: TaskState, template: CompiledTemplate, step: str) -> Verdi
             return Verdict.CLOSED if out == len(parents) else _ready_if(not coming)
 
 
-def accepts_failure(state: TaskState, template: CompiledTemplate, failed: str, child: str) -> bool:
-    """Return whether `child` can do without a result of `failed`, which has just failed."""
-    if child in state.closed or (failed, child) in state.closed_edges:
-        return True
+def need_of(state: TaskState, template: CompiledTemplate, failed: str, child: str) -> Need:
+    """Return whether `child` needs a result of `failed`, a step that has failed."""
+    if state.has_begun(child) or (failed, child) in state.closed_edges:
+        return Need.NO
     spec = template.steps[child]
     if spec.join == "all_settled":
-        return True
-    if spec.join not in ("any", "n_of"):
-        return False
-    if state.has_begun(child):
-        return True
+        return Need.NO
+    if spec.join in ("all", "deferred"):
+        return Need.YES
     parents = _parents(state, child, template.graph.parents[child])
-    return parents.done + parents.coming >= wanted_of(spec)
+    return Need.OPEN if parents.done + parents.coming >= wanted_of(spec) else Need.YES
 
 
 def wanted_of(spec: StepSpec) -> int:

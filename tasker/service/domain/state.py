@@ -518,6 +518,8 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.first_attempt = attempt
             if step.expansion is not None:
                 _enter(state, name, StepStatus.WAITING)
+            elif step.status is StepStatus.FAILED and not step.dispatched_us and step.of is None:
+                del state.steps[name]  # it failed before it began, at an expression say: it may begin again
             elif state.held:
                 _enter(state, name, StepStatus.WAITING).waits = "pause"
         case StepSkipped(step=name) | StepResolved(step=name):

@@ -1,0 +1,1 @@
+"""A second, independent reading of the documentation, to test the real core against."""

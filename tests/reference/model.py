@@ -1,0 +1,553 @@
+"""What the documentation says of a task, as a small, slow interpreter: the real core must do the same.
+
+It is written from docs/howto/dynamic-steps.md, repair-tasks.md and compensate.md, not from `tasker.service.domain`, and
+shares no code with it. Nothing is counted or kept up: every question (may a step begin? does anybody need this result?)
+is asked anew of what has happened so far. It records no events, knows no time, and takes one outcome after the other.
+
+    task = Reference(document, {"n": 6}, MEANINGS)
+    task.create()
+    task.complete("s1", 1)
+    task.status, task.open(), task.instances["s1"].result
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tests.reference.names import name_of, visit_of
+
+Meaning = Callable[[Any, Mapping[str, Any]], Any]
+"""What an expression of a document means, as Python over the input and the results; `LookupError`: no value."""
+
+Status = Literal["open", "done", "failed", "cancelled"]
+
+
+@dataclass
+class Instance:
+    """One visit, item or compensation that has begun."""
+
+    status: Status = "open"
+    attempt: int = 1
+    first_attempt: int = 1
+    result: Any = None
+    items: list[str] | None = None
+    was_offered: bool = False
+    done_as: int = 0
+    stops_with_child: bool = False
+
+
+class Reference:
+    """One task.
+
+    Attributes:
+        instances: what has begun, by name, in order. not_run: the steps of which this visit does not run.
+        status: running, blocked, compensating, completed, failed or cancelled.
+    """
+
+    def __init__(self, document: Mapping[str, Any], value: Any, meanings: Mapping[str, Meaning]) -> None:
+        self.document = document
+        self.steps: dict[str, dict[str, Any]] = {}
+        self.edges: dict[tuple[str, str], str] = {}
+        for step in document["steps"]:
+            parents = []
+            for parent in step.get("after", []):
+                if isinstance(parent, dict):
+                    self.edges[parent["step"], step["name"]] = parent["when"]
+                    parents.append(parent["step"])
+                else:
+                    parents.append(parent)
+            self.steps[step["name"]] = {**step, "after": parents}
+        self.input = value
+        self.meanings = meanings
+        self.status = "absent"
+        self.ending = ""
+        self.result: Any = None
+        self.instances: dict[str, Instance] = {}
+        self.not_run: set[str] = set()
+        self.not_chosen: set[tuple[str, str]] = set()
+        self.visits = dict.fromkeys(self.steps, 1)
+        self.accepted: set[str] = set()
+        self.to_undo: list[str] = []
+        self._clock = 0
+
+    # ---------------------------------------------------------------- what can be asked
+
+    def open(self) -> list[str]:
+        """Return what a worker, a child task or a time is to end: open instances that are no lists."""
+        return [name for name, one in self.instances.items() if one.status == "open" and one.items is None]
+
+    def node(self, step: str) -> str:
+        """Return the newest visit of a step."""
+        return visit_of(step, self.visits[step])
+
+    def result_of(self, instance: str) -> Any:
+        """Return the result of an instance that is done; a list's is that of its items."""
+        one = self.instances[instance]
+        if one.items is None:
+            return one.result
+        items = (self.instances.get(item) for item in one.items)
+        return [item.result if item is not None and item.status == "done" else None for item in items]
+
+    def _at(self, step: str) -> Instance | None:
+        return self.instances.get(self.node(step))
+
+    def _is(self, step: str, status: Status) -> bool:
+        one = self._at(step)
+        return one is not None and one.status == status
+
+    def _children(self, step: str) -> list[str]:
+        return [name for name, one in self.steps.items() if step in one["after"]]
+
+    def _ahead(self, step: str) -> set[str]:
+        parents = self.steps[step]["after"]
+        return set(parents).union(*(self._ahead(parent) for parent in parents))
+
+    def _is_past(self, step: str) -> bool:
+        return step in self.not_run or self._at(step) is not None
+
+    def _value(self, text: str) -> Any:
+        results = {step: self.result_of(self.node(step)) for step in self.steps if self._is(step, "done")}
+        return self.meanings[text](self.input, results)
+
+    # ---------------------------------------------------------------- how a step joins its parents
+
+    def _says(self, parent: str, child: str) -> Literal["done", "out", "failed", "coming"]:
+        if parent in self.not_run or (parent, child) in self.not_chosen or self._is(parent, "cancelled"):
+            return "out"
+        if self._is(parent, "done"):
+            return "done"
+        return "failed" if self._is(parent, "failed") else "coming"
+
+    def _join(self, step: str) -> Literal["begins", "does not run", "waits"]:
+        parents = self.steps[step]["after"]
+        said = [self._says(parent, step) for parent in parents]
+        done, out, failed, coming = (said.count(word) for word in ("done", "out", "failed", "coming"))
+        match self.steps[step].get("join", "all"):
+            case "all" if out:
+                return "does not run"
+            case "all":
+                return "begins" if done == len(parents) else "waits"
+            case "deferred" if out == len(parents):
+                return "does not run"
+            case "deferred":
+                return "begins" if not coming and not failed else "waits"
+            case "all_settled" if out == len(parents):
+                return "does not run"
+            case "all_settled":
+                return "waits" if coming else "begins"
+            case _ if done >= self._wanted(step):
+                return "begins"
+            case _:
+                return "does not run" if done + coming + failed < self._wanted(step) else "waits"
+
+    def _wanted(self, step: str) -> int:
+        return int(self.steps[step].get("join_count", 1))
+
+    def _needs(self, child: str, parent: str) -> Literal["yes", "no", "perhaps"]:
+        if self._is_past(child) or (parent, child) in self.not_chosen:
+            return "no"
+        match self.steps[child].get("join", "all"):
+            case "all_settled":
+                return "no"
+            case "any" | "n_of":
+                said = [self._says(one, child) for one in self.steps[child]["after"]]
+                return "perhaps" if said.count("done") + said.count("coming") >= self._wanted(child) else "yes"
+            case _:
+                return "yes"
+
+    def _holds_up(self, step: str) -> bool:
+        """Return whether a failed step may yet be needed: a last step always is."""
+        children = self._children(step)
+        return not children or any(self._needs(child, step) != "no" for child in children)
+
+    # ---------------------------------------------------------------- steps begin
+
+    def create(self) -> None:
+        """Begin the first steps."""
+        self.status = "running"
+        for step, one in self.steps.items():
+            if not one["after"]:
+                self._look(step)
+        self._rest()
+
+    def _look(self, step: str) -> None:
+        if not self.ending and not self._is_past(step) and self._join(step) == "begins":
+            self._begin(step)
+
+    def _begin(self, step: str) -> None:
+        one, node = self.steps[step], self.node(step)
+        try:
+            if "when" in one and not self._value(one["when"]):
+                self._does_not_run([step])
+            elif "each" in one or "batches" in one:
+                self._begin_list(step, node)
+            elif "transform" in one:
+                value = self._value(one["transform"])
+                self._enter(node)
+                self._done(node, value)
+            elif "asserts" in one:
+                holds = self._value(one["asserts"])
+                self._enter(node)
+                if holds:
+                    self._done(node, None)
+                else:
+                    self._failed(node)
+            else:
+                self._enter(node).was_offered = True
+        except LookupError:
+            self._enter(node)
+            self._failed(node)
+        if one.get("join") in ("any", "n_of"):
+            self._cancel_what_only_led_to(step)
+        self._look_at_failures_ahead(step)
+
+    def _enter(self, name: str) -> Instance:
+        return self.instances.setdefault(name, Instance())
+
+    def _cancel_what_only_led_to(self, join: str) -> None:
+        needless = {one for one in self._ahead(join) if one not in self.not_run and not self._is(one, "done")}
+        while kept := [
+            one for one in needless if any(self._may_use(child, one, join, needless) for child in self._children(one))
+        ]:
+            needless -= set(kept)
+        self._does_not_run([one for one in self._in_order() if one in needless])
+        for one in (step for step in self._in_order() if step in needless):
+            if self._is(one, "open"):
+                self._cancel(self.node(one))
+
+    def _may_use(self, child: str, parent: str, join: str, needless: set[str]) -> bool:
+        is_cut = (parent, child) in self.not_chosen
+        return not is_cut and child != join and child not in needless and not self._is_past(child)
+
+    def _in_order(self) -> list[str]:
+        """Return the steps, parents first; else as declared."""
+        found: list[str] = []
+        while len(found) < len(self.steps):
+            found.append(next(s for s, one in self.steps.items() if s not in found and set(one["after"]) <= set(found)))
+        return found
+
+    def _does_not_run(self, steps: Sequence[str]) -> None:
+        steps = [step for step in steps if not self._is_past(step)]
+        self.not_run |= set(steps)
+        for step in steps:
+            self._after(step)
+            self._look_at_failures_ahead(step)
+
+    # ---------------------------------------------------------------- lists
+
+    def _begin_list(self, step: str, node: str) -> None:
+        one = self.steps[step]
+        if "batches" in one:
+            cursors = self.result_of(self.node(one["batches"])) if self._is(one["batches"], "done") else None
+            if not isinstance(cursors, list):
+                raise LookupError(one["batches"])
+        else:
+            cursors = self._value(one["each"])
+        self._enter(node).items = [f"{node}[{index}]" for index in range(len(cursors))]
+        self._next_items(node)
+
+    def _policy(self, step: str) -> str:
+        one = self.steps[step]
+        return str(one.get("on_item_failure", one.get("failure_strategy", "fail_fast"))).partition("_on")[0]
+
+    def _next_items(self, node: str) -> None:
+        step, entry = self.steps[name_of(node)], self.instances[node]
+        if self.ending or entry.items is None or entry.status != "open":
+            return
+        of = [self.instances.get(item) for item in entry.items]
+        failed = sum(one is not None and one.status == "failed" for one in of)
+        policy = self._policy(name_of(node))
+        if failed > self._stands(step, policy, len(of)):
+            for item, one in zip(entry.items, of, strict=True):
+                if one is not None and one.status == "open":
+                    self._cancel(item)
+            self._failed(node)
+            return
+        at_a_time = step.get("max_parallel", step.get("parallelism", 100))
+        for item in entry.items:
+            running = sum(self.instances[one].status == "open" for one in entry.items if one in self.instances)
+            if running < at_a_time and item not in self.instances:
+                self._enter(item).was_offered = True
+        running = sum(self.instances[one].status == "open" for one in entry.items if one in self.instances)
+        if not running and not (failed and policy == "isolate"):
+            self._done(node, None)
+
+    @staticmethod
+    def _stands(step: Mapping[str, Any], policy: str, items: int) -> float:
+        """Return how many failed items a list stands."""
+        if policy == "fail_fast":
+            return 0
+        if policy != "tolerate":
+            return float("inf")
+        share = step["tolerate"]
+        return int(items * float(share[:-1]) / 100) if isinstance(share, str) else int(share)
+
+    # ---------------------------------------------------------------- outcomes
+
+    def complete(self, name: str, result: Any, routes: Sequence[str] | None = None) -> None:
+        """Take a result of an open instance, with what it chose."""
+        step = name_of(name)
+        if routes is not None:
+            self.not_chosen |= {(step, route) for route in self.steps[step]["routes"] if route not in routes}
+        self._done(name, result)
+        self._rest()
+
+    def fail(self, name: str, *, for_good: bool = False) -> None:
+        """Take the failure of an attempt; another follows unless it was `for_good` or the last."""
+        one = self.instances[name]
+        step = self.steps[name_of(name)]
+        retry = step.get("compensate_retry", step.get("retry", {})) if name.endswith("~undo") else step.get("retry", {})
+        if self.ending and not self.to_undo:
+            self._cancelled(name)
+        elif not for_good and one.attempt - one.first_attempt + 1 < retry.get("max_attempts", 3):
+            one.attempt += 1
+        else:
+            self._failed(name)
+        self._rest()
+
+    def end_child(self, name: str, state: str, result: Any = None) -> None:
+        """Take the end of the child task that an instance waits for."""
+        if state == "completed":
+            self.complete(name, result)
+        elif self.instances[name].stops_with_child:
+            self._cancelled(name)
+            self._rest()
+        else:
+            self.fail(name, for_good=True)
+
+    def _done(self, name: str, result: Any) -> None:
+        self._clock += 1
+        one = self.instances[name]
+        one.status, one.result, one.done_as = "done", result, self._clock
+        self._went_on(name)
+
+    def _cancelled(self, name: str) -> None:
+        self.instances[name].status = "cancelled"
+        self._went_on(name)
+
+    def _went_on(self, name: str) -> None:
+        if self.ending:
+            self._undo_next()
+        elif "[" in name:
+            if self.instances[name].status != "cancelled":
+                self._next_items(name.partition("[")[0])
+        elif name == self.node(name_of(name)):
+            self._after(name_of(name))
+            self._look_at_failures_ahead(name_of(name))
+
+    def _after(self, step: str) -> None:
+        """Look at the children of a step that is done, cancelled or does not run."""
+        if self.ending:
+            return
+        closed = []
+        for child in self._children(step):
+            self._edge(step, child)
+            if self._is_past(child):
+                continue
+            says = self._join(child)
+            if says == "does not run":
+                closed.append(child)
+            self._look(child)
+            if says == "waits":
+                self._look_at_failures_ahead(child)
+        if not self.ending:
+            self._does_not_run(closed)
+
+    def _edge(self, parent: str, child: str) -> None:
+        condition = self.edges.get((parent, child))
+        if condition is None or not self._is(parent, "done") or self._is_past(child) or self.ending:
+            return
+        try:
+            if not self._value(condition):
+                self.not_chosen.add((parent, child))
+        except LookupError:
+            self._enter(self.node(child))
+            self._failed(self.node(child))
+
+    def _cancel(self, name: str) -> None:
+        one = self.instances[name]
+        for item in one.items or ():
+            if item in self.instances and self.instances[item].status == "open":
+                self._cancel(item)
+        step = self.steps[name_of(name)]
+        if "child" in step and one.items is None and step.get("on_parent_close") != "abandon":
+            one.stops_with_child = True
+        else:
+            self._cancelled(name)
+
+    # ---------------------------------------------------------------- failures
+
+    def _failed(self, name: str) -> None:
+        self.instances[name].status = "failed"
+        self._look_at_failure(name)
+
+    def _look_at_failures_ahead(self, step: str) -> None:
+        for parent in self.steps[step]["after"]:
+            if self._is(parent, "failed"):
+                self._look_at_failure(self.node(parent))
+
+    def _look_at_failure(self, name: str) -> None:
+        if self.ending or name.endswith("~undo"):
+            return
+        step, fails = name_of(name), self.document.get("on_failure") == "fail"
+        if "[" in name:
+            if fails and self._policy(step) == "isolate":
+                self._stop("failed")
+            else:
+                self._next_items(name.partition("[")[0])
+            return
+        children = self._children(step)
+        if fails and (not children or any(self._needs(child, step) == "yes" for child in children)):
+            self._stop("failed")
+        elif not self._holds_up(step) and name not in self.accepted:
+            self.accepted.add(name)
+            self._after(step)
+
+    def retry(self) -> None:
+        """A person retries what failed and holds the task up."""
+        self.status = "compensating" if self.to_undo else "running"
+        failed = list(self._failures())
+        for name in failed:
+            one = self.instances[name]
+            one.attempt, one.first_attempt = one.attempt + 1, one.attempt + 1
+        for name in failed:
+            self._again(name)
+        self._rest()
+
+    def _again(self, name: str) -> None:
+        one = self.instances[name]
+        step = self.steps[name_of(name)]
+        one.status = "open"
+        self.accepted.discard(name)
+        if one.items is not None:
+            for state in ("failed", "cancelled"):
+                for item in [item for item in one.items if item in self.instances]:
+                    if self.instances[item].status == state:
+                        again = self.instances[item]
+                        again.status, again.first_attempt = "open", again.attempt + 1
+                        again.attempt += 1
+            self._next_items(name)
+        elif not one.was_offered:
+            del self.instances[name]
+            for parent in step["after"]:
+                self._edge(parent, name_of(name))
+            self._look(name_of(name))
+            if self._join(name_of(name)) == "does not run":
+                self._does_not_run([name_of(name)])
+
+    def _failures(self) -> Iterator[str]:
+        if self.to_undo:
+            yield from (
+                name for name, one in self.instances.items() if name.endswith("~undo") and one.status == "failed"
+            )
+            return
+        for step in self.steps:
+            if self._is(step, "failed") and self._holds_up(step):
+                yield self.node(step)
+        for one in self.instances.values():
+            if one.items is not None and one.status == "open":
+                yield from (i for i in one.items if i in self.instances and self.instances[i].status == "failed")
+
+    # ---------------------------------------------------------------- the end
+
+    def cancel(self) -> None:
+        """A person cancels the task, without a grace for what runs."""
+        self._stop("cancelled")
+        self._rest()
+
+    def _stop(self, ending: str) -> None:
+        self.ending, self.status = ending, "running"
+        for name in [name for name, one in self.instances.items() if one.status == "open"]:
+            self._cancel_one(name)
+
+    def _cancel_one(self, name: str) -> None:
+        one, step = self.instances[name], self.steps[name_of(name)]
+        if "child" in step and one.items is None and step.get("on_parent_close") != "abandon":
+            one.stops_with_child = True
+        else:
+            self._cancelled(name)
+
+    def _rest(self) -> None:
+        """Say what is to be said when nothing moves by itself: a loop turns, or the task ends, undoes or is blocked."""
+        if self.status in ("completed", "failed", "cancelled"):
+            return
+        if self.ending:
+            if not any(one.status == "open" for one in self.instances.values()):
+                self._end()
+            return
+        if self.status != "running":
+            return
+        for by, one in self.steps.items():
+            if "back_to" in one and self._is(by, "done") and self._turn(one["back_to"]):
+                self._rest()
+                return
+        waiting = list(self._failures())
+        is_open = any(one.status == "open" and one.items is None for one in self.instances.values())
+        if is_open:
+            return
+        if all(self._is_settled(step) for step in self.steps):
+            self.status, self.result = "completed", self._task_result()
+        elif waiting:
+            self.status = "blocked"
+        else:
+            raise AssertionError("by the documentation this task can neither go on nor end")
+
+    def _is_settled(self, step: str) -> bool:
+        if step in self.not_run or self._is(step, "done") or self._is(step, "cancelled"):
+            return True
+        return self._is(step, "failed") and not self._holds_up(step)
+
+    def _task_result(self) -> Any:
+        last = [step for step in self.steps if not self._children(step) and "back_to" not in self.steps[step]]
+        named = self.document.get("result", last[0] if len(last) == 1 else None)
+        if named is not None:
+            return self.result_of(self.node(named)) if self._is(named, "done") else None
+        return {
+            step: self.result_of(self.node(step)) if self._is(step, "done") else None
+            for step in last
+            if step not in self.not_run
+        }
+
+    def _turn(self, target: str) -> bool:
+        body = [step for step in self.steps if step == target or target in self._ahead(step)]
+        if any(self._is(step, "open") for step in body):
+            return False
+        for step in body:
+            if step in self.not_run:
+                self.not_run.discard(step)
+            elif self._at(step) is not None:
+                self.visits[step] += 1
+        self.not_chosen = {(parent, child) for parent, child in self.not_chosen if parent not in body}
+        if self.visits[target] > self.steps[target].get("max_visits", 100):
+            self._enter(self.node(target))
+            self._failed(self.node(target))
+        else:
+            self._look(target)
+        return True
+
+    # ---------------------------------------------------------------- undoing
+
+    def _end(self) -> None:
+        on = {"failed": "failure", "cancelled": "cancel"}[self.ending]
+        if not self.to_undo and self.document.get("compensate_on", "both") in ("both", on):
+            done = [
+                (one.done_as, name)
+                for name, one in self.instances.items()
+                if one.status == "done" and one.items is None and "compensate" in self.steps[name_of(name)]
+            ]
+            self.to_undo = [f"{name}~undo" for _, name in sorted(done, reverse=True)]
+            if self.to_undo:
+                self.status = "compensating"
+                self._undo_next()
+                return
+        left = [name for name in self.to_undo if name not in self.instances or self.instances[name].status != "done"]
+        self.status = "blocked" if left else self.ending
+
+    def _undo_next(self) -> None:
+        for name in self.to_undo:
+            if name not in self.instances:
+                self._enter(name).was_offered = True
+            if self.instances[name].status != "done":
+                return
