@@ -199,7 +199,7 @@ class Reference:
         except LookupError:
             self._enter(node)
             self._failed(node)
-        if one.get("join") in ("any", "n_of"):
+        if one.get("join") in ("any", "n_of") and not self.ending:
             self._cancel_what_only_led_to(step)
         self._look_at_failures_ahead(step)
 

@@ -180,6 +180,8 @@ def _consider(state: TaskState, template: CompiledTemplate, step: str, at_us: in
 
 def _enter(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
     yield from begin(state, template, step, at_us)
+    if state.stopping is not None:
+        return
     if template.steps[step].join in ("any", "n_of"):
         yield from _release(state, template, step, at_us)
     if state.failed:
