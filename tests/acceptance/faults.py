@@ -22,6 +22,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import nats
 import psutil
 
@@ -385,6 +386,7 @@ class Rig:
         connection = await asyncpg.connect(self.service.database_url)
         try:
             await self._until(lambda: self._not_ended(connection), "every task ends")
+            await self._until(lambda: self._not_returned(connection), "every place is back")
             await self._until(lambda: self._not_published(connection), "everything is published")
             await self._until(lambda: self._not_viewed(connection), "the views have caught up")
         finally:
@@ -473,6 +475,17 @@ class Rig:
             list(ENDING_TYPES),
         )
         return "" if not rows else f"{len(rows)} tasks have not ended, such as {rows[0][0]}:\n{rows[0][1]}"
+
+    async def _not_returned(self, connection: asyncpg.Connection) -> str:
+        """Tell which places under concurrency keys are still held, by the keys' own events."""
+        rows = await connection.fetch(
+            "SELECT type, convert_from(payload, 'UTF8')::json -> 'requests' FROM event"
+            " WHERE type IN ('places_granted', 'places_returned') ORDER BY shard, position"
+        )
+        held: set[str] = set()
+        for type_, requests in rows:
+            (held.update if type_ == "places_granted" else held.difference_update)(msgspec.json.decode(requests))
+        return ", ".join(sorted(held)[:5])
 
     async def _not_published(self, connection: asyncpg.Connection) -> str:
         rows = await connection.fetch(

@@ -11,14 +11,14 @@ import signal
 import time
 from pathlib import Path
 
-from tasker import StepContext, Template
+from tasker import Concurrency, StepContext, Template
 from tasker.handlers import Retry, RetryableError
 
 SINK = Path(os.environ["LOAD_SINK"])
 AGAIN = Retry(max_attempts=30, backoff="constant", delay_s=0.2)
 
 chain = Template("chain")
-diamond = Template("diamond")
+diamond = Template("diamond", concurrency=Concurrency(key="input.n % 2", limit=3))
 
 
 def die(where: str) -> None:
