@@ -29,6 +29,9 @@ from benchmarks.service import Service, at_database
 from benchmarks.workloads import (
     CREATES_QUICK_SECONDS,
     CREATES_SECONDS,
+    HELD,
+    HELD_QUICK_TASKS,
+    HELD_TASKS,
     SIGNALS,
     SIGNALS_QUICK_SECONDS,
     SIGNALS_SECONDS,
@@ -39,7 +42,7 @@ from benchmarks.workloads import (
 from tasker.embedded.stack import Stack
 from tasker.settings import read_settings
 
-Name = Literal["linear4", "linear4-single", "one", "diamond4", "fanout100", "creates", "signals", "verify"]
+Name = Literal["linear4", "linear4-single", "one", "diamond4", "fanout100", "creates", "signals", "held", "verify"]
 ALL: Final[tuple[Name, ...]] = (
     "linear4",
     "linear4-single",
@@ -48,6 +51,7 @@ ALL: Final[tuple[Name, ...]] = (
     "fanout100",
     "creates",
     "signals",
+    "held",
     "verify",
 )
 ROUNDS: Final = 3
@@ -80,6 +84,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def signals_s(self) -> float:
         """Return how long signals are sent."""
         return self.scale * (SIGNALS_QUICK_SECONDS if self.quick else SIGNALS_SECONDS)
+
+    @property
+    def held_tasks(self) -> int:
+        """Return how many tasks wait behind one concurrency key."""
+        return max(1, round(self.scale * (HELD_QUICK_TASKS if self.quick else HELD_TASKS)))
 
     @property
     def warm_up_s(self) -> float:
@@ -168,6 +177,9 @@ class Bench:
             if SIGNALS in self._plan.chosen:
                 result.signals = await service.signals(self._plan.signals_s)
                 result.rss_mib[SIGNALS] = service.rss_mib()
+            if HELD in self._plan.chosen:
+                result.held = await service.held(self._plan.held_tasks)
+                result.rss_mib[HELD] = service.rss_mib()
             result.lag = await service.caught_up()
         _must_be_whole(await service.check())
 

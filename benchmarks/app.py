@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasker.handlers import Template
+from tasker.handlers import Concurrency, Template
 
 one = Template("one")
 linear4 = Template("linear4")
@@ -12,6 +12,7 @@ diamond4 = Template("diamond4")
 fanout100 = Template("fanout100")
 heard1000 = Template("heard1000")
 heard10 = Template("heard10")
+held = Template("held", concurrency=Concurrency(key="'all'", limit=10))
 
 SIGNAL = "tick"
 
@@ -69,6 +70,11 @@ async def total(number: list[int]) -> int:
 @diamond4.step
 async def end(b: int, c: int) -> int:
     return (b * c) ** 2
+
+
+@held.step
+async def pass_by(input: dict[str, int]) -> int:
+    return input["n"]
 
 
 for heard, count in ((heard1000, 1000), (heard10, 10)):

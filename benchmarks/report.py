@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.driving import Figures
+from benchmarks.held import Held
 from benchmarks.service import Creates, Lag, Verified
 from benchmarks.signals import Signals
-from benchmarks.workloads import CREATES, SIGNALS, WORKLOADS
+from benchmarks.workloads import CREATES, HELD, SIGNALS, WORKLOADS
 
 VERIFY: Final = "verify"
 RESULTS: Final = Path(__file__).with_name("results")
@@ -28,6 +29,7 @@ class Round(msgspec.Struct, kw_only=True):
     service: dict[str, Figures] = {}
     creates: Creates | None = None
     signals: Signals | None = None
+    held: Held | None = None
     verified: Verified | None = None
     lag: Lag | None = None
     rss_mib: dict[str, dict[str, float]] = {}
@@ -109,6 +111,13 @@ def summarize(rounds: Sequence[Round]) -> Summary:
             "to_many_per_s": _spread([one.to_many_per_s for one in signals]),
             "p50_ms": _spread([one.p50_ms for one in signals]),
         }
+    if held := [one.held for one in rounds if one.held is not None]:
+        summary[HELD] = {
+            "first_half_per_s": _spread([one.first_half_per_s for one in held]),
+            "second_half_per_s": _spread([one.second_half_per_s for one in held]),
+            "rss_mib_waiting": _spread([one.rss_mib_waiting for one in held]),
+            "rss_mib_end": _spread([one.rss_mib_end for one in held]),
+        }
     if verified := [one.verified for one in rounds if one.verified is not None]:
         summary[VERIFY] = {"events_per_s": _spread([one.events_per_s for one in verified])}
     return summary
@@ -159,6 +168,13 @@ def show(console: Console, machine: dict[str, Any], rounds: Sequence[Round], sum
         console.print(
             f"signals: {signals['to_one_per_s']} /s to one task, {signals['to_many_per_s']} /s to 1,000 tasks, "
             f"an array of 100 answered in {signals['p50_ms']} ms (p50)"
+        )
+    if HELD in summary:
+        held = summary[HELD]
+        console.print(
+            f"held: {held['first_half_per_s']} tasks/s pass a key of 10 in the first half of those that wait, "
+            f"{held['second_half_per_s']} in the second; write side {held['rss_mib_waiting']} MiB while all wait, "
+            f"{held['rss_mib_end']} at the end"
         )
     if VERIFY in summary:
         events = [one.verified.events for one in rounds if one.verified is not None]

@@ -27,9 +27,11 @@ from nats.aio.msg import Msg
 
 from benchmarks.driving import Ended, System, WorkLost, percentile_ms
 from benchmarks.floor import ROOT, connect
+from benchmarks.held import Held
+from benchmarks.held import measure as measure_held
 from benchmarks.processes import Find, child_named, family, rss_mib
 from benchmarks.signals import Signaller, Signals
-from benchmarks.workloads import ARRAY, ARRAYS_IN_FLIGHT, INPUT, PARKED, SHAPES
+from benchmarks.workloads import ARRAY, ARRAYS_IN_FLIGHT, HELD, INPUT, PARKED, SHAPES
 from tasker.cli.owned import OWNED
 from tasker.events.messages import DEFAULT_TENANT, Reply
 from tasker.events.postgres_schema import migrate
@@ -59,6 +61,7 @@ _STEPS = """
 SELECT t.template, s.step, s.state, s.result, count(*) FROM step AS s JOIN task AS t USING (task_id)
 GROUP BY t.template, s.step, s.state, s.result
 """
+_ENDED = "SELECT count(*) FROM task WHERE template = $1 AND ended_at_us IS NOT NULL"
 _replies = msgspec.json.Decoder(list[Reply])
 
 parked = Template(PARKED)
@@ -310,6 +313,18 @@ class Service(System):
     async def signals(self, seconds: float) -> Signals:
         """Send signals to tasks that wait for them, for `seconds`."""
         return await Signaller(self.create, self._request).measure(seconds)
+
+    async def held(self, tasks: int) -> Held:
+        """Have so many tasks wait behind one concurrency key, and pass it."""
+        connection = await self.connect()
+        try:
+
+            async def ended() -> int:
+                return int(await connection.fetchval(_ENDED, HELD))
+
+            return await measure_held(self.create, ended, lambda: self.rss_mib()["write side"], tasks)
+        finally:
+            await connection.close()
 
     # ---------------------------------------------------------------- how is it?
 

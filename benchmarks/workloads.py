@@ -14,6 +14,10 @@ HEARD_10: Final = "heard10"
 """Templates whose tasks wait for so many signals, and count them."""
 
 
+HELD: Final = "held"
+"""A template of whose tasks only 10 run at a time."""
+
+
 class Shape(NamedTuple):
     """One template.
 
@@ -43,6 +47,7 @@ SHAPES: Final = {
     "fanout100": Shape(
         (100, 1), {"number": None, **{f"number[{index}]": index for index in range(100)}, "total": 4950}
     ),
+    HELD: Shape((1,), {"pass_by": 6}),
     HEARD_1000: Shape((1, 1), {"ticks": [1] * 1000, "count": 1000}),
     HEARD_10: Shape((1, 1), {"ticks": [1] * 10, "count": 10}),
 }
@@ -80,6 +85,8 @@ CREATES_QUICK_SECONDS: Final = 2.0
 SIGNALS: Final = "signals"
 SIGNALS_SECONDS: Final = 6.0
 SIGNALS_QUICK_SECONDS: Final = 3.0
+HELD_TASKS: Final = 100_000
+HELD_QUICK_TASKS: Final = 2_000
 ARRAY: Final = 100
 """Creations in a message."""
 
