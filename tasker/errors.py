@@ -360,6 +360,13 @@ class SignalInvalid(CommandRejected):
     title = "The signal's value does not match its schema"
 
 
+class StateInvalid(CommandRejected):
+    code = "state_invalid"
+    status = 422
+    exit_code = 2
+    title = "The step cannot write this to the task's state"
+
+
 class SignalsFull(CommandRejected):
     code = "signals_full"
     status = 409

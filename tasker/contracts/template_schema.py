@@ -17,6 +17,7 @@ from tasker.templates.model import (
     ERROR_TYPES_MAX,
     PERSONS_MAX,
     ROUTES_MAX,
+    STATE_KEYS_MAX,
     STEPS_MAX,
     UNUSED_RETRY_KEYS,
     VERSION_CHARS_MAX,
@@ -29,7 +30,9 @@ from tasker.templates.model import (
     StaleAfter,
     StepSpec,
     TemplateSpec,
+    Using,
 )
+from tasker.templates.state_keys import STATE_KEY_PATTERN
 
 SCHEMA_MEDIA_TYPE: Final = "application/schema+json"
 SCHEMA_ID: Final = "urn:tasker:schema:template"
@@ -44,6 +47,7 @@ _NAMES: Final[dict[type, str]] = {
     Budget: "BudgetDocument",
     Concurrency: "ConcurrencyDocument",
     StaleAfter: "StaleAfterDocument",
+    Using: "UsingDocument",
 }
 _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     TemplateSpec: ("name", "steps"),
@@ -54,6 +58,7 @@ _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     Budget: (),
     Concurrency: ("key",),
     StaleAfter: (),
+    Using: ("using",),
 }
 
 
@@ -150,6 +155,10 @@ def _forms(place: str) -> dict[str, Schema]:
     keys["budget"]["anyOf"][0] = {"$ref": place + _NAMES[Budget]}
     found[StaleAfter]["minProperties"] = 1
     keys["stale_after"]["anyOf"][:] = [{"$ref": place + _NAMES[StaleAfter]}, {"type": "null"}]
+    one_of = keys["state"]["additionalProperties"]["anyOf"]
+    one_of[:] = [one for one in one_of if "$ref" not in one] + [{"$ref": place + _NAMES[Using]}]
+    keys["state"] |= {"maxProperties": STATE_KEYS_MAX, "propertyNames": {"pattern": f"^{STATE_KEY_PATTERN}$"}}
+
     keys["steps"]["items"] = {"$ref": place + _NAMES[StepSpec]}
     for key in ("retry", "compensate_retry"):
         one_of = step["properties"][key]["anyOf"]

@@ -672,6 +672,7 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
     input_ref: bool = False
     checkpoint: OptionalRaw = None
     emits: tuple[DeclaredEvent, ...] = ()
+    state: OptionalRaw = None
 
 
 class WorkArray(msgspec.Struct, kw_only=True):
@@ -796,9 +797,9 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     | `claim`     | may I run it? (a redelivered, re-offered, old copy)  | `run`; it is recorded as started |
     | `started`   | I run it                                            | `recorded`                      |
     | `heartbeat` | I still run it, with my `progress`                   | `recorded`, `cancel`            |
-    | `completed` | `result`, a decision's `choice`, `emitted`, `usage`, `progress`; implies `started` | `recorded`|
+    | `completed` | `result`, a decision's `choice`, `emitted`, `usage`, `writes`, `progress`; implies `started` | `recorded`|
     | `failed`    | `error`, `emitted`, `usage`, the last `progress`; implies `started`  | `recorded`     |
-    | `yielded`   | call me again after `after_s`, with `checkpoint`, `usage`, the last `progress` | `recorded` |
+    | `yielded`   | call me again after `after_s`, with `checkpoint`, `usage`, `writes`, the last `progress` | `recorded` |
     | `result`    | give me the result of step `of`                     | `result`                        |
     | `input`     | give me the task's input                            | `result`                        |
     | `returned`  | I have not begun it and shall not: offer it again   | `ok`                            |
@@ -820,6 +821,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     after_s: float = 0.0
     emitted: tuple[EmittedEvent, ...] = ()
     usage: tuple[UsageLine, ...] = ()
+    writes: dict[str, msgspec.Raw] = {}
 
 
 RefusalReason = Literal["stale_attempt", "not_open", "task_ended", "task_unknown", "started_elsewhere", "gone"]

@@ -134,11 +134,16 @@ class StepStarted(TaskEvent, frozen=True, kw_only=True):
 
 
 class StepCompleted(TaskEvent, frozen=True, kw_only=True):
-    """A step has its one result."""
+    """A step has its one result.
+
+    Attributes:
+        writes: what the attempt wrote to the task's shared state, key -> value.
+    """
 
     step: str
     attempt: int
     result: msgspec.Raw
+    writes: dict[str, msgspec.Raw] = {}
 
 
 class StepAttemptFailed(TaskEvent, frozen=True, kw_only=True):
@@ -228,6 +233,7 @@ FailureReason = Literal[
     "steps_exhausted",
     "wait_expired",
     "result_too_large",
+    "state_conflict",
 ]
 
 
@@ -379,6 +385,7 @@ class StepYielded(TaskEvent, frozen=True, kw_only=True):
     Attributes:
         attempt: the one that ended so; failures before it do not count any more.
         resume_at_us: when the next is dispatched.
+        writes: what the attempt wrote to the task's shared state, key -> value.
     """
 
     step: str
@@ -386,6 +393,7 @@ class StepYielded(TaskEvent, frozen=True, kw_only=True):
     checkpoint: msgspec.Raw
     delay_s: float
     resume_at_us: int
+    writes: dict[str, msgspec.Raw] = {}
 
 
 class StepDelayed(TaskEvent, frozen=True, kw_only=True):
@@ -697,9 +705,14 @@ class TaskCompensating(TaskEvent, frozen=True, kw_only=True):
 
 
 class TaskCompleted(TaskEvent, frozen=True, kw_only=True):
-    """Every step has a result, and so has the task; or an operator said so."""
+    """Every step has a result, and so has the task; or an operator said so.
+
+    Attributes:
+        state: the shared state as the last steps left it; None: none wrote to it.
+    """
 
     result: msgspec.Raw
+    state: OptionalRaw = None
 
 
 class TaskFailed(TaskEvent, frozen=True, kw_only=True):

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
+import msgspec
+
 from tasker.bus.pull import Delivery
 from tasker.events.messages import EmittedEvent, Progress, UsageLine, Work
 from tasker.events.usage import TOKENS_IN, TOKENS_OUT, added, amount_text
@@ -57,6 +59,7 @@ class Attempt(Job):
         submitted: it is with the runner, so it ends there.
         emitted, metering: the domain events and the usage (None: none) that go with its outcome.
         live: what it says while it runs; None: nothing so far.
+        written: what it wrote to the state.
         reported: its outcome is on its way or answered. holds_slot: something of it may still run.
         since_s: when it came.
         deadline_s, beat_s, kill_s, touch_s: when it is over; when a heartbeat is due; when it is reported, ended or
@@ -89,6 +92,7 @@ class Attempt(Job):
         "submitted",
         "touch_s",
         "work",
+        "written",
     )
 
     def __init__(  # noqa: PLR0917 - what an attempt is made of
@@ -119,6 +123,7 @@ class Attempt(Job):
         self.emitted: list[EmittedEvent] = []
         self.metering: SharedMetering | None = None
         self.live: LiveFeed | None = None
+        self.written: dict[str, msgspec.Raw] = {}
         self.stop: Stop | None = None
         self.started: Outgoing | None = None
         self.claim: Outgoing | None = None

@@ -58,6 +58,8 @@ class AttemptReports:
         report.emitted = tuple(attempt.emitted)
         report.usage = () if attempt.metering is None else attempt.metering.lines()
         report.progress = attempt.progress
+        if error is None and attempt.written:
+            report.writes = attempt.written
         returned = attempt.returned
         if error is None and attempt.result is not None:
             result = msgspec.Raw(attempt.result)

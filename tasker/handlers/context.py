@@ -28,6 +28,7 @@ from tasker.events.usage import CURRENCY_DEFAULT, usage_line, usage_lines
 from tasker.handlers.live import CHUNK_BYTES_MAX
 from tasker.handlers.outcome import AttemptCancelled
 from tasker.handlers.progress import progress_of
+from tasker.handlers.shared_state import SharedState
 from tasker.templates.emits import Emitting
 from tasker.times import to_datetime
 
@@ -61,6 +62,10 @@ class AttemptPort(Protocol):
         """Have usage reported with the outcome. Raises `UsageTooMany`."""
         ...
 
+    def tell_written(self, key: str, value: msgspec.Raw) -> None:
+        """Have a write to the state reported with the outcome."""
+        ...
+
     def now_us(self) -> int:
         """Return the time by the servers' clock, in microseconds of the Unix epoch."""
         ...
@@ -83,6 +88,7 @@ class ContextFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     index: int | None = None
     checkpoint_bytes: OptionalRaw = None
     emits: tuple[DeclaredEvent, ...] = ()
+    state_bytes: OptionalRaw = None
 
 
 class StepContext:
@@ -95,7 +101,8 @@ class StepContext:
         correlation_id: the caller's, carried through.
         worker: the id of the worker that runs this.
         index: of the item, in the list that the step runs for; None: it runs for none.
-        item, checkpoint_bytes: as JSON; a handler takes `item` as a parameter, and asks for its `checkpoint`.
+        item, checkpoint_bytes, state_bytes: as JSON; a handler takes `item` as a parameter, and asks for its
+            `checkpoint` and the `state`.
         emits: the domain events that it may emit.
     """
 
@@ -107,6 +114,7 @@ class StepContext:
         "_logger",
         "_port",
         "_random",
+        "_state",
         "_waiters",
         "attempt",
         "checkpoint_bytes",
@@ -116,6 +124,7 @@ class StepContext:
         "index",
         "item",
         "namespace",
+        "state_bytes",
         "step",
         "task_id",
         "template",
@@ -144,6 +153,7 @@ class StepContext:
         index: int | None = None,
         checkpoint_bytes: msgspec.Raw | None = None,
         emits: tuple[DeclaredEvent, ...] = (),
+        state_bytes: msgspec.Raw | None = None,
     ) -> None:
         self.task_id = task_id
         self.step = step
@@ -159,6 +169,8 @@ class StepContext:
         self.index = index
         self.checkpoint_bytes = checkpoint_bytes
         self.emits = emits
+        self.state_bytes = state_bytes
+        self._state: SharedState | None = None
         self._emitting: Emitting | None = None
         self._deadline_s = deadline_s
         self._port = port
@@ -197,12 +209,13 @@ class StepContext:
 
     @property
     def random(self) -> random.Random:
-        """A generator seeded from the `idempotency_key`: every attempt of the step draws the same numbers.
+        """A generator seeded from the task, the step instance and the attempt: the same attempt draws the same numbers.
 
-        One object an attempt, so its draws depend on their order. Not for secrets.
+        A delivery that is repeated, or an attempt that is run again from its message, draws them once more; another
+        attempt, visit or item draws others. One object an attempt, so its draws depend on their order. Not for secrets.
         """
         if self._random is None:
-            digest = hashlib.sha256(self.idempotency_key.encode()).digest()
+            digest = hashlib.sha256(f"{self.idempotency_key}:{self.attempt}".encode()).digest()
             self._random = random.Random(int.from_bytes(digest, "big"))  # noqa: S311 - made to be repeatable
         return self._random
 
@@ -313,6 +326,19 @@ class StepContext:
         self._port.tell_usage((line,))
 
     @property
+    def state(self) -> SharedState:
+        """The state that the steps of the task share: what the steps ahead of this one wrote, by key.
+
+        `ctx.state["total"]` and `.get("total", 0)` read; `ctx.state["total"] = 3` writes. What an attempt writes is
+        recorded with its outcome, in one append, when it completes (or returns `Again`); that of a failed one is lost.
+        Steps behind this one see it. What several writes of a key come to is the template's to say (`state`).
+        """
+        if self._state is None:
+            seen = {} if self.state_bytes is None else msgspec.json.decode(self.state_bytes, type=dict[str, Any])
+            self._state = SharedState(seen, self._port.tell_written)
+        return self._state
+
+    @property
     def cancelled(self) -> bool:
         """Whether the attempt was told to stop. Sync handlers look here between two pieces of work."""
         return self._cancelled
@@ -408,6 +434,10 @@ class StepContext:
     def tell_usage(self, lines: Sequence[UsageLine]) -> None:
         """Hand on checked usage."""
         self._port.tell_usage(lines)
+
+    def tell_written(self, key: str, value: msgspec.Raw) -> None:
+        """Hand on a checked write to the state."""
+        self._port.tell_written(key, value)
 
     def beat(self) -> None:
         """Tell the owner now that the attempt is alive."""

@@ -197,6 +197,7 @@ class Course:
             index=work.index,
             checkpoint_bytes=work.checkpoint,
             emits=work.emits,
+            state_bytes=work.state,
         )
         if work.results_ref or work.input_ref:
             self._fetch(attempt)

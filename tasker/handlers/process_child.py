@@ -70,7 +70,7 @@ class Ready(msgspec.Struct, tag="ready", omit_defaults=True):
 
 
 class Asked(msgspec.Struct, tag="asked", kw_only=True, omit_defaults=True):
-    """What a running handler says: progress, a domain event, usage, chunks, or a wish for the result `of` a step.
+    """What a running handler says: progress, a domain event, usage, chunks, a write, or a wish for the result `of` a step.
 
     Nothing of it: a sign of life.
     """
@@ -79,6 +79,7 @@ class Asked(msgspec.Struct, tag="asked", kw_only=True, omit_defaults=True):
     emitted: EmittedEvent | None = None
     usage: tuple[UsageLine, ...] = ()
     chunks: tuple[msgspec.Raw, ...] = ()
+    written: tuple[str, msgspec.Raw] | None = None
     of: str | None = None
 
 
@@ -232,6 +233,11 @@ class _Port:
     def stream(self, chunk: bytes) -> None:
         if self._live.put_chunk(chunk):
             self._loop.call_soon_threadsafe(self._loop.call_later, _PROGRESS_S, self._send_chunks)
+
+    def tell_written(self, key: str, value: msgspec.Raw) -> None:
+        with self._asking:
+            if not self._closed:
+                _say(self._connection, Asked(written=(key, value)))
 
     def close(self) -> None:
         """Tell what waits, and then nothing more."""

@@ -269,6 +269,8 @@ class _Child:
         elif asked.chunks:
             for chunk in asked.chunks:
                 context.stream_bytes(bytes(chunk))
+        elif asked.written is not None:
+            context.tell_written(*asked.written)
         elif asked.of is None:
             context.beat()
         else:

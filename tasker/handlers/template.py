@@ -30,6 +30,7 @@ from tasker.templates.model import (
     Retry,
     SignalTake,
     StaleAfter,
+    StatePolicy,
     TemplateSpec,
     budget_document,
     concurrency_document,
@@ -104,6 +105,9 @@ class Template:
         budget: what the attempts of one task may use together.
         concurrency: how many of its tasks with the same key run at a time.
         stale_after: how long tasks may be pending, blocked or paused, and steps wait, before they are dead letters.
+        state: key of the shared state -> what several writes of it come to: `fail`, `last_edge_wins`, `append`,
+            `union`, `sum`, `max`, `merge`, or `{"using": "left + right"}`. A key that is not named fails the step
+            where branches meet that wrote it.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class Template:
         budget: Budget | None = None,
         concurrency: Concurrency | None = None,
         stale_after: StaleAfter | None = None,
+        state: Mapping[str, StatePolicy | dict[str, str]] | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -143,6 +148,7 @@ class Template:
             "budget": budget_document(budget) if isinstance(budget, Budget) else budget,
             "concurrency": None if concurrency is None else concurrency_document(concurrency),
             "stale_after": None if stale_after is None else stale_document(stale_after),
+            "state": None if state is None else dict(state),
         }
         self._declared: list[_Declared] = []
         self._undos: list[_Undo] = []

@@ -6,6 +6,8 @@ import asyncio
 import concurrent.futures
 from collections.abc import Sequence
 
+import msgspec
+
 from tasker.errors import StateForbids, TaskerError
 from tasker.events.messages import EmittedEvent, Progress, ReportReply, UsageLine
 from tasker.handlers.attempt import Attempt
@@ -113,6 +115,10 @@ class WorkerPort:
     def tell_usage(self, lines: Sequence[UsageLine]) -> None:
         """Have usage reported with the outcome."""
         (self._attempt.metering or self._attempt.begin_metering()).add(lines)
+
+    def tell_written(self, key: str, value: msgspec.Raw) -> None:
+        """Have what the attempt wrote to the state reported with the outcome."""
+        self._attempt.written[key] = value
 
     def now_us(self) -> int:
         """Return the time by the servers' clock, in microseconds of the Unix epoch."""

@@ -26,6 +26,7 @@ OnParentClose = Literal["cancel", "abandon", "wait"]
 StepKind = Literal["handler", "transform", "asserts", "delay", "child", "signal", "approval"]
 SignalTake = Literal["first", "last", "all"]
 OnWaitDeadline = Literal["fail", "continue", "escalate"]
+StatePolicy = Literal["fail", "last_edge_wins", "append", "union", "sum", "max", "merge"]
 EmitOn = Literal["success", "failure", "always", "retryable", "permanent"]
 ConcurrencyStrategy = Literal["queue", "drop", "cancel_oldest", "cancel_newest"]
 
@@ -81,6 +82,9 @@ TITLE_CHARS_MAX: Final = 500
 WAITS_PARALLEL_MAX: Final = 100
 """Most items of a step that may wait for signals at a time: each signal is offered to each of them."""
 
+STATE_KEYS_MAX: Final = 100
+"""Most keys of the shared state that a template names."""
+
 # Bounds as JSON Schema says them, for editors; `validate` checks them, and more.
 Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME_PATTERN}$"})]
 EventName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^(?:{EVENT_NAME_PATTERN})$"})]
@@ -103,6 +107,7 @@ Title = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": TITLE_CHARS_
 Places = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": CONCURRENCY_LIMIT_MAX})]
 Tolerated = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": ITEMS_MAX})]
 Share100 = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%$"})]
+StateKey = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$"})]
 ErrorType = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ERROR_TYPE_CHARS_MAX})]
 
 UNUSED_RETRY_KEYS: Final[dict[Backoff, frozenset[str]]] = {
@@ -222,6 +227,16 @@ class Concurrency(_Form, frozen=True):
     key: Expression
     limit: Places = 1
     strategy: ConcurrencyStrategy = "queue"
+
+
+class Using(_Form, frozen=True):
+    """How two writes of a key of the state become one: the value of an expression.
+
+    Attributes:
+        using: over `left`, what there is so far, and `right`, the next write in declared order.
+    """
+
+    using: Expression
 
 
 class StepSpec(_Form, frozen=True):
@@ -412,6 +427,7 @@ LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_field
     "budget",
     "concurrency",
     "stale_after",
+    "state",
 }
 """Keys that the first form did not have: at their default they are no part of a template's content."""
 
@@ -432,6 +448,9 @@ class TemplateSpec(_Form, frozen=True):
         identity_bucket_s: with `strict`, equal inputs are one task only within such a span of time.
         max_steps: how many step instances (visits, items) a task may begin; one more fails. None: as many as fit into
             a task's history.
+        state: key of the shared state -> what several writes of it come to. `fail`: the step where branches meet that
+            wrote it fails; `last_edge_wins`; `append`: a list of all; `union`: of lists; `sum`; `max`; `merge`: of
+            objects, the last wins; or `{using: EXPRESSION}` over `left` and `right`. Other keys: `fail`.
         compensate_on: whether steps with `compensate` are undone when the task fails, is cancelled, both, or never.
         budget: what the attempts of one task may use together; None: as much as they like.
         concurrency: how many of its tasks with the same key run at a time; the key is an expression over `input`.
@@ -454,6 +473,7 @@ class TemplateSpec(_Form, frozen=True):
     budget: Budget | None = None
     concurrency: Concurrency | None = None
     stale_after: StaleAfter | None = None
+    state: dict[StateKey, StatePolicy | Using] = {}
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""
@@ -473,6 +493,10 @@ def document_of(spec: TemplateSpec) -> dict[str, Any]:
     document["steps"] = [_step_document(step) for step in spec.steps]
     if spec.budget is not None:
         document["budget"] = budget_document(spec.budget)
+    if document.pop("state", None):
+        document["state"] = {
+            key: {"using": policy.using} if isinstance(policy, Using) else policy for key, policy in spec.state.items()
+        }
     return document
 
 

@@ -26,7 +26,7 @@ Lines = Mapping[str, int]
 FAULTS_MAX: Final = 100
 """Most faults that are named; more are counted."""
 
-VARIABLES_OF_STEP: Final = frozenset({"input", "results", "task"})
+VARIABLES_OF_STEP: Final = frozenset({"input", "results", "state", "task"})
 """What an expression of a step reads."""
 
 VARIABLES_OF_ITEM: Final = VARIABLES_OF_STEP | {"item", "index"}

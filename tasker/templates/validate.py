@@ -25,6 +25,7 @@ from tasker.templates.graph import cycles, topological
 from tasker.templates.hash import VERSION_PATTERN
 from tasker.templates.model import UNUSED_RETRY_KEYS, Emit, Retry, StaleAfter, StepSpec, TemplateSpec
 from tasker.templates.reading import Faults, Lines, ObjectReader, Path, kind_of, quoted
+from tasker.templates.state_keys import state_keys
 
 _CYCLE_STEPS_MAX: Final = 20
 
@@ -76,6 +77,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         budget=budget_of(read, faults),
         concurrency=concurrency_of(read, variables=VARIABLES_OF_TASK),
         stale_after=_stale_after(read, faults),
+        state=state_keys(read, faults),
     )
     if are_known:
         check_paths(spec, faults)

@@ -75,6 +75,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("step_completed", 1): (
         t.StepCompleted(step="charge", attempt=1, result=RAW(b'{"ok":true,"value":1.5}')),
         t.StepCompleted(step="charge", attempt=1, result=t.NULL),
+        t.StepCompleted(step="charge", attempt=1, result=t.NULL, writes={"n": RAW(b"1"), "what": RAW(b'{"a":[]}')}),
     ),
     ("step_attempt_failed", 1): (
         t.StepAttemptFailed(step="charge", attempt=1, error=ERROR),
@@ -126,6 +127,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("step_yielded", 1): (
         t.StepYielded(step="sum", attempt=2, checkpoint=RAW(b'{"at":25}'), delay_s=1.5, resume_at_us=US),
         t.StepYielded(step="sum", attempt=1, checkpoint=t.NULL, delay_s=0.0, resume_at_us=US),
+        t.StepYielded(step="sum", attempt=1, checkpoint=t.NULL, delay_s=0.0, resume_at_us=US, writes={"n": RAW(b"1")}),
     ),
     ("step_delayed", 1): (t.StepDelayed(step="pause#3", attempt=1, until_us=US),),
     ("child_requested", 1): (
@@ -210,6 +212,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("task_completed", 1): (
         t.TaskCompleted(result=RAW(b'{"receipt":"r-1"}')),
         t.TaskCompleted(result=t.NULL),
+        t.TaskCompleted(result=t.NULL, state=RAW(b'{"n":3}')),
     ),
     ("task_failed", 1): (
         t.TaskFailed(cause="step_failed", step="charge", error=ERROR),

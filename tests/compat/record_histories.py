@@ -379,6 +379,35 @@ def progressed() -> Run:
     return run
 
 
+def shared() -> Run:
+    """A state that branches, items and the visits of a loop write; a conflict that a person settles."""
+    shape = {"a": [], "b": ["a"], "m": ["a"], "join": ["b", "m"], "back": ["join"]}
+    steps = {"m": {"each": "['x', 'y']"}, "back": {"back_to": "a", "max_visits": 3}}
+    run = new_run("shared", shape, steps=steps, state={"n": "sum", "all": "append", "who": "last_edge_wins"})
+
+    def complete(step: str, attempt: int = 1, **writes: Any) -> None:
+        run.wait(0.5)
+        written = {key: raw(value) for key, value in writes.items()}
+        run.do(
+            CompleteAttempt(step=step, attempt=attempt, worker="w1", result=raw(step), at_us=run.now_us, writes=written)
+        )
+
+    run.create()
+    complete("a", n=1)
+    complete("m[1]", n=2.5, all="y", who="y", clash={"by": "y"})
+    complete("b", n=12345678901234567890123, all="b", who="b")
+    complete("m[0]", all="ü", clash=None)
+    run.resolve("join", "by hand")
+    complete("back", who="back")
+    complete("a#2", n=1, clash=0)
+    complete("b#2")
+    complete("m#2[1]")
+    complete("m#2[0]", all="x")
+    complete("join#2", n=1)
+    run.cancel()
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -401,6 +430,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     metered,
     limited,
     progressed,
+    shared,
 )
 
 

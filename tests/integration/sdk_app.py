@@ -110,6 +110,7 @@ def packs(ctx: StepContext, input: int) -> int:
         ctx.emit("box.packed", {"number": number, "pid": os.getpid()})
     ctx.usage(model="m", tokens_in=input, cost="0.5")
     ctx.meter("boxes", input)
+    ctx.state["packed"] = ctx.state.get("packed", 0) + input
     if input > 2:
         ctx.emit("box.lost")
     return input

@@ -242,12 +242,13 @@ async def test_domain_events_and_usage_of_a_process_go_with_its_outcome(owner, s
     """What a process emitted before it failed is told, too; what it may not emit fails it there."""
     await serve()
     declared = (DeclaredEvent(name="box.packed"),)
-    done = await owner.offer("packs", input=2, emits=declared)
+    done = await owner.offer("packs", input=2, emits=declared, state=msgspec.Raw(b'{"packed":40}'))
     failed = await owner.offer("packs", input=3, emits=declared)
     await owner.until_ended(done, failed)
     outcome = owner.outcome(done)
     assert [json.loads(bytes(event.data))["number"] for event in outcome.emitted] == [0, 1]
     assert json.loads(bytes(outcome.emitted[0].data))["pid"] != os.getpid()
+    assert {key: bytes(value) for key, value in outcome.writes.items()} == {"packed": b"42"}
     outcome = owner.outcome(failed)
     assert outcome.error is not None
     assert (outcome.error.type, outcome.error.retryable, len(outcome.emitted)) == ("EventUnknown", False, 3)
@@ -256,3 +257,4 @@ async def test_domain_events_and_usage_of_a_process_go_with_its_outcome(owner, s
         ("calls", "1", "0.5"),
         ("boxes", "3", None),
     ]
+    assert outcome.writes == {}, "a failed attempt writes nothing"

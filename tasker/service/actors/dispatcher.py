@@ -32,6 +32,7 @@ from tasker.service.actors.task_actor import ChildPorts, PlacePorts, TaskActor
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.prices import PriceTable
+from tasker.service.domain.shared import seen_raw
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
@@ -205,6 +206,7 @@ class Dispatcher:
             traceparent=actor.traceparent_of(step),
             checkpoint=entry.checkpoint,
             emits=declared_events(spec),
+            state=seen_raw(state, template, step),
         )
         if expansion is not None:
             work.index = expansion.index_of(step)

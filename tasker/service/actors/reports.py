@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from tasker.bus.bus import Message
-from tasker.errors import BodyInvalid, BodyTooLarge, TaskerError, ValueInvalid
+from tasker.errors import BodyInvalid, BodyTooLarge, StateInvalid, TaskerError, ValueInvalid
 from tasker.events.codec import (
     BATCH_ITEMS_MAX,
     BODY_BYTES_MAX,
@@ -31,6 +31,7 @@ from tasker.service.actors.task_actor import ReportMessage
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
 from tasker.templates.model import ROUTES_MAX, SECONDS_MAX
+from tasker.templates.writes import checked_writes
 
 MESSAGE_CHARS_MAX = 2_000
 STACK_CHARS_MAX = 8_000
@@ -180,6 +181,8 @@ def _checked(report: Report) -> Report:
     if not is_token(report.worker):
         # It becomes a part of the subject on which the worker is told to stop.
         raise BodyInvalid("/worker: a worker's id is 1 to 128 letters, digits, `-` and `_`")
+    if report.writes:
+        _check_writes(report)
     if report.kind == "completed":
         try:
             report.result = msgspec.Raw(canonicalize(bytes(report.result), bytes_max=INPUT_BYTES_MAX))
@@ -205,6 +208,21 @@ def _checked(report: Report) -> Report:
             raise BodyInvalid("a failed report names its error")
         report.error = _bounded(report.error)
     return report
+
+
+def _check_writes(report: Report) -> None:
+    """Bring what a report writes to the state into canonical form; what cannot be kept fails the attempt."""
+    if report.kind not in ("completed", "yielded"):
+        report.writes = {}
+        return
+    try:
+        report.writes = checked_writes(report.writes)
+    except (StateInvalid, BodyInvalid, ValueInvalid) as error:
+        report.kind = "failed"
+        report.result = report.checkpoint = NULL
+        report.choice = None
+        report.writes = {}
+        report.error = ErrorInfo(type="state_invalid", message=error.detail[:MESSAGE_CHARS_MAX], retryable=False)
 
 
 def _bounded_choice(choice: Choice) -> Choice:

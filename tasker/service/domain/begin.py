@@ -1,5 +1,6 @@
 """How a step that may begin does: on a worker, for each item of a list, or by the service itself.
 
+    branches ahead of it disagree     -> failed, without an attempt (see `shared`)
     its condition is false            -> paths closed
     an expression of it has no value  -> failed, without an attempt
     transform, asserts                -> completed (or failed) at once
@@ -43,6 +44,7 @@ from tasker.events.task_events import (
 from tasker.service.domain.bindings import expression_error, is_true, items_of, raw_items, value_of
 from tasker.service.domain.children import request_child
 from tasker.service.domain.places import request_for_step
+from tasker.service.domain.shared import failed_by_state, fault_of_state
 from tasker.service.domain.state import STEP_OPEN, Expansion, StepState, StepStatus, TaskState
 from tasker.service.domain.waits import begin_wait
 from tasker.templates import CompiledTemplate, StepSpec
@@ -64,6 +66,9 @@ def begin(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
         yield _failed(node, "steps_exhausted", f"the task has begun {len(state.steps)} step instances, all it may")
         return
     spec = template.steps[step]
+    if state.shared is not None and (error := fault_of_state(state, template, step)) is not None:
+        yield failed_by_state(node, error)
+        return
     if step in template.plain:
         yield dispatch(spec, node, 1, at_us)
         return
@@ -77,8 +82,8 @@ def begin(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
             yield attempt_of(state, template, spec, node, 1, at_us)
         else:
             yield _done_here(state, template, spec, node, at_us)
-    except ExpressionFailed as error:
-        yield StepFailed(step=node, attempt=1, reason="expression_failed", error=expression_error(error))
+    except ExpressionFailed as failed:
+        yield StepFailed(step=node, attempt=1, reason="expression_failed", error=expression_error(failed))
 
 
 def _not_run(state: TaskState, step: str, node: str, reason: str) -> AnyTaskEvent:

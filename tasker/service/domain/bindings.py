@@ -13,6 +13,7 @@ import msgspec
 from tasker.errors import ExpressionFailed
 from tasker.events.codec import JsonValue, decode_value
 from tasker.events.task_events import ErrorInfo
+from tasker.service.domain.shared import seen_behind, seen_by
 from tasker.service.domain.state import TaskState
 from tasker.templates import CompiledTemplate
 from tasker.templates.expressions import Expression
@@ -20,9 +21,18 @@ from tasker.times import to_rfc3339
 
 
 def bindings_of(
-    state: TaskState, template: CompiledTemplate, step: str, expression: Expression, more: Mapping[str, JsonValue]
+    state: TaskState,
+    template: CompiledTemplate,
+    step: str,
+    expression: Expression,
+    more: Mapping[str, JsonValue],
+    *,
+    behind: str | None = None,
 ) -> dict[str, JsonValue]:
-    """Return the values of the names that an expression of `step` reads; `more` has those of its item."""
+    """Return the values of the names that an expression of `step` reads; `more` has those of its item.
+
+    `behind` is the parent whose edge a condition is on.
+    """
     names = expression.names
     found: dict[str, JsonValue] = {name: value for name, value in more.items() if name in names}
     if "input" in names:
@@ -30,6 +40,10 @@ def bindings_of(
     if "results" in names:
         read = expression.results_read
         found["results"] = _results(state, template.graph.ancestors(step) if read is None else read)
+    if "state" in names:
+        found["state"] = (
+            seen_by(state, template, state.node(step)) if behind is None else seen_behind(state, template, behind)
+        )
     if "task" in names:
         found["task"] = {
             "template": template.spec.name,
@@ -75,14 +89,14 @@ def value_of(state: TaskState, template: CompiledTemplate, step: str, text: str,
     return expression.evaluate(bindings_of(state, template, step, expression, more))
 
 
-def is_true(state: TaskState, template: CompiledTemplate, step: str, text: str) -> bool:
-    """Return whether a condition of `step` holds.
+def is_true(state: TaskState, template: CompiledTemplate, step: str, text: str, *, behind: str | None = None) -> bool:
+    """Return whether a condition of `step` holds; `behind`: it is one of the edge from that parent.
 
     Raises:
         ExpressionFailed: it is neither true nor false here.
     """
     expression = template.expression(text)
-    return expression.test(bindings_of(state, template, step, expression, {}))
+    return expression.test(bindings_of(state, template, step, expression, {}, behind=behind))
 
 
 def items_of(state: TaskState, template: CompiledTemplate, step: str, text: str) -> list[JsonValue]:

@@ -180,6 +180,7 @@ class CompleteAttempt(TaskCommand, frozen=True, kw_only=True):
     emitted: tuple[EmittedEvent, ...] = ()
     usage: tuple[UsageLine, ...] = ()
     progress: Progress | None = None
+    writes: dict[str, msgspec.Raw] = {}
 
 
 class YieldAttempt(TaskCommand, frozen=True, kw_only=True):
@@ -192,6 +193,7 @@ class YieldAttempt(TaskCommand, frozen=True, kw_only=True):
     delay_s: float
     usage: tuple[UsageLine, ...] = ()
     progress: Progress | None = None
+    writes: dict[str, msgspec.Raw] = {}
 
 
 class FailAttempt(TaskCommand, frozen=True, kw_only=True):

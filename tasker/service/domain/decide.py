@@ -78,6 +78,7 @@ from tasker.service.domain.places import check_key, deny_place, take_place
 from tasker.service.domain.progress import with_progress
 from tasker.service.domain.repair import repair
 from tasker.service.domain.retry import retry_delay_s
+from tasker.service.domain.shared import fault_of_writes
 from tasker.service.domain.signals import receive
 from tasker.service.domain.stale import limits_of, stale
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
@@ -249,7 +250,9 @@ def _complete(state: TaskState, template: CompiledTemplate, command: CompleteAtt
         if fault is not None:
             error = ErrorInfo(type="decision_invalid", message=fault, retryable=False)
             return _fail(state, template, name, attempt, command.worker, error, 0.0, at_us)
-    completed = StepCompleted(step=name, attempt=attempt, result=command.result)
+    if command.writes and (error_of_state := fault_of_writes(state, name, command.writes)) is not None:
+        return _fail(state, template, name, attempt, command.worker, error_of_state, 0.0, at_us)
+    completed = StepCompleted(step=name, attempt=attempt, result=command.result, writes=command.writes)
     started = _start(state, template, name, attempt, command.worker, at_us)
     if choice is None:
         return (*started, completed)
@@ -267,6 +270,8 @@ def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) 
     name, attempt, at_us = command.step, command.attempt, command.at_us
     if open_attempt(state, name, attempt) is None:
         return ()
+    if command.writes and (error := fault_of_writes(state, name, command.writes)) is not None:
+        return _fail(state, template, name, attempt, command.worker, error, 0.0, at_us)
     started = _start(state, template, name, attempt, command.worker, at_us)
     yielded = StepYielded(
         step=name,
@@ -274,6 +279,7 @@ def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) 
         checkpoint=command.checkpoint,
         delay_s=command.delay_s,
         resume_at_us=at_us + round(command.delay_s * US_PER_S),
+        writes=command.writes,
     )
     if state.stopping is not None and state.is_stopping:
         cancelled = StepCancelled(step=name, attempt=attempt, reason=_stopping(state.stopping.cause))

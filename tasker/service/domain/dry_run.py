@@ -36,6 +36,7 @@ def copied(state: TaskState) -> TaskState:
     made.inbox = state.inbox and state.inbox.copy()
     made.places = {name: copy(place) for name, place in state.places.items()}
     made.places_left = list(state.places_left)
+    made.shared = state.shared and state.shared.copy()
     return made
 
 

@@ -190,7 +190,7 @@ def _enter(state: TaskState, template: CompiledTemplate, step: str, at_us: int) 
 
 def _edge(state: TaskState, template: CompiledTemplate, parent: str, child: str, condition: str) -> Moves:
     try:
-        if not is_true(state, template, child, condition):
+        if not is_true(state, template, child, condition, behind=parent):
             reason = f"the condition of {child} behind {parent} is false: {condition}"
             yield PathsClosed(edges=((parent, child),), by=state.node(parent), reason=reason)
     except ExpressionFailed as error:

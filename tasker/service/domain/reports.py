@@ -57,6 +57,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 emitted=report.emitted,
                 usage=report.usage,
                 progress=report.progress,
+                writes=report.writes,
             )
         case "yielded":
             return YieldAttempt(
@@ -68,6 +69,7 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
                 at_us=at_us,
                 usage=report.usage,
                 progress=report.progress,
+                writes=report.writes,
             )
         case "failed":
             assert report.error is not None  # noqa: S101 - the entrance refuses a failed report without one

@@ -102,6 +102,7 @@ from tasker.service.domain.command_memory import remember
 from tasker.service.domain.inbox import Inbox
 from tasker.service.domain.staleness import WAITING, Staleness
 from tasker.service.domain.wait import ApprovalWait, Wait
+from tasker.service.domain.written import Shared
 from tasker.templates.instances import is_item, is_undo, name_of, node_of, visit_of
 
 
@@ -308,6 +309,7 @@ class TaskState:
         places: what waits for or holds a place under a concurrency key: a step instance, "" for the task.
         places_left: requests that are over since whoever tells their keys took them from here.
         staleness: what stands still; None: the task has no limits for that.
+        shared: what the steps wrote to the state that they share; None: nothing.
     """
 
     __slots__ = (
@@ -338,6 +340,7 @@ class TaskState:
         "resumed_us",
         "seq",
         "settled",
+        "shared",
         "staleness",
         "status",
         "steps",
@@ -388,6 +391,7 @@ class TaskState:
         self.places: dict[str, Place] = {}
         self.places_left: list[PlaceRequested] = []
         self.staleness: Staleness | None = None
+        self.shared: Shared | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -473,6 +477,8 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.result = event.result
             step.error = None
             step.cancel_by_us = None
+            if event.writes:
+                _write(state, name, event.writes)
         case TaskCreated():
             state.status = TaskStatus.RUNNING if event.not_before_us is None else TaskStatus.PENDING
             state.template = event.template
@@ -573,6 +579,8 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.retry_at_us = event.resume_at_us
             step.error = None
             step.cancel_by_us = None
+            if event.writes:
+                _write(state, name, event.writes)
         case StepDelayed(step=name):
             step = _enter(state, name, StepStatus.WAITING)
             step.attempt = event.attempt
@@ -751,6 +759,12 @@ def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
     return step
 
 
+def _write(state: TaskState, name: str, writes: dict[str, msgspec.Raw]) -> None:
+    if state.shared is None:
+        state.shared = Shared()
+    state.shared.write(state.seq, name, writes)
+
+
 def _inbox(state: TaskState) -> Inbox:
     if state.inbox is None:
         state.inbox = Inbox()
@@ -768,6 +782,8 @@ def _entry(state: TaskState, name: str) -> StepState:
     if step is None:
         step = state.steps[name] = StepState()
         state.open += 1
+        if state.shared is not None and not is_item(name):
+            state.shared.begun[name] = state.seq
         if is_item(name):
             node = state.steps.get(node_of(name))
             step.of = None if node is None else node.expansion
@@ -805,6 +821,8 @@ def _turn(state: TaskState, event: LoopTurned) -> None:
                 state.settled -= last.status in _SETTLED or node in state.accepted
                 state.failed.pop(node, None)
                 state.visits[name] = state.visits.get(name, 1) + 1
+    if state.shared is not None:
+        state.shared.turns.setdefault(event.step, []).append(state.seq)
     body = set(event.steps)
     for edge in [edge for edge in state.closed_edges if edge[0] in body]:
         del state.closed_edges[edge]
@@ -877,6 +895,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "over_budget": state.over_budget,
         "places": {name: _place_document(place) for name, place in state.places.items()},
         "staleness": state.staleness and state.staleness.document(),
+        "shared": state.shared and state.shared.document(),
     }
     return {key: value for key, value in document.items() if value}
 

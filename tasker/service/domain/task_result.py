@@ -15,6 +15,7 @@ import msgspec
 
 from tasker.events.codec import canonical
 from tasker.events.task_events import NULL, ErrorInfo, TaskBlocked, TaskCompleted, TaskFailed
+from tasker.service.domain.shared import final_state
 from tasker.service.domain.state import TaskState
 from tasker.templates import CompiledTemplate
 
@@ -28,7 +29,7 @@ def completion(state: TaskState, template: CompiledTemplate) -> TaskCompleted | 
     """Return the event that ends, or blocks, a task of which nothing is left to do."""
     size = _result_bytes(state, template)
     if size <= TASK_RESULT_BYTES_MAX:
-        return TaskCompleted(result=_result(state, template))
+        return TaskCompleted(result=_result(state, template), state=final_state(state, template))
     detail = (
         f"its result would have {size:,} bytes of at most {TASK_RESULT_BYTES_MAX:,}; let the template name a step with"
         " a smaller one (`result`), or return what is large by reference"

@@ -5,12 +5,15 @@ import random
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from tasker import Decision, RetryableError, StepContext, Template
+from tasker.events.codec import canonical, hash_of
 from tasker.events.messages import Work
 from tasker.service.domain.state import TaskStatus, state_document, state_hash
 from tasker.templates.instances import Instance, parse_instance
+from tasker.templates.model import StatePolicy
 from tasker.testing import TaskerTest
 from tests.runs import DIAMOND, Run, template
 
@@ -55,6 +58,49 @@ async def test_results_merge_in_edge_order_whatever_finished_first(monkeypatch: 
     assert len(finished) > 50, "the branches finished in too few orders to show anything"
     assert len(merged) >= 200
     assert all(order == EDGES for order in merged)
+
+
+async def test_the_state_merges_in_edge_order_whatever_finished_first() -> None:
+    policies: dict[str, StatePolicy | dict[str, str]] = {
+        "all": "append",
+        "last": "last_edge_wins",
+        "n": "sum",
+        "text": {"using": "left + right"},
+    }
+    writing = Template("writing", state=policies)
+
+    async def branch(ctx: StepContext, input: int) -> None:
+        draw = random.Random(f"{input} {ctx.step}")
+        await asyncio.sleep(draw.uniform(0.01, 5.0))
+        ctx.state["all"] = ctx.state["last"] = ctx.state["text"] = ctx.step
+        ctx.state["n"] = EDGES.index(ctx.step) + 0.1
+
+    for name in sorted(EDGES):
+        writing.step(name=name)(branch)
+
+    @writing.step(after=EDGES)
+    def join(ctx: StepContext) -> dict[str, Any]:
+        return dict(ctx.state)
+
+    states: set[bytes] = set()
+    finished = set()
+    async with TaskerTest(writing, slots=1000) as tasker:
+        runs = [await tasker.start(number) for number in range(200)]
+        for run in runs:
+            await run.wait()
+            [end] = run.events_of("task_completed")
+            assert end.state == end.result, "the join saw what the task ends with"
+            states.add(canonical(end.state))
+            finished.add(tuple(event.step for event in run.events_of("step_completed")))
+    assert len(finished) > 50, "the branches finished in too few orders to show anything"
+    assert len({hash_of(state) for state in states}) == 1
+    [state] = states
+    assert msgspec.json.decode(state) == {
+        "all": EDGES,
+        "last": "c",
+        "n": sum(at + 0.1 for at in range(5)),
+        "text": "ebdac",
+    }
 
 
 def mapped(seed: int, *, in_order: bool) -> Run:
@@ -133,20 +179,30 @@ def test_the_second_of_three_items_waits_and_nothing_deadlocks() -> None:
     assert run.state.status is TaskStatus.COMPLETED
 
 
-async def test_random_numbers_are_those_of_the_instance() -> None:
+async def test_random_numbers_are_those_of_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that is offered twice, and run twice, draws once more what it drew."""
     drawing = Template("drawing")
-    drawn: dict[str, list[float]] = {}
+    drawn: dict[tuple[str, int], list[float]] = {}
+    seeds: list[tuple[str, int]] = []
+
+    def work(**facts: Any) -> Work:
+        seeds.append((facts["idempotency_key"], facts["attempt"]))
+        return Work(**facts)
+
+    monkeypatch.setattr("tasker.service.actors.dispatcher.Work", work)
 
     @drawing.step(each="[1, 2, 3]")
     def number(ctx: StepContext) -> int:
-        drawn.setdefault(ctx.step, []).append(ctx.random.random())
+        drawn.setdefault((ctx.step, ctx.attempt), []).append(ctx.random.random())
+        again = StepContext.of(ctx.facts(), deadline_s=0.0, port=None)  # type: ignore[arg-type] # it is not asked
+        drawn[ctx.step, ctx.attempt].append(again.random.random())
         if ctx.index == 1 and ctx.attempt == 1:
             raise RetryableError("once more")
         return 0
 
     @drawing.step(after="number", max_visits=3)
     def check(ctx: StepContext) -> int:
-        drawn.setdefault(ctx.step, []).append(ctx.random.random())
+        drawn.setdefault((ctx.step, ctx.attempt), []).append(ctx.random.random())
         return 0
 
     @drawing.step(after="check", routes=["again", "done"])
@@ -165,7 +221,8 @@ async def test_random_numbers_are_those_of_the_instance() -> None:
         tasker.crash_worker_in("check")
         run = await tasker.run()
     assert run.state == "completed"
-    assert set(drawn) == {"number[0]", "number[1]", "number[2]", "check", "check#2"}
-    assert all(len(set(numbers)) == 1 for numbers in drawn.values()), "attempts of one instance draw the same"
-    assert len(drawn["number[1]"]) == len(drawn["check"]) == 2
-    assert len({numbers[0] for numbers in drawn.values()}) == len(drawn), "instances draw different ones"
+    assert {step for step, _ in drawn} == {"number[0]", "number[1]", "number[2]", "check", "check#2"}
+    assert all(len(set(numbers)) == 1 for numbers in drawn.values()), "an attempt run again draws the same"
+    assert {("number[1]", 1), ("number[1]", 2), ("check", 1), ("check", 2)} <= set(drawn)
+    assert len({numbers[0] for numbers in drawn.values()}) == len(drawn), "attempts, visits and items draw others"
+    assert len(set(seeds)) == len(seeds)

@@ -57,6 +57,7 @@ LATER = {
     "over_budget",
     "places",
     "places_left",
+    "shared",
 }
 """Left out where empty (what is to be told is no fact at all), so that the hash of a state of the first form stays."""
 

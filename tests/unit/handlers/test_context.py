@@ -17,6 +17,7 @@ from tasker.errors import (
     EventTooLarge,
     EventUnknown,
     StateForbids,
+    StateInvalid,
     UsageInvalid,
     UsageTooMany,
     ValueInvalid,
@@ -56,6 +57,9 @@ class Port:
 
     def tell_usage(self, lines: Sequence[UsageLine]) -> None:
         self.metering.add(lines)
+
+    def tell_written(self, key: str, value: msgspec.Raw) -> None:
+        self.written = (key, bytes(value))
 
     def tell_emitted(self, event: EmittedEvent) -> None:
         self.emitted.append(event)
@@ -151,11 +155,29 @@ def test_it_says_what_it_is() -> None:
     assert repr(context()) == "StepContext(t-1/charge, attempt 2)"
 
 
-def test_every_attempt_draws_the_same_numbers() -> None:
-    first, second = context(), context()
+def test_an_attempt_that_is_run_again_draws_the_same_numbers_and_another_does_not() -> None:
+    first, second, other = context(), context(), context()
+    other.attempt += 1
     drawn = [first.random.random() for _ in range(3)]
     assert drawn == [second.random.random() for _ in range(3)]
     assert len(set(drawn)) == 3
+    assert drawn[0] != other.random.random()
+
+
+def test_the_state_is_read_and_written() -> None:
+    port = Port()
+    state = context(port).state
+    assert dict(state) == {}
+    state["total"] = {"n": 1}
+    state.set("seen", [1])
+    assert port.written == ("seen", b"[1]")
+    assert state["total"] == {"n": 1}
+    assert state.get("none") is None
+    with pytest.raises(StateInvalid):
+        state["not a key"] = 1
+    with pytest.raises(ValueInvalid):
+        state["total"] = float("nan")
+    assert sorted(state) == ["seen", "total"]
 
 
 def test_now_is_the_servers_time() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from tasker.events.messages import EmittedEvent, Progress, UsageLine
@@ -35,6 +36,9 @@ class Port:
 
     def tell_usage(self, lines: Sequence[UsageLine]) -> None:
         self.metering.add(lines)
+
+    def tell_written(self, key: str, value: msgspec.Raw) -> None:
+        self.written = (key, bytes(value))
 
     def tell_emitted(self, event: EmittedEvent) -> None:
         self.emitted = event
