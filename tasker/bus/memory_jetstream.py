@@ -255,9 +255,16 @@ class MemoryJetStream:
 
     def _consumer_info(self, tokens: list[str], _data: bytes) -> dict[str, Any]:
         stream = self._find(tokens[0])
-        if tokens[1] not in stream.consumers:
+        consumer = stream.consumers.get(tokens[1])
+        if consumer is None:
             raise _Refusal(404, CONSUMER_NOT_FOUND, "consumer not found")
-        return {"name": tokens[1], "created": stream.created}
+        kept = (stored for stored in stream.messages.values() if stored.seq >= consumer.next_seq)
+        return {
+            "name": tokens[1],
+            "created": stream.created,
+            "num_waiting": len(consumer.pulls),
+            "num_pending": sum(consumer.wants(stored) for stored in kept),
+        }
 
     def _consumer_delete(self, tokens: list[str], _data: bytes) -> dict[str, Any]:
         stream = self._find(tokens[0])

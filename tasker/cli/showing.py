@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tasker.cli.options import Format
 from tasker.cli.output import Column, fields, line, rows, time_text
 from tasker.events.messages import Reply, StepProgress
-from tasker.events.reads import DeadLetterView, StepView, TaskView
+from tasker.events.reads import DeadLetterView, Explanation, StepView, TaskView
 
 
 def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
@@ -15,6 +15,23 @@ def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
     fields(view, task_fields(view), "table")
     line("")
     rows(list(steps), step_columns(), "table")
+
+
+def show_explanation(why: Explanation, output: Format) -> None:
+    """Write why a task or a step is where it is: the sentence, then a line for each cause."""
+    if output != "table":
+        fields(why, [], output)
+        return
+    line(why.sentence)
+    columns: list[Column] = [
+        ("waits for", lambda cause: cause.waiting_for),
+        ("step", lambda cause: cause.step),
+        ("what", lambda cause: cause.text),
+        ("next", lambda cause: cause.remedy),
+    ]
+    if why.causes:
+        line("")
+        rows(list(why.causes), columns, "table")
 
 
 def show_reply(reply: Reply, output: Format) -> None:

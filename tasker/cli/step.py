@@ -27,6 +27,26 @@ async def list_(task: str, /, *, common: Common = COMMON) -> None:
 
 
 @app.command
+async def explain(task: str, step: str, /, *, common: Common = COMMON) -> None:
+    """Say why a step is where it is, also one that has not begun: what it waits for, and what the steps ahead do.
+
+    For example:
+
+    $ tasker step explain 0192f7... ship
+
+    Args:
+        task: its id.
+        step: its name.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_explanation
+
+    async with client(common) as service:
+        show_explanation(await service.explain(task, step), common.output)
+
+
+@app.command
 async def retry(
     task: str,
     step: str,

@@ -206,6 +206,25 @@ async def list_(
 
 
 @app.command
+async def explain(task: str, /, *, common: Common = COMMON) -> None:
+    """Say why a task is where it is: what it waits for, who holds it, what helps.
+
+    For example:
+
+    $ tasker task explain 0192f7...
+
+    Args:
+        task: its id.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_explanation
+
+    async with client(common) as service:
+        show_explanation(await service.explain(task), common.output)
+
+
+@app.command
 async def wait(
     task: str, /, *, timeout_s: Annotated[float | None, Parameter(name="--timeout-s")] = None, common: Common = COMMON
 ) -> int:

@@ -83,6 +83,7 @@ from tasker.events.messages import (
 from tasker.events.reads import (
     EventPage,
     EventView,
+    Explanation,
     Health,
     Refusal,
     RefusalPage,
@@ -867,6 +868,17 @@ class TaskerClient:
             after = page.next
             if after is None:
                 return
+
+    async def explain(self, task: TaskRef, step: str | None = None, *, at_least: str | None = None) -> Explanation:
+        """Return why a task, or a step of it, is where it is: a sentence, and what it waits for.
+
+        Raises:
+            TaskUnknown, StepUnknown: there is none. Behind: the view did not reach the position in time.
+        """
+        path = f"/v1/tasks/{_segment(task_id_of(task))}"
+        if step is not None:
+            path = f"{path}/steps/{_segment(step)}"
+        return await self._get(f"{path}/explain", Explanation, {"at_least": at_least or position_of(task)})
 
     async def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
         """Return the steps of a task, in declared order."""

@@ -29,6 +29,7 @@ from tasker.errors import ConfigurationError, TaskerError
 from tasker.events.messages import CANCEL_GRACE_S, DomainEventMessage, LifecycleEvent, Reply
 from tasker.events.reads import (
     EventView,
+    Explanation,
     Health,
     Refusal,
     Stats,
@@ -701,6 +702,14 @@ class TaskerSyncClient:
                 page_items=page_items,
             )
         )
+
+    def explain(self, task: TaskRef, step: str | None = None, *, at_least: str | None = None) -> Explanation:
+        """Return why a task, or a step of it, is where it is: a sentence, and what it waits for.
+
+        Raises:
+            TaskUnknown, StepUnknown: there is none. Behind: the view did not reach the position in time.
+        """
+        return self._loop.run(self._client.explain(task, step, at_least=at_least))
 
     def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
         """Return the steps of a task, in declared order."""

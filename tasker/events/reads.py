@@ -17,6 +17,27 @@ TaskStatus = Literal["pending", "running", "blocked", "paused", "compensating", 
 TASK_STATUSES: Final[tuple[TaskStatus, ...]] = get_args(TaskStatus)
 TASK_ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 StepStatus = Literal["pending", "not_chosen", "dispatched", "running", "waiting", "completed", "failed", "cancelled"]
+WaitingFor = Literal[
+    "worker",
+    "outcome",
+    "stop",
+    "retry",
+    "checkpoint",
+    "items",
+    "time",
+    "child",
+    "signal",
+    "approval",
+    "place",
+    "parents",
+    "start_time",
+    "resume",
+    "repair",
+    "compensations",
+]
+"""What a step or a task waits for. `outcome`: of a running attempt; `stop`: its worker was told to stop; `place`: one
+under a concurrency key; `parents`: steps ahead; `resume`, `repair`: a person, for a paused and a blocked task."""
+
 FireOutcome = Literal["waiting", "starting", "started", "refused", "skipped"]
 ScheduleStateName = Literal["active", "paused", "finished", "deleted", "poisoned"]
 SCHEDULE_STATES: Final[tuple[ScheduleStateName, ...]] = get_args(ScheduleStateName)
@@ -27,6 +48,7 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Attributes:
         state: of the task. waiting_on: what it waits for, in words; None when nothing.
+        waiting_for: of what kind that is; of a running task, what its first open step waits for.
         steps_*: counts of steps that have begun, completed, failed.
         result: of a completed task. error: of a failed one or of the step that blocks it.
         not_chosen: steps that will not run -> why.
@@ -65,6 +87,7 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
     steps_failed: int = 0
     retries: int = 0
     not_chosen: dict[str, str] = {}
+    waiting_for: WaitingFor | None = None
     metadata: OptionalRaw = None
     restarted_from: str | None = None
     restarted_as: tuple[str, ...] = ()
@@ -73,8 +96,8 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
 class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A step as the `step` view shows it; a step that has not begun is `pending` and has no times.
 
-    One that will not run is `not_chosen`; `waiting_on` says why. Visits of a loop are steps of their own (`check#2`),
-    and so are the items that a step runs for (`resize[17]`).
+    One that will not run is `not_chosen`; `waiting_on` says why. `waiting_for` is the kind of what it waits for.
+    Visits of a loop are steps of their own (`check#2`), and so are the items that a step runs for (`resize[17]`).
 
     `by_hand` says what a person did to its result: `skipped`, `resolved` or `edited`.
 
@@ -97,6 +120,66 @@ class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     child_task_id: str | None = None
     by_hand: str | None = None
     progress: StepProgress | None = None
+    waiting_for: WaitingFor | None = None
+
+
+class QueueFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How a queue stands with the workers, as NATS says at this moment.
+
+    Attributes:
+        namespace, queue: which one.
+        asking: how many requests for work of it are open: each is a worker with a free slot. 0: no worker runs that
+            serves it, or all are busy.
+        offered: how much of its work lies in the stream and nobody has taken.
+        known: whether a worker has ever served it. last_taken: when work of it was last taken from the stream.
+    """
+
+    namespace: str
+    queue: str
+    asking: int = 0
+    offered: int = 0
+    known: bool = True
+    last_taken: str | None = None
+
+
+class Cause(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One thing that something waits for.
+
+    Attributes:
+        waiting_for: of what kind it is.
+        text: in words.
+        step: whose it is. steps: with `parents` those that have not completed, with `repair` those that failed.
+        worker, queue, child_task_id, until: facts of it, as far as it has them.
+        remedy: a command that helps.
+    """
+
+    waiting_for: WaitingFor
+    text: str
+    step: str | None = None
+    steps: tuple[str, ...] = ()
+    worker: str | None = None
+    queue: QueueFacts | None = None
+    child_task_id: str | None = None
+    until: str | None = None
+    remedy: str | None = None
+
+
+class Explanation(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Why a task or a step is where it is.
+
+    Attributes:
+        state: of it.
+        sentence: the whole of it, for people.
+        causes: what it waits for, the nearest first; of a step that has not begun, also what the steps ahead wait for.
+        position: token of what it was read from.
+    """
+
+    task_id: str
+    state: str
+    sentence: str
+    position: str
+    step: str | None = None
+    causes: tuple[Cause, ...] = ()
 
 
 class ApprovalView(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -70,7 +70,7 @@ class Ready(msgspec.Struct, tag="ready", omit_defaults=True):
 
 
 class Asked(msgspec.Struct, tag="asked", kw_only=True, omit_defaults=True):
-    """What a running handler says: progress, a domain event, usage, chunks, a write, or a wish for the result `of` a step.
+    """What a running handler says: progress, a domain event, usage, chunks, a write, a wish for the result `of` a step.
 
     Nothing of it: a sign of life.
     """

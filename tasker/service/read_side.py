@@ -33,6 +33,7 @@ from tasker.service.http.gateway import BusGateway
 from tasker.service.http.live import BusLive
 from tasker.service.http.metrics import ViewMetrics, add_metrics
 from tasker.service.http.progress import OwnersProgress
+from tasker.service.http.queue_facts import BusQueues
 from tasker.service.http.refusals import BusRefusals
 from tasker.service.http.services import Check, Services
 from tasker.service.http.watcher import BusWatcher
@@ -129,6 +130,7 @@ class ReadSide:
                     self._bus, self._subjects, lambda task_id: self._info.shard_of_slot[slot_of(task_id)]
                 ),
                 live=BusLive(self._bus, self._subjects),
+                queue_of=BusQueues(self._bus, self._subjects),
                 settings=self._http,
             )
         )

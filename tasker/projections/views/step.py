@@ -47,7 +47,8 @@ from tasker.events.task_events import (
     WaitExpired,
 )
 from tasker.projections.projection import NO_TYPES, Key
-from tasker.projections.views.awaits import awaited_words, awaits_after
+from tasker.projections.views.awaits import awaits_after
+from tasker.projections.views.reasons import Reason, Standing, reason_of
 from tasker.times import to_rfc3339
 
 StepEvent = (
@@ -329,6 +330,7 @@ def _end(row: StepRow, state: StepStatus, at_us: int) -> None:
 
 def to_view(row: StepRow) -> StepView:
     """Return `row` as reads show it."""
+    reason = _reason(row)
     return StepView(
         task_id=str(row.task_id),
         step=row.step,
@@ -341,41 +343,27 @@ def to_view(row: StepRow) -> StepView:
         retry_at=_time(row.retry_at_us),
         result=None if row.result is None else msgspec.Raw(row.result),
         error=None if row.error is None else decode_message(row.error, ErrorInfo),
-        waiting_on=waiting_on(row),
+        waiting_on=reason and reason.words,
+        waiting_for=reason and reason.waiting_for,
         child_task_id=row.child,
         by_hand=row.by_hand,
         position=f"{row.shard}:{row.position}",
     )
 
 
-def waiting_on(row: StepRow) -> str | None:
-    """Return in words what the step waits for; None when it has ended."""
-    match row.state:
-        case "dispatched":
-            return "a worker"
-        case "running":
-            return f"worker {row.worker} to {'stop' if row.cancelling else 'finish'} it"
-        case "waiting":
-            if row.awaits is not None:
-                return awaited_words(row.awaits)
-            return waiting_words(row.waits, _time(row.retry_at_us), row.child)
-        case _:
-            return None
-
-
-def waiting_words(waits: str | None, at: str | None, child: str | None = None) -> str:
-    """Return in words what a waiting step waits for, until `at`."""
-    match waits:
-        case "child":
-            return f"child task {child}" if child else "the start of its child task"
-        case "items":
-            return "its items"
-        case "time":
-            return f"the time {at}"
-        case "checkpoint":
-            return "its next part" + (f" at {at}" if at else "")
-        case _:
-            return "its retry" + (f" at {at}" if at else "")
+def _reason(row: StepRow) -> Reason | None:
+    return reason_of(
+        Standing(
+            row.step,
+            row.state,
+            row.worker,
+            row.retry_at_us,
+            row.waits,
+            row.awaits,
+            row.child,
+            cancelling=row.cancelling,
+        )
+    )
 
 
 def _time(at_us: int | None) -> str | None:

@@ -10,7 +10,7 @@ import msgspec
 
 from tasker.events.codec import canonical, decode_message, encode_message
 from tasker.events.envelope import Meta, RecordedEvent, StreamKind
-from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView
+from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView, WaitingFor
 from tasker.events.stored import DomainEvent, meta_of
 from tasker.events.task_events import (
     NULL,
@@ -74,7 +74,7 @@ from tasker.events.task_events import (
 )
 from tasker.events.usage import budget_remedy
 from tasker.projections.projection import NO_TYPES, Key
-from tasker.projections.views.awaits import awaited_words
+from tasker.projections.views.reasons import Reason, Standing, reason_of
 from tasker.times import to_rfc3339
 
 _DETAIL_CHARS_MAX: Final = 2000
@@ -439,6 +439,7 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = (), *, restarted_as: 
         result=None if row.result is None else msgspec.Raw(row.result),
         error=error,
         waiting_on=waiting_on(row, open_steps),
+        waiting_for=_waiting_for(row, open_steps),
         blocked_steps=_blocked_steps(row),
         remedy=remedy(row),
         tags={} if row.tags is None else msgspec.json.decode(row.tags, type=dict[str, str]),
@@ -481,6 +482,26 @@ def waiting_on(row: TaskRow, open_steps: Sequence[OpenStep]) -> str | None:
     return "; ".join(words) or None
 
 
+def _waiting_for(row: TaskRow, open_steps: Sequence[OpenStep]) -> WaitingFor | None:
+    """Return of what kind that is; of a running task, what its first open step waits for."""
+    match row.state:
+        case "blocked":
+            return "repair"
+        case "paused":
+            return "resume"
+        case "pending":
+            return "start_time" if row.place_key is None else "place"
+        case "compensating":
+            return "compensations"
+        case _ if row.state in TASK_ENDED or not open_steps:
+            return None
+        case _ if row.ending is not None:
+            return "stop"
+        case _:
+            reason = _reason(open_steps[0])
+            return reason and reason.waiting_for
+
+
 def remedy(row: TaskRow) -> str | None:
     """Return the command that lets a blocked or paused task go on; None when it is neither, or no command can."""
     if row.state == "paused":
@@ -498,29 +519,13 @@ def remedy(row: TaskRow) -> str | None:
             return None
 
 
+def _reason(one: OpenStep) -> Reason | None:
+    return reason_of(Standing(one.step, one.state, one.worker, one.retry_at_us, waits=one.waits, awaits=one.awaits))
+
+
 def _step_words(one: OpenStep) -> str:
-    match one.state:
-        case "dispatched":
-            return f"a worker for step {one.step}"
-        case "running":
-            return f"step {one.step} on worker {one.worker}"
-        case _:
-            return _waiting_step_words(one)
-
-
-def _waiting_step_words(one: OpenStep) -> str:
-    at = f" at {_time(one.retry_at_us)}" if one.retry_at_us else ""
-    match one.waits:
-        case "child":
-            return f"the child task of step {one.step}"
-        case "signal" | "approval" | "place":
-            return f"{awaited_words(one.awaits)} for step {one.step}"
-        case "time":
-            return f"the time of step {one.step},{at.removeprefix(' at')}"
-        case "checkpoint":
-            return f"the next part of step {one.step}{at}"
-        case _:
-            return f"the retry of step {one.step}{at}"
+    reason = _reason(one)
+    return one.step if reason is None else reason.in_task
 
 
 def _why_blocked(row: TaskRow) -> str:

@@ -14,7 +14,7 @@ from aiohttp import web
 from tasker.clock import Clock
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import StepProgress
-from tasker.events.reads import Refusal
+from tasker.events.reads import QueueFacts, Refusal
 from tasker.events.subjects import DEFAULT_PREFIX
 from tasker.projections.checkpoints import Positions, PositionWatch
 from tasker.projections.dead_letter_queries import DeadLetterQueries
@@ -96,6 +96,9 @@ class Live(Protocol):
 ProgressOf = Callable[[str, UUID], Awaitable[Mapping[str, StepProgress]]]
 """Returns what the running attempts of a task (tenant, id) told last, by step; nothing when its owner is away."""
 
+QueueOf = Callable[[str, str, str], Awaitable[QueueFacts | None]]
+"""Returns how a queue (tenant, namespace, name) stands with the workers; None when NATS does not say."""
+
 Check = Callable[[], Awaitable[str | None]]
 """Returns None when all is well, else what is wrong, in words."""
 
@@ -110,6 +113,7 @@ class Services:
         checks: of readiness, by name.
         progress_of: asks the owner of a task; None: nobody is asked.
         live: listens to running attempts; None: nothing is live.
+        queue_of: asks NATS; None: nobody is asked.
         stopping: set once the process drains: whoever waits answers what there is, and event streams end.
     """
 
@@ -127,6 +131,7 @@ class Services:
     checks: Mapping[str, Check] = field(default_factory=dict)
     progress_of: ProgressOf | None = None
     live: Live | None = None
+    queue_of: QueueOf | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     settings: HttpSettings = field(default_factory=HttpSettings)
 

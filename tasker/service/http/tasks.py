@@ -16,6 +16,7 @@ from tasker.events.messages import Accepted, Reply
 from tasker.events.position import format_position
 from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, TaskView
 from tasker.ids import is_event_name
+from tasker.projections.explaining import unmet_parents, unmet_words
 from tasker.projections.queries import TASK_SORTS, TaskQuery, decode_cursor, encode_cursor
 from tasker.service.http.operations import Endpoint
 from tasker.service.http.problems import problem_response
@@ -117,7 +118,7 @@ async def steps(request: web.Request) -> web.Response:
         part, name = (str(one) for one in decode_cursor(cursor, tuple[str, str]))
     await reach(services, parameters.text("at_least"))
     view = await task_view(services, tenant, task_id)
-    spec = await _content(request.app, view.template_hash)
+    spec = await content_of(request.app, view.template_hash)
     names = [] if spec is None else [step.name for step in spec.steps]
     items: list[StepView] = []
     if part == "declared" and spec is not None:
@@ -211,7 +212,7 @@ async def _add_progress(services: Services, tenant: str, task_id: UUID, steps: S
             step.progress = told
 
 
-async def _content(app: web.Application, digest: str) -> TemplateSpec | None:
+async def content_of(app: web.Application, digest: str) -> TemplateSpec | None:
     """Return a template's content; None when the task does not say which (its creation cannot be read)."""
     if not digest:
         return None
@@ -235,15 +236,11 @@ def _not_begun(view: TaskView, step: StepSpec, begun: dict[str, StepView]) -> St
     why_not = view.not_chosen.get(step.name)
     if why_not is not None:
         return StepView(task_id=view.task_id, step=step.name, state="not_chosen", waiting_on=why_not)
-    open_parents = [name for name in step.after if name not in view.not_chosen and not _has_completed(begun.get(name))]
-    return StepView(task_id=view.task_id, step=step.name, state="pending", waiting_on=_parents_words(open_parents))
-
-
-def _has_completed(step: StepView | None) -> bool:
-    return step is not None and step.state == "completed"
-
-
-def _parents_words(open_parents: list[str]) -> str | None:
-    if not open_parents:
-        return None
-    return f"step{'s' * (len(open_parents) > 1)} {', '.join(open_parents)}"
+    unmet = unmet_parents(view, step, begun.get)
+    return StepView(
+        task_id=view.task_id,
+        step=step.name,
+        state="pending",
+        waiting_on=unmet_words(step, unmet),
+        waiting_for="parents" if unmet else None,
+    )

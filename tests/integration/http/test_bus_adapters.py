@@ -8,12 +8,17 @@ import pytest
 from tasker.bus.bus import Bus, Message
 from tasker.bus.memory_bus import MemoryBroker
 from tasker.bus.nats_bus import NatsBus
+from tasker.bus.pull import PullLoop
+from tasker.bus.streams import ensure_streams, ensure_work_consumer
 from tasker.errors import DeadlineExceeded, Unavailable
 from tasker.events.codec import encode_message
 from tasker.events.messages import LifecycleEvent
+from tasker.events.reads import QueueFacts
 from tasker.events.subjects import Subjects
 from tasker.service.http.gateway import BusGateway
+from tasker.service.http.queue_facts import BusQueues
 from tasker.service.http.watcher import BusWatcher
+from tasker.settings import StreamSettings
 from tasker.times import to_rfc3339
 from tests.histories import T0_US, raw
 from tests.servers import SharedCluster
@@ -123,3 +128,30 @@ async def test_without_a_bus_nobody_hears_and_nobody_fails(bus: Bus, subjects: S
     with BusWatcher(bus, subjects).task("acme", TASK) as watch:
         assert not await watch.news(0.01)
     await asyncio.sleep(0)
+
+
+async def test_a_queue_tells_what_is_offered_and_who_asks(bus: Bus, subjects: Subjects) -> None:
+    queues, streams = BusQueues(bus, subjects), StreamSettings()
+    await ensure_streams(bus, subjects, streams)
+    assert await queues("acme", "shop", "orders") == QueueFacts(namespace="shop", queue="orders", known=False)
+    name = await ensure_work_consumer(bus, subjects, streams, tenant="acme", namespace="shop", queue="orders")
+    for _ in range(2):
+        await bus.request(subjects.work("acme", "shop", "orders"), b"{}", timeout_s=5)
+    told = await queues("acme", "shop", "orders")
+    assert told is not None
+    assert (told.known, told.asking, told.offered) == (True, 0, 2)
+    came = asyncio.Event()
+    taken: list[object] = []
+
+    def take(delivery: object) -> None:
+        taken.append(delivery)
+        if len(taken) == 2:
+            came.set()
+
+    pull = PullLoop(bus, subjects.work_stream, name, take, lambda: 3 - len(taken))
+    await asyncio.wait_for(came.wait(), 5)
+    told = await queues("acme", "shop", "orders")
+    await pull.stop()
+    assert told is not None
+    assert (told.asking, told.offered) == (1, 0)
+    assert await queues("acme", "shop", "other") == QueueFacts(namespace="shop", queue="other", known=False)

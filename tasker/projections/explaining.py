@@ -1,0 +1,277 @@
+"""Why a task or a step is where it is: one sentence and its causes, from what the views and NATS say.
+
+Pure: the rows, the template and the facts about queues come in, an `Explanation` goes out. What a step that has begun
+waits for is the rule of `views.reasons`; here it is joined with what is around it: the task, steps ahead, its queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from tasker.events.reads import TASK_ENDED, Cause, Explanation, QueueFacts, StepView, TaskView
+from tasker.templates import StepSpec, TemplateSpec
+from tasker.templates.graph import Graph, graph_of
+from tasker.templates.instances import is_item, is_undo, node_of, parse_instance
+
+CAUSES_MAX: Final = 10
+_NAMED_MAX: Final = 3
+
+Queues = Mapping[str, QueueFacts]
+"""Name of the step -> how its queue stands, of those that wait for a worker."""
+
+
+def explain_task(view: TaskView, steps: Sequence[StepView], queues: Queues) -> Explanation:
+    """Return why a task is where it is; `steps` are its steps that have begun, as many as are to be named."""
+    causes = [*_of_task(view)]
+    if view.state not in ("blocked", "paused", "pending"):
+        causes += _first(cause for step in steps for cause in _of_step(step, queues, ()))
+    return Explanation(
+        task_id=view.task_id,
+        state=view.state,
+        sentence=_task_sentence(view, causes),
+        position=view.position,
+        causes=tuple(causes),
+    )
+
+
+def explain_step(
+    view: TaskView, name: str, spec: TemplateSpec | None, steps: Sequence[StepView], queues: Queues
+) -> Explanation:
+    """Return why a step is where it is: an instance among `steps`, or one of the template that has not begun.
+
+    Args:
+        view: of its task.
+        name: of the instance.
+        spec: the template; None: it is not known, so of a step that has not begun no more can be said.
+        steps: those of the task that have begun.
+        queues: as `explain_task` takes them.
+    """
+    step = next((one for one in steps if one.step == name), None)
+    causes: list[Cause] = []
+    if step is None:
+        state = "not_chosen" if name in view.not_chosen else "pending"
+        sentence = _sentence_of_absent(view, name, spec, steps, queues, causes)
+    else:
+        state = step.state
+        causes += (
+            [] if step.state == "running" else [cause for cause in _of_task(view) if cause.waiting_for == "resume"]
+        )
+        causes += _first(_of_step(step, queues, steps))
+        sentence = _sentence_of_step(step, causes)
+    return Explanation(
+        task_id=view.task_id, step=name, state=state, sentence=sentence, position=view.position, causes=tuple(causes)
+    )
+
+
+def unmet_words(spec: StepSpec, open_parents: Sequence[str]) -> str | None:
+    """Return in words for which of its parents a step waits; None: for none."""
+    if not open_parents:
+        return None
+    named = ", ".join(open_parents)
+    match spec.join:
+        case "any":
+            return f"the first of step{'s' * (len(open_parents) > 1)} {named}"
+        case "n_of":
+            return f"{spec.join_count} of its parents, of which step{'s' * (len(open_parents) > 1)} {named} are open"
+        case _:
+            return f"step{'s' * (len(open_parents) > 1)} {named}"
+
+
+# ---------------------------------------------------------------- the task
+
+
+def _of_task(view: TaskView) -> Iterable[Cause]:
+    words = view.waiting_on or ""
+    match view.state:
+        case "blocked":
+            yield Cause(waiting_for="repair", text=words, steps=view.blocked_steps, remedy=view.remedy)
+        case "paused":
+            yield Cause(waiting_for="resume", text=words, remedy=view.remedy)
+        case "pending":
+            until = view.not_before if view.waiting_for == "start_time" else None
+            yield Cause(waiting_for=view.waiting_for or "start_time", text=words, until=until)
+        case "compensating":
+            yield Cause(waiting_for="compensations", text=words)
+        case _:
+            return
+
+
+def _task_sentence(view: TaskView, causes: Sequence[Cause]) -> str:
+    if view.state in TASK_ENDED:
+        return f"The task has ended: it {_ENDED[view.state]} at {view.ended_at}."
+    if not causes:
+        return f"The task is {view.state}; nothing that it waits for has reached the views yet."
+    return f"The task is {view.state}: it waits for {_joined(_in_task(cause) for cause in causes)}."
+
+
+_ENDED: Final = {"completed": "completed", "failed": "failed", "cancelled": "was cancelled"}
+
+
+def _in_task(cause: Cause) -> str:
+    return cause.text if cause.step is None else f"{cause.text} (step {cause.step})"
+
+
+def _joined(words: Iterable[str]) -> str:
+    found = list(words)
+    more = f"; and {len(found) - _NAMED_MAX} more" if len(found) > _NAMED_MAX else ""
+    return "; ".join(found[:_NAMED_MAX]) + more
+
+
+# ---------------------------------------------------------------- a step that has begun
+
+
+def _of_step(step: StepView, queues: Queues, steps: Sequence[StepView]) -> Iterable[Cause]:
+    if step.waiting_for is None:
+        return
+    queue = queues.get(step.step) if step.waiting_for == "worker" else None
+    text = step.waiting_on or ""
+    yield Cause(
+        waiting_for=step.waiting_for,
+        text=text if queue is None else f"{text}: {_queue_words(queue)}",
+        step=step.step,
+        worker=step.worker,
+        queue=queue,
+        child_task_id=step.child_task_id,
+        until=step.retry_at,
+        remedy=_REMEDIES.get(step.waiting_for),
+    )
+    if step.waiting_for == "items":
+        for one in steps:
+            if is_item(one.step) and node_of(one.step) == step.step:
+                yield from _of_failed(one) if one.state == "failed" else _of_step(one, queues, steps)
+
+
+_REMEDIES: Final[dict[str, str]] = {"worker": "tasker worker APP.py"}
+
+
+def _of_failed(step: StepView) -> Iterable[Cause]:
+    error = "" if step.error is None else f": {step.error.type}: {step.error.message[:200]}"
+    yield Cause(
+        waiting_for="repair",
+        text=f"a person: step {step.step} failed{error}",
+        step=step.step,
+        steps=(step.step,),
+        remedy=f"tasker step retry {step.task_id} {step.step}",
+    )
+
+
+def _queue_words(queue: QueueFacts) -> str:
+    named = f"queue {queue.queue} of namespace {queue.namespace}"
+    if not queue.known:
+        return f"no worker has ever served {named}"
+    offered = f", where {queue.offered} wait" if queue.offered else ""
+    if queue.asking:
+        return f"workers ask for work of {named}{offered}"
+    since = f"; the last took some at {queue.last_taken}" if queue.last_taken else ""
+    return f"no worker with a free slot asks for work of {named}{offered}{since}"
+
+
+def _sentence_of_step(step: StepView, causes: Sequence[Cause]) -> str:
+    match step.state:
+        case "completed":
+            by_hand = f" ({step.by_hand} by hand)" if step.by_hand else ""
+            return f"Step {step.step} completed at {step.ended_at}{by_hand}."
+        case "failed":
+            error = "" if step.error is None else f": {step.error.type}: {step.error.message[:200]}"
+            return f"Step {step.step} failed at {step.ended_at}, with attempt {step.attempt}{error}."
+        case "cancelled":
+            return f"Step {step.step} was cancelled at {step.ended_at}."
+        case "running":
+            return f"Step {step.step} has run on worker {step.worker} since {step.started_at} (attempt {step.attempt})."
+        case _:
+            words = _joined(cause.text for cause in causes)
+            error = (
+                ""
+                if step.error is None
+                else f" Its last attempt failed: {step.error.type}: {step.error.message[:200]}."
+            )
+            return f"Step {step.step} waits for {words}.{error}"
+
+
+# ---------------------------------------------------------------- a step that has not begun
+
+
+def _sentence_of_absent(  # noqa: PLR0917 - what is around it
+    view: TaskView,
+    name: str,
+    spec: TemplateSpec | None,
+    steps: Sequence[StepView],
+    queues: Queues,
+    causes: list[Cause],
+) -> str:
+    if name in view.not_chosen:
+        return f"Step {name} will not run: {view.not_chosen[name]}."
+    if view.state in TASK_ENDED:
+        return f"Step {name} has not begun, and the task has ended: it {_ENDED[view.state]}."
+    causes += [cause for cause in _of_task(view) if cause.waiting_for in ("resume", "start_time", "place")]
+    declared = {} if spec is None else {step.name: step for step in spec.steps}
+    step = declared.get(name)
+    if spec is not None and step is not None:
+        nodes = newest_visits(steps)
+        unmet = unmet_parents(view, step, nodes.get)
+        words = unmet_words(step, unmet)
+        if words is not None:
+            causes.append(Cause(waiting_for="parents", text=words, step=name, steps=tuple(unmet)))
+            ahead = _ahead(view, graph_of(spec.steps), declared, unmet, nodes)
+            causes += _first(
+                cause
+                for one in ahead
+                for cause in (_of_failed(one) if one.state == "failed" else _of_step(one, queues, steps))
+            )
+    if not causes:
+        return f"Step {name} has not begun; what it waits for has not reached the views yet."
+    return f"Step {name} has not begun: it waits for {_joined(_in_chain(cause, name) for cause in causes)}."
+
+
+def _in_chain(cause: Cause, name: str) -> str:
+    return cause.text if cause.step in {None, name} else f"there {_in_task(cause)}"
+
+
+def newest_visits(steps: Iterable[StepView]) -> dict[str, StepView]:
+    """Return the newest visit of each step that has begun, by the step's name."""
+    found: dict[str, tuple[int, StepView]] = {}
+    for one in steps:
+        if is_item(one.step) or is_undo(one.step):
+            continue
+        instance = parse_instance(one.step)
+        if instance.visit >= found.get(instance.name, (0, one))[0]:
+            found[instance.name] = (instance.visit, one)
+    return {name: one for name, (_, one) in found.items()}
+
+
+def unmet_parents(view: TaskView, step: StepSpec, begun: Callable[[str], StepView | None]) -> list[str]:
+    """Return the parents of a step that has not begun which have not completed and still may."""
+    return [
+        name
+        for name in step.after
+        if name not in view.not_chosen and ((one := begun(name)) is None or one.state != "completed")
+    ]
+
+
+def _ahead(
+    view: TaskView,
+    graph: Graph,
+    declared: Mapping[str, StepSpec],
+    unmet: Sequence[str],
+    nodes: Mapping[str, StepView],
+) -> list[StepView]:
+    """Return the steps ahead that have begun and not completed: what everything behind them waits for."""
+    found: dict[str, StepView] = {}
+    seen: set[str] = set()
+    waiting = list(unmet)
+    while waiting:
+        name = waiting.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        one = nodes.get(name)
+        if one is None:
+            waiting += unmet_parents(view, declared[name], nodes.get)
+        elif one.state != "completed":
+            found[name] = one
+    return [found[name] for name in graph.order if name in found]
+
+
+def _first(causes: Iterable[Cause]) -> list[Cause]:
+    return [cause for cause, _ in zip(causes, range(CAUSES_MAX), strict=False)]

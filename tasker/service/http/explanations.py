@@ -1,0 +1,89 @@
+"""Endpoints that explain: what a task or a step waits for, from the views, the template and NATS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from aiohttp import web
+
+from tasker.errors import StepUnknown
+from tasker.events.reads import QueueFacts, StepView, TaskView
+from tasker.projections.explaining import explain_step, explain_task
+from tasker.service.http.requests import Parameters, json_response, task_id_of, tenant_of
+from tasker.service.http.services import SERVICES, Services
+from tasker.service.http.tasks import content_of
+from tasker.service.http.waiting import reach, task_view
+from tasker.templates import TemplateSpec
+from tasker.templates.instances import node_of, parse_instance
+from tasker.templates.model import undo_step
+
+INSTANCES_LOOKED_AT: Final = 500
+"""Most visits and items that an explanation looks at; what holds a task up is among the first."""
+
+QUEUES_ASKED: Final = 10
+
+
+async def of_task(request: web.Request) -> web.Response:
+    """GET /v1/tasks/{task_id}/explain."""
+    services = request.app[SERVICES]
+    tenant, task_id = tenant_of(request), task_id_of(request)
+    await reach(services, Parameters(request).text("at_least"))
+    view = await task_view(services, tenant, task_id)
+    spec = await content_of(request.app, view.template_hash)
+    steps = await _begun(services, tenant, task_id, spec, "")
+    return json_response(explain_task(view, steps, await _queues(services, view, spec, steps)))
+
+
+async def of_step(request: web.Request) -> web.Response:
+    """GET /v1/tasks/{task_id}/steps/{step}/explain."""
+    services = request.app[SERVICES]
+    tenant, task_id = tenant_of(request), task_id_of(request)
+    instance = parse_instance(request.match_info["step"])
+    await reach(services, Parameters(request).text("at_least"))
+    view = await task_view(services, tenant, task_id)
+    spec = await content_of(request.app, view.template_hash)
+    name = str(instance)
+    steps = await _begun(services, tenant, task_id, spec, name)
+    if all(one.step != name for one in steps) and (
+        spec is None or name != instance.name or instance.name not in {step.name for step in spec.steps}
+    ):
+        raise StepUnknown(f"the task has no step {name[:80]!r}", step=name)
+    return json_response(explain_step(view, name, spec, steps, await _queues(services, view, spec, steps)))
+
+
+async def _begun(
+    services: Services, tenant: str, task_id: UUID, spec: TemplateSpec | None, asked: str
+) -> Sequence[StepView]:
+    """Return the steps of the template that have begun, the one asked for, and the first of the other instances."""
+    names = [] if spec is None else [step.name for step in spec.steps]
+    named = [*names, *([asked] if asked and asked not in names else [])]
+    declared = await services.queries.steps(tenant, task_id, named)
+    after = f"{node_of(asked)}[" if asked else ""
+    further = await services.queries.instances(tenant, task_id, beside=named, after="", limit=INSTANCES_LOOKED_AT)
+    if after:
+        items = await services.queries.instances(tenant, task_id, beside=named, after=after, limit=INSTANCES_LOOKED_AT)
+        known = {one.step for one in further}
+        further = [*further, *(one for one in items if one.step not in known)]
+    return [*declared, *further]
+
+
+async def _queues(
+    services: Services, view: TaskView, spec: TemplateSpec | None, steps: Sequence[StepView]
+) -> dict[str, QueueFacts]:
+    """Return how the queues stand of steps that wait for a worker."""
+    if services.queue_of is None or spec is None:
+        return {}
+    declared = {step.name: step for step in spec.steps}
+    queue_of: dict[str, str] = {}
+    for one in steps:
+        if one.waiting_for == "worker":
+            instance = parse_instance(one.step)
+            step = declared[instance.name]
+            queue_of[one.step] = spec.queue_of(undo_step(step) if instance.undoes else step)
+    asked = list(dict.fromkeys(queue_of.values()))[:QUEUES_ASKED]
+    told = await asyncio.gather(*(services.queue_of(view.tenant, view.namespace, queue) for queue in asked))
+    facts = dict(zip(asked, told, strict=True))
+    return {step: found for step, queue in queue_of.items() if (found := facts.get(queue)) is not None}

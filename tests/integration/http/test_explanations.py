@@ -1,0 +1,61 @@
+"""Explanations over HTTP: the sentence, the structure, and who may see them."""
+
+import hashlib
+
+from tasker.events.reads import QueueFacts
+from tasker.events.task_events import StepDispatched
+from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
+from tests.histories import completed_task, created, ran
+from tests.integration.http.conftest import Client, Site
+
+
+async def begun(site: Site, *events: object) -> str:
+    steps = (
+        StepSpec(name="first", handler="h", queue="slow"),
+        StepSpec(name="second", handler="h", after=("first",)),
+        StepSpec(name="third", handler="h", after=("second",)),
+    )
+    content = canonical_bytes(TemplateSpec(name="t", namespace="shop", steps=steps))
+    digest = hashlib.sha256(content)
+    await site.log.put_blob(digest.digest(), content)
+    return str(await site.task([created(hash=digest.hexdigest()), *events]))
+
+
+async def test_a_task_and_its_steps_say_why(site: Site, client: Client) -> None:
+    task_id = await begun(site, StepDispatched(step="first", attempt=1))
+    asked: list[tuple[str, str, str]] = []
+
+    async def queue_of(tenant: str, namespace: str, queue: str) -> QueueFacts:
+        asked.append((tenant, namespace, queue))
+        return QueueFacts(namespace=namespace, queue=queue, known=False)
+
+    object.__setattr__(site.services, "queue_of", queue_of)
+    why = await client.get(f"/v1/tasks/{task_id}/explain")
+    assert why["sentence"] == (
+        "The task is running: it waits for a worker: no worker has ever served queue slow of namespace shop "
+        "(step first)."
+    )
+    assert asked == [("default", "shop", "slow")]
+    why = await client.get(f"/v1/tasks/{task_id}/steps/third/explain")
+    assert (why["step"], why["state"]) == ("third", "pending")
+    assert [(cause["waiting_for"], cause["step"]) for cause in why["causes"]] == [
+        ("parents", "third"),
+        ("worker", "first"),
+    ]
+    assert why["causes"][1]["queue"] == {"namespace": "shop", "queue": "slow", "known": False}
+    await client.problem("GET", f"/v1/tasks/{task_id}/steps/fourth/explain", 404, "step_unknown")
+    await client.problem("GET", f"/v1/tasks/{task_id}/steps/first[7]/explain", 404, "step_unknown")
+
+
+async def test_nothing_is_asked_where_no_step_waits_for_a_worker(site: Site, client: Client) -> None:
+    task_id = await begun(site, *ran("first"))
+    why = await client.get(f"/v1/tasks/{task_id}/steps/first/explain")
+    assert why["sentence"].startswith("Step first completed at ")
+    assert "causes" not in why
+
+
+async def test_nobody_is_told_of_a_task_of_another_tenant(site: Site, client: Client) -> None:
+    task_id = await site.task(completed_task("s1"), tenant="acme")
+    for path in ("explain", "steps/s1/explain"):
+        await client.problem("GET", f"/v1/tasks/{task_id}/{path}", 404, "task_unknown")
+        assert (await client.get(f"/v1/tasks/{task_id}/{path}", headers={"Tasker-Tenant": "acme"}))["sentence"]

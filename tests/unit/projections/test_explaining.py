@@ -1,0 +1,211 @@
+"""Why a task or a step is where it is, from the rows of real tasks."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tasker.events.envelope import Meta, RecordedEvent
+from tasker.events.reads import Explanation, QueueFacts, StepView, TaskView
+from tasker.events.stored import encode_meta, from_recorded
+from tasker.projections.explaining import explain_step, explain_task
+from tasker.projections.views import step as step_view
+from tasker.projections.views import task as task_view
+from tasker.service.domain.state import StepStatus
+from tests.runs import DIAMOND, ERROR, T0_US, Run, template
+
+BUSY = QueueFacts(namespace="default", queue="t", asking=0, offered=3, last_taken="2026-11-26T01:02:03.000000Z")
+
+
+def run_of(shape: dict[str, list[str]], *, steps: dict[str, Any] | None = None, **keys: Any) -> Run:
+    run = Run(template(shape, steps=steps, **keys), task_id=uuid4())
+    run.create()
+    return run
+
+
+def read(run: Run, *, by: str | None = None, reason: str | None = None) -> tuple[TaskView, list[StepView]]:
+    """Fold the run into the rows of both views, as the runner does."""
+    tasks, steps = task_view.TaskProjection(), step_view.StepProjection()
+    row: Any = None
+    rows: dict[str, Any] = {}
+    position = 0
+    for unit in run.units:
+        for new in unit:
+            position += 1
+            fields = {name: getattr(new, name) for name in new.__struct_fields__}
+            if new.type == "task_paused":
+                fields["meta"] = encode_meta(Meta(requested_by=by, reason=reason))
+            recorded = RecordedEvent(shard=0, position=position, epoch=1, chain=None, **fields)
+            event = from_recorded(recorded)
+            row = tasks.apply(row, recorded, event)
+            if recorded.type in (steps.types or ()):
+                key = steps.key_at(recorded, event)
+                if key is not None:
+                    rows[key[1]] = steps.apply(rows.get(key[1]), recorded, event)
+    open_steps = [
+        task_view.OpenStep(one.step, one.state, one.worker, one.retry_at_us, one.waits, one.awaits)
+        for one in rows.values()
+        if one.state in step_view.STEP_OPEN
+    ]
+    return task_view.to_view(row, open_steps), [step_view.to_view(one) for one in rows.values()]
+
+
+def explained(
+    run: Run, step: str | None = None, *, queues: dict[str, QueueFacts] | None = None, **paused: Any
+) -> Explanation:
+    view, steps = read(run, **paused)
+    if step is None:
+        return explain_task(view, steps, queues or {})
+    return explain_step(view, step, run.template.spec, steps, queues or {})
+
+
+def kinds(why: Explanation) -> list[str]:
+    return [cause.waiting_for for cause in why.causes]
+
+
+def test_a_step_that_no_worker_begins_tells_of_its_queue() -> None:
+    run = run_of(DIAMOND)
+    why = explained(run, "a", queues={"a": BUSY})
+    assert why.sentence == (
+        "Step a waits for a worker: no worker with a free slot asks for work of queue t of namespace default, "
+        "where 3 wait; the last took some at 2026-11-26T01:02:03.000000Z."
+    )
+    [cause] = why.causes
+    assert (cause.queue, cause.remedy) == (BUSY, "tasker worker APP.py")
+    never = explained(run, "a", queues={"a": QueueFacts(namespace="default", queue="t", known=False)})
+    assert "no worker has ever served queue t" in never.sentence
+    asking = explained(run, queues={"a": QueueFacts(namespace="default", queue="t", asking=2)})
+    assert asking.sentence == (
+        "The task is running: it waits for a worker: workers ask for work of queue t of namespace default (step a)."
+    )
+
+
+def test_a_step_that_has_not_begun_tells_what_the_steps_ahead_wait_for() -> None:
+    run = run_of(DIAMOND)
+    run.complete("a")
+    run.start("b")
+    why = explained(run, "d")
+    assert kinds(why) == ["parents", "outcome", "worker"]
+    assert why.causes[0].steps == ("b", "c")
+    assert [cause.step for cause in why.causes] == ["d", "b", "c"]
+    assert why.sentence.startswith(
+        "Step d has not begun: it waits for steps b, c; there worker w1 to finish it (step b)"
+    )
+
+
+def test_what_is_further_ahead_is_named_too() -> None:
+    run = run_of({"a": [], "b": ["a"], "c": ["b"], "d": ["c"]})
+    run.start("a")
+    why = explained(run, "d")
+    assert [(cause.waiting_for, cause.step) for cause in why.causes] == [("parents", "d"), ("outcome", "a")]
+
+
+def test_a_failed_step_ahead_is_named_with_the_command_that_helps() -> None:
+    run = run_of(DIAMOND, steps={"b": {"retry": {"max_attempts": 1}}})
+    run.complete("a")
+    run.complete("c")
+    run.fail("b")
+    why = explained(run, "d")
+    assert why.causes[-1].waiting_for == "repair"
+    assert ERROR.message in why.sentence
+    assert why.causes[-1].remedy == f"tasker step retry {run.task_id} b"
+    whole = explained(run)
+    assert (whole.state, kinds(whole), whole.causes[0].steps) == ("blocked", ["repair"], ("b",))
+    assert whole.causes[0].remedy == f"tasker task retry {run.task_id}"
+    assert explained(run, "b").sentence.startswith("Step b failed at ")
+
+
+def test_a_pause_names_who_and_why() -> None:
+    run = run_of(DIAMOND)
+    run.pause()
+    paused: dict[str, Any] = {"by": "ada", "reason": "the bank is down"}
+    for step in (None, "a", "d"):
+        why = explained(run, step, **paused)
+        assert why.causes[0].waiting_for == "resume"
+        assert "paused by ada: the bank is down" in why.sentence
+        assert why.causes[0].remedy == f"tasker task resume {run.task_id}"
+
+
+def test_a_backoff_tells_its_time_and_the_error() -> None:
+    run = run_of(DIAMOND)
+    run.fail("a")
+    why = explained(run, "a")
+    assert kinds(why) == ["retry"]
+    assert why.causes[0].until is not None
+    assert why.causes[0].until in why.sentence
+    assert "ValueError: no such card" in why.sentence
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "words"),
+    [
+        ({"delay_s": 60}, "time", "the time 2026-"),
+        ({"signal": "go", "wait_deadline_s": 60}, "signal", "signal go until 2026-"),
+        ({"approval": {"assignees": ["ada"]}}, "approval", "the approval of ada"),
+        ({"child": "other"}, "child", "the start of its child task"),
+        ({"concurrency": {"key": "input.n"}}, "place", "a place under its concurrency key 6"),
+    ],
+)
+def test_waits_are_told(keys: dict[str, Any], kind: str, words: str) -> None:
+    run = run_of({"w": []}, steps={"w": keys})
+    why = explained(run, "w")
+    assert kinds(why) == [kind]
+    assert f"Step w waits for {words}" in why.sentence
+    assert kinds(explained(run)) == [kind]
+
+
+def test_a_task_that_has_not_started_tells_for_what() -> None:
+    run = Run(template({"a": []}, concurrency={"key": "input.n"}), task_id=uuid4())
+    run.create()
+    why = explained(run)
+    assert why.sentence == "The task is pending: it waits for a place under its concurrency key 6."
+    assert kinds(why) == kinds(explained(run, "a")) == ["place"]
+    later = Run(template({"a": []}), task_id=uuid4())
+    later.create(not_before_us=T0_US + 60_000_000)
+    why = explained(later)
+    assert (kinds(why), why.causes[0].until) == (["start_time"], "2026-09-21T14:14:20.000000Z")
+
+
+def test_a_step_with_items_names_those_that_are_open_or_failed() -> None:
+    run = run_of({"m": []}, steps={"m": {"each": "[0, 1]", "on_item_failure": "isolate", "retry": {"max_attempts": 1}}})
+    run.start("m[1]")
+    run.fail("m[0]")
+    why = explained(run, "m")
+    assert kinds(why) == ["items", "repair", "outcome"]
+    assert kinds(explained(run, "m[1]")) == ["outcome"]
+
+
+def test_what_is_over_has_no_causes() -> None:
+    run = run_of({"a": [], "b": ["a"]}, steps={"b": {"when": "results.a > 1"}})
+    run.complete("a", result=1)
+    assert explained(run).sentence.startswith("The task has ended: it completed at ")
+    assert explained(run, "a").sentence.startswith("Step a completed at ")
+    assert explained(run, "b").sentence == "Step b will not run: its condition is false: results.a > 1."
+    cancelled = run_of({"a": [], "b": ["a"]})
+    cancelled.cancel()
+    assert explained(cancelled, "b").sentence == "Step b has not begun, and the task has ended: it was cancelled."
+    for why in (explained(run), explained(run, "a"), explained(run, "b"), explained(cancelled)):
+        assert why.causes == ()
+
+
+@pytest.mark.parametrize(("join", "words"), [("any", "the first of steps a, b"), ("all_settled", "steps a, b")])
+def test_how_it_joins_is_told(join: str, words: str) -> None:
+    run = run_of({"a": [], "b": [], "j": ["a", "b"]}, steps={"j": {"join": join}})
+    assert explained(run, "j").causes[0].text == words
+
+
+def test_every_open_step_of_a_task_has_a_reason() -> None:
+    """Whatever a step waits for, there is a word for it: the rule has no gap."""
+    steps = {
+        "m": {"each": "[1, 2]", "max_parallel": 1},
+        "d": {"delay_s": 5},
+        "s": {"signal": "go"},
+        "c": {"child": "other"},
+    }
+    run = run_of({"a": [], "m": [], "d": [], "s": [], "c": []}, steps=steps)
+    run.start("m[0]")
+    view, found = read(run)
+    open_steps = [name for name, entry in run.state.steps.items() if entry.status is not StepStatus.COMPLETED]
+    assert len(open_steps) == 6
+    assert {one.step for one in found if one.waiting_for is not None} == set(open_steps)
+    assert view.waiting_on is not None
