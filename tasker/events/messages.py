@@ -797,7 +797,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     | `claim`     | may I run it? (a redelivered, re-offered, old copy)  | `run`; it is recorded as started |
     | `started`   | I run it                                            | `recorded`                      |
     | `heartbeat` | I still run it, with my `progress`                   | `recorded`, `cancel`            |
-    | `completed` | `result`, a decision's `choice`, `emitted`, `usage`, `writes`, `progress` | `recorded`, implies `started` |
+    | `completed` | `result`, its `choice`, `emitted`, `usage`, `writes`, `progress`; implies `started` | `recorded` |
     | `failed`    | `error`, `emitted`, `usage`, the last `progress`; implies `started`  | `recorded`     |
     | `yielded`   | call again after `after_s`, with `checkpoint`, `usage`, `writes`, `progress` | `recorded`        |
     | `result`    | give me the result of step `of`                     | `result`                        |

@@ -111,11 +111,14 @@ class StepDispatched(TaskEvent, frozen=True, kw_only=True):
     Attributes:
         attempt: from 1, growing over the life of the step.
         start_by_us: the attempt fails when no worker started it by then (`schedule_to_start`).
+        close_by_us: of the first of a set of attempts: the step fails when it has no outcome by then, whatever
+            attempts it has left (`schedule_to_close`).
     """
 
     step: str
     attempt: int
     start_by_us: int | None = None
+    close_by_us: int | None = None
 
 
 class StepStarted(TaskEvent, frozen=True, kw_only=True):

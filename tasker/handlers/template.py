@@ -198,6 +198,7 @@ class Template:
         retry: Retry | None = None,
         timeout_s: float | None = None,
         schedule_to_start_s: float | None = None,
+        schedule_to_close_s: float | None = None,
         heartbeat_s: float | None = None,
         after: str | Sequence[str] = (),
         name: str | None = None,
@@ -231,6 +232,7 @@ class Template:
         retry: Retry | None = None,
         timeout_s: float | None = None,
         schedule_to_start_s: float | None = None,
+        schedule_to_close_s: float | None = None,
         heartbeat_s: float | None = None,
         after: str | Sequence[str] = (),
         name: str | None = None,
@@ -266,6 +268,7 @@ class Template:
             retry: when a failed attempt is followed by another.
             timeout_s: how long one attempt may run (`start_to_close_s`).
             schedule_to_start_s: how long an attempt may wait for a worker.
+            schedule_to_close_s: how long the step may take over all its attempts and the waits between them.
             heartbeat_s: how long an attempt may be silent.
             after: parents whose results the function does not take.
             name: of the step; the function's name when None.
@@ -302,6 +305,7 @@ class Template:
             "retry": retry_document(retry) if isinstance(retry, Retry) else retry,
             "start_to_close_s": timeout_s,
             "schedule_to_start_s": schedule_to_start_s,
+            "schedule_to_close_s": schedule_to_close_s,
             "heartbeat_s": heartbeat_s,
             "when": when,
             "join": join,

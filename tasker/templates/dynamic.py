@@ -33,6 +33,7 @@ _HANDLER_KEYS: Final = (
     "retry",
     "start_to_close_s",
     "schedule_to_start_s",
+    "schedule_to_close_s",
     "heartbeat_s",
     "routes",
     "emits",

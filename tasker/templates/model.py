@@ -251,6 +251,8 @@ class StepSpec(_Form, frozen=True):
         start_to_close_s: an attempt that ran longer is failed as `timeout`.
         schedule_to_start_s: an attempt that no worker started so long after its offer is failed;
             None: it waits for a worker as long as it takes.
+        schedule_to_close_s: the step fails so long after its first offer, over all its attempts and the waits between
+            them; None: no limit but that of each attempt.
         heartbeat_s: an attempt that was silent for longer is lost. It is of no effect where
             `start_to_close_s` is shorter.
         after_when: parent -> expression: that edge only counts when it is true once the parent has completed.
@@ -346,6 +348,7 @@ class StepSpec(_Form, frozen=True):
     signal_when: Expression | None = None
     wait_deadline_s: Seconds | None = None
     on_wait_deadline: OnWaitDeadline = "fail"
+    schedule_to_close_s: Seconds | None = None
     approval: Approval | None = None
     concurrency: Concurrency | None = None
 

@@ -129,6 +129,7 @@ def _step(path: Path, value: object, faults: Faults) -> StepSpec | None:
         start_to_close_s=start_to_close_s,
         schedule_to_start_s=read.optional_seconds("schedule_to_start_s"),
         heartbeat_s=heartbeat_s,
+        schedule_to_close_s=_close(read, start_to_close_s),
         compensate_retry=_retry(read, "compensate_retry", faults),
         **dynamic_keys(read),
         emits=_emits(read, faults),
@@ -145,6 +146,18 @@ def _stale_after(template: ObjectReader, faults: Faults) -> StaleAfter | None:
     if found == StaleAfter() and template.get("stale_after") == {}:
         template.fault("stale_after", f"does nothing without one of {', '.join(keys)}")
     return found
+
+
+def _close(read: ObjectReader, start_to_close_s: float) -> float | None:
+    """Return the limit over all attempts; one that ends within the first attempt would cut that short alone."""
+    limit_s = read.optional_seconds("schedule_to_close_s")
+    if limit_s is not None and "start_to_close_s" in read and limit_s <= start_to_close_s:
+        read.fault(
+            "start_to_close_s",
+            f"does nothing: the step is over after {limit_s:g} s (schedule_to_close_s), "
+            f"not later than an attempt of {start_to_close_s:g} s",
+        )
+    return limit_s
 
 
 def _retry(step: ObjectReader, key: str, faults: Faults) -> Retry | None:

@@ -66,6 +66,17 @@ class Caller:
         report = {"kind": "completed", "task_id": task_id, "step": "only", "attempt": 1, "worker": "w", "result": 1}
         return await self.ask(self._subjects.report("default", shard), report)
 
+    async def report(self, shard: int, task_ids: list[str], worker: str) -> list[dict[str, Any]]:
+        """Report what a worker says are the results of the one step of some tasks of a shard, in one message."""
+        reports = [
+            {"kind": "completed", "task_id": one, "step": "only", "attempt": 1, "worker": worker, "result": worker}
+            for one in task_ids
+        ]
+        answer = await self._bus.request(
+            self._subjects.report("default", shard), json.dumps(reports).encode(), timeout=30
+        )
+        return json.loads(answer.data)
+
 
 @asynccontextmanager
 async def calling(service: Service) -> AsyncIterator[Caller]:
@@ -124,6 +135,31 @@ async def test_of_a_cancellation_and_a_result_one_wins(service: Service) -> None
     ends = Counter(kind for row in rows for kind in row["types"])
     assert len(rows) == sum(ends.values()) == len(ids), "each ended, and once"
     assert set(ends) == {"task_completed", "task_cancelled"}, "each won somewhere"
+    assert not (await verify(service.database_url, workers=1)).findings
+
+
+async def test_a_thousand_tasks_at_once_on_real_servers_have_one_outcome_each(service: Service) -> None:
+    """Two workers report each outcome in the same moment, all tasks side by side: one of them is recorded."""
+    async with calling(service) as caller:
+        made = await asyncio.gather(*(caller.create(1, {"template": "one", "input": {}}) for _ in range(1000)))
+        ids = [one["task_id"] for one in made]
+        assert len(set(ids)) == 1000
+        shards: dict[int, list[str]] = {}
+        for one in ids:
+            shards.setdefault(shard_of(uuid.UUID(one), SHARDS), []).append(one)
+        told = await asyncio.gather(*(caller.report(*at, worker) for at in shards.items() for worker in ("w1", "w2")))
+    assert Counter(one["recorded"] for batch in told for one in batch) == {True: 1000, False: 1000}
+    connection = await asyncpg.connect(service.database_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT stream_id, array_agg(type) AS types FROM event WHERE stream_id = ANY ($1)"
+            " AND type IN ('step_completed', 'task_completed') GROUP BY stream_id",
+            ids,
+        )
+    finally:
+        await connection.close()
+    assert len(rows) == 1000
+    assert {tuple(sorted(row["types"])) for row in rows} == {("step_completed", "task_completed")}
     assert not (await verify(service.database_url, workers=1)).findings
 
 

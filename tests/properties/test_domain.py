@@ -82,12 +82,12 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
                 if draw(st.booleans()):
                     step.update(on_item_failure="tolerate", tolerate=draw(st.sampled_from([1, "50%"])))
             case "service":
-                for key in ("retry", "schedule_to_start_s"):
+                for key in ("retry", "schedule_to_start_s", "schedule_to_close_s"):
                     step.pop(key, None)
                 kinds = [{"transform": "input.n + 1"}, {"asserts": "input.n > 9"}, {"delay_s": 3.0}]
                 step.update(draw(st.sampled_from(kinds)))
             case "child":
-                for key in ("retry", "schedule_to_start_s"):
+                for key in ("retry", "schedule_to_start_s", "schedule_to_close_s"):
                     step.pop(key, None)
                 step["child"] = "c"
                 step["on_parent_close"] = draw(st.sampled_from(["cancel", "wait", "abandon"]))
@@ -118,7 +118,7 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
 
 def make_waiting(draw: st.DrawFn, step: dict[str, Any]) -> None:
     """Let a step wait for a signal."""
-    for key in ("retry", "schedule_to_start_s"):
+    for key in ("retry", "schedule_to_start_s", "schedule_to_close_s"):
         step.pop(key, None)
     if draw(st.integers(0, 2)) == 0:
         step["approval"] = draw(st.sampled_from(ASKS))
@@ -150,6 +150,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         step["retry"] = retry
         if draw(st.booleans()):
             step["schedule_to_start_s"] = 20.0
+        if draw(st.integers(0, 3)) == 0:
+            step["schedule_to_close_s"] = 40.0
         steps.append(step)
     document: dict[str, Any] = {"name": "t", "steps": steps}
     if draw(st.booleans()):

@@ -26,6 +26,7 @@ from tasker.events.task_events import (
     StepCompleted,
     StepDelayed,
     StepDispatched,
+    StepFailed,
     StepReleased,
     StepResolved,
     StepRetryScheduled,
@@ -52,7 +53,7 @@ from tasker.service.domain.obligations import FINISH_SLACK_S
 
 _FINISH_SLACK_US: Final = round(FINISH_SLACK_S * US_PER_S)
 _START: Final = "not_before"
-_HELD: Final = ("retry", "time", "wait", "escalation", _START)
+_HELD: Final = ("retry", "time", "wait", "escalation", "close_by", _START)
 """Timers that wait while the task is paused, besides those of attempts that have not begun."""
 _DEADLINE: Final = "deadline"
 
@@ -100,6 +101,12 @@ class _Task:
                 self.timers[name, what] = max(due_us, at_us)
 
 
+def _is_over(timers: dict[Timer, int], name: str, at_us: int) -> bool:
+    """Return whether a step's time over all its attempts is over."""
+    close_by_us = timers.get((name, "close_by"))
+    return close_by_us is not None and close_by_us <= at_us
+
+
 class TimelyChecker:
     """Checks one shard.
 
@@ -130,6 +137,8 @@ class TimelyChecker:
                 if start_by_us is not None:
                     timers[name, "start_by"] = start_by_us
                     task.dispatched_us[name] = recorded.at_us
+                if event.close_by_us is not None:
+                    timers[name, "close_by"] = event.close_by_us
             case StepStarted(step=name, finish_by_us=finish_by_us):
                 self._passes(recorded, task, name, "start_by")
                 timers[name, "finish_by"] = finish_by_us + _FINISH_SLACK_US
@@ -161,6 +170,7 @@ class TimelyChecker:
                 timers.pop((name, "grace"), None)
                 timers[name, "retry"] = resume_at_us
             case StepCompleted(step=name):
+                self._passes(recorded, task, name, "close_by")
                 self._passes(recorded, task, name, "finish_by")
                 timers.pop((name, "grace"), None)
             case TaskCreated(not_before_us=not_before_us, deadline_us=deadline_us):
@@ -171,14 +181,21 @@ class TimelyChecker:
             case TaskStarted():
                 self._fires(recorded, task, "", _START)
             case StepAttemptFailed(step=name):
-                if (name, "finish_by") not in timers and (name, "start_by") in timers:
+                if _is_over(timers, name, recorded.at_us):
+                    timers.pop((name, "start_by"), None)
+                elif (name, "finish_by") not in timers and (name, "start_by") in timers:
                     # An attempt that was never started can only have waited too long.
                     self._fires(recorded, task, name, "start_by")
                 self._passes(recorded, task, name, "finish_by")
                 timers.pop((name, "grace"), None)
+            case StepFailed(step=name):
+                if timers.pop((name, "retry"), None) is not None:
+                    # Between two attempts it can only have failed because its time over all of them was over.
+                    self._fires(recorded, task, name, "close_by")
+                self._passes(recorded, task, name, "close_by")
             case StepSkipped(step=name) | StepResolved(step=name):
                 task.wait_no_more(name)
-                for what in ("retry", "time", "start_by", "finish_by", "grace"):
+                for what in ("retry", "time", "start_by", "finish_by", "close_by", "grace"):
                     timers.pop((name, what), None)
             case StepReleased(step=name):
                 for what in ("retry", "time"):
@@ -193,7 +210,7 @@ class TimelyChecker:
                 if (name, "grace") in timers:
                     self._fires(recorded, task, name, "grace")
                 task.wait_no_more(name)
-                for what in ("retry", "time", "start_by", "finish_by"):
+                for what in ("retry", "time", "start_by", "finish_by", "close_by"):
                     timers.pop((name, what), None)
             case TaskStopping(cause=cause):
                 task.paused = False

@@ -33,6 +33,7 @@ from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.prices import PriceTable
 from tasker.service.domain.shared import seen_raw
+from tasker.service.domain.state import StepState
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
@@ -197,11 +198,7 @@ class Dispatcher:
             start_to_close_s=spec.start_to_close_s,
             heartbeat_s=spec.heartbeat_s,
             offer=offer,
-            deadline_in_s=(
-                None
-                if state.deadline_us is None or entry.undoes
-                else max(0.0, (state.deadline_us - self._clock.now_us()) / US_PER_S)
-            ),
+            deadline_in_s=self._deadline_in_s(state.deadline_us, entry),
             correlation_id=actor.correlation_id,
             traceparent=actor.traceparent_of(step),
             checkpoint=entry.checkpoint,
@@ -214,6 +211,13 @@ class Dispatcher:
             if len(bytes(state.input)) > ITEM_SHARED_BYTES_MAX:
                 work.input, work.input_ref = NULL, True
         return work
+
+    def _deadline_in_s(self, deadline_us: int | None, entry: StepState) -> float | None:
+        """Return how long the attempt has before its task or its step is over; None: no such limit."""
+        if entry.undoes:
+            return None
+        limits = [at_us for at_us in (deadline_us, entry.close_by_us) if at_us is not None]
+        return max(0.0, (min(limits) - self._clock.now_us()) / US_PER_S) if limits else None
 
     # ---------------------------------------------------------------- the rest
 

@@ -70,7 +70,7 @@ def begin(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
         yield failed_by_state(node, error)
         return
     if step in template.plain:
-        yield dispatch(spec, node, 1, at_us)
+        yield dispatch_first(spec, node, 1, at_us)
         return
     try:
         if spec.when is not None and not is_true(state, template, step, spec.when):
@@ -124,7 +124,15 @@ def attempt_with_place(  # noqa: PLR0917 - the facts of an attempt
         return request_child(state, template, spec, instance, attempt)
     if spec.waits:
         return begin_wait(state, template, spec, instance, attempt, at_us)
-    return dispatch(spec, instance, attempt, at_us)
+    return dispatch_first(spec, instance, attempt, at_us)
+
+
+def dispatch_first(spec: StepSpec, instance: str, attempt: int, at_us: int) -> StepDispatched:
+    """Return the same for the first of a set of attempts, from which the time counts that all of them have."""
+    dispatched = dispatch(spec, instance, attempt, at_us)
+    if spec.schedule_to_close_s is None:
+        return dispatched
+    return msgspec.structs.replace(dispatched, close_by_us=after(at_us, spec.schedule_to_close_s))
 
 
 def after(at_us: int, seconds: float) -> int:

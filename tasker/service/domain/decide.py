@@ -414,6 +414,8 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             limit_s = template.step(name).start_to_close_s
             error = ErrorInfo(type="timeout", message=f"the attempt had no outcome within {limit_s} s of its start")
             return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
+        case Kind.CLOSE_BY:
+            return _overdue(state, template, name, attempt)
         case Kind.HEARTBEAT:
             step = state.steps[name]
             message = f"worker {step.worker} gave no sign of life for {step.heartbeat_s} s"
@@ -425,6 +427,17 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             return stale(state, name, attempt)
         case _:
             assert_never(kind)
+
+
+def _overdue(state: TaskState, template: CompiledTemplate, name: str, attempt: int) -> Events:
+    """Fail a step whose time over all attempts is over, with an attempt or between two."""
+    limit_s = template.step(name).schedule_to_close_s
+    message = f"the step had no outcome within {limit_s:g} s of its first offer, over all its attempts"
+    error = ErrorInfo(type="timeout", message=message, retryable=False)
+    failed = StepFailed(step=name, attempt=attempt, reason="retries_exhausted", error=error)
+    if state.steps[name].status is StepStatus.WAITING:
+        return (failed,)
+    return (StepAttemptFailed(step=name, attempt=attempt, error=error), failed)
 
 
 def _at_limit(state: TaskState, command: AnyTaskCommand, events: Iterable[AnyTaskEvent]) -> Iterable[AnyTaskEvent]:

@@ -9,6 +9,7 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `offer`      | step dispatched      | at once                  | the work is offered (again)      |
 | `start_by`   | step dispatched      | schedule_to_start        | the attempt fails                |
 | `finish_by`  | step started         | start_to_close, a little later | the attempt fails          |
+| `close_by`   | step dispatched      | schedule_to_close, from the first attempt on | the step fails |
 | `heartbeat`  | step started         | heartbeat after the last | the attempt fails, worker lost   |
 | `retry`      | step retry scheduled | the chosen delay         | the next attempt is dispatched   |
 | `timer`      | step delayed         | its time                 | the step is completed            |
@@ -68,6 +69,7 @@ class Kind(StrEnum):
     OFFER = "offer"
     START_BY = "start_by"
     FINISH_BY = "finish_by"
+    CLOSE_BY = "close_by"
     HEARTBEAT = "heartbeat"
     RETRY = "retry"
     TIMER = "timer"
@@ -159,6 +161,16 @@ def _of_task(state: TaskState) -> dict[str, int]:
 
 
 def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
+    found = _of_attempt(state, name, step)
+    if found and step.close_by_us is not None and step.cancel_by_us is None and step.status in _LIMITED:
+        found[f"{Kind.CLOSE_BY}:{name}:{step.attempt}"] = _not_before_resumed(state, step.close_by_us)
+    return found
+
+
+_LIMITED: Final = (StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING)
+
+
+def _of_attempt(state: TaskState, name: str, step: StepState) -> dict[str, int]:
     at = f"{name}:{step.attempt}"
     match step.status:
         case StepStatus.DISPATCHED if not state.held:

@@ -225,6 +225,7 @@ class StepState:
         attempt: the newest; attempts before `first_attempt` were of an earlier set.
         dispatched_us: when the newest attempt was dispatched.
         ended_attempt: the attempt whose outcome the last one is, with `result` or `error`.
+        close_by_us: when the step fails, whatever attempts it has left.
         cancel_by_us: the attempt was asked to stop and has until then.
         waits: what a waiting step waits for.
         checkpoint: where the next attempt goes on; None: at the beginning.
@@ -241,6 +242,7 @@ class StepState:
         "checkpoint",
         "child",
         "child_request",
+        "close_by_us",
         "completed_seq",
         "dispatched_us",
         "ended_attempt",
@@ -268,6 +270,7 @@ class StepState:
         self.dispatched_us = 0
         self.started_us = 0
         self.start_by_us: int | None = None
+        self.close_by_us: int | None = None
         self.finish_by_us = 0
         self.heartbeat_s = 0.0
         self.retry_at_us = 0
@@ -464,6 +467,8 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.attempt = attempt
             step.dispatched_us = at_us
             step.start_by_us = event.start_by_us
+            if event.close_by_us is not None:
+                step.close_by_us = event.close_by_us
             step.worker = None
         case StepStarted(step=name):
             step = _enter(state, name, StepStatus.RUNNING)
@@ -522,6 +527,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             _forget_failure(state, name)
             step = _entry(state, name)
             step.first_attempt = attempt
+            step.close_by_us = None
             if step.expansion is not None:
                 _enter(state, name, StepStatus.WAITING)
             elif step.status is StepStatus.FAILED and not step.dispatched_us and step.of is None:
@@ -910,6 +916,7 @@ def _place_document(place: Place) -> dict[str, Any]:
 
 
 _NO_FACT: Final = (
+    "close_by_us",
     "of",
     "expansion",
     "waits",
@@ -928,6 +935,8 @@ def _step_document(step: StepState) -> dict[str, Any]:
         document["waits"] = step.waits
     if step.checkpoint is not None:
         document["checkpoint"] = msgspec.json.decode(step.checkpoint)
+    if step.close_by_us is not None:
+        document["close_by_us"] = step.close_by_us
     if step.child is not None:
         document["child"] = step.child
     if step.wait is not None:

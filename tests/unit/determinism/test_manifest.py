@@ -20,6 +20,7 @@ HELD = {
     "test_ten_thousand_instances_have_ten_thousand_ids",
     "test_a_thousand_tasks_at_once_have_one_outcome_a_step",
     "test_killed_workers_lose_nothing",
+    "test_a_thousand_tasks_at_once_on_real_servers_have_one_outcome_each",
     "test_a_seq_twice_is_refused",
     "test_the_second_of_three_items_waits_and_nothing_deadlocks",
     "test_random_numbers_are_those_of_the_attempt",

@@ -9,7 +9,9 @@ from tasker.events.task_events import (
     StepCancelled,
     StepCancelRequested,
     StepDispatched,
+    StepFailed,
     StepRetryScheduled,
+    TaskBlocked,
     TaskFailed,
     TaskStarted,
     TaskStopping,
@@ -191,3 +193,70 @@ def test_no_time_is_so_short_that_nobody_wakes_for_it() -> None:
     run.start("s1")
     run.cancel(grace_s=1e-9)
     assert run.state.ended or run.owes()["grace:s1:1"] > run.now_us
+
+
+# ---------------------------------------------------------------- over all attempts
+
+
+def closing(**keys: object) -> Run:
+    run = Run(template({"a": [], "b": ["a"]}, steps={"a": {"schedule_to_close_s": 60, **keys}}))
+    run.create()
+    return run
+
+
+def test_schedule_to_close_counts_from_the_first_offer_over_all_attempts() -> None:
+    run = closing(retry={"max_attempts": 100, "backoff": "constant", "delay_s": 10.0, "jitter": 0.0})
+    assert run.events[1] == StepDispatched(step="a", attempt=1, close_by_us=T0_US + 60 * S)
+    assert run.owes() == {"offer:a:1": T0_US, "close_by:a:1": T0_US + 60 * S}
+    run.wait(1)
+    run.start("a")
+    assert run.owes()["close_by:a:1"] == T0_US + 60 * S
+    run.fail("a")
+    assert run.owes() == {"retry:a:2": T0_US + 11 * S, "close_by:a:1": T0_US + 60 * S}
+    [again] = run.fire_at("retry:a:2")
+    assert again == StepDispatched(step="a", attempt=2)
+    assert run.owes()["close_by:a:2"] == T0_US + 60 * S
+
+
+def test_it_fails_a_step_whatever_it_does() -> None:
+    offered, running, waiting = closing(), closing(), closing(retry={"delay_s": 3000.0, "delay_s_max": 3000.0})
+    running.start("a")
+    waiting.fail("a")
+    for run in (offered, running, waiting):
+        *_, failed, blocked = run.fire_at("close_by:a:1")
+        assert isinstance(failed, StepFailed)
+        assert (failed.reason, failed.error.type, failed.error.retryable) == ("retries_exhausted", "timeout", False)
+        assert "within 60 s of its first offer" in failed.error.message
+        assert isinstance(blocked, TaskBlocked)
+        assert run.owes() == {}
+    assert isinstance(running.events[-3], StepAttemptFailed)
+    assert running.complete("a") == (), "what the late worker says is stale"
+
+
+def test_a_part_that_goes_on_later_has_the_same_limit_and_a_persons_retry_a_new_one() -> None:
+    run = closing()
+    run.give_back("a", delay_s=5.0)
+    assert run.owes()["close_by:a:1"] == T0_US + 60 * S
+    run.fire_at("retry:a:2")
+    assert run.owes()["close_by:a:2"] == T0_US + 60 * S
+    run.fire_at("close_by:a:2")
+    run.wait(100)
+    run.retry("a")
+    assert run.owes()["close_by:a:3"] == run.now_us + 60 * S
+    run.complete("a", 3)
+    assert run.owes() == {"offer:b:1": run.now_us}
+
+
+def test_each_item_has_it_and_a_pause_does_not_stop_it() -> None:
+    run = Run(template({"m": []}, steps={"m": {"each": "[1, 2]", "max_parallel": 1, "schedule_to_close_s": 60}}))
+    run.create()
+    run.wait(10)
+    run.complete("m[0]")
+    assert run.owes()["close_by:m[1]:1"] == T0_US + 70 * S
+    run.pause()
+    assert run.owes() == {}
+    run.wait(100)
+    run.resume()
+    assert run.owes()["close_by:m[1]:1"] == run.now_us + 1
+    run.fire_at("close_by:m[1]:1")
+    assert run.state.steps["m"].status == "failed"

@@ -151,3 +151,27 @@ def test_a_task_that_waits_for_the_outside_may_stand_still() -> None:
     assert find_at_rest(by_time([run])) == []
     overdue = find_at_rest(by_time([waiting(fires=False)]), T0_US + 90_000_000)
     assert [one.detail for one in overdue] == ["the wait of step w is 30.000000 s overdue"]
+
+
+def test_a_schedule_to_close_that_fires_early_is_found() -> None:
+    run = Run(template({"a": []}, steps={"a": {"schedule_to_close_s": 20, "retry": {"delay_s": 30.0}}}))
+    run.create()
+    run.wait(11)
+    run.fail("a")
+    run.fire_at("close_by:a:1")
+    run.retry("a")
+    run.start("a", 2)
+    run.fire_at("close_by:a:2")
+    run.retry("a")
+    run.fire_at("close_by:a:3")
+    run.retry("a")
+    run.complete("a", 4)
+    events = by_time([run])
+    assert find(events, late_s_max=1) == []
+    index = index_of(events, "step_failed")
+    assert find(changed(events, index, at_us=events[index].at_us - 2)) == [
+        "step_failed comes 0.000002 s before the close_by of step a"
+    ]
+    assert "step_failed comes 3.000000 s after the close_by of step a" in find(
+        changed(events, index, at_us=events[index].at_us + 3_000_000), late_s_max=2
+    )

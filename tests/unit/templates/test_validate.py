@@ -215,3 +215,21 @@ def test_few_names_all_get_their_suggestion() -> None:
     with pytest.raises(TemplateInvalid) as caught:
         validate({"name": "t", "steps": steps})
     assert all("did you mean" in fault.detail for fault in caught.value.errors)
+
+
+def test_a_limit_over_all_attempts_is_longer_than_one_attempt() -> None:
+    step = {"name": "a", "schedule_to_close_s": 60}
+    assert validate({"name": "t", "steps": [step]}).steps[0].schedule_to_close_s == 60.0
+    validate({"name": "t", "steps": [step | {"start_to_close_s": 59}]})
+    for wrong, key, detail in (
+        ({"start_to_close_s": 60}, "start_to_close_s", "the step is over after 60 s (schedule_to_close_s)"),
+        ({"schedule_to_close_s": 0}, "schedule_to_close_s", "must be above 0"),
+    ):
+        with pytest.raises(TemplateInvalid) as refused:
+            validate({"name": "t", "steps": [step | wrong]})
+        [fault] = refused.value.errors
+        assert fault.pointer == f"/steps/0/{key}"
+        assert detail in fault.detail
+    with pytest.raises(TemplateInvalid) as refused:
+        validate({"name": "t", "steps": [{"name": "a", "delay_s": 5, "schedule_to_close_s": 60}]})
+    assert "which no worker runs" in refused.value.errors[0].detail
