@@ -20,6 +20,7 @@ from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_eve
 from tasker.events.task_events import (
     AnyTaskEvent,
     ChildRequested,
+    ChildStarted,
     PlaceRequested,
     StepCancelled,
     StepCancelRequested,
@@ -76,12 +77,28 @@ PLACE_S: Final = 6.0
 
 PLACE_S_MAX: Final = 3600.0
 EFFECTS: Final = frozenset(
-    {StepDispatched, StepCancelRequested, StepCancelled, StepSkipped, StepResolved, ChildRequested, PlaceRequested}
+    {
+        StepDispatched,
+        StepCancelRequested,
+        StepCancelled,
+        StepSkipped,
+        StepResolved,
+        ChildRequested,
+        ChildStarted,
+        PlaceRequested,
+    }
 )
 """Events that the world is told of after their commit."""
 
 Effect = (
-    StepDispatched | StepCancelRequested | StepCancelled | StepSkipped | StepResolved | ChildRequested | PlaceRequested
+    StepDispatched
+    | StepCancelRequested
+    | StepCancelled
+    | StepSkipped
+    | StepResolved
+    | ChildRequested
+    | ChildStarted
+    | PlaceRequested
 )
 
 
@@ -587,6 +604,10 @@ class TaskActor:
                     at_us = self._ports.now_us() + round(CHILD_S * US_PER_S)
                     self._ports.later(self, step, f"{Kind.CHILD}:{step}:{attempt}", at_us, keep=False)
                     self._look_after_child(step, attempt)
+            case ChildStarted(step=step, attempt=attempt):
+                # It was being started while its step was asked to stop.
+                if waiting_child(self.state, step, attempt) is not None and self.state.steps[step].cancel_by_us:
+                    self._cancel_child(step, attempt)
             case PlaceRequested(step=step, attempt=attempt):
                 place = place_of(self.state, step, attempt)
                 if place is not None and not place.held:

@@ -1,0 +1,48 @@
+"""Children whose parent stops while they are being started."""
+
+import pytest
+
+from tasker.service.actors.child_news import ChildNews
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.domain.commands import NoteChild
+from tests.runs import T0_US, Run, template
+from tests.unit.actors.test_factory import Bench, recorded
+
+
+class Children:
+    """Notes what would be told to the owners of children."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[tuple[str, int]] = []
+
+    def start(self, actor: TaskActor, step: str, attempt: int) -> None:
+        pass
+
+    def ask(self, actor: TaskActor, step: str, attempt: int) -> None:
+        pass
+
+    def cancel(self, actor: TaskActor, step: str, attempt: int) -> None:
+        self.cancelled.append((step, attempt))
+
+    def tell_parent(self, tenant: str, task_id: str, step: str, attempt: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("stops", [True, False])
+async def test_a_child_that_has_started_behind_its_parents_cancel_is_cancelled_at_once(*, stops: bool) -> None:
+    """Not only when its step is looked at again, seconds later."""
+    bench, children = Bench(), Children()
+    factory = await bench.factory()
+    bench.dispatcher.children = children
+    run = Run(template({"kid": []}, steps={"kid": {"child": "parcel"}}))
+    run.create()
+    if stops:
+        run.cancel()
+    factory._directory.keep(run.template)
+    actor = await factory.revive(run.task_id, recorded(run), "task")
+    assert isinstance(actor, TaskActor)
+    news = ChildNews("kid", 1, lambda at_us: NoteChild(step="kid", attempt=1, child="c1", at_us=at_us))
+    turn = actor.receive(news, T0_US)
+    assert turn is not None
+    turn.committed(1)
+    assert children.cancelled == ([("kid", 1)] if stops else [])
