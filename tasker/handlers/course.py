@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -241,7 +242,9 @@ class Course:
                 take(of, known)
                 continue
             kind: ReportKind = "result" if of else "input"
-            self._reports.send(attempt, kind, lambda reply, of=of: on_answer(of, reply), of=of or None)  # type: ignore[misc]
+            answered = self._shared.ask(work, of, partial(on_answer, of))
+            if answered is not None:
+                self._reports.send(attempt, kind, answered, of=of or None)
 
     def _submit(self, attempt: Attempt) -> None:
         attempt.submitted = True

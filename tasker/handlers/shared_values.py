@@ -6,13 +6,18 @@ Neither ever changes: the input not at all, a parent's result not within the vis
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
-from tasker.events.messages import Work
+from tasker.bus.guard import call_guarded
+from tasker.events.messages import ReportReply, Work
 from tasker.templates.instances import node_of
 
 SHARED_BYTES_MAX: Final = 16 * 1024 * 1024
 """What a worker keeps of them, the least used go first."""
+
+
+OnReply = Callable[[ReportReply], None]
 
 
 class SharedValues:
@@ -22,6 +27,7 @@ class SharedValues:
         self._values: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
         self._bytes_max = bytes_max
         self._bytes = 0
+        self._asked: dict[tuple[str, str, str], list[OnReply]] = {}
 
     def get(self, work: Work, of: str) -> bytes | None:
         """Return the result of the parent `of` ("": the task's input) for the items that `work` is one of."""
@@ -30,6 +36,22 @@ class SharedValues:
         if found is not None:
             self._values.move_to_end(key)
         return found
+
+    def ask(self, work: Work, of: str, on_reply: OnReply) -> OnReply | None:
+        """Wait for a value; returns what the answer is to be given to, or None where others have asked for it."""
+        if work.item is None:
+            return on_reply
+        key = _key(work, of)
+        if key in self._asked:
+            self._asked[key].append(on_reply)
+            return None
+        self._asked[key] = [on_reply]
+
+        def answer(reply: ReportReply) -> None:
+            for waiting in self._asked.pop(key, []):
+                call_guarded(waiting, reply)
+
+        return answer
 
     def put(self, work: Work, of: str, value: bytes) -> None:
         """Keep a value that was fetched for one item."""

@@ -676,12 +676,18 @@ def _kind_of(verb: str) -> type[Command]:
 
 
 class Answers:
-    """The verdicts of an array, gathered in its order."""
+    """The verdicts of an array, gathered in its order; `fitted` makes them fit into one message."""
 
-    def __init__(self, count: int, respond: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        count: int,
+        respond: Callable[[bytes], None],
+        fitted: Callable[[list[bytes]], list[bytes]] | None = None,
+    ) -> None:
         self._found: list[bytes] = [b""] * count
         self._missing = count
         self._respond = respond
+        self._fitted = fitted
 
     def at(self, index: int) -> Answer:
         """Return the way to answer item `index`."""
@@ -690,7 +696,8 @@ class Answers:
             self._found[index] = data
             self._missing -= 1
             if not self._missing:
-                self._respond(b"[" + b",".join(self._found) + b"]")
+                found = self._found if self._fitted is None else self._fitted(self._found)
+                self._respond(b"[" + b",".join(found) + b"]")
 
         return answer
 

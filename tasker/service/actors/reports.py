@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 import msgspec
 import structlog
 
 from tasker.bus.bus import Message
-from tasker.errors import BodyInvalid, BodyTooLarge, StateInvalid, TaskerError, ValueInvalid
+from tasker.errors import BodyInvalid, BodyTooLarge, Busy, StateInvalid, TaskerError, ValueInvalid
 from tasker.events.codec import (
     BATCH_ITEMS_MAX,
     BODY_BYTES_MAX,
@@ -79,7 +80,7 @@ class Reports:
         if not reports:
             respond(b"[]")
             return
-        answers = Answers(len(reports), respond)
+        answers = Answers(len(reports), respond, self._fitted)
         for index, report in enumerate(reports):
             self._take(tenant, report, answers.at(index))
 
@@ -108,7 +109,7 @@ class Reports:
         except TaskerError as error:
             respond(_refusal(error))
             return
-        answers = Answers(len(items), respond) if many else None
+        answers = Answers(len(items), respond, self._fitted) if many else None
         for index, item in enumerate(items):
             answer = respond if answers is None else answers.at(index)
             try:
@@ -136,10 +137,35 @@ class Reports:
         )
         self._shards.send(shard, task_id, StreamKind.TASK, message)
 
+    def _fitted(self, answers: list[bytes]) -> list[bytes]:
+        return fitted(answers, self._routes.answer_bytes_max)
+
     def _answer(self, answer: Answer, reply: ReportReply) -> None:
         if reply.reason is not None:
             self.unrecorded[reply.reason] += 1
         answer(encode_message(reply))
+
+
+def fitted(answers: list[bytes], bytes_max: int) -> list[bytes]:
+    """Return `answers` so that they fit into one message: what does not is asked for again, in a message of its own.
+
+    Only answers with a value are large. One that no message can carry is refused for good.
+    """
+    room = bytes_max - 1 - len(answers)
+    if sum(map(len, answers)) <= room:
+        return answers
+    room -= sum(min(len(answer), len(_LATER)) for answer in answers)
+    kept = []
+    for answer in answers:
+        more = len(answer) - len(_LATER)
+        if more <= max(0, room):
+            room -= max(0, more)
+            kept.append(answer)
+        elif len(answer) > bytes_max - 2:
+            kept.append(_refusal(BodyTooLarge(f"{len(answer)} bytes; a message carries {bytes_max}")))
+        else:
+            kept.append(_LATER)
+    return kept
 
 
 def _decoded(data: bytes) -> Report:
@@ -257,3 +283,6 @@ def _shown(text: str) -> str:
 
 def _refusal(error: TaskerError) -> bytes:
     return encode_message(ReportReply(ok=False, recorded=False, error=error.problem()))
+
+
+_LATER: Final = _refusal(Busy("the answer did not fit into the message with the others; ask again"))

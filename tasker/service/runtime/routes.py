@@ -67,6 +67,11 @@ class Routes:
         except TaskerError as error:
             _log.debug("owner_not_told", shard=shard, what=what, error=error.detail)
 
+    @property
+    def answer_bytes_max(self) -> int:
+        """Return how large an answer may be."""
+        return self._bus.payload_bytes_max
+
     def respond(self, message: Message, data: bytes) -> None:
         """Answer a message, if anybody waits; a lost answer is asked for again by who does."""
         if not message.reply:

@@ -671,3 +671,41 @@ async def test_who_takes_over_an_attempt_speaks_as_the_next_one_and_only_its_pro
         assert told == [(1, "attempt 1"), (2, "attempt 2")]
         assert [one.attempt for one in said if one.ended] == [2]
         assert [(one.attempt, one.done) for one in run.events_of("progress_recorded")] == [(2, 2)]
+
+
+async def test_items_share_a_large_result_of_which_a_message_carries_only_a_few() -> None:
+    flow = Template("flow")
+
+    @flow.step
+    def rows() -> dict[str, Any]:
+        return {"rows": list(range(64)), "blob": "x" * 60_000}
+
+    @flow.step(each="results.rows.rows", max_parallel=64)
+    def row(rows: dict[str, Any], item: int) -> int:
+        return item + len(rows["blob"])
+
+    async with TaskerTest(flow) as tasker:
+        run = await tasker.run()
+        assert run.result == [60_000 + number for number in range(64)]
+        assert run.events_of("step_attempt_failed") == ()
+
+
+async def test_large_results_that_many_attempts_ask_for_at_once_come_in_several_messages() -> None:
+    flow = Template("flow")
+
+    @flow.step
+    def blob() -> str:
+        return "x" * 60_000
+
+    @flow.step(after=["blob"])
+    def rows() -> list[int]:
+        return list(range(64))
+
+    @flow.step(each="results.rows", after=["rows"], max_parallel=64)
+    async def row(ctx: StepContext, item: int) -> int:
+        return item + len(await ctx.result("blob"))
+
+    async with TaskerTest(flow) as tasker:
+        run = await tasker.run()
+        assert run.result == [60_000 + number for number in range(64)]
+        assert run.events_of("step_attempt_failed") == ()
