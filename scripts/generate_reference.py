@@ -29,6 +29,7 @@ from tasker.doctor.finding import CATALOGUE
 from tasker.errors import TaskerError
 from tasker.events import codec, messages, position, usage
 from tasker.events.concurrency_events import CONCURRENCY_EVENT_TYPES
+from tasker.events.control_events import CONTROL_EVENT_TYPES
 from tasker.events.dead_letter_events import DEAD_LETTER_EVENT_TYPES
 from tasker.events.schedule_events import SCHEDULE_EVENT_TYPES
 from tasker.events.subjects import TOKEN_PATTERN as WORKER_PATTERN
@@ -50,6 +51,7 @@ EVENT_TYPES: Final = (
     *SCHEDULE_EVENT_TYPES,
     *DEAD_LETTER_EVENT_TYPES,
     *CONCURRENCY_EVENT_TYPES,
+    *CONTROL_EVENT_TYPES,
 )
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "wire.md"
 EVENTS_PAGE: Final = PAGE.with_name("events.md")

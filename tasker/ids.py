@@ -132,6 +132,12 @@ def _beside(neighbour: UUID, drawn: UUID) -> UUID:
     return UUID(bytes=next(raw for raw in tails if _slot_of_bytes(raw) == slot))
 
 
+@lru_cache(maxsize=1)
+def control_stream_id() -> UUID:
+    """Return the id of the log's one stream of controls."""
+    return uuid8("control")
+
+
 def slot_of(stream_id: UUID) -> int:
     """Return the slot of a stream: the first 8 bytes of sha256(id) modulo `SLOTS`."""
     return _slot_of_bytes(stream_id.bytes)

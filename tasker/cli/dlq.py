@@ -205,10 +205,11 @@ async def add(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        who = requested_by or _user()
+        who = requested_by or user_name()
         _told(await service.dlq.add(task, step, requested_by=who, reason=reason, command_id=command_id), common)
 
 
@@ -241,6 +242,7 @@ async def investigate(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
 
     async with client(common) as service:
@@ -250,7 +252,7 @@ async def investigate(
             owner=owner,
             note=note,
             reason=reason,
-            requested_by=requested_by or _user(),
+            requested_by=requested_by or user_name(),
             command_id=command_id,
         )
     _told(reply, common)
@@ -293,11 +295,12 @@ async def retry(
         wanted: which of them; only with --all.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.output import progress
     from tasker.cli.reach import client
     from tasker.client.dead_letters import retried_by
 
-    who = requested_by or _user()
+    who = requested_by or user_name()
     _check(task, all_=all_, dry_run=dry_run, reason=reason, wanted=wanted)
     async with client(common) as service:
         if task is not None:
@@ -352,11 +355,12 @@ async def resolve(
         wanted: which of them; only with --all.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.output import progress
     from tasker.cli.reach import client
     from tasker.client.dead_letters import resolved_by
 
-    who = requested_by or _user()
+    who = requested_by or user_name()
     done = "ignored" if ignore else "resolved"
     _check(task, all_=all_, dry_run=dry_run, reason=reason, wanted=wanted)
     async with client(common) as service:
@@ -397,27 +401,12 @@ async def reopen(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        who = requested_by or _user()
+        who = requested_by or user_name()
         _told(await service.dlq.reopen(task, step, requested_by=who, reason=reason, command_id=command_id), common)
-
-
-def _user() -> str:
-    """Return the name of the user of this process.
-
-    Raises:
-        UsageError: the system knows none.
-    """
-    import getpass
-
-    from tasker.cli.failures import UsageError
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError) as error:
-        raise UsageError("say who asks with --requested-by: the system names no user") from error
 
 
 def _check(task: str | None, *, all_: bool, dry_run: bool, reason: str | None, wanted: Wanted) -> None:

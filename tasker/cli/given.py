@@ -1,4 +1,4 @@
-"""What a person gives a command as text: JSON, and tags."""
+"""What a person gives a command as text: JSON, and tags; and who the person is."""
 
 from __future__ import annotations
 
@@ -51,3 +51,17 @@ def read_tags(pairs: list[str] | None) -> dict[str, str]:
             raise UsageError(f"a tag is KEY=VALUE, not {pair!r}")
         tags[key] = value
     return tags
+
+
+def user_name() -> str:
+    """Return the name of the user of this process.
+
+    Raises:
+        UsageError: the system knows none.
+    """
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:
+        raise UsageError("say who asks with --requested-by: the system names no user") from error

@@ -3,12 +3,14 @@
 from tasker.client.approvals import Approvals
 from tasker.client.attempts import RetryPolicy
 from tasker.client.client import TaskerClient
+from tasker.client.controls import WorkControls
 from tasker.client.dead_letters import BulkOutcome, DeadLetterFilter, DeadLetters
 from tasker.client.domain_events import DomainSubscription
 from tasker.client.requests import NewTask, TaskHandle
 from tasker.client.schedules import Schedules, upcoming
 from tasker.client.sync import TaskerSyncClient
 from tasker.client.sync_approvals import SyncApprovals
+from tasker.client.sync_controls import SyncControls
 from tasker.client.sync_dead_letters import SyncDeadLetters
 from tasker.events.messages import ScheduleDocument
 
@@ -23,9 +25,11 @@ __all__ = [
     "ScheduleDocument",
     "Schedules",
     "SyncApprovals",
+    "SyncControls",
     "SyncDeadLetters",
     "TaskHandle",
     "TaskerClient",
     "TaskerSyncClient",
+    "WorkControls",
     "upcoming",
 ]

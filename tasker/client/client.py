@@ -25,6 +25,7 @@ from tasker.client.approvals import Approvals
 from tasker.client.attempts import RetryPolicy, attempt_until, verdict
 from tasker.client.batches import BATCHES_IN_FLIGHT, Item, body_of, pack, verdicts_of
 from tasker.client.carriers import BusCarrier, Carrier, HttpCarrier
+from tasker.client.controls import WorkControls
 from tasker.client.dead_letters import DeadLetters
 from tasker.client.domain_events import NEW, DomainSubscription
 from tasker.client.http import HttpApi, Parameters
@@ -164,6 +165,8 @@ class TaskerClient:
 
         self.schedules = Schedules(self._command, self._get, self._ids)
         """Commands to schedules, and reads of them."""
+        self.controls = WorkControls(self._command, self._get, self._ids)
+        """Commands to work as a whole, and what holds it back."""
 
     @property
     def approvals(self) -> Approvals:

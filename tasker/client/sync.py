@@ -23,6 +23,7 @@ from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef
 from tasker.client.settings import ClientSettings, FindStack
 from tasker.client.subscription import START, Subscription
 from tasker.client.sync_approvals import SyncApprovals
+from tasker.client.sync_controls import SyncControls
 from tasker.client.sync_dead_letters import SyncDeadLetters
 from tasker.client.sync_schedules import SyncSchedules
 from tasker.errors import ConfigurationError, TaskerError
@@ -100,6 +101,8 @@ class TaskerSyncClient:
             raise
         self.schedules = SyncSchedules(self._loop, self._client.schedules)
         """Commands to schedules, and reads of them."""
+        self.controls = SyncControls(self._loop, self._client.controls)
+        """Commands to work as a whole, and what holds it back."""
 
     def __enter__(self) -> Self:
         return self

@@ -23,6 +23,7 @@ class StreamKind(StrEnum):
     SCHEDULE = "schedule"
     INVESTIGATION = "investigation"
     CONCURRENCY = "concurrency"
+    CONTROL = "control"
 
 
 class Encoding(StrEnum):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from tasker.errors import Problem
+from tasker.events.control_events import ControlScope, LimitScope
 from tasker.events.schedule_events import CATCH_UP_S, BackfillOverlap, Overlap
 from tasker.events.task_events import NULL, Choice, ErrorInfo, OptionalRaw
 from tasker.ids import EVENT_NAME_PATTERN, INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN, PERSON_CHARS_MAX
@@ -480,6 +481,65 @@ class DeadLetterRetry(DeadLetterCommand, kw_only=True, omit_defaults=True):
     attempt: int | None = None
 
 
+class ControlCommand(OperatorCommand, kw_only=True, omit_defaults=True):
+    """What every command about work as a whole says; `requested_by` and `reason` are asked for.
+
+    Attributes:
+        scope: `everything` (only of the tenant `default`, whose callers are the service's operators), `tenant` (the
+            caller's own), `template` or `queue`.
+        namespace, name: of the template or the queue.
+    """
+
+    scope: ControlScope
+    namespace: Name | None = None
+    name: Name | None = None
+
+
+class ControlPause(ControlCommand, kw_only=True, omit_defaults=True):
+    """`control.pause`: let no attempt in the scope begin, until `control.resume`. Those that run go on."""
+
+
+class ControlResume(ControlCommand, kw_only=True, omit_defaults=True):
+    """`control.resume`: let attempts in the scope begin again.
+
+    Attributes:
+        ramp_s: they come back evenly spread over so many seconds; 0: at once.
+    """
+
+    ramp_s: float = 0.0
+
+
+class LimitCommand(OperatorCommand, kw_only=True, omit_defaults=True):
+    """What every command about a rate limit says; `requested_by` and `reason` are asked for.
+
+    Attributes:
+        scope: `queue` or `handler`; namespace, name: its own.
+    """
+
+    scope: LimitScope
+    name: Name
+    namespace: Name = "default"
+
+
+class LimitSet(LimitCommand, kw_only=True, omit_defaults=True):
+    """`limit.set`: let so many attempts of a queue or a handler begin in a time, over all nodes.
+
+    Attributes:
+        per_s: attempts a second; below 1 for slower ones.
+        burst: so many may begin at once when none did for a while.
+        key: an expression over the task's `input`, such as `input.customer`; each of its values has the limit for
+            itself. Tasks that have no such value share one.
+    """
+
+    per_s: float
+    burst: int = 1
+    key: str | None = None
+
+
+class LimitRemove(LimitCommand, kw_only=True, omit_defaults=True):
+    """`limit.remove`: let attempts of a queue or a handler begin as they come."""
+
+
 COMMANDS: Final[dict[str, type[Command]]] = {
     "task.create": TaskCreate,
     "task.cancel": TaskCancel,
@@ -516,6 +576,10 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "dlq.resolve": DeadLetterResolve,
     "dlq.reopen": DeadLetterReopen,
     "dlq.retry": DeadLetterRetry,
+    "control.pause": ControlPause,
+    "control.resume": ControlResume,
+    "limit.set": LimitSet,
+    "limit.remove": LimitRemove,
 }
 """Verb -> its body. The only list of what the service can be told."""
 

@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
+from tasker.events.control_events import ControlScope, LimitScope
 from tasker.events.messages import RefusedCommand, ScheduleDocument, StepProgress
 from tasker.events.schedule_events import FireCause, SkipReason
 from tasker.events.task_events import ErrorInfo, OptionalRaw
@@ -534,3 +535,48 @@ class Health(msgspec.Struct, kw_only=True):
     ready: bool
     checks: dict[str, str | None]
     version: str
+
+
+class PauseView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A pause of many tasks' work: since when, by whom and why. `namespace`, `name`: of a template or a queue."""
+
+    scope: ControlScope
+    namespace: str = ""
+    name: str = ""
+    since: str
+    requested_by: str
+    reason: str
+
+
+class RampView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What comes back slowly after a pause, `since` it was resumed, and is back whole `until` then."""
+
+    scope: ControlScope
+    namespace: str = ""
+    name: str = ""
+    since: str
+    until: str
+    requested_by: str
+    reason: str
+
+
+class LimitView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A rate limit: `per_s` attempts a second, `burst` at once; each value of `key` has it for itself."""
+
+    scope: LimitScope
+    namespace: str
+    name: str
+    per_s: float
+    burst: int
+    key: str | None = None
+    since: str
+    requested_by: str
+    reason: str
+
+
+class ControlsView(msgspec.Struct, kw_only=True):
+    """What holds work of a tenant back: pauses, what comes back slowly, and rate limits; the newest first."""
+
+    pauses: list[PauseView]
+    ramps: list[RampView]
+    limits: list[LimitView]

@@ -16,6 +16,7 @@ import msgspec
 from tasker.errors import Undecodable
 from tasker.events.codec import encode_message
 from tasker.events.concurrency_events import CONCURRENCY_EVENT_TYPES, ConcurrencyEvent
+from tasker.events.control_events import CONTROL_EVENT_TYPES, ControlEvent
 from tasker.events.dead_letter_events import DEAD_LETTER_EVENT_TYPES, DeadLetterEvent
 from tasker.events.envelope import Encoding, Meta, NewEvent, RecordedEvent, StreamKind
 from tasker.events.schedule_events import SCHEDULE_EVENT_TYPES, ScheduleEvent
@@ -23,7 +24,7 @@ from tasker.events.task_events import TASK_EVENT_TYPES, TaskEvent
 from tasker.events.template_events import TEMPLATE_EVENT_TYPES, TemplateEvent
 from tasker.events.upcast import UPCASTS
 
-DomainEvent = TaskEvent | TemplateEvent | ScheduleEvent | DeadLetterEvent | ConcurrencyEvent
+DomainEvent = TaskEvent | TemplateEvent | ScheduleEvent | DeadLetterEvent | ConcurrencyEvent | ControlEvent
 
 
 def _snake(name: str) -> str:
@@ -38,6 +39,7 @@ TYPE_OF: Final[dict[type, str]] = {
         *SCHEDULE_EVENT_TYPES,
         *DEAD_LETTER_EVENT_TYPES,
         *CONCURRENCY_EVENT_TYPES,
+        *CONTROL_EVENT_TYPES,
     )
 }
 """Event class -> the type's name in the log."""
@@ -51,6 +53,7 @@ _KIND_OF: Final[dict[type, str]] = {
     **dict.fromkeys(SCHEDULE_EVENT_TYPES, StreamKind.SCHEDULE.value),
     **dict.fromkeys(DEAD_LETTER_EVENT_TYPES, StreamKind.INVESTIGATION.value),
     **dict.fromkeys(CONCURRENCY_EVENT_TYPES, StreamKind.CONCURRENCY.value),
+    **dict.fromkeys(CONTROL_EVENT_TYPES, StreamKind.CONTROL.value),
 }
 _decoders: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     name: msgspec.json.Decoder(kind) for kind, name in TYPE_OF.items()

@@ -176,6 +176,9 @@ CATALOGUE: Final[dict[str, Metric]] = {
             "write",
             "Steps offered again because the worker that had them was gone, or they were lost on their way.",
         ),
+        # ------------------------------------------------ controls
+        Metric("tasker_attempts_held", _G, "write", "Attempts of this node's tasks that operators hold back."),
+        Metric("tasker_pauses", _G, "write", "What operators have paused: queues, templates, tenants, everything."),
         # ------------------------------------------------ publisher
         Metric("tasker_publisher_lag_events", _G, "write", "Committed events that the event stream has not confirmed."),
         # ------------------------------------------------ reads

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from tasker.bus.bus import Bus, Message
 from tasker.clock import SystemClock
+from tasker.controls.watch import ControlsWatch
 from tasker.errors import ConfigurationError, TaskerError, Undecodable
 from tasker.events.codec import decode_message
 from tasker.events.log import EventLog, LogInfo
@@ -121,6 +122,7 @@ class ReadSide:
                 log=self._log,
                 info=self._info,
                 tail=self._http_tail,
+                controls=ControlsWatch(self._log, self._clock.monotonic_s),
                 gateway=BusGateway(self._bus, self._subjects),
                 watcher=BusWatcher(self._bus, self._subjects),
                 refusals=BusRefusals(self._bus, self._subjects),

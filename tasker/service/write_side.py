@@ -32,6 +32,7 @@ from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
 from tasker.service.actors.entrance import Entrance
 from tasker.service.actors.factory import Factory
+from tasker.service.actors.gate import Gate
 from tasker.service.actors.own_commands import OwnCommands
 from tasker.service.actors.places import ASK as PLACE_ASK
 from tasker.service.actors.places import LEAVE as PLACE_LEAVE
@@ -170,7 +171,10 @@ class WriteSide:
         directory = TemplateDirectory(log, self._shards, routes, clock)
         self._name = f"node-{owner}"
         self._direct = DirectWork(bus, subjects, self._name, clock, direct)
-        dispatcher = Dispatcher(bus, AckedPublisher(bus), subjects, self._shards, clock, self._direct, draw, prices)
+        self._gate = Gate(log, self._shards, clock, shard_count=info.shards)
+        dispatcher = Dispatcher(
+            bus, AckedPublisher(bus), subjects, self._shards, clock, self._gate, self._direct, draw, prices
+        )
         self._step_times = dispatcher.step_times
         standings = Standings(self._shards, routes)
         commands = OwnCommands()
@@ -179,7 +183,7 @@ class WriteSide:
         schedules = ScheduleEffects(self._shards, clock, standings, commands)
         places = Places(self._shards, routes, clock)
         dispatcher.places = places
-        late.factory = Factory(directory, dispatcher, routes, schedules, places)
+        late.factory = Factory(directory, dispatcher, routes, schedules, places, self._gate.on_recorded)
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         commands.attach(self._entrance)
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
@@ -203,7 +207,7 @@ class WriteSide:
             owner=owner,
             shards=self._shards,
             committer=self._committer,
-            services=(self._publisher, intake, directory),
+            services=(self._publisher, intake, directory, self._gate),
             shard_numbers=range(info.shards),
             pace=pace,
         )
@@ -259,6 +263,8 @@ class WriteSide:
         samples.add("tasker_direct_items_sent_total", direct.sent)
         samples.add("tasker_direct_items_returned_total", direct.returned)
         samples.add("tasker_direct_items_lost_total", direct.lost)
+        samples.add("tasker_attempts_held", self._gate.held)
+        samples.add("tasker_pauses", self._gate.pauses)
         samples.add("tasker_publisher_lag_events", self._publisher.lag_events)
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
@@ -268,6 +274,7 @@ class WriteSide:
             Unavailable: the servers did not answer at the start.
         """
         await self._keeper.ensure()
+        await self._gate.begin()
         async with asyncio.TaskGroup() as duties:
             self._committer.start(paused=lambda: not self._clock.trusted())
             running = [
@@ -283,6 +290,7 @@ class WriteSide:
                     ("cursors", self._publisher.run_cursors()),
                     ("streams", self._keeper.run()),
                     ("direct", self._direct.run()),
+                    ("gate", self._gate.run(self._node.offer_again)),
                     ("committer", self._committer.watch()),
                 )
             ]

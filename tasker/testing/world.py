@@ -70,6 +70,7 @@ _DUTIES: Final = frozenset(
         "publisher",
         "cursors",
         "streams",
+        "gate",
         "projections",
         "tasker-worker-serve",
     }

@@ -7,6 +7,7 @@ the lines of an old form stay, and its structs here become what the upcasts make
 import msgspec
 
 from tasker.events import concurrency_events as c
+from tasker.events import control_events as k
 from tasker.events import dead_letter_events as d
 from tasker.events import schedule_events as s
 from tasker.events import task_events as t
@@ -324,4 +325,17 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         s.ScheduleStartRefused(task_id="t-1", code="template_unknown", detail="there is none"),
     ),
     ("schedule_tasks_ended", 1): (s.ScheduleTasksEnded(task_ids=("t-1", "t-2")),),
+    ("work_paused", 1): (
+        k.WorkPaused(scope="queue", namespace="shop", name="charges"),
+        k.WorkPaused(scope="everything"),
+    ),
+    ("work_resumed", 1): (
+        k.WorkResumed(scope="template", namespace="shop", name="order_fulfillment", ramp_s=600.0),
+        k.WorkResumed(scope="tenant"),
+    ),
+    ("rate_limit_set", 1): (
+        k.RateLimitSet(scope="queue", namespace="shop", name="charges", per_s=2.5, burst=10, key="input.customer"),
+        k.RateLimitSet(scope="handler", namespace="shop", name="charge", per_s=0.1),
+    ),
+    ("rate_limit_removed", 1): (k.RateLimitRemoved(scope="handler", namespace="shop", name="charge"),),
 }

@@ -36,9 +36,11 @@ from tasker.events import codec
 from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.messages import (
     COMMANDS,
+    ControlCommand,
     DeadLetterCommand,
     DeadLetterRetry,
     LifecycleEvent,
+    LimitCommand,
     Reply,
     ReportReply,
     ScheduleCommand,
@@ -56,6 +58,7 @@ from tasker.ids import check_name
 from tasker.projections.queries import decode_cursor, encode_cursor
 from tasker.service.actors import dead_letters, reports, requests
 from tasker.service.actors.cloud_events import cloud_event
+from tasker.service.actors.control_entrance import control_of
 from tasker.service.actors.direct import _decode_slots, _fault_of
 from tasker.service.actors.restarts import check_restart
 from tasker.service.actors.schedule_entrance import schedule_command
@@ -156,6 +159,8 @@ def _command_door(verb: str, seed: bytes) -> None:
             requests.request_hash_of(command, bytes(command.input))
         elif isinstance(command, ScheduleCommand):
             schedule_command(command, "c")
+        elif isinstance(command, ControlCommand | LimitCommand):
+            control_of("default", command)
         if isinstance(command, TaskRestart):
             check_restart(command)
         elif isinstance(command, TaskOperatorCommand):
@@ -200,6 +205,12 @@ for _verb, _seed in {
     "step.delegate": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"ask","requested_by":"ada","to":"bob"}',
     "template.register": b'{"template":' + TEMPLATE + b"}",
     "template.use": b'{"name":"t","namespace":"shop","version":"1.0.0"}',
+    "control.pause": b'{"scope":"queue","name":"q","namespace":"shop","requested_by":"me","reason":"why"}',
+    "limit.set": (
+        b'{"scope":"handler","name":"h","per_s":2.5,"burst":3,"key":"input.c + 1","requested_by":"me","reason":"why"}'
+    ),
+    "limit.remove": b'{"scope":"queue","name":"q","namespace":"shop","requested_by":"me","reason":"why"}',
+    "control.resume": b'{"scope":"tenant","ramp_s":600,"requested_by":"me","reason":"why","command_id":"c"}',
     "dlq.add": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","requested_by":"me","reason":"why"}',
     "dlq.investigate": (
         b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","owner":"ada","note":"x",'

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tasker.bus.memory_bus import MemoryBroker
 from tasker.clock import SystemClock
+from tasker.controls.watch import ControlsWatch
 from tasker.errors import TaskerError
 from tasker.events.memory_log import MemoryLog
 from tasker.events.messages import (
@@ -86,6 +87,7 @@ class House:
             log=self.log,
             info=await self.log.info(),
             tail=cast("Any", None),
+            controls=ControlsWatch(self.log, SystemClock().monotonic_s),
             gateway=BusGateway(self.bus, self.subjects),
             watcher=cast("Any", None),
             refusals=cast("Any", None),
@@ -286,6 +288,10 @@ TARGETS = {
     "dlq.resolve": (b"POST", b"/v1/dlq/%b/resolve"),
     "dlq.reopen": (b"POST", b"/v1/dlq/%b/reopen"),
     "dlq.retry": (b"POST", b"/v1/dlq/%b/retry"),
+    "control.pause": (b"POST", b"/v1/controls/pause"),
+    "control.resume": (b"POST", b"/v1/controls/resume"),
+    "limit.set": (b"POST", b"/v1/limits/set"),
+    "limit.remove": (b"POST", b"/v1/limits/remove"),
 }
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final, cast
 from uuid import UUID
 
+from tasker.controls import Controls
 from tasker.errors import Undecodable
 from tasker.events.codec import decode_message
 from tasker.events.concurrency_events import ConcurrencyEvent
@@ -32,6 +33,7 @@ _TEMPLATE: Final = "template"
 _SCHEDULE: Final = "schedule"
 _INVESTIGATION: Final = "investigation"
 _CONCURRENCY: Final = "concurrency"
+_CONTROL: Final = "control"
 
 
 class FoldedChecker:
@@ -48,6 +50,7 @@ class FoldedChecker:
         self._on_ended = on_ended
         self._templates: dict[UUID, TemplateRegistry | None] = {}
         self._schedules: dict[UUID, ScheduleState | None] = {}
+        self._controls = Controls()
         self.tasks: dict[UUID, TaskState | None] = {}
         self.tasks_seen = 0
 
@@ -63,6 +66,8 @@ class FoldedChecker:
             self._take_investigation(recorded, event)
         elif recorded.kind == _CONCURRENCY:
             self._take_concurrency(recorded, event)
+        elif recorded.kind == _CONTROL:
+            self._take_control(recorded)
         else:
             self._find(recorded, f"streams of kind {recorded.kind!r} are unknown to this build")
 
@@ -128,6 +133,12 @@ class FoldedChecker:
         """Only see that it can be read: `placed` holds it to its rules."""
         try:
             _concurrency_event(event)
+        except Undecodable as error:
+            self._find(recorded, error.detail)
+
+    def _take_control(self, recorded: RecordedEvent) -> None:
+        try:
+            self._controls.take_recorded(recorded)
         except Undecodable as error:
             self._find(recorded, error.detail)
 

@@ -27,6 +27,7 @@ from tasker.events.messages import CancelAttempt, Work
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL
 from tasker.service.actors.direct import DirectWork, Offered
+from tasker.service.actors.gate import Gate
 from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_actor import ChildPorts, PlacePorts, TaskActor
 from tasker.service.actors.task_traces import TaskTraces
@@ -61,6 +62,7 @@ class Dispatcher:
         subjects: Subjects,
         shards: Shards,
         clock: NodeClock,
+        gate: Gate,
         direct: DirectWork | None = None,
         draw: Callable[[], float] = random.random,
         prices: PriceTable | None = None,
@@ -80,12 +82,21 @@ class Dispatcher:
         self._shards = shards
         self._clock = clock
         self._draw = draw
+        self._gate = gate
         self._waiting: deque[tuple[TaskActor, str, int, int]] = deque()
 
     # ---------------------------------------------------------------- work
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
-        """Give the attempt to a worker, or publish its work, or queue it while too much is in flight."""
+        """Give the attempt to a worker, or publish its work, or queue it while too much is in flight.
+
+        What an operator holds back is put off instead.
+        """
+        if self._gate.shut:
+            admitted = self._gate.admit(actor, step, attempt, offer)
+            if admitted is None:
+                return
+            offer = admitted
         if offer == 0 and self._direct is not None:
             assert actor.template is not None  # noqa: S101 - a task with steps has one
             queue = (actor.tenant, actor.template.spec.namespace, actor.template.queue_of(step))
@@ -152,7 +163,7 @@ class Dispatcher:
         if offer == 0 and not self._clock.leased():
             self._failed(actor, step, attempt)
             return False
-        return True
+        return not (self._gate.shut and self._gate.holds_back(actor, step, attempt))
 
     def _pump(self) -> None:
         while self._waiting and self._publisher.room > 0:
@@ -226,6 +237,10 @@ class Dispatcher:
         message = CancelAttempt(task_id=actor.task_id, step=step, attempt=attempt, grace_s=grace_s)
         with contextlib.suppress(TaskerError):
             self._bus.publish(self._subjects.worker_cancel(actor.tenant, worker), encode_message(message))
+
+    def holds_back(self, actor: TaskActor, step: str, attempt: int) -> bool:
+        """Return whether an attempt that a worker wants to run may not begin; it is offered again once it may."""
+        return self._gate.shut and self._gate.holds_back(actor, step, attempt)
 
     def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
         """Wake the actor for an open obligation at `at_us`."""

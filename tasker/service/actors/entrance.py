@@ -43,12 +43,14 @@ from tasker.events.messages import (
     HEADER_TRACEPARENT,
     Accepted,
     Command,
+    ControlCommand,
     DeadLetterAdd,
     DeadLetterCommand,
     DeadLetterInvestigate,
     DeadLetterReopen,
     DeadLetterResolve,
     DeadLetterRetry,
+    LimitCommand,
     OperatorCommand,
     Refused,
     ScheduleCommand,
@@ -64,6 +66,7 @@ from tasker.events.task_events import TemplateRef
 from tasker.ids import (
     IdSource,
     check_name,
+    control_stream_id,
     investigation_stream_id,
     restart_id_of,
     schedule_stream_id,
@@ -71,6 +74,8 @@ from tasker.ids import (
     template_stream_id,
     uuid8,
 )
+from tasker.service.actors.control_actor import ControlMessage
+from tasker.service.actors.control_entrance import control_of
 from tasker.service.actors.dead_letters import check_who, investigation_of, retry_of
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.investigation_actor import InvestigationMessage, SubjectMessage
@@ -313,6 +318,8 @@ class Entrance:
                 self._task_command(asked, command, retry_of(command), forwarded=forwarded)
             case DeadLetterAdd() | DeadLetterInvestigate() | DeadLetterResolve() | DeadLetterReopen():
                 self._investigate(asked, command, investigation_of(command), forwarded=forwarded)
+            case ControlCommand() | LimitCommand():
+                self._control(asked, command, forwarded=forwarded)
             case _:
                 raise VerbUnknown(f"there is no command {asked.verb!r}")
 
@@ -598,6 +605,28 @@ class Entrance:
             fail=asked.refuse,
         )
         self._shards.send(shard, stream_id, StreamKind.SCHEDULE, message)
+
+    # ---------------------------------------------------------------- controls
+
+    def _control(self, asked: Asked, command: ControlCommand | LimitCommand, *, forwarded: bool) -> None:
+        decided = control_of(asked.tenant, command)
+        command_id = self._command_id(asked, command)
+        stream_id = control_stream_id()
+        shard = self._routes.shard_of(stream_id)
+        if not self._shards.owns(shard):
+            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+            return
+        message = ControlMessage(
+            tenant=asked.tenant,
+            command=decided,
+            command_id=command_id,
+            meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
+            answered=lambda position, *, duplicate: asked.accept(
+                Accepted(ok=True, position=f"{shard}:{position}", duplicate=duplicate)
+            ),
+            fail=asked.refuse,
+        )
+        self._shards.send(shard, stream_id, StreamKind.CONTROL, message)
 
     # ---------------------------------------------------------------- ways out
 

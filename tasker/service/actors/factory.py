@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import structlog
@@ -10,6 +10,7 @@ import structlog
 from tasker.errors import Fenced, TemplateUnknown, Unavailable, Undecodable
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.service.actors.concurrency_actor import ConcurrencyActor, ConcurrencyPorts
+from tasker.service.actors.control_actor import ControlActor
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.investigation_actor import InvestigationActor
 from tasker.service.actors.schedule_actor import ScheduleActor, SchedulePorts
@@ -24,19 +25,21 @@ _log = structlog.get_logger(__name__)
 class Factory:
     """Implements `ActorFactory`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts it joins
         self,
         directory: TemplateDirectory,
         ports: TaskPorts,
         routes: Routes,
         schedules: SchedulePorts,
         keys: ConcurrencyPorts,
+        on_control: Callable[[], None],
     ) -> None:
         self._keys = keys
         self._directory = directory
         self._ports = ports
         self._routes = routes
         self._schedules = schedules
+        self._on_control = on_control
 
     async def revive(self, stream_id: UUID, events: Sequence[RecordedEvent], kind: str) -> Actor:
         """Return the actor of a stream; one that cannot be folded becomes a `PoisonedActor`."""
@@ -55,6 +58,10 @@ class Factory:
                 actor = InvestigationActor(stream_id)
                 actor.fold(events)
                 return actor
+            if recorded_kind == StreamKind.CONTROL:
+                controls = ControlActor(stream_id, self._on_control)
+                controls.fold(events)
+                return controls
             return await self._task(stream_id, shard, events)
         except (Unavailable, Fenced):
             # The log could not be asked, which says nothing about the task.

@@ -41,7 +41,7 @@ from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.advance import advance
 from tasker.service.domain.children import parent_of, waiting_child
-from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation
+from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation, StartAttempt
 from tasker.service.domain.dead_letters import POISONED_TASK
 from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.obligations import (
@@ -160,6 +160,10 @@ class TaskPorts(Protocol):
 
     def tell_cancel(self, actor: TaskActor, worker: str, step: str, attempt: int, grace_s: float) -> None:
         """Tell a worker that an attempt is to stop."""
+        ...
+
+    def holds_back(self, actor: TaskActor, step: str, attempt: int) -> bool:
+        """Return whether an operator keeps the attempt from beginning; it is offered again once it may."""
         ...
 
     def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
@@ -426,6 +430,12 @@ class TaskActor:
             return _answer(lambda _: message.answered(answer), message.fail)
         settle_facts(self.template, report, self._ports.prices)
         found = command_of(self.state, report, at_us=now_us, jitter=self._ports.jitter())
+        if (
+            report.kind == "claim"
+            and isinstance(found, StartAttempt)
+            and self._ports.holds_back(self, report.step, report.attempt)
+        ):
+            found = ReportReply(ok=True, recorded=False, reason="gone")
         if isinstance(found, ReportReply):
             if report.kind == "peek":
                 found.result = msgspec.Raw(encode_message(self._running_progress()))
@@ -495,6 +505,11 @@ class TaskActor:
             at_us = max(at_us, self._beats.get(step, 0) + round(self.state.steps[step].heartbeat_s * US_PER_S))
         if at_us > now_us:
             wake.again(step or TASK_SCOPE, at_us)
+            return None
+        if kind is Kind.START_BY and self._ports.holds_back(self, step, attempt):
+            # No worker can begin it now. Once it may begin, the time counts anew.
+            allowed_us = at_us - self.state.steps[step].dispatched_us
+            wake.again(step, now_us + max(allowed_us, US_PER_S), keep=True)
             return None
         command = FireObligation(obligation=wake.obligation, at_us=now_us, jitter=self._ports.jitter())
         events = advance(self.state, self.template, command)

@@ -10,11 +10,15 @@ from tasker.contracts.template_schema import SCHEMA_MEDIA_TYPE
 from tasker.errors import TaskerError
 from tasker.events.messages import (
     Accepted,
+    ControlPause,
+    ControlResume,
     DeadLetterAdd,
     DeadLetterInvestigate,
     DeadLetterReopen,
     DeadLetterResolve,
     DeadLetterRetry,
+    LimitRemove,
+    LimitSet,
     Refused,
     ScheduleBackfill,
     ScheduleCreate,
@@ -30,6 +34,7 @@ from tasker.events.messages import (
 )
 from tasker.events.reads import (
     ApprovalPage,
+    ControlsView,
     DeadLetterCount,
     DeadLetterGroupPage,
     DeadLetterPage,
@@ -51,6 +56,7 @@ from tasker.events.reads import (
 )
 from tasker.service.http import (
     approvals,
+    controls,
     dead_letters,
     documents,
     events,
@@ -99,6 +105,8 @@ _SCHEDULE: Final[Problems] = (
 )
 
 _INVESTIGATION: Final[Problems] = (*_OPERATOR, errors.StepUnknown, errors.DeadLetterUnknown)
+
+_CONTROL: Final[Problems] = (*_COMMAND, errors.StateForbids)
 
 _LIST: Final = (p.TENANT, p.LIMIT, p.AFTER, p.CURSOR, p.AT_LEAST)
 _SENT: Final = (p.TENANT, p.IDEMPOTENCY_KEY, p.TRACEPARENT)
@@ -625,6 +633,65 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         parameters=(*_LIST, p.USAGE_OF, p.TASK, p.TASK_ID_IN_QUERY, p.NAMESPACE, p.TEMPLATE, p.MODEL),
         answers=_ok(UsagePage, "A page of totals."),
         problems=_VIEW,
+    ),
+    Operation(
+        method=GET,
+        path="/v1/controls",
+        id="getControls",
+        endpoint=controls.get,
+        summary="Show what operators hold back: since when, by whom and why.",
+        tag="controls",
+        parameters=(p.TENANT,),
+        answers=_ok(ControlsView, "What is paused, and what comes back slowly."),
+        problems=_READ,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/controls/pause",
+        id="pauseWork",
+        endpoint=controls.pause,
+        summary="Let no attempt of a queue, a template, a tenant or of everything begin.",
+        tag="controls",
+        parameters=_SENT,
+        body=Body(kind=ControlPause),
+        answers=_ACCEPTED,
+        problems=_CONTROL,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/controls/resume",
+        id="resumeWork",
+        endpoint=controls.resume,
+        summary="Let attempts begin again, at once or evenly spread over a while.",
+        tag="controls",
+        parameters=_SENT,
+        body=Body(kind=ControlResume),
+        answers=_ACCEPTED,
+        problems=_CONTROL,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/limits/set",
+        id="setRateLimit",
+        endpoint=controls.set_limit,
+        summary="Let so many attempts of a queue or a handler begin in a time.",
+        tag="controls",
+        parameters=_SENT,
+        body=Body(kind=LimitSet),
+        answers=_ACCEPTED,
+        problems=(*_CONTROL, errors.ExpressionInvalid),
+    ),
+    Operation(
+        method=POST,
+        path="/v1/limits/remove",
+        id="removeRateLimit",
+        endpoint=controls.remove_limit,
+        summary="Let attempts of a queue or a handler begin as they come.",
+        tag="controls",
+        parameters=_SENT,
+        body=Body(kind=LimitRemove),
+        answers=_ACCEPTED,
+        problems=_CONTROL,
     ),
     Operation(
         method=GET,

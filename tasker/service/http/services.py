@@ -12,6 +12,7 @@ from uuid import UUID
 from aiohttp import web
 
 from tasker.clock import Clock
+from tasker.controls.watch import ControlsWatch
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import StepProgress
 from tasker.events.reads import QueueFacts, Refusal
@@ -109,6 +110,7 @@ class Services:
 
     Attributes:
         positions: knows how far the views are.
+        controls: knows what operators hold back.
         nats_prefix: that of the subjects, for the document that describes them.
         checks: of readiness, by name.
         progress_of: asks the owner of a task; None: nobody is asked.
@@ -123,6 +125,7 @@ class Services:
     log: EventLog
     info: LogInfo
     tail: LogTail
+    controls: ControlsWatch
     gateway: Gateway
     watcher: Watcher
     refusals: Refusals

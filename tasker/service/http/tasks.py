@@ -18,6 +18,7 @@ from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, Tas
 from tasker.ids import is_event_name
 from tasker.projections.explaining import unmet_parents, unmet_words
 from tasker.projections.queries import TASK_SORTS, TaskQuery, decode_cursor, encode_cursor
+from tasker.service.http import holds
 from tasker.service.http.operations import Endpoint
 from tasker.service.http.problems import problem_response
 from tasker.service.http.requests import (
@@ -91,6 +92,7 @@ async def list_tasks(request: web.Request) -> web.Response:
     )
     await reach(services, parameters.text("at_least"))
     page = await services.queries.tasks(tenant, query)
+    await holds.add_to_tasks(services, page.items)
     return json_response(TaskPage(items=page.items, next=page.next, position=format_position(page.positions)))
 
 
@@ -102,8 +104,11 @@ async def get(request: web.Request) -> web.Response:
     wait_s = parameters.seconds("wait_s", most=services.settings.wait_s_max)
     await reach(services, parameters.text("at_least"))
     if wait_s > 0:
-        return json_response(await task_when_over(services, tenant, task_id, wait_s=wait_s))
-    return json_response(await task_view(services, tenant, task_id))
+        view = await task_when_over(services, tenant, task_id, wait_s=wait_s)
+    else:
+        view = await task_view(services, tenant, task_id)
+    await holds.add_to_tasks(services, (view,))
+    return json_response(view)
 
 
 async def steps(request: web.Request) -> web.Response:
@@ -125,6 +130,7 @@ async def steps(request: web.Request) -> web.Response:
         ahead = spec.steps[names.index(name) + 1 :] if name in names else spec.steps
         begun = await services.queries.steps(tenant, task_id, names)
         await _add_progress(services, tenant, task_id, begun)
+        await holds.add_to_steps(services, view, spec, begun)
         items = _declared(view, ahead[:limit], {step.step: step for step in begun})
         if len(ahead) > limit:
             return _step_page(view, items, ("declared", items[-1].step))
@@ -132,6 +138,7 @@ async def steps(request: web.Request) -> web.Response:
     room = limit - len(items)
     further = await services.queries.instances(tenant, task_id, beside=names, after=name, limit=room + 1)
     await _add_progress(services, tenant, task_id, further)
+    await holds.add_to_steps(services, view, spec, further)
     items += further[:room]
     return _step_page(view, items, ("further", name if room == 0 else items[-1].step) if len(further) > room else None)
 

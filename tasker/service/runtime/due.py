@@ -124,13 +124,18 @@ class DueBook:
         if keep:
             self._dirty.setdefault(stream_id, {})[obligation] = at_us
 
-    def retry(self, stream_id: UUID, obligation: str, at_us: int) -> None:
-        """Wake for an obligation again at `at_us`, whatever is known of it: its actor could not be asked."""
+    def retry(self, stream_id: UUID, obligation: str, at_us: int, *, keep: bool = False) -> None:
+        """Wake for an obligation again at `at_us`, whatever is known of it: its actor could not be asked.
+
+        `keep`: write the new time of an open one to its row, too, so that the stream may leave memory until then.
+        """
         scopes = self._open.get(stream_id)
         if scopes is not None:
             for owed in scopes.values():
                 if obligation in owed:
                     owed[obligation] = at_us
+                    if keep:
+                        self._dirty.setdefault(stream_id, {})[obligation] = at_us
         self._push(stream_id, obligation, at_us, by_row=scopes is None)
 
     def wake_all(self, prefix: str, now_us: int) -> None:

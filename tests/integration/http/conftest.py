@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tasker.bus.memory_bus import MemoryBroker
 from tasker.clock import SystemClock
+from tasker.controls.watch import ControlsWatch
 from tasker.errors import TaskerError
 from tasker.events.codec import encode_message
 from tasker.events.envelope import StreamKind
@@ -162,6 +163,7 @@ async def site(database: str) -> AsyncIterator[Site]:
         log=log,
         info=info,
         tail=PostgresTail(reads),
+        controls=ControlsWatch(log, clock.monotonic_s),
         gateway=site.gateway,
         watcher=BusWatcher(site.bus, site.subjects),
         refusals=BusRefusals(site.bus, site.subjects),

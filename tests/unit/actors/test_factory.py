@@ -12,6 +12,7 @@ from tasker.events.subjects import Subjects
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
 from tasker.service.actors.factory import Factory
+from tasker.service.actors.gate import Gate
 from tasker.service.actors.own_commands import OwnCommands
 from tasker.service.actors.places import Places
 from tasker.service.actors.schedule_effects import ScheduleEffects
@@ -38,9 +39,11 @@ class Bench:
         shards = Shards(self.log, Committer(self.log, "o", Listener([])), None, clock.now_us)  # type: ignore[arg-type]
         routes = Routes(info, self.bus, subjects)
         directory = TemplateDirectory(self.log, shards, routes, clock)
-        self.dispatcher = Dispatcher(self.bus, AckedPublisher(self.bus), subjects, shards, clock)
+        self.dispatcher = Dispatcher(
+            self.bus, AckedPublisher(self.bus), subjects, shards, clock, Gate(self.log, shards, clock)
+        )
         schedules = ScheduleEffects(shards, clock, Standings(shards, routes), OwnCommands())
-        return Factory(directory, self.dispatcher, routes, schedules, Places(shards, routes, clock))
+        return Factory(directory, self.dispatcher, routes, schedules, Places(shards, routes, clock), lambda: None)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from tasker.service.actors.direct import Offered
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import FAILED_OFFER_S, Dispatcher
 from tasker.service.actors.factory import Factory
+from tasker.service.actors.gate import Gate
 from tasker.service.actors.own_commands import OwnCommands
 from tasker.service.actors.places import Places
 from tasker.service.actors.schedule_effects import ScheduleEffects
@@ -40,12 +41,14 @@ class Owner:
         self.book = DueBook(0)
         self.shards.open(0, self.book, 0)
         self.shards.serve(0)
-        self.dispatcher = Dispatcher(self.bus, AckedPublisher(self.bus), subjects, self.shards, self.clock)
+        self.dispatcher = Dispatcher(
+            self.bus, AckedPublisher(self.bus), subjects, self.shards, self.clock, Gate(log, self.shards, self.clock)
+        )
         routes = Routes(await log.info(), self.bus, subjects)
         schedules = ScheduleEffects(self.shards, self.clock, Standings(self.shards, routes), OwnCommands())
         directory = TemplateDirectory(log, self.shards, routes, self.clock)
         places = Places(self.shards, routes, self.clock)
-        factory = Factory(directory, self.dispatcher, routes, schedules, places)
+        factory = Factory(directory, self.dispatcher, routes, schedules, places, lambda: None)
         self.run = Run(linear(1))
         await log.put_blob(bytes.fromhex(self.run.template.hash), canonical_bytes(self.run.template.spec))
         self.run.create()

@@ -1,0 +1,137 @@
+"""`tasker pause`, `tasker resume`, `tasker controls`: hold back the work of many tasks at once."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from tasker.cli.options import COMMON, Common
+
+Scope = Literal["queue", "template", "tenant", "everything"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
+_UNIT_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+async def pause(
+    scope: Scope,
+    name: str | None = None,
+    /,
+    *,
+    reason: str,
+    namespace: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Let no attempt of a queue, a template, a tenant or of everything begin. Attempts that run go on.
+
+    Tasks are created, timers run on and results are recorded; what would begin waits, and says whom it waits for.
+    A single task is paused by `tasker task pause`.
+
+    For example:
+
+    $ tasker pause queue charges --reason "the bank is down"
+
+    Args:
+        scope: queue, template, tenant (that of --tenant) or everything.
+        name: of the queue or the template.
+        reason: why; shown to whoever meets the pause.
+        namespace: of the queue or the template; else default.
+        requested_by: who asks; your user name unless given.
+        command_id: names this command, so that a repetition is the same one.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.given import user_name
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.controls.pause(
+            scope,
+            name,
+            requested_by=requested_by or user_name(),
+            reason=reason,
+            namespace=namespace,
+            command_id=command_id,
+        )
+    show_reply(reply, common.output)
+
+
+async def resume(
+    scope: Scope,
+    name: str | None = None,
+    /,
+    *,
+    reason: str,
+    ramp: Annotated[str, Parameter(name="--ramp")] = "0",
+    namespace: str | None = None,
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Let attempts begin again, all at once or evenly spread over a while.
+
+    For example:
+
+    $ tasker resume queue charges --reason "the bank is back" --ramp 10m
+
+    Args:
+        scope: queue, template, tenant (that of --tenant) or everything.
+        name: of the queue or the template.
+        reason: why; kept in the event.
+        ramp: over which time what was held back comes back: 90s, 10m, 1h; else at once.
+        namespace: of the queue or the template; else default.
+        requested_by: who asks; your user name unless given.
+        command_id: names this command, so that a repetition is the same one.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.given import user_name
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    ramp_s = _seconds(ramp)
+    async with client(common) as service:
+        reply = await service.controls.resume(
+            scope,
+            name,
+            requested_by=requested_by or user_name(),
+            reason=reason,
+            ramp_s=ramp_s,
+            namespace=namespace,
+            command_id=command_id,
+        )
+    show_reply(reply, common.output)
+
+
+async def controls(*, common: Common = COMMON) -> None:
+    """Show what is paused and what comes back slowly: since when, by whom, why.
+
+    Args:
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.output import rows, time_text
+    from tasker.cli.reach import client
+
+    async with client(common) as service:
+        found = await service.controls.get()
+    shown: list[Any] = [*found.pauses, *found.ramps]
+    columns = [
+        ("what", lambda one: f"{one.scope} {one.namespace}/{one.name}" if one.name else one.scope),
+        ("state", lambda one: f"back by {time_text(one.until)}" if hasattr(one, "until") else "paused"),
+        ("since", lambda one: time_text(one.since)),
+        ("by", lambda one: one.requested_by),
+        ("reason", lambda one: one.reason),
+    ]
+    rows(shown, columns, common.output, empty="nothing is held back")
+
+
+def _seconds(text: str) -> float:
+    from tasker.cli.failures import UsageError
+
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise UsageError(f"a ramp is a time such as 90s, 10m or 1h, not {text!r}")
+    return float(found[1]) * _UNIT_S[found[2]]

@@ -1,0 +1,146 @@
+"""What operators do to work as a whole: `client.controls`."""
+
+from __future__ import annotations
+
+from tasker.client.schedules import Read, SendCommand
+from tasker.events.control_events import ControlScope, LimitScope
+from tasker.events.messages import ControlPause, ControlResume, LimitRemove, LimitSet, Reply
+from tasker.events.reads import ControlsView
+from tasker.ids import IdSource
+
+
+class WorkControls:
+    """Holds back the work of a queue, a template, the client's tenant, or everything."""
+
+    def __init__(self, send: SendCommand, read: Read, ids: IdSource) -> None:
+        self._send = send
+        self._read = read
+        self._ids = ids
+
+    async def pause(
+        self,
+        scope: ControlScope,
+        name: str | None = None,
+        *,
+        requested_by: str,
+        reason: str,
+        namespace: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let no attempt in the scope begin, until `resume`; those that run go on. Every node heeds it in a second.
+
+        Args:
+            scope: `queue` or `template`, with a `name`; `tenant`, the client's own; `everything`.
+            name: of the queue or template.
+            requested_by: who asks; shown to whoever meets the pause.
+            reason: why; shown with it.
+            namespace: of the queue or template; else "default".
+            command_id: names this command; drawn when absent.
+        """
+        command = ControlPause(
+            scope=scope,
+            name=name,
+            namespace=namespace,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("control.pause", command)
+
+    async def resume(
+        self,
+        scope: ControlScope,
+        name: str | None = None,
+        *,
+        requested_by: str,
+        reason: str,
+        ramp_s: float = 0.0,
+        namespace: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let attempts in the scope begin again; what was held back comes evenly spread over `ramp_s`.
+
+        Raises:
+            StateForbids: it is not paused.
+        """
+        command = ControlResume(
+            scope=scope,
+            name=name,
+            namespace=namespace,
+            ramp_s=ramp_s,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("control.resume", command)
+
+    async def limit(
+        self,
+        scope: LimitScope,
+        name: str,
+        *,
+        per_s: float,
+        requested_by: str,
+        reason: str,
+        burst: int = 1,
+        key: str | None = None,
+        namespace: str = "default",
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let so many attempts of a queue or a handler begin in a time, over all nodes, in place of a limit before.
+
+        Args:
+            scope: `queue` or `handler`.
+            name: of the queue or handler.
+            per_s: attempts a second.
+            requested_by: who asks.
+            reason: why.
+            burst: so many may begin at once when none did for a while.
+            key: an expression over the task's `input`; each of its values has the limit for itself.
+            namespace: of the queue or handler.
+            command_id: names this command; drawn when absent.
+
+        Raises:
+            ExpressionInvalid: the key is none.
+        """
+        command = LimitSet(
+            scope=scope,
+            name=name,
+            namespace=namespace,
+            per_s=per_s,
+            burst=burst,
+            key=key,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("limit.set", command)
+
+    async def unlimit(
+        self,
+        scope: LimitScope,
+        name: str,
+        *,
+        requested_by: str,
+        reason: str,
+        namespace: str = "default",
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let attempts of a queue or a handler begin as they come.
+
+        Raises:
+            StateForbids: it has no limit.
+        """
+        command = LimitRemove(
+            scope=scope,
+            name=name,
+            namespace=namespace,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("limit.remove", command)
+
+    async def get(self) -> ControlsView:
+        """Return what is paused and what comes back slowly, as the log says now."""
+        return await self._read("/v1/controls", ControlsView, {})

@@ -1,0 +1,68 @@
+"""A token bucket that says when to come back.
+
+It fills by `rate_per_s` up to `burst` and gives one token to each attempt that begins. Who finds it empty gets a
+moment of its own behind all who wait, and asks again then: a moment is no token, so nothing that is late, or many at
+once, makes more begin than `rate * time + burst`.
+
+Theory: the token bucket of RFC 2697; the moments are the virtual scheduling of ITU-T I.371 (GCRA).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tasker.events.envelope import US_PER_S
+
+_ALMOST: Final = 1.0 - 1e-9
+"""A token but for the rounding of times."""
+
+
+class Bucket:
+    """One bucket; times are microseconds and never go back.
+
+    Args:
+        rate_per_s: tokens a second.
+        burst: so many tokens it holds.
+        since_us: it was empty then. now_us: now.
+    """
+
+    __slots__ = ("_burst", "_last_us", "_rate", "_tokens", "_turn_us")
+
+    def __init__(self, rate_per_s: float, burst: float, *, since_us: int, now_us: int) -> None:
+        self._rate = rate_per_s / US_PER_S
+        self._burst = burst
+        self._tokens = 0.0
+        self._last_us = since_us
+        self._turn_us = 0
+        self._fill(now_us)
+
+    def change(self, rate_per_s: float, burst: float, now_us: int) -> None:
+        """Fill by another rate up to another burst from now on; who waited asks again."""
+        self._fill(now_us)
+        self._rate = rate_per_s / US_PER_S
+        self._burst = burst
+        self._tokens = min(self._tokens, burst)
+        self._turn_us = 0
+
+    def wait_until(self, now_us: int, *, waited: bool) -> int | None:
+        """Return when to ask again; None: there is a token. `waited`: this is who was told to come back now."""
+        self._fill(now_us)
+        if self._tokens >= _ALMOST and (waited or self._turn_us <= now_us):
+            return None
+        lacking = max(0.0, 1.0 - self._tokens)
+        self._turn_us = max(now_us + round(lacking / self._rate), self._turn_us + round(1.0 / self._rate))
+        return max(self._turn_us, now_us + 1)
+
+    def take(self) -> None:
+        """Take the token that there is."""
+        self._tokens -= 1.0
+
+    def is_full(self, now_us: int) -> bool:
+        """Return whether nothing would be lost with it: a new one would be as full."""
+        self._fill(now_us)
+        return self._tokens >= self._burst and self._turn_us <= now_us
+
+    def _fill(self, now_us: int) -> None:
+        if now_us > self._last_us:
+            self._tokens = min(self._burst, self._tokens + (now_us - self._last_us) * self._rate)
+            self._last_us = now_us

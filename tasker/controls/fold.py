@@ -1,0 +1,215 @@
+"""The fold of controls, and whether they hold an attempt back.
+
+An attempt has a place: its tenant, template and queue. A pause of anything that the place is in holds it. After a
+pause with a ramp each attempt has its own moment within the ramp, drawn from its task and step alone: what was held
+back comes evenly spread, what is new is let through in a share that grows from none to all, and every node, also one
+that was started meanwhile, finds the same moment without asking anybody.
+
+Pure: the time is handed in.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final, NamedTuple, assert_never
+
+import msgspec
+
+from tasker.errors import Undecodable
+from tasker.events.control_events import (
+    AnyControlEvent,
+    ControlEvent,
+    RateLimitRemoved,
+    RateLimitSet,
+    WorkPaused,
+    WorkResumed,
+)
+from tasker.events.envelope import US_PER_S, RecordedEvent
+from tasker.events.stored import from_recorded, meta_of
+from tasker.times import to_rfc3339
+
+_CHANCES: Final = 2**32
+
+
+class Target(NamedTuple):
+    """What a control holds for. `tenant` is "" for everything; `namespace` and `name` are "" but for one of a name."""
+
+    scope: str
+    tenant: str
+    namespace: str
+    name: str
+
+    def words(self) -> str:
+        """Return how it is called in a sentence."""
+        match self.scope:
+            case "everything":
+                return "everything"
+            case "tenant":
+                return f"tenant {self.tenant}"
+            case _:
+                return f"{self.scope} {self.namespace}/{self.name}"
+
+
+class Place(NamedTuple):
+    """Where an attempt belongs."""
+
+    tenant: str
+    namespace: str
+    template: str
+    queue: str
+    handler: str = ""
+
+    def limited(self) -> tuple[Target, Target]:
+        """Return what of it may have a rate limit."""
+        return (
+            Target("queue", self.tenant, self.namespace, self.queue),
+            Target("handler", self.tenant, self.namespace, self.handler),
+        )
+
+    def targets(self) -> tuple[Target, Target, Target, Target]:
+        """Return everything that it is in, the widest first."""
+        return (
+            _EVERYTHING,
+            Target("tenant", self.tenant, "", ""),
+            Target("template", self.tenant, self.namespace, self.template),
+            Target("queue", self.tenant, self.namespace, self.queue),
+        )
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Since when something is paused, by whom and why."""
+
+    since_us: int
+    by: str
+    reason: str
+
+
+class Ramp(msgspec.Struct, frozen=True):
+    """Over which time something comes back after a pause; by whom and why it was resumed."""
+
+    from_us: int
+    until_us: int
+    by: str
+    reason: str
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """How many attempts may begin: see `RateLimitSet`; since when, by whom and why."""
+
+    per_s: float
+    burst: int
+    key: str | None
+    since_us: int
+    by: str
+    reason: str
+
+
+class Hold(NamedTuple):
+    """An attempt may not begin: until a moment, or (None) until somebody says so. `words`: what it waits for."""
+
+    until_us: int | None
+    words: str
+
+
+_EVERYTHING: Final = Target("everything", "", "", "")
+
+
+def target_of(tenant: str, event: ControlEvent) -> Target:
+    """Return what an event of a tenant holds for."""
+    if event.scope == "everything":
+        return _EVERYTHING
+    return Target(event.scope, tenant, event.namespace, event.name)
+
+
+def chance_of(task_id: str, step: str) -> float:
+    """Return a step's place within a ramp, in [0, 1)."""
+    return zlib.crc32(f"{task_id}:{step}".encode()) / _CHANCES
+
+
+class Controls:
+    """What is held back now.
+
+    Attributes:
+        seq: the last event that was taken.
+    """
+
+    __slots__ = ("limits", "pauses", "ramps", "seq")
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.pauses: dict[Target, Pause] = {}
+        self.ramps: dict[Target, Ramp] = {}
+        self.limits: dict[Target, Limit] = {}
+
+    def take_recorded(self, recorded: RecordedEvent) -> None:
+        """Move on by a recorded event.
+
+        Raises:
+            Undecodable: this build cannot read it; it counts as taken.
+        """
+        self.seq = recorded.seq - 1
+        try:
+            event = from_recorded(recorded)
+            meta = meta_of(recorded)
+        except Undecodable:
+            self.seq = recorded.seq
+            raise
+        assert isinstance(event, ControlEvent)  # noqa: S101 - the stream holds only these
+        by, reason = meta.requested_by or "", meta.reason or ""
+        self.take(event, tenant=recorded.tenant, at_us=recorded.at_us, by=by, reason=reason)  # type: ignore[arg-type]
+
+    def take(self, event: AnyControlEvent, *, tenant: str, at_us: int, by: str, reason: str) -> None:
+        """Move on by `event`. Total."""
+        self.seq += 1
+        target = target_of(tenant, event)
+        for old in [one for one, ramp in self.ramps.items() if ramp.until_us <= at_us]:
+            del self.ramps[old]
+        match event:
+            case WorkPaused():
+                self.ramps.pop(target, None)
+                self.pauses[target] = Pause(at_us, by, reason)
+            case WorkResumed(ramp_s=ramp_s):
+                self.pauses.pop(target, None)
+                if ramp_s > 0:
+                    self.ramps[target] = Ramp(at_us, at_us + round(ramp_s * US_PER_S), by, reason)
+            case RateLimitSet(per_s=per_s, burst=burst, key=key):
+                self.limits[target] = Limit(per_s, burst, key, at_us, by, reason)
+            case RateLimitRemoved():
+                self.limits.pop(target, None)
+            case _:
+                assert_never(event)
+
+    def hold_something(self, now_us: int) -> bool:
+        """Return whether anything is held back or limited at all."""
+        return bool(self.pauses or self.limits) or any(ramp.until_us > now_us for ramp in self.ramps.values())
+
+    def limit_words(self, place: Place) -> str | None:
+        """Return in words which limits an attempt that waits for a worker is under; None: none."""
+        found = [
+            f"{limit.per_s:g} a second{f' for each {limit.key}' if limit.key else ''} of {target.words()}"
+            for target in place.limited()
+            if (limit := self.limits.get(target)) is not None
+        ]
+        return f"a worker, within the limit of {' and '.join(found)}" if found else None
+
+    def hold_of(self, place: Place, chance: float, now_us: int) -> Hold | None:
+        """Return what keeps an attempt from beginning; None: nothing does."""
+        found: Hold | None = None
+        for target in place.targets():
+            pause = self.pauses.get(target)
+            if pause is not None:
+                return Hold(None, _paused_words(target, pause))
+            ramp = self.ramps.get(target)
+            if ramp is not None:
+                due_us = ramp.from_us + round(chance * (ramp.until_us - ramp.from_us))
+                if due_us > now_us and (found is None or due_us > (found.until_us or 0)):
+                    found = Hold(due_us, _ramp_words(target, ramp, due_us))
+        return found
+
+
+def _paused_words(target: Target, pause: Pause) -> str:
+    return f"a person to resume {target.words()}; paused by {pause.by} at {to_rfc3339(pause.since_us)}: {pause.reason}"
+
+
+def _ramp_words(target: Target, ramp: Ramp, due_us: int) -> str:
+    return f"its turn at {to_rfc3339(due_us)}; {target.words()} comes back slowly until {to_rfc3339(ramp.until_us)}"

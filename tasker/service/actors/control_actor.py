@@ -1,0 +1,117 @@
+"""The actor of the log's one stream of controls: it decides what operators may do to work as a whole.
+
+The state that it folds is what every node folds for itself (`tasker.controls`). A node is told of a commit here only
+to look at once; all others look by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from tasker.controls import Controls
+from tasker.errors import CommandRejected, TaskerError
+from tasker.events.envelope import Meta, RecordedEvent
+from tasker.events.stored import encode_meta, meta_of, to_new_event
+from tasker.service.domain.command_memory import remember
+from tasker.service.domain.controls import AnyControlCommand, decide_control
+from tasker.service.runtime.actor import Owed, Turn
+
+
+class ControlRecorded(Protocol):
+    """Takes the position of what was recorded, and whether it had been before."""
+
+    def __call__(self, position: int, *, duplicate: bool) -> None:
+        """Answer the command."""
+        ...
+
+
+class ControlMessage:
+    """Do something to work as a whole."""
+
+    __slots__ = ("answered", "command", "command_id", "fail", "meta", "tenant")
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        command: AnyControlCommand,
+        command_id: str,
+        meta: Meta,
+        answered: ControlRecorded,
+        fail: Callable[[TaskerError], None],
+    ) -> None:
+        self.tenant = tenant
+        self.command = command
+        self.command_id = command_id
+        self.meta = meta
+        self.answered = answered
+        self.fail = fail
+
+
+class ControlActor:
+    """The controls of all tenants; `on_recorded` is called after each commit."""
+
+    __slots__ = ("_commands", "_controls", "_on_recorded", "correlation_id", "stream_id")
+
+    def __init__(self, stream_id: UUID, on_recorded: Callable[[], None]) -> None:
+        self.correlation_id: str | None = None
+        self.stream_id = stream_id
+        self._controls = Controls()
+        self._commands: dict[str, int] = {}
+        self._on_recorded = on_recorded
+
+    def fold(self, events: Sequence[RecordedEvent]) -> None:
+        """Take up what was recorded.
+
+        Raises:
+            Undecodable: this build cannot read one of the events.
+        """
+        for recorded in events:
+            self._controls.take_recorded(recorded)
+            command_id = meta_of(recorded).command_id
+            if command_id is not None:
+                remember(self._commands, command_id, recorded.seq)
+
+    def receive(self, message: ControlMessage, now_us: int) -> Turn | None:
+        """Decide on `message`; see `Actor`."""
+        if message.command_id in self._commands:
+            return Turn((), lambda position: message.answered(position, duplicate=True), message.fail, {})
+        controls, meta = self._controls, message.meta
+        try:
+            events = decide_control(controls, message.tenant, message.command)
+        except CommandRejected as refusal:
+            error = refusal
+            return Turn((), lambda _: message.fail(error), message.fail, {})
+        new = []
+        for event in events:
+            seq = controls.seq + 1
+            new.append(
+                to_new_event(
+                    event,
+                    stream_id=self.stream_id,
+                    seq=seq,
+                    tenant=message.tenant,
+                    at_us=now_us,
+                    meta=encode_meta(meta),
+                )
+            )
+            by, reason = meta.requested_by or "", meta.reason or ""
+            controls.take(event, tenant=message.tenant, at_us=now_us, by=by, reason=reason)
+            remember(self._commands, message.command_id, seq)
+        duplicate = not events
+
+        def on_committed(position: int) -> None:
+            self._on_recorded()
+            message.answered(position, duplicate=duplicate)
+
+        return Turn(new, on_committed, message.fail, {})
+
+    def owes(self) -> Owed:
+        """Return nothing: what is held back is owed by its own task."""
+        return {}
+
+    def idle(self) -> bool:
+        """Return True: its events are all there is of it."""
+        return True

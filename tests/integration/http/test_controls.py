@@ -1,0 +1,97 @@
+"""Controls over HTTP: commands, what is held back, and what tasks and steps say of it."""
+
+import hashlib
+import json
+from typing import Any
+
+from tasker.events.control_events import RateLimitSet, WorkPaused, WorkResumed
+from tasker.events.envelope import Meta
+from tasker.events.task_events import StepDispatched
+from tasker.ids import control_stream_id
+from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
+from tests.histories import created
+from tests.integration.http.conftest import Client, Site
+
+WHO: dict[str, str] = {"requested_by": "ada", "reason": "the bank is down"}
+
+
+async def test_commands_go_to_their_owner(site: Site, client: Client) -> None:
+    site.gateway.answers += [{"ok": True, "position": "3:1"}] * 2
+    body = {"scope": "queue", "name": "till"} | WHO
+    await client.ask("POST", "/v1/controls/pause", json=body, status=200)
+    await client.ask("POST", "/v1/controls/resume", json=body | {"ramp_s": 60}, status=200)
+    assert [(verb, json.loads(sent)) for _, verb, sent, _ in site.gateway.sent] == [
+        ("control.pause", body),
+        ("control.resume", body | {"ramp_s": 60}),
+    ]
+
+
+async def test_what_is_held_back_is_shown_with_who_and_why(site: Site, client: Client) -> None:
+    """To its tenant: the pauses of another one are none of its business, those of everything are."""
+    stream_id, ada = control_stream_id(), Meta(**WHO)
+    site.recorder.record(stream_id, [WorkPaused(scope="queue", namespace="shop", name="till")], meta=ada)
+    site.recorder.record(stream_id, [WorkPaused(scope="everything"), WorkPaused(scope="tenant")], meta=ada)
+    site.recorder.record(stream_id, [WorkResumed(scope="tenant", ramp_s=1e9)], meta=ada)
+    await site.append()
+    found = await client.get("/v1/controls")
+    assert [(one["scope"], one.get("name"), one["requested_by"], one["reason"]) for one in found["pauses"]] == [
+        ("everything", None, "ada", "the bank is down"),
+        ("queue", "till", "ada", "the bank is down"),
+    ]
+    assert [one["scope"] for one in found["ramps"]] == ["tenant"]
+    assert found["limits"] == []
+    assert found["ramps"][0]["until"] > found["ramps"][0]["since"]
+    other = await client.get("/v1/controls", headers={"Tasker-Tenant": "acme"})
+    assert ([one["scope"] for one in other["pauses"]], other["ramps"]) == (["everything"], [])
+
+
+async def test_tasks_and_steps_say_what_holds_them_back(site: Site, client: Client) -> None:
+    spec = TemplateSpec(
+        name="orders", namespace="shop", steps=(StepSpec(name="charge", queue="till", handler="charge"),)
+    )
+    blob = canonical_bytes(spec)
+    digest = hashlib.sha256(blob).hexdigest()
+    await site.log.put_blob(bytes.fromhex(digest), blob)
+    task_id = await site.task([created("orders", hash=digest), StepDispatched(step="charge", attempt=1)])
+    steps = f"/v1/tasks/{task_id}/steps"
+    assert (await client.get(steps))["items"][0]["waiting_on"] == "a worker"
+    ada = Meta(**WHO)
+    target: dict[str, Any] = {"scope": "queue", "namespace": "shop", "name": "till"}
+    site.recorder.record(control_stream_id(), [WorkPaused(**target)], meta=ada)
+    await site.append()
+    await site.services.controls.look()
+    words = (await client.get(steps))["items"][0]["waiting_on"]
+    assert words.startswith("a person to resume queue shop/till; paused by ada at 20")
+    assert words.endswith(": the bank is down")
+    site.recorder.record(control_stream_id(), [WorkResumed(**target), WorkPaused(scope="tenant")], meta=ada)
+    await site.append()
+    await site.services.controls.look()
+    task = await client.get(f"/v1/tasks/{task_id}")
+    assert task["waiting_on"].startswith("a person to resume tenant default; paused by ada")
+    assert (await client.get("/v1/tasks"))["items"][0]["waiting_on"] == task["waiting_on"]
+
+
+async def test_limits_are_set_shown_and_said_of_a_step(site: Site, client: Client) -> None:
+    site.gateway.answers += [{"ok": True, "position": "3:1"}] * 2
+    body = {"scope": "handler", "name": "pay", "per_s": 2.5} | WHO
+    await client.ask("POST", "/v1/limits/set", json=body, status=200)
+    await client.ask("POST", "/v1/limits/remove", json={"scope": "handler", "name": "pay"} | WHO, status=200)
+    assert [verb for _, verb, _, _ in site.gateway.sent] == ["limit.set", "limit.remove"]
+    charge = StepSpec(name="charge", queue="till", handler="pay")
+    blob = canonical_bytes(TemplateSpec(name="orders", namespace="shop", steps=(charge,)))
+    digest = hashlib.sha256(blob).hexdigest()
+    await site.log.put_blob(bytes.fromhex(digest), blob)
+    task_id = await site.task([created("orders", hash=digest), StepDispatched(step="charge", attempt=1)])
+    limit = RateLimitSet(scope="handler", namespace="shop", name="pay", per_s=2.5, burst=3, key="input.n")
+    site.recorder.record(control_stream_id(), [limit], meta=Meta(**WHO))
+    await site.append()
+    [found] = (await client.get("/v1/controls"))["limits"]
+    assert (found["scope"], found["name"], found["per_s"], found["burst"], found["key"]) == (
+        "handler",
+        "pay",
+        2.5,
+        3,
+        "input.n",
+    )
+    step = (await client.get(f"/v1/tasks/{task_id}/steps"))["items"][0]
+    assert step["waiting_on"] == "a worker, within the limit of 2.5 a second for each input.n of handler shop/pay"
