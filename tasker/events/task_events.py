@@ -719,15 +719,22 @@ class TaskCompleted(TaskEvent, frozen=True, kw_only=True):
 
 
 class TaskFailed(TaskEvent, frozen=True, kw_only=True):
-    """The task ended without a result."""
+    """The task ended without a result.
+
+    Attributes:
+        not_undone: the step instances whose compensation a person gave up.
+    """
 
     cause: Literal["timeout", "step_failed", "result_limit", "operator", "budget_exceeded"]
     step: str | None = None
     error: ErrorInfo | None = None
+    not_undone: tuple[str, ...] = ()
 
 
 class TaskCancelled(TaskEvent, frozen=True, kw_only=True):
-    """The task was ended by a person's or a program's request."""
+    """The task was ended by a person's or a program's request; `not_undone` is as in `task_failed`."""
+
+    not_undone: tuple[str, ...] = ()
 
 
 AnyTaskEvent = (

@@ -222,8 +222,9 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskFailed(cause="result_limit", error=ERROR),
         t.TaskFailed(cause="operator", error=ERROR),
         t.TaskFailed(cause="budget_exceeded", step="charge", error=PLAIN_ERROR),
+        t.TaskFailed(cause="timeout", not_undone=("charge", "resize[17]")),
     ),
-    ("task_cancelled", 1): (t.TaskCancelled(),),
+    ("task_cancelled", 1): (t.TaskCancelled(), t.TaskCancelled(not_undone=("check#2",))),
     ("dead_letter_added", 1): (d.DeadLetterAdded(task_id=TASK_ID, step="charge", attempt=3),),
     ("dead_letter_investigated", 1): (d.DeadLetterInvestigated(task_id=TASK_ID, step="charge", attempt=3),),
     ("dead_letter_assigned", 1): (

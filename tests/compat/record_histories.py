@@ -408,6 +408,24 @@ def shared() -> Run:
     return run
 
 
+def given_up() -> Run:
+    """A task that undoes what it did: one compensation was done by hand, one is given up."""
+    run = new_run(
+        "given_up",
+        {"reserve": [], "charge": ["reserve"], "ship": ["charge"]},
+        steps={"reserve": {"compensate": "release"}, "charge": {"compensate": "refund"}},
+    )
+    run.create()
+    run.complete("reserve", result=1)
+    run.complete("charge", result=2)
+    run.cancel(grace_s=0)
+    run.fail("charge~undo", error=ErrorInfo(type="Gone", message="no", retryable=False))
+    run.resolve("charge~undo", "refunded by phone")
+    run.fail("reserve~undo", error=ErrorInfo(type="Gone", message="no", retryable=False))
+    run.skip("reserve~undo")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -426,6 +444,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     forced,
     approved,
     stale,
+    given_up,
     announced,
     metered,
     limited,

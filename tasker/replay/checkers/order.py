@@ -175,7 +175,7 @@ class OrderChecker:
                     self._has_place(recorded, task, name)
                 if attempt == 1:
                     self._begins(recorded, task, name)
-            case StepSkipped(step=name) | StepResolved(step=name) if not is_item(name):
+            case StepSkipped(step=name) | StepResolved(step=name) if not (is_item(name) or is_undo(name)):
                 self._is_completed_by_hand(recorded, task, name)
             case ParentsOverridden(step=name):
                 task.overridden.add(name_of(name))
@@ -323,6 +323,8 @@ def _undone(undoing: Undoing, event: Decoded, *, stopping: bool) -> Iterable[str
         case StepDispatched(step=name, attempt=attempt):
             return undoing.dispatches(name, attempt) if stopping or is_undo(name) else ()
         case StepCompleted(step=name) | StepResolved(step=name):
+            return undoing.completes(name)
+        case StepSkipped(step=name) if is_undo(name):
             return undoing.completes(name)
         case StepExpanded(step=name):
             undoing.expands(name)

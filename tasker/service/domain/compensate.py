@@ -3,7 +3,8 @@
     nothing is open -> what completed and has a compensation is planned, the last completed first -> compensating
     compensating    -> the first that is left is dispatched
     one completed   -> the next is dispatched
-    one failed      -> the task is blocked, until a person retries it; then the rest goes on
+    one failed      -> the task is blocked, until a person retries it, says how it was undone (`step.resolve`), or
+                       gives it up (`step.skip`); then the rest goes on
     none is left    -> the task ends as it was to end
 
 A compensation is an instance of its own (`charge~undo`) with attempts, retries, timeouts and an idempotency key like
@@ -15,7 +16,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tasker.events.task_events import AnyTaskEvent, TaskBlocked, TaskCompensating, TaskStopping
+import msgspec
+
+from tasker.events.task_events import (
+    AnyTaskEvent,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompensating,
+    TaskFailed,
+    TaskStopping,
+)
 from tasker.service.domain.begin import dispatch
 from tasker.service.domain.state import StepStatus, TaskState, TaskStatus, instances_to_undo
 from tasker.service.domain.stop import ended_of
@@ -62,4 +72,13 @@ def failed_undo(state: TaskState) -> str | None:
 
 
 def _ending(state: TaskState, template: CompiledTemplate, stopping: TaskStopping) -> AnyTaskEvent:
-    return completion(state, template) if stopping.cause == RESULT_LIMIT else ended_of(state, stopping)
+    ending = completion(state, template) if stopping.cause == RESULT_LIMIT else ended_of(state, stopping)
+    if state.to_undo and isinstance(ending, TaskFailed | TaskCancelled):
+        return msgspec.structs.replace(ending, not_undone=_given_up(state))
+    return ending
+
+
+def _given_up(state: TaskState) -> tuple[str, ...]:
+    """Return what a person left as it is; a compensation that was skipped completed at no place in the log."""
+    undos = ((name, state.steps[undo_of(name)]) for name in state.to_undo)
+    return tuple(name for name, undo in undos if not undo.completed_seq)

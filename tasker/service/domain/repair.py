@@ -9,6 +9,9 @@
                     people                              -> it completes with what it has
                     one that has not begun              -> it begins, whatever its parents say
 
+A compensation that failed for good is resolved (it was undone in another way) or skipped (it is given up) as well, and
+the rest of them goes on.
+
 Each is a fact of its own in the log. What follows from it is `follow`'s, as after any other completion: a repaired task
 goes on by itself. A paused task takes repairs too, and goes on when it is resumed.
 """
@@ -35,6 +38,7 @@ from tasker.events.task_events import (
 from tasker.service.domain.begin import cancel_items
 from tasker.service.domain.choices import fault_of_choice
 from tasker.service.domain.commands import EditResult, ReleaseStep, ResetStep, ResolveStep, SkipStep
+from tasker.service.domain.compensate import failed_undo
 from tasker.service.domain.guards import must_be_current, must_go_on, unblocked
 from tasker.service.domain.places import waits_as_a_whole
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
@@ -54,6 +58,8 @@ def repair(
     Raises:
         CommandRejected: the state forbids it.
     """
+    if isinstance(command, SkipStep | ResolveStep) and command.step == failed_undo(state):
+        return _completed(state, template, command, _choice_of(template, command))
     must_go_on(state)
     must_be_current(state, template, command.step)
     if isinstance(command, SkipStep | ResolveStep | ReleaseStep) and waits_as_a_whole(state):

@@ -13,6 +13,7 @@ from tasker.events.task_events import (
     StepFailed,
     StepRetried,
     StepRetryScheduled,
+    StepSkipped,
     StepStarted,
     StepYielded,
     TaskBlocked,
@@ -23,7 +24,7 @@ from tasker.events.task_events import (
     TaskStopping,
 )
 from tasker.service.domain.state import TaskStatus, state_document
-from tests.runs import Run, template
+from tests.runs import Run, raw, template
 
 NEVER = ErrorInfo(type="NoSuchAddress", message="never", retryable=False)
 ORDER: dict[str, list[str]] = {"check": [], "charge": ["check"], "reserve": ["charge"], "ship": ["reserve"]}
@@ -300,3 +301,50 @@ def test_a_task_whose_result_is_too_large_undoes_what_it_did(monkeypatch: pytest
     assert undone(run) == ["reserve~undo", "charge~undo"]
     assert run.state.error is not None
     assert (run.state.status, run.state.error.type) == ("failed", "result_limit")
+
+
+# ---------------------------------------------------------------- given up
+
+
+def test_a_compensation_that_failed_for_good_is_given_up_and_the_rest_goes_on() -> None:
+    run = blocked()
+    assert run.skip("reserve~undo") == (
+        TaskResumed(),
+        StepSkipped(step="reserve~undo", attempt=1, result=raw(None), failed=True),
+        StepDispatched(step="charge~undo", attempt=1),
+    )
+    assert run.state.status == "compensating"
+    run.complete("charge~undo")
+    assert run.events[-1] == TaskFailed(cause="step_failed", step="ship", error=NEVER, not_undone=("reserve",))
+
+
+def test_what_was_undone_by_hand_counts_as_undone() -> None:
+    run = blocked()
+    run.resolve("reserve~undo", "by phone")
+    run.complete("charge~undo")
+    assert run.events[-1] == TaskFailed(cause="step_failed", step="ship", error=NEVER)
+
+
+def test_the_end_of_a_cancelled_task_names_all_that_was_given_up() -> None:
+    run = order()
+    run.cancel()
+    run.fail("reserve~undo", error=NEVER)
+    run.skip("reserve~undo")
+    run.fail("charge~undo", error=NEVER)
+    run.skip("charge~undo")
+    assert run.events[-1] == TaskCancelled(not_undone=("reserve", "charge"))
+
+
+def test_only_the_compensation_that_holds_the_task_up_is_given_up() -> None:
+    run = order()
+    run.fail("ship", error=NEVER)
+    for step in ("reserve~undo", "charge~undo", "reserve", "ship"):
+        with pytest.raises(StateForbids):
+            run.skip(step)
+    run.fail("reserve~undo", error=NEVER)
+    with pytest.raises(StateForbids):
+        run.edit("reserve~undo", 1)
+    run.skip("reserve~undo")
+    assert run.complete("reserve~undo") == ()  # a late word of the worker
+    with pytest.raises(StateForbids):
+        run.skip("reserve~undo")

@@ -10,6 +10,7 @@ from tasker.events.task_events import (
     ErrorInfo,
     StepCompleted,
     StepDispatched,
+    StepSkipped,
     StepStarted,
     TaskCompensating,
     TaskCreated,
@@ -48,6 +49,24 @@ def test_a_task_that_has_undone_all_has_no_findings() -> None:
     run = undone()
     assert isinstance(run.events[-1], TaskFailed)
     assert find(run, run.events) == []
+
+
+def test_a_compensation_that_a_person_gave_up_or_did_is_over() -> None:
+    run = Run(template(SHAPE, steps={"a": {"compensate": "u"}, "b": {"compensate": "u"}}, on_failure="fail"))
+    run.create()
+    run.complete("a")
+    run.complete("b")
+    run.cancel(grace_s=0)
+    gone = ErrorInfo(type="Gone", message="no", retryable=False)
+    run.fail("b~undo", error=gone)
+    run.resolve("b~undo", 1)
+    run.fail("a~undo", error=gone)
+    run.skip("a~undo")
+    assert run.state.ended
+    assert find(run, run.events) == []
+    skipped = next(event for event in run.events if isinstance(event, StepSkipped))
+    left_out = [event for event in run.events if event is not skipped]
+    assert find(run, left_out) == ["the task ends before it has undone a~undo"]
 
 
 def swapped(events: list[AnyTaskEvent]) -> list[AnyTaskEvent]:
