@@ -33,6 +33,7 @@ from tasker.service.domain.commands import (
     FailTask,
     FireObligation,
     NoteChild,
+    NoteEvent,
     PauseTask,
     ReleaseStep,
     ResetStep,
@@ -317,6 +318,22 @@ class Run:
     ) -> tuple[AnyTaskEvent, ...]:
         """Refuse a place, or want it back."""
         return self.do(DenyPlace(step=step, attempt=attempt, reason=reason, at_us=self.now_us))
+
+    def event(
+        self, step: str, event: Any, attempt: int = 1, *, task_id: str = "other", seq: int = 1, at_us: int | None = None
+    ) -> tuple[AnyTaskEvent, ...]:
+        """Tell a waiting step of an event of another task."""
+        return self.do(
+            NoteEvent(
+                step=step,
+                attempt=attempt,
+                task_id=task_id,
+                seq=seq,
+                event_at_us=self.now_us if at_us is None else at_us,
+                event=raw(event),
+                at_us=self.now_us,
+            )
+        )
 
     def fire(self, obligation: str, *, jitter: float = 0.5) -> tuple[AnyTaskEvent, ...]:
         return self.do(FireObligation(obligation=obligation, jitter=jitter, at_us=self.now_us))

@@ -29,6 +29,7 @@ WaitingFor = Literal[
     "child",
     "signal",
     "approval",
+    "event",
     "place",
     "parents",
     "start_time",

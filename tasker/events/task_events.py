@@ -534,6 +534,35 @@ class ApprovalEscalated(TaskEvent, frozen=True, kw_only=True):
     roles: tuple[str, ...] = ()
 
 
+class EventAwaited(TaskEvent, frozen=True, kw_only=True):
+    """A step waits for an event of another task, from now on.
+
+    Attributes:
+        event: a type of the lifecycle, else the name of a domain event.
+        deadline_us: until when; None: as long as it takes.
+    """
+
+    step: str
+    attempt: int
+    event: str
+    deadline_us: int | None = None
+
+
+class EventMatched(TaskEvent, frozen=True, kw_only=True):
+    """Another task had the event that a step waits for.
+
+    Attributes:
+        task_id, seq: which event it is.
+        event: the event, as the step gets it.
+    """
+
+    step: str
+    attempt: int
+    task_id: str
+    seq: int
+    event: msgspec.Raw
+
+
 class WaitExpired(TaskEvent, frozen=True, kw_only=True):
     """What a step waited for did not come by its deadline; what becomes of it is an event of its own."""
 
@@ -771,6 +800,8 @@ AnyTaskEvent = (
     | ApprovalAnswered
     | ApprovalDelegated
     | ApprovalEscalated
+    | EventAwaited
+    | EventMatched
     | WaitExpired
     | PlaceRequested
     | PlaceTaken

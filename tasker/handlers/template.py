@@ -510,6 +510,36 @@ class Template:
         }
         self._declare(name, after, {**own, **keys})
 
+    def wait_event(
+        self,
+        name: str,
+        event: str,
+        *,
+        matching: str | None = None,
+        deadline_s: float | None = None,
+        on_deadline: OnWaitDeadline | None = None,
+        after: str | Sequence[str] = (),
+        **keys: Any,
+    ) -> None:
+        """Declare a step that waits for an event of another task; its result is that event.
+
+        Args:
+            name: of the step.
+            event: a type of the lifecycle (`task_completed`), else the name of a domain event (`payment.captured`).
+            matching: an expression over `event` that tells whether one is meant for this step.
+            deadline_s: how long it waits; None: as long as it takes.
+            on_deadline: what then: `fail` (the default), or `continue` with null.
+            after: its parents. Events count from the moment on at which they have completed.
+            keys: more keys of a step, such as `each` (a wait for each item), `when` and `join`.
+        """
+        own = {
+            "event": event,
+            "event_when": matching,
+            "wait_deadline_s": deadline_s,
+            "on_wait_deadline": on_deadline,
+        }
+        self._declare(name, after, {**own, **keys})
+
     def _form_of(self, name: str, form: Any) -> dict[str, Any] | None:
         if form is None or isinstance(form, dict):
             return form

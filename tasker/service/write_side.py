@@ -31,6 +31,7 @@ from tasker.service.actors.direct import DirectWork
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatcher import Dispatcher
 from tasker.service.actors.entrance import Entrance
+from tasker.service.actors.event_watch import EventWatch
 from tasker.service.actors.factory import Factory
 from tasker.service.actors.gate import Gate
 from tasker.service.actors.own_commands import OwnCommands
@@ -180,6 +181,8 @@ class WriteSide:
         commands = OwnCommands()
         children = ChildTasks(self._shards, routes, standings, commands)
         dispatcher.children = children
+        self._event_watch = EventWatch(log, self._shards, range(info.shards), clock.now_us)
+        dispatcher.events = self._event_watch
         schedules = ScheduleEffects(self._shards, clock, standings, commands)
         places = Places(self._shards, routes, clock)
         dispatcher.places = places
@@ -207,12 +210,12 @@ class WriteSide:
             owner=owner,
             shards=self._shards,
             committer=self._committer,
-            services=(self._publisher, intake, directory, self._gate),
+            services=(self._publisher, intake, directory, self._gate, self._event_watch),
             shard_numbers=range(info.shards),
             pace=pace,
         )
         self._counts = CommitCounts()
-        fanout.listeners += (self._node, self._publisher, HeadNotifier(bus, subjects), self._counts)
+        fanout.listeners += (self._node, self._publisher, HeadNotifier(bus, subjects), self._counts, self._event_watch)
         self._keeper = StreamKeeper(
             bus,
             subjects,
@@ -281,6 +284,7 @@ class WriteSide:
                 duties.create_task(duty, name=name)
                 for name, duty in (
                     ("placement", self._node.placement.run()),
+                    ("event-watch", self._event_watch.run()),
                     ("loader", self._shards.run_loader()),
                     ("timers", self._node.run_timers()),
                     ("due-writer", self._node.run_due_writer()),

@@ -21,7 +21,7 @@ from tasker.templates.wait_keys import check_wait, wait_keys
 STEP_KEYS: Final = tuple(key for key in StepSpec.__struct_fields__ if key != "after_when")
 """Keys of a step's document; `after_when` is spelled within `after`."""
 
-SERVICE_KEYS: Final = ("transform", "asserts", "delay_s", "until", "child", "signal", "approval")
+SERVICE_KEYS: Final = ("transform", "asserts", "delay_s", "until", "child", "signal", "approval", "event")
 """Keys of which one makes a step that the service itself completes."""
 
 PARALLEL_TOGETHER_MAX: Final = 4_000
@@ -84,7 +84,7 @@ def _check_kind(read: ObjectReader) -> None:
         read.fault(key, f"cannot stand beside {found[0]}: a step does one thing")
     if not found:
         return
-    waits = found in (["child"], ["signal"], ["approval"])
+    waits = found in (["child"], ["signal"], ["approval"], ["event"])
     others = () if waits else ("each", "batches", "compensate", "concurrency")
     for key in (*_HANDLER_KEYS, *others):
         if key in read:
@@ -285,7 +285,17 @@ def _check_reads(step: StepSpec, graph: Graph, fault: Fault) -> None:
     ahead = graph.ancestors(step.name)
     texts = {
         key: getattr(step, key)
-        for key in ("when", "each", "item_key", "transform", "asserts", "until", "child_input", "signal_when")
+        for key in (
+            "when",
+            "each",
+            "item_key",
+            "transform",
+            "asserts",
+            "until",
+            "child_input",
+            "signal_when",
+            "event_when",
+        )
     }
     if step.approval is not None:
         texts["approval"] = step.approval.assignees_from

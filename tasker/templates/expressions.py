@@ -54,7 +54,7 @@ _PATTERN_CACHE_BYTES: Final = 1 << 20
 RESULT_BYTES_MAX: Final = INPUT_BYTES_MAX
 """Largest value of an expression, in canonical bytes."""
 
-VARIABLES: Final = frozenset({"input", "results", "item", "index", "state", "task", "signal", "left", "right"})
+VARIABLES: Final = frozenset({"input", "results", "item", "index", "state", "task", "signal", "event", "left", "right"})
 """What an expression may read, where its place in the template binds it."""
 
 _SHOWN_CHARS: Final = 200

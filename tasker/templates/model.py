@@ -23,7 +23,7 @@ Join = Literal["all", "deferred", "any", "n_of", "all_settled"]
 ItemFailure = Literal["fail_fast", "continue", "isolate", "tolerate"]
 BatchFailure = Literal["fail_fast", "continue_on_failure", "isolate"]
 OnParentClose = Literal["cancel", "abandon", "wait"]
-StepKind = Literal["handler", "transform", "asserts", "delay", "child", "signal", "approval"]
+StepKind = Literal["handler", "transform", "asserts", "delay", "child", "signal", "approval", "event"]
 SignalTake = Literal["first", "last", "all"]
 OnWaitDeadline = Literal["fail", "continue", "escalate"]
 StatePolicy = Literal["fail", "last_edge_wins", "append", "union", "sum", "max", "merge"]
@@ -301,6 +301,10 @@ class StepSpec(_Form, frozen=True):
         approval: the step has no handler: it asks people, and its result is what they decided.
         concurrency: how many instances of it with the same key run at a time, over all tasks of the template; each
             item of a list by itself. A place is held until the instance has ended, waits and retries included.
+        event: the step has no handler: it waits for an event of another task, and its result is that event: of this
+            type of the lifecycle (`task_completed`), else a domain event of this name. It counts from the moment on at
+            which the step waits.
+        event_when: an expression over `event` that tells whether one is meant for the step; None: every one is.
     """
 
     name: Name
@@ -351,6 +355,8 @@ class StepSpec(_Form, frozen=True):
     schedule_to_close_s: Seconds | None = None
     approval: Approval | None = None
     concurrency: Concurrency | None = None
+    event: EventName | None = None
+    event_when: Expression | None = None
 
     @property
     def kind(self) -> StepKind:
@@ -365,12 +371,14 @@ class StepSpec(_Form, frozen=True):
             return "signal"
         if self.approval is not None:
             return "approval"
+        if self.event is not None:
+            return "event"
         return "delay" if self.child is None else "child"
 
     @property
     def waits(self) -> bool:
-        """Return whether it waits for something from outside: a signal or an approval."""
-        return self.signal is not None or self.approval is not None
+        """Return whether it waits for something from outside: a signal, an approval, an event of another task."""
+        return self.signal is not None or self.approval is not None or self.event is not None
 
     @property
     def expands(self) -> bool:

@@ -31,6 +31,7 @@ VARIABLES_OF_STEP: Final = frozenset({"input", "results", "state", "task"})
 
 VARIABLES_OF_ITEM: Final = VARIABLES_OF_STEP | {"item", "index"}
 VARIABLES_OF_SIGNAL: Final = VARIABLES_OF_ITEM | {"signal"}
+VARIABLES_OF_EVENT: Final = VARIABLES_OF_ITEM | {"event"}
 
 _COMPARED_MAX: Final = 1_000  # names compared for suggestions; a long name costs up to half a millisecond each
 _QUOTED_CHARS_MAX: Final = 60

@@ -9,16 +9,23 @@ from tasker.events import codec
 from tasker.ids import PERSON_CHARS_MAX, is_event_name, is_person
 from tasker.templates import model
 from tasker.templates.model import Approval, StepSpec
-from tasker.templates.reading import VARIABLES_OF_ITEM, VARIABLES_OF_SIGNAL, ObjectReader, Path, quoted
+from tasker.templates.reading import (
+    VARIABLES_OF_EVENT,
+    VARIABLES_OF_ITEM,
+    VARIABLES_OF_SIGNAL,
+    ObjectReader,
+    Path,
+    quoted,
+)
 
 _SIGNAL_KEYS: Final = ("signal_schema", "signal_take", "signal_count", "signal_when")
 _DEADLINE_KEYS: Final = ("wait_deadline_s", "on_wait_deadline")
-_WAITS: Final = ("signal", "approval")
+_WAITS: Final = ("signal", "approval", "event")
 
 
 def wait_keys(read: ObjectReader) -> dict[str, Any]:
     """Return the values of a step's keys of waiting, with the faults of each by itself noted."""
-    for keys, owners in ((_SIGNAL_KEYS, ("signal",)), (_DEADLINE_KEYS, _WAITS)):
+    for keys, owners in ((_SIGNAL_KEYS, ("signal",)), (("event_when",), ("event",)), (_DEADLINE_KEYS, _WAITS)):
         for key in keys:
             if key in read and not any(owner in read for owner in owners):
                 read.fault(key, f"does nothing without {' or '.join(owners)}")
@@ -33,7 +40,7 @@ def wait_keys(read: ObjectReader) -> dict[str, Any]:
     if on_wait_deadline == "escalate":
         _check_escalation(read, approval)
     return {
-        "signal": _signal(read),
+        "signal": _event_name(read, "signal"),
         "signal_schema": read.schema("signal_schema"),
         "signal_take": take,
         "signal_count": read.optional_whole("signal_count", high=model.SIGNALS_MAX),
@@ -41,14 +48,16 @@ def wait_keys(read: ObjectReader) -> dict[str, Any]:
         "wait_deadline_s": read.optional_seconds("wait_deadline_s"),
         "on_wait_deadline": on_wait_deadline,
         "approval": approval,
+        "event": _event_name(read, "event"),
+        "event_when": read.expression("event_when", variables=VARIABLES_OF_EVENT),
     }
 
 
-def _signal(read: ObjectReader) -> str | None:
-    value = read.get("signal")
+def _event_name(read: ObjectReader, key: str) -> str | None:
+    value = read.get(key)
     if value is None or (isinstance(value, str) and is_event_name(value)):
         return value
-    read.fault("signal", f"must be a name such as 'approved' or 'order.paid', not {quoted(value)}")
+    read.fault(key, f"must be a name such as 'approved' or 'order.paid', not {quoted(value)}")
     return None
 
 

@@ -256,6 +256,42 @@ async def test_of_an_approval_and_its_deadline_one_wins(service: Service) -> Non
     assert not (await verify(service.database_url, workers=1)).findings
 
 
+async def test_a_wait_for_an_event_outlives_the_service(own_service: Service) -> None:
+    """Killed while tasks wait for the end of others: what ends before and after the restart is found."""
+    steps = [{"name": "wait", "event": "task_completed", "event_when": "event.task_id == input.task"}]
+    async with calling(own_service) as caller:
+        told = await caller.command("template", "register", {"template": {"name": "behind", "steps": steps}})
+        assert told["ok"], told
+        others = [(await caller.create(1, {"template": "one", "input": {}}))["task_id"] for _ in range(20)]
+        waiting = [
+            (await caller.create(1, {"template": "behind", "input": {"task": one}}))["task_id"] for one in others
+        ]
+        await asyncio.gather(*(caller.complete(task_id) for task_id in others[:10]))
+        await asyncio.to_thread(own_service.process.kill)
+        await asyncio.to_thread(own_service.start)
+        await asyncio.gather(*(caller.complete(task_id) for task_id in others[10:]))
+        connection = await asyncpg.connect(own_service.database_url)
+        try:
+            async with asyncio.timeout(30):
+                while (  # noqa: ASYNC110 - the log tells nobody here
+                    await connection.fetchval(
+                        "SELECT count(*) FROM event WHERE stream_id = ANY ($1) AND type = 'task_completed'", waiting
+                    )
+                    < len(waiting)
+                ):
+                    await asyncio.sleep(0.05)
+            rows = await connection.fetch(
+                "SELECT stream_id, convert_from(payload, 'UTF8')::json ->> 'task_id' AS other FROM event"
+                " WHERE stream_id = ANY ($1) AND type = 'event_matched'",
+                waiting,
+            )
+        finally:
+            await connection.close()
+    assert {(str(row["stream_id"]), row["other"]) for row in rows} == set(zip(waiting, others, strict=True))
+    assert len(rows) == len(waiting)
+    assert not (await verify(own_service.database_url, workers=1)).findings
+
+
 async def test_an_event_that_nobody_understands_blocks_its_task_alone(own_service: Service) -> None:
     """Changed behind our back: commands on its task are refused by name, others go on, and the verifier names it."""
     async with calling(own_service) as caller:

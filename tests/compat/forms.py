@@ -178,6 +178,13 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.ApprovalEscalated(step="review", attempt=1, assignees=("carol",), roles=("heads",)),
         t.ApprovalEscalated(step="review", attempt=1),
     ),
+    ("event_awaited", 1): (
+        t.EventAwaited(step="paid[0]", attempt=2, event="payment.captured", deadline_us=US),
+        t.EventAwaited(step="paid", attempt=1, event="task_completed"),
+    ),
+    ("event_matched", 1): (
+        t.EventMatched(step="paid", attempt=1, task_id=TASK_ID, seq=17, event=RAW(b'{"data":{"cents":1.5}}')),
+    ),
     ("wait_expired", 1): (t.WaitExpired(step="paid", attempt=1),),
     ("loop_turned", 1): (t.LoopTurned(step="check", by="pause#2", visit=3, steps=("check", "pause", "done")),),
     ("task_blocked", 1): (

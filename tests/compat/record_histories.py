@@ -307,6 +307,25 @@ def signalled() -> Run:
     return run
 
 
+def events_awaited() -> Run:
+    """A step that waits for an event of another task, one that fails by its expression, one that expires."""
+    run = new_run(
+        "events_awaited",
+        {"paid": [], "odd": [], "never": []},
+        steps={
+            "paid": {"event": "payment.captured", "event_when": "event.data.order == input.n"},
+            "odd": {"event": "task_failed", "event_when": "event.data.missing"},
+            "never": {"event": "task_completed", "wait_deadline_s": 30, "on_wait_deadline": "continue"},
+        },
+    )
+    run.create()
+    run.event("paid", {"data": {"order": 5}})
+    run.event("paid", {"data": {"order": 6, "cents": 12345678901234567890123}}, seq=7)
+    run.event("odd", {"data": {}})
+    run.fire_at("wait_by:never:1")
+    return run
+
+
 def approved() -> Run:
     """Approvals: escalated, handed over, approved by two; rejected; one that expires; the creator is known."""
     asks = {"assignees": ["ada"], "approvals": 2, "four_eyes": True, "escalate_after_s": 60, "escalate_to": ["carol"]}
@@ -441,6 +460,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     paused,
     by_hand,
     signalled,
+    events_awaited,
     forced,
     approved,
     stale,

@@ -94,8 +94,9 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
             case "signal":
                 make_waiting(draw, step)
             case "loop" if not children and index:
-                step.update({"back_to": steps[draw(st.integers(0, index))]["name"], "max_visits": 2})
-                steps[0]["max_visits"] = 2
+                target = steps[draw(st.integers(0, index))]
+                step.update({"back_to": target["name"], "max_visits": 2})
+                target["max_visits"] = 2
             case _:
                 pass
         parents = step.get("after", [])
@@ -123,6 +124,10 @@ def make_waiting(draw: st.DrawFn, step: dict[str, Any]) -> None:
     if draw(st.integers(0, 2)) == 0:
         step["approval"] = draw(st.sampled_from(ASKS))
         step.update(draw(st.sampled_from([{}, {"wait_deadline_s": 5.0, "on_wait_deadline": "continue"}])))
+        return
+    if draw(st.integers(0, 2)) == 0:
+        step["event"] = "task_completed"
+        step.update(draw(st.sampled_from([{}, {"event_when": "event.n == 1"}, {"wait_deadline_s": 5.0}])))
         return
     step["signal"] = draw(st.sampled_from(["go", "go", "stop"]))
     step["signal_take"] = draw(st.sampled_from(["first", "last", "all"]))
@@ -204,7 +209,7 @@ ACTIONS = [
     "fire_any",
     "wait",
 ]
-ACTIONS += ["signal", "signal", "answer", "answer", "place", "place"]
+ACTIONS += ["signal", "signal", "answer", "answer", "place", "place", "event"]
 ACTIONS += ["pause", "resume", "resume", "skip", "resolve", "reset", "edit", "release"]
 
 
@@ -227,14 +232,16 @@ def act(run: Run, data: st.DataObject) -> None:
             run.fail(step, attempt, data.draw(st.sampled_from(ERRORS)), jitter=data.draw(st.sampled_from([0.0, 0.99])))
         case "cancel":
             run.cancel(data.draw(st.sampled_from([0.0, 10.0])))
-        case "retry":
-            run.retry()
+        case "retry" | "create":
+            (run.retry if action == "retry" else run.create)()
         case "retry_step":
             run.retry(step, data.draw(st.none() | st.just(attempt)))
         case "skip" | "resolve":
             routes = run.template.step(step).routes
             chosen = data.draw(st.lists(st.sampled_from(routes), unique=True), label="routes") if routes else []
             (run.skip if action == "skip" else run.resolve)(step, data.draw(st.integers(0, 3)), *chosen)
+        case "event":
+            tell(run, step, attempt, data)
         case "signal" | "answer":
             (send if action == "signal" else say)(run, data)
         case "place":
@@ -245,8 +252,6 @@ def act(run: Run, data: st.DataObject) -> None:
             run.edit(step, data.draw(st.integers(0, 3)))
         case "pause" | "resume":
             (run.pause if action == "pause" else run.resume)()
-        case "create":
-            run.create()
         case "fire":
             owed = sorted(obligations_of(run.state).items())
             if owed:
@@ -278,6 +283,12 @@ def send(run: Run, data: st.DataObject) -> None:
     command_id = data.draw(st.sampled_from([None, "c1", "c2", "c3"]), label="command id")
     if command_id is None or not run.state.has_taken(command_id):
         run.signal(name, data.draw(st.sampled_from([1, 2, 6, {"n": 1}]), label="value"), command_id=command_id)
+
+
+def tell(run: Run, step: str, attempt: int, data: st.DataObject) -> None:
+    """Tell a step of an event of another task, one before it waited among them."""
+    at_us = data.draw(st.sampled_from([None, T0_US - 1]), label="event at")
+    run.event(step, data.draw(st.sampled_from([{"n": 1}, {"n": 2}, 7]), label="event"), attempt, at_us=at_us)
 
 
 def say(run: Run, data: st.DataObject) -> None:
@@ -409,6 +420,8 @@ def test_what_is_owed_leads_every_task_to_its_end(run: Run, data: st.DataObject)
             run.child(step, "c1", attempt, state="completed")
         elif kind is Kind.PLACE:
             run.take(step, attempt)
+        elif kind is Kind.EVENT:
+            run.event(step, {"n": 1}, attempt)
         elif kind is Kind.OFFER:
             complete(run, step, attempt, data, gives_back=False)
         else:

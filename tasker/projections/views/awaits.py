@@ -14,6 +14,7 @@ from tasker.events.task_events import (
     ApprovalDelegated,
     ApprovalEscalated,
     ApprovalRequested,
+    EventAwaited,
     PlaceRequested,
     StepAwaited,
     StepSignalled,
@@ -51,6 +52,7 @@ class Awaits(msgspec.Struct, kw_only=True, omit_defaults=True):
         deadline_us: until when; None: as long as it takes.
         signal: the name of a signal. count, taken: how many it waits for, and has.
         place: the concurrency key of a place, as JSON; with neither a signal nor a place it waits for people.
+        event: the type or name of an event of another task.
         asked: what people are asked.
         asks: whom an approval asks, as a list of them is looked for: `p:` and a person, `r:` and a role, or `*`.
     """
@@ -62,11 +64,13 @@ class Awaits(msgspec.Struct, kw_only=True, omit_defaults=True):
     taken: int = 0
     asked: Asked | None = None
     asks: tuple[str, ...] = ()
+    event: str | None = None
 
 
 WaitEvent = (
     PlaceRequested
     | StepAwaited
+    | EventAwaited
     | StepSignalled
     | ApprovalRequested
     | ApprovalAnswered
@@ -82,6 +86,8 @@ def awaits_after(awaits: str | None, event: WaitEvent) -> str | None:
             return _text(Awaits(signal=event.signal, count=event.count, deadline_us=event.deadline_us))
         case PlaceRequested():
             return _text(Awaits(place=event.key))
+        case EventAwaited():
+            return _text(Awaits(event=event.event, deadline_us=event.deadline_us))
         case ApprovalRequested():
             return _approval_text(
                 event.deadline_us,
@@ -134,6 +140,8 @@ def awaited_words(awaits: str | None) -> str:
         return f"a place under its concurrency key {found.place}"
     if found.asked is not None:
         return _asked_words(found.asked) + until
+    if found.event is not None:
+        return f"event {found.event} of another task{until}"
     if found.count > 1:
         return f"{found.count} signals {found.signal} ({found.taken} have come){until}"
     return f"signal {found.signal}{until}"

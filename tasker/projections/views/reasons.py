@@ -65,6 +65,9 @@ def _waiting(one: Standing) -> Reason:
         case "signal" | "approval":
             words = awaited_words(one.awaits)
             return Reason("approval" if one.waits == "approval" else "signal", words, f"{words} for step {step}")
+        case "event":
+            words = awaited_words(one.awaits)
+            return Reason("event", words, f"{words} for step {step}")
         case "place":
             words = awaited_words(one.awaits)
             return Reason("place", words, f"{words} for step {step}")

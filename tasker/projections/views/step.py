@@ -19,6 +19,8 @@ from tasker.events.task_events import (
     ChildRequested,
     ChildStarted,
     ErrorInfo,
+    EventAwaited,
+    EventMatched,
     PlaceDenied,
     PlaceRequested,
     PlaceTaken,
@@ -80,6 +82,8 @@ StepEvent = (
     | ApprovalAnswered
     | ApprovalDelegated
     | ApprovalEscalated
+    | EventAwaited
+    | EventMatched
     | WaitExpired
     | PlaceRequested
     | PlaceTaken
@@ -90,6 +94,9 @@ STEP_OPEN: Final = ("dispatched", "running", "waiting")
 """States of a step that has begun and not ended."""
 
 
+_WAITS: Final[dict[type, str]] = {StepAwaited: "signal", ApprovalRequested: "approval", EventAwaited: "event"}
+
+
 class StepRow(msgspec.Struct, kw_only=True):
     """A step as stored.
 
@@ -97,7 +104,7 @@ class StepRow(msgspec.Struct, kw_only=True):
         attempt: the newest one.
         dispatched_at_us, started_at_us, worker: of that attempt.
         waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`, `child`, `signal`, `approval`,
-            `place`.
+            `place`, `event`.
         awaits: JSON text of what it waits for from outside, while it does (see `views.awaits`).
         child: the task that it started.
         by_hand: what a person did to its result: `skipped`, `resolved`, `edited`.
@@ -162,6 +169,8 @@ class StepProjection:
             "approval_answered",
             "approval_delegated",
             "approval_escalated",
+            "event_awaited",
+            "event_matched",
             "wait_expired",
             "place_requested",
             "place_taken",
@@ -184,7 +193,7 @@ class StepProjection:
     def is_birth(self, _recorded: RecordedEvent, event: DomainEvent) -> bool:
         """Return whether this is a step's first dispatch."""
         return (
-            isinstance(event, StepDispatched | StepAwaited | ApprovalRequested) and event.attempt == 1
+            isinstance(event, StepDispatched | StepAwaited | ApprovalRequested | EventAwaited) and event.attempt == 1
         ) or isinstance(event, StepExpanded | StepDelayed)
 
     def is_worth_caching(self, row: StepRow) -> bool:
@@ -301,9 +310,9 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
         case ChildStarted(child=child):
             row.child = child
             row.started_at_us = at_us
-        case StepAwaited(attempt=attempt) | ApprovalRequested(attempt=attempt):
+        case StepAwaited(attempt=attempt) | ApprovalRequested(attempt=attempt) | EventAwaited(attempt=attempt):
             row.state = "waiting"
-            row.waits = "signal" if isinstance(event, StepAwaited) else "approval"
+            row.waits = _WAITS[type(event)]
             row.awaits = awaits_after(None, event)
             row.attempt = attempt
             row.dispatched_at_us = at_us
@@ -311,7 +320,9 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
             row.error = None
         case StepSignalled() | ApprovalAnswered() | ApprovalDelegated() | ApprovalEscalated():
             row.awaits = awaits_after(row.awaits, event)
-        case StepRouted() | StepFailureAccepted() | StepAttemptsReset() | WaitExpired() | PlaceDenied():
+        case (
+            StepRouted() | StepFailureAccepted() | StepAttemptsReset() | EventMatched() | WaitExpired() | PlaceDenied()
+        ):
             pass
         case _:
             assert_never(event)

@@ -23,6 +23,8 @@ from tasker.events.task_events import (
     ChildStarted,
     DomainEventRaised,
     ErrorInfo,
+    EventAwaited,
+    EventMatched,
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
@@ -226,6 +228,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | ApprovalAnswered()
             | ApprovalDelegated()
             | ApprovalEscalated()
+            | EventMatched()
             | WaitExpired()
         ):
             pass
@@ -253,7 +256,12 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
                 row.retries += 1
         case StepExpanded() | StepDelayed():
             row.steps_dispatched += 1
-        case ChildRequested(attempt=attempt) | StepAwaited(attempt=attempt) | ApprovalRequested(attempt=attempt):
+        case (
+            ChildRequested(attempt=attempt)
+            | StepAwaited(attempt=attempt)
+            | ApprovalRequested(attempt=attempt)
+            | EventAwaited(attempt=attempt)
+        ):
             row.steps_dispatched += attempt == 1
         case StepCompleted() | StepGathered():
             row.steps_completed += 1

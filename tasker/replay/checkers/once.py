@@ -15,6 +15,8 @@ from tasker.events.task_events import (
     ApprovalRequested,
     ChildRequested,
     ChildStarted,
+    EventAwaited,
+    EventMatched,
     SignalReceived,
     StepAttemptFailed,
     StepAwaited,
@@ -111,13 +113,17 @@ class OnceChecker:
                     self._find(recorded, f"step {name} begins to wait twice")
                 step.attempt = attempt
                 step.started, step.over = True, False
-            case StepAwaited(step=name, attempt=attempt) | ApprovalRequested(step=name, attempt=attempt):
+            case (
+                StepAwaited(step=name, attempt=attempt)
+                | ApprovalRequested(step=name, attempt=attempt)
+                | EventAwaited(step=name, attempt=attempt)
+            ):
                 step = self._step(recorded.stream_id, name)
                 if step.completed or not step.over or attempt != step.attempt + 1:
                     self._find(recorded, f"step {name} begins to wait in attempt {attempt} after {step.attempt}")
                 step.attempt = attempt
                 step.started, step.over = True, False
-            case ApprovalAnswered(step=name, attempt=attempt):
+            case ApprovalAnswered(step=name, attempt=attempt) | EventMatched(step=name, attempt=attempt):
                 self._open(recorded, name, attempt, "is answered")
             case SignalReceived() | StepSignalled():
                 for detail in self._signals.setdefault(recorded.stream_id, Signals()).faults(event):

@@ -16,6 +16,7 @@ from tasker.events.envelope import RecordedEvent
 from tasker.events.task_events import (
     ApprovalRequested,
     ChildRequested,
+    EventAwaited,
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
@@ -164,6 +165,7 @@ class OrderChecker:
                 ChildRequested(step=name, attempt=attempt)
                 | StepAwaited(step=name, attempt=attempt)
                 | ApprovalRequested(step=name, attempt=attempt)
+                | EventAwaited(step=name, attempt=attempt)
             ):
                 if task.stopping:
                     self._find(recorded, f"{_begun(event)} of step {name} begins while the task stops")
@@ -313,7 +315,7 @@ class OrderChecker:
         )
 
 
-def _begun(event: ChildRequested | StepAwaited | ApprovalRequested) -> str:
+def _begun(event: ChildRequested | StepAwaited | ApprovalRequested | EventAwaited) -> str:
     return "a child" if isinstance(event, ChildRequested) else "the wait"
 
 

@@ -17,6 +17,7 @@ from tasker.events.task_events import (
     ApprovalEscalated,
     ApprovalRequested,
     ChildRequested,
+    EventAwaited,
     PlaceRequested,
     PlaceTaken,
     StepAttemptFailed,
@@ -76,7 +77,7 @@ class _Task:
         self.paused = False
         self.position = 0
 
-    def wait(self, event: StepAwaited | ApprovalRequested) -> None:
+    def wait(self, event: StepAwaited | ApprovalRequested | EventAwaited) -> None:
         """Take note that a step waits for what only the outside can send."""
         self.waiting.add(event.step)
         if event.deadline_us is not None:
@@ -142,7 +143,7 @@ class TimelyChecker:
             case StepStarted(step=name, finish_by_us=finish_by_us):
                 self._passes(recorded, task, name, "start_by")
                 timers[name, "finish_by"] = finish_by_us + _FINISH_SLACK_US
-            case StepAwaited(step=name) | ApprovalRequested(step=name):
+            case StepAwaited(step=name) | ApprovalRequested(step=name) | EventAwaited(step=name):
                 task.wait(event)
             case ApprovalEscalated(step=name):
                 self._fires(recorded, task, name, "escalation")

@@ -21,6 +21,7 @@ from tasker.events.task_events import (
     AnyTaskEvent,
     ChildRequested,
     ChildStarted,
+    EventAwaited,
     PlaceRequested,
     StepCancelled,
     StepCancelRequested,
@@ -33,6 +34,7 @@ from tasker.events.task_events import (
 )
 from tasker.metrics.catalogue import OUTCOMES
 from tasker.service.actors.child_news import ChildHint, ChildNews
+from tasker.service.actors.event_news import EventNews, Watched
 from tasker.service.actors.investigation_actor import SubjectMessage
 from tasker.service.actors.place_news import PlaceNews
 from tasker.service.actors.restarts import OriginalMessage
@@ -44,6 +46,7 @@ from tasker.service.domain.children import parent_of, waiting_child
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation, StartAttempt
 from tasker.service.domain.dead_letters import POISONED_TASK
 from tasker.service.domain.dry_run import would_cause
+from tasker.service.domain.event_waits import fits_of, waiting_for_event
 from tasker.service.domain.obligations import (
     TASK_SCOPE,
     Kind,
@@ -76,6 +79,9 @@ PLACE_S: Final = 6.0
 """A place that nobody has heard of is asked for again after this, then after twice as long, and so on."""
 
 PLACE_S_MAX: Final = 3600.0
+EVENT_S: Final = 3600.0
+"""How often a task says again what event it waits for: only a new owner of its shard does not know."""
+
 EFFECTS: Final = frozenset(
     {
         StepDispatched,
@@ -85,6 +91,7 @@ EFFECTS: Final = frozenset(
         StepResolved,
         ChildRequested,
         ChildStarted,
+        EventAwaited,
         PlaceRequested,
     }
 )
@@ -98,6 +105,7 @@ Effect = (
     | StepResolved
     | ChildRequested
     | ChildStarted
+    | EventAwaited
     | PlaceRequested
 )
 
@@ -145,6 +153,14 @@ class PlacePorts(Protocol):
         ...
 
 
+class EventPorts(Protocol):
+    """What a task's actor needs for steps that wait for events of other tasks; what is found comes as a message."""
+
+    def watch(self, one: Watched) -> None:
+        """Look for the event of a step, from the time on at which its wait began."""
+        ...
+
+
 class TaskPorts(Protocol):
     """What a task's actor needs of the world."""
 
@@ -153,6 +169,7 @@ class TaskPorts(Protocol):
     traces: TaskTraces | None
     children: ChildPorts | None
     places: PlacePorts | None
+    events: EventPorts | None
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Offer the attempt to the workers; a failure wakes the actor again."""
@@ -351,6 +368,8 @@ class TaskActor:
                 return message.turn(self.tenant, self.state)
             case ChildNews():
                 return self._child_news(message, now_us)
+            case EventNews():
+                return self._event_news(message, now_us)
             case ChildHint():
                 self._child_hint(message)
                 return None
@@ -494,6 +513,9 @@ class TaskActor:
         if kind is Kind.OFFER:
             self._reoffer(step, attempt, wake.obligation, now_us)
             return None
+        if kind is Kind.EVENT:
+            self._watch(step, attempt)
+            return None
         if kind is Kind.CHILD:
             self._child_again(step, attempt, wake.obligation, now_us)
             return None
@@ -630,6 +652,8 @@ class TaskActor:
                     at_us = self._ports.now_us() + round(PLACE_S * US_PER_S)
                     self._ports.later(self, step, obligation_of(step, attempt), at_us, keep=False)
                     self._ask_for_place(effect)
+            case EventAwaited(step=step, attempt=attempt):
+                self._watch(step, attempt)
             case StepCancelRequested(step=step, attempt=attempt, grace_until_us=until_us):
                 if waiting_child(self.state, step, attempt) is not None:
                     self._cancel_child(step, attempt)
@@ -664,6 +688,38 @@ class TaskActor:
             return _answer(lambda _: message.answered(stands), message.fail)
         return self._record(
             events, now_us, self._meta, lambda _: message.answered(stands), message.fail, self.traceparent
+        )
+
+    # ---------------------------------------------------------------- events of other tasks
+
+    def _event_news(self, message: EventNews, now_us: int) -> Turn | None:
+        if self.template is None or waiting_for_event(self.state, message.step, message.attempt) is None:
+            return None
+        events = advance(self.state, self.template, message.command(now_us))
+        if not events:
+            self._watch(message.step, message.attempt)
+            return None
+        return self._record(events, now_us, self._meta, lambda _: None, message.fail, self.traceparent)
+
+    def _watch(self, step: str, attempt: int) -> None:
+        """Have the log watched for the event that a step waits for."""
+        wait = waiting_for_event(self.state, step, attempt)
+        if wait is None or self.template is None or self.state.stopping is not None:
+            return
+        at_us = self._ports.now_us() + round(EVENT_S * US_PER_S)
+        self._ports.later(self, step, f"{Kind.EVENT}:{step}:{attempt}", at_us, keep=False)
+        assert self._ports.events is not None  # noqa: S101 - set before any shard is taken
+        self._ports.events.watch(
+            Watched(
+                shard=self.shard,
+                stream_id=self.stream_id,
+                tenant=self.tenant,
+                step=step,
+                attempt=attempt,
+                event=wait.event,
+                since_us=wait.since_us,
+                fits=fits_of(self.state, self.template, step),
+            )
         )
 
     # ---------------------------------------------------------------- children

@@ -241,6 +241,22 @@ class DenyPlace(TaskCommand, frozen=True, kw_only=True):
     reason: Literal["full", "evicted"]
 
 
+class NoteEvent(TaskCommand, frozen=True, kw_only=True):
+    """Another task had an event that a step may wait for.
+
+    Attributes:
+        task_id, seq, event_at_us: which event, and its time.
+        event: as an expression sees it, in canonical bytes.
+    """
+
+    step: str
+    attempt: int
+    task_id: str
+    seq: int
+    event_at_us: int
+    event: msgspec.Raw
+
+
 class FireObligation(TaskCommand, frozen=True, kw_only=True):
     """The time of an obligation has come; nothing happens when it is closed by now."""
 
@@ -275,5 +291,6 @@ AnyTaskCommand = (
     | NoteChild
     | TakePlace
     | DenyPlace
+    | NoteEvent
     | FireObligation
 )

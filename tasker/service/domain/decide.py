@@ -52,6 +52,7 @@ from tasker.service.domain.commands import (
     FailTask,
     FireObligation,
     NoteChild,
+    NoteEvent,
     PauseTask,
     ReleaseStep,
     ResetStep,
@@ -70,6 +71,7 @@ from tasker.service.domain.commands import (
 )
 from tasker.service.domain.compensate import failed_undo
 from tasker.service.domain.domain_events import with_domain_events
+from tasker.service.domain.event_waits import note_event
 from tasker.service.domain.force import force
 from tasker.service.domain.guards import must_exist, must_go_on, unblocked
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_scope, parse_obligation
@@ -176,6 +178,8 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
             return take_place(state, command)
         case DenyPlace():
             return deny_place(state, command)
+        case NoteEvent():
+            return note_event(state, template, command)
         case FireObligation():
             return _fire(state, template, command)
         case _:
@@ -396,7 +400,7 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             return (TaskStarted(),)
         case Kind.DEADLINE:
             return stop(state, template, at_us, ending="failed", cause="timeout", grace_s=CANCEL_GRACE_S)
-        case Kind.OFFER | Kind.CHILD | Kind.PLACE:
+        case Kind.OFFER | Kind.CHILD | Kind.EVENT | Kind.PLACE:
             return ()
         case Kind.RETRY:
             return (dispatch(template.step(name), name, attempt, at_us),)

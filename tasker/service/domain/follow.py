@@ -14,6 +14,7 @@ is asked for more; so it always looks at the state as it is.
     join ready              -> what only led to it is cancelled (`any`, `n_of`)
     signal received, step awaited
                             -> a step that waits takes the signal, and completes
+    event matched           -> the step is complete
     approval answered       -> when that decides, the step is complete
     task compensating, a compensation completed
                             -> the next compensation begins
@@ -37,6 +38,7 @@ from tasker.events.task_events import (
     AnyTaskEvent,
     ApprovalAnswered,
     ErrorInfo,
+    EventMatched,
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
@@ -77,6 +79,7 @@ from tasker.service.domain.begin import (
 )
 from tasker.service.domain.bindings import expression_error, is_true
 from tasker.service.domain.compensate import at_rest, next_undo
+from tasker.service.domain.event_waits import matched
 from tasker.service.domain.joins import Need, Verdict, need_of, verdict_of
 from tasker.service.domain.places import denied_words, request_for_task
 from tasker.service.domain.signals import awaited, signalled
@@ -422,6 +425,7 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
     ApprovalAnswered: settle,
     PlaceTaken: _taken,
     PlaceDenied: _denied,
+    EventMatched: matched,
     TaskCompensating: next_undo,
     LoopTurned: _turned,
     TaskUnpaused: _unheld,

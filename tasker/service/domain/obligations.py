@@ -14,6 +14,7 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `retry`      | step retry scheduled | the chosen delay         | the next attempt is dispatched   |
 | `timer`      | step delayed         | its time                 | the step is completed            |
 | `wait_by`    | step awaited, approval requested | its deadline, if it has one | the step completes, or fails |
+| `event`      | event awaited        | at once                  | the log is watched for it        |
 | `escalate`   | approval requested   | its time, if it has one  | others may answer as well        |
 | `child`      | child requested      | at once                  | the child is started, or asked how it stands |
 | `place`      | place requested      | at once                  | its concurrency key is asked (again) |
@@ -54,7 +55,7 @@ from tasker.events.task_events import (
     TaskUpdated,
 )
 from tasker.service.domain.state import Place, StepState, StepStatus, TaskState, TaskStatus
-from tasker.service.domain.wait import ApprovalWait, Wait
+from tasker.service.domain.wait import ApprovalWait, EventWait, Wait
 
 FINISH_SLACK_S: Final = 2.0
 """The owner waits so much longer than `start_to_close`, so that the worker's own report of the timeout,
@@ -75,6 +76,7 @@ class Kind(StrEnum):
     TIMER = "timer"
     WAIT_BY = "wait_by"
     ESCALATE = "escalate"
+    EVENT = "event"
     CHILD = "child"
     PLACE = "place"
     GRACE = "grace"
@@ -200,13 +202,15 @@ def _of_attempt(state: TaskState, name: str, step: StepState) -> dict[str, int]:
         case StepStatus.WAITING if step.waits == "time":
             return {f"{Kind.TIMER}:{at}": _not_before_resumed(state, step.retry_at_us)}
         case StepStatus.WAITING if step.wait is not None:
-            return _of_wait(state, at, step.wait)
+            return _of_wait(state, at, step, step.wait)
         case _:
             return {}
 
 
-def _of_wait(state: TaskState, at: str, wait: Wait) -> dict[str, int]:
+def _of_wait(state: TaskState, at: str, step: StepState, wait: Wait) -> dict[str, int]:
     found: dict[str, int] = {}
+    if isinstance(wait, EventWait) and wait.matched is None and not wait.released:
+        found[f"{Kind.EVENT}:{at}"] = _not_before_resumed(state, step.dispatched_us)
     if wait.deadline_us is not None:
         found[f"{Kind.WAIT_BY}:{at}"] = _not_before_resumed(state, wait.deadline_us)
     if isinstance(wait, ApprovalWait) and wait.escalate_us is not None:

@@ -185,7 +185,7 @@ def _released(state: TaskState, template: CompiledTemplate, name: str) -> Events
     entry = state.steps.get(name)
     if entry is None:
         return _overridden(state, template, name)
-    if any(_waits_for(entry, what) for what in ("retry", "time", "signal", "approval")):
+    if any(_waits_for(entry, what) for what in ("retry", "time", "signal", "approval", "event")):
         return (StepReleased(step=name, attempt=entry.attempt),)
     raise StateForbids(f"step {name} {_why_not_released(entry, name)}", state=_now(entry))
 

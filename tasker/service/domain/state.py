@@ -47,6 +47,8 @@ from tasker.events.task_events import (
     ChildStarted,
     DomainEventRaised,
     ErrorInfo,
+    EventAwaited,
+    EventMatched,
     LoopTurned,
     ParentsOverridden,
     PathsClosed,
@@ -101,7 +103,7 @@ from tasker.events.usage import TOKEN_METERS, added, amount_text
 from tasker.service.domain.command_memory import remember
 from tasker.service.domain.inbox import Inbox
 from tasker.service.domain.staleness import WAITING, Staleness
-from tasker.service.domain.wait import ApprovalWait, Wait
+from tasker.service.domain.wait import ApprovalWait, EventWait, Wait
 from tasker.service.domain.written import Shared
 from tasker.templates.instances import is_item, is_undo, name_of, node_of, visit_of
 
@@ -142,7 +144,7 @@ STEP_OPEN: Final = frozenset({StepStatus.DISPATCHED, StepStatus.RUNNING, StepSta
 _OPEN: Final = (StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING)
 _SETTLED: Final = (StepStatus.COMPLETED, StepStatus.CANCELLED)
 
-Waits = Literal["retry", "items", "time", "child", "pause", "signal", "approval", "place"]
+Waits = Literal["retry", "items", "time", "child", "pause", "signal", "approval", "event", "place"]
 
 
 class Place:
@@ -626,6 +628,17 @@ def evolve(  # noqa: PLR0915 - one case an event
             _approval(state, name).delegate(event)
         case ApprovalEscalated(step=name):
             _approval(state, name).escalate(event)
+        case EventAwaited(step=name):
+            step = _enter(state, name, StepStatus.WAITING)
+            step.attempt = event.attempt
+            step.dispatched_us = at_us
+            step.waits = "event"
+            step.error = None
+            step.wait = EventWait(event, at_us)
+        case EventMatched(step=name):
+            found = _entry(state, name).wait
+            if isinstance(found, EventWait):
+                found.matched = event.event
         case WaitExpired():
             pass  # what becomes of the step says so
         case PlaceRequested(step=name):

@@ -12,6 +12,7 @@ from tasker.events.task_events import (
     ApprovalDelegated,
     ApprovalEscalated,
     ApprovalRequested,
+    EventAwaited,
     StepAwaited,
 )
 
@@ -78,6 +79,38 @@ class SignalWait(Wait):
             "count": self.count,
             "numbers": self.numbers,
             "values": [msgspec.json.decode(value) for value in self.values],
+            "released": self.released,
+        }
+
+
+class EventWait(Wait):
+    """A wait for an event of another task.
+
+    Attributes:
+        event: its type or name.
+        since_us: when it began: earlier events do not count.
+        matched: the event, once it came.
+    """
+
+    __slots__ = ("event", "matched", "since_us")
+
+    def __init__(self, event: EventAwaited, since_us: int) -> None:
+        super().__init__(event.deadline_us)
+        self.event = event.event
+        self.since_us = since_us
+        self.matched: msgspec.Raw | None = None
+
+    def copy(self) -> EventWait:
+        """Return one that moves by itself."""
+        return copy(self)
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        return {
+            "event": self.event,
+            "since_us": self.since_us,
+            "deadline_us": self.deadline_us,
+            "matched": None if self.matched is None else msgspec.json.decode(self.matched),
             "released": self.released,
         }
 

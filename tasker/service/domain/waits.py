@@ -1,4 +1,4 @@
-"""What waits for signals and for people have in common: how they begin, are looked at again, and end by themselves."""
+"""What all waits have in common: how they begin, are looked at again, and end by themselves."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tasker.events.task_events import (
     StepFailed,
     WaitExpired,
 )
-from tasker.service.domain import approvals, signals
+from tasker.service.domain import approvals, event_waits, signals
 from tasker.service.domain.state import StepState, TaskState
-from tasker.service.domain.wait import ApprovalWait, SignalWait, Wait
+from tasker.service.domain.wait import ApprovalWait, EventWait, SignalWait, Wait
 from tasker.templates import CompiledTemplate, StepSpec
 
 Moves = Iterator[AnyTaskEvent]
@@ -26,6 +26,8 @@ def begin_wait(  # noqa: PLR0917 - the facts of an attempt
     """Return the event by which a step begins to wait."""
     if spec.approval is not None:
         return approvals.request(state, template, spec, instance, attempt, at_us)
+    if spec.event is not None:
+        return event_waits.await_event(spec, instance, attempt, at_us)
     return signals.await_signal(spec, instance, attempt, at_us)
 
 
@@ -41,6 +43,8 @@ def look_again(state: TaskState, template: CompiledTemplate, instance: str) -> M
         yield from signals.take(state, template, instance)
     elif isinstance(wait, ApprovalWait) and wait.is_decided:
         yield approvals.decided(instance, entry, wait)
+    elif isinstance(wait, EventWait) and wait.matched is not None:
+        yield event_waits.completed(instance, entry, wait)
 
 
 def expired(state: TaskState, template: CompiledTemplate, instance: str, attempt: int) -> Moves:
@@ -67,6 +71,8 @@ def expired(state: TaskState, template: CompiledTemplate, instance: str, attempt
 def _over(template: CompiledTemplate, instance: str, entry: StepState, wait: Wait) -> StepCompleted:
     if isinstance(wait, ApprovalWait):
         return approvals.undecided(instance, entry, wait)
+    if isinstance(wait, EventWait):
+        return event_waits.completed(instance, entry, wait)
     assert isinstance(wait, SignalWait)  # noqa: S101 - there are no others
     return signals.completed(template, instance, entry, wait)
 
@@ -75,6 +81,8 @@ def _missing(spec: StepSpec, wait: Wait) -> str:
     if isinstance(wait, ApprovalWait):
         who = approvals.who_may(wait.assignees, wait.roles)
         return f"{len(wait.answers)} of {wait.asked.approvals} approvals came (of {who})"
+    if isinstance(wait, EventWait):
+        return f"no event {wait.event!r} that fits came"
     assert isinstance(wait, SignalWait)  # noqa: S101 - there are no others
     came = f"{len(wait.numbers)} of {wait.count} signals" if spec.signal_take == "all" else "no signal"
     return f"{came} {wait.signal!r} came"

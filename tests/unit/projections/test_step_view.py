@@ -6,6 +6,8 @@ from tasker.events.task_events import (
     ApprovalDelegated,
     ApprovalEscalated,
     ApprovalRequested,
+    EventAwaited,
+    EventMatched,
     StepAttemptFailed,
     StepAwaited,
     StepCancelled,
@@ -140,3 +142,11 @@ def test_a_step_that_asks_people_says_whom() -> None:
     decided = StepCompleted(step="a", attempt=1, result=raw({"decision": "rejected"}))
     no = ApprovalAnswered(step="a", attempt=1, decision="rejected", by="ada")
     assert (fold(asks, no, decided).state, fold(asks, no, decided).waiting_on) == ("completed", None)
+
+
+def test_a_step_that_waits_for_an_event_names_it() -> None:
+    waits = EventAwaited(step="a", attempt=1, event="payment.captured", deadline_us=T0_US)
+    told = "event payment.captured of another task until 2026-09-21T14:13:20.000000Z"
+    assert fold(waits).waiting_on == told
+    matched = EventMatched(step="a", attempt=1, task_id="t", seq=1, event=raw({}))
+    assert fold(waits, matched, StepCompleted(step="a", attempt=1, result=raw({}))).waiting_on is None

@@ -188,7 +188,7 @@ FAULTS = [
     ("1 +", "line 1, column 4: the expression ends too early"),
     ("(1", "ends too early"),
     ("1 2", "column 3: unexpected '2'"),
-    ("total", "no variable 'total'; there are index, input, item, left, results, right, signal, state, task"),
+    ("total", "no variable 'total'; there are event, index, input, item, left, results, right, signal, state, task"),
     ("input.a = 1", "equality is '=='"),
     ("input.a & 1", "and is '&&'"),
     ("'abc", "does not end on its line"),

@@ -202,3 +202,23 @@ def test_faults_of_an_approval_are_named_with_their_place(approval: Any, place: 
 )
 def test_faults_of_deadlines_and_neighbours(step: dict[str, Any], place: str, words: str) -> None:
     assert words in faults({"wait_deadline_s": 5, **step})[place]
+
+
+def test_a_wait_for_an_event_in_yaml_and_python_says_the_same() -> None:
+    template = Template("paid")
+    template.wait_event("paid", "payment.captured", matching="event.data.order == input.order", deadline_s=60)
+    spec = load_yaml("""
+name: paid
+steps:
+  - name: paid
+    event: payment.captured
+    event_when: event.data.order == input.order
+    wait_deadline_s: 60
+""")
+    assert spec == template.spec()
+    assert validate(document_of(spec)) == spec
+    assert from_canonical(canonical_bytes(spec)) == spec
+    assert "must be a name" in faults({"event": "no name"})["0/event"]
+    assert "does nothing without event" in faults({"event_when": "event.n"})["0/event_when"]
+    assert "no variable 'signal'" in faults({"event": "x", "event_when": "signal.n"})["0/event_when"]
+    assert "cannot stand beside signal" in faults({"event": "x", "signal": "y"})["0/event"]
