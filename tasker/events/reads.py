@@ -31,6 +31,7 @@ WaitingFor = Literal[
     "approval",
     "event",
     "place",
+    "hold",
     "parents",
     "start_time",
     "resume",
@@ -38,7 +39,8 @@ WaitingFor = Literal[
     "compensations",
 ]
 """What a step or a task waits for. `outcome`: of a running attempt; `stop`: its worker was told to stop; `place`: one
-under a concurrency key; `parents`: steps ahead; `resume`, `repair`: a person, for a paused and a blocked task."""
+under a concurrency key; `hold`: a pause of many tasks' work, or its slow return; `parents`: steps ahead;
+`resume`, `repair`: a person, for a paused and a blocked task."""
 
 FireOutcome = Literal["waiting", "starting", "started", "refused", "skipped"]
 ScheduleStateName = Literal["active", "paused", "finished", "deleted", "poisoned"]

@@ -12,6 +12,7 @@ from aiohttp import web
 from tasker.errors import StepUnknown
 from tasker.events.reads import QueueFacts, StepView, TaskView
 from tasker.projections.explaining import explain_step, explain_task
+from tasker.service.http import holds
 from tasker.service.http.requests import Parameters, json_response, task_id_of, tenant_of
 from tasker.service.http.services import SERVICES, Services
 from tasker.service.http.tasks import content_of
@@ -33,7 +34,7 @@ async def of_task(request: web.Request) -> web.Response:
     await reach(services, Parameters(request).text("at_least"))
     view = await task_view(services, tenant, task_id)
     spec = await content_of(request.app, view.template_hash)
-    steps = await _begun(services, tenant, task_id, spec, "")
+    steps = await _begun(services, view, task_id, spec, "")
     return json_response(explain_task(view, steps, await _queues(services, view, spec, steps)))
 
 
@@ -46,7 +47,7 @@ async def of_step(request: web.Request) -> web.Response:
     view = await task_view(services, tenant, task_id)
     spec = await content_of(request.app, view.template_hash)
     name = str(instance)
-    steps = await _begun(services, tenant, task_id, spec, name)
+    steps = await _begun(services, view, task_id, spec, name)
     if all(one.step != name for one in steps) and (
         spec is None or name != instance.name or instance.name not in {step.name for step in spec.steps}
     ):
@@ -55,9 +56,10 @@ async def of_step(request: web.Request) -> web.Response:
 
 
 async def _begun(
-    services: Services, tenant: str, task_id: UUID, spec: TemplateSpec | None, asked: str
+    services: Services, view: TaskView, task_id: UUID, spec: TemplateSpec | None, asked: str
 ) -> Sequence[StepView]:
     """Return the steps of the template that have begun, the one asked for, and the first of the other instances."""
+    tenant = view.tenant
     names = [] if spec is None else [step.name for step in spec.steps]
     named = [*names, *([asked] if asked and asked not in names else [])]
     declared = await services.queries.steps(tenant, task_id, named)
@@ -67,7 +69,9 @@ async def _begun(
         items = await services.queries.instances(tenant, task_id, beside=named, after=after, limit=INSTANCES_LOOKED_AT)
         known = {one.step for one in further}
         further = [*further, *(one for one in items if one.step not in known)]
-    return [*declared, *further]
+    found = [*declared, *further]
+    await holds.add_to_steps(services, view, spec, found)
+    return found
 
 
 async def _queues(

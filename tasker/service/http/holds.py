@@ -48,7 +48,10 @@ async def add_to_steps(
             continue
         place = Place(view.tenant, view.namespace, view.template, spec.queue_of(found), found.handler)
         hold = controls.hold_of(place, chance_of(view.task_id, step.step), now_us)
-        step.waiting_on = hold.words if hold is not None else controls.limit_words(place) or step.waiting_on
+        if hold is not None:
+            step.waiting_on, step.waiting_for = hold.words, "hold"
+        else:
+            step.waiting_on = controls.limit_words(place) or step.waiting_on
 
 
 async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:
@@ -66,4 +69,4 @@ async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:
         place = Place(task.tenant, task.namespace, task.template, task.template)
         hold = controls.hold_of(place, chance_of(task.task_id, step), now_us)
         if hold is not None:
-            task.waiting_on = hold.words
+            task.waiting_on, task.waiting_for = hold.words, "hold"

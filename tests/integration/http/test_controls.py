@@ -63,6 +63,10 @@ async def test_tasks_and_steps_say_what_holds_them_back(site: Site, client: Clie
     words = (await client.get(steps))["items"][0]["waiting_on"]
     assert words.startswith("a person to resume queue shop/till; paused by ada at 20")
     assert words.endswith(": the bank is down")
+    for path in (f"/v1/tasks/{task_id}/explain", f"{steps}/charge/explain"):
+        why = await client.get(path)
+        assert [(cause["waiting_for"], cause["text"]) for cause in why["causes"]] == [("hold", words)]
+        assert words in why["sentence"]
     site.recorder.record(control_stream_id(), [WorkResumed(**target), WorkPaused(scope="tenant")], meta=ada)
     await site.append()
     await site.services.controls.look()
