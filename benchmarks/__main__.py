@@ -27,6 +27,7 @@ from benchmarks.processes import Find, family
 from benchmarks.report import RESULTS, Round, name_of_run, show, show_targets, summarize, targets, write
 from benchmarks.service import Service, at_database
 from benchmarks.workloads import (
+    BIG,
     CREATES_QUICK_SECONDS,
     CREATES_SECONDS,
     HELD,
@@ -42,16 +43,20 @@ from benchmarks.workloads import (
 from tasker.embedded.stack import Stack
 from tasker.settings import read_settings
 
-Name = Literal["linear4", "linear4-single", "one", "diamond4", "fanout100", "creates", "signals", "held", "verify"]
+Name = Literal[
+    "linear4", "linear4-single", "one", "diamond4", "fanout100", "batch", "creates", "signals", "held", "big", "verify"
+]
 ALL: Final[tuple[Name, ...]] = (
     "linear4",
     "linear4-single",
     "one",
     "diamond4",
     "fanout100",
+    "batch",
     "creates",
     "signals",
     "held",
+    "big",
     "verify",
 )
 ROUNDS: Final = 3
@@ -180,6 +185,9 @@ class Bench:
             if HELD in self._plan.chosen:
                 result.held = await service.held(self._plan.held_tasks)
                 result.rss_mib[HELD] = service.rss_mib()
+            if BIG in self._plan.chosen:
+                result.big = await service.big()
+                result.rss_mib[BIG] = service.rss_mib()
             result.lag = await service.caught_up()
         _must_be_whole(await service.check())
 

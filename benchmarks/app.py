@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Any
 
-from tasker.handlers import Concurrency, Template
+from tasker.handlers import Batches, Concurrency, Template
 
 one = Template("one")
 linear4 = Template("linear4")
@@ -13,6 +15,7 @@ fanout100 = Template("fanout100")
 heard1000 = Template("heard1000")
 heard10 = Template("heard10")
 held = Template("held", concurrency=Concurrency(key="'all'", limit=10))
+batch = Template("batch")
 
 SIGNAL = "tick"
 
@@ -80,3 +83,45 @@ async def pass_by(input: dict[str, int]) -> int:
 for heard, count in ((heard1000, 1000), (heard10, 10)):
     heard.wait("ticks", SIGNAL, count=count)
     heard.transform("count", "results.ticks.size()", after="ticks")
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@batch.step
+def analyze(input: dict[str, str]) -> Batches:
+    return Batches.split(len(rows_of(input["csv"])), 200)
+
+
+@batch.step(batches="analyze", parallelism=5)
+def process(input: dict[str, str], item: dict[str, int]) -> dict[str, int]:
+    rows = rows_of(input["csv"])[item["start"] : item["end"]]
+    return {"rows": len(rows), "value_cents": sum(int(row["quantity"]) * int(row["price_cents"]) for row in rows)}
+
+
+@batch.step
+def aggregate(process: list[dict[str, int]]) -> dict[str, int]:
+    return {key: sum(one[key] for one in process) for key in ("rows", "value_cents")}
+
+
+def big_of(items: int) -> Template:
+    """Return a template whose one list has so many items, 1,000 of which run at a time."""
+    made = Template(f"big{items}")
+
+    @made.step
+    async def numbers() -> list[int]:
+        return list(range(items))
+
+    @made.step(each="results.numbers", max_parallel=1000)
+    async def number(item: int) -> int:
+        return item
+
+    @made.step
+    async def total(number: list[int]) -> int:
+        return sum(number)
+
+    return made
+
+
+big1000, big3000, big10000 = map(big_of, (1_000, 3_000, 10_000))

@@ -12,11 +12,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.big import BigTask, growth_of
 from benchmarks.driving import Figures
 from benchmarks.held import Held
 from benchmarks.service import Creates, Lag, Verified
 from benchmarks.signals import Signals
-from benchmarks.workloads import CREATES, HELD, SIGNALS, WORKLOADS
+from benchmarks.workloads import BIG, CREATES, HELD, SIGNALS, WORKLOADS
 
 VERIFY: Final = "verify"
 RESULTS: Final = Path(__file__).with_name("results")
@@ -30,6 +31,7 @@ class Round(msgspec.Struct, kw_only=True):
     creates: Creates | None = None
     signals: Signals | None = None
     held: Held | None = None
+    big: list[BigTask] = []
     verified: Verified | None = None
     lag: Lag | None = None
     rss_mib: dict[str, dict[str, float]] = {}
@@ -118,6 +120,12 @@ def summarize(rounds: Sequence[Round]) -> Summary:
             "rss_mib_waiting": _spread([one.rss_mib_waiting for one in held]),
             "rss_mib_end": _spread([one.rss_mib_end for one in held]),
         }
+    if bigs := [one.big for one in rounds if one.big]:
+        growths = [growth_of(big) for big in bigs]
+        summary[BIG] = {
+            "seconds": _spread([big[-1].seconds for big in bigs]),
+            **{f"{figure}_growth": _spread([growth[figure] for growth in growths]) for figure in growths[0]},
+        }
     if verified := [one.verified for one in rounds if one.verified is not None]:
         summary[VERIFY] = {"events_per_s": _spread([one.events_per_s for one in verified])}
     return summary
@@ -175,6 +183,13 @@ def show(console: Console, machine: dict[str, Any], rounds: Sequence[Round], sum
             f"held: {held['first_half_per_s']} tasks/s pass a key of 10 in the first half of those that wait, "
             f"{held['second_half_per_s']} in the second; write side {held['rss_mib_waiting']} MiB while all wait, "
             f"{held['rss_mib_end']} at the end"
+        )
+    if BIG in summary:
+        big = summary[BIG]
+        console.print(
+            f"big: a task of 10,000 items in {big['seconds']} s; an item of it takes {big['ms_per_item_growth']} times "
+            f"the time, {big['log_bytes_per_item_growth']} times the bytes in the log and "
+            f"{big['wal_bytes_per_item_growth']} times the bytes written of one of 1,000"
         )
     if VERIFY in summary:
         events = [one.verified.events for one in rounds if one.verified is not None]

@@ -25,6 +25,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from benchmarks.big import BigTask, run_big
 from benchmarks.driving import Ended, System, WorkLost, percentile_ms
 from benchmarks.floor import ROOT, connect
 from benchmarks.held import Held
@@ -244,9 +245,10 @@ class Service(System):
     async def create(self, shape: str, count: int) -> list[str]:
         first, self._keys = self._keys, self._keys + count
         self._created[shape] = self._created.get(shape, 0) + count
+        given = SHAPES[shape].input if shape in SHAPES else INPUT
         body = json.dumps(
             [
-                {"template": shape, "input": INPUT, "idempotency_key": f"key-{number}"}
+                {"template": shape, "input": given, "idempotency_key": f"key-{number}"}
                 for number in range(first, first + count)
             ]
         ).encode()
@@ -323,6 +325,14 @@ class Service(System):
                 return int(await connection.fetchval(_ENDED, HELD))
 
             return await measure_held(self.create, ended, lambda: self.rss_mib()["write side"], tasks)
+        finally:
+            await connection.close()
+
+    async def big(self) -> list[BigTask]:
+        """Run one task after the other, of more and more items."""
+        connection = await self.connect()
+        try:
+            return await run_big(self.create, connection, self.caught_up)
         finally:
             await connection.close()
 

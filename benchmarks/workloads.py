@@ -16,6 +16,17 @@ HEARD_10: Final = "heard10"
 
 HELD: Final = "held"
 """A template of whose tasks only 10 run at a time."""
+BIG: Final = "big"
+BIG_SIZES: Final = (1_000, 3_000, 10_000)
+"""Items of the tasks of the templates `big1000`, ..."""
+
+CSV_BATCHES: Final = 5
+CSV_ROWS: Final = 200
+"""Rows of a batch."""
+
+CSV: Final = "sku,quantity,price_cents\n" + "".join(
+    f"sku-{row},{row % 7},{100 + row % 13}\n" for row in range(CSV_BATCHES * CSV_ROWS)
+)
 
 
 class Shape(NamedTuple):
@@ -23,11 +34,13 @@ class Shape(NamedTuple):
 
     Attributes:
         widths: steps of each stage; a stage begins when the one before it has ended.
-        results: step -> the result for `INPUT`; None: of a step whose items have the results.
+        results: step -> the result for `input`; None: of a step whose items have the results.
+        input: of each task.
     """
 
     widths: tuple[int, ...]
     results: dict[str, object]
+    input: object = INPUT
 
     @property
     def steps(self) -> int:
@@ -40,6 +53,25 @@ class Shape(NamedTuple):
         return 3 * self.steps + 2
 
 
+def _cents_of(batch: int) -> int:
+    return sum((row % 7) * (100 + row % 13) for row in range(batch * CSV_ROWS, (batch + 1) * CSV_ROWS))
+
+
+def _batch() -> Shape:
+    """Return the shape of `csv_inventory`: 1,000 rows, five batches, one sum."""
+    cursors = [{"start": at * CSV_ROWS, "end": (at + 1) * CSV_ROWS} for at in range(CSV_BATCHES)]
+    results: dict[str, object] = {"analyze": cursors, "process": None}
+    results |= {f"process[{at}]": {"rows": CSV_ROWS, "value_cents": _cents_of(at)} for at in range(CSV_BATCHES)}
+    total = {"rows": CSV_BATCHES * CSV_ROWS, "value_cents": sum(map(_cents_of, range(CSV_BATCHES)))}
+    return Shape((1, CSV_BATCHES, 1), results | {"aggregate": total}, {"csv": CSV})
+
+
+def _big(items: int) -> Shape:
+    results: dict[str, object] = {"numbers": list(range(items)), "number": None}
+    results |= {f"number[{index}]": index for index in range(items)}
+    return Shape((1, items, 1), results | {"total": sum(range(items))})
+
+
 SHAPES: Final = {
     "one": Shape((1,), {"only": {"ok": True, "n": 6}}),
     "linear4": Shape((1, 1, 1, 1), {"s1": 36, "s2": 1296, "s3": 1679616, "s4": 2821109907456}),
@@ -50,6 +82,8 @@ SHAPES: Final = {
     HELD: Shape((1,), {"pass_by": 6}),
     HEARD_1000: Shape((1, 1), {"ticks": [1] * 1000, "count": 1000}),
     HEARD_10: Shape((1, 1), {"ticks": [1] * 10, "count": 10}),
+    "batch": _batch(),
+    **{f"{BIG}{items}": _big(items) for items in BIG_SIZES},
 }
 
 
@@ -78,6 +112,7 @@ WORKLOADS: Final = (
     Workload("one", "one", 1000, 4.0, 2.0),
     Workload("diamond4", "diamond4", 1000, 4.0, 2.0),
     Workload("fanout100", "fanout100", 100, 4.0, 2.0),
+    Workload("batch", "batch", 1, 4.0, 2.0),
 )
 CREATES: Final = "creates"
 CREATES_SECONDS: Final = 4.0
