@@ -113,7 +113,7 @@ def big_of(items: int) -> Template:
     async def numbers() -> list[int]:
         return list(range(items))
 
-    @made.step(each="results.numbers", max_parallel=1000)
+    @made.step(each="results.numbers", after=["numbers"], max_parallel=1000)
     async def number(item: int) -> int:
         return item
 
