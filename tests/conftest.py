@@ -6,9 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tasker.testing.servers import Servers
 from tests.servers import SharedCluster, as_text, from_text
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 _controller = pytest.StashKey[SharedCluster]()
 
