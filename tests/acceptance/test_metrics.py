@@ -118,6 +118,11 @@ async def _run_steps(client: TaskerClient, watch: Watch) -> None:
     for handle in [await client.create("flaky"), *[await client.create("quick") for _ in range(60)]]:
         await client.wait(handle)
     await watch.saw("tasker_step_retries_total", "tasker_timer_delay_seconds", "tasker_publisher_lag_events")
+    await client.controls.pause("template", "quick", requested_by="tests", reason="to be seen")
+    held = await client.create("quick")
+    await watch.saw("tasker_pauses", "tasker_attempts_held")
+    await client.controls.resume("template", "quick", requested_by="tests", reason="was seen")
+    await client.wait(held)
     # More than one slot takes: some wait here, some with the worker, which gives back what it cannot begin.
     for _ in range(12):
         await client.create("slow", 0.6)

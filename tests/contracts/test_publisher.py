@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tasker.bus.bus import Bus, Message
+from tasker.bus.fast_ingest import Ingest
 from tasker.bus.jetstream import api_request
 from tasker.bus.memory_bus import MemoryBus
 from tasker.bus.publish import AckedPublisher
@@ -28,7 +29,7 @@ from tasker.replay.checkers.published import PublishedChecker
 from tasker.replay.findings import Finding
 from tasker.service.actors import publisher as publisher_module
 from tasker.service.actors import stream_losses
-from tasker.service.actors.publisher import Publisher
+from tasker.service.actors.publisher import Feed, Publisher
 from tasker.service.runtime.committer import Committer, Unit
 from tasker.settings import Limits, StreamSettings
 from tasker.templates import CompiledTemplate
@@ -497,12 +498,19 @@ async def test_a_session_that_breaks_while_a_hole_is_filled_leaves_the_rest_to_t
     await press.write(20)
     await settled(lambda: marked(press))
     await delete_messages(press, *range(2, 60))
+    bus, publish_lost, broken = press.bus, press.publisher._publish_lost, asyncio.Event()
+
+    async def publish_and_break(session: Ingest, feed: Feed) -> bool:
+        more = await publish_lost(session, feed)
+        if more and not broken.is_set():
+            bus.cut()
+            broken.set()
+        return more
+
+    monkeypatch.setattr(press.publisher, "_publish_lost", publish_and_break)
     press.publisher.compare_soon()
-    feed = press.publisher._feeds[0]
-    await settled(lambda: asyncio.sleep(0, bool(feed.lost) and feed.lost[0][0] > 0))
-    press.bus.cut()
-    await asyncio.sleep(0.05)
-    assert feed.lost
+    await broken.wait()
+    assert press.publisher._feeds[0].lost
     press.bus.mend()
     await settled(lambda: fills(press, (2, 59)))
     await press.check(repeated=True)

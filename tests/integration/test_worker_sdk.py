@@ -148,7 +148,7 @@ async def test_a_process_has_resources_of_its_own_and_a_context(owner, serve, tm
     first = await result(owner, "tells", attempt=1)
     second = await result(owner, "tells", attempt=2)
     assert first[0] == "of squares"
-    assert first[1] == second[1]
+    assert first[1] != second[1]
     assert [first[2], second[2], first[3]] == [1, 2, False]
     told = [report.progress for report in owner.reports if report.progress is not None]
     assert (told[0].done, told[0].total, told[0].message) == (3, 4, "nearly")

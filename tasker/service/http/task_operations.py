@@ -15,6 +15,7 @@ from tasker.events.messages import (
     ApprovalCommand,
     StepOperatorCommand,
     TaskOperatorCommand,
+    TaskRestart,
     TaskSignal,
 )
 from tasker.service.http import parameters as p
@@ -56,6 +57,9 @@ _OF_STEPS: Final = {
     "step.reject": "Say no to what a step asks.",
     "step.delegate": "Have somebody else answer what a step asks.",
 }
+_OF_RESTARTS: Final = (errors.KeyConflict, errors.TemplateUnknown, errors.InputInvalid)
+"""It creates a task, which may be refused as any other."""
+
 _OF_APPROVALS: Final = (errors.ApprovalForbidden, errors.ApprovalInvalid)
 
 
@@ -80,6 +84,8 @@ def operations(problems: tuple[type[TaskerError], ...]) -> tuple[Operation, ...]
 
 
 def _further(kind: type[TaskOperatorCommand]) -> tuple[type[TaskerError], ...]:
+    if kind is TaskRestart:
+        return _OF_RESTARTS
     of_step = (errors.StepUnknown,) if issubclass(kind, StepOperatorCommand) else ()
     return (*of_step, *_OF_APPROVALS) if issubclass(kind, ApprovalCommand) else of_step
 
