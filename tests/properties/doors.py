@@ -186,7 +186,7 @@ for _verb, _seed in {
     "task.complete": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","result":{"n":1},"grace_s":0}',
     "task.fail": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","message":"no"}',
     "task.update": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","tags":{"a":"b","c":null},"metadata":{"t":[1]}}',
-    "task.deadline": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","deadline":"2026-01-02T00:00:00Z"}',
+    "task.deadline": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","deadline":"2126-01-02T00:00:00Z"}',
     "task.restart": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","version":"1.0.0","command_id":"c"}',
     "task.pause": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","dry_run":true}',
     "task.resume": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","command_id":"c"}',
