@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -9,6 +10,7 @@ from cyclopts import App, Parameter
 from tasker.cli.options import COMMON, Common, DryRun
 
 if TYPE_CHECKING:
+    from tasker.client.approvals import AnswerOptions
     from tasker.events.reads import ApprovalView
 
 app = App(name="approval", help="List what steps ask people, answer it.")
@@ -16,6 +18,36 @@ app = App(name="approval", help="List what steps ask people, answer it.")
 Roles = Annotated[list[str] | None, Parameter(name="--role", negative="")]
 Values = Annotated[str, Parameter(name=["--values", "-v"], metavar="JSON|@FILE|-")]
 _ALL = 0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Answering:
+    """Options of every answer.
+
+    Attributes:
+        reason: why, kept with the answer.
+        attempt: the asking that you saw; when it is asked anew by now, nothing happens.
+        command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
+    """
+
+    reason: str | None = None
+    attempt: int | None = None
+    command_id: str | None = None
+    dry_run: DryRun = False
+
+    def options(self) -> AnswerOptions:
+        """Return them as the client takes them."""
+        return {
+            "reason": self.reason,
+            "attempt": self.attempt,
+            "command_id": self.command_id,
+            "dry_run": self.dry_run,
+        }
+
+
+ANSWERING = Answering()
 
 
 @app.command(name="list")
@@ -84,10 +116,7 @@ async def approve(
     by: str,
     values: Values = "null",
     role: Roles = None,
-    reason: str | None = None,
-    attempt: int | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
+    answering: Answering = ANSWERING,
     common: Common = COMMON,
 ) -> None:
     """Say yes to what a step asks; the task goes on by itself.
@@ -102,10 +131,7 @@ async def approve(
         by: who answers.
         values: of the approval's form, as JSON, a file's content, or stdin.
         role: that they have; may be repeated.
-        reason: why, kept with the answer.
-        attempt: the asking that you saw; when it is asked anew by now, nothing happens.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
+        answering: why, and to which asking.
         common: where the service is, and how to print.
     """
     from tasker.cli.given import read_json
@@ -119,10 +145,7 @@ async def approve(
             read_json(values),
             by=by,
             roles=role or (),
-            reason=reason,
-            attempt=attempt,
-            command_id=command_id,
-            dry_run=dry_run,
+            **answering.options(),
         )
     show_reply(reply, common.output)
 
@@ -136,10 +159,7 @@ async def reject(
     by: str,
     values: Values = "null",
     role: Roles = None,
-    reason: str | None = None,
-    attempt: int | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
+    answering: Answering = ANSWERING,
     common: Common = COMMON,
 ) -> None:
     """Say no to what a step asks; the task goes on as its template says.
@@ -154,10 +174,7 @@ async def reject(
         by: who answers.
         values: of the approval's form, as JSON, a file's content, or stdin; none unless given.
         role: that they have; may be repeated.
-        reason: why, kept with the answer.
-        attempt: the asking that you saw; when it is asked anew by now, nothing happens.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
+        answering: why, and to which asking.
         common: where the service is, and how to print.
     """
     from tasker.cli.given import read_json
@@ -171,10 +188,7 @@ async def reject(
             read_json(values),
             by=by,
             roles=role or (),
-            reason=reason,
-            attempt=attempt,
-            command_id=command_id,
-            dry_run=dry_run,
+            **answering.options(),
         )
     show_reply(reply, common.output)
 
@@ -188,10 +202,7 @@ async def delegate(
     to: str,
     by: str,
     role: Roles = None,
-    reason: str | None = None,
-    attempt: int | None = None,
-    command_id: str | None = None,
-    dry_run: DryRun = False,
+    answering: Answering = ANSWERING,
     common: Common = COMMON,
 ) -> None:
     """Have somebody else answer what a step asks.
@@ -206,10 +217,7 @@ async def delegate(
         to: who is to answer.
         by: who was asked.
         role: that they have; may be repeated.
-        reason: why, kept in the event.
-        attempt: the asking that you saw; when it is asked anew by now, nothing happens.
-        command_id: names this command, so that a repetition is the same one.
-        dry_run: only show what would happen.
+        answering: why, and to which asking.
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
@@ -222,9 +230,6 @@ async def delegate(
             to=to,
             by=by,
             roles=role or (),
-            reason=reason,
-            attempt=attempt,
-            command_id=command_id,
-            dry_run=dry_run,
+            **answering.options(),
         )
     show_reply(reply, common.output)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from tasker.client.requests import OperatorOptions
 
 Format = Literal["table", "json", "jsonl"]
 Output = Annotated[Format, Parameter(name=["--output", "-o"])]
@@ -52,9 +54,14 @@ class By:
     command_id: str | None = None
     dry_run: Annotated[bool, Parameter(negative="")] = False
 
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        """Yield what is given, as the client's methods call it: `**dict(by)`."""
-        yield from vars(self).items()
+    def options(self) -> OperatorOptions:
+        """Return them as the client takes them."""
+        return {
+            "reason": self.reason,
+            "requested_by": self.requested_by,
+            "command_id": self.command_id,
+            "dry_run": self.dry_run,
+        }
 
 
 BY = By()

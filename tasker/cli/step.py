@@ -73,7 +73,7 @@ async def retry(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_retry(task, step, attempt=attempt, **dict(by))
+        reply = await service.step_retry(task, step, attempt=attempt, **by.options())
     show_reply(reply, common.output)
 
 
@@ -107,7 +107,7 @@ async def skip(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_skip(task, step, result=read_json(result), routes=route or (), **dict(by))
+        reply = await service.step_skip(task, step, result=read_json(result), routes=route or (), **by.options())
     show_reply(reply, common.output)
 
 
@@ -141,7 +141,7 @@ async def resolve(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_resolve(task, step, read_json(result), routes=route or (), **dict(by))
+        reply = await service.step_resolve(task, step, read_json(result), routes=route or (), **by.options())
     show_reply(reply, common.output)
 
 
@@ -170,7 +170,7 @@ async def reset(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_reset(task, step, **dict(by))
+        reply = await service.step_reset(task, step, **by.options())
     show_reply(reply, common.output)
 
 
@@ -202,7 +202,7 @@ async def edit(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_edit(task, step, read_json(result), **dict(by))
+        reply = await service.step_edit(task, step, read_json(result), **by.options())
     show_reply(reply, common.output)
 
 
@@ -231,5 +231,5 @@ async def release(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.step_release(task, step, **dict(by))
+        reply = await service.step_release(task, step, **by.options())
     show_reply(reply, common.output)

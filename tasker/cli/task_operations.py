@@ -29,7 +29,7 @@ async def cancel(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.cancel(task, grace_s=grace_s, **dict(by))
+        reply = await service.cancel(task, grace_s=grace_s, **by.options())
     show_reply(reply, common.output)
 
 
@@ -51,7 +51,7 @@ async def retry(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.retry(task, **dict(by))
+        reply = await service.retry(task, **by.options())
     show_reply(reply, common.output)
 
 
@@ -80,7 +80,7 @@ async def pause(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.pause(task, **dict(by))
+        reply = await service.pause(task, **by.options())
     show_reply(reply, common.output)
 
 
@@ -102,7 +102,7 @@ async def resume(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.resume(task, **dict(by))
+        reply = await service.resume(task, **by.options())
     show_reply(reply, common.output)
 
 
@@ -135,7 +135,7 @@ async def complete(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.complete(task, result=read_json(result), grace_s=grace_s, **dict(by))
+        reply = await service.complete(task, result=read_json(result), grace_s=grace_s, **by.options())
     show_reply(reply, common.output)
 
 
@@ -165,7 +165,7 @@ async def fail(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.fail(task, message=message, grace_s=grace_s, **dict(by))
+        reply = await service.fail(task, message=message, grace_s=grace_s, **by.options())
     show_reply(reply, common.output)
 
 
@@ -197,7 +197,7 @@ async def restart(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.restart(task, version=version, current=current, **dict(by))
+        reply = await service.restart(task, version=version, current=current, **by.options())
     show_reply(reply, common.output)
 
 
@@ -231,7 +231,7 @@ async def update(
 
     tags = {**read_tags(tag), **dict.fromkeys(untag or ())}
     async with client(common) as service:
-        reply = await service.update(task, tags=tags, metadata=read_object(metadata, "--metadata"), **dict(by))
+        reply = await service.update(task, tags=tags, metadata=read_object(metadata, "--metadata"), **by.options())
     show_reply(reply, common.output)
 
 
@@ -263,7 +263,7 @@ async def deadline(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.set_deadline(task, deadline=at, within_s=within_s, remove=remove, **dict(by))
+        reply = await service.set_deadline(task, deadline=at, within_s=within_s, remove=remove, **by.options())
     show_reply(reply, common.output)
 
 
@@ -295,7 +295,7 @@ async def budget(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.set_budget(task, cost_max=cost_max, tokens_max=tokens_max, **dict(by))
+        reply = await service.set_budget(task, cost_max=cost_max, tokens_max=tokens_max, **by.options())
     show_reply(reply, common.output)
 
 
@@ -326,7 +326,7 @@ async def signal(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.signal(task, name, read_json(value), **dict(by))
+        reply = await service.signal(task, name, read_json(value), **by.options())
     show_reply(reply, common.output)
 
 

@@ -1,12 +1,12 @@
 """How it is asked for: the client."""
 
-from tasker.client.approvals import Approvals
+from tasker.client.approvals import AnswerOptions, Approvals
 from tasker.client.attempts import RetryPolicy
 from tasker.client.client import TaskerClient
 from tasker.client.controls import WorkControls
 from tasker.client.dead_letters import BulkOutcome, DeadLetterFilter, DeadLetters
 from tasker.client.domain_events import DomainSubscription
-from tasker.client.requests import NewTask, TaskHandle
+from tasker.client.requests import NewTask, OperatorOptions, TaskHandle
 from tasker.client.schedules import Schedules, upcoming
 from tasker.client.sync import TaskerSyncClient
 from tasker.client.sync_approvals import SyncApprovals
@@ -15,12 +15,14 @@ from tasker.client.sync_dead_letters import SyncDeadLetters
 from tasker.events.messages import ScheduleDocument
 
 __all__ = [
+    "AnswerOptions",
     "Approvals",
     "BulkOutcome",
     "DeadLetterFilter",
     "DeadLetters",
     "DomainSubscription",
     "NewTask",
+    "OperatorOptions",
     "RetryPolicy",
     "ScheduleDocument",
     "Schedules",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import TypedDict, Unpack
 
 import msgspec
 
@@ -14,6 +15,22 @@ from tasker.events.reads import ApprovalPage, ApprovalView
 from tasker.ids import IdSource
 
 PAGE_ITEMS = 100
+
+
+class AnswerOptions(TypedDict, total=False):
+    """What every answer takes.
+
+    Attributes:
+        reason: why, kept with the answer.
+        attempt: the asking that they saw; another one now is a conflict.
+        command_id: names the answer, so that a repetition is the same one; drawn when absent.
+        dry_run: only say what would happen.
+    """
+
+    reason: str | None
+    attempt: int | None
+    command_id: str | None
+    dry_run: bool
 
 
 class Approvals:
@@ -73,10 +90,7 @@ class Approvals:
         *,
         by: str,
         roles: Sequence[str] = (),
-        reason: str | None = None,
-        attempt: int | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> Reply:
         """Say yes to what a step asks.
 
@@ -86,10 +100,7 @@ class Approvals:
             values: of the approval's form.
             by: who answers.
             roles: that they have.
-            reason: why, kept with the answer.
-            attempt: the asking that they saw; another one now is a conflict.
-            command_id: names the answer, so that a repetition is the same one.
-            dry_run: only say what would happen.
+            options: why, and which asking.
 
         Raises:
             ApprovalForbidden: they may not answer.
@@ -98,14 +109,11 @@ class Approvals:
         """
         command = StepApprove(
             task_id=task_id_of(task),
+            requested_by=by,
             step=step,
             values=msgspec.Raw(encode_value(values)),
-            requested_by=by,
             roles=tuple(roles),
-            reason=reason,
-            attempt=attempt,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            **self._named(options),
         )
         return await self._send("step.approve", command)
 
@@ -117,22 +125,16 @@ class Approvals:
         *,
         by: str,
         roles: Sequence[str] = (),
-        reason: str | None = None,
-        attempt: int | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> Reply:
         """Say no to what a step asks; everything else is as with `approve`."""
         command = StepReject(
             task_id=task_id_of(task),
+            requested_by=by,
             step=step,
             values=msgspec.Raw(encode_value(values)),
-            requested_by=by,
             roles=tuple(roles),
-            reason=reason,
-            attempt=attempt,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            **self._named(options),
         )
         return await self._send("step.reject", command)
 
@@ -144,10 +146,7 @@ class Approvals:
         to: str,
         by: str,
         roles: Sequence[str] = (),
-        reason: str | None = None,
-        attempt: int | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> Reply:
         """Have somebody else answer what a step asks `by`.
 
@@ -156,14 +155,10 @@ class Approvals:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: the step does not ask, or not any more.
         """
         command = StepDelegate(
-            task_id=task_id_of(task),
-            step=step,
-            to=to,
-            requested_by=by,
-            roles=tuple(roles),
-            reason=reason,
-            attempt=attempt,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            task_id=task_id_of(task), requested_by=by, step=step, to=to, roles=tuple(roles), **self._named(options)
         )
         return await self._send("step.delegate", command)
+
+    def _named(self, options: AnswerOptions) -> AnswerOptions:
+        """Return `options` with the id that makes a repetition the same answer."""
+        return {**options, "command_id": options.get("command_id") or self._ids.token()}

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 import msgspec
@@ -32,6 +32,7 @@ from tasker.client.http import HttpApi, Parameters
 from tasker.client.requests import (
     NamedTemplate,
     NewTask,
+    OperatorOptions,
     TaskHandle,
     TaskRef,
     handle_of,
@@ -317,47 +318,27 @@ class TaskerClient:
         task: TaskRef,
         *,
         grace_s: float = CANCEL_GRACE_S,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """End a task; running handlers are told and have `grace_s` to stop.
 
         Raises:
             TaskUnknown, TaskEnded: there is nothing to cancel.
         """
-        command = TaskCancel(
-            task_id=task_id_of(task),
-            grace_s=grace_s,
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
-        )
+        command = TaskCancel(task_id=task_id_of(task), grace_s=grace_s, **self._named(options))
         return await self._command("task.cancel", command)
 
     async def retry(
         self,
         task: TaskRef,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Give every failed step of a blocked task a fresh set of attempts; the task goes on by itself.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to retry.
         """
-        command = TaskRetry(
-            task_id=task_id_of(task),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
-        )
+        command = TaskRetry(task_id=task_id_of(task), **self._named(options))
         return await self._command("task.retry", command)
 
     async def step_retry(
@@ -366,25 +347,14 @@ class TaskerClient:
         step: str,
         *,
         attempt: int | None = None,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Give one failed step a fresh set of attempts; `attempt` names the failed one that the caller saw.
 
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: there is nothing to retry.
         """
-        command = StepRetry(
-            task_id=task_id_of(task),
-            step=step,
-            attempt=attempt,
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
-        )
+        command = StepRetry(task_id=task_id_of(task), step=step, attempt=attempt, **self._named(options))
         return await self._command("step.retry", command)
 
     async def complete(
@@ -393,10 +363,7 @@ class TaskerClient:
         *,
         result: object = None,
         grace_s: float = CANCEL_GRACE_S,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """End a task as completed, with a result of yours, whatever its steps have done; nothing is undone.
 
@@ -405,13 +372,7 @@ class TaskerClient:
             ValueInvalid, BodyTooLarge: the result cannot be sent.
         """
         command = TaskComplete(
-            task_id=task_id_of(task),
-            result=msgspec.Raw(encode_value(result)),
-            grace_s=grace_s,
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            task_id=task_id_of(task), result=msgspec.Raw(encode_value(result)), grace_s=grace_s, **self._named(options)
         )
         return await self._command("task.complete", command)
 
@@ -421,25 +382,14 @@ class TaskerClient:
         *,
         message: str,
         grace_s: float = CANCEL_GRACE_S,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """End a task as failed, with an error of yours; it compensates as any task that fails.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to end.
         """
-        command = TaskFail(
-            task_id=task_id_of(task),
-            message=message,
-            grace_s=grace_s,
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
-        )
+        command = TaskFail(task_id=task_id_of(task), message=message, grace_s=grace_s, **self._named(options))
         return await self._command("task.fail", command)
 
     async def update(
@@ -448,10 +398,7 @@ class TaskerClient:
         *,
         tags: Mapping[str, str | None] | None = None,
         metadata: Mapping[str, Any] | None = None,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Change tags (None removes one) and metadata (a JSON merge patch, RFC 7396) of a task.
 
@@ -459,13 +406,7 @@ class TaskerClient:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to change.
         """
         command = TaskUpdate(
-            task_id=task_id_of(task),
-            tags=dict(tags or {}),
-            metadata=dict(metadata or {}),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            task_id=task_id_of(task), tags=dict(tags or {}), metadata=dict(metadata or {}), **self._named(options)
         )
         return await self._command("task.update", command)
 
@@ -476,10 +417,7 @@ class TaskerClient:
         deadline: datetime | str | None = None,
         within_s: float | None = None,
         remove: bool = False,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Give a task another deadline: a time, or so long from now on; `remove`: none. It fails when that comes first.
 
@@ -491,10 +429,7 @@ class TaskerClient:
             deadline=rfc3339_of(deadline, "deadline"),
             within_s=within_s,
             remove=remove,
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            **self._named(options),
         )
         return await self._command("task.deadline", command)
 
@@ -504,10 +439,7 @@ class TaskerClient:
         *,
         version: str | None = None,
         current: bool = False,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Run a task that has ended once more; the reply's `task_id` is the new task's.
 
@@ -518,61 +450,33 @@ class TaskerClient:
             TaskUnknown, StateForbids: there is no such task, or it has not ended.
             TemplateUnknown: there is no such version.
         """
-        command = TaskRestart(
-            task_id=task_id_of(task),
-            version=version,
-            current=current,
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
-        )
+        command = TaskRestart(task_id=task_id_of(task), version=version, current=current, **self._named(options))
         return await self._command("task.restart", command)
 
     async def pause(
         self,
         task: TaskRef,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let nothing more of a task begin; attempts that run go on, and their outcomes are recorded.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to pause.
         """
-        command = TaskPause(
-            task_id=task_id_of(task),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
-        )
+        command = TaskPause(task_id=task_id_of(task), **self._named(options))
         return await self._command("task.pause", command)
 
     async def resume(
         self,
         task: TaskRef,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let a paused task go on from where it stands; what fell due meanwhile comes at once.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: it is not paused.
         """
-        command = TaskResume(
-            task_id=task_id_of(task),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
-        )
+        command = TaskResume(task_id=task_id_of(task), **self._named(options))
         return await self._command("task.resume", command)
 
     async def set_budget(
@@ -581,10 +485,7 @@ class TaskerClient:
         *,
         cost_max: Decimal | int | str | None = None,
         tokens_max: int | None = None,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let a task use more than its template's budget allows; one that is blocked by its budget goes on.
 
@@ -592,10 +493,7 @@ class TaskerClient:
             task: which.
             cost_max: all that it may cost from its beginning, in the currency of the budget; None: as it is.
             tokens_max: all that its models may use from its beginning; None: as it is.
-            reason: why, kept in the event.
-            requested_by: who asks, kept in the event.
-            command_id: names this command, so that a repetition is the same one.
-            dry_run: only answer what would happen.
+            options: who asks, and why.
 
         Raises:
             TaskUnknown, TaskEnded: there is no such task any more.
@@ -605,10 +503,7 @@ class TaskerClient:
             task_id=task_id_of(task),
             cost_max=None if cost_max is None else str(cost_max),
             tokens_max=tokens_max,
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            **self._named(options),
         )
         return await self._command("task.budget", command)
 
@@ -617,11 +512,7 @@ class TaskerClient:
         task: TaskRef,
         name: str,
         value: object = None,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Bring a task a signal, for a step that waits for one of this name, now or later.
 
@@ -634,13 +525,7 @@ class TaskerClient:
             SignalsFull: the task keeps as many as it may, and no step has taken them.
         """
         command = TaskSignal(
-            task_id=task_id_of(task),
-            name=name,
-            value=msgspec.Raw(encode_value(value)),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            task_id=task_id_of(task), name=name, value=msgspec.Raw(encode_value(value)), **self._named(options)
         )
         return await self._command("task.signal", command)
 
@@ -651,10 +536,7 @@ class TaskerClient:
         *,
         result: object = None,
         routes: Sequence[str] = (),
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Complete a step without running it (any more); it is marked as skipped, and the task goes on by itself.
 
@@ -666,10 +548,7 @@ class TaskerClient:
             step=step,
             result=msgspec.Raw(encode_value(result)),
             routes=tuple(routes),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            **self._named(options),
         )
         return await self._command("step.skip", command)
 
@@ -680,10 +559,7 @@ class TaskerClient:
         result: object,
         *,
         routes: Sequence[str] = (),
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Complete a step with a result that was got in another way; the task goes on by itself.
 
@@ -695,10 +571,7 @@ class TaskerClient:
             step=step,
             result=msgspec.Raw(encode_value(result)),
             routes=tuple(routes),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            **self._named(options),
         )
         return await self._command("step.resolve", command)
 
@@ -706,25 +579,14 @@ class TaskerClient:
         self,
         task: TaskRef,
         step: str,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let the failures that an open step has had count no more: it has all its attempts again.
 
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no attempts to give back.
         """
-        command = StepReset(
-            task_id=task_id_of(task),
-            step=step,
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
-        )
+        command = StepReset(task_id=task_id_of(task), step=step, **self._named(options))
         return await self._command("step.reset", command)
 
     async def step_edit(
@@ -732,11 +594,7 @@ class TaskerClient:
         task: TaskRef,
         step: str,
         result: object,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Give a completed step another result. The old one stays in the log; steps that have used it are not repeated.
 
@@ -744,13 +602,7 @@ class TaskerClient:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no result to edit.
         """
         command = StepEdit(
-            task_id=task_id_of(task),
-            step=step,
-            result=msgspec.Raw(encode_value(result)),
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
+            task_id=task_id_of(task), step=step, result=msgspec.Raw(encode_value(result)), **self._named(options)
         )
         return await self._command("step.edit", command)
 
@@ -758,25 +610,14 @@ class TaskerClient:
         self,
         task: TaskRef,
         step: str,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """End what a step waits for: its retry or its time comes now; a pending one begins, whatever its parents say.
 
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it waits for nothing that can be released.
         """
-        command = StepRelease(
-            task_id=task_id_of(task),
-            step=step,
-            reason=reason,
-            requested_by=requested_by,
-            command_id=command_id or self._ids.token(),
-            dry_run=dry_run,
-        )
+        command = StepRelease(task_id=task_id_of(task), step=step, **self._named(options))
         return await self._command("step.release", command)
 
     async def register(self, template: Mapping[str, Any], *, command_id: str | None = None) -> Reply:
@@ -1167,6 +1008,10 @@ class TaskerClient:
             bus = self._bus or await self._connected_bus(self.settings.nats_url)
             return BusCarrier(bus, self._subjects, tenant=self.settings.tenant)
         return HttpCarrier(self._reads())
+
+    def _named(self, options: OperatorOptions) -> OperatorOptions:
+        """Return `options` with the id that makes a repetition the same command."""
+        return {**options, "command_id": options.get("command_id") or self._ids.token()}
 
     async def _command(self, verb: str, command: Command) -> Reply:
         """Return the acceptance of `command`, which carries a key; repeats it until the deadline."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -103,6 +103,22 @@ class TaskHandle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     position: str | None = None
     duplicate: bool = False
     task: TaskView | None = None
+
+
+class OperatorOptions(TypedDict, total=False):
+    """What every command to a task or a step takes.
+
+    Attributes:
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event.
+        command_id: names the command, so that a repetition is the same one; drawn when absent.
+        dry_run: only answer what would happen.
+    """
+
+    reason: str | None
+    requested_by: str | None
+    command_id: str | None
+    dry_run: bool
 
 
 TaskRef = TaskHandle | TaskView | UUID | str

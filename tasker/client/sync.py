@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar, Unpack
 
 from tasker.client.attempts import RetryPolicy
 from tasker.client.batches import BATCHES_IN_FLIGHT
 from tasker.client.client import PAGE_ITEMS, TaskerClient
 from tasker.client.domain_events import DomainSubscription
-from tasker.client.requests import NamedTemplate, NewTask, TaskHandle, TaskRef
+from tasker.client.requests import NamedTemplate, NewTask, OperatorOptions, TaskHandle, TaskRef
 from tasker.client.settings import ClientSettings, FindStack
 from tasker.client.subscription import START, Subscription
 from tasker.client.sync_approvals import SyncApprovals
@@ -197,39 +197,26 @@ class TaskerSyncClient:
         task: TaskRef,
         *,
         grace_s: float = CANCEL_GRACE_S,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """End a task; running handlers are told and have `grace_s` to stop.
 
         Raises:
             TaskUnknown, TaskEnded: there is nothing to cancel.
         """
-        return self._loop.run(
-            self._client.cancel(
-                task, grace_s=grace_s, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
-            )
-        )
+        return self._loop.run(self._client.cancel(task, grace_s=grace_s, **options))
 
     def retry(
         self,
         task: TaskRef,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Give every failed step of a blocked task a fresh set of attempts; the task goes on by itself.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to retry.
         """
-        return self._loop.run(
-            self._client.retry(task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run)
-        )
+        return self._loop.run(self._client.retry(task, **options))
 
     def step_retry(
         self,
@@ -237,27 +224,14 @@ class TaskerSyncClient:
         step: str,
         *,
         attempt: int | None = None,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Give one failed step a fresh set of attempts; `attempt` names the failed one that the caller saw.
 
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: there is nothing to retry.
         """
-        return self._loop.run(
-            self._client.step_retry(
-                task,
-                step,
-                attempt=attempt,
-                reason=reason,
-                requested_by=requested_by,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._client.step_retry(task, step, attempt=attempt, **options))
 
     def complete(
         self,
@@ -265,10 +239,7 @@ class TaskerSyncClient:
         *,
         result: object = None,
         grace_s: float = CANCEL_GRACE_S,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """End a task as completed, with a result of yours, whatever its steps have done; nothing is undone.
 
@@ -276,17 +247,7 @@ class TaskerSyncClient:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to end.
             ValueInvalid, BodyTooLarge: the result cannot be sent.
         """
-        return self._loop.run(
-            self._client.complete(
-                task,
-                result=result,
-                grace_s=grace_s,
-                reason=reason,
-                requested_by=requested_by,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._client.complete(task, result=result, grace_s=grace_s, **options))
 
     def fail(
         self,
@@ -294,27 +255,14 @@ class TaskerSyncClient:
         *,
         message: str,
         grace_s: float = CANCEL_GRACE_S,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """End a task as failed, with an error of yours; it compensates as any task that fails.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to end.
         """
-        return self._loop.run(
-            self._client.fail(
-                task,
-                message=message,
-                grace_s=grace_s,
-                reason=reason,
-                requested_by=requested_by,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._client.fail(task, message=message, grace_s=grace_s, **options))
 
     def update(
         self,
@@ -322,27 +270,14 @@ class TaskerSyncClient:
         *,
         tags: Mapping[str, str | None] | None = None,
         metadata: Mapping[str, Any] | None = None,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Change tags (None removes one) and metadata (a JSON merge patch, RFC 7396) of a task.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to change.
         """
-        return self._loop.run(
-            self._client.update(
-                task,
-                tags=tags,
-                metadata=metadata,
-                reason=reason,
-                requested_by=requested_by,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._client.update(task, tags=tags, metadata=metadata, **options))
 
     def set_deadline(
         self,
@@ -351,10 +286,7 @@ class TaskerSyncClient:
         deadline: datetime | str | None = None,
         within_s: float | None = None,
         remove: bool = False,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Give a task another deadline: a time, or so long from now on; `remove`: none. It fails when that comes first.
 
@@ -362,16 +294,7 @@ class TaskerSyncClient:
             TaskUnknown, TaskEnded, StateForbids: there is no deadline to set.
         """
         return self._loop.run(
-            self._client.set_deadline(
-                task,
-                deadline=deadline,
-                within_s=within_s,
-                remove=remove,
-                reason=reason,
-                requested_by=requested_by,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
+            self._client.set_deadline(task, deadline=deadline, within_s=within_s, remove=remove, **options)
         )
 
     def restart(
@@ -380,10 +303,7 @@ class TaskerSyncClient:
         *,
         version: str | None = None,
         current: bool = False,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Run a task that has ended once more; the reply's `task_id` is the new task's.
 
@@ -394,53 +314,31 @@ class TaskerSyncClient:
             TaskUnknown, StateForbids: there is no such task, or it has not ended.
             TemplateUnknown: there is no such version.
         """
-        return self._loop.run(
-            self._client.restart(
-                task,
-                version=version,
-                current=current,
-                reason=reason,
-                requested_by=requested_by,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._client.restart(task, version=version, current=current, **options))
 
     def pause(
         self,
         task: TaskRef,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let nothing more of a task begin; attempts that run go on, and their outcomes are recorded.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to pause.
         """
-        return self._loop.run(
-            self._client.pause(task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run)
-        )
+        return self._loop.run(self._client.pause(task, **options))
 
     def resume(
         self,
         task: TaskRef,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let a paused task go on from where it stands; what fell due meanwhile comes at once.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: it is not paused.
         """
-        return self._loop.run(
-            self._client.resume(task, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run)
-        )
+        return self._loop.run(self._client.resume(task, **options))
 
     def set_budget(
         self,
@@ -448,10 +346,7 @@ class TaskerSyncClient:
         *,
         cost_max: Decimal | int | str | None = None,
         tokens_max: int | None = None,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let a task use more than its template's budget allows; one that is blocked by its budget goes on.
 
@@ -459,28 +354,14 @@ class TaskerSyncClient:
             TaskUnknown, TaskEnded: there is no such task any more.
             StateForbids: it has no budget, or has used more than that.
         """
-        return self._loop.run(
-            self._client.set_budget(
-                task,
-                cost_max=cost_max,
-                tokens_max=tokens_max,
-                reason=reason,
-                requested_by=requested_by,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._client.set_budget(task, cost_max=cost_max, tokens_max=tokens_max, **options))
 
     def signal(
         self,
         task: TaskRef,
         name: str,
         value: object = None,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Bring a task a signal, for a step that waits for one of this name, now or later.
 
@@ -492,17 +373,7 @@ class TaskerSyncClient:
             SignalInvalid: the value does not match the signal's schema.
             SignalsFull: the task keeps as many as it may, and no step has taken them.
         """
-        return self._loop.run(
-            self._client.signal(
-                task,
-                name,
-                value,
-                reason=reason,
-                requested_by=requested_by,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._client.signal(task, name, value, **options))
 
     def step_skip(
         self,
@@ -511,28 +382,14 @@ class TaskerSyncClient:
         *,
         result: object = None,
         routes: Sequence[str] = (),
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Complete a step without running it (any more); it is marked as skipped, and the task goes on by itself.
 
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it cannot be skipped.
         """
-        return self._loop.run(
-            self._client.step_skip(
-                task,
-                step,
-                result=result,
-                routes=routes,
-                reason=reason,
-                requested_by=requested_by,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._client.step_skip(task, step, result=result, routes=routes, **options))
 
     def step_resolve(
         self,
@@ -541,92 +398,54 @@ class TaskerSyncClient:
         result: object,
         *,
         routes: Sequence[str] = (),
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Complete a step with a result that was got in another way; the task goes on by itself.
 
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it cannot be resolved.
         """
-        return self._loop.run(
-            self._client.step_resolve(
-                task,
-                step,
-                result,
-                routes=routes,
-                reason=reason,
-                requested_by=requested_by,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._client.step_resolve(task, step, result, routes=routes, **options))
 
     def step_reset(
         self,
         task: TaskRef,
         step: str,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let the failures that an open step has had count no more: it has all its attempts again.
 
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no attempts to give back.
         """
-        return self._loop.run(
-            self._client.step_reset(
-                task, step, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
-            )
-        )
+        return self._loop.run(self._client.step_reset(task, step, **options))
 
     def step_edit(
         self,
         task: TaskRef,
         step: str,
         result: object,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Give a completed step another result. The old one stays in the log; steps that have used it are not repeated.
 
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no result to edit.
         """
-        return self._loop.run(
-            self._client.step_edit(
-                task, step, result, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
-            )
-        )
+        return self._loop.run(self._client.step_edit(task, step, result, **options))
 
     def step_release(
         self,
         task: TaskRef,
         step: str,
-        *,
-        reason: str | None = None,
-        requested_by: str | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """End what a step waits for: its retry or its time comes now; a pending one begins, whatever its parents say.
 
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it waits for nothing that can be released.
         """
-        return self._loop.run(
-            self._client.step_release(
-                task, step, reason=reason, requested_by=requested_by, command_id=command_id, dry_run=dry_run
-            )
-        )
+        return self._loop.run(self._client.step_release(task, step, **options))
 
     def register(self, template: Mapping[str, Any], *, command_id: str | None = None) -> Reply:
         """Make a template known; `template` is the document that YAML spells too.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Unpack
 
-from tasker.client.approvals import PAGE_ITEMS, Approvals
+from tasker.client.approvals import PAGE_ITEMS, AnswerOptions, Approvals
 from tasker.client.requests import TaskRef
 from tasker.client.sync_dead_letters import Loop
 from tasker.events.messages import Reply
@@ -48,25 +49,10 @@ class SyncApprovals:
         *,
         by: str,
         roles: Sequence[str] = (),
-        reason: str | None = None,
-        attempt: int | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> Reply:
         """Say yes to what a step asks; see `Approvals.approve`."""
-        return self._loop.run(
-            self._approvals.approve(
-                task,
-                step,
-                values,
-                by=by,
-                roles=roles,
-                reason=reason,
-                attempt=attempt,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._approvals.approve(task, step, values, by=by, roles=roles, **options))
 
     def reject(
         self,
@@ -76,25 +62,10 @@ class SyncApprovals:
         *,
         by: str,
         roles: Sequence[str] = (),
-        reason: str | None = None,
-        attempt: int | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> Reply:
         """Say no to what a step asks; see `Approvals.reject`."""
-        return self._loop.run(
-            self._approvals.reject(
-                task,
-                step,
-                values,
-                by=by,
-                roles=roles,
-                reason=reason,
-                attempt=attempt,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._approvals.reject(task, step, values, by=by, roles=roles, **options))
 
     def delegate(
         self,
@@ -104,22 +75,7 @@ class SyncApprovals:
         to: str,
         by: str,
         roles: Sequence[str] = (),
-        reason: str | None = None,
-        attempt: int | None = None,
-        command_id: str | None = None,
-        dry_run: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> Reply:
         """Have somebody else answer what a step asks `by`; see `Approvals.delegate`."""
-        return self._loop.run(
-            self._approvals.delegate(
-                task,
-                step,
-                to=to,
-                by=by,
-                roles=roles,
-                reason=reason,
-                attempt=attempt,
-                command_id=command_id,
-                dry_run=dry_run,
-            )
-        )
+        return self._loop.run(self._approvals.delegate(task, step, to=to, by=by, roles=roles, **options))

@@ -7,7 +7,6 @@ to look at once; all others look by themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 from uuid import UUID
 
 from tasker.controls import Controls
@@ -16,15 +15,7 @@ from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.stored import encode_meta, meta_of, to_new_event
 from tasker.service.domain.command_memory import remember
 from tasker.service.domain.controls import AnyControlCommand, decide_control
-from tasker.service.runtime.actor import Owed, Turn
-
-
-class ControlRecorded(Protocol):
-    """Takes the position of what was recorded, and whether it had been before."""
-
-    def __call__(self, position: int, *, duplicate: bool) -> None:
-        """Answer the command."""
-        ...
+from tasker.service.runtime.actor import Owed, Recorded, Turn
 
 
 class ControlMessage:
@@ -39,7 +30,7 @@ class ControlMessage:
         command: AnyControlCommand,
         command_id: str,
         meta: Meta,
-        answered: ControlRecorded,
+        answered: Recorded,
         fail: Callable[[TaskerError], None],
     ) -> None:
         self.tenant = tenant

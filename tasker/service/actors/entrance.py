@@ -101,6 +101,7 @@ from tasker.service.domain.commands import CreateTask
 from tasker.service.domain.dead_letters import InvestigationCommand, Subject
 from tasker.service.domain.restart import Original
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
+from tasker.service.runtime.actor import Recorded
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
 from tasker.service.runtime.shards import Shards
@@ -163,6 +164,12 @@ class Asked:
     def accept(self, accepted: Accepted) -> None:
         """Answer that it is recorded."""
         self.answer(encode_message(accepted))
+
+    def recorded(self, shard: int, task_id: str | None = None) -> Recorded:
+        """Return what answers that it is recorded at a position of the shard or, `duplicate`, had been."""
+        return lambda position, *, duplicate: self.accept(
+            Accepted(ok=True, task_id=task_id, position=f"{shard}:{position}", duplicate=duplicate)
+        )
 
 
 class Entrance:
@@ -365,9 +372,7 @@ class Entrance:
                     restarted_from=restarted_from,
                 ),
                 meta=meta,
-                answered=lambda position, *, duplicate: asked.accept(
-                    Accepted(ok=True, task_id=text, position=f"{shard}:{position}", duplicate=duplicate)
-                ),
+                answered=asked.recorded(shard, text),
                 fail=asked.refuse,
             )
             self._shards.send(shard, task_id, StreamKind.TASK, message)
@@ -442,9 +447,7 @@ class Entrance:
             command=decided,
             command_id=command_id,
             meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
-            answered=lambda position, *, duplicate: asked.accept(
-                Accepted(ok=True, task_id=str(task_id), position=f"{shard}:{position}", duplicate=duplicate)
-            ),
+            answered=asked.recorded(shard, str(task_id)),
             fail=asked.refuse,
         )
         if isinstance(command, TaskOperatorCommand) and command.dry_run:
@@ -507,9 +510,7 @@ class Entrance:
                 command=decided,
                 command_id=command_id,
                 meta=meta,
-                answered=lambda position, *, duplicate: asked.accept(
-                    Accepted(ok=True, task_id=str(task_id), position=f"{shard}:{position}", duplicate=duplicate)
-                ),
+                answered=asked.recorded(shard, str(task_id)),
                 fail=asked.refuse,
             )
             stream_id = investigation_stream_id(asked.tenant, task_id)
@@ -621,9 +622,7 @@ class Entrance:
             command=decided,
             command_id=command_id,
             meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
-            answered=lambda position, *, duplicate: asked.accept(
-                Accepted(ok=True, position=f"{shard}:{position}", duplicate=duplicate)
-            ),
+            answered=asked.recorded(shard),
             fail=asked.refuse,
         )
         self._shards.send(shard, stream_id, StreamKind.CONTROL, message)

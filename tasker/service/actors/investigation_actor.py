@@ -7,7 +7,6 @@ actor (`SubjectMessage`) and hands the answer on (`InvestigationMessage`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 from uuid import UUID
 
 from tasker.errors import CommandRejected, TaskerError
@@ -23,17 +22,9 @@ from tasker.service.domain.dead_letters import (
     subject_of,
 )
 from tasker.service.domain.state import TaskState
-from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.runtime.actor import Owed, Recorded, Turn
 
 Failed = Callable[[TaskerError], None]
-
-
-class Recorded(Protocol):
-    """Takes the position of what was recorded, and whether it had been before."""
-
-    def __call__(self, position: int, *, duplicate: bool) -> None:
-        """Answer the command."""
-        ...
 
 
 class SubjectMessage:

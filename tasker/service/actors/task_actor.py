@@ -59,7 +59,7 @@ from tasker.service.domain.places import obligation_of, place_of
 from tasker.service.domain.prices import PriceTable
 from tasker.service.domain.reports import accepted, command_of
 from tasker.service.domain.state import StepStatus, TaskState, TaskStatus, evolve
-from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.runtime.actor import Owed, Recorded, Turn
 from tasker.service.runtime.due import UNFOLDED, UNFOLDED_US
 from tasker.service.runtime.node import Wake
 from tasker.templates import CompiledTemplate
@@ -108,14 +108,6 @@ Effect = (
     | EventAwaited
     | PlaceRequested
 )
-
-
-class Answered(Protocol):
-    """Takes the position of what was recorded, and whether it had been before."""
-
-    def __call__(self, position: int, *, duplicate: bool) -> None:
-        """Answer the command."""
-        ...
 
 
 Failed = Callable[[TaskerError], None]
@@ -212,7 +204,7 @@ class CreateMessage:
         request_hash: str,
         plan: Callable[[int], tuple[CompiledTemplate, CreateTask]] | TaskerError,
         meta: Meta,
-        answered: Answered,
+        answered: Recorded,
         fail: Failed,
     ) -> None:
         self.tenant = tenant
@@ -239,7 +231,7 @@ class CommandMessage:
         command: Callable[[int], AnyTaskCommand],
         command_id: str,
         meta: Meta,
-        answered: Answered,
+        answered: Recorded,
         fail: Failed,
         planned: Callable[[int, Sequence[AnyTaskEvent]], None] | None = None,
     ) -> None:

@@ -45,6 +45,14 @@ class Turn:
         self.owed = owed
 
 
+class Recorded(Protocol):
+    """Takes the position of what was recorded, and whether it had been before."""
+
+    def __call__(self, position: int, *, duplicate: bool) -> None:
+        """Answer the command."""
+        ...
+
+
 class Actor(Protocol):
     """One stream's state and rules."""
 
