@@ -14,7 +14,7 @@ import asyncpg
 
 from tasker.errors import ParameterInvalid
 from tasker.events.codec import canonical
-from tasker.events.reads import FireTime, ScheduleView, StepView, TaskView, TemplateView, UsageTotal
+from tasker.events.reads import TASK_ENDED, FireTime, ScheduleView, StepView, TaskView, TemplateView, UsageTotal
 from tasker.ids import schedule_stream_id, template_stream_id
 from tasker.projections.postgres_store import LOST, pairs, row_of, translated
 from tasker.projections.queries import (
@@ -104,7 +104,8 @@ class PostgresQueries:
         records = await self._fetch(_SQL["task"], tenant, task_id)
         if not records:
             return None
-        restarts = await self._fetch(_SQL["restarts"], tenant, task_id)
+        has_ended = records[0]["state"] in TASK_ENDED  # no other can have been restarted
+        restarts = await self._fetch(_SQL["restarts"], tenant, task_id) if has_ended else []
         return (await self._task_views(records, restarted_as=[record[0] for record in restarts]))[0]
 
     async def tasks(self, tenant: str, query: TaskQuery) -> Tasks:

@@ -54,7 +54,7 @@ from tasker.events.task_events import (
     TaskUnpaused,
     TaskUpdated,
 )
-from tasker.service.domain.state import Place, StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.state import STEP_OPEN, Place, StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.wait import ApprovalWait, EventWait, Wait
 
 FINISH_SLACK_S: Final = 2.0
@@ -164,12 +164,9 @@ def _of_task(state: TaskState) -> dict[str, int]:
 
 def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
     found = _of_attempt(state, name, step)
-    if found and step.close_by_us is not None and step.cancel_by_us is None and step.status in _LIMITED:
+    if found and step.close_by_us is not None and step.cancel_by_us is None and step.status in STEP_OPEN:
         found[f"{Kind.CLOSE_BY}:{name}:{step.attempt}"] = _not_before_resumed(state, step.close_by_us)
     return found
-
-
-_LIMITED: Final = (StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING)
 
 
 def _of_attempt(state: TaskState, name: str, step: StepState) -> dict[str, int]:
