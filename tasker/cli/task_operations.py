@@ -259,9 +259,12 @@ async def deadline(
         by: who asks, and why.
         common: where the service is, and how to print.
     """
+    from tasker.cli.failures import UsageError
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    if sum((at is not None, within_s is not None, remove)) != 1:
+        raise UsageError("say one of --at, --within-s and --remove")
     async with client(common) as service:
         reply = await service.set_deadline(task, deadline=at, within_s=within_s, remove=remove, **by.options())
     show_reply(reply, common.output)

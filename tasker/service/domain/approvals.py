@@ -41,7 +41,7 @@ from tasker.service.domain.bindings import expression_error, item_of, value_of
 from tasker.service.domain.commands import AnswerApproval, DelegateApproval
 from tasker.service.domain.guards import must_be_current, must_go_on
 from tasker.service.domain.state import StepState, StepStatus, TaskState
-from tasker.service.domain.wait import ApprovalWait
+from tasker.service.domain.wait_state import ApprovalWait
 from tasker.templates import CompiledTemplate, StepSpec
 from tasker.templates.instances import name_of
 from tasker.templates.model import PERSONS_MAX

@@ -30,7 +30,7 @@ from tasker.service.domain.bindings import bindings_of, expression_error, item_o
 from tasker.service.domain.commands import NoteEvent
 from tasker.service.domain.signals import deadline_us_of
 from tasker.service.domain.state import StepState, TaskState
-from tasker.service.domain.wait import EventWait
+from tasker.service.domain.wait_state import EventWait
 from tasker.templates import CompiledTemplate, StepSpec
 
 EVENT_BYTES_MAX: Final = 64 * 1024

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tasker.events.task_events import SignalReceived, StepAwaited
-from tasker.service.domain.wait import SignalWait, Wait
+from tasker.service.domain.wait_state import SignalWait, Wait
 
 
 class Inbox:

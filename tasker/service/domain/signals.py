@@ -38,7 +38,7 @@ from tasker.service.domain.bindings import bindings_of, expression_error, item_o
 from tasker.service.domain.commands import SignalTask
 from tasker.service.domain.guards import must_exist, must_go_on
 from tasker.service.domain.state import StepState, TaskState
-from tasker.service.domain.wait import SignalWait
+from tasker.service.domain.wait_state import SignalWait
 from tasker.templates import CompiledTemplate, StepSpec
 from tasker.templates.model import SIGNALS_MAX
 from tasker.templates.reading import did_you_mean

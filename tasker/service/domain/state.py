@@ -103,7 +103,7 @@ from tasker.events.usage import TOKEN_METERS, added, amount_text
 from tasker.service.domain.command_memory import remember
 from tasker.service.domain.inbox import Inbox
 from tasker.service.domain.staleness import WAITING, Staleness
-from tasker.service.domain.wait import ApprovalWait, EventWait, Wait
+from tasker.service.domain.wait_state import ApprovalWait, EventWait, Wait
 from tasker.service.domain.written import Shared
 from tasker.templates.instances import is_item, is_undo, name_of, node_of, visit_of
 

@@ -14,7 +14,7 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain import approvals, event_waits, signals
 from tasker.service.domain.state import StepState, TaskState
-from tasker.service.domain.wait import ApprovalWait, EventWait, SignalWait, Wait
+from tasker.service.domain.wait_state import ApprovalWait, EventWait, SignalWait, Wait
 from tasker.templates import CompiledTemplate, StepSpec
 
 Moves = Iterator[AnyTaskEvent]

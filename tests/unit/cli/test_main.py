@@ -141,6 +141,8 @@ def test_asyncapi_is_printed_for_the_prefix_of_the_environment(
         ["task", "create", "hello", "--wait", "soon", "later"],
         ["task", "create", "hello", "--input", "{"],
         ["task", "create", "hello", "--tag", "x"],
+        ["task", "deadline", "t"],
+        ["task", "deadline", "t", "--within-s", "60", "--remove"],
         ["up", "no-such-app.py"],
         ["worker", "no-such-app.py"],
         ["template", "validate", "no-such-file.yaml"],
