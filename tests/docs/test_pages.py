@@ -42,9 +42,9 @@ def plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("TASKER_", "PYTEST_"))}
 
 
-@pytest.fixture(scope="session")
-def shared(cluster: SharedCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that the pages share; each runs the workers that it needs."""
+@pytest.fixture
+def fresh(cluster: SharedCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of the page's own: another page may have templates and tasks of the same names."""
     with running_service(cluster, tmp_path_factory.mktemp("service")) as service:
         yield service
 
@@ -60,9 +60,9 @@ def test_each_block_says_what_it_is_and_holds(page: Path) -> None:
 
 @pytest.mark.parametrize("page", named([page for page in pages() if is_followed(page) and not begins_with_up(page)]))
 @pytest.mark.timeout(240)
-def test_a_page_can_be_followed(shared: Service, page: Path, tmp_path: Path) -> None:
+def test_a_page_can_be_followed(fresh: Service, page: Path, tmp_path: Path) -> None:
     # Only the prefix differs from what a reader has: the tests of a run share one nats-server.
-    follow([page], tmp_path, shared.environ, {'"tasker.default.': f'"{shared.nats_prefix}.default.'})
+    follow([page], tmp_path, fresh.environ, {'"tasker.default.': f'"{fresh.nats_prefix}.default.'})
 
 
 @pytest.mark.parametrize(
