@@ -1,5 +1,7 @@
 """What can happen under one concurrency key: the union stored in the stream of the key.
 
+The `max_running` of a template is such a key, called by that name; the values of an expression never are.
+
 A *place* is the right to run under a key, of which there are `limit`. A *request* names who asks for one: a task
 (`<task>`) or one attempt of a step instance (`<task>:<step>:<attempt>`). One event tells of many requests: a busy key
 is asked, and gives, many places at once.
@@ -41,9 +43,14 @@ class PlacesAsked(ConcurrencyEvent, frozen=True, kw_only=True):
 
 
 class PlacesGranted(ConcurrencyEvent, frozen=True, kw_only=True):
-    """Waiting requests have a place."""
+    """Waiting requests have a place.
+
+    Attributes:
+        beyond: whether or not one is free: they are children of tasks that run, which `max_running` keeps no task from.
+    """
 
     requests: tuple[str, ...]
+    beyond: bool = False
 
 
 class PlacesEvicted(ConcurrencyEvent, frozen=True, kw_only=True):

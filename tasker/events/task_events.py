@@ -86,6 +86,8 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
         restarted_from: the id of the task whose restart this is.
         created_by: who asked for it, where an approval of its template may not be theirs.
         stale_after: how long it may stand still before somebody is told, as its template says.
+        admitted_us: when a place was asked for under the `max_running` of its template, which it has until it ends:
+            this names it.
     """
 
     template: TemplateRef
@@ -99,6 +101,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
     restarted_from: str | None = None
     created_by: str | None = None
     stale_after: StaleLimits | None = None
+    admitted_us: int | None = None
 
 
 class TaskStarted(TaskEvent, frozen=True, kw_only=True):

@@ -108,6 +108,8 @@ class Template:
         state: key of the shared state -> what several writes of it come to: `fail`, `last_edge_wins`, `append`,
             `union`, `sum`, `max`, `merge`, or `{"using": "left + right"}`. A key that is not named fails the step
             where branches meet that wrote it.
+        max_running: so many of its tasks may be there that have not ended; a new one is refused as `busy`, which the
+            client waits out. Children are let in, and count.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class Template:
         concurrency: Concurrency | None = None,
         stale_after: StaleAfter | None = None,
         state: Mapping[str, StatePolicy | dict[str, str]] | None = None,
+        max_running: int | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -149,6 +152,7 @@ class Template:
             "concurrency": None if concurrency is None else concurrency_document(concurrency),
             "stale_after": None if stale_after is None else stale_document(stale_after),
             "state": None if state is None else dict(state),
+            "max_running": max_running,
         }
         self._declared: list[_Declared] = []
         self._undos: list[_Undo] = []

@@ -179,6 +179,12 @@ CATALOGUE: Final[dict[str, Metric]] = {
         # ------------------------------------------------ controls
         Metric("tasker_attempts_held", _G, "write", "Attempts of this node's tasks that operators hold back."),
         Metric("tasker_pauses", _G, "write", "What operators have paused: queues, templates, tenants, everything."),
+        Metric(
+            "tasker_admissions_refused_total",
+            _C,
+            "write",
+            "Creations of tasks answered `busy`, since a cap of their template was reached.",
+        ),
         # ------------------------------------------------ publisher
         Metric("tasker_publisher_lag_events", _G, "write", "Committed events that the event stream has not confirmed."),
         # ------------------------------------------------ reads

@@ -439,6 +439,7 @@ LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_field
     "concurrency",
     "stale_after",
     "state",
+    "max_running",
 }
 """Keys that the first form did not have: at their default they are no part of a template's content."""
 
@@ -466,6 +467,8 @@ class TemplateSpec(_Form, frozen=True):
         budget: what the attempts of one task may use together; None: as much as they like.
         concurrency: how many of its tasks with the same key run at a time; the key is an expression over `input`.
         stale_after: how long tasks may stand still before somebody is told.
+        max_running: so many of its tasks may be there that have not ended, for each tenant; a new one is refused as
+            `busy`. Children are let in, and count. None: as many as are asked for.
     """
 
     name: Name
@@ -485,6 +488,7 @@ class TemplateSpec(_Form, frozen=True):
     concurrency: Concurrency | None = None
     stale_after: StaleAfter | None = None
     state: dict[StateKey, StatePolicy | Using] = {}
+    max_running: Places | None = None
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""

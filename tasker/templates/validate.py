@@ -78,6 +78,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         concurrency=concurrency_of(read, variables=VARIABLES_OF_TASK),
         stale_after=_stale_after(read, faults),
         state=state_keys(read, faults),
+        max_running=read.optional_whole("max_running", high=model.CONCURRENCY_LIMIT_MAX),
     )
     if are_known:
         check_paths(spec, faults)

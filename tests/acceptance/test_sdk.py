@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tasker import TaskerSyncClient
 from tasker.client import TaskHandle
-from tasker.errors import TaskUnknown, TemplateUnknown
+from tasker.errors import Busy, TaskUnknown, TemplateUnknown
 from tests.acceptance.conftest import READY_S_MAX, Service
 
 APP = Path(__file__).with_name("sdk_app.py")
@@ -60,3 +64,26 @@ def test_progress_is_read_while_the_attempt_runs_and_the_sync_client_does_all_it
             assert events.next(timeout_s=0.2) is None
         with pytest.raises(TaskUnknown):
             client.get("00000000-0000-7000-8000-000000000000")
+
+
+def test_a_cap_is_busy_over_nats_and_http_until_there_is_room(service: Service) -> None:
+    template = {"name": "narrow", "max_running": 1, "steps": [{"name": "only"}]}
+    with (
+        TaskerSyncClient(service.nats_url, "", prefix=service.nats_prefix, timeout_s=20, environ={}) as over_nats,
+        TaskerSyncClient("", service.http_url, timeout_s=1, environ={}) as over_http,
+    ):
+        over_nats.register(template)
+        first = over_nats.create("narrow", {})
+        with pytest.raises(Busy, match="max_running") as busy:
+            over_http.create("narrow", {})
+        assert busy.value.retry_after_s == 1.0
+        place = urlsplit(service.http_url)
+        with closing(HTTPConnection(place.hostname or "", place.port)) as http:
+            headers = {"Content-Type": "application/json"}
+            http.request("POST", "/v1/tasks", b'{"template": "narrow", "input": {}}', headers)
+            answer = http.getresponse()
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+        with ThreadPoolExecutor(1) as other:
+            waiting = other.submit(over_nats.create, "narrow", {})
+            over_http.cancel(first, requested_by="ada", reason="make room")
+            assert waiting.result().task_id != first.task_id

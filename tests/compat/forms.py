@@ -63,6 +63,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
             request_hash="cd" * 32,
             stale_after=t.StaleLimits(blocked_s=86400.0, waiting_s=0.5),
         ),
+        t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, admitted_us=US),
     ),
     ("task_started", 1): (t.TaskStarted(),),
     ("step_dispatched", 1): (
@@ -296,7 +297,10 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         c.ConcurrencyKeyOpened(namespace="shop", template="order_fulfillment", key="7"),
     ),
     ("places_asked", 1): (c.PlacesAsked(requests=(TASK_ID, f"{TASK_ID}:charge[2]:1"), limit=3),),
-    ("places_granted", 1): (c.PlacesGranted(requests=(TASK_ID,)),),
+    ("places_granted", 1): (
+        c.PlacesGranted(requests=(TASK_ID,)),
+        c.PlacesGranted(requests=(f"{TASK_ID}:~admission:{US}",), beyond=True),
+    ),
     ("places_evicted", 1): (c.PlacesEvicted(requests=(TASK_ID,)),),
     ("places_returned", 1): (c.PlacesReturned(requests=(TASK_ID,)),),
     ("schedule_created", 1): (

@@ -445,6 +445,14 @@ def given_up() -> Run:
     return run
 
 
+def admitted() -> Run:
+    """A task that was let in under the `max_running` of its template."""
+    run = new_run("admitted", {"a": []}, max_running=3)
+    run.create(admitted_us=run.now_us - 1)
+    run.complete("a")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -470,6 +478,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     limited,
     progressed,
     shared,
+    admitted,
 )
 
 

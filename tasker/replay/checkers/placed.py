@@ -101,7 +101,7 @@ def _take(key: _Key, event: ConcurrencyEvent) -> list[str]:
                 if request in key.holders or request in key.waiting:
                     found.append(f"{request} asks twice")
                 key.waiting[request] = None
-        case PlacesGranted(requests=requests):
+        case PlacesGranted(requests=requests, beyond=beyond):
             for request in requests:
                 if request not in key.waiting:
                     found.append(f"{request} gets a place and did not wait for one")
@@ -109,7 +109,7 @@ def _take(key: _Key, event: ConcurrencyEvent) -> list[str]:
                     found.append(f"{request} gets a place before {next(iter(key.waiting))}, which waits longer")
                 key.waiting.pop(request, None)
                 key.holders[request] = None
-            if len(key.holders) > key.limit:
+            if len(key.holders) > key.limit and not beyond:
                 found.append(f"{len(key.holders)} hold a place of {key.limit}")
         case PlacesEvicted(requests=requests):
             for request in requests:

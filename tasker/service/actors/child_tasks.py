@@ -65,7 +65,13 @@ class ChildTasks:
                 self._tell(actor, step, attempt, error=error)
 
         self._commands.send(
-            actor.tenant, "task.create", command, answered, task_id=child, traceparent=actor.traceparent
+            actor.tenant,
+            "task.create",
+            command,
+            answered,
+            task_id=child,
+            traceparent=actor.traceparent,
+            goes_on=True,
         )
 
     def ask(self, actor: TaskActor, step: str, attempt: int) -> None:

@@ -21,6 +21,7 @@ from tasker.events.concurrency_events import (
 )
 from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.events.stored import from_recorded, to_new_event
+from tasker.service.domain.admission import MAX_RUNNING
 from tasker.service.domain.concurrency import (
     LOOK,
     LOOK_S,
@@ -36,6 +37,9 @@ from tasker.service.runtime.node import Wake
 
 LOOK_S_MAX: Final = 60.0
 """A holder is asked after `LOOK_S`, then after twice as long, and so on up to this."""
+
+ADMITTED_LOOK_S_MAX: Final = 300.0
+"""The same of those that `max_running` let in, of which there are many; each tells when it ends."""
 
 BATCH_REQUESTS_MAX: Final = 1_000
 POISON_WAKE_S: Final = 3600.0
@@ -197,8 +201,18 @@ class ConcurrencyActor:
         requests.update((one.ask.request, None) for one in asks)
         now_us = self._ports.now_us()
         for request in requests:
-            if request in self.state.holders or request in self.state.evicted:
+            if request not in self.state.holders and request not in self.state.evicted:
+                continue
+            if self._admits:
+                # Who asked is answered, and begins by that: there is nothing to tell.
+                self._looks[request] = (now_us + round(LOOK_S * US_PER_S), LOOK_S)
+            else:
                 self._look(request, now_us, LOOK_S)
+
+    @property
+    def _admits(self) -> bool:
+        """Return whether the key is the `max_running` of a template."""
+        return self.state.name is not None and self.state.name.key == MAX_RUNNING
 
     def _look(self, request: str, now_us: int, again_s: float) -> None:
         self._looks[request] = (now_us + round(again_s * US_PER_S), again_s)
@@ -213,10 +227,11 @@ class ConcurrencyActor:
         if at_us is None:
             return Turn((), lambda _: wake.closed(), wake.fail, {})
         wake.again(LOOK, now_us + round(LOOK_S * US_PER_S))
+        look_s_max = ADMITTED_LOOK_S_MAX if self._admits else LOOK_S_MAX
         for request in self.state.looked_at():
             due_us, waited_s = self._looks.get(request, (0, LOOK_S / 2))
             if due_us <= now_us:
-                self._look(request, now_us, min(2 * waited_s, LOOK_S_MAX))
+                self._look(request, now_us, min(2 * waited_s, look_s_max))
         return None
 
     # ---------------------------------------------------------------- for the runtime

@@ -29,7 +29,7 @@ from tasker.events.task_events import NULL
 from tasker.service.actors.direct import DirectWork, Offered
 from tasker.service.actors.gate import Gate
 from tasker.service.actors.step_times import StepTimes
-from tasker.service.actors.task_actor import ChildPorts, EventPorts, PlacePorts, TaskActor
+from tasker.service.actors.task_actor import AdmissionPorts, ChildPorts, EventPorts, PlacePorts, TaskActor
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.prices import PriceTable
@@ -71,6 +71,7 @@ class Dispatcher:
         self.children: ChildPorts | None = None
         self.prices = prices
         self.places: PlacePorts | None = None
+        self.admissions: AdmissionPorts | None = None
         self.events: EventPorts | None = None
         tracing = tracing_of_process()
         self.traces = None if tracing is None else TaskTraces(tracing)

@@ -103,7 +103,7 @@ from tasker.service.domain.restart import Original
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
 from tasker.service.runtime.actor import Recorded
 from tasker.service.runtime.node_clock import NodeClock
-from tasker.service.runtime.routes import HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
+from tasker.service.runtime.routes import HEADER_GOES_ON, HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
 from tasker.service.runtime.shards import Shards
 from tasker.settings import Limits
 from tasker.templates import (
@@ -137,7 +137,7 @@ class Submitted(NamedTuple):
 class Asked:
     """One item of a command message, with how to answer it."""
 
-    __slots__ = ("answer", "body", "header_key", "submitted", "task_id", "tenant", "traceparent", "verb")
+    __slots__ = ("answer", "body", "goes_on", "header_key", "submitted", "task_id", "tenant", "traceparent", "verb")
 
     def __init__(  # noqa: PLR0917 - the facts of a request
         self, tenant: str, verb: str, body: bytes, header_key: str | None, traceparent: str | None, answer: Answer
@@ -151,6 +151,9 @@ class Asked:
         self.submitted: Submitted | None = None
         self.task_id: UUID | None = None
         """Of a creation that another node handed on: the id was chosen there."""
+
+        self.goes_on = False
+        """Of a creation: a task that runs starts it."""
 
     def key(self, field: str | None) -> str | None:
         """Return what names the command: its field, its header, or its place in the stream."""
@@ -259,6 +262,7 @@ class Entrance:
         respond = partial(self._routes.respond, message)
         tenant, verb = headers.get(HEADER_TENANT, ""), headers.get(HEADER_VERB, "")
         asked = Asked(tenant, verb, message.data, key, traceparent_of(headers.get(HEADER_TRACEPARENT)), respond)
+        asked.goes_on = HEADER_GOES_ON in headers
         if HEADER_TASK_ID in headers:
             try:
                 asked.task_id = task_id_of_text(headers[HEADER_TASK_ID])
@@ -374,6 +378,7 @@ class Entrance:
                 meta=meta,
                 answered=asked.recorded(shard, text),
                 fail=asked.refuse,
+                goes_on=asked.goes_on,
             )
             self._shards.send(shard, task_id, StreamKind.TASK, message)
 
@@ -645,6 +650,8 @@ class Entrance:
             headers[HEADER_TASK_ID] = str(task_id)
         if asked.traceparent is not None:
             headers[HEADER_TRACEPARENT] = asked.traceparent
+        if asked.goes_on:
+            headers[HEADER_GOES_ON] = "1"
 
         def on_reply(reply: bytes | TaskerError) -> None:
             if isinstance(reply, TaskerError):

@@ -32,11 +32,15 @@ class OwnCommands:
         *,
         task_id: UUID | None = None,
         traceparent: str | None = None,
+        goes_on: bool = False,
     ) -> None:
-        """Give a command; `answer` gets the bytes of its verdict. `task_id`: of a creation whose id is known."""
+        """Give a command; `answer` gets the bytes of its verdict.
+
+        `task_id`: of a creation whose id is known. `goes_on`: a task that runs goes on by it, so it is let in always.
+        """
         assert self._entrance is not None  # noqa: S101 - attached before any shard is taken
         asked = Asked(tenant, verb, encode_message(command), None, traceparent, answer)
-        asked.task_id = task_id
+        asked.task_id, asked.goes_on = task_id, goes_on
         try:
             self._entrance.take(asked)
         except TaskerError as error:

@@ -21,9 +21,11 @@ from tasker.events.codec import decode_message, encode_message
 from tasker.events.envelope import US_PER_S, StreamKind
 from tasker.events.task_events import PlaceRequested
 from tasker.ids import concurrency_stream_id
+from tasker.service.actors.admission_news import AdmissionLook
 from tasker.service.actors.concurrency_actor import ConcurrencyActor, Flush, PlaceAsked, PlacesLeft, Verdict
 from tasker.service.actors.place_news import PlaceNews
 from tasker.service.actors.task_actor import TaskActor
+from tasker.service.domain.admission import ADMISSION
 from tasker.service.domain.commands import DenyPlace, TakePlace
 from tasker.service.domain.concurrency import Ask, KeyName
 from tasker.service.domain.places import obligation_of, parse_request, request_of
@@ -95,6 +97,10 @@ class Places:
             elif verdict == "full":
                 self._deny(actor.tenant, actor.stream_id, actor.shard, step, attempt)
 
+        self.ask_key(name, ask, answered)
+
+    def ask_key(self, name: KeyName, ask: Ask, answered: Callable[[Verdict | None], None]) -> None:
+        """Ask a key for a place; `answered` gets None when nobody could say."""
         failpoint("before_place_ask")
         stream_id = _stream_of(name)
         shard = self._routes.shard_of(stream_id)
@@ -121,16 +127,18 @@ class Places:
 
     def leave(self, actor: TaskActor, requests: Sequence[PlaceRequested]) -> None:
         """Tell the keys that requests are over; a word that is lost is no harm."""
-        failpoint("before_place_leave")
         for request in requests:
-            name = _name_of(actor, request)
-            stream_id = _stream_of(name)
-            shard = self._routes.shard_of(stream_id)
-            over = (request_of(actor.task_id, request.step, request.attempt),)
-            if self._shards.owns(shard):
-                self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, PlacesLeft(over))
-            else:
-                self._routes.tell_owner(shard, LEAVE, encode_message(_LeaveWords(name=name, requests=over)))
+            self.leave_key(_name_of(actor, request), (request_of(actor.task_id, request.step, request.attempt),))
+
+    def leave_key(self, name: KeyName, over: tuple[str, ...]) -> None:
+        """Tell a key that requests are over; a word that is lost is no harm."""
+        failpoint("before_place_leave")
+        stream_id = _stream_of(name)
+        shard = self._routes.shard_of(stream_id)
+        if self._shards.owns(shard):
+            self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, PlacesLeft(over))
+        else:
+            self._routes.tell_owner(shard, LEAVE, encode_message(_LeaveWords(name=name, requests=over)))
 
     # ---------------------------------------------------------------- of a key
 
@@ -166,6 +174,10 @@ class Places:
             # A task that is gone holds nothing; one that could not be asked, or folded, may.
             answered(False if isinstance(error, TaskUnknown) else None)
 
+        if step == ADMISSION:
+            look = AdmissionLook(tenant, attempt, answered, failed)
+            self._shards.send(shard, stream_id, StreamKind.TASK, look)
+            return
         news = PlaceNews(tenant, step, attempt, command, answered, failed)
         self._shards.send(shard, stream_id, StreamKind.TASK, news)
 

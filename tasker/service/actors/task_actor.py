@@ -6,13 +6,13 @@ go to the log as one unit. Answers and effects (work to offer, a cancel to tell)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
 import msgspec
 
-from tasker.errors import CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown
+from tasker.errors import Busy, CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown, Unavailable
 from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
 from tasker.events.messages import Progress, Report, ReportReply, StepProgress
@@ -33,6 +33,7 @@ from tasker.events.task_events import (
     TemplateRef,
 )
 from tasker.metrics.catalogue import OUTCOMES
+from tasker.service.actors.admission_news import Admission, AdmissionLook, Admitted
 from tasker.service.actors.child_news import ChildHint, ChildNews
 from tasker.service.actors.event_news import EventNews, Watched
 from tasker.service.actors.investigation_actor import SubjectMessage
@@ -79,6 +80,9 @@ PLACE_S: Final = 6.0
 """A place that nobody has heard of is asked for again after this, then after twice as long, and so on."""
 
 PLACE_S_MAX: Final = 3600.0
+BUSY_S: Final = 1.0
+"""Who met as many tasks as there may be may ask again after this."""
+
 EVENT_S: Final = 3600.0
 """How often a task says again what event it waits for: only a new owner of its shard does not know."""
 
@@ -145,6 +149,22 @@ class PlacePorts(Protocol):
         ...
 
 
+class AdmissionPorts(Protocol):
+    """What a task's actor needs to be let in under the `max_running` of its template."""
+
+    def ask(self, actor: TaskActor, template: CompiledTemplate, admission: Admission) -> None:
+        """Ask for a place; the answer comes as `Admitted`."""
+        ...
+
+    def again(self, actor: TaskActor, messages: Iterable[CreateMessage]) -> None:
+        """Give the actor commands that waited for the first of them."""
+        ...
+
+    def leave(self, actor: TaskActor, tenant: str, template: CompiledTemplate, at_us: int) -> None:
+        """Tell that a place is free; a word that is lost is no harm."""
+        ...
+
+
 class EventPorts(Protocol):
     """What a task's actor needs for steps that wait for events of other tasks; what is found comes as a message."""
 
@@ -161,6 +181,7 @@ class TaskPorts(Protocol):
     traces: TaskTraces | None
     children: ChildPorts | None
     places: PlacePorts | None
+    admissions: AdmissionPorts | None
     events: EventPorts | None
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
@@ -193,9 +214,11 @@ class CreateMessage:
 
     Attributes:
         plan: template and command; or why they could not be made, which only matters when the task is new.
+        goes_on: a task that runs starts it: it is let in, however many there are.
+        admitted_us: when it asked for the place that it has under the `max_running` of its template.
     """
 
-    __slots__ = ("answered", "fail", "meta", "plan", "request_hash", "tenant")
+    __slots__ = ("admitted_us", "answered", "fail", "goes_on", "meta", "plan", "request_hash", "tenant")
 
     def __init__(
         self,
@@ -206,8 +229,11 @@ class CreateMessage:
         meta: Meta,
         answered: Recorded,
         fail: Failed,
+        goes_on: bool = False,
     ) -> None:
         self.tenant = tenant
+        self.goes_on = goes_on
+        self.admitted_us: int | None = None
         self.request_hash = request_hash
         self.plan = plan
         self.meta = meta
@@ -266,6 +292,8 @@ TaskMessage = (
     | ChildNews
     | ChildHint
     | PlaceNews
+    | Admitted
+    | AdmissionLook
     | Wake
 )
 
@@ -274,6 +302,7 @@ class TaskActor:
     """One task."""
 
     __slots__ = (
+        "_admitting",
         "_beats",
         "_meta",
         "_offers",
@@ -307,6 +336,7 @@ class TaskActor:
         self._beats: dict[str, int] = {}
         self._progress: dict[str, StepProgress] = {}
         self._offers: dict[str, int] = {}
+        self._admitting: Admission | None = None
 
     # ---------------------------------------------------------------- the past
 
@@ -367,12 +397,16 @@ class TaskActor:
                 return None
             case PlaceNews():
                 return self._place_news(message, now_us)
+            case Admitted():
+                return self._admitted(message, now_us)
+            case AdmissionLook():
+                return self._admission_look(message)
             case SubjectMessage() | OriginalMessage():
                 if self.template is None or message.tenant != self.tenant:
                     return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
                 return message.turn(self.state)
 
-    def _create(self, message: CreateMessage, now_us: int) -> Turn:
+    def _create(self, message: CreateMessage, now_us: int) -> Turn | None:
         if self.state.status is not TaskStatus.ABSENT:
             if message.tenant == self.tenant and message.request_hash == self.state.request_hash:
                 return _answer(lambda position: message.answered(position, duplicate=True), message.fail)
@@ -385,6 +419,11 @@ class TaskActor:
             return _refuse(message.plan, message.fail)
         try:
             template, command = message.plan(now_us)
+            if template.spec.max_running is not None:
+                if message.admitted_us is None:
+                    self._ask_to_be_admitted(template, message, now_us)
+                    return None
+                command = msgspec.structs.replace(command, admitted_us=message.admitted_us)
             events = advance(self.state, template, command)
         except CommandRejected as refusal:
             return _refuse(refusal, message.fail)
@@ -398,6 +437,54 @@ class TaskActor:
             message.fail,
             message.meta.traceparent,
         )
+
+    def _ask_to_be_admitted(self, template: CompiledTemplate, message: CreateMessage, now_us: int) -> None:
+        if self._admitting is not None:
+            self._admitting.waiting.append(message)
+            return
+        assert self._ports.admissions is not None  # noqa: S101 - set before any shard is taken
+        self._admitting = Admission(now_us, message)
+        self._ports.admissions.ask(self, template, self._admitting)
+
+    def _admitted(self, message: Admitted, now_us: int) -> Turn | None:
+        """Create the task that asked to be let in, or refuse all who asked for it."""
+        admission, ports = message.admission, self._ports.admissions
+        if admission is not self._admitting or message.verdict is None:
+            # This object was rebuilt since, or the key has no owner. The key's look brings back what was given.
+            if admission is self._admitting:
+                self._admitting = None
+            return _refuse(
+                Unavailable("it is not known whether the task may be let in", retry_after_s=1.0), message.fail
+            )
+        self._admitting = None
+        first, *others = admission.waiting
+        if message.verdict == "full":
+            detail = "as many tasks of the template have not ended as its max_running allows"
+            return _refuse(Busy(detail, retry_after_s=BUSY_S, cap="max_running"), message.fail)
+        first.admitted_us = admission.at_us
+        turn = self._create(first, now_us)
+        assert turn is not None and ports is not None  # noqa: S101, PT018 - it asks no more
+        if not others:
+            return turn
+
+        def committed(position: int) -> None:
+            turn.committed(position)
+            ports.again(self, others)
+
+        def failed(error: TaskerError) -> None:
+            turn.failed(error)
+            for one in others:
+                one.fail(error)
+
+        return Turn(turn.events, committed, failed, turn.owed)
+
+    def _admission_look(self, message: AdmissionLook) -> Turn | None:
+        admitting, state = self._admitting, self.state
+        if admitting is not None and admitting.at_us == message.at_us:
+            message.answered(None)
+            return None
+        stands = message.tenant == self.tenant and state.admitted_us == message.at_us and not state.ended
+        return _answer(lambda _: message.answered(stands), message.fail)
 
     def _command(self, message: CommandMessage, now_us: int) -> Turn:
         if self.template is None or message.tenant != self.tenant:
@@ -565,12 +652,15 @@ class TaskActor:
         left: Sequence[PlaceRequested] = ()
         if self.state.places_left:
             left, self.state.places_left = self.state.places_left, []
+        admitted_us = self.state.admitted_us if self.state.ended else None
 
         def on_committed(position: int) -> None:
             for effect in effects:
                 self._perform(effect)
             if left and self._ports.places is not None:
                 self._ports.places.leave(self, left)
+            if admitted_us is not None and self._ports.admissions is not None and self.template is not None:
+                self._ports.admissions.leave(self, self.tenant, self.template, admitted_us)
             if parent is not None and self._ports.children is not None:
                 self._ports.children.tell_parent(self.tenant, *parent)
             committed(position)
@@ -771,6 +861,8 @@ class TaskActor:
 
     def idle(self) -> bool:
         """Return whether nothing would be lost with this object: heartbeats are known to memory alone."""
+        if self._admitting is not None:
+            return False
         return not any(step.status is StepStatus.RUNNING for step in self.state.steps.values()) or self.state.ended
 
 

@@ -29,6 +29,7 @@ class CreateTask(TaskCommand, frozen=True, kw_only=True):
     not_before_us: int | None = None
     timeout_s: float | None = None
     created_by: str | None = None
+    admitted_us: int | None = None
 
 
 class CancelTask(TaskCommand, frozen=True, kw_only=True):

@@ -12,13 +12,18 @@ care: as long as somebody holds one (or is to end) it owes `LOOK`, to ask each o
     drop           without a free place it is refused
     cancel_oldest  it waits, and of those before it the oldest is to end for it
     cancel_newest  it waits, and of those before it the newest is to end for it
+
+The `max_running` of a template is a key as well. Who asks under it asks before its task exists, and waits for nothing:
+
+    admit          it has its place at once, or is refused
+    admit_always   it has its place at once
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 import msgspec
 
@@ -33,6 +38,8 @@ from tasker.events.concurrency_events import (
 )
 from tasker.events.envelope import US_PER_S
 from tasker.templates.model import ConcurrencyStrategy
+
+AskStrategy = ConcurrencyStrategy | Literal["admit", "admit_always"]
 
 LOOK: Final = "look"
 """The one obligation of a key: to ask who holds a place how it stands."""
@@ -56,7 +63,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     request: str
     limit: int
-    strategy: ConcurrencyStrategy = "queue"
+    strategy: AskStrategy = "queue"
 
 
 class ConcurrencyState:
@@ -142,6 +149,7 @@ def advance_concurrency(
     """
     events: list[AnyConcurrencyEvent] = []
     refused: list[str] = []
+    admitted: list[str] = []
 
     def take(event: AnyConcurrencyEvent) -> None:
         _take_up(state, event, at_us)
@@ -153,19 +161,24 @@ def advance_concurrency(
     for ask in asks:
         if ask.request in state:
             continue
-        if ask.strategy == "drop" and len(state.holders) + len(state.waiting) >= ask.limit:
+        if ask.strategy in ("drop", "admit") and len(state.holders) + len(state.waiting) >= ask.limit:
             refused.append(ask.request)
             continue
         if state.name is None:
             assert name is not None  # noqa: S101 - who asks names the key
             take(ConcurrencyKeyOpened(namespace=name.namespace, template=name.template, step=name.step, key=name.key))
         take(PlacesAsked(requests=(ask.request,), limit=ask.limit))
-        if ask.strategy in ("cancel_oldest", "cancel_newest"):
+        if ask.strategy in ("admit", "admit_always"):
+            admitted.append(ask.request)
+        elif ask.strategy in ("cancel_oldest", "cancel_newest"):
             for request in _in_the_way(state, newest=ask.strategy == "cancel_newest"):
                 take(PlacesEvicted(requests=(request,)))
     granted = list(_granted(state))
     if granted:
         take(PlacesGranted(requests=tuple(granted)))
+    beyond = [request for request in admitted if request in state.waiting]
+    if beyond:
+        take(PlacesGranted(requests=tuple(beyond), beyond=True))
     joined = list(_joined(events))
     state.seq += len(joined)
     return joined, refused
@@ -219,5 +232,7 @@ def _go_together(one: AnyConcurrencyEvent, other: AnyConcurrencyEvent) -> bool:
     if type(one) is not type(other) or isinstance(one, ConcurrencyKeyOpened):
         return False
     if isinstance(one, PlacesAsked) and one.limit != other.limit:  # type: ignore[union-attr] # of one kind
+        return False
+    if isinstance(one, PlacesGranted) and one.beyond != other.beyond:  # type: ignore[union-attr] # of one kind
         return False
     return len(one.requests) + len(other.requests) <= REQUESTS_MAX  # type: ignore[union-attr]

@@ -210,6 +210,7 @@ def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -
         not_before_us=not_before_us,
         deadline_us=None if command.timeout_s is None else after(at_us, command.timeout_s),
         created_by=command.created_by,
+        admitted_us=command.admitted_us,
     )
     return (created,)
 

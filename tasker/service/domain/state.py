@@ -312,6 +312,7 @@ class TaskState:
         created_by: who created it, where that is known (see `TaskCreated`).
         inbox: the signals that came, and who waits for more; None: none came, and nobody does.
         places: what waits for or holds a place under a concurrency key: a step instance, "" for the task.
+        admitted_us: names its place under the `max_running` of its template; None: it has none.
         places_left: requests that are over since whoever tells their keys took them from here.
         staleness: what stands still; None: the task has no limits for that.
         shared: what the steps wrote to the state that they share; None: nothing.
@@ -319,6 +320,7 @@ class TaskState:
 
     __slots__ = (
         "accepted",
+        "admitted_us",
         "blocked_reason",
         "budget",
         "closed",
@@ -397,6 +399,7 @@ class TaskState:
         self.places_left: list[PlaceRequested] = []
         self.staleness: Staleness | None = None
         self.shared: Shared | None = None
+        self.admitted_us: int | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -498,6 +501,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.not_before_us = event.not_before_us
             state.deadline_us = event.deadline_us
             state.created_by = event.created_by
+            state.admitted_us = event.admitted_us
             if event.stale_after is not None:
                 state.staleness = Staleness(event.stale_after)
         case TaskCompleted():
@@ -915,6 +919,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "places": {name: _place_document(place) for name, place in state.places.items()},
         "staleness": state.staleness and state.staleness.document(),
         "shared": state.shared and state.shared.document(),
+        "admitted_us": state.admitted_us,
     }
     return {key: value for key, value in document.items() if value}
 

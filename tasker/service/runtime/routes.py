@@ -22,6 +22,7 @@ NODE_TIMEOUT_S = 5.0
 HEADER_TENANT = "Tasker-Tenant"
 HEADER_VERB = "Tasker-Verb"
 HEADER_TASK_ID = "Tasker-Task-Id"
+HEADER_GOES_ON = "Tasker-Goes-On"
 
 RawReply = Callable[[bytes | TaskerError], None]
 

@@ -11,13 +11,13 @@ from tasker.service.domain.concurrency import (
     LOOK,
     LOOK_S,
     Ask,
+    AskStrategy,
     ConcurrencyState,
     KeyName,
     advance_concurrency,
     concurrency_obligations,
     evolve_concurrency,
 )
-from tasker.templates.model import ConcurrencyStrategy
 from tests.runs import Run, template
 
 NAME = KeyName(tenant="t", namespace="n", template="p", key="7")
@@ -31,7 +31,7 @@ class Key:
         self.events: list[object] = []
         self.now_us = 1_000
 
-    def ask(self, *requests: str, limit: int = 2, strategy: ConcurrencyStrategy = "queue") -> list[str]:
+    def ask(self, *requests: str, limit: int = 2, strategy: AskStrategy = "queue") -> list[str]:
         return self.decide([Ask(request=one, limit=limit, strategy=strategy) for one in requests], ())
 
     def give_back(self, *requests: str) -> None:
@@ -59,6 +59,34 @@ def test_places_go_to_those_who_asked_first() -> None:
     assert key.stands() == (["a", "b"], ["c", "d"], [])
     key.give_back("b")
     assert key.stands() == (["a", "c"], ["d"], [])
+
+
+def test_who_is_admitted_has_its_place_at_once_or_is_refused() -> None:
+    key = Key()
+    assert key.ask("a", "b", "c", strategy="admit") == ["c"]
+    assert key.stands() == (["a", "b"], [], [])
+    key.give_back("a")
+    assert key.ask("c", "d", strategy="admit") == ["d"]
+    assert key.stands() == (["b", "c"], [], [])
+
+
+def test_children_are_admitted_beyond_the_limit_and_count() -> None:
+    key = Key()
+    asks = [Ask(request=one, limit=2, strategy="admit_always" if one < "d" else "admit") for one in "abcd"]
+    assert key.decide(asks, ()) == ["d"]
+    assert key.stands() == (["a", "b", "c"], [], [])
+    granted = [one for one in key.events if isinstance(one, PlacesGranted)]
+    assert [(one.requests, one.beyond) for one in granted] == [(("a", "b"), False), (("c",), True)]
+    key.give_back("a")
+    assert key.ask("d", strategy="admit") == ["d"]
+    key.give_back("b")
+    assert key.ask("d", strategy="admit") == []
+
+
+def test_a_lower_limit_in_the_same_batch_lets_nobody_wait() -> None:
+    key = Key()
+    key.decide([Ask(request="a", limit=5, strategy="admit"), Ask(request="b", limit=1, strategy="admit_always")], ())
+    assert key.stands() == (["a", "b"], [], [])
 
 
 def test_a_batch_is_few_events() -> None:

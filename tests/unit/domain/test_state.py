@@ -58,6 +58,7 @@ LATER = {
     "places",
     "places_left",
     "shared",
+    "admitted_us",
 }
 """Left out where empty (what is to be told is no fact at all), so that the hash of a state of the first form stays."""
 

@@ -54,6 +54,10 @@ def test_a_good_key_has_no_findings() -> None:
     [
         (GOOD[1:], "begins with places_asked"),
         ((*GOOD[:3], PlacesGranted(requests=("b",))), "2 hold a place of 1"),
+        (
+            (*GOOD[:3], PlacesGranted(requests=("b",), beyond=True), PlacesGranted(requests=("c",))),
+            "3 hold a place of 1",
+        ),
         ((*GOOD[:2], PlacesGranted(requests=("b",))), "before a, which waits longer"),
         ((*GOOD[:2], PlacesGranted(requests=("x",))), "did not wait"),
         ((*GOOD[:2], PlacesAsked(requests=("a",), limit=1)), "asks twice"),

@@ -71,3 +71,37 @@ def test_keys_are_told_apart_by_their_kind() -> None:
     for value in ([1], {"a": 1}, "x" * KEY_CHARS_MAX):
         with pytest.raises(ExpressionFailed):
             key_text(value, "k")
+
+
+CAPPED = """
+name: imports
+max_running: 20
+steps:
+  - name: load
+"""
+
+
+def test_max_running_in_yaml_and_python() -> None:
+    made = Template("imports", max_running=20)
+
+    @made.step
+    def load() -> None: ...
+
+    spec = load_yaml(CAPPED)
+    assert made.spec() == spec
+    assert validate(document_of(spec)) == spec
+    assert from_canonical(canonical_bytes(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("0", "line 3: must be at least 1 and at most 10000, not 0"),
+        ("10001", "line 3: must be at least 1"),
+        ("many", "line 3: must be a whole number, not the text 'many'"),
+    ],
+)
+def test_faults_of_max_running_name_their_line(value: str, fault: str) -> None:
+    with pytest.raises(TemplateInvalid) as refused:
+        load_yaml(CAPPED.replace("20", value))
+    assert refused.value.errors[0].detail.startswith(fault)

@@ -1,0 +1,59 @@
+"""What the actor of a task is told about its being let in under the `max_running` of its template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tasker.errors import TaskerError
+from tasker.service.actors.concurrency_actor import Verdict
+
+if TYPE_CHECKING:
+    from tasker.service.actors.task_actor import CreateMessage
+
+
+class Admission:
+    """A task that asks to be let in, and the commands that wait for it.
+
+    Attributes:
+        at_us: when it asked, which names the request.
+    """
+
+    __slots__ = ("at_us", "waiting")
+
+    def __init__(self, at_us: int, first: CreateMessage) -> None:
+        self.at_us = at_us
+        self.waiting: list[CreateMessage] = [first]
+
+    def fail(self, error: TaskerError) -> None:
+        """Refuse them all."""
+        for one in self.waiting:
+            one.fail(error)
+
+
+class Admitted:
+    """What came of it; `verdict` None: nobody could say."""
+
+    __slots__ = ("admission", "verdict")
+
+    def __init__(self, admission: Admission, verdict: Verdict | None) -> None:
+        self.admission = admission
+        self.verdict = verdict
+
+    def fail(self, error: TaskerError) -> None:
+        """Refuse who waits."""
+        self.admission.fail(error)
+
+
+class AdmissionLook:
+    """The key asks whether the task that asked at `at_us` is there; `answered` gets None while that is open."""
+
+    __slots__ = ("answered", "at_us", "fail", "tenant")
+
+    def __init__(
+        self, tenant: str, at_us: int, answered: Callable[[bool | None], None], fail: Callable[[TaskerError], None]
+    ) -> None:
+        self.tenant = tenant
+        self.at_us = at_us
+        self.answered = answered
+        self.fail = fail

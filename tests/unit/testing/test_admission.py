@@ -1,0 +1,227 @@
+"""Caps in the test kit: the real service lets in no more new tasks than may be there, and loses none that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tasker import Template
+from tasker.errors import Busy, InputInvalid, KeyConflict, Unavailable
+from tasker.events.stored import from_recorded
+from tasker.ids import concurrency_stream_id
+from tasker.replay.checkers.checker import feed
+from tasker.replay.checkers.order import OrderChecker
+from tasker.replay.checkers.placed import PlacedChecker
+from tasker.replay.findings import Findings
+from tasker.service.actors.places import Places
+from tasker.service.domain.admission import MAX_RUNNING
+from tasker.service.domain.concurrency import ConcurrencyState, evolve_concurrency
+from tasker.templates import compile_template
+from tasker.testing import TaskerTest
+from tasker.testing.world import SHARDS
+
+imports = Template("imports", max_running=2)
+
+
+@imports.step(timeout_s=86_400)
+async def load(input: dict[str, Any]) -> str:
+    await asyncio.sleep(input.get("s", 60))
+    return "loaded"
+
+
+@imports.step
+async def publish(load: str) -> str:
+    return "published"
+
+
+families = Template.from_yaml("""
+name: families
+steps:
+  - {name: first, child: imports}
+  - {name: second, child: imports}
+  - {name: third, child: imports}
+""")
+TEMPLATES = (imports, families)
+
+
+@pytest.fixture
+async def tasker() -> AsyncIterator[TaskerTest]:
+    async with TaskerTest(*TEMPLATES) as kit:
+        yield kit
+        await kit._do(assert_proved(kit))
+
+
+async def assert_proved(kit: TaskerTest) -> None:
+    log, findings = kit._world.log, Findings()
+    templates = {made.hash: made for made in (compile_template(one.spec()) for one in TEMPLATES)}
+    for shard in range(SHARDS):
+        events = await log.read(shard, after=0, limit=100_000)
+        feed(events, [PlacedChecker(shard, findings.add), OrderChecker(shard, findings.add, templates.get)])
+    assert findings.kept == []
+
+
+async def start(kit: TaskerTest, input: dict[str, Any] | None = None, **options: Any) -> Any:
+    return await kit.start(input or {}, template=imports, **options)
+
+
+def holders(kit: TaskerTest) -> list[str]:
+    """Who has a place, by the log."""
+    stream_id = concurrency_stream_id("default", "default", "imports", "", MAX_RUNNING)
+    state = ConcurrencyState()
+    for recorded in kit._world.log.events_of(stream_id):
+        evolve_concurrency(state, from_recorded(recorded), at_us=recorded.at_us)  # type: ignore[arg-type]
+    assert not state.waiting
+    return [request.partition(":")[0] for request in state.holders]
+
+
+async def test_one_more_is_busy_until_one_has_ended(tasker: TaskerTest) -> None:
+    first, second = await start(tasker), await start(tasker)
+    with pytest.raises(Busy, match="max_running") as refused:
+        await start(tasker, idempotency_key="third")
+    assert (refused.value.retry_after_s, refused.value.context) == (1.0, {"cap": "max_running"})
+    assert sorted(holders(tasker)) == sorted([first.task_id, second.task_id])
+    await tasker.advance(61)
+    assert (first.state, holders(tasker)) == ("completed", [])
+    third = await start(tasker, idempotency_key="third")
+    await third.wait()
+    assert third.state == "completed"
+
+
+async def test_the_client_waits_for_room_within_its_timeout(tasker: TaskerTest) -> None:
+    for seconds in (5, 500):
+        await start(tasker, {"s": seconds})
+    third = await start(tasker, {"s": 1})
+    await third.wait()
+    assert third.state == "completed"
+
+
+async def test_what_is_refused_or_there_already_takes_no_place(tasker: TaskerTest) -> None:
+    first = await start(tasker, idempotency_key="one")
+    again = await start(tasker, idempotency_key="one")
+    assert again.task_id == first.task_id
+    with pytest.raises(KeyConflict):
+        await start(tasker, {"s": 1}, idempotency_key="one")
+    assert holders(tasker) == [first.task_id]
+
+
+async def test_commands_that_meet_while_it_asks_are_one_task(tasker: TaskerTest) -> None:
+    client = tasker._world.client
+
+    async def create(seconds: int) -> Any:
+        return await client.create(imports, {"s": seconds}, idempotency_key="same")
+
+    async def all_at_once() -> list[Any]:
+        made = asyncio.gather(*(create(seconds) for seconds in (60, 60, 7, 60)), return_exceptions=True)
+        return list(await tasker._command(made))  # type: ignore[arg-type]
+
+    found = await tasker._do(all_at_once())
+    assert isinstance(found[2], KeyConflict)
+    others = [found[0], *found[1:2], *found[3:]]
+    assert len({one.task_id for one in others}) == 1
+    assert sorted(one.duplicate for one in others) == [False, True, True]
+    assert len(holders(tasker)) == 1
+
+
+async def test_children_are_let_in_and_count(tasker: TaskerTest) -> None:
+    """A task that runs never waits for one that may not begin."""
+    await tasker.start({"s": 60}, template="families")
+    await tasker.advance(1)
+    assert len(holders(tasker)) == 3
+    with pytest.raises(Busy):
+        await start(tasker)
+    await tasker.advance(61)
+    assert holders(tasker) == []
+
+
+async def test_a_schedule_that_meets_it_starts_its_task_later(tasker: TaskerTest) -> None:
+    for _ in range(2):
+        await start(tasker, {"s": 3_000})
+    nightly = await tasker.schedule("nightly", template="imports", every_s=86_400, input={"s": 1})
+    await nightly.trigger()
+    await tasker.advance(2_900)
+    assert len(tasker.calls("load")) == 2
+    await tasker.advance(200)
+    assert len(tasker.calls("load")) == 3
+
+
+async def test_a_blocked_task_keeps_its_place_and_a_cancelled_one_does_not(tasker: TaskerTest) -> None:
+    tasker.fail("load", error=ValueError, times=3)
+    first = await start(tasker)
+    await first.wait()
+    assert (first.state, holders(tasker)) == ("blocked", [first.task_id])
+    await first.cancel()
+    await tasker.advance(1)
+    assert (first.state, holders(tasker)) == ("cancelled", [])
+
+
+class TestLostWords:
+    """Whoever dies between a place and its task: none is lost, and there are never more tasks than places."""
+
+    @pytest.mark.parametrize("word", ["ask_key", "leave_key", "offer"])
+    @pytest.mark.parametrize("killed", [False, True], ids=["lost", "killed"])
+    async def test_every_place_comes_back(
+        self, tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch, word: str, *, killed: bool
+    ) -> None:
+        real = getattr(Places, word)
+        passes = 0
+        restarts: list[asyncio.Task[None]] = []
+
+        def dies(self: Places, *arguments: Any, **named: Any) -> None:
+            nonlocal passes
+            passes += 1
+            if passes > 1:
+                real(self, *arguments, **named)
+            elif killed:
+                restarts.append(asyncio.create_task(restart(tasker), name="restart"))
+                raise Unavailable("killed")
+            elif word == "ask_key":
+                arguments[-1](None)
+
+        monkeypatch.setattr(Places, word, dies)
+        runs = [await start(tasker, {"s": 10}, idempotency_key=str(number)) for number in range(3)]
+        await tasker.advance(700)
+        assert passes >= 1
+        assert [run.state for run in runs] == ["completed"] * 3
+        assert holders(tasker) == []
+
+    async def test_a_place_whose_task_was_never_created_comes_back(
+        self, tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The owner dies when it has the place, before the task is in the log; nobody asks again."""
+        real = Places.ask_key
+
+        def asks(self: Places, name: Any, ask: Any, answered: Any) -> None:
+            real(self, name, ask, lambda _: None)
+
+        monkeypatch.setattr(Places, "ask_key", asks)
+        with pytest.raises(Unavailable):
+            await start(tasker)
+        assert len(holders(tasker)) == 1
+        monkeypatch.undo()
+        await tasker.crash_service()
+        await tasker.advance(30)
+        assert holders(tasker) == []
+
+
+async def restart(kit: TaskerTest) -> None:
+    await kit._world.kill_service()
+    await kit._world.start_service()
+
+
+def test_an_input_that_is_refused_asks_for_no_place() -> None:
+    """The door is before the cap: a caller learns what is wrong, and not that it is full."""
+    strict = Template("strict", max_running=1, input_schema={"type": "object"})
+
+    @strict.step
+    def only(input: dict[str, Any]) -> None: ...
+
+    async def check() -> None:
+        async with TaskerTest(strict) as kit:
+            await kit.start({}, template=strict)
+            with pytest.raises(InputInvalid):
+                await kit.start(7, template=strict)
+
+    asyncio.run(check())
