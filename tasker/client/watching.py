@@ -27,7 +27,7 @@ from tasker.events.task_events import (
     TaskFailed,
     TaskUpdated,
 )
-from tasker.events.usage import budget_remedy
+from tasker.events.usage import budget_remedy, deadline_remedy
 from tasker.templates.instances import is_undo
 from tasker.times import to_rfc3339
 
@@ -113,6 +113,8 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
             remedy = f"tasker task retry {view.task_id}"
             if _data(event, TaskBlocked).reason == "budget_exceeded":
                 remedy = budget_remedy(view.task_id)
+            elif _data(event, TaskBlocked).reason == "deadline_passed":
+                remedy = deadline_remedy(view.task_id)
             changes |= {"remedy": remedy}
         case "task_completed":
             result = _data(event, TaskCompleted).result

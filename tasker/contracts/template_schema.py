@@ -26,6 +26,7 @@ from tasker.templates.model import (
     Budget,
     Concurrency,
     Emit,
+    OnTimeout,
     Retry,
     StaleAfter,
     StepSpec,
@@ -46,6 +47,7 @@ _NAMES: Final[dict[type, str]] = {
     Approval: "ApprovalDocument",
     Budget: "BudgetDocument",
     Concurrency: "ConcurrencyDocument",
+    OnTimeout: "OnTimeoutDocument",
     StaleAfter: "StaleAfterDocument",
     Using: "UsingDocument",
 }
@@ -58,6 +60,7 @@ _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     Budget: (),
     Concurrency: ("key",),
     StaleAfter: (),
+    OnTimeout: (),
     Using: ("using",),
 }
 
@@ -155,6 +158,8 @@ def _forms(place: str) -> dict[str, Schema]:
     keys["budget"]["anyOf"][0] = {"$ref": place + _NAMES[Budget]}
     found[StaleAfter]["minProperties"] = 1
     keys["stale_after"]["anyOf"][:] = [{"$ref": place + _NAMES[StaleAfter]}, {"type": "null"}]
+    found[OnTimeout]["minProperties"] = 1
+    keys_of_step["on_timeout"]["anyOf"][:] = [{"$ref": place + _NAMES[OnTimeout]}, {"type": "null"}]
     one_of = keys["state"]["additionalProperties"]["anyOf"]
     one_of[:] = [one for one in one_of if "$ref" not in one] + [{"$ref": place + _NAMES[Using]}]
     keys["state"] |= {"maxProperties": STATE_KEYS_MAX, "propertyNames": {"pattern": f"^{STATE_KEY_PATTERN}$"}}

@@ -238,9 +238,25 @@ FailureReason = Literal[
     "no_progress",
     "steps_exhausted",
     "wait_expired",
+    "timed_out",
     "result_too_large",
     "state_conflict",
 ]
+
+
+class StepTimedOut(TaskEvent, frozen=True, kw_only=True):
+    """A limit of a step was over, and its template says what then (`on_timeout`); the event behind this one is that.
+
+    Attributes:
+        limit: which one.
+        then: `fail`: the step fails at once; `block`: it does, and a person decides what becomes of it; `continue`: it
+            completes with null.
+    """
+
+    step: str
+    attempt: int
+    limit: Literal["schedule_to_start", "start_to_close", "heartbeat", "schedule_to_close"]
+    then: Literal["fail", "block", "continue"]
 
 
 class StepFailed(TaskEvent, frozen=True, kw_only=True):
@@ -638,6 +654,7 @@ class TaskBlocked(TaskEvent, frozen=True, kw_only=True):
         "result_limit",
         "compensation_failed",
         "budget_exceeded",
+        "deadline_passed",
     ]
     steps: tuple[str, ...] = ()
     detail: str | None = None
@@ -681,9 +698,24 @@ class TaskUpdated(TaskEvent, frozen=True, kw_only=True):
 
 
 class TaskDeadlineSet(TaskEvent, frozen=True, kw_only=True):
-    """A person gave a task another deadline; absent: it has none any more."""
+    """A person gave a task another deadline; absent: it has none any more.
+
+    Attributes:
+        goes_on: the task was blocked as the one before had passed, and goes on.
+    """
 
     deadline_us: int | None = None
+    goes_on: bool = False
+
+
+class TaskDeadlinePassed(TaskEvent, frozen=True, kw_only=True):
+    """The deadline of a task has passed, and its template says (`on_timeout`) that it does not end by that.
+
+    Attributes:
+        then: `block`: nothing of it begins until a person gives it another deadline; `continue`: it goes on.
+    """
+
+    then: Literal["block", "continue"]
 
 
 class WentStale(TaskEvent, frozen=True, kw_only=True):
@@ -777,6 +809,7 @@ AnyTaskEvent = (
     | StepCompleted
     | StepAttemptFailed
     | StepRetryScheduled
+    | StepTimedOut
     | StepFailed
     | StepCancelRequested
     | StepCancelled
@@ -816,6 +849,7 @@ AnyTaskEvent = (
     | TaskUnpaused
     | TaskUpdated
     | TaskDeadlineSet
+    | TaskDeadlinePassed
     | WentStale
     | StaleEnded
     | TaskStopping

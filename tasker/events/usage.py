@@ -100,6 +100,11 @@ def budget_remedy(task_id: str) -> str:
     return f"tasker task budget {task_id} --cost-max COST --tokens-max TOKENS"
 
 
+def deadline_remedy(task_id: str) -> str:
+    """Return the command that lets a task go on whose deadline has passed."""
+    return f"tasker task deadline {task_id} --within-s SECONDS"
+
+
 def usage_lines(
     model: str, *, tokens_in: object, tokens_out: object, cost: object, currency: str
 ) -> tuple[UsageLine, ...]:

@@ -24,8 +24,10 @@ from tasker.templates.model import (
     Identity,
     ItemFailure,
     Join,
+    OnDeadline,
     OnFailure,
     OnParentClose,
+    OnTimeout,
     OnWaitDeadline,
     Retry,
     SignalTake,
@@ -35,6 +37,7 @@ from tasker.templates.model import (
     budget_document,
     concurrency_document,
     document_of,
+    on_timeout_document,
     retry_document,
     stale_document,
 )
@@ -96,6 +99,8 @@ class Template:
         version: a semantic version; None: the content's hash stands for one, so that edits just work.
         queue: where its work is offered; None: a queue called like the template.
         timeout_s: the default timeout of its tasks.
+        on_timeout: what happens at a task's deadline: it `fail`s, is left for a person (`block`), or that is recorded
+            and it goes on (`continue`).
         on_failure: `block`: wait for a person; `fail`: end the task.
         result: the step whose result is the task's; None: the last steps'.
         identity: `key`: of the caller; `strict`: of the input, within `identity_bucket_s` when given.
@@ -121,6 +126,7 @@ class Template:
         input_schema: dict[str, Any] | None = None,
         queue: str | None = None,
         timeout_s: float | None = None,
+        on_timeout: OnDeadline | None = None,
         on_failure: OnFailure = "block",
         result: str | None = None,
         identity: Identity = "key",
@@ -142,6 +148,7 @@ class Template:
             "input_schema": input_schema,
             "queue": queue,
             "timeout_s": timeout_s,
+            "on_timeout": on_timeout,
             "on_failure": on_failure,
             "result": result,
             "identity": identity,
@@ -204,6 +211,7 @@ class Template:
         schedule_to_start_s: float | None = None,
         schedule_to_close_s: float | None = None,
         heartbeat_s: float | None = None,
+        on_timeout: OnTimeout | None = None,
         after: str | Sequence[str] = (),
         name: str | None = None,
         handler: str | None = None,
@@ -238,6 +246,7 @@ class Template:
         schedule_to_start_s: float | None = None,
         schedule_to_close_s: float | None = None,
         heartbeat_s: float | None = None,
+        on_timeout: OnTimeout | None = None,
         after: str | Sequence[str] = (),
         name: str | None = None,
         handler: str | None = None,
@@ -274,6 +283,7 @@ class Template:
             schedule_to_start_s: how long an attempt may wait for a worker.
             schedule_to_close_s: how long the step may take over all its attempts and the waits between them.
             heartbeat_s: how long an attempt may be silent.
+            on_timeout: what happens when one of these limits is over.
             after: parents whose results the function does not take.
             name: of the step; the function's name when None.
             handler: what work for it names; the step's name when None.
@@ -311,6 +321,7 @@ class Template:
             "schedule_to_start_s": schedule_to_start_s,
             "schedule_to_close_s": schedule_to_close_s,
             "heartbeat_s": heartbeat_s,
+            "on_timeout": None if on_timeout is None else on_timeout_document(on_timeout),
             "when": when,
             "join": join,
             "join_count": join_count,

@@ -170,8 +170,10 @@ def _queue_words(queue: QueueFacts) -> str:
 def _sentence_of_step(step: StepView, causes: Sequence[Cause]) -> str:
     match step.state:
         case "completed":
-            by_hand = f" ({step.by_hand} by hand)" if step.by_hand else ""
-            return f"Step {step.step} completed at {step.ended_at}{by_hand}."
+            how = f" ({step.by_hand} by hand)" if step.by_hand else ""
+            if step.error is not None:
+                how = f" without a result, as its template says, after {step.error.type}: {step.error.message[:200]}"
+            return f"Step {step.step} completed at {step.ended_at}{how}."
         case "failed":
             error = "" if step.error is None else f": {step.error.type}: {step.error.message[:200]}"
             return f"Step {step.step} failed at {step.ended_at}, with attempt {step.attempt}{error}."

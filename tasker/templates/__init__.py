@@ -11,7 +11,7 @@ from tasker.templates.hash import (
     hash_version,
 )
 from tasker.templates.input_schema import InputSchema
-from tasker.templates.model import Concurrency, Retry, StaleAfter, StepSpec, TemplateSpec, document_of
+from tasker.templates.model import Concurrency, OnTimeout, Retry, StaleAfter, StepSpec, TemplateSpec, document_of
 from tasker.templates.validate import validate
 from tasker.templates.yaml import load_yaml
 
@@ -20,6 +20,7 @@ __all__ = [
     "Concurrency",
     "Graph",
     "InputSchema",
+    "OnTimeout",
     "Retry",
     "StaleAfter",
     "StepSpec",

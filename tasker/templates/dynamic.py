@@ -16,6 +16,7 @@ from tasker.templates.expressions import compile_expression
 from tasker.templates.graph import Graph, graph_of
 from tasker.templates.model import StepSpec, TemplateSpec
 from tasker.templates.reading import VARIABLES_OF_ITEM, VARIABLES_OF_STEP, Faults, ObjectReader, Path, kind_of, quoted
+from tasker.templates.timeouts import check_on_timeout, on_timeout_of
 from tasker.templates.wait_keys import check_wait, wait_keys
 
 STEP_KEYS: Final = tuple(key for key in StepSpec.__struct_fields__ if key != "after_when")
@@ -35,6 +36,7 @@ _HANDLER_KEYS: Final = (
     "schedule_to_start_s",
     "schedule_to_close_s",
     "heartbeat_s",
+    "on_timeout",
     "routes",
     "emits",
 )
@@ -75,6 +77,7 @@ def dynamic_keys(read: ObjectReader) -> dict[str, Any]:
         **_undo(read),
         **wait_keys(read),
         "concurrency": _concurrency(read),
+        "on_timeout": on_timeout_of(read),
     }
 
 
@@ -225,6 +228,7 @@ def check_paths(spec: TemplateSpec, faults: Faults) -> None:
         _check_items(step, fault)
         _check_loop(step, steps, graph, fault)
         check_wait(step, spec.steps, fault)
+        check_on_timeout(step, spec.steps, fault)
         _check_reads(step, graph, fault)
     _check_depth(spec, graph, faults)
     parallel = sum(step.items_at_a_time for step in spec.steps if step.expands)

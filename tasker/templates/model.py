@@ -28,6 +28,9 @@ SignalTake = Literal["first", "last", "all"]
 OnWaitDeadline = Literal["fail", "continue", "escalate"]
 StatePolicy = Literal["fail", "last_edge_wins", "append", "union", "sum", "max", "merge"]
 EmitOn = Literal["success", "failure", "always", "retryable", "permanent"]
+OnDeadline = Literal["fail", "block", "continue"]
+OnLimit = Literal["retry", "fail", "block", "continue"]
+OnLastLimit = Literal["fail", "block", "continue"]
 ConcurrencyStrategy = Literal["queue", "drop", "cancel_oldest", "cancel_newest"]
 
 STEPS_MAX: Final = 1000
@@ -213,6 +216,25 @@ class Budget(_Form, frozen=True):
     on_exceeded: OnFailure = "block"
 
 
+class OnTimeout(_Form, frozen=True):
+    """What happens when a limit of a step is over.
+
+    `retry`: the attempt has failed, and another follows as `retry` of the step says; `fail`: the step fails at once;
+    `block`: it does, and the task waits for a person, whatever its `on_failure` says; `continue`: the step completes
+    with null.
+
+    Attributes:
+        schedule_to_start: no worker began the attempt in time. start_to_close: it ran for too long.
+        heartbeat: its worker was silent for too long.
+        schedule_to_close: the time over all attempts is over, so that no other can follow.
+    """
+
+    schedule_to_start: OnLimit = "retry"
+    start_to_close: OnLimit = "retry"
+    heartbeat: OnLimit = "retry"
+    schedule_to_close: OnLastLimit = "fail"
+
+
 class Concurrency(_Form, frozen=True):
     """How many run at a time of those with the same key.
 
@@ -305,6 +327,7 @@ class StepSpec(_Form, frozen=True):
             type of the lifecycle (`task_completed`), else a domain event of this name. It counts from the moment on at
             which the step waits.
         event_when: an expression over `event` that tells whether one is meant for the step; None: every one is.
+        on_timeout: what happens when one of its limits is over; None: an attempt is retried, the step fails.
     """
 
     name: Name
@@ -357,6 +380,7 @@ class StepSpec(_Form, frozen=True):
     concurrency: Concurrency | None = None
     event: EventName | None = None
     event_when: Expression | None = None
+    on_timeout: OnTimeout | None = None
 
     @property
     def kind(self) -> StepKind:
@@ -454,6 +478,8 @@ class TemplateSpec(_Form, frozen=True):
         input_schema: JSON Schema (draft 2020-12) that a task's input must match.
         queue: where work of its steps is offered; None: a queue called like the template.
         timeout_s: a task's timeout where `task.create` names none.
+        on_timeout: what happens at a task's deadline. `fail`: it stops, and fails; `block`: nothing more of it begins
+            until a person gives it another one; `continue`: that is recorded, and it goes on.
         on_failure: after a failed step, when nothing can move, wait for a person or fail the task.
         result: the step whose result is the task's; None: the only last step's, else all last steps' by name.
         identity: `key`: a task's identity comes from the caller's key; `strict`: from its input.
@@ -489,6 +515,7 @@ class TemplateSpec(_Form, frozen=True):
     stale_after: StaleAfter | None = None
     state: dict[StateKey, StatePolicy | Using] = {}
     max_running: Places | None = None
+    on_timeout: OnDeadline = "fail"
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""
@@ -530,6 +557,11 @@ def concurrency_document(concurrency: Concurrency) -> dict[str, Any]:
     return _without_defaults(concurrency, {})
 
 
+def on_timeout_document(on_timeout: OnTimeout) -> dict[str, Any]:
+    """Return the document that spells `on_timeout`."""
+    return _without_defaults(on_timeout, {})
+
+
 def stale_document(stale_after: StaleAfter) -> dict[str, Any]:
     """Return the document that spells `stale_after`."""
     return _without_defaults(stale_after, {})
@@ -553,6 +585,8 @@ def _step_document(step: StepSpec) -> dict[str, Any]:
         document["approval"] = _without_defaults(step.approval, {})
     if step.concurrency is not None:
         document["concurrency"] = concurrency_document(step.concurrency)
+    if step.on_timeout is not None:
+        document["on_timeout"] = on_timeout_document(step.on_timeout)
     return document
 
 

@@ -69,6 +69,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         queue=read.name("queue"),
         timeout_s=read.optional_seconds("timeout_s"),
         on_failure=cast("model.OnFailure", read.choice("on_failure", model.OnFailure, "block")),
+        on_timeout=cast("model.OnDeadline", read.choice("on_timeout", model.OnDeadline, "fail")),
         result=_result(read, faults),
         identity=identity,
         identity_bucket_s=read.optional_seconds("identity_bucket_s"),

@@ -186,6 +186,10 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("event_matched", 1): (
         t.EventMatched(step="paid", attempt=1, task_id=TASK_ID, seq=17, event=RAW(b'{"data":{"cents":1.5}}')),
     ),
+    ("step_timed_out", 1): (
+        t.StepTimedOut(step="charge[0]", attempt=2, limit="schedule_to_start", then="continue"),
+        t.StepTimedOut(step="charge", attempt=1, limit="heartbeat", then="block"),
+    ),
     ("wait_expired", 1): (t.WaitExpired(step="paid", attempt=1),),
     ("loop_turned", 1): (t.LoopTurned(step="check", by="pause#2", visit=3, steps=("check", "pause", "done")),),
     ("task_blocked", 1): (
@@ -194,6 +198,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskBlocked(reason="history_limit"),
         t.TaskBlocked(reason="result_limit", detail="600,000 bytes of at most 524,288"),
         t.TaskBlocked(reason="budget_exceeded", detail="its budget: 12 tokens of at most 10"),
+        t.TaskBlocked(reason="deadline_passed"),
     ),
     ("task_resumed", 1): (t.TaskResumed(),),
     ("task_budget_set", 1): (t.TaskBudgetSet(cost_max="2.5"), t.TaskBudgetSet(tokens_max=200, goes_on=True)),
@@ -204,7 +209,12 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskUpdated(tags={}),
         t.TaskUpdated(metadata=t.NULL),
     ),
-    ("task_deadline_set", 1): (t.TaskDeadlineSet(deadline_us=US), t.TaskDeadlineSet()),
+    ("task_deadline_set", 1): (
+        t.TaskDeadlineSet(deadline_us=US),
+        t.TaskDeadlineSet(),
+        t.TaskDeadlineSet(deadline_us=US, goes_on=True),
+    ),
+    ("task_deadline_passed", 1): (t.TaskDeadlinePassed(then="block"), t.TaskDeadlinePassed(then="continue")),
     ("went_stale", 1): (
         t.WentStale(state="blocked", after_s=86400.0),
         t.WentStale(step="paid[0]", attempt=2, state="waiting", after_s=0.5),

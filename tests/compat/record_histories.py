@@ -135,6 +135,23 @@ def limited() -> Run:
     return run
 
 
+def left_alone() -> Run:
+    """Limits that are over do what the template says: a step goes on with null, one is blocked, and so is the task."""
+    steps = {
+        "a": {"on_timeout": {"start_to_close": "continue"}},
+        "b": {"schedule_to_start_s": 5, "on_timeout": {"schedule_to_start": "block"}},
+    }
+    run = new_run("left_alone", {"a": [], "b": [], "c": ["a"]}, steps=steps, on_failure="fail", on_timeout="block")
+    run.create(timeout_s=600)
+    run.start("a")
+    run.fire_at("start_by:b:1")
+    run.fire_at("finish_by:a:1")
+    run.fire_at("deadline")
+    run.deadline(within_s=60)
+    run.complete("c", result=3)
+    return run
+
+
 def routed() -> Run:
     """A decision chose one way of three; a join of what ran; a failure that another join accepts."""
     shape = {"route": [], "a": ["route"], "b": ["route"], "c": [], "end": ["a", "b", "c"]}
@@ -460,6 +477,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     timed_out,
     failed,
     blocked,
+    left_alone,
     routed,
     expanded,
     looped,

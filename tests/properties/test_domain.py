@@ -55,6 +55,7 @@ def templates(draw: st.DrawFn) -> CompiledTemplate:
             make_dynamic(draw, document["steps"])
             if draw(st.integers(0, 3)) == 0:
                 document["concurrency"] = {"key": "input.n", "strategy": "drop"}
+            document["on_timeout"] = draw(st.sampled_from(["fail", "fail", "block", "continue"]))
             if any("compensate" in step for step in document["steps"]):
                 document["compensate_on"] = draw(st.sampled_from(["both", "both", "failure", "cancel", "never"]))
         try:
@@ -110,6 +111,9 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
                     step["when"] = condition
                 else:
                     step["after"] = [{"step": parents[0], "when": condition}, *parents[1:]]
+        if "child" not in step and draw(st.integers(0, 3)) == 0:
+            actions = st.sampled_from(["retry", "fail", "block", "continue"])
+            step["on_timeout"] = {"heartbeat": draw(actions), "start_to_close": draw(actions)}
         by_service = any(key in step for key in ("transform", "asserts", "delay_s"))
         if draw(st.integers(0, 3)) == 0 and not by_service:
             step["concurrency"] = {"key": draw(st.sampled_from(["input.n", "null", "input.n > 5"]))}
@@ -210,7 +214,7 @@ ACTIONS = [
     "wait",
 ]
 ACTIONS += ["signal", "signal", "answer", "answer", "place", "place", "event"]
-ACTIONS += ["pause", "resume", "resume", "skip", "resolve", "reset", "edit", "release"]
+ACTIONS += ["pause", "resume", "resume", "skip", "resolve", "reset", "edit", "release", "deadline"]
 
 
 def act(run: Run, data: st.DataObject) -> None:
@@ -250,6 +254,8 @@ def act(run: Run, data: st.DataObject) -> None:
             (run.reset if action == "reset" else run.release)(step)
         case "edit":
             run.edit(step, data.draw(st.integers(0, 3)))
+        case "deadline":
+            run.deadline(within_s=data.draw(st.sampled_from([None, 0.5, 100.0]), label="within"))
         case "pause" | "resume":
             (run.pause if action == "pause" else run.resume)()
         case "fire":
@@ -257,12 +263,16 @@ def act(run: Run, data: st.DataObject) -> None:
             if owed:
                 run.fire_at(data.draw(st.sampled_from(owed))[0])
         case "fire_any":
-            kind = data.draw(st.sampled_from(list(Kind)))
-            obligation = str(kind) if kind in (Kind.NOT_BEFORE, Kind.DEADLINE) else f"{kind}:{step}:{attempt}"
-            if obligation not in obligations_of(run.state):
-                assert run.fire(obligation) == (), "a closed obligation causes something"
+            fire_closed(run, data.draw(st.sampled_from(list(Kind))), step, attempt)
         case _:
             run.wait(data.draw(st.sampled_from([0.0, 0.001, 5.0])))
+
+
+def fire_closed(run: Run, kind: Kind, step: str, attempt: int) -> None:
+    """Let an obligation fire that is not open: nothing comes of it."""
+    obligation = str(kind) if kind in (Kind.NOT_BEFORE, Kind.DEADLINE) else f"{kind}:{step}:{attempt}"
+    if obligation not in obligations_of(run.state):
+        assert run.fire(obligation) == (), "a closed obligation causes something"
 
 
 def answer_place(run: Run, step: str, attempt: int, data: st.DataObject) -> None:
@@ -329,12 +339,14 @@ def check_state(run: Run) -> None:
     if state.ended:
         assert owed == {}
         return
-    if state.status not in (TaskStatus.BLOCKED, TaskStatus.PAUSED) and not any(
-        is_outside(step) for step in state.steps.values()
+    if (
+        state.status not in (TaskStatus.BLOCKED, TaskStatus.PAUSED)
+        and not state.is_late
+        and not any(is_outside(step) for step in state.steps.values())
     ):
         assert owed, "a task that goes on owes nothing: nothing will ever wake it"
     for name, step in state.steps.items():
-        if step.status not in STEP_OPEN or state.blocked_reason == "history_limit" or state.paused:
+        if step.status not in STEP_OPEN or state.blocked_reason == "history_limit" or state.held:
             continue
         if is_outside(step):
             if isinstance(step.wait, SignalWait):
@@ -405,6 +417,9 @@ def test_what_is_owed_leads_every_task_to_its_end(run: Run, data: st.DataObject)
         except CommandRejected:
             continue
     for _ in range(600):
+        if run.state.is_late and run.state.stopping is None:
+            run.deadline()
+            check_state(run)
         if run.state.paused:
             run.resume()
             check_state(run)

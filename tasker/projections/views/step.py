@@ -45,6 +45,7 @@ from tasker.events.task_events import (
     StepSignalled,
     StepSkipped,
     StepStarted,
+    StepTimedOut,
     StepYielded,
     WaitExpired,
 )
@@ -88,11 +89,15 @@ StepEvent = (
     | PlaceRequested
     | PlaceTaken
     | PlaceDenied
+    | StepTimedOut
 )
 
 STEP_OPEN: Final = ("dispatched", "running", "waiting")
 """States of a step that has begun and not ended."""
 
+
+_TIMED_OUT: Final = "timed_out"
+"""What `waits` is for a moment, within a unit: the step completes or fails by a limit of its own."""
 
 _WAITS: Final[dict[type, str]] = {StepAwaited: "signal", ApprovalRequested: "approval", EventAwaited: "event"}
 
@@ -109,7 +114,8 @@ class StepRow(msgspec.Struct, kw_only=True):
         child: the task that it started.
         by_hand: what a person did to its result: `skipped`, `resolved`, `edited`.
         cancelling: its worker has been told to stop.
-        result, error: exact JSON; the error is the newest one until a result comes.
+        result, error: exact JSON; the error is the newest one until a result comes. It stays with a step that a limit
+            completed.
     """
 
     task_id: UUID
@@ -175,6 +181,7 @@ class StepProjection:
             "place_requested",
             "place_taken",
             "place_denied",
+            "step_timed_out",
         }
     )
     row_type = StepRow
@@ -234,9 +241,12 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
             row.worker = worker
             row.started_at_us = at_us
         case StepCompleted(result=result):
+            if row.waits != _TIMED_OUT:
+                row.error = None
             _end(row, "completed", at_us)
             row.result = bytes(result)
-            row.error = None
+        case StepTimedOut():
+            row.waits = _TIMED_OUT
         case StepSkipped(result=result):
             _end(row, "completed", at_us)
             row.result = bytes(result)

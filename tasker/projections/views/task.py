@@ -55,6 +55,7 @@ from tasker.events.task_events import (
     StepSignalled,
     StepSkipped,
     StepStarted,
+    StepTimedOut,
     StepYielded,
     TaskBlocked,
     TaskBudgetSet,
@@ -62,6 +63,7 @@ from tasker.events.task_events import (
     TaskCompensating,
     TaskCompleted,
     TaskCreated,
+    TaskDeadlinePassed,
     TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
@@ -74,7 +76,7 @@ from tasker.events.task_events import (
     WaitExpired,
     WentStale,
 )
-from tasker.events.usage import budget_remedy
+from tasker.events.usage import budget_remedy, deadline_remedy
 from tasker.projections.projection import NO_TYPES, Key
 from tasker.projections.views.reasons import Reason, Standing, reason_of
 from tasker.times import to_rfc3339
@@ -230,6 +232,8 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | ApprovalEscalated()
             | EventMatched()
             | WaitExpired()
+            | StepTimedOut()
+            | TaskDeadlinePassed()
         ):
             pass
         case DomainEventRaised() | UsageRecorded() | ProgressRecorded() | PlaceDenied() | WentStale() | StaleEnded():
@@ -319,8 +323,11 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
                 row.tags = _tags(tags)
             if metadata is not None:
                 row.metadata = None if metadata == NULL else bytes(metadata)
-        case TaskDeadlineSet(deadline_us=deadline_us):
+        case TaskDeadlineSet(deadline_us=deadline_us, goes_on=goes_on):
             row.deadline_us = deadline_us
+            if goes_on:
+                row.state = "running"
+                _unblock(row)
         case TaskCreated():
             pass  # a second birth is impossible; total all the same
         case _:
@@ -426,7 +433,14 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = (), *, restarted_as: 
     error = None
     if row.error is not None and row.state in ("blocked", "failed"):
         error = decode_message(row.error, ErrorInfo)
-    elif row.blocked_reason in ("poison", "history_limit", "no_progress", "result_limit", "budget_exceeded"):
+    elif row.blocked_reason in (
+        "poison",
+        "history_limit",
+        "no_progress",
+        "result_limit",
+        "budget_exceeded",
+        "deadline_passed",
+    ):
         error = ErrorInfo(type=row.blocked_reason, message=row.blocked_detail or "", retryable=False)
     return TaskView(
         task_id=task_id,
@@ -521,6 +535,8 @@ def remedy(row: TaskRow) -> str | None:
             return f"tasker task retry {row.task_id}"
         case "budget_exceeded":
             return budget_remedy(str(row.task_id))
+        case "deadline_passed":
+            return deadline_remedy(str(row.task_id))
         case "history_limit" | "no_progress" | "result_limit":
             return f"tasker task cancel {row.task_id}"
         case _:
@@ -547,6 +563,8 @@ def _why_blocked(row: TaskRow) -> str:
             return "nothing of it can move: its steps wait for each other" + (
                 f" ({row.blocked_detail})" if row.blocked_detail else ""
             )
+        case "deadline_passed":
+            return f"its deadline, {_time(row.deadline_us)}, has passed"
         case "budget_exceeded":
             return f"it went over {row.blocked_detail or 'its budget'}"
         case "history_limit":

@@ -31,6 +31,7 @@ from tasker.events.task_events import (
     StepSignalled,
     StepSkipped,
     StepStarted,
+    StepTimedOut,
     StepYielded,
     TaskCancelled,
     TaskCompleted,
@@ -94,6 +95,10 @@ class OnceChecker:
                     if not step.started:
                         self._find(recorded, f"attempt {attempt} of step {name} completes without a start")
                 step.completed = step.over = True
+            case StepTimedOut(step=name, then="continue"):
+                step = self._step(recorded.stream_id, name)
+                step.over = not step.attempt  # its attempt has failed, and completes it all the same
+                step.started = True
             case StepAttemptFailed(step=name, attempt=attempt):
                 step = self._open(recorded, name, attempt, "fails")
                 step.over = step.over or attempt == step.attempt

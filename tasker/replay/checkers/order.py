@@ -38,11 +38,14 @@ from tasker.events.task_events import (
     StepRouted,
     StepSkipped,
     StepStarted,
+    StepTimedOut,
     TaskBudgetSet,
     TaskCancelled,
     TaskCompensating,
     TaskCompleted,
     TaskCreated,
+    TaskDeadlinePassed,
+    TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
     TaskStopping,
@@ -63,7 +66,7 @@ TemplateOf = Callable[[str], CompiledTemplate | None]
 
 _TASK: Final = "task"
 
-_SILENT: Final = frozenset({StepStarted, StepAttemptFailed, StepRetryScheduled})
+_SILENT: Final = frozenset({StepStarted, StepAttemptFailed, StepRetryScheduled, StepTimedOut})
 """They say nothing of an order, and come often."""
 
 
@@ -77,6 +80,7 @@ class _Task:
         "completed",
         "completes_by_hand",
         "failed",
+        "late",
         "out",
         "over_budget",
         "overridden",
@@ -101,6 +105,7 @@ class _Task:
         self.waiting: set[str] = set()
         self.paused = False
         self.over_budget = False
+        self.late = False
         self.undoing = None if template is None else Undoing(template)
 
     def forget(self, names: tuple[str, ...]) -> None:
@@ -146,6 +151,8 @@ class OrderChecker:
                     self._find(recorded, f"step {name} is dispatched while the task is paused")
                 if task.over_budget:
                     self._find(recorded, f"step {name} is dispatched while the task is over its budget")
+                if task.late:
+                    self._find(recorded, f"step {name} is dispatched while the task is past its deadline")
                 if task.waiting:
                     self._has_place(recorded, task, name)
                 if attempt == 1:
@@ -173,6 +180,8 @@ class OrderChecker:
                     self._find(recorded, f"{_begun(event)} of step {name} begins while the task is paused")
                 if task.over_budget:
                     self._find(recorded, f"{_begun(event)} of step {name} begins while the task is over its budget")
+                if task.late:
+                    self._find(recorded, f"{_begun(event)} of step {name} begins while the task is past its deadline")
                 if task.waiting:
                     self._has_place(recorded, task, name)
                 if attempt == 1:
@@ -202,9 +211,13 @@ class OrderChecker:
             case TaskStopping(ending=ending):
                 task.stopping = True
                 task.completes_by_hand = ending == "completed"
-                task.paused = task.over_budget = False
+                task.paused = task.over_budget = task.late = False
             case UsageRecorded(excess=str()):
                 task.over_budget = not task.stopping
+            case TaskDeadlinePassed(then=then):
+                task.late = then == "block"
+            case TaskDeadlineSet():
+                task.late = False
             case TaskBudgetSet():
                 task.over_budget = False
             case TaskPaused():

@@ -33,12 +33,14 @@ from tasker.events.task_events import (
     StepRetryScheduled,
     StepSkipped,
     StepStarted,
+    StepTimedOut,
     StepYielded,
     TaskBlocked,
     TaskBudgetSet,
     TaskCancelled,
     TaskCompleted,
     TaskCreated,
+    TaskDeadlinePassed,
     TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
@@ -189,6 +191,10 @@ class TimelyChecker:
                     self._fires(recorded, task, name, "start_by")
                 self._passes(recorded, task, name, "finish_by")
                 timers.pop((name, "grace"), None)
+            case StepTimedOut(step=name, limit=limit):
+                if limit == "schedule_to_close":
+                    timers.pop((name, "retry"), None)
+                    self._fires(recorded, task, name, "close_by")
             case StepFailed(step=name):
                 if timers.pop((name, "retry"), None) is not None:
                     # Between two attempts it can only have failed because its time over all of them was over.
@@ -219,11 +225,16 @@ class TimelyChecker:
                     self._fires(recorded, task, "", _DEADLINE)
                 timers.pop(("", _DEADLINE), None)
                 timers.pop(("", _START), None)
+            case TaskDeadlinePassed():
+                self._fires(recorded, task, "", _DEADLINE)
             case TaskDeadlineSet(deadline_us=deadline_us):
                 if deadline_us is None:
                     timers.pop(("", _DEADLINE), None)
                 else:
                     timers["", _DEADLINE] = deadline_us
+                if event.goes_on:
+                    task.blocked = False
+                    task.resume(recorded.at_us)
             case TaskBlocked():
                 task.blocked = True
             case TaskResumed():

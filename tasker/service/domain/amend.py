@@ -1,6 +1,7 @@
 """What a person changes of a task as a whole: its tags, its metadata, its deadline.
 
-None of it moves a step. A deadline that has passed by then ends the task at once, as one that fires does.
+None of it moves a step. A deadline that has passed by then counts at once, as one that fires does. A
+task that waits for a person as its deadline has passed goes on with another one, or with none.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tasker.events.task_events import NULL, AnyTaskEvent, TaskDeadlineSet, TaskU
 from tasker.service.domain.begin import after
 from tasker.service.domain.commands import SetDeadline, UpdateTask
 from tasker.service.domain.guards import must_go_on
-from tasker.service.domain.state import TaskState
+from tasker.service.domain.state import TaskState, TaskStatus
 
 Events = tuple[AnyTaskEvent, ...]
 
@@ -88,4 +89,7 @@ def set_deadline(state: TaskState, command: SetDeadline) -> Events:
         deadline_us = after(command.at_us, command.within_s)
     elif deadline_us is not None:
         deadline_us = max(deadline_us, after(command.at_us, 0))
-    return () if deadline_us == state.deadline_us else (TaskDeadlineSet(deadline_us=deadline_us),)
+    if deadline_us == state.deadline_us and not state.is_late:
+        return ()
+    goes_on = state.status is TaskStatus.BLOCKED and state.is_late and state.over_budget is None
+    return (TaskDeadlineSet(deadline_us=deadline_us, goes_on=goes_on),)

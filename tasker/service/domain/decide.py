@@ -31,6 +31,7 @@ from tasker.events.task_events import (
     StepYielded,
     TaskBlocked,
     TaskCreated,
+    TaskDeadlinePassed,
     TaskStarted,
 )
 from tasker.service.domain.amend import set_deadline, update
@@ -85,6 +86,7 @@ from tasker.service.domain.signals import receive
 from tasker.service.domain.stale import limits_of, stale
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
 from tasker.service.domain.stop import stop
+from tasker.service.domain.timeouts import TIMEOUT, Limit, over
 from tasker.service.domain.usage import metered, set_budget
 from tasker.service.domain.waits import expired
 from tasker.templates import CompiledTemplate
@@ -303,6 +305,7 @@ def _fail(  # noqa: PLR0917 - the facts of a failed attempt
     error: ErrorInfo,
     jitter: float,
     at_us: int,
+    limit: Limit | None = None,
 ) -> Events:
     step = open_attempt(state, name, attempt)
     if step is None:
@@ -312,6 +315,12 @@ def _fail(  # noqa: PLR0917 - the facts of a failed attempt
     if state.stopping is not None and state.is_stopping:
         return (*events, StepCancelled(step=name, attempt=attempt, reason=_stopping(state.stopping.cause)))
     spec = template.step(name)
+    if spec.on_timeout is not None:
+        if worker is not None and error.type == TIMEOUT:
+            limit = "start_to_close"  # its worker knew that first
+        timed_out = () if limit is None else over(spec.on_timeout, limit, name, attempt, error)
+        if timed_out:
+            return (*events, *timed_out)
     failures = attempt - step.first_attempt + 1
     permanent = not error.retryable or error.type in spec.retry.non_retryable
     if not permanent and failures < spec.retry.max_attempts:
@@ -352,6 +361,8 @@ def _retry_task(state: TaskState) -> Events:
     failed = [*state.failed, *isolated_items(state)]
     if not failed:
         detail = "the task has no failed step to retry"
+        if state.is_late:
+            detail += "; its deadline has passed, and `tasker task deadline` gives it another one"
         if state.over_budget is not None:
             detail += f"; it went over {state.over_budget}, and `tasker task budget` allows it more"
         raise StateForbids(detail)
@@ -400,6 +411,8 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
         case Kind.NOT_BEFORE:
             return (TaskStarted(),)
         case Kind.DEADLINE:
+            if template.spec.on_timeout != "fail":
+                return (TaskDeadlinePassed(then=template.spec.on_timeout),)
             return stop(state, template, at_us, ending="failed", cause="timeout", grace_s=CANCEL_GRACE_S)
         case Kind.OFFER | Kind.CHILD | Kind.EVENT | Kind.PLACE:
             return ()
@@ -413,19 +426,19 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             return escalated(state, template, name, attempt)
         case Kind.START_BY:
             limit_s = template.step(name).schedule_to_start_s
-            error = ErrorInfo(type="timeout", message=f"no worker started the attempt within {limit_s} s")
-            return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
+            error = ErrorInfo(type=TIMEOUT, message=f"no worker started the attempt within {limit_s} s")
+            return _fail(state, template, name, attempt, None, error, command.jitter, at_us, "schedule_to_start")
         case Kind.FINISH_BY:
             limit_s = template.step(name).start_to_close_s
-            error = ErrorInfo(type="timeout", message=f"the attempt had no outcome within {limit_s} s of its start")
-            return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
+            error = ErrorInfo(type=TIMEOUT, message=f"the attempt had no outcome within {limit_s} s of its start")
+            return _fail(state, template, name, attempt, None, error, command.jitter, at_us, "start_to_close")
         case Kind.CLOSE_BY:
             return _overdue(state, template, name, attempt)
         case Kind.HEARTBEAT:
             step = state.steps[name]
             message = f"worker {step.worker} gave no sign of life for {step.heartbeat_s} s"
             error = ErrorInfo(type="worker_lost", message=message)
-            return _fail(state, template, name, attempt, None, error, command.jitter, at_us)
+            return _fail(state, template, name, attempt, None, error, command.jitter, at_us, "heartbeat")
         case Kind.GRACE:
             return (StepCancelled(step=name, attempt=attempt, reason="it did not stop within its grace"),)
         case Kind.STALE:
@@ -435,14 +448,16 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
 
 
 def _overdue(state: TaskState, template: CompiledTemplate, name: str, attempt: int) -> Events:
-    """Fail a step whose time over all attempts is over, with an attempt or between two."""
+    """End a step whose time over all attempts is over, with an attempt or between two."""
     limit_s = template.step(name).schedule_to_close_s
     message = f"the step had no outcome within {limit_s:g} s of its first offer, over all its attempts"
-    error = ErrorInfo(type="timeout", message=message, retryable=False)
-    failed = StepFailed(step=name, attempt=attempt, reason="retries_exhausted", error=error)
+    error = ErrorInfo(type=TIMEOUT, message=message, retryable=False)
+    on_timeout = template.step(name).on_timeout
+    after: Events = () if on_timeout is None else over(on_timeout, "schedule_to_close", name, attempt, error)
+    after = after or (StepFailed(step=name, attempt=attempt, reason="retries_exhausted", error=error),)
     if state.steps[name].status is StepStatus.WAITING:
-        return (failed,)
-    return (StepAttemptFailed(step=name, attempt=attempt, error=error), failed)
+        return after
+    return (StepAttemptFailed(step=name, attempt=attempt, error=error), *after)
 
 
 def _at_limit(state: TaskState, command: AnyTaskCommand, events: Iterable[AnyTaskEvent]) -> Iterable[AnyTaskEvent]:

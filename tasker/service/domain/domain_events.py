@@ -31,6 +31,7 @@ from tasker.events.task_events import (
     StepCompleted,
     StepFailed,
     StepRetryScheduled,
+    StepTimedOut,
 )
 from tasker.service.domain.commands import AnyTaskCommand, CompleteAttempt, FailAttempt, FireObligation
 from tasker.templates import CompiledTemplate
@@ -88,6 +89,8 @@ def with_domain_events(
     if not isinstance(command, (CompleteAttempt, FailAttempt, FireObligation)) or not isinstance(events, tuple):
         return events
     for index, event in enumerate(events):
+        if isinstance(event, StepTimedOut):
+            return events  # between two attempts, which have told of themselves
         if isinstance(event, (StepCompleted, StepAttemptFailed)):
             step = template.step(event.step)
             if not step.emits:
@@ -99,6 +102,8 @@ def with_domain_events(
 
 def _outcome_of(events: tuple[AnyTaskEvent, ...]) -> DomainOutcome:
     for event in events:
+        if isinstance(event, StepTimedOut):
+            return "permanent"
         if isinstance(event, StepCompleted):
             return "success"
         if isinstance(event, StepRetryScheduled):

@@ -19,8 +19,8 @@ is asked for more; so it always looks at the state as it is.
     task compensating, a compensation completed
                             -> the next compensation begins
 
-While a task is held (paused, or over its budget) nothing follows. When it goes on, everything is looked at again: what
-follows from an event can be told from the state that it left.
+While a task is held (paused, over its budget, or past its deadline) nothing follows. When it goes on, everything is
+looked at again: what follows from an event can be told from the state that it left.
 
 When nothing follows any more, `conclude` asks whether a loop turns, or the task is complete, compensates, is blocked or
 ended.
@@ -29,7 +29,7 @@ ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tasker.errors import ExpressionFailed
 from tasker.events.messages import CANCEL_GRACE_S
@@ -60,6 +60,7 @@ from tasker.events.task_events import (
     TaskBudgetSet,
     TaskCompensating,
     TaskCreated,
+    TaskDeadlineSet,
     TaskEvent,
     TaskFailed,
     TaskStarted,
@@ -84,9 +85,18 @@ from tasker.service.domain.joins import Need, Verdict, need_of, verdict_of
 from tasker.service.domain.places import denied_words, request_for_task
 from tasker.service.domain.signals import awaited, signalled
 from tasker.service.domain.stale import stale_ended
-from tasker.service.domain.state import BUDGET_EXCEEDED, STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.state import (
+    BUDGET_EXCEEDED,
+    DEADLINE_PASSED,
+    STEP_OPEN,
+    StepState,
+    StepStatus,
+    TaskState,
+    TaskStatus,
+)
 from tasker.service.domain.stop import stop
 from tasker.service.domain.task_result import RESULT_LIMIT, completion
+from tasker.service.domain.timeouts import BLOCK
 from tasker.service.domain.usage import is_done
 from tasker.service.domain.waits import look_again
 from tasker.templates import CompiledTemplate
@@ -264,8 +274,9 @@ def _failed(state: TaskState, template: CompiledTemplate, event: StepFailed, at_
 def _after_failure(state: TaskState, template: CompiledTemplate, name: str, at_us: int) -> Moves:
     if state.stopping is not None:
         return
+    fails = template.spec.on_failure == "fail" and state.steps[name].timed_out != BLOCK
     if is_item(name):
-        if template.step(name).isolates and template.spec.on_failure == "fail":
+        if template.step(name).isolates and fails:
             yield from _fail(state, template, name, at_us)
         else:
             yield from next_items(state, template, node_of(name), at_us)
@@ -275,7 +286,7 @@ def _after_failure(state: TaskState, template: CompiledTemplate, name: str, at_u
     needs = {need_of(state, template, step, child) for child in joins} or {Need.YES}
     if needs == {Need.NO}:
         yield StepFailureAccepted(step=name, joins=joins)
-    elif Need.YES in needs and template.spec.on_failure == "fail":
+    elif Need.YES in needs and fails:
         yield from _fail(state, template, name, at_us)
 
 
@@ -335,12 +346,16 @@ def _overridden(state: TaskState, template: CompiledTemplate, event: ParentsOver
     yield from _enter(state, template, name_of(event.step), at_us)
 
 
-def _budget_set(state: TaskState, template: CompiledTemplate, event: TaskBudgetSet, at_us: int) -> Moves:
+def _more_given(
+    state: TaskState, template: CompiledTemplate, event: TaskBudgetSet | TaskDeadlineSet, at_us: int
+) -> Moves:
     if event.goes_on:
         yield from _unheld(state, template, event, at_us)
 
 
-def _unheld(state: TaskState, template: CompiledTemplate, _event: TaskUnpaused | TaskBudgetSet, at_us: int) -> Moves:
+def _unheld(
+    state: TaskState, template: CompiledTemplate, _event: TaskUnpaused | TaskBudgetSet | TaskDeadlineSet, at_us: int
+) -> Moves:
     """Look at every step again: what came to rest while the task was held is followed up now."""
     if state.status is TaskStatus.PENDING:
         return
@@ -429,7 +444,8 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
     TaskCompensating: next_undo,
     LoopTurned: _turned,
     TaskUnpaused: _unheld,
-    TaskBudgetSet: _budget_set,
+    TaskBudgetSet: _more_given,
+    TaskDeadlineSet: _more_given,
 }
 """Type of an event -> what follows from it, asked when the state has taken it up; from others nothing does."""
 
@@ -453,8 +469,8 @@ def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
             return moved
     if state.stopping is not None:
         return None if state.open else at_rest(state, template, state.stopping)
-    if state.over_budget is not None:
-        return _over_budget(state, template)
+    if state.over_budget is not None or state.is_late:
+        return _held_up(state, template)
     if state.status is not TaskStatus.RUNNING:
         return None
     for loop in template.loops:
@@ -483,15 +499,18 @@ def _ending(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent:
     return ending
 
 
-def _over_budget(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | None:
-    """Return what is said of a task that has used up its budget: it is done all the same, or blocked."""
+def _held_up(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | None:
+    """Return what is said of a task that has used up its budget or its time: it is done all the same, or blocked."""
     if state.paused:
         return None
     if is_done(state, template) and not any(_may_turn(state, loop) for loop in template.loops):
         return _ending(state, template)
-    if state.status is not TaskStatus.RUNNING:
+    if state.status not in (TaskStatus.RUNNING, TaskStatus.BLOCKED) or state.blocked_reason == "history_limit":
         return None
-    return TaskBlocked(reason=BUDGET_EXCEEDED, detail=state.over_budget)
+    reason: Literal["budget_exceeded", "deadline_passed"] = (
+        DEADLINE_PASSED if state.over_budget is None else BUDGET_EXCEEDED
+    )
+    return None if state.blocked_reason == reason else TaskBlocked(reason=reason, detail=state.over_budget)
 
 
 def _may_turn(state: TaskState, loop: Loop) -> bool:

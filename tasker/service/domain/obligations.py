@@ -20,12 +20,12 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `place`      | place requested      | at once                  | its concurrency key is asked (again) |
 | `grace`      | step cancel requested| the grace's end          | the step is cancelled            |
 | `not_before` | task created         | not_before               | the task starts                  |
-| `deadline`   | task created         | the task's timeout       | the task stops and fails         |
+| `deadline`   | task created         | the task's timeout       | the task stops and fails, or what `on_timeout` says |
 | `stale`      | it stands still (see `staleness`) | the state's limit | it is recorded as stale       |
 
-A held task (paused, or over its budget) owes only what concerns attempts that run, and its deadline, which counts on:
-what is due meanwhile (a retry, a time, a start) is owed again, and comes at once, when the task goes on. The time that
-an offered attempt may wait for a worker counts anew from then.
+A held task (paused, over its budget, or past its deadline) owes only what concerns attempts that run, and its deadline,
+which counts on: what is due meanwhile (a retry, a time, a start) is owed again, and comes at once, when the task goes
+on. The time that an offered attempt may wait for a worker counts anew from then.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from tasker.events.task_events import (
     TaskCompensating,
     TaskCompleted,
     TaskCreated,
+    TaskDeadlinePassed,
     TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
@@ -103,11 +104,20 @@ _OF_TASK: Final = frozenset(
         ParentsOverridden,
         SignalReceived,
         TaskUpdated,
-        TaskDeadlineSet,
     }
 )
 _OF_ALL: Final = frozenset(
-    {TaskBlocked, TaskPaused, TaskUnpaused, TaskBudgetSet, TaskCompleted, TaskFailed, TaskCancelled}
+    {
+        TaskBlocked,
+        TaskPaused,
+        TaskUnpaused,
+        TaskBudgetSet,
+        TaskDeadlineSet,
+        TaskDeadlinePassed,
+        TaskCompleted,
+        TaskFailed,
+        TaskCancelled,
+    }
 )
 
 
@@ -148,7 +158,12 @@ def obligations_of_scope(state: TaskState, scope: str) -> dict[str, int]:
 
 def _of_task(state: TaskState) -> dict[str, int]:
     found: dict[str, int] = {}
-    is_held_back = state.status is not TaskStatus.PENDING or state.stopping is not None or TASK_SCOPE in state.places
+    is_held_back = (
+        state.status is not TaskStatus.PENDING
+        or state.is_late
+        or state.stopping is not None
+        or TASK_SCOPE in state.places
+    )
     if state.not_before_us is not None and not is_held_back:
         found[Kind.NOT_BEFORE] = _not_before_resumed(state, state.not_before_us)
     if state.deadline_us is not None and state.stopping is None:

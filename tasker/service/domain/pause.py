@@ -10,7 +10,7 @@ from __future__ import annotations
 from tasker.errors import StateForbids
 from tasker.events.task_events import AnyTaskEvent, TaskPaused, TaskUnpaused
 from tasker.service.domain.guards import must_go_on
-from tasker.service.domain.state import BUDGET_EXCEEDED, TaskState
+from tasker.service.domain.state import BUDGET_EXCEEDED, DEADLINE_PASSED, TaskState
 
 Events = tuple[AnyTaskEvent, ...]
 
@@ -40,5 +40,7 @@ def resume(state: TaskState) -> Events:
             detail += ": `tasker task retry` repairs its failed steps"
         if state.blocked_reason == BUDGET_EXCEEDED:
             detail += ": `tasker task budget` allows it more"
+        if state.blocked_reason == DEADLINE_PASSED:
+            detail += ": `tasker task deadline` gives it another one"
         raise StateForbids(detail, state=str(state.status))
     return (TaskUnpaused(),)

@@ -199,7 +199,11 @@ def _overridden(state: TaskState, template: CompiledTemplate, name: str) -> Even
     if state.status is TaskStatus.PENDING:
         raise StateForbids("the task has not reached its start time; nothing of it can begin")
     if state.held:
-        why, first = ("is paused", "resume") if state.paused else ("has used up its budget", "budget")
+        why, first = ("has used up its budget", "budget")
+        if state.paused:
+            why, first = ("is paused", "resume")
+        elif state.is_late:
+            why, first = ("is past its deadline", "deadline")
         raise StateForbids(f"the task {why}, and nothing begins meanwhile; `tasker task {first}` comes first")
     parents = tuple(one for one in template.graph.parents[step] if not state.has_result(one))
     return (*unblocked(state), ParentsOverridden(step=name, parents=parents))

@@ -79,6 +79,7 @@ from tasker.events.task_events import (
     StepSignalled,
     StepSkipped,
     StepStarted,
+    StepTimedOut,
     StepYielded,
     TaskBlocked,
     TaskBudgetSet,
@@ -86,6 +87,7 @@ from tasker.events.task_events import (
     TaskCompensating,
     TaskCompleted,
     TaskCreated,
+    TaskDeadlinePassed,
     TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
@@ -135,6 +137,9 @@ class StepStatus(StrEnum):
 
 BUDGET_EXCEEDED: Final = "budget_exceeded"
 """Why a task is blocked, or stops, whose usage went over its template's budget."""
+
+DEADLINE_PASSED: Final = "deadline_passed"
+"""Why a task is blocked whose deadline has passed, and whose template says that it waits for a person then."""
 
 TASK_ENDED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 STEP_OPEN: Final = frozenset({StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING})
@@ -236,6 +241,7 @@ class StepState:
         completed_seq: of the event that completed it; 0: nothing of it is to be undone.
         undoes: it is the compensation of another.
         wait: what it waits for from outside, while it does.
+        timed_out: what its template says happens, of the limit of it that was over last; None: none of that kind.
     """
 
     __slots__ = (
@@ -259,6 +265,7 @@ class StepState:
         "start_by_us",
         "started_us",
         "status",
+        "timed_out",
         "undoes",
         "wait",
         "waits",
@@ -290,6 +297,7 @@ class StepState:
         self.completed_seq = 0
         self.undoes = False
         self.wait: Wait | None = None
+        self.timed_out: str | None = None
 
 
 class TaskState:
@@ -308,6 +316,7 @@ class TaskState:
         paused_from: where a paused task was. resumed_us: when it last went on; the time to start counts anew from then.
         usage: what its attempts used so far: `tokens`, and `cost:<currency>`; None: nothing.
         budget: what a person allows it instead of its template. over_budget: what of it is used up, in words.
+        is_late: its deadline has passed, and nothing of it begins until a person gives it another one.
         commands: the last commands that changed the task -> the seq of their last event.
         created_by: who created it, where that is known (see `TaskCreated`).
         inbox: the signals that came, and who waits for more; None: none came, and nobody does.
@@ -335,6 +344,7 @@ class TaskState:
         "idempotency_key",
         "inbox",
         "input",
+        "is_late",
         "metadata",
         "not_before_us",
         "open",
@@ -400,6 +410,7 @@ class TaskState:
         self.staleness: Staleness | None = None
         self.shared: Shared | None = None
         self.admitted_us: int | None = None
+        self.is_late = False
 
     @property
     def is_stopping(self) -> bool:
@@ -413,8 +424,10 @@ class TaskState:
 
     @property
     def held(self) -> bool:
-        """Return whether nothing begins until a person says so: it is paused, or has used up its budget."""
-        return self.status is TaskStatus.PAUSED or (self.over_budget is not None and self.stopping is None)
+        """Return whether nothing begins until a person says so: it is paused, over its budget, or past its deadline."""
+        return self.status is TaskStatus.PAUSED or (
+            (self.over_budget is not None or self.is_late) and self.stopping is None
+        )
 
     @property
     def ended(self) -> bool:
@@ -515,6 +528,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.waits = "retry"
             step.ended_attempt = attempt
             step.error = event.error
+            step.timed_out = None
             step.cancel_by_us = None
         case StepRetryScheduled(step=name):
             step = _enter(state, name, StepStatus.WAITING)
@@ -687,8 +701,18 @@ def evolve(  # noqa: PLR0915 - one case an event
                 state.tags = tags
             if metadata is not None:
                 state.metadata = None if metadata == NULL else metadata
+        case StepTimedOut(step=name):
+            _entry(state, name).timed_out = event.then
         case TaskDeadlineSet():
             state.deadline_us = event.deadline_us
+            state.is_late = False
+            if event.goes_on:
+                state.status = TaskStatus.RUNNING
+                state.blocked_reason = None
+                state.resumed_us = at_us
+        case TaskDeadlinePassed():
+            state.deadline_us = None
+            state.is_late = event.then == "block"
         case UsageRecorded():
             if state.usage is None:
                 state.usage = {}
@@ -920,6 +944,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "staleness": state.staleness and state.staleness.document(),
         "shared": state.shared and state.shared.document(),
         "admitted_us": state.admitted_us,
+        "is_late": state.is_late,
     }
     return {key: value for key, value in document.items() if value}
 
@@ -944,6 +969,7 @@ _NO_FACT: Final = (
     "completed_seq",
     "undoes",
     "wait",
+    "timed_out",
 )
 
 
@@ -957,6 +983,8 @@ def _step_document(step: StepState) -> dict[str, Any]:
         document["close_by_us"] = step.close_by_us
     if step.child is not None:
         document["child"] = step.child
+    if step.timed_out is not None:
+        document["timed_out"] = step.timed_out
     if step.wait is not None:
         document["wait"] = step.wait.document()
     if step.expansion is not None:

@@ -198,5 +198,5 @@ def set_budget(state: TaskState, template: CompiledTemplate, command: SetBudget)
         raise StateForbids(f"the task would still be over {excess}; allow it more than it has used")
     if budget == before:
         return ()
-    goes_on = state.status is TaskStatus.BLOCKED and state.blocked_reason == BUDGET_EXCEEDED
+    goes_on = state.status is TaskStatus.BLOCKED and state.blocked_reason == BUDGET_EXCEEDED and not state.is_late
     return (TaskBudgetSet(cost_max=budget.cost_max, tokens_max=budget.tokens_max, goes_on=goes_on),)
