@@ -37,6 +37,11 @@ class ApiError(msgspec.Struct, frozen=True):
     err_code: int = 0
     description: str = ""
 
+    @property
+    def is_missing(self) -> bool:
+        """Return whether the stream or consumer does not exist."""
+        return self.err_code in _MISSING
+
 
 class _Reply(msgspec.Struct, frozen=True):
     error: ApiError | None = None
@@ -81,6 +86,15 @@ async def api_request(bus: Bus, verb: str, body: dict[str, Any] | None, answer: 
     if error_told.err_code in _MISSING:
         raise StreamMissing(f"{verb}: {error_told.description}")
     raise ApiRefused(verb, error_told)
+
+
+def parse_api_error(data: bytes) -> ApiError | None:
+    """Return what JetStream says of a request that it refused; None: it did not.
+
+    Raises:
+        msgspec.DecodeError: the answer cannot be read.
+    """
+    return _decode_reply(data).error
 
 
 class ApiRefused(Unavailable):

@@ -192,7 +192,11 @@ class MemoryJetStream:
     def _stream_info(self, tokens: list[str], data: bytes) -> dict[str, Any]:
         stream = self._find(tokens[0])
         told = stream.info() | {"ts": to_rfc3339(self._clock.now_us())}
-        if data and msgspec.json.decode(data).get("deleted_details"):
+        asked = msgspec.json.decode(data) if data else {}
+        if (pattern := asked.get("subjects_filter")) is not None:
+            counts = {subject: count for subject, count in stream.per_subject.items() if count}
+            told["state"]["subjects"] = {one: count for one, count in counts.items() if matches(pattern, one)}
+        if asked.get("deleted_details"):
             first = min(stream.messages, default=stream.last_seq + 1)
             told["state"]["deleted"] = [seq for seq in range(first, stream.last_seq + 1) if seq not in stream.messages]
         return told

@@ -115,6 +115,7 @@ class Template:
             where branches meet that wrote it.
         max_running: so many of its tasks may be there that have not ended; a new one is refused as `busy`, which the
             client waits out. Children are let in, and count.
+        max_ready: while so many steps or more wait for a worker in one of its queues, a new task is refused as `busy`.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Template:
         stale_after: StaleAfter | None = None,
         state: Mapping[str, StatePolicy | dict[str, str]] | None = None,
         max_running: int | None = None,
+        max_ready: int | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -160,6 +162,7 @@ class Template:
             "stale_after": None if stale_after is None else stale_document(stale_after),
             "state": None if state is None else dict(state),
             "max_running": max_running,
+            "max_ready": max_ready,
         }
         self._declared: list[_Declared] = []
         self._undos: list[_Undo] = []

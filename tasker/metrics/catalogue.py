@@ -183,7 +183,8 @@ CATALOGUE: Final[dict[str, Metric]] = {
             "tasker_admissions_refused_total",
             _C,
             "write",
-            "Creations of tasks answered `busy`, since a cap of their template was reached.",
+            "Creations of tasks answered `busy`, by the cap of their template that was reached.",
+            ("cap",),
         ),
         # ------------------------------------------------ publisher
         Metric("tasker_publisher_lag_events", _G, "write", "Committed events that the event stream has not confirmed."),

@@ -26,6 +26,7 @@ from tasker.events.subjects import Subjects
 from tasker.ids import IdSource, SystemIds
 from tasker.metrics import Samples
 from tasker.service.actors.admissions import Admissions
+from tasker.service.actors.backlogs import Backlogs
 from tasker.service.actors.child_tasks import WHAT as CHILD_ENDED
 from tasker.service.actors.child_tasks import ChildTasks
 from tasker.service.actors.direct import DirectWork
@@ -187,7 +188,8 @@ class WriteSide:
         schedules = ScheduleEffects(self._shards, clock, standings, commands)
         places = Places(self._shards, routes, clock)
         dispatcher.places = places
-        self._admissions = dispatcher.admissions = Admissions(self._shards, places)
+        backlogs = Backlogs(bus, subjects, clock.monotonic_s, self._direct.waiting_in, self._gate.held_by_queue)
+        self._admissions = dispatcher.admissions = Admissions(self._shards, places, backlogs)
         late.factory = Factory(directory, dispatcher, routes, schedules, places, self._gate.on_recorded)
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         commands.attach(self._entrance)
@@ -270,7 +272,7 @@ class WriteSide:
         samples.add("tasker_direct_items_lost_total", direct.lost)
         samples.add("tasker_attempts_held", self._gate.held)
         samples.add("tasker_pauses", self._gate.pauses)
-        samples.add("tasker_admissions_refused_total", self._admissions.refused)
+        samples.add_counts("tasker_admissions_refused_total", self._admissions.refused.items())
         samples.add("tasker_publisher_lag_events", self._publisher.lag_events)
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:

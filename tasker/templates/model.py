@@ -63,6 +63,9 @@ TOKENS_MAX: Final = 10**15
 CONCURRENCY_LIMIT_MAX: Final = 10_000
 """Most places under one concurrency key."""
 
+READY_MAX: Final = 10_000_000
+"""Most steps that `max_ready` may let wait in a queue."""
+
 EMITS_MAX: Final = 32
 """Most domain events that one step declares."""
 
@@ -108,6 +111,7 @@ Approvals = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximu
 Person = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": PERSON_CHARS_MAX})]
 Title = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": TITLE_CHARS_MAX})]
 Places = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": CONCURRENCY_LIMIT_MAX})]
+Ready = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": READY_MAX})]
 Tolerated = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": ITEMS_MAX})]
 Share100 = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%$"})]
 StateKey = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$"})]
@@ -464,6 +468,7 @@ LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_field
     "stale_after",
     "state",
     "max_running",
+    "max_ready",
 }
 """Keys that the first form did not have: at their default they are no part of a template's content."""
 
@@ -495,6 +500,8 @@ class TemplateSpec(_Form, frozen=True):
         stale_after: how long tasks may stand still before somebody is told.
         max_running: so many of its tasks may be there that have not ended, for each tenant; a new one is refused as
             `busy`. Children are let in, and count. None: as many as are asked for.
+        max_ready: while so many steps or more wait for a worker in one of the queues of its steps, a new task of it is
+            refused as `busy`; children are let in. None: however many wait.
     """
 
     name: Name
@@ -516,6 +523,7 @@ class TemplateSpec(_Form, frozen=True):
     state: dict[StateKey, StatePolicy | Using] = {}
     max_running: Places | None = None
     on_timeout: OnDeadline = "fail"
+    max_ready: Ready | None = None
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""

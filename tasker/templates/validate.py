@@ -11,6 +11,7 @@ behind one; a step behind an unknown parent is not told twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, cast
 
 import msgspec
@@ -80,6 +81,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         stale_after=_stale_after(read, faults),
         state=state_keys(read, faults),
         max_running=read.optional_whole("max_running", high=model.CONCURRENCY_LIMIT_MAX),
+        max_ready=_max_ready(read, steps),
     )
     if are_known:
         check_paths(spec, faults)
@@ -137,6 +139,13 @@ def _step(path: Path, value: object, faults: Faults) -> StepSpec | None:
         emits=_emits(read, faults),
     )
     return step if name is not None else None
+
+
+def _max_ready(template: ObjectReader, steps: Sequence[StepSpec]) -> int | None:
+    most = template.optional_whole("max_ready", high=model.READY_MAX)
+    if most is not None and steps and not any(step.handler for step in steps):
+        template.fault("max_ready", "does nothing: no step of the template waits for a worker")
+    return most
 
 
 def _stale_after(template: ObjectReader, faults: Faults) -> StaleAfter | None:

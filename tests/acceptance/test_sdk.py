@@ -73,6 +73,11 @@ def test_a_cap_is_busy_over_nats_and_http_until_there_is_room(service: Service) 
         TaskerSyncClient("", service.http_url, timeout_s=1, environ={}) as over_http,
     ):
         over_nats.register(template)
+        over_nats.register({"name": "long", "max_ready": 1, "steps": [{"name": "only"}]})
+        over_nats.create("long", {})
+        with pytest.raises(Busy, match="queue default/long") as busy:
+            over_http.create("long", {})  # nobody serves the queue
+        assert busy.value.context == {"cap": "max_ready", "queue": "long"}
         first = over_nats.create("narrow", {})
         with pytest.raises(Busy, match="max_running") as busy:
             over_http.create("narrow", {})

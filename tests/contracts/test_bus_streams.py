@@ -24,6 +24,7 @@ from tasker.bus.streams import (
     update_work_consumers,
     work_consumers,
 )
+from tasker.bus.subject_counts import ask_count
 from tasker.clock import SystemClock
 from tasker.errors import Busy, TaskerError, Unavailable
 from tasker.events.subjects import Subjects
@@ -154,6 +155,21 @@ async def test_a_consumer_can_be_asked_for(bus: Bus, subjects: Subjects) -> None
 async def test_the_server_tells_its_time(bus: Bus, subjects: Subjects) -> None:
     told = await api_request(bus, f"STREAM.INFO.{subjects.work_stream}", None, dict)
     assert abs(from_rfc3339(told["ts"]) - SystemClock().now_us()) < 60_000_000
+
+
+@pytest.mark.usefixtures("streams")
+async def test_messages_of_one_subject_are_counted(bus: Bus, subjects: Subjects) -> None:
+    async def count(subject: str) -> int | None:
+        found: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        ask_count(bus, subjects.work_stream, subject, found.set_result, timeout_s=5)
+        return await found
+
+    assert await count(work(subjects)) == 0
+    await put_work(bus, subjects, 3)
+    assert await count(work(subjects)) == 3
+    assert await count(f"{work(subjects)}x") == 0
+    await delete_stream(bus, subjects.work_stream)
+    assert await count(work(subjects)) == 0
 
 
 # Acked publishing

@@ -1,4 +1,4 @@
-"""What the actor of a task is told about its being let in under the `max_running` of its template."""
+"""What the actor of a task is told about its being let in under the caps of its template."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tasker.errors import TaskerError
-from tasker.service.actors.concurrency_actor import Verdict
 
 if TYPE_CHECKING:
     from tasker.service.actors.task_actor import CreateMessage
@@ -16,13 +15,15 @@ class Admission:
     """A task that asks to be let in, and the commands that wait for it.
 
     Attributes:
-        at_us: when it asked, which names the request.
+        at_us: when it asked, which names its request for a place.
+        has_place: it has asked for one, so when it is let in it has it.
     """
 
-    __slots__ = ("at_us", "waiting")
+    __slots__ = ("at_us", "has_place", "waiting")
 
     def __init__(self, at_us: int, first: CreateMessage) -> None:
         self.at_us = at_us
+        self.has_place = False
         self.waiting: list[CreateMessage] = [first]
 
     def fail(self, error: TaskerError) -> None:
@@ -32,13 +33,13 @@ class Admission:
 
 
 class Admitted:
-    """What came of it; `verdict` None: nobody could say."""
+    """What came of it: it is let in, or `error` says why it is not."""
 
-    __slots__ = ("admission", "verdict")
+    __slots__ = ("admission", "error")
 
-    def __init__(self, admission: Admission, verdict: Verdict | None) -> None:
+    def __init__(self, admission: Admission, error: TaskerError | None) -> None:
         self.admission = admission
-        self.verdict = verdict
+        self.error = error
 
     def fail(self, error: TaskerError) -> None:
         """Refuse who waits."""

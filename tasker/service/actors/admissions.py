@@ -1,18 +1,24 @@
-"""Admission of new tasks under the `max_running` of their template.
+"""Admission of new tasks under the caps of their template.
 
-    create -> the task's owner: is it new, is it right? -> the key of `max_running`: a place, or none
+    create -> the task's owner: is it new, is it right? -> max_ready: do too many steps wait in its queues?
+                                                        -> max_running: its key gives a place, or none
                                     created, or `busy` <-'
 
 Only new tasks are asked after. What a task does later (its next steps, retries, compensations) asks nobody, and the
-children that it starts are let in whether or not a place is free: a task that runs never waits for one that may not.
+children that it starts are let in whether or not there is room: a task that runs never waits for one that may not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final
 
+from tasker.errors import Busy, TaskerError, Unavailable
 from tasker.events.envelope import StreamKind
 from tasker.service.actors.admission_news import Admission, Admitted
+from tasker.service.actors.backlogs import Backlogs
 from tasker.service.actors.concurrency_actor import Verdict
 from tasker.service.actors.places import Places
 from tasker.service.actors.task_actor import CreateMessage, TaskActor
@@ -21,37 +27,89 @@ from tasker.service.domain.concurrency import Ask
 from tasker.service.runtime.shards import Shards
 from tasker.templates import CompiledTemplate
 
+BUSY_S: Final = 1.0
+"""Who was refused may ask again after this."""
+
 
 class Admissions:
     """Implements `AdmissionPorts`.
 
     Attributes:
-        refused: how many creations were answered `busy`.
+        refused: how many creations were answered `busy`, by the cap that was reached.
     """
 
-    def __init__(self, shards: Shards, places: Places) -> None:
-        self.refused = 0
+    def __init__(self, shards: Shards, places: Places, backlogs: Backlogs) -> None:
+        self.refused: Counter[str] = Counter()
         self._shards = shards
         self._places = places
+        self._backlogs = backlogs
 
     def ask(self, actor: TaskActor, template: CompiledTemplate, admission: Admission) -> None:
-        """Ask for a place; the answer comes as `Admitted`."""
+        """Ask for room, then for a place; the answer comes as `Admitted`."""
+        if template.spec.max_ready is None or admission.waiting[0].goes_on:
+            self._ask_for_place(actor, template, admission)
+        else:
+            self._ask_for_room(actor, template, admission, _queues_of(template))
+
+    def _ask_for_room(
+        self,
+        actor: TaskActor,
+        template: CompiledTemplate,
+        admission: Admission,
+        queues: Sequence[tuple[str, int]],
+    ) -> None:
+        most, tenant, namespace = template.spec.max_ready, admission.waiting[0].tenant, template.spec.namespace
+        assert most is not None  # noqa: S101 - the caller looked
+        if not queues:
+            self._ask_for_place(actor, template, admission)
+            return
+        (queue, adds), *others = queues
+
+        def answered(room: bool | None) -> None:  # noqa: FBT001 - an answer
+            if room:
+                self._ask_for_room(actor, template, admission, others)
+            elif room is None:
+                self._tell(actor, admission, _nobody_says())
+            else:
+                detail = f"{most} steps or more wait for a worker in queue {namespace}/{queue} (max_ready)"
+                self._tell(actor, admission, self._full("max_ready", detail, queue=queue))
+
+        self._backlogs.ask((tenant, namespace, queue), most, adds, answered)
+
+    def _ask_for_place(self, actor: TaskActor, template: CompiledTemplate, admission: Admission) -> None:
         first, spec = admission.waiting[0], template.spec
-        assert spec.max_running is not None  # noqa: S101 - the caller looked
+        if spec.max_running is None:
+            self._tell(actor, admission, None)
+            return
+        most = spec.max_running
+        admission.has_place = True
 
         def answered(verdict: Verdict | None) -> None:
-            self.refused += verdict == "full"
-            self._shards.send(actor.shard, actor.stream_id, StreamKind.TASK, Admitted(admission, verdict))
+            match verdict:
+                case "waits":
+                    self._tell(actor, admission, None)
+                case "full":
+                    detail = f"{most} tasks of {spec.namespace}/{spec.name} have not ended (max_running)"
+                    self._tell(actor, admission, self._full("max_running", detail))
+                case None:
+                    self._tell(actor, admission, _nobody_says())
 
         self._places.ask_key(
             admission_key(first.tenant, spec.namespace, spec.name),
             Ask(
                 request=admission_request(actor.task_id, admission.at_us),
-                limit=spec.max_running,
+                limit=most,
                 strategy="admit_always" if first.goes_on else "admit",
             ),
             answered,
         )
+
+    def _tell(self, actor: TaskActor, admission: Admission, error: TaskerError | None) -> None:
+        self._shards.send(actor.shard, actor.stream_id, StreamKind.TASK, Admitted(admission, error))
+
+    def _full(self, cap: str, detail: str, **facts: Any) -> Busy:
+        self.refused[cap] += 1
+        return Busy(detail, retry_after_s=BUSY_S, cap=cap, **facts)
 
     def again(self, actor: TaskActor, messages: Iterable[CreateMessage]) -> None:
         """Give the actor commands that waited for the first of them."""
@@ -63,3 +121,18 @@ class Admissions:
         spec = template.spec
         key = admission_key(tenant, spec.namespace, spec.name)
         self._places.leave_key(key, (admission_request(actor.task_id, at_us),))
+
+
+@lru_cache(maxsize=1024)
+def _queues_of(template: CompiledTemplate) -> tuple[tuple[str, int], ...]:
+    """Return the queues of a template's steps, and how many of its first steps each gets."""
+    roots = frozenset(template.roots)
+    found: Counter[str] = Counter()
+    for step in template.spec.steps:
+        if step.handler:
+            found[template.spec.queue_of(step)] += step.name in roots
+    return tuple(found.items())
+
+
+def _nobody_says() -> Unavailable:
+    return Unavailable("it is not known whether the task may be let in", retry_after_s=BUSY_S)

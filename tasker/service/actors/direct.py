@@ -405,6 +405,13 @@ class DirectWork:
         """Return how many workers take work from this node."""
         return len(self._workers)
 
+    def waiting_in(self, queue: Queue) -> int:
+        """Return how many offers of a queue wait for a free slot."""
+        if queue not in self._split:
+            line = self._lines.get(queue)
+            return 0 if line is None else len(line.waiting)
+        return sum(len(self._lines[key].waiting) for key in self._waiting if key[:_QUEUE_TOKENS] == queue)
+
     @property
     def waiting(self) -> int:
         """Return how many offers wait for a free slot."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
@@ -260,6 +261,13 @@ class Gate:
     def held(self) -> int:
         """Return how many attempts are held."""
         return self._count
+
+    def held_by_queue(self) -> Counter[tuple[str, str, str]]:
+        """Return how many attempts of each queue are held: tenant, namespace, name."""
+        if not self._count:
+            return Counter()
+        kept = (one.place for held in self._held.values() for one in held.values())
+        return Counter((place.tenant, place.namespace, place.queue) for place in kept)
 
     @property
     def pauses(self) -> int:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.errors import Busy, CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown, Unavailable
+from tasker.errors import CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown, Unavailable
 from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
 from tasker.events.messages import Progress, Report, ReportReply, StepProgress
@@ -80,9 +80,6 @@ PLACE_S: Final = 6.0
 """A place that nobody has heard of is asked for again after this, then after twice as long, and so on."""
 
 PLACE_S_MAX: Final = 3600.0
-BUSY_S: Final = 1.0
-"""Who met as many tasks as there may be may ask again after this."""
-
 EVENT_S: Final = 3600.0
 """How often a task says again what event it waits for: only a new owner of its shard does not know."""
 
@@ -150,10 +147,10 @@ class PlacePorts(Protocol):
 
 
 class AdmissionPorts(Protocol):
-    """What a task's actor needs to be let in under the `max_running` of its template."""
+    """What a task's actor needs to be let in under the caps of its template."""
 
     def ask(self, actor: TaskActor, template: CompiledTemplate, admission: Admission) -> None:
-        """Ask for a place; the answer comes as `Admitted`."""
+        """Ask for room and for a place; the answer comes as `Admitted`."""
         ...
 
     def again(self, actor: TaskActor, messages: Iterable[CreateMessage]) -> None:
@@ -215,10 +212,11 @@ class CreateMessage:
     Attributes:
         plan: template and command; or why they could not be made, which only matters when the task is new.
         goes_on: a task that runs starts it: it is let in, however many there are.
+        is_admitted: it is let in under the caps of its template.
         admitted_us: when it asked for the place that it has under the `max_running` of its template.
     """
 
-    __slots__ = ("admitted_us", "answered", "fail", "goes_on", "meta", "plan", "request_hash", "tenant")
+    __slots__ = ("admitted_us", "answered", "fail", "goes_on", "is_admitted", "meta", "plan", "request_hash", "tenant")
 
     def __init__(
         self,
@@ -233,6 +231,7 @@ class CreateMessage:
     ) -> None:
         self.tenant = tenant
         self.goes_on = goes_on
+        self.is_admitted = False
         self.admitted_us: int | None = None
         self.request_hash = request_hash
         self.plan = plan
@@ -419,8 +418,8 @@ class TaskActor:
             return _refuse(message.plan, message.fail)
         try:
             template, command = message.plan(now_us)
-            if template.spec.max_running is not None:
-                if message.admitted_us is None:
+            if template.is_capped:
+                if not message.is_admitted:
                     self._ask_to_be_admitted(template, message, now_us)
                     return None
                 command = msgspec.structs.replace(command, admitted_us=message.admitted_us)
@@ -449,19 +448,15 @@ class TaskActor:
     def _admitted(self, message: Admitted, now_us: int) -> Turn | None:
         """Create the task that asked to be let in, or refuse all who asked for it."""
         admission, ports = message.admission, self._ports.admissions
-        if admission is not self._admitting or message.verdict is None:
-            # This object was rebuilt since, or the key has no owner. The key's look brings back what was given.
-            if admission is self._admitting:
-                self._admitting = None
-            return _refuse(
-                Unavailable("it is not known whether the task may be let in", retry_after_s=1.0), message.fail
-            )
+        if admission is not self._admitting:
+            # This object was rebuilt since. A place that was given comes back by its key's look.
+            return _refuse(Unavailable("the task is being rebuilt", retry_after_s=0.2), message.fail)
         self._admitting = None
+        if message.error is not None:
+            return _refuse(message.error, message.fail)
         first, *others = admission.waiting
-        if message.verdict == "full":
-            detail = "as many tasks of the template have not ended as its max_running allows"
-            return _refuse(Busy(detail, retry_after_s=BUSY_S, cap="max_running"), message.fail)
-        first.admitted_us = admission.at_us
+        first.is_admitted = True
+        first.admitted_us = admission.at_us if admission.has_place else None
         turn = self._create(first, now_us)
         assert turn is not None and ports is not None  # noqa: S101, PT018 - it asks no more
         if not others:

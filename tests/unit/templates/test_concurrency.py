@@ -76,13 +76,14 @@ def test_keys_are_told_apart_by_their_kind() -> None:
 CAPPED = """
 name: imports
 max_running: 20
+max_ready: 500
 steps:
   - name: load
 """
 
 
-def test_max_running_in_yaml_and_python() -> None:
-    made = Template("imports", max_running=20)
+def test_caps_in_yaml_and_python() -> None:
+    made = Template("imports", max_running=20, max_ready=500)
 
     @made.step
     def load() -> None: ...
@@ -94,14 +95,16 @@ def test_max_running_in_yaml_and_python() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "fault"),
+    ("old", "new", "fault"),
     [
-        ("0", "line 3: must be at least 1 and at most 10000, not 0"),
-        ("10001", "line 3: must be at least 1"),
-        ("many", "line 3: must be a whole number, not the text 'many'"),
+        ("20", "0", "line 3: must be at least 1 and at most 10000, not 0"),
+        ("20", "10001", "line 3: must be at least 1"),
+        ("20", "many", "line 3: must be a whole number, not the text 'many'"),
+        ("500", "0.5", "line 4: must be a whole number"),
+        ("name: load", "{name: load, delay_s: 1}", "line 4: does nothing: no step of the template waits for a worker"),
     ],
 )
-def test_faults_of_max_running_name_their_line(value: str, fault: str) -> None:
+def test_faults_of_caps_name_their_line(old: str, new: str, fault: str) -> None:
     with pytest.raises(TemplateInvalid) as refused:
-        load_yaml(CAPPED.replace("20", value))
+        load_yaml(CAPPED.replace(old, new, 1))
     assert refused.value.errors[0].detail.startswith(fault)

@@ -44,7 +44,26 @@ steps:
   - {name: second, child: imports}
   - {name: third, child: imports}
 """)
-TEMPLATES = (imports, families)
+mails = Template("mails", max_ready=3, queue="post")
+
+
+@mails.step(concurrency=1, timeout_s=86_400)
+async def send(input: dict[str, Any]) -> str:
+    await asyncio.sleep(60)
+    return "sent"
+
+
+@mails.step(queue="ledger")
+async def book(send: str) -> str:
+    return "booked"
+
+
+mailing = Template.from_yaml("""
+name: mailing
+steps:
+  - {name: all, each: input.to, child: mails}
+""")
+TEMPLATES = (imports, families, mails, mailing)
 
 
 @pytest.fixture
@@ -155,6 +174,65 @@ async def test_a_blocked_task_keeps_its_place_and_a_cancelled_one_does_not(taske
     await first.cancel()
     await tasker.advance(1)
     assert (first.state, holders(tasker)) == ("cancelled", [])
+
+
+async def mail(kit: TaskerTest) -> Any:
+    return await kit.start({}, template=mails)
+
+
+async def advance_a_little(kit: TaskerTest) -> None:
+    """Let counts of before be old: the next one is asked of NATS."""
+    await kit.advance(0.2)
+
+
+class TestReady:
+    async def test_no_more_new_tasks_while_so_many_steps_wait_for_a_worker(self, tasker: TaskerTest) -> None:
+        """One runs, the worker takes no more at a time, and three wait."""
+        runs = []
+        for _ in range(4):
+            runs.append(await mail(tasker))
+            await advance_a_little(tasker)
+        with pytest.raises(Busy, match="queue default/post") as refused:
+            await mail(tasker)
+        assert refused.value.context == {"cap": "max_ready", "queue": "post"}
+        await tasker.advance(40)
+        runs.append(await mail(tasker))
+        await tasker.advance(400)
+        assert [run.state for run in runs] == ["completed"] * 5
+
+    async def test_what_operators_hold_back_waits_as_well_in_any_queue_of_the_template(
+        self, tasker: TaskerTest
+    ) -> None:
+        controls = tasker._world.client.controls
+        who: dict[str, Any] = {"requested_by": "ada", "reason": "the ledger is closed"}
+        await tasker._do(tasker._command(controls.pause("queue", "ledger", **who)))
+        for _ in range(3):
+            await mail(tasker)
+            await tasker.advance(70)
+        with pytest.raises(Busy, match="queue default/ledger"):
+            await mail(tasker)
+        await tasker._do(tasker._command(controls.resume("queue", "ledger", **who)))
+        await tasker.advance(5)
+        await mail(tasker)
+
+    async def test_children_are_let_in(self, tasker: TaskerTest) -> None:
+        parent = await tasker.start({"to": list(range(8))}, template="mailing")
+        await tasker.advance(1)
+        with pytest.raises(Busy):
+            await mail(tasker)
+        await tasker.advance(600)
+        assert parent.state == "completed"
+
+    async def test_of_many_at_once_no_more_are_let_in_than_there_is_room(self, tasker: TaskerTest) -> None:
+        client = tasker._world.client
+
+        async def all_at_once() -> list[Any]:
+            made = asyncio.gather(*(client.create(mails, {}) for _ in range(20)), return_exceptions=True)
+            return list(await tasker._command(made))  # type: ignore[arg-type]
+
+        await tasker._do(tasker._command(client.controls.pause("queue", "post", requested_by="ada", reason="holiday")))
+        found = await tasker._do(all_at_once())
+        assert sum(not isinstance(one, Busy) for one in found) == 3
 
 
 class TestLostWords:
