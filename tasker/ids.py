@@ -32,6 +32,9 @@ INSTANCE_PATTERN = rf"({NAME_PATTERN})(?:#([1-9][0-9]{{0,5}}))?(?:\[({ITEM_KEY_P
 EVENT_NAME_PATTERN = rf"{NAME_PATTERN}(?:\.{NAME_PATTERN}){{0,3}}"
 """Names of domain events: one to four names with dots between them, each a token of a NATS subject."""
 
+RESERVED_NAMESPACE = "tasker"
+"""Of the templates that the service brings itself: no other one can be registered in it."""
+
 PERSON_CHARS_MAX = 200
 KEY_CHARS_MAX = 512
 """Longest idempotency key or command id, in characters."""

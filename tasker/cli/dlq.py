@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from tasker.cli.options import COMMON, Common, Tags
 
 if TYPE_CHECKING:
-    from tasker.client.dead_letters import BulkOutcome, DeadLetterFilter
+    from tasker.client.dead_letters import DeadLetterFilter
     from tasker.events.messages import Reply
     from tasker.events.reads import DeadLetterGroup, DeadLetterView
 
@@ -270,12 +270,13 @@ async def retry(
     command_id: str | None = None,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
     dry_run: Switch = False,
+    detach: Switch = False,
     wanted: Wanted = EVERYTHING,
     common: Common = COMMON,
 ) -> None:
     """Give a dead step, every failed step of a task, or with --all everything that matches, a fresh set of attempts.
 
-    What is interrupted is gone on with by the same command: what was retried is not dead any more.
+    With --all a task of the service's own does it, and goes on when you leave.
 
     For example:
 
@@ -291,32 +292,26 @@ async def retry(
         requested_by: who asks, kept in the event; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
         all_: everything that the other options match.
-        dry_run: only say how many that is.
+        dry_run: only say how many that is, and the first of them.
+        detach: do not wait for it; print the id of the task that does it. Only with --all.
         wanted: which of them; only with --all.
         common: where the service is, and how to print.
     """
+    from tasker.cli.bulk import How, carry_out
     from tasker.cli.given import user_name
-    from tasker.cli.output import progress
     from tasker.cli.reach import client
-    from tasker.client.dead_letters import retried_by
 
     who = requested_by or user_name()
     _check(task, all_=all_, dry_run=dry_run, reason=reason, wanted=wanted)
+    if task is None:
+        how = How(reason=reason, requested_by=who, command_id=command_id, dry_run=dry_run, detach=detach)
+        await carry_out("dlq.retry", wanted.filter(), how, common)
+        return
     async with client(common) as service:
-        if task is not None:
-            reply = await service.dlq.retry(
-                task, step, attempt=attempt, reason=reason or "", requested_by=who, command_id=command_id
-            )
-            _told(reply, common)
-        elif dry_run:
-            _count(await service.dlq.count(retried_by(wanted.filter())), "retried", common)
-        else:
-            with progress("retrying", "dead letters") as change:
-                outcome = await service.dlq.retry_all(
-                    wanted.filter(), reason=reason or "", requested_by=who, on_progress=change
-                )
-                await service.dlq.count(at_least=outcome.position)  # so that the next command sees it done
-            _outcome(outcome, "retried", common)
+        reply = await service.dlq.retry(
+            task, step, attempt=attempt, reason=reason or "", requested_by=who, command_id=command_id
+        )
+        _told(reply, common)
 
 
 @app.command
@@ -332,6 +327,7 @@ async def resolve(
     command_id: str | None = None,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
     dry_run: Switch = False,
+    detach: Switch = False,
     wanted: Wanted = EVERYTHING,
     common: Common = COMMON,
 ) -> None:
@@ -351,33 +347,26 @@ async def resolve(
         requested_by: who asks, kept in the event; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
         all_: everything that the other options match.
-        dry_run: only say how many that is.
+        dry_run: only say how many that is, and the first of them.
+        detach: do not wait for it; print the id of the task that does it. Only with --all.
         wanted: which of them; only with --all.
         common: where the service is, and how to print.
     """
+    from tasker.cli.bulk import How, carry_out
     from tasker.cli.given import user_name
-    from tasker.cli.output import progress
     from tasker.cli.reach import client
-    from tasker.client.dead_letters import resolved_by
 
     who = requested_by or user_name()
-    done = "ignored" if ignore else "resolved"
     _check(task, all_=all_, dry_run=dry_run, reason=reason, wanted=wanted)
+    if task is None:
+        how = How(reason=reason, requested_by=who, command_id=command_id, dry_run=dry_run, detach=detach)
+        await carry_out("dlq.resolve", wanted.filter(), how, common, arguments={"ignore": True} if ignore else {})
+        return
     async with client(common) as service:
-        if task is not None:
-            reply = await service.dlq.resolve(
-                task, step, attempt=attempt, ignore=ignore, reason=reason or "", requested_by=who, command_id=command_id
-            )
-            _told(reply, common)
-        elif dry_run:
-            _count(await service.dlq.count(resolved_by(wanted.filter())), done, common)
-        else:
-            with progress("settling", "dead letters") as change:
-                outcome = await service.dlq.resolve_all(
-                    wanted.filter(), ignore=ignore, reason=reason or "", requested_by=who, on_progress=change
-                )
-                await service.dlq.count(at_least=outcome.position)  # so that the next command sees it done
-            _outcome(outcome, done, common)
+        reply = await service.dlq.resolve(
+            task, step, attempt=attempt, ignore=ignore, reason=reason or "", requested_by=who, command_id=command_id
+        )
+        _told(reply, common)
 
 
 @app.command
@@ -424,22 +413,3 @@ def _told(reply: Reply, common: Common) -> None:
     from tasker.cli.showing import show_reply
 
     show_reply(reply, common.output)
-
-
-def _count(count: int, done: str, common: Common) -> None:
-    from tasker.cli.output import fields
-
-    fields({"matched": count, "dry_run": True}, [("matched", count), ("would be", done)], common.output)
-
-
-def _outcome(outcome: BulkOutcome, done: str, common: Common) -> None:
-    from tasker.cli.output import fields, note
-
-    refused = [
-        {"task_id": letter.task_id, "step": letter.step, "error": refusal.problem()}
-        for letter, refusal in outcome.refused
-    ]
-    told = {"matched": outcome.matched, "done": outcome.done, "refused": refused}
-    fields(told, [("matched", outcome.matched), (done, outcome.done), ("refused", len(refused))], common.output)
-    for letter, refusal in outcome.refused if common.output == "table" else ():
-        note(f"{letter.task_id} {letter.step}: {refusal.detail} ({refusal.code})")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = App(name="task", help="Create tasks, look at them, wait for them, pause, repair and end them.")
 for operation in task_operations.ALL:
     app.command(operation)
+app.command("tasker.cli.bulk:app", name="bulk")
 
 _ALL = 0
 

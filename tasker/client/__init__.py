@@ -2,22 +2,29 @@
 
 from tasker.client.approvals import AnswerOptions, Approvals
 from tasker.client.attempts import RetryPolicy
+from tasker.client.bulk import EVERY_TASK, BulkPreview, Bulks, TaskFilter
 from tasker.client.client import TaskerClient
 from tasker.client.controls import WorkControls
-from tasker.client.dead_letters import BulkOutcome, DeadLetterFilter, DeadLetters
+from tasker.client.dead_letters import DeadLetterFilter, DeadLetters
 from tasker.client.domain_events import DomainSubscription
 from tasker.client.requests import NewTask, OperatorOptions, TaskHandle
 from tasker.client.schedules import Schedules, upcoming
 from tasker.client.sync import TaskerSyncClient
 from tasker.client.sync_approvals import SyncApprovals
+from tasker.client.sync_bulk import SyncBulks
 from tasker.client.sync_controls import SyncControls
 from tasker.client.sync_dead_letters import SyncDeadLetters
+from tasker.events.bulk import BulkOutcome, BulkRefusal
 from tasker.events.messages import ScheduleDocument
 
 __all__ = [
+    "EVERY_TASK",
     "AnswerOptions",
     "Approvals",
     "BulkOutcome",
+    "BulkPreview",
+    "BulkRefusal",
+    "Bulks",
     "DeadLetterFilter",
     "DeadLetters",
     "DomainSubscription",
@@ -27,8 +34,10 @@ __all__ = [
     "ScheduleDocument",
     "Schedules",
     "SyncApprovals",
+    "SyncBulks",
     "SyncControls",
     "SyncDeadLetters",
+    "TaskFilter",
     "TaskHandle",
     "TaskerClient",
     "TaskerSyncClient",

@@ -91,6 +91,8 @@ def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str,
     match verb:
         case "dlq.add" | "dlq.investigate" | "dlq.resolve" | "dlq.reopen" | "dlq.retry":
             return "POST", f"/v1/dlq/{_segment(rest.pop('task_id'))}/{verb.removeprefix('dlq.')}", rest
+        case "bulk.create":
+            return "POST", "/v1/bulk", rest
         case "template.register":
             return "PUT", "/v1/templates", rest
         case "template.use":

@@ -24,6 +24,7 @@ from tasker.bus.streams import delete_consumer
 from tasker.client.approvals import Approvals
 from tasker.client.attempts import RetryPolicy, attempt_until, verdict
 from tasker.client.batches import BATCHES_IN_FLIGHT, Item, body_of, pack, verdicts_of
+from tasker.client.bulk import Bulks
 from tasker.client.carriers import BusCarrier, Carrier, HttpCarrier
 from tasker.client.controls import WorkControls
 from tasker.client.dead_letters import DeadLetters
@@ -170,6 +171,11 @@ class TaskerClient:
         """Commands to work as a whole, and what holds it back."""
 
     @property
+    def bulk(self) -> Bulks:
+        """Return what gives one command to everything that matches."""
+        return Bulks(self._command, self.wait, self.steps, self._ids)
+
+    @property
     def approvals(self) -> Approvals:
         """Return the open approvals: what steps ask people."""
         return Approvals(self._command, self._get, self._ids)
@@ -177,7 +183,7 @@ class TaskerClient:
     @property
     def dlq(self) -> DeadLetters:
         """Return the dead letters: what failed for good and waits for a person."""
-        return DeadLetters(self._command, self._get, self._ids)
+        return DeadLetters(self._command, self._get, self._ids, self.bulk)
 
     async def __aenter__(self) -> Self:
         return self

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
+from tasker.client.bulk import Bulks, OnProgress
 from tasker.client.http import Parameters
-from tasker.client.requests import TaskRef, position_of, task_id_of
-from tasker.errors import CommandRejected, TaskerError
+from tasker.client.requests import TaskRef, position_of, rfc3339_of, task_id_of
+from tasker.events.bulk import BulkOutcome
 from tasker.events.messages import (
+    BulkDeadLetters,
     Command,
     DeadLetterAdd,
     DeadLetterInvestigate,
@@ -21,7 +22,6 @@ from tasker.events.messages import (
     DeadLetterRetry,
     Reply,
 )
-from tasker.events.position import format_position
 from tasker.events.reads import (
     DeadLetterCount,
     DeadLetterGroup,
@@ -33,14 +33,6 @@ from tasker.ids import IdSource
 from tasker.times import from_datetime, to_rfc3339
 
 PAGE_ITEMS: Final = 100
-IN_FLIGHT: Final = 16
-"""Commands of a bulk that are under way at a time."""
-
-RETRIED_REASONS: Final = ("retries_exhausted", "permanent_error", "no_worker")
-"""What a fresh set of attempts may repair."""
-
-OnProgress = Callable[[int, int], None]
-"""Takes how many are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,40 +75,27 @@ class DeadLetterFilter:
             "seen_before": _time(self.seen_before),
         }
 
+    def wire(self) -> BulkDeadLetters:
+        """Return what a bulk takes: it is for those that are dead, whatever `states` says.
+
+        Raises:
+            ValueInvalid: a time has no zone.
+        """
+        return BulkDeadLetters(
+            statuses=tuple(self.statuses),
+            reasons=tuple(self.reasons),
+            namespace=self.namespace,
+            template=self.template,
+            step=self.step,
+            fingerprint=self.fingerprint,
+            owner=self.owner,
+            tags=dict(self.tags),
+            seen_after=rfc3339_of(self.seen_after, "seen_after"),
+            seen_before=rfc3339_of(self.seen_before, "seen_before"),
+        )
+
 
 EVERYTHING_OPEN: Final = DeadLetterFilter()
-
-
-def retried_by(wanted: DeadLetterFilter) -> DeadLetterFilter:
-    """Return what of `wanted` a bulk retries: what is dead, still open, and may be repaired so."""
-    return replace(
-        wanted,
-        states=("dead",),
-        statuses=wanted.statuses or ("open", "investigating"),
-        reasons=wanted.reasons or RETRIED_REASONS,
-    )
-
-
-def resolved_by(wanted: DeadLetterFilter) -> DeadLetterFilter:
-    """Return what of `wanted` a bulk settles: what is dead and still open."""
-    return replace(wanted, states=("dead",), statuses=wanted.statuses or ("open", "investigating"))
-
-
-@dataclass(frozen=True, slots=True)
-class BulkOutcome:
-    """What became of a bulk.
-
-    Attributes:
-        matched: how many there were at its start.
-        done: how many the service accepted.
-        refused: those that it refused, with its reasons.
-        position: reads at or after it show all of that; None when nothing was done.
-    """
-
-    matched: int
-    done: int
-    refused: tuple[tuple[DeadLetterView, CommandRejected], ...] = ()
-    position: str | None = None
 
 
 class Asks(Protocol):
@@ -133,8 +112,11 @@ class DeadLetters:
     Every command says who asks and why: both are kept in the log.
     """
 
-    def __init__(self, command: Callable[[str, Command], Awaitable[Reply]], asks: Asks, ids: IdSource) -> None:
+    def __init__(
+        self, command: Callable[[str, Command], Awaitable[Reply]], asks: Asks, ids: IdSource, bulks: Bulks
+    ) -> None:
         self._command = command
+        self._bulks = bulks
         self._asks = asks
         self._ids = ids
 
@@ -320,25 +302,23 @@ class DeadLetters:
         requested_by: str,
         reason: str,
         on_progress: OnProgress | None = None,
+        command_id: str | None = None,
     ) -> BulkOutcome:
-        """Retry every dead letter that `retried_by(wanted)` matches, each for the attempt that is listed.
+        """Retry every dead letter that matches, is dead, and may be repaired so; each for the attempt that failed last.
 
-        An interrupted one is gone on with by calling it again: what was retried is not `dead` any more.
+        A task of the service's own does it (`client.bulk`), and goes on without us.
 
         Raises:
-            Unavailable: the service does not answer; what was accepted until then is.
+            StateForbids: somebody cancelled it.
         """
-
-        async def one(letter: DeadLetterView) -> Reply:
-            return await self.retry(
-                letter.task_id,
-                letter.step or None,
-                attempt=letter.attempt or None,
-                requested_by=requested_by,
-                reason=reason,
-            )
-
-        return await self._each(retried_by(wanted), one, on_progress)
+        return await self._bulks.run(
+            "dlq.retry",
+            wanted,
+            requested_by=requested_by,
+            reason=reason,
+            on_progress=on_progress,
+            command_id=command_id,
+        )
 
     async def resolve_all(
         self,
@@ -348,70 +328,24 @@ class DeadLetters:
         reason: str,
         ignore: bool = False,
         on_progress: OnProgress | None = None,
+        command_id: str | None = None,
     ) -> BulkOutcome:
-        """Settle every dead letter that `resolved_by(wanted)` matches, each for the attempt that is listed.
+        """Settle every dead letter that matches and is dead, each for the attempt that failed last.
 
-        An interrupted one is gone on with by calling it again: what was settled is not listed any more.
+        A task of the service's own does it (`client.bulk`), and goes on without us.
 
         Raises:
-            Unavailable: the service does not answer; what was accepted until then is.
+            StateForbids: somebody cancelled it.
         """
-
-        async def one(letter: DeadLetterView) -> Reply:
-            return await self.resolve(
-                letter.task_id,
-                letter.step or None,
-                attempt=letter.attempt or None,
-                ignore=ignore,
-                requested_by=requested_by,
-                reason=reason,
-            )
-
-        return await self._each(resolved_by(wanted), one, on_progress)
-
-    async def _each(
-        self,
-        wanted: DeadLetterFilter,
-        act: Callable[[DeadLetterView], Awaitable[Reply]],
-        on_progress: OnProgress | None,
-    ) -> BulkOutcome:
-        """Do one thing to all that match, page by page, `IN_FLIGHT` at a time."""
-        matched = await self.count(wanted)
-        done = 0
-        refused: list[tuple[DeadLetterView, CommandRejected]] = []
-        lost: list[TaskerError] = []
-        reached: dict[int, int] = {}
-
-        async def one(letter: DeadLetterView) -> None:
-            nonlocal done
-            try:
-                reply = await act(letter)
-            except CommandRejected as refusal:
-                refused.append((letter, refusal))
-            except TaskerError as error:
-                lost.append(error)
-                return
-            else:
-                done += 1
-                shard, _, position = (reply.position or "0:0").partition(":")
-                reached[int(shard)] = max(reached.get(int(shard), 0), int(position))
-            if on_progress is not None:
-                on_progress(done + len(refused), max(matched, done + len(refused)))
-
-        batch: list[DeadLetterView] = []
-
-        async def send() -> None:
-            await asyncio.gather(*map(one, batch))
-            batch.clear()
-            if lost:
-                raise lost[0]
-
-        async for letter in self.list(wanted):
-            batch.append(letter)
-            if len(batch) == IN_FLIGHT:
-                await send()
-        await send()
-        return BulkOutcome(matched, done, tuple(refused), format_position(reached) if reached else None)
+        return await self._bulks.run(
+            "dlq.resolve",
+            wanted,
+            requested_by=requested_by,
+            reason=reason,
+            on_progress=on_progress,
+            command_id=command_id,
+            arguments={"ignore": ignore} if ignore else {},
+        )
 
 
 def _time(at: datetime | str | None) -> str | None:

@@ -23,6 +23,7 @@ from tasker.client.requests import NamedTemplate, NewTask, OperatorOptions, Task
 from tasker.client.settings import ClientSettings, FindStack
 from tasker.client.subscription import START, Subscription
 from tasker.client.sync_approvals import SyncApprovals
+from tasker.client.sync_bulk import SyncBulks
 from tasker.client.sync_controls import SyncControls
 from tasker.client.sync_dead_letters import SyncDeadLetters
 from tasker.client.sync_schedules import SyncSchedules
@@ -124,6 +125,11 @@ class TaskerSyncClient:
     def approvals(self) -> SyncApprovals:
         """Return the open approvals: what steps ask people."""
         return SyncApprovals(self._loop, self._client.approvals)
+
+    @property
+    def bulk(self) -> SyncBulks:
+        """Return what gives one command to everything that matches."""
+        return SyncBulks(self._loop, self._client.bulk)
 
     @property
     def dlq(self) -> SyncDeadLetters:

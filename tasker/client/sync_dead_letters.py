@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+from tasker.client.bulk import OnProgress
 from tasker.client.dead_letters import (
     EVERYTHING_OPEN,
     PAGE_ITEMS,
-    BulkOutcome,
     DeadLetterFilter,
     DeadLetters,
-    OnProgress,
 )
 from tasker.client.requests import TaskRef
+from tasker.events.bulk import BulkOutcome
 from tasker.events.messages import Reply
 from tasker.events.reads import DeadLetterGroup, DeadLetterView
 
@@ -180,16 +180,19 @@ class SyncDeadLetters:
         requested_by: str,
         reason: str,
         on_progress: OnProgress | None = None,
+        command_id: str | None = None,
     ) -> BulkOutcome:
-        """Retry every dead letter that `retried_by(wanted)` matches, each for the attempt that is listed.
+        """Retry every dead letter that matches, is dead, and may be repaired so; each for the attempt that failed last.
 
-        An interrupted one is gone on with by calling it again: what was retried is not `dead` any more.
+        A task of the service's own does it (`client.bulk`), and goes on without us.
 
         Raises:
-            Unavailable: the service does not answer; what was accepted until then is.
+            StateForbids: somebody cancelled it.
         """
         return self._loop.run(
-            self._letters.retry_all(wanted, requested_by=requested_by, reason=reason, on_progress=on_progress)
+            self._letters.retry_all(
+                wanted, requested_by=requested_by, reason=reason, on_progress=on_progress, command_id=command_id
+            )
         )
 
     def resolve_all(
@@ -200,16 +203,22 @@ class SyncDeadLetters:
         reason: str,
         ignore: bool = False,
         on_progress: OnProgress | None = None,
+        command_id: str | None = None,
     ) -> BulkOutcome:
-        """Settle every dead letter that `resolved_by(wanted)` matches, each for the attempt that is listed.
+        """Settle every dead letter that matches and is dead, each for the attempt that failed last.
 
-        An interrupted one is gone on with by calling it again: what was settled is not listed any more.
+        A task of the service's own does it (`client.bulk`), and goes on without us.
 
         Raises:
-            Unavailable: the service does not answer; what was accepted until then is.
+            StateForbids: somebody cancelled it.
         """
         return self._loop.run(
             self._letters.resolve_all(
-                wanted, requested_by=requested_by, reason=reason, ignore=ignore, on_progress=on_progress
+                wanted,
+                requested_by=requested_by,
+                reason=reason,
+                ignore=ignore,
+                on_progress=on_progress,
+                command_id=command_id,
             )
         )

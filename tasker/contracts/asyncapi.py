@@ -22,6 +22,7 @@ from tasker.bus.streams import (
 )
 from tasker.contracts.schemas import Schema, Schemas, summary_of
 from tasker.contracts.template_schema import describe_documents
+from tasker.events.bulk import BulkOrder
 from tasker.events.codec import BATCH_ITEMS_MAX
 from tasker.events.messages import (
     COMMANDS,
@@ -84,7 +85,7 @@ _PARAMETERS: Final[dict[str, str]] = {
     "shard": "Number of the shard.",
     "worker": "The worker's own id, as in its reports.",
     "node": "A node of the service.",
-    "what": "What is taken there: `cmd`.",
+    "what": "What is taken there: `cmd`; of the views `bulk`.",
 }
 
 
@@ -259,6 +260,15 @@ _CHANNELS: Final[tuple[_Channel, ...]] = (
         replies=_VERDICTS,
         internal=True,
     ),
+    _Channel(
+        name="views",
+        action="receive",
+        address=lambda subjects: subjects.views("{what}"),
+        summary="From a node to whoever reads the views: what a bulk would be for. Closed to everybody else.",
+        messages=("BulkOrder",),
+        replies=(Accepted.__name__, Refused.__name__),
+        internal=True,
+    ),
 )
 
 
@@ -374,7 +384,8 @@ def _messages(schemas: Schemas) -> dict[str, Any]:
     messages["Work"] = _message(Work, schemas.of(Work), (HEADER_MESSAGE_ID,))
     messages["Report"] = _message(Report, _one_or_many(schemas.of(Report)), (HEADER_RELEASED, HEADER_RELEASED_PARTS))
     messages["ReportReply"] = _message(ReportReply, _one_or_many(schemas.of(ReportReply)))
-    for notice in (LiveUpdate, CancelAttempt, Mark, LogHead, RefusedCommand, WorkArray, WorkerSlots, NodeTime):
+    notices = (LiveUpdate, CancelAttempt, Mark, LogHead, RefusedCommand, WorkArray, WorkerSlots, NodeTime, BulkOrder)
+    for notice in notices:
         messages[notice.__name__] = _message(notice, schemas.of(notice))
     domain = _message(DomainEventMessage, schemas.of(DomainEventMessage), (HEADER_MESSAGE_ID,))
     messages["DomainEventMessage"] = domain | {"contentType": EVENT_MEDIA_TYPE}

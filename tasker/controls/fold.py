@@ -26,6 +26,7 @@ from tasker.events.control_events import (
 )
 from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.events.stored import from_recorded, meta_of
+from tasker.ids import RESERVED_NAMESPACE
 from tasker.times import to_rfc3339
 
 _CHANCES: Final = 2**32
@@ -66,14 +67,18 @@ class Place(NamedTuple):
             Target("handler", self.tenant, self.namespace, self.handler),
         )
 
-    def targets(self) -> tuple[Target, Target, Target, Target]:
-        """Return everything that it is in, the widest first."""
-        return (
-            _EVERYTHING,
-            Target("tenant", self.tenant, "", ""),
+    def targets(self) -> tuple[Target, ...]:
+        """Return everything that it is in, the widest first.
+
+        The service's own work is an operator's, who may need it while everything else stands: only its name holds it.
+        """
+        named = (
             Target("template", self.tenant, self.namespace, self.template),
             Target("queue", self.tenant, self.namespace, self.queue),
         )
+        if self.namespace == RESERVED_NAMESPACE:
+            return named
+        return (_EVERYTHING, Target("tenant", self.tenant, "", ""), *named)
 
 
 class Pause(msgspec.Struct, frozen=True):

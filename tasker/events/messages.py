@@ -540,6 +540,81 @@ class LimitRemove(LimitCommand, kw_only=True, omit_defaults=True):
     """`limit.remove`: let attempts of a queue or a handler begin as they come."""
 
 
+class BulkTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which tasks a bulk is for; all of what is given must hold.
+
+    Attributes:
+        states: any of them; none: those to which the command makes sense.
+        created_after, created_before: the first included, the second not.
+    """
+
+    states: tuple[str, ...] = ()
+    namespace: Name | None = None
+    template: Name | None = None
+    tags: dict[str, str] = {}
+    created_after: Time | None = None
+    created_before: Time | None = None
+
+
+class BulkDeadLetters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which dead letters a bulk is for; all of what is given must hold. Only those that are dead count.
+
+    Attributes:
+        statuses: any of them; none: `open` and `investigating`.
+        reasons: any of them; none: those that the command may repair.
+        step: of the template; its instances count as well.
+        seen_after, seen_before: of the last failure; the first included, the second not.
+    """
+
+    statuses: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    namespace: Name | None = None
+    template: Name | None = None
+    step: Name | None = None
+    fingerprint: str | None = None
+    owner: str | None = None
+    tags: dict[str, str] = {}
+    seen_after: Time | None = None
+    seen_before: Time | None = None
+
+
+BulkVerb = Literal[
+    "task.cancel",
+    "task.fail",
+    "task.retry",
+    "task.pause",
+    "task.resume",
+    "task.update",
+    "task.deadline",
+    "task.restart",
+    "dlq.retry",
+    "dlq.resolve",
+]
+BULK_RATE_PER_S: Final = 200.0
+
+
+class BulkCreate(OperatorCommand, kw_only=True, omit_defaults=True):
+    """`bulk.create`: give one command to everything that matches; a task of the service's own does it.
+
+    It is for what was there when it was created. `requested_by` and `reason` are asked for, and kept with each effect.
+
+    Attributes:
+        verb: the command. arguments: its further fields, such as `grace_s` of `task.cancel`.
+        tasks, dead_letters: to what; `dead_letters` of the verbs `dlq.*`, else `tasks`.
+        everything: said where no filter is.
+        rate_per_s: so many commands a second at most; at most 1,000.
+        dry_run: only answer how many match (`matched`), and a few of them (`sample`); nothing is recorded.
+    """
+
+    verb: BulkVerb
+    arguments: dict[str, Any] = {}
+    tasks: BulkTasks | None = None
+    dead_letters: BulkDeadLetters | None = None
+    everything: bool = False
+    rate_per_s: float = BULK_RATE_PER_S
+    dry_run: bool = False
+
+
 COMMANDS: Final[dict[str, type[Command]]] = {
     "task.create": TaskCreate,
     "task.cancel": TaskCancel,
@@ -580,6 +655,7 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "control.resume": ControlResume,
     "limit.set": LimitSet,
     "limit.remove": LimitRemove,
+    "bulk.create": BulkCreate,
 }
 """Verb -> its body. The only list of what the service can be told."""
 
@@ -594,6 +670,16 @@ class WouldHappen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     steps: tuple[str, ...] = ()
 
 
+class BulkMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of what a bulk would be for; `step` is that of a dead letter."""
+
+    task_id: str
+    namespace: str
+    template: str
+    state: str
+    step: str = ""
+
+
 class Accepted(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A command was recorded (or, `duplicate`, had been); after a dry run nothing was.
 
@@ -603,6 +689,7 @@ class Accepted(msgspec.Struct, kw_only=True, omit_defaults=True):
         template: of commands to templates: namespace, name, version and hash.
         schedule: of commands to schedules: namespace and name.
         would: of a dry run: the events that the command would cause, in order; () when it would change nothing.
+        matched, sample: of the dry run of a bulk: how many there are now, and the first of them.
     """
 
     ok: Literal[True]
@@ -613,6 +700,8 @@ class Accepted(msgspec.Struct, kw_only=True, omit_defaults=True):
     schedule: dict[str, str] | None = None
     dry_run: bool = False
     would: tuple[WouldHappen, ...] = ()
+    matched: int | None = None
+    sample: tuple[BulkMatch, ...] = ()
 
 
 class Refused(msgspec.Struct, kw_only=True):
@@ -633,6 +722,8 @@ class Reply(msgspec.Struct, kw_only=True):
     schedule: dict[str, str] | None = None
     dry_run: bool = False
     would: tuple[WouldHappen, ...] = ()
+    matched: int | None = None
+    sample: tuple[BulkMatch, ...] = ()
     error: Problem | None = None
 
 

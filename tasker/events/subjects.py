@@ -16,6 +16,7 @@ no tenant can be named so. Streams are named in upper case: `TASKER_WORK`.
 | what running attempts say live  | `<prefix>.<tenant>.live.<task>.<step>`                           |
 | domain events                   | `<prefix>.<tenant>.domain.<name>`                                |
 | node to node                    | `<prefix>._node.shard.<n>.<what>`                                |
+| to whoever reads the views      | `<prefix>._node.views.<what>`                                    |
 | marks in the event stream       | `<prefix>._log.mark.<shard>`                                     |
 | refusals of submitted commands  | `<prefix>._log.refused.<tenant>`                                 |
 | "the log grew" (a wake-up only) | `<prefix>._log.head`                                             |
@@ -27,12 +28,19 @@ import re
 from typing import NamedTuple
 
 from tasker.errors import ConfigurationError
+from tasker.ids import RESERVED_NAMESPACE
 from tasker.settings import NatsSettings
 from tasker.settings.model import PREFIX_PATTERN
 
 DEFAULT_PREFIX = NatsSettings().prefix
 TOKEN_PATTERN = r"[A-Za-z0-9_-]{1,128}"  # noqa: S105 - a token of a subject, no secret
 """Ids of workers and nodes: a part of subjects."""
+
+EVERY_TENANT = "*"
+"""In place of a tenant, for who serves all of them: a pattern."""
+
+_SHARED_CONSUMER = "_every"
+"""Stands for every tenant in the name of a consumer; no tenant can be named so."""
 
 _prefix = re.compile(PREFIX_PATTERN)
 _token = re.compile(TOKEN_PATTERN)
@@ -120,13 +128,18 @@ class Subjects:
         return f"{self.prefix}.{tenant}.work.{namespace}.{queue}"
 
     def work_consumer(self, tenant: str, namespace: str, queue: str) -> str:
-        """Return the name of the one durable consumer of a queue (names cannot hold dots)."""
-        return f"{tenant}={namespace}={queue}"
+        """Return the name of the one durable consumer of a queue (names cannot hold dots).
+
+        The service's own queues have one for all tenants.
+        """
+        return f"{_SHARED_CONSUMER if namespace == RESERVED_NAMESPACE else tenant}={namespace}={queue}"
 
     def parse_work_consumer(self, name: str) -> tuple[str, str, str] | None:
         """Return tenant, namespace and queue of a consumer; None: it is somebody else's."""
         tokens = name.split("=")
-        return (tokens[0], tokens[1], tokens[2]) if len(tokens) == 3 else None  # noqa: PLR2004 - as `work_consumer`
+        if len(tokens) != 3:  # noqa: PLR2004 - as `work_consumer`
+            return None
+        return EVERY_TENANT if tokens[0] == _SHARED_CONSUMER else tokens[0], tokens[1], tokens[2]
 
     def report(self, tenant: str, shard: int) -> str:
         """Return where workers report on tasks of `shard`."""
@@ -161,6 +174,10 @@ class Subjects:
         """Return the tenant token of any tenant's subject."""
         start = len(self.prefix) + 1
         return subject[start : subject.index(".", start)]
+
+    def tenant_of_work(self, served: str, report_to: str) -> str:
+        """Return whose the work is that is reported to `report_to`, at a worker of the tenant `served`, or of all."""
+        return self.tenant_of(report_to) if served == EVERY_TENANT else served
 
     def worker_cancel(self, tenant: str, worker: str) -> str:
         """Return where a worker hears that attempts of its are to stop."""
@@ -216,6 +233,10 @@ class Subjects:
     def node_shard(self, shard: int, what: str) -> str:
         """Return where a shard's owner takes `what` ("cmd") from other nodes; closed to tenants."""
         return f"{self.prefix}._node.shard.{shard}.{what}"
+
+    def views(self, what: str) -> str:
+        """Return where whoever reads the views takes `what` ("bulk") from nodes; closed to tenants."""
+        return f"{self.prefix}._node.views.{what}"
 
     def mark(self, shard: int) -> str:
         """Return the subject of a shard's marks in the event stream."""

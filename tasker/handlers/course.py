@@ -30,7 +30,7 @@ from tasker.bus.bus import Message
 from tasker.clock import Clock
 from tasker.errors import Undecodable
 from tasker.events.codec import decode_message
-from tasker.events.messages import CancelAttempt, ReportKind, ReportReply
+from tasker.events.messages import CancelAttempt, ReportKind, ReportReply, Work
 from tasker.events.task_events import ErrorInfo
 from tasker.handlers.attempt import NEVER, Attempt, Key, Stop
 from tasker.handlers.attempt_reports import AttemptReports, why_not
@@ -65,6 +65,7 @@ class Course:
         runner, stopping, tick: what runs them, stops them, and looks at them in time.
 
     Args:
+        tenant_of: returns whose work is.
         runner: makes what runs the handlers, from what is called when one ended.
         on_released: called with an attempt that holds its slot no more, and for how long it did.
         on_choked: called when `unanswered` reaches or leaves the most there may be.
@@ -75,7 +76,7 @@ class Course:
     def __init__(  # noqa: PLR0917 - what it steers
         self,
         worker: str,
-        tenant: str,
+        tenant_of: Callable[[Work], str],
         reports: AttemptReports,
         slots: Slots,
         counts: WorkerCounts,
@@ -106,7 +107,7 @@ class Course:
             on_lost=on_lost,
         )
         self._worker = worker
-        self._tenant = tenant
+        self._tenant_of = tenant_of
         self._reports = reports
         self._counts = counts
         self._clock = clock
@@ -184,7 +185,7 @@ class Course:
             task_id=work.task_id,
             step=work.step,
             attempt=work.attempt,
-            tenant=self._tenant,
+            tenant=self._tenant_of(work),
             namespace=work.namespace,
             template=work.template,
             idempotency_key=work.idempotency_key,

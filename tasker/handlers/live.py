@@ -143,9 +143,8 @@ class LivePublisher:
             feed.lost(len(chunks))  # what waits for the connection is the room of reports
             return more
         try:
-            self._bus.publish(
-                self._subjects.live(self._tenant, work.task_id, name_of(work.step)), encode_message(update)
-            )
+            tenant = self._subjects.tenant_of_work(self._tenant, work.report_to)
+            self._bus.publish(self._subjects.live(tenant, work.task_id, name_of(work.step)), encode_message(update))
         except TaskerError as error:
             feed.lost(len(chunks))
             _log.debug("live_update_not_sent", task_id=work.task_id, step=work.step, error=error.detail)

@@ -64,6 +64,7 @@ class Worker:
     Args:
         bus: connected; the worker does not close it.
         handlers: what it can run.
+        tenant: whose work it takes; `EVERY_TENANT` for the service's own queues, from the work stream alone.
         slots: how many attempts at a time, all queues together.
         worker_id: a token; drawn when absent. A new one for each start of a process.
         drain_s: how long `drain` lets running attempts go on.
@@ -127,7 +128,7 @@ class Worker:
         self._reports = AttemptReports(self._reporter, self._subjects, tenant, self.id, inbox.headers)
         self._course = Course(
             self.id,
-            tenant,
+            lambda work: self._subjects.tenant_of_work(tenant, work.report_to),
             self._reports,
             self._slots,
             self.counts,

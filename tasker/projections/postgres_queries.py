@@ -49,31 +49,35 @@ _SERVER_SETTINGS: Final = {
 _SORTS: Final[dict[TaskSort, tuple[str, str, str]]] = {
     "created_at": (
         "created_at_us",
-        "(created_at_us, task_id) > ($8, $9)",
+        "(created_at_us, task_id) > ($9, $10)",
         "created_at_us, task_id",
     ),
     "-created_at": (
         "created_at_us",
-        "(created_at_us, task_id) < ($8, $9)",
+        "(created_at_us, task_id) < ($9, $10)",
         "created_at_us DESC, task_id DESC",
     ),
     "updated_at": (
         "updated_at_us",
-        "(updated_at_us, task_id) > ($8, $9)",
+        "(updated_at_us, task_id) > ($9, $10)",
         "updated_at_us, task_id",
     ),
     "-updated_at": (
         "updated_at_us",
-        "(updated_at_us, task_id) < ($8, $9)",
+        "(updated_at_us, task_id) < ($9, $10)",
         "updated_at_us DESC, task_id DESC",
     ),
 }
 """Sort -> its column, what stands behind a cursor, and the order."""
 
 _TASKS: Final[dict[TaskSort, str]] = {
-    sort: _SQL["tasks"].replace("{keyset}", keyset).replace("{order}", order)
+    sort: _SQL["tasks"]
+    .replace("{matching}", _SQL["tasks_matching"])
+    .replace("{keyset}", keyset)
+    .replace("{order}", order)
     for sort, (_, keyset, order) in _SORTS.items()
 }
+_COUNT_TASKS: Final = _SQL["count_tasks"].replace("{matching}", _SQL["tasks_matching"])
 _NEEDS_STEPS: Final = frozenset({"running", "compensating"})
 
 
@@ -114,13 +118,7 @@ class PostgresQueries:
         positions = await self.positions()
         records = await self._fetch(
             _TASKS[query.sort],
-            tenant,
-            list(query.states) or None,
-            query.namespace,
-            query.template,
-            canonical(dict(query.tags)).decode() if query.tags else None,
-            query.created_from_us,
-            query.created_to_us,
+            *_matching(tenant, query),
             at_us,
             after_id,
             query.limit + 1,
@@ -131,6 +129,11 @@ class PostgresQueries:
             column = _SORTS[query.sort][0]
             following = encode_cursor(query.sort, records[-1][column], str(records[-1]["task_id"]))
         return Tasks(await self._task_views(records), following, positions)
+
+    async def count_tasks(self, tenant: str, query: TaskQuery) -> int:
+        """Return how many of the tenant's tasks match."""
+        records = await self._fetch(_COUNT_TASKS, *_matching(tenant, query))
+        return int(records[0][0])
 
     async def steps(self, tenant: str, task_id: UUID, names: Sequence[str]) -> list[StepView]:
         """Return those of the named step instances of a task that have begun."""
@@ -288,6 +291,20 @@ async def fetch(pool: asyncpg.Pool, statement: str, *values: object) -> list[asy
             except LOST:
                 continue
         return await pool.fetch(statement, *values)
+
+
+def _matching(tenant: str, query: TaskQuery) -> tuple[object, ...]:
+    """Return the parameters of `tasks_matching`."""
+    return (
+        tenant,
+        list(query.states) or None,
+        query.namespace,
+        query.template,
+        canonical(dict(query.tags)).decode() if query.tags else None,
+        query.created_from_us,
+        query.created_to_us,
+        query.beside_namespace,
+    )
 
 
 def _task_cursor(query: TaskQuery) -> tuple[int | None, UUID | None]:

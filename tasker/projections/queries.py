@@ -41,6 +41,7 @@ class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
         states: any of them; empty: all.
         tags: all of them.
         created_from_us, created_to_us: the first included, the second not.
+        beside_namespace: of all namespaces but this one.
         after: cursor of the page before.
     """
 
@@ -50,6 +51,7 @@ class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
     tags: Mapping[str, str] = {}
     created_from_us: int | None = None
     created_to_us: int | None = None
+    beside_namespace: str | None = None
     sort: TaskSort = "-created_at"
     limit: int = PAGE_ITEMS
     after: str | None = None
@@ -178,6 +180,10 @@ class Queries(Protocol):
         Raises:
             ParameterInvalid: the cursor is none, or of another sort.
         """
+        ...
+
+    async def count_tasks(self, tenant: str, query: TaskQuery) -> int:
+        """Return how many of the tenant's tasks match; the query's order and page are of no effect."""
         ...
 
     async def steps(self, tenant: str, task_id: UUID, names: Sequence[str]) -> list[StepView]:

@@ -197,6 +197,7 @@ async def run_read(
             queries=PostgresQueries(read_pool),
             dead_letters=PostgresDeadLetters(read_pool),
             http=settings.http,
+            streams=settings.streams,
             drain_s=_part_drain_s(settings),
             scrape=scrape,
         )

@@ -20,6 +20,7 @@ from tasker.events.codec import decode_message
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import LogHead
 from tasker.events.subjects import Subjects
+from tasker.handlers.worker import Worker
 from tasker.ids import slot_of
 from tasker.metrics import Samples
 from tasker.metrics.scrape import Scrape
@@ -29,6 +30,10 @@ from tasker.projections.queries import Queries
 from tasker.projections.runner import Runner
 from tasker.projections.store import LogTail, ViewStore
 from tasker.projections.views import PROJECTIONS
+from tasker.service.bulk.part import BulkParts
+from tasker.service.bulk.previews import BulkPreviews
+from tasker.service.bulk.targets import BulkTargets
+from tasker.service.bulk.worker import bulk_worker
 from tasker.service.http.app import KEEPALIVE_S, create_app
 from tasker.service.http.gateway import BusGateway
 from tasker.service.http.live import BusLive
@@ -38,10 +43,12 @@ from tasker.service.http.queue_facts import BusQueues
 from tasker.service.http.refusals import BusRefusals
 from tasker.service.http.services import Check, Services
 from tasker.service.http.watcher import BusWatcher
-from tasker.settings import HttpSettings
+from tasker.settings import HttpSettings, StreamSettings
 
 DRAIN_S: Final = 10.0
 PING_S: Final = 1.0
+BULK_DRAIN_S: Final = 3.0
+"""A part of a bulk is over by then; what is not goes on from its checkpoint."""
 
 _log = structlog.get_logger(__name__)
 
@@ -63,9 +70,11 @@ class ReadSide:
         dead_letters: DeadLetterQueries,
         http: HttpSettings,
         scrape: Scrape,
+        streams: StreamSettings | None = None,
         drain_s: float = DRAIN_S,
     ) -> None:
         self._http = http
+        self._streams = streams
         self._drain_s = drain_s
         self._log = log
         self._info = info
@@ -94,6 +103,9 @@ class ReadSide:
             ConfigurationError: the address cannot be bound.
         """
         watch = PositionWatch(self._queries.positions, self._clock)
+        targets = BulkTargets(self._queries, self._dead_letters)
+        previews = BulkPreviews(self._bus, self._subjects, targets)
+        bulks = self._bulk_worker(targets, watch)
         async with asyncio.TaskGroup() as duties:
             running: list[asyncio.Task[None]] = []
             if with_projections:
@@ -104,13 +116,26 @@ class ReadSide:
                 running.append(duties.create_task(runner.run(), name="projections"))
                 self._scrape.tellers.append(lambda samples: _tell(runner, samples))
             serving = await self._serve(watch) if with_http else None
+            previews.start()
+            await bulks.start()
             on_ready(None if serving is None else serving.name)
             await stop.wait()
+            await previews.stop()
+            await bulks.drain()
             if serving is not None:
                 await serving.stop()
                 await self._runner.cleanup()
             for duty in running:
                 duty.cancel()
+
+    def _bulk_worker(self, targets: BulkTargets, watch: PositionWatch) -> Worker:
+        gateway = BusGateway(self._bus, self._subjects)
+
+        async def send(tenant: str, verb: str, body: bytes) -> bytes:
+            return await gateway.send(tenant, verb, body, {}, timeout_s=self._http.command_s)
+
+        parts = BulkParts(targets, self._queries, watch, self._log, self._info.shards, send, self._clock)
+        return bulk_worker(self._bus, self._subjects, parts, self._streams, drain_s=BULK_DRAIN_S)
 
     async def _serve(self, watch: PositionWatch) -> web.TCPSite:
         app = create_app(

@@ -58,6 +58,8 @@ from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
 from tasker.settings import DirectSettings, Limits, Pace, StreamSettings
+from tasker.templates import canonical_bytes
+from tasker.templates.built_in import BUILT_IN
 
 COMMAND_QUEUE = "commands"
 DRAIN_S = 10.0
@@ -282,6 +284,8 @@ class WriteSide:
             Unavailable: the servers did not answer at the start.
         """
         await self._keeper.ensure()
+        for _, compiled in BUILT_IN.values():
+            await self._log.put_blob(bytes.fromhex(compiled.hash), canonical_bytes(compiled.spec))
         await self._gate.begin()
         async with asyncio.TaskGroup() as duties:
             self._committer.start(paused=lambda: not self._clock.trusted())

@@ -17,7 +17,7 @@ from typing import Final, cast
 import msgspec
 
 from tasker.events import codec
-from tasker.ids import is_event_name
+from tasker.ids import RESERVED_NAMESPACE, is_event_name
 from tasker.templates import model
 from tasker.templates.budgets import budget_of
 from tasker.templates.concurrency import VARIABLES_OF_TASK, concurrency_of
@@ -61,9 +61,12 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
     identity = cast("model.Identity", read.choice("identity", model.Identity, "key"))
     if "identity_bucket_s" in read and identity != "strict":
         read.fault("identity_bucket_s", "does nothing without identity 'strict'")
+    namespace = read.name("namespace") or "default"
+    if namespace == RESERVED_NAMESPACE:
+        read.fault("namespace", f"{RESERVED_NAMESPACE!r} is the service's own; choose another")
     spec = TemplateSpec(
         name=name or "",
-        namespace=read.name("namespace") or "default",
+        namespace=namespace,
         version=version,
         input_schema=input_schema,
         steps=steps,

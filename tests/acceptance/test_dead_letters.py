@@ -62,8 +62,8 @@ async def see_to_all(service: Service, open_now: Path) -> None:
         open_now.touch()
         told: list[tuple[int, int]] = []
         outcome = await client.dlq.retry_all(wanted, **WHO, on_progress=lambda done, of: told.append((done, of)))
-        assert (outcome.matched, outcome.done, outcome.refused) == (TASKS - 1, TASKS - 1, ())
-        assert told == [(number, TASKS - 1) for number in range(1, TASKS)]
+        assert (outcome.matched, outcome.done, outcome.refused) == (TASKS - 1, TASKS - 1, 0)
+        assert told[-1] == (TASKS - 1, TASKS - 1)
         for task in tasks[1:]:
             view = await client.get(task, at_least=outcome.position)
             assert (await client.wait(view, timeout_s=30)).state == "completed"

@@ -36,6 +36,7 @@ from tasker.events import codec
 from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.messages import (
     COMMANDS,
+    BulkCreate,
     ControlCommand,
     DeadLetterCommand,
     DeadLetterRetry,
@@ -57,6 +58,7 @@ from tasker.handlers.direct import DirectInbox, Room
 from tasker.ids import check_name
 from tasker.projections.queries import decode_cursor, encode_cursor
 from tasker.service.actors import dead_letters, reports, requests
+from tasker.service.actors.bulk_entrance import bulk_task_of
 from tasker.service.actors.cloud_events import cloud_event
 from tasker.service.actors.control_entrance import control_of
 from tasker.service.actors.direct import _decode_slots, _fault_of
@@ -161,6 +163,8 @@ def _command_door(verb: str, seed: bytes) -> None:
             schedule_command(command, "c")
         elif isinstance(command, ControlCommand | LimitCommand):
             control_of("default", command)
+        elif isinstance(command, BulkCreate):
+            bulk_task_of(command)
         if isinstance(command, TaskRestart):
             check_restart(command)
         elif isinstance(command, TaskOperatorCommand):
@@ -210,6 +214,11 @@ for _verb, _seed in {
         b'{"scope":"handler","name":"h","per_s":2.5,"burst":3,"key":"input.c + 1","requested_by":"me","reason":"why"}'
     ),
     "limit.remove": b'{"scope":"queue","name":"q","namespace":"shop","requested_by":"me","reason":"why"}',
+    "bulk.create": (
+        b'{"verb":"task.cancel","tasks":{"states":["running"],"template":"t","namespace":"shop","tags":{"a":"b"},'
+        b'"created_before":"2026-01-02T00:00:00Z"},"arguments":{"grace_s":1.5},"rate_per_s":10,"requested_by":"me",'
+        b'"reason":"why","command_id":"c"}'
+    ),
     "control.resume": b'{"scope":"tenant","ramp_s":600,"requested_by":"me","reason":"why","command_id":"c"}',
     "dlq.add": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","requested_by":"me","reason":"why"}',
     "dlq.investigate": (

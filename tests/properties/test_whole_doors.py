@@ -290,6 +290,7 @@ TARGETS = {
     "dlq.retry": (b"POST", b"/v1/dlq/%b/retry"),
     "control.pause": (b"POST", b"/v1/controls/pause"),
     "control.resume": (b"POST", b"/v1/controls/resume"),
+    "bulk.create": (b"POST", b"/v1/bulk"),
     "limit.set": (b"POST", b"/v1/limits/set"),
     "limit.remove": (b"POST", b"/v1/limits/remove"),
 }

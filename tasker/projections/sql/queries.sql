@@ -12,9 +12,9 @@ SELECT * FROM task WHERE task_id = $2 AND tenant = $1
 -- name: restarts
 SELECT task_id FROM task WHERE restarted_from = $2 AND tenant = $1 ORDER BY created_at_us, task_id
 
--- name: tasks
+-- name: tasks_matching
 -- The CASE hides an operator of whose selectivity the planner has no idea, beside one of which it has a good one.
-SELECT * FROM task
+FROM task
 WHERE tenant = $1
   AND ($2::text[] IS NULL OR state = ANY ($2))
   AND ($3::text IS NULL OR namespace = $3)
@@ -23,9 +23,18 @@ WHERE tenant = $1
                              AND CASE WHEN tags::jsonb @> $5::text::jsonb THEN true ELSE false END))
   AND ($6::bigint IS NULL OR created_at_us >= $6)
   AND ($7::bigint IS NULL OR created_at_us < $7)
-  AND ($8::bigint IS NULL OR {keyset})
+  AND ($8::text IS NULL OR namespace <> $8)
+
+-- name: tasks
+SELECT *
+{matching}
+  AND ($9::bigint IS NULL OR {keyset})
 ORDER BY {order}
-LIMIT $10
+LIMIT $11
+
+-- name: count_tasks
+SELECT count(*)
+{matching}
 
 -- name: open_steps
 -- A few steps of each task that have begun and not ended.

@@ -21,6 +21,7 @@ from tasker.errors import (
     BodyTooLarge,
     Busy,
     CommandRejected,
+    NameInvalid,
     TaskerError,
     TemplateConflict,
     TemplateUnknown,
@@ -42,6 +43,7 @@ from tasker.events.messages import (
     HEADER_MESSAGE_ID,
     HEADER_TRACEPARENT,
     Accepted,
+    BulkCreate,
     Command,
     ControlCommand,
     DeadLetterAdd,
@@ -64,6 +66,7 @@ from tasker.events.messages import (
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import TemplateRef
 from tasker.ids import (
+    RESERVED_NAMESPACE,
     IdSource,
     check_name,
     control_stream_id,
@@ -74,6 +77,7 @@ from tasker.ids import (
     template_stream_id,
     uuid8,
 )
+from tasker.service.actors.bulk_entrance import bulk_task_of
 from tasker.service.actors.control_actor import ControlMessage
 from tasker.service.actors.control_entrance import control_of
 from tasker.service.actors.dead_letters import check_who, investigation_of, retry_of
@@ -114,6 +118,7 @@ from tasker.templates import (
     effective_version,
     validate,
 )
+from tasker.templates.built_in import BUILT_IN
 from tasker.tracing import SpanKind, Tracing, tracing_of_process
 
 _log = structlog.get_logger(__name__)
@@ -331,12 +336,16 @@ class Entrance:
                 self._investigate(asked, command, investigation_of(command), forwarded=forwarded)
             case ControlCommand() | LimitCommand():
                 self._control(asked, command, forwarded=forwarded)
+            case BulkCreate():
+                self._bulk(asked, command, forwarded=forwarded)
             case _:
                 raise VerbUnknown(f"there is no command {asked.verb!r}")
 
     # ---------------------------------------------------------------- task.create
 
     def _create(self, asked: Asked, command: TaskCreate, *, forwarded: bool) -> None:
+        if command.namespace == RESERVED_NAMESPACE:
+            raise NameInvalid(f"tasks of the namespace {RESERVED_NAMESPACE!r} are the service's own: see `bulk.create`")
         self._start(asked, command, key=asked.key(command.idempotency_key), forwarded=forwarded)
 
     def _start(
@@ -390,6 +399,8 @@ class Entrance:
 
     def _plan_now(self, tenant: str, command: TaskCreate) -> tuple[str, CompiledTemplate] | TaskerError | None:
         """Return version and content for a new task, or why there are none; None: it takes a wait."""
+        if command.namespace == RESERVED_NAMESPACE:
+            return BUILT_IN[command.template]
         registry = self._directory.registry_now(tenant, command.namespace, command.template)
         if registry is None:
             return None
@@ -631,6 +642,24 @@ class Entrance:
             fail=asked.refuse,
         )
         self._shards.send(shard, stream_id, StreamKind.CONTROL, message)
+
+    # ---------------------------------------------------------------- bulks
+
+    def _bulk(self, asked: Asked, command: BulkCreate, *, forwarded: bool) -> None:
+        """Create the task that does it; a dry run is a matter of whoever reads the views."""
+        create = bulk_task_of(command)
+        if not command.dry_run:
+            key = asked.key(command.command_id) or self._ids.token()
+            self._start(asked, create, key=key, forwarded=forwarded)
+            return
+
+        def on_reply(reply: bytes | TaskerError) -> None:
+            if isinstance(reply, TaskerError):
+                asked.refuse(reply)
+            else:
+                asked.answer(reply)
+
+        self._routes.ask_views("bulk", asked.tenant, bytes(create.input), on_reply)
 
     # ---------------------------------------------------------------- ways out
 

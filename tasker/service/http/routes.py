@@ -10,6 +10,7 @@ from tasker.contracts.template_schema import SCHEMA_MEDIA_TYPE
 from tasker.errors import TaskerError
 from tasker.events.messages import (
     Accepted,
+    BulkCreate,
     ControlPause,
     ControlResume,
     DeadLetterAdd,
@@ -56,6 +57,7 @@ from tasker.events.reads import (
 )
 from tasker.service.http import (
     approvals,
+    bulk,
     controls,
     dead_letters,
     documents,
@@ -275,6 +277,18 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         parameters=(*_LIST, p.ASSIGNEE, p.ROLE, p.NAMESPACE, p.TEMPLATE),
         answers=_ok(ApprovalPage, "A page of open approvals."),
         problems=_VIEW,
+    ),
+    Operation(
+        method=POST,
+        path="/v1/bulk",
+        id="createBulk",
+        endpoint=bulk.create,
+        summary="Give one command to everything that matches: a task does it, which the answer names.",
+        tag="tasks",
+        parameters=_SENT,
+        body=Body(kind=BulkCreate),
+        answers=_ACCEPTED,
+        problems=(*_COMMAND, errors.KeyConflict),
     ),
     Operation(
         method=GET,

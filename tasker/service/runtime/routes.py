@@ -19,6 +19,9 @@ _log = structlog.get_logger(__name__)
 
 LOCATED_MAX = 10_000
 NODE_TIMEOUT_S = 5.0
+VIEWS_TIMEOUT_S = 12.0
+"""They may have to count a million rows first."""
+
 HEADER_TENANT = "Tasker-Tenant"
 HEADER_VERB = "Tasker-Verb"
 HEADER_TASK_ID = "Tasker-Task-Id"
@@ -58,6 +61,21 @@ class Routes:
             self._bus.ask(
                 self._subjects.node_shard(shard, what), data, answered, timeout_s=NODE_TIMEOUT_S, headers=headers
             )
+        except TaskerError as error:
+            on_reply(Unavailable(error.detail, retry_after_s=1.0))
+
+    def ask_views(self, what: str, tenant: str, data: bytes, on_reply: RawReply) -> None:
+        """Ask whoever reads the views, for a tenant; `on_reply` gets the bytes or why there are none."""
+
+        def answered(reply: Message | TaskerError) -> None:
+            if isinstance(reply, TaskerError):
+                on_reply(Unavailable("nobody who reads the views answers at the moment", retry_after_s=1.0))
+            else:
+                on_reply(reply.data)
+
+        try:
+            headers = {HEADER_TENANT: tenant}
+            self._bus.ask(self._subjects.views(what), data, answered, timeout_s=VIEWS_TIMEOUT_S, headers=headers)
         except TaskerError as error:
             on_reply(Unavailable(error.detail, retry_after_s=1.0))
 
