@@ -182,8 +182,9 @@ class Bulks:
             why = view.error.message if view.error is not None else view.waiting_on or view.reason or "no reason told"
             raise StateForbids(f"the bulk {view.task_id} is {view.state}: {why}", state=view.state)
         found = decode_message(bytes(view.result), BulkOutcome)
-        if on_progress is not None:
-            on_progress(found.done + found.refused, max(found.matched, found.done + found.refused))
+        over = found.done + found.refused
+        if on_progress is not None and over:
+            on_progress(over, max(found.matched, over))
         return found
 
     async def run(
