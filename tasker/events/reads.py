@@ -146,6 +146,32 @@ class QueueFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_taken: str | None = None
 
 
+class PlaceHolder(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Who holds a place under a concurrency key: a task, or one of its steps, and since when."""
+
+    task_id: str
+    since: str
+    step: str | None = None
+
+
+class PlaceFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How a concurrency key stands, as its owner says at this moment.
+
+    Attributes:
+        key: what its expression gave, as JSON.
+        limit: how many places there are. held: how many are taken. waiting: how many wait for one.
+        ahead: how many of them come before the one that is explained; absent: far more than matter.
+        holders: the first of those that hold one.
+    """
+
+    key: str
+    limit: int
+    held: int
+    waiting: int
+    ahead: int | None = None
+    holders: tuple[PlaceHolder, ...] = ()
+
+
 class Cause(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One thing that something waits for.
 
@@ -153,7 +179,7 @@ class Cause(msgspec.Struct, kw_only=True, omit_defaults=True):
         waiting_for: of what kind it is.
         text: in words.
         step: whose it is. steps: with `parents` those that have not completed, with `repair` those that failed.
-        worker, queue, child_task_id, until: facts of it, as far as it has them.
+        worker, queue, place, child_task_id, until: facts of it, as far as it has them.
         remedy: a command that helps.
     """
 
@@ -163,6 +189,7 @@ class Cause(msgspec.Struct, kw_only=True, omit_defaults=True):
     steps: tuple[str, ...] = ()
     worker: str | None = None
     queue: QueueFacts | None = None
+    place: PlaceFacts | None = None
     child_task_id: str | None = None
     until: str | None = None
     remedy: str | None = None

@@ -6,10 +6,12 @@ waits for is the rule of `views.reasons`; here it is joined with what is around 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from tasker.events.reads import TASK_ENDED, Cause, Explanation, QueueFacts, StepView, TaskView
+from tasker.events.reads import TASK_ENDED, Cause, Explanation, PlaceFacts, QueueFacts, StepView, TaskView
+from tasker.projections.views.awaits import PLACE_WORDS
 from tasker.templates import StepSpec, TemplateSpec
 from tasker.templates.graph import Graph, graph_of
 from tasker.templates.instances import is_item, is_undo, node_of, parse_instance
@@ -17,15 +19,24 @@ from tasker.templates.instances import is_item, is_undo, node_of, parse_instance
 CAUSES_MAX: Final = 10
 _NAMED_MAX: Final = 3
 
-Queues = Mapping[str, QueueFacts]
-"""Name of the step -> how its queue stands, of those that wait for a worker."""
+
+class Around(NamedTuple):
+    """What the views do not know of what steps wait for.
+
+    Attributes:
+        queues: name of the step -> how its queue stands, of those that wait for a worker.
+        places: the same of concurrency keys, of those that wait for a place; "": of the task.
+    """
+
+    queues: Mapping[str, QueueFacts] = {}
+    places: Mapping[str, PlaceFacts] = {}
 
 
-def explain_task(view: TaskView, steps: Sequence[StepView], queues: Queues) -> Explanation:
+def explain_task(view: TaskView, steps: Sequence[StepView], around: Around) -> Explanation:
     """Return why a task is where it is; `steps` are its steps that have begun, as many as are to be named."""
-    causes = [*_of_task(view)]
+    causes = [*_of_task(view, around)]
     if view.state not in ("blocked", "paused", "pending"):
-        causes += _first(cause for step in steps for cause in _of_step(step, queues, ()))
+        causes += _first(cause for step in steps for cause in _of_step(step, around, ()))
     return Explanation(
         task_id=view.task_id,
         state=view.state,
@@ -36,7 +47,7 @@ def explain_task(view: TaskView, steps: Sequence[StepView], queues: Queues) -> E
 
 
 def explain_step(
-    view: TaskView, name: str, spec: TemplateSpec | None, steps: Sequence[StepView], queues: Queues
+    view: TaskView, name: str, spec: TemplateSpec | None, steps: Sequence[StepView], around: Around
 ) -> Explanation:
     """Return why a step is where it is: an instance among `steps`, or one of the template that has not begun.
 
@@ -45,19 +56,21 @@ def explain_step(
         name: of the instance.
         spec: the template; None: it is not known, so of a step that has not begun no more can be said.
         steps: those of the task that have begun.
-        queues: as `explain_task` takes them.
+        around: as `explain_task` takes it.
     """
     step = next((one for one in steps if one.step == name), None)
     causes: list[Cause] = []
     if step is None:
         state = "not_chosen" if name in view.not_chosen else "pending"
-        sentence = _sentence_of_absent(view, name, spec, steps, queues, causes)
+        sentence = _sentence_of_absent(view, name, spec, steps, around, causes)
     else:
         state = step.state
         causes += (
-            [] if step.state == "running" else [cause for cause in _of_task(view) if cause.waiting_for == "resume"]
+            []
+            if step.state == "running"
+            else [cause for cause in _of_task(view, around) if cause.waiting_for == "resume"]
         )
-        causes += _first(_of_step(step, queues, steps))
+        causes += _first(_of_step(step, around, steps))
         sentence = _sentence_of_step(step, causes)
     return Explanation(
         task_id=view.task_id, step=name, state=state, sentence=sentence, position=view.position, causes=tuple(causes)
@@ -81,7 +94,7 @@ def unmet_words(spec: StepSpec, open_parents: Sequence[str]) -> str | None:
 # ---------------------------------------------------------------- the task
 
 
-def _of_task(view: TaskView) -> Iterable[Cause]:
+def _of_task(view: TaskView, around: Around) -> Iterable[Cause]:
     words = view.waiting_on or ""
     match view.state:
         case "blocked":
@@ -90,7 +103,9 @@ def _of_task(view: TaskView) -> Iterable[Cause]:
             yield Cause(waiting_for="resume", text=words, remedy=view.remedy)
         case "pending":
             until = view.not_before if view.waiting_for == "start_time" else None
-            yield Cause(waiting_for=view.waiting_for or "start_time", text=words, until=until)
+            place = around.places.get("")
+            words = words if place is None else place_words(place)
+            yield Cause(waiting_for=view.waiting_for or "start_time", text=words, until=until, place=place)
         case "compensating":
             yield Cause(waiting_for="compensations", text=words)
         case _:
@@ -121,28 +136,70 @@ def _joined(words: Iterable[str]) -> str:
 # ---------------------------------------------------------------- a step that has begun
 
 
-def _of_step(step: StepView, queues: Queues, steps: Sequence[StepView]) -> Iterable[Cause]:
+def _of_step(step: StepView, around: Around, steps: Sequence[StepView]) -> Iterable[Cause]:
     if step.waiting_for is None:
         return
-    queue = queues.get(step.step) if step.waiting_for == "worker" else None
+    queue = around.queues.get(step.step) if step.waiting_for == "worker" else None
+    place = around.places.get(step.step) if step.waiting_for == "place" else None
     text = step.waiting_on or ""
+    if queue is not None:
+        text = f"{text}: {_queue_words(queue)}"
+    elif place is not None:
+        text = place_words(place)
     yield Cause(
         waiting_for=step.waiting_for,
-        text=text if queue is None else f"{text}: {_queue_words(queue)}",
+        text=text,
         step=step.step,
         worker=step.worker,
         queue=queue,
+        place=place,
         child_task_id=step.child_task_id,
         until=step.retry_at,
-        remedy=_REMEDIES.get(step.waiting_for),
+        remedy=_remedy(step),
     )
     if step.waiting_for == "items":
         for one in steps:
             if is_item(one.step) and node_of(one.step) == step.step:
-                yield from _of_failed(one) if one.state == "failed" else _of_step(one, queues, steps)
+                yield from _of_failed(one) if one.state == "failed" else _of_step(one, around, steps)
 
 
-_REMEDIES: Final[dict[str, str]] = {"worker": "tasker worker APP.py"}
+_SIGNAL: Final = re.compile(r"signals? (?P<name>\S+)")
+
+
+def _remedy(step: StepView) -> str | None:
+    """Return a command that helps, or tells more; None: there is nothing to be done but to wait."""
+    at = f"{step.task_id} {step.step}"
+    match step.waiting_for:
+        case "worker":
+            return "tasker worker APP.py"
+        case "approval":
+            return f"tasker approval approve {at} --by NAME"
+        case "signal":
+            found = _SIGNAL.search(step.waiting_on or "")
+            return f"tasker task signal {step.task_id} {found['name'] if found else 'NAME'}"
+        case "retry" | "time" | "checkpoint" if step.state == "waiting":
+            return f"tasker step release {at}"
+        case "child" if step.child_task_id is not None:
+            return f"tasker task explain {step.child_task_id}"
+        case "hold":
+            return "tasker controls"
+        case _:
+            return None
+
+
+def place_words(place: PlaceFacts) -> str:
+    """Return in words who holds the places under a key, and how many come first."""
+    words = PLACE_WORDS + place.key
+    who = [
+        (f"step {one.step} of task {one.task_id}" if one.step else f"task {one.task_id}") + f" since {one.since}"
+        for one in place.holders[:_NAMED_MAX]
+    ]
+    if who:
+        more = f" and {place.held - len(who)} more" if place.held > len(who) else ""
+        words += f": held by {', '.join(who)}{more}"
+    if place.ahead:
+        words += f"; {place.ahead} more wait{'s' * (place.ahead == 1)} ahead of it"
+    return words
 
 
 def _of_failed(step: StepView) -> Iterable[Cause]:
@@ -199,14 +256,14 @@ def _sentence_of_absent(  # noqa: PLR0917 - what is around it
     name: str,
     spec: TemplateSpec | None,
     steps: Sequence[StepView],
-    queues: Queues,
+    around: Around,
     causes: list[Cause],
 ) -> str:
     if name in view.not_chosen:
         return f"Step {name} will not run: {view.not_chosen[name]}."
     if view.state in TASK_ENDED:
         return f"Step {name} has not begun, and the task has ended: it {_ENDED[view.state]}."
-    causes += [cause for cause in _of_task(view) if cause.waiting_for in ("resume", "start_time", "place")]
+    causes += [cause for cause in _of_task(view, around) if cause.waiting_for in ("resume", "start_time", "place")]
     declared = {} if spec is None else {step.name: step for step in spec.steps}
     step = declared.get(name)
     if spec is not None and step is not None:
@@ -219,7 +276,7 @@ def _sentence_of_absent(  # noqa: PLR0917 - what is around it
             causes += _first(
                 cause
                 for one in ahead
-                for cause in (_of_failed(one) if one.state == "failed" else _of_step(one, queues, steps))
+                for cause in (_of_failed(one) if one.state == "failed" else _of_step(one, around, steps))
             )
     if not causes:
         return f"Step {name} has not begun; what it waits for has not reached the views yet."

@@ -38,6 +38,7 @@ from tasker.service.http.app import KEEPALIVE_S, create_app
 from tasker.service.http.gateway import BusGateway
 from tasker.service.http.live import BusLive
 from tasker.service.http.metrics import ViewMetrics, add_metrics
+from tasker.service.http.place_facts import BusPlaces
 from tasker.service.http.progress import OwnersProgress
 from tasker.service.http.queue_facts import BusQueues
 from tasker.service.http.refusals import BusRefusals
@@ -158,6 +159,9 @@ class ReadSide:
                 ),
                 live=BusLive(self._bus, self._subjects),
                 queue_of=BusQueues(self._bus, self._subjects),
+                place_of=BusPlaces(
+                    self._bus, self._subjects, lambda stream_id: self._info.shard_of_slot[slot_of(stream_id)]
+                ),
                 settings=self._http,
             )
         )

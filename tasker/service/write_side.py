@@ -48,6 +48,7 @@ from tasker.service.actors.standing import WHAT as STANDING
 from tasker.service.actors.standing import Standings
 from tasker.service.actors.stream_keeper import StreamKeeper
 from tasker.service.actors.submissions import Submissions
+from tasker.service.domain.concurrency import LOOK_AT as PLACE_LOOK
 from tasker.service.domain.prices import PriceTable
 from tasker.service.runtime.actor import ActorFactory
 from tasker.service.runtime.commit_counts import CommitCounts
@@ -108,6 +109,7 @@ class Intake:
             (lambda shard: subjects.node_shard(shard, CHILD_ENDED), children.on_told),
             (lambda shard: subjects.node_shard(shard, PLACE_ASK), places.on_asked),
             (lambda shard: subjects.node_shard(shard, PLACE_LEAVE), places.on_left),
+            (lambda shard: subjects.node_shard(shard, PLACE_LOOK), places.on_looked),
             (lambda shard: subjects.node_shard(shard, PLACE_OFFER), places.on_offered),
             (lambda shard: subjects.node_shard(shard, "ping"), self._on_ping),
         )

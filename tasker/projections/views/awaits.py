@@ -22,6 +22,7 @@ from tasker.events.task_events import (
 from tasker.times import to_rfc3339
 
 ANYBODY = "*"
+PLACE_WORDS = "a place under its concurrency key "
 
 
 class Asked(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -137,7 +138,7 @@ def awaited_words(awaits: str | None) -> str:
     found = read_awaits(awaits)
     until = f" until {to_rfc3339(found.deadline_us)}" if found.deadline_us is not None else ""
     if found.place is not None:
-        return f"a place under its concurrency key {found.place}"
+        return PLACE_WORDS + found.place
     if found.asked is not None:
         return _asked_words(found.asked) + until
     if found.event is not None:

@@ -78,6 +78,7 @@ from tasker.events.task_events import (
 )
 from tasker.events.usage import budget_remedy, deadline_remedy
 from tasker.projections.projection import NO_TYPES, Key
+from tasker.projections.views.awaits import PLACE_WORDS
 from tasker.projections.views.reasons import Reason, Standing, reason_of
 from tasker.times import to_rfc3339
 
@@ -489,7 +490,7 @@ def waiting_on(row: TaskRow, open_steps: Sequence[OpenStep]) -> str | None:
     if row.state == "paused":
         return f"a person to resume it; it is paused{row.blocked_detail or ''}"
     if row.state == "pending" and row.place_key is not None:
-        return f"a place under its concurrency key {row.place_key}"
+        return PLACE_WORDS + row.place_key
     if row.state == "pending":
         return f"its start time, {_time(row.not_before_us)}"
     if row.state == "compensating":

@@ -20,6 +20,7 @@ from tasker.events.concurrency_events import (
     PlacesGranted,
 )
 from tasker.events.envelope import US_PER_S, RecordedEvent
+from tasker.events.reads import PlaceFacts
 from tasker.events.stored import from_recorded, to_new_event
 from tasker.service.domain.admission import MAX_RUNNING
 from tasker.service.domain.concurrency import (
@@ -32,6 +33,7 @@ from tasker.service.domain.concurrency import (
     concurrency_obligations,
     evolve_concurrency,
 )
+from tasker.service.domain.place_look import place_facts
 from tasker.service.runtime.actor import Owed, Turn
 from tasker.service.runtime.node import Wake
 
@@ -91,6 +93,19 @@ class PlacesLeft:
         """Do nothing: the key asks by itself, later."""
 
 
+class PlaceAskedAfter:
+    """Somebody wants to know how the key stands for a request."""
+
+    __slots__ = ("answered", "fail", "request")
+
+    def __init__(
+        self, request: str, answered: Callable[[PlaceFacts | None], None], fail: Callable[[TaskerError], None]
+    ) -> None:
+        self.request = request
+        self.answered = answered
+        self.fail = fail
+
+
 class Flush:
     """Decide on what was gathered."""
 
@@ -98,7 +113,7 @@ class Flush:
         """Do nothing: the actor that gathered is gone, and who asked asks again."""
 
 
-ConcurrencyMessage = PlaceAsked | PlacesLeft | Flush | Wake
+ConcurrencyMessage = PlaceAsked | PlacesLeft | PlaceAskedAfter | Flush | Wake
 
 
 class ConcurrencyActor:
@@ -152,6 +167,9 @@ class ConcurrencyActor:
                 self._left += message.requests
             case Wake():
                 return self._wake(message, now_us)
+            case PlaceAskedAfter():
+                facts = place_facts(self.state, message.request)
+                return Turn((), lambda _: message.answered(facts), message.fail, {})
             case Flush():
                 pass
         return None if self._deciding else self._decide(now_us)

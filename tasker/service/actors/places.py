@@ -19,15 +19,23 @@ from tasker.bus.bus import Message
 from tasker.errors import TaskerError, TaskUnknown, Undecodable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.envelope import US_PER_S, StreamKind
+from tasker.events.reads import PlaceFacts
 from tasker.events.task_events import PlaceRequested
 from tasker.ids import concurrency_stream_id
 from tasker.service.actors.admission_news import AdmissionLook
-from tasker.service.actors.concurrency_actor import ConcurrencyActor, Flush, PlaceAsked, PlacesLeft, Verdict
+from tasker.service.actors.concurrency_actor import (
+    ConcurrencyActor,
+    Flush,
+    PlaceAsked,
+    PlaceAskedAfter,
+    PlacesLeft,
+    Verdict,
+)
 from tasker.service.actors.place_news import PlaceNews
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.admission import ADMISSION
 from tasker.service.domain.commands import DenyPlace, TakePlace
-from tasker.service.domain.concurrency import Ask, KeyName
+from tasker.service.domain.concurrency import Ask, KeyName, LookWords
 from tasker.service.domain.places import obligation_of, parse_request, request_of
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
@@ -205,6 +213,21 @@ class Places:
         stream_id = _stream_of(words.name)
         asked = PlaceAsked(words.name, words.ask, answered, lambda _: answered(None))
         self._shards.send(self._routes.shard_of(stream_id), stream_id, StreamKind.CONCURRENCY, asked)
+
+    def on_looked(self, message: Message) -> None:
+        """Say how a key of ours stands."""
+
+        def answered(facts: PlaceFacts | None) -> None:
+            self._routes.respond(message, encode_message(facts))
+
+        try:
+            words = decode_message(message.data, LookWords)
+        except Undecodable:
+            answered(None)
+            return
+        stream_id = _stream_of(words.name)
+        look = PlaceAskedAfter(words.request, answered, lambda _: answered(None))
+        self._shards.send(self._routes.shard_of(stream_id), stream_id, StreamKind.CONCURRENCY, look)
 
     def on_left(self, message: Message) -> None:
         """Take another node's word that requests to a key of ours are over."""

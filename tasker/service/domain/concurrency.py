@@ -66,13 +66,24 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     strategy: AskStrategy = "queue"
 
 
+LOOK_AT: Final = "place_look"
+"""How the question how a key stands is called between nodes."""
+
+
+class LookWords(msgspec.Struct, kw_only=True):
+    """Somebody wants to know how a key stands for a request; the answer is a `PlaceFacts`, or null."""
+
+    name: KeyName
+    request: str
+
+
 class ConcurrencyState:
     """A key as its events left it.
 
     Attributes:
         name: None: nobody has asked yet.
         limit: how many places there are, by the newest request.
-        holders: requests with a place, in the order in which they asked.
+        holders: requests with a place, in the order in which they asked, and since when they have it.
         waiting: those without one, likewise.
         evicted: those of them that are to end; of the waiting ones only here.
         since_us: since when somebody holds a place or is to end, without a break.
@@ -85,7 +96,7 @@ class ConcurrencyState:
         self.seq = 0
         self.limit = 1
         # Linked: to take the first of a plain dict passes over all that were taken before.
-        self.holders: OrderedDict[str, None] = OrderedDict()
+        self.holders: OrderedDict[str, int] = OrderedDict()
         self.waiting: OrderedDict[str, None] = OrderedDict()
         self.evicted: dict[str, None] = {}
         self.since_us = 0
@@ -116,7 +127,7 @@ def _take_up(state: ConcurrencyState, event: AnyConcurrencyEvent, at_us: int) ->
         case PlacesGranted(requests=requests):
             for request in requests:
                 state.waiting.pop(request, None)
-                state.holders[request] = None
+                state.holders[request] = at_us
         case PlacesEvicted(requests=requests):
             for request in requests:
                 state.waiting.pop(request, None)

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from tasker.errors import StepUnknown
 from tasker.events.reads import QueueFacts, StepView, TaskView
-from tasker.projections.explaining import explain_step, explain_task
-from tasker.service.http import holds
+from tasker.projections.explaining import Around, explain_step, explain_task
+from tasker.service.http import holds, place_facts
 from tasker.service.http.requests import Parameters, json_response, task_id_of, tenant_of
 from tasker.service.http.services import SERVICES, Services
 from tasker.service.http.tasks import content_of
@@ -35,7 +35,8 @@ async def of_task(request: web.Request) -> web.Response:
     view = await task_view(services, tenant, task_id)
     spec = await content_of(request.app, view.template_hash)
     steps = await _begun(services, view, task_id, spec, "")
-    return json_response(explain_task(view, steps, await _queues(services, view, spec, steps)))
+    around = await _around(services, view, spec, steps)
+    return json_response(explain_task(view, steps, around))
 
 
 async def of_step(request: web.Request) -> web.Response:
@@ -52,7 +53,16 @@ async def of_step(request: web.Request) -> web.Response:
         spec is None or name != instance.name or instance.name not in {step.name for step in spec.steps}
     ):
         raise StepUnknown(f"the task has no step {name[:80]!r}", step=name)
-    return json_response(explain_step(view, name, spec, steps, await _queues(services, view, spec, steps)))
+    around = await _around(services, view, spec, steps)
+    return json_response(explain_step(view, name, spec, steps, around))
+
+
+async def _around(services: Services, view: TaskView, spec: TemplateSpec | None, steps: Sequence[StepView]) -> Around:
+    """Return what is to be known of the queues and keys that they wait for."""
+    queues, places = await asyncio.gather(
+        _queues(services, view, spec, steps), place_facts.of_steps(services, view, steps)
+    )
+    return Around(queues, places)
 
 
 async def _begun(

@@ -15,12 +15,13 @@ from tasker.clock import Clock
 from tasker.controls.watch import ControlsWatch
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import StepProgress
-from tasker.events.reads import QueueFacts, Refusal
+from tasker.events.reads import PlaceFacts, QueueFacts, Refusal
 from tasker.events.subjects import DEFAULT_PREFIX
 from tasker.projections.checkpoints import Positions, PositionWatch
 from tasker.projections.dead_letter_queries import DeadLetterQueries
 from tasker.projections.queries import Queries
 from tasker.projections.store import LogTail
+from tasker.service.domain.concurrency import KeyName
 from tasker.settings import HttpSettings
 
 
@@ -100,6 +101,9 @@ ProgressOf = Callable[[str, UUID], Awaitable[Mapping[str, StepProgress]]]
 QueueOf = Callable[[str, str, str], Awaitable[QueueFacts | None]]
 """Returns how a queue (tenant, namespace, name) stands with the workers; None when NATS does not say."""
 
+PlaceOf = Callable[[KeyName, str], Awaitable[PlaceFacts | None]]
+"""Returns how a concurrency key stands for a request; None when its owner does not say."""
+
 Check = Callable[[], Awaitable[str | None]]
 """Returns None when all is well, else what is wrong, in words."""
 
@@ -116,6 +120,7 @@ class Services:
         progress_of: asks the owner of a task; None: nobody is asked.
         live: listens to running attempts; None: nothing is live.
         queue_of: asks NATS; None: nobody is asked.
+        place_of: asks the owners of concurrency keys; None: nobody is asked.
         stopping: set once the process drains: whoever waits answers what there is, and event streams end.
     """
 
@@ -135,6 +140,7 @@ class Services:
     progress_of: ProgressOf | None = None
     live: Live | None = None
     queue_of: QueueOf | None = None
+    place_of: PlaceOf | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     settings: HttpSettings = field(default_factory=HttpSettings)
 

@@ -18,7 +18,7 @@ from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, Tas
 from tasker.ids import is_event_name
 from tasker.projections.explaining import unmet_parents, unmet_words
 from tasker.projections.queries import TASK_SORTS, TaskQuery, decode_cursor, encode_cursor
-from tasker.service.http import holds
+from tasker.service.http import holds, place_facts
 from tasker.service.http.operations import Endpoint
 from tasker.service.http.problems import problem_response
 from tasker.service.http.requests import (
@@ -93,6 +93,7 @@ async def list_tasks(request: web.Request) -> web.Response:
     await reach(services, parameters.text("at_least"))
     page = await services.queries.tasks(tenant, query)
     await holds.add_to_tasks(services, page.items)
+    await place_facts.add_to_tasks(services, page.items)
     return json_response(TaskPage(items=page.items, next=page.next, position=format_position(page.positions)))
 
 
@@ -108,6 +109,7 @@ async def get(request: web.Request) -> web.Response:
     else:
         view = await task_view(services, tenant, task_id)
     await holds.add_to_tasks(services, (view,))
+    await place_facts.add_to_tasks(services, (view,))
     return json_response(view)
 
 
@@ -131,6 +133,7 @@ async def steps(request: web.Request) -> web.Response:
         begun = await services.queries.steps(tenant, task_id, names)
         await _add_progress(services, tenant, task_id, begun)
         await holds.add_to_steps(services, view, spec, begun)
+        await place_facts.add_to_steps(services, view, begun)
         items = _declared(view, ahead[:limit], {step.step: step for step in begun})
         if len(ahead) > limit:
             return _step_page(view, items, ("declared", items[-1].step))
@@ -139,6 +142,7 @@ async def steps(request: web.Request) -> web.Response:
     further = await services.queries.instances(tenant, task_id, beside=names, after=name, limit=room + 1)
     await _add_progress(services, tenant, task_id, further)
     await holds.add_to_steps(services, view, spec, further)
+    await place_facts.add_to_steps(services, view, further)
     items += further[:room]
     return _step_page(view, items, ("further", name if room == 0 else items[-1].step) if len(further) > room else None)
 

@@ -2,8 +2,9 @@
 
 import hashlib
 
-from tasker.events.reads import QueueFacts
-from tasker.events.task_events import StepDispatched
+from tasker.events.reads import PlaceFacts, PlaceHolder, QueueFacts
+from tasker.events.task_events import PlaceRequested, StepDispatched
+from tasker.service.domain.concurrency import KeyName
 from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
 from tests.histories import completed_task, created, ran
 from tests.integration.http.conftest import Client, Site
@@ -59,3 +60,32 @@ async def test_nobody_is_told_of_a_task_of_another_tenant(site: Site, client: Cl
     for path in ("explain", "steps/s1/explain"):
         await client.problem("GET", f"/v1/tasks/{task_id}/{path}", 404, "task_unknown")
         assert (await client.get(f"/v1/tasks/{task_id}/{path}", headers={"Tasker-Tenant": "acme"}))["sentence"]
+
+
+async def test_lists_say_who_holds_a_place(site: Site, client: Client) -> None:
+    """Of the task as a whole and of a step; the key is asked by the name that the views know."""
+    digest = hashlib.sha256(b"t").hexdigest()
+    pending = str(await site.task([created(hash=digest), PlaceRequested(key='"a b"', limit=1, strategy="queue")]))
+    waiting = PlaceRequested(key="7", limit=1, strategy="queue", step="first[2]", attempt=2)
+    running = str(await site.task([created(hash=digest), waiting]))
+    asked: list[tuple[str, str, str]] = []
+
+    async def place_of(name: KeyName, request: str) -> PlaceFacts | None:
+        asked.append((name.step, name.key, request))
+        if name.key == "7":
+            return None
+        holder = PlaceHolder(task_id="t1", since="2026-11-26T01:02:03.000000Z")
+        return PlaceFacts(key=name.key, limit=1, held=1, waiting=1, ahead=0, holders=(holder,))
+
+    object.__setattr__(site.services, "place_of", place_of)
+    found = {task["task_id"]: task["waiting_on"] for task in (await client.get("/v1/tasks"))["items"]}
+    words = 'a place under its concurrency key "a b"'
+    assert found[pending] == f"{words}: held by task t1 since 2026-11-26T01:02:03.000000Z"
+    assert found[running] == "a place under its concurrency key 7 for step first[2]", "nobody could say"
+    assert sorted(asked) == [("", '"a b"', pending), ("first", "7", f"{running}:first[2]:1")]
+    asked.clear()
+    why = await client.get(f"/v1/tasks/{running}/explain")
+    assert asked == [("first", "7", f"{running}:first[2]:2")]
+    assert "place" not in why["causes"][0]
+    why = await client.get(f"/v1/tasks/{pending}/explain")
+    assert why["causes"][0]["place"]["holders"] == [{"task_id": "t1", "since": "2026-11-26T01:02:03.000000Z"}]

@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 
 from tasker.events.envelope import Meta, RecordedEvent
-from tasker.events.reads import Explanation, QueueFacts, StepView, TaskView
+from tasker.events.reads import Explanation, PlaceFacts, PlaceHolder, QueueFacts, StepView, TaskView
 from tasker.events.stored import encode_meta, from_recorded
-from tasker.projections.explaining import explain_step, explain_task
+from tasker.projections.explaining import Around, explain_step, explain_task
 from tasker.projections.views import step as step_view
 from tasker.projections.views import task as task_view
 from tasker.service.domain.state import StepStatus
@@ -51,12 +51,18 @@ def read(run: Run, *, by: str | None = None, reason: str | None = None) -> tuple
 
 
 def explained(
-    run: Run, step: str | None = None, *, queues: dict[str, QueueFacts] | None = None, **paused: Any
+    run: Run,
+    step: str | None = None,
+    *,
+    queues: dict[str, QueueFacts] | None = None,
+    places: dict[str, PlaceFacts] | None = None,
+    **paused: Any,
 ) -> Explanation:
     view, steps = read(run, **paused)
+    around = Around(queues or {}, places or {})
     if step is None:
-        return explain_task(view, steps, queues or {})
-    return explain_step(view, step, run.template.spec, steps, queues or {})
+        return explain_task(view, steps, around)
+    return explain_step(view, step, run.template.spec, steps, around)
 
 
 def kinds(why: Explanation) -> list[str]:
@@ -164,6 +170,83 @@ def test_a_task_that_has_not_started_tells_for_what() -> None:
     later.create(not_before_us=T0_US + 60_000_000)
     why = explained(later)
     assert (kinds(why), why.causes[0].until) == (["start_time"], "2026-09-21T14:14:20.000000Z")
+
+
+HELD = PlaceFacts(
+    key="6",
+    limit=2,
+    held=5,
+    waiting=3,
+    ahead=1,
+    holders=tuple(PlaceHolder(task_id=f"t{number}", since="2026-11-26T01:02:03.000000Z") for number in range(4)),
+)
+
+
+def test_who_holds_a_place_is_told_and_how_many_come_first() -> None:
+    run = run_of({"w": []}, steps={"w": {"concurrency": {"key": "input.n"}}})
+    why = explained(run, "w", places={"w": HELD})
+    assert why.sentence == (
+        "Step w waits for a place under its concurrency key 6: held by task t0 since 2026-11-26T01:02:03.000000Z, "
+        "task t1 since 2026-11-26T01:02:03.000000Z, task t2 since 2026-11-26T01:02:03.000000Z and 2 more; "
+        "1 more waits ahead of it."
+    )
+    assert why.causes[0].place == HELD
+    of_task = Run(template({"a": []}, concurrency={"key": "input.n"}), task_id=uuid4())
+    of_task.create()
+    for step in (None, "a"):
+        why = explained(of_task, step, places={"": HELD})
+        assert "held by task t0" in why.sentence
+        assert why.causes[0].place == HELD
+    by_step = PlaceHolder(task_id="t9", step="w[1]", since="2026-11-26T01:02:03.000000Z")
+    lone = PlaceFacts(key="6", limit=1, held=1, waiting=1, ahead=0, holders=(by_step,))
+    assert explained(run, "w", places={"w": lone}).sentence.endswith(
+        "key 6: held by step w[1] of task t9 since 2026-11-26T01:02:03.000000Z."
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "remedy"),
+    [
+        ({"approval": {"assignees": ["ada"]}}, "tasker approval approve TASK w --by NAME"),
+        ({"signal": "order.paid", "wait_deadline_s": 60}, "tasker task signal TASK order.paid"),
+        ({"signal": "go", "signal_take": "all", "signal_count": 3}, "tasker task signal TASK go"),
+        ({"delay_s": 60}, "tasker step release TASK w"),
+        ({"event": "task_completed"}, None),
+        ({"child": "other"}, None),
+        ({}, "tasker worker APP.py"),
+    ],
+)
+def test_the_next_command_is_named(keys: dict[str, Any], remedy: str | None) -> None:
+    run = run_of({"w": []}, steps={"w": keys})
+    expected = None if remedy is None else remedy.replace("TASK", str(run.task_id))
+    assert [cause.remedy for cause in explained(run, "w").causes] == [expected]
+
+
+def test_a_child_and_a_retry_have_a_next_command_too() -> None:
+    run = run_of({"w": []}, steps={"w": {"child": "other"}})
+    run.child("w", "c1")
+    assert explained(run, "w").causes[0].remedy == "tasker task explain c1"
+    again = run_of({"w": []})
+    again.fail("w")
+    assert explained(again, "w").causes[0].remedy == f"tasker step release {again.task_id} w"
+
+
+def test_a_step_that_a_limit_completed_says_so() -> None:
+    run = run_of({"w": []}, steps={"w": {"on_timeout": {"heartbeat": "continue"}}})
+    run.start("w")
+    run.fire_at("heartbeat:w:1")
+    assert "without a result, as its template says, after worker_lost: worker w1 gave" in explained(run, "w").sentence
+
+
+def test_a_deadline_that_has_passed_says_what_helps() -> None:
+    run = Run(template({"a": []}, on_timeout="block"), task_id=uuid4())
+    run.create(timeout_s=60)
+    run.fire_at("deadline")
+    why = explained(run)
+    assert why.sentence == (
+        "The task is blocked: it waits for a person: its deadline, 2026-09-21T14:14:20.000000Z, has passed."
+    )
+    assert why.causes[0].remedy == f"tasker task deadline {run.task_id} --within-s SECONDS"
 
 
 def test_a_step_with_items_names_those_that_are_open_or_failed() -> None:

@@ -10,14 +10,16 @@ import pytest
 
 from tasker import Concurrency, StepContext, Template
 from tasker.errors import InputInvalid, Unavailable
+from tasker.events.reads import PlaceFacts
 from tasker.events.stored import from_recorded
-from tasker.ids import concurrency_stream_id
+from tasker.ids import concurrency_stream_id, slot_of
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.order import OrderChecker
 from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.findings import Findings
 from tasker.service.actors.places import Places
-from tasker.service.domain.concurrency import ConcurrencyState, evolve_concurrency
+from tasker.service.domain.concurrency import ConcurrencyState, KeyName, evolve_concurrency
+from tasker.service.http.place_facts import BusPlaces
 from tasker.templates import compile_template
 from tasker.testing import TaskerTest
 from tasker.testing.kit import Run
@@ -110,6 +112,32 @@ def key(kit: TaskerTest, template: str, text: str = '"acme"', step: str = "") ->
 
 def is_quiet(state: ConcurrencyState) -> bool:
     return not (state.holders or state.waiting or state.evicted)
+
+
+async def asked(kit: TaskerTest, template: str, request: str, *, text: str = '"acme"') -> PlaceFacts | None:
+    """What the owner of a key says of it, over the bus."""
+    world = kit._world
+    info = await world.log.info()
+    places = BusPlaces(world.broker.connect(), world.subjects, lambda stream: info.shard_of_slot[slot_of(stream)])
+    return await places(KeyName(tenant="default", namespace="default", template=template, key=text), request)
+
+
+class TestWhoHolds:
+    async def test_the_owner_of_a_key_tells_who_holds_its_places(self, tasker: TaskerTest):
+        runs = await start(tasker, "queued", 4)
+        facts = await tasker._do(asked(tasker, "queued", runs[3].task_id))
+        assert facts is not None
+        assert (facts.limit, facts.held, facts.waiting, facts.ahead) == (2, 2, 2, 1)
+        assert [(one.task_id, one.step) for one in facts.holders] == [(run.task_id, None) for run in runs[:2]]
+        assert facts.holders[0].since.startswith(f"{tasker.now:%Y-%m-%d}")
+        await tasker.advance(61)
+        facts = await tasker._do(asked(tasker, "queued", runs[3].task_id))
+        assert facts is not None
+        assert [one.task_id for one in facts.holders] == [run.task_id for run in runs[2:]]
+        assert (facts.waiting, facts.ahead) == (0, None)
+
+    async def test_of_a_key_that_nobody_asked_nothing_is_told(self, tasker: TaskerTest):
+        assert await tasker._do(asked(tasker, "queued", "t1", text='"nobody"')) is None
 
 
 class TestQueue:
