@@ -18,6 +18,7 @@ import msgspec
 from tasker.errors import Undecodable
 from tasker.events.envelope import RecordedEvent
 from tasker.events.log import EventLog
+from tasker.events.places import parse_request
 from tasker.events.task_events import ENDING_TYPES
 from tasker.projections.projection import Projection
 from tasker.projections.store import ViewSnapshot
@@ -36,7 +37,6 @@ from tasker.replay.checkers.projected import ViewChecker
 from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.content import Contents
 from tasker.replay.findings import Finding, Invariant, Report
-from tasker.service.domain.places import parse_request
 from tasker.service.domain.state import TaskState
 
 PAGE_EVENTS: Final = 1_000

@@ -22,6 +22,7 @@ from tasker.bus.pull import PullLoop
 from tasker.errors import Unavailable
 from tasker.events.envelope import NewEvent
 from tasker.events.log import EventLog, LogInfo
+from tasker.events.places import LOOK_AT as PLACE_LOOK
 from tasker.events.subjects import Subjects
 from tasker.ids import IdSource, SystemIds
 from tasker.metrics import Samples
@@ -48,7 +49,6 @@ from tasker.service.actors.standing import WHAT as STANDING
 from tasker.service.actors.standing import Standings
 from tasker.service.actors.stream_keeper import StreamKeeper
 from tasker.service.actors.submissions import Submissions
-from tasker.service.domain.concurrency import LOOK_AT as PLACE_LOOK
 from tasker.service.domain.prices import PriceTable
 from tasker.service.runtime.actor import ActorFactory
 from tasker.service.runtime.commit_counts import CommitCounts

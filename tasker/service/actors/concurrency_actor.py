@@ -20,6 +20,7 @@ from tasker.events.concurrency_events import (
     PlacesGranted,
 )
 from tasker.events.envelope import US_PER_S, RecordedEvent
+from tasker.events.places import KeyName
 from tasker.events.reads import PlaceFacts
 from tasker.events.stored import from_recorded, to_new_event
 from tasker.service.domain.admission import MAX_RUNNING
@@ -28,7 +29,6 @@ from tasker.service.domain.concurrency import (
     LOOK_S,
     Ask,
     ConcurrencyState,
-    KeyName,
     advance_concurrency,
     concurrency_obligations,
     evolve_concurrency,

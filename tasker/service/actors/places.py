@@ -19,6 +19,7 @@ from tasker.bus.bus import Message
 from tasker.errors import TaskerError, TaskUnknown, Undecodable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.envelope import US_PER_S, StreamKind
+from tasker.events.places import KeyName, LookWords, parse_request, request_of
 from tasker.events.reads import PlaceFacts
 from tasker.events.task_events import PlaceRequested
 from tasker.ids import concurrency_stream_id
@@ -35,8 +36,8 @@ from tasker.service.actors.place_news import PlaceNews
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.admission import ADMISSION
 from tasker.service.domain.commands import DenyPlace, TakePlace
-from tasker.service.domain.concurrency import Ask, KeyName, LookWords
-from tasker.service.domain.places import obligation_of, parse_request, request_of
+from tasker.service.domain.concurrency import Ask
+from tasker.service.domain.places import obligation_of
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tasker.service.domain.concurrency import KeyName
-from tasker.service.domain.places import request_of
+from tasker.events.places import KeyName, request_of
 
 MAX_RUNNING: Final = "max_running"
 """The key; what an expression gives is JSON, so never this."""

@@ -37,6 +37,7 @@ from tasker.events.concurrency_events import (
     PlacesReturned,
 )
 from tasker.events.envelope import US_PER_S
+from tasker.events.places import KeyName
 from tasker.templates.model import ConcurrencyStrategy
 
 AskStrategy = ConcurrencyStrategy | Literal["admit", "admit_always"]
@@ -48,33 +49,12 @@ LOOK_S: Final = 6.0
 """How long after its grant a holder is asked first; a word that got lost costs so much."""
 
 
-class KeyName(msgspec.Struct, frozen=True, kw_only=True):
-    """What names a concurrency key."""
-
-    tenant: str
-    namespace: str
-    template: str
-    key: str
-    step: str = ""
-
-
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """One wants a place."""
 
     request: str
     limit: int
     strategy: AskStrategy = "queue"
-
-
-LOOK_AT: Final = "place_look"
-"""How the question how a key stands is called between nodes."""
-
-
-class LookWords(msgspec.Struct, kw_only=True):
-    """Somebody wants to know how a key stands for a request; the answer is a `PlaceFacts`, or null."""
-
-    name: KeyName
-    request: str
 
 
 class ConcurrencyState:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
+from tasker.events.places import parse_request
 from tasker.events.reads import PlaceFacts, PlaceHolder
 from tasker.service.domain.concurrency import ConcurrencyState
-from tasker.service.domain.places import parse_request
 from tasker.times import to_rfc3339
 
 HOLDERS_TOLD: Final = 10

@@ -31,18 +31,6 @@ _OF_TASK: Final = ""
 # ---------------------------------------------------------------- requests
 
 
-def request_of(task_id: str, step: str, attempt: int) -> str:
-    """Return what names a request to its key."""
-    return f"{task_id}:{step}:{attempt}" if step else task_id
-
-
-def parse_request(request: str) -> tuple[str, str, int]:
-    """Return task, step and attempt that a request names; "" and 0: the task as a whole."""
-    task_id, _, rest = request.partition(":")
-    step, _, attempt = rest.rpartition(":")
-    return task_id, step, int(attempt or 0)
-
-
 def obligation_of(step: str, attempt: int) -> str:
     """Return the obligation to ask for a place."""
     return f"{Kind.PLACE}:{step}:{attempt}" if step else Kind.PLACE.value

@@ -14,13 +14,12 @@ import structlog
 from tasker.bus.bus import Bus
 from tasker.errors import TaskerError
 from tasker.events.codec import encode_message
+from tasker.events.places import LOOK_AT, KeyName, LookWords, request_of
 from tasker.events.reads import PlaceFacts, StepView, TaskView
 from tasker.events.subjects import Subjects
 from tasker.ids import concurrency_stream_id
 from tasker.projections.explaining import place_words
 from tasker.projections.views.awaits import PLACE_WORDS
-from tasker.service.domain.concurrency import LOOK_AT, KeyName, LookWords
-from tasker.service.domain.places import request_of
 from tasker.service.http.services import Services
 from tasker.templates.instances import name_of
 

@@ -15,13 +15,13 @@ from tasker.clock import Clock
 from tasker.controls.watch import ControlsWatch
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import StepProgress
+from tasker.events.places import KeyName
 from tasker.events.reads import PlaceFacts, QueueFacts, Refusal
 from tasker.events.subjects import DEFAULT_PREFIX
 from tasker.projections.checkpoints import Positions, PositionWatch
 from tasker.projections.dead_letter_queries import DeadLetterQueries
 from tasker.projections.queries import Queries
 from tasker.projections.store import LogTail
-from tasker.service.domain.concurrency import KeyName
 from tasker.settings import HttpSettings
 
 

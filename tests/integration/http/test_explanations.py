@@ -2,9 +2,9 @@
 
 import hashlib
 
+from tasker.events.places import KeyName
 from tasker.events.reads import PlaceFacts, PlaceHolder, QueueFacts
 from tasker.events.task_events import PlaceRequested, StepDispatched
-from tasker.service.domain.concurrency import KeyName
 from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
 from tests.histories import completed_task, created, ran
 from tests.integration.http.conftest import Client, Site

@@ -7,13 +7,13 @@ import pytest
 from tasker.errors import StateForbids
 from tasker.events.concurrency_events import REQUESTS_MAX, PlacesAsked, PlacesGranted
 from tasker.events.envelope import US_PER_S
+from tasker.events.places import KeyName
 from tasker.service.domain.concurrency import (
     LOOK,
     LOOK_S,
     Ask,
     AskStrategy,
     ConcurrencyState,
-    KeyName,
     advance_concurrency,
     concurrency_obligations,
     evolve_concurrency,

@@ -10,6 +10,7 @@ import pytest
 
 from tasker import Concurrency, StepContext, Template
 from tasker.errors import InputInvalid, Unavailable
+from tasker.events.places import KeyName
 from tasker.events.reads import PlaceFacts
 from tasker.events.stored import from_recorded
 from tasker.ids import concurrency_stream_id, slot_of
@@ -18,7 +19,7 @@ from tasker.replay.checkers.order import OrderChecker
 from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.findings import Findings
 from tasker.service.actors.places import Places
-from tasker.service.domain.concurrency import ConcurrencyState, KeyName, evolve_concurrency
+from tasker.service.domain.concurrency import ConcurrencyState, evolve_concurrency
 from tasker.service.http.place_facts import BusPlaces
 from tasker.templates import compile_template
 from tasker.testing import TaskerTest
