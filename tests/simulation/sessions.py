@@ -44,13 +44,14 @@ class Session:
         self.handles: dict[str, TaskHandle] = {}
         self.effects: Counter[str] = Counter()
         self.runs: Counter[tuple[str, str, int]] = Counter()
-        self.template = self._template()
+        self.templates = self._templates()
         self.happened: list[str] = []
+        self.recorded: set[str] = set()
         self.digest = ""
 
     # ---------------------------------------------------------------- the workflow
 
-    def _template(self) -> Template:
+    def _templates(self) -> list[Template]:
         """A random DAG: each step has up to two of the steps before it as parents."""
         draw = self.draw
         template = Template("work", on_failure=draw.choice(["block", "fail"]))
@@ -65,7 +66,7 @@ class Session:
                 heartbeat_s=draw.choice([0.5, 1.5]),
                 emits=["work.begun", Emits("work.ended", on="always", auto=True)],
             )(self._handler())
-        return template
+        return [template]
 
     def _handler(self):
         draw = self.draw
@@ -90,7 +91,7 @@ class Session:
 
     async def run(self) -> Findings:
         """Live through it, and return what the checkers found."""
-        world = World(registry_of([self.template]), seed=self.seed, exact=True)
+        world = World(registry_of(self.templates), seed=self.seed, exact=True)
         await world.open()
         try:
             trouble = asyncio.create_task(self._trouble(world))
@@ -223,19 +224,22 @@ class Session:
             events = await world.log.read(shard, after=0, limit=1_000_000)
             feed(events, [published, acknowledged])
             for event in events:
+                self.recorded.add(event.type)
                 if event.type == "step_completed":
-                    step = msgspec.json.decode(event.payload)["step"]
-                    assert self.effects[f"{event.stream_id}:{step}"], f"{step} is completed and never ran"
+                    self._check_effect(f"{event.stream_id}", msgspec.json.decode(event.payload)["step"])
         published.close_log()
         acknowledged.close_log()
         self.digest = repr(sorted((head.shard, head.digest) for head in await world.log.heads(range(info.shards))))
         return findings
 
+    def _check_effect(self, task_id: str, step: str) -> None:
+        assert self.effects[f"{task_id}:{step}"], f"{step} is completed and never ran"
 
-def simulate(seed: int) -> tuple[Session, Findings]:
+
+def simulate(seed: int, kind: type[Session] = Session) -> tuple[Session, Findings]:
     """Live through the session of a seed; return it, and what was found."""
     random.seed(f"process {seed}")
-    session = Session(seed)
+    session = kind(seed)
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return session, runner.run(session.run())
 

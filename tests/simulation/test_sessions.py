@@ -10,16 +10,32 @@ import pytest
 from tasker.projections.memory_store import MemoryViewStore
 from tasker.replay.findings import Invariant
 from tasker.service.actors.publisher import Feed
-from tests.simulation.sessions import simulate, told
+from tasker.service.domain import concurrency
+from tests.simulation.mixed_sessions import MixedSession
+from tests.simulation.sessions import Session, simulate, told
 
 PUBLISHER_TROUBLE = 3
 """A seed whose session breaks the publisher's sessions with something on its way."""
 
+CROWDED = 5
+"""A seed whose mixed session lets some wait for a place."""
+
+EXERCISED = {
+    0: {"signal_received", "wait_expired", "work_paused", "schedule_fired"},
+    1: {"approval_answered", "step_signalled", "place_taken", "task_unpaused"},
+    2: {"child_started", "step_yielded", "task_compensating"},
+    3: {"event_matched", "rate_limit_set", "schedule_fires_skipped"},
+    4: {"loop_turned", "task_blocked", "schedule_fire_buffered"},
+    5: {"places_evicted", "step_cancel_requested", "task_resumed"},
+    6: {"step_expanded", "step_routed", "step_gathered"},
+}
+"""Of each seed, some of what only a mixed session does."""
+
 SEEDS = os.environ.get("TASKER_SIMULATION_SEEDS", "0-9")
 
 
-def seeds() -> range:
-    first, _, last = SEEDS.partition("-")
+def seeds(drawn: str = SEEDS) -> range:
+    first, _, last = drawn.partition("-")
     return range(int(first), int(last or first) + 1)
 
 
@@ -30,9 +46,17 @@ def test_a_session_under_faults_keeps_every_promise(seed: int) -> None:
     assert session.happened, "nothing bad happened: this session proves nothing"
 
 
-def test_a_seed_names_one_session() -> None:
-    first, _ = simulate(5)
-    second, _ = simulate(5)
+@pytest.mark.parametrize("seed", seeds(os.environ.get("TASKER_SIMULATION_SEEDS", "0-6")))
+def test_a_session_of_every_kind_of_step_keeps_every_promise(seed: int) -> None:
+    session, findings = simulate(seed, MixedSession)
+    assert not findings.total, told(session, findings)
+    assert session.recorded >= EXERCISED.get(seed, set()), "another session than it was: choose what it proves anew"
+
+
+@pytest.mark.parametrize("kind", [Session, MixedSession])
+def test_a_seed_names_one_session(kind: type[Session]) -> None:
+    first, _ = simulate(5, kind)
+    second, _ = simulate(5, kind)
     assert first.happened == second.happened
     assert first.digest == second.digest
 
@@ -56,3 +80,9 @@ def test_a_view_that_skips_rows_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(MemoryViewStore, "write", forgetful)
     _, findings = simulate(0)
     assert set(findings.counts) == {Invariant.PROJECTED, Invariant.METERED}
+
+
+def test_a_place_too_many_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concurrency, "_granted", lambda state: iter(list(state.waiting)))
+    _, findings = simulate(CROWDED, MixedSession)
+    assert set(findings.counts) == {Invariant.ORDER}
