@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from cyclopts import App
 
@@ -15,7 +15,9 @@ Scope = Literal["queue", "handler"]
 
 @app.command(name="list")
 async def list_(*, common: Common = COMMON) -> None:
-    """Show the limits: of what, how many, since when, by whom, why.
+    """Show the limits: those that operators set (since when, by whom, why), and those of the templates in use.
+
+    The limit of a step holds until an operator sets one for its handler, which takes its place.
 
     Args:
         common: where the service is, and how to print.
@@ -24,17 +26,24 @@ async def list_(*, common: Common = COMMON) -> None:
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        found = (await service.controls.get()).limits
+        found = await service.controls.limits()
+    shown: list[Any] = [*found.limits, *found.declared]
     columns = [
         ("what", lambda one: f"{one.scope} {one.namespace}/{one.name}"),
         ("per second", lambda one: one.per_s),
         ("burst", lambda one: one.burst),
         ("for each", lambda one: one.key),
-        ("since", lambda one: time_text(one.since)),
-        ("by", lambda one: one.requested_by),
-        ("reason", lambda one: one.reason),
+        ("since", lambda one: time_text(one.since) if hasattr(one, "since") else None),
+        ("by", lambda one: one.requested_by if hasattr(one, "since") else f"version {one.version}"),
+        ("reason", _reason),
     ]
-    rows(found, columns, common.output, empty="nothing is limited")
+    rows(shown, columns, common.output, empty="nothing is limited")
+
+
+def _reason(one: Any) -> str | None:
+    if hasattr(one, "reason"):
+        return str(one.reason)
+    return f"the limit of handler {one.handler} holds instead" if one.overridden else None
 
 
 @app.command(name="set")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasker.client.schedules import Read, SendCommand
 from tasker.events.control_events import ControlScope, LimitScope
 from tasker.events.messages import ControlPause, ControlResume, LimitRemove, LimitSet, Reply
-from tasker.events.reads import ControlsView
+from tasker.events.reads import ControlsView, LimitsView
 from tasker.ids import IdSource
 
 
@@ -140,6 +140,10 @@ class WorkControls:
             command_id=command_id or self._ids.token(),
         )
         return await self._send("limit.remove", command)
+
+    async def limits(self) -> LimitsView:
+        """Return the rate limits: those that operators set, as the log says now, and those of the templates in use."""
+        return await self._read("/v1/limits", LimitsView, {})
 
     async def get(self) -> ControlsView:
         """Return what is paused and what comes back slowly, as the log says now."""

@@ -6,7 +6,7 @@ from tasker.client.controls import WorkControls
 from tasker.client.sync_schedules import Blocking
 from tasker.events.control_events import ControlScope, LimitScope
 from tasker.events.messages import Reply
-from tasker.events.reads import ControlsView
+from tasker.events.reads import ControlsView, LimitsView
 
 
 class SyncControls:
@@ -101,6 +101,10 @@ class SyncControls:
                 scope, name, requested_by=requested_by, reason=reason, namespace=namespace, command_id=command_id
             )
         )
+
+    def limits(self) -> LimitsView:
+        """Return the rate limits; see `WorkControls.limits`."""
+        return self._loop.run(self._controls.limits())
 
     def get(self) -> ControlsView:
         """Return what is paused and what comes back slowly, as the log says now."""

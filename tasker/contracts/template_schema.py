@@ -27,6 +27,7 @@ from tasker.templates.model import (
     Concurrency,
     Emit,
     OnTimeout,
+    RateLimit,
     Retry,
     StaleAfter,
     StepSpec,
@@ -48,6 +49,7 @@ _NAMES: Final[dict[type, str]] = {
     Budget: "BudgetDocument",
     Concurrency: "ConcurrencyDocument",
     OnTimeout: "OnTimeoutDocument",
+    RateLimit: "RateLimitDocument",
     StaleAfter: "StaleAfterDocument",
     Using: "UsingDocument",
 }
@@ -61,6 +63,7 @@ _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     Concurrency: ("key",),
     StaleAfter: (),
     OnTimeout: (),
+    RateLimit: ("per_s",),
     Using: ("using",),
 }
 
@@ -159,6 +162,7 @@ def _forms(place: str) -> dict[str, Schema]:
     found[StaleAfter]["minProperties"] = 1
     keys["stale_after"]["anyOf"][:] = [{"$ref": place + _NAMES[StaleAfter]}, {"type": "null"}]
     found[OnTimeout]["minProperties"] = 1
+    keys_of_step["rate_limit"]["anyOf"][:] = [{"$ref": place + _NAMES[RateLimit]}, {"type": "null"}]
     keys_of_step["on_timeout"]["anyOf"][:] = [{"$ref": place + _NAMES[OnTimeout]}, {"type": "null"}]
     one_of = keys["state"]["additionalProperties"]["anyOf"]
     one_of[:] = [one for one in one_of if "$ref" not in one] + [{"$ref": place + _NAMES[Using]}]

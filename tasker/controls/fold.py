@@ -11,7 +11,7 @@ Pure: the time is handed in.
 from __future__ import annotations
 
 import zlib
-from typing import Final, NamedTuple, assert_never
+from typing import Final, NamedTuple, Protocol, assert_never
 
 import msgspec
 
@@ -109,6 +109,20 @@ class Limit(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Paced(Protocol):
+    """What words tell of a limit, whoever set it."""
+
+    @property
+    def per_s(self) -> float:
+        """Return how many begin in a second."""
+        ...
+
+    @property
+    def key(self) -> str | None:
+        """Return the expression whose values have it for themselves."""
+        ...
+
+
 class Hold(NamedTuple):
     """An attempt may not begin: until a moment, or (None) until somebody says so. `words`: what it waits for."""
 
@@ -188,13 +202,19 @@ class Controls:
         """Return whether anything is held back or limited at all."""
         return bool(self.pauses or self.limits) or any(ramp.until_us > now_us for ramp in self.ramps.values())
 
-    def limit_words(self, place: Place) -> str | None:
-        """Return in words which limits an attempt that waits for a worker is under; None: none."""
-        found = [
-            f"{limit.per_s:g} a second{f' for each {limit.key}' if limit.key else ''} of {target.words()}"
-            for target in place.limited()
-            if (limit := self.limits.get(target)) is not None
-        ]
+    def limit_words(self, place: Place, step: str = "", declared: Paced | None = None) -> str | None:
+        """Return in words which limits an attempt that waits for a worker is under; None: none.
+
+        `declared`: the one that the template gives the step; an operator's of the handler takes its place.
+        """
+        found = []
+        for target in place.limited():
+            limit: Paced | None = self.limits.get(target)
+            of = target.words()
+            if limit is None and target.scope == "handler":
+                limit, of = declared, f"step {place.template}/{step}"
+            if limit is not None:
+                found.append(f"{limit.per_s:g} a second{f' for each {limit.key}' if limit.key else ''} of {of}")
         return f"a worker, within the limit of {' and '.join(found)}" if found else None
 
     def hold_of(self, place: Place, chance: float, now_us: int) -> Hold | None:

@@ -604,6 +604,33 @@ class LimitView(msgspec.Struct, kw_only=True, omit_defaults=True):
     reason: str
 
 
+class DeclaredLimitView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A rate limit that the version in use of a template gives a step.
+
+    Attributes:
+        name: of template and step, with a slash between them.
+        handler: whose limit, where an operator set one, holds in place of this.
+        overridden: there is such a limit.
+    """
+
+    scope: Literal["step"] = "step"
+    namespace: str
+    name: str
+    handler: str
+    version: str
+    per_s: float
+    burst: int
+    key: str | None = None
+    overridden: bool = False
+
+
+class LimitsView(msgspec.Struct, kw_only=True):
+    """The rate limits of a tenant: those that operators set, the newest first, and those of templates."""
+
+    limits: list[LimitView]
+    declared: list[DeclaredLimitView]
+
+
 class ControlsView(msgspec.Struct, kw_only=True):
     """What holds work of a tenant back: pauses, what comes back slowly, and rate limits; the newest first."""
 

@@ -29,6 +29,7 @@ from tasker.templates.model import (
     OnParentClose,
     OnTimeout,
     OnWaitDeadline,
+    RateLimit,
     Retry,
     SignalTake,
     StaleAfter,
@@ -38,6 +39,7 @@ from tasker.templates.model import (
     concurrency_document,
     document_of,
     on_timeout_document,
+    rate_limit_document,
     retry_document,
     stale_document,
 )
@@ -215,6 +217,7 @@ class Template:
         schedule_to_close_s: float | None = None,
         heartbeat_s: float | None = None,
         on_timeout: OnTimeout | None = None,
+        rate_limit: RateLimit | None = None,
         after: str | Sequence[str] = (),
         name: str | None = None,
         handler: str | None = None,
@@ -250,6 +253,7 @@ class Template:
         schedule_to_close_s: float | None = None,
         heartbeat_s: float | None = None,
         on_timeout: OnTimeout | None = None,
+        rate_limit: RateLimit | None = None,
         after: str | Sequence[str] = (),
         name: str | None = None,
         handler: str | None = None,
@@ -314,6 +318,7 @@ class Template:
             max_visits: how often a loop may visit this step.
             unchanged_visits_max: how often in a row it may give the same result.
             emits: the domain events that it may raise; a name alone: any data, on success.
+            rate_limit: how many of its attempts begin in a time, over all workers; the others wait for their turn.
         """
         if self._is_loaded:
             raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
@@ -341,6 +346,7 @@ class Template:
             "max_visits": max_visits,
             "unchanged_visits_max": unchanged_visits_max,
             "emits": emits_document(emits),
+            "rate_limit": None if rate_limit is None else rate_limit_document(rate_limit),
             "concurrency": concurrency_document(concurrency) if isinstance(concurrency, Concurrency) else None,
         }
         of_worker = None if isinstance(concurrency, Concurrency) else concurrency

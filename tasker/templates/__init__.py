@@ -11,7 +11,16 @@ from tasker.templates.hash import (
     hash_version,
 )
 from tasker.templates.input_schema import InputSchema
-from tasker.templates.model import Concurrency, OnTimeout, Retry, StaleAfter, StepSpec, TemplateSpec, document_of
+from tasker.templates.model import (
+    Concurrency,
+    OnTimeout,
+    RateLimit,
+    Retry,
+    StaleAfter,
+    StepSpec,
+    TemplateSpec,
+    document_of,
+)
 from tasker.templates.validate import validate
 from tasker.templates.yaml import load_yaml
 
@@ -21,6 +30,7 @@ __all__ = [
     "Graph",
     "InputSchema",
     "OnTimeout",
+    "RateLimit",
     "Retry",
     "StaleAfter",
     "StepSpec",

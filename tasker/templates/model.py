@@ -63,6 +63,11 @@ TOKENS_MAX: Final = 10**15
 CONCURRENCY_LIMIT_MAX: Final = 10_000
 """Most places under one concurrency key."""
 
+PER_S_MIN: Final = 1e-5
+"""About one a day."""
+
+PER_S_MAX: Final = 1e6
+BURST_MAX: Final = 1_000_000
 READY_MAX: Final = 10_000_000
 """Most steps that `max_ready` may let wait in a queue."""
 
@@ -111,6 +116,8 @@ Approvals = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximu
 Person = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": PERSON_CHARS_MAX})]
 Title = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": TITLE_CHARS_MAX})]
 Places = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": CONCURRENCY_LIMIT_MAX})]
+PerSecond = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": PER_S_MIN, "maximum": PER_S_MAX})]
+Burst = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": BURST_MAX})]
 Ready = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": READY_MAX})]
 Tolerated = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": ITEMS_MAX})]
 Share100 = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%$"})]
@@ -255,6 +262,20 @@ class Concurrency(_Form, frozen=True):
     strategy: ConcurrencyStrategy = "queue"
 
 
+class RateLimit(_Form, frozen=True):
+    """How many attempts of a step begin in a time, over all tasks, workers and nodes. The others wait for their turn.
+
+    Attributes:
+        per_s: attempts a second; 0.1 is one in ten seconds.
+        burst: so many may begin at once when none did for a while.
+        key: an expression over `input`; each of its values has the limit for itself. None: all share one.
+    """
+
+    per_s: PerSecond
+    burst: Burst = 1
+    key: Expression | None = None
+
+
 class Using(_Form, frozen=True):
     """How two writes of a key of the state become one: the value of an expression.
 
@@ -332,6 +353,8 @@ class StepSpec(_Form, frozen=True):
             which the step waits.
         event_when: an expression over `event` that tells whether one is meant for the step; None: every one is.
         on_timeout: what happens when one of its limits is over; None: an attempt is retried, the step fails.
+        rate_limit: how many of its attempts begin in a time; None: they begin as they come. A limit that an operator
+            sets for its handler takes the place of it.
     """
 
     name: Name
@@ -385,6 +408,7 @@ class StepSpec(_Form, frozen=True):
     event: EventName | None = None
     event_when: Expression | None = None
     on_timeout: OnTimeout | None = None
+    rate_limit: RateLimit | None = None
 
     @property
     def kind(self) -> StepKind:
@@ -570,6 +594,11 @@ def on_timeout_document(on_timeout: OnTimeout) -> dict[str, Any]:
     return _without_defaults(on_timeout, {})
 
 
+def rate_limit_document(rate_limit: RateLimit) -> dict[str, Any]:
+    """Return the document that spells `rate_limit`."""
+    return _without_defaults(rate_limit, {})
+
+
 def stale_document(stale_after: StaleAfter) -> dict[str, Any]:
     """Return the document that spells `stale_after`."""
     return _without_defaults(stale_after, {})
@@ -593,6 +622,8 @@ def _step_document(step: StepSpec) -> dict[str, Any]:
         document["approval"] = _without_defaults(step.approval, {})
     if step.concurrency is not None:
         document["concurrency"] = concurrency_document(step.concurrency)
+    if step.rate_limit is not None:
+        document["rate_limit"] = rate_limit_document(step.rate_limit)
     if step.on_timeout is not None:
         document["on_timeout"] = on_timeout_document(step.on_timeout)
     return document

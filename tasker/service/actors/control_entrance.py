@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, assert_never
+from typing import assert_never
 
 from tasker.errors import BodyInvalid, FieldError
 from tasker.events.messages import (
@@ -26,15 +26,10 @@ from tasker.service.domain.controls import (
     Within,
 )
 from tasker.templates.expressions import compile_expression
+from tasker.templates.model import BURST_MAX, PER_S_MAX, PER_S_MIN
 
 NAMED = ("template", "queue")
 """Scopes that have a name."""
-
-PER_S_MIN: Final = 1e-5
-"""About one a day."""
-
-PER_S_MAX: Final = 1e6
-BURST_MAX: Final = 1_000_000
 
 
 def control_of(tenant: str, command: ControlCommand | LimitCommand) -> AnyControlCommand:

@@ -94,7 +94,7 @@ class Dispatcher:
 
         What an operator holds back is put off instead.
         """
-        if self._gate.shut:
+        if self._gate.shut or (actor.template is not None and actor.template.is_paced):
             admitted = self._gate.admit(actor, step, attempt, offer)
             if admitted is None:
                 return
@@ -165,7 +165,7 @@ class Dispatcher:
         if offer == 0 and not self._clock.leased():
             self._failed(actor, step, attempt)
             return False
-        return not (self._gate.shut and self._gate.holds_back(actor, step, attempt))
+        return not self.holds_back(actor, step, attempt)
 
     def _pump(self) -> None:
         while self._waiting and self._publisher.room > 0:
@@ -242,7 +242,8 @@ class Dispatcher:
 
     def holds_back(self, actor: TaskActor, step: str, attempt: int) -> bool:
         """Return whether an attempt that a worker wants to run may not begin; it is offered again once it may."""
-        return self._gate.shut and self._gate.holds_back(actor, step, attempt)
+        asks = self._gate.shut or (actor.template is not None and actor.template.is_paced)
+        return asks and self._gate.holds_back(actor, step, attempt)
 
     def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
         """Wake the actor for an open obligation at `at_us`."""

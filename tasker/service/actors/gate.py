@@ -32,6 +32,8 @@ from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.obligations import Kind
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
+from tasker.templates import RateLimit
+from tasker.templates.instances import name_of
 
 LOOK_S: Final = 1.0
 """How long a node may not know of what was recorded on another one."""
@@ -57,12 +59,14 @@ class _Held:
     Attributes:
         is_first: it was never offered, so it may run without a question once it may go.
         is_paced: a rate limit gave it a moment to come back.
+        asks: its template has rate limits: it asks the gate, whether or not that is shut.
         woken_us: when it was told to come by again.
     """
 
-    __slots__ = ("chance", "is_first", "is_paced", "place", "woken_us")
+    __slots__ = ("asks", "chance", "is_first", "is_paced", "place", "woken_us")
 
-    def __init__(self, place: Place, chance: float, *, is_first: bool) -> None:
+    def __init__(self, place: Place, chance: float, *, is_first: bool, asks: bool) -> None:
+        self.asks = asks
         self.place = place
         self.chance = chance
         self.is_first = is_first
@@ -74,7 +78,7 @@ class Gate:
     """Holds back what a control keeps from beginning. A `ShardService`.
 
     Attributes:
-        shut: something may be held: only then is the gate asked.
+        shut: something may be held: only then is the gate asked, but for templates with rate limits.
     """
 
     def __init__(self, log: EventLog, shards: Shards, clock: NodeClock, *, shard_count: int = 1) -> None:
@@ -90,6 +94,9 @@ class Gate:
 
         self._held: dict[int, dict[_Key, _Held]] = {}
         self._count = 0
+        self._need_asking = 0
+        """Those of them that do not ask by themselves."""
+
         self._overflowed = False
         self._recorded = asyncio.Event()
 
@@ -106,18 +113,17 @@ class Gate:
         hold = self._watch.controls.hold_of(place, chance, now_us)
         kept = self._held.setdefault(actor.shard, {})
         held = kept.get(key)
-        turn_us = None
-        if hold is None and self._watch.controls.limits:
+        turn_us, declared = None, _declared_of(actor, step)
+        if hold is None and (self._watch.controls.limits or declared is not None):
             waited = offer > 0 or (held is not None and held.is_paced)
-            turn_us = self._pacing.wait_until(place, actor.state.input, now_us, waited=waited)
+            turn_us = self._pacing.wait_until(place, actor.state.input, now_us, declared, name_of(step), waited=waited)
         if hold is None and turn_us is None:
             if held is None:
                 return offer
-            del kept[key]
-            self._count -= 1
+            self._drop(kept, key)
             self._wait_anew(actor, step, attempt, now_us)
             return 0 if held.is_first else offer
-        held = self._keep(kept, key, place, chance, is_first=offer == 0)
+        held = self._keep(kept, key, _Held(place, chance, is_first=offer == 0, asks=_asks(actor)))
         if held is not None:
             held.is_paced = hold is None
         until_us = now_us + round(RECHECK_S * US_PER_S)
@@ -139,24 +145,28 @@ class Gate:
         if hold is None:
             if held is None or held.is_paced:
                 return held is not None
-            del kept[key]
-            self._count -= 1
+            self._drop(kept, key)
             return False
-        self._keep(kept, key, place, chance, is_first=False)
+        self._keep(kept, key, _Held(place, chance, is_first=False, asks=_asks(actor)))
         until_us = now_us + round(RECHECK_S * US_PER_S) if hold.until_us is None else hold.until_us
         self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
         return True
 
-    def _keep(self, kept: dict[_Key, _Held], key: _Key, place: Place, chance: float, *, is_first: bool) -> _Held | None:
+    def _keep(self, kept: dict[_Key, _Held], key: _Key, new: _Held) -> _Held | None:
         held = kept.get(key)
         if held is not None:
             held.woken_us = None
         elif self._count < HELD_MAX:
-            held = kept[key] = _Held(place, chance, is_first=is_first)
+            held = kept[key] = new
             self._count += 1
+            self._need_asking += not held.asks
         else:
             self._overflowed = True
         return held
+
+    def _drop(self, kept: dict[_Key, _Held], key: _Key) -> None:
+        self._count -= 1
+        self._need_asking -= not kept.pop(key).asks
 
     def _wait_anew(self, actor: TaskActor, step: str, attempt: int, now_us: int) -> None:
         """Let the time that the attempt may wait for a worker begin now."""
@@ -180,7 +190,9 @@ class Gate:
 
     def close_shard(self, shard: int) -> None:
         """Forget what another node holds from now on; what it offers first is a first offer no more."""
-        self._count -= len(self._held.pop(shard, ()))
+        kept = self._held.pop(shard, {})
+        for key in list(kept):
+            self._drop(kept, key)
         self._open.discard(shard)
         self._pacing.own(len(self._open) / self._shard_count, self._clock.now_us())
 
@@ -249,13 +261,12 @@ class Gate:
         for shard, kept in self._held.items():
             gone = [key for key, held in kept.items() if held.woken_us is not None and held.woken_us < before_us]
             for key in gone:
-                del kept[key]
-            self._count -= len(gone)
+                self._drop(kept, key)
             if gone:
                 _log.debug("held_attempts_gone", shard=shard, count=len(gone))
 
     def _set_shut(self) -> None:
-        self.shut = self._count > 0 or self._watch.controls.hold_something(self._clock.now_us())
+        self.shut = self._need_asking > 0 or self._watch.controls.hold_something(self._clock.now_us())
 
     @property
     def held(self) -> int:
@@ -273,6 +284,16 @@ class Gate:
     def pauses(self) -> int:
         """Return how many pauses there are."""
         return len(self._watch.controls.pauses)
+
+
+def _asks(actor: TaskActor) -> bool:
+    return actor.template is not None and actor.template.is_paced
+
+
+def _declared_of(actor: TaskActor, step: str) -> RateLimit | None:
+    """Return the limit that the template gives a step."""
+    template = actor.template
+    return template.step(step).rate_limit if template is not None and template.is_paced else None
 
 
 def _place_of(actor: TaskActor, step: str) -> Place:

@@ -4,11 +4,14 @@ Each node gives out its own share, which is that of the shards it owns. So the s
 without a word between them: a shard has one owner at a time. A share that comes with a shard begins empty, since its
 former owner may have given it out. A bucket gives one token at a time, so it holds at least one: over all nodes no more
 than `rate * time + max(burst, nodes)` attempts begin.
+
+Templates give their steps limits of their own; they are held in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -19,12 +22,14 @@ from tasker.errors import ExpressionFailed
 from tasker.events.codec import decode_value, encode_value
 from tasker.events.envelope import US_PER_S
 from tasker.templates.expressions import compile_expression
+from tasker.templates.model import RateLimit
 
 BUCKETS_MAX: Final = 10_000
 """Keys of one limit that have a bucket; full ones make room, and what finds none shares that of no key."""
 
 INPUT: Final = frozenset({"input"})
 NO_KEY: Final = b""
+_DECLARED: Final = "step"
 
 
 class Pacing:
@@ -55,6 +60,8 @@ class Pacing:
         """Take up limits that were set anew or removed; returns whether there were any."""
         limits, found = self._limits(), False
         for target in list(self._buckets):
+            if target.scope == _DECLARED:
+                continue
             limit, before = limits.get(target), self._made_of[target]
             if limit is None or limit.key != before.key:
                 del self._buckets[target], self._made_of[target]
@@ -67,8 +74,21 @@ class Pacing:
                 found = True
         return found
 
-    def wait_until(self, place: Place, input: msgspec.Raw, now_us: int, *, waited: bool) -> int | None:
-        """Return when an attempt is to ask again; None: it may begin, and has its tokens."""
+    def wait_until(
+        self,
+        place: Place,
+        input: msgspec.Raw,
+        now_us: int,
+        declared: RateLimit | None = None,
+        step: str = "",
+        *,
+        waited: bool,
+    ) -> int | None:
+        """Return when an attempt is to ask again; None: it may begin, and has its tokens.
+
+        `declared`: the limit that the template gives the attempt's step. An operator's limit of the handler takes its
+        place.
+        """
         if self._share <= 0.0:
             return now_us + US_PER_S  # a shard is being taken
         limits = self._limits()
@@ -77,7 +97,9 @@ class Pacing:
         for target in place.limited():
             limit = limits.get(target)
             if limit is None:
-                continue
+                if declared is None or target.scope != "handler":
+                    continue
+                target, limit = _declared(place, step, declared)  # noqa: PLW2901 - in place of what is not set
             bucket = self._bucket(target, limit, key_of(limit, input), now_us)
             found.append(bucket)
             turn_us = bucket.wait_until(now_us, waited=waited)
@@ -91,6 +113,8 @@ class Pacing:
     def _bucket(self, target: Target, limit: Limit, key: bytes, now_us: int) -> Bucket:
         buckets = self._buckets.get(target)
         if buckets is None:
+            if target.scope == _DECLARED and len(self._buckets) >= BUCKETS_MAX:
+                self._forget_declared(now_us)
             buckets = self._buckets[target] = {}
             self._made_of[target] = limit
         bucket = buckets.get(key)
@@ -102,6 +126,12 @@ class Pacing:
             bucket = buckets[key] = Bucket(rate, burst, since_us=since_us, now_us=now_us)
         return bucket
 
+    def _forget_declared(self, now_us: int) -> None:
+        """Make room: of limits of templates, full buckets are as good as new ones."""
+        for target, buckets in list(self._buckets.items()):
+            if target.scope == _DECLARED and all(bucket.is_full(now_us) for bucket in buckets.values()):
+                del self._buckets[target], self._made_of[target]
+
     def _part_of(self, limit: Limit) -> tuple[float, float]:
         return limit.per_s * self._share, max(1.0, limit.burst * self._share)
 
@@ -112,6 +142,14 @@ class Pacing:
             for key in [key for key, bucket in buckets.items() if key and bucket.is_full(now_us)]:
                 del buckets[key]
         return len(buckets) < BUCKETS_MAX
+
+
+@lru_cache(maxsize=4096)
+def _declared(place: Place, step: str, limit: RateLimit) -> tuple[Target, Limit]:
+    """Return what stands for the limit of a step: versions of a template that say the same share one."""
+    name = f"{place.template}/{step} {limit.per_s} {limit.burst} {limit.key}"
+    made = Limit(limit.per_s, limit.burst, limit.key, since_us=0, by="", reason="")
+    return Target(_DECLARED, place.tenant, place.namespace, name), made
 
 
 def key_of(limit: Limit, input: msgspec.Raw) -> bytes:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator
+from typing import Final, cast
 
 from aiohttp import web
 
-from tasker.controls import Controls
+from tasker.controls import Controls, Target
 from tasker.events.control_events import ControlScope, LimitScope
-from tasker.events.reads import ControlsView, LimitView, PauseView, RampView
+from tasker.events.reads import (
+    ControlsView,
+    DeclaredLimitView,
+    LimitsView,
+    LimitView,
+    PauseView,
+    RampView,
+    TemplateView,
+)
+from tasker.projections.queries import PAGE_ITEMS_MAX, TemplateQuery
 from tasker.service.http.requests import Parameters, json_response, object_body, tenant_of
 from tasker.service.http.services import SERVICES
-from tasker.service.http.tasks import command
+from tasker.service.http.tasks import command, content_of
+from tasker.templates import TemplateSpec
 from tasker.times import to_rfc3339
+
+TEMPLATE_PAGES_MAX: Final = 100
+"""Pages of versions that are looked through for limits."""
 
 
 async def get(request: web.Request) -> web.Response:
@@ -32,6 +46,50 @@ async def pause(request: web.Request) -> web.Response:
 async def resume(request: web.Request) -> web.Response:
     """POST /v1/controls/resume."""
     return await command(request, "control.resume", await object_body(request))
+
+
+async def limits(request: web.Request) -> web.Response:
+    """GET /v1/limits: what operators limit, as the log says now, and what the templates in use do."""
+    services = request.app[SERVICES]
+    tenant = tenant_of(request)
+    Parameters(request)
+    await services.controls.look()
+    controls = services.controls.controls
+    found = view_of(controls, tenant, services.clock.now_us()).limits
+    return json_response(LimitsView(limits=found, declared=await _declared(request.app, tenant, controls)))
+
+
+async def _declared(app: web.Application, tenant: str, controls: Controls) -> list[DeclaredLimitView]:
+    """Return the limits that the versions in use of a tenant's templates give their steps."""
+    services = app[SERVICES]
+    found: list[DeclaredLimitView] = []
+    after: str | None = None
+    for _ in range(TEMPLATE_PAGES_MAX):
+        query = TemplateQuery(namespace=None, name=None, limit=PAGE_ITEMS_MAX, after=after)
+        page = await services.queries.templates(tenant, query)
+        for one in page.items:
+            spec = await content_of(app, one.hash) if one.in_use else None
+            found += () if spec is None else _limits_of(one, spec, controls)
+        after = page.next
+        if after is None:
+            break
+    return found
+
+
+def _limits_of(view: TemplateView, spec: TemplateSpec, controls: Controls) -> Iterator[DeclaredLimitView]:
+    for step in spec.steps:
+        limit = step.rate_limit
+        if limit is not None:
+            yield DeclaredLimitView(
+                namespace=view.namespace,
+                name=f"{view.name}/{step.name}",
+                handler=step.handler,
+                version=view.version,
+                per_s=limit.per_s,
+                burst=limit.burst,
+                key=limit.key,
+                overridden=Target("handler", view.tenant, view.namespace, step.handler) in controls.limits,
+            )
 
 
 async def set_limit(request: web.Request) -> web.Response:

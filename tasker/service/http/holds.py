@@ -11,7 +11,7 @@ from tasker.errors import Unavailable
 from tasker.events.reads import StepView, TaskView
 from tasker.service.http.services import Services
 from tasker.templates import TemplateSpec
-from tasker.templates.instances import name_of
+from tasker.templates.instances import name_of, parse_instance
 
 LOOK_S: Final = 1.0
 """Reads of tasks and steps may be so much behind the controls."""
@@ -39,7 +39,9 @@ async def add_to_steps(
         return
     controls = await controls_now(services)
     if controls is None:
-        return
+        if not any(step.rate_limit is not None for step in spec.steps):
+            return
+        controls = Controls()
     specs = {step.name: step for step in spec.steps}
     now_us = services.clock.now_us()
     for step in waiting:
@@ -51,7 +53,8 @@ async def add_to_steps(
         if hold is not None:
             step.waiting_on, step.waiting_for = hold.words, "hold"
         else:
-            step.waiting_on = controls.limit_words(place) or step.waiting_on
+            declared = None if parse_instance(step.step).undoes else found.rate_limit
+            step.waiting_on = controls.limit_words(place, found.name, declared) or step.waiting_on
 
 
 async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:

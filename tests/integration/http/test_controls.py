@@ -7,8 +7,9 @@ from typing import Any
 from tasker.events.control_events import RateLimitSet, WorkPaused, WorkResumed
 from tasker.events.envelope import Meta
 from tasker.events.task_events import StepDispatched
-from tasker.ids import control_stream_id
-from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
+from tasker.events.template_events import TemplateRegistered
+from tasker.ids import control_stream_id, template_stream_id
+from tasker.templates import RateLimit, StepSpec, TemplateSpec, canonical_bytes
 from tests.histories import created
 from tests.integration.http.conftest import Client, Site
 
@@ -99,3 +100,32 @@ async def test_limits_are_set_shown_and_said_of_a_step(site: Site, client: Clien
     )
     step = (await client.get(f"/v1/tasks/{task_id}/steps"))["items"][0]
     assert step["waiting_on"] == "a worker, within the limit of 2.5 a second for each input.n of handler shop/pay"
+
+
+async def test_limits_of_templates_are_shown_beside_those_of_operators(site: Site, client: Client) -> None:
+    charge = StepSpec(name="charge", handler="pay", rate_limit=RateLimit(per_s=2, key="input.n"))
+    spec = TemplateSpec(name="orders", namespace="shop", steps=(charge, StepSpec(name="ship", handler="ship")))
+    blob = canonical_bytes(spec)
+    digest = hashlib.sha256(blob).hexdigest()
+    await site.log.put_blob(bytes.fromhex(digest), blob)
+    registered = TemplateRegistered(namespace="shop", name="orders", version="1.0.0", hash=digest)
+    site.recorder.record(template_stream_id("default", "shop", "orders"), [registered])
+    task_id = await site.task([created("orders", hash=digest), StepDispatched(step="charge", attempt=1)])
+    found = await client.get("/v1/limits")
+    assert found == {
+        "limits": [],
+        "declared": [
+            {"namespace": "shop", "name": "orders/charge", "handler": "pay", "version": "1.0.0"}
+            | {"per_s": 2.0, "burst": 1, "key": "input.n"}
+        ],
+    }
+    steps = f"/v1/tasks/{task_id}/steps"
+    words = "a worker, within the limit of 2 a second for each input.n of step orders/charge"
+    assert (await client.get(steps))["items"][0]["waiting_on"] == words
+    limit = RateLimitSet(scope="handler", namespace="shop", name="pay", per_s=9)
+    site.recorder.record(control_stream_id(), [limit], meta=Meta(**WHO))
+    await site.append()
+    found = await client.get("/v1/limits")
+    assert (found["limits"][0]["per_s"], found["declared"][0]["overridden"]) == (9.0, True)
+    words = "a worker, within the limit of 9 a second of handler shop/pay"
+    assert (await client.get(steps))["items"][0]["waiting_on"] == words

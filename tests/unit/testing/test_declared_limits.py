@@ -1,0 +1,114 @@
+"""Rate limits that templates give their steps, in the real service on a virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from tasker import RateLimit, StepContext, Template
+from tasker.testing import TaskerTest
+
+WHO: dict[str, Any] = {"requested_by": "ada", "reason": "a better contract"}
+
+payments = Template("payments")
+
+
+@payments.step(rate_limit=RateLimit(per_s=0.5, burst=2, key="input.bank"))
+async def pay(input: dict[str, Any]) -> str:
+    return input["bank"]
+
+
+@payments.step
+async def tell(pay: str) -> str:
+    return pay
+
+
+plain = Template("plain")
+
+
+@plain.step
+async def only(ctx: StepContext) -> None:
+    return None
+
+
+@pytest.fixture
+def tasker_templates() -> list[Template]:
+    return [payments, plain]
+
+
+async def start(tasker: TaskerTest, bank: str, count: int) -> list[Any]:
+    return [await tasker.start({"bank": bank}, template=payments) for _ in range(count)]
+
+
+async def completed(runs: Iterable[Any]) -> None:
+    for run in runs:
+        await run.wait(within_s=120)
+        assert run.state == "completed"
+
+
+def paid(tasker: TaskerTest) -> int:
+    return len(tasker.calls("pay"))
+
+
+async def test_attempts_begin_in_turn_and_each_key_has_its_own(tasker: TaskerTest) -> None:
+    await tasker.advance(10)
+    runs = await start(tasker, "a", 10)
+    await tasker.advance(1)
+    assert paid(tasker) <= 1 * 0.5 + 2 + 1
+    others = await start(tasker, "b", 1)
+    await others[0].wait(within_s=3)
+    assert others[0].state == "completed"
+    await tasker.advance(7)
+    assert paid(tasker) <= 10 * 0.5 + 2 + 1
+    await completed(runs)
+
+
+async def test_others_do_not_even_ask(tasker: TaskerTest) -> None:
+    await start(tasker, "a", 10)
+    await tasker.advance(2)
+    side = tasker._world._side
+    assert side is not None
+    assert (side._gate.held > 0, side._gate.shut) == (True, False)
+    assert (await tasker.run(template=plain)).state == "completed"
+
+
+async def test_it_outlives_the_service(tasker: TaskerTest) -> None:
+    runs = await start(tasker, "a", 8)
+    before = paid(tasker)
+    await tasker.crash_service()
+    await tasker.advance(4)
+    assert paid(tasker) - before <= 4 * 0.5 + 2 + 1
+    await completed(runs)
+
+
+async def test_an_operators_limit_of_the_handler_takes_its_place(tasker: TaskerTest) -> None:
+    controls = tasker._world.client.controls
+    await tasker._do(tasker._command(controls.limit("handler", "pay", per_s=0.001, **WHO)))
+    runs = await start(tasker, "a", 6)
+    await tasker.advance(60)
+    assert paid(tasker) <= 1
+    await tasker._do(tasker._command(controls.limit("handler", "pay", per_s=1000, burst=100, **WHO)))
+    await tasker.advance(2)
+    assert paid(tasker) == 6
+    await tasker._do(tasker._command(controls.unlimit("handler", "pay", **WHO)))
+    more = await start(tasker, "a", 9)
+    await tasker.advance(1)
+    assert paid(tasker) <= 6 + 2 + 2
+    await completed([*runs, *more])
+
+
+async def test_a_pause_and_a_limit_hold_the_same_attempts(tasker: TaskerTest) -> None:
+    controls = tasker._world.client.controls
+    await tasker._do(tasker._command(controls.pause("template", "payments", **WHO)))
+    runs = await start(tasker, "a", 5)
+    await tasker.advance(60)
+    assert paid(tasker) == 0
+    await tasker._do(tasker._command(controls.resume("template", "payments", **WHO)))
+    await tasker.advance(1)
+    assert 1 <= paid(tasker) <= 3
+    await completed(runs)
+    side = tasker._world._side
+    assert side is not None
+    assert (side._gate.held, side._gate._need_asking) == (0, 0)
