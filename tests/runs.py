@@ -236,9 +236,12 @@ class Run:
         return self.do(FailTask(error=error, grace_s=grace_s, at_us=self.now_us))
 
     def update(
-        self, tags: dict[str, str | None] | None = None, metadata: dict[str, Any] | None = None
+        self,
+        tags: dict[str, str | None] | None = None,
+        metadata: dict[str, Any] | None = None,
+        priority: int | None = None,
     ) -> tuple[AnyTaskEvent, ...]:
-        return self.do(UpdateTask(tags=tags or {}, metadata=metadata, at_us=self.now_us))
+        return self.do(UpdateTask(tags=tags or {}, metadata=metadata, priority=priority, at_us=self.now_us))
 
     def deadline(self, deadline_us: int | None = None, within_s: float | None = None) -> tuple[AnyTaskEvent, ...]:
         return self.do(SetDeadline(deadline_us=deadline_us, within_s=within_s, at_us=self.now_us))

@@ -68,6 +68,7 @@ def task_fields(view: TaskView) -> list[tuple[str, object]]:
         ("deadline", time_text(view.deadline_at)),
         ("ended", time_text(view.ended_at)),
         ("steps", f"{view.steps_completed} completed, {view.steps_failed} failed, {view.retries} retries"),
+        ("priority", view.priority or None),
         ("tags", view.tags or None),
         ("metadata", view.metadata),
         ("restart of", view.restarted_from),

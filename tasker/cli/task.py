@@ -35,6 +35,7 @@ async def create(
     metadata: Annotated[str, Parameter(metavar="JSON|@FILE|-")] = "{}",
     not_before: str | None = None,
     timeout_s: float | None = None,
+    priority: int | None = None,
     correlation_id: str | None = None,
     requested_by: str | None = None,
     reason: str | None = None,
@@ -60,6 +61,7 @@ async def create(
         metadata: a JSON object to keep with the task.
         not_before: RFC 3339 time before which no step starts.
         timeout_s: the task fails when it has not ended so long after its creation.
+        priority: -100 to 100; where workers are short, work of a higher one begins first. The template's unless given.
         correlation_id: your id of the whole undertaking, kept in every event.
         requested_by: who asks, kept in the event.
         reason: why, kept in the event.
@@ -86,6 +88,7 @@ async def create(
         "metadata": read_object(metadata, "--metadata"),
         "not_before": not_before,
         "timeout_s": timeout_s,
+        "priority": priority,
         "correlation_id": correlation_id,
         "requested_by": requested_by,
         "reason": reason,

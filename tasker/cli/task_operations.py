@@ -180,7 +180,7 @@ async def restart(
 ) -> None:
     """Run a task that has ended once more, as a new task, and print the new task's id.
 
-    It takes over input, tags, metadata, timeout and version. The two tasks name each other.
+    It takes over input, tags, metadata, priority, timeout and version. The two tasks name each other.
 
     For example:
 
@@ -208,13 +208,15 @@ async def update(
     tag: Tags = None,
     untag: Annotated[list[str] | None, Parameter(name="--untag", negative="", metavar="KEY")] = None,
     metadata: Annotated[str, Parameter(metavar="JSON|@FILE|-")] = "{}",
+    priority: int | None = None,
     by: By = BY,
     common: Common = COMMON,
 ) -> None:
-    """Change the tags and the metadata of a task.
+    """Change the tags, the metadata and the priority of a task.
 
     For example:
 
+    $ tasker task update 0192f7... --priority 50
     $ tasker task update 0192f7... --tag team=core --untag urgent --metadata '{"ticket": "OPS-17"}'
 
     Args:
@@ -222,6 +224,7 @@ async def update(
         tag: to set; may be repeated.
         untag: to remove; may be repeated.
         metadata: members to set; null removes one (a JSON merge patch, RFC 7396).
+        priority: -100 to 100; work of it that waits gets its new place at once.
         by: who asks, and why.
         common: where the service is, and how to print.
     """
@@ -231,7 +234,8 @@ async def update(
 
     tags = {**read_tags(tag), **dict.fromkeys(untag or ())}
     async with client(common) as service:
-        reply = await service.update(task, tags=tags, metadata=read_object(metadata, "--metadata"), **by.options())
+        patch = read_object(metadata, "--metadata")
+        reply = await service.update(task, tags=tags, metadata=patch, priority=priority, **by.options())
     show_reply(reply, common.output)
 
 

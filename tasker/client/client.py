@@ -218,6 +218,7 @@ class TaskerClient:
         metadata: Mapping[str, Any] | None = None,
         not_before: datetime | str | None = None,
         timeout_s: float | None = None,
+        priority: int | None = None,
         correlation_id: str | None = None,
         requested_by: str | None = None,
         reason: str | None = None,
@@ -242,6 +243,7 @@ class TaskerClient:
             metadata=metadata or {},
             not_before=not_before,
             timeout_s=timeout_s,
+            priority=priority,
             correlation_id=correlation_id,
             requested_by=requested_by,
             reason=reason,
@@ -404,15 +406,20 @@ class TaskerClient:
         *,
         tags: Mapping[str, str | None] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        priority: int | None = None,
         **options: Unpack[OperatorOptions],
     ) -> Reply:
-        """Change tags (None removes one) and metadata (a JSON merge patch, RFC 7396) of a task.
+        """Change tags (None removes one), metadata (a JSON merge patch, RFC 7396) and priority of a task.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to change.
         """
         command = TaskUpdate(
-            task_id=task_id_of(task), tags=dict(tags or {}), metadata=dict(metadata or {}), **self._named(options)
+            task_id=task_id_of(task),
+            tags=dict(tags or {}),
+            metadata=dict(metadata or {}),
+            priority=priority,
+            **self._named(options),
         )
         return await self._command("task.update", command)
 
@@ -449,7 +456,7 @@ class TaskerClient:
     ) -> Reply:
         """Run a task that has ended once more; the reply's `task_id` is the new task's.
 
-        It takes over input, tags, metadata and timeout, and the version: another one is `version`, the one in use now
+        It takes over input, tags, metadata, priority, timeout and version: another one is `version`, the one in use now
         `current`.
 
         Raises:

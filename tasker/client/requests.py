@@ -45,6 +45,7 @@ class NewTask:
         tags: for lists and filters. metadata: a JSON object to keep with the task.
         not_before: no step starts earlier; a datetime needs a zone.
         timeout_s: the task fails when it has not ended so long after its creation.
+        priority: -100 to 100: where workers are short, work of a higher one begins first; None: the template's.
     """
 
     template: str | NamedTemplate
@@ -57,6 +58,7 @@ class NewTask:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     not_before: datetime | str | None = None
     timeout_s: float | None = None
+    priority: int | None = None
     correlation_id: str | None = None
     requested_by: str | None = None
     reason: str | None = None
@@ -81,6 +83,7 @@ class NewTask:
             metadata=dict(self.metadata),
             not_before=rfc3339_of(self.not_before, "not_before"),
             timeout_s=self.timeout_s,
+            priority=self.priority,
             correlation_id=self.correlation_id,
             requested_by=self.requested_by,
             reason=self.reason,

@@ -156,6 +156,7 @@ class TaskerSyncClient:
         metadata: Mapping[str, Any] | None = None,
         not_before: datetime | str | None = None,
         timeout_s: float | None = None,
+        priority: int | None = None,
         correlation_id: str | None = None,
         requested_by: str | None = None,
         reason: str | None = None,
@@ -181,6 +182,7 @@ class TaskerSyncClient:
                 metadata=metadata,
                 not_before=not_before,
                 timeout_s=timeout_s,
+                priority=priority,
                 correlation_id=correlation_id,
                 requested_by=requested_by,
                 reason=reason,
@@ -276,14 +278,15 @@ class TaskerSyncClient:
         *,
         tags: Mapping[str, str | None] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        priority: int | None = None,
         **options: Unpack[OperatorOptions],
     ) -> Reply:
-        """Change tags (None removes one) and metadata (a JSON merge patch, RFC 7396) of a task.
+        """Change tags (None removes one), metadata (a JSON merge patch, RFC 7396) and priority of a task.
 
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to change.
         """
-        return self._loop.run(self._client.update(task, tags=tags, metadata=metadata, **options))
+        return self._loop.run(self._client.update(task, tags=tags, metadata=metadata, priority=priority, **options))
 
     def set_deadline(
         self,
@@ -313,7 +316,7 @@ class TaskerSyncClient:
     ) -> Reply:
         """Run a task that has ended once more; the reply's `task_id` is the new task's.
 
-        It takes over input, tags, metadata and timeout, and the version: another one is `version`, the one in use now
+        It takes over input, tags, metadata, priority, timeout and version: another one is `version`, the one in use now
         `current`.
 
         Raises:

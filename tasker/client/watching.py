@@ -128,6 +128,7 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
             changes |= {} if updated.tags is None else {"tags": updated.tags}
             if updated.metadata is not None:
                 changes |= {"metadata": None if updated.metadata == NULL else updated.metadata}
+            changes |= {} if updated.priority is None else {"priority": updated.priority}
         case "task_deadline_set":
             deadline_us = _data(event, TaskDeadlineSet).deadline_us
             changes |= {"deadline_at": None if deadline_us is None else to_rfc3339(deadline_us)}
@@ -157,6 +158,7 @@ def _created(event: LifecycleEvent) -> TaskView:
         deadline_at=None if created.deadline_us is None else to_rfc3339(created.deadline_us),
         tags=created.tags,
         metadata=created.metadata,
+        priority=created.priority,
         restarted_from=created.restarted_from,
         idempotency_key=created.idempotency_key,
         correlation_id=event.correlationid,

@@ -71,6 +71,7 @@ class TaskCreate(Command, kw_only=True, omit_defaults=True):
         metadata: a JSON object to keep with the task; at most 16 KiB.
         not_before: RFC 3339; no step starts earlier.
         timeout_s: the task fails when it has not ended so long after its creation.
+        priority: -100 to 100: where workers are short, work of a higher one begins first; None: the template's.
     """
 
     template: Name
@@ -82,6 +83,7 @@ class TaskCreate(Command, kw_only=True, omit_defaults=True):
     metadata: dict[str, Any] = {}
     not_before: Time | None = None
     timeout_s: float | None = None
+    priority: int | None = None
 
 
 class OperatorCommand(Command, kw_only=True, omit_defaults=True):
@@ -139,15 +141,17 @@ class TaskFail(TaskOperatorCommand, kw_only=True, omit_defaults=True):
 
 
 class TaskUpdate(TaskOperatorCommand, kw_only=True, omit_defaults=True):
-    """`task.update`: change what a task is labelled with.
+    """`task.update`: change what a task is labelled with, or its priority.
 
     Attributes:
         tags: those to set; null removes one.
         metadata: a JSON merge patch (RFC 7396) of its metadata: members to set; null removes one.
+        priority: -100 to 100; work of it that waits gets its new place at once. None: as it is.
     """
 
     tags: dict[str, str | None] = {}
     metadata: dict[str, Any] = {}
+    priority: int | None = None
 
 
 class TaskDeadline(TaskOperatorCommand, kw_only=True, omit_defaults=True):
@@ -163,9 +167,10 @@ class TaskDeadline(TaskOperatorCommand, kw_only=True, omit_defaults=True):
 
 
 class TaskRestart(TaskOperatorCommand, kw_only=True, omit_defaults=True):
-    """`task.restart`: run a task that has ended once more, as a new task with its input, tags, metadata and timeout.
+    """`task.restart`: run a task that has ended once more, as a new task with its input, tags, priority and the like.
 
-    The answer's `task_id` is the new task's, which names the old one as `restarted_from`.
+    It takes over metadata and timeout as well. The answer's `task_id` is the new task's, which names the old one as
+    `restarted_from`.
 
     Attributes:
         version: of the template; None: the one that the old task ran.
@@ -866,6 +871,7 @@ class WorkerSlots(msgspec.Struct, kw_only=True, omit_defaults=True):
         slots: how many attempts it runs at a time; 0: it takes no more.
         elsewhere: slots held by work from the work stream.
         queues: namespace and name of those that have no backlog in the work stream.
+        backlogged: those that have one: of them it takes what may overtake it.
         nodes: node -> how many items it ever received from that node, and how many of them it has released.
         parts: slots for single handlers of these queues; work for those is sent for the part, never else.
     """
@@ -876,6 +882,7 @@ class WorkerSlots(msgspec.Struct, kw_only=True, omit_defaults=True):
     queues: list[tuple[str, str]] = []
     nodes: dict[str, tuple[int, int]] = {}
     parts: list[SlotsPart] = []
+    backlogged: list[tuple[str, str]] = []
 
 
 class NodeTime(msgspec.Struct, kw_only=True):

@@ -57,6 +57,7 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
         result: of a completed task. error: of a failed one or of the step that blocks it.
         not_chosen: steps that will not run -> why.
         metadata: a JSON object that people and programs keep with it.
+        priority: -100 to 100: where workers are short, work of a higher one begins first.
         restarted_from: the task that it is a restart of. restarted_as: those that are restarts of it; not in lists.
         seq: events of the task so far. position: token of the last one.
     """
@@ -95,6 +96,7 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
     metadata: OptionalRaw = None
     restarted_from: str | None = None
     restarted_as: tuple[str, ...] = ()
+    priority: int = 0
 
 
 class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -88,6 +88,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
         stale_after: how long it may stand still before somebody is told, as its template says.
         admitted_us: when a place was asked for under the `max_running` of its template, which it has until it ends:
             this names it.
+        priority: of its work, -100 to 100: where workers are short, more begins first.
     """
 
     template: TemplateRef
@@ -102,6 +103,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
     created_by: str | None = None
     stale_after: StaleLimits | None = None
     admitted_us: int | None = None
+    priority: int = 0
 
 
 class TaskStarted(TaskEvent, frozen=True, kw_only=True):
@@ -686,15 +688,17 @@ class TaskUnpaused(TaskEvent, frozen=True, kw_only=True):
 
 
 class TaskUpdated(TaskEvent, frozen=True, kw_only=True):
-    """A person changed what a task is labelled with.
+    """A person changed what a task is labelled with, or its priority.
 
     Attributes:
         tags: all it has now; absent when they are as before.
         metadata: the JSON object now, null when there is none; absent when it is as before.
+        priority: of its work now; absent when it is as before.
     """
 
     tags: dict[str, str] | None = None
     metadata: OptionalRaw = None
+    priority: int | None = None
 
 
 class TaskDeadlineSet(TaskEvent, frozen=True, kw_only=True):

@@ -62,12 +62,14 @@ class Room(NamedTuple):
         elsewhere: slots held by what did not come from nodes.
         queues: namespace and name of those that nodes may serve.
         parts: of handlers with a limit.
+        backlogged: queues of which they may send only what overtakes the backlog in the stream.
     """
 
     slots: int
     elsewhere: int
     queues: Sequence[tuple[str, str]]
     parts: Sequence[PartRoom] = ()
+    backlogged: Sequence[tuple[str, str]] = ()
 
 
 class Source:
@@ -144,6 +146,7 @@ class DirectInbox:
             slots=room.slots,
             elsewhere=room.elsewhere,
             queues=list(room.queues),
+            backlogged=list(room.backlogged),
             nodes=self._sums(""),
             parts=[
                 SlotsPart(

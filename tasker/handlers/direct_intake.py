@@ -1,8 +1,10 @@
 """What a worker makes of work that a node sent itself: an attempt, or nothing, and then it is given back.
 
-What finds no slot is held for a moment: the stream filled the slots that were promised to its node. While handlers are
-quick a worker tells more slots than it has, so that the next item is there when one ends; what is held then waits far
-less than that moment.
+What finds no slot is held for a moment: the stream filled the slots that were promised to its node. Of a queue with a
+backlog in the stream nodes send only what is urgent: it is held for longer, for the next slot that is free.
+
+While handlers are quick a worker tells more slots than it has, so that the next item is there when one ends; what is
+held then waits far less than that moment.
 
 Handlers with a limit have slots of their own, out of the worker's, so that no node sends more than finds a place, and a
 limit does not keep the other handlers of its queue waiting.
@@ -26,6 +28,9 @@ from tasker.handlers.slots import Slots
 from tasker.handlers.stream_intake import TakeUp
 from tasker.handlers.vitals import WorkerCounts
 from tasker.settings import DirectSettings
+
+BACKLOG_HOLD_S: Final = 5.0
+"""The same of a queue with a backlog in the stream: what comes straight is urgent, and gets the next free slot."""
 
 _MEAN_WEIGHT: Final = 0.05
 """Of one attempt in the mean time: some twenty of them tell whether handlers are quick."""
@@ -134,6 +139,7 @@ class DirectIntake:
             elsewhere=max(0, self._slots.busy - running),
             queues=[name for name, queue in self._by_name.items() if not queue.slots.backlog and name not in without],
             parts=[part for part in parts if part.slots],
+            backlogged=[name for name, queue in self._by_name.items() if queue.slots.backlog and name not in without],
         )
 
     def _part_room(self, part: LimitedPart) -> PartRoom:
@@ -179,16 +185,23 @@ class DirectIntake:
     def _hold(self, queue: ServedQueue, work: Work, source: Source, age_us: int | None) -> None:
         self.held.append((self._clock.monotonic_s(), queue, work, source, age_us))
         if len(self.held) == 1:
-            asyncio.get_running_loop().call_later(self._settings.hold_s, self._look_at_held)
+            asyncio.get_running_loop().call_later(self._hold_s_of(queue), self._look_at_held)
 
     def _look_at_held(self) -> None:
         now_s = self._clock.monotonic_s()
-        hold_s = self._settings.hold_s
-        while self.held and self.held[0][0] <= now_s - hold_s:
+        while self.held and self._held_until_s() <= now_s:
             self._return_first_held()
         if self.held:
-            wait_s = max(0.0, self.held[0][0] + hold_s - now_s)
-            asyncio.get_running_loop().call_later(wait_s, self._look_at_held)
+            asyncio.get_running_loop().call_later(max(0.0, self._held_until_s() - now_s), self._look_at_held)
+
+    def _held_until_s(self) -> float:
+        """Return when the first of what is held is given back."""
+        since_s, queue, *_ = self.held[0]
+        return since_s + self._hold_s_of(queue)
+
+    def _hold_s_of(self, queue: ServedQueue) -> float:
+        hold_s = self._settings.hold_s
+        return max(hold_s, BACKLOG_HOLD_S) if queue.slots.backlog else hold_s
 
     def _return_first_held(self) -> None:
         _, _, work, source, _ = self.held.popleft()

@@ -111,6 +111,7 @@ class Template:
             `both`, or `never`.
         budget: what the attempts of one task may use together.
         concurrency: how many of its tasks with the same key run at a time.
+        priority: of its tasks' work, -100 to 100, unless a task has its own: where workers are short, more goes first.
         stale_after: how long tasks may be pending, blocked or paused, and steps wait, before they are dead letters.
         state: key of the shared state -> what several writes of it come to: `fail`, `last_edge_wins`, `append`,
             `union`, `sum`, `max`, `merge`, or `{"using": "left + right"}`. A key that is not named fails the step
@@ -139,6 +140,7 @@ class Template:
         budget: Budget | None = None,
         concurrency: Concurrency | None = None,
         stale_after: StaleAfter | None = None,
+        priority: int | None = None,
         state: Mapping[str, StatePolicy | dict[str, str]] | None = None,
         max_running: int | None = None,
         max_ready: int | None = None,
@@ -161,6 +163,7 @@ class Template:
             "compensate_on": compensate_on,
             "budget": budget_document(budget) if isinstance(budget, Budget) else budget,
             "concurrency": None if concurrency is None else concurrency_document(concurrency),
+            "priority": priority,
             "stale_after": None if stale_after is None else stale_document(stale_after),
             "state": None if state is None else dict(state),
             "max_running": max_running,

@@ -218,7 +218,7 @@ class WriteSide:
             owner=owner,
             shards=self._shards,
             committer=self._committer,
-            services=(self._publisher, intake, directory, self._gate, self._event_watch),
+            services=(self._publisher, intake, directory, self._gate, self._event_watch, self._direct),
             shard_numbers=range(info.shards),
             pace=pace,
         )

@@ -57,6 +57,9 @@ ITEMS_MAX: Final = 10_000
 """Most items that a step runs for."""
 
 VISITS_MAX: Final = 10_000
+PRIORITY_MAX: Final = 100
+"""Of a task, up and down from 0."""
+
 INSTANCES_MAX: Final = 50_000
 """Most step instances of a task that a template may allow."""
 TOKENS_MAX: Final = 10**15
@@ -110,6 +113,7 @@ Expression = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "max
 Parallel = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": PARALLEL_MAX})]
 Visits = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": VISITS_MAX})]
 Instances = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": INSTANCES_MAX})]
+Priority = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": -PRIORITY_MAX, "maximum": PRIORITY_MAX})]
 Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": STEPS_MAX})]
 SignalCount = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": SIGNALS_MAX})]
 Approvals = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": APPROVALS_MAX})]
@@ -490,6 +494,7 @@ LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_field
     "budget",
     "concurrency",
     "stale_after",
+    "priority",
     "state",
     "max_running",
     "max_ready",
@@ -526,6 +531,7 @@ class TemplateSpec(_Form, frozen=True):
             `busy`. Children are let in, and count. None: as many as are asked for.
         max_ready: while so many steps or more wait for a worker in one of the queues of its steps, a new task of it is
             refused as `busy`; children are let in. None: however many wait.
+        priority: of its tasks' work, where `task.create` names none: where workers are short, more begins first.
     """
 
     name: Name
@@ -544,6 +550,7 @@ class TemplateSpec(_Form, frozen=True):
     budget: Budget | None = None
     concurrency: Concurrency | None = None
     stale_after: StaleAfter | None = None
+    priority: Priority = 0
     state: dict[StateKey, StatePolicy | Using] = {}
     max_running: Places | None = None
     on_timeout: OnDeadline = "fail"

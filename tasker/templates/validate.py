@@ -82,6 +82,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         budget=budget_of(read, faults),
         concurrency=concurrency_of(read, variables=VARIABLES_OF_TASK),
         stale_after=_stale_after(read, faults),
+        priority=read.whole("priority", 0, low=-model.PRIORITY_MAX, high=model.PRIORITY_MAX),
         state=state_keys(read, faults),
         max_running=read.optional_whole("max_running", high=model.CONCURRENCY_LIMIT_MAX),
         max_ready=_max_ready(read, steps),

@@ -64,6 +64,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
             stale_after=t.StaleLimits(blocked_s=86400.0, waiting_s=0.5),
         ),
         t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, admitted_us=US),
+        t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, priority=-100),
     ),
     ("task_started", 1): (t.TaskStarted(),),
     ("step_dispatched", 1): (
@@ -208,6 +209,8 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskUpdated(tags={"team": "core"}, metadata=RAW(b'{"ticket":"OPS-17"}')),
         t.TaskUpdated(tags={}),
         t.TaskUpdated(metadata=t.NULL),
+        t.TaskUpdated(priority=-7),
+        t.TaskUpdated(priority=0),
     ),
     ("task_deadline_set", 1): (
         t.TaskDeadlineSet(deadline_us=US),

@@ -273,6 +273,16 @@ def by_hand() -> Run:
     return run
 
 
+def prioritized() -> Run:
+    """A task with a priority that a person changed twice."""
+    run = new_run("prioritized", DIAMOND, priority=-100)
+    run.create(priority=run.template.spec.priority)
+    run.update(priority=50)
+    run.complete("a", result=1)
+    run.update(tags={"urgent": "yes"}, priority=100)
+    return run
+
+
 def forced() -> Run:
     """A restart with metadata; labels and the deadline changed; then a person completed it while a step ran."""
     run = new_run("forced", DIAMOND)
@@ -497,6 +507,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     progressed,
     shared,
     admitted,
+    prioritized,
 )
 
 

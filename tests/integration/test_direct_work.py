@@ -293,6 +293,31 @@ async def test_a_queue_with_a_backlog_in_the_stream_is_not_named(node: Node, ser
     await node.until(lambda: node.said[-1].queues == [("default", "flow")])
 
 
+async def test_urgent_work_gets_the_next_free_slot_before_a_backlog(node: Node, serve: Serve) -> None:
+    """It is held for longer than what finds no slot otherwise; nothing else of such a queue is sent straight."""
+    begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
+    order: list[Any] = []
+
+    def slow(input: Any) -> None:
+        order.append(input)
+        begun.release()
+        go_on.acquire(timeout=20)
+
+    for _ in range(3):
+        await node.offer("slow", input="backlog")
+    worker = await serve(slow, slots=1, direct=DirectSettings(hold_s=0.01))
+    await asyncio.to_thread(begun.acquire, timeout=20)
+    await node.until(lambda: node.said[-1].backlogged == [("default", "flow")])
+    (urgent,) = node.give(worker.id, "slow")
+    await node.until(lambda: node.said[-1].nodes.get(NODE) == (1, 0))
+    go_on.release()
+    await node.until(lambda: urgent.task_id in {report.task_id for report in node.direct})
+    go_on.release(3)
+    await node.until(lambda: kinds(node.reports).count("completed") == 3 and "completed" in kinds(node.direct))
+    assert order == ["backlog", 1, "backlog", "backlog"]
+    await node.until(lambda: node.said[-1].backlogged == [])
+
+
 async def test_when_the_node_is_gone_the_owner_is_told(node: Node, serve: Serve) -> None:
     worker = await serve(one)
     node.answer = lambda report: RUN if report.kind == "claim" else RECORDED

@@ -119,7 +119,8 @@ def pushed(name: str, data: bytes) -> TaskerError | None:
 
 CREATE = (
     b'{"template":"t","namespace":"shop","version":"1.0.0","input":{"a":[1,2.5,"x",null,true]},"tags":{"k":"v"},'
-    b'"idempotency_key":"k-1","not_before":"2026-11-21T10:00:00Z","timeout_s":3600,"reason":"why","requested_by":"me"}'
+    b'"idempotency_key":"k-1","not_before":"2026-11-21T10:00:00Z","timeout_s":3600,"priority":7,"reason":"why",'
+    b'"requested_by":"me"}'
 )
 SCHEDULE = (
     b'{"template":"t","cron":"*/5 1-3 * * mon","timezone":"Europe/Zurich","input":{"a":1},"time_key":"at",'
@@ -189,7 +190,8 @@ for _verb, _seed in {
     "step.retry": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","step":"a","attempt":3}',
     "task.complete": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","result":{"n":1},"grace_s":0}',
     "task.fail": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","message":"no"}',
-    "task.update": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","tags":{"a":"b","c":null},"metadata":{"t":[1]}}',
+    "task.update": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","tags":{"a":"b","c":null},"metadata":{"t":[1]},'
+    b'"priority":-3}',
     "task.deadline": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","deadline":"2126-01-02T00:00:00Z"}',
     "task.restart": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","version":"1.0.0","command_id":"c"}',
     "task.pause": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","dry_run":true}',

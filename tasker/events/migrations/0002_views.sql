@@ -71,7 +71,8 @@ BEGIN
             tags             json,
             metadata         bytea,
             deadline_us      bigint,
-            place_key        text
+            place_key        text,
+            priority         smallint NOT NULL
         ) WITH (fillfactor = 70) $ddl$;
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, created_at_us, task_id)';
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, updated_at_us, task_id)';

@@ -139,6 +139,7 @@ class TaskRow(msgspec.Struct, kw_only=True):
     metadata: bytes | None = None
     deadline_us: int | None = None
     place_key: str | None = None
+    priority: int = 0
 
 
 class OpenStep(msgspec.Struct, frozen=True):
@@ -319,11 +320,13 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             # What was stopping and is blocked was undoing what it did.
             row.state = "running" if row.ending is None else "compensating"
             _unblock(row)
-        case TaskUpdated(tags=tags, metadata=metadata):
+        case TaskUpdated(tags=tags, metadata=metadata, priority=priority):
             if tags is not None:
                 row.tags = _tags(tags)
             if metadata is not None:
                 row.metadata = None if metadata == NULL else bytes(metadata)
+            if priority is not None:
+                row.priority = priority
         case TaskDeadlineSet(deadline_us=deadline_us, goes_on=goes_on):
             row.deadline_us = deadline_us
             if goes_on:
@@ -387,6 +390,7 @@ def _born(recorded: RecordedEvent, event: TaskCreated) -> TaskRow:
         tags=_tags(event.tags),
         metadata=None if event.metadata is None else bytes(event.metadata),
         deadline_us=event.deadline_us,
+        priority=event.priority,
     )
 
 
@@ -478,6 +482,7 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = (), *, restarted_as: 
         metadata=None if row.metadata is None else msgspec.Raw(row.metadata),
         restarted_from=None if row.restarted_from is None else str(row.restarted_from),
         restarted_as=tuple(map(str, restarted_as)),
+        priority=row.priority,
     )
 
 

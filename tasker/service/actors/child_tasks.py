@@ -48,6 +48,7 @@ class ChildTasks:
             namespace=request.namespace,
             version=request.version,
             input=request.input,
+            priority=actor.state.priority or None,
             idempotency_key=key,
             correlation_id=actor.correlation_id,
             requested_by=actor.requested_by or f"task {actor.task_id}",  # on behalf of whom: four_eyes asks for it

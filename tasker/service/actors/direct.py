@@ -18,6 +18,10 @@ the offer's own obligation, as with the stream. A worker asks the owner before i
 comes late does no harm.
 
 The idea is Temporal's "sync match": a task that meets a waiting poller is not stored on its way.
+
+A queue in which some work has a priority is *ordered*: its offers stay here until there is a slot (`waiting_set.py`),
+and the stream, which knows no order but that of arrival, gets only what it asks for (`stream_demand.py`). What is
+urgent also goes to workers whose queue has a backlog in the stream: there it gets the next slot that is free.
 """
 
 from __future__ import annotations
@@ -36,7 +40,9 @@ from tasker.events.codec import decoder_of, encode_message
 from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects, is_token
 from tasker.ids import is_name
+from tasker.service.actors.stream_demand import Demand, Window, demand_of
 from tasker.service.actors.task_actor import TaskActor
+from tasker.service.actors.waiting_set import OLD_S, Waiting, WaitingSet
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import DirectSettings
@@ -61,6 +67,12 @@ WORKERS_MAX: Final = 10_000
 QUEUES_MAX: Final = 1_000
 """Queues that one worker may serve, and nodes that it may name."""
 
+ORDERED_S: Final = 600.0
+"""A queue stays ordered for so long after the last work with a priority."""
+
+ORDERED_MAX: Final = 200_000
+"""Offers that wait in a node's ordered queues; more go to the work stream."""
+
 LINES_MAX: Final = 10_000
 """Queues known at once; others are served by the stream alone."""
 
@@ -79,15 +91,16 @@ LineKey = tuple[str, ...]
 
 
 class Offered:
-    """An attempt on offer for the first time."""
+    """An attempt on offer, for the first time unless `offer` says otherwise."""
 
-    __slots__ = ("actor", "attempt", "step", "until_s")
+    __slots__ = ("actor", "attempt", "offer", "step", "until_s")
 
-    def __init__(self, actor: TaskActor, step: str, attempt: int, until_s: float) -> None:
+    def __init__(self, actor: TaskActor, step: str, attempt: int, until_s: float, offer: int = 0) -> None:
         self.actor = actor
         self.step = step
         self.attempt = attempt
         self.until_s = until_s
+        self.offer = offer
 
 
 class Offers(Protocol):
@@ -95,6 +108,10 @@ class Offers(Protocol):
 
     def encoded(self, offered: Offered) -> bytes | None:
         """Return the work's JSON; None: the attempt is no longer on offer."""
+        ...
+
+    def actor_of(self, waiting: Waiting) -> TaskActor | None:
+        """Return the actor of what waited; None: it is rebuilt, and offers again what is still open."""
         ...
 
     def to_stream(self, offered: Offered) -> None:
@@ -112,6 +129,7 @@ class _Worker:
     Attributes:
         whole: the worker, of which it may be a part. parts: its parts by name. name: its own; "": the worker itself.
         taken: slots that others hold, as the worker said last.
+        backlogged: queues of its that have a backlog in the stream.
         sent: how many items went to it. released: how many of those hold no slot any more, as it said.
         checked, checked_s: what `sent` was a while ago, and when.
         items, data, array_bytes: the array that is being gathered.
@@ -119,6 +137,7 @@ class _Worker:
 
     __slots__ = (
         "array_bytes",
+        "backlogged",
         "checked",
         "checked_s",
         "data",
@@ -148,6 +167,7 @@ class _Worker:
         self.checked_s = 0.0
         self.heard_s = 0.0
         self.queues: frozenset[LineKey] = frozenset()
+        self.backlogged: frozenset[LineKey] = frozenset()
         self.items: list[Offered] = []
         self.data: list[bytes] = []
         self.array_bytes = 0
@@ -157,16 +177,49 @@ class _Worker:
         return self.slots - self.taken - (self.sent - self.released)
 
 
-class _Line:
-    """The offers that wait for one queue, and the workers that serve it, the next one first."""
+class _Order:
+    """What a line has while its queue is ordered.
 
-    __slots__ = ("stream_until_s", "turn", "waiting", "workers")
+    Attributes:
+        waiting: its offers. until_s: it is ordered until then, or longer.
+        handed_s: when an offer got a slot last, or the first one came. window: what goes to the stream.
+    """
+
+    __slots__ = ("handed_s", "until_s", "waiting", "window")
+
+    def __init__(self, now_s: float) -> None:
+        self.waiting = WaitingSet()
+        self.window = Window()
+        self.handed_s = now_s
+        self.until_s = now_s
+
+
+class _Line:
+    """The offers that wait for one queue, and the workers that serve it, the next one first.
+
+    Attributes:
+        overtaken: workers for whose backlog in the stream urgent work does not wait.
+        order: of an ordered queue; then nothing is in `waiting`.
+    """
+
+    __slots__ = ("order", "overtaken", "stream_until_s", "turn", "waiting", "workers")
 
     def __init__(self) -> None:
         self.waiting: deque[Offered] = deque()
         self.workers: deque[_Worker] = deque()
+        self.overtaken: list[_Worker] = []
+        self.order: _Order | None = None
         self.turn = 0
         self.stream_until_s = 0.0
+
+    @property
+    def count(self) -> int:
+        return len(self.waiting) if self.order is None else len(self.order.waiting)
+
+    def worker_for_urgent(self) -> _Worker | None:
+        """Return a worker that takes urgent work before what its queue has in the stream."""
+        found = min(self.overtaken, key=lambda one: one.sent - one.released, default=None)
+        return found if found is not None and found.sent - found.released < found.slots else None
 
     def next_worker(self) -> _Worker | None:
         """Return a worker with a free slot."""
@@ -207,6 +260,8 @@ class DirectWork:
         self._flushing: asyncio.Handle | None = None
         self._waiting: dict[LineKey, None] = {}
         """Queues with offers that wait, the next one first."""
+        self._ordered = 0
+        """Offers that wait in ordered queues."""
         self._open = settings.enabled
         self.sent = self.returned = self.lost = 0
         """Items: sent to workers; given back by them; offered again because a worker or a message was lost."""
@@ -223,11 +278,13 @@ class DirectWork:
 
     # ---------------------------------------------------------------- offers
 
-    def take(self, queue: Queue, actor: TaskActor, step: str, attempt: int) -> bool:
+    def take(self, queue: Queue, actor: TaskActor, step: str, attempt: int, offer: int = 0) -> bool:
         """Take an offer for the queue's workers; False: it has none (now), so the stream has to."""
         key: LineKey = self._key_of(queue, actor, step) if queue in self._split else queue
         line = self._lines.get(key)
-        if line is None or not line.workers or not self._open:
+        if actor.state.priority or (line is not None and line.order is not None):
+            return self._open and self._take_ordered(key, line, actor, step, attempt, offer)
+        if line is None or not line.workers or not self._open or offer:
             return False
         now_s = self._loop.time()
         if now_s < line.stream_until_s or len(line.waiting) >= self._waiting_max:
@@ -236,6 +293,49 @@ class DirectWork:
         self._waiting[key] = None
         self._flush_soon()
         return True
+
+    def _take_ordered(  # noqa: PLR0917 - an offer, and where it is to wait
+        self, key: LineKey, line: _Line | None, actor: TaskActor, step: str, attempt: int, offer: int
+    ) -> bool:
+        """Let an offer wait in its place until there is a slot; False: the stream has to keep it."""
+        now_s, priority = self._loop.time(), actor.state.priority
+        if line is None:
+            if len(self._lines) >= LINES_MAX:
+                return False
+            line = self._lines[key] = _Line()
+        order = line.order
+        if order is None:
+            order = line.order = _Order(now_s)
+            waiting, line.waiting = line.waiting, deque()
+            for before in waiting:
+                self._add(order, before.actor, before.step, before.attempt, 0)
+        if priority:
+            order.until_s = now_s + ORDERED_S
+        known = order.waiting.find(actor.stream_id, step, attempt)
+        if known is not None:
+            order.waiting.move(known, priority)
+        elif self._ordered >= ORDERED_MAX:
+            return False
+        else:
+            if not order.waiting:
+                order.handed_s = now_s
+            self._add(order, actor, step, attempt, offer)
+        self._waiting[key] = None
+        self._flush_soon()
+        return True
+
+    def _add(self, order: _Order, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
+        entry = actor.state.steps.get(step)
+        since_us = self._clock.now_us() if entry is None else entry.dispatched_us
+        order.waiting.add(Waiting(actor.shard, actor.stream_id, step, attempt, offer, actor.state.priority, since_us))
+        self._ordered += 1
+
+    def _taken(self, order: _Order, one: Waiting) -> Offered | None:
+        """Return what gets a slot as an offer; None: its actor offers it again."""
+        order.waiting.take(one)
+        self._ordered -= 1
+        actor = self._source.actor_of(one)
+        return None if actor is None else Offered(actor, one.step, one.attempt, self._loop.time(), one.offer)
 
     def _key_of(self, queue: Queue, actor: TaskActor, step: str) -> LineKey:
         """Return the line of a step whose queue has handlers with lines of their own."""
@@ -255,33 +355,57 @@ class DirectWork:
         while hungry:
             # A few of each queue in turn, since they share the slots; the first one is the last next time.
             hungry = [queue for queue in hungry if self._hand_out(self._lines[queue], touched)]
-        waiting = [queue for queue in self._waiting if self._lines[queue].waiting]
+        waiting = [queue for queue in self._waiting if self._lines[queue].count]
         self._waiting = dict.fromkeys((*waiting[1:], *waiting[:1]))
         for worker in touched:
             self._send(worker)
 
     def _hand_out(self, line: _Line, touched: dict[_Worker, None]) -> bool:
         """Hand out some offers of a queue; returns whether more of them may go now."""
+        if line.order is not None:
+            return self._hand_out_ordered(line, line.order, touched)
         waiting = line.waiting
         for _ in range(min(len(waiting), TURN_ITEMS)):
             worker = line.next_worker()
             if worker is None:
                 return False
             offered = waiting.popleft()
-            data = self._source.encoded(offered)
-            if data is None:
-                continue
-            if len(data) > ITEM_BYTES_MAX:
-                self._source.to_stream(offered)
-                continue
-            if len(worker.items) == ARRAY_ITEMS_MAX or worker.array_bytes + len(data) > ARRAY_BYTES_MAX:
-                self._send(worker)
-            worker.items.append(offered)
-            worker.data.append(data)
-            worker.array_bytes += len(data)
-            worker.sent += 1
-            touched[worker] = None
+            self._give(worker, offered, touched)
         return bool(waiting)
+
+    def _hand_out_ordered(self, line: _Line, order: _Order, touched: dict[_Worker, None]) -> bool:
+        """Hand out some offers of an ordered queue; returns whether more of them may go now."""
+        now_us, now_s = self._clock.now_us(), self._loop.time()
+        for _ in range(TURN_ITEMS):
+            one = order.waiting.next(now_us)
+            if one is None:
+                return False
+            worker = line.next_worker()
+            if worker is None and one.priority > 0:
+                worker = line.worker_for_urgent()
+            if worker is None:
+                return False
+            order.handed_s = now_s
+            offered = self._taken(order, one)
+            if offered is not None:
+                self._give(worker, offered, touched)
+        return bool(order.waiting)
+
+    def _give(self, worker: _Worker, offered: Offered, touched: dict[_Worker, None]) -> None:
+        """Put an offer into the worker's array, unless it is closed or too large."""
+        data = self._source.encoded(offered)
+        if data is None:
+            return
+        if len(data) > ITEM_BYTES_MAX:
+            self._source.to_stream(offered)
+            return
+        if len(worker.items) == ARRAY_ITEMS_MAX or worker.array_bytes + len(data) > ARRAY_BYTES_MAX:
+            self._send(worker)
+        worker.items.append(offered)
+        worker.data.append(data)
+        worker.array_bytes += len(data)
+        worker.sent += 1
+        touched[worker] = None
 
     def _send(self, worker: _Worker) -> None:
         """Send the array that was gathered for the worker."""
@@ -354,6 +478,7 @@ class DirectWork:
             worker = self._workers[key] = _Worker(subject)
         if not self._note_one(worker, said, frozenset((tenant, *queue) for queue in said.queues)):
             return
+        self._overtake(worker, frozenset((tenant, *queue) for queue in said.backlogged))
         for told in said.parts:
             part = worker.parts.get(told.name)
             if part is None:
@@ -409,13 +534,13 @@ class DirectWork:
         """Return how many offers of a queue wait for a free slot."""
         if queue not in self._split:
             line = self._lines.get(queue)
-            return 0 if line is None else len(line.waiting)
-        return sum(len(self._lines[key].waiting) for key in self._waiting if key[:_QUEUE_TOKENS] == queue)
+            return 0 if line is None else line.count
+        return sum(self._lines[key].count for key in self._waiting if key[:_QUEUE_TOKENS] == queue)
 
     @property
     def waiting(self) -> int:
         """Return how many offers wait for a free slot."""
-        return sum(len(self._lines[queue].waiting) for queue in self._waiting)
+        return sum(self._lines[queue].count for queue in self._waiting)
 
     # ---------------------------------------------------------------- workers come and go
 
@@ -434,8 +559,25 @@ class DirectWork:
             line.workers.append(worker)
         worker.queues = queues
 
+    def _overtake(self, worker: _Worker, queues: frozenset[LineKey]) -> None:
+        """Take note of the queues of a worker that have a backlog in the stream."""
+        if queues == worker.backlogged:
+            return
+        for queue in worker.backlogged - queues:
+            self._lines[queue].overtaken.remove(worker)
+        for queue in queues - worker.backlogged:
+            line = self._lines.get(queue)
+            if line is None:
+                if len(self._lines) >= LINES_MAX:
+                    queues -= {queue}
+                    continue
+                line = self._lines[queue] = _Line()
+            line.overtaken.append(worker)
+        worker.backlogged = queues
+
     def _remove(self, worker: _Worker) -> None:
         """Send it nothing more; what it has it will report on."""
+        self._overtake(worker, frozenset())
         for one in (worker, *worker.parts.values()):
             self._serve(one, frozenset())
         for key, known in list(self._workers.items()):
@@ -460,6 +602,51 @@ class DirectWork:
         while True:
             await asyncio.sleep(_SWEEP_S)
             self._sweep(self._loop.time())
+            if self._ordered:
+                await self._feed_stream()
+
+    async def _feed_stream(self) -> None:
+        """Leave to the stream what it asks for of ordered queues whose offers find no slot here."""
+        for key in list(self._waiting):
+            line = self._lines.get(key)
+            order = None if line is None else line.order
+            if line is None or order is None or not self._finds_none(line, order):
+                continue
+            tenant, namespace, queue = key[:_QUEUE_TOKENS]
+            demand = await demand_of(self._bus, self._subjects, tenant, namespace, queue)
+            if demand is None:
+                return
+            if self._open:
+                self._feed(order, demand)
+
+    def _finds_none(self, line: _Line, order: _Order) -> bool:
+        """Return whether offers of a queue find no slot, so that the stream may have some.
+
+        While all slots hold what this node sent, the next free one is its own again: then only after very long, for the
+        sake of workers that know the stream alone.
+        """
+        is_shared = not line.workers or any(worker.taken > 0 for worker in line.workers)
+        return order.handed_s <= self._loop.time() - (self._wait_s if is_shared else OLD_S)
+
+    def _feed(self, order: _Order, demand: Demand) -> None:
+        now_us = self._clock.now_us()
+        for _ in range(order.window.open(demand)):
+            one = order.waiting.next(now_us)
+            if one is None:
+                return
+            self._leave_to_stream(order, one)
+        if demand.pending:
+            # Others fill the stream without an end: what is old shall be served all the same.
+            for _ in range(ARRAY_ITEMS_MAX):
+                one = order.waiting.old(now_us)
+                if one is None:
+                    return
+                self._leave_to_stream(order, one)
+
+    def _leave_to_stream(self, order: _Order, one: Waiting) -> None:
+        offered = self._taken(order, one)
+        if offered is not None:
+            self._source.to_stream(offered)
 
     def _sweep(self, now_s: float) -> None:
         for worker in [one for one in self._workers.values() if one.heard_s < now_s - self._silent_s]:
@@ -473,13 +660,18 @@ class DirectWork:
             del unbegun[key]
         for queue in list(self._waiting):
             line = self._lines[queue]
+            if line.order is not None:
+                continue
             while line.waiting and (line.waiting[0].until_s <= now_s or not line.workers):
                 line.stream_until_s = now_s + self._wait_s
                 self._source.to_stream(line.waiting.popleft())
             if not line.waiting:
                 del self._waiting[queue]
         for queue, line in list(self._lines.items()):
-            if not line.workers and not line.waiting and line.stream_until_s <= now_s and queue not in self._waiting:
+            if line.order is not None and not line.order.waiting and line.order.until_s <= now_s:
+                line.order = None
+            is_idle = not (line.workers or line.overtaken or line.count or line.order)
+            if is_idle and line.stream_until_s <= now_s and queue not in self._waiting:
                 del self._lines[queue]
                 if len(queue) > _QUEUE_TOKENS:
                     self._split[queue[:-1]] -= 1
@@ -490,7 +682,20 @@ class DirectWork:
         self._open = False
         for line in self._lines.values():
             line.waiting.clear()
+            line.order = None
+        self._ordered = 0
         self._waiting.clear()
+
+    # ---------------------------------------------------------------- `ShardService`
+
+    async def open_shard(self, shard: int, epoch: int) -> None:
+        """Do nothing: what its tasks offer comes by."""
+
+    def close_shard(self, shard: int) -> None:
+        """Let nothing of the shard wait any more: another node offers it from now on."""
+        for line in self._lines.values():
+            if line.order is not None:
+                self._ordered -= line.order.waiting.remove_shard(shard)
 
 
 def _fault_of(said: WorkerSlots) -> str | None:
@@ -498,9 +703,9 @@ def _fault_of(said: WorkerSlots) -> str | None:
     if not is_token(said.worker):
         return "the worker's id is no subject token"
     handlers = [handler for part in said.parts for handler in part.handlers]
-    if max(len(said.queues), len(said.parts), len(handlers)) > QUEUES_MAX:
+    if max(len(said.queues), len(said.backlogged), len(said.parts), len(handlers)) > QUEUES_MAX:
         return f"more than {QUEUES_MAX} queues or handlers"
-    names = [name for several in (*said.queues, *handlers) for name in several]
+    names = [name for several in (*said.queues, *said.backlogged, *handlers) for name in several]
     if not all(is_name(name) for name in (*names, *(part.name for part in said.parts))):
         return "a name of a queue, a namespace, a handler or a part is none"
     sums: tuple[WorkerSlots | SlotsPart, ...] = (said, *said.parts)

@@ -31,6 +31,7 @@ from tasker.service.actors.gate import Gate
 from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_actor import AdmissionPorts, ChildPorts, EventPorts, PlacePorts, TaskActor
 from tasker.service.actors.task_traces import TaskTraces
+from tasker.service.actors.waiting_set import Waiting
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.prices import PriceTable
 from tasker.service.domain.shared import seen_raw
@@ -99,12 +100,20 @@ class Dispatcher:
             if admitted is None:
                 return
             offer = admitted
-        if offer == 0 and self._direct is not None:
-            assert actor.template is not None  # noqa: S101 - a task with steps has one
-            queue = (actor.tenant, actor.template.spec.namespace, actor.template.queue_of(step))
-            if self._direct.take(queue, actor, step, attempt):
-                return
-        self._to_stream(actor, step, attempt, offer)
+        if not self._take(actor, step, attempt, offer):
+            self._to_stream(actor, step, attempt, offer)
+
+    def reprioritized(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
+        """Give an attempt on offer the place of its task's new priority; the first copy that a worker begins counts."""
+        if not (self._gate.shut and self._gate.holds_back(actor, step, attempt)):
+            self._take(actor, step, attempt, offer)
+
+    def _take(self, actor: TaskActor, step: str, attempt: int, offer: int) -> bool:
+        if self._direct is None:
+            return False
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        queue = (actor.tenant, actor.template.spec.namespace, actor.template.queue_of(step))
+        return self._direct.take(queue, actor, step, attempt, offer)
 
     def _to_stream(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
         if self._publisher.room <= 0 or self._waiting:
@@ -143,14 +152,24 @@ class Dispatcher:
 
     def encoded(self, offered: Offered) -> bytes | None:
         """See `Offers.encoded`."""
-        actor = offered.actor
-        if not self._shards.owns(actor.shard) or not self._may_leave(actor, offered.step, offered.attempt, 0):
+        actor, offer = offered.actor, offered.offer
+        if not self._shards.owns(actor.shard) or not self._may_leave(actor, offered.step, offered.attempt, offer):
             return None
-        return encode_message(self._work(actor, offered.step, offered.attempt, 0))
+        return encode_message(self._work(actor, offered.step, offered.attempt, offer))
+
+    def actor_of(self, waiting: Waiting) -> TaskActor | None:
+        """See `Offers.actor_of`."""
+        actor = self._shards.actor_of(waiting.shard, waiting.stream_id)
+        if isinstance(actor, TaskActor):
+            return actor
+        book = self._shards.book_of(waiting.shard)
+        if book is not None:
+            book.retry(waiting.stream_id, f"{Kind.OFFER}:{waiting.step}:{waiting.attempt}", self._clock.now_us())
+        return None
 
     def to_stream(self, offered: Offered) -> None:
         """See `Offers.to_stream`."""
-        self._to_stream(offered.actor, offered.step, offered.attempt, 0)
+        self._to_stream(offered.actor, offered.step, offered.attempt, offered.offer)
 
     def again(self, offered: Offered) -> None:
         """See `Offers.again`."""

@@ -796,6 +796,7 @@ def _plan_of(
             not_before_us=not_before_us,
             timeout_s=command.timeout_s if command.timeout_s is not None else compiled.spec.timeout_s,
             created_by=creator,
+            priority=compiled.spec.priority if command.priority is None else command.priority,
         )
 
     return plan

@@ -24,7 +24,7 @@ from tasker.ids import KEY_CHARS_MAX, PERSON_CHARS_MAX, check_name, digest_of, i
 from tasker.service.domain.amend import TAGS_MAX
 from tasker.service.domain.begin import RESULT_BYTES_MAX
 from tasker.templates import CompiledTemplate
-from tasker.templates.model import TOKENS_MAX
+from tasker.templates.model import PRIORITY_MAX, TOKENS_MAX
 from tasker.times import from_rfc3339
 
 TAG_CHARS_MAX: Final = 128
@@ -71,8 +71,19 @@ def check_create(command: TaskCreate) -> None:
     if command.version is not None:
         check_version(command.version)
     check_tags(command.tags)
+    check_priority(command.priority)
     if command.timeout_s is not None and not _within(command.timeout_s, TIMEOUT_S_MAX):
         raise _invalid("/timeout_s", f"a timeout is above 0 and at most {TIMEOUT_S_MAX:.0f} s")
+
+
+def check_priority(priority: int | None) -> None:
+    """Return when a priority is one.
+
+    Raises:
+        BodyInvalid: it is not.
+    """
+    if priority is not None and not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
+        raise _invalid("/priority", f"a priority is a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}")
 
 
 def check_tags(tags: Mapping[str, str | None]) -> None:

@@ -42,6 +42,7 @@ def restart_of(command: TaskRestart, original: Original) -> TaskCreate:
         tags=original.tags,
         metadata={} if original.metadata is None else msgspec.json.decode(original.metadata),
         timeout_s=original.timeout_s,
+        priority=original.priority,
         requested_by=command.requested_by,
         reason=command.reason,
         correlation_id=command.correlation_id,

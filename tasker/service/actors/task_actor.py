@@ -30,6 +30,7 @@ from tasker.events.task_events import (
     StepSkipped,
     TaskBlocked,
     TaskEvent,
+    TaskUpdated,
     TemplateRef,
 )
 from tasker.metrics.catalogue import OUTCOMES
@@ -94,6 +95,7 @@ EFFECTS: Final = frozenset(
         ChildStarted,
         EventAwaited,
         PlaceRequested,
+        TaskUpdated,
     }
 )
 """Events that the world is told of after their commit."""
@@ -108,6 +110,7 @@ Effect = (
     | ChildStarted
     | EventAwaited
     | PlaceRequested
+    | TaskUpdated
 )
 
 
@@ -183,6 +186,10 @@ class TaskPorts(Protocol):
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Offer the attempt to the workers; a failure wakes the actor again."""
+        ...
+
+    def reprioritized(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
+        """Give an attempt on offer the place of its task's new priority."""
         ...
 
     def tell_cancel(self, actor: TaskActor, worker: str, step: str, attempt: int, grace_s: float) -> None:
@@ -731,6 +738,9 @@ class TaskActor:
                     self._ask_for_place(effect)
             case EventAwaited(step=step, attempt=attempt):
                 self._watch(step, attempt)
+            case TaskUpdated(priority=priority):
+                if priority is not None:
+                    self._reprioritize()
             case StepCancelRequested(step=step, attempt=attempt, grace_until_us=until_us):
                 if waiting_child(self.state, step, attempt) is not None:
                     self._cancel_child(step, attempt)
@@ -738,6 +748,13 @@ class TaskActor:
                 if worker is not None:
                     grace_s = max(0.0, (until_us - self._ports.now_us()) / US_PER_S)
                     self._ports.tell_cancel(self, worker, step, attempt, grace_s)
+
+    def _reprioritize(self) -> None:
+        for step, entry in self.state.steps.items():
+            if self.is_offered(step, entry.attempt):
+                # The work stream may have a copy, too.
+                offer = max(1, self._offers.get(step, 0))
+                self._ports.reprioritized(self, step, entry.attempt, offer=offer)
 
     def _reoffer(self, step: str, attempt: int, obligation: str, now_us: int) -> None:
         offers = self._again_later(step, obligation, now_us, first_s=REOFFER_S, most_s=REOFFER_S_MAX)

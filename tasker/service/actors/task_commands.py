@@ -39,6 +39,7 @@ from tasker.service.actors.requests import (
     check_budget,
     check_grace,
     check_person,
+    check_priority,
     check_result,
     check_tags,
     deadline_of,
@@ -88,9 +89,10 @@ def decided_of(command: TaskOperatorCommand) -> Decided:
         case TaskFail():
             error, grace_s = forced_error(command.message), check_grace(command.grace_s)
             return lambda at_us: FailTask(at_us=at_us, error=error, grace_s=grace_s)
-        case TaskUpdate(tags=tags, metadata=metadata):
+        case TaskUpdate(tags=tags, metadata=metadata, priority=priority):
             check_tags(tags)
-            return lambda at_us: UpdateTask(at_us=at_us, tags=tags, metadata=metadata or None)
+            check_priority(priority)
+            return lambda at_us: UpdateTask(at_us=at_us, tags=tags, metadata=metadata or None, priority=priority)
         case TaskDeadline():
             deadline_us, within_s = deadline_of(command)
             return lambda at_us: SetDeadline(at_us=at_us, deadline_us=deadline_us, within_s=within_s)

@@ -1,4 +1,4 @@
-"""What a person changes of a task as a whole: its tags, its metadata, its deadline.
+"""What a person changes of a task as a whole: its tags, its metadata, its priority, its deadline.
 
 None of it moves a step. A deadline that has passed by then counts at once, as one that fires does. A
 task that waits for a person as its deadline has passed goes on with another one, or with none.
@@ -28,7 +28,7 @@ METADATA_BYTES_MAX: Final = 16 * 1024
 
 
 def update(state: TaskState, command: UpdateTask) -> Events:
-    """Return what changes tags and metadata; () when they are so already.
+    """Return what changes tags, metadata and priority; () when they are so already.
 
     Raises:
         TaskUnknown, TaskEnded, StateForbids: there is no such task, it has ended, it would have too many tags.
@@ -42,12 +42,14 @@ def update(state: TaskState, command: UpdateTask) -> Events:
     if command.metadata is not None:
         before = {} if metadata is None else msgspec.json.decode(metadata)
         metadata = checked_metadata(merge_patch(before, command.metadata))
-    if tags == state.tags and metadata == state.metadata:
+    priority = state.priority if command.priority is None else command.priority
+    if (tags, metadata, priority) == (state.tags, state.metadata, state.priority):
         return ()
     return (
         TaskUpdated(
             tags=None if tags == state.tags else tags,
             metadata=None if metadata == state.metadata else metadata or NULL,
+            priority=None if priority == state.priority else priority,
         ),
     )
 

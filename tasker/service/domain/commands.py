@@ -30,6 +30,7 @@ class CreateTask(TaskCommand, frozen=True, kw_only=True):
     timeout_s: float | None = None
     created_by: str | None = None
     admitted_us: int | None = None
+    priority: int = 0
 
 
 class CancelTask(TaskCommand, frozen=True, kw_only=True):
@@ -53,10 +54,11 @@ class FailTask(TaskCommand, frozen=True, kw_only=True):
 
 
 class UpdateTask(TaskCommand, frozen=True, kw_only=True):
-    """Change tags (None removes one) and metadata (a JSON merge patch, RFC 7396; None: nothing of it)."""
+    """Change tags (None removes one), metadata (a JSON merge patch, RFC 7396) and priority; None: nothing of it."""
 
     tags: dict[str, str | None]
     metadata: dict[str, Any] | None
+    priority: int | None = None
 
 
 class SetDeadline(TaskCommand, frozen=True, kw_only=True):

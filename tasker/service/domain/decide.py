@@ -213,6 +213,7 @@ def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -
         deadline_us=None if command.timeout_s is None else after(at_us, command.timeout_s),
         created_by=command.created_by,
         admitted_us=command.admitted_us,
+        priority=command.priority,
     )
     return (created,)
 

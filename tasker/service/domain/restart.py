@@ -21,6 +21,7 @@ class Original(NamedTuple):
     tags: dict[str, str]
     metadata: msgspec.Raw | None
     timeout_s: float | None
+    priority: int
 
 
 def original_of(state: TaskState) -> Original:
@@ -36,4 +37,4 @@ def original_of(state: TaskState) -> Original:
             state=str(state.status),
         )
     timeout_s = None if state.deadline_us is None else (state.deadline_us - state.created_us) / US_PER_S
-    return Original(state.template, state.input, dict(state.tags), state.metadata, timeout_s)
+    return Original(state.template, state.input, dict(state.tags), state.metadata, timeout_s, state.priority)

@@ -352,6 +352,7 @@ class TaskState:
         "paused_from",
         "places",
         "places_left",
+        "priority",
         "request_hash",
         "result",
         "resumed_us",
@@ -379,6 +380,7 @@ class TaskState:
         self.idempotency_key: str | None = None
         self.tags: dict[str, str] = {}
         self.metadata: msgspec.Raw | None = None
+        self.priority = 0
         self.created_us = 0
         self.not_before_us: int | None = None
         self.deadline_us: int | None = None
@@ -515,6 +517,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.deadline_us = event.deadline_us
             state.created_by = event.created_by
             state.admitted_us = event.admitted_us
+            state.priority = event.priority
             if event.stale_after is not None:
                 state.staleness = Staleness(event.stale_after)
         case TaskCompleted():
@@ -696,11 +699,13 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.status = TaskStatus.PENDING if state.paused_from is TaskStatus.PENDING else TaskStatus.RUNNING
             state.paused_from = None
             state.resumed_us = at_us
-        case TaskUpdated(tags=tags, metadata=metadata):
+        case TaskUpdated(tags=tags, metadata=metadata, priority=priority):
             if tags is not None:
                 state.tags = tags
             if metadata is not None:
                 state.metadata = None if metadata == NULL else metadata
+            if priority is not None:
+                state.priority = priority
         case StepTimedOut(step=name):
             _entry(state, name).timed_out = event.then
         case TaskDeadlineSet():
@@ -945,6 +950,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "shared": state.shared and state.shared.document(),
         "admitted_us": state.admitted_us,
         "is_late": state.is_late,
+        "priority": state.priority,
     }
     return {key: value for key, value in document.items() if value}
 

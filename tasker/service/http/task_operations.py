@@ -38,7 +38,7 @@ _OF_TASKS: Final = {
     "task.cancel": "End a task. Running handlers are told and have `grace_s` to stop.",
     "task.complete": "End a task as completed, with a result of yours, whatever its steps have done.",
     "task.fail": "End a task as failed, with an error of yours. It compensates as any task that fails.",
-    "task.update": "Change the tags and the metadata of a task.",
+    "task.update": "Change the tags, the metadata and the priority of a task.",
     "task.deadline": "Give a task another deadline, or none.",
     "task.restart": "Run a task that has ended once more, as a new task; the answer names it.",
     "task.retry": "Give every failed step of a blocked task a fresh set of attempts.",

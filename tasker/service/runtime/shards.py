@@ -115,6 +115,11 @@ class Shards:
         """Return a shard's due book."""
         return self._books.get(shard)
 
+    def actor_of(self, shard: int, stream_id: UUID) -> Actor | None:
+        """Return the actor of a stream when it is in memory."""
+        cell = self._cells.get(shard, {}).get(stream_id)
+        return None if cell is None else cell.actor
+
     def actors(self) -> int:
         """Return how many actors are in memory."""
         return sum(len(cells) for cells in self._cells.values())

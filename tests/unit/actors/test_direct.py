@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -13,6 +14,8 @@ from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects
 from tasker.service.actors import direct as direct_module
 from tasker.service.actors.direct import DirectWork, Offered
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.actors.waiting_set import Waiting
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import DirectSettings
 from tests.runs import template
@@ -43,8 +46,16 @@ class Node:
         self.seen = asyncio.Event()
         self.counts: dict[str, tuple[int, int]] = {}
         self.workers.subscribe("times", self._on_time)
+        self.actors: dict[UUID, SimpleNamespace] = {}
+        self.woken: list[str] = []
 
     # `Offers`
+
+    def actor_of(self, waiting: Waiting) -> TaskActor | None:
+        actor = self.actors.get(waiting.stream_id)
+        if actor is None:
+            self.woken.append(waiting.step)
+        return actor  # type: ignore[return-value]
 
     def encoded(self, offered: Offered) -> bytes | None:
         if offered.step in self.closed:
@@ -65,7 +76,14 @@ class Node:
         self.workers.subscribe(self.subjects.worker_work("default", worker, "*"), lambda m: self._on_array(worker, m))
 
     def say(
-        self, worker: str, slots: int = 10, *, queues: tuple = (QUEUE,), elsewhere: int = 0, parts: tuple = ()
+        self,
+        worker: str,
+        slots: int = 10,
+        *,
+        queues: tuple = (QUEUE,),
+        elsewhere: int = 0,
+        parts: tuple = (),
+        backlogged: tuple = (),
     ) -> None:
         said = WorkerSlots(
             worker=worker,
@@ -74,6 +92,7 @@ class Node:
             queues=[queue[1:] for queue in queues],
             nodes={"node-a": self.counts.get(worker, (0, 0))},
             parts=list(parts),
+            backlogged=[queue[1:] for queue in backlogged],
         )
         self.workers.publish(self.subjects.slots("default"), msgspec.json.encode(said), reply="times")
 
@@ -82,10 +101,17 @@ class Node:
         self.say(worker, slots, **more)  # type: ignore[arg-type]
         await self.until(lambda: len(self.times) > before)
 
-    def offer(self, *steps: str, queue: tuple[str, str, str] = QUEUE) -> list[bool]:
-        """Offer steps; the handler of each is called like its first letter."""
+    def actor(self, priority: int = 0, *, shard: int = 0) -> SimpleNamespace:
+        """Return the actor of a task whose steps have handlers called like their first letters."""
         template = SimpleNamespace(step=lambda step: SimpleNamespace(handler=step[0]))
-        actor = SimpleNamespace(task_id="T", template=template)
+        state = SimpleNamespace(priority=priority, steps={})
+        actor = SimpleNamespace(task_id="T", template=template, state=state, shard=shard, stream_id=uuid4())
+        self.actors[actor.stream_id] = actor
+        return actor
+
+    def offer(self, *steps: str, queue: tuple[str, str, str] = QUEUE, priority: int = 0) -> list[bool]:
+        """Offer steps of one task."""
+        actor = self.actor(priority)
         return [self.direct.take(queue, actor, step, 1) for step in steps]  # type: ignore[arg-type]
 
     def part(self, worker: str, slots: int, *, elsewhere: int = 0, handler: str = "l") -> SlotsPart:
@@ -300,7 +326,8 @@ async def test_every_instance_of_a_limited_step_goes_to_its_slots(node: Node) ->
     node.join("w")
     await node.said("w", 10, parts=(node.part("w", 4),))
     steps = {"s": {"handler": "l", "compensate": "undo"}}
-    actor = SimpleNamespace(task_id="T", template=template({"s": []}, steps=steps))
+    actor = node.actor()
+    actor.template = template({"s": []}, steps=steps)
     for step in ("s", "s#2", "s[0]", "s~undo"):
         assert node.direct.take(QUEUE, actor, step, 1)  # type: ignore[arg-type]
     await node.until(lambda: len(node.arrived) == 2)
@@ -360,6 +387,7 @@ async def test_a_closing_node_hands_out_nothing(node: Node) -> None:
         b'{"worker":"x","slots":1,"parts":[{"name":"p0","handlers":[["shop","orders","a.b"]],"slots":1}]}',
         b'{"worker":"x","slots":1,"parts":[{"name":"p0","handlers":[],"slots":1,"elsewhere":-1}]}',
         b'{"worker":"x","slots":1,"queues":[["",""]]}',
+        b'{"worker":"x","slots":1,"backlogged":[["shop","a.b"]]}',
         b'{"worker":"x","slots":1,"nodes":{"n":[0,-1]}}',
         b'{"worker":"x","slots":1,"queues":[%b]}' % b",".join([b'["a","b"]'] * 1001),
         b'{"worker":"x","slots":1,"later":%b' % (b"[" * 5000),

@@ -1,0 +1,114 @@
+"""What begins first when workers are short, on the real service: each worker here has one slot, held by the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tasker.bus.nats_bus import NatsBus
+from tasker.client import TaskerClient
+from tasker.events.subjects import Subjects
+from tasker.handlers import handler
+from tasker.handlers.equipment import Equipment
+from tasker.handlers.handler import plain_handlers_of
+from tasker.handlers.registry import Registry
+from tasker.handlers.worker import Worker
+from tasker.settings import DirectSettings
+from tests.acceptance.conftest import Service
+
+WITHIN_S = 30.0
+
+
+class Desk:
+    """A worker with one slot, which the input `hold` keeps; `begun`: the inputs in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.go_on = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    async def serve(self, name: str) -> None:
+        self.begun.append(name)
+        self._changed.set()
+        if name == "hold":
+            await self.go_on.wait()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def working(service: Service, queue: str, **options: Any) -> AsyncIterator[Desk]:
+    """Serve a queue with a worker in this loop."""
+    desk, loop = Desk(), asyncio.get_running_loop()
+
+    @handler("go", queue=queue)
+    async def go(input: str) -> None:
+        # Handlers run in a loop of their own.
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(desk.serve(input), loop))
+
+    bus = await NatsBus.connect(service.nats_url, name="worker")
+    equipment = Equipment(Registry(handlers=plain_handlers_of(go)))
+    subjects = Subjects(service.nats_prefix)
+    worker = Worker(bus, equipment, subjects=subjects, slots=1, limits=equipment.limits, life=equipment, **options)
+    await worker.start()
+    await worker.ready()
+    try:
+        yield desk
+    finally:
+        desk.go_on.set()
+        await worker.stop()
+        await bus.close()
+
+
+@asynccontextmanager
+async def client_of(service: Service, template: str, **keys: Any) -> AsyncIterator[TaskerClient]:
+    """Return a client, once a template with one step, on a queue called like it, is known."""
+    document = {"name": template, "version": "1.0.0", "steps": [{"name": "go"}]} | keys
+    async with service.client() as client:
+        await client.register(document)
+        yield client
+
+
+async def test_work_of_higher_priority_begins_first_and_can_be_moved(service: Service) -> None:
+    async with client_of(service, "lane", priority=10) as client, working(service, "lane") as desk:
+        await client.create("lane", "hold")
+        await desk.until(lambda: desk.begun == ["hold"])
+        await client.create("lane", "low", priority=-50)
+        await client.create("lane", "usual")
+        late = await client.create("lane", "late", priority=0)
+        await client.create("lane", "high", priority=50)
+        await client.update(late, priority=100)
+        desk.go_on.set()
+        await desk.until(lambda: len(desk.begun) == 5)
+        assert desk.begun == ["hold", "late", "high", "usual", "low"]
+        assert (await client.wait(late)).priority == 100
+
+
+async def test_a_worker_that_knows_the_stream_alone_gets_it_in_order_too(service: Service) -> None:
+    """What waits for it stays with the owner, which leaves it to the stream when the worker asks."""
+    async with client_of(service, "foreign") as client:
+        for name, priority in (("low", -1), ("middle", 1), ("high", 2)):
+            await client.create("foreign", name, priority=priority)
+        async with working(service, "foreign", direct=DirectSettings(enabled=False)) as desk:
+            await desk.until(lambda: len(desk.begun) == 3)
+            assert desk.begun == ["high", "middle", "low"]
+
+
+async def test_urgent_work_overtakes_a_backlog_in_the_stream(service: Service) -> None:
+    """The backlog came first, when nobody was there: it went by the stream."""
+    async with client_of(service, "behind") as client:
+        await client.create("behind", "hold")
+        for number in range(5):
+            await client.create("behind", f"plain{number}")
+        async with working(service, "behind") as desk:
+            await desk.until(lambda: desk.begun == ["hold"])
+            await client.create("behind", "urgent", priority=1)
+            desk.go_on.set()
+            await desk.until(lambda: len(desk.begun) == 7)
+            assert desk.begun.index("urgent") <= 2, "at most one that was on its way already begins before it"
