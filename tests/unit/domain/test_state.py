@@ -59,6 +59,7 @@ LATER = {
     "places_left",
     "shared",
     "admitted_us",
+    "priority",
     "is_late",
 }
 """Left out where empty (what is to be told is no fact at all), so that the hash of a state of the first form stays."""
