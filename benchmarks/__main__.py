@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 import psutil
@@ -33,6 +33,9 @@ from benchmarks.workloads import (
     HELD,
     HELD_QUICK_TASKS,
     HELD_TASKS,
+    SCHEDULES,
+    SCHEDULES_DUE,
+    SCHEDULES_QUICK_DUE,
     SIGNALS,
     SIGNALS_QUICK_SECONDS,
     SIGNALS_SECONDS,
@@ -44,9 +47,6 @@ from tasker.embedded.stack import Stack
 from tasker.settings import read_settings
 
 Name = Literal[
-    "linear4", "linear4-single", "one", "diamond4", "fanout100", "batch", "creates", "signals", "held", "big", "verify"
-]
-ALL: Final[tuple[Name, ...]] = (
     "linear4",
     "linear4-single",
     "one",
@@ -55,10 +55,12 @@ ALL: Final[tuple[Name, ...]] = (
     "batch",
     "creates",
     "signals",
+    "schedules",
     "held",
     "big",
     "verify",
-)
+]
+ALL: Final[tuple[Name, ...]] = get_args(Name)
 ROUNDS: Final = 3
 UNMET: Final = 9
 
@@ -89,6 +91,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def signals_s(self) -> float:
         """Return how long signals are sent."""
         return self.scale * (SIGNALS_QUICK_SECONDS if self.quick else SIGNALS_SECONDS)
+
+    @property
+    def schedules_due(self) -> int:
+        """Return how many schedules are due within a second."""
+        return max(1, round(self.scale * (SCHEDULES_QUICK_DUE if self.quick else SCHEDULES_DUE)))
 
     @property
     def held_tasks(self) -> int:
@@ -182,6 +189,9 @@ class Bench:
             if SIGNALS in self._plan.chosen:
                 result.signals = await service.signals(self._plan.signals_s)
                 result.rss_mib[SIGNALS] = service.rss_mib()
+            if SCHEDULES in self._plan.chosen:
+                result.schedules = await service.schedules(self._plan.schedules_due)
+                result.rss_mib[SCHEDULES] = service.rss_mib()
             if HELD in self._plan.chosen:
                 result.held = await service.held(self._plan.held_tasks)
                 result.rss_mib[HELD] = service.rss_mib()

@@ -15,9 +15,10 @@ from rich.table import Table
 from benchmarks.big import BigTask, growth_of
 from benchmarks.driving import Figures
 from benchmarks.held import Held
+from benchmarks.schedules import Schedules
 from benchmarks.service import Creates, Lag, Verified
 from benchmarks.signals import Signals
-from benchmarks.workloads import BIG, CREATES, HELD, SIGNALS, WORKLOADS
+from benchmarks.workloads import BIG, CREATES, HELD, SCHEDULES, SIGNALS, WORKLOADS
 
 VERIFY: Final = "verify"
 RESULTS: Final = Path(__file__).with_name("results")
@@ -30,6 +31,7 @@ class Round(msgspec.Struct, kw_only=True):
     service: dict[str, Figures] = {}
     creates: Creates | None = None
     signals: Signals | None = None
+    schedules: Schedules | None = None
     held: Held | None = None
     big: list[BigTask] = []
     verified: Verified | None = None
@@ -113,6 +115,14 @@ def summarize(rounds: Sequence[Round]) -> Summary:
             "to_many_per_s": _spread([one.to_many_per_s for one in signals]),
             "p50_ms": _spread([one.p50_ms for one in signals]),
         }
+    if schedules := [one.schedules for one in rounds if one.schedules is not None]:
+        summary[SCHEDULES] = {
+            "created_per_s": _spread([one.created_per_s for one in schedules]),
+            "fired_p50_ms": _spread([one.fired_p50_ms for one in schedules]),
+            "fired_p99_ms": _spread([one.fired_p99_ms for one in schedules]),
+            "started_p99_ms": _spread([one.started_p99_ms for one in schedules]),
+            "ended_p99_ms": _spread([one.ended_p99_ms for one in schedules]),
+        }
     if held := [one.held for one in rounds if one.held is not None]:
         summary[HELD] = {
             "first_half_per_s": _spread([one.first_half_per_s for one in held]),
@@ -176,6 +186,13 @@ def show(console: Console, machine: dict[str, Any], rounds: Sequence[Round], sum
         console.print(
             f"signals: {signals['to_one_per_s']} /s to one task, {signals['to_many_per_s']} /s to 1,000 tasks, "
             f"an array of 100 answered in {signals['p50_ms']} ms (p50)"
+        )
+    if SCHEDULES in summary:
+        due = summary[SCHEDULES]
+        console.print(
+            f"schedules due within a second: fired {due['fired_p50_ms']} ms late (p50), {due['fired_p99_ms']} (p99); "
+            f"their tasks are there after {due['started_p99_ms']} ms and done after {due['ended_p99_ms']} (p99); "
+            f"{due['created_per_s']} schedules/s created"
         )
     if HELD in summary:
         held = summary[HELD]

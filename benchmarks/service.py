@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -31,6 +31,9 @@ from benchmarks.floor import ROOT, connect
 from benchmarks.held import Held
 from benchmarks.held import measure as measure_held
 from benchmarks.processes import Find, child_named, family, rss_mib
+from benchmarks.schedules import TEMPLATE as SCHEDULED
+from benchmarks.schedules import Schedules
+from benchmarks.schedules import measure as measure_schedules
 from benchmarks.signals import Signaller, Signals
 from benchmarks.workloads import ARRAY, ARRAYS_IN_FLIGHT, HELD, INPUT, PARKED, SHAPES
 from tasker.cli.owned import OWNED
@@ -246,22 +249,23 @@ class Service(System):
         first, self._keys = self._keys, self._keys + count
         self._created[shape] = self._created.get(shape, 0) + count
         given = SHAPES[shape].input if shape in SHAPES else INPUT
-        body = json.dumps(
-            [
-                {"template": shape, "input": given, "idempotency_key": f"key-{number}"}
-                for number in range(first, first + count)
-            ]
-        ).encode()
+        keys = range(first, first + count)
+        tasks = [{"template": shape, "input": given, "idempotency_key": f"key-{number}"} for number in keys]
+        return [reply.task_id or "" for reply in await self._accept("task.create", tasks)]
+
+    async def _accept(self, verb: str, commands: Sequence[object]) -> list[Reply]:
+        """Send commands until all are accepted; each may be sent twice."""
+        body = json.dumps(commands).encode()
         for attempt in range(TRIES_MAX):
             with contextlib.suppress(nats.errors.Error, TimeoutError):
-                replies = _replies.decode(await self._request("task.create", body))
+                replies = _replies.decode(await self._request(verb, body))
                 refused = next((reply for reply in replies if not reply.ok), None)
                 if refused is None:
-                    return [reply.task_id or "" for reply in replies]
+                    return replies
                 if refused.error is None or refused.error.status != UNAVAILABLE:
-                    raise WorkLost(f"a creation was refused: {refused.error}")
+                    raise WorkLost(f"{verb} was refused: {refused.error}")
             await asyncio.sleep(0.2 * 2**attempt)
-        raise WorkLost(f"creations were not answered in {TRIES_MAX} tries")
+        raise WorkLost(f"{verb} was not answered in {TRIES_MAX} tries")
 
     async def _request(self, verb: str, body: bytes) -> bytes:
         assert self._bus is not None  # noqa: S101 - opened before
@@ -315,6 +319,16 @@ class Service(System):
     async def signals(self, seconds: float) -> Signals:
         """Send signals to tasks that wait for them, for `seconds`."""
         return await Signaller(self.create, self._request).measure(seconds)
+
+    async def schedules(self, count: int) -> Schedules:
+        """Have so many schedules be due within a second."""
+        connection = await self.connect()
+        try:
+            found = await measure_schedules(self._accept, connection, count)
+        finally:
+            await connection.close()
+        self._created[SCHEDULED] = self._created.get(SCHEDULED, 0) + count
+        return found
 
     async def held(self, tasks: int) -> Held:
         """Have so many tasks wait behind one concurrency key, and pass it."""
