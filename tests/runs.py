@@ -251,11 +251,11 @@ class Run:
             return self.do(RetryTask(at_us=self.now_us))
         return self.do(RetryStep(step=step, attempt=attempt, at_us=self.now_us))
 
-    def pause(self) -> tuple[AnyTaskEvent, ...]:
-        return self.do(PauseTask(at_us=self.now_us))
+    def pause(self, *, children: bool = False) -> tuple[AnyTaskEvent, ...]:
+        return self.do(PauseTask(at_us=self.now_us, children=children))
 
-    def resume(self) -> tuple[AnyTaskEvent, ...]:
-        return self.do(ResumeTask(at_us=self.now_us))
+    def resume(self, *, children: bool = False, paused_by: str | None = None) -> tuple[AnyTaskEvent, ...]:
+        return self.do(ResumeTask(at_us=self.now_us, children=children, paused_by=paused_by))
 
     def skip(self, step: str, result: Any = None, *routes: str) -> tuple[AnyTaskEvent, ...]:
         choice = Choice(routes=routes) if routes else None

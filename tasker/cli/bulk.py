@@ -137,27 +137,29 @@ async def retry(*, which: Which = WHICH, how: How = HOW, common: Common = COMMON
 
 
 @app.command
-async def pause(*, which: Which = WHICH, how: How = HOW, common: Common = COMMON) -> None:
+async def pause(*, children: Switch = False, which: Which = WHICH, how: How = HOW, common: Common = COMMON) -> None:
     """Let nothing more begin of the open tasks that match. `tasker pause` holds back new ones, too.
 
     Args:
+        children: nor of their child tasks.
         which: which of them.
         how: who asks, and why.
         common: where the service is, and how to print.
     """
-    await carry_out("task.pause", which.filter(), how, common)
+    await carry_out("task.pause", which.filter(), how, common, arguments={"children": True} if children else {})
 
 
 @app.command
-async def resume(*, which: Which = WHICH, how: How = HOW, common: Common = COMMON) -> None:
+async def resume(*, children: Switch = False, which: Which = WHICH, how: How = HOW, common: Common = COMMON) -> None:
     """Let the paused tasks that match go on.
 
     Args:
+        children: and their child tasks that are paused with them.
         which: which of them.
         how: who asks, and why.
         common: where the service is, and how to print.
     """
-    await carry_out("task.resume", which.filter(), how, common)
+    await carry_out("task.resume", which.filter(), how, common, arguments={"children": True} if children else {})
 
 
 @app.command

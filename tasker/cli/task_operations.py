@@ -59,6 +59,7 @@ async def pause(
     task: str,
     /,
     *,
+    children: Annotated[bool, Parameter(negative="")] = False,
     by: By = BY,
     common: Common = COMMON,
 ) -> None:
@@ -73,6 +74,7 @@ async def pause(
 
     Args:
         task: its id.
+        children: nor of its child tasks, and theirs; of those that it waits for, and does not abandon.
         by: who asks, and why.
         common: where the service is, and how to print.
     """
@@ -80,7 +82,7 @@ async def pause(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.pause(task, **by.options())
+        reply = await service.pause(task, children=children, **by.options())
     show_reply(reply, common.output)
 
 
@@ -88,6 +90,7 @@ async def resume(
     task: str,
     /,
     *,
+    children: Annotated[bool, Parameter(negative="")] = False,
     by: By = BY,
     common: Common = COMMON,
 ) -> None:
@@ -95,6 +98,7 @@ async def resume(
 
     Args:
         task: its id.
+        children: and its child tasks, and theirs, that are paused with it.
         by: who asks, and why.
         common: where the service is, and how to print.
     """
@@ -102,7 +106,7 @@ async def resume(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.resume(task, **by.options())
+        reply = await service.resume(task, children=children, **by.options())
     show_reply(reply, common.output)
 
 

@@ -469,27 +469,35 @@ class TaskerClient:
     async def pause(
         self,
         task: TaskRef,
+        *,
+        children: bool = False,
         **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let nothing more of a task begin; attempts that run go on, and their outcomes are recorded.
 
+        With `children` neither of its child tasks, and theirs; of those that it waits for, and does not abandon.
+
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to pause.
         """
-        command = TaskPause(task_id=task_id_of(task), **self._named(options))
+        command = TaskPause(task_id=task_id_of(task), children=children, **self._named(options))
         return await self._command("task.pause", command)
 
     async def resume(
         self,
         task: TaskRef,
+        *,
+        children: bool = False,
         **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let a paused task go on from where it stands; what fell due meanwhile comes at once.
 
+        With `children` also its child tasks, and theirs, that are paused with it.
+
         Raises:
             TaskUnknown, TaskEnded, StateForbids: it is not paused.
         """
-        command = TaskResume(task_id=task_id_of(task), **self._named(options))
+        command = TaskResume(task_id=task_id_of(task), children=children, **self._named(options))
         return await self._command("task.resume", command)
 
     async def set_budget(

@@ -328,26 +328,34 @@ class TaskerSyncClient:
     def pause(
         self,
         task: TaskRef,
+        *,
+        children: bool = False,
         **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let nothing more of a task begin; attempts that run go on, and their outcomes are recorded.
 
+        With `children` neither of its child tasks, and theirs; of those that it waits for, and does not abandon.
+
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to pause.
         """
-        return self._loop.run(self._client.pause(task, **options))
+        return self._loop.run(self._client.pause(task, children=children, **options))
 
     def resume(
         self,
         task: TaskRef,
+        *,
+        children: bool = False,
         **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let a paused task go on from where it stands; what fell due meanwhile comes at once.
 
+        With `children` also its child tasks, and theirs, that are paused with it.
+
         Raises:
             TaskUnknown, TaskEnded, StateForbids: it is not paused.
         """
-        return self._loop.run(self._client.resume(task, **options))
+        return self._loop.run(self._client.resume(task, children=children, **options))
 
     def set_budget(
         self,

@@ -186,11 +186,25 @@ class TaskRetry(TaskOperatorCommand, kw_only=True, omit_defaults=True):
 
 
 class TaskPause(TaskOperatorCommand, kw_only=True, omit_defaults=True):
-    """`task.pause`: let nothing more of a task begin. Attempts that run go on, and their outcomes are recorded."""
+    """`task.pause`: let nothing more of a task begin. Attempts that run go on, and their outcomes are recorded.
+
+    Attributes:
+        children: nor of its child tasks, and theirs; of those that it waits for, and does not abandon.
+    """
+
+    children: bool = False
 
 
 class TaskResume(TaskOperatorCommand, kw_only=True, omit_defaults=True):
-    """`task.resume`: let a paused task go on from where it stands."""
+    """`task.resume`: let a paused task go on from where it stands.
+
+    Attributes:
+        children: and its child tasks, and theirs, that are paused with it.
+        paused_by: only when the command of this id paused it; None: whoever did.
+    """
+
+    children: bool = False
+    paused_by: Key | None = None
 
 
 class TaskBudget(TaskOperatorCommand, kw_only=True, omit_defaults=True):

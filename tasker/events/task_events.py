@@ -679,12 +679,24 @@ class TaskBudgetSet(TaskEvent, frozen=True, kw_only=True):
     goes_on: bool = False
 
 
-class TaskPaused(TaskEvent, frozen=True, kw_only=True):
-    """A person paused the task: attempts that run go on and are recorded, nothing else begins."""
+class TaskPaused(TaskEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A person paused the task: attempts that run go on and are recorded, nothing else begins.
+
+    Attributes:
+        children: so do its child tasks, and theirs.
+    """
+
+    children: bool = False
 
 
-class TaskUnpaused(TaskEvent, frozen=True, kw_only=True):
-    """A paused task goes on from where it stands."""
+class TaskUnpaused(TaskEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A paused task goes on from where it stands.
+
+    Attributes:
+        children: so do its child tasks, and theirs.
+    """
+
+    children: bool = False
 
 
 class TaskUpdated(TaskEvent, frozen=True, kw_only=True):

@@ -203,8 +203,8 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ),
     ("task_resumed", 1): (t.TaskResumed(),),
     ("task_budget_set", 1): (t.TaskBudgetSet(cost_max="2.5"), t.TaskBudgetSet(tokens_max=200, goes_on=True)),
-    ("task_paused", 1): (t.TaskPaused(),),
-    ("task_unpaused", 1): (t.TaskUnpaused(),),
+    ("task_paused", 1): (t.TaskPaused(), t.TaskPaused(children=True)),
+    ("task_unpaused", 1): (t.TaskUnpaused(), t.TaskUnpaused(children=True)),
     ("task_updated", 1): (
         t.TaskUpdated(tags={"team": "core"}, metadata=RAW(b'{"ticket":"OPS-17"}')),
         t.TaskUpdated(tags={}),

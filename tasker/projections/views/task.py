@@ -308,9 +308,10 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
         case TaskCompensating():
             row.state = "compensating"
         case TaskPaused():
-            before, row.state = row.state, "paused"
-            _unblock(row)
-            row.blocked_reason = _PAUSED_BEFORE_START if before == "pending" else "paused"
+            if row.state != "paused":  # else its child tasks are, too, from now on
+                before, row.state = row.state, "paused"
+                _unblock(row)
+                row.blocked_reason = _PAUSED_BEFORE_START if before == "pending" else "paused"
         case TaskUnpaused():
             row.state = "pending" if row.blocked_reason == _PAUSED_BEFORE_START else "running"
             _unblock(row)

@@ -11,7 +11,7 @@ from tasker.bus.bus import Message
 from tasker.errors import TaskerError, Undecodable, is_passing
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.envelope import StreamKind
-from tasker.events.messages import Reply, TaskCancel, TaskCreate
+from tasker.events.messages import Reply, TaskCancel, TaskCreate, TaskPause, TaskResume
 from tasker.events.task_events import ErrorInfo
 from tasker.ids import task_id_of
 from tasker.service.actors.child_news import ChildHint, ChildNews
@@ -20,6 +20,7 @@ from tasker.service.actors.standing import Standing, Standings
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.children import child_key
 from tasker.service.domain.commands import NoteChild
+from tasker.service.domain.state import ChildrenTold
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
 
@@ -97,6 +98,35 @@ class ChildTasks:
             reason="its parent is stopping",
         )
         self._commands.send(actor.tenant, "task.cancel", command, lambda _: None, traceparent=actor.traceparent)
+
+    def hold(self, actor: TaskActor, step: str, attempt: int, told: ChildrenTold) -> None:
+        """Have the child paused, or resumed, with its own children; told again until it has answered."""
+        child = actor.state.steps[step].child
+        assert child is not None  # noqa: S101 - the caller looked
+        at = f"{actor.task_id}:{told.pause}:{step}:{attempt}"
+        who = f"task {actor.task_id}"
+        command: TaskPause | TaskResume
+        if told.is_over:
+            command = TaskResume(
+                task_id=child,
+                children=True,
+                paused_by=f"pause:{at}",
+                command_id=f"resume:{at}",
+                requested_by=who,
+                reason="its parent was resumed",
+            )
+        else:
+            command = TaskPause(
+                task_id=child, children=True, command_id=f"pause:{at}", requested_by=who, reason="its parent was paused"
+            )
+
+        def answered(data: bytes) -> None:
+            reply = decode_message(data, Reply)
+            if reply.error is None or not is_passing(TaskerError.from_problem(reply.error)):
+                actor.child_told(step, told)
+
+        verb = "task.resume" if told.is_over else "task.pause"
+        self._commands.send(actor.tenant, verb, command, answered, traceparent=actor.traceparent)
 
     def tell_parent(self, tenant: str, task_id: str, step: str, attempt: int) -> None:
         """Tell the owner of a parent that its child has ended."""

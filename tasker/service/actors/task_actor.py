@@ -30,6 +30,8 @@ from tasker.events.task_events import (
     StepSkipped,
     TaskBlocked,
     TaskEvent,
+    TaskPaused,
+    TaskUnpaused,
     TaskUpdated,
     TemplateRef,
 )
@@ -57,10 +59,11 @@ from tasker.service.domain.obligations import (
     scope_of,
 )
 from tasker.service.domain.outcome_facts import settle_facts
+from tasker.service.domain.pause import child_to_tell
 from tasker.service.domain.places import obligation_of, place_of
 from tasker.service.domain.prices import PriceTable
 from tasker.service.domain.reports import accepted, command_of
-from tasker.service.domain.state import StepStatus, TaskState, TaskStatus, evolve
+from tasker.service.domain.state import ChildrenTold, StepStatus, TaskState, TaskStatus, evolve
 from tasker.service.runtime.actor import Owed, Recorded, Turn
 from tasker.service.runtime.due import UNFOLDED, UNFOLDED_US
 from tasker.service.runtime.node import Wake
@@ -96,6 +99,8 @@ EFFECTS: Final = frozenset(
         EventAwaited,
         PlaceRequested,
         TaskUpdated,
+        TaskPaused,
+        TaskUnpaused,
     }
 )
 """Events that the world is told of after their commit."""
@@ -111,6 +116,8 @@ Effect = (
     | EventAwaited
     | PlaceRequested
     | TaskUpdated
+    | TaskPaused
+    | TaskUnpaused
 )
 
 
@@ -130,6 +137,10 @@ class ChildPorts(Protocol):
 
     def cancel(self, actor: TaskActor, step: str, attempt: int) -> None:
         """Have it cancelled."""
+        ...
+
+    def hold(self, actor: TaskActor, step: str, attempt: int, told: ChildrenTold) -> None:
+        """Have it paused, or resumed, with its parent; `child_told` once it has answered."""
         ...
 
     def tell_parent(self, tenant: str, task_id: str, step: str, attempt: int) -> None:
@@ -310,6 +321,7 @@ class TaskActor:
     __slots__ = (
         "_admitting",
         "_beats",
+        "_children_told",
         "_meta",
         "_offers",
         "_ports",
@@ -343,6 +355,7 @@ class TaskActor:
         self._progress: dict[str, StepProgress] = {}
         self._offers: dict[str, int] = {}
         self._admitting: Admission | None = None
+        self._children_told: dict[str, ChildrenTold] = {}
 
     # ---------------------------------------------------------------- the past
 
@@ -729,6 +742,10 @@ class TaskActor:
                 # It was being started while its step was asked to stop.
                 if waiting_child(self.state, step, attempt) is not None and self.state.steps[step].cancel_by_us:
                     self._cancel_child(step, attempt)
+                self._hold_child(step, attempt)
+            case TaskPaused(children=children) | TaskUnpaused(children=children):
+                for step, entry in self.state.steps.items() if children else ():
+                    self._hold_child(step, entry.attempt)
             case PlaceRequested(step=step, attempt=attempt):
                 place = place_of(self.state, step, attempt)
                 if place is not None and not place.held:
@@ -845,6 +862,7 @@ class TaskActor:
             return
         if entry.cancel_by_us is not None:
             self._cancel_child(step, attempt)
+        self._hold_child(step, attempt)
         children.ask(self, step, attempt)
 
     def _cancel_child(self, step: str, attempt: int) -> None:
@@ -852,6 +870,18 @@ class TaskActor:
         children, entry = self._ports.children, self.state.steps[step]
         if children is not None and entry.child and self.template.step(step).on_parent_close == "cancel":
             children.cancel(self, step, attempt)
+
+    def _hold_child(self, step: str, attempt: int) -> None:
+        """Tell the child of a step that it is paused, or resumed, with its parent, unless it has heard."""
+        if self.state.children_told is None or self._ports.children is None or self.template is None:
+            return
+        told = child_to_tell(self.state, self.template, step, attempt)
+        if told is not None and self._children_told.get(step) != told:
+            self._ports.children.hold(self, step, attempt, told)
+
+    def child_told(self, step: str, told: ChildrenTold) -> None:
+        """Take note that the child of a step has answered."""
+        self._children_told[step] = told
 
     def is_offered(self, step: str, attempt: int) -> bool:
         """Return whether the attempt is on offer and nobody has begun it."""

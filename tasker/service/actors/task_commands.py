@@ -98,10 +98,10 @@ def decided_of(command: TaskOperatorCommand) -> Decided:
             return lambda at_us: SetDeadline(at_us=at_us, deadline_us=deadline_us, within_s=within_s)
         case TaskRetry():
             return lambda at_us: RetryTask(at_us=at_us)
-        case TaskPause():
-            return lambda at_us: PauseTask(at_us=at_us)
-        case TaskResume():
-            return lambda at_us: ResumeTask(at_us=at_us)
+        case TaskPause(children=children):
+            return lambda at_us: PauseTask(at_us=at_us, children=children)
+        case TaskResume(children=children, paused_by=paused_by):
+            return lambda at_us: ResumeTask(at_us=at_us, children=children, paused_by=paused_by)
         case TaskBudget():
             cost_max, tokens_max = check_budget(command.cost_max, command.tokens_max)
             return lambda at_us: SetBudget(at_us=at_us, cost_max=cost_max, tokens_max=tokens_max)

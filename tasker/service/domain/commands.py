@@ -69,11 +69,21 @@ class SetDeadline(TaskCommand, frozen=True, kw_only=True):
 
 
 class PauseTask(TaskCommand, frozen=True, kw_only=True):
-    """Let nothing more of the task begin; attempts that run go on."""
+    """Let nothing more of the task begin; attempts that run go on. `children`: nor of its child tasks, and theirs."""
+
+    children: bool = False
 
 
 class ResumeTask(TaskCommand, frozen=True, kw_only=True):
-    """Let a paused task go on."""
+    """Let a paused task go on.
+
+    Attributes:
+        children: and its child tasks, and theirs, that are paused with it.
+        paused_by: only when this command paused it; None: whoever did.
+    """
+
+    children: bool = False
+    paused_by: str | None = None
 
 
 class RetryTask(TaskCommand, frozen=True, kw_only=True):

@@ -140,9 +140,9 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
         case SetDeadline():
             return set_deadline(state, command)
         case PauseTask():
-            return pause(state)
+            return pause(state, children=command.children)
         case ResumeTask():
-            return resume(state)
+            return resume(state, children=command.children, paused_by=command.paused_by)
         case RetryTask():
             return _retry_task(state)
         case RetryStep():

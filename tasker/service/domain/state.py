@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, Literal, assert_never
+from typing import Any, Final, Literal, NamedTuple, assert_never
 
 import msgspec
 
@@ -300,6 +300,20 @@ class StepState:
         self.timed_out: str | None = None
 
 
+class ChildrenTold(NamedTuple):
+    """A person paused a task with its child tasks, or resumed it with those that are paused with it.
+
+    Attributes:
+        pause: seq of the event that paused them.
+        is_over: they are to go on.
+        at_us: when that was said.
+    """
+
+    pause: int
+    is_over: bool
+    at_us: int
+
+
 class TaskState:
     """A task as its events left it. Owned by one actor.
 
@@ -313,7 +327,9 @@ class TaskState:
         visits: step -> its newest visit, of those that a loop came back to.
         stopping: the task will end so once its running steps have.
         to_undo: what is undone before that, in this order. undone: how many of them are.
-        paused_from: where a paused task was. resumed_us: when it last went on; the time to start counts anew from then.
+        paused_from: where a paused task was. paused_by: the command that paused it.
+        resumed_us: when it last went on; the time to start counts anew from then.
+        children_told: what its child tasks were last told with it; None: nothing.
         usage: what its attempts used so far: `tokens`, and `cost:<currency>`; None: nothing.
         budget: what a person allows it instead of its template. over_budget: what of it is used up, in words.
         is_late: its deadline has passed, and nothing of it begins until a person gives it another one.
@@ -332,6 +348,7 @@ class TaskState:
         "admitted_us",
         "blocked_reason",
         "budget",
+        "children_told",
         "closed",
         "closed_edges",
         "commands",
@@ -349,6 +366,7 @@ class TaskState:
         "not_before_us",
         "open",
         "over_budget",
+        "paused_by",
         "paused_from",
         "places",
         "places_left",
@@ -401,6 +419,8 @@ class TaskState:
         self.to_undo: tuple[str, ...] = ()
         self.undone = 0
         self.paused_from: TaskStatus | None = None
+        self.paused_by: str | None = None
+        self.children_told: ChildrenTold | None = None
         self.resumed_us = 0
         self.inbox: Inbox | None = None
         self.created_by: str | None = None
@@ -691,11 +711,18 @@ def evolve(  # noqa: PLR0915 - one case an event
         case TaskResumed():
             state.status = TaskStatus.COMPENSATING if state.to_undo else TaskStatus.RUNNING
             state.blocked_reason = None
-        case TaskPaused():
-            state.paused_from = state.status
+        case TaskPaused(children=children):
+            if not state.paused:
+                state.paused_from = state.status
+                state.paused_by = command_id
             state.status = TaskStatus.PAUSED
             state.blocked_reason = None
-        case TaskUnpaused():
+            if children:
+                state.children_told = ChildrenTold(state.seq, False, at_us)  # noqa: FBT003 - a tuple of three
+        case TaskUnpaused(children=children):
+            told = state.children_told
+            state.children_told = told._replace(is_over=True, at_us=at_us) if told is not None and children else None
+            state.paused_by = None
             state.status = TaskStatus.PENDING if state.paused_from is TaskStatus.PENDING else TaskStatus.RUNNING
             state.paused_from = None
             state.resumed_us = at_us
@@ -938,7 +965,9 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "to_undo": list(state.to_undo),
         "undone": state.undone,
         "paused_from": state.paused_from and str(state.paused_from),
+        "paused_by": state.paused_by,
         "resumed_us": state.resumed_us,
+        "children_told": state.children_told and list(state.children_told),
         "inbox": state.inbox and state.inbox.document(),
         "metadata": state.metadata and msgspec.json.decode(state.metadata),
         "created_by": state.created_by,

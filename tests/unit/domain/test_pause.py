@@ -24,8 +24,9 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain.commands import CancelTask, PauseTask, RetryTask
 from tasker.service.domain.dry_run import would_cause
+from tasker.service.domain.pause import child_to_tell
 from tasker.service.domain.reports import command_of
-from tasker.service.domain.state import StepStatus, TaskStatus, state_hash
+from tasker.service.domain.state import ChildrenTold, StepStatus, TaskStatus, state_hash
 from tests.runs import DIAMOND, T0_US, Run, linear, template
 
 FINAL = ErrorInfo(type="NoSuchCard", message="no", retryable=False)
@@ -268,3 +269,98 @@ def test_a_dry_run_tells_what_would_happen_and_leaves_the_task_alone() -> None:
     assert tuple(foreseen) == run.do(retry)
     with pytest.raises(StateForbids):
         would_cause(run.state, run.template, retry)
+
+
+# ---------------------------------------------------------------- with its child tasks
+
+
+def parent(**keys: object) -> Run:
+    """A task whose child runs."""
+    run = created(Run(template({"kid": [], "end": ["kid"]}, steps={"kid": {"child": "parcel", **keys}})))
+    run.child("kid", "c1")
+    return run
+
+
+def told(run: Run) -> ChildrenTold | None:
+    return child_to_tell(run.state, run.template, "kid", 1)
+
+
+def test_a_child_is_told_of_its_parents_pause_and_of_its_end() -> None:
+    run = parent()
+    assert told(run) is None
+    assert run.pause(children=True) == (TaskPaused(children=True),)
+    paused = told(run)
+    assert paused is not None
+    assert (paused.pause, paused.is_over) == (run.state.seq, False)
+    assert run.pause(children=True) == run.pause() == ()
+    assert run.resume(children=True)[0] == TaskUnpaused(children=True)
+    resumed = told(run)
+    assert resumed is not None
+    assert (resumed.pause, resumed.is_over) == (paused.pause, True)
+    run.pause()
+    run.resume()
+    assert told(run) is None
+
+
+def test_a_task_that_is_paused_alone_can_be_paused_with_its_children() -> None:
+    run = parent()
+    run.do(PauseTask(at_us=run.now_us), command_id="mine")
+    assert run.do(PauseTask(at_us=run.now_us, children=True), command_id="theirs") == (TaskPaused(children=True),)
+    assert told(run) is not None
+    assert run.state.paused_by == "mine"
+    with pytest.raises(StateForbids, match="another command"):
+        run.resume(paused_by="theirs")
+    run.resume(paused_by="mine")
+    assert run.state.status is TaskStatus.RUNNING
+    assert run.state.paused_by is None
+
+
+def test_who_resumes_a_task_alone_leaves_its_children_paused() -> None:
+    run = parent()
+    run.pause(children=True)
+    run.resume()
+    assert told(run) is None
+
+
+def test_who_was_not_paused_with_children_has_none_to_resume() -> None:
+    run = parent()
+    run.pause()
+    run.resume(children=True)
+    assert told(run) is None
+
+
+@pytest.mark.parametrize("policy", ["cancel", "wait", "abandon"])
+def test_a_child_that_is_abandoned_goes_alone(policy: str) -> None:
+    run = parent(on_parent_close=policy)
+    run.pause(children=True)
+    assert (told(run) is None) == (policy == "abandon")
+
+
+def test_a_child_that_is_to_stop_or_has_ended_is_not_told() -> None:
+    run = parent()
+    run.pause(children=True)
+    run.cancel()
+    assert told(run) is None
+    run = parent()
+    run.pause(children=True)
+    run.child("kid", "c1", state="completed")
+    assert told(run) is None
+
+
+def test_a_child_that_is_still_being_started_is_told_once_it_is_there() -> None:
+    run = created(Run(template({"kid": []}, steps={"kid": {"child": "parcel"}})))
+    run.pause(children=True)
+    assert told(run) is None
+    run.child("kid", "c1")
+    assert told(run) is not None
+
+
+def test_a_child_that_began_after_the_resumption_is_not_told_of_it() -> None:
+    run = created(Run(template({"a": [], "kid": ["a"]}, steps={"kid": {"child": "parcel"}})))
+    run.pause(children=True)
+    run.resume(children=True)
+    run.now_us += S
+    run.start("a")
+    run.complete("a")
+    run.child("kid", "c1")
+    assert told(run) is None

@@ -48,6 +48,8 @@ LATER = {
     "closed_edges",
     "visits",
     "paused_from",
+    "paused_by",
+    "children_told",
     "resumed_us",
     "inbox",
     "metadata",
