@@ -119,6 +119,8 @@ class Template:
         max_running: so many of its tasks may be there that have not ended; a new one is refused as `busy`, which the
             client waits out. Children are let in, and count.
         max_ready: while so many steps or more wait for a worker in one of its queues, a new task is refused as `busy`.
+        singleton: an expression over `input`: while a task with the same value has not ended, a start is answered with
+            that task, as a `duplicate`.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class Template:
         state: Mapping[str, StatePolicy | dict[str, str]] | None = None,
         max_running: int | None = None,
         max_ready: int | None = None,
+        singleton: str | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -168,6 +171,7 @@ class Template:
             "state": None if state is None else dict(state),
             "max_running": max_running,
             "max_ready": max_ready,
+            "singleton": singleton,
         }
         self._declared: list[_Declared] = []
         self._undos: list[_Undo] = []

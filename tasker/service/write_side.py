@@ -193,7 +193,7 @@ class WriteSide:
         places = Places(self._shards, routes, clock)
         dispatcher.places = places
         backlogs = Backlogs(bus, subjects, clock.monotonic_s, self._direct.waiting_in, self._gate.held_by_queue)
-        self._admissions = dispatcher.admissions = Admissions(self._shards, places, backlogs)
+        self._admissions = dispatcher.admissions = Admissions(self._shards, places, backlogs, standings)
         late.factory = Factory(directory, dispatcher, routes, schedules, places, self._gate.on_recorded)
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         commands.attach(self._entrance)

@@ -498,6 +498,7 @@ LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_field
     "state",
     "max_running",
     "max_ready",
+    "singleton",
 }
 """Keys that the first form did not have: at their default they are no part of a template's content."""
 
@@ -532,6 +533,8 @@ class TemplateSpec(_Form, frozen=True):
         max_ready: while so many steps or more wait for a worker in one of the queues of its steps, a new task of it is
             refused as `busy`; children are let in. None: however many wait.
         priority: of its tasks' work, where `task.create` names none: where workers are short, more begins first.
+        singleton: an expression over `input`: while a task with the same value has not ended, a start is answered with
+            that task, as a `duplicate`. null: it need not be the only one.
     """
 
     name: Name
@@ -555,6 +558,7 @@ class TemplateSpec(_Form, frozen=True):
     max_running: Places | None = None
     on_timeout: OnDeadline = "fail"
     max_ready: Ready | None = None
+    singleton: Expression | None = None
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue on which the work of `step` is offered."""

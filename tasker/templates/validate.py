@@ -85,6 +85,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         priority=read.whole("priority", 0, low=-model.PRIORITY_MAX, high=model.PRIORITY_MAX),
         state=state_keys(read, faults),
         max_running=read.optional_whole("max_running", high=model.CONCURRENCY_LIMIT_MAX),
+        singleton=read.expression("singleton", variables=VARIABLES_OF_TASK),
         max_ready=_max_ready(read, steps),
     )
     if are_known:

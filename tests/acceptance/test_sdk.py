@@ -78,6 +78,11 @@ def test_a_cap_is_busy_over_nats_and_http_until_there_is_room(service: Service) 
         with pytest.raises(Busy, match="queue default/long") as busy:
             over_http.create("long", {})  # nobody serves the queue
         assert busy.value.context == {"cap": "max_ready", "queue": "long"}
+        over_nats.register({"name": "one", "singleton": "input.shop", "steps": [{"name": "only"}]})
+        one = over_nats.create("one", {"shop": "a"})
+        again = over_http.create("one", {"shop": "a"})
+        assert (again.task_id, again.duplicate) == (one.task_id, True)
+        assert over_http.create("one", {"shop": "b"}).task_id != one.task_id
         first = over_nats.create("narrow", {})
         with pytest.raises(Busy, match="max_running") as busy:
             over_http.create("narrow", {})

@@ -16,12 +16,14 @@ class Admission:
 
     Attributes:
         at_us: when it asked, which names its request for a place.
+        singleton: the key of which it is to be the only one; None: it need not be.
         has_place: it has asked for one, so when it is let in it has it.
     """
 
-    __slots__ = ("at_us", "has_place", "waiting")
+    __slots__ = ("at_us", "has_place", "singleton", "waiting")
 
-    def __init__(self, at_us: int, first: CreateMessage) -> None:
+    def __init__(self, at_us: int, first: CreateMessage, singleton: str | None) -> None:
+        self.singleton = singleton
         self.at_us = at_us
         self.has_place = False
         self.waiting: list[CreateMessage] = [first]
@@ -33,11 +35,12 @@ class Admission:
 
 
 class Admitted:
-    """What came of it: it is let in, or `error` says why it is not."""
+    """What came of it: it is let in, or `error` says why it is not; `running`: the task that stands for it."""
 
-    __slots__ = ("admission", "error")
+    __slots__ = ("admission", "error", "running")
 
-    def __init__(self, admission: Admission, error: TaskerError | None) -> None:
+    def __init__(self, admission: Admission, error: TaskerError | None, running: str | None = None) -> None:
+        self.running = running
         self.admission = admission
         self.error = error
 

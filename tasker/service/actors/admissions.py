@@ -1,6 +1,7 @@
 """Admission of new tasks under the caps of their template.
 
     create -> the task's owner: is it new, is it right? -> max_ready: do too many steps wait in its queues?
+                                                        -> singleton: does one of its kind run?
                                                         -> max_running: its key gives a place, or none
                                     created, or `busy` <-'
 
@@ -17,18 +18,23 @@ from typing import Any, Final
 
 from tasker.errors import Busy, TaskerError, Unavailable
 from tasker.events.envelope import StreamKind
+from tasker.events.places import KeyName, parse_request
 from tasker.service.actors.admission_news import Admission, Admitted
 from tasker.service.actors.backlogs import Backlogs
 from tasker.service.actors.concurrency_actor import Verdict
 from tasker.service.actors.places import Places
+from tasker.service.actors.standing import Standing, Standings
 from tasker.service.actors.task_actor import CreateMessage, TaskActor
-from tasker.service.domain.admission import admission_key, admission_request
+from tasker.service.domain.admission import admission_key, admission_keys, admission_request
 from tasker.service.domain.concurrency import Ask
 from tasker.service.runtime.shards import Shards
 from tasker.templates import CompiledTemplate
 
 BUSY_S: Final = 1.0
 """Who was refused may ask again after this."""
+
+SOON_S: Final = 0.2
+"""The same of what is over in a moment."""
 
 
 class Admissions:
@@ -38,7 +44,8 @@ class Admissions:
         refused: how many creations were answered `busy`, by the cap that was reached.
     """
 
-    def __init__(self, shards: Shards, places: Places, backlogs: Backlogs) -> None:
+    def __init__(self, shards: Shards, places: Places, backlogs: Backlogs, standings: Standings) -> None:
+        self._standings = standings
         self.refused: Counter[str] = Counter()
         self._shards = shards
         self._places = places
@@ -47,7 +54,7 @@ class Admissions:
     def ask(self, actor: TaskActor, template: CompiledTemplate, admission: Admission) -> None:
         """Ask for room, then for a place; the answer comes as `Admitted`."""
         if template.spec.max_ready is None or admission.waiting[0].goes_on:
-            self._ask_for_place(actor, template, admission)
+            self._ask_to_be_the_one(actor, template, admission)
         else:
             self._ask_for_room(actor, template, admission, _queues_of(template))
 
@@ -61,7 +68,7 @@ class Admissions:
         most, tenant, namespace = template.spec.max_ready, admission.waiting[0].tenant, template.spec.namespace
         assert most is not None  # noqa: S101 - the caller looked
         if not queues:
-            self._ask_for_place(actor, template, admission)
+            self._ask_to_be_the_one(actor, template, admission)
             return
         (queue, adds), *others = queues
 
@@ -76,6 +83,40 @@ class Admissions:
 
         self._backlogs.ask((tenant, namespace, queue), most, adds, answered)
 
+    def _ask_to_be_the_one(self, actor: TaskActor, template: CompiledTemplate, admission: Admission) -> None:
+        if admission.singleton is None:
+            self._ask_for_place(actor, template, admission)
+            return
+        spec, tenant = template.spec, admission.waiting[0].tenant
+        key = admission_key(tenant, spec.namespace, spec.name, admission.singleton)
+        admission.has_place = True
+
+        def answered(verdict: Verdict | None, held_by: str | None) -> None:
+            if verdict == "waits":
+                self._ask_for_place(actor, template, admission)
+            elif verdict == "full" and held_by is not None:
+                self._meet(actor, admission, key, held_by)
+            else:
+                self._tell(actor, admission, _nobody_says())
+
+        request = admission_request(actor.task_id, admission.at_us)
+        self._places.ask_key(key, Ask(request=request, limit=1, strategy="admit"), answered)
+
+    def _meet(self, actor: TaskActor, admission: Admission, key: KeyName, held_by: str) -> None:
+        """Answer with the task that has the place, once it is certain that it runs: it may not be created yet."""
+        running = parse_request(held_by)[0]
+
+        def answered(standing: Standing | None) -> None:
+            if standing is not None and not standing.ended:
+                self._tell(actor, admission, None, running)
+                return
+            if standing is not None and standing.state != "gone":
+                self._places.leave_key(key, (held_by,))  # its own word of it was lost, or comes
+            error = Busy("the task of the same singleton begins or ends at this moment", retry_after_s=SOON_S)
+            self._tell(actor, admission, error)
+
+        self._standings.ask(key.tenant, running, answered)
+
     def _ask_for_place(self, actor: TaskActor, template: CompiledTemplate, admission: Admission) -> None:
         first, spec = admission.waiting[0], template.spec
         if spec.max_running is None:
@@ -84,7 +125,10 @@ class Admissions:
         most = spec.max_running
         admission.has_place = True
 
-        def answered(verdict: Verdict | None) -> None:
+        def answered(verdict: Verdict | None, _held_by: str | None) -> None:
+            if verdict != "waits" and admission.singleton is not None:
+                key = admission_key(first.tenant, spec.namespace, spec.name, admission.singleton)
+                self._places.leave_key(key, (admission_request(actor.task_id, admission.at_us),))
             match verdict:
                 case "waits":
                     self._tell(actor, admission, None)
@@ -104,8 +148,10 @@ class Admissions:
             answered,
         )
 
-    def _tell(self, actor: TaskActor, admission: Admission, error: TaskerError | None) -> None:
-        self._shards.send(actor.shard, actor.stream_id, StreamKind.TASK, Admitted(admission, error))
+    def _tell(
+        self, actor: TaskActor, admission: Admission, error: TaskerError | None, running: str | None = None
+    ) -> None:
+        self._shards.send(actor.shard, actor.stream_id, StreamKind.TASK, Admitted(admission, error, running))
 
     def _full(self, cap: str, detail: str, **facts: Any) -> Busy:
         self.refused[cap] += 1
@@ -117,10 +163,9 @@ class Admissions:
             self._shards.send(actor.shard, actor.stream_id, StreamKind.TASK, message)
 
     def leave(self, actor: TaskActor, tenant: str, template: CompiledTemplate, at_us: int) -> None:
-        """Tell that a place is free; a word that is lost is no harm."""
-        spec = template.spec
-        key = admission_key(tenant, spec.namespace, spec.name)
-        self._places.leave_key(key, (admission_request(actor.task_id, at_us),))
+        """Tell that its places are free; a word that is lost is no harm."""
+        for key in admission_keys(tenant, template, actor.state.input):
+            self._places.leave_key(key, (admission_request(actor.task_id, at_us),))
 
 
 @lru_cache(maxsize=1024)

@@ -23,7 +23,7 @@ from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.events.places import KeyName
 from tasker.events.reads import PlaceFacts
 from tasker.events.stored import from_recorded, to_new_event
-from tasker.service.domain.admission import MAX_RUNNING
+from tasker.service.domain.admission import is_admission_key
 from tasker.service.domain.concurrency import (
     LOOK,
     LOOK_S,
@@ -68,15 +68,20 @@ class ConcurrencyPorts(Protocol):
 
 
 class PlaceAsked:
-    """Somebody wants a place."""
+    """Somebody wants a place.
 
-    __slots__ = ("answered", "ask", "fail", "name")
+    Attributes:
+        held_by: who has one already, where there was none left.
+    """
+
+    __slots__ = ("answered", "ask", "fail", "held_by", "name")
 
     def __init__(
         self, name: KeyName, ask: Ask, answered: Callable[[Verdict], None], fail: Callable[[TaskerError], None]
     ) -> None:
         self.name = name
         self.ask = ask
+        self.held_by: str | None = None
         self.answered = answered
         self.fail = fail
 
@@ -199,6 +204,7 @@ class ConcurrencyActor:
             self._deciding = False
             self._tell(events, asks)
             for one in asks:
+                one.held_by = next(iter(self.state.holders), None)
                 one.answered("full" if one.ask.request in refused else "waits")
             if self._asks or self._left:
                 self._ports.flush(self)
@@ -229,8 +235,8 @@ class ConcurrencyActor:
 
     @property
     def _admits(self) -> bool:
-        """Return whether the key is the `max_running` of a template."""
-        return self.state.name is not None and self.state.name.key == MAX_RUNNING
+        """Return whether the key is a cap of a template."""
+        return self.state.name is not None and is_admission_key(self.state.name.key)
 
     def _look(self, request: str, now_us: int, again_s: float) -> None:
         self._looks[request] = (now_us + round(again_s * US_PER_S), again_s)

@@ -107,7 +107,7 @@ from tasker.service.domain.restart import Original
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
 from tasker.service.runtime.actor import Recorded
 from tasker.service.runtime.node_clock import NodeClock
-from tasker.service.runtime.routes import HEADER_GOES_ON, HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
+from tasker.service.runtime.routes import HEADER_GOES_ON, HEADER_OWN, HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
 from tasker.service.runtime.shards import Shards
 from tasker.settings import Limits
 from tasker.templates import (
@@ -142,7 +142,18 @@ class Submitted(NamedTuple):
 class Asked:
     """One item of a command message, with how to answer it."""
 
-    __slots__ = ("answer", "body", "goes_on", "header_key", "submitted", "task_id", "tenant", "traceparent", "verb")
+    __slots__ = (
+        "answer",
+        "body",
+        "goes_on",
+        "header_key",
+        "is_own",
+        "submitted",
+        "task_id",
+        "tenant",
+        "traceparent",
+        "verb",
+    )
 
     def __init__(  # noqa: PLR0917 - the facts of a request
         self, tenant: str, verb: str, body: bytes, header_key: str | None, traceparent: str | None, answer: Answer
@@ -160,6 +171,9 @@ class Asked:
         self.goes_on = False
         """Of a creation: a task that runs starts it."""
 
+        self.is_own = False
+        """The service gives it itself: its answer is for this very task."""
+
     def key(self, field: str | None) -> str | None:
         """Return what names the command: its field, its header, or its place in the stream."""
         key = key_of(field, self.header_key)
@@ -172,6 +186,14 @@ class Asked:
     def accept(self, accepted: Accepted) -> None:
         """Answer that it is recorded."""
         self.answer(encode_message(accepted))
+
+    def attached(self, shard: int) -> Callable[[int, str], None] | None:
+        """Return what answers with another task that runs in place of the one asked for; None: nobody wants it."""
+        if self.is_own:
+            return None
+        return lambda position, task_id: self.accept(
+            Accepted(ok=True, task_id=task_id, position=f"{shard}:{position}", duplicate=True)
+        )
 
     def recorded(self, shard: int, task_id: str | None = None) -> Recorded:
         """Return what answers that it is recorded at a position of the shard or, `duplicate`, had been."""
@@ -267,7 +289,7 @@ class Entrance:
         respond = partial(self._routes.respond, message)
         tenant, verb = headers.get(HEADER_TENANT, ""), headers.get(HEADER_VERB, "")
         asked = Asked(tenant, verb, message.data, key, traceparent_of(headers.get(HEADER_TRACEPARENT)), respond)
-        asked.goes_on = HEADER_GOES_ON in headers
+        asked.goes_on, asked.is_own = HEADER_GOES_ON in headers, HEADER_OWN in headers
         if HEADER_TASK_ID in headers:
             try:
                 asked.task_id = task_id_of_text(headers[HEADER_TASK_ID])
@@ -388,6 +410,7 @@ class Entrance:
                 answered=asked.recorded(shard, text),
                 fail=asked.refuse,
                 goes_on=asked.goes_on,
+                attached=asked.attached(shard) if restarted_from is None else None,
             )
             self._shards.send(shard, task_id, StreamKind.TASK, message)
 
@@ -681,6 +704,8 @@ class Entrance:
             headers[HEADER_TRACEPARENT] = asked.traceparent
         if asked.goes_on:
             headers[HEADER_GOES_ON] = "1"
+        if asked.is_own:
+            headers[HEADER_OWN] = "1"
 
         def on_reply(reply: bytes | TaskerError) -> None:
             if isinstance(reply, TaskerError):

@@ -40,7 +40,7 @@ class OwnCommands:
         """
         assert self._entrance is not None  # noqa: S101 - attached before any shard is taken
         asked = Asked(tenant, verb, encode_message(command), None, traceparent, answer)
-        asked.task_id, asked.goes_on = task_id, goes_on
+        asked.task_id, asked.goes_on, asked.is_own = task_id, goes_on, True
         try:
             self._entrance.take(asked)
         except TaskerError as error:

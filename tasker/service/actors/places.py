@@ -59,9 +59,10 @@ class _AskWords(msgspec.Struct, kw_only=True):
 
 
 class _AskReply(msgspec.Struct, kw_only=True):
-    """None: ask again."""
+    """None: ask again. `held_by`: who has a place, where there was none left."""
 
     verdict: Verdict | None = None
+    held_by: str | None = None
 
 
 class _LeaveWords(msgspec.Struct, kw_only=True):
@@ -106,20 +107,23 @@ class Places:
             elif verdict == "full":
                 self._deny(actor.tenant, actor.stream_id, actor.shard, step, attempt)
 
-        self.ask_key(name, ask, answered)
+        self.ask_key(name, ask, lambda verdict, _: answered(verdict))
 
-    def ask_key(self, name: KeyName, ask: Ask, answered: Callable[[Verdict | None], None]) -> None:
-        """Ask a key for a place; `answered` gets None when nobody could say."""
+    def ask_key(self, name: KeyName, ask: Ask, answered: Callable[[Verdict | None, str | None], None]) -> None:
+        """Ask a key for a place; `answered` gets None when nobody could say, and who has one already."""
         failpoint("before_place_ask")
         stream_id = _stream_of(name)
         shard = self._routes.shard_of(stream_id)
         if self._shards.owns(shard):
-            message = PlaceAsked(name, ask, answered, lambda _: answered(None))
+            message = PlaceAsked(
+                name, ask, lambda verdict: answered(verdict, message.held_by), lambda _: answered(None, None)
+            )
             self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, message)
             return
 
         def on_reply(reply: bytes | TaskerError) -> None:
-            answered(None if isinstance(reply, TaskerError) else decode_message(reply, _AskReply).verdict)
+            told = _AskReply() if isinstance(reply, TaskerError) else decode_message(reply, _AskReply)
+            answered(told.verdict, told.held_by)
 
         self._routes.ask_owner(shard, ASK, encode_message(_AskWords(name=name, ask=ask)), {}, on_reply)
 
@@ -203,16 +207,18 @@ class Places:
     def on_asked(self, message: Message) -> None:
         """Take another node's request for a place under a key of ours."""
 
-        def answered(verdict: Verdict | None) -> None:
-            self._routes.respond(message, encode_message(_AskReply(verdict=verdict)))
+        def answered(verdict: Verdict | None, held_by: str | None) -> None:
+            self._routes.respond(message, encode_message(_AskReply(verdict=verdict, held_by=held_by)))
 
         try:
             words = decode_message(message.data, _AskWords)
         except Undecodable:
-            answered(None)
+            answered(None, None)
             return
         stream_id = _stream_of(words.name)
-        asked = PlaceAsked(words.name, words.ask, answered, lambda _: answered(None))
+        asked = PlaceAsked(
+            words.name, words.ask, lambda verdict: answered(verdict, asked.held_by), lambda _: answered(None, None)
+        )
         self._shards.send(self._routes.shard_of(stream_id), stream_id, StreamKind.CONCURRENCY, asked)
 
     def on_looked(self, message: Message) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.errors import CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown, Unavailable
+from tasker.errors import Busy, CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown, Unavailable
 from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
 from tasker.events.messages import Progress, Report, ReportReply, StepProgress
@@ -45,6 +45,7 @@ from tasker.service.actors.restarts import OriginalMessage
 from tasker.service.actors.standing import StandingMessage
 from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_traces import TaskTraces
+from tasker.service.domain.admission import singleton_of
 from tasker.service.domain.advance import advance
 from tasker.service.domain.children import parent_of, waiting_child
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation, StartAttempt
@@ -231,10 +232,22 @@ class CreateMessage:
         plan: template and command; or why they could not be made, which only matters when the task is new.
         goes_on: a task that runs starts it: it is let in, however many there are.
         is_admitted: it is let in under the caps of its template.
-        admitted_us: when it asked for the place that it has under the `max_running` of its template.
+        admitted_us: when it asked for the places that it has under the caps of its template.
+        attached: answers with another task that runs, of which there may be one; None: this start waits for its end.
     """
 
-    __slots__ = ("admitted_us", "answered", "fail", "goes_on", "is_admitted", "meta", "plan", "request_hash", "tenant")
+    __slots__ = (
+        "admitted_us",
+        "answered",
+        "attached",
+        "fail",
+        "goes_on",
+        "is_admitted",
+        "meta",
+        "plan",
+        "request_hash",
+        "tenant",
+    )
 
     def __init__(
         self,
@@ -246,7 +259,9 @@ class CreateMessage:
         answered: Recorded,
         fail: Failed,
         goes_on: bool = False,
+        attached: Callable[[int, str], None] | None = None,
     ) -> None:
+        self.attached = attached
         self.tenant = tenant
         self.goes_on = goes_on
         self.is_admitted = False
@@ -440,7 +455,7 @@ class TaskActor:
             template, command = message.plan(now_us)
             if template.is_capped:
                 if not message.is_admitted:
-                    self._ask_to_be_admitted(template, message, now_us)
+                    self._ask_to_be_admitted(template, message, singleton_of(template, command.input), now_us)
                     return None
                 command = msgspec.structs.replace(command, admitted_us=message.admitted_us)
             events = advance(self.state, template, command)
@@ -457,12 +472,14 @@ class TaskActor:
             message.meta.traceparent,
         )
 
-    def _ask_to_be_admitted(self, template: CompiledTemplate, message: CreateMessage, now_us: int) -> None:
+    def _ask_to_be_admitted(
+        self, template: CompiledTemplate, message: CreateMessage, singleton: str | None, now_us: int
+    ) -> None:
         if self._admitting is not None:
             self._admitting.waiting.append(message)
             return
         assert self._ports.admissions is not None  # noqa: S101 - set before any shard is taken
-        self._admitting = Admission(now_us, message)
+        self._admitting = Admission(now_us, message, singleton)
         self._ports.admissions.ask(self, template, self._admitting)
 
     def _admitted(self, message: Admitted, now_us: int) -> Turn | None:
@@ -474,6 +491,8 @@ class TaskActor:
         self._admitting = None
         if message.error is not None:
             return _refuse(message.error, message.fail)
+        if message.running is not None:
+            return _attach(admission, message.running)
         first, *others = admission.waiting
         first.is_admitted = True
         first.admitted_us = admission.at_us if admission.has_place else None
@@ -958,6 +977,20 @@ def _answer(committed: Callable[[int], None], failed: Failed) -> Turn:
 def _closed(wake: Wake) -> Turn:
     """Return the end of a closed obligation; what closed it may still be on its way to the log, so this waits."""
     return _answer(lambda _: wake.closed(), wake.fail)
+
+
+def _attach(admission: Admission, running: str) -> Turn:
+    """Return the answer to starts of which there may be one: the task that runs, or that it is there."""
+    busy = Busy(f"task {running} of the same singleton runs", retry_after_s=1.0, task_id=running)
+
+    def committed(position: int) -> None:
+        for one in admission.waiting:
+            if one.attached is None:
+                one.fail(busy)
+            else:
+                one.attached(position, running)
+
+    return Turn((), committed, admission.fail, {})
 
 
 def _refuse(refusal: TaskerError, fail: Failed) -> Turn:

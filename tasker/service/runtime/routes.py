@@ -26,6 +26,7 @@ HEADER_TENANT = "Tasker-Tenant"
 HEADER_VERB = "Tasker-Verb"
 HEADER_TASK_ID = "Tasker-Task-Id"
 HEADER_GOES_ON = "Tasker-Goes-On"
+HEADER_OWN = "Tasker-Own"
 
 RawReply = Callable[[bytes | TaskerError], None]
 

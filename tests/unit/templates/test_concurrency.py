@@ -77,13 +77,14 @@ CAPPED = """
 name: imports
 max_running: 20
 max_ready: 500
+singleton: input.shop
 steps:
   - name: load
 """
 
 
 def test_caps_in_yaml_and_python() -> None:
-    made = Template("imports", max_running=20, max_ready=500)
+    made = Template("imports", max_running=20, max_ready=500, singleton="input.shop")
 
     @made.step
     def load() -> None: ...
@@ -100,6 +101,7 @@ def test_caps_in_yaml_and_python() -> None:
         ("20", "0", "line 3: must be at least 1 and at most 10000, not 0"),
         ("20", "10001", "line 3: must be at least 1"),
         ("20", "many", "line 3: must be a whole number, not the text 'many'"),
+        ("input.shop", "results.load", "line 5: no usable expression"),
         ("500", "0.5", "line 4: must be a whole number"),
         ("name: load", "{name: load, delay_s: 1}", "line 4: does nothing: no step of the template waits for a worker"),
     ],

@@ -63,7 +63,21 @@ name: mailing
 steps:
   - {name: all, each: input.to, child: mails}
 """)
-TEMPLATES = (imports, families, mails, mailing)
+syncs = Template("syncs", singleton="input.shop", max_running=2)
+
+
+@syncs.step(timeout_s=86_400)
+async def sync(input: dict[str, Any]) -> str:
+    await asyncio.sleep(60)
+    return f"{input['shop']} has {input.get('n')}"
+
+
+syncing = Template.from_yaml("""
+name: syncing
+steps:
+  - {name: first, child: syncs}
+""")
+TEMPLATES = (imports, families, mails, mailing, syncs, syncing)
 
 
 @pytest.fixture
@@ -235,6 +249,87 @@ class TestReady:
         assert sum(not isinstance(one, Busy) for one in found) == 3
 
 
+async def synced(kit: TaskerTest, shop: Any, **more: Any) -> Any:
+    return await kit.start({"shop": shop, **more}, template=syncs)
+
+
+class TestSingleton:
+    async def test_a_second_start_is_answered_with_the_one_that_runs(self, tasker: TaskerTest) -> None:
+        first = await synced(tasker, "a", n=1)
+        second = await synced(tasker, "a", n=2)
+        other = await synced(tasker, "b")
+        assert (second.task_id == first.task_id, other.task_id == first.task_id) == (True, False)
+        await second.wait()
+        assert second.result == "a has 1"
+        third = await synced(tasker, "a", n=3)
+        await third.wait()
+        assert (third.task_id == first.task_id, third.result) == (False, "a has 3")
+
+    async def test_the_answer_says_so(self, tasker: TaskerTest) -> None:
+        client = tasker._world.client
+        first = await tasker._do(tasker._command(client.create(syncs, {"shop": "a"})))
+        second = await tasker._do(tasker._command(client.create(syncs, {"shop": "a"})))
+        assert (first.duplicate, second.duplicate, second.task_id) == (False, True, first.task_id)
+
+    async def test_of_many_at_once_one_is_there(self, tasker: TaskerTest) -> None:
+        client = tasker._world.client
+
+        async def all_at_once() -> list[Any]:
+            made = asyncio.gather(*(client.create(syncs, {"shop": "a", "n": number}) for number in range(8)))
+            return list(await tasker._command(made))  # type: ignore[arg-type]
+
+        found = await tasker._do(all_at_once())
+        assert len({one.task_id for one in found}) == 1
+        assert sum(not one.duplicate for one in found) == 1
+
+    async def test_null_is_no_key_and_none_at_all_is_refused(self, tasker: TaskerTest) -> None:
+        runs = [await synced(tasker, None) for _ in range(2)]
+        assert len({run.task_id for run in runs}) == 2
+        with pytest.raises(InputInvalid, match="singleton"):
+            await tasker.start({}, template=syncs)
+
+    async def test_who_is_busy_for_another_cap_holds_no_key(self, tasker: TaskerTest) -> None:
+        runs = [await synced(tasker, shop) for shop in ("a", "b")]
+        with pytest.raises(Busy, match="max_running"):
+            await synced(tasker, "c")
+        await runs[0].cancel()
+        await tasker.advance(1)
+        assert (await synced(tasker, "c")).task_id not in {run.task_id for run in runs}
+
+    async def test_a_child_and_a_schedule_wait_for_the_end_of_the_one_that_runs(self, tasker: TaskerTest) -> None:
+        """They want a task of their own: its result, or its time."""
+        first = await synced(tasker, "a", n=1)
+        parent = await tasker.start({"shop": "a", "n": 2}, template="syncing")
+        await tasker.advance(30)
+        assert (first.state, parent.state, len(tasker.calls("sync"))) == ("running", "running", 1)
+        await parent.wait(within_s=300)
+        assert parent.result == "a has 2"
+        third = await synced(tasker, "b")
+        nightly = await tasker.schedule("nightly", template="syncs", every_s=86_400, input={"shop": "b", "n": 4})
+        await nightly.trigger()
+        await tasker.advance(40)
+        assert len(tasker.calls("sync")) == 3
+        await third.wait()
+        await tasker.advance(120)
+        assert len(tasker.calls("sync")) == 4
+
+    async def test_a_word_of_the_end_that_is_lost_costs_a_moment(
+        self, tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = await synced(tasker, "a", n=1)
+        monkeypatch.setattr(Places, "leave_key", lambda *_: None)
+        await first.wait()
+        monkeypatch.undo()
+        second = await synced(tasker, "a", n=2)
+        await second.wait()
+        assert second.result == "a has 2"
+
+    async def test_it_outlives_the_service(self, tasker: TaskerTest) -> None:
+        first = await synced(tasker, "a", n=1)
+        await tasker.crash_service()
+        assert (await synced(tasker, "a", n=2)).task_id == first.task_id
+
+
 class TestLostWords:
     """Whoever dies between a place and its task: none is lost, and there are never more tasks than places."""
 
@@ -256,7 +351,7 @@ class TestLostWords:
                 restarts.append(asyncio.create_task(restart(tasker), name="restart"))
                 raise Unavailable("killed")
             elif word == "ask_key":
-                arguments[-1](None)
+                arguments[-1](None, None)
 
         monkeypatch.setattr(Places, word, dies)
         runs = [await start(tasker, {"s": 10}, idempotency_key=str(number)) for number in range(3)]
@@ -272,7 +367,7 @@ class TestLostWords:
         real = Places.ask_key
 
         def asks(self: Places, name: Any, ask: Any, answered: Any) -> None:
-            real(self, name, ask, lambda _: None)
+            real(self, name, ask, lambda *_: None)
 
         monkeypatch.setattr(Places, "ask_key", asks)
         with pytest.raises(Unavailable):
