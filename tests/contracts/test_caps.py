@@ -1,0 +1,78 @@
+"""Caps over two nodes: the keys lie in shards of the one, tasks that ask in shards of both."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tests.contracts.pair import Pair
+
+WHO = {"requested_by": "ada", "reason": "enough"}
+
+
+async def shared_out(pair: Pair, **caps: Any) -> None:
+    """Give each node two shards, and make a template known."""
+    one, two = pair.sides
+    for shard in (1, 3):
+        await pair.hand_over(shard, one, two)
+    told = await pair.ask("template.register", {"template": {"name": "c", "steps": [{"name": "only"}], **caps}})
+    assert told["ok"], told
+
+
+async def create(pair: Pair, count: int, input: Any = None) -> list[Any]:
+    body = {"template": "c", "input": {} if input is None else input}
+    return list(await asyncio.gather(*(pair.ask("task.create", body) for _ in range(count))))
+
+
+async def cancelled(pair: Pair, task_id: str) -> None:
+    told = await pair.ask("task.cancel", {"task_id": task_id, "grace_s": 0, **WHO})
+    assert told["ok"], told
+
+
+def shards_of(made: list[Any]) -> set[str]:
+    return {one["position"].partition(":")[0] for one in made}
+
+
+async def test_max_running_is_one_number_for_both(pair: Pair) -> None:
+    await shared_out(pair, max_running=8)
+    answers = await create(pair, 24)
+    made = [one for one in answers if one["ok"]]
+    assert len(made) == 8
+    refused = [one["error"] for one in answers if not one["ok"]]
+    assert {(error["code"], error["status"], error["retry_after_s"]) for error in refused} == {("busy", 429, 1.0)}
+    for one in made[:3]:
+        await cancelled(pair, one["task_id"])
+    async with asyncio.timeout(20):
+        while not (await create(pair, 1))[0]["ok"]:  # noqa: ASYNC110 - the word of a free place is on its way
+            await asyncio.sleep(0.01)
+    again = [one for one in await create(pair, 24) if one["ok"]]
+    assert len(again) <= 2
+    created = [event for event in await pair.all_recorded() if event.type == "task_created"]
+    assert len(created) == len(made) + 1 + len(again)
+
+
+async def test_a_singleton_is_one_task_for_both(pair: Pair) -> None:
+    await shared_out(pair, singleton="input.shop")
+    first = (await create(pair, 1, {"shop": "a"}))[0]
+    answers = await create(pair, 16, {"shop": "a"})
+    assert {(one["ok"], one.get("task_id"), one.get("duplicate")) for one in answers} == {
+        (True, first["task_id"], True)
+    }
+    assert len(shards_of(answers)) > 1
+    await cancelled(pair, first["task_id"])
+    async with asyncio.timeout(20):
+        while not (second := (await create(pair, 1, {"shop": "a"}))[0])["ok"]:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+    assert second["task_id"] != first["task_id"]
+
+
+async def test_each_node_lets_in_no_more_than_may_wait_in_a_queue(pair: Pair) -> None:
+    """Nobody works: after the first looks each of them sees what both have filled."""
+    await shared_out(pair, max_ready=5)
+    made = [one for one in await create(pair, 40) if one["ok"]]
+    assert 5 <= len(made) <= 10
+    async with asyncio.timeout(20):
+        while any(one["ok"] for one in await create(pair, 8)):  # noqa: ASYNC110 - NATS tells nobody what it counts
+            await asyncio.sleep(0.1)
+    waiting = [event for event in await pair.all_recorded() if event.type == "step_dispatched"]
+    assert len(waiting) <= 10 + 10
