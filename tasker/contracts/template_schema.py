@@ -26,6 +26,7 @@ from tasker.templates.model import (
     Budget,
     Concurrency,
     Emit,
+    Fairness,
     OnTimeout,
     RateLimit,
     Retry,
@@ -50,6 +51,7 @@ _NAMES: Final[dict[type, str]] = {
     Concurrency: "ConcurrencyDocument",
     OnTimeout: "OnTimeoutDocument",
     RateLimit: "RateLimitDocument",
+    Fairness: "FairnessDocument",
     StaleAfter: "StaleAfterDocument",
     Using: "UsingDocument",
 }
@@ -64,6 +66,7 @@ _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     StaleAfter: (),
     OnTimeout: (),
     RateLimit: ("per_s",),
+    Fairness: ("key",),
     Using: ("using",),
 }
 
@@ -162,6 +165,7 @@ def _forms(place: str) -> dict[str, Schema]:
     found[StaleAfter]["minProperties"] = 1
     keys["stale_after"]["anyOf"][:] = [{"$ref": place + _NAMES[StaleAfter]}, {"type": "null"}]
     found[OnTimeout]["minProperties"] = 1
+    keys["fairness"]["anyOf"][:] = [{"$ref": place + _NAMES[Fairness]}, {"type": "null"}]
     keys_of_step["rate_limit"]["anyOf"][:] = [{"$ref": place + _NAMES[RateLimit]}, {"type": "null"}]
     keys_of_step["on_timeout"]["anyOf"][:] = [{"$ref": place + _NAMES[OnTimeout]}, {"type": "null"}]
     one_of = keys["state"]["additionalProperties"]["anyOf"]

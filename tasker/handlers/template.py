@@ -21,6 +21,7 @@ from tasker.templates.model import (
     Budget,
     CompensateOn,
     Concurrency,
+    Fairness,
     Identity,
     ItemFailure,
     Join,
@@ -38,6 +39,7 @@ from tasker.templates.model import (
     budget_document,
     concurrency_document,
     document_of,
+    fairness_document,
     on_timeout_document,
     rate_limit_document,
     retry_document,
@@ -111,6 +113,7 @@ class Template:
             `both`, or `never`.
         budget: what the attempts of one task may use together.
         concurrency: how many of its tasks with the same key run at a time.
+        fairness: among whom the slots of its queues are shared where workers are short.
         priority: of its tasks' work, -100 to 100, unless a task has its own: where workers are short, more goes first.
         stale_after: how long tasks may be pending, blocked or paused, and steps wait, before they are dead letters.
         state: key of the shared state -> what several writes of it come to: `fail`, `last_edge_wins`, `append`,
@@ -143,6 +146,7 @@ class Template:
         concurrency: Concurrency | None = None,
         stale_after: StaleAfter | None = None,
         priority: int | None = None,
+        fairness: Fairness | None = None,
         state: Mapping[str, StatePolicy | dict[str, str]] | None = None,
         max_running: int | None = None,
         max_ready: int | None = None,
@@ -167,6 +171,7 @@ class Template:
             "budget": budget_document(budget) if isinstance(budget, Budget) else budget,
             "concurrency": None if concurrency is None else concurrency_document(concurrency),
             "priority": priority,
+            "fairness": None if fairness is None else fairness_document(fairness),
             "stale_after": None if stale_after is None else stale_document(stale_after),
             "state": None if state is None else dict(state),
             "max_running": max_running,

@@ -13,6 +13,7 @@ from tasker.templates.hash import (
 from tasker.templates.input_schema import InputSchema
 from tasker.templates.model import (
     Concurrency,
+    Fairness,
     OnTimeout,
     RateLimit,
     Retry,
@@ -27,6 +28,7 @@ from tasker.templates.yaml import load_yaml
 __all__ = [
     "CompiledTemplate",
     "Concurrency",
+    "Fairness",
     "Graph",
     "InputSchema",
     "OnTimeout",

@@ -42,6 +42,7 @@ class CompiledTemplate:
         signals: the signals that its steps wait for -> what their values must match; None: any value.
         forms: steps that ask people -> what the values of their answers must match.
         is_paced: a step of it has a rate limit: the gate is asked before its attempts begin.
+        is_shared: its work takes shares of the slots of its queues.
         is_capped: whether a new task may be let in has to be asked.
         knows_creator: a task of it keeps who created it: an approval of it may not be theirs.
     """
@@ -62,6 +63,7 @@ class CompiledTemplate:
     knows_creator: bool
     is_capped: bool
     is_paced: bool
+    is_shared: bool
 
     def __repr__(self) -> str:
         return f"CompiledTemplate({self.spec.namespace}/{self.spec.name}, {self.hash[:12]})"
@@ -151,6 +153,7 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         ),
         knows_creator=any(step.approval is not None and step.approval.four_eyes for step in spec.steps),
         is_paced=any(step.rate_limit is not None for step in spec.steps),
+        is_shared=spec.fairness is not None,
         is_capped=(spec.max_running, spec.max_ready, spec.singleton) != (None, None, None),
     )
 

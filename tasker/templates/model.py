@@ -71,6 +71,8 @@ PER_S_MIN: Final = 1e-5
 
 PER_S_MAX: Final = 1e6
 BURST_MAX: Final = 1_000_000
+WEIGHT_MIN: Final = 0.001
+WEIGHT_MAX: Final = 1000.0
 READY_MAX: Final = 10_000_000
 """Most steps that `max_ready` may let wait in a queue."""
 
@@ -121,6 +123,7 @@ Person = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLeng
 Title = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": TITLE_CHARS_MAX})]
 Places = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": CONCURRENCY_LIMIT_MAX})]
 PerSecond = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": PER_S_MIN, "maximum": PER_S_MAX})]
+Weight = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": WEIGHT_MIN, "maximum": WEIGHT_MAX})]
 Burst = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": BURST_MAX})]
 Ready = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": READY_MAX})]
 Tolerated = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": ITEMS_MAX})]
@@ -264,6 +267,18 @@ class Concurrency(_Form, frozen=True):
     key: Expression
     limit: Places = 1
     strategy: ConcurrencyStrategy = "queue"
+
+
+class Fairness(_Form, frozen=True):
+    """How the slots of a queue are shared where workers are short: none with a long backlog keeps others waiting.
+
+    Attributes:
+        key: an expression over `input`; what it gives names who shares. null: all without a key share as one.
+        weight: how large the share is beside others; a number, or an expression over `input` that gives one.
+    """
+
+    key: Expression
+    weight: Weight | Expression = 1.0
 
 
 class RateLimit(_Form, frozen=True):
@@ -495,6 +510,7 @@ LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_field
     "concurrency",
     "stale_after",
     "priority",
+    "fairness",
     "state",
     "max_running",
     "max_ready",
@@ -532,6 +548,7 @@ class TemplateSpec(_Form, frozen=True):
             `busy`. Children are let in, and count. None: as many as are asked for.
         max_ready: while so many steps or more wait for a worker in one of the queues of its steps, a new task of it is
             refused as `busy`; children are let in. None: however many wait.
+        fairness: among whom the slots are shared where workers are short; None: what came first goes first.
         priority: of its tasks' work, where `task.create` names none: where workers are short, more begins first.
         singleton: an expression over `input`: while a task with the same value has not ended, a start is answered with
             that task, as a `duplicate`. null: it need not be the only one.
@@ -554,6 +571,7 @@ class TemplateSpec(_Form, frozen=True):
     concurrency: Concurrency | None = None
     stale_after: StaleAfter | None = None
     priority: Priority = 0
+    fairness: Fairness | None = None
     state: dict[StateKey, StatePolicy | Using] = {}
     max_running: Places | None = None
     on_timeout: OnDeadline = "fail"
@@ -573,6 +591,8 @@ def document_of(spec: TemplateSpec) -> dict[str, Any]:
     document = _without_defaults(spec, {})
     if spec.concurrency is not None:
         document["concurrency"] = concurrency_document(spec.concurrency)
+    if spec.fairness is not None:
+        document["fairness"] = fairness_document(spec.fairness)
     if spec.stale_after is not None:
         document["stale_after"] = stale_document(spec.stale_after)
     document["steps"] = [_step_document(step) for step in spec.steps]
@@ -603,6 +623,11 @@ def concurrency_document(concurrency: Concurrency) -> dict[str, Any]:
 def on_timeout_document(on_timeout: OnTimeout) -> dict[str, Any]:
     """Return the document that spells `on_timeout`."""
     return _without_defaults(on_timeout, {})
+
+
+def fairness_document(fairness: Fairness) -> dict[str, Any]:
+    """Return the document that spells `fairness`."""
+    return _without_defaults(fairness, {})
 
 
 def rate_limit_document(rate_limit: RateLimit) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from tasker.templates import model
 from tasker.templates.budgets import budget_of
 from tasker.templates.concurrency import VARIABLES_OF_TASK, concurrency_of
 from tasker.templates.dynamic import STEP_KEYS, check_paths, dynamic_keys, has_handler
+from tasker.templates.fairness import fairness_of
 from tasker.templates.graph import cycles, topological
 from tasker.templates.hash import VERSION_PATTERN
 from tasker.templates.model import UNUSED_RETRY_KEYS, Emit, Retry, StaleAfter, StepSpec, TemplateSpec
@@ -82,6 +83,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         budget=budget_of(read, faults),
         concurrency=concurrency_of(read, variables=VARIABLES_OF_TASK),
         stale_after=_stale_after(read, faults),
+        fairness=fairness_of(read),
         priority=read.whole("priority", 0, low=-model.PRIORITY_MAX, high=model.PRIORITY_MAX),
         state=state_keys(read, faults),
         max_running=read.optional_whole("max_running", high=model.CONCURRENCY_LIMIT_MAX),

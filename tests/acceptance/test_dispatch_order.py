@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tasker.bus.nats_bus import NatsBus
-from tasker.client import TaskerClient
+from tasker.client import NewTask, TaskerClient, TaskHandle
 from tasker.events.subjects import Subjects
 from tasker.handlers import handler
 from tasker.handlers.equipment import Equipment
@@ -29,7 +29,8 @@ class Desk:
         self.go_on = asyncio.Event()
         self._changed = asyncio.Event()
 
-    async def serve(self, name: str) -> None:
+    async def serve(self, given: str | dict[str, str]) -> None:
+        name = given if isinstance(given, str) else given["key"]
         self.begun.append(name)
         self._changed.set()
         if name == "hold":
@@ -48,7 +49,7 @@ async def working(service: Service, queue: str, **options: Any) -> AsyncIterator
     desk, loop = Desk(), asyncio.get_running_loop()
 
     @handler("go", queue=queue)
-    async def go(input: str) -> None:
+    async def go(input: Any) -> None:
         # Handlers run in a loop of their own.
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(desk.serve(input), loop))
 
@@ -112,3 +113,16 @@ async def test_urgent_work_overtakes_a_backlog_in_the_stream(service: Service) -
             desk.go_on.set()
             await desk.until(lambda: len(desk.begun) == 7)
             assert desk.begun.index("urgent") <= 2, "at most one that was on its way already begins before it"
+
+
+async def test_a_backlog_of_one_key_does_not_hold_up_anothers_single_task(service: Service) -> None:
+    fair = {"key": "input.key"}
+    async with client_of(service, "fair", fairness=fair) as client, working(service, "fair") as desk:
+        await client.create("fair", {"key": "hold"})
+        await desk.until(lambda: desk.begun == ["hold"])
+        made = await client.create_many([NewTask("fair", {"key": "many"}) for _ in range(200)])
+        assert all(isinstance(one, TaskHandle) for one in made)
+        await client.create("fair", {"key": "one"})
+        desk.go_on.set()
+        await desk.until(lambda: "one" in desk.begun)
+        assert desk.begun.index("one") <= 2

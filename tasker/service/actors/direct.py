@@ -19,9 +19,10 @@ comes late does no harm.
 
 The idea is Temporal's "sync match": a task that meets a waiting poller is not stored on its way.
 
-A queue in which some work has a priority is *ordered*: its offers stay here until there is a slot (`waiting_set.py`),
-and the stream, which knows no order but that of arrival, gets only what it asks for (`stream_demand.py`). What is
-urgent also goes to workers whose queue has a backlog in the stream: there it gets the next slot that is free.
+A queue in which some work has a priority, or a key that shares its slots, is *ordered*: its offers stay here until
+there is a slot (`waiting_set.py`), and the stream, which knows no order but that of arrival, gets only what it asks for
+(`stream_demand.py`). What is urgent also goes to workers whose queue has a backlog in the stream: there it gets the
+next slot that is free.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ import msgspec
 import structlog
 
 from tasker.bus.bus import Bus, Message
-from tasker.errors import DeadlineExceeded, TaskerError, Unavailable
+from tasker.errors import DeadlineExceeded, ExpressionFailed, TaskerError, Unavailable
 from tasker.events.codec import decoder_of, encode_message
 from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects, is_token
@@ -46,6 +47,7 @@ from tasker.service.actors.waiting_set import OLD_S, Waiting, WaitingSet
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import DirectSettings
+from tasker.templates.fairness import NO_SHARE, Share, share_of
 
 ARRIVAL_S: Final = 1.0
 """What a worker does not count as received so long after it was sent was lost on its way."""
@@ -282,7 +284,8 @@ class DirectWork:
         """Take an offer for the queue's workers; False: it has none (now), so the stream has to."""
         key: LineKey = self._key_of(queue, actor, step) if queue in self._split else queue
         line = self._lines.get(key)
-        if actor.state.priority or (line is not None and line.order is not None):
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        if actor.state.priority or actor.template.is_shared or (line is not None and line.order is not None):
             return self._open and self._take_ordered(key, line, actor, step, attempt, offer)
         if line is None or not line.workers or not self._open or offer:
             return False
@@ -309,7 +312,7 @@ class DirectWork:
             waiting, line.waiting = line.waiting, deque()
             for before in waiting:
                 self._add(order, before.actor, before.step, before.attempt, 0)
-        if priority:
+        if priority or (actor.template is not None and actor.template.is_shared):
             order.until_s = now_s + ORDERED_S
         known = order.waiting.find(actor.stream_id, step, attempt)
         if known is not None:
@@ -327,7 +330,9 @@ class DirectWork:
     def _add(self, order: _Order, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
         entry = actor.state.steps.get(step)
         since_us = self._clock.now_us() if entry is None else entry.dispatched_us
-        order.waiting.add(Waiting(actor.shard, actor.stream_id, step, attempt, offer, actor.state.priority, since_us))
+        key, weight = _share_of(actor)
+        place = (actor.shard, actor.stream_id, step, attempt, offer)
+        order.waiting.add(Waiting(*place, actor.state.priority, since_us, key, weight))
         self._ordered += 1
 
     def _taken(self, order: _Order, one: Waiting) -> Offered | None:
@@ -696,6 +701,20 @@ class DirectWork:
         for line in self._lines.values():
             if line.order is not None:
                 self._ordered -= line.order.waiting.remove_shard(shard)
+
+
+def _share_of(actor: TaskActor) -> Share:
+    """Return whose share of the slots an attempt of the task takes."""
+    assert actor.template is not None  # noqa: S101 - a task with steps has one
+    fairness = actor.template.spec.fairness if actor.template.is_shared else None
+    if fairness is None:
+        return NO_SHARE
+    try:
+        return share_of(fairness, actor.state.input)
+    except ExpressionFailed as error:
+        # Its creation was refused for that; a newer build may find other values.
+        _log.warning("fairness_failed", task_id=actor.task_id, error=error.detail)
+        return NO_SHARE
 
 
 def _fault_of(said: WorkerSlots) -> str | None:

@@ -1,11 +1,18 @@
 """The attempts of one queue that wait for a slot, in the order in which they get one.
 
-What has the higher priority goes first; of one priority, what was dispatched first. So that nothing starves, each
-`OLD_EVERY`-th slot is for what has waited longest, once that is longer than `OLD_S`: ageing with a bound. Were a
-priority to grow with the time waited instead, a queue that is behind by hours would be served by age alone, and urgent
-work would be none.
+What has the higher priority goes first. Of one priority the slots are shared among the keys (of fairness) by their
+weights: each slot that a key gets moves its *pass* by 1 / weight, and the key with the smallest one is next. So a key
+with a long backlog holds up another one's single attempt by one slot for each key that waits. A key that comes, or
+comes back, begins at the pass of the moment: nobody saves up slots, nobody gets around what he used. Of one key, what
+was dispatched first goes first; without keys that is all there is.
+
+So that nothing starves, each `OLD_EVERY`-th slot is for what has waited longest, once that is longer than `OLD_S`:
+ageing with a bound. Were a priority to grow with the time waited instead, a queue that is behind by hours would be
+served by age alone, and urgent work would be none.
 
 It names attempts, and holds no actor: that may be dropped and rebuilt while its attempt waits.
+
+Source: C. Waldspurger, W. Weihl, "Stride Scheduling: Deterministic Proportional-Share Resource Management", MIT, 1995.
 """
 
 from __future__ import annotations
@@ -32,13 +39,23 @@ class Waiting:
     Attributes:
         offer: its number, 0 for a first one: nobody has been offered the attempt.
         since_us: when it was dispatched.
+        key, weight: whose share of the slots it takes; None: that of all without a key.
         gone: it waits no more.
     """
 
-    __slots__ = ("attempt", "gone", "offer", "priority", "shard", "since_us", "step", "stream_id")
+    __slots__ = ("attempt", "gone", "key", "offer", "priority", "shard", "since_us", "step", "stream_id", "weight")
 
     def __init__(  # noqa: PLR0917 - what names an attempt, and its place
-        self, shard: int, stream_id: UUID, step: str, attempt: int, offer: int, priority: int, since_us: int
+        self,
+        shard: int,
+        stream_id: UUID,
+        step: str,
+        attempt: int,
+        offer: int,
+        priority: int,
+        since_us: int,
+        key: str | None = None,
+        weight: float = 1.0,
     ) -> None:
         self.shard = shard
         self.stream_id = stream_id
@@ -47,17 +64,81 @@ class Waiting:
         self.offer = offer
         self.priority = priority
         self.since_us = since_us
+        self.key = key
+        self.weight = weight
         self.gone = False
 
 
 _Heap = list[tuple[int, int, Waiting]]
 
 
+class _Flow:
+    """What waits of one key: the oldest first. `passed` is its pass."""
+
+    __slots__ = ("heap", "key", "passed")
+
+    def __init__(self, key: str | None, passed: float) -> None:
+        self.key = key
+        self.passed = passed
+        self.heap: _Heap = []
+
+
+class _Level:
+    """What waits of one priority.
+
+    `turns` orders the flows by pass; an entry whose pass is not its flow's any more is passed over. `left` has the pass
+    of those that left ahead of `now`, the pass of the moment.
+    """
+
+    __slots__ = ("flows", "left", "now", "turns")
+
+    def __init__(self) -> None:
+        self.flows: dict[str | None, _Flow] = {}
+        self.turns: list[tuple[float, int, _Flow]] = []
+        self.left: dict[str | None, float] = {}
+        self.now = 0.0
+
+    def add(self, one: Waiting, order: int) -> None:
+        flow = self.flows.get(one.key)
+        if flow is None:
+            passed = max(self.now, self.left.pop(one.key, 0.0))
+            flow = self.flows[one.key] = _Flow(one.key, passed)
+            heapq.heappush(self.turns, (passed, order, flow))
+        heapq.heappush(flow.heap, (one.since_us, order, one))
+
+    def first(self) -> Waiting | None:
+        """Return what is next; None: nothing waits."""
+        turns = self.turns
+        while turns:
+            passed, _, flow = turns[0]
+            if flow.passed == passed and self.flows.get(flow.key) is flow:
+                found = _first(flow.heap)
+                if found is not None:
+                    return found
+                self._leave(flow)
+            heapq.heappop(turns)
+        return None
+
+    def charge(self, one: Waiting, order: int) -> None:
+        """Let the key of `one`, which gets a slot, have used its share."""
+        flow = self.flows[one.key]
+        self.now = max(self.now, flow.passed)
+        flow.passed += 1.0 / one.weight
+        heapq.heappush(self.turns, (flow.passed, order, flow))
+
+    def _leave(self, flow: _Flow) -> None:
+        del self.flows[flow.key]
+        if flow.passed > self.now:
+            self.left[flow.key] = flow.passed
+        if len(self.left) > len(self.flows) + _SLACK:
+            self.left = {key: passed for key, passed in self.left.items() if passed > self.now}
+
+
 class WaitingSet:
     """Attempts in order; each once."""
 
     def __init__(self) -> None:
-        self._levels: dict[int, _Heap] = {}
+        self._levels: dict[int, _Level] = {}
         self._by_age: _Heap = []
         self._of: dict[UUID, dict[tuple[str, int], Waiting]] = {}
         self._count = 0
@@ -76,9 +157,11 @@ class WaitingSet:
         self._of.setdefault(one.stream_id, {})[one.step, one.attempt] = one
         self._count += 1
         self._added += 1
-        entry = (one.since_us, self._added, one)
-        heapq.heappush(self._levels.setdefault(one.priority, []), entry)
-        heapq.heappush(self._by_age, entry)
+        level = self._levels.get(one.priority)
+        if level is None:
+            level = self._levels[one.priority] = _Level()
+        level.add(one, self._added)
+        heapq.heappush(self._by_age, (one.since_us, self._added, one))
         if len(self._by_age) > 2 * self._count + _SLACK:
             self._by_age = [kept for kept in self._by_age if not kept[2].gone]
             heapq.heapify(self._by_age)
@@ -87,7 +170,8 @@ class WaitingSet:
         """Give an attempt that waits the place of another priority."""
         if one.priority != priority:
             self.remove(one)
-            self.add(Waiting(one.shard, one.stream_id, one.step, one.attempt, one.offer, priority, one.since_us))
+            place = (one.shard, one.stream_id, one.step, one.attempt, one.offer)
+            self.add(Waiting(*place, priority, one.since_us, one.key, one.weight))
 
     def remove(self, one: Waiting) -> None:
         """Let an attempt wait no more."""
@@ -106,7 +190,7 @@ class WaitingSet:
                 return old
         while self._levels:
             highest = max(self._levels)
-            found = _first(self._levels[highest])
+            found = self._levels[highest].first()
             if found is not None:
                 return found
             del self._levels[highest]
@@ -115,6 +199,8 @@ class WaitingSet:
     def take(self, one: Waiting) -> None:
         """Give `one`, which is `next`, its slot."""
         self._turn += 1
+        self._added += 1
+        self._levels[one.priority].charge(one, self._added)
         self.remove(one)
 
     def old(self, now_us: int) -> Waiting | None:

@@ -82,6 +82,7 @@ from tasker.service.domain.progress import with_progress
 from tasker.service.domain.repair import repair
 from tasker.service.domain.retry import retry_delay_s
 from tasker.service.domain.shared import fault_of_writes
+from tasker.service.domain.shares import check_share
 from tasker.service.domain.signals import receive
 from tasker.service.domain.stale import limits_of, stale
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
@@ -196,6 +197,8 @@ def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -
         return ()
     if template.spec.concurrency is not None:
         check_key(template.spec.concurrency, template, command.input)
+    if template.spec.fairness is not None:
+        check_share(template.spec.fairness, command.input)
     at_us = command.at_us
     not_before_us = command.not_before_us
     if not_before_us is not None and not_before_us <= at_us:

@@ -103,7 +103,7 @@ class Node:
 
     def actor(self, priority: int = 0, *, shard: int = 0) -> SimpleNamespace:
         """Return the actor of a task whose steps have handlers called like their first letters."""
-        template = SimpleNamespace(step=lambda step: SimpleNamespace(handler=step[0]))
+        template = SimpleNamespace(step=lambda step: SimpleNamespace(handler=step[0]), is_shared=False)
         state = SimpleNamespace(priority=priority, steps={})
         actor = SimpleNamespace(task_id="T", template=template, state=state, shard=shard, stream_id=uuid4())
         self.actors[actor.stream_id] = actor

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
+from tasker import Fairness
 from tasker.service.actors import direct as direct_module
 from tasker.service.actors.stream_demand import WINDOW_MAX, Demand, Window
+from tests.runs import raw
 from tests.unit.actors.test_direct import QUEUE, Node, names
 
 
@@ -191,3 +194,17 @@ async def test_a_queue_is_ordered_no_more_once_it_has_had_no_priorities_for_long
     node.direct._sweep(now_s + direct_module.ORDERED_S + 1)
     assert node.direct._lines[QUEUE].order is None
     assert node.direct._ordered == 0
+
+
+async def test_keys_share_the_slots_whoever_came_first(node: Node) -> None:
+    await full(node)
+    for number, customer in enumerate(["a", "a", "a", "b"]):
+        actor = node.actor()
+        actor.template.is_shared = True
+        actor.template.spec = SimpleNamespace(fairness=Fairness(key="input.customer"))
+        actor.state.input = raw({"customer": customer})
+        assert node.direct.take(QUEUE, actor, f"{customer}{number}", 1)  # type: ignore[arg-type]
+    for count in range(1, 5):
+        await free_one(node, count)
+    assert sorted(node.arrived["w"][1:3]) == ["a0", "b3"]
+    assert node.arrived["w"][3:] == ["a1", "a2"]

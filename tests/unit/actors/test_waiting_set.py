@@ -105,3 +105,76 @@ def test_it_serves_what_a_sorted_list_would() -> None:
     assert [(by_step[step].priority, by_step[step].since_us) for step in found] == [
         (one.priority, one.since_us) for one in expected
     ]
+
+
+def of(key: str | None, count: int, *, weight: float = 1.0, since_us: int = 0) -> list[Waiting]:
+    """Return attempts of one key, called like it."""
+    return [
+        Waiting(0, UUID(int=1), f"{key}{number}", 1, 0, 0, since_us + number, key, weight) for number in range(count)
+    ]
+
+
+def keys(steps: list[str]) -> str:
+    return "".join(step[0] for step in steps)
+
+
+def test_a_key_with_a_long_backlog_does_not_hold_up_anothers_single_attempt() -> None:
+    waits = filled(*of("a", 10_000))
+    served(waits, 5_000)
+    for one in of("b", 1, since_us=20_000):
+        waits.add(one)
+    assert "b0" in served(waits, 2)
+
+
+def test_a_key_gets_slots_by_its_weight() -> None:
+    waits = filled(*of("a", 400, weight=3.0), *of("b", 400, weight=1.0), *of("c", 400, weight=0.5))
+    first = keys(served(waits, 180))
+    assert [first.count(key) for key in "abc"] == [120, 40, 20]
+    assert "aaaaa" not in first, "and in turn"
+
+
+def test_of_one_key_what_was_dispatched_first_goes_first_also_when_it_comes_back() -> None:
+    """A task that was not in memory at its turn offers again: it keeps its place."""
+    waits = filled(*of("a", 5))
+    one = waits.next(0)
+    assert one is not None
+    waits.take(one)
+    waits.add(Waiting(0, one.stream_id, one.step, 1, 1, 0, one.since_us, "a"))
+    assert served(waits) == ["a0", "a1", "a2", "a3", "a4"]
+
+
+def test_a_key_that_was_away_has_saved_up_nothing() -> None:
+    waits = filled(*of("a", 1_000), *of("b", 1))
+    served(waits, 500)
+    for one in of("b", 100, since_us=5_000):
+        waits.add(one)
+    assert keys(served(waits, 40)).count("b") in range(19, 22)
+
+
+def test_a_key_that_leaves_and_comes_back_gets_no_more_than_its_share() -> None:
+    """One that has a single attempt at a time, and offers the next at once, would else be served each time."""
+    waits = filled(*of("a", 1_000))
+    begun: list[str] = []
+    for number in range(200):
+        if not any(waits.find(UUID(int=1), f"b{before}", 1) for before in range(number)):
+            waits.add(Waiting(0, UUID(int=1), f"b{number}", 1, 0, 0, 10_000 + number, "b", 0.25))
+        begun += served(waits, 1)
+    assert keys(begun).count("b") in range(39, 42)
+
+
+def test_all_without_a_key_share_as_one_and_priority_goes_before_shares() -> None:
+    waits = filled(*of(None, 100), *of("a", 100), waiting("u", 1, 500))
+    first = served(waits, 41)
+    assert first[0] == "u"
+    assert keys(first[1:]).count("a") == 20
+
+
+def test_what_keys_used_is_forgotten_once_it_is_no_advantage() -> None:
+    waits = WaitingSet()
+    for number in range(5_000):
+        waits.add(Waiting(0, UUID(int=1), f"s{number}", 1, 0, 0, number, f"key{number}"))
+        waits.add(Waiting(0, UUID(int=2), f"s{number}", 1, 0, 0, number, "all"))
+        assert len(served(waits, 2)) == 2
+    served(waits)
+    level = waits._levels.get(0)
+    assert level is None or len(level.left) + len(level.flows) < 200
