@@ -248,6 +248,16 @@ class EventLog(Protocol):
         """Yield pages of the rows with `after_us` < time <= `until_us`, earliest first."""
         ...
 
+    async def due_of(self, shard: int, stream_ids: Sequence[UUID]) -> dict[UUID, set[str]]:
+        """Return stream -> the obligations that its rows name, of those that have some."""
+        ...
+
+    async def open_streams(
+        self, shard: int, kind: str, ending_types: Sequence[str], *, after: int, limit: int
+    ) -> list[UUID]:
+        """Return the streams of `kind` that were born at the `limit` positions behind `after` and have no ending."""
+        ...
+
     # ---- publication
 
     async def publish_cursors(self, shards: Sequence[int]) -> dict[int, int]:

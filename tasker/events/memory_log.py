@@ -324,6 +324,28 @@ class MemoryLog:
             page = rows[start : start + DUE_PAGE_ROWS]
             yield [Due(shard=shard, stream_id=stream, obligation=name, at_us=at) for at, stream, name, shard in page]
 
+    async def due_of(self, shard: int, stream_ids: Sequence[UUID]) -> dict[UUID, set[str]]:
+        """Return stream -> the obligations that its rows name, of those that have some."""
+        self._check()
+        found: dict[UUID, set[str]] = {}
+        wanted = set(stream_ids)
+        for stream_id, name in self._shards[shard].due:
+            if stream_id in wanted:
+                found.setdefault(stream_id, set()).add(name)
+        return found
+
+    async def open_streams(
+        self, shard: int, kind: str, ending_types: Sequence[str], *, after: int, limit: int
+    ) -> list[UUID]:
+        """Return the streams of `kind` that were born at the `limit` positions behind `after` and have no ending."""
+        born = [
+            event.stream_id
+            for event in await self.read(shard, after=after, limit=limit)
+            if event.seq == 1 and event.kind == kind
+        ]
+        streams = await self.load(born)
+        return [one for one in born if not any(event.type in ending_types for event in streams[one])]
+
     # ---------------------------------------------------------------- publication
 
     async def publish_cursors(self, shards: Sequence[int]) -> dict[int, int]:

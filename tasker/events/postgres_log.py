@@ -407,6 +407,20 @@ class PostgresLog:
             last = rows[-1]
             after = (last["at_us"], last["stream_id"], last["obligation"])
 
+    async def due_of(self, shard: int, stream_ids: Sequence[UUID]) -> dict[UUID, set[str]]:
+        """Return stream -> the obligations that its rows name, of those that have some."""
+        found: dict[UUID, set[str]] = {}
+        for row in await self._behind.fetch(_sql["due_of"], shard, list(stream_ids)):
+            found.setdefault(row["stream_id"], set()).add(row["obligation"])
+        return found
+
+    async def open_streams(
+        self, shard: int, kind: str, ending_types: Sequence[str], *, after: int, limit: int
+    ) -> list[UUID]:
+        """Return the streams of `kind` that were born at the `limit` positions behind `after` and have no ending."""
+        rows = await self._behind.fetch(_sql["open_streams"], shard, after, limit, kind, list(ending_types))
+        return [row["stream_id"] for row in rows]
+
     # ---------------------------------------------------------------- publication
 
     async def publish_cursors(self, shards: Sequence[int]) -> dict[int, int]:

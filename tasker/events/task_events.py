@@ -734,6 +734,18 @@ class TaskDeadlinePassed(TaskEvent, frozen=True, kw_only=True):
     then: Literal["block", "continue"]
 
 
+class TaskReconciled(TaskEvent, frozen=True, kw_only=True):
+    """What the task owed would never have been seen to, and was brought back; nothing else of the task changes.
+
+    Attributes:
+        lost: how: `forgotten`: neither memory nor the due rows knew of it; `not_woken`: its time was long over.
+        obligations: what was lost, such as `retry:charge:2`: what is owed, the step, the attempt.
+    """
+
+    lost: Literal["forgotten", "not_woken"]
+    obligations: tuple[str, ...]
+
+
 class WentStale(TaskEvent, frozen=True, kw_only=True):
     """A task, or a step of it, has stood still for longer than its template allows; it is a dead letter until it moves.
 
@@ -866,6 +878,7 @@ AnyTaskEvent = (
     | TaskUpdated
     | TaskDeadlineSet
     | TaskDeadlinePassed
+    | TaskReconciled
     | WentStale
     | StaleEnded
     | TaskStopping

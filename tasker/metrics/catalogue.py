@@ -176,6 +176,13 @@ CATALOGUE: Final[dict[str, Metric]] = {
             "write",
             "Steps offered again because the worker that had them was gone, or they were lost on their way.",
         ),
+        Metric(
+            "tasker_obligations_reconciled_total",
+            _C,
+            "write",
+            "Obligations that were lost and brought back, by how: `forgotten`, `not_woken`. Always 0, or tell us.",
+            ("lost",),
+        ),
         # ------------------------------------------------ controls
         Metric("tasker_attempts_held", _G, "write", "Attempts of this node's tasks that operators hold back."),
         Metric("tasker_pauses", _G, "write", "What operators have paused: queues, templates, tenants, everything."),

@@ -24,6 +24,7 @@ from tasker.events.envelope import NewEvent
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.places import LOOK_AT as PLACE_LOOK
 from tasker.events.subjects import Subjects
+from tasker.events.task_events import ENDING_TYPES
 from tasker.ids import IdSource, SystemIds
 from tasker.metrics import Samples
 from tasker.service.actors.admissions import Admissions
@@ -37,6 +38,7 @@ from tasker.service.actors.entrance import Entrance
 from tasker.service.actors.event_watch import EventWatch
 from tasker.service.actors.factory import Factory
 from tasker.service.actors.gate import Gate
+from tasker.service.actors.lost_message import LostObligations
 from tasker.service.actors.own_commands import OwnCommands
 from tasker.service.actors.places import ASK as PLACE_ASK
 from tasker.service.actors.places import LEAVE as PLACE_LEAVE
@@ -56,6 +58,7 @@ from tasker.service.runtime.committer import CommitListener, Committer
 from tasker.service.runtime.head_notifier import HeadNotifier
 from tasker.service.runtime.node import Node
 from tasker.service.runtime.node_clock import NodeClock
+from tasker.service.runtime.reconciler import Reconciler
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
 from tasker.settings import DirectSettings, Limits, Pace, StreamSettings
@@ -222,6 +225,9 @@ class WriteSide:
             shard_numbers=range(info.shards),
             pace=pace,
         )
+        self._reconciler = Reconciler(
+            log, self._shards, late, clock, message=LostObligations, ending_types=ENDING_TYPES
+        )
         self._counts = CommitCounts()
         fanout.listeners += (self._node, self._publisher, HeadNotifier(bus, subjects), self._counts, self._event_watch)
         self._keeper = StreamKeeper(
@@ -274,6 +280,7 @@ class WriteSide:
         samples.add("tasker_direct_items_sent_total", direct.sent)
         samples.add("tasker_direct_items_returned_total", direct.returned)
         samples.add("tasker_direct_items_lost_total", direct.lost)
+        samples.add_counts("tasker_obligations_reconciled_total", self._reconciler.repaired.items())
         samples.add("tasker_attempts_held", self._gate.held)
         samples.add("tasker_pauses", self._gate.pauses)
         samples.add_counts("tasker_admissions_refused_total", self._admissions.refused.items())
@@ -301,6 +308,7 @@ class WriteSide:
                     ("due-writer", self._node.run_due_writer()),
                     ("passivation", self._node.run_passivation()),
                     ("partitions", self._node.run_partitions()),
+                    ("reconciler", self._reconciler.run()),
                     ("publisher", self._publisher.run()),
                     ("cursors", self._publisher.run_cursors()),
                     ("streams", self._keeper.run()),

@@ -68,6 +68,7 @@ _DUTIES: Final = frozenset(
         "due-writer",
         "passivation",
         "partitions",
+        "reconciler",
         "publisher",
         "cursors",
         "streams",

@@ -32,7 +32,7 @@ from tasker.errors import TaskerError, is_passing
 from tasker.events.envelope import StreamKind
 from tasker.events.postgres_log import PostgresLog
 from tasker.events.subjects import Subjects
-from tasker.events.task_events import ENDING_TYPES, StepCompleted
+from tasker.events.task_events import ENDING_TYPES, StepCompleted, TaskReconciled
 from tasker.ids import SystemIds
 from tasker.projections.views import PROJECTIONS
 from tasker.replay.checkers.acknowledged import AcknowledgedChecker, Acknowledgement
@@ -418,6 +418,7 @@ class Rig:
                     position = page[-1].position
                     for recorded in page:
                         event = decoded(recorded)
+                        assert not isinstance(event, TaskReconciled), f"{recorded.stream_id} lost {event.obligations}"
                         for checker in (record, stream, timely):
                             checker.take(recorded, event)
                         if isinstance(event, StepCompleted):

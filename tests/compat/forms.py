@@ -218,6 +218,10 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskDeadlineSet(deadline_us=US, goes_on=True),
     ),
     ("task_deadline_passed", 1): (t.TaskDeadlinePassed(then="block"), t.TaskDeadlinePassed(then="continue")),
+    ("task_reconciled", 1): (
+        t.TaskReconciled(lost="forgotten", obligations=("retry:charge:2", "deadline")),
+        t.TaskReconciled(lost="not_woken", obligations=("offer:charge[7]:1",)),
+    ),
     ("went_stale", 1): (
         t.WentStale(state="blocked", after_s=86400.0),
         t.WentStale(step="paid[0]", attempt=2, state="waiting", after_s=0.5),

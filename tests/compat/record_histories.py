@@ -19,6 +19,7 @@ from tasker.service.domain.commands import (
     CompleteAttempt,
     FailAttempt,
     PauseTask,
+    Reconcile,
     ResumeTask,
     RetryTask,
     SetBudget,
@@ -132,6 +133,17 @@ def limited() -> Run:
     run.deny("a", 1, "evicted")
     run.complete("c")
     run.complete("end")
+    return run
+
+
+def reconciled() -> Run:
+    """A retry that was lost is brought back."""
+    run = new_run("reconciled")
+    run.create()
+    run.fail("s1")
+    run.do(Reconcile(lost="forgotten", obligations=("retry:s1:2", "retry:s1:3"), at_us=run.now_us))
+    run.fire_at("retry:s1:2")
+    run.complete("s1", 2)
     return run
 
 
@@ -488,6 +500,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     failed,
     blocked,
     left_alone,
+    reconciled,
     routed,
     expanded,
     looped,

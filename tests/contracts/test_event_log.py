@@ -414,6 +414,27 @@ class TestDue:
         assert await log.due_checkpoint([0]) == {0: 9}
         assert await self.rows(log, [0]) == [(0, a, "timeout", 20), (0, a, "retry", 40)]
 
+    async def test_rows_are_read_by_stream(self, log: EventLog, owner: Owner) -> None:
+        a, b, c = uuid4(), uuid4(), uuid4()
+        rows = [(a, "retry", 30), (a, "deadline", 90), (b, "retry", 10)]
+        await log.write_due([DueChange(0, owner.epochs[0], 1, rows, []), DueChange(1, owner.epochs[1], 1, rows, [])])
+        assert await log.due_of(0, [a, c]) == {a: {"retry", "deadline"}}
+        assert await log.due_of(2, [a, b]) == {}
+        assert await log.due_of(0, []) == {}
+
+    async def test_open_streams_are_those_born_there_without_an_ending(self, log: EventLog, owner: Owner) -> None:
+        """Also one that ended several partitions later; of other kinds nothing is said."""
+        a, b, other = stream(2), stream(1), stream(1, kind="template")
+        await owner.write(0, [*a, *b, *other])
+        await owner.write(0, stream(PARTITION_SIZE // 2))
+        asked = ("task", ["task_completed", "task_failed"])
+        assert await log.open_streams(0, *asked, after=0, limit=4) == [a[0].stream_id, b[0].stream_id]
+        assert await log.open_streams(0, *asked, after=2, limit=1) == [b[0].stream_id]
+        assert await log.open_streams(0, *asked, after=1, limit=1) == []
+        await owner.write(0, [new_event(a[0].stream_id, 3, type="task_failed")])
+        assert await log.open_streams(0, *asked, after=0, limit=4) == [b[0].stream_id]
+        assert await log.open_streams(1, *asked, after=0, limit=1000) == []
+
     async def test_another_epoch_changes_nothing(self, log: EventLog, owner: Owner) -> None:
         a, b = uuid4(), uuid4()
         await log.write_due([DueChange(0, owner.epochs[0], 1, [(a, "o", 1)], [])])

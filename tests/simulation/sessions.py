@@ -223,6 +223,8 @@ class Session:
         for shard in range(info.shards):
             events = await world.log.read(shard, after=0, limit=1_000_000)
             feed(events, [published, acknowledged])
+            lost = [event.payload for event in events if event.type == "task_reconciled"]
+            assert not lost, f"obligations were lost: {lost}"
             for event in events:
                 self.recorded.add(event.type)
                 if event.type == "step_completed":

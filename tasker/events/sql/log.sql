@@ -180,6 +180,23 @@ CROSS JOIN LATERAL (
 ) AS d
 ORDER BY d.at_us, d.stream_id, d.obligation LIMIT $6
 
+-- name: due_of
+SELECT stream_id, obligation FROM due WHERE shard = $1 AND stream_id = ANY ($2::uuid[])
+
+-- name: open_streams
+-- The ending is a stream's last event: found by the first row that the index gives, or by one more.
+SELECT b.stream_id
+FROM event AS b
+LEFT JOIN LATERAL (
+    SELECT true AS is_over
+    FROM event AS e
+    WHERE e.stream_id = b.stream_id AND e.position >= b.position AND e.type = ANY ($5::text[])
+    ORDER BY e.seq DESC LIMIT 1
+) AS ended ON true
+WHERE b.shard = $1 AND b.position > $2::bigint AND b.position <= $2::bigint + $3::bigint
+  AND b.seq = 1 AND b.kind = $4 AND ended.is_over IS NULL
+ORDER BY b.position
+
 -- name: publish_cursors
 SELECT shard, position FROM publish_cursor WHERE shard = ANY ($1::integer[])
 

@@ -67,6 +67,7 @@ from tasker.events.task_events import (
     TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
+    TaskReconciled,
     TaskResumed,
     TaskStarted,
     TaskStopping,
@@ -236,6 +237,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | WaitExpired()
             | StepTimedOut()
             | TaskDeadlinePassed()
+            | TaskReconciled()
         ):
             pass
         case DomainEventRaised() | UsageRecorded() | ProgressRecorded() | PlaceDenied() | WentStale() | StaleEnded():

@@ -31,6 +31,7 @@ from tasker.events.task_events import (
     TaskBlocked,
     TaskEvent,
     TaskPaused,
+    TaskReconciled,
     TaskUnpaused,
     TaskUpdated,
     TemplateRef,
@@ -40,6 +41,7 @@ from tasker.service.actors.admission_news import Admission, AdmissionLook, Admit
 from tasker.service.actors.child_news import ChildHint, ChildNews
 from tasker.service.actors.event_news import EventNews, Watched
 from tasker.service.actors.investigation_actor import SubjectMessage
+from tasker.service.actors.lost_message import LostObligations
 from tasker.service.actors.place_news import PlaceNews
 from tasker.service.actors.restarts import OriginalMessage
 from tasker.service.actors.standing import StandingMessage
@@ -48,7 +50,7 @@ from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.admission import singleton_of
 from tasker.service.domain.advance import advance
 from tasker.service.domain.children import parent_of, waiting_child
-from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation, StartAttempt
+from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation, Reconcile, StartAttempt
 from tasker.service.domain.dead_letters import POISONED_TASK
 from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.event_waits import fits_of, waiting_for_event
@@ -326,6 +328,7 @@ TaskMessage = (
     | PlaceNews
     | Admitted
     | AdmissionLook
+    | LostObligations
     | Wake
 )
 
@@ -431,6 +434,8 @@ class TaskActor:
                 return None
             case PlaceNews():
                 return self._place_news(message, now_us)
+            case LostObligations():
+                return self._reconcile(message, now_us)
             case Admitted():
                 return self._admitted(message, now_us)
             case AdmissionLook():
@@ -651,6 +656,27 @@ class TaskActor:
         if not events:
             return _closed(wake)
         return self._record(events, now_us, self._meta, lambda _: None, wake.fail, self.traceparent)
+
+    def _reconcile(self, message: LostObligations, now_us: int) -> Turn | None:
+        """Record what was lost and is still open, and be woken for it."""
+        message.taken = True
+        if self.template is None:
+            return None
+        command = Reconcile(lost=message.lost, obligations=message.obligations, at_us=now_us)
+        events = advance(self.state, self.template, command)
+        if not events:
+            return None
+        found = next(event.obligations for event in events if isinstance(event, TaskReconciled))
+
+        def committed(_position: int) -> None:
+            for name in found:
+                _, step, _ = parse_obligation(name)
+                at_us = obligations_of_scope(self.state, step or TASK_SCOPE).get(name)
+                if at_us is not None:
+                    self._ports.later(self, step or TASK_SCOPE, name, max(at_us, self._ports.now_us()), keep=True)
+            message.repaired(len(found))
+
+        return self._record(events, now_us, self._meta, committed, message.fail, self.traceparent)
 
     # ---------------------------------------------------------------- recording
 

@@ -270,6 +270,13 @@ class NoteEvent(TaskCommand, frozen=True, kw_only=True):
     event: msgspec.Raw
 
 
+class Reconcile(TaskCommand, frozen=True, kw_only=True):
+    """Obligations were found that nothing would have seen to; see `TaskReconciled`."""
+
+    lost: Literal["forgotten", "not_woken"]
+    obligations: tuple[str, ...]
+
+
 class FireObligation(TaskCommand, frozen=True, kw_only=True):
     """The time of an obligation has come; nothing happens when it is closed by now."""
 
@@ -306,4 +313,5 @@ AnyTaskCommand = (
     | DenyPlace
     | NoteEvent
     | FireObligation
+    | Reconcile
 )

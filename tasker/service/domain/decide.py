@@ -32,6 +32,7 @@ from tasker.events.task_events import (
     TaskBlocked,
     TaskCreated,
     TaskDeadlinePassed,
+    TaskReconciled,
     TaskStarted,
 )
 from tasker.service.domain.amend import set_deadline, update
@@ -55,6 +56,7 @@ from tasker.service.domain.commands import (
     NoteChild,
     NoteEvent,
     PauseTask,
+    Reconcile,
     ReleaseStep,
     ResetStep,
     ResolveStep,
@@ -75,7 +77,7 @@ from tasker.service.domain.domain_events import with_domain_events
 from tasker.service.domain.event_waits import note_event
 from tasker.service.domain.force import force
 from tasker.service.domain.guards import must_exist, must_go_on, unblocked
-from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of_scope, parse_obligation
+from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of, obligations_of_scope, parse_obligation
 from tasker.service.domain.pause import pause, resume
 from tasker.service.domain.places import check_key, deny_place, take_place
 from tasker.service.domain.progress import with_progress
@@ -185,6 +187,10 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
             return note_event(state, template, command)
         case FireObligation():
             return _fire(state, template, command)
+        case Reconcile():
+            owed = obligations_of(state)
+            lost = tuple(one for one in command.obligations if one in owed)
+            return (TaskReconciled(lost=command.lost, obligations=lost),) if lost else ()
         case _:
             assert_never(command)
 

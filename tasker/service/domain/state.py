@@ -91,6 +91,7 @@ from tasker.events.task_events import (
     TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
+    TaskReconciled,
     TaskResumed,
     TaskStarted,
     TaskStopping,
@@ -680,6 +681,8 @@ def evolve(  # noqa: PLR0915 - one case an event
             found = _entry(state, name).wait
             if isinstance(found, EventWait):
                 found.matched = event.event
+        case TaskReconciled():
+            pass  # its obligations are what they were
         case WaitExpired():
             pass  # what becomes of the step says so
         case PlaceRequested(step=name):

@@ -253,6 +253,31 @@ class DueBook:
         """Return the streams in memory."""
         return list(self._open)
 
+    def knows(self, stream_id: UUID) -> bool:
+        """Return whether the stream is in memory, or what it owes is on its way to its rows."""
+        return stream_id in self._open or stream_id in self._dirty or stream_id in self._writing
+
+    def owed(self, stream_id: UUID) -> Mapping[Scope, Mapping[str, int]]:
+        """Return what a stream in memory owes by the book: scope -> obligation -> time."""
+        return self._open.get(stream_id, {})
+
+    def not_woken(self, stream_ids: Iterable[UUID], before_us: int) -> dict[UUID, list[str]]:
+        """Return what of some streams was due before `before_us` and has no wake: stream -> obligations."""
+        overdue = [
+            (at_us, stream_id, name)
+            for stream_id in stream_ids
+            for owed in self.owed(stream_id).values()
+            for name, at_us in owed.items()
+            if at_us < before_us
+        ]
+        found: dict[UUID, list[str]] = {}
+        if overdue:
+            wakes = {(at_us, stream_id, name) for at_us, _, stream_id, name, _ in self._heap}
+            for one in overdue:
+                if one not in wakes:
+                    found.setdefault(one[1], []).append(one[2])
+        return found
+
     # ----------------------------------------------------------------
 
     def _note(self, stream_id: UUID, name: str, at_us: int, decided_us: int) -> None:

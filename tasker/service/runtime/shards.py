@@ -124,6 +124,41 @@ class Shards:
         """Return how many actors are in memory."""
         return sum(len(cells) for cells in self._cells.values())
 
+    def streams(self, shard: int) -> list[UUID]:
+        """Return the streams of a shard that have an actor in memory, or a place in its due book."""
+        cells, book = self._cells.get(shard, {}), self._books.get(shard)
+        return [*cells, *(one for one in ([] if book is None else book.streams()) if one not in cells)]
+
+    def knows(self, shard: int, stream_id: UUID) -> bool:
+        """Return whether memory has anything of a stream: its rows alone do not say how it stands."""
+        queue, book = self._committer.queue_of(shard), self._books.get(shard)
+        return (
+            stream_id in self._cells.get(shard, {})
+            or (queue is not None and queue.holds(stream_id))
+            or (book is not None and book.knows(stream_id))
+        )
+
+    def is_settled(self, shard: int, stream_id: UUID) -> bool:
+        """Return whether nothing of a stream is queued, in flight, or waits to be loaded."""
+        queue, cell = self._committer.queue_of(shard), self._cell(shard, stream_id)
+        return (queue is None or not queue.holds(stream_id)) and (cell is None or cell.actor is not None)
+
+    def actor_of(self, shard: int, stream_id: UUID) -> Actor | None:
+        """Return the actor of a stream; None: it is not in memory."""
+        cell = self._cell(shard, stream_id)
+        return None if cell is None else cell.actor
+
+    def remind(self, shard: int, stream_id: UUID) -> None:
+        """Take down anew what an actor owes, and wake it for that."""
+        actor, book = self.actor_of(shard, stream_id), self._books.get(shard)
+        if actor is None or book is None:
+            return
+        book.apply(stream_id, actor.owes())
+        now_us = self._now_us()
+        for scope, owed in actor.owes().items():
+            for name, at_us in owed.items():
+                book.reschedule(stream_id, scope, name, max(at_us, now_us), keep=True)
+
     # ---------------------------------------------------------------- messages
 
     def send(self, shard: int, stream_id: UUID, kind: str, message: Message) -> None:
