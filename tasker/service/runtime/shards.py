@@ -143,11 +143,6 @@ class Shards:
         queue, cell = self._committer.queue_of(shard), self._cell(shard, stream_id)
         return (queue is None or not queue.holds(stream_id)) and (cell is None or cell.actor is not None)
 
-    def actor_of(self, shard: int, stream_id: UUID) -> Actor | None:
-        """Return the actor of a stream; None: it is not in memory."""
-        cell = self._cell(shard, stream_id)
-        return None if cell is None else cell.actor
-
     def remind(self, shard: int, stream_id: UUID) -> None:
         """Take down anew what an actor owes, and wake it for that."""
         actor, book = self.actor_of(shard, stream_id), self._books.get(shard)
