@@ -123,6 +123,13 @@ async def _run_steps(client: TaskerClient, watch: Watch) -> None:
     await watch.saw("tasker_pauses", "tasker_attempts_held")
     await client.controls.resume("template", "quick", requested_by="tests", reason="was seen")
     await client.wait(held)
+    await client.register({"name": "narrow", "max_running": 1, "steps": [{"name": "only"}]})
+    only = await client.create("narrow")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await client.create("narrow")
+    await watch.saw("tasker_admissions_refused_total")
+    await client.cancel(only, requested_by="tests", reason="was seen")
     # More than one slot takes: some wait here, some with the worker, which gives back what it cannot begin.
     for _ in range(12):
         await client.create("slow", 0.6)

@@ -30,6 +30,7 @@ from tasker.service.domain.concurrency import Ask
 from tasker.service.runtime.shards import Shards
 from tasker.templates import CompiledTemplate
 
+CAPS: Final = ("max_running", "max_ready")
 BUSY_S: Final = 1.0
 """Who was refused may ask again after this."""
 
@@ -46,7 +47,7 @@ class Admissions:
 
     def __init__(self, shards: Shards, places: Places, backlogs: Backlogs, standings: Standings) -> None:
         self._standings = standings
-        self.refused: Counter[str] = Counter()
+        self.refused = Counter(dict.fromkeys(CAPS, 0))
         self._shards = shards
         self._places = places
         self._backlogs = backlogs
