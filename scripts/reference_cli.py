@@ -37,7 +37,8 @@ def help_file() -> bytes:
     """Return `tasker/cli/help.json`: what `--help` prints, by the words before it."""
     app = build()
     load(app)
-    texts = {" ".join(words): _help_of(app, words) for words in _paths(app)}
+    every = list(_paths(app))  # which loads what is loaded on demand, so that each page has its words
+    texts = {" ".join(words): _help_of(app, words) for words in every}
     return msgspec.json.format(msgspec.json.encode(texts), indent=1) + b"\n"
 
 
