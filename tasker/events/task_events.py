@@ -395,6 +395,18 @@ class StepExpanded(TaskEvent, frozen=True, kw_only=True):
     keys: tuple[str, ...] = ()
 
 
+class StepItemsHeld(TaskEvent, frozen=True, kw_only=True):
+    """Not all items of a step may begin at once; the others wait for their turn. Said once, of the first that waits.
+
+    Attributes:
+        limit: how many run at a time (`max_parallel`, `parallelism`). waiting: how many had to wait then.
+    """
+
+    step: str
+    limit: int
+    waiting: int
+
+
 class StepGathered(TaskEvent, frozen=True, kw_only=True):
     """A step that ran for each item of a list is complete; its result is the list of the items' results."""
 
@@ -852,6 +864,7 @@ AnyTaskEvent = (
     | PathsClosed
     | StepFailureAccepted
     | StepExpanded
+    | StepItemsHeld
     | StepGathered
     | StepYielded
     | StepDelayed

@@ -14,7 +14,7 @@ from tasker.events.reads import TASK_ENDED, Cause, Explanation, PlaceFacts, Queu
 from tasker.projections.views.awaits import PLACE_WORDS
 from tasker.templates import StepSpec, TemplateSpec
 from tasker.templates.graph import Graph, graph_of
-from tasker.templates.instances import is_item, is_undo, node_of, parse_instance
+from tasker.templates.instances import is_item, is_undo, name_of, node_of, parse_instance
 
 CAUSES_MAX: Final = 10
 _NAMED_MAX: Final = 3
@@ -264,6 +264,8 @@ def _sentence_of_absent(  # noqa: PLR0917 - what is around it
     if view.state in TASK_ENDED:
         return f"Step {name} has not begun, and the task has ended: it {_ENDED[view.state]}."
     causes += [cause for cause in _of_task(view, around) if cause.waiting_for in ("resume", "start_time", "place")]
+    if is_item(name):
+        causes += _of_item(name, spec, steps, around)
     declared = {} if spec is None else {step.name: step for step in spec.steps}
     step = declared.get(name)
     if spec is not None and step is not None:
@@ -281,6 +283,18 @@ def _sentence_of_absent(  # noqa: PLR0917 - what is around it
     if not causes:
         return f"Step {name} has not begun; what it waits for has not reached the views yet."
     return f"Step {name} has not begun: it waits for {_joined(_in_chain(cause, name) for cause in causes)}."
+
+
+def _of_item(name: str, spec: TemplateSpec | None, steps: Sequence[StepView], around: Around) -> list[Cause]:
+    """Return what an item waits for that has not begun: its turn, behind those of its step that are open."""
+    node = node_of(name)
+    row = next((one for one in steps if one.step == node), None)
+    of_step = None if spec is None else next((one for one in spec.steps if one.name == name_of(node)), None)
+    if row is None or of_step is None or row.waiting_for != "items":
+        return []
+    text = f"its turn: of step {node} {of_step.items_at_a_time} run at a time"
+    first = Cause(waiting_for="items", text=text, step=name)
+    return [first, *_first(cause for cause in _of_step(row, around, steps) if cause.step != node)][:CAUSES_MAX]
 
 
 def _in_chain(cause: Cause, name: str) -> str:

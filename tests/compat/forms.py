@@ -124,6 +124,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.StepExpanded(step="resize", items=RAW(b'[{"sku":"a-1"},2]'), keys=("a-1", "b")),
         t.StepExpanded(step="resize", items=RAW(b"[]")),
     ),
+    ("step_items_held", 1): (t.StepItemsHeld(step="resize#2", limit=100, waiting=9900),),
     ("step_gathered", 1): (
         t.StepGathered(step="resize", completed=9, failed=1),
         t.StepGathered(step="resize", completed=0),

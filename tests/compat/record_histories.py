@@ -136,6 +136,15 @@ def limited() -> Run:
     return run
 
 
+def in_turn() -> Run:
+    """Of three items one runs at a time."""
+    run = new_run("in_turn", {"each": []}, steps={"each": {"each": "[1, 2, 3]", "max_parallel": 1}})
+    run.create()
+    for index in range(2):
+        run.complete(f"each[{index}]", result=index)
+    return run
+
+
 def reconciled() -> Run:
     """A retry that was lost is brought back."""
     run = new_run("reconciled")
@@ -500,6 +509,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     failed,
     blocked,
     left_alone,
+    in_turn,
     reconciled,
     routed,
     expanded,

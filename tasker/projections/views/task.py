@@ -46,6 +46,7 @@ from tasker.events.task_events import (
     StepFailed,
     StepFailureAccepted,
     StepGathered,
+    StepItemsHeld,
     StepReleased,
     StepResolved,
     StepResultEdited,
@@ -236,6 +237,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | EventMatched()
             | WaitExpired()
             | StepTimedOut()
+            | StepItemsHeld()
             | TaskDeadlinePassed()
             | TaskReconciled()
         ):

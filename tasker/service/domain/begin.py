@@ -39,6 +39,7 @@ from tasker.events.task_events import (
     StepExpanded,
     StepFailed,
     StepGathered,
+    StepItemsHeld,
     StepRetried,
 )
 from tasker.service.domain.bindings import expression_error, is_true, items_of, raw_items, value_of
@@ -240,6 +241,9 @@ def next_items(state: TaskState, template: CompiledTemplate, node: str, at_us: i
         return
     while len(expansion.open) < spec.items_at_a_time and expansion.begun < len(expansion.items):
         yield attempt_of(state, template, spec, item_of(node, expansion.keys[expansion.begun]), 1, at_us)
+    if expansion.open and not expansion.is_held and expansion.begun < len(expansion.items):
+        waiting = len(expansion.items) - expansion.begun
+        yield StepItemsHeld(step=node, limit=spec.items_at_a_time, waiting=waiting)
     if not expansion.open and not (expansion.failed and spec.isolates):
         yield StepGathered(step=node, completed=expansion.completed, failed=len(expansion.failed))
 

@@ -70,6 +70,7 @@ from tasker.events.task_events import (
     StepFailed,
     StepFailureAccepted,
     StepGathered,
+    StepItemsHeld,
     StepReleased,
     StepResolved,
     StepResultEdited,
@@ -178,14 +179,16 @@ class Expansion:
         begun: how many have begun, in the list's order.
         open, failed, cancelled: instances that are so.
         completed: how many are.
+        is_held: it was said that some have to wait for their turn.
     """
 
-    __slots__ = ("_index", "_results", "begun", "cancelled", "completed", "failed", "items", "keys", "open")
+    __slots__ = ("_index", "_results", "begun", "cancelled", "completed", "failed", "is_held", "items", "keys", "open")
 
     def __init__(self, items: list[msgspec.Raw], keys: tuple[str, ...]) -> None:
         self.items = items
         self.keys = keys or tuple(str(index) for index in range(len(items)))
         self.begun = 0
+        self.is_held = False
         self.completed = 0
         self.open: dict[str, None] = {}
         self.failed: dict[str, None] = {}
@@ -683,6 +686,10 @@ def evolve(  # noqa: PLR0915 - one case an event
                 found.matched = event.event
         case TaskReconciled():
             pass  # its obligations are what they were
+        case StepItemsHeld(step=name):
+            held = _entry(state, name).expansion
+            if held is not None:
+                held.is_held = True
         case WaitExpired():
             pass  # what becomes of the step says so
         case PlaceRequested(step=name):

@@ -18,7 +18,7 @@ from tasker.service.http.services import SERVICES, Services
 from tasker.service.http.tasks import content_of
 from tasker.service.http.waiting import reach, task_view
 from tasker.templates import TemplateSpec
-from tasker.templates.instances import node_of, parse_instance
+from tasker.templates.instances import is_item, node_of, parse_instance
 from tasker.templates.model import undo_step
 
 INSTANCES_LOOKED_AT: Final = 500
@@ -49,9 +49,10 @@ async def of_step(request: web.Request) -> web.Response:
     spec = await content_of(request.app, view.template_hash)
     name = str(instance)
     steps = await _begun(services, view, task_id, spec, name)
-    if all(one.step != name for one in steps) and (
-        spec is None or name != instance.name or instance.name not in {step.name for step in spec.steps}
-    ):
+    is_known = name == instance.name and spec is not None and name in {step.name for step in spec.steps}
+    # What a list has is not in the views: of one that goes on any item may still come.
+    may_come = is_item(name) and any(one.step == node_of(name) and one.waiting_for == "items" for one in steps)
+    if not (is_known or may_come) and all(one.step != name for one in steps):
         raise StepUnknown(f"the task has no step {name[:80]!r}", step=name)
     around = await _around(services, view, spec, steps)
     return json_response(explain_step(view, name, spec, steps, around))

@@ -11,6 +11,7 @@ import pytest
 from tasker import Decision, RetryableError, StepContext, Template
 from tasker.events.codec import canonical, hash_of
 from tasker.events.messages import Work
+from tasker.events.task_events import StepItemsHeld
 from tasker.service.domain.state import TaskStatus, state_document, state_hash
 from tasker.templates.instances import Instance, parse_instance
 from tasker.templates.model import StatePolicy
@@ -168,6 +169,7 @@ def test_a_thousand_tasks_at_once_have_one_outcome_a_step(seed: int) -> None:
 
 
 def test_the_second_of_three_items_waits_and_nothing_deadlocks() -> None:
+    """An event says, once, that items wait, for which limit; the next begins as soon as one has ended."""
     shape = {"each": [], "last": ["each"]}
     run = Run(template(shape, steps={"each": {"each": "[1, 2, 3]", "max_parallel": 1}}))
     run.create()
@@ -177,6 +179,8 @@ def test_the_second_of_three_items_waits_and_nothing_deadlocks() -> None:
     assert run.offered() == ["last"]
     run.complete("last")
     assert run.state.status is TaskStatus.COMPLETED
+    held = [event for event in run.events if isinstance(event, StepItemsHeld)]
+    assert held == [StepItemsHeld(step="each", limit=1, waiting=2)]
 
 
 async def test_random_numbers_are_those_of_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,16 @@ def test_a_step_with_items_names_those_that_are_open_or_failed() -> None:
     assert kinds(explained(run, "m[1]")) == ["outcome"]
 
 
+def test_an_item_that_has_not_begun_waits_for_its_turn() -> None:
+    run = run_of({"m": []}, steps={"m": {"each": "[0, 1, 2]", "max_parallel": 1}})
+    run.start("m[0]")
+    why = explained(run, "m[2]")
+    assert [(cause.waiting_for, cause.step) for cause in why.causes] == [("items", "m[2]"), ("outcome", "m[0]")]
+    assert why.sentence.startswith("Step m[2] has not begun: it waits for its turn: of step m 1 run at a time; there ")
+    run.complete("m[0]")
+    assert [cause.step for cause in explained(run, "m[2]").causes] == ["m[2]", "m[1]"]
+
+
 def test_what_is_over_has_no_causes() -> None:
     run = run_of({"a": [], "b": ["a"]}, steps={"b": {"when": "results.a > 1"}})
     run.complete("a", result=1)
