@@ -6,14 +6,15 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from tasker import Again, Budget, Concurrency, Decision, Retry, StepContext, Template
+from tasker import Again, Budget, Concurrency, Decision, OnTimeout, RateLimit, Retry, StepContext, Template
 from tasker.errors import ConfigurationError, TemplateInvalid
-from tasker.templates.model import ConcurrencyStrategy, OnParentClose
+from tasker.templates.model import ConcurrencyStrategy, OnLimit, OnParentClose
 
 WORK = "work"
 CHILD = "errand"
 SIGNALS = ("go", "stop")
 PEOPLE = ("ada", "bob")
+KINDS = ("plain", "plain", "again", "each", "routes", "child", "signal", "approval", "event", "service")
 WAIT_S = 40.0
 """No wait is longer, so that a session ends without a person."""
 
@@ -44,32 +45,41 @@ def _work(draw: random.Random, body: Body) -> Template:
         timeout_s=draw.choice([None, None, 60.0]),
         concurrency=concurrency,
         compensate_on=draw.choice([None, "both", "failure", "cancel"]),
+        on_timeout=draw.choice([None, "block", "continue"]),
+        priority=draw.choice([None, 50]),
+        max_running=draw.choice([None, None, 5]),
         budget=draw.choice([None, None, Budget(cost_max="0.8", on_exceeded=draw.choice(["fail", "block"]))]),
     )
     names: list[str] = []
-    for number in range(draw.randint(2, 6)):
+    for number, kind in enumerate(draw.sample(KINDS, draw.randint(3, 6))):
         name = f"s{number}"
-        _declare(draw, template, name, draw.sample(names, min(len(names), draw.randint(0, 2))), body)
+        keys: dict[str, Any] = {"after": draw.sample(names, min(len(names), draw.randint(0, 2)))}
+        if keys["after"]:
+            keys["join"] = draw.choice(["all", "all", "deferred", "any", "all_settled"])
+        if draw.random() < 0.15:
+            keys["when"] = draw.choice(["input.n > 2", "input.n < 6"])
+        _declare(draw, template, f"{kind} {name}", keys, body)
         names.append(name)
-    if len(names) > 2 and draw.random() < 0.3:
+    if len(names) > 2 and draw.random() < 0.6:
         template.step(name="again", after=names[-1], back_to=draw.choice(names), max_visits=3)(_plain(body))
     return template
 
 
-def _declare(draw: random.Random, template: Template, name: str, parents: list[str], body: Body) -> None:
-    keys: dict[str, Any] = {"after": parents}
-    if parents:
-        keys["join"] = draw.choice(["all", "all", "deferred", "any", "all_settled"])
-    if draw.random() < 0.15:
-        keys["when"] = draw.choice(["input.n > 2", "input.n < 6"])
+def _declare(draw: random.Random, template: Template, what: str, keys: dict[str, Any], body: Body) -> None:
+    """Declare a step; `what` is its kind and its name."""
+    kind, name = what.split()
     worked: dict[str, Any] = {
         "retry": Retry(max_attempts=draw.randint(2, 5), delay_s=draw.choice([0.05, 1.0]), delay_s_max=5.0),
-        "timeout_s": draw.choice([3.0, 15.0]),
+        "timeout_s": draw.choice([1.0, 4.0, 15.0]),
         "heartbeat_s": draw.choice([0.5, 1.5]),
         "schedule_to_close_s": draw.choice([None, None, 45.0]),
         "max_visits": 3,
     }
-    kind = draw.choice(["plain", "plain", "again", "each", "routes", "child", "signal", "approval", "event", "service"])
+    if draw.random() < 0.6:
+        then: list[OnLimit] = ["retry", "fail", "block", "continue"]
+        worked["on_timeout"] = OnTimeout(start_to_close=draw.choice(then), heartbeat=draw.choice(then))
+    if draw.random() < 0.2:
+        worked["rate_limit"] = RateLimit(per_s=draw.choice([0.5, 5.0]), burst=2, key=draw.choice([None, "input.n"]))
     match kind:
         case "plain":
             if draw.random() < 0.3:

@@ -57,7 +57,7 @@ class MixedSession(Session):
         if (handle := self.handles.get(f"key-{number}")) is None:
             return
         draw = random.Random(f"meddler {self.seed} {number}")
-        for turn in range(draw.randint(0, 5)):
+        for turn in range(draw.randint(2, 6)):
             await asyncio.sleep(draw.uniform(0.0, 3.0))
             await self._meddle(world, handle, draw, f"{number}-{turn}")
 
@@ -66,7 +66,7 @@ class MixedSession(Session):
         step = draw.choice(list(steps) or ["s0"])
         by: Any = {**OPERATOR, "command_id": name}
         what = draw.choice(
-            ["signal", "signal", "approve", "approve", "reject", "pause", "retry", "skip", "queue", "limit"]
+            ["signal", "signal", "approve", "approve", "reject", "pause", "retry", "skip", "queue", "limit", "update"]
         )
         self.happened.append(f"{world.loop.time():.3f} {what} {step} of {handle.task_id}")
         match what:
@@ -89,6 +89,8 @@ class MixedSession(Session):
                 await _ask(client.controls.pause("queue", WORK, **by))
                 await asyncio.sleep(draw.uniform(0.0, 5.0))
                 await _ask(client.controls.resume("queue", WORK, ramp_s=1.0, **OPERATOR))
+            case "update":
+                await _ask(client.update(handle, priority=draw.randint(-100, 100), tags={"by": name}, **by))
             case _:
                 await _ask(client.controls.limit("queue", WORK, per_s=20.0, burst=5, **by))
 

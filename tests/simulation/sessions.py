@@ -225,10 +225,15 @@ class Session:
             feed(events, [published, acknowledged])
             lost = [event.payload for event in events if event.type == "task_reconciled"]
             assert not lost, f"obligations were lost: {lost}"
+            over: set[tuple[UUID, str]] = set()
             for event in events:
                 self.recorded.add(event.type)
-                if event.type == "step_completed":
-                    self._check_effect(f"{event.stream_id}", msgspec.json.decode(event.payload)["step"])
+                if event.type == "step_timed_out":
+                    over.add((event.stream_id, msgspec.json.decode(event.payload)["step"]))
+                elif event.type == "step_completed":
+                    step = msgspec.json.decode(event.payload)["step"]
+                    if (event.stream_id, step) not in over:
+                        self._check_effect(f"{event.stream_id}", step)
         published.close_log()
         acknowledged.close_log()
         self.digest = repr(sorted((head.shard, head.digest) for head in await world.log.heads(range(info.shards))))

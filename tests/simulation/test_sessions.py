@@ -20,16 +20,28 @@ PUBLISHER_TROUBLE = 3
 CROWDED = 5
 """A seed whose mixed session lets some wait for a place."""
 
-EXERCISED = {
-    0: {"signal_received", "wait_expired", "work_paused", "schedule_fired"},
-    1: {"approval_answered", "step_signalled", "place_taken", "task_unpaused"},
-    2: {"child_started", "step_yielded", "task_compensating"},
-    3: {"event_matched", "rate_limit_set", "schedule_fires_skipped"},
-    4: {"loop_turned", "task_blocked", "schedule_fire_buffered"},
-    5: {"places_evicted", "step_cancel_requested", "task_resumed"},
-    6: {"step_expanded", "step_routed", "step_gathered"},
+OF_MIXED = {
+    "approval_answered",
+    "child_started",
+    "event_matched",
+    "loop_turned",
+    "places_evicted",
+    "rate_limit_set",
+    "schedule_fire_buffered",
+    "schedule_fired",
+    "step_expanded",
+    "step_routed",
+    "step_signalled",
+    "step_timed_out",
+    "step_yielded",
+    "task_updated",
+    "task_compensating",
+    "wait_expired",
+    "work_resumed",
 }
-"""Of each seed, some of what only a mixed session does."""
+"""What mixed sessions do, and no other: events of each kind of step, and of those who meddle."""
+
+KINDS_MIN = 5
 
 SEEDS = os.environ.get("TASKER_SIMULATION_SEEDS", "0-9")
 
@@ -46,11 +58,11 @@ def test_a_session_under_faults_keeps_every_promise(seed: int) -> None:
     assert session.happened, "nothing bad happened: this session proves nothing"
 
 
-@pytest.mark.parametrize("seed", seeds(os.environ.get("TASKER_SIMULATION_SEEDS", "0-6")))
+@pytest.mark.parametrize("seed", seeds(os.environ.get("TASKER_SIMULATION_SEEDS", "0-7")))
 def test_a_session_of_every_kind_of_step_keeps_every_promise(seed: int) -> None:
     session, findings = simulate(seed, MixedSession)
     assert not findings.total, told(session, findings)
-    assert session.recorded >= EXERCISED.get(seed, set()), "another session than it was: choose what it proves anew"
+    assert len(session.recorded & OF_MIXED) >= KINDS_MIN, "this session has too little of what it is to prove"
 
 
 @pytest.mark.parametrize("kind", [Session, MixedSession])
