@@ -10,7 +10,6 @@ import pytest
 from tasker.projections.memory_store import MemoryViewStore
 from tasker.replay.findings import Invariant
 from tasker.service.actors.publisher import Feed
-from tasker.service.domain import concurrency
 from tests.simulation.mixed_sessions import MixedSession
 from tests.simulation.sessions import Session, simulate, told
 
@@ -89,8 +88,3 @@ def test_a_view_that_skips_rows_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(MemoryViewStore, "write", forgetful)
     _, findings = simulate(0)
     assert set(findings.counts) == {Invariant.PROJECTED, Invariant.METERED}
-
-
-def test_a_place_too_many_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(concurrency, "_granted", lambda state: iter(list(state.waiting)))
-    assert any(Invariant.ORDER in simulate(seed, MixedSession)[1].counts for seed in range(8))
