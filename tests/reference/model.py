@@ -514,6 +514,8 @@ class Reference:
         body = [step for step in self.steps if step == target or target in self._ahead(step)]
         if any(self._is(step, "open") for step in body):
             return False
+        if self.visits[target] > self.steps[target].get("max_visits", 100) and self._is(target, "failed"):
+            return False
         for step in body:
             if step in self.not_run:
                 self.not_run.discard(step)

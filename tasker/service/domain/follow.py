@@ -474,7 +474,7 @@ def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
     if state.status is not TaskStatus.RUNNING:
         return None
     for loop in template.loops:
-        if _may_turn(state, loop):
+        if _may_turn(state, template, loop):
             return LoopTurned(
                 step=loop.target,
                 by=state.node(loop.by),
@@ -503,7 +503,7 @@ def _held_up(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
     """Return what is said of a task that has used up its budget or its time: it is done all the same, or blocked."""
     if state.paused:
         return None
-    if is_done(state, template) and not any(_may_turn(state, loop) for loop in template.loops):
+    if is_done(state, template) and not any(_may_turn(state, template, loop) for loop in template.loops):
         return _ending(state, template)
     if state.status not in (TaskStatus.RUNNING, TaskStatus.BLOCKED) or state.blocked_reason == "history_limit":
         return None
@@ -513,9 +513,13 @@ def _held_up(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
     return None if state.blocked_reason == reason else TaskBlocked(reason=reason, detail=state.over_budget)
 
 
-def _may_turn(state: TaskState, loop: Loop) -> bool:
+def _may_turn(state: TaskState, template: CompiledTemplate, loop: Loop) -> bool:
     if not state.has_result(loop.by):
         return False
+    if state.visits.get(loop.target, 1) > template.steps[loop.target].max_visits and (
+        state.node(loop.target) in state.accepted
+    ):
+        return False  # what comes behind the target has gone on without it: it would for ever
     for name in loop.body:
         entry = state.at_node(name)
         if entry is not None and entry.status in STEP_OPEN:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tasker.events.task_events import LoopTurned, StepDispatched, StepFailed, TaskBlocked
-from tasker.service.domain.state import TaskStatus
+from tasker.service.domain.state import StepStatus, TaskStatus
 from tests.runs import Run, template
 
 POLLING: dict[str, list[str]] = {"check": [], "pause": ["check"], "done": ["check"]}
@@ -114,3 +114,16 @@ def test_a_loop_that_a_person_turned_ahead_of_its_parents_waits_for_them() -> No
     assert run.offered() == ["first"]
     run.complete("first")
     assert run.offered() == ["a#2"]
+
+
+def test_a_loop_whose_bound_is_taken_as_it_is_ends_with_it() -> None:
+    shape = {"a": [], "back": ["a"]}
+    run = Run(template(shape, steps={"a": {"max_visits": 2}, "back": {"back_to": "a", "join": "all_settled"}}))
+    run.create()
+    for visit in ("", "#2"):
+        run.complete(f"a{visit}")
+        run.complete(f"back{visit}")
+    assert run.state.steps["a#3"].status is StepStatus.FAILED
+    assert run.offered() == ["back#3"]
+    run.complete("back#3")
+    assert run.state.status is TaskStatus.COMPLETED

@@ -455,10 +455,10 @@ class TestSplitField:
         assert split_field(data, "result") is None
 
     def test_its_time_grows_with_the_length_alone(self) -> None:
-        started_s = time.monotonic()
+        started_s = time.process_time()
         for data in (b'{"' + rb"\"" * 200_000 + b"}", b'{"a":"' * 80_000 + b"}", b"{" * 250_000 + b"}" * 250_000):
             split_field(data, "result")
-        assert time.monotonic() - started_s < 5
+        assert time.process_time() - started_s < 5
 
 
 class TestSplitArray:
