@@ -1,0 +1,29 @@
+"""Lists that every change adds to say each thing once."""
+
+import re
+from collections import Counter
+
+from tests.architecture.tree import ROOT
+
+DECISIONS = ROOT / "docs" / "decisions"
+
+
+def twice(found: list[str]) -> list[str]:
+    return [one for one, times in Counter(found).items() if times > 1]
+
+
+def test_a_term_has_one_meaning() -> None:
+    rows = re.findall(r"^\| ([^|]+?) \|", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert twice([row for row in rows if not set(row) <= {"-", " "}]) == []
+
+
+def test_a_change_is_told_once() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    assert twice([line for line in lines if line.startswith("- ")]) == []
+
+
+def test_a_decision_has_a_number_and_a_line_of_its_own() -> None:
+    names = sorted(path.name for path in DECISIONS.glob("[0-9]*.md"))
+    assert twice([name[:4] for name in names]) == []
+    index = (DECISIONS / "README.md").read_text(encoding="utf-8")
+    assert [name for name in names if index.count(f"]({name})") != 1] == []
