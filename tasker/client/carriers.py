@@ -88,14 +88,22 @@ def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str,
         if issubclass(kind, StepOperatorCommand):
             path += f"/steps/{_segment(rest.pop('step'))}"
         return "POST", f"{path}/{verb.partition('.')[2]}", rest
-    match verb:
-        case "dlq.add" | "dlq.investigate" | "dlq.resolve" | "dlq.reopen" | "dlq.retry":
-            return "POST", f"/v1/dlq/{_segment(rest.pop('task_id'))}/{verb.removeprefix('dlq.')}", rest
-        case "bulk.create":
+    match verb.split(".", 1):
+        case ["dlq", act]:
+            return "POST", f"/v1/dlq/{_segment(rest.pop('task_id'))}/{act}", rest
+        case ["schedule", "create"]:
+            return "POST", "/v1/schedules", rest
+        case ["schedule", act]:
+            path = f"/v1/schedules/{_segment(rest.pop('namespace', 'default'))}/{_segment(rest.pop('name'))}"
+            method = {"update": "PUT", "delete": "DELETE"}.get(act)
+            return ("POST", f"{path}/{act}", rest) if method is None else (method, path, rest)
+        case ["control" | "limit" as noun, act]:
+            return "POST", f"/v1/{noun}s/{act}", rest
+        case ["bulk", "create"]:
             return "POST", "/v1/bulk", rest
-        case "template.register":
+        case ["template", "register"]:
             return "PUT", "/v1/templates", rest
-        case "template.use":
+        case ["template", "use"]:
             return "POST", "/v1/templates/use", rest
         case _:
             raise VerbUnknown(f"the client has no endpoint for {verb}")
