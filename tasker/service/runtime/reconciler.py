@@ -182,14 +182,7 @@ class Reconciler:
             return
 
         def repaired(count: int) -> None:
-            self.repaired[lost] += count
-            _log.warning(
-                "obligations_reconciled",
-                shard=shard,
-                stream_id=str(stream_id),
-                lost=lost,
-                obligations=list(names)[:LOGGED_MAX],
-            )
+            self._count(lost, count, names, shard=shard, task_id=str(stream_id))
 
         is_here = self._shards.actor_of(shard, stream_id) is not None
         message = self._message(lost, names, repaired)
@@ -197,7 +190,11 @@ class Reconciler:
         if is_here and not message.taken:
             # No task: a schedule, or a concurrency key. They tell nobody; it is enough that they are woken.
             self._shards.remind(shard, stream_id)
-            repaired(len(names))
+            self._count(lost, len(names), names, shard=shard, stream=str(stream_id))
+
+    def _count(self, lost: Lost, count: int, names: Sequence[str], **of: int | str) -> None:
+        self.repaired[lost] += count
+        _log.warning("obligations_reconciled", lost=lost, obligations=list(names)[:LOGGED_MAX], **of)
 
 
 def _names(owed: Owed) -> set[str]:
