@@ -36,6 +36,7 @@ from tasker.events.subjects import TOKEN_PATTERN as WORKER_PATTERN
 from tasker.events.task_events import TASK_EVENT_TYPES
 from tasker.events.template_events import TEMPLATE_EVENT_TYPES
 from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
+from tasker.labels import REQUIRED_CHARS_MAX
 from tasker.metrics import CATALOGUE as METRICS
 from tasker.service.actors import dead_letters, direct, reports, requests
 from tasker.service.domain import amend, template_registry
@@ -168,6 +169,7 @@ def limit_table() -> str:
         ("id of a worker", f"`{WORKER_PATTERN}`", "`body_invalid`"),
         ("message, stack of an error", f"{reports.MESSAGE_CHARS_MAX:,}, {reports.STACK_CHARS_MAX:,} characters", "cut"),
         ("queues, nodes that a worker names", f"{direct.QUEUES_MAX:,}", "the message is not heard"),
+        ("labels that a step requires", f"{REQUIRED_CHARS_MAX} characters, all together", "`template_invalid`"),
         ("position token", f"{position.TOKEN_CHARS_MAX:,} characters", "`position_invalid`"),
         ("steps of a template", f"{model.STEPS_MAX:,}", "`template_invalid`"),
         ("dependencies of a template, all together", f"{model.EDGES_MAX:,}", "`template_invalid`"),

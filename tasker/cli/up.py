@@ -37,6 +37,7 @@ def up(
     http_port: Annotated[int | None, Parameter(name="--http-port")] = None,
     data: Path | None = None,
     slots: int | None = None,
+    label: Annotated[list[str] | None, Parameter(name="--label", negative="")] = None,
 ) -> int:
     """Run everything on this machine: PostgreSQL, nats-server, the service, and a worker when an app is named.
 
@@ -52,6 +53,8 @@ def up(
         http_port: of the HTTP API; else `http.port` where it is set, else a free one, the same at every start.
         data: directory; else TASKER_DATA, else under your XDG data directory (/var/lib/tasker for root).
         slots: steps that the worker runs at a time; else `worker.slots`, 100 at first.
+        label: what a step may require of the worker (`requires`), as name=value; may stand several times; else
+            `worker.labels`.
     """
     import os
 
@@ -65,7 +68,12 @@ def up(
     from tasker.settings.running import data_dir_of
 
     check_app(app)
-    flags = {"http.port": http_port, "worker.slots": slots, "data": str(data) if data else None}
+    flags = {
+        "http.port": http_port,
+        "worker.slots": slots,
+        "worker.labels": label or None,
+        "data": str(data) if data else None,
+    }
     found = read_settings(flags=flags)
     tell_warnings(found)
     settings = found.settings
@@ -78,6 +86,7 @@ def up(
         service = Child("service", ["serve", "--http-host", "127.0.0.1", "--http-port", str(port)], environ)
         health_port = settings.worker.health_port or _free_port()
         wanted = ["--slots", str(settings.worker.slots), "--health-port", str(health_port)]
+        wanted += [f"--label={one}" for one in settings.worker.labels]
         children = [service, *([Child("worker", ["worker", app, *wanted], environ)] if app else [])]
         try:
             for child in children:  # side by side: the worker waits for the service by itself

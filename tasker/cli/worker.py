@@ -20,6 +20,7 @@ def worker(
     health_port: Annotated[int | None, Parameter(name="--health-port")] = None,
     max_tasks: Annotated[int | None, Parameter(name="--max-tasks")] = None,
     max_rss_mib: Annotated[int | None, Parameter(name="--max-rss-mib")] = None,
+    label: Annotated[list[str] | None, Parameter(name="--label", negative="")] = None,
     reload: Annotated[bool, Parameter(name="--reload", negative="")] = False,
     owned: Annotated[bool, Parameter(name="--owned", negative="", show=False)] = False,
 ) -> int:
@@ -35,6 +36,7 @@ def worker(
     $ tasker worker app.py
     $ tasker worker shop.workflows --slots 64 --drain-s 120
     $ tasker worker shop.workflows:orders,returns --health-port 9300 --max-rss-mib 800
+    $ tasker worker app.py --label gpu=a100 --label zone=eu
     $ tasker worker app.py --reload  # while you write it
 
     Args:
@@ -47,6 +49,7 @@ def worker(
         health_port: serve /health/live and /health/ready on 127.0.0.1; else `worker.health_port`, none at first.
         max_tasks: replace the process after so many steps; else `worker.max_tasks`, never at first.
         max_rss_mib: replace the process when it and its children hold more memory; else `worker.max_rss_mib`.
+        label: what a step may require (`requires`), as name=value; may stand several times; else `worker.labels`.
         reload: replace the process when a Python file beside the app changes.
         owned: started by `tasker up`.
     """
@@ -60,6 +63,7 @@ def worker(
         "worker.drain_s": drain_s,
         "worker.processes": processes,
         "worker.health_port": health_port,
+        "worker.labels": label or None,
         "worker.max_tasks": max_tasks,
         "worker.max_rss_mib": max_rss_mib,
         "tenant": tenant,

@@ -11,6 +11,7 @@ from typing import Any, Final, get_args
 
 from tasker.contracts.schemas import Schema, Schemas
 from tasker.events.messages import TemplateRegister
+from tasker.ids import NAME_PATTERN
 from tasker.templates.hash import VERSION_PATTERN
 from tasker.templates.model import (
     EMITS_MAX,
@@ -125,6 +126,7 @@ def _forms(place: str) -> dict[str, Schema]:
         schemas.components[StepSpec.__name__]["properties"]["name"]
         | {"description": keys_of_step["handler"]["description"]}
     )
+    keys_of_step["requires"] |= {"minProperties": 1, "propertyNames": {"pattern": f"^{NAME_PATTERN}$"}}
     step["properties"]["retry"]["description"] = "when a failed attempt is followed by another."
 
     retry["properties"]["non_retryable"] |= {"maxItems": ERROR_TYPES_MAX}

@@ -136,7 +136,7 @@ class Subjects:
 
     def parse_work_consumer(self, name: str) -> tuple[str, str, str] | None:
         """Return tenant, namespace and queue of a consumer; None: it is somebody else's."""
-        tokens = name.split("=")
+        tokens = name.split("=", 2)  # a queue that requires labels has more of them
         if len(tokens) != 3:  # noqa: PLR2004 - as `work_consumer`
             return None
         return EVERY_TENANT if tokens[0] == _SHARED_CONSUMER else tokens[0], tokens[1], tokens[2]

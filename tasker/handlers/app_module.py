@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -13,8 +14,8 @@ from tasker.errors import ConfigurationError, TaskerError
 from tasker.handlers.registry import Registry, collect
 
 
-def load_app(app: str) -> Registry:
-    """Return what an app declares.
+def load_app(app: str, labels: Mapping[str, str] | None = None) -> Registry:
+    """Return what an app declares; `labels` as `Registry`.
 
     Raises:
         ConfigurationError: it cannot be loaded, or declares nothing that fits.
@@ -27,7 +28,7 @@ def load_app(app: str) -> Registry:
         raise ConfigurationError(f"there is no file {place}")
     try:
         module = _load_file(path.resolve()) if is_file else importlib.import_module(place)
-        return collect(module, names)
+        return collect(module, names, labels)
     except TaskerError:
         raise
     except BaseException as error:

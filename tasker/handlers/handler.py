@@ -22,6 +22,7 @@ from tasker.errors import ConfigurationError, FieldError, NameInvalid, TaskerErr
 from tasker.handlers.models import Decoder, decoder_of
 from tasker.handlers.resources import Resource, resource_of
 from tasker.ids import check_name
+from tasker.labels import is_work_queue, work_queue
 from tasker.templates.reading import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -169,7 +170,12 @@ class HandlerSpec:
 
 
 def handler(
-    name: str, *, queue: str | None = None, process: bool = False, concurrency: int | None = None
+    name: str,
+    *,
+    queue: str | None = None,
+    requires: Mapping[str, str] | None = None,
+    process: bool = False,
+    concurrency: int | None = None,
 ) -> Callable[[F], F]:
     """Mark a function as the plain handler `name`, for templates that are not written beside it.
 
@@ -179,6 +185,7 @@ def handler(
     Args:
         name: what the `handler` of a step names.
         queue: the only one it serves; None: each queue of the module's templates, or `default`.
+        requires: the labels that steps of that queue require for which it is; only a worker that has them serves it.
         process: run it in a process of its own, for work that needs a core; a timeout or a cancellation kills that.
         concurrency: how many attempts of it one worker runs at a time; None: as many as there are slots.
 
@@ -189,8 +196,15 @@ def handler(
         check_name(name, "handler")
         if queue is not None:
             check_name(queue, "queue")
+            queue = work_queue(queue, requires or {})
     except NameInvalid as error:
         raise ConfigurationError(f"@handler({name!r}): {error.detail}") from error
+    if requires and queue is None:
+        raise ConfigurationError(f"@handler({name!r}): requires does nothing without queue: name the one of its steps")
+    if queue is not None and not is_work_queue(queue):
+        raise ConfigurationError(
+            f"@handler({name!r}): requires {dict(requires or {})!r} are no labels that a step can require"
+        )
 
     def mark(function: F) -> F:
         parameters, faults = parameters_of(function, None)

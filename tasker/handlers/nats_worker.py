@@ -17,6 +17,7 @@ from tasker.handlers.options import WorkerOptions
 from tasker.handlers.registration import register_templates
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker, new_worker_id
+from tasker.labels import labels_of, plain_queue, required_by, spelled
 
 if TYPE_CHECKING:
     from tasker.handlers.health import HealthServer
@@ -48,7 +49,9 @@ async def serve(
     Raises:
         ConfigurationError, CommandRejected: it cannot start.
     """
-    equipment = Equipment(registry := load_app(options.app), app=options.app, processes=options.processes)
+    equipment = Equipment(
+        registry := load_app(options.app, labels_of(options.labels)), app=options.app, processes=options.processes
+    )
     health = None
     if options.health_port is not None:
         from tasker.handlers.health import HealthServer
@@ -96,6 +99,9 @@ async def _serve(  # noqa: PLR0917 - what `serve` was given and made
             await worker.start()
             await _until(worker.ready(), stop, quit_now)
             watch(worker, equipment)
+            for namespace, queue in sorted(registry.left):
+                missing = spelled(required_by(queue), ", ")
+                _log.info("work_left_to_others", namespace=namespace, queue=plain_queue(queue), requires=missing)
             if health is not None:
                 health.look = worker.vitals
             await _until(worker.lost(), stop, quit_now)

@@ -24,6 +24,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         processes: how many child processes for handlers that want one; None: one a core.
         health_port: of the health endpoints; None: none.
         max_tasks, max_rss_mib: above these the process asks to be replaced.
+        labels: what steps may require, each as `name=value`.
         streams: of what the worker makes where it is missing. direct: of what nodes send themselves.
     """
 
@@ -35,6 +36,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float = DRAIN_S_DEFAULT
     processes: int | None = None
     health_port: int | None = None
+    labels: tuple[str, ...] = ()
     tasks_max: int | None = None
     rss_mib_max: int | None = None
     inbox_prefix: str = ""

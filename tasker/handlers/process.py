@@ -57,6 +57,7 @@ def options_of(app: str, settings: Settings) -> WorkerOptions:
         drain_s=settings.worker.drain_s,
         processes=settings.worker.processes,
         health_port=settings.worker.health_port,
+        labels=settings.worker.labels,
         tasks_max=settings.worker.max_tasks,
         rss_mib_max=settings.worker.max_rss_mib,
         inbox_prefix=settings.nats.inbox_prefix,
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--health-port")
     parser.add_argument("--max-tasks")
     parser.add_argument("--max-rss-mib")
+    parser.add_argument("--label", action="append", metavar="NAME=VALUE")
     parser.add_argument("--reload", action="store_true")
     given = parser.parse_args(arguments)
     flags = {
@@ -95,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "worker.drain_s": given.drain_s,
         "worker.processes": given.processes,
         "worker.health_port": given.health_port,
+        "worker.labels": given.label,
         "worker.max_tasks": given.max_tasks,
         "worker.max_rss_mib": given.max_rss_mib,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from tasker.handlers.handler import HandlerSpec, place_of, plain_handlers_of, st
 from tasker.handlers.hooks import Middleware
 from tasker.handlers.resources import check_resources
 from tasker.handlers.template import Template
+from tasker.labels import may_serve
 from tasker.templates.model import StepSpec, TemplateSpec
 from tasker.templates.reading import did_you_mean
 
@@ -20,6 +21,9 @@ DEFAULT_QUEUE: Final = "default"
 
 class Registry:
     """Functions by (namespace, queue, handler): those of templates' steps first, then plain handlers.
+
+    Args:
+        labels: of the worker: queues whose work requires others are not served; None: all are.
 
     Raises:
         TemplateInvalid: a template has faults.
@@ -32,6 +36,8 @@ class Registry:
         templates: Iterable[Template] = (),
         handlers: Iterable[HandlerSpec] = (),
         middlewares: Iterable[Middleware] = (),
+        *,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.templates = tuple(templates)
         self.middlewares = tuple(sorted(middlewares, key=lambda one: one.order))
@@ -45,7 +51,11 @@ class Registry:
         namespaces = tuple(dict.fromkeys(spec.namespace for spec in self.specs)) or (DEFAULT_NAMESPACE,)
         plain = tuple(handlers)
         self._add_plain(plain, namespaces)
-        self._queues = self._served(plain, namespaces)
+        found = self._served(plain, namespaces)
+        self._labels = labels
+        self._queues = frozenset(one for one in found if self.may_serve(one[1]))
+        self.left = found - self._queues
+        """Queues that its handlers could serve, were it not for their labels."""
         self._check_complete()
         for spec in (*self._by_work.values(), *self._everywhere.values()):
             spec.check_types()
@@ -62,7 +72,11 @@ class Registry:
             for namespace, queue in self._queues
             for name, spec in self._everywhere.items()
         }
-        return everywhere | self._by_work
+        return everywhere | {work: spec for work, spec in self._by_work.items() if work[:2] in self._queues}
+
+    def may_serve(self, queue: str) -> bool:
+        """Return whether the worker has the labels that a queue requires."""
+        return self._labels is None or may_serve(self._labels, queue)
 
     def queues(self) -> frozenset[tuple[str, str]]:
         """Return the (namespace, queue) pairs to serve."""
@@ -100,10 +114,10 @@ class Registry:
         found = {(namespace, queue) for namespace, queue, _ in self._by_work}
         for spec in self.specs:
             found |= {
-                (spec.namespace, spec.queue_of(step))
+                (spec.namespace, spec.work_queue_of(step))
                 for step in spec.steps
                 for name in (step.handler, step.compensate)
-                if name and self.lookup(spec.namespace, spec.queue_of(step), name) is not None
+                if name and self.lookup(spec.namespace, spec.work_queue_of(step), name) is not None
             }
         if not self.specs and any(handler.queue is None for handler in handlers):
             found |= {(namespace, DEFAULT_QUEUE) for namespace in namespaces}
@@ -115,7 +129,7 @@ class Registry:
             for step in spec.steps:
                 if step.kind != "handler":
                     continue
-                queue = spec.queue_of(step)
+                queue = spec.work_queue_of(step)
                 found = self.lookup(spec.namespace, queue, step.handler)
                 if found is None:
                     if (spec.namespace, queue) in self._queues:
@@ -135,7 +149,7 @@ class Registry:
 
     def _check_undone(self, spec: TemplateSpec, step: StepSpec) -> None:
         """Refuse a step of a served queue whose compensation has no function here, or asks for other results."""
-        queue = spec.queue_of(step)
+        queue = spec.work_queue_of(step)
         if step.compensate is None or (spec.namespace, queue) not in self._queues:
             return
         found = self.lookup(spec.namespace, queue, step.compensate)
@@ -152,13 +166,14 @@ class Registry:
             )
 
 
-def collect(module: ModuleType, names: str = "") -> Registry:
+def collect(module: ModuleType, names: str = "", labels: Mapping[str, str] | None = None) -> Registry:
     """Return what `module` declares: each Template, `@handler` and `@middleware` among its names.
 
     Args:
         module: the app.
         names: of those templates and handlers that are wanted, with commas between; "": all. A name may also stand for
             a list of them.
+        labels: as `Registry`.
 
     Raises:
         TemplateInvalid, ConfigurationError: as `Registry`; also when the module has neither.
@@ -172,7 +187,7 @@ def collect(module: ModuleType, names: str = "") -> Registry:
     if not templates and not handlers:
         where = f"{names!r} of module {module.__name__!r}" if names else f"module {module.__name__!r}"
         raise ConfigurationError(f"{where} has no Template and no function marked @handler(name)")
-    return Registry(templates, handlers, middlewares)
+    return Registry(templates, handlers, middlewares, labels=labels)
 
 
 def _named(module: ModuleType, names: str) -> list[object]:

@@ -234,6 +234,7 @@ class Template:
         name: str | None = None,
         handler: str | None = None,
         queue: str | None = None,
+        requires: Mapping[str, str] | None = None,
         process: bool = False,
         concurrency: int | Concurrency | None = None,
         when: str | None = None,
@@ -270,6 +271,7 @@ class Template:
         name: str | None = None,
         handler: str | None = None,
         queue: str | None = None,
+        requires: Mapping[str, str] | None = None,
         process: bool = False,
         concurrency: int | Concurrency | None = None,
         when: str | None = None,
@@ -307,6 +309,7 @@ class Template:
             name: of the step; the function's name when None.
             handler: what work for it names; the step's name when None.
             queue: where its work is offered; the template's queue when None.
+            requires: labels that a worker must have to get its work, such as `{"gpu": "a100"}`.
             process: run the function in a process of its own, for work that needs a core; a timeout or a cancellation
                 kills that process.
             concurrency: how many attempts of it one worker runs at a time; None: as many as there are slots. A
@@ -336,6 +339,7 @@ class Template:
             raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
         keys = {
             "queue": queue,
+            "requires": None if requires is None else dict(requires),
             "retry": retry_document(retry) if isinstance(retry, Retry) else retry,
             "start_to_close_s": timeout_s,
             "schedule_to_start_s": schedule_to_start_s,
@@ -666,24 +670,24 @@ class Template:
             parameters, _ = parameters_of(declared.function, by_name)
             bound = HandlerSpec(
                 name=step.handler,
-                queue=spec.queue_of(step),
+                queue=spec.work_queue_of(step),
                 function=declared.function,
                 parameters=parameters,
                 process=declared.process,
                 concurrency=declared.concurrency,
             )
-            found.append(StepHandler(spec.namespace, spec.queue_of(step), bound))
+            found.append(StepHandler(spec.namespace, spec.work_queue_of(step), bound))
         for undo in self._undos:
             parameters, _ = parameters_of(undo.function, by_name)
             bound = HandlerSpec(
                 name=undo.handler,
-                queue=spec.queue_of(by_name[undo.step]),
+                queue=spec.work_queue_of(by_name[undo.step]),
                 function=undo.function,
                 parameters=parameters,
                 process=undo.process,
                 concurrency=undo.concurrency,
             )
-            found.append(StepHandler(spec.namespace, spec.queue_of(by_name[undo.step]), bound))
+            found.append(StepHandler(spec.namespace, spec.work_queue_of(by_name[undo.step]), bound))
         return tuple(found)
 
     def _undo_keys(self, names: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[FieldError]]:

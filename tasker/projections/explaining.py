@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from tasker.events.reads import TASK_ENDED, Cause, Explanation, PlaceFacts, QueueFacts, StepView, TaskView
+from tasker.labels import plain_queue, required_by, spelled
 from tasker.projections.views.awaits import PLACE_WORDS
 from tasker.templates import StepSpec, TemplateSpec
 from tasker.templates.graph import Graph, graph_of
@@ -155,7 +156,7 @@ def _of_step(step: StepView, around: Around, steps: Sequence[StepView]) -> Itera
         place=place,
         child_task_id=step.child_task_id,
         until=step.retry_at,
-        remedy=_remedy(step),
+        remedy=_remedy(step, queue),
     )
     if step.waiting_for == "items":
         for one in steps:
@@ -166,12 +167,13 @@ def _of_step(step: StepView, around: Around, steps: Sequence[StepView]) -> Itera
 _SIGNAL: Final = re.compile(r"signals? (?P<name>\S+)")
 
 
-def _remedy(step: StepView) -> str | None:
+def _remedy(step: StepView, queue: QueueFacts | None) -> str | None:
     """Return a command that helps, or tells more; None: there is nothing to be done but to wait."""
     at = f"{step.task_id} {step.step}"
     match step.waiting_for:
         case "worker":
-            return "tasker worker APP.py"
+            labels = {} if queue is None else required_by(queue.queue)
+            return " ".join(["tasker worker APP.py", *(f"--label {name}={labels[name]}" for name in sorted(labels))])
         case "approval":
             return f"tasker approval approve {at} --by NAME"
         case "signal":
@@ -214,7 +216,10 @@ def _of_failed(step: StepView) -> Iterable[Cause]:
 
 
 def _queue_words(queue: QueueFacts) -> str:
-    named = f"queue {queue.queue} of namespace {queue.namespace}"
+    named = f"queue {plain_queue(queue.queue)} of namespace {queue.namespace}"
+    labels = spelled(required_by(queue.queue), ", ")
+    if labels:
+        named += f" with the labels {labels}"
     if not queue.known:
         return f"no worker has ever served {named}"
     offered = f", where {queue.offered} wait" if queue.offered else ""

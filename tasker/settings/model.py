@@ -13,6 +13,7 @@ import msgspec
 
 from tasker.errors import ConfigurationError
 from tasker.ids import NAME_PATTERN
+from tasker.labels import labels_of
 
 ROLES: Final = ("shards", "publisher", "projections", "http")
 METRICS_ROLE: Final = "metrics"
@@ -344,6 +345,14 @@ class WorkerSettings(_Part, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    labels: Annotated[
+        tuple[str, ...],
+        rule(
+            "What it has that steps may require, each as `name=value`, such as `gpu=a100`. It gets no work that "
+            "requires another label.",
+            flag="--label",
+        ),
+    ] = ()
     max_tasks: (
         Annotated[
             int,
@@ -511,6 +520,10 @@ def contradictions(settings: Settings) -> list[tuple[str, str]]:
         found.append(("pace.renew_s", f"must be at most half of pace.lease_s, which is {settings.pace.lease_s:g}"))
     if settings.streams.replicas not in {1, 3, 5}:
         found.append(("streams.replicas", "must be 1, 3 or 5: an even number of copies has no majority to gain"))
+    try:
+        labels_of(settings.worker.labels)
+    except ConfigurationError as error:
+        found.append(("worker.labels", error.detail))
     roles = settings.service.roles
     if len(set(roles)) != len(roles):
         found.append(("service.roles", "names a role twice"))

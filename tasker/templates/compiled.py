@@ -101,8 +101,12 @@ class CompiledTemplate:
         return self.graph.roots
 
     def queue_of(self, step: str) -> str:
-        """Return the queue on which the work of `step` is offered."""
+        """Return the queue to which the work of `step` belongs."""
         return self.spec.queue_of(self.step(step))
+
+    def work_queue_of(self, step: str) -> str:
+        """Return the queue in which the work of `step` is offered."""
+        return self.spec.work_queue_of(self.step(step))
 
     def expression(self, text: str) -> Expression:
         """Return the compiled form of one of its expressions."""

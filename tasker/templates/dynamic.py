@@ -17,6 +17,7 @@ from tasker.templates.graph import Graph, graph_of
 from tasker.templates.model import StepSpec, TemplateSpec
 from tasker.templates.rate_limits import rate_limit_of
 from tasker.templates.reading import VARIABLES_OF_ITEM, VARIABLES_OF_STEP, Faults, ObjectReader, Path, kind_of, quoted
+from tasker.templates.requires import requires_of
 from tasker.templates.timeouts import check_on_timeout, on_timeout_of
 from tasker.templates.wait_keys import check_wait, wait_keys
 
@@ -41,6 +42,7 @@ _HANDLER_KEYS: Final = (
     "routes",
     "emits",
     "rate_limit",
+    "requires",
 )
 _EACH_KEYS: Final = ("item_key", "max_parallel", "on_item_failure", "tolerate")
 _CHILD_KEYS: Final = ("child_namespace", "child_version", "child_input", "child_wait", "on_parent_close")
@@ -80,6 +82,7 @@ def dynamic_keys(read: ObjectReader) -> dict[str, Any]:
         **wait_keys(read),
         "concurrency": _concurrency(read),
         "rate_limit": rate_limit_of(read),
+        "requires": requires_of(read),
         "on_timeout": on_timeout_of(read),
     }
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from tasker.ids import EVENT_NAME_PATTERN, NAME_PATTERN, PERSON_CHARS_MAX
+from tasker.labels import LABEL_PATTERN, work_queue
 
 Backoff = Literal["exponential", "linear", "fibonacci", "constant", "none"]
 OnFailure = Literal["block", "fail"]
@@ -129,6 +130,7 @@ Ready = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 
 Tolerated = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": ITEMS_MAX})]
 Share100 = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%$"})]
 StateKey = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$"})]
+Label = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{LABEL_PATTERN}$"})]
 ErrorType = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ERROR_TYPE_CHARS_MAX})]
 
 UNUSED_RETRY_KEYS: Final[dict[Backoff, frozenset[str]]] = {
@@ -374,6 +376,7 @@ class StepSpec(_Form, frozen=True):
         on_timeout: what happens when one of its limits is over; None: an attempt is retried, the step fails.
         rate_limit: how many of its attempts begin in a time; None: they begin as they come. A limit that an operator
             sets for its handler takes the place of it.
+        requires: labels that a worker must have to get its work.
     """
 
     name: Name
@@ -428,6 +431,7 @@ class StepSpec(_Form, frozen=True):
     event_when: Expression | None = None
     on_timeout: OnTimeout | None = None
     rate_limit: RateLimit | None = None
+    requires: dict[Name, Label] = {}
 
     @property
     def kind(self) -> StepKind:
@@ -486,6 +490,7 @@ def undo_step(step: StepSpec) -> StepSpec:
         start_to_close_s=start_to_close_s,
         schedule_to_start_s=step.schedule_to_start_s,
         heartbeat_s=step.heartbeat_s,
+        requires=step.requires,
     )
 
 
@@ -579,8 +584,13 @@ class TemplateSpec(_Form, frozen=True):
     singleton: Expression | None = None
 
     def queue_of(self, step: StepSpec) -> str:
-        """Return the queue on which the work of `step` is offered."""
+        """Return the queue to which the work of `step` belongs; see `work_queue_of`."""
         return step.queue or self.queue or self.name
+
+    def work_queue_of(self, step: StepSpec) -> str:
+        """Return the queue in which the work of `step` is offered: with labels that it requires, one beside its own."""
+        queue = self.queue_of(step)
+        return work_queue(queue, step.requires) if step.requires else queue
 
 
 def document_of(spec: TemplateSpec) -> dict[str, Any]:
@@ -647,6 +657,8 @@ def _step_document(step: StepSpec) -> dict[str, Any]:
         document["after"] = [
             {"step": name, "when": conditions[name]} if name in conditions else name for name in step.after
         ]
+    if not step.requires:
+        del document["requires"]
     document["retry"] = _used_retry(step.retry)
     if not document["retry"]:
         del document["retry"]

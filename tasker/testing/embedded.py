@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -147,12 +147,18 @@ class EmbeddedTasker:
         servers: the shared ones.
         sources: templates, or modules that have some.
         handlers: functions marked `@handler`.
+        labels: of the worker; None: all that its steps ask for.
     """
 
     def __init__(
-        self, servers: Servers, *sources: Source, handlers: Sequence[Any] = (), real_s_max: float = REAL_S_MAX
+        self,
+        servers: Servers,
+        *sources: Source,
+        handlers: Sequence[Any] = (),
+        labels: Mapping[str, str] | None = None,
+        real_s_max: float = REAL_S_MAX,
     ) -> None:
-        self._registry = registry_of(sources, handlers)
+        self._registry = registry_of(sources, handlers, labels)
         self._engine: Engine[Installation] = Engine(
             partial(Installation, servers, self._registry), asyncio.new_event_loop, real_s_max=real_s_max
         )

@@ -67,6 +67,7 @@ class Kit:
         handlers: functions marked `@handler`, for templates that are not written beside them; hooks (`@middleware`).
         seed: of every random choice: ids, jitter of retries. The same seed gives the same events.
         slots: how many attempts the worker runs at a time.
+        labels: of the worker, for steps with `requires`; None: it has all that they ask for.
         prices: what usage costs, as the price table's file says it.
         real_s_max: how long one call may take in real time, before it fails as `Stuck`.
     """
@@ -77,10 +78,11 @@ class Kit:
         handlers: Sequence[Any] = (),
         seed: int = 0,
         slots: int = 100,
+        labels: Mapping[str, str] | None = None,
         real_s_max: float = REAL_S_MAX,
         prices: Mapping[str, Any] | None = None,
     ) -> None:
-        self._registry = registry_of(sources, handlers)
+        self._registry = registry_of(sources, handlers, labels)
         self.seed = seed
         table = None if prices is None else price_table(dict(prices))
         self._engine: Engine[World] = Engine(
@@ -592,7 +594,9 @@ class SyncTaskerTest(Kit):
         return self._engine.wait(work)
 
 
-def registry_of(sources: Sequence[Source], handlers: Sequence[Any] = ()) -> Registry:
+def registry_of(
+    sources: Sequence[Source], handlers: Sequence[Any] = (), labels: Mapping[str, str] | None = None
+) -> Registry:
     """Return what templates, modules and functions marked `@handler` or `@middleware` declare together.
 
     Raises:
@@ -608,7 +612,7 @@ def registry_of(sources: Sequence[Source], handlers: Sequence[Any] = ()) -> Regi
         hooks += [value for value in values if isinstance(value, Middleware) and value not in hooks]
     if not templates:
         raise ConfigurationError("there is no template to test: give a Template, or a module that has one")
-    return Registry(templates, specs, hooks)
+    return Registry(templates, specs, hooks, labels=labels)
 
 
 def _standing(run: RunView) -> str:

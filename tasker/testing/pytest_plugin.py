@@ -30,7 +30,8 @@ MARKER = "tasker"
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
-        "markers", "tasker(*templates, seed=0, handlers=(), slots=100): what the Tasker fixtures run for this test"
+        "markers",
+        "tasker(*templates, seed=0, handlers=(), slots=100, labels=None): what the Tasker fixtures run for this test",
     )
 
 

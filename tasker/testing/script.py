@@ -106,7 +106,8 @@ class Script:
 
     def queues(self) -> Iterable[tuple[str, str]]:
         """Return every queue of the templates, with handlers here or without: a stub may stand for those."""
-        return {(spec.namespace, spec.queue_of(step)) for spec in self._registry.specs for step in spec.steps}
+        found = {(spec.namespace, spec.work_queue_of(step)) for spec in self._registry.specs for step in spec.steps}
+        return {place for place in found if self._registry.may_serve(place[1])}
 
     def lookup(self, namespace: str, queue: str, handler: str) -> Invocable:
         """Return what runs a piece of work."""

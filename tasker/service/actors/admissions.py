@@ -176,7 +176,7 @@ def _queues_of(template: CompiledTemplate) -> tuple[tuple[str, int], ...]:
     found: Counter[str] = Counter()
     for step in template.spec.steps:
         if step.handler:
-            found[template.spec.queue_of(step)] += step.name in roots
+            found[template.spec.work_queue_of(step)] += step.name in roots
     return tuple(found.items())
 
 

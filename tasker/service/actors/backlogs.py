@@ -14,6 +14,7 @@ from typing import Final
 from tasker.bus.bus import Bus
 from tasker.bus.subject_counts import ask_count
 from tasker.events.subjects import Subjects
+from tasker.labels import plain_queue
 
 LOOK_S: Final = 0.1
 """How old a count may be. What was let in before the last one is in it by then."""
@@ -101,7 +102,9 @@ class Backlogs:
         now_s = self._monotonic_s()
         if now_s - self._held_s >= HELD_S:
             self._held_counts, self._held_s = self._held(), now_s
-        return self._held_counts[queue]
+        # The gate holds a queue with all labels together: at worst too many count here, and new tasks wait longer.
+        tenant, namespace, name = queue
+        return self._held_counts[tenant, namespace, plain_queue(name)]
 
     def _make_room(self, now_s: float) -> None:
         if len(self._backlogs) >= QUEUES_MAX:

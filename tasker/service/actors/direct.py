@@ -41,6 +41,7 @@ from tasker.events.codec import decoder_of, encode_message
 from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects, is_token
 from tasker.ids import is_name
+from tasker.labels import is_work_queue
 from tasker.service.actors.stream_demand import Demand, Window, demand_of
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.actors.waiting_set import OLD_S, Waiting, WaitingSet
@@ -724,8 +725,11 @@ def _fault_of(said: WorkerSlots) -> str | None:
     handlers = [handler for part in said.parts for handler in part.handlers]
     if max(len(said.queues), len(said.backlogged), len(said.parts), len(handlers)) > QUEUES_MAX:
         return f"more than {QUEUES_MAX} queues or handlers"
-    names = [name for several in (*said.queues, *said.backlogged, *handlers) for name in several]
-    if not all(is_name(name) for name in (*names, *(part.name for part in said.parts))):
+    places = (*said.queues, *said.backlogged, *handlers)
+    names = [name for namespace, _, *handler in places for name in (namespace, *handler)]
+    if not all(is_name(name) for name in (*names, *(part.name for part in said.parts))) or not all(
+        is_work_queue(queue) for _, queue, *_ in places
+    ):
         return "a name of a queue, a namespace, a handler or a part is none"
     sums: tuple[WorkerSlots | SlotsPart, ...] = (said, *said.parts)
     for one in sums:

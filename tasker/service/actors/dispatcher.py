@@ -112,7 +112,7 @@ class Dispatcher:
         if self._direct is None:
             return False
         assert actor.template is not None  # noqa: S101 - a task with steps has one
-        queue = (actor.tenant, actor.template.spec.namespace, actor.template.queue_of(step))
+        queue = (actor.tenant, actor.template.spec.namespace, actor.template.work_queue_of(step))
         return self._direct.take(queue, actor, step, attempt, offer)
 
     def _to_stream(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
@@ -129,7 +129,7 @@ class Dispatcher:
             return
         assert actor.template is not None  # noqa: S101 - a task with steps has one
         spec = actor.template.spec
-        subject = self._subjects.work(actor.tenant, spec.namespace, actor.template.queue_of(step))
+        subject = self._subjects.work(actor.tenant, spec.namespace, actor.template.work_queue_of(step))
         message_id = f"{actor.task_id}:{step}:{attempt}"
         if offer > 1:
             message_id = f"{message_id}:{self._clock.now_us()}"
@@ -220,7 +220,7 @@ class Dispatcher:
             attempt=attempt,
             handler=spec.handler,
             namespace=template.spec.namespace,
-            queue=template.queue_of(step),
+            queue=template.work_queue_of(step),
             template=template.spec.name,
             input=state.input,
             results=results,

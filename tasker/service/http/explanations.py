@@ -97,7 +97,7 @@ async def _queues(
         if one.waiting_for == "worker":
             instance = parse_instance(one.step)
             step = declared[instance.name]
-            queue_of[one.step] = spec.queue_of(undo_step(step) if instance.undoes else step)
+            queue_of[one.step] = spec.work_queue_of(undo_step(step) if instance.undoes else step)
     asked = list(dict.fromkeys(queue_of.values()))[:QUEUES_ASKED]
     told = await asyncio.gather(*(services.queue_of(view.tenant, view.namespace, queue) for queue in asked))
     facts = dict(zip(asked, told, strict=True))

@@ -52,6 +52,38 @@ async def client(embedded_tasker: EmbeddedTasker) -> AsyncIterator[TaskerClient]
         yield client
 
 
+films = Template("films")
+
+
+@films.step(requires={"gpu": "a100"})
+async def render() -> str:
+    return "rendered"
+
+
+@films.step
+async def check(render: str) -> str:
+    return render
+
+
+@films.step(requires={"gpu": "h100"})
+async def grade(check: str) -> str:
+    return check
+
+
+@pytest.mark.tasker(films, labels={"gpu": "a100", "zone": "eu"})
+async def test_a_step_goes_to_a_worker_that_has_its_labels(
+    embedded_tasker: EmbeddedTasker, client: TaskerClient
+) -> None:
+    task = await embedded_tasker.start()
+    async for event in client.events(task.task_id):
+        if event.type == "step_dispatched" and getattr(event.data, "step", None) == "grade":
+            break
+    assert [call.step for call in embedded_tasker.calls()] == ["render", "check"]
+    why = await client.explain(task.task_id, "grade", at_least=event.position)
+    assert "no worker has ever served queue films of namespace default with the labels gpu=h100" in why.sentence
+    await client.cancel(task.task_id, reason="nobody has one")
+
+
 async def test_a_client_of_the_tests_own_meets_the_same_service(
     embedded_tasker: EmbeddedTasker, client: TaskerClient
 ) -> None:

@@ -208,6 +208,16 @@ async def test_a_queue_that_a_worker_does_not_name_goes_by_the_stream(node: Node
     assert node.offer("s1") == [False]
 
 
+async def test_a_queue_with_labels_is_a_queue_of_its_own(node: Node) -> None:
+    gpu, both = ("default", "shop", "orders~gpu=a100"), ("default", "shop", "orders~gpu=a100~zone=eu")
+    node.join("w")
+    await node.said("w", queues=(gpu,), parts=(SlotsPart(name="p0", handlers=[(*both[1:], "l")], slots=1),))
+    assert node.offer("s1") == [False]
+    assert node.offer("s2", queue=gpu) == [True]
+    assert node.offer("l1", queue=both) == [True]
+    await node.until(lambda: node.arrived == {"w": ["s2"], "w/p0": ["l1"]})
+
+
 async def test_a_worker_that_stops_gets_nothing_more_and_keeps_what_it_has(node: Node) -> None:
     node.join("w")
     await node.said("w")
@@ -383,6 +393,8 @@ async def test_a_closing_node_hands_out_nothing(node: Node) -> None:
         b'{"worker":"x","slots":%b}' % (b"9" * 20),
         b'{"worker":"x","slots":1,"elsewhere":-1}',
         b'{"worker":"x","slots":1,"queues":[["shop","a.b"]]}',
+        b'{"worker":"x","slots":1,"queues":[["shop","orders~gpu"]]}',
+        b'{"worker":"x","slots":1,"queues":[["shop~a=1","orders"]]}',
         b'{"worker":"x","slots":1,"parts":[{"name":"p\\"0","handlers":[],"slots":1}]}',
         b'{"worker":"x","slots":1,"parts":[{"name":"p0","handlers":[["shop","orders","a.b"]],"slots":1}]}',
         b'{"worker":"x","slots":1,"parts":[{"name":"p0","handlers":[],"slots":1,"elsewhere":-1}]}',

@@ -43,6 +43,32 @@ def other_a() -> None: ...
 def plain_b() -> None: ...
 
 
+def test_labels_say_which_queues_are_served() -> None:
+    films = Template.from_yaml(
+        "{name: films, steps: [{name: a}, {name: cut, handler: a, requires: {gpu: a100}}, "
+        "{name: grade, handler: a, requires: {gpu: h100}, compensate: a}]}"
+    )
+
+    @handler("b", queue="q", requires={"gpu": "h100"})
+    def plain_h100() -> None: ...
+
+    everything = module(films=films, a=plain_a, b=plain_h100)
+    assert collect(everything).queues() == {
+        ("default", queue) for queue in ("films", "films~gpu=a100", "films~gpu=h100", "q~gpu=h100")
+    }
+    some = collect(everything, labels={"gpu": "a100", "zone": "eu"})
+    assert some.queues() == {("default", "films"), ("default", "films~gpu=a100")}
+    assert some.left == {("default", "films~gpu=h100"), ("default", "q~gpu=h100")}
+    assert {queue for _, queue, _ in some.specs_of_work()} == {"films", "films~gpu=a100"}
+    assert collect(everything, labels={}).queues() == {("default", "films")}
+
+
+@pytest.mark.parametrize("keys", [{"requires": {"gpu": "a"}}, {"queue": "q", "requires": {"gpu": "a.b"}}])
+def test_labels_that_no_step_can_require_are_refused(keys: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="requires"):
+        handler("a", **keys)
+
+
 def test_steps_and_plain_handlers_are_found() -> None:
     registry = collect(sample_app)
     assert registry.queues() == {("shop", "order_fulfillment"), ("shop", "carrier")}

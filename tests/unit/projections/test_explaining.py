@@ -78,6 +78,16 @@ def test_a_step_that_no_worker_begins_tells_of_its_queue() -> None:
     )
     [cause] = why.causes
     assert (cause.queue, cause.remedy) == (BUSY, "tasker worker APP.py")
+
+
+def test_a_step_that_requires_labels_tells_which() -> None:
+    run = run_of(DIAMOND)
+    why = explained(run, "a", queues={"a": QueueFacts(namespace="default", queue="t~gpu=a100~zone=eu", known=False)})
+    assert why.sentence == (
+        "Step a waits for a worker: no worker has ever served queue t of namespace default with the labels "
+        "gpu=a100, zone=eu."
+    )
+    assert why.causes[0].remedy == "tasker worker APP.py --label gpu=a100 --label zone=eu"
     never = explained(run, "a", queues={"a": QueueFacts(namespace="default", queue="t", known=False)})
     assert "no worker has ever served queue t" in never.sentence
     asking = explained(run, queues={"a": QueueFacts(namespace="default", queue="t", asking=2)})
