@@ -76,8 +76,10 @@ _PARAMETERS: Final[dict[str, str]] = {
     "prefix": "What every subject starts with (`TASKER_NATS_PREFIX`).",
     "tenant": "Whose it is.",
     "namespace": "Of the template.",
-    "queue": "A name under which work is offered and taken; by default the template's. Of steps that require labels these "
-    "stand behind it, sorted by name: `films~gpu=a100~zone=eu`.",
+    "queue": (
+        "A name under which work is offered and taken; by default the template's. Labels that a step requires stand "
+        "behind it, sorted by name: `films~gpu=a100~zone=eu`."
+    ),
     "template": "Its name.",
     "task": "The task's id; `_` for events of templates.",
     "step": "Its name.",

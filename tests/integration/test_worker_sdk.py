@@ -16,11 +16,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tasker.bus.nats_bus import NatsBus
+from tasker.bus.streams import work_consumers
 from tasker.events.messages import DeclaredEvent, ReportReply, Work
 from tasker.handlers import handler
 from tasker.handlers.app_module import load_app
 from tasker.handlers.equipment import Equipment
 from tasker.handlers.handler import plain_handlers_of
+from tasker.handlers.nats_worker import serve as serve_app
+from tasker.handlers.options import WorkerOptions
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
 from tests.integration.scripted_owner import ScriptedOwner, friendly, owning, seen
@@ -236,6 +239,30 @@ async def test_what_waits_for_a_place_goes_back_at_the_drain(owner, serve) -> No
     await draining
     assert owner.kinds(first)[-1] == "completed"
     assert owner.kinds(second) == []
+
+
+async def test_a_worker_takes_the_work_that_its_labels_allow(owner, nats_url, nats_prefix, tmp_path) -> None:
+    app = tmp_path / "labelled_app.py"
+    app.write_text(
+        "from tasker.handlers import handler\n"
+        "@handler('draw', queue='flow', requires={'gpu': 'a100', 'zone': 'eu'})\n"
+        "@handler('draw', queue='flow', requires={'gpu': 'h100'})\n"
+        "def draw() -> str: return 'drawn'\n"
+    )
+    others = await owner.offer("draw", queue="flow~gpu=h100")
+    options = WorkerOptions(
+        app=str(app), nats_url=nats_url, prefix=nats_prefix, labels=("zone=eu", "gpu=a100", "disk=ssd")
+    )
+    stop, begun = asyncio.Event(), asyncio.Event()
+    serving = asyncio.create_task(serve_app(options, stop=stop, quit_now=asyncio.Event(), watch=lambda *_: begun.set()))
+    await asyncio.wait_for(begun.wait(), 20)
+    mine = await owner.offer("draw", queue="flow~gpu=a100~zone=eu")
+    await owner.until_ended(mine)
+    stop.set()
+    await serving
+    consumers = {one.queue for one in await work_consumers(owner.bus, owner.subjects)}
+    assert consumers == {"flow", "flow~gpu=a100~zone=eu"}
+    assert (owner.outcome(mine).error, owner.kinds(others)) == (None, [])
 
 
 async def test_domain_events_and_usage_of_a_process_go_with_its_outcome(owner, serve) -> None:

@@ -34,11 +34,13 @@ def test_the_settings_of_the_worker_reach_its_process() -> None:
         "worker.health_port": "9300",
         "worker.max_tasks": "500",
         "worker.max_rss_mib": "800",
+        "worker.labels": ["gpu=a100", "zone=eu"],
     }
     options = options_of("app.py:flow", read_settings({}, flags=flags).settings)
     assert (options.app, options.nats_url) == ("app.py:flow", "nats://h:1")
     assert (options.slots, options.drain_s, options.processes) == (7, 2.5, 3)
     assert (options.health_port, options.tasks_max, options.rss_mib_max) == (9300, 500, 800)
+    assert options.labels == ("gpu=a100", "zone=eu")
 
 
 def test_too_many_tasks_or_too_much_memory_is_a_reason() -> None:

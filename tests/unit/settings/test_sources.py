@@ -104,6 +104,8 @@ def test_a_value_that_another_source_outdoes_is_checked_as_well() -> None:
         ({"TASKER_PACE_RENEW_S": "3"}, "TASKER_PACE_RENEW_S"),
         ({"TASKER_SERVICE_ROLES": "shards,http"}, "TASKER_SERVICE_ROLES"),
         ({"TASKER_SERVICE_ROLES": "http,http"}, "TASKER_SERVICE_ROLES"),
+        ({"TASKER_WORKER_LABELS": "gpu"}, "TASKER_WORKER_LABELS"),
+        ({"TASKER_WORKER_LABELS": "gpu=a,gpu=b"}, "TASKER_WORKER_LABELS"),
         ({"TASKER_STREAMS_REPLICAS": "2"}, "TASKER_STREAMS_REPLICAS"),
         ({"TASKER_HTTP_HOST": "0.0.0.0"}, "TASKER_HTTP_HOST"),  # noqa: S104 - that is the point
     ],
@@ -168,6 +170,7 @@ OTHERS = {
     "embedded.nats_port": ("4222", "4222"),
     "worker.processes": ("2", "2"),
     "worker.health_port": ("9300", "9300"),
+    "worker.labels": ("gpu=a100,zone=eu", '["gpu=a100", "zone=eu"]'),
     "worker.max_tasks": ("500", "500"),
     "worker.max_rss_mib": ("800", "800"),
     "doctor.stream_full_share_max": ("0.5", None),
