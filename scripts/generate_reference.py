@@ -226,7 +226,7 @@ def setting_tables() -> str:
             name = key.name.rpartition(".")[2]
             setters = [f"`{key.variable}`", *([f"`{key.flag}`"] if key.flag else [])]
             kind = ", ".join(text for text in (key.form, key.unit, key.bounds) if text)
-            default = "" if key.default is None else f"`{as_text(key.default)}`"
+            default = "" if key.default in (None, ()) else f"`{as_text(key.default)}`"
             rows.append((f"`{name}`", key.doc, kind, default, "<br>".join(setters)))
         title = f"## `[{part.name}]`" if part.name else "## Without a part"
         table = _table(("key", "what it does", "type", "default", "environment, option"), rows)

@@ -349,7 +349,7 @@ class WorkerSettings(_Part, frozen=True, kw_only=True):
         tuple[str, ...],
         rule(
             "What it has that steps may require, each as `name=value`, such as `gpu=a100`. It gets no work that "
-            "requires another label.",
+            "requires one that it lacks.",
             flag="--label",
         ),
     ] = ()

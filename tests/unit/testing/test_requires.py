@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from tasker import Template
+from tasker.errors import Busy
 from tasker.testing import TaskerTest
 
 WHO: dict[str, Any] = {"requested_by": "ada", "reason": "the studio is closed"}
@@ -32,6 +34,14 @@ async def remove() -> None:
 @films.step
 async def show(render: str) -> str:
     return render
+
+
+trailers = Template("trailers", queue="studio", max_ready=2)
+
+
+@trailers.step(requires={"gpu": "a100"})
+async def shade(input: int) -> int:
+    return input
 
 
 @pytest.fixture
@@ -63,6 +73,25 @@ async def test_without_a_worker_that_has_them_it_waits_until_its_limit(tasker: T
     assert run.state == "blocked"
 
 
+@pytest.mark.tasker(trailers, labels={})
+async def test_what_waits_for_labels_counts_for_max_ready(tasker: TaskerTest) -> None:
+    await _fill(tasker)
+
+
+@pytest.mark.tasker(trailers)
+async def test_what_a_pause_of_the_queue_holds_counts_for_max_ready(tasker: TaskerTest) -> None:
+    await tasker._do(tasker._command(tasker._world.client.controls.pause("queue", "studio", **WHO)))
+    await _fill(tasker)
+
+
+async def _fill(tasker: TaskerTest) -> None:
+    for number in range(2):
+        await tasker.start(number)
+        await tasker.advance(10)
+    with pytest.raises(Busy, match="queue default/studio~gpu=a100"):
+        await tasker.start(2)
+
+
 async def test_a_pause_of_the_queue_holds_it_too(tasker: TaskerTest) -> None:
     tasker.stub("cut", _paused_meanwhile)
     run = await tasker.start("film")
@@ -75,7 +104,5 @@ async def test_a_pause_of_the_queue_holds_it_too(tasker: TaskerTest) -> None:
 
 
 async def _paused_meanwhile(input: str) -> str:
-    import asyncio
-
     await asyncio.sleep(20)
     return input
