@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ CHAPTERS = [ROOT / "docs" / "tutorial" / name for name in TUTORIAL]
 OWN_SERVERS = ROOT / "docs" / "howto" / "deploy.md"
 """It begins with servers that are there."""
 
+TEMPLATE = re.compile(r"""Template\(\s*["']([\w-]+)|^name: ([\w-]+)""", re.MULTILINE)
 DONE = {"run", "fails", "background", "file", "copy of", "output"}
 
 
@@ -42,11 +46,36 @@ def plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("TASKER_", "PYTEST_"))}
 
 
-@pytest.fixture
-def fresh(cluster: SharedCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service of the page's own: another page may have templates and tasks of the same names."""
+@pytest.fixture(scope="session")
+def shared(cluster: SharedCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that pages share; each runs the workers that it needs."""
     with running_service(cluster, tmp_path_factory.mktemp("service")) as service:
         yield service
+
+
+@pytest.fixture
+def service(request: pytest.FixtureRequest, cluster: SharedCluster, tmp_path: Path) -> Iterator[Service]:
+    """The shared one; one of its own for a page whose templates another page has, too: it would meet their tasks."""
+    if not templates_of(request.getfixturevalue("page")) & taken_twice():
+        yield request.getfixturevalue("shared")
+        return
+    (tmp_path / "service").mkdir()
+    with running_service(cluster, tmp_path / "service") as own:
+        yield own
+
+
+def templates_of(page: Path) -> set[str]:
+    """Return the names of the templates that a page makes and has run by a worker."""
+    blocks = blocks_of(page)
+    found = "\n".join(block.text for block in blocks) if any(one.kind == "background" for one in blocks) else ""
+    return {one or other for one, other in TEMPLATE.findall(found)}
+
+
+@cache
+def taken_twice() -> set[str]:
+    """Return the names of templates that several pages make."""
+    times = Counter(name for page in pages() if is_followed(page) for name in templates_of(page))
+    return {name for name, count in times.items() if count > 1}
 
 
 @pytest.mark.parametrize("page", named(pages()))
@@ -60,9 +89,9 @@ def test_each_block_says_what_it_is_and_holds(page: Path) -> None:
 
 @pytest.mark.parametrize("page", named([page for page in pages() if is_followed(page) and not begins_with_up(page)]))
 @pytest.mark.timeout(240)
-def test_a_page_can_be_followed(fresh: Service, page: Path, tmp_path: Path) -> None:
+def test_a_page_can_be_followed(service: Service, page: Path, tmp_path: Path) -> None:
     # Only the prefix differs from what a reader has: the tests of a run share one nats-server.
-    follow([page], tmp_path, fresh.environ, {'"tasker.default.': f'"{fresh.nats_prefix}.default.'})
+    follow([page], tmp_path, service.environ, {'"tasker.default.': f'"{service.nats_prefix}.default.'})
 
 
 @pytest.mark.parametrize(
