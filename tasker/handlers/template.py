@@ -36,14 +36,8 @@ from tasker.templates.model import (
     StaleAfter,
     StatePolicy,
     TemplateSpec,
-    budget_document,
-    concurrency_document,
     document_of,
-    fairness_document,
-    on_timeout_document,
-    rate_limit_document,
-    retry_document,
-    stale_document,
+    form_document,
 )
 from tasker.templates.reading import Faults, did_you_mean
 from tasker.templates.validate import validate
@@ -168,11 +162,11 @@ class Template:
             "identity_bucket_s": identity_bucket_s,
             "max_steps": max_steps,
             "compensate_on": compensate_on,
-            "budget": budget_document(budget) if isinstance(budget, Budget) else budget,
-            "concurrency": None if concurrency is None else concurrency_document(concurrency),
+            "budget": form_document(budget) if isinstance(budget, Budget) else budget,
+            "concurrency": None if concurrency is None else form_document(concurrency),
             "priority": priority,
-            "fairness": None if fairness is None else fairness_document(fairness),
-            "stale_after": None if stale_after is None else stale_document(stale_after),
+            "fairness": None if fairness is None else form_document(fairness),
+            "stale_after": None if stale_after is None else form_document(stale_after),
             "state": None if state is None else dict(state),
             "max_running": max_running,
             "max_ready": max_ready,
@@ -340,12 +334,12 @@ class Template:
         keys = {
             "queue": queue,
             "requires": None if requires is None else dict(requires),
-            "retry": retry_document(retry) if isinstance(retry, Retry) else retry,
+            "retry": form_document(retry) if isinstance(retry, Retry) else retry,
             "start_to_close_s": timeout_s,
             "schedule_to_start_s": schedule_to_start_s,
             "schedule_to_close_s": schedule_to_close_s,
             "heartbeat_s": heartbeat_s,
-            "on_timeout": None if on_timeout is None else on_timeout_document(on_timeout),
+            "on_timeout": None if on_timeout is None else form_document(on_timeout),
             "when": when,
             "join": join,
             "join_count": join_count,
@@ -362,8 +356,8 @@ class Template:
             "max_visits": max_visits,
             "unchanged_visits_max": unchanged_visits_max,
             "emits": emits_document(emits),
-            "rate_limit": None if rate_limit is None else rate_limit_document(rate_limit),
-            "concurrency": concurrency_document(concurrency) if isinstance(concurrency, Concurrency) else None,
+            "rate_limit": None if rate_limit is None else form_document(rate_limit),
+            "concurrency": form_document(concurrency) if isinstance(concurrency, Concurrency) else None,
         }
         of_worker = None if isinstance(concurrency, Concurrency) else concurrency
         conditions = dict(when_after or {})
@@ -409,7 +403,7 @@ class Template:
         if self._is_loaded:
             raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
         keys = {
-            "compensate_retry": None if retry is None else retry_document(retry),
+            "compensate_retry": None if retry is None else form_document(retry),
             "compensate_start_to_close_s": timeout_s,
         }
 
@@ -632,7 +626,7 @@ class Template:
             raise ConfigurationError(f"{self!r} was loaded whole; it has its steps")
         conditions = dict(keys.pop("when_after", None) or {})
         if isinstance(keys.get("concurrency"), Concurrency):
-            keys["concurrency"] = concurrency_document(keys["concurrency"])
+            keys["concurrency"] = form_document(keys["concurrency"])
         parents = (after,) if isinstance(after, str) else tuple(after)
         self._declared.append(_Declared(name, None, None, parents, conditions, keys, process=False, concurrency=None))
         self._spec = None

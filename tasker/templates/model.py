@@ -598,56 +598,12 @@ def document_of(spec: TemplateSpec) -> dict[str, Any]:
 
     `validate(document_of(spec))` is `spec` again.
     """
-    document = _without_defaults(spec, {})
-    if spec.concurrency is not None:
-        document["concurrency"] = concurrency_document(spec.concurrency)
-    if spec.fairness is not None:
-        document["fairness"] = fairness_document(spec.fairness)
-    if spec.stale_after is not None:
-        document["stale_after"] = stale_document(spec.stale_after)
-    document["steps"] = [_step_document(step) for step in spec.steps]
-    if spec.budget is not None:
-        document["budget"] = budget_document(spec.budget)
-    if document.pop("state", None):
-        document["state"] = {
-            key: {"using": policy.using} if isinstance(policy, Using) else policy for key, policy in spec.state.items()
-        }
-    return document
+    return form_document(spec) | {"steps": [_step_document(step) for step in spec.steps]}
 
 
-def budget_document(budget: Budget) -> dict[str, Any]:
-    """Return the document that spells `budget`."""
-    return _without_defaults(budget, {})
-
-
-def retry_document(retry: Retry) -> dict[str, Any]:
-    """Return the document that spells `retry`; empty when all is default."""
-    return _without_defaults(retry, {})
-
-
-def concurrency_document(concurrency: Concurrency) -> dict[str, Any]:
-    """Return the document that spells `concurrency`."""
-    return _without_defaults(concurrency, {})
-
-
-def on_timeout_document(on_timeout: OnTimeout) -> dict[str, Any]:
-    """Return the document that spells `on_timeout`."""
-    return _without_defaults(on_timeout, {})
-
-
-def fairness_document(fairness: Fairness) -> dict[str, Any]:
-    """Return the document that spells `fairness`."""
-    return _without_defaults(fairness, {})
-
-
-def rate_limit_document(rate_limit: RateLimit) -> dict[str, Any]:
-    """Return the document that spells `rate_limit`."""
-    return _without_defaults(rate_limit, {})
-
-
-def stale_document(stale_after: StaleAfter) -> dict[str, Any]:
-    """Return the document that spells `stale_after`."""
-    return _without_defaults(stale_after, {})
+def form_document(form: _Form) -> dict[str, Any]:
+    """Return the document that spells a form, such as a `Retry`; empty when all is default."""
+    return _without_defaults(form, {})
 
 
 def _step_document(step: StepSpec) -> dict[str, Any]:
@@ -657,37 +613,37 @@ def _step_document(step: StepSpec) -> dict[str, Any]:
         document["after"] = [
             {"step": name, "when": conditions[name]} if name in conditions else name for name in step.after
         ]
-    if not step.requires:
-        del document["requires"]
     document["retry"] = _used_retry(step.retry)
     if not document["retry"]:
         del document["retry"]
     if step.compensate_retry is not None:
         document["compensate_retry"] = _used_retry(step.compensate_retry)
-    if step.emits:
-        document["emits"] = [_without_defaults(emit, {}) for emit in step.emits]
-    if step.approval is not None:
-        document["approval"] = _without_defaults(step.approval, {})
-    if step.concurrency is not None:
-        document["concurrency"] = concurrency_document(step.concurrency)
-    if step.rate_limit is not None:
-        document["rate_limit"] = rate_limit_document(step.rate_limit)
-    if step.on_timeout is not None:
-        document["on_timeout"] = on_timeout_document(step.on_timeout)
     return document
 
 
 def _used_retry(retry: Retry) -> dict[str, Any]:
-    document = retry_document(retry)
+    document = form_document(retry)
     return {key: document[key] for key in document if key not in UNUSED_RETRY_KEYS[retry.backoff]}
 
 
 def _without_defaults(form: _Form, more_defaults: dict[str, Any]) -> dict[str, Any]:
-    defaults = {
-        field.name: field.default for field in msgspec.structs.fields(form) if field.default is not msgspec.NODEFAULT
-    } | more_defaults
+    defaults = {field.name: _default_of(field) for field in msgspec.structs.fields(form)} | more_defaults
     return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name in form.__struct_fields__
-        if (value := getattr(form, name)) != defaults.get(name, msgspec.NODEFAULT)
+        name: _spelled(value) for name in form.__struct_fields__ if (value := getattr(form, name)) != defaults[name]
     }
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+def _spelled(value: Any) -> Any:
+    match value:
+        case _Form():
+            return form_document(value)
+        case tuple():
+            return [_spelled(one) for one in value]
+        case dict():
+            return {key: _spelled(one) for key, one in value.items()}
+        case _:
+            return value
