@@ -12,11 +12,10 @@ from typing import Final
 
 import msgspec
 
-from tasker.errors import ExpressionFailed, FieldError, InputInvalid
-from tasker.events.codec import decode_value
+from tasker.errors import ExpressionFailed
 from tasker.events.places import KeyName, request_of
+from tasker.service.domain.input_keys import key_of_input, no_value
 from tasker.templates import CompiledTemplate
-from tasker.templates.concurrency import key_text
 
 MAX_RUNNING: Final = "max_running"
 """The key; what an expression gives is JSON, so never this."""
@@ -43,11 +42,9 @@ def singleton_of(template: CompiledTemplate, task_input: msgspec.Raw) -> str | N
     if expression is None:
         return None
     try:
-        value = template.expression(expression).evaluate({"input": decode_value(bytes(task_input))})
-        text = key_text(value, expression)
+        text = key_of_input(expression, template, task_input)
     except ExpressionFailed as error:
-        detail = f"the template's singleton has no value for this input: {error.detail}"
-        raise InputInvalid(detail, errors=(FieldError("", detail),)) from error
+        raise no_value("singleton", error) from error
     return None if text is None else f"{_SINGLETON}{text}"
 
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import msgspec
 
-from tasker.errors import ExpressionFailed, FieldError, InputInvalid
-from tasker.events.codec import decode_value
+from tasker.errors import ExpressionFailed
 from tasker.events.task_events import AnyTaskEvent, PlaceDenied, PlaceRequested, PlaceTaken
 from tasker.service.domain.bindings import item_of, value_of
 from tasker.service.domain.commands import DenyPlace, TakePlace
+from tasker.service.domain.input_keys import key_of_input, no_value
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.state import Place, TaskState
 from tasker.templates import CompiledTemplate, StepSpec
@@ -43,10 +43,9 @@ def check_key(concurrency: Concurrency, template: CompiledTemplate, task_input: 
         InputInvalid: it gives none.
     """
     try:
-        _key_of_task(concurrency, template, task_input)
+        key_of_input(concurrency.key, template, task_input)
     except ExpressionFailed as error:
-        detail = f"the template's concurrency key has no value for this input: {error.detail}"
-        raise InputInvalid(detail, errors=(FieldError("", detail),)) from error
+        raise no_value("concurrency key", error) from error
 
 
 def request_for_task(state: TaskState, template: CompiledTemplate) -> PlaceRequested | None:
@@ -54,15 +53,10 @@ def request_for_task(state: TaskState, template: CompiledTemplate) -> PlaceReque
     concurrency = template.spec.concurrency
     if concurrency is None:
         return None
-    key = _key_of_task(concurrency, template, state.input)
+    key = key_of_input(concurrency.key, template, state.input)
     if key is None:
         return None
     return PlaceRequested(key=key, limit=concurrency.limit, strategy=concurrency.strategy)
-
-
-def _key_of_task(concurrency: Concurrency, template: CompiledTemplate, task_input: msgspec.Raw) -> str | None:
-    value = template.expression(concurrency.key).evaluate({"input": decode_value(bytes(task_input))})
-    return key_text(value, concurrency.key)
 
 
 def request_for_step(

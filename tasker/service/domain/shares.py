@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from tasker.errors import ExpressionFailed, FieldError, InputInvalid
+from tasker.errors import ExpressionFailed
+from tasker.service.domain.input_keys import no_value
 from tasker.templates.fairness import share_of
 from tasker.templates.model import Fairness
 
@@ -18,5 +19,4 @@ def check_share(fairness: Fairness, task_input: msgspec.Raw) -> None:
     try:
         share_of(fairness, task_input)
     except ExpressionFailed as error:
-        detail = f"the template's fairness has no value for this input: {error.detail}"
-        raise InputInvalid(detail, errors=(FieldError("", detail),)) from error
+        raise no_value("fairness", error) from error
