@@ -303,10 +303,9 @@ class DirectWork:
     ) -> bool:
         """Let an offer wait in its place until there is a slot; False: the stream has to keep it."""
         now_s, priority = self._loop.time(), actor.state.priority
+        line = line or self._line(key)
         if line is None:
-            if len(self._lines) >= LINES_MAX:
-                return False
-            line = self._lines[key] = _Line()
+            return False
         order = line.order
         if order is None:
             order = line.order = _Order(now_s)
@@ -550,19 +549,24 @@ class DirectWork:
 
     # ---------------------------------------------------------------- workers come and go
 
+    def _line(self, key: LineKey) -> _Line | None:
+        """Return the line of a queue, or of a handler that has its own; None: there are too many to begin another."""
+        line = self._lines.get(key)
+        if line is None and len(self._lines) < LINES_MAX:
+            line = self._lines[key] = _Line()
+            if len(key) > _QUEUE_TOKENS:
+                self._split[key[:-1]] += 1
+        return line
+
     def _serve(self, worker: _Worker, queues: frozenset[LineKey]) -> None:
         for queue in worker.queues - queues:
             self._lines[queue].workers.remove(worker)
         for queue in queues - worker.queues:
-            line = self._lines.get(queue)
+            line = self._line(queue)
             if line is None:
-                if len(self._lines) >= LINES_MAX:
-                    queues -= {queue}
-                    continue
-                line = self._lines[queue] = _Line()
-                if worker.name:
-                    self._split[queue[:-1]] += 1
-            line.workers.append(worker)
+                queues -= {queue}
+            else:
+                line.workers.append(worker)
         worker.queues = queues
 
     def _overtake(self, worker: _Worker, queues: frozenset[LineKey]) -> None:
@@ -572,13 +576,11 @@ class DirectWork:
         for queue in worker.backlogged - queues:
             self._lines[queue].overtaken.remove(worker)
         for queue in queues - worker.backlogged:
-            line = self._lines.get(queue)
+            line = self._line(queue)
             if line is None:
-                if len(self._lines) >= LINES_MAX:
-                    queues -= {queue}
-                    continue
-                line = self._lines[queue] = _Line()
-            line.overtaken.append(worker)
+                queues -= {queue}
+            else:
+                line.overtaken.append(worker)
         worker.backlogged = queues
 
     def _remove(self, worker: _Worker) -> None:

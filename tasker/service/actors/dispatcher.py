@@ -95,7 +95,7 @@ class Dispatcher:
 
         What an operator holds back is put off instead.
         """
-        if self._gate.shut or (actor.template is not None and actor.template.is_paced):
+        if self._gate.asks(actor):
             admitted = self._gate.admit(actor, step, attempt, offer)
             if admitted is None:
                 return
@@ -105,7 +105,7 @@ class Dispatcher:
 
     def reprioritized(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Give an attempt on offer the place of its task's new priority; the first copy that a worker begins counts."""
-        if not (self._gate.shut and self._gate.holds_back(actor, step, attempt)):
+        if not self.holds_back(actor, step, attempt):
             self._take(actor, step, attempt, offer)
 
     def _take(self, actor: TaskActor, step: str, attempt: int, offer: int) -> bool:
@@ -261,8 +261,7 @@ class Dispatcher:
 
     def holds_back(self, actor: TaskActor, step: str, attempt: int) -> bool:
         """Return whether an attempt that a worker wants to run may not begin; it is offered again once it may."""
-        asks = self._gate.shut or (actor.template is not None and actor.template.is_paced)
-        return asks and self._gate.holds_back(actor, step, attempt)
+        return self._gate.asks(actor) and self._gate.holds_back(actor, step, attempt)
 
     def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
         """Wake the actor for an open obligation at `at_us`."""

@@ -102,6 +102,10 @@ class Gate:
 
     # ---------------------------------------------------------------- attempts
 
+    def asks(self, actor: TaskActor) -> bool:
+        """Return whether attempts of the task have to ask before they begin."""
+        return self.shut or _is_paced(actor)
+
     def admit(self, actor: TaskActor, step: str, attempt: int, offer: int) -> int | None:
         """Return the number of the offer that may go out, 0 for a first one; None: it is held.
 
@@ -123,7 +127,7 @@ class Gate:
             self._drop(kept, key)
             self._wait_anew(actor, step, attempt, now_us)
             return 0 if held.is_first else offer
-        held = self._keep(kept, key, _Held(place, chance, is_first=offer == 0, asks=_asks(actor)))
+        held = self._keep(kept, key, _Held(place, chance, is_first=offer == 0, asks=_is_paced(actor)))
         if held is not None:
             held.is_paced = hold is None
         until_us = now_us + round(RECHECK_S * US_PER_S)
@@ -147,7 +151,7 @@ class Gate:
                 return held is not None
             self._drop(kept, key)
             return False
-        self._keep(kept, key, _Held(place, chance, is_first=False, asks=_asks(actor)))
+        self._keep(kept, key, _Held(place, chance, is_first=False, asks=_is_paced(actor)))
         until_us = now_us + round(RECHECK_S * US_PER_S) if hold.until_us is None else hold.until_us
         self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
         return True
@@ -286,14 +290,14 @@ class Gate:
         return len(self._watch.controls.pauses)
 
 
-def _asks(actor: TaskActor) -> bool:
+def _is_paced(actor: TaskActor) -> bool:
+    """Return whether a step of the task's template has a rate limit."""
     return actor.template is not None and actor.template.is_paced
 
 
 def _declared_of(actor: TaskActor, step: str) -> RateLimit | None:
     """Return the limit that the template gives a step."""
-    template = actor.template
-    return template.step(step).rate_limit if template is not None and template.is_paced else None
+    return actor.template.step(step).rate_limit if actor.template is not None and actor.template.is_paced else None
 
 
 def _place_of(actor: TaskActor, step: str) -> Place:
