@@ -68,20 +68,19 @@ class ConcurrencyPorts(Protocol):
 
 
 class PlaceAsked:
-    """Somebody wants a place.
+    """Somebody wants a place; `answered` gets the verdict, and who has one already."""
 
-    Attributes:
-        held_by: who has one already, where there was none left.
-    """
-
-    __slots__ = ("answered", "ask", "fail", "held_by", "name")
+    __slots__ = ("answered", "ask", "fail", "name")
 
     def __init__(
-        self, name: KeyName, ask: Ask, answered: Callable[[Verdict], None], fail: Callable[[TaskerError], None]
+        self,
+        name: KeyName,
+        ask: Ask,
+        answered: Callable[[Verdict, str | None], None],
+        fail: Callable[[TaskerError], None],
     ) -> None:
         self.name = name
         self.ask = ask
-        self.held_by: str | None = None
         self.answered = answered
         self.fail = fail
 
@@ -203,9 +202,9 @@ class ConcurrencyActor:
         def committed(_position: int) -> None:
             self._deciding = False
             self._tell(events, asks)
+            held_by = next(iter(self.state.holders), None)
             for one in asks:
-                one.held_by = next(iter(self.state.holders), None)
-                one.answered("full" if one.ask.request in refused else "waits")
+                one.answered("full" if one.ask.request in refused else "waits", held_by)
             if self._asks or self._left:
                 self._ports.flush(self)
 

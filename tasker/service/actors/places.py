@@ -98,7 +98,7 @@ class Places:
         name = _name_of(actor, request)
         ask = Ask(request=request_of(actor.task_id, step, attempt), limit=request.limit, strategy=request.strategy)
 
-        def answered(verdict: Verdict | None) -> None:
+        def answered(verdict: Verdict | None, _held_by: str | None) -> None:
             if verdict == "waits":
                 book = self._shards.book_of(actor.shard)
                 if book is not None:
@@ -107,7 +107,7 @@ class Places:
             elif verdict == "full":
                 self._deny(actor.tenant, actor.stream_id, actor.shard, step, attempt)
 
-        self.ask_key(name, ask, lambda verdict, _: answered(verdict))
+        self.ask_key(name, ask, answered)
 
     def ask_key(self, name: KeyName, ask: Ask, answered: Callable[[Verdict | None, str | None], None]) -> None:
         """Ask a key for a place; `answered` gets None when nobody could say, and who has one already."""
@@ -115,9 +115,7 @@ class Places:
         stream_id = _stream_of(name)
         shard = self._routes.shard_of(stream_id)
         if self._shards.owns(shard):
-            message = PlaceAsked(
-                name, ask, lambda verdict: answered(verdict, message.held_by), lambda _: answered(None, None)
-            )
+            message = PlaceAsked(name, ask, answered, lambda _: answered(None, None))
             self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, message)
             return
 
@@ -216,9 +214,7 @@ class Places:
             answered(None, None)
             return
         stream_id = _stream_of(words.name)
-        asked = PlaceAsked(
-            words.name, words.ask, lambda verdict: answered(verdict, asked.held_by), lambda _: answered(None, None)
-        )
+        asked = PlaceAsked(words.name, words.ask, answered, lambda _: answered(None, None))
         self._shards.send(self._routes.shard_of(stream_id), stream_id, StreamKind.CONCURRENCY, asked)
 
     def on_looked(self, message: Message) -> None:
