@@ -223,13 +223,13 @@ class Bulks:
         options: BulkOptions,
     ) -> BulkCreate:
         named = wanted.wire()
-        of_letters = isinstance(named, BulkDeadLetters)
+        is_everything = named == type(named)()
         return BulkCreate(
             verb=verb,
             arguments=msgspec.to_builtins(dict(options.get("arguments", {}))),
-            tasks=named if isinstance(named, BulkTasks) and named != BulkTasks() else None,
-            dead_letters=named if isinstance(named, BulkDeadLetters) and named != BulkDeadLetters() else None,
-            everything=named == (BulkDeadLetters() if of_letters else BulkTasks()),
+            tasks=named if isinstance(named, BulkTasks) and not is_everything else None,
+            dead_letters=named if isinstance(named, BulkDeadLetters) and not is_everything else None,
+            everything=is_everything,
             rate_per_s=options.get("rate_per_s", BULK_RATE_PER_S),
             requested_by=requested_by,
             reason=reason,

@@ -17,6 +17,7 @@ from tasker.errors import (
     Undecodable,
 )
 from tasker.events.codec import decode_message
+from tasker.events.subjects import HEADER_TENANT
 
 if TYPE_CHECKING:
     import aiohttp
@@ -33,7 +34,7 @@ class HttpApi:
 
     def __init__(self, http_url: str, *, tenant: str) -> None:
         self.http_url = http_url
-        self._headers = {"Tasker-Tenant": tenant, "Accept": "application/json"}
+        self._headers = {HEADER_TENANT: tenant, "Accept": "application/json"}
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:

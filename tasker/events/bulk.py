@@ -10,6 +10,9 @@ import msgspec
 from tasker.events.messages import BULK_RATE_PER_S, BulkDeadLetters, BulkTasks, BulkVerb
 from tasker.events.reads import TaskStatus
 
+PREVIEW: Final = "bulk"
+"""How the question what a bulk would be for is called, to whoever reads the views."""
+
 REFUSALS_MAX: Final = 100
 """Refusals that are listed; all are counted."""
 
@@ -35,6 +38,11 @@ REASONS_OF: Final[Mapping[BulkVerb, tuple[str, ...]]] = {
 
 OPEN_STATUSES: Final = ("open", "investigating")
 """Of dead letters, where a bulk names no statuses."""
+
+
+def is_of_letters(verb: BulkVerb) -> bool:
+    """Return whether a command of a bulk is for dead letters; else it is for tasks."""
+    return verb.startswith("dlq.")
 
 
 class BulkOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

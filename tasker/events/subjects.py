@@ -36,6 +36,9 @@ DEFAULT_PREFIX = NatsSettings().prefix
 TOKEN_PATTERN = r"[A-Za-z0-9_-]{1,128}"  # noqa: S105 - a token of a subject, no secret
 """Ids of workers and nodes: a part of subjects."""
 
+HEADER_TENANT = "Tasker-Tenant"
+"""Whose a request is where no subject says so: over HTTP, and from node to node."""
+
 EVERY_TENANT = "*"
 """In place of a tenant, for who serves all of them: a pattern."""
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from tasker.errors import BodyInvalid, CommandRejected, FieldError
-from tasker.events.bulk import BulkOrder
+from tasker.events.bulk import BulkOrder, is_of_letters
 from tasker.events.codec import canonical, decode_command
 from tasker.events.messages import (
     COMMANDS,
@@ -76,7 +76,7 @@ def bulk_task_of(command: BulkCreate) -> TaskCreate:
 
 
 def _check_filter(command: BulkCreate) -> None:
-    of_letters = command.verb.startswith("dlq.")
+    of_letters = is_of_letters(command.verb)
     name = "dead_letters" if of_letters else "tasks"
     if (command.tasks if of_letters else command.dead_letters) is not None:
         raise _invalid(f"/{'tasks' if of_letters else 'dead_letters'}", f"{command.verb} is for {name}")

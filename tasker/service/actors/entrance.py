@@ -28,6 +28,7 @@ from tasker.errors import (
     Unavailable,
     VerbUnknown,
 )
+from tasker.events.bulk import PREVIEW
 from tasker.events.codec import (
     BATCH_ITEMS_MAX,
     BODY_BYTES_MAX,
@@ -63,7 +64,7 @@ from tasker.events.messages import (
     TemplateUse,
     WouldHappen,
 )
-from tasker.events.subjects import Subjects
+from tasker.events.subjects import HEADER_TENANT, Subjects
 from tasker.events.task_events import TemplateRef
 from tasker.ids import (
     RESERVED_NAMESPACE,
@@ -107,7 +108,7 @@ from tasker.service.domain.restart import Original
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
 from tasker.service.runtime.actor import Recorded
 from tasker.service.runtime.node_clock import NodeClock
-from tasker.service.runtime.routes import HEADER_GOES_ON, HEADER_OWN, HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB, Routes
+from tasker.service.runtime.routes import HEADER_GOES_ON, HEADER_OWN, HEADER_TASK_ID, HEADER_VERB, Routes
 from tasker.service.runtime.shards import Shards
 from tasker.settings import Limits
 from tasker.templates import (
@@ -682,7 +683,7 @@ class Entrance:
             else:
                 asked.answer(reply)
 
-        self._routes.ask_views("bulk", asked.tenant, bytes(create.input), on_reply)
+        self._routes.ask_views(PREVIEW, asked.tenant, bytes(create.input), on_reply)
 
     # ---------------------------------------------------------------- ways out
 

@@ -19,7 +19,7 @@ import msgspec
 
 from tasker.clock import Clock
 from tasker.errors import Behind, BodyInvalid, TaskerError, Unavailable, is_passing
-from tasker.events.bulk import REFUSALS_MAX, BulkOrder, BulkOutcome, BulkRefusal
+from tasker.events.bulk import REFUSALS_MAX, BulkOrder, BulkOutcome, BulkRefusal, is_of_letters
 from tasker.events.codec import canonical, decode_message
 from tasker.events.log import EventLog
 from tasker.events.messages import Reply
@@ -259,7 +259,7 @@ def _command(bulk: str, order: BulkOrder, target: Target) -> bytes:
         "requested_by": order.requested_by,
         "reason": order.reason,
     }
-    if order.verb.startswith("dlq."):
+    if is_of_letters(order.verb):
         told["command_id"] += f":{target.step}"
         told["step"] = target.step or None
         told["attempt"] = target.attempt or None

@@ -8,15 +8,13 @@ import structlog
 
 from tasker.bus.bus import Bus, Message, Subscription
 from tasker.errors import TaskerError, Undecodable
-from tasker.events.bulk import BulkOrder
+from tasker.events.bulk import PREVIEW, BulkOrder
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import Accepted, Refused
-from tasker.events.subjects import Subjects
+from tasker.events.subjects import HEADER_TENANT, Subjects
 from tasker.service.bulk.targets import BulkTargets
 
-WHAT = "bulk"
 QUEUE = "views"
-HEADER_TENANT = "Tasker-Tenant"
 
 _log = structlog.get_logger(__name__)
 
@@ -26,7 +24,7 @@ class BulkPreviews:
 
     def __init__(self, bus: Bus, subjects: Subjects, targets: BulkTargets) -> None:
         self._bus = bus
-        self._subject = subjects.views(WHAT)
+        self._subject = subjects.views(PREVIEW)
         self._targets = targets
         self._under_way: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None

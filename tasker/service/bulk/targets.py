@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tasker.events.bulk import OPEN_STATUSES, REASONS_OF, STATES_OF, BulkOrder
+from tasker.events.bulk import OPEN_STATUSES, REASONS_OF, STATES_OF, BulkOrder, is_of_letters
 from tasker.events.messages import BulkDeadLetters, BulkMatch, BulkTasks
 from tasker.ids import RESERVED_NAMESPACE
 from tasker.projections.dead_letter_queries import DeadLetterQueries, DeadLetterQuery
@@ -44,7 +44,7 @@ class BulkTargets:
 
     async def count(self, tenant: str, order: BulkOrder, *, until_us: int | None = None) -> int:
         """Return how many there are now, of those before `until_us`."""
-        if _is_of_letters(order):
+        if is_of_letters(order.verb):
             return await self._dead_letters.count(tenant, _letter_query(order, until_us))
         return await self._queries.count_tasks(tenant, _task_query(order, until_us))
 
@@ -52,7 +52,7 @@ class BulkTargets:
         self, tenant: str, order: BulkOrder, *, until_us: int | None, after: str | None, limit: int
     ) -> Targets:
         """Return up to `limit` of those before `until_us`, behind a cursor."""
-        if _is_of_letters(order):
+        if is_of_letters(order.verb):
             letters = _letter_query(order, until_us)
             found = await self._dead_letters.page(tenant, msgspec.structs.replace(letters, after=after, limit=limit))
             return Targets([Target(one.task_id, one.step, one.attempt) for one in found.items], found.next)
@@ -62,7 +62,7 @@ class BulkTargets:
 
     async def sample(self, tenant: str, order: BulkOrder) -> tuple[BulkMatch, ...]:
         """Return the first of them, for people."""
-        if _is_of_letters(order):
+        if is_of_letters(order.verb):
             letters = msgspec.structs.replace(_letter_query(order, None), limit=SAMPLE_ITEMS)
             return tuple(
                 BulkMatch(
@@ -75,10 +75,6 @@ class BulkTargets:
             BulkMatch(task_id=one.task_id, namespace=one.namespace, template=one.template, state=one.state)
             for one in (await self._queries.tasks(tenant, query)).items
         )
-
-
-def _is_of_letters(order: BulkOrder) -> bool:
-    return order.verb.startswith("dlq.")
 
 
 def _task_query(order: BulkOrder, until_us: int | None) -> TaskQuery:

@@ -14,12 +14,12 @@ from tasker.events.reads import (
     USAGE_BY,
 )
 from tasker.events.stored import VERSION_OF
+from tasker.events.subjects import HEADER_TENANT
 from tasker.ids import EVENT_NAME_PATTERN, INSTANCE_PATTERN, KEY_CHARS_MAX, NAME_PATTERN
 from tasker.projections.queries import PAGE_ITEMS, PAGE_ITEMS_MAX, TASK_SORTS
 from tasker.service.http.operations import Parameter
 from tasker.settings import HttpSettings
 
-HEADER_TENANT: Final = "Tasker-Tenant"
 HEADER_LAST_EVENT_ID: Final = "Last-Event-ID"
 
 _NAME: Final[dict[str, Any]] = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}

@@ -14,10 +14,10 @@ from aiohttp import web
 from tasker.errors import BodyInvalid, ParameterInvalid, TaskUnknown
 from tasker.events.codec import decode_value, encode_message, is_text
 from tasker.events.messages import DEFAULT_TENANT, HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT
+from tasker.events.subjects import HEADER_TENANT
 from tasker.ids import check_name
 from tasker.projections.queries import PAGE_ITEMS, PAGE_ITEMS_MAX
 from tasker.service.http.operations import JSON, Operation
-from tasker.service.http.parameters import HEADER_TENANT
 from tasker.times import from_rfc3339
 
 EVENT_STREAM: Final = "text/event-stream"

@@ -11,7 +11,7 @@ import structlog
 from tasker.bus.bus import Bus, Message
 from tasker.errors import TaskerError, Unavailable
 from tasker.events.log import LogInfo
-from tasker.events.subjects import Subjects
+from tasker.events.subjects import HEADER_TENANT, Subjects
 from tasker.ids import slot_of
 from tasker.service.runtime.failpoints import failpoint
 
@@ -22,7 +22,6 @@ NODE_TIMEOUT_S = 5.0
 VIEWS_TIMEOUT_S = 12.0
 """They may have to count a million rows first."""
 
-HEADER_TENANT = "Tasker-Tenant"
 HEADER_VERB = "Tasker-Verb"
 HEADER_TASK_ID = "Tasker-Task-Id"
 HEADER_GOES_ON = "Tasker-Goes-On"
