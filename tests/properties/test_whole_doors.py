@@ -28,11 +28,11 @@ from tasker.events.messages import (
     HEADER_RELEASED,
     HEADER_TRACEPARENT,
 )
-from tasker.events.subjects import Subjects
+from tasker.events.subjects import HEADER_TENANT, Subjects
 from tasker.service.http.app import create_app
 from tasker.service.http.gateway import BusGateway
 from tasker.service.http.services import Services
-from tasker.service.runtime.routes import HEADER_TASK_ID, HEADER_TENANT, HEADER_VERB
+from tasker.service.runtime.routes import HEADER_TASK_ID, HEADER_VERB
 from tests.contracts.pair import SHARDS, Pair
 from tests.properties.bad_bytes import FRAGMENTS, bad_bytes
 from tests.properties.doors import DOORS, REPORTS, SLOTS, TRACEPARENT

@@ -1,6 +1,5 @@
 """The client's bulks: what is asked for, and what is told of it."""
 
-import inspect
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from tasker.events.bulk import BulkOutcome
 from tasker.events.messages import BulkCreate, BulkMatch, Command, Reply, StepProgress
 from tasker.events.reads import StepView, TaskView
 from tasker.ids import SystemIds
+from tests.unit.client.facades import methods
 
 WHO: dict[str, Any] = {"requested_by": "ada", "reason": "why"}
 OUTCOME = BulkOutcome(verb="task.cancel", matched=5, done=4, refused=1, refused_by_code={"task_ended": 1})
@@ -53,14 +53,6 @@ class Service:
     async def _steps(self, task: Any) -> Sequence[StepView]:
         told = StepProgress(attempt=1, at="", done=float(3 - self.looks), total=5.0)
         return [StepView(task_id="b-1", step="run", state="running", progress=told)]
-
-
-def methods(kind: type) -> dict[str, inspect.Signature]:
-    return {
-        name: inspect.signature(value)
-        for name, value in vars(kind).items()
-        if inspect.isfunction(value) and not name.startswith("_")
-    }
 
 
 def test_the_sync_one_is_the_async_one_method_by_method() -> None:

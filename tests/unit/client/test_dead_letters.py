@@ -6,14 +6,7 @@ import pytest
 
 from tasker.client import DeadLetters, SyncDeadLetters
 from tasker.client.carriers import endpoint_of
-
-
-def methods(kind: type) -> dict[str, inspect.Signature]:
-    return {
-        name: inspect.signature(value)
-        for name, value in vars(kind).items()
-        if inspect.isfunction(value) and not name.startswith("_")
-    }
+from tests.unit.client.facades import methods
 
 
 def test_the_sync_one_is_the_async_one_method_by_method() -> None:

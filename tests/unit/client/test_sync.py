@@ -1,6 +1,5 @@
 """The sync client is the async one, method by method."""
 
-import inspect
 import re
 import threading
 
@@ -8,21 +7,14 @@ import pytest
 
 from tasker.client import TaskerClient, TaskerSyncClient
 from tasker.errors import ConfigurationError, Unavailable
+from tests.unit.client.facades import methods
 
 INTERNAL = {"log_page"}
 ADDRESS = "http://127.0.0.1:9"
 
 
-def methods(kind: type) -> dict[str, inspect.Signature]:
-    return {
-        name: inspect.signature(value)
-        for name, value in vars(kind).items()
-        if inspect.isfunction(value) and not name.startswith("_") and name not in INTERNAL
-    }
-
-
 def test_it_has_every_method_with_the_same_arguments() -> None:
-    one, other = methods(TaskerClient), methods(TaskerSyncClient)
+    one, other = methods(TaskerClient, INTERNAL), methods(TaskerSyncClient, INTERNAL)
     assert list(other)
     assert set(one) == set(other)
     for name, signature in one.items():
