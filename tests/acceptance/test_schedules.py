@@ -12,6 +12,7 @@ import pytest
 
 from tasker.client import TaskerClient
 from tasker.client.subscription import EventFilter
+from tasker.events.reads import TaskView
 from tests.acceptance.conftest import ROOT, Service
 from tests.acceptance.faults import family
 
@@ -38,6 +39,16 @@ async def events_of(client: TaskerClient, kind: str) -> list[dict[str, Any]]:
 async def until_fired(client: TaskerClient, count: int) -> None:
     async with asyncio.timeout(60):
         while (await client.schedules.get("often")).fires < count:  # noqa: ASYNC110 - the view tells nobody
+            await asyncio.sleep(0.05)
+
+
+async def tasks_of(client: TaskerClient, count: int) -> list[TaskView]:
+    """Return the schedule's tasks, once the views show so many: the last fire's own is created after it."""
+    async with asyncio.timeout(60):
+        while True:
+            found = [task async for task in client.list(tags={"schedule": "often"})]
+            if len(found) >= count:
+                return found
             await asyncio.sleep(0.05)
 
 
@@ -70,7 +81,7 @@ async def test_every_fire_time_has_one_task_though_the_service_is_killed_around_
             await client.schedules.pause("often")
             fired = await events_of(client, "schedule_fired")
             skipped = await events_of(client, "schedule_fires_skipped")
-            tasks = [task async for task in client.list(tags={"schedule": "often"})]
+            tasks = await tasks_of(client, len(fired))
             for task in tasks:
                 ended = await client.wait(task, timeout_s=30)
                 assert ended.state == "completed"
