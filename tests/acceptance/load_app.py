@@ -95,7 +95,7 @@ slow = Template("slow")
 blocking = Template("blocking")
 
 
-@slow.step(retry=AGAIN, heartbeat_s=1.0)
+@slow.step(retry=AGAIN, heartbeat_s=3.0)
 async def waits(ctx: StepContext) -> int:
     await effect(ctx)
     while not (SINK / "go").exists():  # noqa: ASYNC110 - another process makes it

@@ -109,7 +109,7 @@ async def restart_of_many(service: Service) -> tuple[TaskHandle, list[TaskHandle
             assert (await client.wait(plant, timeout_s=30)).state in TASK_ENDED
         roses = TaskFilter(tags={"kind": "rose"})
         bulk = await client.bulk.start("task.restart", roses, **WHO, rate_per_s=RATE_PER_S)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (so_far := await restarted(client)) < TASKS // 4:  # noqa: ASYNC110 - asks the service
                 await asyncio.sleep(0.02)
         assert so_far < TASKS

@@ -38,7 +38,7 @@ async def ends_of(service: Service, task_ids: list[str]) -> dict[str, list[str]]
 async def until_created(caller: Caller, task_id: str) -> None:
     """Ask for a task until it is there, which its owner tells by taking a command."""
     report: dict[str, Any] = {"task_id": task_id, "tags": {"seen": "yes"}}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (await caller.command("task", "update", report))["ok"]:  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(0.02)
 

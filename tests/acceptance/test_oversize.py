@@ -168,7 +168,7 @@ async def test_a_result_beyond_a_limit_fails_its_step_and_says_why(doors: Doors,
     answer = await report(doors, made["task_id"], b'"completed","result":' + result)
     assert answer["ok"], answer
     assert answer["recorded"]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (view := (await doors.http("GET", f"/v1/tasks/{made['task_id']}", b""))[1]).get("error"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert view["error"]["type"] == "result_invalid", view

@@ -272,7 +272,7 @@ async def test_a_wait_for_an_event_outlives_the_service(own_service: Service) ->
         await asyncio.gather(*(caller.complete(task_id) for task_id in others[10:]))
         connection = await asyncpg.connect(own_service.database_url)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while (  # noqa: ASYNC110 - the log tells nobody here
                     await connection.fetchval(
                         "SELECT count(*) FROM event WHERE stream_id = ANY ($1) AND type = 'task_completed'", waiting

@@ -153,7 +153,7 @@ async def owning(kind: type[_Owner], nats_url: str, prefix: str) -> AsyncIterato
 
 async def seen(look: Callable[[], Any]) -> Any:
     """Return what `look` finds, once that is something: for what no message tells."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             found = look()
             if found:

@@ -246,7 +246,7 @@ async def test_nats_killed_under_a_worker_loses_no_report(start, mortal, tmp_pat
     await asyncio.to_thread(mortal.server.kill)
     (tmp_path / "go").touch()
     await asyncio.to_thread(mortal.server.start)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await back.wait()
     await owner.until_ended(work)
     again = await owner.offer("quick", input=1)

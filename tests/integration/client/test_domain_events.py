@@ -64,7 +64,7 @@ async def world(nats_url: str, nats_prefix: str) -> AsyncIterator[World]:
 
 
 async def take(events: DomainSubscription, count: int) -> list[int]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [int((await anext(events)).position) for _ in range(count)]
 
 
@@ -125,7 +125,7 @@ async def test_an_event_whose_handling_raised_comes_again_and_those_behind_it_to
         async with client.subscribe_domain(durable="billing") as events:
             seen: dict[int, int] = {}
             while len(seen) < 2:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     event = await anext(events)
                 seen[int(event.position)] = events.deliveries
         assert set(seen) == {2, 3}
@@ -147,7 +147,7 @@ async def test_subscribers_of_one_name_share_the_events(world: World) -> None:
 
             readers = [asyncio.create_task(read(events)) for events in (one, two)]
             await world.raise_(*range(1, 41))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await done.wait()
             for reader in readers:
                 reader.cancel()

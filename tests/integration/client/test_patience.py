@@ -30,7 +30,7 @@ class Waiting:
 
     async def three_looks(self) -> None:
         self.looked.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.looked.wait()
 
 
@@ -45,7 +45,7 @@ async def test_it_says_what_is_waited_for_and_what_to_do(monkeypatch: pytest.Mon
     notes: asyncio.Queue[str] = asyncio.Queue()
     monkeypatch.setattr(patience, "note", notes.put_nowait)
     waiting = Waiting()
-    async with asyncio.timeout(10), client_of(waiting) as client, patience.telling(client, "t-1", "table"):
+    async with asyncio.timeout(60), client_of(waiting) as client, patience.telling(client, "t-1", "table"):
         first = await notes.get()
         await waiting.three_looks()
         assert notes.empty()
@@ -64,7 +64,7 @@ async def test_a_service_that_does_not_answer_is_told_by_the_wait_itself(capsys:
         return web.Response(status=502)
 
     async with client_of(broken, timeout_s=0.05) as client, patience.telling(client, "t-1", "table"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asked.wait()
     assert capsys.readouterr().err == ""
 

@@ -36,7 +36,7 @@ async def frame(response: aiohttp.ClientResponse) -> tuple[str, Any]:
 
 
 async def any_frame(response: aiohttp.ClientResponse) -> tuple[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         name = ""
         while True:
             line = (await response.content.readline()).decode().rstrip("\n")
@@ -49,7 +49,7 @@ async def any_frame(response: aiohttp.ClientResponse) -> tuple[str, Any]:
 async def listening(site: Site, task: Any, step: str = "any") -> None:
     """Return when the site listens to a task."""
     subject = site.subjects.live("default", str(task), step)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not site.bus.broker.interested(subject):  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(0.005)
 
@@ -69,7 +69,7 @@ async def test_what_attempts_say_comes_at_once_and_the_end_of_the_task_ends_it(s
         await site.settle()
         site.publish()
         assert await frame(response) == ("end", {"state": "completed"})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await response.content.read() == b"\n"
 
 

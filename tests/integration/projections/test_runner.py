@@ -50,7 +50,7 @@ class Bench:
 
     async def follow(self) -> None:
         """Return when the views are at the head."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await self._is_at_the_head():  # noqa: ASYNC110 - the views are in a database, which tells nobody
                 await asyncio.sleep(0.01)
 
