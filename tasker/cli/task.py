@@ -101,9 +101,11 @@ async def create(
         handle = await service.create(name, value, **given)
         if wait is False:
             pairs = [("task", handle.task_id), ("position", handle.position), ("duplicate", handle.duplicate or None)]
+            pairs += [("debounced", True)] if handle.debounced else []
             fields(handle, pairs, common.output)
             return 0
-        note(f"task {handle.task_id}{' (it was there already)' if handle.duplicate else ''}")
+        known = " (it was there already)" if handle.duplicate else ""
+        note(f"task {handle.task_id}{' (it waited for this start)' if handle.debounced else known}")
         return await _await_end(service, handle, None if wait is True else wait, common.output)
 
 

@@ -96,6 +96,7 @@ class TaskHandle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         position: reads at or after it show the task.
         duplicate: the key named a task that was there already (also when an own lost answer was asked for again).
+        debounced: the task of an earlier start begins later, with this input (see `debounce` of templates).
         task: how the task was when `wait_s` of its creation ended; None when that was not asked, or not over by then.
     """
 
@@ -105,6 +106,7 @@ class TaskHandle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     idempotency_key: str
     position: str | None = None
     duplicate: bool = False
+    debounced: bool = False
     task: TaskView | None = None
 
 
@@ -147,6 +149,7 @@ def handle_of(command: TaskCreate, reply: Reply) -> TaskHandle:
         idempotency_key=command.idempotency_key or "",
         position=reply.position,
         duplicate=reply.duplicate,
+        debounced=reply.debounced,
     )
 
 

@@ -25,6 +25,7 @@ from tasker.events.task_events import (
     TaskCreated,
     TaskDeadlineSet,
     TaskFailed,
+    TaskPostponed,
     TaskUpdated,
 )
 from tasker.events.usage import budget_remedy, deadline_remedy
@@ -34,6 +35,7 @@ from tasker.times import to_rfc3339
 WATCHED: Final = (
     "task_created",
     "task_started",
+    "task_postponed",
     "step_failed",
     "task_blocked",
     "task_resumed",
@@ -129,6 +131,14 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
             if updated.metadata is not None:
                 changes |= {"metadata": None if updated.metadata == NULL else updated.metadata}
             changes |= {} if updated.priority is None else {"priority": updated.priority}
+        case "task_postponed":
+            postponed = _data(event, TaskPostponed)
+            deadline_us = postponed.deadline_us
+            changes |= {
+                "input": postponed.input,
+                "not_before": to_rfc3339(postponed.not_before_us),
+                "deadline_at": None if deadline_us is None else to_rfc3339(deadline_us),
+            }
         case "task_deadline_set":
             deadline_us = _data(event, TaskDeadlineSet).deadline_us
             changes |= {"deadline_at": None if deadline_us is None else to_rfc3339(deadline_us)}

@@ -26,6 +26,7 @@ from tasker.templates.model import (
     Backoff,
     Budget,
     Concurrency,
+    Debounce,
     Emit,
     Fairness,
     OnTimeout,
@@ -50,6 +51,7 @@ _NAMES: Final[dict[type, str]] = {
     Approval: "ApprovalDocument",
     Budget: "BudgetDocument",
     Concurrency: "ConcurrencyDocument",
+    Debounce: "DebounceDocument",
     OnTimeout: "OnTimeoutDocument",
     RateLimit: "RateLimitDocument",
     Fairness: "FairnessDocument",
@@ -64,6 +66,7 @@ _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     Approval: (),
     Budget: (),
     Concurrency: ("key",),
+    Debounce: ("key", "for_s"),
     StaleAfter: (),
     OnTimeout: (),
     RateLimit: ("per_s",),
@@ -165,9 +168,9 @@ def _forms(place: str) -> dict[str, Schema]:
     ]
     keys["budget"]["anyOf"][0] = {"$ref": place + _NAMES[Budget]}
     found[StaleAfter]["minProperties"] = 1
-    keys["stale_after"]["anyOf"][:] = [{"$ref": place + _NAMES[StaleAfter]}, {"type": "null"}]
     found[OnTimeout]["minProperties"] = 1
-    keys["fairness"]["anyOf"][:] = [{"$ref": place + _NAMES[Fairness]}, {"type": "null"}]
+    for key, kind in (("debounce", Debounce), ("fairness", Fairness), ("stale_after", StaleAfter)):
+        keys[key]["anyOf"][:] = [{"$ref": place + _NAMES[kind]}, {"type": "null"}]
     keys_of_step["rate_limit"]["anyOf"][:] = [{"$ref": place + _NAMES[RateLimit]}, {"type": "null"}]
     keys_of_step["on_timeout"]["anyOf"][:] = [{"$ref": place + _NAMES[OnTimeout]}, {"type": "null"}]
     one_of = keys["state"]["additionalProperties"]["anyOf"]

@@ -1,6 +1,7 @@
 """What can happen under one concurrency key: the union stored in the stream of the key.
 
-The `max_running` of a template is such a key, called by that name; the values of an expression never are.
+The `max_running` of a template is such a key, called by that name; the values of an expression never are. So are the
+values of its `singleton` and of its `debounce`, behind these words.
 
 A *place* is the right to run under a key, of which there are `limit`. A *request* names who asks for one: a task
 (`<task>`) or one attempt of a step instance (`<task>:<step>:<attempt>`). One event tells of many requests: a busy key
@@ -65,5 +66,18 @@ class PlacesReturned(ConcurrencyEvent, frozen=True, kw_only=True):
     requests: tuple[str, ...]
 
 
-AnyConcurrencyEvent = ConcurrencyKeyOpened | PlacesAsked | PlacesGranted | PlacesEvicted | PlacesReturned
+class StartsDebounced(ConcurrencyEvent, frozen=True, kw_only=True):
+    """Starts of tasks met one that waits for more of them: they go to whoever has the place, and get none.
+
+    Attributes:
+        holder: the request of the task that waits.
+    """
+
+    requests: tuple[str, ...]
+    holder: str
+
+
+AnyConcurrencyEvent = (
+    ConcurrencyKeyOpened | PlacesAsked | PlacesGranted | PlacesEvicted | PlacesReturned | StartsDebounced
+)
 CONCURRENCY_EVENT_TYPES: Final[tuple[type[ConcurrencyEvent], ...]] = get_args(AnyConcurrencyEvent)

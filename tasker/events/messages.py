@@ -705,6 +705,7 @@ class Accepted(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         position: token at or after which reads show it.
         task_id: of commands to tasks, and of `schedule.trigger`.
+        debounced: of `task.create`: the task of an earlier start begins later, with this input (see `debounce`).
         template: of commands to templates: namespace, name, version and hash.
         schedule: of commands to schedules: namespace and name.
         would: of a dry run: the events that the command would cause, in order; () when it would change nothing.
@@ -721,6 +722,7 @@ class Accepted(msgspec.Struct, kw_only=True, omit_defaults=True):
     would: tuple[WouldHappen, ...] = ()
     matched: int | None = None
     sample: tuple[BulkMatch, ...] = ()
+    debounced: bool = False
 
 
 class Refused(msgspec.Struct, kw_only=True):
@@ -743,6 +745,7 @@ class Reply(msgspec.Struct, kw_only=True):
     would: tuple[WouldHappen, ...] = ()
     matched: int | None = None
     sample: tuple[BulkMatch, ...] = ()
+    debounced: bool = False
     error: Problem | None = None
 
 

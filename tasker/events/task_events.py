@@ -106,6 +106,22 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
     priority: int = 0
 
 
+class TaskPostponed(TaskEvent, frozen=True, kw_only=True):
+    """Another start of a task that waits for more of them (`debounce`): it begins later, with the newest input.
+
+    Attributes:
+        start: names the other start: the id that its task would have.
+        request_hash: of the other start; tells a repetition from a conflict.
+        deadline_us: when the task's timeout, counted from its begin, ends it; absent: it has none.
+    """
+
+    start: str
+    request_hash: str
+    input: msgspec.Raw
+    not_before_us: int
+    deadline_us: int | None = None
+
+
 class TaskStarted(TaskEvent, frozen=True, kw_only=True):
     """A task whose `not_before` has come began; a task without one begins with `task_created`."""
 
@@ -890,6 +906,7 @@ AnyTaskEvent = (
     | TaskUnpaused
     | TaskUpdated
     | TaskDeadlineSet
+    | TaskPostponed
     | TaskDeadlinePassed
     | TaskReconciled
     | WentStale

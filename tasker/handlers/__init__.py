@@ -10,7 +10,7 @@ from tasker.handlers.outcome import AttemptCancelled, PermanentError, RetryableE
 from tasker.handlers.resources import resource
 from tasker.handlers.returned import Again, Batches, Decision
 from tasker.handlers.template import Template
-from tasker.templates.model import Budget, Concurrency, Fairness, OnTimeout, RateLimit, Retry, StaleAfter
+from tasker.templates.model import Budget, Concurrency, Debounce, Fairness, OnTimeout, RateLimit, Retry, StaleAfter
 
 __all__ = [
     "Again",
@@ -21,6 +21,7 @@ __all__ = [
     "Batches",
     "Budget",
     "Concurrency",
+    "Debounce",
     "Decision",
     "Emits",
     "Fairness",

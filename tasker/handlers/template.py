@@ -21,6 +21,7 @@ from tasker.templates.model import (
     Budget,
     CompensateOn,
     Concurrency,
+    Debounce,
     Fairness,
     Identity,
     ItemFailure,
@@ -118,6 +119,7 @@ class Template:
         max_ready: while so many steps or more wait for a worker in one of its queues, a new task is refused as `busy`.
         singleton: an expression over `input`: while a task with the same value has not ended, a start is answered with
             that task, as a `duplicate`.
+        debounce: of its starts with the same key, close behind each other, one task runs, with the input of the last.
     """
 
     def __init__(
@@ -145,6 +147,7 @@ class Template:
         max_running: int | None = None,
         max_ready: int | None = None,
         singleton: str | None = None,
+        debounce: Debounce | None = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -171,6 +174,7 @@ class Template:
             "max_running": max_running,
             "max_ready": max_ready,
             "singleton": singleton,
+            "debounce": None if debounce is None else form_document(debounce),
         }
         self._declared: list[_Declared] = []
         self._undos: list[_Undo] = []

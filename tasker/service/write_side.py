@@ -44,6 +44,7 @@ from tasker.service.actors.places import ASK as PLACE_ASK
 from tasker.service.actors.places import LEAVE as PLACE_LEAVE
 from tasker.service.actors.places import OFFER as PLACE_OFFER
 from tasker.service.actors.places import Places
+from tasker.service.actors.postponing import POSTPONE, Postponing
 from tasker.service.actors.publisher import Publisher
 from tasker.service.actors.reports import Reports
 from tasker.service.actors.schedule_effects import ScheduleEffects
@@ -101,6 +102,7 @@ class Intake:
         standings: Standings,
         children: ChildTasks,
         places: Places,
+        postponing: Postponing,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -114,6 +116,7 @@ class Intake:
             (lambda shard: subjects.node_shard(shard, PLACE_LEAVE), places.on_left),
             (lambda shard: subjects.node_shard(shard, PLACE_LOOK), places.on_looked),
             (lambda shard: subjects.node_shard(shard, PLACE_OFFER), places.on_offered),
+            (lambda shard: subjects.node_shard(shard, POSTPONE), postponing.on_asked),
             (lambda shard: subjects.node_shard(shard, "ping"), self._on_ping),
         )
         self._open: dict[int, list[Subscription]] = {}
@@ -196,13 +199,16 @@ class WriteSide:
         places = Places(self._shards, routes, clock)
         dispatcher.places = places
         backlogs = Backlogs(bus, subjects, clock.monotonic_s, self._direct.waiting_in, self._gate.held_by_queue)
-        self._admissions = dispatcher.admissions = Admissions(self._shards, places, backlogs, standings)
+        postponing = Postponing(self._shards, routes)
+        self._admissions = dispatcher.admissions = Admissions(self._shards, places, backlogs, standings, postponing)
         late.factory = Factory(directory, dispatcher, routes, schedules, places, self._gate.on_recorded)
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         commands.attach(self._entrance)
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
-        intake = Intake(bus, subjects, self._entrance, self._reports, directory, standings, children, places)
+        intake = Intake(
+            bus, subjects, self._entrance, self._reports, directory, standings, children, places, postponing
+        )
         self._publisher = Publisher(
             log,
             info,

@@ -13,6 +13,7 @@ from tasker.templates.hash import (
 from tasker.templates.input_schema import InputSchema
 from tasker.templates.model import (
     Concurrency,
+    Debounce,
     Fairness,
     OnTimeout,
     RateLimit,
@@ -28,6 +29,7 @@ from tasker.templates.yaml import load_yaml
 __all__ = [
     "CompiledTemplate",
     "Concurrency",
+    "Debounce",
     "Fairness",
     "Graph",
     "InputSchema",

@@ -158,7 +158,7 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         knows_creator=any(step.approval is not None and step.approval.four_eyes for step in spec.steps),
         is_paced=any(step.rate_limit is not None for step in spec.steps),
         is_shared=spec.fairness is not None,
-        is_capped=(spec.max_running, spec.max_ready, spec.singleton) != (None, None, None),
+        is_capped=(spec.max_running, spec.max_ready, spec.singleton, spec.debounce) != (None, None, None, None),
     )
 
 

@@ -271,6 +271,20 @@ class Concurrency(_Form, frozen=True):
     strategy: ConcurrencyStrategy = "queue"
 
 
+class Debounce(_Form, frozen=True):
+    """Of the starts with the same key, close behind each other, one task runs, with the input of the last.
+
+    Attributes:
+        key: an expression over `input`; what it gives names the key. null: this start is a task of its own.
+        for_s: the task begins this long after the last start.
+        max_s: and at most this long after the first; None: however long starts go on.
+    """
+
+    key: Expression
+    for_s: Seconds
+    max_s: Seconds | None = None
+
+
 class Fairness(_Form, frozen=True):
     """How the slots of a queue are shared where workers are short: none with a long backlog keeps others waiting.
 
@@ -520,6 +534,7 @@ LATER_KEYS: Final = frozenset(StepSpec.__struct_fields__[StepSpec.__struct_field
     "max_running",
     "max_ready",
     "singleton",
+    "debounce",
 }
 """Keys that the first form did not have: at their default they are no part of a template's content."""
 
@@ -557,6 +572,7 @@ class TemplateSpec(_Form, frozen=True):
         priority: of its tasks' work, where `task.create` names none: where workers are short, more begins first.
         singleton: an expression over `input`: while a task with the same value has not ended, a start is answered with
             that task, as a `duplicate`. null: it need not be the only one.
+        debounce: starts with the same value of its key wait for each other, and one task runs for them.
     """
 
     name: Name
@@ -582,6 +598,7 @@ class TemplateSpec(_Form, frozen=True):
     on_timeout: OnDeadline = "fail"
     max_ready: Ready | None = None
     singleton: Expression | None = None
+    debounce: Debounce | None = None
 
     def queue_of(self, step: StepSpec) -> str:
         """Return the queue to which the work of `step` belongs; see `work_queue_of`."""

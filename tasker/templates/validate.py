@@ -21,6 +21,7 @@ from tasker.ids import RESERVED_NAMESPACE, is_event_name
 from tasker.templates import model
 from tasker.templates.budgets import budget_of
 from tasker.templates.concurrency import VARIABLES_OF_TASK, concurrency_of
+from tasker.templates.debounce import debounce_of
 from tasker.templates.dynamic import STEP_KEYS, check_paths, dynamic_keys, has_handler
 from tasker.templates.fairness import fairness_of
 from tasker.templates.graph import cycles, topological
@@ -89,6 +90,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         max_running=read.optional_whole("max_running", high=model.CONCURRENCY_LIMIT_MAX),
         singleton=read.expression("singleton", variables=VARIABLES_OF_TASK),
         max_ready=_max_ready(read, steps),
+        debounce=debounce_of(read),
     )
     if are_known:
         check_paths(spec, faults)

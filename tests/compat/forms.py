@@ -218,6 +218,10 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskDeadlineSet(),
         t.TaskDeadlineSet(deadline_us=US, goes_on=True),
     ),
+    ("task_postponed", 1): (
+        t.TaskPostponed(start=TASK_ID, request_hash="ab12", input=RAW(b'{"n":2}'), not_before_us=US),
+        t.TaskPostponed(start=TASK_ID, request_hash="ab12", input=t.NULL, not_before_us=US, deadline_us=US + 1),
+    ),
     ("task_deadline_passed", 1): (t.TaskDeadlinePassed(then="block"), t.TaskDeadlinePassed(then="continue")),
     ("task_reconciled", 1): (
         t.TaskReconciled(lost="forgotten", obligations=("retry:charge:2", "deadline")),
@@ -320,6 +324,9 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         c.PlacesGranted(requests=(f"{TASK_ID}:~admission:{US}",), beyond=True),
     ),
     ("places_evicted", 1): (c.PlacesEvicted(requests=(TASK_ID,)),),
+    ("starts_debounced", 1): (
+        c.StartsDebounced(requests=(f"{TASK_ID}:~debounce:{US}",), holder=f"{TASK_ID}:~debounce:{US - 1}"),
+    ),
     ("places_returned", 1): (c.PlacesReturned(requests=(TASK_ID,)),),
     ("schedule_created", 1): (
         s.ScheduleCreated(namespace="shop", name="nightly", spec=SPEC, next_us=US, due_us=US + 1),

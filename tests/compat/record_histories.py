@@ -19,6 +19,7 @@ from tasker.service.domain.commands import (
     CompleteAttempt,
     FailAttempt,
     PauseTask,
+    PostponeTask,
     Reconcile,
     ResumeTask,
     RetryTask,
@@ -501,6 +502,27 @@ def admitted() -> Run:
     return run
 
 
+def debounced() -> Run:
+    """Three starts went into one task, which then began with the input of the last one."""
+    run = new_run("debounced", {"a": []}, debounce={"key": "input.n", "for_s": 5})
+    run.create(not_before_us=run.now_us + 5_000_000, admitted_us=run.now_us - 1)
+    for number, timeout_s in ((1, None), (2, 60.0)):
+        run.now_us += 4_000_000
+        run.do(
+            PostponeTask(
+                at_us=run.now_us,
+                start=str(uuid.uuid5(uuid.NAMESPACE_OID, f"start {number}")),
+                request_hash=f"start {number}",
+                input=raw({"n": number}),
+                timeout_s=timeout_s,
+            )
+        )
+    run.now_us += 5_000_000
+    run.fire("not_before")
+    run.complete("a")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -531,6 +553,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     shared,
     admitted,
     prioritized,
+    debounced,
 )
 
 

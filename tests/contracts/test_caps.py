@@ -66,6 +66,19 @@ async def test_a_singleton_is_one_task_for_both(pair: Pair) -> None:
     assert second["task_id"] != first["task_id"]
 
 
+async def test_starts_of_both_go_to_the_one_task_that_waits(pair: Pair) -> None:
+    await shared_out(pair, debounce={"key": "input.shop", "for_s": 3600})
+    first = (await create(pair, 1, {"shop": "a"}))[0]
+    answers = await create(pair, 16, {"shop": "a"})
+    assert {(one["ok"], one["task_id"], one["duplicate"], one["debounced"]) for one in answers} == {
+        (True, first["task_id"], True, True)
+    }
+    kinds = [event.type for event in await pair.all_recorded()]
+    assert (kinds.count("task_created"), kinds.count("task_postponed")) == (1, 16)
+    await cancelled(pair, first["task_id"])
+    assert (await create(pair, 1, {"shop": "a"}))[0]["task_id"] != first["task_id"]
+
+
 async def test_each_node_lets_in_no_more_than_may_wait_in_a_queue(pair: Pair) -> None:
     """Nobody works: after the first looks each of them sees what both have filled."""
     await shared_out(pair, max_ready=5)

@@ -68,6 +68,7 @@ from tasker.events.task_events import (
     TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
+    TaskPostponed,
     TaskReconciled,
     TaskResumed,
     TaskStarted,
@@ -319,6 +320,10 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
         case TaskUnpaused():
             row.state = "pending" if row.blocked_reason == _PAUSED_BEFORE_START else "running"
             _unblock(row)
+        case TaskPostponed():
+            row.input = bytes(event.input)
+            row.not_before_us = event.not_before_us
+            row.deadline_us = event.deadline_us
         case TaskStarted():
             row.state = "running"
         case TaskResumed():

@@ -17,6 +17,7 @@ from tasker.events.concurrency_events import (
     PlacesEvicted,
     PlacesGranted,
     PlacesReturned,
+    StartsDebounced,
 )
 from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.replay.checkers.checker import Decoded
@@ -124,6 +125,9 @@ def _take(key: _Key, event: ConcurrencyEvent) -> list[str]:
                 key.holders.pop(request, None)
                 key.waiting.pop(request, None)
                 key.evicted.discard(request)
+        case StartsDebounced(requests=requests, holder=holder):
+            if holder not in key.holders and holder not in key.waiting:
+                found.append(f"{requests[0]} goes to {holder}, which has no place")
         case _:
             pass
     return found

@@ -44,6 +44,7 @@ from tasker.events.task_events import (
     TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
+    TaskPostponed,
     TaskResumed,
     TaskStarted,
     TaskStopping,
@@ -179,6 +180,11 @@ class TimelyChecker:
             case TaskCreated(not_before_us=not_before_us, deadline_us=deadline_us):
                 if not_before_us is not None:
                     timers["", _START] = not_before_us
+                if deadline_us is not None:
+                    timers["", _DEADLINE] = deadline_us
+            case TaskPostponed(not_before_us=not_before_us, deadline_us=deadline_us):
+                timers["", _START] = not_before_us
+                timers.pop(("", _DEADLINE), None)
                 if deadline_us is not None:
                     timers["", _DEADLINE] = deadline_us
             case TaskStarted():

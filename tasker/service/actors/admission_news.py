@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from tasker.errors import TaskerError
 
 if TYPE_CHECKING:
+    from tasker.service.actors.postponing import PostponeMessage
     from tasker.service.actors.task_actor import CreateMessage
+    from tasker.service.domain.commands import CreateTask
 
 
 class Admission:
@@ -17,13 +19,21 @@ class Admission:
     Attributes:
         at_us: when it asked, which names its request for a place.
         singleton: the key of which it is to be the only one; None: it need not be.
+        debounce: the key under which it waits for more starts, or goes to the task that does; None: it does neither.
+        command: what is to become of it.
+        behind: other starts, which wait for this task to be there.
         has_place: it has asked for one, so when it is let in it has it.
     """
 
-    __slots__ = ("at_us", "has_place", "singleton", "waiting")
+    __slots__ = ("at_us", "behind", "command", "debounce", "has_place", "singleton", "waiting")
 
-    def __init__(self, at_us: int, first: CreateMessage, singleton: str | None) -> None:
+    def __init__(
+        self, at_us: int, first: CreateMessage, command: CreateTask, singleton: str | None, debounce: str | None
+    ) -> None:
         self.singleton = singleton
+        self.debounce = debounce
+        self.command = command
+        self.behind: list[PostponeMessage] = []
         self.at_us = at_us
         self.has_place = False
         self.waiting: list[CreateMessage] = [first]
@@ -32,15 +42,25 @@ class Admission:
         """Refuse them all."""
         for one in self.waiting:
             one.fail(error)
+        for other in self.behind:
+            other.fail(error)
 
 
 class Admitted:
-    """What came of it: it is let in, or `error` says why it is not; `running`: the task that stands for it."""
+    """What came of it: it is let in, or `error` says why it is not.
 
-    __slots__ = ("admission", "error", "running")
+    Attributes:
+        running: the task that stands for it.
+        position: where that one took it, as a token; None: it just runs (`singleton`).
+    """
 
-    def __init__(self, admission: Admission, error: TaskerError | None, running: str | None = None) -> None:
+    __slots__ = ("admission", "error", "position", "running")
+
+    def __init__(
+        self, admission: Admission, error: TaskerError | None, running: str | None = None, position: str | None = None
+    ) -> None:
         self.running = running
+        self.position = position
         self.admission = admission
         self.error = error
 
@@ -50,13 +70,24 @@ class Admitted:
 
 
 class AdmissionLook:
-    """The key asks whether the task that asked at `at_us` is there; `answered` gets None while that is open."""
+    """The key asks whether the task that asked at `at_us` is there; `answered` gets None while that is open.
 
-    __slots__ = ("answered", "at_us", "fail", "tenant")
+    Attributes:
+        until_begun: the place is only for the time in which the task waits for more starts (`debounce`).
+    """
+
+    __slots__ = ("answered", "at_us", "fail", "tenant", "until_begun")
 
     def __init__(
-        self, tenant: str, at_us: int, answered: Callable[[bool | None], None], fail: Callable[[TaskerError], None]
+        self,
+        tenant: str,
+        at_us: int,
+        answered: Callable[[bool | None], None],
+        fail: Callable[[TaskerError], None],
+        *,
+        until_begun: bool = False,
     ) -> None:
+        self.until_begun = until_begun
         self.tenant = tenant
         self.at_us = at_us
         self.answered = answered

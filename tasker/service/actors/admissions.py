@@ -2,6 +2,7 @@
 
     create -> the task's owner: is it new, is it right? -> max_ready: do too many steps wait in its queues?
                                                         -> singleton: does one of its kind run?
+                                                        -> debounce: does one wait for more starts?
                                                         -> max_running: its key gives a place, or none
                                     created, or `busy` <-'
 
@@ -16,21 +17,27 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from tasker.errors import Busy, TaskerError, Unavailable
+from tasker.errors import Busy, KeyConflict, TaskerError, Unavailable
 from tasker.events.envelope import StreamKind
 from tasker.events.places import KeyName, parse_request
 from tasker.service.actors.admission_news import Admission, Admitted
 from tasker.service.actors.backlogs import Backlogs
 from tasker.service.actors.concurrency_actor import Verdict
 from tasker.service.actors.places import Places
+from tasker.service.actors.postponing import Postponed, PostponeMessage, Postponing
 from tasker.service.actors.standing import Standing, Standings
 from tasker.service.actors.task_actor import CreateMessage, TaskActor
 from tasker.service.domain.admission import admission_key, admission_keys, admission_request
+from tasker.service.domain.commands import PostponeTask
 from tasker.service.domain.concurrency import Ask
+from tasker.service.domain.debounce import debounce_key, debounce_of, debounce_request
 from tasker.service.runtime.shards import Shards
 from tasker.templates import CompiledTemplate
 
 CAPS: Final = ("max_running", "max_ready")
+MEETINGS_MAX: Final = 3
+"""So often a start finds that the task it met has begun, until it is to come again."""
+
 BUSY_S: Final = 1.0
 """Who was refused may ask again after this."""
 
@@ -45,7 +52,10 @@ class Admissions:
         refused: how many creations were answered `busy`, by the cap that was reached.
     """
 
-    def __init__(self, shards: Shards, places: Places, backlogs: Backlogs, standings: Standings) -> None:
+    def __init__(
+        self, shards: Shards, places: Places, backlogs: Backlogs, standings: Standings, postponing: Postponing
+    ) -> None:
+        self._postponing = postponing
         self._standings = standings
         self.refused = Counter(dict.fromkeys(CAPS, 0))
         self._shards = shards
@@ -85,6 +95,9 @@ class Admissions:
         self._backlogs.ask((tenant, namespace, queue), most, adds, answered)
 
     def _ask_to_be_the_one(self, actor: TaskActor, template: CompiledTemplate, admission: Admission) -> None:
+        if admission.debounce is not None:
+            self._ask_to_wait(actor, template, admission, admission.debounce, None, MEETINGS_MAX)
+            return
         if admission.singleton is None:
             self._ask_for_place(actor, template, admission)
             return
@@ -118,6 +131,59 @@ class Admissions:
 
         self._standings.ask(key.tenant, running, answered)
 
+    def _ask_to_wait(  # noqa: PLR0917 - the facts of a start
+        self,
+        actor: TaskActor,
+        template: CompiledTemplate,
+        admission: Admission,
+        debounce: str,
+        past: str | None,
+        meetings: int,
+    ) -> None:
+        """Ask to be the one that waits for more starts; else go to the one that does."""
+        key = debounce_key(admission.waiting[0].tenant, template, debounce)
+        admission.has_place = True
+
+        def answered(verdict: Verdict | None, held_by: str | None) -> None:
+            if verdict == "waits":
+                self._ask_for_place(actor, template, admission)
+            elif verdict == "full" and held_by is not None and meetings:
+                self._go_to(actor, template, admission, debounce, held_by, meetings - 1)
+            else:
+                self._tell(actor, admission, _nobody_says())
+
+        request = debounce_request(actor.task_id, admission.at_us)
+        self._places.ask_key(key, Ask(request=request, limit=1, strategy="debounce", past=past), answered)
+
+    def _go_to(  # noqa: PLR0917 - the facts of a start
+        self,
+        actor: TaskActor,
+        template: CompiledTemplate,
+        admission: Admission,
+        debounce: str,
+        held_by: str,
+        meetings: int,
+    ) -> None:
+        first, command = admission.waiting[0], admission.command
+
+        def done(told: Postponed) -> None:
+            if told.position is not None:
+                self._tell(actor, admission, None, parse_request(held_by)[0], told.position)
+            elif told.over:
+                self._ask_to_wait(actor, template, admission, debounce, held_by, meetings)
+            else:
+                self._tell(actor, admission, _other_start() if told.conflict else _nobody_says())
+
+        postpone = PostponeTask(
+            at_us=command.at_us,
+            start=actor.task_id,
+            request_hash=command.request_hash,
+            input=command.input,
+            not_before_us=command.not_before_us,
+            timeout_s=command.timeout_s,
+        )
+        self._postponing.ask(first.tenant, held_by, postpone, first.meta, done)
+
     def _ask_for_place(self, actor: TaskActor, template: CompiledTemplate, admission: Admission) -> None:
         first, spec = admission.waiting[0], template.spec
         if spec.max_running is None:
@@ -130,6 +196,9 @@ class Admissions:
             if verdict != "waits" and admission.singleton is not None:
                 key = admission_key(first.tenant, spec.namespace, spec.name, admission.singleton)
                 self._places.leave_key(key, (admission_request(actor.task_id, admission.at_us),))
+            if verdict != "waits" and admission.debounce is not None:
+                key = debounce_key(first.tenant, template, admission.debounce)
+                self._places.leave_key(key, (debounce_request(actor.task_id, admission.at_us),))
             match verdict:
                 case "waits":
                     self._tell(actor, admission, None)
@@ -150,23 +219,36 @@ class Admissions:
         )
 
     def _tell(
-        self, actor: TaskActor, admission: Admission, error: TaskerError | None, running: str | None = None
+        self,
+        actor: TaskActor,
+        admission: Admission,
+        error: TaskerError | None,
+        running: str | None = None,
+        position: str | None = None,
     ) -> None:
-        self._shards.send(actor.shard, actor.stream_id, StreamKind.TASK, Admitted(admission, error, running))
+        news = Admitted(admission, error, running, position)
+        self._shards.send(actor.shard, actor.stream_id, StreamKind.TASK, news)
 
     def _full(self, cap: str, detail: str, **facts: Any) -> Busy:
         self.refused[cap] += 1
         return Busy(detail, retry_after_s=BUSY_S, cap=cap, **facts)
 
-    def again(self, actor: TaskActor, messages: Iterable[CreateMessage]) -> None:
+    def again(self, actor: TaskActor, messages: Iterable[CreateMessage | PostponeMessage]) -> None:
         """Give the actor commands that waited for the first of them."""
         for message in messages:
             self._shards.send(actor.shard, actor.stream_id, StreamKind.TASK, message)
 
     def leave(self, actor: TaskActor, tenant: str, template: CompiledTemplate, at_us: int) -> None:
         """Tell that its places are free; a word that is lost is no harm."""
+        self.begun(actor, tenant, template, at_us)
         for key in admission_keys(tenant, template, actor.state.input):
             self._places.leave_key(key, (admission_request(actor.task_id, at_us),))
+
+    def begun(self, actor: TaskActor, tenant: str, template: CompiledTemplate, at_us: int) -> None:
+        """Tell that it waits for no more starts; a word that is lost is no harm."""
+        debounce = debounce_of(template, actor.state.input)
+        if debounce is not None:
+            self._places.leave_key(debounce_key(tenant, template, debounce), (debounce_request(actor.task_id, at_us),))
 
 
 @lru_cache(maxsize=1024)
@@ -178,6 +260,10 @@ def _queues_of(template: CompiledTemplate) -> tuple[tuple[str, int], ...]:
         if step.handler:
             found[template.spec.work_queue_of(step)] += step.name in roots
     return tuple(found.items())
+
+
+def _other_start() -> KeyConflict:
+    return KeyConflict("the key belongs to a start with another input or version; use a new key for another request")
 
 
 def _nobody_says() -> Unavailable:

@@ -188,8 +188,8 @@ class ConcurrencyActor:
             self.tenant = name.tenant
         before = concurrency_obligations(self.state)
         events, refused = advance_concurrency(self.state, name, [one.ask for one in asks], left, at_us=now_us)
-        for request in left:
-            self._looks.pop(request, None)
+        for request in (*left, *(one.ask.past for one in asks)):
+            self._looks.pop(request or "", None)
         seq = self.state.seq - len(events)
         new = [
             to_new_event(
@@ -202,9 +202,8 @@ class ConcurrencyActor:
         def committed(_position: int) -> None:
             self._deciding = False
             self._tell(events, asks)
-            held_by = next(iter(self.state.holders), None)
             for one in asks:
-                one.answered("full" if one.ask.request in refused else "waits", held_by)
+                one.answered("full" if one.ask.request in refused else "waits", self.state.held_by(one.ask.request))
             if self._asks or self._left:
                 self._ports.flush(self)
 

@@ -196,6 +196,14 @@ class Asked:
             Accepted(ok=True, task_id=task_id, position=f"{shard}:{position}", duplicate=True)
         )
 
+    def debounced(self) -> Callable[[str, str], None] | None:
+        """Return what answers with the task that took this start; None: this start is a task of its own."""
+        if self.is_own:
+            return None
+        return lambda position, task_id: self.accept(
+            Accepted(ok=True, task_id=task_id, position=position, duplicate=True, debounced=True)
+        )
+
     def recorded(self, shard: int, task_id: str | None = None) -> Recorded:
         """Return what answers that it is recorded at a position of the shard or, `duplicate`, had been."""
         return lambda position, *, duplicate: self.accept(
@@ -412,6 +420,7 @@ class Entrance:
                 fail=asked.refuse,
                 goes_on=asked.goes_on,
                 attached=asked.attached(shard) if restarted_from is None else None,
+                debounced=asked.debounced() if restarted_from is None else None,
             )
             self._shards.send(shard, task_id, StreamKind.TASK, message)
 

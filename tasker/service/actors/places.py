@@ -37,6 +37,7 @@ from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.admission import ADMISSION
 from tasker.service.domain.commands import DenyPlace, TakePlace
 from tasker.service.domain.concurrency import Ask
+from tasker.service.domain.debounce import DEBOUNCE
 from tasker.service.domain.places import obligation_of
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
@@ -185,8 +186,8 @@ class Places:
             # A task that is gone holds nothing; one that could not be asked, or folded, may.
             answered(False if isinstance(error, TaskUnknown) else None)
 
-        if step == ADMISSION:
-            look = AdmissionLook(tenant, attempt, answered, failed)
+        if step in (ADMISSION, DEBOUNCE):
+            look = AdmissionLook(tenant, attempt, answered, failed, until_begun=step == DEBOUNCE)
             self._shards.send(shard, stream_id, StreamKind.TASK, look)
             return
         news = PlaceNews(tenant, step, attempt, command, answered, failed)

@@ -32,6 +32,7 @@ from tasker.events.task_events import (
     TaskEvent,
     TaskPaused,
     TaskReconciled,
+    TaskStarted,
     TaskUnpaused,
     TaskUpdated,
     TemplateRef,
@@ -43,6 +44,7 @@ from tasker.service.actors.event_news import EventNews, Watched
 from tasker.service.actors.investigation_actor import SubjectMessage
 from tasker.service.actors.lost_message import LostObligations
 from tasker.service.actors.place_news import PlaceNews
+from tasker.service.actors.postponing import PostponeMessage
 from tasker.service.actors.restarts import OriginalMessage
 from tasker.service.actors.standing import StandingMessage
 from tasker.service.actors.step_times import StepTimes
@@ -52,6 +54,7 @@ from tasker.service.domain.advance import advance
 from tasker.service.domain.children import parent_of, waiting_child
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation, Reconcile, StartAttempt
 from tasker.service.domain.dead_letters import POISONED_TASK
+from tasker.service.domain.debounce import check_start, debounce_of, is_start_of, waiting, waits_for_more
 from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.event_waits import fits_of, waiting_for_event
 from tasker.service.domain.obligations import (
@@ -101,6 +104,7 @@ EFFECTS: Final = frozenset(
         ChildStarted,
         EventAwaited,
         PlaceRequested,
+        TaskStarted,
         TaskUpdated,
         TaskPaused,
         TaskUnpaused,
@@ -118,6 +122,7 @@ Effect = (
     | ChildStarted
     | EventAwaited
     | PlaceRequested
+    | TaskStarted
     | TaskUpdated
     | TaskPaused
     | TaskUnpaused
@@ -170,12 +175,16 @@ class AdmissionPorts(Protocol):
         """Ask for room and for a place; the answer comes as `Admitted`."""
         ...
 
-    def again(self, actor: TaskActor, messages: Iterable[CreateMessage]) -> None:
+    def again(self, actor: TaskActor, messages: Iterable[CreateMessage | PostponeMessage]) -> None:
         """Give the actor commands that waited for the first of them."""
         ...
 
     def leave(self, actor: TaskActor, tenant: str, template: CompiledTemplate, at_us: int) -> None:
         """Tell that a place is free; a word that is lost is no harm."""
+        ...
+
+    def begun(self, actor: TaskActor, tenant: str, template: CompiledTemplate, at_us: int) -> None:
+        """Tell that the task waits for no more starts; a word that is lost is no harm."""
         ...
 
 
@@ -235,13 +244,16 @@ class CreateMessage:
         goes_on: a task that runs starts it: it is let in, however many there are.
         is_admitted: it is let in under the caps of its template.
         admitted_us: when it asked for the places that it has under the caps of its template.
+        waits: it is the first of starts that wait for more of them (`debounce`).
         attached: answers with another task that runs, of which there may be one; None: this start waits for its end.
+        debounced: answers with the task that took this start, and where; None: this start is a task of its own.
     """
 
     __slots__ = (
         "admitted_us",
         "answered",
         "attached",
+        "debounced",
         "fail",
         "goes_on",
         "is_admitted",
@@ -249,6 +261,7 @@ class CreateMessage:
         "plan",
         "request_hash",
         "tenant",
+        "waits",
     )
 
     def __init__(
@@ -262,12 +275,15 @@ class CreateMessage:
         fail: Failed,
         goes_on: bool = False,
         attached: Callable[[int, str], None] | None = None,
+        debounced: Callable[[str, str], None] | None = None,
     ) -> None:
         self.attached = attached
+        self.debounced = debounced
         self.tenant = tenant
         self.goes_on = goes_on
         self.is_admitted = False
         self.admitted_us: int | None = None
+        self.waits = False
         self.request_hash = request_hash
         self.plan = plan
         self.meta = meta
@@ -328,6 +344,7 @@ TaskMessage = (
     | PlaceNews
     | Admitted
     | AdmissionLook
+    | PostponeMessage
     | LostObligations
     | Wake
 )
@@ -440,6 +457,8 @@ class TaskActor:
                 return self._admitted(message, now_us)
             case AdmissionLook():
                 return self._admission_look(message)
+            case PostponeMessage():
+                return self._postpone(message, now_us)
             case SubjectMessage() | OriginalMessage():
                 if self.template is None or message.tenant != self.tenant:
                     return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
@@ -460,9 +479,11 @@ class TaskActor:
             template, command = message.plan(now_us)
             if template.is_capped:
                 if not message.is_admitted:
-                    self._ask_to_be_admitted(template, message, singleton_of(template, command.input), now_us)
+                    self._ask_to_be_admitted(template, message, command)
                     return None
                 command = msgspec.structs.replace(command, admitted_us=message.admitted_us)
+                if message.waits and template.spec.debounce is not None:
+                    command = waiting(template.spec.debounce, command)
             events = advance(self.state, template, command)
         except CommandRejected as refusal:
             return _refuse(refusal, message.fail)
@@ -477,14 +498,16 @@ class TaskActor:
             message.meta.traceparent,
         )
 
-    def _ask_to_be_admitted(
-        self, template: CompiledTemplate, message: CreateMessage, singleton: str | None, now_us: int
-    ) -> None:
+    def _ask_to_be_admitted(self, template: CompiledTemplate, message: CreateMessage, command: CreateTask) -> None:
+        singleton, debounce = singleton_of(template, command.input), debounce_of(template, command.input)
+        if debounce is not None:
+            check_start(template, command)
+            debounce = debounce if message.debounced is not None else None
         if self._admitting is not None:
             self._admitting.waiting.append(message)
             return
         assert self._ports.admissions is not None  # noqa: S101 - set before any shard is taken
-        self._admitting = Admission(now_us, message, singleton)
+        self._admitting = Admission(command.at_us, message, command, singleton, debounce)
         self._ports.admissions.ask(self, template, self._admitting)
 
     def _admitted(self, message: Admitted, now_us: int) -> Turn | None:
@@ -497,22 +520,24 @@ class TaskActor:
         if message.error is not None:
             return _refuse(message.error, message.fail)
         if message.running is not None:
-            return _attach(admission, message.running)
+            return _attach(admission, message.running, message.position)
         first, *others = admission.waiting
         first.is_admitted = True
+        first.waits = admission.debounce is not None
         first.admitted_us = admission.at_us if admission.has_place else None
         turn = self._create(first, now_us)
         assert turn is not None and ports is not None  # noqa: S101, PT018 - it asks no more
-        if not others:
+        later: tuple[CreateMessage | PostponeMessage, ...] = (*others, *admission.behind)
+        if not later:
             return turn
 
         def committed(position: int) -> None:
             turn.committed(position)
-            ports.again(self, others)
+            ports.again(self, later)
 
         def failed(error: TaskerError) -> None:
             turn.failed(error)
-            for one in others:
+            for one in later:
                 one.fail(error)
 
         return Turn(turn.events, committed, failed, turn.owed)
@@ -523,7 +548,29 @@ class TaskActor:
             message.answered(None)
             return None
         stands = message.tenant == self.tenant and state.admitted_us == message.at_us and not state.ended
+        if message.until_begun:
+            stands = stands and waits_for_more(state)
         return _answer(lambda _: message.answered(stands), message.fail)
+
+    def _postpone(self, message: PostponeMessage, now_us: int) -> Turn | None:
+        """Take another start, or say that the task waits for no more of them."""
+        admitting, state = self._admitting, self.state
+        if admitting is not None and admitting.at_us == message.at_us:
+            admitting.behind.append(message)
+            return None
+        if self.template is None or message.tenant != self.tenant:
+            return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
+        command = msgspec.structs.replace(message.command, at_us=now_us)
+        try:
+            is_known = is_start_of(state, command.start, command.request_hash)
+            is_asked = not is_known and state.admitted_us == message.at_us
+            events = advance(state, self.template, command) if is_asked else ()
+        except CommandRejected as refusal:
+            return _refuse(refusal, message.fail)
+        if not events:
+            return _answer(lambda position: message.answered(position if is_known else None), message.fail)
+        meta = message.meta
+        return self._record(events, now_us, encode_meta(meta), message.answered, message.fail, meta.traceparent)
 
     def _command(self, message: CommandMessage, now_us: int) -> Turn:
         if self.template is None or message.tenant != self.tenant:
@@ -800,6 +847,8 @@ class TaskActor:
                     self._ask_for_place(effect)
             case EventAwaited(step=step, attempt=attempt):
                 self._watch(step, attempt)
+            case TaskStarted():
+                self._begun()
             case TaskUpdated(priority=priority):
                 if priority is not None:
                     self._reprioritize()
@@ -810,6 +859,12 @@ class TaskActor:
                 if worker is not None:
                     grace_s = max(0.0, (until_us - self._ports.now_us()) / US_PER_S)
                     self._ports.tell_cancel(self, worker, step, attempt, grace_s)
+
+    def _begun(self) -> None:
+        """Let other starts know that the task has begun (`debounce`)."""
+        at_us, template, admissions = self.state.admitted_us, self.template, self._ports.admissions
+        if at_us is not None and template is not None and template.spec.debounce is not None and admissions is not None:
+            admissions.begun(self, self.tenant, template, at_us)
 
     def _reprioritize(self) -> None:
         for step, entry in self.state.steps.items():
@@ -1005,16 +1060,28 @@ def _closed(wake: Wake) -> Turn:
     return _answer(lambda _: wake.closed(), wake.fail)
 
 
-def _attach(admission: Admission, running: str) -> Turn:
-    """Return the answer to starts of which there may be one: the task that runs, or that it is there."""
+def _attach(admission: Admission, running: str, at: str | None) -> Turn:
+    """Return the answer to starts of which there may be one: the task that runs, or that it is there.
+
+    `at`: where that task took the start, if it waited for it.
+    """
+    first = admission.waiting[0]
+    conflict = KeyConflict("the key belongs to a start with another input or version", task_id=running)
+    moment = Unavailable("the task went to another one", retry_after_s=0.2)
     busy = Busy(f"task {running} of the same singleton runs", retry_after_s=1.0, task_id=running)
 
     def committed(position: int) -> None:
         for one in admission.waiting:
-            if one.attached is None:
+            if at is not None and one.request_hash != first.request_hash:
+                one.fail(conflict)
+            elif at is not None and one.debounced is not None:
+                one.debounced(at, running)
+            elif one.attached is None or at is not None:
                 one.fail(busy)
             else:
                 one.attached(position, running)
+        for other in admission.behind:
+            other.fail(moment)
 
     return Turn((), committed, admission.fail, {})
 

@@ -12,9 +12,8 @@ from typing import Final
 
 import msgspec
 
-from tasker.errors import ExpressionFailed
 from tasker.events.places import KeyName, request_of
-from tasker.service.domain.input_keys import key_of_input, no_value
+from tasker.service.domain.input_keys import key_of_start
 from tasker.templates import CompiledTemplate
 
 MAX_RUNNING: Final = "max_running"
@@ -25,11 +24,12 @@ ADMISSION: Final = "~admission"
 
 
 _SINGLETON: Final = "singleton "
+DEBOUNCE_PREFIX: Final = "debounce "
 
 
 def is_admission_key(key: str) -> bool:
     """Return whether tasks ask for a place under the key before they exist."""
-    return key == MAX_RUNNING or key.startswith(_SINGLETON)
+    return key == MAX_RUNNING or key.startswith((_SINGLETON, DEBOUNCE_PREFIX))
 
 
 def singleton_of(template: CompiledTemplate, task_input: msgspec.Raw) -> str | None:
@@ -41,10 +41,7 @@ def singleton_of(template: CompiledTemplate, task_input: msgspec.Raw) -> str | N
     expression = template.spec.singleton
     if expression is None:
         return None
-    try:
-        text = key_of_input(expression, template, task_input)
-    except ExpressionFailed as error:
-        raise no_value("singleton", error) from error
+    text = key_of_start("singleton", expression, template, task_input)
     return None if text is None else f"{_SINGLETON}{text}"
 
 

@@ -33,6 +33,16 @@ class CreateTask(TaskCommand, frozen=True, kw_only=True):
     priority: int = 0
 
 
+class PostponeTask(TaskCommand, frozen=True, kw_only=True):
+    """Begin later and with another input, as another start says (`debounce`); it has been checked as one's own."""
+
+    start: str
+    request_hash: str
+    input: msgspec.Raw
+    not_before_us: int | None = None
+    timeout_s: float | None = None
+
+
 class CancelTask(TaskCommand, frozen=True, kw_only=True):
     """End the task; running steps have `grace_s` to stop."""
 
@@ -290,6 +300,7 @@ AnyTaskCommand = (
     | CompleteTask
     | FailTask
     | UpdateTask
+    | PostponeTask
     | SetDeadline
     | PauseTask
     | ResumeTask

@@ -17,6 +17,10 @@ The `max_running` of a template is a key as well. Who asks under it asks before 
 
     admit          it has its place at once, or is refused
     admit_always   it has its place at once
+
+So is the `debounce` of a template. Of the starts under such a key one has the place, while it waits for more of them:
+
+    debounce       it has its place at once, or is told who has; that is remembered, so that a repeat is told the same
 """
 
 from __future__ import annotations
@@ -35,12 +39,13 @@ from tasker.events.concurrency_events import (
     PlacesEvicted,
     PlacesGranted,
     PlacesReturned,
+    StartsDebounced,
 )
 from tasker.events.envelope import US_PER_S
-from tasker.events.places import KeyName
+from tasker.events.places import KeyName, parse_request
 from tasker.templates.model import ConcurrencyStrategy
 
-AskStrategy = ConcurrencyStrategy | Literal["admit", "admit_always"]
+AskStrategy = ConcurrencyStrategy | Literal["admit", "admit_always", "debounce"]
 
 LOOK: Final = "look"
 """The one obligation of a key: to ask who holds a place how it stands."""
@@ -49,12 +54,21 @@ LOOK_S: Final = 6.0
 """How long after its grant a holder is asked first; a word that got lost costs so much."""
 
 
+STARTS_REMEMBERED_MAX: Final = 10_000
+"""Of so many of its newest starts a key knows who took them."""
+
+
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One wants a place."""
+    """One wants a place.
+
+    Attributes:
+        past: of `debounce`: the request of one that has begun without this start; it is over, and so is its place.
+    """
 
     request: str
     limit: int
     strategy: AskStrategy = "queue"
+    past: str | None = None
 
 
 class ConcurrencyState:
@@ -66,10 +80,11 @@ class ConcurrencyState:
         holders: requests with a place, in the order in which they asked, and since when they have it.
         waiting: those without one, likewise.
         evicted: those of them that are to end; of the waiting ones only here.
+        met: task of a start -> the request of the one that waited then, of the newest starts; of `debounce` alone.
         since_us: since when somebody holds a place or is to end, without a break.
     """
 
-    __slots__ = ("evicted", "holders", "limit", "name", "seq", "since_us", "waiting")
+    __slots__ = ("evicted", "holders", "limit", "met", "name", "seq", "since_us", "waiting")
 
     def __init__(self) -> None:
         self.name: ConcurrencyKeyOpened | None = None
@@ -79,10 +94,15 @@ class ConcurrencyState:
         self.holders: OrderedDict[str, int] = OrderedDict()
         self.waiting: OrderedDict[str, None] = OrderedDict()
         self.evicted: dict[str, None] = {}
+        self.met: OrderedDict[str, str] = OrderedDict()
         self.since_us = 0
 
     def __contains__(self, request: str) -> bool:
         return request in self.holders or request in self.waiting or request in self.evicted
+
+    def held_by(self, request: str) -> str | None:
+        """Return who has the place that the request did not get; of a start: whom it met."""
+        return self.met.get(parse_request(request)[0]) or next(iter(self.holders), None)
 
     def looked_at(self) -> list[str]:
         """Return the requests whose end the key has to hear of."""
@@ -117,6 +137,11 @@ def _take_up(state: ConcurrencyState, event: AnyConcurrencyEvent, at_us: int) ->
                 state.holders.pop(request, None)
                 state.waiting.pop(request, None)
                 state.evicted.pop(request, None)
+        case StartsDebounced(requests=requests, holder=holder):
+            for request in requests:
+                state.met[parse_request(request)[0]] = holder
+            while len(state.met) > STARTS_REMEMBERED_MAX:
+                state.met.popitem(last=False)
         case _:
             assert_never(event)
     if was_quiet and (state.holders or state.evicted):
@@ -146,11 +171,17 @@ def advance_concurrency(
         _take_up(state, event, at_us)
         events.append(event)
 
+    returned = (*returned, *(ask.past for ask in asks if ask.past is not None))
     known = tuple(dict.fromkeys(request for request in returned if request in state))
     if known:
         take(PlacesReturned(requests=known))
     for ask in asks:
         if ask.request in state:
+            continue
+        if ask.strategy == "debounce" and (met := _met(state, ask)) is not None:
+            refused.append(ask.request)
+            if met.requests:
+                take(met)
             continue
         if ask.strategy in ("drop", "admit") and len(state.holders) + len(state.waiting) >= ask.limit:
             refused.append(ask.request)
@@ -159,7 +190,7 @@ def advance_concurrency(
             assert name is not None  # noqa: S101 - who asks names the key
             take(ConcurrencyKeyOpened(namespace=name.namespace, template=name.template, step=name.step, key=name.key))
         take(PlacesAsked(requests=(ask.request,), limit=ask.limit))
-        if ask.strategy in ("admit", "admit_always"):
+        if ask.strategy in ("admit", "admit_always", "debounce"):
             admitted.append(ask.request)
         elif ask.strategy in ("cancel_oldest", "cancel_newest"):
             for request in _in_the_way(state, newest=ask.strategy == "cancel_newest"):
@@ -173,6 +204,15 @@ def advance_concurrency(
     joined = list(_joined(events))
     state.seq += len(joined)
     return joined, refused
+
+
+def _met(state: ConcurrencyState, ask: Ask) -> StartsDebounced | None:
+    """Return who waits for this start, of no requests when that was told before; None: nobody waits."""
+    known = state.met.get(parse_request(ask.request)[0])
+    if known is not None and known != ask.past:
+        return StartsDebounced(requests=(), holder=known)
+    holder = next(iter(state.holders), None) or next(iter(state.waiting), None)
+    return None if holder is None else StartsDebounced(requests=(ask.request,), holder=holder)
 
 
 def _in_the_way(state: ConcurrencyState, *, newest: bool) -> list[str]:
@@ -223,6 +263,8 @@ def _go_together(one: AnyConcurrencyEvent, other: AnyConcurrencyEvent) -> bool:
     if type(one) is not type(other) or isinstance(one, ConcurrencyKeyOpened):
         return False
     if isinstance(one, PlacesAsked) and one.limit != other.limit:  # type: ignore[union-attr] # of one kind
+        return False
+    if isinstance(one, StartsDebounced) and one.holder != other.holder:  # type: ignore[union-attr] # of one kind
         return False
     if isinstance(one, PlacesGranted) and one.beyond != other.beyond:  # type: ignore[union-attr] # of one kind
         return False

@@ -56,6 +56,7 @@ from tasker.service.domain.commands import (
     NoteChild,
     NoteEvent,
     PauseTask,
+    PostponeTask,
     Reconcile,
     ReleaseStep,
     ResetStep,
@@ -73,6 +74,7 @@ from tasker.service.domain.commands import (
     YieldAttempt,
 )
 from tasker.service.domain.compensate import failed_undo
+from tasker.service.domain.debounce import postpone
 from tasker.service.domain.domain_events import with_domain_events
 from tasker.service.domain.event_waits import note_event
 from tasker.service.domain.force import force
@@ -140,6 +142,8 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
             return force(state, template, command)
         case UpdateTask():
             return update(state, command)
+        case PostponeTask():
+            return postpone(state, template, command)
         case SetDeadline():
             return set_deadline(state, command)
         case PauseTask():

@@ -20,6 +20,18 @@ def key_of_input(expression: str, template: CompiledTemplate, task_input: msgspe
     return key_text(value, expression)
 
 
+def key_of_start(what: str, expression: str, template: CompiledTemplate, task_input: msgspec.Raw) -> str | None:
+    """Return the same of a task that is to start; `what` of its template needs the key.
+
+    Raises:
+        InputInvalid: there is no value for this input.
+    """
+    try:
+        return key_of_input(expression, template, task_input)
+    except ExpressionFailed as error:
+        raise no_value(what, error) from error
+
+
 def no_value(what: str, error: ExpressionFailed) -> InputInvalid:
     """Return the refusal of a task for whose input `what` of its template has no value."""
     detail = f"the template's {what} has no value for this input: {error.detail}"

@@ -49,6 +49,7 @@ from tasker.events.task_events import (
     TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
+    TaskPostponed,
     TaskReconciled,
     TaskResumed,
     TaskStarted,
@@ -105,6 +106,7 @@ _OF_TASK: Final = frozenset(
         ParentsOverridden,
         SignalReceived,
         TaskUpdated,
+        TaskPostponed,
     }
 )
 _OF_ALL: Final = frozenset(

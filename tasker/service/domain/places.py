@@ -14,11 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from tasker.errors import ExpressionFailed
 from tasker.events.task_events import AnyTaskEvent, PlaceDenied, PlaceRequested, PlaceTaken
 from tasker.service.domain.bindings import item_of, value_of
 from tasker.service.domain.commands import DenyPlace, TakePlace
-from tasker.service.domain.input_keys import key_of_input, no_value
+from tasker.service.domain.input_keys import key_of_input, key_of_start
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.state import Place, TaskState
 from tasker.templates import CompiledTemplate, StepSpec
@@ -42,10 +41,7 @@ def check_key(concurrency: Concurrency, template: CompiledTemplate, task_input: 
     Raises:
         InputInvalid: it gives none.
     """
-    try:
-        key_of_input(concurrency.key, template, task_input)
-    except ExpressionFailed as error:
-        raise no_value("concurrency key", error) from error
+    key_of_start("concurrency key", concurrency.key, template, task_input)
 
 
 def request_for_task(state: TaskState, template: CompiledTemplate) -> PlaceRequested | None:

@@ -92,6 +92,7 @@ from tasker.events.task_events import (
     TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
+    TaskPostponed,
     TaskReconciled,
     TaskResumed,
     TaskStarted,
@@ -336,6 +337,7 @@ class TaskState:
         children_told: what its child tasks were last told with it; None: nothing.
         usage: what its attempts used so far: `tokens`, and `cost:<currency>`; None: nothing.
         budget: what a person allows it instead of its template. over_budget: what of it is used up, in words.
+        starts: other starts that it took while it waited (`debounce`) -> what tells each from a conflict; None: none.
         is_late: its deadline has passed, and nothing of it begins until a person gives it another one.
         commands: the last commands that changed the task -> the seq of their last event.
         created_by: who created it, where that is known (see `TaskCreated`).
@@ -382,6 +384,7 @@ class TaskState:
         "settled",
         "shared",
         "staleness",
+        "starts",
         "status",
         "steps",
         "stopping",
@@ -437,6 +440,7 @@ class TaskState:
         self.shared: Shared | None = None
         self.admitted_us: int | None = None
         self.is_late = False
+        self.starts: dict[str, str] | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -547,6 +551,13 @@ def evolve(  # noqa: PLR0915 - one case an event
         case TaskCompleted():
             _end(state, TaskStatus.COMPLETED)
             state.result = event.result
+        case TaskPostponed():
+            state.input = event.input
+            state.not_before_us = event.not_before_us
+            state.deadline_us = event.deadline_us
+            if state.starts is None:
+                state.starts = {}
+            state.starts[event.start] = event.request_hash
         case TaskStarted():
             state.status = TaskStatus.RUNNING
         case StepAttemptFailed(step=name, attempt=attempt):
@@ -988,6 +999,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "staleness": state.staleness and state.staleness.document(),
         "shared": state.shared and state.shared.document(),
         "admitted_us": state.admitted_us,
+        "starts": state.starts,
         "is_late": state.is_late,
         "priority": state.priority,
     }

@@ -29,6 +29,7 @@ NAMES: Final = (
     "after_dispatch",
     "before_place_ask",
     "before_place_offer",
+    "before_postpone",
     "before_place_leave",
     "before_due_write",
     "after_due_write",

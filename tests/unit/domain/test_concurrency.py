@@ -45,7 +45,7 @@ class Key:
         self.events += events
         for event in self.events:
             evolve_concurrency(again, event, at_us=self.now_us)  # type: ignore[arg-type]
-        for slot in ("seq", "limit", "holders", "waiting", "evicted"):
+        for slot in ("seq", "limit", "holders", "waiting", "evicted", "met"):
             assert getattr(again, slot) == getattr(self.state, slot), slot
         return refused
 

@@ -61,6 +61,7 @@ LATER = {
     "places_left",
     "shared",
     "admitted_us",
+    "starts",
     "priority",
     "is_late",
 }

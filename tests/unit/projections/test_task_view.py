@@ -21,6 +21,7 @@ from tasker.events.task_events import (
     TaskCompleted,
     TaskFailed,
     TaskPaused,
+    TaskPostponed,
     TaskResumed,
     TaskStarted,
     TaskStopping,
@@ -65,6 +66,15 @@ def test_a_task_with_a_start_time_is_pending_until_it_starts() -> None:
     assert to_view(row).state == "pending"
     assert to_view(row).waiting_on == "its start time, 2026-09-21T14:13:20.000000Z"
     assert fold(created(not_before_us=T0_US), TaskStarted()).state == "running"
+
+
+def test_a_postponed_task_shows_the_newest_input_and_its_new_times() -> None:
+    due_us, deadline_us = T0_US + 1, T0_US + 2
+    other = TaskPostponed(
+        start=str(uuid4()), request_hash="2", input=raw({"n": 2}), not_before_us=due_us, deadline_us=deadline_us
+    )
+    row = fold(created(not_before_us=T0_US), other)
+    assert (row.state, row.input, row.not_before_us, row.deadline_us) == ("pending", b'{"n":2}', due_us, deadline_us)
 
 
 def test_a_completed_task_has_its_result_and_counts() -> None:
