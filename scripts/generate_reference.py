@@ -38,10 +38,12 @@ from tasker.events.template_events import TEMPLATE_EVENT_TYPES
 from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
 from tasker.labels import REQUIRED_CHARS_MAX
 from tasker.metrics import CATALOGUE as METRICS
-from tasker.service.actors import dead_letters, direct, reports, requests
-from tasker.service.domain import amend, template_registry
-from tasker.service.domain.dead_letters import INVESTIGATION_EVENTS_MAX
+from tasker.service.actors.dispatch import direct
+from tasker.service.actors.entrances import dead_letter_entrance, reports, requests
+from tasker.service.domain import template_registry
+from tasker.service.domain.dead_letters.investigation import INVESTIGATION_EVENTS_MAX
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
+from tasker.service.domain.repairs import amend
 from tasker.service.domain.task_result import RESULT_LIMIT, TASK_RESULT_BYTES_MAX
 from tasker.settings.keys import OTHER_VARIABLES, parts
 from tasker.templates import emits, input_schema, model, yaml
@@ -207,7 +209,7 @@ def limit_table() -> str:
         ("versions of a template", f"{template_registry.VERSIONS_MAX:,}", "`template_limit`"),
         (
             "owner, note of a dead letter",
-            f"{dead_letters.OWNER_CHARS_MAX}, {dead_letters.NOTE_CHARS_MAX:,} characters",
+            f"{dead_letter_entrance.OWNER_CHARS_MAX}, {dead_letter_entrance.NOTE_CHARS_MAX:,} characters",
             "`body_invalid`",
         ),
         ("events of a task's investigation", f"{INVESTIGATION_EVENTS_MAX:,}", "`state_forbids`"),

@@ -26,7 +26,7 @@ from tasker.metrics.scrape import Scrape
 from tasker.settings import METRICS_ROLE, Settings, database_url_of, nats_url_of
 
 if TYPE_CHECKING:
-    from tasker.service.domain.prices import PriceTable
+    from tasker.service.domain.costs.prices import PriceTable
 
 _log = structlog.get_logger(__name__)
 
@@ -149,7 +149,7 @@ def _read_prices(path: str | None) -> PriceTable | None:
         return None
     import tomllib
 
-    from tasker.service.domain.prices import price_table
+    from tasker.service.domain.costs.prices import price_table
 
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))

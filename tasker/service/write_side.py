@@ -27,32 +27,32 @@ from tasker.events.subjects import Subjects
 from tasker.events.task_events import ENDING_TYPES
 from tasker.ids import IdSource, SystemIds
 from tasker.metrics import Samples
-from tasker.service.actors.admissions import Admissions
-from tasker.service.actors.backlogs import Backlogs
-from tasker.service.actors.child_tasks import WHAT as CHILD_ENDED
-from tasker.service.actors.child_tasks import ChildTasks
-from tasker.service.actors.direct import DirectWork
+from tasker.service.actors.children.child_tasks import WHAT as CHILD_ENDED
+from tasker.service.actors.children.child_tasks import ChildTasks
+from tasker.service.actors.children.standing import WHAT as STANDING
+from tasker.service.actors.children.standing import Standings
 from tasker.service.actors.directory import TemplateDirectory
-from tasker.service.actors.dispatcher import Dispatcher
-from tasker.service.actors.entrance import Entrance
-from tasker.service.actors.event_watch import EventWatch
+from tasker.service.actors.dispatch.backlogs import Backlogs
+from tasker.service.actors.dispatch.direct import DirectWork
+from tasker.service.actors.dispatch.dispatcher import Dispatcher
+from tasker.service.actors.dispatch.gate import Gate
+from tasker.service.actors.entrances.entrance import Entrance
+from tasker.service.actors.entrances.own_commands import OwnCommands
+from tasker.service.actors.entrances.reports import Reports
+from tasker.service.actors.entrances.submissions import Submissions
 from tasker.service.actors.factory import Factory
-from tasker.service.actors.gate import Gate
+from tasker.service.actors.limits.admissions import Admissions
+from tasker.service.actors.limits.places import ASK as PLACE_ASK
+from tasker.service.actors.limits.places import LEAVE as PLACE_LEAVE
+from tasker.service.actors.limits.places import OFFER as PLACE_OFFER
+from tasker.service.actors.limits.places import Places
+from tasker.service.actors.limits.postponing import POSTPONE, Postponing
 from tasker.service.actors.lost_message import LostObligations
-from tasker.service.actors.own_commands import OwnCommands
-from tasker.service.actors.places import ASK as PLACE_ASK
-from tasker.service.actors.places import LEAVE as PLACE_LEAVE
-from tasker.service.actors.places import OFFER as PLACE_OFFER
-from tasker.service.actors.places import Places
-from tasker.service.actors.postponing import POSTPONE, Postponing
-from tasker.service.actors.publisher import Publisher
-from tasker.service.actors.reports import Reports
-from tasker.service.actors.schedule_effects import ScheduleEffects
-from tasker.service.actors.standing import WHAT as STANDING
-from tasker.service.actors.standing import Standings
-from tasker.service.actors.stream_keeper import StreamKeeper
-from tasker.service.actors.submissions import Submissions
-from tasker.service.domain.prices import PriceTable
+from tasker.service.actors.publication.publisher import Publisher
+from tasker.service.actors.publication.stream_keeper import StreamKeeper
+from tasker.service.actors.schedules.schedule_effects import ScheduleEffects
+from tasker.service.actors.waits.event_watch import EventWatch
+from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.runtime.actor import ActorFactory
 from tasker.service.runtime.commit_counts import CommitCounts
 from tasker.service.runtime.committer import CommitListener, Committer

@@ -35,7 +35,7 @@ from tasker.handlers.hooks import Middleware
 from tasker.handlers.outcome import RetryableError
 from tasker.handlers.registry import Registry
 from tasker.handlers.template import Template
-from tasker.service.domain.prices import price_table
+from tasker.service.domain.costs.prices import price_table
 from tasker.testing.engine import REAL_S_MAX, Engine
 from tasker.testing.network import MessageKind
 from tasker.testing.quiet import quiet_logs

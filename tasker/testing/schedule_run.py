@@ -15,7 +15,7 @@ from tasker.events.stored import from_recorded
 from tasker.ids import schedule_stream_id
 from tasker.replay.state_at import schedule_folded
 from tasker.schedules import document_of
-from tasker.service.domain.schedule_state import ScheduleState
+from tasker.service.domain.schedules.state import ScheduleState
 from tasker.testing.run import RunView
 from tasker.times import to_datetime
 

@@ -35,7 +35,7 @@ from tasker.projections.memory_store import MemoryViewStore
 from tasker.projections.runner import Runner as ViewRunner
 from tasker.projections.views import PROJECTIONS
 from tasker.replay.state_at import folded
-from tasker.service.domain.prices import PriceTable
+from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.domain.state import TaskStatus
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.write_side import WriteSide

@@ -20,7 +20,7 @@ from tasker.events.codec import decode_message
 from tasker.events.envelope import Meta, event_id
 from tasker.events.messages import LifecycleEvent
 from tasker.events.stored import TYPE_OF, VERSION_OF, encode_meta, to_new_event
-from tasker.service.actors.cloud_events import cloud_event
+from tasker.service.actors.publication.cloud_events import cloud_event
 from tests.compat.forms import FORMS, US
 
 GOLDEN = Path(__file__).with_name("cloud_events.jsonl")

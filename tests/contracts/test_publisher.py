@@ -27,9 +27,9 @@ from tasker.events.template_events import TemplateRegistered
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.published import PublishedChecker
 from tasker.replay.findings import Finding
-from tasker.service.actors import publisher as publisher_module
-from tasker.service.actors import stream_losses
-from tasker.service.actors.publisher import Feed, Publisher
+from tasker.service.actors.publication import publisher as publisher_module
+from tasker.service.actors.publication import stream_losses
+from tasker.service.actors.publication.publisher import Feed, Publisher
 from tasker.service.runtime.committer import Committer, Unit
 from tasker.settings import Limits, StreamSettings
 from tasker.templates import CompiledTemplate

@@ -18,7 +18,7 @@ from tasker.events.schedule_events import ScheduleFired
 from tasker.events.stored import from_recorded
 from tasker.events.subjects import Subjects
 from tasker.ids import schedule_stream_id
-from tasker.service.actors.schedule_effects import ScheduleEffects
+from tasker.service.actors.schedules.schedule_effects import ScheduleEffects
 from tests.contracts.pair import SHARDS, Pair
 from tests.servers import SharedCluster
 

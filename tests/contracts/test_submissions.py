@@ -22,7 +22,7 @@ from tasker.events.messages import (
     RefusedCommand,
 )
 from tasker.events.stored import meta_of
-from tasker.service.actors import submissions
+from tasker.service.actors.entrances import submissions
 from tasker.service.http.refusals import BusRefusals
 from tests.contracts.pair import SHARDS, Pair
 from tests.unit.runtime.committing import Held

@@ -57,13 +57,13 @@ from tasker.events.subjects import Subjects
 from tasker.handlers.direct import DirectInbox, Room
 from tasker.ids import check_name
 from tasker.projections.queries import decode_cursor, encode_cursor
-from tasker.service.actors import dead_letters, reports, requests
-from tasker.service.actors.bulk_entrance import bulk_task_of
-from tasker.service.actors.cloud_events import cloud_event
-from tasker.service.actors.control_entrance import control_of
-from tasker.service.actors.direct import _decode_slots, _fault_of
+from tasker.service.actors.dispatch.direct import _decode_slots, _fault_of
+from tasker.service.actors.entrances import dead_letter_entrance, reports, requests
+from tasker.service.actors.entrances.bulk_entrance import bulk_task_of
+from tasker.service.actors.entrances.control_entrance import control_of
+from tasker.service.actors.entrances.schedule_entrance import schedule_command
+from tasker.service.actors.publication.cloud_events import cloud_event
 from tasker.service.actors.restarts import check_restart
-from tasker.service.actors.schedule_entrance import schedule_command
 from tasker.service.actors.task_commands import decided_of
 from tasker.service.http.event_scan import place_of
 from tasker.service.http.events import _seq, view_of
@@ -171,9 +171,9 @@ def _command_door(verb: str, seed: bytes) -> None:
         elif isinstance(command, TaskOperatorCommand):
             decided_of(command)(1)
         if isinstance(command, DeadLetterRetry):
-            dead_letters.retry_of(command)
+            dead_letter_entrance.retry_of(command)
         elif isinstance(command, DeadLetterCommand):
-            dead_letters.investigation_of(command)  # type: ignore[arg-type] # each of them but the retry
+            dead_letter_entrance.investigation_of(command)  # type: ignore[arg-type] # each of them but the retry
 
 
 for _verb, _seed in {

@@ -15,7 +15,7 @@ from tasker.ids import concurrency_stream_id
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.findings import Finding
-from tasker.service.domain.concurrency import Ask, ConcurrencyState, advance_concurrency
+from tasker.service.domain.limits.concurrency import Ask, ConcurrencyState, advance_concurrency
 from tests.histories import Recorder
 
 NAME = KeyName(tenant="default", namespace="shop", template="t", key="7")

@@ -18,7 +18,7 @@ from tasker.events.schedule_events import (
     ScheduleTaskStarted,
 )
 from tasker.schedules import fire_times
-from tasker.service.domain.schedule_commands import (
+from tasker.service.domain.schedules.commands import (
     BackfillSchedule,
     CreateSchedule,
     GoOn,
@@ -27,9 +27,9 @@ from tasker.service.domain.schedule_commands import (
     ResumeSchedule,
     TriggerSchedule,
 )
-from tasker.service.domain.schedule_decide import BUFFERED_MAX, decide_schedule, needs_to_know
-from tasker.service.domain.schedule_obligations import schedule_obligations
-from tasker.service.domain.schedule_state import ScheduleState, evolve_schedule
+from tasker.service.domain.schedules.decide import BUFFERED_MAX, decide_schedule, needs_to_know
+from tasker.service.domain.schedules.obligations import schedule_obligations
+from tasker.service.domain.schedules.state import ScheduleState, evolve_schedule
 from tests.properties.examples import examples
 
 T0_US = 1_774_700_000_000_000

@@ -12,8 +12,8 @@ from tasker import PermanentError, RetryableError, StepContext, Template
 from tasker.client.requests import TaskHandle
 from tasker.errors import CommandRejected, Unavailable
 from tasker.replay.state_at import folded
-from tasker.service.domain.compensate import failed_undo
 from tasker.service.domain.state import TaskStatus
+from tasker.service.domain.steps.compensate import failed_undo
 from tasker.templates import compile_template
 from tasker.testing.world import World
 from tests.reference.names import name_of

@@ -9,7 +9,7 @@ import pytest
 
 from tasker.projections.memory_store import MemoryViewStore
 from tasker.replay.findings import Invariant
-from tasker.service.actors.publisher import Feed
+from tasker.service.actors.publication.publisher import Feed
 from tests.simulation.mixed_sessions import MixedSession
 from tests.simulation.sessions import simulate, told
 

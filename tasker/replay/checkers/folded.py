@@ -21,7 +21,7 @@ from tasker.events.task_events import ENDING_TYPES, AnyTaskEvent, TaskEvent
 from tasker.events.template_events import AnyTemplateEvent, TemplateEvent
 from tasker.replay.checkers.checker import Decoded
 from tasker.replay.findings import Finding, Invariant, Report
-from tasker.service.domain.schedule_state import ScheduleState, evolve_schedule
+from tasker.service.domain.schedules.state import ScheduleState, evolve_schedule
 from tasker.service.domain.state import TaskState, evolve
 from tasker.service.domain.template_registry import TemplateRegistry, evolve_template
 

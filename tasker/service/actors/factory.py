@@ -9,11 +9,11 @@ import structlog
 
 from tasker.errors import Fenced, TemplateUnknown, Unavailable, Undecodable
 from tasker.events.envelope import RecordedEvent, StreamKind
-from tasker.service.actors.concurrency_actor import ConcurrencyActor, ConcurrencyPorts
 from tasker.service.actors.control_actor import ControlActor
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.investigation_actor import InvestigationActor
-from tasker.service.actors.schedule_actor import ScheduleActor, SchedulePorts
+from tasker.service.actors.limits.concurrency_actor import ConcurrencyActor, ConcurrencyPorts
+from tasker.service.actors.schedules.schedule_actor import ScheduleActor, SchedulePorts
 from tasker.service.actors.task_actor import PoisonedActor, TaskActor, TaskPorts
 from tasker.service.actors.template_actor import TemplateActor
 from tasker.service.runtime.actor import Actor

@@ -13,7 +13,7 @@ from tasker.errors import CommandRejected, TaskerError
 from tasker.events.dead_letter_events import DeadLetterEvent
 from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
-from tasker.service.domain.dead_letters import (
+from tasker.service.domain.dead_letters.investigation import (
     InvestigationCommand,
     Investigations,
     Subject,

@@ -12,8 +12,8 @@ import msgspec
 
 from tasker.errors import BodyInvalid, CommandRejected, FieldError, TaskerError
 from tasker.events.messages import TaskCreate, TaskRestart
-from tasker.service.actors.requests import check_version
-from tasker.service.domain.restart import Original, original_of
+from tasker.service.actors.entrances.requests import check_version
+from tasker.service.domain.repairs.restart import Original, original_of
 from tasker.service.domain.state import TaskState
 from tasker.service.runtime.actor import Turn
 

@@ -38,25 +38,25 @@ from tasker.events.task_events import (
     TemplateRef,
 )
 from tasker.metrics.catalogue import OUTCOMES
-from tasker.service.actors.admission_news import Admission, AdmissionLook, Admitted
-from tasker.service.actors.child_news import ChildHint, ChildNews
-from tasker.service.actors.event_news import EventNews, Watched
+from tasker.service.actors.children.child_news import ChildHint, ChildNews
+from tasker.service.actors.children.standing import StandingMessage
+from tasker.service.actors.dispatch.step_times import StepTimes
 from tasker.service.actors.investigation_actor import SubjectMessage
+from tasker.service.actors.limits.admission_news import Admission, AdmissionLook, Admitted
+from tasker.service.actors.limits.place_news import PlaceNews
+from tasker.service.actors.limits.postponing import PostponeMessage
 from tasker.service.actors.lost_message import LostObligations
-from tasker.service.actors.place_news import PlaceNews
-from tasker.service.actors.postponing import PostponeMessage
 from tasker.service.actors.restarts import OriginalMessage
-from tasker.service.actors.standing import StandingMessage
-from tasker.service.actors.step_times import StepTimes
 from tasker.service.actors.task_traces import TaskTraces
-from tasker.service.domain.admission import singleton_of
+from tasker.service.actors.waits.event_news import EventNews, Watched
 from tasker.service.domain.advance import advance
-from tasker.service.domain.children import parent_of, waiting_child
 from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation, Reconcile, StartAttempt
-from tasker.service.domain.dead_letters import POISONED_TASK
-from tasker.service.domain.debounce import check_start, debounce_of, is_start_of, waiting, waits_for_more
+from tasker.service.domain.costs.prices import PriceTable
+from tasker.service.domain.dead_letters.investigation import POISONED_TASK
 from tasker.service.domain.dry_run import would_cause
-from tasker.service.domain.event_waits import fits_of, waiting_for_event
+from tasker.service.domain.limits.admission import singleton_of
+from tasker.service.domain.limits.debounce import check_start, debounce_of, is_start_of, waiting, waits_for_more
+from tasker.service.domain.limits.places import obligation_of, place_of
 from tasker.service.domain.obligations import (
     TASK_SCOPE,
     Kind,
@@ -64,12 +64,12 @@ from tasker.service.domain.obligations import (
     parse_obligation,
     scope_of,
 )
-from tasker.service.domain.outcome_facts import settle_facts
-from tasker.service.domain.pause import child_to_tell
-from tasker.service.domain.places import obligation_of, place_of
-from tasker.service.domain.prices import PriceTable
+from tasker.service.domain.repairs.pause import child_to_tell
 from tasker.service.domain.reports import accepted, command_of
 from tasker.service.domain.state import ChildrenTold, StepStatus, TaskState, TaskStatus, evolve
+from tasker.service.domain.steps.children import parent_of, waiting_child
+from tasker.service.domain.steps.outcome_facts import settle_facts
+from tasker.service.domain.waits.event_waits import fits_of, waiting_for_event
 from tasker.service.runtime.actor import Owed, Recorded, Turn
 from tasker.service.runtime.due import UNFOLDED, UNFOLDED_US
 from tasker.service.runtime.node import Wake

@@ -35,7 +35,7 @@ from tasker.events.messages import (
 )
 from tasker.events.stored import TYPE_OF
 from tasker.events.task_events import AnyTaskEvent, Choice, Decision, PathsClosed
-from tasker.service.actors.requests import (
+from tasker.service.actors.entrances.requests import (
     check_budget,
     check_grace,
     check_person,

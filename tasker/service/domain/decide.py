@@ -35,11 +35,6 @@ from tasker.events.task_events import (
     TaskReconciled,
     TaskStarted,
 )
-from tasker.service.domain.amend import set_deadline, update
-from tasker.service.domain.approvals import answer, delegate, escalated
-from tasker.service.domain.begin import after, dispatch
-from tasker.service.domain.children import note_child
-from tasker.service.domain.choices import fault_of_choice
 from tasker.service.domain.commands import (
     AnswerApproval,
     AnyTaskCommand,
@@ -73,27 +68,32 @@ from tasker.service.domain.commands import (
     UpdateTask,
     YieldAttempt,
 )
-from tasker.service.domain.compensate import failed_undo
-from tasker.service.domain.debounce import postpone
-from tasker.service.domain.domain_events import with_domain_events
-from tasker.service.domain.event_waits import note_event
-from tasker.service.domain.force import force
-from tasker.service.domain.guards import must_exist, must_go_on, unblocked
+from tasker.service.domain.costs.usage import metered, set_budget
+from tasker.service.domain.dead_letters.stale import limits_of, stale
+from tasker.service.domain.limits.debounce import postpone
+from tasker.service.domain.limits.places import check_key, deny_place, take_place
+from tasker.service.domain.limits.shares import check_share
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of, obligations_of_scope, parse_obligation
-from tasker.service.domain.pause import pause, resume
-from tasker.service.domain.places import check_key, deny_place, take_place
-from tasker.service.domain.progress import with_progress
-from tasker.service.domain.repair import repair
-from tasker.service.domain.retry import retry_delay_s
-from tasker.service.domain.shared import fault_of_writes
-from tasker.service.domain.shares import check_share
-from tasker.service.domain.signals import receive
-from tasker.service.domain.stale import limits_of, stale
+from tasker.service.domain.repairs.amend import set_deadline, update
+from tasker.service.domain.repairs.force import force
+from tasker.service.domain.repairs.guards import must_exist, must_go_on, unblocked
+from tasker.service.domain.repairs.pause import pause, resume
+from tasker.service.domain.repairs.repair import repair
+from tasker.service.domain.shared_state.shared import fault_of_writes
 from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.steps.begin import after, dispatch
+from tasker.service.domain.steps.children import note_child
+from tasker.service.domain.steps.choices import fault_of_choice
+from tasker.service.domain.steps.compensate import failed_undo
+from tasker.service.domain.steps.domain_events import with_domain_events
+from tasker.service.domain.steps.progress import with_progress
+from tasker.service.domain.steps.retry import retry_delay_s
+from tasker.service.domain.steps.timeouts import TIMEOUT, Limit, over
 from tasker.service.domain.stop import stop
-from tasker.service.domain.timeouts import TIMEOUT, Limit, over
-from tasker.service.domain.usage import metered, set_budget
-from tasker.service.domain.waits import expired
+from tasker.service.domain.waits.approvals import answer, delegate, escalated
+from tasker.service.domain.waits.common import expired
+from tasker.service.domain.waits.event_waits import note_event
+from tasker.service.domain.waits.signals import receive
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import name_of
 

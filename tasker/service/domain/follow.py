@@ -67,24 +67,9 @@ from tasker.events.task_events import (
     TaskStopping,
     TaskUnpaused,
 )
-from tasker.service.domain.approvals import settle
-from tasker.service.domain.begin import (
-    attempt_with_place,
-    begin,
-    begin_again,
-    cancel,
-    cancel_node,
-    dispatch,
-    next_items,
-    retry_items,
-)
-from tasker.service.domain.bindings import expression_error, is_true
-from tasker.service.domain.compensate import at_rest, next_undo
-from tasker.service.domain.event_waits import matched
-from tasker.service.domain.joins import Need, Verdict, need_of, verdict_of
-from tasker.service.domain.places import denied_words, request_for_task
-from tasker.service.domain.signals import awaited, signalled
-from tasker.service.domain.stale import stale_ended
+from tasker.service.domain.costs.usage import is_done
+from tasker.service.domain.dead_letters.stale import stale_ended
+from tasker.service.domain.limits.places import denied_words, request_for_task
 from tasker.service.domain.state import (
     BUDGET_EXCEEDED,
     DEADLINE_PASSED,
@@ -94,11 +79,26 @@ from tasker.service.domain.state import (
     TaskState,
     TaskStatus,
 )
+from tasker.service.domain.steps.begin import (
+    attempt_with_place,
+    begin,
+    begin_again,
+    cancel,
+    cancel_node,
+    dispatch,
+    next_items,
+    retry_items,
+)
+from tasker.service.domain.steps.bindings import expression_error, is_true
+from tasker.service.domain.steps.compensate import at_rest, next_undo
+from tasker.service.domain.steps.joins import Need, Verdict, need_of, verdict_of
+from tasker.service.domain.steps.timeouts import BLOCK
 from tasker.service.domain.stop import stop
 from tasker.service.domain.task_result import RESULT_LIMIT, completion
-from tasker.service.domain.timeouts import BLOCK
-from tasker.service.domain.usage import is_done
-from tasker.service.domain.waits import look_again
+from tasker.service.domain.waits.approvals import settle
+from tasker.service.domain.waits.common import look_again
+from tasker.service.domain.waits.event_waits import matched
+from tasker.service.domain.waits.signals import awaited, signalled
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import is_item, name_of, node_of, visit_of
 from tasker.templates.loops import Loop

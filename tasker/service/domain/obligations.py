@@ -58,7 +58,7 @@ from tasker.events.task_events import (
     TaskUpdated,
 )
 from tasker.service.domain.state import STEP_OPEN, Place, StepState, StepStatus, TaskState, TaskStatus
-from tasker.service.domain.wait_state import ApprovalWait, EventWait, Wait
+from tasker.service.domain.waits.wait_state import ApprovalWait, EventWait, Wait
 
 FINISH_SLACK_S: Final = 2.0
 """The owner waits so much longer than `start_to_close`, so that the worker's own report of the timeout,

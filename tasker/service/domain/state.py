@@ -106,10 +106,10 @@ from tasker.events.task_events import (
 )
 from tasker.events.usage import TOKEN_METERS, added, amount_text
 from tasker.service.domain.command_memory import remember
-from tasker.service.domain.inbox import Inbox
-from tasker.service.domain.staleness import WAITING, Staleness
-from tasker.service.domain.wait_state import ApprovalWait, EventWait, Wait
-from tasker.service.domain.written import Shared
+from tasker.service.domain.dead_letters.staleness import WAITING, Staleness
+from tasker.service.domain.shared_state.written import Shared
+from tasker.service.domain.waits.inbox import Inbox
+from tasker.service.domain.waits.wait_state import ApprovalWait, EventWait, Wait
 from tasker.templates.instances import is_item, is_undo, name_of, node_of, visit_of
 
 

@@ -18,8 +18,8 @@ from tasker.events.task_events import (
     TaskFailed,
     TaskStopping,
 )
-from tasker.service.domain.begin import after, cancel
 from tasker.service.domain.state import BUDGET_EXCEEDED, STEP_OPEN, StepStatus, TaskState
+from tasker.service.domain.steps.begin import after, cancel
 from tasker.templates import CompiledTemplate
 
 Cause = Literal["cancel", "timeout", "step_failed", "operator", "budget_exceeded", "concurrency"]

@@ -15,7 +15,7 @@ import msgspec
 
 from tasker.events.codec import canonical
 from tasker.events.task_events import NULL, ErrorInfo, TaskBlocked, TaskCompleted, TaskFailed
-from tasker.service.domain.shared import final_state
+from tasker.service.domain.shared_state.shared import final_state
 from tasker.service.domain.state import TaskState
 from tasker.templates import CompiledTemplate
 

@@ -7,8 +7,8 @@ import pytest
 
 from tasker.errors import BodyInvalid, KeyAmbiguous
 from tasker.events.messages import Report
-from tasker.service.actors.reports import MESSAGE_CHARS_MAX, STACK_CHARS_MAX, _checked
-from tasker.service.actors.requests import key_of, traceparent_of
+from tasker.service.actors.entrances.reports import MESSAGE_CHARS_MAX, STACK_CHARS_MAX, _checked
+from tasker.service.actors.entrances.requests import key_of, traceparent_of
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

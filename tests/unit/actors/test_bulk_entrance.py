@@ -9,7 +9,7 @@ from tasker.errors import BodyInvalid, CommandRejected
 from tasker.events.bulk import BulkOrder
 from tasker.events.codec import decode_command, decode_message
 from tasker.events.messages import BulkCreate
-from tasker.service.actors.bulk_entrance import bulk_task_of
+from tasker.service.actors.entrances.bulk_entrance import bulk_task_of
 
 SAID: dict[str, Any] = {
     "verb": "task.cancel",

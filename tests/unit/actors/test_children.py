@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasker.service.actors.child_news import ChildHint, ChildNews
+from tasker.service.actors.children.child_news import ChildHint, ChildNews
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.commands import NoteChild
 from tasker.service.domain.state import ChildrenTold

@@ -12,10 +12,10 @@ from tasker.bus.bus import Bus, Message
 from tasker.bus.memory_bus import MemoryBroker
 from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects
-from tasker.service.actors import direct as direct_module
-from tasker.service.actors.direct import DirectWork, Offered
+from tasker.service.actors.dispatch import direct as direct_module
+from tasker.service.actors.dispatch.direct import DirectWork, Offered
+from tasker.service.actors.dispatch.waiting_set import Waiting
 from tasker.service.actors.task_actor import TaskActor
-from tasker.service.actors.waiting_set import Waiting
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import DirectSettings
 from tests.runs import template

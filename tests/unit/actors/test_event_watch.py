@@ -10,7 +10,7 @@ import pytest
 from tasker import Emits, StepContext, Template
 from tasker.events.envelope import RecordedEvent
 from tasker.events.memory_log import MemoryLog
-from tasker.service.actors.event_watch import EventWatch, event_document
+from tasker.service.actors.waits.event_watch import EventWatch, event_document
 from tasker.testing import TaskerTest
 from tests.runs import T0_US, Run, Shelf, append_all, template
 

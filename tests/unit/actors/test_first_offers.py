@@ -7,15 +7,15 @@ from tasker.bus.memory_bus import MemoryBroker
 from tasker.bus.publish import AckedPublisher
 from tasker.events.memory_log import MemoryLog
 from tasker.events.subjects import Subjects
-from tasker.service.actors.direct import Offered
+from tasker.service.actors.children.standing import Standings
 from tasker.service.actors.directory import TemplateDirectory
-from tasker.service.actors.dispatcher import FAILED_OFFER_S, Dispatcher
+from tasker.service.actors.dispatch.direct import Offered
+from tasker.service.actors.dispatch.dispatcher import FAILED_OFFER_S, Dispatcher
+from tasker.service.actors.dispatch.gate import Gate
+from tasker.service.actors.entrances.own_commands import OwnCommands
 from tasker.service.actors.factory import Factory
-from tasker.service.actors.gate import Gate
-from tasker.service.actors.own_commands import OwnCommands
-from tasker.service.actors.places import Places
-from tasker.service.actors.schedule_effects import ScheduleEffects
-from tasker.service.actors.standing import Standings
+from tasker.service.actors.limits.places import Places
+from tasker.service.actors.schedules.schedule_effects import ScheduleEffects
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.runtime.committer import Committer
 from tasker.service.runtime.due import DueBook

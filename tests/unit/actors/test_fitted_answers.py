@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasker.events.messages import ReportReply
-from tasker.service.actors.reports import fitted
+from tasker.service.actors.entrances.reports import fitted
 
 BYTES_MAX = 4_000
 

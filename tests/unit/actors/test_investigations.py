@@ -7,7 +7,7 @@ import pytest
 from tasker.errors import TaskerError, TaskPoisoned
 from tasker.service.actors.investigation_actor import SubjectMessage
 from tasker.service.actors.task_actor import PoisonedActor
-from tasker.service.domain.dead_letters import Subject
+from tasker.service.domain.dead_letters.investigation import Subject
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from tasker import Fairness
-from tasker.service.actors import direct as direct_module
-from tasker.service.actors.stream_demand import WINDOW_MAX, Demand, Window
+from tasker.service.actors.dispatch import direct as direct_module
+from tasker.service.actors.dispatch.stream_demand import WINDOW_MAX, Demand, Window
 from tests.runs import raw
 from tests.unit.actors.test_direct import QUEUE, Node, names
 

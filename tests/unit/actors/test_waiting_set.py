@@ -3,7 +3,7 @@
 import random
 from uuid import UUID
 
-from tasker.service.actors.waiting_set import OLD_EVERY, OLD_S, Waiting, WaitingSet
+from tasker.service.actors.dispatch.waiting_set import OLD_EVERY, OLD_S, Waiting, WaitingSet
 
 S = 1_000_000
 OLD_US = round(OLD_S * S)

@@ -9,7 +9,7 @@ from tasker.events.codec import decode_message
 from tasker.events.envelope import event_id
 from tasker.events.messages import LifecycleEvent
 from tasker.events.reads import TaskView
-from tasker.service.actors.cloud_events import cloud_event
+from tasker.service.actors.publication.cloud_events import cloud_event
 from tests.compat.record_histories import STORIES
 from tests.runs import Run
 

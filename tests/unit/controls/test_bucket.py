@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tasker.controls import Limit, Place, Target
 from tasker.controls.bucket import Bucket
 from tasker.events.envelope import US_PER_S
-from tasker.service.actors import pacing
-from tasker.service.actors.pacing import Pacing, key_of
+from tasker.service.actors.dispatch import pacing
+from tasker.service.actors.dispatch.pacing import Pacing, key_of
 
 T0_US = 1_790_000_000_000_000
 SHARDS = 16

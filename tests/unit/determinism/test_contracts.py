@@ -48,7 +48,7 @@ async def test_results_merge_in_edge_order_whatever_finished_first(monkeypatch: 
             merged.append(list(facts["results"]))
         return Work(**facts)
 
-    monkeypatch.setattr("tasker.service.actors.dispatcher.Work", work)
+    monkeypatch.setattr("tasker.service.actors.dispatch.dispatcher.Work", work)
     finished = set()
     async with TaskerTest(branches(), slots=1000) as tasker:
         runs = [await tasker.start(number) for number in range(200)]
@@ -193,7 +193,7 @@ async def test_random_numbers_are_those_of_the_attempt(monkeypatch: pytest.Monke
         seeds.append((facts["idempotency_key"], facts["attempt"]))
         return Work(**facts)
 
-    monkeypatch.setattr("tasker.service.actors.dispatcher.Work", work)
+    monkeypatch.setattr("tasker.service.actors.dispatch.dispatcher.Work", work)
 
     @drawing.step(each="[1, 2, 3]")
     def number(ctx: StepContext) -> int:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tasker.errors import BodyTooLarge, HistoryLimit, StateForbids, TaskEnded, TaskUnknown
 from tasker.events.task_events import NULL, StepCompleted, TaskDeadlineSet, TaskFailed, TaskStopping, TaskUpdated
-from tasker.service.domain.amend import METADATA_BYTES_MAX, TAGS_MAX, merge_patch
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
 from tasker.service.domain.obligations import obligations_of
+from tasker.service.domain.repairs.amend import METADATA_BYTES_MAX, TAGS_MAX, merge_patch
 from tests.runs import T0_US, Run, linear, raw
 
 S = 1_000_000

@@ -17,8 +17,8 @@ from tasker.events.task_events import (
     TaskBlocked,
     TaskCancelled,
 )
-from tasker.service.domain.children import child_key, parent_of
 from tasker.service.domain.state import TaskStatus
+from tasker.service.domain.steps.children import child_key, parent_of
 from tests.runs import Run, raw, template
 
 SHAPE: dict[str, list[str]] = {"kid": [], "end": ["kid"]}

@@ -8,7 +8,7 @@ from tasker.errors import StateForbids
 from tasker.events.concurrency_events import REQUESTS_MAX, PlacesAsked, PlacesGranted
 from tasker.events.envelope import US_PER_S
 from tasker.events.places import KeyName
-from tasker.service.domain.concurrency import (
+from tasker.service.domain.limits.concurrency import (
     LOOK,
     LOOK_S,
     Ask,

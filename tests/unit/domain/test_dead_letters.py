@@ -15,8 +15,8 @@ from tasker.events.dead_letter_events import (
     DeadLetterResolved,
 )
 from tasker.events.task_events import ErrorInfo
-from tasker.service.domain import dead_letters
-from tasker.service.domain.dead_letters import (
+from tasker.service.domain.dead_letters import investigation
+from tasker.service.domain.dead_letters.investigation import (
     Add,
     Investigate,
     Investigations,
@@ -99,7 +99,7 @@ def test_what_is_there_already_or_over_is_not_added(subject: Subject, words: str
 
 
 def test_what_is_done_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_letters, "INVESTIGATION_EVENTS_MAX", 3)
+    monkeypatch.setattr(investigation, "INVESTIGATION_EVENTS_MAX", 3)
     people = People()
     people.do(Investigate(note="x"))
     people.do(Investigate(note="x"))

@@ -8,10 +8,10 @@ from tasker.errors import KeyConflict
 from tasker.events.concurrency_events import StartsDebounced
 from tasker.events.envelope import US_PER_S
 from tasker.events.task_events import TaskPostponed, TemplateRef
-from tasker.service.domain import concurrency
 from tasker.service.domain.commands import CreateTask, PostponeTask
-from tasker.service.domain.concurrency import Ask
-from tasker.service.domain.debounce import debounce_of, waiting, waits_for_more
+from tasker.service.domain.limits import concurrency
+from tasker.service.domain.limits.concurrency import Ask
+from tasker.service.domain.limits.debounce import debounce_of, waiting, waits_for_more
 from tasker.service.domain.obligations import Kind, obligations_of
 from tasker.templates import Debounce
 from tests.runs import T0_US, Run, raw, template

@@ -17,8 +17,8 @@ from tasker.events.task_events import (
     TaskCompleted,
 )
 from tasker.service.domain.commands import CompleteAttempt, FailAttempt
-from tasker.service.domain.domain_events import RAISED_ON, settle_emitted
 from tasker.service.domain.reports import command_of
+from tasker.service.domain.steps.domain_events import RAISED_ON, settle_emitted
 from tasker.templates.emits import EVENT_BYTES_MAX, EVENTS_BYTES_MAX, EVENTS_PER_ATTEMPT_MAX
 from tests.runs import ERROR, Run, raw, template
 

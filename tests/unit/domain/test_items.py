@@ -13,8 +13,8 @@ from tasker.events.task_events import (
     StepGathered,
     TaskBlocked,
 )
-from tasker.service.domain.begin import tolerated_of
 from tasker.service.domain.state import StepStatus, TaskStatus, state_document
+from tasker.service.domain.steps.begin import tolerated_of
 from tests.runs import Run, template
 
 NEVER = ErrorInfo(type="ValueError", message="never", retryable=False)

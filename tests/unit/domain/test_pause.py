@@ -24,7 +24,7 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain.commands import CancelTask, PauseTask, RetryTask
 from tasker.service.domain.dry_run import would_cause
-from tasker.service.domain.pause import child_to_tell
+from tasker.service.domain.repairs.pause import child_to_tell
 from tasker.service.domain.reports import command_of
 from tasker.service.domain.state import ChildrenTold, StepStatus, TaskStatus, state_hash
 from tests.runs import DIAMOND, T0_US, Run, linear, template

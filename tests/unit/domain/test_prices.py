@@ -6,7 +6,7 @@ import pytest
 
 from tasker.errors import ConfigurationError
 from tasker.events.messages import UsageLine
-from tasker.service.domain.prices import price_table
+from tasker.service.domain.costs.prices import price_table
 
 TABLE = {
     "version": "2026-11",

@@ -10,7 +10,7 @@ from tasker.events.task_events import (
     StepRetryScheduled,
     TaskBlocked,
 )
-from tasker.service.domain.retry import RETRY_AFTER_S_MAX, retry_delay_s
+from tasker.service.domain.steps.retry import RETRY_AFTER_S_MAX, retry_delay_s
 from tasker.templates import Retry
 from tests.runs import ERROR, T0_US, Run, linear
 

@@ -6,7 +6,7 @@ import pytest
 
 from tasker.errors import StateForbids
 from tasker.events.task_events import ErrorInfo, StaleEnded, StaleLimits, TaskCancelled, TaskCreated, WentStale
-from tasker.service.domain.dead_letters import subject_of
+from tasker.service.domain.dead_letters.investigation import subject_of
 from tasker.service.domain.dry_run import copied
 from tasker.service.domain.obligations import obligations_of
 from tasker.service.domain.state import state_hash

@@ -29,10 +29,10 @@ from tasker.events.task_events import (
     UsageRecorded,
 )
 from tasker.service.domain.commands import CompleteAttempt, FailAttempt, SetBudget, YieldAttempt
-from tasker.service.domain.outcome_facts import settle_facts
-from tasker.service.domain.prices import price_table
+from tasker.service.domain.costs.prices import price_table
 from tasker.service.domain.reports import command_of
 from tasker.service.domain.state import TaskStatus, state_document
+from tasker.service.domain.steps.outcome_facts import settle_facts
 from tests.runs import DIAMOND, ERROR, Run, linear, raw, template
 
 PRICES = price_table(

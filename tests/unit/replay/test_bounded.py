@@ -15,7 +15,7 @@ from tasker.events.subjects import Subjects
 from tasker.metrics import Samples
 from tasker.replay.checkers.bounded import BoundedChecker
 from tasker.replay.findings import Finding, Invariant
-from tasker.service.actors import entrance
+from tasker.service.actors.entrances import entrance
 from tasker.settings import Limits
 from tests.contracts.pair import SHARDS, Pair
 

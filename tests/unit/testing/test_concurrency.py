@@ -18,8 +18,8 @@ from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.order import OrderChecker
 from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.findings import Findings
-from tasker.service.actors.places import Places
-from tasker.service.domain.concurrency import ConcurrencyState, evolve_concurrency
+from tasker.service.actors.limits.places import Places
+from tasker.service.domain.limits.concurrency import ConcurrencyState, evolve_concurrency
 from tasker.service.http.place_facts import BusPlaces
 from tasker.templates import compile_template
 from tasker.testing import TaskerTest

@@ -134,7 +134,7 @@ async def test_a_task_that_is_cancelled_in_a_pause_does_not_begin(tasker: Tasker
 
 
 async def test_more_than_is_remembered_comes_back_as_well(tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasker.service.actors.gate.HELD_MAX", 3)
+    monkeypatch.setattr("tasker.service.actors.dispatch.gate.HELD_MAX", 3)
     await pause(tasker, "queue", "counter")
     runs = [await start(tasker, number) for number in range(8)]
     await resume(tasker, "queue", "counter")

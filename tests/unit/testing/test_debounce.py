@@ -17,9 +17,9 @@ from tasker.replay.checkers.order import OrderChecker
 from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.findings import Findings
-from tasker.service.actors.places import Places
-from tasker.service.actors.postponing import Postponing
-from tasker.service.domain import debounce
+from tasker.service.actors.limits.places import Places
+from tasker.service.actors.limits.postponing import Postponing
+from tasker.service.domain.limits import debounce
 from tasker.templates import compile_template
 from tasker.testing import TaskerTest
 from tasker.testing.world import SHARDS

@@ -12,7 +12,7 @@ import pytest
 
 from tasker import Template
 from tasker.errors import ScheduleConflict, ScheduleInvalid, ScheduleUnknown
-from tasker.service.actors.schedule_effects import ScheduleEffects
+from tasker.service.actors.schedules.schedule_effects import ScheduleEffects
 from tasker.testing import TaskerTest
 
 quick = Template("quick")

@@ -8,7 +8,7 @@ import pytest
 
 from tasker import Template
 from tasker.replay.state_at import folded
-from tasker.service.actors.child_tasks import ChildTasks
+from tasker.service.actors.children.child_tasks import ChildTasks
 from tasker.service.domain.state import TaskState
 from tasker.testing import TaskerTest
 

@@ -1,0 +1,743 @@
+"""Direct work: a step goes straight to a worker that said it has free slots, in arrays, past the work stream.
+
+    offer -> waiting (one queue each) -> a worker with a free slot -> its array -> reports
+                |                                                        |
+                `- none frees a slot in time: the work stream            `- it never arrived: offered again
+
+A worker tells all nodes each second which queues it serves, how many slots it has and how much of them is taken
+(`WorkerSlots`). What it took from this node is counted at both ends: we count what we sent, it counts what it
+received and what it has released since, and says both sums; a sum that is said again or late does no harm. A queue
+with a backlog in the work stream is not served directly, so that nothing overtakes what waits there.
+
+Handlers with a limit have slots of their own, told as parts. Here a part is like a worker, and such a handler has a
+line of its own: what waits for one of its few slots keeps no other work of the queue waiting.
+
+Nothing here is durable. Nobody listens: NATS says so at once. An array that was lost on its way shows in the worker's
+own sum. Then, and when a worker is silent, what it has not begun is offered again at once; everything else is found by
+the offer's own obligation, as with the stream. A worker asks the owner before it runs what is not young, so a copy that
+comes late does no harm.
+
+The idea is Temporal's "sync match": a task that meets a waiting poller is not stored on its way.
+
+A queue in which some work has a priority, or a key that shares its slots, is *ordered*: its offers stay here until
+there is a slot (`waiting_set.py`), and the stream, which knows no order but that of arrival, gets only what it asks for
+(`stream_demand.py`). What is urgent also goes to workers whose queue has a backlog in the stream: there it gets the
+next slot that is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from tasker.bus.bus import Bus, Message
+from tasker.errors import DeadlineExceeded, ExpressionFailed, TaskerError, Unavailable
+from tasker.events.codec import decoder_of, encode_message
+from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
+from tasker.events.subjects import Subjects, is_token
+from tasker.ids import is_name
+from tasker.labels import is_work_queue
+from tasker.service.actors.dispatch.stream_demand import Demand, Window, demand_of
+from tasker.service.actors.dispatch.waiting_set import OLD_S, Waiting, WaitingSet
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.runtime.failpoints import failpoint
+from tasker.service.runtime.node_clock import NodeClock
+from tasker.settings import DirectSettings
+from tasker.templates.fairness import NO_SHARE, Share, share_of
+
+ARRIVAL_S: Final = 1.0
+"""What a worker does not count as received so long after it was sent was lost on its way."""
+
+FORGET_S: Final = 60.0
+"""What has not begun so long after it was to be sent is no longer missed here: its obligation has offered it again."""
+
+ITEM_BYTES_MAX: Final = 64 * 1024
+"""Of one item. This bound and those below keep messages and a stranger's claims small; none is a matter of load."""
+
+ARRAY_BYTES_MAX: Final = 256 * 1024
+ARRAY_ITEMS_MAX: Final = 64
+TURN_ITEMS: Final = 16
+"""Offers in a row for one worker before it is the next one's turn."""
+
+WORKERS_MAX: Final = 10_000
+"""Workers known at once; what more of them say is not heard."""
+
+QUEUES_MAX: Final = 1_000
+"""Queues that one worker may serve, and nodes that it may name."""
+
+ORDERED_S: Final = 600.0
+"""A queue stays ordered for so long after the last work with a priority."""
+
+ORDERED_MAX: Final = 200_000
+"""Offers that wait in a node's ordered queues; more go to the work stream."""
+
+LINES_MAX: Final = 10_000
+"""Queues known at once; others are served by the stream alone."""
+
+_COUNT_MAX: Final = 2**53
+_QUEUE_TOKENS: Final = 3
+_SWEEP_S: Final = 0.1
+
+_log = structlog.get_logger(__name__)
+_decode_slots = decoder_of(WorkerSlots).decode
+
+Queue = tuple[str, str, str]
+"""Tenant, namespace and name."""
+
+LineKey = tuple[str, ...]
+"""A queue; or a queue and one of its handlers, which has a limit."""
+
+
+class Offered:
+    """An attempt on offer, for the first time unless `offer` says otherwise."""
+
+    __slots__ = ("actor", "attempt", "offer", "step", "until_s")
+
+    def __init__(self, actor: TaskActor, step: str, attempt: int, until_s: float, offer: int = 0) -> None:
+        self.actor = actor
+        self.step = step
+        self.attempt = attempt
+        self.until_s = until_s
+        self.offer = offer
+
+
+class Offers(Protocol):
+    """Where offers come from and go to when no worker takes them."""
+
+    def encoded(self, offered: Offered) -> bytes | None:
+        """Return the work's JSON; None: the attempt is no longer on offer."""
+        ...
+
+    def actor_of(self, waiting: Waiting) -> TaskActor | None:
+        """Return the actor of what waited; None: it is rebuilt, and offers again what is still open."""
+        ...
+
+    def to_stream(self, offered: Offered) -> None:
+        """Publish it to the work stream."""
+        ...
+
+    def again(self, offered: Offered) -> None:
+        """Offer it again shortly, by the stream: a worker may or may not have it."""
+        ...
+
+
+class _Worker:
+    """A worker, or a part of one, as this node knows it.
+
+    Attributes:
+        whole: the worker, of which it may be a part. parts: its parts by name. name: its own; "": the worker itself.
+        taken: slots that others hold, as the worker said last.
+        backlogged: queues of its that have a backlog in the stream.
+        sent: how many items went to it. released: how many of those hold no slot any more, as it said.
+        checked, checked_s: what `sent` was a while ago, and when.
+        items, data, array_bytes: the array that is being gathered.
+    """
+
+    __slots__ = (
+        "array_bytes",
+        "backlogged",
+        "checked",
+        "checked_s",
+        "data",
+        "heard_s",
+        "items",
+        "name",
+        "parts",
+        "queues",
+        "released",
+        "sent",
+        "slots",
+        "subject",
+        "taken",
+        "whole",
+    )
+
+    def __init__(self, subject: str, whole: _Worker | None = None, name: str = "") -> None:
+        self.subject = subject
+        self.whole = whole or self
+        self.name = name
+        self.parts: dict[str, _Worker] = {}
+        self.slots = 0
+        self.taken = 0
+        self.sent = 0
+        self.released = 0
+        self.checked = 0
+        self.checked_s = 0.0
+        self.heard_s = 0.0
+        self.queues: frozenset[LineKey] = frozenset()
+        self.backlogged: frozenset[LineKey] = frozenset()
+        self.items: list[Offered] = []
+        self.data: list[bytes] = []
+        self.array_bytes = 0
+
+    @property
+    def free(self) -> int:
+        return self.slots - self.taken - (self.sent - self.released)
+
+
+class _Order:
+    """What a line has while its queue is ordered.
+
+    Attributes:
+        waiting: its offers. until_s: it is ordered until then, or longer.
+        handed_s: when an offer got a slot last, or the first one came. window: what goes to the stream.
+    """
+
+    __slots__ = ("handed_s", "until_s", "waiting", "window")
+
+    def __init__(self, now_s: float) -> None:
+        self.waiting = WaitingSet()
+        self.window = Window()
+        self.handed_s = now_s
+        self.until_s = now_s
+
+
+class _Line:
+    """The offers that wait for one queue, and the workers that serve it, the next one first.
+
+    Attributes:
+        overtaken: workers for whose backlog in the stream urgent work does not wait.
+        order: of an ordered queue; then nothing is in `waiting`.
+    """
+
+    __slots__ = ("order", "overtaken", "stream_until_s", "turn", "waiting", "workers")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Offered] = deque()
+        self.workers: deque[_Worker] = deque()
+        self.overtaken: list[_Worker] = []
+        self.order: _Order | None = None
+        self.turn = 0
+        self.stream_until_s = 0.0
+
+    @property
+    def count(self) -> int:
+        return len(self.waiting) if self.order is None else len(self.order.waiting)
+
+    def worker_for_urgent(self) -> _Worker | None:
+        """Return a worker that takes urgent work before what its queue has in the stream."""
+        found = min(self.overtaken, key=lambda one: one.sent - one.released, default=None)
+        return found if found is not None and found.sent - found.released < found.slots else None
+
+    def next_worker(self) -> _Worker | None:
+        """Return a worker with a free slot."""
+        workers = self.workers
+        if self.turn >= TURN_ITEMS:
+            self.turn = 0
+            workers.rotate(-1)
+        for _ in range(len(workers)):
+            if workers[0].free > 0:
+                self.turn += 1
+                return workers[0]
+            self.turn = 0
+            workers.rotate(-1)
+        return None
+
+
+class DirectWork:
+    """The workers that this node knows, and the offers that wait for them."""
+
+    def __init__(
+        self, bus: Bus, subjects: Subjects, node: str, clock: NodeClock, settings: DirectSettings | None = None
+    ) -> None:
+        settings = settings or DirectSettings()
+        self._wait_s = settings.wait_s
+        self._waiting_max = settings.waiting_max
+        self._silent_s = settings.silent_s
+        self._bus = bus
+        self._subjects = subjects
+        self._node = node
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._offers: Offers | None = None
+        self._workers: dict[tuple[str, str], _Worker] = {}
+        self._lines: dict[LineKey, _Line] = {}
+        self._split: Counter[LineKey] = Counter()
+        """How many lines of handlers each queue has."""
+        self._unbegun: dict[tuple[str, str, int], tuple[_Worker, Offered]] = {}
+        self._flushing: asyncio.Handle | None = None
+        self._waiting: dict[LineKey, None] = {}
+        """Queues with offers that wait, the next one first."""
+        self._ordered = 0
+        """Offers that wait in ordered queues."""
+        self._open = settings.enabled
+        self.sent = self.returned = self.lost = 0
+        """Items: sent to workers; given back by them; offered again because a worker or a message was lost."""
+        bus.on_disconnect(self._forget_workers)
+
+    def attach(self, offers: Offers) -> None:
+        """Name where offers come from; before anything else."""
+        self._offers = offers
+
+    @property
+    def _source(self) -> Offers:
+        assert self._offers is not None  # noqa: S101 - attached where both are made
+        return self._offers
+
+    # ---------------------------------------------------------------- offers
+
+    def take(self, queue: Queue, actor: TaskActor, step: str, attempt: int, offer: int = 0) -> bool:
+        """Take an offer for the queue's workers; False: it has none (now), so the stream has to."""
+        key: LineKey = self._key_of(queue, actor, step) if queue in self._split else queue
+        line = self._lines.get(key)
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        if actor.state.priority or actor.template.is_shared or (line is not None and line.order is not None):
+            return self._open and self._take_ordered(key, line, actor, step, attempt, offer)
+        if line is None or not line.workers or not self._open or offer:
+            return False
+        now_s = self._loop.time()
+        if now_s < line.stream_until_s or len(line.waiting) >= self._waiting_max:
+            return False
+        line.waiting.append(Offered(actor, step, attempt, now_s + self._wait_s))
+        self._waiting[key] = None
+        self._flush_soon()
+        return True
+
+    def _take_ordered(  # noqa: PLR0917 - an offer, and where it is to wait
+        self, key: LineKey, line: _Line | None, actor: TaskActor, step: str, attempt: int, offer: int
+    ) -> bool:
+        """Let an offer wait in its place until there is a slot; False: the stream has to keep it."""
+        now_s, priority = self._loop.time(), actor.state.priority
+        line = line or self._line(key)
+        if line is None:
+            return False
+        order = line.order
+        if order is None:
+            order = line.order = _Order(now_s)
+            waiting, line.waiting = line.waiting, deque()
+            for before in waiting:
+                self._add(order, before.actor, before.step, before.attempt, 0)
+        if priority or (actor.template is not None and actor.template.is_shared):
+            order.until_s = now_s + ORDERED_S
+        known = order.waiting.find(actor.stream_id, step, attempt)
+        if known is not None:
+            order.waiting.move(known, priority)
+        elif self._ordered >= ORDERED_MAX:
+            return False
+        else:
+            if not order.waiting:
+                order.handed_s = now_s
+            self._add(order, actor, step, attempt, offer)
+        self._waiting[key] = None
+        self._flush_soon()
+        return True
+
+    def _add(self, order: _Order, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
+        entry = actor.state.steps.get(step)
+        since_us = self._clock.now_us() if entry is None else entry.dispatched_us
+        key, weight = _share_of(actor)
+        place = (actor.shard, actor.stream_id, step, attempt, offer)
+        order.waiting.add(Waiting(*place, actor.state.priority, since_us, key, weight))
+        self._ordered += 1
+
+    def _taken(self, order: _Order, one: Waiting) -> Offered | None:
+        """Return what gets a slot as an offer; None: its actor offers it again."""
+        order.waiting.take(one)
+        self._ordered -= 1
+        actor = self._source.actor_of(one)
+        return None if actor is None else Offered(actor, one.step, one.attempt, self._loop.time(), one.offer)
+
+    def _key_of(self, queue: Queue, actor: TaskActor, step: str) -> LineKey:
+        """Return the line of a step whose queue has handlers with lines of their own."""
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        own = (*queue, actor.template.step(step).handler)
+        return own if own in self._lines else queue
+
+    def _flush_soon(self) -> None:
+        """Hand out at the end of this turn of the loop, so that what commits together leaves together."""
+        if self._flushing is None:
+            self._flushing = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        touched: dict[_Worker, None] = {}
+        hungry = list(self._waiting)
+        while hungry:
+            # A few of each queue in turn, since they share the slots; the first one is the last next time.
+            hungry = [queue for queue in hungry if self._hand_out(self._lines[queue], touched)]
+        waiting = [queue for queue in self._waiting if self._lines[queue].count]
+        self._waiting = dict.fromkeys((*waiting[1:], *waiting[:1]))
+        for worker in touched:
+            self._send(worker)
+
+    def _hand_out(self, line: _Line, touched: dict[_Worker, None]) -> bool:
+        """Hand out some offers of a queue; returns whether more of them may go now."""
+        if line.order is not None:
+            return self._hand_out_ordered(line, line.order, touched)
+        waiting = line.waiting
+        for _ in range(min(len(waiting), TURN_ITEMS)):
+            worker = line.next_worker()
+            if worker is None:
+                return False
+            offered = waiting.popleft()
+            self._give(worker, offered, touched)
+        return bool(waiting)
+
+    def _hand_out_ordered(self, line: _Line, order: _Order, touched: dict[_Worker, None]) -> bool:
+        """Hand out some offers of an ordered queue; returns whether more of them may go now."""
+        now_us, now_s = self._clock.now_us(), self._loop.time()
+        for _ in range(TURN_ITEMS):
+            one = order.waiting.next(now_us)
+            if one is None:
+                return False
+            worker = line.next_worker()
+            if worker is None and one.priority > 0:
+                worker = line.worker_for_urgent()
+            if worker is None:
+                return False
+            order.handed_s = now_s
+            offered = self._taken(order, one)
+            if offered is not None:
+                self._give(worker, offered, touched)
+        return bool(order.waiting)
+
+    def _give(self, worker: _Worker, offered: Offered, touched: dict[_Worker, None]) -> None:
+        """Put an offer into the worker's array, unless it is closed or too large."""
+        data = self._source.encoded(offered)
+        if data is None:
+            return
+        if len(data) > ITEM_BYTES_MAX:
+            self._source.to_stream(offered)
+            return
+        if len(worker.items) == ARRAY_ITEMS_MAX or worker.array_bytes + len(data) > ARRAY_BYTES_MAX:
+            self._send(worker)
+        worker.items.append(offered)
+        worker.data.append(data)
+        worker.array_bytes += len(data)
+        worker.sent += 1
+        touched[worker] = None
+
+    def _send(self, worker: _Worker) -> None:
+        """Send the array that was gathered for the worker."""
+        items, worker.items = worker.items, []
+        data, worker.data = worker.data, []
+        worker.array_bytes = 0
+
+        def on_reply(reply: Message | TaskerError) -> None:
+            # It answers by its reports; so all there is to hear is that nobody listens, or that we lost the connection.
+            if isinstance(reply, TaskerError) and not isinstance(reply, DeadlineExceeded):
+                self._drop(worker)
+                self._again(items)
+
+        unbegun = self._unbegun
+        self.sent += len(items)
+        for offered in items:
+            unbegun[offered.actor.task_id, offered.step, offered.attempt] = (worker, offered)
+        part = b'"part":"%b",' % worker.name.encode() if worker.name else b""
+        body = b'{"sent_at_us":%d,%b"work":[%b]}' % (self._clock.now_us(), part, b",".join(data))
+        failpoint("before_dispatch")
+        try:
+            self._bus.ask(worker.subject, body, on_reply, timeout_s=ARRIVAL_S)
+        except TaskerError:
+            self._drop(worker)
+            self._again(items)
+            return
+        failpoint("after_dispatch")
+
+    def _again(self, items: Iterable[Offered]) -> None:
+        """Offer again what has not begun: it may never have arrived."""
+        for offered in items:
+            if self._unbegun.pop((offered.actor.task_id, offered.step, offered.attempt), None) is not None:
+                self.lost += 1
+                self._source.again(offered)
+
+    # ---------------------------------------------------------------- what workers say
+
+    def on_slots(self, message: Message) -> None:
+        """Take what a worker says of its slots, and tell it our time."""
+        tenant = self._subjects.tenant_of(message.subject)
+        try:
+            said = _decode_slots(message.data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            _log.warning("slots_undecodable", tenant=tenant, error=str(error)[:200])
+            return
+        fault = _fault_of(said)
+        if fault is not None:
+            _log.warning("slots_undecodable", tenant=tenant, error=fault)
+            return
+        self._note(tenant, said)
+        if message.reply:
+            try:
+                now = NodeTime(node=self._node, now_us=self._clock.now_us())
+                self._bus.publish(message.reply, encode_message(now))
+            except Unavailable as error:
+                _log.debug("node_time_not_told", error=error.detail)
+
+    def _note(self, tenant: str, said: WorkerSlots) -> None:
+        key = (tenant, said.worker)
+        worker = self._workers.get(key)
+        if said.slots <= 0:
+            if worker is not None:
+                self._remove(worker)
+            return
+        if worker is None:
+            if len(self._workers) >= WORKERS_MAX:
+                _log.warning("too_many_workers", tenant=tenant, known=len(self._workers))
+                return
+            subject = self._subjects.worker_work(tenant, said.worker, self._node)
+            worker = self._workers[key] = _Worker(subject)
+        if not self._note_one(worker, said, frozenset((tenant, *queue) for queue in said.queues)):
+            return
+        self._overtake(worker, frozenset((tenant, *queue) for queue in said.backlogged))
+        for told in said.parts:
+            part = worker.parts.get(told.name)
+            if part is None:
+                part = worker.parts[told.name] = _Worker(worker.subject, worker, told.name)
+            if not self._note_one(part, told, frozenset((tenant, *handler) for handler in told.handlers)):
+                return
+        if len(worker.parts) > len(said.parts):
+            for name in worker.parts.keys() - {told.name for told in said.parts}:
+                self._serve(worker.parts.pop(name), frozenset())
+        self._flush_soon()
+
+    def _note_one(self, worker: _Worker, said: WorkerSlots | SlotsPart, queues: frozenset[LineKey]) -> bool:
+        """Take what is said of a worker, or of a part of one; False: something was lost, so the worker is dropped."""
+        received, released = said.nodes.get(self._node, (0, 0))
+        now_s = self._loop.time()
+        if now_s >= worker.checked_s + ARRIVAL_S:
+            if received < worker.checked:
+                _log.warning("work_lost_on_its_way", subject=worker.subject, items=worker.checked - received)
+                self._drop(worker)
+                return False
+            worker.checked, worker.checked_s = worker.sent, now_s
+        worker.sent = max(worker.sent, received)
+        worker.released = released
+        worker.slots = said.slots
+        worker.taken = said.elsewhere + sum(
+            got - done for node, (got, done) in said.nodes.items() if node != self._node
+        )
+        worker.heard_s = now_s
+        if queues != worker.queues:
+            self._serve(worker, queues)
+        return True
+
+    def released(self, tenant: str, worker: str, count: int, part: str = "") -> None:
+        """Take note of how many of our items hold no slot of the worker, or of its part, any more."""
+        known = self._workers.get((tenant, worker))
+        if known is not None and part:
+            known = known.parts.get(part)
+        if known is not None and count > known.released:
+            known.released = count
+            if self._waiting:
+                self._flush_soon()
+
+    def begun(self, task_id: str, step: str, attempt: int) -> None:
+        """Take note that a worker reported on an attempt: it arrived."""
+        self._unbegun.pop((task_id, step, attempt), None)
+
+    @property
+    def workers(self) -> int:
+        """Return how many workers take work from this node."""
+        return len(self._workers)
+
+    def waiting_in(self, queue: Queue) -> int:
+        """Return how many offers of a queue wait for a free slot."""
+        if queue not in self._split:
+            line = self._lines.get(queue)
+            return 0 if line is None else line.count
+        return sum(self._lines[key].count for key in self._waiting if key[:_QUEUE_TOKENS] == queue)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many offers wait for a free slot."""
+        return sum(self._lines[queue].count for queue in self._waiting)
+
+    # ---------------------------------------------------------------- workers come and go
+
+    def _line(self, key: LineKey) -> _Line | None:
+        """Return the line of a queue, or of a handler that has its own; None: there are too many to begin another."""
+        line = self._lines.get(key)
+        if line is None and len(self._lines) < LINES_MAX:
+            line = self._lines[key] = _Line()
+            if len(key) > _QUEUE_TOKENS:
+                self._split[key[:-1]] += 1
+        return line
+
+    def _serve(self, worker: _Worker, queues: frozenset[LineKey]) -> None:
+        for queue in worker.queues - queues:
+            self._lines[queue].workers.remove(worker)
+        for queue in queues - worker.queues:
+            line = self._line(queue)
+            if line is None:
+                queues -= {queue}
+            else:
+                line.workers.append(worker)
+        worker.queues = queues
+
+    def _overtake(self, worker: _Worker, queues: frozenset[LineKey]) -> None:
+        """Take note of the queues of a worker that have a backlog in the stream."""
+        if queues == worker.backlogged:
+            return
+        for queue in worker.backlogged - queues:
+            self._lines[queue].overtaken.remove(worker)
+        for queue in queues - worker.backlogged:
+            line = self._line(queue)
+            if line is None:
+                queues -= {queue}
+            else:
+                line.overtaken.append(worker)
+        worker.backlogged = queues
+
+    def _remove(self, worker: _Worker) -> None:
+        """Send it nothing more; what it has it will report on."""
+        self._overtake(worker, frozenset())
+        for one in (worker, *worker.parts.values()):
+            self._serve(one, frozenset())
+        for key, known in list(self._workers.items()):
+            if known is worker:
+                del self._workers[key]
+
+    def _drop(self, worker: _Worker) -> None:
+        """Count a worker as gone, and with a part the whole of it: what it has not begun is offered again."""
+        whole = worker.whole
+        self._remove(whole)
+        self._again([offered for holder, offered in self._unbegun.values() if holder.whole is whole])
+
+    def _forget_workers(self) -> None:
+        """Without a connection nobody is known; those who are there speak up again."""
+        for worker in list(self._workers.values()):
+            self._remove(worker)
+
+    # ---------------------------------------------------------------- time
+
+    async def run(self) -> None:
+        """Send to the stream what waited too long, and miss workers that are silent, for ever."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self._sweep(self._loop.time())
+            if self._ordered:
+                await self._feed_stream()
+
+    async def _feed_stream(self) -> None:
+        """Leave to the stream what it asks for of ordered queues whose offers find no slot here."""
+        for key in list(self._waiting):
+            line = self._lines.get(key)
+            order = None if line is None else line.order
+            if line is None or order is None or not self._finds_none(line, order):
+                continue
+            tenant, namespace, queue = key[:_QUEUE_TOKENS]
+            demand = await demand_of(self._bus, self._subjects, tenant, namespace, queue)
+            if demand is None:
+                return
+            if self._open:
+                self._feed(order, demand)
+
+    def _finds_none(self, line: _Line, order: _Order) -> bool:
+        """Return whether offers of a queue find no slot, so that the stream may have some.
+
+        While all slots hold what this node sent, the next free one is its own again: then only after very long, for the
+        sake of workers that know the stream alone.
+        """
+        is_shared = not line.workers or any(worker.taken > 0 for worker in line.workers)
+        return order.handed_s <= self._loop.time() - (self._wait_s if is_shared else OLD_S)
+
+    def _feed(self, order: _Order, demand: Demand) -> None:
+        now_us = self._clock.now_us()
+        for _ in range(order.window.open(demand)):
+            one = order.waiting.next(now_us)
+            if one is None:
+                return
+            self._leave_to_stream(order, one)
+        if demand.pending:
+            # Others fill the stream without an end: what is old shall be served all the same.
+            for _ in range(ARRAY_ITEMS_MAX):
+                one = order.waiting.old(now_us)
+                if one is None:
+                    return
+                self._leave_to_stream(order, one)
+
+    def _leave_to_stream(self, order: _Order, one: Waiting) -> None:
+        offered = self._taken(order, one)
+        if offered is not None:
+            self._source.to_stream(offered)
+
+    def _sweep(self, now_s: float) -> None:
+        for worker in [one for one in self._workers.values() if one.heard_s < now_s - self._silent_s]:
+            _log.warning("worker_silent", subject=worker.subject)
+            self._drop(worker)
+        unbegun = self._unbegun
+        while unbegun:
+            key = next(iter(unbegun))
+            if unbegun[key][1].until_s > now_s - FORGET_S:
+                break
+            del unbegun[key]
+        for queue in list(self._waiting):
+            line = self._lines[queue]
+            if line.order is not None:
+                continue
+            while line.waiting and (line.waiting[0].until_s <= now_s or not line.workers):
+                line.stream_until_s = now_s + self._wait_s
+                self._source.to_stream(line.waiting.popleft())
+            if not line.waiting:
+                del self._waiting[queue]
+        for queue, line in list(self._lines.items()):
+            if line.order is not None and not line.order.waiting and line.order.until_s <= now_s:
+                line.order = None
+            is_idle = not (line.workers or line.overtaken or line.count or line.order)
+            if is_idle and line.stream_until_s <= now_s and queue not in self._waiting:
+                del self._lines[queue]
+                if len(queue) > _QUEUE_TOKENS:
+                    self._split[queue[:-1]] -= 1
+                    self._split += Counter()  # without those that have none left
+
+    def close(self) -> None:
+        """Hand out nothing more; what waits is found by the next owner."""
+        self._open = False
+        for line in self._lines.values():
+            line.waiting.clear()
+            line.order = None
+        self._ordered = 0
+        self._waiting.clear()
+
+    # ---------------------------------------------------------------- `ShardService`
+
+    async def open_shard(self, shard: int, epoch: int) -> None:
+        """Do nothing: what its tasks offer comes by."""
+
+    def close_shard(self, shard: int) -> None:
+        """Let nothing of the shard wait any more: another node offers it from now on."""
+        for line in self._lines.values():
+            if line.order is not None:
+                self._ordered -= line.order.waiting.remove_shard(shard)
+
+
+def _share_of(actor: TaskActor) -> Share:
+    """Return whose share of the slots an attempt of the task takes."""
+    assert actor.template is not None  # noqa: S101 - a task with steps has one
+    fairness = actor.template.spec.fairness if actor.template.is_shared else None
+    if fairness is None:
+        return NO_SHARE
+    try:
+        return share_of(fairness, actor.state.input)
+    except ExpressionFailed as error:
+        # Its creation was refused for that; a newer build may find other values.
+        _log.warning("fairness_failed", task_id=actor.task_id, error=error.detail)
+        return NO_SHARE
+
+
+def _fault_of(said: WorkerSlots) -> str | None:
+    """Return why a worker's message is not heard; None when it is sound."""
+    if not is_token(said.worker):
+        return "the worker's id is no subject token"
+    handlers = [handler for part in said.parts for handler in part.handlers]
+    if max(len(said.queues), len(said.backlogged), len(said.parts), len(handlers)) > QUEUES_MAX:
+        return f"more than {QUEUES_MAX} queues or handlers"
+    places = (*said.queues, *said.backlogged, *handlers)
+    names = [name for namespace, _, *handler in places for name in (namespace, *handler)]
+    if not all(is_name(name) for name in (*names, *(part.name for part in said.parts))) or not all(
+        is_work_queue(queue) for _, queue, *_ in places
+    ):
+        return "a name of a queue, a namespace, a handler or a part is none"
+    sums: tuple[WorkerSlots | SlotsPart, ...] = (said, *said.parts)
+    for one in sums:
+        if len(one.nodes) > QUEUES_MAX:
+            return f"more than {QUEUES_MAX} nodes"
+        counts = [one.elsewhere, *(count for pair in one.nodes.values() for count in pair)]
+        if one.slots > _COUNT_MAX or not all(0 <= count <= _COUNT_MAX for count in counts):
+            return "a count is out of range"
+    return None

@@ -1,0 +1,278 @@
+"""Effects of a task's actor: work to offer, cancels to tell, times to wake at.
+
+A first offer goes straight to a worker with a free slot (`direct.py`), or is published to the work stream, and
+tried again until the stream has it: what fails here wakes the actor again, which offers what is still open.
+
+A first offer is run without a question, so it leaves only while nobody else can own the shard. A node that was stopped
+for longer than its lease finds commits of before when it goes on; their steps are another's to offer since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from tasker.bus.bus import Bus
+from tasker.bus.jetstream import PubAck
+from tasker.bus.publish import AckedPublisher
+from tasker.errors import TaskerError
+from tasker.events.codec import encode_message
+from tasker.events.envelope import US_PER_S
+from tasker.events.messages import CancelAttempt, Work
+from tasker.events.subjects import Subjects
+from tasker.events.task_events import NULL
+from tasker.service.actors.dispatch.direct import DirectWork, Offered
+from tasker.service.actors.dispatch.gate import Gate
+from tasker.service.actors.dispatch.step_times import StepTimes
+from tasker.service.actors.dispatch.waiting_set import Waiting
+from tasker.service.actors.task_actor import AdmissionPorts, ChildPorts, EventPorts, PlacePorts, TaskActor
+from tasker.service.actors.task_traces import TaskTraces
+from tasker.service.domain.costs.prices import PriceTable
+from tasker.service.domain.obligations import Kind
+from tasker.service.domain.shared_state.shared import seen_raw
+from tasker.service.domain.state import StepState
+from tasker.service.runtime.failpoints import failpoint
+from tasker.service.runtime.node_clock import NodeClock
+from tasker.service.runtime.shards import Shards
+from tasker.templates.emits import declared_events
+from tasker.templates.instances import undone_by
+from tasker.tracing import tracing_of_process
+
+WORK_RESULTS_BYTES_MAX: Final = 384 * 1024
+"""Parents' results beyond this are left out of a work message; the worker asks for them."""
+
+ITEM_SHARED_BYTES_MAX: Final = 4 * 1024
+"""The same for an item of a list, and for the task's input: what all items share must not be sent once for each."""
+
+FAILED_OFFER_S: Final = 1.0
+OFFERS_WAITING_MAX: Final = 50_000
+
+
+class Dispatcher:
+    """Implements `TaskPorts`."""
+
+    def __init__(  # noqa: PLR0917 - the parts it joins
+        self,
+        bus: Bus,
+        publisher: AckedPublisher,
+        subjects: Subjects,
+        shards: Shards,
+        clock: NodeClock,
+        gate: Gate,
+        direct: DirectWork | None = None,
+        draw: Callable[[], float] = random.random,
+        prices: PriceTable | None = None,
+    ) -> None:
+        self.step_times = StepTimes()
+        self.children: ChildPorts | None = None
+        self.prices = prices
+        self.places: PlacePorts | None = None
+        self.admissions: AdmissionPorts | None = None
+        self.events: EventPorts | None = None
+        tracing = tracing_of_process()
+        self.traces = None if tracing is None else TaskTraces(tracing)
+        self._bus = bus
+        self._direct = direct
+        if direct is not None:
+            direct.attach(self)
+        self._publisher = publisher
+        self._subjects = subjects
+        self._shards = shards
+        self._clock = clock
+        self._draw = draw
+        self._gate = gate
+        self._waiting: deque[tuple[TaskActor, str, int, int]] = deque()
+
+    # ---------------------------------------------------------------- work
+
+    def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
+        """Give the attempt to a worker, or publish its work, or queue it while too much is in flight.
+
+        What an operator holds back is put off instead.
+        """
+        if self._gate.asks(actor):
+            admitted = self._gate.admit(actor, step, attempt, offer)
+            if admitted is None:
+                return
+            offer = admitted
+        if not self._take(actor, step, attempt, offer):
+            self._to_stream(actor, step, attempt, offer)
+
+    def reprioritized(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
+        """Give an attempt on offer the place of its task's new priority; the first copy that a worker begins counts."""
+        if not self.holds_back(actor, step, attempt):
+            self._take(actor, step, attempt, offer)
+
+    def _take(self, actor: TaskActor, step: str, attempt: int, offer: int) -> bool:
+        if self._direct is None:
+            return False
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        queue = (actor.tenant, actor.template.spec.namespace, actor.template.work_queue_of(step))
+        return self._direct.take(queue, actor, step, attempt, offer)
+
+    def _to_stream(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
+        if self._publisher.room <= 0 or self._waiting:
+            if len(self._waiting) >= OFFERS_WAITING_MAX:
+                self._failed(actor, step, attempt)
+            else:
+                self._waiting.append((actor, step, attempt, offer))
+            return
+        self._publish(actor, step, attempt, offer)
+
+    def _publish(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
+        if not self._may_leave(actor, step, attempt, offer):
+            return
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        spec = actor.template.spec
+        subject = self._subjects.work(actor.tenant, spec.namespace, actor.template.work_queue_of(step))
+        message_id = f"{actor.task_id}:{step}:{attempt}"
+        if offer > 1:
+            message_id = f"{message_id}:{self._clock.now_us()}"
+
+        def on_ack(answer: PubAck | TaskerError) -> None:
+            if not isinstance(answer, PubAck):
+                self._failed(actor, step, attempt)
+            if self._waiting:
+                self._pump()
+
+        try:
+            data = encode_message(self._work(actor, step, attempt, offer))
+            failpoint("before_dispatch")
+            self._publisher.publish_acked(subject, data, on_ack, msg_id=message_id)
+            failpoint("after_dispatch")
+        except TaskerError:
+            self._failed(actor, step, attempt)
+
+    # ---------------------------------------------------------------- `Offers`
+
+    def encoded(self, offered: Offered) -> bytes | None:
+        """See `Offers.encoded`."""
+        actor, offer = offered.actor, offered.offer
+        if not self._shards.owns(actor.shard) or not self._may_leave(actor, offered.step, offered.attempt, offer):
+            return None
+        return encode_message(self._work(actor, offered.step, offered.attempt, offer))
+
+    def actor_of(self, waiting: Waiting) -> TaskActor | None:
+        """See `Offers.actor_of`."""
+        actor = self._shards.actor_of(waiting.shard, waiting.stream_id)
+        if isinstance(actor, TaskActor):
+            return actor
+        book = self._shards.book_of(waiting.shard)
+        if book is not None:
+            book.retry(waiting.stream_id, f"{Kind.OFFER}:{waiting.step}:{waiting.attempt}", self._clock.now_us())
+        return None
+
+    def to_stream(self, offered: Offered) -> None:
+        """See `Offers.to_stream`."""
+        self._to_stream(offered.actor, offered.step, offered.attempt, offered.offer)
+
+    def again(self, offered: Offered) -> None:
+        """See `Offers.again`."""
+        self._failed(offered.actor, offered.step, offered.attempt)
+
+    # ----------------------------------------------------------------
+
+    def _may_leave(self, actor: TaskActor, step: str, attempt: int, offer: int) -> bool:
+        """Return whether an offer may go out now; a first one that may not yet wakes its actor again."""
+        if not actor.is_offered(step, attempt):
+            return False
+        if offer == 0 and not self._clock.leased():
+            self._failed(actor, step, attempt)
+            return False
+        return not self.holds_back(actor, step, attempt)
+
+    def _pump(self) -> None:
+        while self._waiting and self._publisher.room > 0:
+            self._publish(*self._waiting.popleft())
+
+    def _failed(self, actor: TaskActor, step: str, attempt: int) -> None:
+        obligation = f"{Kind.OFFER}:{step}:{attempt}"
+        self.later(actor, step, obligation, self._clock.now_us() + round(FAILED_OFFER_S * US_PER_S), keep=False)
+
+    def _work(self, actor: TaskActor, step: str, attempt: int, offer: int) -> Work:
+        template, state = actor.template, actor.state
+        assert template is not None  # noqa: S101 - see _publish
+        spec = template.step(step)
+        results: dict[str, msgspec.Raw] = {}
+        left_out: list[str] = []
+        entry = state.steps[step]
+        expansion = state.steps[undone_by(step)].of if entry.undoes else entry.of
+        bytes_max = WORK_RESULTS_BYTES_MAX if expansion is None or entry.undoes else ITEM_SHARED_BYTES_MAX
+        size = 0
+        for parent in spec.after:
+            result = state.result_at(undone_by(step)) if entry.undoes else state.result_of(parent)
+            if result is None:
+                continue
+            size += len(bytes(result))
+            if size > bytes_max:
+                left_out.append(parent)
+            else:
+                results[parent] = result
+        task_id = actor.task_id
+        work = Work(
+            task_id=task_id,
+            step=step,
+            attempt=attempt,
+            handler=spec.handler,
+            namespace=template.spec.namespace,
+            queue=template.work_queue_of(step),
+            template=template.spec.name,
+            input=state.input,
+            results=results,
+            results_ref=tuple(left_out),
+            idempotency_key=f"{task_id}:{step}",
+            report_to=self._subjects.report(actor.tenant, actor.shard),
+            start_to_close_s=spec.start_to_close_s,
+            heartbeat_s=spec.heartbeat_s,
+            offer=offer,
+            deadline_in_s=self._deadline_in_s(state.deadline_us, entry),
+            correlation_id=actor.correlation_id,
+            traceparent=actor.traceparent_of(step),
+            checkpoint=entry.checkpoint,
+            emits=declared_events(spec),
+            state=seen_raw(state, template, step),
+        )
+        if expansion is not None:
+            work.index = expansion.index_of(step)
+            work.item = expansion.items[work.index]
+            if len(bytes(state.input)) > ITEM_SHARED_BYTES_MAX:
+                work.input, work.input_ref = NULL, True
+        return work
+
+    def _deadline_in_s(self, deadline_us: int | None, entry: StepState) -> float | None:
+        """Return how long the attempt has before its task or its step is over; None: no such limit."""
+        if entry.undoes:
+            return None
+        limits = [at_us for at_us in (deadline_us, entry.close_by_us) if at_us is not None]
+        return max(0.0, (min(limits) - self._clock.now_us()) / US_PER_S) if limits else None
+
+    # ---------------------------------------------------------------- the rest
+
+    def tell_cancel(self, actor: TaskActor, worker: str, step: str, attempt: int, grace_s: float) -> None:
+        """Tell a worker at once; should this be lost, the next heartbeat's answer tells it again."""
+        message = CancelAttempt(task_id=actor.task_id, step=step, attempt=attempt, grace_s=grace_s)
+        with contextlib.suppress(TaskerError):
+            self._bus.publish(self._subjects.worker_cancel(actor.tenant, worker), encode_message(message))
+
+    def holds_back(self, actor: TaskActor, step: str, attempt: int) -> bool:
+        """Return whether an attempt that a worker wants to run may not begin; it is offered again once it may."""
+        return self._gate.asks(actor) and self._gate.holds_back(actor, step, attempt)
+
+    def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
+        """Wake the actor for an open obligation at `at_us`."""
+        book = self._shards.book_of(actor.shard)
+        if book is not None:
+            book.reschedule(actor.stream_id, step, obligation, at_us, keep=keep)
+
+    def jitter(self) -> float:
+        """Draw a number in [0, 1)."""
+        return self._draw()
+
+    def now_us(self) -> int:
+        """Return the node's time."""
+        return self._clock.now_us()

@@ -1,0 +1,308 @@
+"""The gate: what operators hold back is not offered.
+
+    step dispatched -> dispatcher -> gate -> a worker, or the work stream
+                                      |
+                                      `- held: its `offer` obligation is put off; it stays in the log's rows
+
+What is held is owed as before, so a crash or another owner loses nothing and lets nothing slip: whoever owns the task
+asks its own gate. The gate only remembers what it holds, to wake it when a control changes. It remembers so many; when
+there are more, every open offer is looked at again after a change.
+
+It knows the controls from the log: before this node takes a shard, then each second, and at once after a commit here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from tasker.controls import Place, chance_of
+from tasker.controls.watch import ControlsWatch
+from tasker.errors import Unavailable
+from tasker.events.envelope import US_PER_S
+from tasker.events.log import EventLog
+from tasker.service.actors.dispatch.pacing import Pacing
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.domain.obligations import Kind
+from tasker.service.runtime.node_clock import NodeClock
+from tasker.service.runtime.shards import Shards
+from tasker.templates import RateLimit
+from tasker.templates.instances import name_of
+
+LOOK_S: Final = 1.0
+"""How long a node may not know of what was recorded on another one."""
+
+RECHECK_S: Final = 900.0
+"""What is held is looked at again after this, whatever happens."""
+
+HELD_MAX: Final = 100_000
+"""Held attempts that a node remembers."""
+
+WAKES_AT_ONCE: Final = 1_000
+_FORGET_US: Final = 60 * US_PER_S
+"""What was woken and did not come by so long after: it is not on offer any more."""
+
+_log = structlog.get_logger(__name__)
+
+_Key = tuple[UUID, str, int]
+
+
+class _Held:
+    """An attempt that is held back.
+
+    Attributes:
+        is_first: it was never offered, so it may run without a question once it may go.
+        is_paced: a rate limit gave it a moment to come back.
+        asks: its template has rate limits: it asks the gate, whether or not that is shut.
+        woken_us: when it was told to come by again.
+    """
+
+    __slots__ = ("asks", "chance", "is_first", "is_paced", "place", "woken_us")
+
+    def __init__(self, place: Place, chance: float, *, is_first: bool, asks: bool) -> None:
+        self.asks = asks
+        self.place = place
+        self.chance = chance
+        self.is_first = is_first
+        self.is_paced = False
+        self.woken_us: int | None = None
+
+
+class Gate:
+    """Holds back what a control keeps from beginning. A `ShardService`.
+
+    Attributes:
+        shut: something may be held: only then is the gate asked, but for templates with rate limits.
+    """
+
+    def __init__(self, log: EventLog, shards: Shards, clock: NodeClock, *, shard_count: int = 1) -> None:
+        self.shut = False
+        self._watch = ControlsWatch(log, clock.monotonic_s)
+        self._shards = shards
+        self._clock = clock
+        self._pacing = Pacing(lambda: self._watch.controls.limits)
+        self._shard_count = shard_count
+        self._open: set[int] = set()
+        self._repaced = False
+        """What waits for its turn may have another one now."""
+
+        self._held: dict[int, dict[_Key, _Held]] = {}
+        self._count = 0
+        self._need_asking = 0
+        """Those of them that do not ask by themselves."""
+
+        self._overflowed = False
+        self._recorded = asyncio.Event()
+
+    # ---------------------------------------------------------------- attempts
+
+    def asks(self, actor: TaskActor) -> bool:
+        """Return whether attempts of the task have to ask before they begin."""
+        return self.shut or _is_paced(actor)
+
+    def admit(self, actor: TaskActor, step: str, attempt: int, offer: int) -> int | None:
+        """Return the number of the offer that may go out, 0 for a first one; None: it is held.
+
+        What was held before its first offer is a first one still.
+        """
+        key = (actor.stream_id, step, attempt)
+        place, chance = _place_of(actor, step), chance_of(actor.task_id, step)
+        now_us = self._clock.now_us()
+        hold = self._watch.controls.hold_of(place, chance, now_us)
+        kept = self._held.setdefault(actor.shard, {})
+        held = kept.get(key)
+        turn_us, declared = None, _declared_of(actor, step)
+        if hold is None and (self._watch.controls.limits or declared is not None):
+            waited = offer > 0 or (held is not None and held.is_paced)
+            turn_us = self._pacing.wait_until(place, actor.state.input, now_us, declared, name_of(step), waited=waited)
+        if hold is None and turn_us is None:
+            if held is None:
+                return offer
+            self._drop(kept, key)
+            self._wait_anew(actor, step, attempt, now_us)
+            return 0 if held.is_first else offer
+        held = self._keep(kept, key, _Held(place, chance, is_first=offer == 0, asks=_is_paced(actor)))
+        if held is not None:
+            held.is_paced = hold is None
+        until_us = now_us + round(RECHECK_S * US_PER_S)
+        if hold is None or hold.until_us is not None:
+            until_us = turn_us or (hold.until_us if hold is not None else None) or until_us
+        self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
+        return None
+
+    def holds_back(self, actor: TaskActor, step: str, attempt: int) -> bool:
+        """Return whether an attempt that was offered, or waits for its turn, may not begin now.
+
+        It has had its tokens, or gets them at its turn: none are taken here.
+        """
+        key = (actor.stream_id, step, attempt)
+        kept = self._held.setdefault(actor.shard, {})
+        held = kept.get(key)
+        place, chance, now_us = _place_of(actor, step), chance_of(actor.task_id, step), self._clock.now_us()
+        hold = self._watch.controls.hold_of(place, chance, now_us)
+        if hold is None:
+            if held is None or held.is_paced:
+                return held is not None
+            self._drop(kept, key)
+            return False
+        self._keep(kept, key, _Held(place, chance, is_first=False, asks=_is_paced(actor)))
+        until_us = now_us + round(RECHECK_S * US_PER_S) if hold.until_us is None else hold.until_us
+        self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
+        return True
+
+    def _keep(self, kept: dict[_Key, _Held], key: _Key, new: _Held) -> _Held | None:
+        held = kept.get(key)
+        if held is not None:
+            held.woken_us = None
+        elif self._count < HELD_MAX:
+            held = kept[key] = new
+            self._count += 1
+            self._need_asking += not held.asks
+        else:
+            self._overflowed = True
+        return held
+
+    def _drop(self, kept: dict[_Key, _Held], key: _Key) -> None:
+        self._count -= 1
+        self._need_asking -= not kept.pop(key).asks
+
+    def _wait_anew(self, actor: TaskActor, step: str, attempt: int, now_us: int) -> None:
+        """Let the time that the attempt may wait for a worker begin now."""
+        entry = actor.state.steps.get(step)
+        if entry is not None and entry.start_by_us is not None:
+            allowed_us = entry.start_by_us - entry.dispatched_us
+            self._later(actor, step, f"{Kind.START_BY}:{step}:{attempt}", now_us + allowed_us)
+
+    def _later(self, actor: TaskActor, step: str, obligation: str, at_us: int) -> None:
+        book = self._shards.book_of(actor.shard)
+        if book is not None:
+            book.reschedule(actor.stream_id, step, obligation, at_us, keep=True)
+
+    # ---------------------------------------------------------------- shards
+
+    async def open_shard(self, shard: int, epoch: int) -> None:  # noqa: ARG002 - the protocol's
+        """Give out the shard's share of what is limited; attempts come by as they are due."""
+        self._open.add(shard)
+        self._pacing.own(len(self._open) / self._shard_count, self._clock.now_us())
+        self._repaced = True
+
+    def close_shard(self, shard: int) -> None:
+        """Forget what another node holds from now on; what it offers first is a first offer no more."""
+        kept = self._held.pop(shard, {})
+        for key in list(kept):
+            self._drop(kept, key)
+        self._open.discard(shard)
+        self._pacing.own(len(self._open) / self._shard_count, self._clock.now_us())
+
+    # ---------------------------------------------------------------- controls
+
+    async def begin(self) -> None:
+        """Learn what is held back, before anything may be offered.
+
+        Raises:
+            Unavailable: the log cannot be read.
+        """
+        await self._watch.look()
+        self._set_shut()
+
+    def on_recorded(self) -> None:
+        """Look at once: a control was recorded on this node."""
+        self._recorded.set()
+
+    async def run(self, offer_all: Callable[[], Awaitable[None]]) -> None:
+        """Follow the controls for ever, and wake what may go; `offer_all` wakes every open offer."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._recorded.wait()
+            self._recorded.clear()
+            try:
+                changed = await self._watch.look()
+                if changed:
+                    self.shut = True
+                    self._repaced |= self._pacing.changed(self._clock.now_us())
+                    _log.info("controls_changed", seq=self._watch.controls.seq)
+                if changed or self._repaced:
+                    repaced, self._repaced = self._repaced, False
+                    await self._wake(repaced=repaced)
+                    if changed and self._overflowed:
+                        await offer_all()
+                        self._overflowed = False
+                self._forget()
+            except Unavailable as error:
+                _log.warning("controls_not_read", error=error.detail)
+                continue
+            self._set_shut()
+
+    async def _wake(self, *, repaced: bool) -> None:
+        """Have every attempt that may go now, or at another moment, come by then; `repaced`: limits changed, too."""
+        controls, done = self._watch.controls, 0
+        for shard, kept in list(self._held.items()):
+            for (stream_id, step, attempt), held in list(kept.items()):
+                done += 1
+                if done % WAKES_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                if held.is_paced and not repaced:
+                    continue  # it comes at its turn
+                book = self._shards.book_of(shard)
+                if book is None:
+                    break
+                now_us = self._clock.now_us()
+                hold = controls.hold_of(held.place, held.chance, now_us)
+                at_us = now_us if hold is None else hold.until_us
+                if at_us is not None:
+                    held.woken_us = at_us
+                    book.retry(stream_id, f"{Kind.OFFER}:{step}:{attempt}", at_us, keep=at_us > now_us)
+
+    def _forget(self) -> None:
+        before_us = self._clock.now_us() - _FORGET_US
+        for shard, kept in self._held.items():
+            gone = [key for key, held in kept.items() if held.woken_us is not None and held.woken_us < before_us]
+            for key in gone:
+                self._drop(kept, key)
+            if gone:
+                _log.debug("held_attempts_gone", shard=shard, count=len(gone))
+
+    def _set_shut(self) -> None:
+        self.shut = self._need_asking > 0 or self._watch.controls.hold_something(self._clock.now_us())
+
+    @property
+    def held(self) -> int:
+        """Return how many attempts are held."""
+        return self._count
+
+    def held_by_queue(self) -> Counter[tuple[str, str, str]]:
+        """Return how many attempts of each queue are held: tenant, namespace, name."""
+        if not self._count:
+            return Counter()
+        kept = (one.place for held in self._held.values() for one in held.values())
+        return Counter((place.tenant, place.namespace, place.queue) for place in kept)
+
+    @property
+    def pauses(self) -> int:
+        """Return how many pauses there are."""
+        return len(self._watch.controls.pauses)
+
+
+def _is_paced(actor: TaskActor) -> bool:
+    """Return whether a step of the task's template has a rate limit."""
+    return actor.template is not None and actor.template.is_paced
+
+
+def _declared_of(actor: TaskActor, step: str) -> RateLimit | None:
+    """Return the limit that the template gives a step."""
+    return actor.template.step(step).rate_limit if actor.template is not None and actor.template.is_paced else None
+
+
+def _place_of(actor: TaskActor, step: str) -> Place:
+    assert actor.template is not None  # noqa: S101 - a task with steps has one
+    spec = actor.template.spec
+    return Place(
+        actor.tenant, spec.namespace, spec.name, actor.template.queue_of(step), actor.template.step(step).handler
+    )

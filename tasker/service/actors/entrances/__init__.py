@@ -1,0 +1,1 @@
+"""Where commands and reports come in: checked, and turned into messages to actors."""

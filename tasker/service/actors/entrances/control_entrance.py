@@ -1,0 +1,92 @@
+"""Commands about work as a whole, checked at the door and turned into what the actor of controls takes."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from tasker.errors import BodyInvalid, FieldError
+from tasker.events.messages import (
+    DEFAULT_TENANT,
+    ControlCommand,
+    ControlPause,
+    ControlResume,
+    LimitCommand,
+    LimitRemove,
+    LimitSet,
+)
+from tasker.ids import check_name
+from tasker.service.actors.dispatch.pacing import INPUT
+from tasker.service.domain.controls import (
+    RAMP_S_MAX,
+    AnyControlCommand,
+    LimitWork,
+    PauseWork,
+    ResumeWork,
+    UnlimitWork,
+    Within,
+)
+from tasker.templates.expressions import compile_expression
+from tasker.templates.model import BURST_MAX, PER_S_MAX, PER_S_MIN
+
+NAMED = ("template", "queue")
+"""Scopes that have a name."""
+
+
+def control_of(tenant: str, command: ControlCommand | LimitCommand) -> AnyControlCommand:
+    """Return what `command` of a tenant asks for.
+
+    Raises:
+        BodyInvalid: it does not say who asks, why, or for what. NameInvalid: a name is none.
+        ExpressionInvalid: the key of a limit is none.
+    """
+    if not command.requested_by:
+        raise _invalid("/requested_by", "say who asks: whoever meets the pause is told")
+    if not command.reason:
+        raise _invalid("/reason", "say why: whoever meets the pause is told")
+    if isinstance(command, LimitCommand):
+        return _limit_of(command)
+    within = _within(tenant, command)
+    match command:
+        case ControlPause():
+            return PauseWork(within)
+        case ControlResume(ramp_s=ramp_s):
+            if not 0 <= ramp_s <= RAMP_S_MAX:
+                raise _invalid("/ramp_s", f"a ramp takes 0 to {RAMP_S_MAX:g} seconds")
+            return ResumeWork(within, ramp_s)
+        case _:
+            assert_never(command)  # type: ignore[arg-type] # there are no others
+
+
+def _limit_of(command: LimitCommand) -> AnyControlCommand:
+    within = Within(command.scope, check_name(command.namespace, "namespace"), check_name(command.name, command.scope))
+    match command:
+        case LimitSet(per_s=per_s, burst=burst, key=key):
+            if not PER_S_MIN <= per_s <= PER_S_MAX:
+                raise _invalid("/per_s", f"a limit is from {PER_S_MIN:g} to {PER_S_MAX:g} attempts a second")
+            if not 1 <= burst <= BURST_MAX:
+                raise _invalid("/burst", f"a burst is from 1 to {BURST_MAX} attempts")
+            if key is not None:
+                compile_expression(key, variables=INPUT)
+            return LimitWork(within, per_s, burst, key)
+        case LimitRemove():
+            return UnlimitWork(within)
+        case _:
+            raise _invalid("/scope", f"{type(command).__name__} is no command to a limit")
+
+
+def _within(tenant: str, command: ControlCommand) -> Within:
+    scope, name = command.scope, command.name
+    if scope in NAMED:
+        if name is None:
+            raise _invalid("/name", f"say which {scope}")
+        return Within(scope, check_name(command.namespace or "default", "namespace"), check_name(name, scope))
+    if name is not None or command.namespace is not None:
+        pointer = "/namespace" if name is None else "/name"
+        raise _invalid(pointer, f"only {' and '.join(NAMED)} have a name and a namespace, the scope {scope} has none")
+    if scope == "everything" and tenant != DEFAULT_TENANT:
+        raise _invalid("/scope", f"everything is paused by callers of the tenant {DEFAULT_TENANT!r}; pause your tenant")
+    return Within(scope)
+
+
+def _invalid(pointer: str, detail: str) -> BodyInvalid:
+    return BodyInvalid(f"{pointer}: {detail}", errors=(FieldError(pointer, detail),))

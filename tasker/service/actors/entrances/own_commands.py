@@ -1,0 +1,47 @@
+"""Commands that the service gives itself: tasks that schedules and steps start and cancel.
+
+They go in as anybody's, through the entrance, which hands each to the owner of its task's shard and answers it.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tasker.errors import TaskerError
+from tasker.events.codec import encode_message
+from tasker.events.messages import Command
+from tasker.service.actors.entrances.entrance import Answer, Asked, Entrance
+
+
+class OwnCommands:
+    """The way in; it opens once there is an entrance."""
+
+    def __init__(self) -> None:
+        self._entrance: Entrance | None = None
+
+    def attach(self, entrance: Entrance) -> None:
+        """Send through `entrance` from now on."""
+        self._entrance = entrance
+
+    def send(
+        self,
+        tenant: str,
+        verb: str,
+        command: Command,
+        answer: Answer,
+        *,
+        task_id: UUID | None = None,
+        traceparent: str | None = None,
+        goes_on: bool = False,
+    ) -> None:
+        """Give a command; `answer` gets the bytes of its verdict.
+
+        `task_id`: of a creation whose id is known. `goes_on`: a task that runs goes on by it, so it is let in always.
+        """
+        assert self._entrance is not None  # noqa: S101 - attached before any shard is taken
+        asked = Asked(tenant, verb, encode_message(command), None, traceparent, answer)
+        asked.task_id, asked.goes_on, asked.is_own = task_id, goes_on, True
+        try:
+            self._entrance.take(asked)
+        except TaskerError as error:
+            asked.refuse(error)

@@ -1,0 +1,1 @@
+"""The actors of concurrency keys, and their words with tasks."""

@@ -1,0 +1,1 @@
+"""What the actors of tasks hear of events of other tasks."""

@@ -1,0 +1,1 @@
+"""What work uses and what that costs."""

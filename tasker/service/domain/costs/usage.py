@@ -1,0 +1,202 @@
+"""What attempts used: settled when it is reported, recorded with the outcome, held to the task's budget.
+
+Usage is recorded of every attempt that was heard of, of failed ones too: it was paid for. What a worker does not tell
+before it is lost nobody knows.
+
+A budget is looked at in the turn of each outcome: after what was used, before the outcome and all that follows from it.
+Over it, the task begins nothing, as when it is paused; the event that went over it says so.
+
+    on_exceeded "block"    -> blocked, until a person allows it more (`task.budget`); attempts that run may end
+    on_exceeded "fail"     -> the task stops: others cancelled, what it did undone, then failed
+    nothing is left to do  -> it completes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from tasker.errors import CommandRejected, StateForbids
+from tasker.events.messages import CANCEL_GRACE_S, Report, UsageLine
+from tasker.events.task_events import (
+    NULL,
+    AnyTaskEvent,
+    ErrorInfo,
+    StepStarted,
+    TaskBudgetSet,
+    UsageRecorded,
+)
+from tasker.events.usage import Metering, amount_text, multiplied, usage_line
+from tasker.service.domain.commands import CompleteAttempt, FailAttempt, SetBudget, YieldAttempt
+from tasker.service.domain.costs.prices import PriceTable
+from tasker.service.domain.repairs.guards import must_go_on
+from tasker.service.domain.state import BUDGET_EXCEEDED, TaskState, TaskStatus, count_usage
+from tasker.service.domain.stop import stop
+from tasker.templates import CompiledTemplate
+from tasker.templates.model import Budget
+
+MESSAGE_CHARS_MAX: Final = 2_000
+
+Outcome = CompleteAttempt | YieldAttempt | FailAttempt
+"""The commands that tell of usage."""
+
+
+# ---------------------------------------------------------------- as reported
+
+
+def settle_usage(report: Report, prices: PriceTable | None) -> None:
+    """Hold the usage of `report` to its rules, add equal lines up, and price those without a cost.
+
+    A completed attempt (or one that yields) with usage that cannot be kept fails for good; a failed one says what was
+    left out.
+    """
+    if not report.usage:
+        return
+    if report.kind not in ("completed", "failed", "yielded"):
+        report.usage = ()
+        return
+    metering = Metering()
+    try:
+        for line in report.usage:
+            checked = usage_line(
+                line.meter, line.amount, unit=line.unit, model=line.model, cost=line.cost, currency=line.currency
+            )
+            metering.add((checked,))
+    except CommandRejected as error:
+        report.usage = ()
+        if report.kind != "failed":
+            report.kind, report.result, report.emitted = "failed", NULL, ()
+            report.error = ErrorInfo(type=error.code, message=error.detail[:MESSAGE_CHARS_MAX], retryable=False)
+        elif report.error is not None:
+            message = f"{report.error.message} (and its usage was not recorded: {error.detail})"
+            report.error = msgspec.structs.replace(report.error, message=message[:MESSAGE_CHARS_MAX])
+        return
+    report.usage = tuple(_priced(line, prices) for line in metering.lines())
+
+
+def _priced(line: UsageLine, prices: PriceTable | None) -> UsageLine:
+    price = None if prices is None or line.cost is not None else prices.price_of(line)
+    if prices is None or price is None:
+        return line
+    cost = multiplied(Decimal(line.amount), Decimal(price))
+    return msgspec.structs.replace(
+        line, cost=amount_text(cost), currency=prices.currency, price=price, prices=prices.version
+    )
+
+
+# ---------------------------------------------------------------- as recorded
+
+
+def metered(
+    state: TaskState,
+    template: CompiledTemplate,
+    command: Outcome,
+    events: Iterable[AnyTaskEvent],
+    decide_again: Callable[[], Iterable[AnyTaskEvent]],
+) -> Iterator[AnyTaskEvent]:
+    """Yield the `events` of an outcome with what the attempt used before it.
+
+    The outcome is decided once more behind that: a task over its budget tries nothing again.
+    """
+    for event in events:
+        if isinstance(event, StepStarted):
+            yield event
+        break
+    yield from _recorded(state, template, command)
+    yield from decide_again()
+    budget = template.spec.budget
+    if (
+        state.over_budget is not None
+        and budget is not None
+        and budget.on_exceeded == "fail"
+        and state.stopping is None
+        and not is_done(state, template)
+    ):
+        yield from stop(
+            state,
+            template,
+            command.at_us,
+            ending="failed",
+            cause="budget_exceeded",
+            grace_s=CANCEL_GRACE_S,
+            step=command.step,
+        )
+
+
+def is_done(state: TaskState, template: CompiledTemplate) -> bool:
+    """Return whether nothing of the task is left to begin; a loop may still turn."""
+    return not state.open and state.settled == len(template.steps)
+
+
+def _recorded(state: TaskState, template: CompiledTemplate, command: Outcome) -> Iterator[AnyTaskEvent]:
+    total = dict(state.usage or {})
+    last = len(command.usage) - 1
+    for index, line in enumerate(command.usage):
+        event = UsageRecorded(
+            step=command.step,
+            attempt=command.attempt,
+            meter=line.meter,
+            amount=line.amount,
+            unit=line.unit,
+            model=line.model,
+            cost=line.cost,
+            currency=line.currency,
+            price=line.price,
+            prices=line.prices,
+        )
+        count_usage(total, event)
+        if index == last and state.over_budget is None and state.stopping is None:
+            budget = budget_of(state, template)
+            excess = None if budget is None else excess_of(budget, total)
+            if excess is not None:
+                event = msgspec.structs.replace(event, excess=excess)
+        yield event
+
+
+# ---------------------------------------------------------------- the budget
+
+
+def budget_of(state: TaskState, template: CompiledTemplate) -> Budget | None:
+    """Return what the task may use: as a person allowed it, else as its template does."""
+    budget = template.spec.budget
+    if budget is None or state.budget is None:
+        return budget
+    return msgspec.structs.replace(budget, cost_max=state.budget.cost_max, tokens_max=state.budget.tokens_max)
+
+
+def excess_of(budget: Budget, used: Mapping[str, Decimal]) -> str | None:
+    """Return in words what of `budget` is used up by `used` (see `TaskState.usage`); None: nothing is."""
+    tokens = used.get("tokens", Decimal(0))
+    if budget.tokens_max is not None and tokens > budget.tokens_max:
+        return f"its budget: {amount_text(tokens)} tokens of at most {budget.tokens_max}"
+    cost = used.get(f"cost:{budget.currency}", Decimal(0))
+    if budget.cost_max is not None and cost > Decimal(budget.cost_max):
+        return f"its budget: {amount_text(cost)} {budget.currency} of at most {budget.cost_max}"
+    return None
+
+
+def set_budget(state: TaskState, template: CompiledTemplate, command: SetBudget) -> tuple[AnyTaskEvent, ...]:
+    """Return what gives the task another budget; () when it has that.
+
+    Raises:
+        TaskUnknown, TaskEnded, StateForbids: there is no such budget, or the task has used more than that already.
+    """
+    must_go_on(state)
+    before = budget_of(state, template)
+    if before is None:
+        raise StateForbids("the task's template has no budget; nothing limits what the task uses")
+    budget = msgspec.structs.replace(
+        before,
+        cost_max=before.cost_max if command.cost_max is None else command.cost_max,
+        tokens_max=before.tokens_max if command.tokens_max is None else command.tokens_max,
+    )
+    excess = excess_of(budget, state.usage or {})
+    if excess is not None:
+        raise StateForbids(f"the task would still be over {excess}; allow it more than it has used")
+    if budget == before:
+        return ()
+    goes_on = state.status is TaskStatus.BLOCKED and state.blocked_reason == BUDGET_EXCEEDED and not state.is_late
+    return (TaskBudgetSet(cost_max=budget.cost_max, tokens_max=budget.tokens_max, goes_on=goes_on),)

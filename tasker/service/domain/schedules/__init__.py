@@ -1,0 +1,1 @@
+"""A schedule: a stream of events like a task."""

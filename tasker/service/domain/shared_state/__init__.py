@@ -1,0 +1,1 @@
+"""The state that the steps of a task share."""

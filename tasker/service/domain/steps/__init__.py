@@ -1,0 +1,1 @@
+"""A step of a task: when it begins, what it gets, how it ends."""

@@ -1,0 +1,1 @@
+"""What a step waits for from outside: signals, answers of people, events of other tasks."""
