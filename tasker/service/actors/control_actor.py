@@ -68,13 +68,13 @@ class ControlActor:
     def receive(self, message: ControlMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
         if message.command_id in self._commands:
-            return Turn((), lambda position: message.answered(position, duplicate=True), message.fail, {})
+            return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
         controls, meta = self._controls, message.meta
         try:
             events = decide_control(controls, message.tenant, message.command)
         except CommandRejected as refusal:
             error = refusal
-            return Turn((), lambda _: message.fail(error), message.fail, {})
+            return Turn.refusal(error, message.fail)
         new = []
         for event in events:
             seq = controls.seq + 1

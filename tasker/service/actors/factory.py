@@ -13,8 +13,10 @@ from tasker.service.actors.control_actor import ControlActor
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.investigation_actor import InvestigationActor
 from tasker.service.actors.limits.concurrency_actor import ConcurrencyActor, ConcurrencyPorts
+from tasker.service.actors.poisoned_task import PoisonedActor
 from tasker.service.actors.schedules.schedule_actor import ScheduleActor, SchedulePorts
-from tasker.service.actors.task_actor import PoisonedActor, TaskActor, TaskPorts
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.actors.task_ports import TaskPorts
 from tasker.service.actors.template_actor import TemplateActor
 from tasker.service.runtime.actor import Actor
 from tasker.service.runtime.routes import Routes

@@ -44,8 +44,8 @@ class SubjectMessage:
             subject = subject_of(state, self.step)
         except CommandRejected as refusal:
             error = refusal
-            return Turn((), lambda _: self.fail(error), self.fail, {})
-        return Turn((), lambda _: self.answered(subject), self.fail, {})
+            return Turn.refusal(error, self.fail)
+        return Turn.answer(lambda _: self.answered(subject), self.fail)
 
 
 class InvestigationMessage:
@@ -100,12 +100,12 @@ class InvestigationActor:
         """Decide on `message`; see `Actor`."""
         state = self._state
         if message.command_id in state.commands:
-            return Turn((), lambda position: message.answered(position, duplicate=True), message.fail, {})
+            return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
         try:
             events = decide_investigation(state, str(message.task_id), message.subject, message.command)
         except CommandRejected as refusal:
             error = refusal
-            return Turn((), lambda _: message.fail(error), message.fail, {})
+            return Turn.refusal(error, message.fail)
         meta = encode_meta(message.meta)
         new = []
         for event in events:

@@ -67,5 +67,5 @@ class OriginalMessage:
             original = original_of(state)
         except CommandRejected as refusal:
             error = refusal
-            return Turn((), lambda _: self.fail(error), self.fail, {})
-        return Turn((), lambda position: self.answered(position, original), self.fail, {})
+            return Turn.refusal(error, self.fail)
+        return Turn.answer(lambda position: self.answered(position, original), self.fail)

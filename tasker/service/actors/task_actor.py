@@ -6,16 +6,16 @@ go to the log as one unit. Answers and effects (work to offer, a cancel to tell)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
-from tasker.errors import Busy, CommandRejected, KeyConflict, TaskerError, TaskPoisoned, TaskUnknown, Unavailable
+from tasker.errors import Busy, CommandRejected, KeyConflict, TaskerError, TaskUnknown, Unavailable
 from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
-from tasker.events.messages import Progress, Report, ReportReply, StepProgress
+from tasker.events.messages import Progress, ReportReply, StepProgress
 from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
 from tasker.events.task_events import (
     AnyTaskEvent,
@@ -40,19 +40,18 @@ from tasker.events.task_events import (
 from tasker.metrics.catalogue import OUTCOMES
 from tasker.service.actors.children.child_news import ChildHint, ChildNews
 from tasker.service.actors.children.standing import StandingMessage
-from tasker.service.actors.dispatch.step_times import StepTimes
 from tasker.service.actors.investigation_actor import SubjectMessage
 from tasker.service.actors.limits.admission_news import Admission, AdmissionLook, Admitted
 from tasker.service.actors.limits.place_news import PlaceNews
 from tasker.service.actors.limits.postponing import PostponeMessage
 from tasker.service.actors.lost_message import LostObligations
 from tasker.service.actors.restarts import OriginalMessage
+from tasker.service.actors.task_messages import CommandMessage, CreateMessage, Failed, ReportMessage, TaskMessage
+from tasker.service.actors.task_ports import TaskPorts
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.actors.waits.event_news import EventNews, Watched
 from tasker.service.domain.advance import advance
-from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation, Reconcile, StartAttempt
-from tasker.service.domain.costs.prices import PriceTable
-from tasker.service.domain.dead_letters.investigation import POISONED_TASK
+from tasker.service.domain.commands import CreateTask, FireObligation, Reconcile, StartAttempt
 from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.limits.admission import singleton_of
 from tasker.service.domain.limits.debounce import check_start, debounce_of, is_start_of, waiting, waits_for_more
@@ -70,8 +69,8 @@ from tasker.service.domain.state import ChildrenTold, StepStatus, TaskState, Tas
 from tasker.service.domain.steps.children import parent_of, waiting_child
 from tasker.service.domain.steps.outcome_facts import settle_facts
 from tasker.service.domain.waits.event_waits import fits_of, waiting_for_event
-from tasker.service.runtime.actor import Owed, Recorded, Turn
-from tasker.service.runtime.due import UNFOLDED, UNFOLDED_US
+from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.runtime.due import NEWER_BUILD_S
 from tasker.service.runtime.node import Wake
 from tasker.templates import CompiledTemplate
 from tasker.times import to_rfc3339
@@ -80,7 +79,6 @@ REOFFER_S: Final = 30.0
 """An offered step that has not started is offered again after this, then after twice as long, and so on."""
 
 REOFFER_S_MAX: Final = 3600.0
-POISON_WAKE_S: Final = 3600.0
 PROGRESS_CHARS_MAX: Final = 200
 CHILD_S: Final = 6.0
 """A child that nobody told of is started or asked after again after this, then after twice as long, and so on."""
@@ -126,227 +124,6 @@ Effect = (
     | TaskUpdated
     | TaskPaused
     | TaskUnpaused
-)
-
-
-Failed = Callable[[TaskerError], None]
-
-
-class ChildPorts(Protocol):
-    """What a task's actor needs for the tasks that its steps start; answers come as messages."""
-
-    def start(self, actor: TaskActor, step: str, attempt: int) -> None:
-        """Have the child of a step created."""
-        ...
-
-    def ask(self, actor: TaskActor, step: str, attempt: int) -> None:
-        """Find out whether it has ended, and how."""
-        ...
-
-    def cancel(self, actor: TaskActor, step: str, attempt: int) -> None:
-        """Have it cancelled."""
-        ...
-
-    def hold(self, actor: TaskActor, step: str, attempt: int, told: ChildrenTold) -> None:
-        """Have it paused, or resumed, with its parent; `child_told` once it has answered."""
-        ...
-
-    def tell_parent(self, tenant: str, task_id: str, step: str, attempt: int) -> None:
-        """Tell the owner of a parent that its child has ended."""
-        ...
-
-
-class PlacePorts(Protocol):
-    """What a task's actor needs for its concurrency keys; answers come as messages."""
-
-    def ask(self, actor: TaskActor, request: PlaceRequested) -> None:
-        """Ask for a place."""
-        ...
-
-    def leave(self, actor: TaskActor, requests: Sequence[PlaceRequested]) -> None:
-        """Tell that requests are over; a word that is lost is no harm."""
-        ...
-
-
-class AdmissionPorts(Protocol):
-    """What a task's actor needs to be let in under the caps of its template."""
-
-    def ask(self, actor: TaskActor, template: CompiledTemplate, admission: Admission) -> None:
-        """Ask for room and for a place; the answer comes as `Admitted`."""
-        ...
-
-    def again(self, actor: TaskActor, messages: Iterable[CreateMessage | PostponeMessage]) -> None:
-        """Give the actor commands that waited for the first of them."""
-        ...
-
-    def leave(self, actor: TaskActor, tenant: str, template: CompiledTemplate, at_us: int) -> None:
-        """Tell that a place is free; a word that is lost is no harm."""
-        ...
-
-    def begun(self, actor: TaskActor, tenant: str, template: CompiledTemplate, at_us: int) -> None:
-        """Tell that the task waits for no more starts; a word that is lost is no harm."""
-        ...
-
-
-class EventPorts(Protocol):
-    """What a task's actor needs for steps that wait for events of other tasks; what is found comes as a message."""
-
-    def watch(self, one: Watched) -> None:
-        """Look for the event of a step, from the time on at which its wait began."""
-        ...
-
-
-class TaskPorts(Protocol):
-    """What a task's actor needs of the world."""
-
-    step_times: StepTimes
-    prices: PriceTable | None
-    traces: TaskTraces | None
-    children: ChildPorts | None
-    places: PlacePorts | None
-    admissions: AdmissionPorts | None
-    events: EventPorts | None
-
-    def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
-        """Offer the attempt to the workers; a failure wakes the actor again."""
-        ...
-
-    def reprioritized(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
-        """Give an attempt on offer the place of its task's new priority."""
-        ...
-
-    def tell_cancel(self, actor: TaskActor, worker: str, step: str, attempt: int, grace_s: float) -> None:
-        """Tell a worker that an attempt is to stop."""
-        ...
-
-    def holds_back(self, actor: TaskActor, step: str, attempt: int) -> bool:
-        """Return whether an operator keeps the attempt from beginning; it is offered again once it may."""
-        ...
-
-    def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
-        """Wake the actor for an open obligation at `at_us`."""
-        ...
-
-    def jitter(self) -> float:
-        """Draw a number in [0, 1)."""
-        ...
-
-    def now_us(self) -> int:
-        """Return the time."""
-        ...
-
-
-class CreateMessage:
-    """Create the task, unless it exists.
-
-    Attributes:
-        plan: template and command; or why they could not be made, which only matters when the task is new.
-        goes_on: a task that runs starts it: it is let in, however many there are.
-        is_admitted: it is let in under the caps of its template.
-        admitted_us: when it asked for the places that it has under the caps of its template.
-        waits: it is the first of starts that wait for more of them (`debounce`).
-        attached: answers with another task that runs, of which there may be one; None: this start waits for its end.
-        debounced: answers with the task that took this start, and where; None: this start is a task of its own.
-    """
-
-    __slots__ = (
-        "admitted_us",
-        "answered",
-        "attached",
-        "debounced",
-        "fail",
-        "goes_on",
-        "is_admitted",
-        "meta",
-        "plan",
-        "request_hash",
-        "tenant",
-        "waits",
-    )
-
-    def __init__(
-        self,
-        *,
-        tenant: str,
-        request_hash: str,
-        plan: Callable[[int], tuple[CompiledTemplate, CreateTask]] | TaskerError,
-        meta: Meta,
-        answered: Recorded,
-        fail: Failed,
-        goes_on: bool = False,
-        attached: Callable[[int, str], None] | None = None,
-        debounced: Callable[[str, str], None] | None = None,
-    ) -> None:
-        self.attached = attached
-        self.debounced = debounced
-        self.tenant = tenant
-        self.goes_on = goes_on
-        self.is_admitted = False
-        self.admitted_us: int | None = None
-        self.waits = False
-        self.request_hash = request_hash
-        self.plan = plan
-        self.meta = meta
-        self.answered = answered
-        self.fail = fail
-
-
-class CommandMessage:
-    """A command of a person or program to an existing task; `command` is given the time of the turn.
-
-    Attributes:
-        planned: of a dry run: takes what the command would cause, in place of `answered`; nothing is recorded.
-    """
-
-    __slots__ = ("answered", "command", "command_id", "fail", "meta", "planned", "tenant")
-
-    def __init__(
-        self,
-        *,
-        tenant: str,
-        command: Callable[[int], AnyTaskCommand],
-        command_id: str,
-        meta: Meta,
-        answered: Recorded,
-        fail: Failed,
-        planned: Callable[[int, Sequence[AnyTaskEvent]], None] | None = None,
-    ) -> None:
-        self.tenant = tenant
-        self.planned = planned
-        self.command = command
-        self.command_id = command_id
-        self.meta = meta
-        self.answered = answered
-        self.fail = fail
-
-
-class ReportMessage:
-    """A worker's report."""
-
-    __slots__ = ("answered", "fail", "report", "tenant")
-
-    def __init__(self, *, tenant: str, report: Report, answered: Callable[[ReportReply], None], fail: Failed) -> None:
-        self.tenant = tenant
-        self.report = report
-        self.answered = answered
-        self.fail = fail
-
-
-TaskMessage = (
-    CreateMessage
-    | CommandMessage
-    | ReportMessage
-    | StandingMessage
-    | SubjectMessage
-    | OriginalMessage
-    | ChildNews
-    | ChildHint
-    | PlaceNews
-    | Admitted
-    | AdmissionLook
-    | PostponeMessage
-    | LostObligations
-    | Wake
 )
 
 
@@ -461,20 +238,20 @@ class TaskActor:
                 return self._postpone(message, now_us)
             case SubjectMessage() | OriginalMessage():
                 if self.template is None or message.tenant != self.tenant:
-                    return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
+                    return Turn.refusal(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
                 return message.turn(self.state)
 
     def _create(self, message: CreateMessage, now_us: int) -> Turn | None:
         if self.state.status is not TaskStatus.ABSENT:
             if message.tenant == self.tenant and message.request_hash == self.state.request_hash:
-                return _answer(lambda position: message.answered(position, duplicate=True), message.fail)
+                return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
             conflict = KeyConflict(
                 "the key belongs to a task with another input or version; use a new key for another request",
                 task_id=str(self.stream_id),
             )
-            return _refuse(conflict, message.fail)
+            return Turn.refusal(conflict, message.fail)
         if isinstance(message.plan, TaskerError):
-            return _refuse(message.plan, message.fail)
+            return Turn.refusal(message.plan, message.fail)
         try:
             template, command = message.plan(now_us)
             if template.is_capped:
@@ -486,7 +263,7 @@ class TaskActor:
                     command = waiting(template.spec.debounce, command)
             events = advance(self.state, template, command)
         except CommandRejected as refusal:
-            return _refuse(refusal, message.fail)
+            return Turn.refusal(refusal, message.fail)
         self.template = template
         self._begin(message.tenant, message.meta)
         return self._record(
@@ -515,10 +292,10 @@ class TaskActor:
         admission, ports = message.admission, self._ports.admissions
         if admission is not self._admitting:
             # This object was rebuilt since. A place that was given comes back by its key's look.
-            return _refuse(Unavailable("the task is being rebuilt", retry_after_s=0.2), message.fail)
+            return Turn.refusal(Unavailable("the task is being rebuilt", retry_after_s=0.2), message.fail)
         self._admitting = None
         if message.error is not None:
-            return _refuse(message.error, message.fail)
+            return Turn.refusal(message.error, message.fail)
         if message.running is not None:
             return _attach(admission, message.running, message.position)
         first, *others = admission.waiting
@@ -550,7 +327,7 @@ class TaskActor:
         stands = message.tenant == self.tenant and state.admitted_us == message.at_us and not state.ended
         if message.until_begun:
             stands = stands and waits_for_more(state)
-        return _answer(lambda _: message.answered(stands), message.fail)
+        return Turn.answer(lambda _: message.answered(stands), message.fail)
 
     def _postpone(self, message: PostponeMessage, now_us: int) -> Turn | None:
         """Take another start, or say that the task waits for no more of them."""
@@ -559,32 +336,32 @@ class TaskActor:
             admitting.behind.append(message)
             return None
         if self.template is None or message.tenant != self.tenant:
-            return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
+            return Turn.refusal(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
         command = msgspec.structs.replace(message.command, at_us=now_us)
         try:
             is_known = is_start_of(state, command.start, command.request_hash)
             is_asked = not is_known and state.admitted_us == message.at_us
             events = advance(state, self.template, command) if is_asked else ()
         except CommandRejected as refusal:
-            return _refuse(refusal, message.fail)
+            return Turn.refusal(refusal, message.fail)
         if not events:
-            return _answer(lambda position: message.answered(position if is_known else None), message.fail)
+            return Turn.answer(lambda position: message.answered(position if is_known else None), message.fail)
         meta = message.meta
         return self._record(events, now_us, encode_meta(meta), message.answered, message.fail, meta.traceparent)
 
     def _command(self, message: CommandMessage, now_us: int) -> Turn:
         if self.template is None or message.tenant != self.tenant:
-            return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
+            return Turn.refusal(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
         if message.planned is not None:
             return self._dry_run(self.template, message, message.planned, now_us)
         if self.state.has_taken(message.command_id):
-            return _answer(lambda position: message.answered(position, duplicate=True), message.fail)
+            return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
         try:
             events = advance(self.state, self.template, message.command(now_us), command_id=message.command_id)
         except CommandRejected as refusal:
-            return _refuse(refusal, message.fail)
+            return Turn.refusal(refusal, message.fail)
         if not events:
-            return _answer(lambda position: message.answered(position, duplicate=True), message.fail)
+            return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
         return self._record(
             events,
             now_us,
@@ -604,14 +381,14 @@ class TaskActor:
         try:
             events = would_cause(self.state, template, message.command(now_us))
         except CommandRejected as refusal:
-            return _refuse(refusal, message.fail)
-        return _answer(lambda position: planned(position, events), message.fail)
+            return Turn.refusal(refusal, message.fail)
+        return Turn.answer(lambda position: planned(position, events), message.fail)
 
     def _report(self, message: ReportMessage, now_us: int) -> Turn:
         report = message.report
         if self.template is None or message.tenant != self.tenant:
             answer = ReportReply(ok=True, recorded=False, reason="task_unknown")
-            return _answer(lambda _: message.answered(answer), message.fail)
+            return Turn.answer(lambda _: message.answered(answer), message.fail)
         settle_facts(self.template, report, self._ports.prices)
         found = command_of(self.state, report, at_us=now_us, jitter=self._ports.jitter())
         if (
@@ -629,12 +406,12 @@ class TaskActor:
                     self._progress[report.step] = _told(report.progress, report.attempt, now_us)
             elif report.kind == "returned" and self.is_offered(report.step, report.attempt):
                 self._reoffer(report.step, report.attempt, f"{Kind.OFFER}:{report.step}:{report.attempt}", now_us)
-            return _answer(lambda _: message.answered(found), message.fail)
+            return Turn.answer(lambda _: message.answered(found), message.fail)
         dispatched_us = self._dispatched_us(report.step)
         events = advance(self.state, self.template, found)
         if not events:
             stale = ReportReply(ok=True, recorded=False, reason="not_open")
-            return _answer(lambda _: message.answered(stale), message.fail)
+            return Turn.answer(lambda _: message.answered(stale), message.fail)
         self._ports.step_times.add(report.kind, events, now_us - dispatched_us)
         answered, failed, cause = message.answered, message.fail, report.traceparent
         if self._ports.traces is not None and report.kind in OUTCOMES:
@@ -670,7 +447,7 @@ class TaskActor:
             kind, step, attempt = parse_obligation(wake.obligation)
         except ValueError:
             # A newer build wrote the row, and one may come back: it is not ours to close.
-            wake.postpone(round(POISON_WAKE_S * US_PER_S))
+            wake.postpone(round(NEWER_BUILD_S * US_PER_S))
             return None
         at_us = obligations_of_scope(self.state, step or TASK_SCOPE).get(wake.obligation)
         if at_us is None or self.template is None:
@@ -892,11 +669,11 @@ class TaskActor:
 
     def _place_news(self, message: PlaceNews, now_us: int) -> Turn:
         if self.template is None or message.tenant != self.tenant:
-            return _refuse(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
+            return Turn.refusal(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
         events = advance(self.state, self.template, message.command(now_us))
         stands = place_of(self.state, message.step, message.attempt) is not None
         if not events:
-            return _answer(lambda _: message.answered(stands), message.fail)
+            return Turn.answer(lambda _: message.answered(stands), message.fail)
         return self._record(
             events, now_us, self._meta, lambda _: message.answered(stands), message.fail, self.traceparent
         )
@@ -1008,58 +785,6 @@ class TaskActor:
         return not any(step.status is StepStatus.RUNNING for step in self.state.steps.values()) or self.state.ended
 
 
-def _told(progress: Progress, attempt: int, now_us: int) -> StepProgress:
-    return StepProgress(
-        attempt=attempt,
-        at=to_rfc3339(now_us),
-        done=progress.done,
-        total=progress.total,
-        message=progress.message[:PROGRESS_CHARS_MAX],
-    )
-
-
-class PoisonedActor:
-    """A task whose events cannot be folded: it answers every message with the reason, and others go on.
-
-    Only what is done about it as a dead letter of its `tenant` goes on.
-    """
-
-    __slots__ = ("_detail", "_tenant", "correlation_id", "shard", "stream_id")
-
-    def __init__(self, stream_id: UUID, shard: int, detail: str, *, tenant: str = "") -> None:
-        self._tenant = tenant
-        self.stream_id = stream_id
-        self.shard = shard
-        self._detail = detail
-        self.correlation_id: str | None = None
-
-    def receive(self, message: TaskMessage, now_us: int) -> Turn | None:  # noqa: ARG002 - the protocol's
-        """Refuse `message`."""
-        if isinstance(message, Wake):
-            message.postpone(round(POISON_WAKE_S * US_PER_S))
-            return None
-        if isinstance(message, SubjectMessage) and message.tenant == self._tenant and not message.step:
-            return _answer(lambda _: message.answered(POISONED_TASK), message.fail)
-        return _refuse(TaskPoisoned(self._detail), message.fail)
-
-    def owes(self) -> Owed:
-        """Return that a build which can fold it must look: what else it owes cannot be known."""
-        return {TASK_SCOPE: {UNFOLDED: UNFOLDED_US}}
-
-    def idle(self) -> bool:
-        """Return True: a build that understands the events may come."""
-        return True
-
-
-def _answer(committed: Callable[[int], None], failed: Failed) -> Turn:
-    return Turn((), committed, failed, {})
-
-
-def _closed(wake: Wake) -> Turn:
-    """Return the end of a closed obligation; what closed it may still be on its way to the log, so this waits."""
-    return _answer(lambda _: wake.closed(), wake.fail)
-
-
 def _attach(admission: Admission, running: str, at: str | None) -> Turn:
     """Return the answer to starts of which there may be one: the task that runs, or that it is there.
 
@@ -1083,9 +808,19 @@ def _attach(admission: Admission, running: str, at: str | None) -> Turn:
         for other in admission.behind:
             other.fail(moment)
 
-    return Turn((), committed, admission.fail, {})
+    return Turn.answer(committed, admission.fail)
 
 
-def _refuse(refusal: TaskerError, fail: Failed) -> Turn:
-    """Return a refusal as a turn: it too is given only when all it was decided on is durable."""
-    return Turn((), lambda _: fail(refusal), fail, {})
+def _told(progress: Progress, attempt: int, now_us: int) -> StepProgress:
+    return StepProgress(
+        attempt=attempt,
+        at=to_rfc3339(now_us),
+        done=progress.done,
+        total=progress.total,
+        message=progress.message[:PROGRESS_CHARS_MAX],
+    )
+
+
+def _closed(wake: Wake) -> Turn:
+    """Return the end of a closed obligation; what closed it may still be on its way to the log, so this waits."""
+    return Turn.answer(lambda _: wake.closed(), wake.fail)

@@ -94,13 +94,13 @@ class TemplateActor:
     def receive(self, message: RegisterMessage | ResolveMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
         if isinstance(message, ResolveMessage):
-            return Turn((), lambda _: message.answered(self.committed), message.fail, {})
+            return Turn.answer(lambda _: message.answered(self.committed), message.fail)
         command_id = message.meta.command_id
         try:
             events = decide_template(self._pending, message.command, command_id=command_id)
         except CommandRejected as refusal:
             error = refusal
-            return Turn((), lambda _: message.fail(error), message.fail, {})
+            return Turn.refusal(error, message.fail)
         meta = encode_meta(message.meta)
         new = []
         for event in events:

@@ -44,6 +44,16 @@ class Turn:
         self.failed = failed
         self.owed = owed
 
+    @classmethod
+    def answer(cls, committed: Callable[[int], None], failed: Callable[[TaskerError], None]) -> Turn:
+        """Return a turn that records nothing: its answer too waits until all it was decided on is durable."""
+        return cls((), committed, failed, {})
+
+    @classmethod
+    def refusal(cls, error: TaskerError, fail: Callable[[TaskerError], None]) -> Turn:
+        """Return a turn that records nothing and is answered with an error."""
+        return cls((), lambda _: fail(error), fail, {})
+
 
 class Recorded(Protocol):
     """Takes the position of what was recorded, and whether it had been before."""

@@ -28,6 +28,9 @@ UNFOLDED: Final = "unfolded"
 UNFOLDED_US: Final = 1
 """When that is due: before everything else."""
 
+NEWER_BUILD_S: Final = 3600.0
+"""What only another build can read is looked at again after this: one may come."""
+
 WAKES_MIN: Final = 1000
 """So many wakes are kept without a look at which of them are still wanted."""
 

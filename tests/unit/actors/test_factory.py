@@ -16,8 +16,9 @@ from tasker.service.actors.dispatch.gate import Gate
 from tasker.service.actors.entrances.own_commands import OwnCommands
 from tasker.service.actors.factory import Factory
 from tasker.service.actors.limits.places import Places
+from tasker.service.actors.poisoned_task import PoisonedActor
 from tasker.service.actors.schedules.schedule_effects import ScheduleEffects
-from tasker.service.actors.task_actor import PoisonedActor, TaskActor
+from tasker.service.actors.task_actor import TaskActor
 from tasker.service.runtime.committer import Committer
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes

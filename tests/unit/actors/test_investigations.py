@@ -6,7 +6,7 @@ import pytest
 
 from tasker.errors import TaskerError, TaskPoisoned
 from tasker.service.actors.investigation_actor import SubjectMessage
-from tasker.service.actors.task_actor import PoisonedActor
+from tasker.service.actors.poisoned_task import PoisonedActor
 from tasker.service.domain.dead_letters.investigation import Subject
 
 

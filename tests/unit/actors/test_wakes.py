@@ -7,7 +7,8 @@ import pytest
 from tasker.errors import Fenced
 from tasker.events.log import Due
 from tasker.events.messages import Report, ReportReply
-from tasker.service.actors.task_actor import ReportMessage, TaskActor
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.actors.task_messages import ReportMessage
 from tasker.service.runtime.due import UNFOLDED, DueBook
 from tasker.service.runtime.node import Wake
 from tests.runs import T0_US, Run, linear

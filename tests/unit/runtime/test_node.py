@@ -8,7 +8,7 @@ import pytest
 
 from tasker.events.log import DueChange
 from tasker.events.memory_log import MemoryLog
-from tasker.service.actors.task_actor import PoisonedActor
+from tasker.service.actors.poisoned_task import PoisonedActor
 from tasker.service.runtime import node as node_module
 from tasker.service.runtime.committer import Committer
 from tasker.service.runtime.due import UNFOLDED, DueBook

@@ -60,9 +60,9 @@ class StandingMessage:
     def turn(self, tenant: str, state: TaskState) -> Turn:
         """Return the answer of the task's actor."""
         if tenant != self.tenant:
-            return Turn((), lambda _: self.fail(TaskUnknown("there is no such task")), self.fail, {})
+            return Turn.answer(lambda _: self.fail(TaskUnknown("there is no such task")), self.fail)
         standing = Standing(ended=state.ended, state=str(state.status), result=state.result, error=state.error)
-        return Turn((), lambda _: self.answered(standing), self.fail, {})
+        return Turn.answer(lambda _: self.answered(standing), self.fail)
 
 
 class Standings:

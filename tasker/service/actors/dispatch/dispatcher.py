@@ -30,7 +30,8 @@ from tasker.service.actors.dispatch.direct import DirectWork, Offered
 from tasker.service.actors.dispatch.gate import Gate
 from tasker.service.actors.dispatch.step_times import StepTimes
 from tasker.service.actors.dispatch.waiting_set import Waiting
-from tasker.service.actors.task_actor import AdmissionPorts, ChildPorts, EventPorts, PlacePorts, TaskActor
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.actors.task_ports import AdmissionPorts, ChildPorts, EventPorts, PlacePorts
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.domain.obligations import Kind

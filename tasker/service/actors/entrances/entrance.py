@@ -98,8 +98,8 @@ from tasker.service.actors.entrances.schedule_entrance import schedule_command
 from tasker.service.actors.investigation_actor import InvestigationMessage, SubjectMessage
 from tasker.service.actors.restarts import OriginalMessage, check_restart, restart_of
 from tasker.service.actors.schedules.schedule_actor import ScheduleMessage
-from tasker.service.actors.task_actor import CommandMessage, CreateMessage
 from tasker.service.actors.task_commands import Decided, decided_of, would_happen
+from tasker.service.actors.task_messages import CommandMessage, CreateMessage
 from tasker.service.actors.template_actor import RegisterMessage
 from tasker.service.domain.commands import CreateTask
 from tasker.service.domain.dead_letters.investigation import InvestigationCommand, Subject

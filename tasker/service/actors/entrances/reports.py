@@ -28,7 +28,7 @@ from tasker.events.subjects import Subjects, is_token
 from tasker.events.task_events import NULL, Choice, ErrorInfo
 from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.entrances.entrance import Answer, Answers
-from tasker.service.actors.task_actor import ReportMessage
+from tasker.service.actors.task_messages import ReportMessage
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
 from tasker.templates.model import ROUTES_MAX, SECONDS_MAX

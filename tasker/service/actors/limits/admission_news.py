@@ -9,7 +9,7 @@ from tasker.errors import TaskerError
 
 if TYPE_CHECKING:
     from tasker.service.actors.limits.postponing import PostponeMessage
-    from tasker.service.actors.task_actor import CreateMessage
+    from tasker.service.actors.task_messages import CreateMessage
     from tasker.service.domain.commands import CreateTask
 
 

@@ -26,7 +26,8 @@ from tasker.service.actors.limits.admission_news import Admission, Admitted
 from tasker.service.actors.limits.concurrency_actor import Verdict
 from tasker.service.actors.limits.places import Places
 from tasker.service.actors.limits.postponing import Postponed, PostponeMessage, Postponing
-from tasker.service.actors.task_actor import CreateMessage, TaskActor
+from tasker.service.actors.task_actor import TaskActor
+from tasker.service.actors.task_messages import CreateMessage
 from tasker.service.domain.commands import PostponeTask
 from tasker.service.domain.limits.admission import admission_key, admission_keys, admission_request
 from tasker.service.domain.limits.concurrency import Ask

@@ -35,6 +35,7 @@ from tasker.service.domain.limits.concurrency import (
 )
 from tasker.service.domain.limits.place_look import place_facts
 from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.runtime.due import NEWER_BUILD_S
 from tasker.service.runtime.node import Wake
 
 LOOK_S_MAX: Final = 60.0
@@ -44,7 +45,6 @@ ADMITTED_LOOK_S_MAX: Final = 300.0
 """The same of those that `max_running` let in, of which there are many; each tells when it ends."""
 
 BATCH_REQUESTS_MAX: Final = 1_000
-POISON_WAKE_S: Final = 3600.0
 _NO_META: Final = b"{}"
 
 Verdict = Literal["waits", "full"]
@@ -173,7 +173,7 @@ class ConcurrencyActor:
                 return self._wake(message, now_us)
             case PlaceAskedAfter():
                 facts = place_facts(self.state, message.request)
-                return Turn((), lambda _: message.answered(facts), message.fail, {})
+                return Turn.answer(lambda _: message.answered(facts), message.fail)
             case Flush():
                 pass
         return None if self._deciding else self._decide(now_us)
@@ -243,11 +243,11 @@ class ConcurrencyActor:
     def _wake(self, wake: Wake, now_us: int) -> Turn | None:
         if wake.obligation != LOOK:
             # A newer build wrote the row, and one may come back: it is not ours to close.
-            wake.postpone(round(POISON_WAKE_S * US_PER_S))
+            wake.postpone(round(NEWER_BUILD_S * US_PER_S))
             return None
         at_us = concurrency_obligations(self.state).get(LOOK)
         if at_us is None:
-            return Turn((), lambda _: wake.closed(), wake.fail, {})
+            return Turn.answer(lambda _: wake.closed(), wake.fail)
         wake.again(LOOK, now_us + round(LOOK_S * US_PER_S))
         look_s_max = ADMITTED_LOOK_S_MAX if self._admits else LOOK_S_MAX
         for request in self.state.looked_at():

@@ -32,6 +32,7 @@ from tasker.service.domain.schedules.obligations import (
 )
 from tasker.service.domain.schedules.state import CHECK_S, ScheduleState, ScheduleStatus, Start, evolve_schedule
 from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.runtime.due import NEWER_BUILD_S
 from tasker.service.runtime.node import Wake
 
 RESTART_S: Final = 6.0
@@ -45,7 +46,6 @@ CHECK_S_MAX: Final = 30.0
 ASK_S: Final = 6.0
 """A question that nobody answered is asked again after this."""
 
-POISON_WAKE_S: Final = 3600.0
 KEPT_S: Final = 3600.0
 """A schedule that is due within this stays in memory."""
 
@@ -194,12 +194,12 @@ class ScheduleActor:
         state = self.state
         state.tenant = message.tenant
         if message.command_id in state.commands:
-            return _answer(lambda position: message.answered(position, duplicate=True, task_id=None), message.fail)
+            return Turn.answer(lambda position: message.answered(position, duplicate=True, task_id=None), message.fail)
         try:
             events = decide_schedule(state, message.command(now_us))
         except CommandRejected as refusal:
             error = refusal
-            return _answer(lambda _: message.fail(error), message.fail)
+            return Turn.answer(lambda _: message.fail(error), message.fail)
         fired = next((event for event in events if isinstance(event, ScheduleFired)), None)
         task_id = None if fired is None else fired.task_id
         duplicate = not events
@@ -245,9 +245,9 @@ class ScheduleActor:
         if at_us is None:
             if task_id is None and wake.obligation not in (FIRE, GO_ON):
                 # A newer build wrote the row, and one may come back: it is not ours to close.
-                wake.postpone(round(POISON_WAKE_S * US_PER_S))
+                wake.postpone(round(NEWER_BUILD_S * US_PER_S))
                 return None
-            return _answer(lambda _: wake.closed(), wake.fail)
+            return Turn.answer(lambda _: wake.closed(), wake.fail)
         if at_us > now_us:
             wake.again(wake.obligation, at_us)
             return None
@@ -361,10 +361,6 @@ def _changed(before: dict[str, int], after: dict[str, int]) -> Owed:
         for obligation in (*before, *after)
         if before.get(obligation) != after.get(obligation)
     }
-
-
-def _answer(committed: Callable[[int], None], failed: Callable[[TaskerError], None]) -> Turn:
-    return Turn((), committed, failed, {})
 
 
 def _nothing(position: int) -> None:

@@ -1,0 +1,138 @@
+"""What the actor of a task is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tasker.errors import TaskerError
+from tasker.events.envelope import Meta
+from tasker.events.messages import Report, ReportReply
+from tasker.events.task_events import AnyTaskEvent
+from tasker.service.actors.children.child_news import ChildHint, ChildNews
+from tasker.service.actors.children.standing import StandingMessage
+from tasker.service.actors.investigation_actor import SubjectMessage
+from tasker.service.actors.limits.admission_news import AdmissionLook, Admitted
+from tasker.service.actors.limits.place_news import PlaceNews
+from tasker.service.actors.limits.postponing import PostponeMessage
+from tasker.service.actors.lost_message import LostObligations
+from tasker.service.actors.restarts import OriginalMessage
+from tasker.service.domain.commands import AnyTaskCommand, CreateTask
+from tasker.service.runtime.actor import Recorded
+from tasker.service.runtime.node import Wake
+from tasker.templates import CompiledTemplate
+
+Failed = Callable[[TaskerError], None]
+
+
+class CreateMessage:
+    """Create the task, unless it exists.
+
+    Attributes:
+        plan: template and command; or why they could not be made, which only matters when the task is new.
+        goes_on: a task that runs starts it: it is let in, however many there are.
+        is_admitted: it is let in under the caps of its template.
+        admitted_us: when it asked for the places that it has under the caps of its template.
+        waits: it is the first of starts that wait for more of them (`debounce`).
+        attached: answers with another task that runs, of which there may be one; None: this start waits for its end.
+        debounced: answers with the task that took this start, and where; None: this start is a task of its own.
+    """
+
+    __slots__ = (
+        "admitted_us",
+        "answered",
+        "attached",
+        "debounced",
+        "fail",
+        "goes_on",
+        "is_admitted",
+        "meta",
+        "plan",
+        "request_hash",
+        "tenant",
+        "waits",
+    )
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        request_hash: str,
+        plan: Callable[[int], tuple[CompiledTemplate, CreateTask]] | TaskerError,
+        meta: Meta,
+        answered: Recorded,
+        fail: Failed,
+        goes_on: bool = False,
+        attached: Callable[[int, str], None] | None = None,
+        debounced: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self.attached = attached
+        self.debounced = debounced
+        self.tenant = tenant
+        self.goes_on = goes_on
+        self.is_admitted = False
+        self.admitted_us: int | None = None
+        self.waits = False
+        self.request_hash = request_hash
+        self.plan = plan
+        self.meta = meta
+        self.answered = answered
+        self.fail = fail
+
+
+class CommandMessage:
+    """A command of a person or program to an existing task; `command` is given the time of the turn.
+
+    Attributes:
+        planned: of a dry run: takes what the command would cause, in place of `answered`; nothing is recorded.
+    """
+
+    __slots__ = ("answered", "command", "command_id", "fail", "meta", "planned", "tenant")
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        command: Callable[[int], AnyTaskCommand],
+        command_id: str,
+        meta: Meta,
+        answered: Recorded,
+        fail: Failed,
+        planned: Callable[[int, Sequence[AnyTaskEvent]], None] | None = None,
+    ) -> None:
+        self.tenant = tenant
+        self.planned = planned
+        self.command = command
+        self.command_id = command_id
+        self.meta = meta
+        self.answered = answered
+        self.fail = fail
+
+
+class ReportMessage:
+    """A worker's report."""
+
+    __slots__ = ("answered", "fail", "report", "tenant")
+
+    def __init__(self, *, tenant: str, report: Report, answered: Callable[[ReportReply], None], fail: Failed) -> None:
+        self.tenant = tenant
+        self.report = report
+        self.answered = answered
+        self.fail = fail
+
+
+TaskMessage = (
+    CreateMessage
+    | CommandMessage
+    | ReportMessage
+    | StandingMessage
+    | SubjectMessage
+    | OriginalMessage
+    | ChildNews
+    | ChildHint
+    | PlaceNews
+    | Admitted
+    | AdmissionLook
+    | PostponeMessage
+    | LostObligations
+    | Wake
+)
