@@ -14,7 +14,7 @@ else. `problem()` turns any of them into the RFC 9457 document that NATS and HTT
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import msgspec
 
@@ -466,6 +466,7 @@ class DeadlineExceeded(Unavailable):
     title = "No answer came within the time given"
 
 
+@final
 class Undecodable(TaskerError):
     """Bytes that this build does not understand."""
 

@@ -209,7 +209,7 @@ class _PostgresSnapshot:
 
 def row_of(row_type: type[Any], record: asyncpg.Record) -> Any:
     """Return a record as the row it was: its columns are the fields, in order."""
-    return row_type(**dict(record))
+    return row_type(*record)
 
 
 def pairs(records: Iterable[asyncpg.Record]) -> dict[Any, Any]:

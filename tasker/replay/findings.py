@@ -74,3 +74,9 @@ class Findings:
         self.counts[finding.invariant] = self.counts.get(finding.invariant, 0) + 1
         if len(self.kept) < self._kept_max:
             self.kept.append(finding)
+
+    def take(self, others: Findings) -> None:
+        """Take all that others have collected; what they did not keep is counted."""
+        for invariant, count in others.counts.items():
+            self.counts[invariant] = self.counts.get(invariant, 0) + count
+        self.kept += others.kept[: self._kept_max - len(self.kept)]

@@ -7,7 +7,6 @@ From it: progress and findings, a result for each shard, or the error that ended
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -20,8 +19,6 @@ from tasker.replay.findings import Finding, Report
 from tasker.replay.shard import ShardResult
 
 LINE_BYTES_MAX: Final = 1 << 20
-COLLECT_EVERY: Final = 200_000
-"""Objects that are made between two looks for garbage; by default it is 700, which costs a tenth of the time."""
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
@@ -93,7 +90,7 @@ class Process:
 
 async def _serve(said: BinaryIO, answers: BinaryIO) -> None:
     """Verify the shards that are asked for, until nobody asks any more."""
-    from tasker.replay.verifier import Verifier, opened
+    from tasker.replay.verifier import Verifier, collecting_rarely, opened
 
     def say(line: _Line) -> None:
         answers.write(_encode(line) + b"\n")
@@ -116,8 +113,9 @@ async def _serve(said: BinaryIO, answers: BinaryIO) -> None:
                 on_progress=lambda events: say(_Line(events=events)),
             ) as verifier,
         ):
-            while isinstance(shard := await asyncio.to_thread(heard, int), int):
-                say(_Line(result=await verifier.verify(shard)))
+            with collecting_rarely():
+                while isinstance(shard := await asyncio.to_thread(heard, int), int):
+                    say(_Line(result=await verifier.verify(shard)))
     except TaskerError as error:
         say(_Line(error=error.problem()))
 
@@ -126,7 +124,6 @@ def main() -> None:
     """Be such a process."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else prints must not come between the lines
-    gc.set_threshold(COLLECT_EVERY, 20, 100)
     serving = _serve(sys.stdin.buffer, answers)
     if sys.platform == "win32":
         asyncio.run(serving)

@@ -1,7 +1,8 @@
 """The log proved: every event read again, every task folded again, every view compared with the fold.
 
-Shards are independent, so several processes share them, the largest first. A shard costs one reading of its events
-and of the views' rows; nothing is written.
+Shards are independent, so several processes share them, the largest first; this one is one of them. A shard costs one
+reading of its events and of the views' rows; nothing is written. What is found comes in the order of the shards,
+whoever read them.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from tasker.errors import Undecodable
 from tasker.events.log import EventLog
 from tasker.events.position import format_position
-from tasker.replay.findings import Findings, Report
+from tasker.replay.findings import Finding, Findings
 from tasker.replay.process import Process
 from tasker.replay.report import VerifyProgress, VerifyReport
 from tasker.replay.shard import ShardResult
-from tasker.replay.verifier import Verifier, opened
+from tasker.replay.verifier import Verifier, collecting_rarely, opened
 
 ALONE_EVENTS_MAX: Final = 50_000
 """A log of no more events is read by this process sooner than by others that have to start first."""
@@ -50,18 +52,18 @@ async def verify(
         ConfigurationError: it has no log that this build can read.
     """
     started_s = time.monotonic()
-    findings = Findings()
-    async with opened(dsn) as (log, store):
-        chosen = range((await log.info()).shards) if shards is None else sorted(set(shards))
-        sizes = {shard: await _size(log, shard) for shard in chosen}
-        queue = sorted(sizes, key=sizes.__getitem__)
-        progress = _Progress(sum(sizes.values()), on_progress)
-        count = _count(workers, len(queue), progress.of)
-        if count == 1:
-            async with Verifier(log, store, findings.add, on_progress=progress.add) as verifier:
-                results = [await verifier.verify(shard) for shard in queue]
-        else:
-            results = await _share(dsn, queue, count, findings.add, progress.add)
+    found = _FoundByShard()
+    with collecting_rarely():
+        async with opened(dsn) as (log, store):
+            chosen = range((await log.info()).shards) if shards is None else sorted(set(shards))
+            sizes = {shard: await _size(log, shard) for shard in chosen}
+            queue = sorted(sizes, key=sizes.__getitem__)
+            progress = _Progress(sum(sizes.values()), on_progress)
+            count = _count(workers, len(queue), progress.of)
+            async with Verifier(log, store, found.add, on_progress=progress.add) as verifier:
+                start = partial(Process.start, dsn, found.add, progress.add)
+                results = await _share(queue, verifier, start, others=count - 1)
+    findings = found.merged()
     seconds = time.monotonic() - started_s
     events = sum(result.events for result in results)
     return VerifyReport(
@@ -91,6 +93,25 @@ class _Progress:
         self._on_progress(VerifyProgress(events=self._events, of=max(self.of, self._events)))
 
 
+class _FoundByShard:
+    """Collects findings by shard, so that it does not matter which shard was read when."""
+
+    def __init__(self) -> None:
+        self._shards: dict[int, Findings] = {}
+
+    def add(self, finding: Finding) -> None:
+        """Take `finding`."""
+        shard = -1 if finding.shard is None else finding.shard
+        self._shards.setdefault(shard, Findings()).add(finding)
+
+    def merged(self) -> Findings:
+        """Return all of them, shard by shard."""
+        merged = Findings()
+        for _, findings in sorted(self._shards.items()):
+            merged.take(findings)
+        return merged
+
+
 def _count(workers: int | None, shards: int, events: int) -> int:
     """Return how many processes share the shards."""
     if workers is None:
@@ -108,23 +129,27 @@ async def _size(log: EventLog, shard: int) -> int:
 
 
 async def _share(
-    dsn: str, queue: list[int], count: int, report: Report, on_progress: Callable[[int], None]
+    queue: list[int], verifier: Verifier, start: Callable[[], Awaitable[Process]], *, others: int
 ) -> list[ShardResult]:
-    """Have `count` processes verify the shards of `queue`, from its end."""
+    """Have `verifier` and so many other processes verify the shards of `queue`, from its end."""
     results: list[ShardResult] = []
 
-    async def work() -> None:
-        process = await Process.start(dsn, report, on_progress)
+    async def work(one: Verifier | Process) -> None:
+        while queue:
+            results.append(await one.verify(queue.pop()))
+
+    async def work_apart() -> None:
+        process = await start()
         try:
-            while queue:
-                results.append(await process.verify(queue.pop()))
+            await work(process)
         finally:
             await process.stop()
 
     try:
         async with asyncio.TaskGroup() as group:
-            for number in range(count):
-                group.create_task(work(), name=f"verifying process {number}")
+            for number in range(others):
+                group.create_task(work_apart(), name=f"verifying process {number}")
+            group.create_task(work(verifier), name="verifying here")
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return results

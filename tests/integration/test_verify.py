@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import asyncpg
+import psutil
 import pytest
 
 from tasker.clock import SystemClock
@@ -49,6 +50,25 @@ async def test_a_good_log_with_its_views_is_proved(dsn: str, workers: int | None
     assert report.workers == (workers or 1)
     assert told[-1] == VerifyProgress(events=TASKS * 14, of=TASKS * 14)
     assert report.position.startswith("0:")
+
+
+async def test_what_is_found_is_the_same_whoever_reads_which_shard(dsn: str, sql: asyncpg.Connection) -> None:
+    await sql.execute("UPDATE event SET payload = '\\x7b7d' WHERE type = 'step_started'")
+    await sql.execute("UPDATE task_v1 SET steps_completed = 3")
+    alone, together = await verify(dsn, workers=1), await verify(dsn, workers=3)
+    assert (alone.workers, together.workers) == (1, 3)
+    assert (alone.findings, alone.findings_total) == (together.findings, together.findings_total)
+    assert len({one.shard for one in alone.findings}) == alone.shards
+
+
+async def test_a_process_that_dies_meanwhile_ends_the_verification(dsn: str) -> None:
+    def kill(_: VerifyProgress) -> None:
+        for child in psutil.Process().children():
+            if "tasker.replay.process" in child.cmdline():
+                child.kill()
+
+    with pytest.raises(Unavailable, match=r"the process that verifies shard \d+ ended with code -9"):
+        await verify(dsn, workers=2, on_progress=kill)
 
 
 async def test_chosen_shards_are_verified_alone(dsn: str) -> None:

@@ -82,7 +82,7 @@ _POISON_TYPES: Final = frozenset({"poison", "history_limit", "no_progress"})
 _SETTLED: Final = frozenset({"resolved", "ignored"})
 
 
-class DeadLetterRow(msgspec.Struct, kw_only=True):
+class DeadLetterRow(msgspec.Struct):
     """A dead letter as stored.
 
     Attributes:

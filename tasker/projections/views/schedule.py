@@ -53,7 +53,7 @@ class Detail(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_fires: list[ScheduleFire] = []
 
 
-class ScheduleRow(msgspec.Struct, kw_only=True):
+class ScheduleRow(msgspec.Struct):
     """A schedule as stored.
 
     Attributes:

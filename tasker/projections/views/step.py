@@ -102,7 +102,7 @@ _TIMED_OUT: Final = "timed_out"
 _WAITS: Final[dict[type, str]] = {StepAwaited: "signal", ApprovalRequested: "approval", EventAwaited: "event"}
 
 
-class StepRow(msgspec.Struct, kw_only=True):
+class StepRow(msgspec.Struct):
     """A step as stored.
 
     Attributes:

@@ -15,7 +15,7 @@ from tasker.projections.projection import NO_TYPES, Key
 from tasker.times import to_rfc3339
 
 
-class TemplateRow(msgspec.Struct, kw_only=True):
+class TemplateRow(msgspec.Struct):
     """A version of a template as stored.
 
     Attributes:

@@ -16,7 +16,7 @@ from tasker.events.usage import added, amount_text
 from tasker.projections.projection import NO_TYPES, Key
 
 
-class UsageRow(msgspec.Struct, kw_only=True):
+class UsageRow(msgspec.Struct):
     """A meter of a step as stored.
 
     Attributes:

@@ -17,7 +17,7 @@ from tasker.events.concurrency_events import ConcurrencyEvent
 from tasker.events.dead_letter_events import DeadLetterEvent
 from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.schedule_events import AnyScheduleEvent, ScheduleEvent
-from tasker.events.task_events import ENDING_TYPES, AnyTaskEvent, TaskEvent
+from tasker.events.task_events import ENDING_TYPES, TASK_EVENT_TYPES, AnyTaskEvent
 from tasker.events.template_events import AnyTemplateEvent, TemplateEvent
 from tasker.replay.checkers.checker import Decoded
 from tasker.replay.findings import Finding, Invariant, Report
@@ -27,6 +27,8 @@ from tasker.service.domain.template_registry import TemplateRegistry, evolve_tem
 
 OnEnded = Callable[[RecordedEvent, TaskState], None]
 """Takes a task that has ended, with its last event."""
+
+_TASK_EVENTS: Final = frozenset[type](TASK_EVENT_TYPES)
 
 _TASK: Final = "task"
 _TEMPLATE: Final = "template"
@@ -155,7 +157,7 @@ class FoldedChecker:
 
 
 def _task_event(event: Decoded) -> AnyTaskEvent:
-    if isinstance(event, TaskEvent):
+    if type(event) in _TASK_EVENTS:
         return cast("AnyTaskEvent", event)
     if isinstance(event, Undecodable):
         raise event

@@ -82,7 +82,7 @@ class MeteredChecker:
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:
         """Check the next event of the shard."""
         stream_id = recorded.stream_id
-        if isinstance(event, UsageRecorded):
+        if type(event) is UsageRecorded:  # an event of another class is told sooner so
             self._take_usage(recorded, event)
         elif stream_id in self._pending and not isinstance(event, _BETWEEN):
             used, _ = self._pending.pop(stream_id)

@@ -7,6 +7,7 @@ What the log shows is checked event by event. What the world shows is checked at
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 from uuid import UUID
 
 from tasker.events.envelope import RecordedEvent
@@ -25,9 +26,11 @@ from tasker.events.task_events import (
     StepDelayed,
     StepDispatched,
     StepExpanded,
+    StepFailed,
     StepGathered,
     StepResolved,
     StepResultEdited,
+    StepRetryScheduled,
     StepSignalled,
     StepSkipped,
     StepStarted,
@@ -35,11 +38,17 @@ from tasker.events.task_events import (
     StepYielded,
     TaskCancelled,
     TaskCompleted,
+    TaskCreated,
     TaskFailed,
+    TaskStarted,
+    UsageRecorded,
 )
 from tasker.replay.checkers.checker import Decoded
 from tasker.replay.checkers.signals import Signals
 from tasker.replay.findings import Finding, Invariant, Report
+
+_SILENT: Final = frozenset({TaskCreated, TaskStarted, StepFailed, StepRetryScheduled, UsageRecorded})
+"""They say nothing of an attempt that has no event of its own, and come often."""
 
 
 class _Step:
@@ -65,6 +74,8 @@ class OnceChecker:
 
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:  # noqa: PLR0915 - one case an event
         """Check the next event of the shard."""
+        if type(event) in _SILENT:
+            return
         match event:
             case StepDispatched(step=name, attempt=attempt) | ChildRequested(step=name, attempt=attempt):
                 step = self._step(recorded.stream_id, name)
@@ -81,11 +92,6 @@ class OnceChecker:
                 if step.started:
                     self._find(recorded, f"attempt {attempt} of step {name} starts twice")
                 step.started = True
-            case ChildStarted(step=name, attempt=attempt):
-                step = self._open(recorded, name, attempt, "has its child")
-                if step.started:
-                    self._find(recorded, f"attempt {attempt} of step {name} has two children")
-                step.started = True
             case StepCompleted(step=name, attempt=attempt):
                 step = self._step(recorded.stream_id, name)
                 if step.completed:
@@ -95,6 +101,14 @@ class OnceChecker:
                     if not step.started:
                         self._find(recorded, f"attempt {attempt} of step {name} completes without a start")
                 step.completed = step.over = True
+            case TaskCompleted() | TaskFailed() | TaskCancelled():
+                self._tasks.pop(recorded.stream_id, None)
+                self._signals.pop(recorded.stream_id, None)
+            case ChildStarted(step=name, attempt=attempt):
+                step = self._open(recorded, name, attempt, "has its child")
+                if step.started:
+                    self._find(recorded, f"attempt {attempt} of step {name} has two children")
+                step.started = True
             case StepTimedOut(step=name, then="continue"):
                 step = self._step(recorded.stream_id, name)
                 step.over = not step.attempt  # its attempt has failed, and completes it all the same
@@ -143,9 +157,6 @@ class OnceChecker:
                     self._find(recorded, f"step {name} has no result, and it is edited")
             case StepCancelled(step=name):
                 self._step(recorded.stream_id, name).over = True
-            case TaskCompleted() | TaskFailed() | TaskCancelled():
-                self._tasks.pop(recorded.stream_id, None)
-                self._signals.pop(recorded.stream_id, None)
             case _:
                 pass
 

@@ -69,6 +69,21 @@ _TASK: Final = "task"
 _SILENT: Final = frozenset({StepStarted, StepAttemptFailed, StepRetryScheduled, StepTimedOut})
 """They say nothing of an order, and come often."""
 
+_UNDOING: Final = frozenset(
+    {
+        StepDispatched,
+        StepCompleted,
+        StepResolved,
+        StepSkipped,
+        StepExpanded,
+        TaskStopping,
+        TaskCompensating,
+        TaskFailed,
+        TaskCancelled,
+    }
+)
+"""They say something of compensations."""
+
 
 class _Task:
     """What is known of a task: its template and how far it is."""
@@ -138,9 +153,9 @@ class OrderChecker:
             task = self._begin(recorded, event)
             if task is None:
                 return
-        elif isinstance(event, TaskCreated):
+        elif type(event) is TaskCreated:
             self._find(recorded, "the task is created twice")
-        if task.undoing is not None:
+        if task.undoing is not None and type(event) in _UNDOING:
             for detail in _undone(task.undoing, event, stopping=task.stopping):
                 self._find(recorded, detail)
         match event:
@@ -160,6 +175,14 @@ class OrderChecker:
             case StepCompleted(step=name):
                 if not (is_item(name) or is_undo(name)):
                     self._completes(recorded, task, name)
+            case TaskCompleted():
+                over = task.completed | task.out | task.accepted
+                missing = [name for name in task.template.steps if name not in over] if task.template else []
+                if missing and not task.completes_by_hand:
+                    self._find(recorded, f"the task completes without a result of {', '.join(missing[:5])}")
+                self._end(recorded)
+            case TaskCreated():
+                pass  # its beginning
             case PlaceRequested(step=name):
                 task.waiting.add(name)
             case PlaceTaken(step=name):
@@ -224,12 +247,6 @@ class OrderChecker:
                 task.paused = True
             case TaskUnpaused():
                 task.paused = False
-            case TaskCompleted():
-                over = task.completed | task.out | task.accepted
-                missing = [name for name in task.template.steps if name not in over] if task.template else []
-                if missing and not task.completes_by_hand:
-                    self._find(recorded, f"the task completes without a result of {', '.join(missing[:5])}")
-                self._end(recorded)
             case TaskFailed() | TaskCancelled():
                 self._end(recorded)
             case _:
@@ -250,7 +267,7 @@ class OrderChecker:
             self._find(recorded, f"{recorded.type} follows {ending}, which ended the task")
             return None
         template = None
-        if isinstance(event, TaskCreated):
+        if type(event) is TaskCreated:
             template = self._template_of(event.template.hash)
             if template is None:
                 self._find(recorded, f"the content {event.template.hash[:16]} of the task's template cannot be read")
@@ -298,6 +315,8 @@ class OrderChecker:
     def _missing(task: _Task, template: CompiledTemplate, step: str) -> list[str]:
         """Return the parents that `step` should have waited for."""
         spec = template.steps[step]
+        if task.completed.issuperset(spec.after) and not (task.out or task.closed_edges):
+            return []
         out = {one for one in spec.after if one in task.out or (one, step) in task.closed_edges}
         open_parents = [one for one in spec.after if one not in task.completed or one in out]
         match spec.join:

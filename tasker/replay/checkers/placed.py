@@ -7,10 +7,11 @@ by two streams in two shards, so it is asked once the shard is read (`held`, `ch
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 from tasker.events.concurrency_events import (
+    CONCURRENCY_EVENT_TYPES,
     ConcurrencyEvent,
     ConcurrencyKeyOpened,
     PlacesAsked,
@@ -22,6 +23,8 @@ from tasker.events.concurrency_events import (
 from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.replay.checkers.checker import Decoded
 from tasker.replay.findings import Finding, Invariant, Report
+
+_EVENTS: Final = frozenset[type](CONCURRENCY_EVENT_TYPES)
 
 RETURNED_WITHIN_S: Final = 600.0
 """A place that its ended holder still has so much later, while its shard went on, is lost."""
@@ -52,8 +55,9 @@ class PlacedChecker:
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:
         """Check the next event of the shard."""
         self._at_us = recorded.at_us
-        if not isinstance(event, ConcurrencyEvent):
+        if type(event) not in _EVENTS:
             return
+        event = cast("ConcurrencyEvent", event)
         key = self._keys.get(recorded.stream_id)
         if key is None:
             key = self._keys[recorded.stream_id] = _Key()

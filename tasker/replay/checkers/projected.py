@@ -21,6 +21,7 @@ import msgspec
 
 from tasker.errors import Undecodable
 from tasker.events.envelope import RecordedEvent, StreamKind
+from tasker.events.stored import DomainEvent
 from tasker.events.task_events import ENDING_TYPES
 from tasker.projections.projection import Projection, differences, moved_on
 from tasker.replay.checkers.checker import Decoded
@@ -52,33 +53,36 @@ class ViewChecker:
 
     def take_page(self, page: Sequence[RecordedEvent], events: Sequence[Decoded]) -> None:
         """Fold the next events of the shard, as far as the view has them."""
-        kinds, checkpoint, types = self._kinds, self._checkpoint, self._types
-        closing, ends = self.projection.closing, self._ends
+        projection, kinds, checkpoint, types = self.projection, self._kinds, self._checkpoint, self._types
+        closing, ends, key_at, opened = projection.closing, self._ends, projection.key_at, self._open
         for recorded, event in zip(page, events, strict=True):
             if recorded.position > checkpoint or recorded.kind not in kinds:
                 continue
-            is_last = ends and recorded.type in ENDING_TYPES
-            if types is None or recorded.type in types or isinstance(event, Undecodable):
-                self._fold(recorded, event)
-            if is_last:
+            kind = recorded.type
+            if type(event) is Undecodable:
+                rows = self._rows_of(recorded.stream_id)
+                self._keep(rows, "", projection.poisoned(rows.get(""), recorded, event.detail))
+            elif types is not None and kind not in types:
+                pass
+            elif kind in closing:
+                self._fold_closing(recorded, event)
+            elif (key := key_at(recorded, event)) is not None:
+                stream_id, part = key
+                rows = opened.get(stream_id) or self._rows_of(stream_id)
+                row = moved_on(projection, rows.get(part), recorded, event)
+                if row is not None:
+                    rows[part] = row
+            if ends and kind in ENDING_TYPES:
                 rows = self._open.pop(recorded.stream_id, {})
                 if rows or not closing:  # of such a view most streams have no row, and its count finds strays
                     self._due[recorded.stream_id] = rows
 
-    def _fold(self, recorded: RecordedEvent, event: Decoded) -> None:
-        projection = self.projection
-        if isinstance(event, Undecodable):
-            rows = self._rows_of(recorded.stream_id)
-            self._keep(rows, "", projection.poisoned(rows.get(""), recorded, event.detail))
-        elif recorded.type in projection.closing:
-            has_rows = recorded.stream_id in self._open or recorded.stream_id in self._due
-            rows = self._rows_of(recorded.stream_id) if has_rows else {}
-            for part, row in rows.items():
-                self._keep(rows, part, moved_on(projection, row, recorded, event))
-        elif (key := projection.key_at(recorded, event)) is not None:
-            stream_id, part = key
-            rows = self._rows_of(stream_id)
-            self._keep(rows, part, moved_on(projection, rows.get(part), recorded, event))
+    def _fold_closing(self, recorded: RecordedEvent, event: DomainEvent) -> None:
+        """Move every row of a stream on by an event that closes it."""
+        has_rows = recorded.stream_id in self._open or recorded.stream_id in self._due
+        rows = self._rows_of(recorded.stream_id) if has_rows else {}
+        for part, row in rows.items():
+            self._keep(rows, part, moved_on(self.projection, row, recorded, event))
 
     def _rows_of(self, stream_id: UUID) -> dict[str, msgspec.Struct]:
         rows = self._open.get(stream_id)

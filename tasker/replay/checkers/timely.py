@@ -129,7 +129,7 @@ class TimelyChecker:
         stream_id = recorded.stream_id
         task = self._tasks.get(stream_id)
         if task is None:
-            if not isinstance(event, TaskCreated):
+            if type(event) is not TaskCreated:
                 return
             task = self._tasks[stream_id] = _Task()
         task.position = recorded.position
@@ -146,6 +146,16 @@ class TimelyChecker:
             case StepStarted(step=name, finish_by_us=finish_by_us):
                 self._passes(recorded, task, name, "start_by")
                 timers[name, "finish_by"] = finish_by_us + _FINISH_SLACK_US
+            case StepCompleted(step=name) if not (task.waiting or task.children or (name, "time") in timers):
+                self._completes(recorded, task, name)
+            case TaskCreated(not_before_us=not_before_us, deadline_us=deadline_us):
+                if not_before_us is not None:
+                    timers["", _START] = not_before_us
+                if deadline_us is not None:
+                    timers["", _DEADLINE] = deadline_us
+            case TaskCompleted() | TaskFailed() | TaskCancelled():
+                self._passes(recorded, task, "", _DEADLINE)
+                del self._tasks[stream_id]
             case StepAwaited(step=name) | ApprovalRequested(step=name) | EventAwaited(step=name):
                 task.wait(event)
             case ApprovalEscalated(step=name):
@@ -174,14 +184,7 @@ class TimelyChecker:
                 timers.pop((name, "grace"), None)
                 timers[name, "retry"] = resume_at_us
             case StepCompleted(step=name):
-                self._passes(recorded, task, name, "close_by")
-                self._passes(recorded, task, name, "finish_by")
-                timers.pop((name, "grace"), None)
-            case TaskCreated(not_before_us=not_before_us, deadline_us=deadline_us):
-                if not_before_us is not None:
-                    timers["", _START] = not_before_us
-                if deadline_us is not None:
-                    timers["", _DEADLINE] = deadline_us
+                self._completes(recorded, task, name)
             case TaskPostponed(not_before_us=not_before_us, deadline_us=deadline_us):
                 timers["", _START] = not_before_us
                 timers.pop(("", _DEADLINE), None)
@@ -252,9 +255,6 @@ class TimelyChecker:
             case TaskBudgetSet(goes_on=True):
                 task.blocked = False
                 task.resume(recorded.at_us)
-            case TaskCompleted() | TaskFailed() | TaskCancelled():
-                self._passes(recorded, task, "", _DEADLINE)
-                del self._tasks[stream_id]
             case _:
                 pass
 
@@ -299,6 +299,11 @@ class TimelyChecker:
         at_us = task.timers.pop((name, what), None)
         if at_us is not None:
             self._check_late(recorded, at_us, name, what)
+
+    def _completes(self, recorded: RecordedEvent, task: _Task, name: str) -> None:
+        self._passes(recorded, task, name, "close_by")
+        self._passes(recorded, task, name, "finish_by")
+        task.timers.pop((name, "grace"), None)
 
     def _check_late(self, recorded: RecordedEvent, at_us: int, name: str, what: str) -> None:
         late_us = recorded.at_us - at_us
