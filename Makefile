@@ -14,6 +14,9 @@ PYTEST_ARGS ?=
 TEST_JOBS ?= 2
 JOBS = -n $(TEST_JOBS) --dist loadfile
 
+# Tests start hundreds of processes: each would compile every module that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
