@@ -1,8 +1,8 @@
 """How the types of annotations are decoded from JSON, and described to others.
 
 msgspec structs, dataclasses, TypedDicts and attrs classes are msgspec's own. A Pydantic model, wherever it stands in a
-type, is validated by Pydantic, by the rules that the model sets itself. Neither attrs nor Pydantic is imported here
-before an annotation names one of its classes.
+type, is validated by Pydantic, by the rules that the model sets itself. `object` takes any value, like `Any`. Neither
+attrs nor Pydantic is imported here before an annotation names one of its classes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def schema_of(kind: Any) -> dict[str, Any] | None:
 
             return pydantic.TypeAdapter(kind).json_schema()
         is_record = issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)
-        return msgspec.json.schema(kind) if is_record or hasattr(kind, "__attrs_attrs__") else None
+        if not is_record and not hasattr(kind, "__attrs_attrs__"):
+            return None
+        return msgspec.json.schema(kind, schema_hook=_schema_of_object)
     except (TypeError, ValueError, RuntimeError):  # a type of its own, as msgspec and Pydantic say it
         return None
 
@@ -61,10 +63,17 @@ def _is_model(kind: object) -> bool:
 def _decode_model(kind: type, value: object) -> object:
     if _is_model(kind):
         return kind.model_validate(value)  # type: ignore[attr-defined]
+    if kind is object:
+        return value
     raise NotImplementedError(f"a value of type {kind.__name__} cannot be decoded from JSON")
 
 
 def _schema_of_model(kind: type) -> dict[str, Any]:
-    if _is_model(kind):
-        return {"type": "object"}
-    raise NotImplementedError(f"type {kind.__name__} has no JSON form")
+    return {"type": "object"} if _is_model(kind) else _schema_of_object(kind)
+
+
+def _schema_of_object(kind: type) -> dict[str, Any]:
+    if kind is object:
+        return {"description": "Any value."}  # msgspec takes an empty one for none
+    # With NotImplementedError msgspec would speak of its own hooks instead.
+    raise TypeError(f"JSON cannot give a {kind.__name__}")

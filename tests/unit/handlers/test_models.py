@@ -1,5 +1,6 @@
 """Pydantic models and attrs classes as inputs and results."""
 
+import dataclasses
 import datetime as dt
 from typing import Any
 
@@ -12,6 +13,7 @@ from tasker.errors import ConfigurationError, ValueInvalid
 from tasker.events.codec import encode_value
 from tasker.handlers import Template
 from tasker.handlers.handler import HandlerSpec, InputMismatch, parameters_of
+from tasker.handlers.models import schema_of
 
 
 class Item(pydantic.BaseModel):
@@ -108,5 +110,27 @@ def test_a_class_that_json_cannot_give_is_still_refused() -> None:
 
     def take(input: list[Strange]) -> None: ...
 
-    with pytest.raises(ConfigurationError, match="cannot be decoded"):
+    with pytest.raises(ConfigurationError, match=r"cannot be decoded as .*: JSON cannot give a Strange"):
         call(take, b"[]")
+
+
+def test_an_object_is_any_value() -> None:
+    @dataclasses.dataclass
+    class Loose:
+        value: object
+        rest: list[object]
+
+    def take(input: dict[str, object]) -> Any:
+        return input
+
+    def take_record(input: Loose) -> Any:
+        return input
+
+    assert call(take, b'{"a": [1, null]}') == {"a": [1, None]}
+    assert call(take_record, b'{"value": {"b": 2}, "rest": ["x", 3]}') == Loose({"b": 2}, ["x", 3])
+    schema = schema_of(Loose)
+    assert schema is not None
+    assert schema["$defs"]["Loose"]["properties"] == {
+        "value": {"description": "Any value."},
+        "rest": {"type": "array", "items": {"description": "Any value."}},
+    }
