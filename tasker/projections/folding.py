@@ -42,8 +42,8 @@ class _Share:
         self.missing: list[Key] = []
         self.closed: dict[UUID, list[Key]] = {}
 
-    def ask(self, recorded: RecordedEvent, event: DomainEvent) -> None:
-        """Take `event` into the batch, and note whether its row has to be read."""
+    def ask(self, recorded: RecordedEvent, event: DomainEvent, *, trusting: bool) -> None:
+        """Take `event` into the batch, and note whether its row has to be read; `trusting`: not where it begins one."""
         if recorded.position <= self.positions[recorded.shard]:
             return
         if recorded.type in self.closing:
@@ -55,7 +55,7 @@ class _Share:
             return
         if key not in self.rows:
             self.rows[key] = None
-            if not self.is_birth(recorded, event):
+            if not trusting or not self.is_birth(recorded, event):
                 self.missing.append(key)
         self.folds.append((key, recorded, event))
 
@@ -173,19 +173,28 @@ class Folding:
             CheckpointMoved, Unavailable: nothing was written; `open` again.
         """
         try:
-            await self._take(events)
+            await self._take(events, trusting=True)
         except RowRefused:
             self._forget()
-            await self._take_apart(events)
+            await self._take_warily(events)
 
-    async def _take(self, events: Sequence[RecordedEvent], *, refused: RowRefused | None = None) -> None:
-        """Fold and write; with `refused`, each event counts as one that cannot be read."""
+    async def _take(
+        self, events: Sequence[RecordedEvent], *, trusting: bool = False, refused: RowRefused | None = None
+    ) -> None:
+        """Fold and write.
+
+        Args:
+            events: the batch.
+            trusting: an event that mostly begins its row is taken to do so, which saves a read; a row that is there
+                already is refused by the store.
+            refused: each event counts as one that cannot be read.
+        """
         positions = dict(self.positions)
         for recorded in events:
             positions[recorded.shard] = recorded.position
             shares = self._by_kind.get(recorded.kind)
             if shares is not None:
-                self._deal(recorded, shares, refused)
+                self._deal(recorded, shares, refused, trusting=trusting)
         for share in self._shares:
             missing = [key for key in share.missing if share.rows[key] is None]
             if missing:
@@ -206,7 +215,9 @@ class Folding:
             move_share.settle(rows_max=self._rows_max)
         self.positions = positions
 
-    def _deal(self, recorded: RecordedEvent, shares: list[_Share], refused: RowRefused | None) -> None:
+    def _deal(
+        self, recorded: RecordedEvent, shares: list[_Share], refused: RowRefused | None, *, trusting: bool
+    ) -> None:
         try:
             event = from_recorded(recorded)
         except Undecodable as error:
@@ -220,20 +231,20 @@ class Folding:
         kind = recorded.type
         for share in shares:
             if share.types is None or kind in share.types:
-                share.ask(recorded, event)
+                share.ask(recorded, event, trusting=trusting)
 
-    async def _take_apart(self, events: Sequence[RecordedEvent]) -> None:
-        """Find the events whose rows the store refuses, by halves; those poison their task, the rest go on."""
-        if len(events) > 1:
-            middle = len(events) // 2
-            for part in (events[:middle], events[middle:]):
-                await self.take(part)
-            return
+    async def _take_warily(self, events: Sequence[RecordedEvent]) -> None:
+        """Read every row; find the events whose rows are still refused, by halves: those poison their task."""
         try:
             await self._take(events)
         except RowRefused as error:
             self._forget()
-            await self._take(events, refused=error)
+            if len(events) == 1:
+                await self._take(events, refused=error)
+                return
+            middle = len(events) // 2
+            for part in (events[:middle], events[middle:]):
+                await self._take_warily(part)
 
     def _forget(self) -> None:
         for share in self._shares:

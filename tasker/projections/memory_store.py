@@ -86,7 +86,14 @@ class MemoryViewStore:
             self._checkpoints[move.projection, move.version][move.shard] = move.new
         for write in writes:
             table, key_of = self._tables[write.projection.name, write.version], write.projection.key_of
-            table.update((key_of(row), msgspec.structs.replace(row)) for row in (*write.born, *write.moved))
+            table.update((key_of(row), msgspec.structs.replace(row)) for row in write.born)
+            fixed = write.projection.row_type.__struct_fields__[: write.projection.facts]
+            for row in write.moved:
+                # As in PostgreSQL: facts of a row's birth are not written again, and what is not there is not moved.
+                born = table.get(key_of(row))
+                if born is not None:
+                    facts = {name: getattr(born, name) for name in fixed}
+                    table[key_of(row)] = msgspec.structs.replace(row, **facts)
 
     def _table(self, projection: Projection[Any], version: int) -> dict[Key, Any]:
         """Return the rows of a version.

@@ -60,7 +60,7 @@ class Projection(Protocol[Row]):
         ...
 
     def is_birth(self, recorded: RecordedEvent, event: DomainEvent, /) -> bool:
-        """Return whether no earlier event can have the same key, so that no stored row need be looked for."""
+        """Return whether earlier events hardly ever have the same key, so that no stored row is looked for at first."""
         ...
 
     def apply(self, row: Row | None, recorded: RecordedEvent, event: DomainEvent, /) -> Row | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tasker.events.envelope import NewEvent
+from tasker.events.envelope import NewEvent, RecordedEvent
 from tasker.events.messages import EmittedEvent, Progress, UsageLine
 from tasker.events.task_events import ErrorInfo
 from tasker.service.domain.commands import (
@@ -30,6 +30,8 @@ from tests.runs import DIAMOND, ERROR, T0_US, Run, linear, raw, template
 
 FOLDER: Final = Path(__file__).with_name("histories")
 HASHES: Final = FOLDER / "histories.json"
+RECORDED: Final[dict[str, str]] = msgspec.json.decode(HASHES.read_bytes())
+"""History -> hash of the state that it folds to."""
 
 
 class Line(msgspec.Struct):
@@ -41,6 +43,30 @@ class Line(msgspec.Struct):
     at_us: int
     meta: str
     payload: str
+
+
+def history(name: str) -> list[RecordedEvent]:
+    """A recorded history, as the log would give it."""
+    lines = [msgspec.json.decode(line, type=Line) for line in (FOLDER / f"{name}.jsonl").read_bytes().splitlines()]
+    return [
+        RecordedEvent(
+            shard=0,
+            position=line.seq,
+            epoch=1,
+            stream_id=uuid.uuid5(uuid.NAMESPACE_OID, name),
+            kind="task",
+            seq=line.seq,
+            type=line.type,
+            version=line.version,
+            tenant="default",
+            at_us=line.at_us,
+            meta=line.meta.encode(),
+            payload=line.payload.encode(),
+            encoding="json",
+            chain=None,
+        )
+        for line in lines
+    ]
 
 
 def new_run(name: str, shape: dict[str, Any] | None = None, **keys: Any) -> Run:
@@ -564,7 +590,7 @@ def line_of(event: NewEvent) -> Line:
 def main() -> None:
     """Record the stories that have no file yet."""
     FOLDER.mkdir(exist_ok=True)
-    hashes: dict[str, str] = msgspec.json.decode(HASHES.read_bytes()) if HASHES.exists() else {}
+    hashes = dict(RECORDED)
     for story in STORIES:
         file = FOLDER / f"{story.__name__}.jsonl"
         if file.exists():

@@ -1,40 +1,11 @@
 """Whole recorded histories still fold to the state that they folded to when they were recorded."""
 
-from uuid import UUID
-
-import msgspec
 import pytest
 
-from tasker.events.envelope import RecordedEvent
 from tasker.events.stored import TYPE_OF
 from tasker.events.task_events import TASK_EVENT_TYPES
 from tasker.replay.state_at import state_at
-from tests.compat.record_histories import FOLDER, HASHES, STORIES, Line
-
-RECORDED: dict[str, str] = msgspec.json.decode(HASHES.read_bytes())
-
-
-def history(name: str) -> list[RecordedEvent]:
-    lines = [msgspec.json.decode(line, type=Line) for line in (FOLDER / f"{name}.jsonl").read_bytes().splitlines()]
-    return [
-        RecordedEvent(
-            shard=0,
-            position=line.seq,
-            epoch=1,
-            stream_id=UUID(int=1),
-            kind="task",
-            seq=line.seq,
-            type=line.type,
-            version=line.version,
-            tenant="default",
-            at_us=line.at_us,
-            meta=line.meta.encode(),
-            payload=line.payload.encode(),
-            encoding="json",
-            chain=None,
-        )
-        for line in lines
-    ]
+from tests.compat.record_histories import RECORDED, STORIES, history
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -1,6 +1,7 @@
 """What every store of views promises, over memory and PostgreSQL."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from tasker.events.dead_letter_events import (
     DeadLetterReopened,
     DeadLetterResolved,
 )
-from tasker.events.envelope import Meta
+from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.schedule_events import ScheduleDeleted
 from tasker.events.task_events import StepDispatched, TaskCancelled, TaskCompleted, UsageRecorded
 from tasker.events.template_events import TemplateRegistered
@@ -28,6 +29,8 @@ from tasker.projections.rebuild import Progress, Rebuilder
 from tasker.projections.runner import Runner
 from tasker.projections.store import RebuildStore
 from tasker.projections.views import PROJECTIONS
+from tests.compat.record_histories import RECORDED
+from tests.compat.record_histories import history as history_of
 from tests.histories import HASH, Recorder, blocked_task, completed_task, created, damaged, ran, raw, scheduled
 from tests.servers import SharedCluster
 from tests.view_rows import folded, stored
@@ -76,6 +79,14 @@ def history() -> Recorder:
     return recorder
 
 
+def each_story() -> list[RecordedEvent]:
+    """The recorded stories side by side, one event of each at a time: together they hold every event of a task."""
+    stories = [history_of(name) for name in RECORDED]
+    lines = [line for moment in itertools.zip_longest(*stories) for line in moment if line is not None]
+    positions = itertools.count(1)
+    return [msgspec.structs.replace(line, position=next(positions)) for line in lines]
+
+
 async def opened(store: RebuildStore) -> Folding:
     folding = Folding(store)
     await folding.open(VERSIONS, shards=SHARDS)
@@ -94,6 +105,14 @@ async def test_rows_are_updated_whether_they_were_kept_or_have_to_be_read(store:
     for at in range(0, len(recorder.events), 37):
         await (await opened(store)).take(recorder.events[at : at + 37])
     assert await stored(store) == folded(recorder.events)
+
+
+async def test_every_kind_of_event_moves_rows_that_are_stored(store: RebuildStore) -> None:
+    """Each event by another process: no row is kept, and what mostly begins one may find it there."""
+    events = each_story()
+    for seq in sorted({one.seq for one in events}):
+        await (await opened(store)).take([one for one in events if one.seq == seq])
+    assert await stored(store) == folded(events)
 
 
 async def test_a_second_writer_changes_nothing_and_learns_it(store: RebuildStore) -> None:

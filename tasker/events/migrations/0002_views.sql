@@ -50,7 +50,6 @@ BEGIN
             requested_by     text,
             reason           text,
             created_at_us    bigint  NOT NULL,
-            not_before_us    bigint,
             state            text    NOT NULL,
             seq              bigint  NOT NULL,
             position         bigint  NOT NULL,
@@ -72,7 +71,9 @@ BEGIN
             metadata         bytea,
             deadline_us      bigint,
             place_key        text,
-            priority         smallint NOT NULL
+            priority         smallint NOT NULL,
+            not_before_us    bigint,
+            last_input       bytea
         ) WITH (fillfactor = 70) $ddl$;
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, created_at_us, task_id)';
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, updated_at_us, task_id)';

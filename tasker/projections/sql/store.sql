@@ -57,21 +57,21 @@ SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, 
 -- name: task_insert
 INSERT INTO {table} AS t
 SELECT task_id, tenant, shard, namespace, template, version, template_hash, input, restarted_from, idempotency_key,
-       correlation_id, requested_by, reason, created_at_us, not_before_us, state, seq, position,
+       correlation_id, requested_by, reason, created_at_us, state, seq, position,
        updated_at_us, ended_at_us, result, error, ending, blocked_reason, blocked_detail, blocked_steps::json,
        steps_dispatched, steps_completed, steps_failed, retries, poisoned, not_chosen::json, tags::json, metadata,
-       deadline_us, place_key, priority
+       deadline_us, place_key, priority, not_before_us, last_input
 FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
-            $9::uuid[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[],
-            $16::text[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bytea[],
-            $22::bytea[], $23::text[], $24::text[], $25::text[], $26::text[], $27::integer[], $28::integer[],
-            $29::integer[], $30::integer[], $31::boolean[], $32::text[], $33::text[], $34::bytea[], $35::bigint[],
-            $36::text[], $37::smallint[])
+            $9::uuid[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[],
+            $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bytea[], $21::bytea[], $22::text[],
+            $23::text[], $24::text[], $25::text[], $26::integer[], $27::integer[], $28::integer[], $29::integer[],
+            $30::boolean[], $31::text[], $32::text[], $33::bytea[], $34::bigint[], $35::text[], $36::smallint[],
+            $37::bigint[], $38::bytea[])
     AS n (task_id, tenant, shard, namespace, template, version, template_hash, input, restarted_from,
-          idempotency_key, correlation_id, requested_by, reason, created_at_us, not_before_us, state, seq, position,
+          idempotency_key, correlation_id, requested_by, reason, created_at_us, state, seq, position,
           updated_at_us, ended_at_us, result, error, ending, blocked_reason, blocked_detail, blocked_steps,
           steps_dispatched, steps_completed, steps_failed, retries, poisoned, not_chosen, tags, metadata, deadline_us,
-          place_key, priority)
+          place_key, priority, not_before_us, last_input)
 
 -- name: task_update
 UPDATE {table} AS t
@@ -81,14 +81,14 @@ SET state = n.state, seq = n.seq, position = n.position, updated_at_us = n.updat
     steps_dispatched = n.steps_dispatched, steps_completed = n.steps_completed, steps_failed = n.steps_failed,
     retries = n.retries, poisoned = n.poisoned,
     not_chosen = n.not_chosen::json, tags = n.tags::json, metadata = n.metadata, deadline_us = n.deadline_us,
-    place_key = n.place_key, priority = n.priority
+    place_key = n.place_key, priority = n.priority, not_before_us = n.not_before_us, last_input = n.last_input
 FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
             $8::bytea[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[], $14::integer[],
             $15::integer[], $16::integer[], $17::boolean[], $18::text[], $19::text[], $20::bytea[], $21::bigint[],
-            $22::text[], $23::smallint[])
+            $22::text[], $23::smallint[], $24::bigint[], $25::bytea[])
     AS n (task_id, state, seq, position, updated_at_us, ended_at_us, result, error, ending, blocked_reason,
           blocked_detail, blocked_steps, steps_dispatched, steps_completed, steps_failed, retries, poisoned,
-          not_chosen, tags, metadata, deadline_us, place_key, priority)
+          not_chosen, tags, metadata, deadline_us, place_key, priority, not_before_us, last_input)
 WHERE t.task_id = n.task_id
 
 -- name: step_fetch

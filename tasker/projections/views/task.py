@@ -103,6 +103,7 @@ class TaskRow(msgspec.Struct):
         not_chosen: JSON object: step that will not run (in its newest visit) -> why; None when empty.
         blocked_reason: of a paused task `paused`, or `paused_before_start`. blocked_detail: by whom and why.
         place_key: the concurrency key under which it waits for a place, as JSON.
+        last_input: what it runs with in place of `input`, when other starts went to it (`debounce`).
         poisoned: an event of it could not be folded; from there on only `seq` and `position` move.
     """
 
@@ -120,7 +121,6 @@ class TaskRow(msgspec.Struct):
     requested_by: str | None
     reason: str | None
     created_at_us: int
-    not_before_us: int | None
     state: str
     seq: int
     position: int
@@ -143,6 +143,8 @@ class TaskRow(msgspec.Struct):
     deadline_us: int | None = None
     place_key: str | None = None
     priority: int = 0
+    not_before_us: int | None = None
+    last_input: bytes | None = None
 
 
 class OpenStep(msgspec.Struct, frozen=True):
@@ -323,7 +325,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             row.state = "pending" if row.blocked_reason == _PAUSED_BEFORE_START else "running"
             _unblock(row)
         case TaskPostponed():
-            row.input = bytes(event.input)
+            row.last_input = bytes(event.input)
             row.not_before_us = event.not_before_us
             row.deadline_us = event.deadline_us
         case TaskStarted():
@@ -427,7 +429,6 @@ def _unborn(recorded: RecordedEvent) -> TaskRow:
         requested_by=None,
         reason=None,
         created_at_us=recorded.at_us,
-        not_before_us=None,
         state="blocked",
         seq=recorded.seq,
         position=recorded.position,
@@ -467,7 +468,7 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = (), *, restarted_as: 
         version=row.version,
         template_hash=row.template_hash,
         state=cast("TaskStatus", row.state),
-        input=msgspec.Raw(row.input),
+        input=msgspec.Raw(row.last_input or row.input),
         created_at=to_rfc3339(row.created_at_us),
         updated_at=to_rfc3339(row.updated_at_us),
         seq=row.seq,

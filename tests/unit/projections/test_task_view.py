@@ -74,7 +74,8 @@ def test_a_postponed_task_shows_the_newest_input_and_its_new_times() -> None:
         start=str(uuid4()), request_hash="2", input=raw({"n": 2}), not_before_us=due_us, deadline_us=deadline_us
     )
     row = fold(created(not_before_us=T0_US), other)
-    assert (row.state, row.input, row.not_before_us, row.deadline_us) == ("pending", b'{"n":2}', due_us, deadline_us)
+    assert (row.state, row.not_before_us, row.deadline_us) == ("pending", due_us, deadline_us)
+    assert bytes(to_view(row).input) == b'{"n":2}'
 
 
 def test_a_completed_task_has_its_result_and_counts() -> None:
