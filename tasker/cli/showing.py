@@ -24,7 +24,7 @@ def show_explanation(why: Explanation, output: Format) -> None:
         return
     line(why.sentence)
     columns: list[Column] = [
-        ("waits for", lambda cause: cause.waiting_for),
+        ("waits for", lambda cause: cause.kind),
         ("step", lambda cause: cause.step),
         ("what", lambda cause: cause.text),
         ("next", lambda cause: cause.remedy),

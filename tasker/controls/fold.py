@@ -23,11 +23,11 @@ from tasker.events.control_events import (
     RateLimitSet,
     WorkPaused,
     WorkResumed,
+    target_words,
 )
 from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.events.stored import from_recorded, meta_of
 from tasker.ids import RESERVED_NAMESPACE
-from tasker.times import to_rfc3339
 
 _CHANCES: Final = 2**32
 
@@ -42,13 +42,7 @@ class Target(NamedTuple):
 
     def words(self) -> str:
         """Return how it is called in a sentence."""
-        match self.scope:
-            case "everything":
-                return "everything"
-            case "tenant":
-                return f"tenant {self.tenant}"
-            case _:
-                return f"{self.scope} {self.namespace}/{self.name}"
+        return target_words(self.scope, self.namespace, self.name or self.tenant)
 
 
 class Place(NamedTuple):
@@ -110,7 +104,7 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class Paced(Protocol):
-    """What words tell of a limit, whoever set it."""
+    """What is told of a limit, whoever set it."""
 
     @property
     def per_s(self) -> float:
@@ -124,10 +118,18 @@ class Paced(Protocol):
 
 
 class Hold(NamedTuple):
-    """An attempt may not begin: until a moment, or (None) until somebody says so. `words`: what it waits for."""
+    """An attempt may not begin: until a moment, or (None) until somebody says so.
+
+    Attributes:
+        target, since_us, by, reason: of the pause, or of the slow return that ends at `ramp_until_us`.
+    """
 
     until_us: int | None
-    words: str
+    target: Target
+    since_us: int
+    by: str
+    reason: str
+    ramp_until_us: int | None = None
 
 
 _EVERYTHING: Final = Target("everything", "", "", "")
@@ -202,20 +204,19 @@ class Controls:
         """Return whether anything is held back or limited at all."""
         return bool(self.pauses or self.limits) or any(ramp.until_us > now_us for ramp in self.ramps.values())
 
-    def limit_words(self, place: Place, step: str = "", declared: Paced | None = None) -> str | None:
-        """Return in words which limits an attempt that waits for a worker is under; None: none.
+    def limits_of(self, place: Place, step: str = "", declared: Paced | None = None) -> list[tuple[Target, Paced]]:
+        """Return which limits an attempt that waits for a worker is under, and whose they are.
 
         `declared`: the one that the template gives the step; an operator's of the handler takes its place.
         """
-        found = []
+        found: list[tuple[Target, Paced]] = []
         for target in place.limited():
-            limit: Paced | None = self.limits.get(target)
-            of = target.words()
-            if limit is None and target.scope == "handler":
-                limit, of = declared, f"step {place.template}/{step}"
+            limit = self.limits.get(target)
             if limit is not None:
-                found.append(f"{limit.per_s:g} a second{f' for each {limit.key}' if limit.key else ''} of {of}")
-        return f"a worker, within the limit of {' and '.join(found)}" if found else None
+                found.append((target, limit))
+            elif target.scope == "handler" and declared is not None:
+                found.append((Target("step", place.tenant, "", f"{place.template}/{step}"), declared))
+        return found
 
     def hold_of(self, place: Place, chance: float, now_us: int) -> Hold | None:
         """Return what keeps an attempt from beginning; None: nothing does."""
@@ -223,18 +224,10 @@ class Controls:
         for target in place.targets():
             pause = self.pauses.get(target)
             if pause is not None:
-                return Hold(None, _paused_words(target, pause))
+                return Hold(None, target, pause.since_us, pause.by, pause.reason)
             ramp = self.ramps.get(target)
             if ramp is not None:
                 due_us = ramp.from_us + round(chance * (ramp.until_us - ramp.from_us))
                 if due_us > now_us and (found is None or due_us > (found.until_us or 0)):
-                    found = Hold(due_us, _ramp_words(target, ramp, due_us))
+                    found = Hold(due_us, target, ramp.from_us, ramp.by, ramp.reason, ramp.until_us)
         return found
-
-
-def _paused_words(target: Target, pause: Pause) -> str:
-    return f"a person to resume {target.words()}; paused by {pause.by} at {to_rfc3339(pause.since_us)}: {pause.reason}"
-
-
-def _ramp_words(target: Target, ramp: Ramp, due_us: int) -> str:
-    return f"its turn at {to_rfc3339(due_us)}; {target.words()} comes back slowly until {to_rfc3339(ramp.until_us)}"

@@ -17,6 +17,17 @@ ControlScope = Literal["everything", "tenant", "template", "queue"]
 LimitScope = Literal["queue", "handler"]
 
 
+def target_words(scope: str, namespace: str, name: str) -> str:
+    """Return how something that a control holds for is called in a sentence."""
+    match scope:
+        case "everything":
+            return "everything"
+        case "tenant":
+            return f"tenant {name}"
+        case _:
+            return f"{scope} {namespace}/{name}" if namespace else f"{scope} {name}"
+
+
 class ControlEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What every control says.
 

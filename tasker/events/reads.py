@@ -18,7 +18,7 @@ TaskStatus = Literal["pending", "running", "blocked", "paused", "compensating", 
 TASK_STATUSES: Final[tuple[TaskStatus, ...]] = get_args(TaskStatus)
 TASK_ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 StepStatus = Literal["pending", "not_chosen", "dispatched", "running", "waiting", "completed", "failed", "cancelled"]
-WaitingFor = Literal[
+WaitKind = Literal[
     "worker",
     "outcome",
     "stop",
@@ -42,91 +42,10 @@ WaitingFor = Literal[
 under a concurrency key; `hold`: a pause of many tasks' work, or its slow return; `parents`: steps ahead;
 `resume`, `repair`: a person, for a paused and a blocked task."""
 
+LimitOf = Literal["queue", "handler", "step"]
 FireOutcome = Literal["waiting", "starting", "started", "refused", "skipped"]
 ScheduleStateName = Literal["active", "paused", "finished", "deleted", "poisoned"]
 SCHEDULE_STATES: Final[tuple[ScheduleStateName, ...]] = get_args(ScheduleStateName)
-
-
-class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A task as the `task` view shows it.
-
-    Attributes:
-        state: of the task. waiting_on: what it waits for, in words; None when nothing.
-        waiting_for: of what kind that is; of a running task, what its first open step waits for.
-        steps_*: counts of steps that have begun, completed, failed.
-        result: of a completed task. error: of a failed one or of the step that blocks it.
-        not_chosen: steps that will not run -> why.
-        metadata: a JSON object that people and programs keep with it.
-        priority: -100 to 100: where workers are short, work of a higher one begins first.
-        restarted_from: the task that it is a restart of. restarted_as: those that are restarts of it; not in lists.
-        seq: events of the task so far. position: token of the last one.
-    """
-
-    task_id: str
-    tenant: str
-    namespace: str
-    template: str
-    version: str
-    template_hash: str
-    state: TaskStatus
-    input: msgspec.Raw
-    created_at: str
-    updated_at: str
-    seq: int
-    position: str
-    ended_at: str | None = None
-    not_before: str | None = None
-    deadline_at: str | None = None
-    result: OptionalRaw = None
-    error: ErrorInfo | None = None
-    waiting_on: str | None = None
-    blocked_steps: tuple[str, ...] = ()
-    remedy: str | None = None
-    tags: dict[str, str] = {}
-    idempotency_key: str | None = None
-    correlation_id: str | None = None
-    requested_by: str | None = None
-    reason: str | None = None
-    steps_dispatched: int = 0
-    steps_completed: int = 0
-    steps_failed: int = 0
-    retries: int = 0
-    not_chosen: dict[str, str] = {}
-    waiting_for: WaitingFor | None = None
-    metadata: OptionalRaw = None
-    restarted_from: str | None = None
-    restarted_as: tuple[str, ...] = ()
-    priority: int = 0
-
-
-class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A step as the `step` view shows it; a step that has not begun is `pending` and has no times.
-
-    One that will not run is `not_chosen`; `waiting_on` says why. `waiting_for` is the kind of what it waits for.
-    Visits of a loop are steps of their own (`check#2`), and so are the items that a step runs for (`resize[17]`).
-
-    `by_hand` says what a person did to its result: `skipped`, `resolved` or `edited`.
-
-    `progress` is no part of the view: the owner of the task tells it, while an attempt runs.
-    """
-
-    task_id: str
-    step: str
-    state: StepStatus
-    attempt: int = 0
-    worker: str | None = None
-    dispatched_at: str | None = None
-    started_at: str | None = None
-    ended_at: str | None = None
-    retry_at: str | None = None
-    result: OptionalRaw = None
-    error: ErrorInfo | None = None
-    waiting_on: str | None = None
-    position: str | None = None
-    child_task_id: str | None = None
-    by_hand: str | None = None
-    progress: StepProgress | None = None
-    waiting_for: WaitingFor | None = None
 
 
 class QueueFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -174,27 +93,174 @@ class PlaceFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     holders: tuple[PlaceHolder, ...] = ()
 
 
-class Cause(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One thing that something waits for.
+class HoldFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What holds an attempt back, since when, by whom and why: a pause of work, or (`ramp_until`) its slow return."""
 
-    Attributes:
-        waiting_for: of what kind it is.
-        text: in words.
-        step: whose it is. steps: with `parents` those that have not completed, with `repair` those that failed.
-        worker, queue, place, child_task_id, until: facts of it, as far as it has them.
-        remedy: a command that helps.
+    scope: ControlScope
+    since: str
+    namespace: str = ""
+    name: str = ""
+    by: str = ""
+    reason: str = ""
+    ramp_until: str | None = None
+
+
+class LimitFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A rate limit of a queue, a handler or (`name`: `template/step`) a step: how many begin in a second.
+
+    `key`: the expression whose values have it for themselves.
     """
 
-    waiting_for: WaitingFor
-    text: str
+    scope: LimitOf
+    per_s: float
+    namespace: str = ""
+    name: str = ""
+    key: str | None = None
+
+
+class AskedFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whom an approval asks, how many of them have to approve and who has; see `ApprovalView`."""
+
+    title: str = ""
+    assignees: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    approvals: int = 1
+    approved_by: tuple[str, ...] = ()
+    escalate_at: str | None = None
+    escalated: bool = False
+
+
+class Wait(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a step or a task waits for, as facts; `waiting_on` and `explain` say it in words.
+
+    Attributes:
+        kind: of what kind it is.
+        step, attempt: whose it is; absent: the task's own.
+        since: since when. until: when it ends by itself, at the latest.
+        worker: who runs the attempt. child_task_id: of a child task that has started.
+        signal: the name of it. count, taken: how many are waited for, and have come.
+        event: the type or name of an event of another task.
+        approval: whom it asks.
+        key: the concurrency key of a place, as JSON. place: how that key stands; absent where its owner did not say.
+        hold: what holds the attempt back. limits: rate limits that the attempt is under.
+        queue: how its queue stands; only in explanations.
+        steps: with `parents` those that have not completed, with `repair` those that failed, with `stop` those that
+            still run.
+        why: of a blocked task, its code (`step_failed`, `budget_exceeded`, ...); of a paused one, the reason given.
+        by: who paused it. detail: more about `why`. ending: how a task that stops will end.
+    """
+
+    kind: WaitKind
     step: str | None = None
-    steps: tuple[str, ...] = ()
-    worker: str | None = None
-    queue: QueueFacts | None = None
-    place: PlaceFacts | None = None
-    child_task_id: str | None = None
+    attempt: int | None = None
+    since: str | None = None
     until: str | None = None
+    worker: str | None = None
+    child_task_id: str | None = None
+    signal: str | None = None
+    count: int = 1
+    taken: int = 0
+    event: str | None = None
+    approval: AskedFacts | None = None
+    key: str | None = None
+    place: PlaceFacts | None = None
+    hold: HoldFacts | None = None
+    limits: tuple[LimitFacts, ...] = ()
+    queue: QueueFacts | None = None
+    steps: tuple[str, ...] = ()
+    why: str | None = None
+    by: str | None = None
+    detail: str | None = None
+    ending: str | None = None
+
+
+class Cause(Wait, kw_only=True, omit_defaults=True):
+    """One thing that something waits for: its facts, in words, and (`remedy`) a command that helps."""
+
+    text: str
     remedy: str | None = None
+
+
+class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A task as the `task` view shows it.
+
+    Attributes:
+        state: of the task. waiting_on: what it waits for, in words; None when nothing.
+        waiting_for: that as facts; of a running task, what its first open steps wait for.
+        steps_*: counts of steps that have begun, completed, failed.
+        result: of a completed task. error: of a failed one or of the step that blocks it.
+        not_chosen: steps that will not run -> why.
+        metadata: a JSON object that people and programs keep with it.
+        priority: -100 to 100: where workers are short, work of a higher one begins first.
+        restarted_from: the task that it is a restart of. restarted_as: those that are restarts of it; not in lists.
+        seq: events of the task so far. position: token of the last one.
+    """
+
+    task_id: str
+    tenant: str
+    namespace: str
+    template: str
+    version: str
+    template_hash: str
+    state: TaskStatus
+    input: msgspec.Raw
+    created_at: str
+    updated_at: str
+    seq: int
+    position: str
+    ended_at: str | None = None
+    not_before: str | None = None
+    deadline_at: str | None = None
+    result: OptionalRaw = None
+    error: ErrorInfo | None = None
+    waiting_on: str | None = None
+    blocked_steps: tuple[str, ...] = ()
+    remedy: str | None = None
+    tags: dict[str, str] = {}
+    idempotency_key: str | None = None
+    correlation_id: str | None = None
+    requested_by: str | None = None
+    reason: str | None = None
+    steps_dispatched: int = 0
+    steps_completed: int = 0
+    steps_failed: int = 0
+    retries: int = 0
+    not_chosen: dict[str, str] = {}
+    waiting_for: tuple[Wait, ...] = ()
+    metadata: OptionalRaw = None
+    restarted_from: str | None = None
+    restarted_as: tuple[str, ...] = ()
+    priority: int = 0
+
+
+class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A step as the `step` view shows it; a step that has not begun is `pending` and has no times.
+
+    One that will not run is `not_chosen`; `waiting_on` says why. `waiting_for` has what it waits for as facts.
+    Visits of a loop are steps of their own (`check#2`), and so are the items that a step runs for (`resize[17]`).
+
+    `by_hand` says what a person did to its result: `skipped`, `resolved` or `edited`.
+
+    `progress` is no part of the view: the owner of the task tells it, while an attempt runs.
+    """
+
+    task_id: str
+    step: str
+    state: StepStatus
+    attempt: int = 0
+    worker: str | None = None
+    dispatched_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    retry_at: str | None = None
+    result: OptionalRaw = None
+    error: ErrorInfo | None = None
+    waiting_on: str | None = None
+    position: str | None = None
+    child_task_id: str | None = None
+    by_hand: str | None = None
+    progress: StepProgress | None = None
+    waiting_for: Wait | None = None
 
 
 class Explanation(msgspec.Struct, kw_only=True, omit_defaults=True):

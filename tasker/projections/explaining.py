@@ -2,23 +2,24 @@
 
 Pure: the rows, the template and the facts about queues come in, an `Explanation` goes out. What a step that has begun
 waits for is the rule of `views.reasons`; here it is joined with what is around it: the task, steps ahead, its queue.
+Words of one wait are those of `views.words`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from tasker.events.reads import TASK_ENDED, Cause, Explanation, PlaceFacts, QueueFacts, StepView, TaskView
-from tasker.labels import plain_queue, required_by, spelled
-from tasker.projections.views.awaits import PLACE_WORDS
+import msgspec
+
+from tasker.events.reads import TASK_ENDED, Cause, Explanation, PlaceFacts, QueueFacts, StepView, TaskView, Wait
+from tasker.labels import required_by
+from tasker.projections.views.words import NAMED_MAX, words_of, words_of_task
 from tasker.templates import StepSpec, TemplateSpec
 from tasker.templates.graph import Graph, graph_of
 from tasker.templates.instances import is_item, is_undo, name_of, node_of, parse_instance
 
 CAUSES_MAX: Final = 10
-_NAMED_MAX: Final = 3
 
 
 class Around(NamedTuple):
@@ -67,9 +68,7 @@ def explain_step(
     else:
         state = step.state
         causes += (
-            []
-            if step.state == "running"
-            else [cause for cause in _of_task(view, around) if cause.waiting_for == "resume"]
+            [] if step.state == "running" else [cause for cause in _of_task(view, around) if cause.kind == "resume"]
         )
         causes += _first(_of_step(step, around, steps))
         sentence = _sentence_of_step(step, causes)
@@ -96,21 +95,19 @@ def unmet_words(spec: StepSpec, open_parents: Sequence[str]) -> str | None:
 
 
 def _of_task(view: TaskView, around: Around) -> Iterable[Cause]:
-    words = view.waiting_on or ""
-    match view.state:
-        case "blocked":
-            yield Cause(waiting_for="repair", text=words, steps=view.blocked_steps, remedy=view.remedy)
-        case "paused":
-            yield Cause(waiting_for="resume", text=words, remedy=view.remedy)
-        case "pending":
-            until = view.not_before if view.waiting_for == "start_time" else None
-            place = around.places.get("")
-            words = words if place is None else place_words(place)
-            yield Cause(waiting_for=view.waiting_for or "start_time", text=words, until=until, place=place)
-        case "compensating":
-            yield Cause(waiting_for="compensations", text=words)
-        case _:
-            return
+    if view.state not in ("blocked", "paused", "pending", "compensating") or not view.waiting_for:
+        return
+    first = view.waiting_for[0]
+    text = words_of_task(view.waiting_for) or ""
+    if first.kind == "place":
+        first = msgspec.structs.replace(first, place=around.places.get("", first.place))
+        text = words_of(first)
+    yield _cause(first, text, view.remedy)
+
+
+def _cause(wait: Wait, text: str, remedy: str | None) -> Cause:
+    facts = {name: getattr(wait, name) for name in Wait.__struct_fields__}
+    return Cause(**facts, text=text, remedy=remedy)
 
 
 def _task_sentence(view: TaskView, causes: Sequence[Cause]) -> str:
@@ -130,103 +127,58 @@ def _in_task(cause: Cause) -> str:
 
 def _joined(words: Iterable[str]) -> str:
     found = list(words)
-    more = f"; and {len(found) - _NAMED_MAX} more" if len(found) > _NAMED_MAX else ""
-    return "; ".join(found[:_NAMED_MAX]) + more
+    more = f"; and {len(found) - NAMED_MAX} more" if len(found) > NAMED_MAX else ""
+    return "; ".join(found[:NAMED_MAX]) + more
 
 
 # ---------------------------------------------------------------- a step that has begun
 
 
 def _of_step(step: StepView, around: Around, steps: Sequence[StepView]) -> Iterable[Cause]:
-    if step.waiting_for is None:
+    wait = step.waiting_for
+    if wait is None:
         return
-    queue = around.queues.get(step.step) if step.waiting_for == "worker" else None
-    place = around.places.get(step.step) if step.waiting_for == "place" else None
-    text = step.waiting_on or ""
-    if queue is not None:
-        text = f"{text}: {_queue_words(queue)}"
-    elif place is not None:
-        text = place_words(place)
-    yield Cause(
-        waiting_for=step.waiting_for,
-        text=text,
-        step=step.step,
-        worker=step.worker,
-        queue=queue,
-        place=place,
-        child_task_id=step.child_task_id,
-        until=step.retry_at,
-        remedy=_remedy(step, queue),
-    )
-    if step.waiting_for == "items":
+    match wait.kind:
+        case "worker":
+            wait = msgspec.structs.replace(wait, queue=around.queues.get(step.step))
+        case "place":
+            wait = msgspec.structs.replace(wait, place=around.places.get(step.step, wait.place))
+        case _:
+            pass
+    yield _cause(wait, words_of(wait), _remedy(step, wait))
+    if wait.kind == "items":
         for one in steps:
             if is_item(one.step) and node_of(one.step) == step.step:
                 yield from _of_failed(one) if one.state == "failed" else _of_step(one, around, steps)
 
 
-_SIGNAL: Final = re.compile(r"signals? (?P<name>\S+)")
-
-
-def _remedy(step: StepView, queue: QueueFacts | None) -> str | None:
+def _remedy(step: StepView, wait: Wait) -> str | None:
     """Return a command that helps, or tells more; None: there is nothing to be done but to wait."""
     at = f"{step.task_id} {step.step}"
-    match step.waiting_for:
+    match wait.kind:
         case "worker":
-            labels = {} if queue is None else required_by(queue.queue)
+            labels = {} if wait.queue is None else required_by(wait.queue.queue)
             return " ".join(["tasker worker APP.py", *(f"--label {name}={labels[name]}" for name in sorted(labels))])
         case "approval":
             return f"tasker approval approve {at} --by NAME"
         case "signal":
-            found = _SIGNAL.search(step.waiting_on or "")
-            return f"tasker task signal {step.task_id} {found['name'] if found else 'NAME'}"
+            return f"tasker task signal {step.task_id} {wait.signal or 'NAME'}"
         case "retry" | "time" | "checkpoint" if step.state == "waiting":
             return f"tasker step release {at}"
-        case "child" if step.child_task_id is not None:
-            return f"tasker task explain {step.child_task_id}"
+        case "child" if wait.child_task_id is not None:
+            return f"tasker task explain {wait.child_task_id}"
         case "hold":
             return "tasker controls"
         case _:
             return None
 
 
-def place_words(place: PlaceFacts) -> str:
-    """Return in words who holds the places under a key, and how many come first."""
-    words = PLACE_WORDS + place.key
-    who = [
-        (f"step {one.step} of task {one.task_id}" if one.step else f"task {one.task_id}") + f" since {one.since}"
-        for one in place.holders[:_NAMED_MAX]
-    ]
-    if who:
-        more = f" and {place.held - len(who)} more" if place.held > len(who) else ""
-        words += f": held by {', '.join(who)}{more}"
-    if place.ahead:
-        words += f"; {place.ahead} more wait{'s' * (place.ahead == 1)} ahead of it"
-    return words
-
-
 def _of_failed(step: StepView) -> Iterable[Cause]:
-    error = "" if step.error is None else f": {step.error.type}: {step.error.message[:200]}"
-    yield Cause(
-        waiting_for="repair",
-        text=f"a person: step {step.step} failed{error}",
-        step=step.step,
-        steps=(step.step,),
-        remedy=f"tasker step retry {step.task_id} {step.step}",
+    detail = None if step.error is None else f"{step.error.type}: {step.error.message[:200]}"
+    wait = Wait(
+        kind="repair", why="step_failed", step=step.step, steps=(step.step,), since=step.ended_at, detail=detail
     )
-
-
-def _queue_words(queue: QueueFacts) -> str:
-    named = f"queue {plain_queue(queue.queue)} of namespace {queue.namespace}"
-    labels = spelled(required_by(queue.queue), ", ")
-    if labels:
-        named += f" with the labels {labels}"
-    if not queue.known:
-        return f"no worker has ever served {named}"
-    offered = f", where {queue.offered} wait" if queue.offered else ""
-    if queue.asking:
-        return f"workers ask for work of {named}{offered}"
-    since = f"; the last took some at {queue.last_taken}" if queue.last_taken else ""
-    return f"no worker with a free slot asks for work of {named}{offered}{since}"
+    yield _cause(wait, words_of(wait), f"tasker step retry {step.task_id} {step.step}")
 
 
 def _sentence_of_step(step: StepView, causes: Sequence[Cause]) -> str:
@@ -268,7 +220,7 @@ def _sentence_of_absent(  # noqa: PLR0917 - what is around it
         return f"Step {name} will not run: {view.not_chosen[name]}."
     if view.state in TASK_ENDED:
         return f"Step {name} has not begun, and the task has ended: it {_ENDED[view.state]}."
-    causes += [cause for cause in _of_task(view, around) if cause.waiting_for in ("resume", "start_time", "place")]
+    causes += [cause for cause in _of_task(view, around) if cause.kind in ("resume", "start_time", "place")]
     if is_item(name):
         causes += _of_item(name, spec, steps, around)
     declared = {} if spec is None else {step.name: step for step in spec.steps}
@@ -278,7 +230,7 @@ def _sentence_of_absent(  # noqa: PLR0917 - what is around it
         unmet = unmet_parents(view, step, nodes.get)
         words = unmet_words(step, unmet)
         if words is not None:
-            causes.append(Cause(waiting_for="parents", text=words, step=name, steps=tuple(unmet)))
+            causes.append(Cause(kind="parents", text=words, step=name, steps=tuple(unmet)))
             ahead = _ahead(view, graph_of(spec.steps), declared, unmet, nodes)
             causes += _first(
                 cause
@@ -295,10 +247,10 @@ def _of_item(name: str, spec: TemplateSpec | None, steps: Sequence[StepView], ar
     node = node_of(name)
     row = next((one for one in steps if one.step == node), None)
     of_step = None if spec is None else next((one for one in spec.steps if one.name == name_of(node)), None)
-    if row is None or of_step is None or row.waiting_for != "items":
+    if row is None or of_step is None or row.waiting_for is None or row.waiting_for.kind != "items":
         return []
     text = f"its turn: of step {node} {of_step.items_at_a_time} run at a time"
-    first = Cause(waiting_for="items", text=text, step=name)
+    first = Cause(kind="items", text=text, step=name)
     return [first, *_first(cause for cause in _of_step(row, around, steps) if cause.step != node)][:CAUSES_MAX]
 
 

@@ -37,6 +37,7 @@ from tasker.projections.queries import (
 from tasker.projections.sql import statements
 from tasker.projections.views import awaits, step, task, template
 from tasker.projections.views import schedule as schedule_rows
+from tasker.projections.views.reasons import Standing
 
 _SQL = statements("queries")
 _SERVER_SETTINGS: Final = {
@@ -271,10 +272,10 @@ class PostgresQueries:
     ) -> list[TaskView]:
         rows = [row_of(task.TaskRow, record) for record in records]
         running = [row.task_id for row in rows if row.state in _NEEDS_STEPS]
-        open_steps: dict[UUID, list[task.OpenStep]] = {}
+        open_steps: dict[UUID, list[Standing]] = {}
         if running:
             for task_id, *facts in await self._fetch(_SQL["open_steps"], running, task.OPEN_STEPS_ASKED):
-                open_steps.setdefault(task_id, []).append(task.OpenStep(*facts))
+                open_steps.setdefault(task_id, []).append(Standing(*facts))
         return [task.to_view(row, open_steps.get(row.task_id, ()), restarted_as=restarted_as) for row in rows]
 
 

@@ -73,7 +73,8 @@ BEGIN
             place_key        text,
             priority         smallint NOT NULL,
             not_before_us    bigint,
-            last_input       bytea
+            last_input       bytea,
+            since_us         bigint
         ) WITH (fillfactor = 70) $ddl$;
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, created_at_us, task_id)';
         EXECUTE 'CREATE INDEX ON ' || t || ' (tenant, updated_at_us, task_id)';
@@ -103,6 +104,7 @@ BEGIN
             result           bytea,
             error            bytea,
             awaits           text,
+            since_us         bigint,
             PRIMARY KEY (task_id, step)
         ) WITH (fillfactor = 70) $ddl$;
         -- Open approvals: few among the steps, in the order of their list, and by whom they ask.

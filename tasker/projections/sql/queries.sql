@@ -38,7 +38,8 @@ SELECT count(*)
 
 -- name: open_steps
 -- A few steps of each task that have begun and not ended.
-SELECT asked.task_id, s.step, s.state, s.worker, s.retry_at_us, s.waits, s.awaits
+SELECT asked.task_id, s.step, s.state, s.attempt, s.since_us, s.worker, s.retry_at_us, s.waits, s.awaits, s.child,
+       s.cancelling
 FROM unnest($1::uuid[]) AS asked (task_id)
 CROSS JOIN LATERAL (
     SELECT * FROM step

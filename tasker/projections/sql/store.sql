@@ -60,18 +60,18 @@ SELECT task_id, tenant, shard, namespace, template, version, template_hash, inpu
        correlation_id, requested_by, reason, created_at_us, state, seq, position,
        updated_at_us, ended_at_us, result, error, ending, blocked_reason, blocked_detail, blocked_steps::json,
        steps_dispatched, steps_completed, steps_failed, retries, poisoned, not_chosen::json, tags::json, metadata,
-       deadline_us, place_key, priority, not_before_us, last_input
+       deadline_us, place_key, priority, not_before_us, last_input, since_us
 FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
             $9::uuid[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[],
             $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bytea[], $21::bytea[], $22::text[],
             $23::text[], $24::text[], $25::text[], $26::integer[], $27::integer[], $28::integer[], $29::integer[],
             $30::boolean[], $31::text[], $32::text[], $33::bytea[], $34::bigint[], $35::text[], $36::smallint[],
-            $37::bigint[], $38::bytea[])
+            $37::bigint[], $38::bytea[], $39::bigint[])
     AS n (task_id, tenant, shard, namespace, template, version, template_hash, input, restarted_from,
           idempotency_key, correlation_id, requested_by, reason, created_at_us, state, seq, position,
           updated_at_us, ended_at_us, result, error, ending, blocked_reason, blocked_detail, blocked_steps,
           steps_dispatched, steps_completed, steps_failed, retries, poisoned, not_chosen, tags, metadata, deadline_us,
-          place_key, priority, not_before_us, last_input)
+          place_key, priority, not_before_us, last_input, since_us)
 
 -- name: task_update
 UPDATE {table} AS t
@@ -81,14 +81,15 @@ SET state = n.state, seq = n.seq, position = n.position, updated_at_us = n.updat
     steps_dispatched = n.steps_dispatched, steps_completed = n.steps_completed, steps_failed = n.steps_failed,
     retries = n.retries, poisoned = n.poisoned,
     not_chosen = n.not_chosen::json, tags = n.tags::json, metadata = n.metadata, deadline_us = n.deadline_us,
-    place_key = n.place_key, priority = n.priority, not_before_us = n.not_before_us, last_input = n.last_input
+    place_key = n.place_key, priority = n.priority, not_before_us = n.not_before_us, last_input = n.last_input,
+    since_us = n.since_us
 FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[],
             $8::bytea[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[], $14::integer[],
             $15::integer[], $16::integer[], $17::boolean[], $18::text[], $19::text[], $20::bytea[], $21::bigint[],
-            $22::text[], $23::smallint[], $24::bigint[], $25::bytea[])
+            $22::text[], $23::smallint[], $24::bigint[], $25::bytea[], $26::bigint[])
     AS n (task_id, state, seq, position, updated_at_us, ended_at_us, result, error, ending, blocked_reason,
           blocked_detail, blocked_steps, steps_dispatched, steps_completed, steps_failed, retries, poisoned,
-          not_chosen, tags, metadata, deadline_us, place_key, priority, not_before_us, last_input)
+          not_chosen, tags, metadata, deadline_us, place_key, priority, not_before_us, last_input, since_us)
 WHERE t.task_id = n.task_id
 
 -- name: step_fetch
@@ -97,24 +98,25 @@ SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, 
 -- name: step_insert
 INSERT INTO {table} AS t
 SELECT task_id, step, tenant, shard, state, attempt, position, worker, dispatched_at_us, started_at_us, ended_at_us,
-       retry_at_us, waits, child, by_hand, cancelling, result, error, awaits
+       retry_at_us, waits, child, by_hand, cancelling, result, error, awaits, since_us
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::integer[], $7::bigint[], $8::text[],
             $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[],
-            $16::boolean[], $17::bytea[], $18::bytea[], $19::text[])
+            $16::boolean[], $17::bytea[], $18::bytea[], $19::text[], $20::bigint[])
     AS n (task_id, step, tenant, shard, state, attempt, position, worker, dispatched_at_us, started_at_us,
-          ended_at_us, retry_at_us, waits, child, by_hand, cancelling, result, error, awaits)
+          ended_at_us, retry_at_us, waits, child, by_hand, cancelling, result, error, awaits, since_us)
 
 -- name: step_update
 UPDATE {table} AS t
 SET state = n.state, attempt = n.attempt, position = n.position, worker = n.worker,
     dispatched_at_us = n.dispatched_at_us, started_at_us = n.started_at_us, ended_at_us = n.ended_at_us,
     retry_at_us = n.retry_at_us, waits = n.waits, child = n.child, by_hand = n.by_hand,
-    cancelling = n.cancelling, result = n.result, error = n.error, awaits = n.awaits
+    cancelling = n.cancelling, result = n.result, error = n.error, awaits = n.awaits,
+    since_us = n.since_us
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
             $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::boolean[],
-            $15::bytea[], $16::bytea[], $17::text[])
+            $15::bytea[], $16::bytea[], $17::text[], $18::bigint[])
     AS n (task_id, step, state, attempt, position, worker, dispatched_at_us, started_at_us, ended_at_us, retry_at_us,
-          waits, child, by_hand, cancelling, result, error, awaits)
+          waits, child, by_hand, cancelling, result, error, awaits, since_us)
 WHERE t.task_id = n.task_id AND t.step = n.step
 
 -- name: template_fetch

@@ -1,4 +1,4 @@
-"""What a waiting step waits for from outside: kept as JSON text in its row, told in words."""
+"""What a waiting step waits for from outside, kept as JSON text in its row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from tasker.events.task_events import (
 from tasker.times import to_rfc3339
 
 ANYBODY = "*"
-PLACE_WORDS = "a place under its concurrency key "
 
 
 class Asked(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -129,36 +128,6 @@ def _moved(found: Awaits, event: StepSignalled | ApprovalAnswered | ApprovalDele
 def _approval_text(deadline_us: int | None, asked: Asked) -> str:
     asks = (*(f"p:{one}" for one in asked.assignees), *(f"r:{one}" for one in asked.roles)) or (ANYBODY,)
     return _text(Awaits(deadline_us=deadline_us, asked=asked, asks=asks))
-
-
-def awaited_words(awaits: str | None) -> str:
-    """Return in words what a step waits for."""
-    if awaits is None:
-        return "what comes from outside"
-    found = read_awaits(awaits)
-    until = f" until {to_rfc3339(found.deadline_us)}" if found.deadline_us is not None else ""
-    if found.place is not None:
-        return PLACE_WORDS + found.place
-    if found.asked is not None:
-        return _asked_words(found.asked) + until
-    if found.event is not None:
-        return f"event {found.event} of another task{until}"
-    if found.count > 1:
-        return f"{found.count} signals {found.signal} ({found.taken} have come){until}"
-    return f"signal {found.signal}{until}"
-
-
-def _asked_words(asked: Asked) -> str:
-    named = ", ".join(asked.assignees)
-    of_roles = ", ".join(asked.roles)
-    who = " or ".join(part for part in (named, of_roles and f"the role {of_roles}") if part) or "anybody"
-    count = f" ({len(asked.approved_by)} of {asked.approvals} have)" if asked.approvals > 1 else ""
-    more = ""
-    if asked.escalated:
-        more = ", escalated"
-    elif asked.escalate_us is not None:
-        more = f", escalated at {to_rfc3339(asked.escalate_us)}"
-    return f"the approval of {who}{count}{more}"
 
 
 def _text(awaits: Awaits) -> str:

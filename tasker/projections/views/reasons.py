@@ -1,22 +1,24 @@
-"""What a step that has begun waits for: the one rule behind `waiting_on` of steps and tasks, and behind `explain`.
+"""What a step that has begun waits for: the one rule behind `waiting_for` of steps and tasks, and behind `explain`.
 
-A new reason is one case here, and a name among `events.reads.WaitingFor`.
+It gives facts; `views.words` says them. A new reason is one case in each, and a name among `events.reads.WaitKind`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
-from tasker.events.reads import WaitingFor
-from tasker.projections.views.awaits import awaited_words
+from tasker.events.reads import AskedFacts, Wait, WaitKind
+from tasker.projections.views.awaits import Asked, read_awaits
 from tasker.times import to_rfc3339
 
 
-class Standing(NamedTuple):
+class Standing(msgspec.Struct, frozen=True):
     """The facts of a step's row that the rule looks at."""
 
     step: str
     state: str
+    attempt: int = 1
+    since_us: int | None = None
     worker: str | None = None
     retry_at_us: int | None = None
     waits: str | None = None
@@ -25,59 +27,63 @@ class Standing(NamedTuple):
     cancelling: bool = False
 
 
-class Reason(NamedTuple):
-    """What a step waits for.
-
-    Attributes:
-        waiting_for: of what kind it is.
-        words: as the step says it: "its retry at ...".
-        in_task: as its task says it: "the retry of step charge at ...".
-    """
-
-    waiting_for: WaitingFor
-    words: str
-    in_task: str
-
-
-def reason_of(one: Standing) -> Reason | None:
+def wait_of(one: Standing) -> Wait | None:
     """Return what a step waits for; None when it has ended."""
-    step = one.step
+    kind = _kind(one)
+    if kind is None:
+        return None
+    wait = Wait(kind=kind, step=one.step, attempt=one.attempt, since=_time(one.since_us))
+    match kind:
+        case "outcome" | "stop":
+            wait.worker = one.worker
+        case "child":
+            wait.child_task_id = one.child
+        case "signal" | "approval" | "event" | "place":
+            _add_awaited(wait, one.awaits)
+        case _:
+            wait.until = _time(one.retry_at_us)
+    return wait
+
+
+def _kind(one: Standing) -> WaitKind | None:
     match one.state:
         case "dispatched":
-            return Reason("worker", "a worker", f"a worker for step {step}")
-        case "running" if one.cancelling:
-            return Reason("stop", f"worker {one.worker} to stop it", f"step {step} on worker {one.worker}")
+            return "worker"
         case "running":
-            return Reason("outcome", f"worker {one.worker} to finish it", f"step {step} on worker {one.worker}")
+            return "stop" if one.cancelling else "outcome"
         case "waiting":
-            return _waiting(one)
+            match one.waits:
+                case "child" | "signal" | "approval" | "event" | "place" | "items" | "time" | "checkpoint":
+                    return one.waits
+                case _:
+                    return "retry"
         case _:
             return None
 
 
-def _waiting(one: Standing) -> Reason:
-    step = one.step
-    at = f" at {to_rfc3339(one.retry_at_us)}" if one.retry_at_us else ""
-    match one.waits:
-        case "child":
-            words = f"child task {one.child}" if one.child else "the start of its child task"
-            return Reason("child", words, f"the child task of step {step}")
-        case "signal" | "approval":
-            words = awaited_words(one.awaits)
-            return Reason("approval" if one.waits == "approval" else "signal", words, f"{words} for step {step}")
-        case "event":
-            words = awaited_words(one.awaits)
-            return Reason("event", words, f"{words} for step {step}")
-        case "place":
-            words = awaited_words(one.awaits)
-            return Reason("place", words, f"{words} for step {step}")
-        case "items":
-            return Reason("items", "its items", f"the items of step {step}")
-        case "time":
-            return Reason(
-                "time", f"the time{at.removeprefix(' at')}", f"the time of step {step},{at.removeprefix(' at')}"
-            )
-        case "checkpoint":
-            return Reason("checkpoint", f"its next part{at}", f"the next part of step {step}{at}")
-        case _:
-            return Reason("retry", f"its retry{at}", f"the retry of step {step}{at}")
+def _add_awaited(wait: Wait, awaits: str | None) -> None:
+    if awaits is None:
+        return
+    found = read_awaits(awaits)
+    wait.until = _time(found.deadline_us)
+    wait.signal, wait.count, wait.taken = found.signal, found.count, found.taken
+    wait.event = found.event
+    wait.key = found.place
+    if found.asked is not None:
+        wait.approval = _asked_facts(found.asked)
+
+
+def _asked_facts(asked: Asked) -> AskedFacts:
+    return AskedFacts(
+        title=asked.title,
+        assignees=asked.assignees,
+        roles=asked.roles,
+        approvals=asked.approvals,
+        approved_by=asked.approved_by,
+        escalate_at=None if asked.escalated else _time(asked.escalate_us),
+        escalated=asked.escalated,
+    )
+
+
+def _time(at_us: int | None) -> str | None:
+    return None if at_us is None else to_rfc3339(at_us)

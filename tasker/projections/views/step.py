@@ -9,7 +9,7 @@ import msgspec
 
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.envelope import RecordedEvent, StreamKind
-from tasker.events.reads import StepStatus, StepView
+from tasker.events.reads import StepStatus, StepView, Wait
 from tasker.events.stored import DomainEvent
 from tasker.events.task_events import (
     ApprovalAnswered,
@@ -51,7 +51,8 @@ from tasker.events.task_events import (
 )
 from tasker.projections.projection import NO_TYPES, Key
 from tasker.projections.views.awaits import awaits_after
-from tasker.projections.views.reasons import Reason, Standing, reason_of
+from tasker.projections.views.reasons import Standing, wait_of
+from tasker.projections.views.words import words_of
 from tasker.times import to_rfc3339
 
 StepEvent = (
@@ -114,6 +115,7 @@ class StepRow(msgspec.Struct):
         child: the task that it started.
         by_hand: what a person did to its result: `skipped`, `resolved`, `edited`.
         cancelling: its worker has been told to stop.
+        since_us: when it came to be what it is and to wait for what it waits for.
         result, error: exact JSON; the error is the newest one until a result comes. It stays with a step that a limit
             completed.
     """
@@ -137,6 +139,7 @@ class StepRow(msgspec.Struct):
     result: bytes | None = None
     error: bytes | None = None
     awaits: str | None = None
+    since_us: int | None = None
 
 
 class StepProjection:
@@ -221,7 +224,10 @@ class StepProjection:
                 position=recorded.position,
             )
         row.position = recorded.position
+        state, waits, attempt = row.state, row.waits, row.attempt
         _evolve(row, step_event, recorded.at_us)
+        if row.state != state or row.waits != waits or row.attempt != attempt:
+            row.since_us = recorded.at_us
         return row
 
     def poisoned(self, _row: StepRow | None, _recorded: RecordedEvent, _detail: str) -> None:
@@ -351,7 +357,7 @@ def _end(row: StepRow, state: StepStatus, at_us: int) -> None:
 
 def to_view(row: StepRow) -> StepView:
     """Return `row` as reads show it."""
-    reason = _reason(row)
+    wait = _wait(row)
     return StepView(
         task_id=str(row.task_id),
         step=row.step,
@@ -364,19 +370,21 @@ def to_view(row: StepRow) -> StepView:
         retry_at=_time(row.retry_at_us),
         result=None if row.result is None else msgspec.Raw(row.result),
         error=None if row.error is None else decode_message(row.error, ErrorInfo),
-        waiting_on=reason and reason.words,
-        waiting_for=reason and reason.waiting_for,
+        waiting_on=None if wait is None else words_of(wait),
+        waiting_for=wait,
         child_task_id=row.child,
         by_hand=row.by_hand,
         position=f"{row.shard}:{row.position}",
     )
 
 
-def _reason(row: StepRow) -> Reason | None:
-    return reason_of(
+def _wait(row: StepRow) -> Wait | None:
+    return wait_of(
         Standing(
             row.step,
             row.state,
+            row.attempt,
+            row.since_us,
             row.worker,
             row.retry_at_us,
             row.waits,

@@ -10,7 +10,7 @@ import msgspec
 
 from tasker.events.codec import canonical, decode_message, encode_message
 from tasker.events.envelope import Meta, RecordedEvent, StreamKind
-from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView, WaitingFor
+from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView, Wait
 from tasker.events.stored import DomainEvent, meta_of
 from tasker.events.task_events import (
     NULL,
@@ -81,15 +81,14 @@ from tasker.events.task_events import (
 )
 from tasker.events.usage import budget_remedy, deadline_remedy
 from tasker.projections.projection import NO_TYPES, Key
-from tasker.projections.views.awaits import PLACE_WORDS
-from tasker.projections.views.reasons import Reason, Standing, reason_of
+from tasker.projections.views.reasons import Standing, wait_of
+from tasker.projections.views.words import NAMED_MAX, words_of_task
 from tasker.times import to_rfc3339
 
 _DETAIL_CHARS_MAX: Final = 2000
-_STEPS_NAMED_MAX: Final = 3
 _CACHED_BYTES_MAX: Final = 4096
 _PAUSED_BEFORE_START: Final = "paused_before_start"
-OPEN_STEPS_ASKED: Final = _STEPS_NAMED_MAX + 1
+OPEN_STEPS_ASKED: Final = NAMED_MAX + 1
 """How many open steps `to_view` wants to see: enough to name three and know that there are more."""
 
 
@@ -101,7 +100,9 @@ class TaskRow(msgspec.Struct):
         result, error: exact JSON.
         ending: how a stopping task will end.
         not_chosen: JSON object: step that will not run (in its newest visit) -> why; None when empty.
-        blocked_reason: of a paused task `paused`, or `paused_before_start`. blocked_detail: by whom and why.
+        blocked_reason: of a paused task `paused`, or `paused_before_start`; its blocked_detail is then JSON
+            of who paused it and why (`Paused`).
+        since_us: when it came to be what it is.
         place_key: the concurrency key under which it waits for a place, as JSON.
         last_input: what it runs with in place of `input`, when other starts went to it (`debounce`).
         poisoned: an event of it could not be folded; from there on only `seq` and `position` move.
@@ -145,17 +146,7 @@ class TaskRow(msgspec.Struct):
     priority: int = 0
     not_before_us: int | None = None
     last_input: bytes | None = None
-
-
-class OpenStep(msgspec.Struct, frozen=True):
-    """What a task's words need to know of a step that has begun and not ended."""
-
-    step: str
-    state: str
-    worker: str | None
-    retry_at_us: int | None
-    waits: str | None = None
-    awaits: str | None = None
+    since_us: int | None = None
 
 
 class TaskProjection:
@@ -196,9 +187,12 @@ class TaskProjection:
         row.position = recorded.position
         row.updated_at_us = recorded.at_us
         if not row.poisoned:
+            state = row.state
             _evolve(row, task_event, recorded.at_us)
+            if row.state != state:
+                row.since_us = recorded.at_us
             if type(task_event) is TaskPaused:
-                row.blocked_detail = _paused_words(meta_of(recorded))
+                row.blocked_detail = _who_paused(meta_of(recorded))
         return row
 
     def poisoned(self, row: TaskRow | None, recorded: RecordedEvent, detail: str) -> TaskRow:
@@ -207,6 +201,7 @@ class TaskProjection:
             row = _unborn(recorded)
         if not row.poisoned:
             row.poisoned = True
+            row.since_us = recorded.at_us
             row.state = "blocked"
             row.blocked_reason = "poison"
             row.blocked_detail = f"event {recorded.seq}: {detail}"[:_DETAIL_CHARS_MAX].replace("\0", "")
@@ -352,10 +347,15 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             assert_never(event)
 
 
-def _paused_words(meta: Meta) -> str:
-    """Return by whom and why a task was paused, as words behind "paused"."""
-    by = f" by {meta.requested_by}" if meta.requested_by else ""
-    return f"{by}: {meta.reason}" if meta.reason else by
+class Paused(msgspec.Struct, omit_defaults=True):
+    """Who paused a task and why, as its row keeps them."""
+
+    by: str | None = None
+    reason: str | None = None
+
+
+def _who_paused(meta: Meta) -> str:
+    return encode_message(Paused(meta.requested_by, meta.reason)).decode()
 
 
 def _not_chosen(row: TaskRow) -> dict[str, str]:
@@ -405,6 +405,7 @@ def _born(recorded: RecordedEvent, event: TaskCreated) -> TaskRow:
         metadata=None if event.metadata is None else bytes(event.metadata),
         deadline_us=event.deadline_us,
         priority=event.priority,
+        since_us=recorded.at_us,
     )
 
 
@@ -439,7 +440,7 @@ def _unborn(recorded: RecordedEvent) -> TaskRow:
 # ---------------------------------------------------------------- as read
 
 
-def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = (), *, restarted_as: Sequence[UUID] = ()) -> TaskView:
+def to_view(row: TaskRow, open_steps: Sequence[Standing] = (), *, restarted_as: Sequence[UUID] = ()) -> TaskView:
     """Return `row` as reads show it.
 
     Args:
@@ -460,6 +461,7 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = (), *, restarted_as: 
         "deadline_passed",
     ):
         error = ErrorInfo(type=row.blocked_reason, message=row.blocked_detail or "", retryable=False)
+    waits = waits_of(row, open_steps)
     return TaskView(
         task_id=task_id,
         tenant=row.tenant,
@@ -478,8 +480,8 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = (), *, restarted_as: 
         deadline_at=_time(row.deadline_us),
         result=None if row.result is None else msgspec.Raw(row.result),
         error=error,
-        waiting_on=waiting_on(row, open_steps),
-        waiting_for=_waiting_for(row, open_steps),
+        waiting_on=words_of_task(waits),
+        waiting_for=waits,
         blocked_steps=_blocked_steps(row),
         remedy=remedy(row),
         tags={} if row.tags is None else msgspec.json.decode(row.tags, type=dict[str, str]),
@@ -499,48 +501,44 @@ def to_view(row: TaskRow, open_steps: Sequence[OpenStep] = (), *, restarted_as: 
     )
 
 
-def waiting_on(row: TaskRow, open_steps: Sequence[OpenStep]) -> str | None:
-    """Return in words what the task waits for; None when it has ended or is on the move."""
-    if row.state in TASK_ENDED:
-        return None
-    if row.state == "blocked":
-        return f"a person: {_why_blocked(row)}"
-    if row.state == "paused":
-        return f"a person to resume it; it is paused{row.blocked_detail or ''}"
-    if row.state == "pending" and row.place_key is not None:
-        return PLACE_WORDS + row.place_key
-    if row.state == "pending":
-        return f"its start time, {_time(row.not_before_us)}"
-    if row.state == "compensating":
-        undo = f" ({_step_words(open_steps[0])})" if open_steps else ""
-        return f"its compensations{undo}; it ends as {row.ending}"
-    if row.ending is not None:
-        named = ", ".join(one.step for one in open_steps[:_STEPS_NAMED_MAX])
-        return f"running steps to stop ({named}); it ends as {row.ending}"
-    words = [_step_words(one) for one in open_steps[:_STEPS_NAMED_MAX]]
-    if len(open_steps) > _STEPS_NAMED_MAX:
-        words.append("more steps")
-    return "; ".join(words) or None
+def waits_of(row: TaskRow, open_steps: Sequence[Standing]) -> tuple[Wait, ...]:
+    """Return what the task waits for; nothing when it has ended or is on the move.
 
-
-def _waiting_for(row: TaskRow, open_steps: Sequence[OpenStep]) -> WaitingFor | None:
-    """Return of what kind that is; of a running task, what its first open step waits for."""
+    Of a running task that is what its first open steps wait for; where it undoes what it did, they stand behind that.
+    """
+    since = _time(row.since_us)
     match row.state:
         case "blocked":
-            return "repair"
+            return (_repair(row, since),)
         case "paused":
-            return "resume"
+            paused = msgspec.json.decode(row.blocked_detail or "{}", type=Paused)
+            return (Wait(kind="resume", since=since, by=paused.by, why=paused.reason),)
+        case "pending" if row.place_key is not None:
+            return (Wait(kind="place", since=since, key=row.place_key),)
         case "pending":
-            return "start_time" if row.place_key is None else "place"
-        case "compensating":
-            return "compensations"
-        case _ if row.state in TASK_ENDED or not open_steps:
-            return None
-        case _ if row.ending is not None:
-            return "stop"
+            return (Wait(kind="start_time", since=since, until=_time(row.not_before_us)),)
+        case _ if row.state in TASK_ENDED:
+            return ()
+        case "running" if row.ending is not None:
+            named = tuple(one.step for one in open_steps[:NAMED_MAX])
+            return (Wait(kind="stop", since=since, steps=named, ending=row.ending),)
         case _:
-            reason = _reason(open_steps[0])
-            return reason and reason.waiting_for
+            of_steps = tuple(wait for one in open_steps if (wait := wait_of(one)) is not None)
+            if row.state != "compensating":
+                return of_steps
+            return (Wait(kind="compensations", since=since, ending=row.ending), *of_steps)
+
+
+def _repair(row: TaskRow, since: str | None) -> Wait:
+    detail = _time(row.deadline_us) if row.blocked_reason == "deadline_passed" else row.blocked_detail
+    return Wait(
+        kind="repair",
+        since=since,
+        why=row.blocked_reason,
+        detail=detail,
+        steps=_blocked_steps(row),
+        ending=row.ending,
+    )
 
 
 def remedy(row: TaskRow) -> str | None:
@@ -560,38 +558,6 @@ def remedy(row: TaskRow) -> str | None:
             return f"tasker task cancel {row.task_id}"
         case _:
             return None
-
-
-def _reason(one: OpenStep) -> Reason | None:
-    return reason_of(Standing(one.step, one.state, one.worker, one.retry_at_us, waits=one.waits, awaits=one.awaits))
-
-
-def _step_words(one: OpenStep) -> str:
-    reason = _reason(one)
-    return one.step if reason is None else reason.in_task
-
-
-def _why_blocked(row: TaskRow) -> str:
-    match row.blocked_reason:
-        case "step_failed":
-            steps = _blocked_steps(row)
-            return f"step{'s' * (len(steps) > 1)} {', '.join(steps)} failed"
-        case "compensation_failed":
-            return f"compensation {', '.join(_blocked_steps(row))} failed; the task ends as {row.ending} behind it"
-        case "no_progress":
-            return "nothing of it can move: its steps wait for each other" + (
-                f" ({row.blocked_detail})" if row.blocked_detail else ""
-            )
-        case "deadline_passed":
-            return f"its deadline, {_time(row.deadline_us)}, has passed"
-        case "budget_exceeded":
-            return f"it went over {row.blocked_detail or 'its budget'}"
-        case "history_limit":
-            return row.blocked_detail or "it has as many events as a task may have"
-        case "result_limit":
-            return row.blocked_detail or "its result is larger than a task's may be"
-        case _:
-            return f"its log cannot be folded ({row.blocked_detail})"
 
 
 def _blocked_steps(row: TaskRow) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from uuid import UUID
 from aiohttp import web
 
 from tasker.errors import StepUnknown
-from tasker.events.reads import QueueFacts, StepView, TaskView
+from tasker.events.reads import QueueFacts, StepView, TaskView, WaitKind
 from tasker.projections.explaining import Around, explain_step, explain_task
 from tasker.service.http import holds, place_facts
 from tasker.service.http.requests import Parameters, json_response, task_id_of, tenant_of
@@ -51,11 +51,15 @@ async def of_step(request: web.Request) -> web.Response:
     steps = await _begun(services, view, task_id, spec, name)
     is_known = name == instance.name and spec is not None and name in {step.name for step in spec.steps}
     # What a list has is not in the views: of one that goes on any item may still come.
-    may_come = is_item(name) and any(one.step == node_of(name) and one.waiting_for == "items" for one in steps)
+    may_come = is_item(name) and any(one.step == node_of(name) and _waits_for(one, "items") for one in steps)
     if not (is_known or may_come) and all(one.step != name for one in steps):
         raise StepUnknown(f"the task has no step {name[:80]!r}", step=name)
     around = await _around(services, view, spec, steps)
     return json_response(explain_step(view, name, spec, steps, around))
+
+
+def _waits_for(step: StepView, kind: WaitKind) -> bool:
+    return step.waiting_for is not None and step.waiting_for.kind == kind
 
 
 async def _around(services: Services, view: TaskView, spec: TemplateSpec | None, steps: Sequence[StepView]) -> Around:
@@ -94,7 +98,7 @@ async def _queues(
     declared = {step.name: step for step in spec.steps}
     queue_of: dict[str, str] = {}
     for one in steps:
-        if one.waiting_for == "worker":
+        if _waits_for(one, "worker"):
             instance = parse_instance(one.step)
             step = declared[instance.name]
             queue_of[one.step] = spec.work_queue_of(undo_step(step) if instance.undoes else step)

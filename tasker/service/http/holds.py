@@ -1,22 +1,26 @@
-"""What holds steps and tasks back, in the words of their reads."""
+"""What holds steps and tasks back, added to what reads say they wait for."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, cast
+
+import msgspec
 
 from tasker.controls import Controls, Place, chance_of
+from tasker.controls.fold import Hold, Paced, Target
 from tasker.errors import Unavailable
-from tasker.events.reads import StepView, TaskView
+from tasker.events.control_events import ControlScope
+from tasker.events.reads import HoldFacts, LimitFacts, LimitOf, StepView, TaskView, Wait
+from tasker.projections.views.words import words_of, words_of_task
 from tasker.service.http.services import Services
 from tasker.templates import TemplateSpec
 from tasker.templates.instances import name_of, parse_instance
+from tasker.times import to_rfc3339
 
 LOOK_S: Final = 1.0
 """Reads of tasks and steps may be so much behind the controls."""
-
-_FOR_A_WORKER: Final = "a worker for step "
 
 
 async def controls_now(services: Services) -> Controls | None:
@@ -46,20 +50,21 @@ async def add_to_steps(
     now_us = services.clock.now_us()
     for step in waiting:
         found = specs.get(name_of(step.step))
-        if found is None:
+        if found is None or step.waiting_for is None:
             continue
         place = Place(view.tenant, view.namespace, view.template, spec.queue_of(found), found.handler)
         hold = controls.hold_of(place, chance_of(view.task_id, step.step), now_us)
         if hold is not None:
-            step.waiting_on, step.waiting_for = hold.words, "hold"
+            step.waiting_for = _held(step.waiting_for, hold)
         else:
             declared = None if parse_instance(step.step).undoes else found.rate_limit
-            step.waiting_on = controls.limit_words(place, found.name, declared) or step.waiting_on
+            step.waiting_for.limits = _limits(controls.limits_of(place, found.name, declared))
+        step.waiting_on = words_of(step.waiting_for)
 
 
 async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:
     """Say of tasks that wait for a worker what holds their steps back; the queue is that of the template."""
-    waiting = [task for task in tasks if task.waiting_on is not None and task.waiting_on.startswith(_FOR_A_WORKER)]
+    waiting = [task for task in tasks if any(wait.kind == "worker" for wait in task.waiting_for)]
     if not waiting:
         return
     controls = await controls_now(services)
@@ -67,9 +72,39 @@ async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:
         return
     now_us = services.clock.now_us()
     for task in waiting:
-        assert task.waiting_on is not None  # noqa: S101 - see above
-        step = task.waiting_on.removeprefix(_FOR_A_WORKER).partition(";")[0]
         place = Place(task.tenant, task.namespace, task.template, task.template)
-        hold = controls.hold_of(place, chance_of(task.task_id, step), now_us)
-        if hold is not None:
-            task.waiting_on, task.waiting_for = hold.words, "hold"
+
+        def held(wait: Wait, task: TaskView = task, place: Place = place) -> Wait:
+            hold = controls.hold_of(place, chance_of(task.task_id, wait.step or ""), now_us)
+            return wait if hold is None else _held(wait, hold)
+
+        task.waiting_for = tuple(held(wait) if wait.kind == "worker" else wait for wait in task.waiting_for)
+        task.waiting_on = words_of_task(task.waiting_for)
+
+
+def _held(wait: Wait, hold: Hold) -> Wait:
+    target = hold.target
+    facts = HoldFacts(
+        scope=cast("ControlScope", target.scope),
+        since=to_rfc3339(hold.since_us),
+        namespace=target.namespace,
+        name=target.name or target.tenant,
+        by=hold.by,
+        reason=hold.reason,
+        ramp_until=None if hold.ramp_until_us is None else to_rfc3339(hold.ramp_until_us),
+    )
+    until = None if hold.until_us is None else to_rfc3339(hold.until_us)
+    return msgspec.structs.replace(wait, kind="hold", hold=facts, until=until)
+
+
+def _limits(found: Iterable[tuple[Target, Paced]]) -> tuple[LimitFacts, ...]:
+    return tuple(
+        LimitFacts(
+            scope=cast("LimitOf", target.scope),
+            per_s=limit.per_s,
+            namespace=target.namespace,
+            name=target.name,
+            key=limit.key,
+        )
+        for target, limit in found
+    )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -15,11 +14,10 @@ from tasker.bus.bus import Bus
 from tasker.errors import TaskerError
 from tasker.events.codec import encode_message
 from tasker.events.places import LOOK_AT, KeyName, LookWords, request_of
-from tasker.events.reads import PlaceFacts, StepView, TaskView
+from tasker.events.reads import PlaceFacts, StepView, TaskView, Wait
 from tasker.events.subjects import Subjects
 from tasker.ids import concurrency_stream_id
-from tasker.projections.explaining import place_words
-from tasker.projections.views.awaits import PLACE_WORDS
+from tasker.projections.views.words import words_of, words_of_task
 from tasker.service.http.services import Services
 from tasker.templates.instances import name_of
 
@@ -29,10 +27,10 @@ ANSWER_S: Final = 0.5
 KEYS_ASKED: Final = 10
 """Most keys that one read asks after."""
 
-_OF_STEP: Final = re.compile(rf"{re.escape(PLACE_WORDS)}(?P<key>.+) for step (?P<step>[^ ;]+)(?P<rest>;.*)?", re.DOTALL)
-
 _log = structlog.get_logger(__name__)
 _facts: Callable[[bytes], PlaceFacts | None] = msgspec.json.Decoder(PlaceFacts | None).decode
+
+_Name = TypeVar("_Name", bound=Hashable)
 
 Asked = tuple[KeyName, str]
 """A key, and the request that it is asked for."""
@@ -61,44 +59,36 @@ class BusPlaces:
 
 async def of_steps(services: Services, view: TaskView, steps: Iterable[StepView]) -> dict[str, PlaceFacts]:
     """Return how the keys stand that a task and its steps wait for, by step; "" is the task."""
-    asked: dict[str, Asked] = {}
-    if view.state == "pending" and view.waiting_for == "place":
-        asked[""] = (_key(view, "", _text(view.waiting_on)), view.task_id)
-    for step in steps:
-        if step.waiting_for == "place":
-            request = request_of(view.task_id, step.step, step.attempt)
-            asked[step.step] = (_key(view, name_of(step.step), _text(step.waiting_on)), request)
+    waits = [*view.waiting_for[:1], *(step.waiting_for for step in steps)]
+    asked = {wait.step or "": _asked(view, wait) for wait in waits if wait is not None and wait.kind == "place"}
     return await _ask(services, asked)
 
 
 async def add_to_steps(services: Services, view: TaskView, steps: Iterable[StepView]) -> None:
     """Say of steps that wait for a place who holds it."""
-    by_name = {step.step: step for step in steps if step.waiting_for == "place"}
+    by_name = {step.step: step for step in steps}
     for name, facts in (await of_steps(services, view, by_name.values())).items():
-        if name in by_name:
-            by_name[name].waiting_on = place_words(facts)
+        step = by_name.get(name)
+        if step is not None and step.waiting_for is not None:
+            step.waiting_for.place = facts
+            step.waiting_on = words_of(step.waiting_for)
 
 
 async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:
-    """Say of tasks that wait for a place, or whose first open step does, who holds it."""
-    waiting: dict[str, tuple[TaskView, str]] = {}
-    asked: dict[str, Asked] = {}
+    """Say of tasks that wait for a place, or whose open steps do, who holds it."""
+    waiting: dict[tuple[str, str], tuple[TaskView, Wait]] = {}
     for task in tasks:
-        if task.waiting_for != "place":
-            continue
-        if task.state == "pending":
-            waiting[task.task_id] = (task, "")
-            asked[task.task_id] = (_key(task, "", _text(task.waiting_on)), task.task_id)
-        elif (found := _OF_STEP.fullmatch(task.waiting_on or "")) is not None:
-            step = found["step"]
-            waiting[task.task_id] = (task, f" for step {step}{found['rest'] or ''}")
-            asked[task.task_id] = (_key(task, name_of(step), found["key"]), request_of(task.task_id, step, 1))
-    for task_id, facts in (await _ask(services, asked)).items():
-        task, rest = waiting[task_id]
-        task.waiting_on = place_words(facts) + rest
+        for wait in task.waiting_for:
+            if wait.kind == "place":
+                waiting[task.task_id, wait.step or ""] = (task, wait)
+    told = await _ask(services, {name: _asked(task, wait) for name, (task, wait) in waiting.items()})
+    for name, facts in told.items():
+        task, wait = waiting[name]
+        wait.place = facts
+        task.waiting_on = words_of_task(task.waiting_for)
 
 
-async def _ask(services: Services, asked: Mapping[str, Asked]) -> dict[str, PlaceFacts]:
+async def _ask(services: Services, asked: Mapping[_Name, Asked]) -> dict[_Name, PlaceFacts]:
     """Return the answers by the same names; of more than a few keys the first are asked."""
     if services.place_of is None or not asked:
         return {}
@@ -107,10 +97,14 @@ async def _ask(services: Services, asked: Mapping[str, Asked]) -> dict[str, Plac
     return {name: facts for name, facts in zip(some, told, strict=True) if facts is not None}
 
 
-def _key(view: TaskView, step: str, key: str) -> KeyName:
-    return KeyName(tenant=view.tenant, namespace=view.namespace, template=view.template, step=step, key=key)
-
-
-def _text(words: str | None) -> str:
-    """Return the key that stands in the words of a view."""
-    return (words or "").removeprefix(PLACE_WORDS)
+def _asked(view: TaskView, wait: Wait) -> Asked:
+    """Return the key that is waited for, and the request for a place under it."""
+    step = wait.step or ""
+    name = KeyName(
+        tenant=view.tenant,
+        namespace=view.namespace,
+        template=view.template,
+        step=step and name_of(step),
+        key=wait.key or "",
+    )
+    return name, request_of(view.task_id, step, wait.attempt or 1) if step else view.task_id

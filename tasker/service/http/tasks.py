@@ -14,7 +14,7 @@ from tasker.errors import NameInvalid, ParameterInvalid, TaskerError
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import Accepted, Reply
 from tasker.events.position import format_position
-from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, TaskView
+from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, TaskView, Wait
 from tasker.ids import is_event_name
 from tasker.projections.explaining import unmet_parents, unmet_words
 from tasker.projections.queries import TASK_SORTS, TaskQuery, decode_cursor, encode_cursor
@@ -253,5 +253,5 @@ def _not_begun(view: TaskView, step: StepSpec, begun: dict[str, StepView]) -> St
         step=step.name,
         state="pending",
         waiting_on=unmet_words(step, unmet),
-        waiting_for="parents" if unmet else None,
+        waiting_for=Wait(kind="parents", step=step.name, steps=tuple(unmet)) if unmet else None,
     )

@@ -39,7 +39,7 @@ async def test_a_task_and_its_steps_say_why(site: Site, client: Client) -> None:
     assert asked == [("default", "shop", "slow")]
     why = await client.get(f"/v1/tasks/{task_id}/steps/third/explain")
     assert (why["step"], why["state"]) == ("third", "pending")
-    assert [(cause["waiting_for"], cause["step"]) for cause in why["causes"]] == [
+    assert [(cause["kind"], cause["step"]) for cause in why["causes"]] == [
         ("parents", "third"),
         ("worker", "first"),
     ]
@@ -82,7 +82,7 @@ async def test_lists_say_who_holds_a_place(site: Site, client: Client) -> None:
     words = 'a place under its concurrency key "a b"'
     assert found[pending] == f"{words}: held by task t1 since 2026-11-26T01:02:03.000000Z"
     assert found[running] == "a place under its concurrency key 7 for step first[2]", "nobody could say"
-    assert sorted(asked) == [("", '"a b"', pending), ("first", "7", f"{running}:first[2]:1")]
+    assert sorted(asked) == [("", '"a b"', pending), ("first", "7", f"{running}:first[2]:2")]
     asked.clear()
     why = await client.get(f"/v1/tasks/{running}/explain")
     assert asked == [("first", "7", f"{running}:first[2]:2")]

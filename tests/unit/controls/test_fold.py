@@ -52,8 +52,7 @@ def test_a_pause_holds_what_is_in_it_and_nothing_else(scope: ControlScope) -> No
     hold = controls.hold_of(SHOP, 0.0, T0_US)
     assert hold is not None
     assert hold.until_us is None
-    assert "paused by ada" in hold.words
-    assert "the bank is down" in hold.words
+    assert (hold.target.scope, hold.by, hold.reason, hold.since_us) == (scope, "ada", "the bank is down", T0_US)
     outside = {"everything": 0, "tenant": 1, "template": 3, "queue": 3}[scope]
     assert sum(controls.hold_of(place, 0.0, T0_US) is None for place in OTHERS) == outside
 
@@ -62,7 +61,7 @@ def test_a_resumption_of_one_thing_leaves_the_pause_of_another() -> None:
     controls = taken(WorkPaused(scope="tenant"), WorkPaused(scope="everything"), WorkResumed(scope="everything"))
     hold = controls.hold_of(SHOP, 0.0, T0_US)
     assert hold is not None
-    assert "tenant acme" in hold.words
+    assert hold.target.words() == "tenant acme"
     assert controls.hold_of(OTHERS[0], 0.0, T0_US) is None
 
 

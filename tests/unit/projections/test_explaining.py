@@ -6,11 +6,21 @@ from uuid import uuid4
 import pytest
 
 from tasker.events.envelope import Meta, RecordedEvent
-from tasker.events.reads import Explanation, PlaceFacts, PlaceHolder, QueueFacts, StepView, TaskView
+from tasker.events.reads import (
+    AskedFacts,
+    Explanation,
+    PlaceFacts,
+    PlaceHolder,
+    QueueFacts,
+    StepView,
+    TaskView,
+    Wait,
+)
 from tasker.events.stored import encode_meta, from_recorded
 from tasker.projections.explaining import Around, explain_step, explain_task
 from tasker.projections.views import step as step_view
 from tasker.projections.views import task as task_view
+from tasker.projections.views.reasons import Standing
 from tasker.service.domain.state import StepStatus
 from tests.runs import DIAMOND, ERROR, T0_US, Run, template
 
@@ -43,7 +53,7 @@ def read(run: Run, *, by: str | None = None, reason: str | None = None) -> tuple
                 if key is not None:
                     rows[key[1]] = steps.apply(rows.get(key[1]), recorded, event)
     open_steps = [
-        task_view.OpenStep(one.step, one.state, one.worker, one.retry_at_us, one.waits, one.awaits)
+        Standing(*(getattr(one, name) for name in Standing.__struct_fields__))
         for one in rows.values()
         if one.state in step_view.STEP_OPEN
     ]
@@ -66,7 +76,7 @@ def explained(
 
 
 def kinds(why: Explanation) -> list[str]:
-    return [cause.waiting_for for cause in why.causes]
+    return [cause.kind for cause in why.causes]
 
 
 def test_a_step_that_no_worker_begins_tells_of_its_queue() -> None:
@@ -113,7 +123,7 @@ def test_what_is_further_ahead_is_named_too() -> None:
     run = run_of({"a": [], "b": ["a"], "c": ["b"], "d": ["c"]})
     run.start("a")
     why = explained(run, "d")
-    assert [(cause.waiting_for, cause.step) for cause in why.causes] == [("parents", "d"), ("outcome", "a")]
+    assert [(cause.kind, cause.step) for cause in why.causes] == [("parents", "d"), ("outcome", "a")]
 
 
 def test_a_failed_step_ahead_is_named_with_the_command_that_helps() -> None:
@@ -122,7 +132,7 @@ def test_a_failed_step_ahead_is_named_with_the_command_that_helps() -> None:
     run.complete("c")
     run.fail("b")
     why = explained(run, "d")
-    assert why.causes[-1].waiting_for == "repair"
+    assert why.causes[-1].kind == "repair"
     assert ERROR.message in why.sentence
     assert why.causes[-1].remedy == f"tasker step retry {run.task_id} b"
     whole = explained(run)
@@ -137,7 +147,7 @@ def test_a_pause_names_who_and_why() -> None:
     paused: dict[str, Any] = {"by": "ada", "reason": "the bank is down"}
     for step in (None, "a", "d"):
         why = explained(run, step, **paused)
-        assert why.causes[0].waiting_for == "resume"
+        assert why.causes[0].kind == "resume"
         assert "paused by ada: the bank is down" in why.sentence
         assert why.causes[0].remedy == f"tasker task resume {run.task_id}"
 
@@ -272,7 +282,7 @@ def test_an_item_that_has_not_begun_waits_for_its_turn() -> None:
     run = run_of({"m": []}, steps={"m": {"each": "[0, 1, 2]", "max_parallel": 1}})
     run.start("m[0]")
     why = explained(run, "m[2]")
-    assert [(cause.waiting_for, cause.step) for cause in why.causes] == [("items", "m[2]"), ("outcome", "m[0]")]
+    assert [(cause.kind, cause.step) for cause in why.causes] == [("items", "m[2]"), ("outcome", "m[0]")]
     assert why.sentence.startswith("Step m[2] has not begun: it waits for its turn: of step m 1 run at a time; there ")
     run.complete("m[0]")
     assert [cause.step for cause in explained(run, "m[2]").causes] == ["m[2]", "m[1]"]
@@ -312,3 +322,27 @@ def test_every_open_step_of_a_task_has_a_reason() -> None:
     assert len(open_steps) == 6
     assert {one.step for one in found if one.waiting_for is not None} == set(open_steps)
     assert view.waiting_on is not None
+
+
+def test_a_wait_carries_what_its_words_say_as_facts() -> None:
+    """Of steps and of their task alike: nobody has to read them out of the sentence."""
+    steps: dict[str, Any] = {
+        "a": {"approval": {"assignees": ["ada"], "title": "Pay?"}, "wait_deadline_s": 60},
+        "p": {"concurrency": {"key": "input.n"}},
+        "s": {"signal": "order", "signal_take": "all", "signal_count": 3},
+        "w": {},
+    }
+    run = run_of({name: [] for name in steps}, steps=steps)
+    run.start("w")
+    view, found = read(run)
+    waits = {one.step: one.waiting_for for one in found}
+    assert {one.step: one for one in view.waiting_for} == waits
+    since = "2026-09-21T14:13:20.000000Z"
+    until = "2026-09-21T14:14:20.000000Z"
+    asked = AskedFacts(title="Pay?", assignees=("ada",))
+    assert waits == {
+        "a": Wait(kind="approval", step="a", attempt=1, since=since, until=until, approval=asked),
+        "p": Wait(kind="place", step="p", attempt=1, since=since, key="6"),
+        "s": Wait(kind="signal", step="s", attempt=1, since=since, signal="order", count=3),
+        "w": Wait(kind="outcome", step="w", attempt=1, since=since, worker="w1"),
+    }

@@ -28,8 +28,13 @@ from tasker.events.task_events import (
     TaskUnpaused,
 )
 from tasker.projections.projection import differences, fold_into, row_digest
-from tasker.projections.views.task import OpenStep, TaskProjection, TaskRow, to_view
+from tasker.projections.views.reasons import Standing
+from tasker.projections.views.task import TaskProjection, TaskRow, to_view
 from tests.histories import ERROR, T0_US, Recorder, blocked_task, completed_task, created, damaged, failed, ran, raw
+
+
+def open_step(step: str, state: str, worker: str | None, retry_at_us: int | None) -> Standing:
+    return Standing(step, state, worker=worker, retry_at_us=retry_at_us)
 
 
 def fold(*events: Any, **more: Any) -> TaskRow:
@@ -106,7 +111,7 @@ def test_a_retried_task_goes_on_without_the_error() -> None:
             StepRetried(step="charge", attempt=3),
             StepDispatched(step="charge", attempt=3),
         ),
-        [OpenStep("charge", "dispatched", None, None)],
+        [open_step("charge", "dispatched", None, None)],
     )
     assert (view.state, view.steps_failed, view.blocked_steps, view.error) == ("running", 0, (), None)
     assert view.waiting_on == "a worker for step charge"
@@ -119,7 +124,7 @@ def test_a_retried_task_goes_on_without_the_error() -> None:
 def test_a_stopping_task_ends_as_it_said(ending: Any, state: str) -> None:
     running = [created(), *ran("s1")[:2], StepCancelRequested(step="s1", attempt=1, grace_until_us=T0_US)]
     stopping = TaskStopping(ending="failed" if state == "failed" else "cancelled", cause="cancel")
-    waiting = to_view(fold(*running, stopping), [OpenStep("s1", "running", "w1", None)])
+    waiting = to_view(fold(*running, stopping), [open_step("s1", "running", "w1", None)])
     assert waiting.state == "running"
     assert waiting.waiting_on == f"running steps to stop (s1); it ends as {state}"
     ended = to_view(fold(*running, stopping, StepCancelled(step="s1", attempt=1, reason="x"), ending))
@@ -135,7 +140,7 @@ def test_a_compensating_task_says_so_and_what_holds_it_up() -> None:
         TaskCompensating(steps=("charge",), instances=1),
         StepDispatched(step="charge~undo", attempt=1),
     ]
-    view = to_view(fold(*begun), [OpenStep("charge~undo", "dispatched", None, None)])
+    view = to_view(fold(*begun), [open_step("charge~undo", "dispatched", None, None)])
     assert (view.state, view.waiting_on) == (
         "compensating",
         "its compensations (a worker for step charge~undo); it ends as cancelled",
@@ -153,10 +158,10 @@ def test_a_compensating_task_says_so_and_what_holds_it_up() -> None:
 def test_waiting_on_names_a_few_open_steps() -> None:
     row = fold(created())
     steps = [
-        OpenStep("a", "dispatched", None, None),
-        OpenStep("b", "running", "w7", None),
-        OpenStep("c", "waiting", None, T0_US),
-        OpenStep("d", "dispatched", None, None),
+        open_step("a", "dispatched", None, None),
+        open_step("b", "running", "w7", None),
+        open_step("c", "waiting", None, T0_US),
+        open_step("d", "dispatched", None, None),
     ]
     assert to_view(row, steps).waiting_on == (
         "a worker for step a; step b on worker w7; the retry of step c at 2026-09-21T14:13:20.000000Z; more steps"
