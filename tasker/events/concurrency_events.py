@@ -66,18 +66,18 @@ class PlacesReturned(ConcurrencyEvent, frozen=True, kw_only=True):
     requests: tuple[str, ...]
 
 
-class StartsDebounced(ConcurrencyEvent, frozen=True, kw_only=True):
-    """Starts of tasks met one that waits for more of them: they go to whoever has the place, and get none.
+class StartsMet(ConcurrencyEvent, frozen=True, kw_only=True):
+    """Starts met the task that has the place (`singleton`: it runs; `debounce`: it waits for more of them).
+
+    They go to it, and get no place; so does a repeat of them.
 
     Attributes:
-        holder: the request of the task that waits.
+        holder: the request of that task.
     """
 
     requests: tuple[str, ...]
     holder: str
 
 
-AnyConcurrencyEvent = (
-    ConcurrencyKeyOpened | PlacesAsked | PlacesGranted | PlacesEvicted | PlacesReturned | StartsDebounced
-)
+AnyConcurrencyEvent = ConcurrencyKeyOpened | PlacesAsked | PlacesGranted | PlacesEvicted | PlacesReturned | StartsMet
 CONCURRENCY_EVENT_TYPES: Final[tuple[type[ConcurrencyEvent], ...]] = get_args(AnyConcurrencyEvent)

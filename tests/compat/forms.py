@@ -324,9 +324,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         c.PlacesGranted(requests=(f"{TASK_ID}:~admission:{US}",), beyond=True),
     ),
     ("places_evicted", 1): (c.PlacesEvicted(requests=(TASK_ID,)),),
-    ("starts_debounced", 1): (
-        c.StartsDebounced(requests=(f"{TASK_ID}:~debounce:{US}",), holder=f"{TASK_ID}:~debounce:{US - 1}"),
-    ),
+    ("starts_met", 1): (c.StartsMet(requests=(f"{TASK_ID}:~debounce:{US}",), holder=f"{TASK_ID}:~debounce:{US - 1}"),),
     ("places_returned", 1): (c.PlacesReturned(requests=(TASK_ID,)),),
     ("schedule_created", 1): (
         s.ScheduleCreated(namespace="shop", name="nightly", spec=SPEC, next_us=US, due_us=US + 1),

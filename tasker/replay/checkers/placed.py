@@ -18,7 +18,7 @@ from tasker.events.concurrency_events import (
     PlacesEvicted,
     PlacesGranted,
     PlacesReturned,
-    StartsDebounced,
+    StartsMet,
 )
 from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.replay.checkers.checker import Decoded
@@ -129,7 +129,7 @@ def _take(key: _Key, event: ConcurrencyEvent) -> list[str]:
                 key.holders.pop(request, None)
                 key.waiting.pop(request, None)
                 key.evicted.discard(request)
-        case StartsDebounced(requests=requests, holder=holder):
+        case StartsMet(requests=requests, holder=holder):
             if holder not in key.holders and holder not in key.waiting:
                 found.append(f"{requests[0]} goes to {holder}, which has no place")
         case _:

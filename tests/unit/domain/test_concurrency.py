@@ -61,6 +61,24 @@ def test_places_go_to_those_who_asked_first() -> None:
     assert key.stands() == (["a", "c"], ["d"], [])
 
 
+def test_a_start_that_met_somebody_is_told_the_same_for_as_long_as_the_key_knows() -> None:
+    key = Key()
+    assert key.ask("a:~admission:1", "b:~admission:2", limit=1, strategy="single") == ["b:~admission:2"]
+    assert key.state.met_by("b:~admission:2") is None, "nobody has seen a run"
+    for holder in ("a:~admission:1", "a:~admission:1", "x:~admission:1"):
+        meet = Ask(request="b:~admission:3", limit=1, strategy="meet", holder=holder)
+        assert key.decide([meet], ()) == ["b:~admission:3"]
+        assert key.state.met_by("b:~admission:9") == "a:~admission:1"
+    key.give_back("a:~admission:1")
+    late = Ask(request="c:~admission:4", limit=1, strategy="meet", holder="a:~admission:1")
+    assert key.decide([late], ()) == ["c:~admission:4"]
+    count = len(key.events)
+    assert key.ask("b:~admission:5", limit=1, strategy="single") == ["b:~admission:5"]
+    assert len(key.events) == count
+    assert key.ask("c:~admission:6", limit=1, strategy="single") == []
+    assert key.stands() == (["c:~admission:6"], [], [])
+
+
 def test_who_is_admitted_has_its_place_at_once_or_is_refused() -> None:
     key = Key()
     assert key.ask("a", "b", "c", strategy="admit") == ["c"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tasker.errors import KeyConflict
-from tasker.events.concurrency_events import StartsDebounced
+from tasker.events.concurrency_events import StartsMet
 from tasker.events.envelope import US_PER_S
 from tasker.events.task_events import TaskPostponed, TemplateRef
 from tasker.service.domain.commands import CreateTask, PostponeTask
@@ -110,7 +110,7 @@ class TestKey:
         assert key.decide([start("a"), start("b")], ()) == ["b:~debounce:1"]
         assert key.decide([start("c")], ()) == ["c:~debounce:1"]
         assert key.state.held_by("b:~debounce:9") == key.state.held_by("c:~debounce:9") == "a:~debounce:1"
-        met = StartsDebounced(requests=("c:~debounce:1",), holder="a:~debounce:1")
+        met = StartsMet(requests=("c:~debounce:1",), holder="a:~debounce:1")
         assert key.events[-1] == met
 
     def test_a_repeat_is_told_the_same_behind_its_end_and_records_nothing(self) -> None:

@@ -265,6 +265,25 @@ class TestSingleton:
         await third.wait()
         assert (third.task_id == first.task_id, third.result) == (False, "a has 3")
 
+    async def test_a_repeated_start_is_told_whom_it_met_also_behind_that_ones_end(self, tasker: TaskerTest) -> None:
+        """Its first answer was lost; a start of its own would do the work twice."""
+        client = tasker._world.client
+        first = await synced(tasker, "a", n=1)
+
+        async def asked() -> Any:
+            made = client.create(syncs, {"shop": "a", "n": 2}, idempotency_key="click")
+            return await tasker._do(tasker._command(made))
+
+        assert (await asked()).task_id == first.task_id
+        await first.wait()
+        await tasker.crash_service()
+        again = await asked()
+        assert (again.task_id, again.duplicate) == (first.task_id, True)
+        assert len(tasker.calls("sync")) == 1
+        other = await synced(tasker, "a", n=3)
+        assert other.task_id != first.task_id
+        assert (await asked()).task_id == first.task_id, "whoever runs by now"
+
     async def test_the_answer_says_so(self, tasker: TaskerTest) -> None:
         client = tasker._world.client
         first = await tasker._do(tasker._command(client.create(syncs, {"shop": "a"})))

@@ -30,7 +30,7 @@ from tasker.service.actors.task_actor import TaskActor
 from tasker.service.actors.task_messages import CreateMessage
 from tasker.service.domain.commands import PostponeTask
 from tasker.service.domain.limits.admission import admission_key, admission_keys, admission_request
-from tasker.service.domain.limits.concurrency import Ask
+from tasker.service.domain.limits.concurrency import Ask, AskStrategy
 from tasker.service.domain.limits.debounce import debounce_key, debounce_of, debounce_request
 from tasker.service.runtime.shards import Shards
 from tasker.templates import CompiledTemplate
@@ -109,26 +109,43 @@ class Admissions:
         def answered(verdict: Verdict | None, held_by: str | None) -> None:
             if verdict == "waits":
                 self._ask_for_place(actor, template, admission)
+            elif verdict == "met" and held_by is not None:
+                self._tell(actor, admission, None, parse_request(held_by)[0])
             elif verdict == "full" and held_by is not None:
                 self._meet(actor, admission, key, held_by)
             else:
                 self._tell(actor, admission, _nobody_says())
 
         request = admission_request(actor.task_id, admission.at_us)
-        self._places.ask_key(key, Ask(request=request, limit=1, strategy="admit"), answered)
+        # A child and a schedule's start get no foreign task: they come again, and what they met is nothing to keep.
+        strategy: AskStrategy = "admit" if admission.waiting[0].attached is None else "single"
+        self._places.ask_key(key, Ask(request=request, limit=1, strategy=strategy), answered)
 
     def _meet(self, actor: TaskActor, admission: Admission, key: KeyName, held_by: str) -> None:
-        """Answer with the task that has the place, once it is certain that it runs: it may not be created yet."""
+        """Answer with the task that has the place, once it is certain that it runs: it may not be created yet.
+
+        The key remembers it first: an answer that is lost is asked for again, maybe when that task has ended.
+        """
         running = parse_request(held_by)[0]
+        moment = Busy("the task of the same singleton begins or ends at this moment", retry_after_s=SOON_S)
+
+        def remembered(verdict: Verdict | None, met: str | None) -> None:
+            if verdict == "met" and met is not None:
+                self._tell(actor, admission, None, parse_request(met)[0])
+            else:
+                self._tell(actor, admission, _nobody_says() if verdict is None else moment)
 
         def answered(standing: Standing | None) -> None:
             if standing is not None and not standing.ended:
-                self._tell(actor, admission, None, running)
+                if admission.waiting[0].attached is None:
+                    self._tell(actor, admission, None, running)
+                    return
+                request = admission_request(actor.task_id, admission.at_us)
+                self._places.ask_key(key, Ask(request=request, limit=1, strategy="meet", holder=held_by), remembered)
                 return
             if standing is not None and standing.state != "gone":
                 self._places.leave_key(key, (held_by,))  # its own word of it was lost, or comes
-            error = Busy("the task of the same singleton begins or ends at this moment", retry_after_s=SOON_S)
-            self._tell(actor, admission, error)
+            self._tell(actor, admission, moment)
 
         self._standings.ask(key.tenant, running, answered)
 
@@ -206,7 +223,7 @@ class Admissions:
                 case "full":
                     detail = f"{most} tasks of {spec.namespace}/{spec.name} have not ended (max_running)"
                     self._tell(actor, admission, self._full("max_running", detail))
-                case None:
+                case _:
                     self._tell(actor, admission, _nobody_says())
 
         self._places.ask_key(

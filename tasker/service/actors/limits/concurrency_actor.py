@@ -47,8 +47,9 @@ ADMITTED_LOOK_S_MAX: Final = 300.0
 BATCH_REQUESTS_MAX: Final = 1_000
 _NO_META: Final = b"{}"
 
-Verdict = Literal["waits", "full"]
-"""What a key says to a request: it is recorded and its turn comes (or came), or there is no place."""
+Verdict = Literal["waits", "full", "met"]
+"""What a key says to a request: it is recorded and its turn comes (or came), or there is no place; `met`: its start met
+who is told with it."""
 
 
 class ConcurrencyPorts(Protocol):
@@ -203,7 +204,7 @@ class ConcurrencyActor:
             self._deciding = False
             self._tell(events, asks)
             for one in asks:
-                one.answered("full" if one.ask.request in refused else "waits", self.state.held_by(one.ask.request))
+                one.answered(self._verdict(one.ask, refused), self.state.held_by(one.ask.request))
             if self._asks or self._left:
                 self._ports.flush(self)
 
@@ -213,6 +214,13 @@ class ConcurrencyActor:
 
         after = concurrency_obligations(self.state)
         return Turn(new, committed, failed, {} if before == after else {LOOK: after})
+
+    def _verdict(self, ask: Ask, refused: Sequence[str]) -> Verdict:
+        if ask.request not in refused:
+            return "waits"
+        if ask.strategy in ("single", "meet") and self.state.met_by(ask.request) is not None:
+            return "met"
+        return "full"
 
     def _tell(self, events: Sequence[AnyConcurrencyEvent], asks: Sequence[PlaceAsked]) -> None:
         """Tell who has a place now, or is to end; and again who asked for what was told before."""

@@ -18,6 +18,12 @@ The `max_running` of a template is a key as well. Who asks under it asks before 
     admit          it has its place at once, or is refused
     admit_always   it has its place at once
 
+So is its `singleton`. A start that met the task which has the place is answered with that one for as long as the key
+remembers it, so also a repeat behind that task's end:
+
+    single         as admit; who met somebody before is told so
+    meet           it is remembered whom it met, if that one still has its place; the task was seen to run
+
 So is the `debounce` of a template. Of the starts under such a key one has the place, while it waits for more of them:
 
     debounce       it has its place at once, or is told who has; that is remembered, so that a repeat is told the same
@@ -39,13 +45,13 @@ from tasker.events.concurrency_events import (
     PlacesEvicted,
     PlacesGranted,
     PlacesReturned,
-    StartsDebounced,
+    StartsMet,
 )
 from tasker.events.envelope import US_PER_S
 from tasker.events.places import KeyName, parse_request
 from tasker.templates.model import ConcurrencyStrategy
 
-AskStrategy = ConcurrencyStrategy | Literal["admit", "admit_always", "debounce"]
+AskStrategy = ConcurrencyStrategy | Literal["admit", "admit_always", "single", "meet", "debounce"]
 
 LOOK: Final = "look"
 """The one obligation of a key: to ask who holds a place how it stands."""
@@ -63,12 +69,14 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         past: of `debounce`: the request of one that has begun without this start; it is over, and so is its place.
+        holder: of `meet`: the request of the task that it met.
     """
 
     request: str
     limit: int
     strategy: AskStrategy = "queue"
     past: str | None = None
+    holder: str | None = None
 
 
 class ConcurrencyState:
@@ -80,7 +88,7 @@ class ConcurrencyState:
         holders: requests with a place, in the order in which they asked, and since when they have it.
         waiting: those without one, likewise.
         evicted: those of them that are to end; of the waiting ones only here.
-        met: task of a start -> the request of the one that waited then, of the newest starts; of `debounce` alone.
+        met: task of a start -> the request of the one that waited then, of the newest starts.
         since_us: since when somebody holds a place or is to end, without a break.
     """
 
@@ -102,7 +110,11 @@ class ConcurrencyState:
 
     def held_by(self, request: str) -> str | None:
         """Return who has the place that the request did not get; of a start: whom it met."""
-        return self.met.get(parse_request(request)[0]) or next(iter(self.holders), None)
+        return self.met_by(request) or next(iter(self.holders), None)
+
+    def met_by(self, request: str) -> str | None:
+        """Return whom the start of this request met; None: nobody, or that is long ago."""
+        return self.met.get(parse_request(request)[0])
 
     def looked_at(self) -> list[str]:
         """Return the requests whose end the key has to hear of."""
@@ -137,7 +149,7 @@ def _take_up(state: ConcurrencyState, event: AnyConcurrencyEvent, at_us: int) ->
                 state.holders.pop(request, None)
                 state.waiting.pop(request, None)
                 state.evicted.pop(request, None)
-        case StartsDebounced(requests=requests, holder=holder):
+        case StartsMet(requests=requests, holder=holder):
             for request in requests:
                 state.met[parse_request(request)[0]] = holder
             while len(state.met) > STARTS_REMEMBERED_MAX:
@@ -183,14 +195,19 @@ def advance_concurrency(
             if met.requests:
                 take(met)
             continue
-        if ask.strategy in ("drop", "admit") and len(state.holders) + len(state.waiting) >= ask.limit:
+        if ask.strategy == "meet" or (ask.strategy == "single" and state.met_by(ask.request) is not None):
+            refused.append(ask.request)
+            if ask.holder is not None and ask.holder in state.holders and state.met_by(ask.request) is None:
+                take(StartsMet(requests=(ask.request,), holder=ask.holder))
+            continue
+        if ask.strategy in ("drop", "admit", "single") and len(state.holders) + len(state.waiting) >= ask.limit:
             refused.append(ask.request)
             continue
         if state.name is None:
             assert name is not None  # noqa: S101 - who asks names the key
             take(ConcurrencyKeyOpened(namespace=name.namespace, template=name.template, step=name.step, key=name.key))
         take(PlacesAsked(requests=(ask.request,), limit=ask.limit))
-        if ask.strategy in ("admit", "admit_always", "debounce"):
+        if ask.strategy in ("admit", "admit_always", "single", "debounce"):
             admitted.append(ask.request)
         elif ask.strategy in ("cancel_oldest", "cancel_newest"):
             for request in _in_the_way(state, newest=ask.strategy == "cancel_newest"):
@@ -206,13 +223,13 @@ def advance_concurrency(
     return joined, refused
 
 
-def _met(state: ConcurrencyState, ask: Ask) -> StartsDebounced | None:
+def _met(state: ConcurrencyState, ask: Ask) -> StartsMet | None:
     """Return who waits for this start, of no requests when that was told before; None: nobody waits."""
-    known = state.met.get(parse_request(ask.request)[0])
+    known = state.met_by(ask.request)
     if known is not None and known != ask.past:
-        return StartsDebounced(requests=(), holder=known)
+        return StartsMet(requests=(), holder=known)
     holder = next(iter(state.holders), None) or next(iter(state.waiting), None)
-    return None if holder is None else StartsDebounced(requests=(ask.request,), holder=holder)
+    return None if holder is None else StartsMet(requests=(ask.request,), holder=holder)
 
 
 def _in_the_way(state: ConcurrencyState, *, newest: bool) -> list[str]:
@@ -264,7 +281,7 @@ def _go_together(one: AnyConcurrencyEvent, other: AnyConcurrencyEvent) -> bool:
         return False
     if isinstance(one, PlacesAsked) and one.limit != other.limit:  # type: ignore[union-attr] # of one kind
         return False
-    if isinstance(one, StartsDebounced) and one.holder != other.holder:  # type: ignore[union-attr] # of one kind
+    if isinstance(one, StartsMet) and one.holder != other.holder:  # type: ignore[union-attr] # of one kind
         return False
     if isinstance(one, PlacesGranted) and one.beyond != other.beyond:  # type: ignore[union-attr] # of one kind
         return False
