@@ -199,7 +199,7 @@ async def test_killed_between_the_key_and_the_task(tasker: TaskerTest, monkeypat
         asked.cancel()
 
     await tasker._do(tasker._command(start_and_hear_nothing()))
-    assert of_key(tasker)[-1] == "starts_debounced"
+    assert of_key(tasker)[-1] == "starts_met"
     await tasker.crash_service()
     monkeypatch.undo()
     await first.wait()
