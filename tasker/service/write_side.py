@@ -36,6 +36,7 @@ from tasker.service.actors.dispatch.backlogs import Backlogs
 from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.dispatcher import Dispatcher
 from tasker.service.actors.dispatch.gate import Gate
+from tasker.service.actors.dispatch.hands import HANDS, Hands
 from tasker.service.actors.entrances.entrance import Entrance
 from tasker.service.actors.entrances.own_commands import OwnCommands
 from tasker.service.actors.entrances.reports import Reports
@@ -103,6 +104,7 @@ class Intake:
         children: ChildTasks,
         places: Places,
         postponing: Postponing,
+        hands: Hands,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -117,6 +119,7 @@ class Intake:
             (lambda shard: subjects.node_shard(shard, PLACE_LOOK), places.on_looked),
             (lambda shard: subjects.node_shard(shard, PLACE_OFFER), places.on_offered),
             (lambda shard: subjects.node_shard(shard, POSTPONE), postponing.on_asked),
+            (lambda shard: subjects.node_shard(shard, HANDS), hands.on_asked),
             (lambda shard: subjects.node_shard(shard, "ping"), self._on_ping),
         )
         self._open: dict[int, list[Subscription]] = {}
@@ -198,7 +201,16 @@ class WriteSide:
         schedules = ScheduleEffects(self._shards, clock, standings, commands)
         places = Places(self._shards, routes, clock)
         dispatcher.places = places
-        backlogs = Backlogs(bus, subjects, clock.monotonic_s, self._direct.waiting_in, self._gate.held_by_queue)
+        hands = Hands(
+            self._shards,
+            routes,
+            self._name,
+            info.shards,
+            clock.monotonic_s,
+            self._direct.waiting_in,
+            self._gate.held_by_queue,
+        )
+        backlogs = Backlogs(bus, subjects, clock.monotonic_s, hands.count)
         postponing = Postponing(self._shards, routes)
         self._admissions = dispatcher.admissions = Admissions(self._shards, places, backlogs, standings, postponing)
         late.factory = Factory(directory, dispatcher, routes, schedules, places, self._gate.on_recorded)
@@ -207,7 +219,7 @@ class WriteSide:
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
         intake = Intake(
-            bus, subjects, self._entrance, self._reports, directory, standings, children, places, postponing
+            bus, subjects, self._entrance, self._reports, directory, standings, children, places, postponing, hands
         )
         self._publisher = Publisher(
             log,

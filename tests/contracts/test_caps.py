@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from tasker.service.actors.dispatch import backlogs
 from tests.contracts.pair import Pair
 
 WHO = {"requested_by": "ada", "reason": "enough"}
@@ -19,8 +22,8 @@ async def shared_out(pair: Pair, **caps: Any) -> None:
     assert told["ok"], told
 
 
-async def create(pair: Pair, count: int, input: Any = None) -> list[Any]:
-    body = {"template": "c", "input": {} if input is None else input}
+async def create(pair: Pair, count: int, input: Any = None, **more: Any) -> list[Any]:
+    body = {"template": "c", "input": {} if input is None else input, **more}
     return list(await asyncio.gather(*(pair.ask("task.create", body) for _ in range(count))))
 
 
@@ -89,3 +92,15 @@ async def test_each_node_lets_in_no_more_than_may_wait_in_a_queue(pair: Pair) ->
             await asyncio.sleep(0.1)
     waiting = [event for event in await pair.all_recorded() if event.type == "step_dispatched"]
     assert len(waiting) <= 10 + 10
+
+
+async def test_what_waits_in_order_in_the_hand_of_either_counts_for_both(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work with a priority stays with its owner until somebody has a slot: the stream tells nothing of it."""
+    monkeypatch.setattr(backlogs, "LOOK_S", 0.0)
+    await shared_out(pair, max_ready=5)
+    answers = [(await create(pair, 1, priority=1))[0] for _ in range(16)]
+    assert [one["ok"] for one in answers] == [True] * 5 + [False] * 11
+    in_hand = [side._direct.waiting_in(("default", "default", "c")) for side in pair.sides]
+    assert sum(in_hand) == 5

@@ -1,33 +1,26 @@
 """How much work is ready in a queue and waits for a worker: what `max_ready` of a template is held against.
 
 Nothing is counted along the way, so no crash can leave a count wrong. What waits is where it waits: in the work stream,
-whose messages of a queue NATS counts for all nodes together; at this node's gate; in this node's hand for direct work.
+whose messages of a queue NATS counts for all nodes together, and in the hands of the nodes (`hands.py`).
 A count is asked for at most every `LOOK_S`, and until the next one no more is let in than it left room for.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from tasker.bus.bus import Bus
 from tasker.bus.subject_counts import ask_count
 from tasker.events.subjects import Subjects
-from tasker.labels import plain_queue
+from tasker.service.actors.dispatch.hands import Counted, Queue
 
 LOOK_S: Final = 0.1
 """How old a count may be. What was let in before the last one is in it by then."""
 
-HELD_S: Final = 1.0
-"""The same of what the gate holds, which takes longer to count."""
-
 TIMEOUT_S: Final = 2.0
 QUEUES_MAX: Final = 1_000
 """Queues that are remembered; beyond, those that nobody asked after of late are forgotten."""
-
-Queue = tuple[str, str, str]
-"""Tenant, namespace and name."""
 
 Room = Callable[[bool | None], None]
 """Gets whether there is room; None: nobody could say."""
@@ -48,8 +41,7 @@ class Backlogs:
     """The queues of this node that somebody asks after.
 
     Args:
-        in_hand: how many steps of a queue wait here for a worker with a free slot.
-        held: how many steps of each queue the gate holds.
+        in_hands: counts what waits of a queue in the hands of all nodes.
     """
 
     def __init__(
@@ -57,16 +49,12 @@ class Backlogs:
         bus: Bus,
         subjects: Subjects,
         monotonic_s: Callable[[], float],
-        in_hand: Callable[[Queue], int],
-        held: Callable[[], Counter[Queue]],
+        in_hands: Callable[[Queue, Counted], None],
     ) -> None:
         self._bus = bus
         self._subjects = subjects
         self._monotonic_s = monotonic_s
-        self._in_hand = in_hand
-        self._held = held
-        self._held_counts: Counter[Queue] = Counter()
-        self._held_s = float("-inf")
+        self._in_hands = in_hands
         self._backlogs: dict[Queue, _Backlog] = {}
 
     def ask(self, queue: Queue, most: int, adds: int, answered: Room) -> None:
@@ -91,20 +79,18 @@ class Backlogs:
             asks, backlog.asks = backlog.asks, []
             if count is not None:
                 backlog.looked_s = self._monotonic_s()
-                backlog.count = count + self._in_hand(queue) + self._held_in(queue)
+                backlog.count = count
                 backlog.given = 0
             for most, adds, answered in asks:
                 answered(None if count is None else _take(backlog, most, adds))
 
-        ask_count(self._bus, self._subjects.work_stream, self._subjects.work(*queue), counted, timeout_s=TIMEOUT_S)
+        def in_stream(count: int | None) -> None:
+            if count is None:
+                counted(None)
+            else:
+                self._in_hands(queue, lambda more: counted(None if more is None else count + more))
 
-    def _held_in(self, queue: Queue) -> int:
-        now_s = self._monotonic_s()
-        if now_s - self._held_s >= HELD_S:
-            self._held_counts, self._held_s = self._held(), now_s
-        # The gate holds a queue with all labels together: at worst too many count here, and new tasks wait longer.
-        tenant, namespace, name = queue
-        return self._held_counts[tenant, namespace, plain_queue(name)]
+        ask_count(self._bus, self._subjects.work_stream, self._subjects.work(*queue), in_stream, timeout_s=TIMEOUT_S)
 
     def _make_room(self, now_s: float) -> None:
         if len(self._backlogs) >= QUEUES_MAX:
