@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,9 +34,17 @@ async def only(ctx: StepContext) -> None:
     return None
 
 
+rare = Template("rare", priority=5)
+
+
+@rare.step(rate_limit=RateLimit(per_s=0.001, burst=3), concurrency=1, timeout_s=86_400)
+async def slowly() -> None:
+    await asyncio.sleep(200)
+
+
 @pytest.fixture
 def tasker_templates() -> list[Template]:
-    return [payments, plain]
+    return [payments, plain, rare]
 
 
 async def start(tasker: TaskerTest, bank: str, count: int) -> list[Any]:
@@ -112,3 +121,13 @@ async def test_a_pause_and_a_limit_hold_the_same_attempts(tasker: TaskerTest) ->
     side = tasker._world._side
     assert side is not None
     assert (side._gate.held, side._gate._need_asking) == (0, 0)
+
+
+async def test_who_waits_in_order_with_a_token_takes_no_second_one(tasker: TaskerTest) -> None:
+    """It is offered again while it waits; the third token is for a third attempt."""
+    await tasker.advance(3600)
+    first, second = [await tasker.start({}, template=rare) for _ in range(2)]
+    await tasker.advance(150)
+    third = await tasker.start({}, template=rare)
+    await tasker.advance(460)
+    assert [run.state for run in (first, second, third)] == ["completed"] * 3

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
@@ -43,6 +43,9 @@ RECHECK_S: Final = 900.0
 
 HELD_MAX: Final = 100_000
 """Held attempts that a node remembers."""
+
+GIVEN_S: Final = 900.0
+"""What had its tokens and is offered again takes no others for so long."""
 
 WAKES_AT_ONCE: Final = 1_000
 _FORGET_US: Final = 60 * US_PER_S
@@ -93,6 +96,9 @@ class Gate:
         """What waits for its turn may have another one now."""
 
         self._held: dict[int, dict[_Key, _Held]] = {}
+        self._given: OrderedDict[_Key, int] = OrderedDict()
+        """Attempts that had their tokens, and when."""
+
         self._count = 0
         self._need_asking = 0
         """Those of them that do not ask by themselves."""
@@ -118,9 +124,11 @@ class Gate:
         kept = self._held.setdefault(actor.shard, {})
         held = kept.get(key)
         turn_us, declared = None, _declared_of(actor, step)
-        if hold is None and (self._watch.controls.limits or declared is not None):
+        if hold is None and key not in self._given and (self._watch.controls.limits or declared is not None):
             waited = offer > 0 or (held is not None and held.is_paced)
             turn_us = self._pacing.wait_until(place, actor.state.input, now_us, declared, name_of(step), waited=waited)
+            if turn_us is None:
+                self._give(key, now_us)
         if hold is None and turn_us is None:
             if held is None:
                 return offer
@@ -155,6 +163,12 @@ class Gate:
         until_us = now_us + round(RECHECK_S * US_PER_S) if hold.until_us is None else hold.until_us
         self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
         return True
+
+    def _give(self, key: _Key, now_us: int) -> None:
+        """Remember that an attempt has its tokens: it is offered again while it waits for a worker, and given back."""
+        self._given[key] = now_us
+        if len(self._given) > HELD_MAX:
+            self._given.popitem(last=False)
 
     def _keep(self, kept: dict[_Key, _Held], key: _Key, new: _Held) -> _Held | None:
         held = kept.get(key)
@@ -261,6 +275,9 @@ class Gate:
                     book.retry(stream_id, f"{Kind.OFFER}:{step}:{attempt}", at_us, keep=at_us > now_us)
 
     def _forget(self) -> None:
+        given_us = self._clock.now_us() - round(GIVEN_S * US_PER_S)
+        while self._given and next(iter(self._given.values())) < given_us:
+            self._given.popitem(last=False)
         before_us = self._clock.now_us() - _FORGET_US
         for shard, kept in self._held.items():
             gone = [key for key, held in kept.items() if held.woken_us is not None and held.woken_us < before_us]
