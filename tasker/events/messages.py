@@ -8,7 +8,7 @@ the same order, each item with its own verdict.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, final
 
 import msgspec
 
@@ -1006,6 +1006,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
 RefusalReason = Literal["stale_attempt", "not_open", "task_ended", "task_unknown", "started_elsewhere", "gone"]
 
 
+@final
 class ReportReply(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The owner's verdict on one report.
 

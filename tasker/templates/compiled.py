@@ -44,6 +44,7 @@ class CompiledTemplate:
         is_paced: a step of it has a rate limit: the gate is asked before its attempts begin.
         is_shared: its work takes shares of the slots of its queues.
         is_capped: whether a new task may be let in has to be asked.
+        is_telling: a step of it raises domain events.
         knows_creator: a task of it keeps who created it: an approval of it may not be theirs.
     """
 
@@ -62,6 +63,7 @@ class CompiledTemplate:
     forms: Mapping[str, InputSchema]
     knows_creator: bool
     is_capped: bool
+    is_telling: bool
     is_paced: bool
     is_shared: bool
 
@@ -158,6 +160,7 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         knows_creator=any(step.approval is not None and step.approval.four_eyes for step in spec.steps),
         is_paced=any(step.rate_limit is not None for step in spec.steps),
         is_shared=spec.fairness is not None,
+        is_telling=any(step.emits for step in spec.steps),
         is_capped=(spec.max_running, spec.max_ready, spec.singleton, spec.debounce) != (None, None, None, None),
     )
 

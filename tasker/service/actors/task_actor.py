@@ -65,7 +65,14 @@ from tasker.service.domain.obligations import (
 )
 from tasker.service.domain.repairs.pause import child_to_tell
 from tasker.service.domain.reports import accepted, command_of
-from tasker.service.domain.state import ChildrenTold, StepStatus, TaskState, TaskStatus, evolve
+from tasker.service.domain.state import (
+    STEP_DISPATCHED,
+    TASK_ABSENT,
+    ChildrenTold,
+    StepStatus,
+    TaskState,
+    evolve,
+)
 from tasker.service.domain.steps.children import parent_of, waiting_child
 from tasker.service.domain.steps.outcome_facts import settle_facts
 from tasker.service.domain.waits.event_waits import fits_of, waiting_for_event
@@ -90,6 +97,8 @@ PLACE_S: Final = 6.0
 PLACE_S_MAX: Final = 3600.0
 EVENT_S: Final = 3600.0
 """How often a task says again what event it waits for: only a new owner of its shard does not know."""
+
+_OFFER: Final = str(Kind.OFFER)
 
 EFFECTS: Final = frozenset(
     {
@@ -242,7 +251,7 @@ class TaskActor:
                 return message.turn(self.state)
 
     def _create(self, message: CreateMessage, now_us: int) -> Turn | None:
-        if self.state.status is not TaskStatus.ABSENT:
+        if self.state.status is not TASK_ABSENT:
             if message.tenant == self.tenant and message.request_hash == self.state.request_hash:
                 return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
             conflict = KeyConflict(
@@ -397,7 +406,7 @@ class TaskActor:
             and self._ports.holds_back(self, report.step, report.attempt)
         ):
             found = ReportReply(ok=True, recorded=False, reason="gone")
-        if isinstance(found, ReportReply):
+        if type(found) is ReportReply:
             if report.kind == "peek":
                 found.result = msgspec.Raw(encode_message(self._running_progress()))
             elif report.kind == "heartbeat" and found.recorded:
@@ -423,7 +432,7 @@ class TaskActor:
                 message.answered(reply)
 
         turn = self._record(events, now_us, self._meta, lambda _: answered(reply), failed, cause)
-        if isinstance(events[0], TaskBlocked):
+        if type(events[0]) is TaskBlocked:
             # The history is full: that was recorded, the report was not.
             reply = ReportReply(ok=True, recorded=False, reason="not_open")
         else:
@@ -587,7 +596,7 @@ class TaskActor:
         match effect:
             case StepDispatched(step=step, attempt=attempt):
                 self._offers.pop(step, None)
-                obligation = f"{Kind.OFFER}:{step}:{attempt}"
+                obligation = f"{_OFFER}:{step}:{attempt}"
                 if self.is_offered(step, attempt):
                     self._ports.later(
                         self, step, obligation, self._ports.now_us() + round(REOFFER_S * US_PER_S), keep=False
@@ -765,7 +774,7 @@ class TaskActor:
         entry = self.state.steps.get(step)
         return (
             entry is not None
-            and entry.status is StepStatus.DISPATCHED
+            and entry.status is STEP_DISPATCHED
             and entry.attempt == attempt
             and not self.state.ended
             and not self.state.held

@@ -73,7 +73,10 @@ from tasker.service.domain.limits.places import denied_words, request_for_task
 from tasker.service.domain.state import (
     BUDGET_EXCEEDED,
     DEADLINE_PASSED,
+    STEP_COMPLETED,
     STEP_OPEN,
+    TASK_ABSENT,
+    TASK_RUNNING,
     StepState,
     StepStatus,
     TaskState,
@@ -110,7 +113,7 @@ Moves = Iterator[AnyTaskEvent]
 
 
 def _roots(state: TaskState, template: CompiledTemplate, event: TaskCreated | TaskStarted, at_us: int) -> Moves:
-    if isinstance(event, TaskCreated) and event.not_before_us is not None:
+    if type(event) is TaskCreated and event.not_before_us is not None:
         return
     if template.spec.concurrency is not None:
         request = request_for_task(state, template)
@@ -181,7 +184,7 @@ def _children(state: TaskState, template: CompiledTemplate, step: str, at_us: in
 def _all_completed(steps: dict[str, StepState], names: tuple[str, ...]) -> bool:
     for name in names:
         entry = steps.get(name)
-        if entry is None or entry.status is not StepStatus.COMPLETED:
+        if entry is None or entry.status is not STEP_COMPLETED:
             return False
     return True
 
@@ -461,7 +464,7 @@ FOLLOWS_WHILE_HELD: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTem
 
 def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | None:
     """Return what is to be said when a turn is at rest: a loop turns, the task ends, compensates, or is blocked."""
-    if state.ended or state.status is TaskStatus.ABSENT:
+    if state.ended or state.status is TASK_ABSENT:
         return None
     if state.staleness is not None:
         moved = stale_ended(state)
@@ -471,7 +474,7 @@ def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
         return None if state.open else at_rest(state, template, state.stopping)
     if state.over_budget is not None or state.is_late:
         return _held_up(state, template)
-    if state.status is not TaskStatus.RUNNING:
+    if state.status is not TASK_RUNNING:
         return None
     for loop in template.loops:
         if _may_turn(state, template, loop):

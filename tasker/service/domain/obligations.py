@@ -57,7 +57,17 @@ from tasker.events.task_events import (
     TaskUnpaused,
     TaskUpdated,
 )
-from tasker.service.domain.state import STEP_OPEN, Place, StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.state import (
+    STEP_DISPATCHED,
+    STEP_OPEN,
+    STEP_RUNNING,
+    STEP_WAITING,
+    TASK_ABSENT,
+    Place,
+    StepState,
+    TaskState,
+    TaskStatus,
+)
 from tasker.service.domain.waits.wait_state import ApprovalWait, EventWait, Wait
 
 FINISH_SLACK_S: Final = 2.0
@@ -86,6 +96,9 @@ class Kind(StrEnum):
     NOT_BEFORE = "not_before"
     DEADLINE = "deadline"
     STALE = "stale"
+
+
+_OFFER: Final = str(Kind.OFFER)
 
 
 def parse_obligation(obligation: str) -> tuple[Kind, str, int]:
@@ -145,7 +158,7 @@ def obligations_of(state: TaskState) -> dict[str, int]:
 
 def obligations_of_scope(state: TaskState, scope: str) -> dict[str, int]:
     """Return what the task owes on account of one step, or (`TASK_SCOPE`) of itself."""
-    if state.ended or state.status is TaskStatus.ABSENT:
+    if state.ended or state.status is TASK_ABSENT:
         return {}
     if scope == TASK_SCOPE:
         return _of_task(state)
@@ -183,44 +196,49 @@ def _of_task(state: TaskState) -> dict[str, int]:
 
 def _of_step(state: TaskState, name: str, step: StepState) -> dict[str, int]:
     found = _of_attempt(state, name, step)
-    if found and step.close_by_us is not None and step.cancel_by_us is None and step.status in STEP_OPEN:
+    if step.close_by_us is not None and found and step.cancel_by_us is None and step.status in STEP_OPEN:
         found[f"{Kind.CLOSE_BY}:{name}:{step.attempt}"] = _not_before_resumed(state, step.close_by_us)
     return found
 
 
 def _of_attempt(state: TaskState, name: str, step: StepState) -> dict[str, int]:
     at = f"{name}:{step.attempt}"
-    match step.status:
-        case StepStatus.DISPATCHED if not state.held:
-            offer_us = step.dispatched_us
-            if offer_us < state.resumed_us:
-                offer_us = _not_before_resumed(state, offer_us)
-            found = {f"{Kind.OFFER}:{at}": offer_us}
-            if step.start_by_us is not None:
-                found[f"{Kind.START_BY}:{at}"] = step.start_by_us + max(0, state.resumed_us - step.dispatched_us)
-            return found
-        case StepStatus.RUNNING if step.cancel_by_us is not None:
+    status = step.status
+    if status is STEP_DISPATCHED:
+        if state.held:
+            return {}
+        offer_us = step.dispatched_us
+        if offer_us < state.resumed_us:
+            offer_us = _not_before_resumed(state, offer_us)
+        found = {f"{_OFFER}:{at}": offer_us}
+        if step.start_by_us is not None:
+            found[f"{Kind.START_BY}:{at}"] = step.start_by_us + max(0, state.resumed_us - step.dispatched_us)
+        return found
+    if status is STEP_RUNNING:
+        if step.cancel_by_us is not None:
             return {f"{Kind.GRACE}:{at}": step.cancel_by_us}
-        case StepStatus.RUNNING:
-            return {
-                f"{Kind.FINISH_BY}:{at}": step.finish_by_us + round(FINISH_SLACK_S * US_PER_S),
-                f"{Kind.HEARTBEAT}:{at}": step.started_us + round(step.heartbeat_s * US_PER_S),
-            }
-        case StepStatus.WAITING if step.waits == "child":
+        return {
+            f"{Kind.FINISH_BY}:{at}": step.finish_by_us + round(FINISH_SLACK_S * US_PER_S),
+            f"{Kind.HEARTBEAT}:{at}": step.started_us + round(step.heartbeat_s * US_PER_S),
+        }
+    return _of_waiting(state, name, at, step) if status is STEP_WAITING else {}
+
+
+def _of_waiting(state: TaskState, name: str, at: str, step: StepState) -> dict[str, int]:
+    match step.waits:
+        case "child":
             return {f"{Kind.CHILD}:{at}": step.dispatched_us}
-        case StepStatus.WAITING if step.waits == "place":
+        case "place":
             place = state.places.get(name)
             return {f"{Kind.PLACE}:{at}": place.asked_us} if place is not None and _is_asked_for(place) else {}
-        case StepStatus.WAITING if state.is_stopping or state.held:
+        case _ if state.is_stopping or state.held:
             return {}
-        case StepStatus.WAITING if step.waits == "retry":
+        case "retry":
             return {f"{Kind.RETRY}:{name}:{step.attempt + 1}": _not_before_resumed(state, step.retry_at_us)}
-        case StepStatus.WAITING if step.waits == "time":
+        case "time":
             return {f"{Kind.TIMER}:{at}": _not_before_resumed(state, step.retry_at_us)}
-        case StepStatus.WAITING if step.wait is not None:
-            return _of_wait(state, at, step, step.wait)
         case _:
-            return {}
+            return {} if step.wait is None else _of_wait(state, at, step, step.wait)
 
 
 def _of_wait(state: TaskState, at: str, step: StepState, wait: Wait) -> dict[str, int]:

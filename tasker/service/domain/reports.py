@@ -7,14 +7,24 @@ reason and leaves no trace in the log.
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
 from tasker.events.messages import RefusalReason, Report, ReportReply
 from tasker.ids import is_name
 from tasker.service.domain.commands import AnyTaskCommand, CompleteAttempt, FailAttempt, StartAttempt, YieldAttempt
-from tasker.service.domain.state import StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.state import (
+    STEP_DISPATCHED,
+    STEP_RUNNING,
+    TASK_ABSENT,
+    StepState,
+    StepStatus,
+    TaskState,
+    TaskStatus,
+)
+
+_OPEN: Final = (STEP_DISPATCHED, STEP_RUNNING)
 
 
 def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -> AnyTaskCommand | ReportReply:
@@ -33,9 +43,9 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
         return _answer_closed(step, report, reason or "task_unknown")
     match report.kind:
         case "claim" | "started":
-            if step.status is StepStatus.DISPATCHED and report.kind == "claim" and state.held:
+            if step.status is STEP_DISPATCHED and report.kind == "claim" and state.held:
                 return ReportReply(ok=True, recorded=False, reason="gone")  # it is offered again when the task goes on
-            if step.status is StepStatus.DISPATCHED:
+            if step.status is STEP_DISPATCHED:
                 return StartAttempt(step=report.step, attempt=report.attempt, worker=report.worker, at_us=at_us)
             if step.worker == report.worker:
                 return accepted(report, step, duplicate=True, at_us=at_us)
@@ -103,13 +113,13 @@ def accepted(report: Report, step: StepState, *, at_us: int, duplicate: bool = F
 
 def _closed_reason(state: TaskState, step: StepState | None, report: Report) -> RefusalReason | None:
     """Return why the attempt takes no report any more; None when it is open."""
-    if state.status is TaskStatus.ABSENT:
+    if state.status is TASK_ABSENT:
         return "task_unknown"
     if step is None or step.attempt != report.attempt:
         return "stale_attempt"
     if state.ended:
         return "task_ended"
-    if step.status not in (StepStatus.DISPATCHED, StepStatus.RUNNING) or state.blocked_reason == "history_limit":
+    if step.status not in _OPEN or state.blocked_reason == "history_limit":
         return "not_open"
     return None
 

@@ -145,12 +145,24 @@ DEADLINE_PASSED: Final = "deadline_passed"
 """Why a task is blocked whose deadline has passed, and whose template says that it waits for a person then."""
 
 TASK_ENDED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
-STEP_OPEN: Final = frozenset({StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING})
+
+# What is asked at every event has names of the module: to find a member by its enum takes four times as long.
+TASK_ABSENT: Final = TaskStatus.ABSENT
+TASK_RUNNING: Final = TaskStatus.RUNNING
+TASK_PAUSED: Final = TaskStatus.PAUSED
+STEP_DISPATCHED: Final = StepStatus.DISPATCHED
+STEP_RUNNING: Final = StepStatus.RUNNING
+STEP_WAITING: Final = StepStatus.WAITING
+STEP_COMPLETED: Final = StepStatus.COMPLETED
+STEP_CANCELLED: Final = StepStatus.CANCELLED
+
+STEP_OPEN: Final = frozenset({STEP_DISPATCHED, STEP_RUNNING, STEP_WAITING})
 
 
 # Tuples: an enum's hash is Python code, its identity is not; most steps are found at the first place.
-_OPEN: Final = (StepStatus.DISPATCHED, StepStatus.RUNNING, StepStatus.WAITING)
-_SETTLED: Final = (StepStatus.COMPLETED, StepStatus.CANCELLED)
+_OPEN: Final = (STEP_DISPATCHED, STEP_RUNNING, STEP_WAITING)
+_ENDED: Final = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED)
+_SETTLED: Final = (STEP_COMPLETED, STEP_CANCELLED)
 
 Waits = Literal["retry", "items", "time", "child", "pause", "signal", "approval", "event", "place"]
 
@@ -206,11 +218,11 @@ class Expansion:
         self._results = None
         if before is None:
             self.begun += 1
-        self.completed += (after is StepStatus.COMPLETED) - (before is StepStatus.COMPLETED)
+        self.completed += (after is STEP_COMPLETED) - (before is STEP_COMPLETED)
         for places, is_in in (
             (self.open, after in _OPEN),
             (self.failed, after is StepStatus.FAILED),
-            (self.cancelled, after is StepStatus.CANCELLED),
+            (self.cancelled, after is STEP_CANCELLED),
         ):
             if is_in:
                 places[name] = None
@@ -278,7 +290,7 @@ class StepState:
     )
 
     def __init__(self) -> None:
-        self.status = StepStatus.DISPATCHED
+        self.status = STEP_DISPATCHED
         self.attempt = 0
         self.first_attempt = 1
         self.dispatched_us = 0
@@ -397,7 +409,7 @@ class TaskState:
     )
 
     def __init__(self) -> None:
-        self.status = TaskStatus.ABSENT
+        self.status = TASK_ABSENT
         self.seq = 0
         self.template = TemplateRef("", "", "", "")
         self.input = msgspec.Raw(b"null")
@@ -450,19 +462,17 @@ class TaskState:
     @property
     def paused(self) -> bool:
         """Return whether nothing begins until a person resumes the task."""
-        return self.status is TaskStatus.PAUSED
+        return self.status is TASK_PAUSED
 
     @property
     def held(self) -> bool:
         """Return whether nothing begins until a person says so: it is paused, over its budget, or past its deadline."""
-        return self.status is TaskStatus.PAUSED or (
-            (self.over_budget is not None or self.is_late) and self.stopping is None
-        )
+        return self.status is TASK_PAUSED or ((self.over_budget is not None or self.is_late) and self.stopping is None)
 
     @property
     def ended(self) -> bool:
         """Return whether nothing will happen any more."""
-        return self.status in TASK_ENDED
+        return self.status in _ENDED
 
     @property
     def is_plain(self) -> bool:
@@ -484,7 +494,7 @@ class TaskState:
     def has_result(self, step: str) -> bool:
         """Return whether the newest visit of `step` is completed."""
         found = self.at_node(step)
-        return found is not None and found.status is StepStatus.COMPLETED
+        return found is not None and found.status is STEP_COMPLETED
 
     def has_begun(self, step: str) -> bool:
         """Return whether the newest visit of `step` has begun, or will not run."""
@@ -497,7 +507,7 @@ class TaskState:
     def result_at(self, instance: str) -> msgspec.Raw | None:
         """Return the result of one instance; None: it has none."""
         found = self.steps.get(instance)
-        if found is None or found.status is not StepStatus.COMPLETED:
+        if found is None or found.status is not STEP_COMPLETED:
             return None
         return found.result if found.expansion is None else found.expansion.results(self.steps, instance)
 
@@ -511,7 +521,7 @@ def evolve(  # noqa: PLR0915 - one case an event
         remember(state.commands, command_id, state.seq)
     match event:
         case StepDispatched(step=name, attempt=attempt):
-            step = _enter(state, name, StepStatus.DISPATCHED)
+            step = _enter(state, name, STEP_DISPATCHED)
             step.attempt = attempt
             step.dispatched_us = at_us
             step.start_by_us = event.start_by_us
@@ -519,13 +529,13 @@ def evolve(  # noqa: PLR0915 - one case an event
                 step.close_by_us = event.close_by_us
             step.worker = None
         case StepStarted(step=name):
-            step = _enter(state, name, StepStatus.RUNNING)
+            step = _enter(state, name, STEP_RUNNING)
             step.worker = event.worker
             step.started_us = at_us
             step.finish_by_us = event.finish_by_us
             step.heartbeat_s = event.heartbeat_s
         case StepCompleted(step=name, attempt=attempt):
-            step = _enter(state, name, StepStatus.COMPLETED)
+            step = _enter(state, name, STEP_COMPLETED)
             step.ended_attempt = attempt
             step.result = event.result
             step.error = None
@@ -533,7 +543,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             if event.writes:
                 _write(state, name, event.writes)
         case TaskCreated():
-            state.status = TaskStatus.RUNNING if event.not_before_us is None else TaskStatus.PENDING
+            state.status = TASK_RUNNING if event.not_before_us is None else TaskStatus.PENDING
             state.template = event.template
             state.input = event.input
             state.request_hash = event.request_hash
@@ -559,17 +569,17 @@ def evolve(  # noqa: PLR0915 - one case an event
                 state.starts = {}
             state.starts[event.start] = event.request_hash
         case TaskStarted():
-            state.status = TaskStatus.RUNNING
+            state.status = TASK_RUNNING
         case StepAttemptFailed(step=name, attempt=attempt):
             # The fact alone; what follows from it (retry, failure, cancellation) is an event of its own.
-            step = _enter(state, name, StepStatus.WAITING)
+            step = _enter(state, name, STEP_WAITING)
             step.waits = "retry"
             step.ended_attempt = attempt
             step.error = event.error
             step.timed_out = None
             step.cancel_by_us = None
         case StepRetryScheduled(step=name):
-            step = _enter(state, name, StepStatus.WAITING)
+            step = _enter(state, name, STEP_WAITING)
             step.retry_at_us = event.retry_at_us
         case StepFailed(step=name):
             step = _enter(state, name, StepStatus.FAILED)
@@ -580,21 +590,21 @@ def evolve(  # noqa: PLR0915 - one case an event
         case StepCancelRequested(step=name):
             _entry(state, name).cancel_by_us = event.grace_until_us
         case StepCancelled(step=name):
-            _enter(state, name, StepStatus.CANCELLED).cancel_by_us = None
+            _enter(state, name, STEP_CANCELLED).cancel_by_us = None
         case StepRetried(step=name, attempt=attempt):
             _forget_failure(state, name)
             step = _entry(state, name)
             step.first_attempt = attempt
             step.close_by_us = None
             if step.expansion is not None:
-                _enter(state, name, StepStatus.WAITING)
+                _enter(state, name, STEP_WAITING)
             elif step.status is StepStatus.FAILED and not step.dispatched_us and step.of is None:
                 del state.steps[name]  # it failed before it began, at an expression say: it may begin again
             elif state.held:
-                _enter(state, name, StepStatus.WAITING).waits = "pause"
+                _enter(state, name, STEP_WAITING).waits = "pause"
         case StepSkipped(step=name) | StepResolved(step=name):
             _forget_failure(state, name)
-            step = _enter(state, name, StepStatus.COMPLETED)
+            step = _enter(state, name, STEP_COMPLETED)
             if step.expansion is not None or isinstance(event, StepSkipped):
                 step.completed_seq = 0
             step.expansion = None
@@ -627,15 +637,15 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.accepted[name] = None
             state.settled += 1
         case StepExpanded(step=name):
-            step = _enter(state, name, StepStatus.WAITING)
+            step = _enter(state, name, STEP_WAITING)
             step.attempt = 1
             step.dispatched_us = at_us
             step.waits = "items"
             step.expansion = Expansion(msgspec.json.decode(event.items, type=list[msgspec.Raw]), event.keys)
         case StepGathered(step=name):
-            _enter(state, name, StepStatus.COMPLETED).error = None
+            _enter(state, name, STEP_COMPLETED).error = None
         case StepYielded(step=name, attempt=attempt):
-            step = _enter(state, name, StepStatus.WAITING)
+            step = _enter(state, name, STEP_WAITING)
             step.waits = "retry"
             step.ended_attempt = attempt
             step.first_attempt = attempt + 1
@@ -646,13 +656,13 @@ def evolve(  # noqa: PLR0915 - one case an event
             if event.writes:
                 _write(state, name, event.writes)
         case StepDelayed(step=name):
-            step = _enter(state, name, StepStatus.WAITING)
+            step = _enter(state, name, STEP_WAITING)
             step.attempt = event.attempt
             step.dispatched_us = at_us
             step.waits = "time"
             step.retry_at_us = event.until_us
         case ChildRequested(step=name):
-            step = _enter(state, name, StepStatus.WAITING)
+            step = _enter(state, name, STEP_WAITING)
             step.attempt = event.attempt
             step.dispatched_us = at_us
             step.waits = "child"
@@ -663,7 +673,7 @@ def evolve(  # noqa: PLR0915 - one case an event
         case SignalReceived():
             _inbox(state).receive(event, command_id)
         case StepAwaited(step=name):
-            step = _enter(state, name, StepStatus.WAITING)
+            step = _enter(state, name, STEP_WAITING)
             step.attempt = event.attempt
             step.dispatched_us = at_us
             step.waits = "signal"
@@ -672,7 +682,7 @@ def evolve(  # noqa: PLR0915 - one case an event
         case StepSignalled(step=name):
             _inbox(state).take(_entry(state, name).wait, event.numbers)
         case ApprovalRequested(step=name):
-            step = _enter(state, name, StepStatus.WAITING)
+            step = _enter(state, name, STEP_WAITING)
             step.attempt = event.attempt
             step.dispatched_us = at_us
             step.waits = "approval"
@@ -685,7 +695,7 @@ def evolve(  # noqa: PLR0915 - one case an event
         case ApprovalEscalated(step=name):
             _approval(state, name).escalate(event)
         case EventAwaited(step=name):
-            step = _enter(state, name, StepStatus.WAITING)
+            step = _enter(state, name, STEP_WAITING)
             step.attempt = event.attempt
             step.dispatched_us = at_us
             step.waits = "event"
@@ -706,7 +716,7 @@ def evolve(  # noqa: PLR0915 - one case an event
         case PlaceRequested(step=name):
             state.places[name] = Place(event, at_us)
             if name:
-                step = _enter(state, name, StepStatus.WAITING)
+                step = _enter(state, name, STEP_WAITING)
                 step.attempt = event.attempt
                 step.dispatched_us = at_us
                 step.waits = "place"
@@ -718,9 +728,9 @@ def evolve(  # noqa: PLR0915 - one case an event
             if name:
                 pass  # what begins by it says so
             elif state.paused:
-                state.paused_from = TaskStatus.RUNNING
+                state.paused_from = TASK_RUNNING
             else:
-                state.status = TaskStatus.RUNNING
+                state.status = TASK_RUNNING
         case PlaceDenied(step=name):
             if name in state.places:
                 state.places[name].denied = True
@@ -730,13 +740,13 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.status = TaskStatus.BLOCKED
             state.blocked_reason = event.reason
         case TaskResumed():
-            state.status = TaskStatus.COMPENSATING if state.to_undo else TaskStatus.RUNNING
+            state.status = TaskStatus.COMPENSATING if state.to_undo else TASK_RUNNING
             state.blocked_reason = None
         case TaskPaused(children=children):
             if not state.paused:
                 state.paused_from = state.status
                 state.paused_by = command_id
-            state.status = TaskStatus.PAUSED
+            state.status = TASK_PAUSED
             state.blocked_reason = None
             if children:
                 state.children_told = ChildrenTold(state.seq, False, at_us)  # noqa: FBT003 - a tuple of three
@@ -744,7 +754,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             told = state.children_told
             state.children_told = told._replace(is_over=True, at_us=at_us) if told is not None and children else None
             state.paused_by = None
-            state.status = TaskStatus.PENDING if state.paused_from is TaskStatus.PENDING else TaskStatus.RUNNING
+            state.status = TaskStatus.PENDING if state.paused_from is TaskStatus.PENDING else TASK_RUNNING
             state.paused_from = None
             state.resumed_us = at_us
         case TaskUpdated(tags=tags, metadata=metadata, priority=priority):
@@ -760,7 +770,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.deadline_us = event.deadline_us
             state.is_late = False
             if event.goes_on:
-                state.status = TaskStatus.RUNNING
+                state.status = TASK_RUNNING
                 state.blocked_reason = None
                 state.resumed_us = at_us
         case TaskDeadlinePassed():
@@ -776,14 +786,14 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.budget = event
             state.over_budget = None
             if event.goes_on:
-                state.status = TaskStatus.RUNNING
+                state.status = TASK_RUNNING
                 state.blocked_reason = None
                 state.resumed_us = at_us
         case TaskStopping():
             state.stopping = event
-            if state.status in (TaskStatus.BLOCKED, TaskStatus.PAUSED):
+            if state.status in (TaskStatus.BLOCKED, TASK_PAUSED):
                 # It moves again, towards its end: its running steps are told, and owe an outcome.
-                state.status = TaskStatus.RUNNING
+                state.status = TASK_RUNNING
                 state.blocked_reason = None
         case TaskCompensating():
             state.status = TaskStatus.COMPENSATING
@@ -808,7 +818,7 @@ def evolve(  # noqa: PLR0915 - one case an event
     return state
 
 
-_STANDS_STILL: Final = frozenset({TaskStatus.PENDING, TaskStatus.BLOCKED, TaskStatus.PAUSED})
+_STANDS_STILL: Final = frozenset({TaskStatus.PENDING, TaskStatus.BLOCKED, TASK_PAUSED})
 
 
 def _note_standing(state: TaskState, staleness: Staleness, event: AnyTaskEvent, at_us: int) -> None:
@@ -821,7 +831,7 @@ def _note_standing(state: TaskState, staleness: Staleness, event: AnyTaskEvent, 
     entry = state.steps.get(name)
     if entry is None:
         return
-    if entry.status is StepStatus.WAITING and entry.waits not in ("items", "pause"):
+    if entry.status is STEP_WAITING and entry.waits not in ("items", "pause"):
         staleness.stands(name, WAITING, at_us)
     else:
         staleness.moves(name)
@@ -842,8 +852,8 @@ def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
         _leave_place(state, name)
     if before is not status:
         state.open += (status in _OPEN) - (before in _OPEN)
-        state.completed += (status is StepStatus.COMPLETED) - (before is StepStatus.COMPLETED)
-        if status is StepStatus.COMPLETED:
+        state.completed += (status is STEP_COMPLETED) - (before is STEP_COMPLETED)
+        if status is STEP_COMPLETED:
             step.completed_seq = state.seq
         if step.wait is not None:
             if state.inbox is not None:
@@ -899,7 +909,7 @@ def instances_to_undo(state: TaskState, steps: Collection[str]) -> tuple[str, ..
     done = [
         (step.completed_seq, name)
         for name, step in state.steps.items()
-        if step.status is StepStatus.COMPLETED
+        if step.status is STEP_COMPLETED
         and step.completed_seq
         and step.expansion is None
         and not step.undoes

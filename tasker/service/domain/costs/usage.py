@@ -30,7 +30,7 @@ from tasker.events.task_events import (
     UsageRecorded,
 )
 from tasker.events.usage import Metering, amount_text, multiplied, usage_line
-from tasker.service.domain.commands import CompleteAttempt, FailAttempt, SetBudget, YieldAttempt
+from tasker.service.domain.commands import Outcome, SetBudget
 from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.domain.repairs.guards import must_go_on
 from tasker.service.domain.state import BUDGET_EXCEEDED, TaskState, TaskStatus, count_usage
@@ -40,7 +40,6 @@ from tasker.templates.model import Budget
 
 MESSAGE_CHARS_MAX: Final = 2_000
 
-Outcome = CompleteAttempt | YieldAttempt | FailAttempt
 """The commands that tell of usage."""
 
 

@@ -44,7 +44,7 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain.limits.places import request_for_step
 from tasker.service.domain.shared_state.shared import failed_by_state, fault_of_state
-from tasker.service.domain.state import STEP_OPEN, Expansion, StepState, StepStatus, TaskState
+from tasker.service.domain.state import STEP_OPEN, STEP_WAITING, Expansion, StepState, StepStatus, TaskState
 from tasker.service.domain.steps.bindings import expression_error, is_true, items_of, raw_items, value_of
 from tasker.service.domain.steps.children import request_child
 from tasker.service.domain.waits.common import begin_wait
@@ -232,7 +232,7 @@ def next_items(state: TaskState, template: CompiledTemplate, node: str, at_us: i
     """Begin as many further items of a step as may run, and end the step when nothing of it is left to do."""
     entry = state.steps[node]
     expansion = entry.expansion
-    if expansion is None or entry.status is not StepStatus.WAITING or state.stopping is not None:
+    if expansion is None or entry.status is not STEP_WAITING or state.stopping is not None:
         return
     spec = template.step(node)
     if is_over(spec, expansion):

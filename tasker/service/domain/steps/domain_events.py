@@ -52,6 +52,8 @@ RAISED_ON: Final[dict[DomainOutcome, frozenset[EmitOn]]] = {
 
 def settle_emitted(template: CompiledTemplate, report: Report) -> None:
     """Hold the domain events of `report` to what its step declares; it may be a failed one afterwards."""
+    if not (report.emitted or template.is_telling):
+        return
     if report.kind not in ("completed", "failed") or name_of(report.step) not in template:
         return
     step = template.step(report.step)
@@ -86,6 +88,8 @@ def with_domain_events(
     template: CompiledTemplate, command: AnyTaskCommand, events: Iterable[AnyTaskEvent]
 ) -> Iterable[AnyTaskEvent]:
     """Return `events` with the domain events that the outcome among them raises, right before it."""
+    if not template.is_telling:
+        return events
     if not isinstance(command, (CompleteAttempt, FailAttempt, FireObligation)) or not isinstance(events, tuple):
         return events
     for index, event in enumerate(events):

@@ -6,16 +6,18 @@ from collections.abc import Iterable
 from typing import Final
 
 from tasker.events.task_events import AnyTaskEvent, ProgressRecorded, StepAttemptFailed, StepCompleted, StepYielded
-from tasker.service.domain.commands import AnyTaskCommand, CompleteAttempt, FailAttempt, YieldAttempt
+from tasker.service.domain.commands import OUTCOMES, AnyTaskCommand
 
 MESSAGE_CHARS_MAX: Final = 200
 
 
 def with_progress(command: AnyTaskCommand, events: Iterable[AnyTaskEvent]) -> Iterable[AnyTaskEvent]:
     """Return `events` with the attempt's last progress, right before its outcome."""
-    if not isinstance(command, (CompleteAttempt, FailAttempt, YieldAttempt)) or command.progress is None:
+    if type(command) not in OUTCOMES:
         return events
-    told = command.progress
+    told = command.progress  # type: ignore[union-attr] # as the set says
+    if told is None:
+        return events
     kept = tuple(events)
     for index, event in enumerate(kept):
         if isinstance(event, (StepCompleted, StepAttemptFailed, StepYielded)):
