@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from tasker.errors import NameInvalid
@@ -84,15 +84,36 @@ def digest_of(*parts: bytes) -> bytes:
 
 def uuid8(*parts: str) -> UUID:
     """Return the UUIDv8 whose bits come from the sha256 of length-prefixed `parts`."""
-    raw = bytearray(digest_of(*(part.encode() for part in parts))[:16])
-    raw[6] = (raw[6] & 0x0F) | 0x80
-    raw[8] = (raw[8] & 0x3F) | 0x80
-    return UUID(bytes=bytes(raw))
+    return _uuid8_of(digest_of(*(part.encode() for part in parts)))
+
+
+def _uuid8_of(digest: bytes) -> UUID:
+    number = int.from_bytes(digest[:16], "big")
+    return UUID(int=number & ~_VERSION_AND_VARIANT | _VERSION_8)
+
+
+_VERSION_AND_VARIANT: Final = 0xF << 76 | 0b11 << 62
+_VERSION_8: Final = 8 << 76 | 0b10 << 62
 
 
 def task_id_of(tenant: str, namespace: str, template: str, idempotency_key: str) -> UUID:
-    """Return the id of the task that `idempotency_key` names: the same on every node, for ever."""
-    return uuid8("task", tenant, namespace, template, idempotency_key)
+    """Return the id of the task that `idempotency_key` names: the same on every node, for ever.
+
+    It is `uuid8("task", tenant, namespace, template, idempotency_key)`, with what tasks of a template share taken once.
+    """
+    digest = _digest_of_template(tenant, namespace, template).copy()
+    key = idempotency_key.encode()
+    digest.update(len(key).to_bytes(8, "big") + key)
+    return _uuid8_of(digest.digest())
+
+
+@lru_cache(maxsize=1024)
+def _digest_of_template(*names: str) -> hashlib._Hash:
+    digest = hashlib.sha256()
+    for name in ("task", *names):
+        part = name.encode()
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest
 
 
 @lru_cache(maxsize=4096)

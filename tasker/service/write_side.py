@@ -143,6 +143,11 @@ class LateFactory:
     def __init__(self) -> None:
         self.factory: ActorFactory | None = None
 
+    def new(self, shard, stream_id, kind):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        """Return the actor of a stream that the log does not have."""
+        assert self.factory is not None  # noqa: S101 - set before any shard is taken
+        return self.factory.new(shard, stream_id, kind)
+
     async def revive(self, stream_id, events, kind):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         """Return the actor of a stream."""
         assert self.factory is not None  # noqa: S101 - set before any shard is taken

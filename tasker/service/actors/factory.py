@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -20,6 +21,8 @@ from tasker.service.actors.task_ports import TaskPorts
 from tasker.service.actors.template_actor import TemplateActor
 from tasker.service.runtime.actor import Actor
 from tasker.service.runtime.routes import Routes
+
+_TASK: Final = StreamKind.TASK.value
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +45,10 @@ class Factory:
         self._routes = routes
         self._schedules = schedules
         self._on_control = on_control
+
+    def new(self, shard: int, stream_id: UUID, kind: str) -> Actor | None:
+        """Return the actor of a task that does not exist yet; None for other kinds."""
+        return TaskActor(stream_id, shard, self._ports) if kind == _TASK else None
 
     async def revive(self, stream_id: UUID, events: Sequence[RecordedEvent], kind: str) -> Actor:
         """Return the actor of a stream; one that cannot be folded becomes a `PoisonedActor`."""

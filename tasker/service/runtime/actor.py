@@ -87,6 +87,10 @@ class Actor(Protocol):
 class ActorFactory(Protocol):
     """Makes actors from what the log holds of their streams."""
 
+    def new(self, shard: int, stream_id: UUID, kind: str) -> Actor | None:
+        """Return the actor of a stream that the log does not have; None: it has to be revived, too."""
+        ...
+
     async def revive(self, stream_id: UUID, events: Sequence[RecordedEvent], kind: str) -> Actor:
         """Return the actor of a stream (new when `events` is empty), ready for its first message.
 

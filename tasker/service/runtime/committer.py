@@ -114,6 +114,9 @@ class Committer:
         self._paused: Callable[[], bool] = lambda: False
         self.append_durations = Histogram("tasker_append_duration_seconds")
         self.append_sizes = Histogram("tasker_append_batch_events")
+        self.backlog = 0
+        """How many units wait or are in flight."""
+
         self.fenced = 0
         """How often we were told that another node has taken a shard."""
 
@@ -175,12 +178,8 @@ class Committer:
             last = unit.events[-1].seq
         queue.seqs[unit.stream_id] = (last, waiting + 1)
         queue.queue.append(unit)
+        self.backlog += 1
         self._wakes[queue.committer].set()
-
-    @property
-    def backlog(self) -> int:
-        """Return how many units wait or are in flight."""
-        return sum(len(queue.queue) + len(queue.in_flight) for queue in self._shards.values())
 
     # ---------------------------------------------------------------- one connection
 
@@ -370,8 +369,8 @@ class Committer:
         for unit in units:
             unit.done(error, 0)
 
-    @staticmethod
-    def _forget(queue: ShardQueue, unit: Unit) -> None:
+    def _forget(self, queue: ShardQueue, unit: Unit) -> None:
+        self.backlog -= 1
         last, waiting = queue.seqs[unit.stream_id]
         if waiting == 1:
             del queue.seqs[unit.stream_id]

@@ -287,7 +287,9 @@ class Shards:
         """Fill the place that the stream had when it was read; another one since then waits for a newer reading."""
         if cell is None or cell.actor is not None or self._cell(shard, stream_id) is not cell:
             return
-        actor = await self._factory.revive(stream_id, events, cell.kind)
+        actor = None if events else self._factory.new(shard, stream_id, cell.kind)
+        if actor is None:
+            actor = await self._factory.revive(stream_id, events, cell.kind)
         if self._cell(shard, stream_id) is not cell:
             self._fail_mailbox(cell, Fenced(f"shard {shard} is not ours"))
             return

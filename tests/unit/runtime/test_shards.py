@@ -73,6 +73,9 @@ class Factory:
         self.actors: dict[UUID, Counter] = {}
         self.failing: Unavailable | None = None
 
+    def new(self, shard: int, stream_id: UUID, kind: str) -> None:
+        """Nothing is made without being counted."""
+
     async def revive(self, stream_id: UUID, events: Sequence[RecordedEvent], kind: str) -> Counter:
         if self.failing is not None:
             raise self.failing

@@ -395,8 +395,8 @@ class Entrance:
         meta = meta_of_command(command, command_id=None, traceparent=asked.traceparent)
 
         def planned(plan: tuple[str, CompiledTemplate] | TaskerError) -> None:
-            text = str(asked.task_id or self._task_id(asked, command, key, canonical_input, plan))
-            task_id, shard = self._routes.locate(text)
+            task_id = asked.task_id or self._task_id(asked, command, key, canonical_input, plan)
+            shard = self._routes.shard_of(task_id)
             if not self._shards.owns(shard):
                 header_key = None if command.idempotency_key else key
                 self._forward(asked, shard, key=header_key, task_id=task_id, forwarded=forwarded)
@@ -416,7 +416,7 @@ class Entrance:
                     restarted_from=restarted_from,
                 ),
                 meta=meta,
-                answered=asked.recorded(shard, text),
+                answered=asked.recorded(shard, str(task_id)),
                 fail=asked.refuse,
                 goes_on=asked.goes_on,
                 attached=asked.attached(shard) if restarted_from is None else None,
