@@ -75,6 +75,7 @@ from tasker.service.domain.state import (
     DEADLINE_PASSED,
     STEP_COMPLETED,
     STEP_OPEN,
+    STEP_WAITING,
     TASK_ABSENT,
     TASK_RUNNING,
     StepState,
@@ -533,14 +534,14 @@ def _may_turn(state: TaskState, template: CompiledTemplate, loop: Loop) -> bool:
 def _only_isolated(state: TaskState, template: CompiledTemplate) -> bool:
     """Return whether all that is open are steps that wait for a person to repair items."""
     waiting = 0
-    for name, entry in state.steps.items():
-        if entry.status not in STEP_OPEN:
-            continue
-        expansion = entry.expansion
-        if expansion is None or expansion.open or not expansion.failed or not template.step(name).isolates:
-            return False
-        waiting += 1
-    return waiting > 0
+    for name, spec in template.steps.items():  # not all instances: a turn must not cost more as items do
+        entry = state.at_node(name) if spec.isolates else None
+        expansion = None if entry is None or entry.status is not STEP_WAITING else entry.expansion
+        if expansion is not None:
+            if expansion.open or not expansion.failed:
+                return False
+            waiting += 1
+    return 0 < waiting == state.open
 
 
 def _holding_up(state: TaskState, template: CompiledTemplate) -> tuple[str, ...]:

@@ -48,8 +48,8 @@ class DueBook:
         """Everything up to here is noted."""
         self.written_position = 0
         self._open: dict[UUID, dict[Scope, dict[str, int]]] = {}
-        self._heap: list[tuple[int, int, UUID, str, bool]] = []
-        """Time, order, stream, obligation, and whether a row says so: then it counts for a stream not in memory."""
+        self._heap: list[tuple[int, int, UUID, str, Scope | None]] = []
+        """Time, order, stream, obligation, and its scope; None: a row says so, which counts until memory knows more."""
         self._sift_above = WAKES_MIN
         self._dirty: dict[UUID, dict[str, int | None]] = {}
         self._writing: dict[UUID, dict[str, int | None]] = {}
@@ -91,7 +91,7 @@ class DueBook:
                 self._close(stream_id, [name for name in before if name not in owed])
             for name, at_us in owed.items():
                 if not before or before.get(name) != at_us:
-                    self._note(stream_id, name, at_us, decided_us)
+                    self._note(stream_id, scope, name, at_us, decided_us)
             if owed:
                 scopes[scope] = dict(owed)
             else:
@@ -123,7 +123,7 @@ class DueBook:
         if obligation not in owed:
             return
         owed[obligation] = at_us
-        self._push(stream_id, obligation, at_us)
+        self._push(stream_id, obligation, at_us, scope)
         if keep:
             self._dirty.setdefault(stream_id, {})[obligation] = at_us
 
@@ -133,22 +133,24 @@ class DueBook:
         `keep`: write the new time of an open one to its row, too, so that the stream may leave memory until then.
         """
         scopes = self._open.get(stream_id)
-        if scopes is not None:
-            for owed in scopes.values():
-                if obligation in owed:
-                    owed[obligation] = at_us
-                    if keep:
-                        self._dirty.setdefault(stream_id, {})[obligation] = at_us
-        self._push(stream_id, obligation, at_us, by_row=scopes is None)
+        if scopes is None:
+            self._push(stream_id, obligation, at_us, None)
+            return
+        for scope, owed in scopes.items():
+            if obligation in owed:
+                owed[obligation] = at_us
+                self._push(stream_id, obligation, at_us, scope)
+                if keep:
+                    self._dirty.setdefault(stream_id, {})[obligation] = at_us
 
     def wake_all(self, prefix: str, now_us: int) -> None:
         """Wake for every open obligation in memory that begins with `prefix`."""
         for stream_id, scopes in self._open.items():
-            for owed in scopes.values():
+            for scope, owed in scopes.items():
                 for name in owed:
                     if name.startswith(prefix):
                         owed[name] = now_us
-                        self._push(stream_id, name, now_us)
+                        self._push(stream_id, name, now_us, scope)
 
     def forget(self, stream_id: UUID, obligation: str) -> None:
         """Drop one obligation that its actor says is closed (a row that outlived it)."""
@@ -168,15 +170,15 @@ class DueBook:
                 continue
             if row.obligation == UNFOLDED:
                 self._unfolded.add(row.stream_id)
-            self._push(row.stream_id, row.obligation, row.at_us, by_row=True)
+            self._push(row.stream_id, row.obligation, row.at_us, None)
 
     def pop_due(self, now_us: int, limit: int) -> list[tuple[UUID, str]]:
         """Return up to `limit` obligations whose time has come, earliest first."""
         found: list[tuple[UUID, str]] = []
         heap = self._heap
         while heap and heap[0][0] <= now_us and len(found) < limit:
-            at_us, _, stream_id, obligation, by_row = heapq.heappop(heap)
-            if self._time_of(stream_id, obligation, at_us if by_row else None) == at_us:
+            at_us, _, stream_id, obligation, scope = heapq.heappop(heap)
+            if self._is_wanted(at_us, stream_id, obligation, scope):
                 if not found:
                     self.late_us = now_us - at_us
                 found.append((stream_id, obligation))
@@ -186,16 +188,19 @@ class DueBook:
         """Return the earliest time in memory."""
         return self._heap[0][0] if self._heap else None
 
-    def _time_of(self, stream_id: UUID, obligation: str, row_us: int | None) -> int | None:
-        """Return when the obligation is due by the newest word; `row_us` for a stream only its rows know."""
+    def _is_wanted(self, at_us: int, stream_id: UUID, obligation: str, scope: Scope | None) -> bool:
+        """Return whether the newest word on an obligation is that it is due at `at_us`.
+
+        A row's word counts only for a stream that memory does not know: what it knows has wakes of its own.
+        """
         scopes = self._open.get(stream_id)
-        if scopes is None:
-            pending = self._dirty.get(stream_id)
-            return None if pending is not None and pending.get(obligation, 0) is None else row_us
-        for owed in scopes.values():
-            if obligation in owed:
-                return owed[obligation]
-        return None
+        if scopes is not None:
+            owed = None if scope is None else scopes.get(scope)
+            return owed is not None and owed.get(obligation) == at_us
+        if scope is not None:
+            return False
+        pending = self._dirty.get(stream_id)
+        return pending is None or pending.get(obligation, 0) is not None
 
     # ---------------------------------------------------------------- writing behind
 
@@ -283,10 +288,10 @@ class DueBook:
 
     # ----------------------------------------------------------------
 
-    def _note(self, stream_id: UUID, name: str, at_us: int, decided_us: int) -> None:
+    def _note(self, stream_id: UUID, scope: Scope, name: str, at_us: int, decided_us: int) -> None:
         self._dirty.setdefault(stream_id, {})[name] = at_us
         if at_us > decided_us:
-            self._push(stream_id, name, at_us)
+            self._push(stream_id, name, at_us, scope)
 
     def _close(self, stream_id: UUID, names: Iterable[str]) -> None:
         rows = self._rows.get(stream_id, ())
@@ -299,14 +304,12 @@ class DueBook:
                 if not dirty:
                     del self._dirty[stream_id]
 
-    def _push(self, stream_id: UUID, name: str, at_us: int, *, by_row: bool = False) -> None:
+    def _push(self, stream_id: UUID, name: str, at_us: int, scope: Scope | None) -> None:
         self._order += 1
-        heapq.heappush(self._heap, (at_us, self._order, stream_id, name, by_row))
+        heapq.heappush(self._heap, (at_us, self._order, stream_id, name, scope))
 
     def _sift(self) -> None:
         """Drop the wakes that nobody wants any more: a closed obligation leaves its own, however far off that is."""
-        self._heap = [
-            wake for wake in self._heap if self._time_of(wake[2], wake[3], wake[0] if wake[4] else None) == wake[0]
-        ]
+        self._heap = [wake for wake in self._heap if self._is_wanted(wake[0], wake[2], wake[3], wake[4])]
         heapq.heapify(self._heap)
         self._sift_above = max(WAKES_MIN, 2 * len(self._heap))
