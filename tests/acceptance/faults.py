@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -46,8 +46,10 @@ from tasker.settings import Pace
 from tests.acceptance.conftest import Process, Service
 from tests.proxies.proxy import Proxy, nats_proxy, postgres_proxy
 
+_T = TypeVar("_T")
+
 APP = Path(__file__).with_name("load_app.py")
-TEMPLATES = {"chain", "diamond", "slow", "blocking"}
+TEMPLATES = {"chain", "diamond", "mixed", "burst", "slow", "blocking"}
 HEALED_S_MAX = 90.0
 COPIES_S = 2.0
 QUICK_PACE = {"lease_s": 1.5, "renew_s": 0.3}
@@ -166,29 +168,41 @@ class Load:
     async def ask(self, number: int, **fields: Any) -> None:
         """Create a task and record the answer.
 
-        While the service is broken again and again, a creation may find it so each time it asks: it asks on with its
-        key, as a caller does. Once nothing is broken any more the client's timeout must do.
+        Some wait for a signal, which they get at once.
         """
         self.asked += 1
         key = f"k{number}"
-        template = "diamond" if number % 3 == 0 else "chain"
-        while True:
-            breaking = self._breaking
-            try:
-                handle = await self._client.create(template, {"n": number}, idempotency_key=key, **fields)
-            except TaskerError as error:
-                if breaking and is_passing(error):
-                    continue
-                self.record.append(Acknowledgement(idempotency_key=key))
-                self.refused[key] = error
-                return
-            break
+        template = "diamond" if number % 3 == 0 else "mixed" if number % 6 == 2 else "chain"
+        try:
+            handle = await self._insist(
+                lambda: self._client.create(template, {"n": number}, idempotency_key=key, **fields)
+            )
+        except TaskerError as error:
+            self.record.append(Acknowledgement(idempotency_key=key))
+            self.refused[key] = error
+            return
         assert handle.position is not None
         shard, _, position = handle.position.partition(":")
         self.record.append(
             Acknowledgement(idempotency_key=key, task_id=UUID(handle.task_id), shard=int(shard), position=int(position))
         )
         self._moved.set()
+        if template == "mixed":
+            await self._insist(lambda: self._client.signal(handle, "go", number, command_id=key))
+
+    async def _insist(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the answer to what is asked.
+
+        While the service is broken again and again, whoever asks may find it so each time: he asks on with his key, as
+        a caller does. Once nothing is broken any more the client's timeout must do.
+        """
+        while True:
+            breaking = self._breaking
+            try:
+                return await ask()
+            except TaskerError as error:
+                if not breaking or not is_passing(error):
+                    raise
 
 
 class Lines:
@@ -253,7 +267,8 @@ class Rig:
     async def registered(self) -> None:
         """Return when the load's templates are known."""
         async with self.service.client() as client, asyncio.timeout(HEALED_S_MAX):
-            while not {view.name async for view in client.templates()} >= TEMPLATES:  # noqa: ASYNC110
+            while not {view.name async for view in client.templates()} >= TEMPLATES:
+                assert self.worker.ended() is None, self.worker.said()
                 await asyncio.sleep(0.05)
 
     async def standby(self) -> Service:
@@ -421,7 +436,7 @@ class Rig:
                         assert not isinstance(event, TaskReconciled), f"{recorded.stream_id} lost {event.obligations}"
                         for checker in (record, stream, timely):
                             checker.take(recorded, event)
-                        if isinstance(event, StepCompleted):
+                        if isinstance(event, StepCompleted) and not event.step.startswith("q_"):
                             owed.append(f"{recorded.stream_id}:{event.step}")
                 timely.close_healed()
                 # An owner that compares the stream's marks may have gone back a little just now.

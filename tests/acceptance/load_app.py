@@ -11,7 +11,7 @@ import signal
 import time
 from pathlib import Path
 
-from tasker import Concurrency, StepContext, Template
+from tasker import Concurrency, Debounce, Decision, StepContext, Template
 from tasker.handlers import Retry, RetryableError
 
 SINK = Path(os.environ["LOAD_SINK"])
@@ -87,6 +87,63 @@ async def d3(ctx: StepContext, d1: int) -> int:
 async def d4(ctx: StepContext, d2: int, d3: int) -> int:
     await effect(ctx)
     return d2 + d3
+
+
+# ---------------------------------------------------------------- every other kind of step; "q_": without an effect
+
+mixed = Template("mixed", priority=10)
+burst = Template("burst", debounce=Debounce(key="input.key", for_s=0.5, max_s=2.0))
+
+
+@mixed.step(retry=AGAIN, heartbeat_s=2.0)
+async def m1(ctx: StepContext, input: dict) -> list[int]:
+    await effect(ctx)
+    return [int(input["n"]), 2]
+
+
+@mixed.step(
+    each="results.m1",
+    after="m1",
+    max_parallel=1,
+    retry=AGAIN,
+    heartbeat_s=2.0,
+    concurrency=Concurrency(key="item % 2", limit=2),
+)
+async def m2(ctx: StepContext, item: int) -> int:
+    await effect(ctx)
+    return item
+
+
+@mixed.step(routes=["m4", "m5"], retry=AGAIN, heartbeat_s=2.0)
+async def m3(ctx: StepContext, m2: list[int]) -> Decision:
+    await effect(ctx)
+    return Decision.route("m4" if m2[0] % 2 else "m5")
+
+
+@mixed.step(after="m3", retry=AGAIN, heartbeat_s=2.0)
+async def m4(ctx: StepContext) -> None:
+    await effect(ctx)
+
+
+@mixed.step(after="m3", retry=AGAIN, heartbeat_s=2.0)
+async def m5(ctx: StepContext) -> None:
+    await effect(ctx)
+
+
+mixed.delay("q_delay", 0.3, after=["m4", "m5"], join="deferred")
+mixed.child("q_child", "burst", input='{"key": string(input.n), "n": input.n}', after="q_delay")
+mixed.wait("q_signal", "go", after="q_child")
+
+
+@mixed.step(after="q_signal", retry=AGAIN, heartbeat_s=2.0)
+async def m6(ctx: StepContext) -> None:
+    await effect(ctx)
+
+
+@burst.step(retry=AGAIN, heartbeat_s=2.0)
+async def b1(ctx: StepContext, input: dict) -> int:
+    await effect(ctx)
+    return int(input["n"])
 
 
 # ---------------------------------------------------------------- steps that take long

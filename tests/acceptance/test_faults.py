@@ -52,6 +52,8 @@ async def test_every_failpoint(rig: Rig) -> None:
         )
         if name == "before_submit_ack":
             await submit(SUBMITTED)
+        if name == "before_postpone":
+            starts.append(asyncio.create_task(start_again(), name="debounced starts"))
         async with asyncio.timeout(60):
             while not hit.exists():  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.02)
@@ -64,6 +66,12 @@ async def test_every_failpoint(rig: Rig) -> None:
             for number in range(count):
                 await client.submit(NewTask("chain", {"n": number}, idempotency_key=f"submitted-{number}"))
 
+    async def start_again() -> None:
+        async with rig.service.client(timeout_s=60.0) as client:
+            for number in range(12):
+                await client.create("burst", {"key": "one", "n": number}, idempotency_key=f"burst-{number}")
+
+    starts: list[asyncio.Task[None]] = []
     first = rig.serve("--roles", "shards,publisher")
     await rig.start()
     async with rig.load() as load:
@@ -73,6 +81,7 @@ async def test_every_failpoint(rig: Rig) -> None:
             await serve(name)
         rig.serve("--roles", "shards,publisher")
         await load.acked(5)
+    await asyncio.gather(*starts)
     # What a killed service had taken from the stream comes again when its time to ack is over.
     await rig.until(partial(rig.fetchval, SUBMITTED_IN_LOG), wanted=SUBMITTED)
     await rig.check(load)
@@ -83,7 +92,7 @@ SUBMITTED_IN_LOG = (
     "SELECT count(DISTINCT stream_id) FROM event WHERE type = 'task_created'"
     " AND convert_from(payload, 'UTF8')::json ->> 'idempotency_key' LIKE 'submitted-%'"
 )
-SELDOM = {"before_due_write", "after_due_write", "before_renew"}
+SELDOM = {"before_due_write", "after_due_write", "before_renew", "before_postpone"}
 
 
 async def test_killed_workers_lose_nothing(rig: Rig) -> None:
