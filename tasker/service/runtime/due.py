@@ -75,7 +75,8 @@ class DueBook:
         """Note what a committed unit left open; None: the stream owes nothing any more.
 
         What was due when the unit was decided, at `decided_us`, does not wake the actor: it is the effect of the
-        unit itself, and who performs it says when to look again (`reschedule`).
+        unit itself, and who performs it says when to look again (`reschedule`). If it was open before, it keeps the
+        time at which somebody wanted to look again.
         """
         if len(self._heap) > self._sift_above:
             self._sift()
@@ -89,11 +90,15 @@ class DueBook:
             before = scopes.get(scope)
             if before:
                 self._close(stream_id, [name for name in before if name not in owed])
+            now = dict(owed)
             for name, at_us in owed.items():
-                if not before or before.get(name) != at_us:
+                known_us = before.get(name) if before else None
+                if known_us is not None and at_us <= decided_us:
+                    now[name] = known_us
+                elif known_us != at_us:
                     self._note(stream_id, scope, name, at_us, decided_us)
-            if owed:
-                scopes[scope] = dict(owed)
+            if now:
+                scopes[scope] = now
             else:
                 scopes.pop(scope, None)
         if not scopes:

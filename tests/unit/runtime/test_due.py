@@ -89,6 +89,17 @@ def test_rescheduling_wakes_again_later() -> None:
     assert due.pop_due(400, 10) == [(A, "offer:s1:1")]
 
 
+def test_a_unit_that_leaves_an_obligation_as_it_was_leaves_its_new_time() -> None:
+    """A child that has begun, a beat that was heard: the state says when it was opened, the book when to look again."""
+    due = book()
+    due.apply(A, {"s1": {"child:s1:1": 100}}, decided_us=100)
+    due.reschedule(A, "s1", "child:s1:1", 400, keep=False)
+    due.apply(A, {"s1": {"child:s1:1": 100}}, decided_us=200)
+    assert due.not_woken([A], 1000) == {}
+    assert due.pop_due(399, 10) == []
+    assert due.pop_due(400, 10) == [(A, "child:s1:1")]
+
+
 def test_what_was_closed_meanwhile_is_not_rescheduled() -> None:
     due = book()
     due.apply(A, {"s1": {"offer:s1:1": 100}})
