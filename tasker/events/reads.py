@@ -137,7 +137,8 @@ class Wait(msgspec.Struct, kw_only=True, omit_defaults=True):
         kind: of what kind it is.
         step, attempt: whose it is; absent: the task's own.
         since: since when. until: when it ends by itself, at the latest.
-        worker: who runs the attempt. child_task_id: of a child task that has started.
+        worker: who runs the attempt, or for whom one that nobody has begun is kept (`sticky`).
+        child_task_id: of a child task that has started.
         signal: the name of it. count, taken: how many are waited for, and have come.
         event: the type or name of an event of another task.
         approval: whom it asks.
@@ -238,6 +239,8 @@ class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     One that will not run is `not_chosen`; `waiting_on` says why. `waiting_for` has what it waits for as facts.
     Visits of a loop are steps of their own (`check#2`), and so are the items that a step runs for (`resize[17]`).
+
+    `worker` is the one that began its newest attempt; before that, the one that the attempt is kept for (`sticky`).
 
     `by_hand` says what a person did to its result: `skipped`, `resolved` or `edited`.
 

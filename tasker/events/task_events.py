@@ -134,12 +134,14 @@ class StepDispatched(TaskEvent, frozen=True, kw_only=True):
         start_by_us: the attempt fails when no worker started it by then (`schedule_to_start`).
         close_by_us: of the first of a set of attempts: the step fails when it has no outcome by then, whatever
             attempts it has left (`schedule_to_close`).
+        worker: the one that it is kept for while that lives (`sticky`); None: it is anybody's.
     """
 
     step: str
     attempt: int
     start_by_us: int | None = None
     close_by_us: int | None = None
+    worker: str | None = None
 
 
 class StepStarted(TaskEvent, frozen=True, kw_only=True):

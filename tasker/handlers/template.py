@@ -233,6 +233,8 @@ class Template:
         handler: str | None = None,
         queue: str | None = None,
         requires: Mapping[str, str] | None = None,
+        sticky: str | None = None,
+        sticky_wait_s: float | None = None,
         process: bool = False,
         concurrency: int | Concurrency | None = None,
         when: str | None = None,
@@ -270,6 +272,8 @@ class Template:
         handler: str | None = None,
         queue: str | None = None,
         requires: Mapping[str, str] | None = None,
+        sticky: str | None = None,
+        sticky_wait_s: float | None = None,
         process: bool = False,
         concurrency: int | Concurrency | None = None,
         when: str | None = None,
@@ -308,6 +312,9 @@ class Template:
             handler: what work for it names; the step's name when None.
             queue: where its work is offered; the template's queue when None.
             requires: labels that a worker must have to get its work, such as `{"gpu": "a100"}`.
+            sticky: the earlier step on whose worker it runs, and all of its attempts, as long as that worker lives; the
+                step itself: all of its attempts on one worker. For what steps leave there: files, models in memory.
+            sticky_wait_s: how long an attempt waits for that worker, should it be busy; None: as long as it takes.
             process: run the function in a process of its own, for work that needs a core; a timeout or a cancellation
                 kills that process.
             concurrency: how many attempts of it one worker runs at a time; None: as many as there are slots. A
@@ -338,6 +345,8 @@ class Template:
         keys = {
             "queue": queue,
             "requires": None if requires is None else dict(requires),
+            "sticky": sticky,
+            "sticky_wait_s": sticky_wait_s,
             "retry": form_document(retry) if isinstance(retry, Retry) else retry,
             "start_to_close_s": timeout_s,
             "schedule_to_start_s": schedule_to_start_s,

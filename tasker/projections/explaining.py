@@ -156,6 +156,8 @@ def _remedy(step: StepView, wait: Wait) -> str | None:
     """Return a command that helps, or tells more; None: there is nothing to be done but to wait."""
     at = f"{step.task_id} {step.step}"
     match wait.kind:
+        case "worker" if wait.worker is not None and wait.queue is not None and wait.queue.asking:
+            return None
         case "worker":
             labels = {} if wait.queue is None else required_by(wait.queue.queue)
             return " ".join(["tasker worker APP.py", *(f"--label {name}={labels[name]}" for name in sorted(labels))])

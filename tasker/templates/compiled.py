@@ -43,6 +43,7 @@ class CompiledTemplate:
         forms: steps that ask people -> what the values of their answers must match.
         is_paced: a step of it has a rate limit: the gate is asked before its attempts begin.
         is_shared: its work takes shares of the slots of its queues.
+        is_sticky: a step of it may be kept for a worker.
         is_capped: whether a new task may be let in has to be asked.
         is_telling: a step of it raises domain events.
         knows_creator: a task of it keeps who created it: an approval of it may not be theirs.
@@ -66,6 +67,7 @@ class CompiledTemplate:
     is_telling: bool
     is_paced: bool
     is_shared: bool
+    is_sticky: bool
 
     def __repr__(self) -> str:
         return f"CompiledTemplate({self.spec.namespace}/{self.spec.name}, {self.hash[:12]})"
@@ -161,6 +163,7 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         is_paced=any(step.rate_limit is not None for step in spec.steps),
         is_shared=spec.fairness is not None,
         is_telling=any(step.emits for step in spec.steps),
+        is_sticky=any(step.sticky is not None for step in spec.steps),
         is_capped=(spec.max_running, spec.max_ready, spec.singleton, spec.debounce) != (None, None, None, None),
     )
 

@@ -18,6 +18,7 @@ from tasker.templates.model import StepSpec, TemplateSpec
 from tasker.templates.rate_limits import rate_limit_of
 from tasker.templates.reading import VARIABLES_OF_ITEM, VARIABLES_OF_STEP, Faults, ObjectReader, Path, kind_of, quoted
 from tasker.templates.requires import requires_of
+from tasker.templates.sticky import check_sticky, sticky_keys
 from tasker.templates.timeouts import check_on_timeout, on_timeout_of
 from tasker.templates.wait_keys import check_wait, wait_keys
 
@@ -43,6 +44,8 @@ _HANDLER_KEYS: Final = (
     "emits",
     "rate_limit",
     "requires",
+    "sticky",
+    "sticky_wait_s",
 )
 _EACH_KEYS: Final = ("item_key", "max_parallel", "on_item_failure", "tolerate")
 _CHILD_KEYS: Final = ("child_namespace", "child_version", "child_input", "child_wait", "on_parent_close")
@@ -83,6 +86,7 @@ def dynamic_keys(read: ObjectReader) -> dict[str, Any]:
         "concurrency": _concurrency(read),
         "rate_limit": rate_limit_of(read),
         "requires": requires_of(read),
+        **sticky_keys(read),
         "on_timeout": on_timeout_of(read),
     }
 
@@ -235,6 +239,7 @@ def check_paths(spec: TemplateSpec, faults: Faults) -> None:
         _check_loop(step, steps, graph, fault)
         check_wait(step, spec.steps, fault)
         check_on_timeout(step, spec.steps, fault)
+        check_sticky(step, steps, graph, fault)
         _check_reads(step, graph, fault)
     _check_depth(spec, graph, faults)
     parallel = sum(step.items_at_a_time for step in spec.steps if step.expands)

@@ -391,6 +391,9 @@ class StepSpec(_Form, frozen=True):
         rate_limit: how many of its attempts begin in a time; None: they begin as they come. A limit that an operator
             sets for its handler takes the place of it.
         requires: labels that a worker must have to get its work.
+        sticky: its attempts run where this earlier step ran, and all of them on one worker, as long as that lives; the
+            step itself: all of them on one.
+        sticky_wait_s: an attempt waits so long for that worker, should it be busy; None: as long as it takes.
     """
 
     name: Name
@@ -446,6 +449,8 @@ class StepSpec(_Form, frozen=True):
     on_timeout: OnTimeout | None = None
     rate_limit: RateLimit | None = None
     requires: dict[Name, Label] = {}
+    sticky: Name | None = None
+    sticky_wait_s: Seconds | None = None
 
     @property
     def kind(self) -> StepKind:

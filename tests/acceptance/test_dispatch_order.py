@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ class Desk:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.go_on = asyncio.Event()
+        self.drain: Callable[[], Coroutine[Any, Any, None]]
         self._changed = asyncio.Event()
 
     async def serve(self, given: str | dict[str, str]) -> None:
@@ -35,6 +36,9 @@ class Desk:
         self._changed.set()
         if name == "hold":
             await self.go_on.wait()
+
+    async def until_begun(self, name: str) -> None:
+        await self.until(lambda: name in self.begun)
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(WITHIN_S):
@@ -59,6 +63,7 @@ async def working(service: Service, queue: str, **options: Any) -> AsyncIterator
     worker = Worker(bus, equipment, subjects=subjects, slots=1, limits=equipment.limits, life=equipment, **options)
     await worker.start()
     await worker.ready()
+    desk.drain = worker.drain
     try:
         yield desk
     finally:
@@ -126,3 +131,29 @@ async def test_a_backlog_of_one_key_does_not_hold_up_anothers_single_task(servic
         desk.go_on.set()
         await desk.until(lambda: "one" in desk.begun)
         assert desk.begun.index("one") <= 2
+
+
+async def test_sticky_steps_run_where_the_first_did_and_elsewhere_when_that_worker_goes(service: Service) -> None:
+    go = {"handler": "go"}
+    steps = [{"name": "a", **go}, *({"name": name, "after": ["a"], "sticky": "a", **go} for name in "bcd")]
+    async with (
+        client_of(service, "near", steps=steps) as client,
+        working(service, "near") as one,
+        working(service, "near") as two,
+    ):
+        for made in await client.create_many([NewTask("near", f"t{number}") for number in range(40)]):
+            assert isinstance(made, TaskHandle)
+            await client.wait(made)
+        assert one.begun
+        assert two.begun
+        assert not set(one.begun) & set(two.begun)
+        held = await client.create("near", "hold")
+        holding = [asyncio.create_task(desk.until_begun("hold")) for desk in (one, two)]
+        await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
+        goes, stays = (one, two) if "hold" in one.begun else (two, one)
+        drained = asyncio.create_task(goes.drain())
+        one.go_on.set()
+        two.go_on.set()
+        assert (await client.wait(held)).state == "completed"
+        await asyncio.gather(drained, *holding)
+        assert (goes.begun.count("hold"), stays.begun.count("hold")) == (1, 3)

@@ -71,6 +71,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.StepDispatched(step="charge", attempt=2, start_by_us=US),
         t.StepDispatched(step="charge", attempt=1),
         t.StepDispatched(step="charge", attempt=1, close_by_us=US),
+        t.StepDispatched(step="charge", attempt=1, worker="w-1"),
     ),
     ("step_started", 1): (
         t.StepStarted(step="charge", attempt=1, worker="w-1", finish_by_us=US, heartbeat_s=10.0),

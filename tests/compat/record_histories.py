@@ -549,6 +549,17 @@ def debounced() -> Run:
     return run
 
 
+def kept_for_a_worker() -> Run:
+    run = Run(template({"a": [], "b": ["a"]}, steps={"b": {"sticky": "a"}}))
+    run.create()
+    run.complete("a", worker="w1")
+    run.wait(1)
+    run.start("b", worker="w2")
+    run.wait(1)
+    run.fail("b", worker="w2")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -580,6 +591,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     admitted,
     prioritized,
     debounced,
+    kept_for_a_worker,
 )
 
 

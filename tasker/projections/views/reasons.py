@@ -34,7 +34,7 @@ def wait_of(one: Standing) -> Wait | None:
         return None
     wait = Wait(kind=kind, step=one.step, attempt=one.attempt, since=_time(one.since_us))
     match kind:
-        case "outcome" | "stop":
+        case "worker" | "outcome" | "stop":
             wait.worker = one.worker
         case "child":
             wait.child_task_id = one.child

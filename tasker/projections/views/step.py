@@ -241,7 +241,8 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
             row.state = "dispatched"
             row.attempt = attempt
             row.dispatched_at_us = at_us
-            row.worker = row.started_at_us = row.ended_at_us = row.retry_at_us = row.waits = None
+            row.worker = event.worker
+            row.started_at_us = row.ended_at_us = row.retry_at_us = row.waits = None
         case StepStarted(worker=worker):
             row.state = "running"
             row.worker = worker

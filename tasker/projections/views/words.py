@@ -61,7 +61,8 @@ def words_in_task(wait: Wait) -> str:
         case _ if step is None:
             return words_of(wait)
         case "worker":
-            return f"a worker for step {step}{_limit_words(wait.limits)}"
+            who = "a worker" if wait.worker is None else f"worker {wait.worker}"
+            return f"{who} for step {step}{_limit_words(wait.limits)}"
         case "outcome" | "stop":
             return f"step {step} on worker {wait.worker}"
         case "child":
@@ -101,7 +102,8 @@ def hold_words(hold: HoldFacts, until: str | None) -> str:
 
 
 def _worker_words(wait: Wait) -> str:
-    words = "a worker" + _limit_words(wait.limits)
+    who = "a worker" if wait.worker is None else f"worker {wait.worker}, with which it stays while that lives"
+    words = who + _limit_words(wait.limits)
     return words if wait.queue is None else f"{words}: {_queue_words(wait.queue)}"
 
 

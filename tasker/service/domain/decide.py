@@ -317,7 +317,7 @@ def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) 
         return (*started, yielded, cancelled)
     if command.delay_s > 0 or state.held:
         return (*started, yielded)
-    return (*started, yielded, dispatch(template.step(name), name, attempt + 1, at_us))
+    return (*started, yielded, dispatch(state, template.step(name), name, attempt + 1, at_us, command.worker))
 
 
 def _fail(  # noqa: PLR0917 - the facts of a failed attempt
@@ -353,7 +353,7 @@ def _fail(  # noqa: PLR0917 - the facts of a failed attempt
             step=name, attempt=attempt + 1, delay_s=delay_s, retry_at_us=at_us + round(delay_s * US_PER_S)
         )
         if delay_s == 0 and not state.held:
-            return (*events, scheduled, dispatch(spec, name, attempt + 1, at_us))
+            return (*events, scheduled, dispatch(state, spec, name, attempt + 1, at_us, worker))
         return (*events, scheduled)
     reason: FailureReason = "permanent_error" if permanent else "retries_exhausted"
     return (*events, StepFailed(step=name, attempt=attempt, reason=reason, error=error))
@@ -441,7 +441,7 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
         case Kind.OFFER | Kind.CHILD | Kind.EVENT | Kind.PLACE:
             return ()
         case Kind.RETRY:
-            return (dispatch(template.step(name), name, attempt, at_us),)
+            return (dispatch(state, template.step(name), name, attempt, at_us),)
         case Kind.TIMER:
             return (StepCompleted(step=name, attempt=attempt, result=NULL),)
         case Kind.WAIT_BY:

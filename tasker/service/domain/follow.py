@@ -343,7 +343,7 @@ def _released(state: TaskState, template: CompiledTemplate, event: StepReleased,
     elif entry.waits == "time":
         yield StepCompleted(step=event.step, attempt=event.attempt, result=NULL)
     else:
-        yield dispatch(template.step(event.step), event.step, event.attempt + 1, at_us)
+        yield dispatch(state, template.step(event.step), event.step, event.attempt + 1, at_us)
 
 
 def _overridden(state: TaskState, template: CompiledTemplate, event: ParentsOverridden, at_us: int) -> Moves:

@@ -251,6 +251,7 @@ class StepState:
         ended_attempt: the attempt whose outcome the last one is, with `result` or `error`.
         close_by_us: when the step fails, whatever attempts it has left.
         cancel_by_us: the attempt was asked to stop and has until then.
+        kept_for: the worker that is to run the newest attempt while it lives; None: any.
         waits: what a waiting step waits for.
         checkpoint: where the next attempt goes on; None: at the beginning.
         child_request, child: the task that a step is to start, and its id once it exists.
@@ -276,6 +277,7 @@ class StepState:
         "finish_by_us",
         "first_attempt",
         "heartbeat_s",
+        "kept_for",
         "of",
         "result",
         "retry_at_us",
@@ -302,6 +304,7 @@ class StepState:
         self.retry_at_us = 0
         self.cancel_by_us: int | None = None
         self.worker: str | None = None
+        self.kept_for: str | None = None
         self.ended_attempt = 0
         self.result: msgspec.Raw | None = None
         self.error: ErrorInfo | None = None
@@ -528,6 +531,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             if event.close_by_us is not None:
                 step.close_by_us = event.close_by_us
             step.worker = None
+            step.kept_for = event.worker
         case StepStarted(step=name):
             step = _enter(state, name, STEP_RUNNING)
             step.worker = event.worker
@@ -1027,6 +1031,7 @@ def _place_document(place: Place) -> dict[str, Any]:
 
 _NO_FACT: Final = (
     "close_by_us",
+    "kept_for",
     "of",
     "expansion",
     "waits",
@@ -1048,6 +1053,8 @@ def _step_document(step: StepState) -> dict[str, Any]:
         document["checkpoint"] = msgspec.json.decode(step.checkpoint)
     if step.close_by_us is not None:
         document["close_by_us"] = step.close_by_us
+    if step.kept_for is not None:
+        document["kept_for"] = step.kept_for
     if step.child is not None:
         document["child"] = step.child
     if step.timed_out is not None:

@@ -13,7 +13,8 @@ from tasker.bus.memory_bus import MemoryBroker
 from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects
 from tasker.service.actors.dispatch import direct as direct_module
-from tasker.service.actors.dispatch.direct import DirectWork, Offered
+from tasker.service.actors.dispatch.direct import DirectWork
+from tasker.service.actors.dispatch.lines import ITEM_BYTES_MAX, Offered
 from tasker.service.actors.dispatch.waiting_set import Waiting
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.runtime.node_clock import NodeClock
@@ -38,6 +39,7 @@ class Node:
         self.bus.subscribe(self.subjects.slots_all, self.direct.on_slots)
         self.streamed: list[str] = []
         self.offered_again: list[str] = []
+        self.anybodys: list[str] = []
         self.closed: set[str] = set()
         self.size = 10
         self.arrived: dict[str, list[str]] = {}
@@ -64,6 +66,10 @@ class Node:
 
     def to_stream(self, offered: Offered) -> None:
         self.streamed.append(offered.step)
+        self.seen.set()
+
+    def to_anybody(self, offered: Offered) -> None:
+        self.anybodys.append(offered.step)
         self.seen.set()
 
     def again(self, offered: Offered) -> None:
@@ -113,6 +119,11 @@ class Node:
         """Offer steps of one task."""
         actor = self.actor(priority)
         return [self.direct.take(queue, actor, step, 1) for step in steps]  # type: ignore[arg-type]
+
+    def keep(self, *steps: str, worker: str = "w", priority: int = 0, wait_s: float | None = None) -> list[bool]:
+        """Offer sticky steps of one task."""
+        actor = self.actor(priority)
+        return [self.direct.keep(worker, QUEUE, actor, step, 1, 0, wait_s) for step in steps]  # type: ignore[arg-type]
 
     def part(self, worker: str, slots: int, *, elsewhere: int = 0, handler: str = "l") -> SlotsPart:
         """Return what a worker tells of a limited handler."""
@@ -240,7 +251,7 @@ async def test_an_attempt_that_is_no_longer_on_offer_is_not_sent(node: Node) -> 
 async def test_a_large_item_goes_by_the_stream(node: Node) -> None:
     node.join("w")
     await node.said("w")
-    node.size = direct_module.ITEM_BYTES_MAX
+    node.size = ITEM_BYTES_MAX
     node.offer("s1")
     await node.until(lambda: node.streamed)
     assert node.arrived == {}

@@ -9,9 +9,9 @@ from tasker.events.memory_log import MemoryLog
 from tasker.events.subjects import Subjects
 from tasker.service.actors.children.standing import Standings
 from tasker.service.actors.directory import TemplateDirectory
-from tasker.service.actors.dispatch.direct import Offered
 from tasker.service.actors.dispatch.dispatcher import FAILED_OFFER_S, Dispatcher
 from tasker.service.actors.dispatch.gate import Gate
+from tasker.service.actors.dispatch.lines import Offered
 from tasker.service.actors.entrances.own_commands import OwnCommands
 from tasker.service.actors.factory import Factory
 from tasker.service.actors.limits.places import Places

@@ -90,6 +90,22 @@ def test_a_step_that_no_worker_begins_tells_of_its_queue() -> None:
     assert (cause.queue, cause.remedy) == (BUSY, "tasker worker APP.py")
 
 
+def test_a_step_that_is_kept_for_a_worker_names_it() -> None:
+    run = run_of({"a": [], "b": ["a"]}, steps={"b": {"sticky": "a"}})
+    run.complete("a", worker="w1")
+    why = explained(run, "b", queues={"b": QueueFacts(namespace="default", queue="t", asking=2)})
+    assert why.sentence == (
+        "Step b waits for worker w1, with which it stays while that lives: workers ask for work of queue t of "
+        "namespace default."
+    )
+    assert why.causes[0].worker == "w1"
+    assert why.causes[0].remedy is None, "workers are there"
+    assert read(run)[0].waiting_on == "worker w1 for step b"
+    assert read(run)[1][1].worker == "w1"
+    run.start("b", worker="w2")
+    assert "has run on worker w2" in explained(run, "b").sentence
+
+
 def test_a_step_that_requires_labels_tells_which() -> None:
     run = run_of(DIAMOND)
     why = explained(run, "a", queues={"a": QueueFacts(namespace="default", queue="t~gpu=a100~zone=eu", known=False)})

@@ -22,7 +22,7 @@ The idea is Temporal's "sync match": a task that meets a waiting poller is not s
 A queue in which some work has a priority, or a key that shares its slots, is *ordered*: its offers stay here until
 there is a slot (`waiting_set.py`), and the stream, which knows no order but that of arrival, gets only what it asks for
 (`stream_demand.py`). What is urgent also goes to workers whose queue has a backlog in the stream: there it gets the
-next slot that is free.
+next slot that is free. So does what waits for one worker alone, which the stream could give to any (`kept.py`).
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects, is_token
 from tasker.ids import is_name
 from tasker.labels import is_work_queue
-from tasker.service.actors.dispatch.stream_demand import Demand, Window, demand_of
-from tasker.service.actors.dispatch.waiting_set import OLD_S, Waiting, WaitingSet
+from tasker.service.actors.dispatch.kept import KeptLine, KeptLines, kept_key
+from tasker.service.actors.dispatch.lines import QUEUE_TOKENS, TURN_ITEMS, Line, LineKey, Offered, Order, Queue, Worker
+from tasker.service.actors.dispatch.stream_demand import Demand, demand_of
+from tasker.service.actors.dispatch.waiting_set import OLD_S, Waiting
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
@@ -56,14 +58,10 @@ ARRIVAL_S: Final = 1.0
 FORGET_S: Final = 60.0
 """What has not begun so long after it was to be sent is no longer missed here: its obligation has offered it again."""
 
-ITEM_BYTES_MAX: Final = 64 * 1024
-"""Of one item. This bound and those below keep messages and a stranger's claims small; none is a matter of load."""
-
 ARRAY_BYTES_MAX: Final = 256 * 1024
-ARRAY_ITEMS_MAX: Final = 64
-TURN_ITEMS: Final = 16
-"""Offers in a row for one worker before it is the next one's turn."""
+"""This bound, that of an item and those below keep messages and a stranger's claims small; none is a matter of load."""
 
+ARRAY_ITEMS_MAX: Final = 64
 WORKERS_MAX: Final = 10_000
 """Workers known at once; what more of them say is not heard."""
 
@@ -80,30 +78,10 @@ LINES_MAX: Final = 10_000
 """Queues known at once; others are served by the stream alone."""
 
 _COUNT_MAX: Final = 2**53
-_QUEUE_TOKENS: Final = 3
 _SWEEP_S: Final = 0.1
 
 _log = structlog.get_logger(__name__)
 _decode_slots = decoder_of(WorkerSlots).decode
-
-Queue = tuple[str, str, str]
-"""Tenant, namespace and name."""
-
-LineKey = tuple[str, ...]
-"""A queue; or a queue and one of its handlers, which has a limit."""
-
-
-class Offered:
-    """An attempt on offer, for the first time unless `offer` says otherwise."""
-
-    __slots__ = ("actor", "attempt", "offer", "step", "until_s")
-
-    def __init__(self, actor: TaskActor, step: str, attempt: int, until_s: float, offer: int = 0) -> None:
-        self.actor = actor
-        self.step = step
-        self.attempt = attempt
-        self.until_s = until_s
-        self.offer = offer
 
 
 class Offers(Protocol):
@@ -125,118 +103,9 @@ class Offers(Protocol):
         """Offer it again shortly, by the stream: a worker may or may not have it."""
         ...
 
-
-class _Worker:
-    """A worker, or a part of one, as this node knows it.
-
-    Attributes:
-        whole: the worker, of which it may be a part. parts: its parts by name. name: its own; "": the worker itself.
-        taken: slots that others hold, as the worker said last.
-        backlogged: queues of its that have a backlog in the stream.
-        sent: how many items went to it. released: how many of those hold no slot any more, as it said.
-        checked, checked_s: what `sent` was a while ago, and when.
-        items, data, array_bytes: the array that is being gathered.
-    """
-
-    __slots__ = (
-        "array_bytes",
-        "backlogged",
-        "checked",
-        "checked_s",
-        "data",
-        "heard_s",
-        "items",
-        "name",
-        "parts",
-        "queues",
-        "released",
-        "sent",
-        "slots",
-        "subject",
-        "taken",
-        "whole",
-    )
-
-    def __init__(self, subject: str, whole: _Worker | None = None, name: str = "") -> None:
-        self.subject = subject
-        self.whole = whole or self
-        self.name = name
-        self.parts: dict[str, _Worker] = {}
-        self.slots = 0
-        self.taken = 0
-        self.sent = 0
-        self.released = 0
-        self.checked = 0
-        self.checked_s = 0.0
-        self.heard_s = 0.0
-        self.queues: frozenset[LineKey] = frozenset()
-        self.backlogged: frozenset[LineKey] = frozenset()
-        self.items: list[Offered] = []
-        self.data: list[bytes] = []
-        self.array_bytes = 0
-
-    @property
-    def free(self) -> int:
-        return self.slots - self.taken - (self.sent - self.released)
-
-
-class _Order:
-    """What a line has while its queue is ordered.
-
-    Attributes:
-        waiting: its offers. until_s: it is ordered until then, or longer.
-        handed_s: when an offer got a slot last, or the first one came. window: what goes to the stream.
-    """
-
-    __slots__ = ("handed_s", "until_s", "waiting", "window")
-
-    def __init__(self, now_s: float) -> None:
-        self.waiting = WaitingSet()
-        self.window = Window()
-        self.handed_s = now_s
-        self.until_s = now_s
-
-
-class _Line:
-    """The offers that wait for one queue, and the workers that serve it, the next one first.
-
-    Attributes:
-        overtaken: workers for whose backlog in the stream urgent work does not wait.
-        order: of an ordered queue; then nothing is in `waiting`.
-    """
-
-    __slots__ = ("order", "overtaken", "stream_until_s", "turn", "waiting", "workers")
-
-    def __init__(self) -> None:
-        self.waiting: deque[Offered] = deque()
-        self.workers: deque[_Worker] = deque()
-        self.overtaken: list[_Worker] = []
-        self.order: _Order | None = None
-        self.turn = 0
-        self.stream_until_s = 0.0
-
-    @property
-    def count(self) -> int:
-        return len(self.waiting) if self.order is None else len(self.order.waiting)
-
-    def worker_for_urgent(self) -> _Worker | None:
-        """Return a worker that takes urgent work before what its queue has in the stream."""
-        found = min(self.overtaken, key=lambda one: one.sent - one.released, default=None)
-        return found if found is not None and found.sent - found.released < found.slots else None
-
-    def next_worker(self) -> _Worker | None:
-        """Return a worker with a free slot."""
-        workers = self.workers
-        if self.turn >= TURN_ITEMS:
-            self.turn = 0
-            workers.rotate(-1)
-        for _ in range(len(workers)):
-            if workers[0].free > 0:
-                self.turn += 1
-                return workers[0]
-            self.turn = 0
-            workers.rotate(-1)
-        return None
+    def to_anybody(self, offered: Offered) -> None:
+        """Offer to any worker what waited for one."""
+        ...
 
 
 class DirectWork:
@@ -255,16 +124,19 @@ class DirectWork:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._offers: Offers | None = None
-        self._workers: dict[tuple[str, str], _Worker] = {}
-        self._lines: dict[LineKey, _Line] = {}
+        self._workers: dict[tuple[str, str], Worker] = {}
+        self._lines: dict[LineKey, Line] = {}
         self._split: Counter[LineKey] = Counter()
         """How many lines of handlers each queue has."""
-        self._unbegun: dict[tuple[str, str, int], tuple[_Worker, Offered]] = {}
+        self._unbegun: dict[tuple[str, str, int], tuple[Worker, Offered]] = {}
         self._flushing: asyncio.Handle | None = None
         self._waiting: dict[LineKey, None] = {}
         """Queues with offers that wait, the next one first."""
         self._ordered = 0
         """Offers that wait in ordered queues."""
+        self._kept = KeptLines()
+        self._hearing_s = self._loop.time()
+        """Since when workers are heard, all of which speak up each second."""
         self._open = settings.enabled
         self.sent = self.returned = self.lost = 0
         """Items: sent to workers; given back by them; offered again because a worker or a message was lost."""
@@ -299,7 +171,7 @@ class DirectWork:
         return True
 
     def _take_ordered(  # noqa: PLR0917 - an offer, and where it is to wait
-        self, key: LineKey, line: _Line | None, actor: TaskActor, step: str, attempt: int, offer: int
+        self, key: LineKey, line: Line | None, actor: TaskActor, step: str, attempt: int, offer: int
     ) -> bool:
         """Let an offer wait in its place until there is a slot; False: the stream has to keep it."""
         now_s, priority = self._loop.time(), actor.state.priority
@@ -308,7 +180,7 @@ class DirectWork:
             return False
         order = line.order
         if order is None:
-            order = line.order = _Order(now_s)
+            order = line.order = Order(now_s)
             waiting, line.waiting = line.waiting, deque()
             for before in waiting:
                 self._add(order, before.actor, before.step, before.attempt, 0)
@@ -327,7 +199,70 @@ class DirectWork:
         self._flush_soon()
         return True
 
-    def _add(self, order: _Order, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
+    def keep(  # noqa: PLR0917 - an offer, and for whom
+        self, worker: str, queue: Queue, actor: TaskActor, step: str, attempt: int, offer: int, wait_s: float | None
+    ) -> bool:
+        """Let an offer wait for one worker, at most so long; False: that is gone, so anybody may have it."""
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        owner = (queue[0], worker)
+        key = kept_key(self._workers.get(owner), queue, actor.template.step(step).handler)
+        line = self._kept.find(owner, key) or self._kept_line(owner, key)
+        if line is None or line.order is None or not self._open:
+            return False
+        known = line.order.waiting.find(actor.stream_id, step, attempt)
+        if not self._take_ordered((*key, worker), line, actor, step, attempt, offer):
+            return False
+        if known is None and wait_s is not None:
+            one = line.order.waiting.find(actor.stream_id, step, attempt)
+            assert one is not None  # noqa: S101 - it has just been taken
+            line.limit(one, self._loop.time() + wait_s)
+        return True
+
+    def _kept_line(self, owner: tuple[str, str], key: LineKey) -> KeptLine | None:
+        """Begin the line of a worker; None: it is gone, or does not serve the queue."""
+        worker, now_s = self._workers.get(owner), self._loop.time()
+        line = KeptLine(key, now_s, (self._hearing_s if worker is None else worker.heard_s) + self._silent_s)
+        if len(self._lines) >= LINES_MAX or not (line.aim(worker) or (worker is None and now_s < line.until_s)):
+            return None
+        self._kept.add(owner, line)
+        self._lines[*key, owner[1]] = line
+        return line
+
+    def _aim(self, owner: tuple[str, str], worker: Worker) -> None:
+        """Let what is kept for a worker that spoke up wait for what it serves; what it does not is anybody's."""
+        for line in self._kept.of(owner):
+            line.until_s = worker.heard_s + self._silent_s
+            if not line.aim(worker):
+                self._let_go(owner, line)
+
+    def _let_go(self, owner: tuple[str, str], line: KeptLine) -> None:
+        """Let anybody have what was kept for a worker."""
+        self._kept.remove(owner, line)
+        del self._lines[*line.key, owner[1]]
+        self._waiting.pop((*line.key, owner[1]), None)
+        assert line.order is not None  # noqa: S101 - such a line always has one
+        while (one := line.order.waiting.next(0)) is not None:
+            self._to_anybody(line.order, one)
+
+    def _to_anybody(self, order: Order, one: Waiting) -> None:
+        offered = self._taken(order, one)
+        if offered is not None:
+            self._source.to_anybody(offered)
+
+    def _look_after_kept(self, now_s: float) -> None:
+        """Let go what waits for workers that are gone, or has waited long enough."""
+        if not self._bus.connected:
+            self._hearing_s = now_s
+        for owner, line in self._kept:
+            is_gone = not (line.workers or line.overtaken)
+            if not line.count or (is_gone and now_s >= max(line.until_s, self._hearing_s + self._silent_s)):
+                self._let_go(owner, line)
+                continue
+            for one in line.overdue(now_s):
+                assert line.order is not None  # noqa: S101 - such a line always has one
+                self._to_anybody(line.order, one)
+
+    def _add(self, order: Order, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
         entry = actor.state.steps.get(step)
         since_us = self._clock.now_us() if entry is None else entry.dispatched_us
         key, weight = _share_of(actor)
@@ -335,7 +270,7 @@ class DirectWork:
         order.waiting.add(Waiting(*place, actor.state.priority, since_us, key, weight))
         self._ordered += 1
 
-    def _taken(self, order: _Order, one: Waiting) -> Offered | None:
+    def _taken(self, order: Order, one: Waiting) -> Offered | None:
         """Return what gets a slot as an offer; None: its actor offers it again."""
         order.waiting.take(one)
         self._ordered -= 1
@@ -355,7 +290,7 @@ class DirectWork:
 
     def _flush(self) -> None:
         self._flushing = None
-        touched: dict[_Worker, None] = {}
+        touched: dict[Worker, None] = {}
         hungry = list(self._waiting)
         while hungry:
             # A few of each queue in turn, since they share the slots; the first one is the last next time.
@@ -365,7 +300,7 @@ class DirectWork:
         for worker in touched:
             self._send(worker)
 
-    def _hand_out(self, line: _Line, touched: dict[_Worker, None]) -> bool:
+    def _hand_out(self, line: Line, touched: dict[Worker, None]) -> bool:
         """Hand out some offers of a queue; returns whether more of them may go now."""
         if line.order is not None:
             return self._hand_out_ordered(line, line.order, touched)
@@ -375,10 +310,10 @@ class DirectWork:
             if worker is None:
                 return False
             offered = waiting.popleft()
-            self._give(worker, offered, touched)
+            self._give(line, worker, offered, touched)
         return bool(waiting)
 
-    def _hand_out_ordered(self, line: _Line, order: _Order, touched: dict[_Worker, None]) -> bool:
+    def _hand_out_ordered(self, line: Line, order: Order, touched: dict[Worker, None]) -> bool:
         """Hand out some offers of an ordered queue; returns whether more of them may go now."""
         now_us, now_s = self._clock.now_us(), self._loop.time()
         for _ in range(TURN_ITEMS):
@@ -393,18 +328,18 @@ class DirectWork:
             order.handed_s = now_s
             offered = self._taken(order, one)
             if offered is not None:
-                self._give(worker, offered, touched)
+                self._give(line, worker, offered, touched)
         return bool(order.waiting)
 
-    def _give(self, worker: _Worker, offered: Offered, touched: dict[_Worker, None]) -> None:
+    def _give(self, line: Line, worker: Worker, offered: Offered, touched: dict[Worker, None]) -> None:
         """Put an offer into the worker's array, unless it is closed or too large."""
         data = self._source.encoded(offered)
         if data is None:
             return
-        if len(data) > ITEM_BYTES_MAX:
+        if len(data) > line.item_bytes_max:
             self._source.to_stream(offered)
             return
-        if len(worker.items) == ARRAY_ITEMS_MAX or worker.array_bytes + len(data) > ARRAY_BYTES_MAX:
+        if worker.items and (len(worker.items) == ARRAY_ITEMS_MAX or worker.array_bytes + len(data) > ARRAY_BYTES_MAX):
             self._send(worker)
         worker.items.append(offered)
         worker.data.append(data)
@@ -412,7 +347,7 @@ class DirectWork:
         worker.sent += 1
         touched[worker] = None
 
-    def _send(self, worker: _Worker) -> None:
+    def _send(self, worker: Worker) -> None:
         """Send the array that was gathered for the worker."""
         items, worker.items = worker.items, []
         data, worker.data = worker.data, []
@@ -474,28 +409,31 @@ class DirectWork:
         if said.slots <= 0:
             if worker is not None:
                 self._remove(worker)
+            for line in self._kept.of(key):
+                self._let_go(key, line)
             return
         if worker is None:
             if len(self._workers) >= WORKERS_MAX:
                 _log.warning("too_many_workers", tenant=tenant, known=len(self._workers))
                 return
             subject = self._subjects.worker_work(tenant, said.worker, self._node)
-            worker = self._workers[key] = _Worker(subject)
+            worker = self._workers[key] = Worker(subject)
         if not self._note_one(worker, said, frozenset((tenant, *queue) for queue in said.queues)):
             return
         self._overtake(worker, frozenset((tenant, *queue) for queue in said.backlogged))
         for told in said.parts:
             part = worker.parts.get(told.name)
             if part is None:
-                part = worker.parts[told.name] = _Worker(worker.subject, worker, told.name)
+                part = worker.parts[told.name] = Worker(worker.subject, worker, told.name)
             if not self._note_one(part, told, frozenset((tenant, *handler) for handler in told.handlers)):
                 return
         if len(worker.parts) > len(said.parts):
             for name in worker.parts.keys() - {told.name for told in said.parts}:
                 self._serve(worker.parts.pop(name), frozenset())
+        self._aim(key, worker)
         self._flush_soon()
 
-    def _note_one(self, worker: _Worker, said: WorkerSlots | SlotsPart, queues: frozenset[LineKey]) -> bool:
+    def _note_one(self, worker: Worker, said: WorkerSlots | SlotsPart, queues: frozenset[LineKey]) -> bool:
         """Take what is said of a worker, or of a part of one; False: something was lost, so the worker is dropped."""
         received, released = said.nodes.get(self._node, (0, 0))
         now_s = self._loop.time()
@@ -539,8 +477,8 @@ class DirectWork:
         """Return how many offers of a queue wait for a free slot."""
         if queue not in self._split:
             line = self._lines.get(queue)
-            return 0 if line is None else line.count
-        return sum(self._lines[key].count for key in self._waiting if key[:_QUEUE_TOKENS] == queue)
+            return (0 if line is None else line.count) + self._kept.waiting_in(queue)
+        return sum(self._lines[key].count for key in self._waiting if key[:QUEUE_TOKENS] == queue)
 
     @property
     def waiting(self) -> int:
@@ -549,16 +487,16 @@ class DirectWork:
 
     # ---------------------------------------------------------------- workers come and go
 
-    def _line(self, key: LineKey) -> _Line | None:
+    def _line(self, key: LineKey) -> Line | None:
         """Return the line of a queue, or of a handler that has its own; None: there are too many to begin another."""
         line = self._lines.get(key)
         if line is None and len(self._lines) < LINES_MAX:
-            line = self._lines[key] = _Line()
-            if len(key) > _QUEUE_TOKENS:
+            line = self._lines[key] = Line()
+            if len(key) > QUEUE_TOKENS:
                 self._split[key[:-1]] += 1
         return line
 
-    def _serve(self, worker: _Worker, queues: frozenset[LineKey]) -> None:
+    def _serve(self, worker: Worker, queues: frozenset[LineKey]) -> None:
         for queue in worker.queues - queues:
             self._lines[queue].workers.remove(worker)
         for queue in queues - worker.queues:
@@ -569,7 +507,7 @@ class DirectWork:
                 line.workers.append(worker)
         worker.queues = queues
 
-    def _overtake(self, worker: _Worker, queues: frozenset[LineKey]) -> None:
+    def _overtake(self, worker: Worker, queues: frozenset[LineKey]) -> None:
         """Take note of the queues of a worker that have a backlog in the stream."""
         if queues == worker.backlogged:
             return
@@ -583,7 +521,7 @@ class DirectWork:
                 line.overtaken.append(worker)
         worker.backlogged = queues
 
-    def _remove(self, worker: _Worker) -> None:
+    def _remove(self, worker: Worker) -> None:
         """Send it nothing more; what it has it will report on."""
         self._overtake(worker, frozenset())
         for one in (worker, *worker.parts.values()):
@@ -591,8 +529,10 @@ class DirectWork:
         for key, known in list(self._workers.items()):
             if known is worker:
                 del self._workers[key]
+                for line in self._kept.of(key):
+                    line.aim(None)
 
-    def _drop(self, worker: _Worker) -> None:
+    def _drop(self, worker: Worker) -> None:
         """Count a worker as gone, and with a part the whole of it: what it has not begun is offered again."""
         whole = worker.whole
         self._remove(whole)
@@ -618,16 +558,16 @@ class DirectWork:
         for key in list(self._waiting):
             line = self._lines.get(key)
             order = None if line is None else line.order
-            if line is None or order is None or not self._finds_none(line, order):
+            if line is None or order is None or isinstance(line, KeptLine) or not self._finds_none(line, order):
                 continue
-            tenant, namespace, queue = key[:_QUEUE_TOKENS]
+            tenant, namespace, queue = key[:QUEUE_TOKENS]
             demand = await demand_of(self._bus, self._subjects, tenant, namespace, queue)
             if demand is None:
                 return
             if self._open:
                 self._feed(order, demand)
 
-    def _finds_none(self, line: _Line, order: _Order) -> bool:
+    def _finds_none(self, line: Line, order: Order) -> bool:
         """Return whether offers of a queue find no slot, so that the stream may have some.
 
         While all slots hold what this node sent, the next free one is its own again: then only after very long, for the
@@ -636,7 +576,7 @@ class DirectWork:
         is_shared = not line.workers or any(worker.taken > 0 for worker in line.workers)
         return order.handed_s <= self._loop.time() - (self._wait_s if is_shared else OLD_S)
 
-    def _feed(self, order: _Order, demand: Demand) -> None:
+    def _feed(self, order: Order, demand: Demand) -> None:
         now_us = self._clock.now_us()
         for _ in range(order.window.open(demand)):
             one = order.waiting.next(now_us)
@@ -651,7 +591,7 @@ class DirectWork:
                     return
                 self._leave_to_stream(order, one)
 
-    def _leave_to_stream(self, order: _Order, one: Waiting) -> None:
+    def _leave_to_stream(self, order: Order, one: Waiting) -> None:
         offered = self._taken(order, one)
         if offered is not None:
             self._source.to_stream(offered)
@@ -666,6 +606,7 @@ class DirectWork:
             if unbegun[key][1].until_s > now_s - FORGET_S:
                 break
             del unbegun[key]
+        self._look_after_kept(now_s)
         for queue in list(self._waiting):
             line = self._lines[queue]
             if line.order is not None:
@@ -676,12 +617,14 @@ class DirectWork:
             if not line.waiting:
                 del self._waiting[queue]
         for queue, line in list(self._lines.items()):
+            if isinstance(line, KeptLine):
+                continue
             if line.order is not None and not line.order.waiting and line.order.until_s <= now_s:
                 line.order = None
             is_idle = not (line.workers or line.overtaken or line.count or line.order)
             if is_idle and line.stream_until_s <= now_s and queue not in self._waiting:
                 del self._lines[queue]
-                if len(queue) > _QUEUE_TOKENS:
+                if len(queue) > QUEUE_TOKENS:
                     self._split[queue[:-1]] -= 1
                     self._split += Counter()  # without those that have none left
 

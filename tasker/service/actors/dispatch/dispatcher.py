@@ -26,8 +26,9 @@ from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CancelAttempt, Work
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL
-from tasker.service.actors.dispatch.direct import DirectWork, Offered
+from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.gate import Gate
+from tasker.service.actors.dispatch.lines import Offered, Queue
 from tasker.service.actors.dispatch.step_times import StepTimes
 from tasker.service.actors.dispatch.waiting_set import Waiting
 from tasker.service.actors.task_actor import TaskActor
@@ -113,8 +114,25 @@ class Dispatcher:
         if self._direct is None:
             return False
         assert actor.template is not None  # noqa: S101 - a task with steps has one
-        queue = (actor.tenant, actor.template.spec.namespace, actor.template.work_queue_of(step))
+        queue = self._queue_of(actor, step)
+        if actor.template.is_sticky and self._keep(self._direct, queue, actor, step, attempt, offer):
+            return True
         return self._direct.take(queue, actor, step, attempt, offer)
+
+    def _queue_of(self, actor: TaskActor, step: str) -> Queue:
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        return (actor.tenant, actor.template.spec.namespace, actor.template.work_queue_of(step))
+
+    def _keep(  # noqa: PLR0917 - an offer, and where it may wait
+        self, direct: DirectWork, queue: Queue, actor: TaskActor, step: str, attempt: int, offer: int
+    ) -> bool:
+        """Let an attempt wait for the worker that it is kept for; False: for none, or that is gone."""
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        entry = actor.state.steps.get(step)
+        if entry is None or entry.kept_for is None:
+            return False
+        wait_s = actor.template.step(step).sticky_wait_s
+        return direct.keep(entry.kept_for, queue, actor, step, attempt, offer, wait_s)
 
     def _to_stream(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
         if self._publisher.room <= 0 or self._waiting:
@@ -171,6 +189,12 @@ class Dispatcher:
     def to_stream(self, offered: Offered) -> None:
         """See `Offers.to_stream`."""
         self._to_stream(offered.actor, offered.step, offered.attempt, offered.offer)
+
+    def to_anybody(self, offered: Offered) -> None:
+        """See `Offers.to_anybody`."""
+        actor, step, attempt, offer = offered.actor, offered.step, offered.attempt, offered.offer
+        if self._direct is None or not self._direct.take(self._queue_of(actor, step), actor, step, attempt, offer):
+            self._to_stream(actor, step, attempt, offer)
 
     def again(self, offered: Offered) -> None:
         """See `Offers.again`."""

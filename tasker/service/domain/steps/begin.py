@@ -47,6 +47,7 @@ from tasker.service.domain.shared_state.shared import failed_by_state, fault_of_
 from tasker.service.domain.state import STEP_OPEN, STEP_WAITING, Expansion, StepState, StepStatus, TaskState
 from tasker.service.domain.steps.bindings import expression_error, is_true, items_of, raw_items, value_of
 from tasker.service.domain.steps.children import request_child
+from tasker.service.domain.steps.sticky import kept_for
 from tasker.service.domain.waits.common import begin_wait
 from tasker.templates import CompiledTemplate, StepSpec
 from tasker.templates.instances import is_item_key, item_of, node_of
@@ -71,7 +72,7 @@ def begin(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
         yield failed_by_state(node, error)
         return
     if step in template.plain:
-        yield dispatch_first(spec, node, 1, at_us)
+        yield dispatch_first(state, spec, node, 1, at_us)
         return
     try:
         if spec.when is not None and not is_true(state, template, step, spec.when):
@@ -95,11 +96,16 @@ def _not_run(state: TaskState, step: str, node: str, reason: str) -> AnyTaskEven
     return StepCancelled(step=node, attempt=entry.attempt, reason=reason)
 
 
-def dispatch(spec: StepSpec, instance: str, attempt: int, at_us: int) -> StepDispatched:
-    """Return the event that owes an attempt to the workers."""
+def dispatch(  # noqa: PLR0917 - the facts of an attempt
+    state: TaskState, spec: StepSpec, instance: str, attempt: int, at_us: int, ran_on: str | None = None
+) -> StepDispatched:
+    """Return the event that owes an attempt to the workers; `ran_on`: the worker of the one that has just ended."""
     limit_s = spec.schedule_to_start_s
     return StepDispatched(
-        step=instance, attempt=attempt, start_by_us=None if limit_s is None else after(at_us, limit_s)
+        step=instance,
+        attempt=attempt,
+        start_by_us=None if limit_s is None else after(at_us, limit_s),
+        worker=None if spec.sticky is None else kept_for(state, spec, instance, ran_on),
     )
 
 
@@ -125,12 +131,12 @@ def attempt_with_place(  # noqa: PLR0917 - the facts of an attempt
         return request_child(state, template, spec, instance, attempt)
     if spec.waits:
         return begin_wait(state, template, spec, instance, attempt, at_us)
-    return dispatch_first(spec, instance, attempt, at_us)
+    return dispatch_first(state, spec, instance, attempt, at_us)
 
 
-def dispatch_first(spec: StepSpec, instance: str, attempt: int, at_us: int) -> StepDispatched:
+def dispatch_first(state: TaskState, spec: StepSpec, instance: str, attempt: int, at_us: int) -> StepDispatched:
     """Return the same for the first of a set of attempts, from which the time counts that all of them have."""
-    dispatched = dispatch(spec, instance, attempt, at_us)
+    dispatched = dispatch(state, spec, instance, attempt, at_us)
     if spec.schedule_to_close_s is None:
         return dispatched
     return msgspec.structs.replace(dispatched, close_by_us=after(at_us, spec.schedule_to_close_s))

@@ -40,7 +40,7 @@ def next_undo(state: TaskState, template: CompiledTemplate, _event: Any, at_us: 
     """Dispatch the next compensation of a task that compensates; none while one is open, or has failed."""
     undo = current_undo(state)
     if undo is not None and undo not in state.steps:
-        yield dispatch(template.step(undo), undo, 1, at_us)
+        yield dispatch(state, template.step(undo), undo, 1, at_us)
 
 
 def at_rest(state: TaskState, template: CompiledTemplate, stopping: TaskStopping) -> AnyTaskEvent | None:
