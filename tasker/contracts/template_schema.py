@@ -172,6 +172,7 @@ def _forms(place: str) -> dict[str, Schema]:
     for key, kind in (("debounce", Debounce), ("fairness", Fairness), ("stale_after", StaleAfter)):
         keys[key]["anyOf"][:] = [{"$ref": place + _NAMES[kind]}, {"type": "null"}]
     keys_of_step["rate_limit"]["anyOf"][:] = [{"$ref": place + _NAMES[RateLimit]}, {"type": "null"}]
+    keys_of_step["fairness"]["anyOf"][:] = [{"$ref": place + _NAMES[Fairness]}, {"type": "null"}]
     keys_of_step["on_timeout"]["anyOf"][:] = [{"$ref": place + _NAMES[OnTimeout]}, {"type": "null"}]
     one_of = keys["state"]["additionalProperties"]["anyOf"]
     one_of[:] = [one for one in one_of if "$ref" not in one] + [{"$ref": place + _NAMES[Using]}]

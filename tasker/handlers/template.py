@@ -235,6 +235,8 @@ class Template:
         requires: Mapping[str, str] | None = None,
         sticky: str | None = None,
         sticky_wait_s: float | None = None,
+        priority: int | None = None,
+        fairness: Fairness | None = None,
         process: bool = False,
         concurrency: int | Concurrency | None = None,
         when: str | None = None,
@@ -274,6 +276,8 @@ class Template:
         requires: Mapping[str, str] | None = None,
         sticky: str | None = None,
         sticky_wait_s: float | None = None,
+        priority: int | None = None,
+        fairness: Fairness | None = None,
         process: bool = False,
         concurrency: int | Concurrency | None = None,
         when: str | None = None,
@@ -315,6 +319,8 @@ class Template:
             sticky: the earlier step on whose worker it runs, and all of its attempts, as long as that worker lives; the
                 step itself: all of its attempts on one worker. For what steps leave there: files, models in memory.
             sticky_wait_s: how long an attempt waits for that worker, should it be busy; None: as long as it takes.
+            priority: -100 to 100, added to that of the task: where workers are short, more begins first.
+            fairness: among whom the slots are shared for its work, in place of the template's.
             process: run the function in a process of its own, for work that needs a core; a timeout or a cancellation
                 kills that process.
             concurrency: how many attempts of it one worker runs at a time; None: as many as there are slots. A
@@ -347,6 +353,8 @@ class Template:
             "requires": None if requires is None else dict(requires),
             "sticky": sticky,
             "sticky_wait_s": sticky_wait_s,
+            "priority": priority,
+            "fairness": None if fairness is None else form_document(fairness),
             "retry": form_document(retry) if isinstance(retry, Retry) else retry,
             "start_to_close_s": timeout_s,
             "schedule_to_start_s": schedule_to_start_s,

@@ -21,7 +21,7 @@ from tasker.templates.hash import canonical_bytes, from_canonical
 from tasker.templates.input_schema import InputSchema, compiled_schema
 from tasker.templates.instances import is_undo, name_of
 from tasker.templates.loops import Loop, loops_of
-from tasker.templates.model import StepSpec, TemplateSpec, undo_step
+from tasker.templates.model import Fairness, StepSpec, TemplateSpec, undo_step
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -42,7 +42,8 @@ class CompiledTemplate:
         signals: the signals that its steps wait for -> what their values must match; None: any value.
         forms: steps that ask people -> what the values of their answers must match.
         is_paced: a step of it has a rate limit: the gate is asked before its attempts begin.
-        is_shared: its work takes shares of the slots of its queues.
+        is_shared: work of it takes shares of the slots of its queues.
+        is_ordered: so it does, or a step of it has a priority: what waits of it has its place at its owner.
         is_sticky: a step of it may be kept for a worker.
         is_capped: whether a new task may be let in has to be asked.
         is_telling: a step of it raises domain events.
@@ -67,6 +68,7 @@ class CompiledTemplate:
     is_telling: bool
     is_paced: bool
     is_shared: bool
+    is_ordered: bool
     is_sticky: bool
 
     def __repr__(self) -> str:
@@ -112,6 +114,10 @@ class CompiledTemplate:
         """Return the queue in which the work of `step` is offered."""
         return self.spec.work_queue_of(self.step(step))
 
+    def fairness_of(self, step: str) -> Fairness | None:
+        """Return among whom the slots are shared for the work of `step`."""
+        return self.step(step).fairness or self.spec.fairness
+
     def expression(self, text: str) -> Expression:
         """Return the compiled form of one of its expressions."""
         return compile_expression(text)
@@ -137,6 +143,7 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
     graph = graph_of(spec.steps)
     leads_back = {step.name for step in spec.steps if step.back_to is not None}
     sinks = tuple(name for name in graph.sinks if name not in leads_back)
+    is_shared = spec.fairness is not None or any(step.fairness is not None for step in spec.steps)
     return CompiledTemplate(
         spec=spec,
         hash=codec.hash_of(blob),
@@ -161,8 +168,9 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         ),
         knows_creator=any(step.approval is not None and step.approval.four_eyes for step in spec.steps),
         is_paced=any(step.rate_limit is not None for step in spec.steps),
-        is_shared=spec.fairness is not None,
         is_telling=any(step.emits for step in spec.steps),
+        is_shared=is_shared,
+        is_ordered=is_shared or any(step.priority for step in spec.steps),
         is_sticky=any(step.sticky is not None for step in spec.steps),
         is_capped=(spec.max_running, spec.max_ready, spec.singleton, spec.debounce) != (None, None, None, None),
     )

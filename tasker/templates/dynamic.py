@@ -13,6 +13,7 @@ from typing import Any, Final
 from tasker.templates import model
 from tasker.templates.concurrency import concurrency_of
 from tasker.templates.expressions import compile_expression
+from tasker.templates.fairness import fairness_of
 from tasker.templates.graph import Graph, graph_of
 from tasker.templates.model import StepSpec, TemplateSpec
 from tasker.templates.rate_limits import rate_limit_of
@@ -46,6 +47,8 @@ _HANDLER_KEYS: Final = (
     "requires",
     "sticky",
     "sticky_wait_s",
+    "priority",
+    "fairness",
 )
 _EACH_KEYS: Final = ("item_key", "max_parallel", "on_item_failure", "tolerate")
 _CHILD_KEYS: Final = ("child_namespace", "child_version", "child_input", "child_wait", "on_parent_close")
@@ -87,6 +90,8 @@ def dynamic_keys(read: ObjectReader) -> dict[str, Any]:
         "rate_limit": rate_limit_of(read),
         "requires": requires_of(read),
         **sticky_keys(read),
+        "priority": read.whole("priority", 0, low=-model.PRIORITY_MAX, high=model.PRIORITY_MAX),
+        "fairness": fairness_of(read),
         "on_timeout": on_timeout_of(read),
     }
 

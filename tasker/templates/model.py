@@ -394,6 +394,8 @@ class StepSpec(_Form, frozen=True):
         sticky: its attempts run where this earlier step ran, and all of them on one worker, as long as that lives; the
             step itself: all of them on one.
         sticky_wait_s: an attempt waits so long for that worker, should it be busy; None: as long as it takes.
+        priority: more begins first where workers are short: it is added to the task's.
+        fairness: among whom the slots are shared for its work; None: as the template says.
     """
 
     name: Name
@@ -451,6 +453,8 @@ class StepSpec(_Form, frozen=True):
     requires: dict[Name, Label] = {}
     sticky: Name | None = None
     sticky_wait_s: Seconds | None = None
+    priority: Priority = 0
+    fairness: Fairness | None = None
 
     @property
     def kind(self) -> StepKind:
@@ -510,6 +514,8 @@ def undo_step(step: StepSpec) -> StepSpec:
         schedule_to_start_s=step.schedule_to_start_s,
         heartbeat_s=step.heartbeat_s,
         requires=step.requires,
+        priority=step.priority,
+        fairness=step.fairness,
     )
 
 

@@ -73,7 +73,7 @@ from tasker.service.domain.costs.usage import metered, set_budget
 from tasker.service.domain.dead_letters.stale import limits_of, stale
 from tasker.service.domain.limits.debounce import postpone
 from tasker.service.domain.limits.places import check_key, deny_place, take_place
-from tasker.service.domain.limits.shares import check_share
+from tasker.service.domain.limits.shares import check_shares
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of, obligations_of_scope, parse_obligation
 from tasker.service.domain.repairs.amend import set_deadline, update
 from tasker.service.domain.repairs.force import force
@@ -216,8 +216,8 @@ def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -
         return ()
     if template.spec.concurrency is not None:
         check_key(template.spec.concurrency, template, command.input)
-    if template.spec.fairness is not None:
-        check_share(template.spec.fairness, command.input)
+    if template.is_shared:
+        check_shares(template, command.input)
     at_us = command.at_us
     not_before_us = command.not_before_us
     if not_before_us is not None and not_before_us <= at_us:

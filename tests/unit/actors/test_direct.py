@@ -109,7 +109,9 @@ class Node:
 
     def actor(self, priority: int = 0, *, shard: int = 0) -> SimpleNamespace:
         """Return the actor of a task whose steps have handlers called like their first letters."""
-        template = SimpleNamespace(step=lambda step: SimpleNamespace(handler=step[0]), is_shared=False)
+        template = SimpleNamespace(
+            step=lambda step: SimpleNamespace(handler=step[0], priority=0), is_shared=False, is_ordered=False
+        )
         state = SimpleNamespace(priority=priority, steps={})
         actor = SimpleNamespace(task_id="T", template=template, state=state, shard=shard, stream_id=uuid4())
         self.actors[actor.stream_id] = actor

@@ -200,11 +200,29 @@ async def test_keys_share_the_slots_whoever_came_first(node: Node) -> None:
     await full(node)
     for number, customer in enumerate(["a", "a", "a", "b"]):
         actor = node.actor()
-        actor.template.is_shared = True
-        actor.template.spec = SimpleNamespace(fairness=Fairness(key="input.customer"))
+        actor.template.is_shared = actor.template.is_ordered = True
+        actor.template.fairness_of = lambda _: Fairness(key="input.customer")
         actor.state.input = raw({"customer": customer})
         assert node.direct.take(QUEUE, actor, f"{customer}{number}", 1)  # type: ignore[arg-type]
     for count in range(1, 5):
         await free_one(node, count)
     assert sorted(node.arrived["w"][1:3]) == ["a0", "b3"]
     assert node.arrived["w"][3:] == ["a1", "a2"]
+
+
+async def test_a_steps_priority_is_added_to_its_tasks(node: Node) -> None:
+    """A queue of such a template is ordered, whatever step comes first; and a task's new priority moves its steps."""
+    await full(node)
+    ranks = {"a": 0, "f": 30, "l": -99}
+    actors = {}
+    for name, priority in (("l1", -50), ("a1", 0), ("f1", 0), ("f2", 90), ("a2", 95)):
+        actor = actors[name] = node.actor(priority)
+        actor.template.is_ordered = True
+        actor.template.step = lambda step: SimpleNamespace(handler=step[0], priority=ranks[step[0]])
+        assert node.direct.take(QUEUE, actor, name, 1)  # type: ignore[arg-type]
+    actors["f1"].state.priority = 60
+    assert node.direct.take(QUEUE, actors["f1"], "f1", 1, 1)  # type: ignore[arg-type]
+    node.offer("plain")
+    for count in range(1, 7):
+        await free_one(node, count)
+    assert node.arrived["w"] == ["first", "f2", "a2", "f1", "a1", "plain", "l1"]

@@ -51,6 +51,7 @@ from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import DirectSettings
 from tasker.templates.fairness import NO_SHARE, Share, share_of
+from tasker.templates.model import PRIORITY_MAX
 
 ARRIVAL_S: Final = 1.0
 """What a worker does not count as received so long after it was sent was lost on its way."""
@@ -158,7 +159,7 @@ class DirectWork:
         key: LineKey = self._key_of(queue, actor, step) if queue in self._split else queue
         line = self._lines.get(key)
         assert actor.template is not None  # noqa: S101 - a task with steps has one
-        if actor.state.priority or actor.template.is_shared or (line is not None and line.order is not None):
+        if actor.state.priority or actor.template.is_ordered or (line is not None and line.order is not None):
             return self._open and self._take_ordered(key, line, actor, step, attempt, offer)
         if line is None or not line.workers or not self._open or offer:
             return False
@@ -174,7 +175,8 @@ class DirectWork:
         self, key: LineKey, line: Line | None, actor: TaskActor, step: str, attempt: int, offer: int
     ) -> bool:
         """Let an offer wait in its place until there is a slot; False: the stream has to keep it."""
-        now_s, priority = self._loop.time(), actor.state.priority
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        now_s, priority = self._loop.time(), _priority_of(actor, step)
         line = line or self._line(key)
         if line is None:
             return False
@@ -184,7 +186,7 @@ class DirectWork:
             waiting, line.waiting = line.waiting, deque()
             for before in waiting:
                 self._add(order, before.actor, before.step, before.attempt, 0)
-        if priority or (actor.template is not None and actor.template.is_shared):
+        if priority or actor.template.is_ordered:
             order.until_s = now_s + ORDERED_S
         known = order.waiting.find(actor.stream_id, step, attempt)
         if known is not None:
@@ -265,9 +267,9 @@ class DirectWork:
     def _add(self, order: Order, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
         entry = actor.state.steps.get(step)
         since_us = self._clock.now_us() if entry is None else entry.dispatched_us
-        key, weight = _share_of(actor)
+        key, weight = _share_of(actor, step)
         place = (actor.shard, actor.stream_id, step, attempt, offer)
-        order.waiting.add(Waiting(*place, actor.state.priority, since_us, key, weight))
+        order.waiting.add(Waiting(*place, _priority_of(actor, step), since_us, key, weight))
         self._ordered += 1
 
     def _taken(self, order: Order, one: Waiting) -> Offered | None:
@@ -649,10 +651,20 @@ class DirectWork:
                 self._ordered -= line.order.waiting.remove_shard(shard)
 
 
-def _share_of(actor: TaskActor) -> Share:
-    """Return whose share of the slots an attempt of the task takes."""
+def _priority_of(actor: TaskActor, step: str) -> int:
+    """Return the priority of an attempt: that of the task, and what its step adds."""
     assert actor.template is not None  # noqa: S101 - a task with steps has one
-    fairness = actor.template.spec.fairness if actor.template.is_shared else None
+    priority = actor.state.priority
+    if actor.template.is_ordered:
+        priority += actor.template.step(step).priority
+        return max(-PRIORITY_MAX, min(priority, PRIORITY_MAX))
+    return priority
+
+
+def _share_of(actor: TaskActor, step: str) -> Share:
+    """Return whose share of the slots an attempt takes."""
+    assert actor.template is not None  # noqa: S101 - a task with steps has one
+    fairness = actor.template.fairness_of(step) if actor.template.is_shared else None
     if fairness is None:
         return NO_SHARE
     try:

@@ -19,7 +19,7 @@ from tasker.service.domain.commands import CreateTask, PostponeTask
 from tasker.service.domain.limits.admission import DEBOUNCE_PREFIX, admission_key
 from tasker.service.domain.limits.input_keys import key_of_start
 from tasker.service.domain.limits.places import check_key
-from tasker.service.domain.limits.shares import check_share
+from tasker.service.domain.limits.shares import check_shares
 from tasker.service.domain.obligations import TASK_SCOPE
 from tasker.service.domain.state import TaskState, TaskStatus
 from tasker.service.domain.steps.begin import after
@@ -67,8 +67,8 @@ def check_start(template: CompiledTemplate, command: CreateTask) -> None:
     """
     if template.spec.concurrency is not None:
         check_key(template.spec.concurrency, template, command.input)
-    if template.spec.fairness is not None:
-        check_share(template.spec.fairness, command.input)
+    if template.is_shared:
+        check_shares(template, command.input)
 
 
 def waiting(debounce: Debounce, command: CreateTask) -> CreateTask:
