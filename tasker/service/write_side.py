@@ -66,6 +66,7 @@ from tasker.service.runtime.shards import Shards
 from tasker.settings import DirectSettings, Limits, Pace, StreamSettings
 from tasker.templates import canonical_bytes
 from tasker.templates.built_in import BUILT_IN
+from tasker.weights import weights_of
 
 COMMAND_QUEUE = "commands"
 DRAIN_S = 10.0
@@ -182,6 +183,7 @@ class WriteSide:
         ids = ids or SystemIds()
         clock = clock or NodeClock()
         owner = ids.token()
+        weights = None if limits is None else weights_of(limits.tenant_weights)
         fanout = Fanout()
         self._clock = clock
         self._drain_s = drain_s
@@ -194,7 +196,7 @@ class WriteSide:
         self._direct = DirectWork(bus, subjects, self._name, clock, direct)
         self._gate = Gate(log, self._shards, clock, shard_count=info.shards)
         dispatcher = Dispatcher(
-            bus, AckedPublisher(bus), subjects, self._shards, clock, self._gate, self._direct, draw, prices
+            bus, AckedPublisher(bus), subjects, self._shards, clock, self._gate, self._direct, draw, prices, weights
         )
         self._step_times = dispatcher.step_times
         standings = Standings(self._shards, routes)

@@ -14,6 +14,7 @@ import msgspec
 from tasker.errors import ConfigurationError
 from tasker.ids import NAME_PATTERN
 from tasker.labels import labels_of
+from tasker.weights import WEIGHT_MAX, WEIGHT_MIN, weights_of
 
 ROLES: Final = ("shards", "publisher", "projections", "http")
 METRICS_ROLE: Final = "metrics"
@@ -188,14 +189,31 @@ class Limits(_Part, frozen=True, kw_only=True):
     """How much a node takes on at a time. What goes beyond is refused with `busy`, or waits its turn."""
 
     commands_pending_max: Annotated[
-        int, rule("Commands under way in one node; a further one is answered `busy`.", ge=1)
+        int,
+        rule(
+            "Commands under way in one node; a further one is answered `busy`, unless its tenant has less than its "
+            "share of them under way.",
+            ge=1,
+        ),
     ] = 20_000
+    tenant_weights: Annotated[
+        tuple[str, ...],
+        rule(
+            "How large the shares of tenants are where a node is short, each as `tenant=weight`, such as `acme=3`; all "
+            f"others have 1. A weight is at least {WEIGHT_MIN:g} and at most {WEIGHT_MAX:g}.",
+        ),
+    ] = ()
     mailbox_messages_max: Annotated[
         int, rule("Messages that wait for one task; a further one is answered `busy`.", ge=1)
     ] = 1_000
     backlog_units_max: Annotated[
-        int, rule("Units that wait for their commit in one node; beyond it commands are answered `busy`.", ge=1)
-    ] = 20_000
+        int,
+        rule(
+            "Units that wait for their commit in one node; beyond it commands are answered `busy`, whosever they are: "
+            "at least twice `limits.commands_pending_max`, so that tenants get their shares first.",
+            ge=1,
+        ),
+    ] = 40_000
     batch_events_max: Annotated[int, rule("Events in one commit.", ge=1, le=100_000)] = 1_000
     batch_bytes_max: Annotated[int, rule("Payload in one commit.", ge=1024, le=256 * _MIB)] = 4 * _MIB
     publisher_events_max: Annotated[
@@ -524,6 +542,10 @@ def contradictions(settings: Settings) -> list[tuple[str, str]]:
         labels_of(settings.worker.labels)
     except ConfigurationError as error:
         found.append(("worker.labels", error.detail))
+    try:
+        weights_of(settings.limits.tenant_weights)
+    except ConfigurationError as error:
+        found.append(("limits.tenant_weights", error.detail))
     roles = settings.service.roles
     if len(set(roles)) != len(roles):
         found.append(("service.roles", "names a role twice"))

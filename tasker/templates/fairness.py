@@ -8,11 +8,11 @@ import msgspec
 
 from tasker.errors import ExpressionFailed
 from tasker.events.codec import decode_value
-from tasker.templates import model
 from tasker.templates.concurrency import VARIABLES_OF_TASK, key_text
 from tasker.templates.expressions import compile_expression
 from tasker.templates.model import Fairness
 from tasker.templates.reading import ObjectReader, kind_of
+from tasker.weights import WEIGHT_MAX, WEIGHT_MIN
 
 
 class Share(NamedTuple):
@@ -40,7 +40,7 @@ def fairness_of(owner: ObjectReader) -> Fairness | None:
     if isinstance(read.get("weight"), str):
         weight: float | str | None = read.expression("weight", variables=VARIABLES_OF_TASK)
     else:
-        weight = read.number("weight", 1.0, low=model.WEIGHT_MIN, high=model.WEIGHT_MAX)
+        weight = read.number("weight", 1.0, low=WEIGHT_MIN, high=WEIGHT_MAX)
     return None if key is None or weight is None else Fairness(key=key, weight=weight)
 
 
@@ -57,8 +57,8 @@ def share_of(fairness: Fairness, task_input: msgspec.Raw) -> Share:
         found = compile_expression(weight, variables=VARIABLES_OF_TASK).evaluate(names)
         if isinstance(found, bool) or not isinstance(found, (int, float)):
             raise ExpressionFailed(f"{weight!r} gives {kind_of(found)}, which is no weight")
-        if not model.WEIGHT_MIN <= found <= model.WEIGHT_MAX:
-            least, most = model.WEIGHT_MIN, model.WEIGHT_MAX
+        if not WEIGHT_MIN <= found <= WEIGHT_MAX:
+            least, most = WEIGHT_MIN, WEIGHT_MAX
             raise ExpressionFailed(f"{weight!r} gives {found:g}; a weight is at least {least:g} and at most {most:g}")
         weight = float(found)
     return Share(key, weight)

@@ -15,6 +15,7 @@ import msgspec
 
 from tasker.ids import EVENT_NAME_PATTERN, NAME_PATTERN, PERSON_CHARS_MAX
 from tasker.labels import LABEL_PATTERN, work_queue
+from tasker.weights import WEIGHT_MAX, WEIGHT_MIN
 
 Backoff = Literal["exponential", "linear", "fibonacci", "constant", "none"]
 OnFailure = Literal["block", "fail"]
@@ -72,8 +73,6 @@ PER_S_MIN: Final = 1e-5
 
 PER_S_MAX: Final = 1e6
 BURST_MAX: Final = 1_000_000
-WEIGHT_MIN: Final = 0.001
-WEIGHT_MAX: Final = 1000.0
 READY_MAX: Final = 10_000_000
 """Most steps that `max_ready` may let wait in a queue."""
 

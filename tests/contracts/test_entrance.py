@@ -28,6 +28,21 @@ async def test_more_commands_than_a_node_takes_on_are_busy(pair: Pair) -> None:
     assert 1 <= sum(one["ok"] for one in told) <= 3
 
 
+async def test_a_tenant_whose_commands_fill_a_node_keeps_no_other_out(pair: Pair) -> None:
+    flood = [f"acme{number}" for number in range(TIMES)]
+    for side in pair.sides:
+        side._entrance._limits = Limits(commands_pending_max=TIMES)
+        for _ in flood:
+            assert side._entrance._room.enter("acme", TIMES)
+    told = await pair.ask("task.create", {"template": "t"}, tenant="acme")
+    assert told["error"]["code"] == "busy"
+    told = await pair.ask("task.create", [{"template": "t"}, {"template": "t"}])
+    assert [one["ok"] for one in told] == [True, True]
+    for side in pair.sides:
+        for _ in flood:
+            side._entrance._room.leave("acme")
+
+
 async def test_only_the_first_owns_shards(pair: Pair) -> None:
     assert [sorted(side._shards.owned) for side in pair.sides] == [[0, 1, 2, 3], []]
 

@@ -87,6 +87,17 @@ async def test_it_leaves_while_the_lease_holds(owner: Owner) -> None:
     assert await owner.offered(0) == 1
 
 
+async def test_what_waits_for_the_stream_leaves_in_turn_of_the_tenants(owner: Owner) -> None:
+    line = owner.dispatcher._waiting
+    for tenant, offer in (*(("acme", number) for number in range(1, 5)), ("bolt", 9)):
+        owner.actor.tenant = tenant
+        assert line.add(tenant, (owner.actor, "s1", 1, offer), 100)
+    left: list[int] = []
+    owner.dispatcher._publish = lambda *offered: left.append(offered[-1])  # type: ignore[method-assign]
+    owner.dispatcher._pump()
+    assert left == [1, 9, 2, 3, 4]
+
+
 async def test_without_the_lease_the_actor_is_woken_again(owner: Owner) -> None:
     """To the stream and straight to a worker alike; the owner of then offers it."""
     owner.now_s = 11.0

@@ -171,6 +171,7 @@ OTHERS = {
     "worker.processes": ("2", "2"),
     "worker.health_port": ("9300", "9300"),
     "worker.labels": ("gpu=a100,zone=eu", '["gpu=a100", "zone=eu"]'),
+    "limits.tenant_weights": ("acme=3,bolt=0.5", '["acme=3", "bolt=0.5"]'),
     "worker.max_tasks": ("500", "500"),
     "worker.max_rss_mib": ("800", "800"),
     "doctor.stream_full_share_max": ("0.5", None),

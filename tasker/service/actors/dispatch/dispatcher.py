@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -41,6 +40,7 @@ from tasker.service.domain.state import StepState
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
+from tasker.service.runtime.tenants import TenantLine
 from tasker.templates.emits import declared_events
 from tasker.templates.instances import undone_by
 from tasker.tracing import tracing_of_process
@@ -69,6 +69,7 @@ class Dispatcher:
         direct: DirectWork | None = None,
         draw: Callable[[], float] = random.random,
         prices: PriceTable | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.step_times = StepTimes()
         self.children: ChildPorts | None = None
@@ -88,7 +89,7 @@ class Dispatcher:
         self._clock = clock
         self._draw = draw
         self._gate = gate
-        self._waiting: deque[tuple[TaskActor, str, int, int]] = deque()
+        self._waiting: TenantLine[tuple[TaskActor, str, int, int]] = TenantLine(weights)
 
     # ---------------------------------------------------------------- work
 
@@ -136,10 +137,8 @@ class Dispatcher:
 
     def _to_stream(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
         if self._publisher.room <= 0 or self._waiting:
-            if len(self._waiting) >= OFFERS_WAITING_MAX:
+            if not self._waiting.add(actor.tenant, (actor, step, attempt, offer), OFFERS_WAITING_MAX):
                 self._failed(actor, step, attempt)
-            else:
-                self._waiting.append((actor, step, attempt, offer))
             return
         self._publish(actor, step, attempt, offer)
 
@@ -213,7 +212,7 @@ class Dispatcher:
 
     def _pump(self) -> None:
         while self._waiting and self._publisher.room > 0:
-            self._publish(*self._waiting.popleft())
+            self._publish(*self._waiting.take())
 
     def _failed(self, actor: TaskActor, step: str, attempt: int) -> None:
         obligation = f"{Kind.OFFER}:{step}:{attempt}"

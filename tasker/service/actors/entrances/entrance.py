@@ -110,6 +110,7 @@ from tasker.service.runtime.actor import Recorded
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import HEADER_GOES_ON, HEADER_OWN, HEADER_TASK_ID, HEADER_VERB, Routes
 from tasker.service.runtime.shards import Shards
+from tasker.service.runtime.tenants import TenantRoom
 from tasker.settings import Limits
 from tasker.templates import (
     CompiledTemplate,
@@ -121,6 +122,7 @@ from tasker.templates import (
 )
 from tasker.templates.built_in import BUILT_IN
 from tasker.tracing import SpanKind, Tracing, tracing_of_process
+from tasker.weights import weights_of
 
 _log = structlog.get_logger(__name__)
 
@@ -235,7 +237,7 @@ class Entrance:
         self._clock = clock
         self._tracing = tracing_of_process()
         self._under_way: set[asyncio.Task[None]] = set()
-        self._pending = 0
+        self._room = TenantRoom(weights_of(self._limits.tenant_weights))
         self._idle = asyncio.Event()
 
     # ---------------------------------------------------------------- messages
@@ -313,26 +315,26 @@ class Entrance:
 
     async def drain(self) -> None:
         """Return when nothing is under way; no new command may come in meanwhile."""
-        if self._pending:
+        if self._room.count:
             await self._idle.wait()
 
     # ---------------------------------------------------------------- one item
 
     def _take(self, asked: Asked, *, forwarded: bool = False) -> None:
-        answer = asked.answer
-        self._pending += 1
+        answer, tenant, room = asked.answer, asked.tenant, self._room
+        has_room = room.enter(tenant, self._limits.commands_pending_max)
         self._idle.clear()
 
         def counted(data: bytes) -> None:
-            self._pending -= 1
-            if not self._pending:
+            room.leave(tenant)
+            if not room.count:
                 self._idle.set()
             answer(data)
 
         asked.answer = counted
         if self._tracing is not None:
             _trace(self._tracing, asked)
-        if self._pending > self._limits.commands_pending_max:
+        if not has_room:
             asked.refuse(Busy("too many commands are under way", retry_after_s=0.5))
             return
         try:
