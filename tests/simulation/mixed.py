@@ -75,7 +75,7 @@ class _Work:
 
     def _declare(self, kind: str, name: str, keys: dict[str, Any]) -> None:
         draw, template, body = self._draw, self.template, self._body
-        worked = self._worked()
+        worked = self._worked(name)
         match kind:
             case "plain":
                 if draw.random() < 0.3:
@@ -115,7 +115,7 @@ class _Work:
                 else:
                     template.transform(name, "input.n + 1", max_visits=3, **keys)
 
-    def _worked(self) -> dict[str, Any]:
+    def _worked(self, name: str) -> dict[str, Any]:
         """Return keys of a step that a worker runs."""
         draw = self._draw
         found: dict[str, Any] = {
@@ -130,6 +130,8 @@ class _Work:
             found["on_timeout"] = OnTimeout(start_to_close=draw.choice(then), heartbeat=draw.choice(then))
         if draw.random() < 0.2:
             found["rate_limit"] = RateLimit(per_s=draw.choice([0.5, 5.0]), burst=2, key=draw.choice([None, "input.n"]))
+        if name in {"s1", "s3"}:
+            found |= {"sticky": name, "sticky_wait_s": 5.0, "priority": 20}
         return found
 
     def _deadline(self, *then: str) -> dict[str, Any]:
