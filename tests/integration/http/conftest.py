@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import aiohttp
 import msgspec
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from tasker.bus.memory_bus import MemoryBroker
@@ -33,8 +35,12 @@ from tasker.service.http.watcher import BusWatcher
 from tasker.settings import HttpSettings
 from tasker.times import to_rfc3339
 from tests.histories import Recorder
+from tests.servers import SharedCluster
 
 LEASE_S = 600.0
+
+SHARES_SITE = pytest.mark.asyncio(loop_scope="module")
+"""Of a test that leaves no trace: it asks for `shared_site` or `shared_client`, which run in a loop of the module."""
 
 
 class ScriptedGateway:
@@ -143,8 +149,9 @@ class Client:
         return body
 
 
-@pytest.fixture
-async def site(database: str) -> AsyncIterator[Site]:
+@asynccontextmanager
+async def running_site(database: str) -> AsyncIterator[Site]:
+    """Run the server on a database."""
     log = await PostgresLog.connect(database)
     info = await log.info()
     lease = await log.acquire("test", range(info.shards), LEASE_S)
@@ -184,6 +191,28 @@ async def site(database: str) -> AsyncIterator[Site]:
 
 async def _fine() -> str | None:
     return None
+
+
+@pytest.fixture
+async def site(database: str) -> AsyncIterator[Site]:
+    async with running_site(database) as site:
+        yield site
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_site(cluster: SharedCluster) -> AsyncIterator[Site]:
+    """One site for all tests of a module that leave no trace on it."""
+    database = await cluster.create_database()
+    async with running_site(database) as site:
+        yield site
+    await cluster.drop_database(database)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_client(shared_site: Site) -> AsyncIterator[Client]:
+    client = Client(shared_site.url)
+    yield client
+    await client.session.close()
 
 
 @pytest.fixture

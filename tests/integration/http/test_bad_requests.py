@@ -5,13 +5,14 @@ import json
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasker.errors import TaskerError
 from tasker.projections.queries import encode_cursor
 from tests.histories import completed_task
-from tests.integration.http.conftest import Site
+from tests.integration.http.conftest import SHARES_SITE, Site
 from tests.properties.bad_bytes import FRAGMENTS, bad_bytes
 from tests.raw_http import RawResponse, raw_request
 
@@ -72,10 +73,15 @@ def query(pairs: list[tuple[bytes, bytes]]) -> bytes:
     return b"?" + b"&".join(name + b"=" + value for name, value in pairs) if pairs else b""
 
 
-@pytest.fixture
-async def port(site: Site) -> int:
+async def port_of(site: Site) -> int:
+    """Return the port of a site, which now has a task."""
     await site.task(completed_task("s1", "s2"))
     return int(site.url.rpartition(":")[2])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_port(shared_site: Site) -> int:
+    return await port_of(shared_site)
 
 
 def check(answer: RawResponse) -> None:
@@ -113,17 +119,19 @@ def _collect(request: tuple[bytes, dict[bytes, bytes]]) -> None:
     REQUESTS.append(request)
 
 
-async def test_random_reads(port: int) -> None:
+@SHARES_SITE
+async def test_random_reads(shared_port: int) -> None:
     """Drawn first, since a server in this loop cannot answer while an example is drawn."""
     _collect()
-    await ask_all(port, REQUESTS)
+    await ask_all(shared_port, REQUESTS)
 
 
 @pytest.mark.parametrize("path", ["/v1/tasks", "/v1/templates"])
 @pytest.mark.parametrize("cursor", CURSORS[1:], ids=range(len(CURSORS) - 1))
-async def test_a_forged_cursor(port: int, path: str, cursor: str) -> None:
+@SHARES_SITE
+async def test_a_forged_cursor(shared_port: int, path: str, cursor: str) -> None:
     """Numbers and texts in it that no store compares with are refused before it is asked."""
-    answer = await raw_request(port, b"GET", f"{path}?after={cursor}".encode())
+    answer = await raw_request(shared_port, b"GET", f"{path}?after={cursor}".encode())
     if answer.status != 200:
         assert (answer.status, answer.body["code"]) == (400, "parameter_invalid")
     assert answer.status == 400 or "shop" in base64.urlsafe_b64decode(cursor + "==").decode()
@@ -142,22 +150,25 @@ async def test_a_forged_cursor(port: int, path: str, cursor: str) -> None:
         (b"/v1/tasks?at_least=" + b"k" * 4000 + b"/1:1", "position_invalid"),
     ],
 )
-async def test_bytes_of_no_text_in_the_address(port: int, target: bytes, code: str) -> None:
-    answer = await raw_request(port, b"GET", target)
+@SHARES_SITE
+async def test_bytes_of_no_text_in_the_address(shared_port: int, target: bytes, code: str) -> None:
+    answer = await raw_request(shared_port, b"GET", target)
     check(answer)
     assert answer.body["code"] == code
     assert len(json.dumps(answer.body)) < 2000
 
 
 @pytest.mark.parametrize("header", [b"Tasker-Tenant", b"Last-Event-ID"])
-async def test_bytes_of_no_text_in_a_header(port: int, header: bytes) -> None:
+@SHARES_SITE
+async def test_bytes_of_no_text_in_a_header(shared_port: int, header: bytes) -> None:
     answers: list[Any] = [
-        await raw_request(port, b"GET", b"/v1/events", {header: value}) for value in (b"\xff", b"a" * 4000)
+        await raw_request(shared_port, b"GET", b"/v1/events", {header: value}) for value in (b"\xff", b"a" * 4000)
     ]
     assert [answer.status for answer in answers] in ([422, 422], [400, 400])
 
 
-async def test_a_key_of_no_text_is_refused_before_it_is_sent(site: Site, port: int) -> None:
+async def test_a_key_of_no_text_is_refused_before_it_is_sent(site: Site) -> None:
+    port = await port_of(site)
     answer = await raw_request(port, b"POST", b"/v1/tasks", {b"Idempotency-Key": b"k\xff"}, b'{"template":"t"}')
     assert (answer.status, answer.body["code"]) == (400, "parameter_invalid")
     assert site.gateway.sent == []

@@ -26,7 +26,7 @@ from tasker.events.task_events import (
 )
 from tasker.ids import investigation_stream_id
 from tests.histories import created, raw
-from tests.integration.http.conftest import Client, Site
+from tests.integration.http.conftest import SHARES_SITE, Client, Site
 
 ADA = Meta(requested_by="ada", reason="paid by hand")
 
@@ -169,10 +169,11 @@ async def test_nobody_sees_the_letters_of_another_tenant(site: Site, client: Cli
     "query",
     ["state=gone", "status=closed", "reason=tired", "after=x", "step=A", "tag=x", "seen_after=now", "nonsense=1"],
 )
-async def test_a_bad_query_is_refused(client: Client, query: str) -> None:
+@SHARES_SITE
+async def test_a_bad_query_is_refused(shared_client: Client, query: str) -> None:
     for path in ("/v1/dlq", "/v1/dlq/groups"):
         status, code = (422, "name_invalid") if query == "step=A" else (400, "parameter_invalid")
-        await client.problem("GET", f"{path}?{query}", status, code)
+        await shared_client.problem("GET", f"{path}?{query}", status, code)
 
 
 @pytest.mark.parametrize("verb", ["add", "investigate", "resolve", "reopen", "retry"])

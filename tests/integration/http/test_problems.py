@@ -9,20 +9,22 @@ import pytest
 
 from tasker.events.codec import BODY_BYTES_MAX
 from tests.histories import created
-from tests.integration.http.conftest import Client, Site
+from tests.integration.http.conftest import SHARES_SITE, Client, Site
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/taskz", "/v2/tasks", "/v1/tasks/a/b", "/v1/tasks/"])
-async def test_an_unknown_endpoint(client: Client, path: str) -> None:
-    await client.problem("GET", path, 404, "endpoint_unknown")
+@SHARES_SITE
+async def test_an_unknown_endpoint(shared_client: Client, path: str) -> None:
+    await shared_client.problem("GET", path, 404, "endpoint_unknown")
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allow"), [("DELETE", "/v1/tasks", "GET, HEAD, POST"), ("POST", "/v1/stats", "GET, HEAD")]
 )
-async def test_a_method_that_is_not_taken(client: Client, method: str, path: str, allow: str) -> None:
-    await client.problem(method, path, 405, "method_not_allowed")
-    response, _ = await client.ask(method, path)
+@SHARES_SITE
+async def test_a_method_that_is_not_taken(shared_client: Client, method: str, path: str, allow: str) -> None:
+    await shared_client.problem(method, path, 405, "method_not_allowed")
+    response, _ = await shared_client.ask(method, path)
     assert response.headers["Allow"] == allow
 
 
@@ -48,47 +50,54 @@ async def test_a_method_that_is_not_taken(client: Client, method: str, path: str
         ("after=%00", "characters that no value has"),
     ],
 )
-async def test_a_bad_parameter(client: Client, query: str, told: str) -> None:
-    problem = await client.problem("GET", f"/v1/tasks?{query}", 400, "parameter_invalid")
+@SHARES_SITE
+async def test_a_bad_parameter(shared_client: Client, query: str, told: str) -> None:
+    problem = await shared_client.problem("GET", f"/v1/tasks?{query}", 400, "parameter_invalid")
     assert told in problem["detail"]
 
 
 @pytest.mark.parametrize("value", ["-1", "soon", "NaN", "1e3", "inf"])
-async def test_a_bad_wait(client: Client, value: str) -> None:
-    await client.problem("GET", f"/v1/tasks/{uuid4()}?wait_s={value}", 400, "parameter_invalid")
+@SHARES_SITE
+async def test_a_bad_wait(shared_client: Client, value: str) -> None:
+    await shared_client.problem("GET", f"/v1/tasks/{uuid4()}?wait_s={value}", 400, "parameter_invalid")
 
 
-async def test_a_parameter_of_an_endpoint_that_takes_none(client: Client) -> None:
-    problem = await client.problem("GET", "/v1/stats?x=1", 400, "parameter_invalid")
+@SHARES_SITE
+async def test_a_parameter_of_an_endpoint_that_takes_none(shared_client: Client) -> None:
+    problem = await shared_client.problem("GET", "/v1/stats?x=1", 400, "parameter_invalid")
     assert "the endpoint takes none" in problem["detail"]
 
 
 @pytest.mark.parametrize("query", ["namespace=Shop", "template=%00", "template=a.b"])
-async def test_a_bad_name_in_a_filter(client: Client, query: str) -> None:
-    response, body = await client.ask("GET", f"/v1/tasks?{query}")
+@SHARES_SITE
+async def test_a_bad_name_in_a_filter(shared_client: Client, query: str) -> None:
+    response, body = await shared_client.ask("GET", f"/v1/tasks?{query}")
     assert (response.status, body["code"]) in [(422, "name_invalid"), (400, "parameter_invalid")]
 
 
 @pytest.mark.parametrize("tenant", ["", "Acme", "a.b", "a>", "*", "x" * 64, "_node"])
-async def test_a_bad_tenant(client: Client, tenant: str) -> None:
-    await client.problem("GET", "/v1/tasks", 422, "name_invalid", headers={"Tasker-Tenant": tenant})
-    await client.problem("POST", "/v1/tasks", 422, "name_invalid", headers={"Tasker-Tenant": tenant}, json={})
+@SHARES_SITE
+async def test_a_bad_tenant(shared_client: Client, tenant: str) -> None:
+    await shared_client.problem("GET", "/v1/tasks", 422, "name_invalid", headers={"Tasker-Tenant": tenant})
+    await shared_client.problem("POST", "/v1/tasks", 422, "name_invalid", headers={"Tasker-Tenant": tenant}, json={})
 
 
 @pytest.mark.parametrize("token", ["x", "3", "3:", "99999:1", "1:1,1:2", "other/1:1", "1:1234567890123456789"])
-async def test_a_bad_position(site: Site, client: Client, token: str) -> None:
-    task_id = await site.task([created()])
-    await client.problem("GET", f"/v1/tasks/{task_id}?at_least={token}", 400, "position_invalid")
-    await client.problem("GET", f"/v1/events?after={token}", 400, "position_invalid")
+@SHARES_SITE
+async def test_a_bad_position(shared_site: Site, shared_client: Client, token: str) -> None:
+    task_id = await shared_site.task([created()])
+    await shared_client.problem("GET", f"/v1/tasks/{task_id}?at_least={token}", 400, "position_invalid")
+    await shared_client.problem("GET", f"/v1/events?after={token}", 400, "position_invalid")
     if token != "3":
-        await client.problem("GET", f"/v1/tasks/{task_id}/events?after={token}", 400, "position_invalid")
+        await shared_client.problem("GET", f"/v1/tasks/{task_id}/events?after={token}", 400, "position_invalid")
 
 
-async def test_an_oversize_body(site: Site, client: Client) -> None:
+@SHARES_SITE
+async def test_an_oversize_body(shared_site: Site, shared_client: Client) -> None:
     for method, path in (("POST", "/v1/tasks"), ("PUT", "/v1/templates"), ("POST", f"/v1/tasks/{uuid4()}/cancel")):
         body = b'{"a":"' + b"x" * BODY_BYTES_MAX + b'"}'
-        await client.problem(method, path, 413, "body_too_large", data=body)
-    assert site.gateway.sent == []
+        await shared_client.problem(method, path, 413, "body_too_large", data=body)
+    assert shared_site.gateway.sent == []
 
 
 @pytest.mark.parametrize(
@@ -103,9 +112,12 @@ async def test_an_oversize_body(site: Site, client: Client) -> None:
         (b'{"reason":' + b"[" * 100 + b"]" * 100 + b"}", "value_invalid", 422),
     ],
 )
-async def test_a_bad_body_of_a_command(site: Site, client: Client, body: bytes, code: str, status: int) -> None:
-    await client.problem("POST", f"/v1/tasks/{uuid4()}/cancel", status, code, data=body)
-    assert site.gateway.sent == []
+@SHARES_SITE
+async def test_a_bad_body_of_a_command(
+    shared_site: Site, shared_client: Client, body: bytes, code: str, status: int
+) -> None:
+    await shared_client.problem("POST", f"/v1/tasks/{uuid4()}/cancel", status, code, data=body)
+    assert shared_site.gateway.sent == []
 
 
 async def test_a_bug_is_told_without_its_internals(site: Site, client: Client) -> None:

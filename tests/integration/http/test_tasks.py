@@ -10,7 +10,7 @@ from tasker.errors import KeyConflict, OutcomeUnknown, TaskEnded, Unavailable
 from tasker.events.task_events import StepDispatched, TaskCancelled, TaskCompleted
 from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
 from tests.histories import blocked_task, completed_task, created, ran, raw
-from tests.integration.http.conftest import Client, Site
+from tests.integration.http.conftest import SHARES_SITE, Client, Site
 
 BODY = {"template": "linear4", "namespace": "shop", "input": {"n": 6}}
 
@@ -199,20 +199,24 @@ STEP_VERBS = ("retry", "skip", "resolve", "reset", "edit", "release", "approve",
         *((f"steps/charge/{verb}", f"step.{verb}", {"step": "charge"}) for verb in STEP_VERBS),
     ],
 )
-async def test_operators_commands(site: Site, client: Client, path: str, verb: str, named: dict[str, str]) -> None:
+@SHARES_SITE
+async def test_operators_commands(
+    shared_site: Site, shared_client: Client, path: str, verb: str, named: dict[str, str]
+) -> None:
     task_id = str(uuid4())
+    shared_site.gateway.sent.clear()
     for body in ({}, {"json": {"reason": "because", "task_id": task_id}}):
-        site.gateway.answers.append({"ok": True, "task_id": task_id, "position": "1:2"})
-        _, answer = await client.ask("POST", f"/v1/tasks/{task_id}/{path}", status=200, **body)
+        shared_site.gateway.answers.append({"ok": True, "task_id": task_id, "position": "1:2"})
+        _, answer = await shared_client.ask("POST", f"/v1/tasks/{task_id}/{path}", status=200, **body)
         assert answer["position"] == "1:2"
-    sent = [(verb_sent, json.loads(body)) for _, verb_sent, body, _ in site.gateway.sent]
+    sent = [(verb_sent, json.loads(body)) for _, verb_sent, body, _ in shared_site.gateway.sent]
     assert sent == [(verb, {"task_id": task_id, **named}), (verb, {"task_id": task_id, **named, "reason": "because"})]
-    site.gateway.refuse(TaskEnded("it has ended"))
-    await client.problem("POST", f"/v1/tasks/{task_id}/{path}", 409, "task_ended")
-    await client.problem("POST", f"/v1/tasks/{task_id}/{path}", 400, "body_invalid", json={"task_id": "other"})
-    await client.problem("POST", f"/v1/tasks/{task_id}/{path}", 400, "body_invalid", json=[1])
-    await client.problem("POST", f"/v1/tasks/{task_id}/{path}?why=x", 400, "parameter_invalid")
-    await client.problem("POST", f"/v1/tasks/nobody/{path}", 404, "task_unknown")
+    shared_site.gateway.refuse(TaskEnded("it has ended"))
+    await shared_client.problem("POST", f"/v1/tasks/{task_id}/{path}", 409, "task_ended")
+    await shared_client.problem("POST", f"/v1/tasks/{task_id}/{path}", 400, "body_invalid", json={"task_id": "other"})
+    await shared_client.problem("POST", f"/v1/tasks/{task_id}/{path}", 400, "body_invalid", json=[1])
+    await shared_client.problem("POST", f"/v1/tasks/{task_id}/{path}?why=x", 400, "parameter_invalid")
+    await shared_client.problem("POST", f"/v1/tasks/nobody/{path}", 404, "task_unknown")
 
 
 # ---------------------------------------------------------------- lists
