@@ -49,6 +49,9 @@ from tasker.settings import read_settings
 Name = Literal[
     "linear4",
     "linear4-single",
+    "prior4",
+    "paced4",
+    "capped4",
     "one",
     "diamond4",
     "fanout100",

@@ -6,10 +6,13 @@ import csv
 import io
 from typing import Any
 
-from tasker.handlers import Batches, Concurrency, Template
+from tasker.handlers import Batches, Concurrency, RateLimit, Template
 
 one = Template("one")
 linear4 = Template("linear4")
+prior4 = Template("prior4", priority=10)
+paced4 = Template("paced4")
+capped4 = Template("capped4", max_running=10_000)
 diamond4 = Template("diamond4")
 fanout100 = Template("fanout100")
 heard1000 = Template("heard1000")
@@ -25,24 +28,30 @@ async def only(input: dict[str, int]) -> dict[str, Any]:
     return {"ok": True, "n": input["n"]}
 
 
-@linear4.step
-async def s1(input: dict[str, int]) -> int:
-    return input["n"] ** 2
+def four_in_a_row(template: Template, **keys: Any) -> None:
+    """Give a template the steps of `linear4`; `keys` are of each of them."""
+
+    @template.step(**keys)
+    async def s1(input: dict[str, int]) -> int:
+        return input["n"] ** 2
+
+    @template.step(**keys)
+    async def s2(s1: int) -> int:
+        return s1**2
+
+    @template.step(**keys)
+    async def s3(s2: int) -> int:
+        return s2**2
+
+    @template.step(**keys)
+    async def s4(s3: int) -> int:
+        return s3**2
 
 
-@linear4.step
-async def s2(s1: int) -> int:
-    return s1**2
-
-
-@linear4.step
-async def s3(s2: int) -> int:
-    return s2**2
-
-
-@linear4.step
-async def s4(s3: int) -> int:
-    return s3**2
+four_in_a_row(linear4)
+four_in_a_row(prior4)
+four_in_a_row(paced4, rate_limit=RateLimit(per_s=1e6, burst=100_000))
+four_in_a_row(capped4)
 
 
 @diamond4.step

@@ -18,7 +18,7 @@ from benchmarks.held import Held
 from benchmarks.schedules import Schedules
 from benchmarks.service import Creates, Lag, Verified
 from benchmarks.signals import Signals
-from benchmarks.workloads import BIG, CREATES, HELD, SCHEDULES, SIGNALS, WORKLOADS
+from benchmarks.workloads import BIG, CREATES, HELD, LIMITED, SCHEDULES, SIGNALS, WORKLOADS
 
 VERIFY: Final = "verify"
 RESULTS: Final = Path(__file__).with_name("results")
@@ -72,10 +72,15 @@ class _Promise(msgspec.Struct, frozen=True):
     at_least: bool
 
 
+_LINEAR: Final = "linear4"
+_LIMIT: Final = "cpu_of_linear4"
 _PROMISES: Final = (
     _Promise("linear4 saturated, steps/s as a share of the floor's", "linear4", "steps_ratio", 0.30, at_least=True),
     _Promise("linear4 one at a time, p50 in floors", "linear4-single", "p50_ratio", 2.0, at_least=False),
     _Promise("fanout100 saturated, steps/s as a share of the floor's", "fanout100", "steps_ratio", 0.30, at_least=True),
+    _Promise("CPU of a step with a priority, in plain steps", "prior4", _LIMIT, 1.10, at_least=False),
+    _Promise("CPU of a step with a rate limit, in plain steps", "paced4", _LIMIT, 1.10, at_least=False),
+    _Promise("CPU of a step under a cap of tasks, in plain steps", "capped4", _LIMIT, 1.10, at_least=False),
     _Promise("durable creates/s in arrays of 100", CREATES, "creates_per_s", 5000, at_least=True),
     _Promise("log verify, events/s", VERIFY, "events_per_s", 60_000, at_least=True),
 )
@@ -104,6 +109,10 @@ def summarize(rounds: Sequence[Round]) -> Summary:
                 "others_cores": _spread([service.others_cores for _, service in pairs]),
                 "cpu_ratio": _spread([_cpu_us(service) / max(_cpu_us(floor), 0.1) for floor, service in pairs]),
             }
+        plain = [(one.service[_LINEAR], one.service[workload.name]) for one in rounds if _both(one, workload.name)]
+        if plain:
+            ratios = [_cpu_us(limited) / max(_cpu_us(linear), 0.1) for linear, limited in plain]
+            summary[workload.name][_LIMIT] = _spread(ratios)
     if creates := [one.creates for one in rounds if one.creates is not None]:
         summary[CREATES] = {
             "creates_per_s": _spread([one.creates_per_s for one in creates]),
@@ -145,9 +154,9 @@ def targets(summary: Summary, chosen: Sequence[str]) -> list[Target]:
     """Return the promises about the chosen workloads."""
     found = []
     for promise in _PROMISES:
-        if promise.workload not in chosen:
+        spread = summary[promise.workload].get(promise.figure) if promise.workload in chosen else None
+        if spread is None:  # what it is compared with did not run
             continue
-        spread = summary[promise.workload][promise.figure]
         met = spread.median >= promise.wanted if promise.at_least else spread.median <= promise.wanted
         found.append(
             Target(
@@ -160,6 +169,11 @@ def targets(summary: Summary, chosen: Sequence[str]) -> list[Target]:
             )
         )
     return found
+
+
+def _both(one: Round, workload: str) -> bool:
+    """Return whether a round ran one of the limited workloads, and the plain one to compare it with."""
+    return workload in LIMITED and workload in one.service and _LINEAR in one.service
 
 
 def cpu_per_step(rounds: Sequence[Round], workload: str, of: Callable[[Round], dict[str, Figures]]) -> dict[str, float]:

@@ -72,9 +72,14 @@ def _big(items: int) -> Shape:
     return Shape((1, items, 1), results | {"total": sum(range(items))})
 
 
+_FOUR: Final = Shape((1, 1, 1, 1), {"s1": 36, "s2": 1296, "s3": 1679616, "s4": 2821109907456})
+LIMITED: Final = ("prior4", "paced4", "capped4")
+"""`linear4` with a priority, a rate limit for each step, a cap of what runs: none of them holds it back."""
+
 SHAPES: Final = {
     "one": Shape((1,), {"only": {"ok": True, "n": 6}}),
-    "linear4": Shape((1, 1, 1, 1), {"s1": 36, "s2": 1296, "s3": 1679616, "s4": 2821109907456}),
+    "linear4": _FOUR,
+    **dict.fromkeys(LIMITED, _FOUR),
     "diamond4": Shape((1, 2, 1), {"start": 36, "b": 1296, "c": 1296, "end": 2821109907456}),
     "fanout100": Shape(
         (100, 1), {"number": None, **{f"number[{index}]": index for index in range(100)}, "total": 4950}
@@ -109,6 +114,7 @@ class Workload(NamedTuple):
 WORKLOADS: Final = (
     Workload("linear4", "linear4", 1000, 8.0, 3.0),
     Workload("linear4-single", "linear4", 1, 4.0, 2.0),
+    *(Workload(shape, shape, 1000, 4.0, 2.0) for shape in LIMITED),
     Workload("one", "one", 1000, 4.0, 2.0),
     Workload("diamond4", "diamond4", 1000, 4.0, 2.0),
     Workload("fanout100", "fanout100", 100, 4.0, 2.0),

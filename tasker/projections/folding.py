@@ -16,7 +16,7 @@ from tasker.errors import Undecodable
 from tasker.events.envelope import RecordedEvent
 from tasker.events.stored import DomainEvent, from_recorded
 from tasker.projections.checkpoints import CheckpointMove
-from tasker.projections.projection import Key, Projection, moved_on
+from tasker.projections.projection import Key, Projection, broken, moved_on
 from tasker.projections.store import RowRefused, RowWrites, ViewStore
 
 CACHED_ROWS_MAX: Final = 20_000
@@ -41,10 +41,12 @@ class _Share:
         self.folds: list[tuple[Key, RecordedEvent, DomainEvent | Undecodable]] = []
         self.missing: list[Key] = []
         self.closed: dict[UUID, list[Key]] = {}
+        self.is_ahead = False
+        """Whether it has folded some of what another view of the same pass has not."""
 
     def ask(self, recorded: RecordedEvent, event: DomainEvent, *, trusting: bool) -> None:
         """Take `event` into the batch, and note whether its row has to be read; `trusting`: not where it begins one."""
-        if recorded.position <= self.positions[recorded.shard]:
+        if self.is_ahead and recorded.position <= self.positions[recorded.shard]:
             return
         if recorded.type in self.closing:
             self.closed[recorded.stream_id] = []
@@ -61,7 +63,7 @@ class _Share:
 
     def ask_poisoned(self, recorded: RecordedEvent, error: Undecodable) -> None:
         """Take an event that cannot be read into the batch."""
-        if recorded.position <= self.positions[recorded.shard]:
+        if self.is_ahead and recorded.position <= self.positions[recorded.shard]:
             return
         key = (recorded.stream_id, "")
         if key not in self.rows:
@@ -83,16 +85,20 @@ class _Share:
     def fold(self) -> None:
         """Move the rows on by the batch's events."""
         rows, touched, born, projection, closing = self.rows, self.touched, self.born, self.projection, self.closing
+        apply = projection.apply
         for key, recorded, event in self.folds:
-            if recorded.type in closing and not isinstance(event, Undecodable):
-                self._close(key[0], recorded, event)
-                continue
-            row = rows[key]
-            if isinstance(event, Undecodable):
+            row = rows.get(key)
+            if type(event) is Undecodable:
                 moved = projection.poisoned(row, recorded, event.detail)
                 _log.error("event_undecodable", view=projection.name, task_id=str(key[0]), error=event.detail)
+            elif closing and recorded.type in closing:
+                self._close(key[0], recorded, event)
+                continue
             else:
-                moved = moved_on(projection, row, recorded, event)
+                try:
+                    moved = apply(row, recorded, event)
+                except Exception as error:  # noqa: BLE001 - as `moved_on`, without a call for each event
+                    moved = broken(projection, row, recorded, error)
             if moved is None:
                 continue
             if row is None:
@@ -190,6 +196,8 @@ class Folding:
             refused: each event counts as one that cannot be read.
         """
         positions = dict(self.positions)
+        for share in self._shares:
+            share.is_ahead = share.positions != positions
         for recorded in events:
             positions[recorded.shard] = recorded.position
             shares = self._by_kind.get(recorded.kind)

@@ -115,7 +115,12 @@ def moved_on(projection: Projection[Row], row: Row | None, recorded: RecordedEve
     try:
         return projection.apply(row, recorded, event)
     except Exception as error:  # noqa: BLE001 - whatever an event does to the fold stays with its own task
-        return projection.poisoned(row, recorded, f"{type(error).__name__}: {error}") or row
+        return broken(projection, row, recorded, error)
+
+
+def broken(projection: Projection[Row], row: Row | None, recorded: RecordedEvent, error: Exception) -> Row | None:
+    """Return the row marked as poisoned by an event that crashed the fold."""
+    return projection.poisoned(row, recorded, f"{type(error).__name__}: {error}") or row
 
 
 def row_digest(row: msgspec.Struct) -> bytes:

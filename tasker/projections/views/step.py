@@ -93,6 +93,8 @@ StepEvent = (
     | StepTimedOut
 )
 
+_BY_ATTEMPT: Final = frozenset({StepDispatched, StepAwaited, ApprovalRequested, EventAwaited})
+
 STEP_OPEN: Final = ("dispatched", "running", "waiting")
 """States of a step that has begun and not ended."""
 
@@ -202,9 +204,10 @@ class StepProjection:
 
     def is_birth(self, _recorded: RecordedEvent, event: DomainEvent) -> bool:
         """Return whether this is a step's first dispatch."""
-        return (
-            isinstance(event, StepDispatched | StepAwaited | ApprovalRequested | EventAwaited) and event.attempt == 1
-        ) or isinstance(event, StepExpanded | StepDelayed)
+        kind = type(event)
+        if kind in _BY_ATTEMPT:
+            return cast("StepDispatched", event).attempt == 1
+        return kind is StepExpanded or kind is StepDelayed
 
     def is_worth_caching(self, row: StepRow) -> bool:
         """Return whether the step goes on: after its end only a person's retry touches it."""
