@@ -11,6 +11,7 @@ Pure: the time is handed in.
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol, assert_never
 
 import msgspec
@@ -56,10 +57,7 @@ class Place(NamedTuple):
 
     def limited(self) -> tuple[Target, Target]:
         """Return what of it may have a rate limit."""
-        return (
-            Target("queue", self.tenant, self.namespace, self.queue),
-            Target("handler", self.tenant, self.namespace, self.handler),
-        )
+        return _limited(self)
 
     def targets(self) -> tuple[Target, ...]:
         """Return everything that it is in, the widest first.
@@ -73,6 +71,14 @@ class Place(NamedTuple):
         if self.namespace == RESERVED_NAMESPACE:
             return named
         return (_EVERYTHING, Target("tenant", self.tenant, "", ""), *named)
+
+
+@lru_cache(maxsize=4096)
+def _limited(place: Place) -> tuple[Target, Target]:
+    return (
+        Target("queue", place.tenant, place.namespace, place.queue),
+        Target("handler", place.tenant, place.namespace, place.handler),
+    )
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -218,8 +224,15 @@ class Controls:
                 found.append((Target("step", place.tenant, "", f"{place.template}/{step}"), declared))
         return found
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Return whether nothing is paused, or comes back after a pause."""
+        return not (self.pauses or self.ramps)
+
     def hold_of(self, place: Place, chance: float, now_us: int) -> Hold | None:
         """Return what keeps an attempt from beginning; None: nothing does."""
+        if self.holds_nothing:
+            return None
         found: Hold | None = None
         for target in place.targets():
             pause = self.pauses.get(target)

@@ -152,6 +152,8 @@ class Gate:
         key = (actor.stream_id, step, attempt)
         kept = self._held.setdefault(actor.shard, {})
         held = kept.get(key)
+        if held is None and self._watch.controls.holds_nothing:
+            return False
         place, chance, now_us = _place_of(actor, step), chance_of(actor.task_id, step), self._clock.now_us()
         hold = self._watch.controls.hold_of(place, chance, now_us)
         if hold is None:
