@@ -284,6 +284,7 @@ async def budget(
     *,
     cost_max: str | None = None,
     tokens_max: int | None = None,
+    running_s_max: float | None = None,
     by: By = BY,
     common: Common = COMMON,
 ) -> None:
@@ -299,6 +300,7 @@ async def budget(
         task: its id.
         cost_max: all that it may cost, in the currency of its template's budget.
         tokens_max: all tokens that its models may read and write.
+        running_s_max: how many seconds its steps may run.
         by: who asks, and why.
         common: where the service is, and how to print.
     """
@@ -306,7 +308,9 @@ async def budget(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.set_budget(task, cost_max=cost_max, tokens_max=tokens_max, **by.options())
+        reply = await service.set_budget(
+            task, cost_max=cost_max, tokens_max=tokens_max, running_s_max=running_s_max, **by.options()
+        )
     show_reply(reply, common.output)
 
 

@@ -506,6 +506,7 @@ class TaskerClient:
         *,
         cost_max: Decimal | int | str | None = None,
         tokens_max: int | None = None,
+        running_s_max: float | None = None,
         **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let a task use more than its template's budget allows; one that is blocked by its budget goes on.
@@ -514,6 +515,7 @@ class TaskerClient:
             task: which.
             cost_max: all that it may cost from its beginning, in the currency of the budget; None: as it is.
             tokens_max: all that its models may use from its beginning; None: as it is.
+            running_s_max: how long its steps may run from its beginning; None: as it is.
             options: who asks, and why.
 
         Raises:
@@ -524,6 +526,7 @@ class TaskerClient:
             task_id=task_id_of(task),
             cost_max=None if cost_max is None else str(cost_max),
             tokens_max=tokens_max,
+            running_s_max=running_s_max,
             **self._named(options),
         )
         return await self._command("task.budget", command)

@@ -363,6 +363,7 @@ class TaskerSyncClient:
         *,
         cost_max: Decimal | int | str | None = None,
         tokens_max: int | None = None,
+        running_s_max: float | None = None,
         **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let a task use more than its template's budget allows; one that is blocked by its budget goes on.
@@ -371,7 +372,11 @@ class TaskerSyncClient:
             TaskUnknown, TaskEnded: there is no such task any more.
             StateForbids: it has no budget, or has used more than that.
         """
-        return self._loop.run(self._client.set_budget(task, cost_max=cost_max, tokens_max=tokens_max, **options))
+        return self._loop.run(
+            self._client.set_budget(
+                task, cost_max=cost_max, tokens_max=tokens_max, running_s_max=running_s_max, **options
+            )
+        )
 
     def signal(
         self,

@@ -158,7 +158,8 @@ def _forms(place: str) -> dict[str, Schema]:
     whole = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
     budget["properties"]["cost_max"] = {"description": money.pop("description"), "anyOf": [money, whole]}
     budget["anyOf"] = [
-        {"required": [key], "properties": {key: {"not": {"type": "null"}}}} for key in ("cost_max", "tokens_max")
+        {"required": [key], "properties": {key: {"not": {"type": "null"}}}}
+        for key in ("cost_max", "tokens_max", "running_s_max")
     ]
     budget["allOf"] = [
         {

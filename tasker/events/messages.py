@@ -213,10 +213,12 @@ class TaskBudget(TaskOperatorCommand, kw_only=True, omit_defaults=True):
     Attributes:
         cost_max: decimal text, in the currency of the template's budget; all that the task may cost. None: as it is.
         tokens_max: of all models together, from the task's beginning. None: as it is.
+        running_s_max: how long a worker may run at least one of its steps, from the task's beginning. None: as it is.
     """
 
     cost_max: str | None = None
     tokens_max: int | None = None
+    running_s_max: float | None = None
 
 
 class TaskSignal(TaskOperatorCommand, kw_only=True, omit_defaults=True):

@@ -89,6 +89,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
         admitted_us: when a place was asked for under the `max_running` of its template, which it has until it ends:
             this names it.
         priority: of its work, -100 to 100: where workers are short, more begins first.
+        running_s_max: how long a step of it may run on a worker, all together, as the budget of its template says.
     """
 
     template: TemplateRef
@@ -104,6 +105,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
     stale_after: StaleLimits | None = None
     admitted_us: int | None = None
     priority: int = 0
+    running_s_max: float | None = None
 
 
 class TaskPostponed(TaskEvent, frozen=True, kw_only=True):
@@ -701,12 +703,26 @@ class TaskBudgetSet(TaskEvent, frozen=True, kw_only=True):
 
     Attributes:
         cost_max: decimal text, in the currency of the template's budget. tokens_max: of all models together.
+        running_s_max: how long a step of it may run on a worker, all together; absent: as before.
         goes_on: the task was blocked by its budget, and goes on.
     """
 
     cost_max: str | None = None
     tokens_max: int | None = None
     goes_on: bool = False
+    running_s_max: float | None = None
+
+
+class RunningTimeSpent(TaskEvent, frozen=True, kw_only=True):
+    """Steps of the task have run for as long as its budget allows. Nothing more of it begins.
+
+    Attributes:
+        running_us: how long a worker ran at least one of them.
+        excess: how it went over its budget, in words.
+    """
+
+    running_us: int
+    excess: str
 
 
 class TaskPaused(TaskEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -921,6 +937,7 @@ AnyTaskEvent = (
     | DomainEventRaised
     | UsageRecorded
     | TaskBudgetSet
+    | RunningTimeSpent
     | ProgressRecorded
 )
 

@@ -97,7 +97,7 @@ def is_currency(text: str) -> bool:
 
 def budget_remedy(task_id: str) -> str:
     """Return the command that lets a task go on which has used up its budget."""
-    return f"tasker task budget {task_id} --cost-max COST --tokens-max TOKENS"
+    return f"tasker task budget {task_id} --cost-max COST --tokens-max TOKENS --running-s-max SECONDS"
 
 
 def deadline_remedy(task_id: str) -> str:

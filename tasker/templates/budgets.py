@@ -1,4 +1,4 @@
-"""The key `budget` of a template is read: what the attempts of one task may use together."""
+"""The key `budget` of a template is read: what the attempts of one task may use together, how long they may run."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ def budget_of(template: ObjectReader, faults: Faults) -> Budget | None:
         currency = None
     if currency is not None and "cost_max" not in read:
         read.fault("currency", "does nothing without cost_max")
-    if "cost_max" not in read and "tokens_max" not in read:
-        template.fault("budget", "does nothing without cost_max or tokens_max")
+    if not any(key in read for key in ("cost_max", "tokens_max", "running_s_max")):
+        template.fault("budget", "does nothing without cost_max, tokens_max or running_s_max")
     return Budget(
         cost_max=cost_max,
         currency=currency or CURRENCY_DEFAULT,
         tokens_max=read.optional_whole("tokens_max", high=model.TOKENS_MAX),
         on_exceeded=cast("model.OnFailure", read.choice("on_exceeded", model.OnFailure, "block")),
+        running_s_max=read.optional_seconds("running_s_max"),
     )

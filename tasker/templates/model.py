@@ -220,11 +220,12 @@ class Approval(_Form, frozen=True):
 
 
 class Budget(_Form, frozen=True):
-    """What the attempts of one task may use together.
+    """What the attempts of one task may use together, and how long they may run.
 
     Attributes:
         cost_max: decimal text. currency: of it; costs in others do not count.
         tokens_max: tokens in and out of all models together.
+        running_s_max: how long a worker may run at least one of its steps, all together; what waits counts nothing.
         on_exceeded: `block`: begin nothing more and wait for a person, who allows it more (`task.budget`);
             `fail`: end the task.
     """
@@ -233,6 +234,7 @@ class Budget(_Form, frozen=True):
     currency: Currency = "USD"
     tokens_max: Tokens | None = None
     on_exceeded: OnFailure = "block"
+    running_s_max: Seconds | None = None
 
 
 class OnTimeout(_Form, frozen=True):

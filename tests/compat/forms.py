@@ -65,6 +65,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         ),
         t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, admitted_us=US),
         t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, priority=-100),
+        t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, running_s_max=3600.0),
     ),
     ("task_started", 1): (t.TaskStarted(),),
     ("step_dispatched", 1): (
@@ -204,7 +205,14 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskBlocked(reason="deadline_passed"),
     ),
     ("task_resumed", 1): (t.TaskResumed(),),
-    ("task_budget_set", 1): (t.TaskBudgetSet(cost_max="2.5"), t.TaskBudgetSet(tokens_max=200, goes_on=True)),
+    ("task_budget_set", 1): (
+        t.TaskBudgetSet(cost_max="2.5"),
+        t.TaskBudgetSet(tokens_max=200, goes_on=True),
+        t.TaskBudgetSet(running_s_max=90.5, goes_on=True),
+    ),
+    ("running_time_spent", 1): (
+        t.RunningTimeSpent(running_us=60_000_125, excess="its budget: its steps ran for 60.0001 s of at most 60"),
+    ),
     ("task_paused", 1): (t.TaskPaused(), t.TaskPaused(children=True)),
     ("task_unpaused", 1): (t.TaskUnpaused(), t.TaskUnpaused(children=True)),
     ("task_updated", 1): (

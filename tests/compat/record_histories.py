@@ -439,6 +439,22 @@ def metered() -> Run:
     return run
 
 
+def timed() -> Run:
+    """Its steps run for longer than its budget allows, until a person allows more."""
+    run = new_run("timed", {"a": [], "b": ["a"]}, budget={"running_s_max": 60})
+    run.create()
+    run.wait(30)
+    run.start("a")
+    run.fire_at("run_by:a:1")
+    run.wait(5)
+    run.complete("a")
+    run.do(SetBudget(running_s_max=90, at_us=run.now_us), command_id="command-4")
+    run.start("b")
+    run.wait(5)
+    run.complete("b")
+    return run
+
+
 def stale() -> Run:
     """Pending, paused and blocked for longer than its template allows, and a step that waited too long."""
     run = new_run(
@@ -585,6 +601,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     given_up,
     announced,
     metered,
+    timed,
     limited,
     progressed,
     shared,

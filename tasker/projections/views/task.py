@@ -32,6 +32,7 @@ from tasker.events.task_events import (
     PlaceRequested,
     PlaceTaken,
     ProgressRecorded,
+    RunningTimeSpent,
     SignalReceived,
     StaleEnded,
     StepAttemptFailed,
@@ -251,6 +252,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             | StepItemsHeld()
             | TaskDeadlinePassed()
             | TaskReconciled()
+            | RunningTimeSpent()
         ):
             pass
         case DomainEventRaised() | UsageRecorded() | ProgressRecorded() | PlaceDenied() | WentStale() | StaleEnded():

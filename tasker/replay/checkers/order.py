@@ -22,6 +22,7 @@ from tasker.events.task_events import (
     PathsClosed,
     PlaceRequested,
     PlaceTaken,
+    RunningTimeSpent,
     StepAttemptFailed,
     StepAwaited,
     StepCancelled,
@@ -235,7 +236,7 @@ class OrderChecker:
                 task.stopping = True
                 task.completes_by_hand = ending == "completed"
                 task.paused = task.over_budget = task.late = False
-            case UsageRecorded(excess=str()):
+            case UsageRecorded(excess=str()) | RunningTimeSpent():
                 task.over_budget = not task.stopping
             case TaskDeadlinePassed(then=then):
                 task.late = then == "block"

@@ -103,8 +103,11 @@ def decided_of(command: TaskOperatorCommand) -> Decided:
         case TaskResume(children=children, paused_by=paused_by):
             return lambda at_us: ResumeTask(at_us=at_us, children=children, paused_by=paused_by)
         case TaskBudget():
-            cost_max, tokens_max = check_budget(command.cost_max, command.tokens_max)
-            return lambda at_us: SetBudget(at_us=at_us, cost_max=cost_max, tokens_max=tokens_max)
+            cost_max = check_budget(command)
+            tokens_max, running_s_max = command.tokens_max, command.running_s_max
+            return lambda at_us: SetBudget(
+                at_us=at_us, cost_max=cost_max, tokens_max=tokens_max, running_s_max=running_s_max
+            )
         case TaskSignal(name=name):
             value = check_result(command.value, "a signal's value")
             return lambda at_us: SignalTask(at_us=at_us, name=name, value=value)

@@ -182,6 +182,7 @@ class SetBudget(TaskCommand, frozen=True, kw_only=True):
 
     cost_max: str | None = None
     tokens_max: int | None = None
+    running_s_max: float | None = None
 
 
 class StartAttempt(TaskCommand, frozen=True, kw_only=True):

@@ -69,7 +69,7 @@ from tasker.service.domain.commands import (
     UpdateTask,
     YieldAttempt,
 )
-from tasker.service.domain.costs.usage import metered, set_budget
+from tasker.service.domain.costs.usage import metered, running_time_spent, set_budget
 from tasker.service.domain.dead_letters.stale import limits_of, stale
 from tasker.service.domain.limits.debounce import postpone
 from tasker.service.domain.limits.places import check_key, deny_place, take_place
@@ -231,6 +231,7 @@ def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -
         metadata=command.metadata,
         restarted_from=command.restarted_from,
         stale_after=limits_of(template),
+        running_s_max=None if template.spec.budget is None else template.spec.budget.running_s_max,
         not_before_us=not_before_us,
         deadline_us=None if command.timeout_s is None else after(at_us, command.timeout_s),
         created_by=command.created_by,
@@ -458,6 +459,8 @@ def _fire(state: TaskState, template: CompiledTemplate, command: FireObligation)
             return _fail(state, template, name, attempt, None, error, command.jitter, at_us, "start_to_close")
         case Kind.CLOSE_BY:
             return _overdue(state, template, name, attempt)
+        case Kind.RUN_BY:
+            return running_time_spent(state, template, at_us)
         case Kind.HEARTBEAT:
             step = state.steps[name]
             message = f"worker {step.worker} gave no sign of life for {step.heartbeat_s} s"

@@ -33,6 +33,7 @@ def copied(state: TaskState) -> TaskState:
         step.of = _expansion(entry.of, expansions)
         step.wait = entry.wait and entry.wait.copy()
     made.staleness = state.staleness and state.staleness.copy()
+    made.running = state.running and state.running.copy()
     made.inbox = state.inbox and state.inbox.copy()
     made.places = {name: copy(place) for name, place in state.places.items()}
     made.places_left = list(state.places_left)

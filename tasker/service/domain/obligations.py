@@ -10,6 +10,7 @@ Derived from the state alone, so that it never disagrees with it. An obligation 
 | `start_by`   | step dispatched      | schedule_to_start        | the attempt fails                |
 | `finish_by`  | step started         | start_to_close, a little later | the attempt fails          |
 | `close_by`   | step dispatched      | schedule_to_close, from the first attempt on | the step fails |
+| `run_by`     | step started         | all time that the budget of the task allows is used | nothing more begins |
 | `heartbeat`  | step started         | heartbeat after the last | the attempt fails, worker lost   |
 | `retry`      | step retry scheduled | the chosen delay         | the next attempt is dispatched   |
 | `timer`      | step delayed         | its time                 | the step is completed            |
@@ -38,6 +39,7 @@ from tasker.events.task_events import (
     AnyTaskEvent,
     ParentsOverridden,
     PathsClosed,
+    RunningTimeSpent,
     SignalReceived,
     TaskBlocked,
     TaskBudgetSet,
@@ -84,6 +86,7 @@ class Kind(StrEnum):
     START_BY = "start_by"
     FINISH_BY = "finish_by"
     CLOSE_BY = "close_by"
+    RUN_BY = "run_by"
     HEARTBEAT = "heartbeat"
     RETRY = "retry"
     TIMER = "timer"
@@ -128,6 +131,7 @@ _OF_ALL: Final = frozenset(
         TaskPaused,
         TaskUnpaused,
         TaskBudgetSet,
+        RunningTimeSpent,
         TaskDeadlineSet,
         TaskDeadlinePassed,
         TaskReconciled,
@@ -217,10 +221,14 @@ def _of_attempt(state: TaskState, name: str, step: StepState) -> dict[str, int]:
     if status is STEP_RUNNING:
         if step.cancel_by_us is not None:
             return {f"{Kind.GRACE}:{at}": step.cancel_by_us}
-        return {
+        found = {
             f"{Kind.FINISH_BY}:{at}": step.finish_by_us + round(FINISH_SLACK_S * US_PER_S),
             f"{Kind.HEARTBEAT}:{at}": step.started_us + round(step.heartbeat_s * US_PER_S),
         }
+        if state.running is not None and state.over_budget is None and state.stopping is None:
+            # The same for each step that runs, so it stays right while others begin and end.
+            found[f"{Kind.RUN_BY}:{at}"] = state.running.due_us()
+        return found
     return _of_waiting(state, name, at, step) if status is STEP_WAITING else {}
 
 

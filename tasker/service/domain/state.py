@@ -56,6 +56,7 @@ from tasker.events.task_events import (
     PlaceRequested,
     PlaceTaken,
     ProgressRecorded,
+    RunningTimeSpent,
     SignalReceived,
     StaleEnded,
     StepAttemptFailed,
@@ -106,6 +107,7 @@ from tasker.events.task_events import (
 )
 from tasker.events.usage import TOKEN_METERS, added, amount_text
 from tasker.service.domain.command_memory import remember
+from tasker.service.domain.costs.running_time import RunningTime
 from tasker.service.domain.dead_letters.staleness import WAITING, Staleness
 from tasker.service.domain.shared_state.written import Shared
 from tasker.service.domain.waits.inbox import Inbox
@@ -361,6 +363,7 @@ class TaskState:
         admitted_us: names its place under the `max_running` of its template; None: it has none.
         places_left: requests that are over since whoever tells their keys took them from here.
         staleness: what stands still; None: the task has no limits for that.
+        running: how long it has run; None: nothing limits that.
         shared: what the steps wrote to the state that they share; None: nothing.
     """
 
@@ -395,6 +398,7 @@ class TaskState:
         "request_hash",
         "result",
         "resumed_us",
+        "running",
         "seq",
         "settled",
         "shared",
@@ -452,6 +456,7 @@ class TaskState:
         self.places: dict[str, Place] = {}
         self.places_left: list[PlaceRequested] = []
         self.staleness: Staleness | None = None
+        self.running: RunningTime | None = None
         self.shared: Shared | None = None
         self.admitted_us: int | None = None
         self.is_late = False
@@ -562,6 +567,8 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.priority = event.priority
             if event.stale_after is not None:
                 state.staleness = Staleness(event.stale_after)
+            if event.running_s_max is not None:
+                state.running = RunningTime(float(event.running_s_max))
         case TaskCompleted():
             _end(state, TaskStatus.COMPLETED)
             state.result = event.result
@@ -786,9 +793,13 @@ def evolve(  # noqa: PLR0915 - one case an event
             count_usage(state.usage, event)
             if event.excess is not None:
                 state.over_budget = event.excess
+        case RunningTimeSpent():
+            state.over_budget = event.excess
         case TaskBudgetSet():
             state.budget = event
             state.over_budget = None
+            if state.running is not None and event.running_s_max is not None:
+                state.running.limit_s = float(event.running_s_max)
             if event.goes_on:
                 state.status = TASK_RUNNING
                 state.blocked_reason = None
@@ -819,6 +830,8 @@ def evolve(  # noqa: PLR0915 - one case an event
             assert_never(event)
     if state.staleness is not None:
         _note_standing(state, state.staleness, event, at_us)
+    if state.running is not None:
+        _note_running(state, state.running, event, at_us)
     return state
 
 
@@ -839,6 +852,16 @@ def _note_standing(state: TaskState, staleness: Staleness, event: AnyTaskEvent, 
         staleness.stands(name, WAITING, at_us)
     else:
         staleness.moves(name)
+
+
+def _note_running(state: TaskState, running: RunningTime, event: AnyTaskEvent, at_us: int) -> None:
+    """Take note of whether the step that `event` is about runs."""
+    name: str = getattr(event, "step", None) or ""
+    entry = state.steps.get(name)
+    if entry is not None and entry.status is STEP_RUNNING:
+        running.runs(name, at_us)
+    else:
+        running.rests(name, at_us)
 
 
 def _forget_failure(state: TaskState, name: str) -> None:
@@ -1011,6 +1034,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "over_budget": state.over_budget,
         "places": {name: _place_document(place) for name, place in state.places.items()},
         "staleness": state.staleness and state.staleness.document(),
+        "running": state.running and state.running.document(),
         "shared": state.shared and state.shared.document(),
         "admitted_us": state.admitted_us,
         "starts": state.starts,

@@ -39,6 +39,7 @@ def test_equal_histories_have_equal_hashes_and_any_difference_shows() -> None:
 
 
 LATER = {
+    "running",
     "staleness",
     "to_undo",
     "undone",

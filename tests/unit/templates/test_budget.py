@@ -53,6 +53,7 @@ def test_a_whole_amount_needs_no_quotes() -> None:
         ({"tokens_max": 1, "currency": "EUR"}, "/budget/currency", "does nothing"),
         ({"tokens_max": 0}, "/budget/tokens_max", "at least 1"),
         ({"tokens_max": 1, "on_exceeded": "stop"}, "/budget/on_exceeded", "block, fail"),
+        ({"running_s_max": 0}, "/budget/running_s_max", "above 0"),
         ({"cost": "1"}, "/budget/cost", "did you mean 'cost_max'"),
     ],
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from tasker import RateLimit, StepContext, Template
+from tasker import Budget, RateLimit, StepContext, Template
 from tasker.testing import TaskerTest
 
 WHO: dict[str, Any] = {"requested_by": "ada", "reason": "a better contract"}
@@ -42,9 +43,27 @@ async def slowly() -> None:
     await asyncio.sleep(200)
 
 
+study = Template("study", budget=Budget(running_s_max=120))
+
+
+@study.step(timeout_s=86_400)
+async def measure() -> None:
+    await asyncio.sleep(50)
+
+
+@study.step(timeout_s=86_400)
+async def compute(measure: None) -> None:
+    await asyncio.sleep(100)
+
+
+@study.step
+async def publish(compute: None) -> None:
+    return None
+
+
 @pytest.fixture
 def tasker_templates() -> list[Template]:
-    return [payments, plain, rare]
+    return [payments, plain, rare, study]
 
 
 async def start(tasker: TaskerTest, bank: str, count: int) -> list[Any]:
@@ -131,3 +150,22 @@ async def test_who_waits_in_order_with_a_token_takes_no_second_one(tasker: Taske
     third = await tasker.start({}, template=rare)
     await tasker.advance(460)
     assert [run.state for run in (first, second, third)] == ["completed"] * 3
+
+
+async def test_a_task_runs_for_no_longer_than_its_budget_allows_and_a_person_allows_more(tasker: TaskerTest) -> None:
+    """Its first step ran for 50 s: the second is over after 70, in a service that was not there for the first."""
+    run = await tasker.start({}, template=study)
+    await tasker.advance(55)
+    await tasker.crash_service()
+    await tasker.advance(60)
+    assert run.state == "running"
+    await tasker.advance(15)
+    assert run.state == "blocked"
+    kinds = [recorded.type for recorded in tasker._world.log.events_of(UUID(run.task_id))]
+    assert kinds[-2:] == ["running_time_spent", "task_blocked"]
+    await tasker.advance(60)
+    assert not tasker.calls("publish")
+    allowed = tasker._world.client.set_budget(run.task_id, running_s_max=200, **WHO)
+    await tasker._do(tasker._command(allowed))
+    await run.wait()
+    assert run.state == "completed"

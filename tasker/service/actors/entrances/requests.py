@@ -16,7 +16,7 @@ import msgspec
 from tasker.errors import BodyInvalid, BodyTooLarge, FieldError, KeyAmbiguous, TaskUnknown, UsageInvalid
 from tasker.events.codec import META_BYTES_MAX, is_text
 from tasker.events.envelope import Meta
-from tasker.events.messages import Command, TaskCreate, TaskDeadline, TemplateUse
+from tasker.events.messages import Command, TaskBudget, TaskCreate, TaskDeadline, TemplateUse
 from tasker.events.stored import encode_meta
 from tasker.events.task_events import ErrorInfo
 from tasker.events.usage import amount_of, amount_text
@@ -24,7 +24,7 @@ from tasker.ids import KEY_CHARS_MAX, PERSON_CHARS_MAX, check_name, digest_of, i
 from tasker.service.domain.repairs.amend import TAGS_MAX
 from tasker.service.domain.steps.begin import RESULT_BYTES_MAX
 from tasker.templates import CompiledTemplate
-from tasker.templates.model import PRIORITY_MAX, TOKENS_MAX
+from tasker.templates.model import PRIORITY_MAX, SECONDS_MAX, TOKENS_MAX
 from tasker.times import from_rfc3339
 
 TAG_CHARS_MAX: Final = 128
@@ -179,20 +179,23 @@ def check_person(name: str | None, field: str) -> str:
     return name
 
 
-def check_budget(cost_max: str | None, tokens_max: int | None) -> tuple[str | None, int | None]:
-    """Return what a person allows a task to use: the cost in its one text, the tokens as they are.
+def check_budget(command: TaskBudget) -> str | None:
+    """Return the cost that a person allows a task, in its one text; the rest is as it has to be.
 
     Raises:
-        BodyInvalid: neither is given, or one is not what it has to be.
+        BodyInvalid: nothing is given, or something is not what it has to be.
     """
-    if cost_max is None and tokens_max is None:
-        raise _invalid("", "give cost_max, tokens_max or both")
+    cost_max, tokens_max, running_s_max = command.cost_max, command.tokens_max, command.running_s_max
+    if cost_max is None and tokens_max is None and running_s_max is None:
+        raise _invalid("", "give cost_max, tokens_max, running_s_max or several of them")
     if tokens_max is not None and not 1 <= tokens_max <= TOKENS_MAX:
         raise _invalid("/tokens_max", f"tokens are from 1 to {TOKENS_MAX}")
+    if running_s_max is not None and not 0 < running_s_max <= SECONDS_MAX:
+        raise _invalid("/running_s_max", f"seconds are more than 0 and at most {SECONDS_MAX:g}")
     if cost_max is None:
-        return None, tokens_max
+        return None
     try:
-        return amount_text(amount_of(cost_max, "cost_max", money=True)), tokens_max
+        return amount_text(amount_of(cost_max, "cost_max", money=True))
     except UsageInvalid as error:
         raise _invalid("/cost_max", error.detail) from error
 

@@ -6,6 +6,8 @@ before it is lost nobody knows.
 A budget is looked at in the turn of each outcome: after what was used, before the outcome and all that follows from it.
 Over it, the task begins nothing, as when it is paused; the event that went over it says so.
 
+The time that a task may run is looked at when all of it is used (`run_by`; see `running_time`), in a turn of its own.
+
     on_exceeded "block"    -> blocked, until a person allows it more (`task.budget`); attempts that run may end
     on_exceeded "fail"     -> the task stops: others cancelled, what it did undone, then failed
     nothing is left to do  -> it completes
@@ -20,11 +22,13 @@ from typing import Final
 import msgspec
 
 from tasker.errors import CommandRejected, StateForbids
+from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CANCEL_GRACE_S, Report, UsageLine
 from tasker.events.task_events import (
     NULL,
     AnyTaskEvent,
     ErrorInfo,
+    RunningTimeSpent,
     StepStarted,
     TaskBudgetSet,
     UsageRecorded,
@@ -32,6 +36,7 @@ from tasker.events.task_events import (
 from tasker.events.usage import Metering, amount_text, multiplied, usage_line
 from tasker.service.domain.commands import Outcome, SetBudget
 from tasker.service.domain.costs.prices import PriceTable
+from tasker.service.domain.costs.running_time import RunningTime
 from tasker.service.domain.repairs.guards import must_go_on
 from tasker.service.domain.state import BUDGET_EXCEEDED, TaskState, TaskStatus, count_usage
 from tasker.service.domain.stop import stop
@@ -163,7 +168,12 @@ def budget_of(state: TaskState, template: CompiledTemplate) -> Budget | None:
     budget = template.spec.budget
     if budget is None or state.budget is None:
         return budget
-    return msgspec.structs.replace(budget, cost_max=state.budget.cost_max, tokens_max=state.budget.tokens_max)
+    return msgspec.structs.replace(
+        budget,
+        cost_max=state.budget.cost_max,
+        tokens_max=state.budget.tokens_max,
+        running_s_max=state.budget.running_s_max or budget.running_s_max,
+    )
 
 
 def excess_of(budget: Budget, used: Mapping[str, Decimal]) -> str | None:
@@ -191,11 +201,46 @@ def set_budget(state: TaskState, template: CompiledTemplate, command: SetBudget)
         before,
         cost_max=before.cost_max if command.cost_max is None else command.cost_max,
         tokens_max=before.tokens_max if command.tokens_max is None else command.tokens_max,
+        running_s_max=before.running_s_max if command.running_s_max is None else command.running_s_max,
     )
     excess = excess_of(budget, state.usage or {})
+    if budget.running_s_max is not None:
+        if state.running is None:
+            raise StateForbids("the budget of the task's template has no running_s_max; nobody counted how long it ran")
+        excess = excess or _ran_out(state.running, budget.running_s_max, command.at_us)
     if excess is not None:
         raise StateForbids(f"the task would still be over {excess}; allow it more than it has used")
     if budget == before:
         return ()
     goes_on = state.status is TaskStatus.BLOCKED and state.blocked_reason == BUDGET_EXCEEDED and not state.is_late
-    return (TaskBudgetSet(cost_max=budget.cost_max, tokens_max=budget.tokens_max, goes_on=goes_on),)
+    return (
+        TaskBudgetSet(
+            cost_max=budget.cost_max,
+            tokens_max=budget.tokens_max,
+            goes_on=goes_on,
+            running_s_max=budget.running_s_max,
+        ),
+    )
+
+
+# ---------------------------------------------------------------- how long it runs
+
+
+def running_time_spent(state: TaskState, template: CompiledTemplate, at_us: int) -> Iterator[AnyTaskEvent]:
+    """Yield that the task has run for as long as it may, and what its template says comes of that."""
+    running, budget = state.running, template.spec.budget
+    if running is None:
+        return
+    limit_s, running_us = running.limit_s, running.spent_by_us(at_us)
+    yield RunningTimeSpent(running_us=running_us, excess=_ran_words(running_us, limit_s))
+    if budget is not None and budget.on_exceeded == "fail":
+        yield from stop(state, template, at_us, ending="failed", cause="budget_exceeded", grace_s=CANCEL_GRACE_S)
+
+
+def _ran_out(running: RunningTime, limit_s: float, at_us: int) -> str | None:
+    running_us = running.spent_by_us(at_us)
+    return _ran_words(running_us, limit_s) if running_us >= round(limit_s * US_PER_S) else None
+
+
+def _ran_words(running_us: int, limit_s: float) -> str:
+    return f"its budget: its steps ran for {running_us / US_PER_S:g} s of at most {limit_s:g}"
