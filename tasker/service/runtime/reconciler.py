@@ -9,7 +9,9 @@ owner compares, a slice at a time:
     in the log    open tasks that are not in memory, folded for the purpose, with the due rows
 
 What seems lost in the log is looked at twice, a pass apart: a commit or a write of rows may have been on its way. The
-actor has the last word: it records what was lost, or knows better.
+The actor of a task has the last word: it records what was lost, or knows better. A schedule, or a concurrency key, that
+is in memory is woken again, which is logged and counted, and no event of theirs; docs/explanation/failure-model.md says
+what is not looked for, and why.
 """
 
 from __future__ import annotations
