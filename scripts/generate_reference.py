@@ -41,7 +41,6 @@ from tasker.metrics import CATALOGUE as METRICS
 from tasker.service.actors.dispatch import direct
 from tasker.service.actors.entrances import dead_letter_entrance, reports, requests
 from tasker.service.domain import template_registry
-from tasker.service.domain.dead_letters.investigation import INVESTIGATION_EVENTS_MAX
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
 from tasker.service.domain.repairs import amend
 from tasker.service.domain.task_result import RESULT_LIMIT, TASK_RESULT_BYTES_MAX
@@ -212,8 +211,6 @@ def limit_table() -> str:
             f"{dead_letter_entrance.OWNER_CHARS_MAX}, {dead_letter_entrance.NOTE_CHARS_MAX:,} characters",
             "`body_invalid`",
         ),
-        ("events of a task's investigation", f"{INVESTIGATION_EVENTS_MAX:,}", "`state_forbids`"),
-        ("events of a template", f"{template_registry.REGISTRY_EVENTS_MAX:,}", "`template_limit`"),
         ("events of a task", f"{HISTORY_EVENTS_MAX:,}", "the task is blocked: `history_limit`"),
     ]
     return _table(("what", "limit", "beyond it"), rows)

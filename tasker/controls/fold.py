@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, Protocol, assert_never
 import msgspec
 
 from tasker.errors import Undecodable
+from tasker.events.command_memory import remember
 from tasker.events.control_events import (
     AnyControlEvent,
     ControlEvent,
@@ -26,7 +27,8 @@ from tasker.events.control_events import (
     WorkResumed,
     target_words,
 )
-from tasker.events.envelope import US_PER_S, RecordedEvent
+from tasker.events.envelope import US_PER_S, RecordedEvent, StreamKind
+from tasker.events.state_form import StateForm
 from tasker.events.stored import from_recorded, meta_of
 from tasker.ids import RESERVED_NAMESPACE
 
@@ -158,12 +160,14 @@ class Controls:
 
     Attributes:
         seq: the last event that was taken.
+        commands: the last commands that changed it -> the seq of their event.
     """
 
-    __slots__ = ("limits", "pauses", "ramps", "seq")
+    __slots__ = ("commands", "limits", "pauses", "ramps", "seq")
 
     def __init__(self) -> None:
         self.seq = 0
+        self.commands: dict[str, int] = {}
         self.pauses: dict[Target, Pause] = {}
         self.ramps: dict[Target, Ramp] = {}
         self.limits: dict[Target, Limit] = {}
@@ -184,6 +188,8 @@ class Controls:
         assert isinstance(event, ControlEvent)  # noqa: S101 - the stream holds only these
         by, reason = meta.requested_by or "", meta.reason or ""
         self.take(event, tenant=recorded.tenant, at_us=recorded.at_us, by=by, reason=reason)  # type: ignore[arg-type]
+        if meta.command_id is not None:
+            remember(self.commands, meta.command_id, self.seq)
 
     def take(self, event: AnyControlEvent, *, tenant: str, at_us: int, by: str, reason: str) -> None:
         """Move on by `event`. Total."""
@@ -244,3 +250,41 @@ class Controls:
                 if due_us > now_us and (found is None or due_us > (found.until_us or 0)):
                     found = Hold(due_us, target, ramp.from_us, ramp.by, ramp.reason, ramp.until_us)
         return found
+
+
+class KeptControls(msgspec.Struct):
+    """`Controls` as a snapshot keeps them: pairs, in the order of the state."""
+
+    seq: int
+    pauses: list[tuple[Target, Pause]]
+    ramps: list[tuple[Target, Ramp]]
+    limits: list[tuple[Target, Limit]]
+    commands: dict[str, int]
+
+
+def _keep(controls: Controls) -> KeptControls:
+    return KeptControls(
+        seq=controls.seq,
+        pauses=list(controls.pauses.items()),
+        ramps=list(controls.ramps.items()),
+        limits=list(controls.limits.items()),
+        commands=controls.commands,
+    )
+
+
+def _restore(kept: KeptControls) -> Controls:
+    controls = Controls()
+    controls.seq, controls.commands = kept.seq, kept.commands
+    controls.pauses, controls.ramps, controls.limits = dict(kept.pauses), dict(kept.ramps), dict(kept.limits)
+    return controls
+
+
+CONTROL_FORM: Final = StateForm[Controls](
+    kind=StreamKind.CONTROL,
+    number=1,
+    new=Controls,
+    fold=Controls.take_recorded,
+    kept=KeptControls,
+    keep=_keep,
+    restore=_restore,
+)

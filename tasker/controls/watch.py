@@ -10,8 +10,9 @@ from typing import Final
 
 import structlog
 
-from tasker.controls.fold import Controls
+from tasker.controls.fold import CONTROL_FORM, Controls
 from tasker.errors import Undecodable
+from tasker.events.history import read_history
 from tasker.events.log import EventLog
 from tasker.ids import control_stream_id
 
@@ -35,7 +36,7 @@ class ControlsWatch:
         Raises:
             Unavailable: the log cannot be read.
         """
-        changed = False
+        changed = not self.controls.seq and await self._begin()
         while True:
             asked_s = self._monotonic_s()
             after = self.controls.seq
@@ -52,6 +53,14 @@ class ControlsWatch:
             if len(page) < PAGE_EVENTS:
                 self._looked_s = asked_s
                 return changed
+
+    async def _begin(self) -> bool:
+        """Begin with the snapshot, where there is one that this build can read; returns whether there was."""
+        kept = (await read_history(self._log, control_stream_id())).resumed(CONTROL_FORM)
+        if kept is None or kept.seq <= self.controls.seq:
+            return False
+        self.controls = kept
+        return True
 
     async def look_if_older(self, age_s: float) -> Controls:
         """Return the controls, after a look when the last one is older than `age_s`.

@@ -31,6 +31,7 @@ _NEEDED: Final = (
     ("due", "DELETE"),
     ("due_checkpoint", "UPDATE"),
     ("publish_cursor", "UPDATE"),
+    ("snapshot", "INSERT"),
     ("checkpoint", "INSERT"),
     ("task_v1", "INSERT"),
 )

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -142,6 +142,39 @@ class DueChange(msgspec.Struct, frozen=True):
     deletes: Sequence[tuple[UUID, str]]
 
 
+class Snapshot(msgspec.Struct, frozen=True):
+    """A stream's state as of one of its events; see `history.py`.
+
+    Attributes:
+        seq, position: of the last event in it.
+        form: how `state` is written; forms are counted by kind.
+    """
+
+    shard: int
+    stream_id: UUID
+    position: int
+    seq: int
+    form: int
+    kind: str
+    state: bytes
+
+
+class Loaded(msgspec.Struct):
+    """The newest of a stream, and how to begin with it.
+
+    Attributes:
+        snapshot: the one that is kept of it, whether or not it fits.
+        events: by `seq`: from the snapshot's own event on, else from the first; at most `HISTORY_PAGE_EVENTS`, and the
+            others are for `load_stream`.
+    """
+
+    snapshot: Snapshot | None
+    events: list[RecordedEvent]
+
+
+HISTORY_PAGE_EVENTS: Final = 2_000
+
+
 class EventLog(Protocol):
     """The log as its owner and its readers see it. Every method may raise `Unavailable`."""
 
@@ -226,12 +259,26 @@ class EventLog(Protocol):
         """Return each existing stream's events, by `seq`."""
         ...
 
+    async def load_histories(self, stream_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
+        """Return what each existing stream is folded from."""
+        ...
+
     async def load_stream(self, stream_id: UUID, *, after_seq: int, limit: int) -> list[RecordedEvent]:
         """Return a page of a stream's events, by `seq`."""
         ...
 
     async def read(self, shard: int, *, after: int, limit: int) -> list[RecordedEvent]:
         """Return up to `limit` events of `shard` behind position `after`, in order."""
+        ...
+
+    # ---- snapshots
+
+    async def write_snapshots(self, snapshots: Sequence[Snapshot], epochs: dict[int, int]) -> set[UUID]:
+        """Keep these, each in place of its stream's last; returns the streams whose shard still has the given epoch."""
+        ...
+
+    async def snapshots(self, shard: int, *, after: UUID | None, limit: int) -> list[Snapshot]:
+        """Return a page of a shard's snapshots, by stream."""
         ...
 
     # ---- due

@@ -23,7 +23,18 @@ from tasker.clock import Clock, SystemClock
 from tasker.errors import Unavailable
 from tasker.events.chain import GENESIS
 from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent
-from tasker.events.log import AppendOutcome, Due, DueChange, Head, Lease, LogInfo, ShardAppend
+from tasker.events.log import (
+    HISTORY_PAGE_EVENTS,
+    AppendOutcome,
+    Due,
+    DueChange,
+    Head,
+    Lease,
+    Loaded,
+    LogInfo,
+    ShardAppend,
+    Snapshot,
+)
 from tasker.ids import SLOTS
 
 PARTITION_SIZE: Final = 10_000_000
@@ -67,6 +78,7 @@ class MemoryLog:
         faults: what happens to the next appends, one each; None in between: nothing.
         delay: awaited before each append commits, with its parts.
         unavailable: while true, everything but `append` raises `Unavailable` and appends are `UNKNOWN`.
+        kept: the snapshots, by stream.
     """
 
     def __init__(
@@ -89,6 +101,7 @@ class MemoryLog:
         self._streams: dict[UUID, list[RecordedEvent]] = {}
         self._places: set[tuple[UUID, int]] = set()
         self._blobs: dict[bytes, bytes] = {}
+        self.kept: dict[UUID, Snapshot] = {}
         self._strays: list[Sequence[ShardAppend]] = []
 
     async def close(self) -> None:
@@ -267,6 +280,18 @@ class MemoryLog:
         self._check()
         return {stream_id: list(self._streams[stream_id]) for stream_id in stream_ids if stream_id in self._streams}
 
+    async def load_histories(self, stream_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
+        """Return what each existing stream is folded from."""
+        self._check()
+        found: dict[UUID, Loaded] = {}
+        for stream_id in stream_ids:
+            if stream_id in self._streams:
+                snapshot = self.kept.get(stream_id)
+                after = 0 if snapshot is None else snapshot.seq - 1
+                page = await self.load_stream(stream_id, after_seq=after, limit=HISTORY_PAGE_EVENTS)
+                found[stream_id] = Loaded(snapshot, page)
+        return found
+
     async def load_stream(self, stream_id: UUID, *, after_seq: int, limit: int) -> list[RecordedEvent]:
         """Return a page of a stream's events, by `seq`."""
         self._check()
@@ -282,6 +307,21 @@ class MemoryLog:
     def events_of(self, stream_id: UUID) -> Sequence[RecordedEvent]:
         """Return a stream's events at once, for whoever looks at the log from outside."""
         return tuple(self._streams.get(stream_id, ()))
+
+    # ---------------------------------------------------------------- snapshots
+
+    async def write_snapshots(self, snapshots: Sequence[Snapshot], epochs: dict[int, int]) -> set[UUID]:
+        """Keep these, each in place of its stream's last; returns the streams whose shard still has the given epoch."""
+        self._check()
+        ours = {one.stream_id: one for one in snapshots if self._shards[one.shard].epoch == epochs.get(one.shard)}
+        self.kept.update(ours)
+        return set(ours)
+
+    async def snapshots(self, shard: int, *, after: UUID | None, limit: int) -> list[Snapshot]:
+        """Return a page of a shard's snapshots, by stream."""
+        self._check()
+        found = (one for one in self.kept.values() if one.shard == shard and (after is None or one.stream_id > after))
+        return sorted(found, key=lambda one: one.stream_id)[:limit]
 
     # ---------------------------------------------------------------- due
 

@@ -13,7 +13,7 @@ Connections, each with one statement in flight:
 | leases     | `acquire`, `renew`, `release`              | durable; never behind what may wait              |
 | settling   | `settle`, which may wait for an append     | durable                                          |
 | control    | heads, `confirm`, blobs, partitions        | durable                                          |
-| behind     | `due`, publish cursors                     | not waited for: an older row only costs a repeat |
+| behind     | `due`, publish cursors, snapshots          | not waited for: an older row only costs a repeat |
 | readers    | loads and reads                            |                                                  |
 
 A lost connection is made again by the next call, with a growing pause between attempts and for ever.
@@ -32,13 +32,25 @@ from typing import Any, Final, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 from asyncpg.connect_utils import SessionAttribute
 
 from tasker.errors import ConfigurationError, Unavailable, Undecodable
 from tasker.events.chain import GENESIS
 from tasker.events.envelope import RecordedEvent
-from tasker.events.log import AppendOutcome, Due, DueChange, Head, Lease, LogInfo, ShardAppend
+from tasker.events.log import (
+    HISTORY_PAGE_EVENTS,
+    AppendOutcome,
+    Due,
+    DueChange,
+    Head,
+    Lease,
+    Loaded,
+    LogInfo,
+    ShardAppend,
+    Snapshot,
+)
 from tasker.events.postgres_schema import MISCONFIGURED, check_schema, migrate
 from tasker.events.sql import statements
 from tasker.metrics.process import Pool
@@ -54,6 +66,8 @@ CONNECT_TIMEOUT_S: Final = 3.0
 RECONNECT_PAUSE_S_MIN: Final = 0.05
 RECONNECT_PAUSE_S_MAX: Final = 1.0
 DUE_PAGE_ROWS: Final = 1_000
+_SNAPSHOT: Final = "snapshot"
+"""What tells a snapshot among the rows of events."""
 
 _T = TypeVar("_T")
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -351,6 +365,28 @@ class PostgresLog:
             found.setdefault(event.stream_id, []).append(event)
         return found
 
+    async def load_histories(self, stream_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
+        """Return what each existing stream is folded from, in one statement."""
+        found: dict[UUID, Loaded] = {}
+        for row in await self._read(_sql["load_histories"], list(dict.fromkeys(stream_ids)), HISTORY_PAGE_EVENTS):
+            event = RecordedEvent(*row)
+            loaded = found.get(event.stream_id)
+            if loaded is None:
+                loaded = found[event.stream_id] = Loaded(None, [])
+            if event.encoding == _SNAPSHOT:
+                loaded.snapshot = Snapshot(
+                    shard=event.shard,
+                    stream_id=event.stream_id,
+                    position=event.position,
+                    seq=event.seq,
+                    form=event.version,
+                    kind=event.kind,
+                    state=event.payload,
+                )
+            else:
+                loaded.events.append(event)
+        return found
+
     async def load_stream(self, stream_id: UUID, *, after_seq: int, limit: int) -> list[RecordedEvent]:
         """Return a page of a stream's events, by `seq`."""
         return [RecordedEvent(*row) for row in await self._read(_sql["load_stream"], stream_id, after_seq, limit)]
@@ -365,6 +401,22 @@ class PostgresLog:
             return await lane.fetch(statement, *arguments)
         finally:
             self._free_readers.put_nowait(lane)
+
+    # ---------------------------------------------------------------- snapshots
+
+    async def write_snapshots(self, snapshots: Sequence[Snapshot], epochs: dict[int, int]) -> set[UUID]:
+        """Keep these, each in place of its stream's last; returns the streams whose shard still has the given epoch."""
+        rows = await self._behind.fetch(
+            _sql["write_snapshots"],
+            list(epochs),
+            list(epochs.values()),
+            *_columns(map(msgspec.structs.astuple, snapshots), 7),
+        )
+        return {row[0] for row in rows}
+
+    async def snapshots(self, shard: int, *, after: UUID | None, limit: int) -> list[Snapshot]:
+        """Return a page of a shard's snapshots, by stream."""
+        return [Snapshot(*row) for row in await self._read(_sql["snapshots"], shard, after, limit)]
 
     # ---------------------------------------------------------------- due
 
@@ -451,6 +503,7 @@ _SESSION_SETTINGS: Final = {
 _PLAN_SETTINGS: Final = {
     **_SESSION_SETTINGS,
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",  # its rows come in the order of the pages, which is not that of the events
     "enable_sort": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",

@@ -28,6 +28,8 @@ class Invariant(StrEnum):
     TIMELY = "I9"
     BOUNDED = "I11"
     METERED = "I13"
+    SNAPSHOT = "snapshot"
+    """Every snapshot is what the events up to its own give."""
     FOLD = "fold"
     """Every recorded event is understood and folds into its task."""
 

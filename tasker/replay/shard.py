@@ -1,7 +1,8 @@
 """One shard of the log, read from its first event to its head, and held to every promise that the log can show.
 
 The views are read at one moment and the head is taken after it, so that a view can only be behind. The next page
-is read while the last one is folded. In memory are the tasks that have not ended, and a bounded number of others.
+is read while the last one is folded. In memory are the tasks that have not ended, and a bounded number of others; of
+a long stream its state, never its events.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tasker.replay.checkers.complete import CompleteChecker
 from tasker.replay.checkers.epochs import EpochsChecker
 from tasker.replay.checkers.folded import FoldedChecker
 from tasker.replay.checkers.indexed import IndexedChecker
+from tasker.replay.checkers.kept import KeptChecker
 from tasker.replay.checkers.metered import MeteredChecker
 from tasker.replay.checkers.once import OnceChecker
 from tasker.replay.checkers.order import OrderChecker
@@ -40,6 +42,7 @@ from tasker.replay.findings import Finding, Invariant, Report
 from tasker.service.domain.state import TaskState
 
 PAGE_EVENTS: Final = 1_000
+SNAPSHOTS_AT_ONCE: Final = 100
 COMPARED_AT_ONCE: Final = 500
 """Streams whose rows are read and compared in one statement."""
 
@@ -105,6 +108,7 @@ class ShardVerifier:
         usage = next((view for view, _ in self._views if view.projection.row_type is UsageRow), None)
         self._metered = MeteredChecker(shard, report, checkpoint=None if usage is None else usage.checkpoint)
         self._placed = PlacedChecker(shard, report)
+        self._kept = KeptChecker(shard, report)
         self._checkers: tuple[LogChecker, ...] = (
             CompleteChecker(shard, report),
             EpochsChecker(shard, report),
@@ -122,6 +126,8 @@ class ShardVerifier:
         Raises:
             Unavailable: the log or the views cannot be read.
         """
+        # The snapshots come before the head, so that the events they are of are among those that are read.
+        await self._expect_snapshots()
         head = await self._head()
         after = 0
         reading: asyncio.Task[list[RecordedEvent]] | None = self._read(after)
@@ -146,6 +152,15 @@ class ShardVerifier:
             position=self._position,
             rows=sum(view.rows_compared for view, _ in self._views),
         )
+
+    async def _expect_snapshots(self) -> None:
+        after: UUID | None = None
+        while page := await self._log.snapshots(self._shard, after=after, limit=SNAPSHOTS_AT_ONCE):
+            for snapshot in page:
+                self._kept.expect(snapshot)
+            after = page[-1].stream_id
+        if self._kept:
+            self._checkers = (*self._checkers, self._kept)
 
     async def _head(self) -> int | None:
         """Return the last position; None when it has no digest, which is a finding later on."""

@@ -149,10 +149,10 @@ class LateFactory:
         assert self.factory is not None  # noqa: S101 - set before any shard is taken
         return self.factory.new(shard, stream_id, kind)
 
-    async def revive(self, stream_id, events, kind):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    async def revive(self, stream_id, history, kind):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         """Return the actor of a stream."""
         assert self.factory is not None  # noqa: S101 - set before any shard is taken
-        return await self.factory.revive(stream_id, events, kind)
+        return await self.factory.revive(stream_id, history, kind)
 
 
 class WriteSide:

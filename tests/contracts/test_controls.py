@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
 
 from tasker.bus.bus import Message
+from tasker.controls.watch import ControlsWatch
 from tasker.events.stored import meta_of
-from tasker.ids import control_stream_id
+from tasker.ids import control_stream_id, shard_of
+from tasker.service.runtime import snapshots
 from tasker.service.write_side import WriteSide
 from tests.contracts.pair import SHARDS, Pair
 
@@ -146,3 +149,27 @@ async def test_two_nodes_share_a_limit(pair: Pair) -> None:
     async with asyncio.timeout(20):
         while len({json.loads(message.data)["task_id"] for message in work}) < 24:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
+
+
+async def test_another_node_begins_with_the_snapshot_and_needs_none(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the controls as their owner folds them, and as every node does."""
+    monkeypatch.setattr(snapshots, "SNAPSHOT_EVENTS", 3)
+    stream_id = control_stream_id()
+    shard = shard_of(stream_id, SHARDS)
+    for number in range(1, 5):
+        assert (await pair.ask("control.pause", QUEUE | {"name": f"q{number}", "command_id": f"c{number}"}))["ok"]
+    await pair.sides[0]._node.write_snapshots()
+    assert pair.log.kept[stream_id].seq == 3
+    for kept in (pair.log.kept, {}):
+        pair.log.kept = dict(kept)
+        watch = ControlsWatch(pair.log, time.monotonic)
+        assert await watch.look()
+        assert (watch.controls.seq, len(watch.controls.pauses)) == (4, 4)
+        assert not await watch.look()
+        await pair.hand_over(shard, pair.sides[0], pair.sides[1])
+        assert (await pair.ask("control.pause", QUEUE | {"name": "q1", "command_id": "c1"}))["duplicate"]
+        assert (await pair.ask("control.pause", QUEUE | {"name": "q2"}))["duplicate"]
+        await pair.hand_over(shard, pair.sides[1], pair.sides[0])
+    assert len(await events(pair)) == 4

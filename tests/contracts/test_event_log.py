@@ -1,13 +1,15 @@
 """What every `EventLog` promises, held to the twin in memory and to PostgreSQL."""
 
 import hashlib
+import sys
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
 
 from tasker.events.chain import GENESIS, digest_of_batch, leaf_of
-from tasker.events.log import AppendOutcome, DueChange, EventLog
+from tasker.events.envelope import NewEvent
+from tasker.events.log import AppendOutcome, DueChange, EventLog, Snapshot
 from tasker.events.memory_log import MemoryLog
 from tasker.events.postgres_log import PostgresLog
 from tasker.ids import SLOTS
@@ -392,6 +394,71 @@ class TestStreams:
         assert (info.slots, info.shards, len(info.shard_of_slot)) == (SLOTS, SHARDS, SLOTS)
         assert info.shard_of_slot[:6] == (0, 1, 2, 3, 0, 1)
         assert info.log_id
+
+
+class TestSnapshots:
+    """`PARTITION_SIZE` events and more, so that what is folded lies in several partitions."""
+
+    def kept(self, events: list[NewEvent], seq: int, *, position: int, **other: object) -> Snapshot:
+        stream_id = events[0].stream_id
+        fields = {"shard": 0, "stream_id": stream_id, "position": position, "seq": seq, "form": 3, "kind": "task"}
+        return Snapshot(**{**fields, "state": b"{}", **other})  # type: ignore[arg-type]
+
+    async def test_a_history_begins_with_the_event_of_the_snapshot(self, log: EventLog, owner: Owner) -> None:
+        events, other = stream(PARTITION_SIZE + 20), stream(2)
+        await owner.write(0, other)
+        for start in range(0, len(events), 24):
+            await owner.write(0, events[start : start + 24])
+        a, b = events[0].stream_id, other[0].stream_id
+        whole = await log.load_histories([a, b, uuid4(), a])
+        assert {key: (loaded.snapshot, [one.seq for one in loaded.events]) for key, loaded in whole.items()} == {
+            a: (None, [*range(1, len(events) + 1)]),
+            b: (None, [1, 2]),
+        }
+        for seq in (1, 40, PARTITION_SIZE + 11, len(events)):
+            snapshot = self.kept(events, seq, position=seq + 2, state=b"%d" % seq)
+            assert await log.write_snapshots([snapshot], {0: owner.epochs[0]}) == {a}
+            loaded = (await log.load_histories([b, a]))[a]
+            assert loaded.snapshot == snapshot
+            assert loaded.events == [one for one in whole[a].events if one.seq >= seq]
+
+    async def test_one_that_is_ahead_has_no_events(self, log: EventLog, owner: Owner) -> None:
+        events = stream(3)
+        await owner.write(0, events)
+        snapshot = self.kept(events, 4, position=4)
+        await log.write_snapshots([snapshot], {0: owner.epochs[0]})
+        loaded = (await log.load_histories([events[0].stream_id]))[events[0].stream_id]
+        assert (loaded.snapshot, loaded.events) == (snapshot, [])
+
+    async def test_a_history_is_read_in_pages(
+        self, log: EventLog, owner: Owner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys.modules[type(log).__module__], "HISTORY_PAGE_EVENTS", 4)
+        events = stream(9)
+        await owner.write(0, events)
+        stream_id = events[0].stream_id
+        assert [one.seq for one in (await log.load_histories([stream_id]))[stream_id].events] == [1, 2, 3, 4]
+        await log.write_snapshots([self.kept(events, 3, position=3)], {0: owner.epochs[0]})
+        assert [one.seq for one in (await log.load_histories([stream_id]))[stream_id].events] == [3, 4, 5, 6]
+
+    async def test_only_the_owner_keeps_them(self, log: EventLog) -> None:
+        old = await Owner(log, "old").take(0, 1, lease_s=ENDED_S)
+        a, b = stream(1), stream(1)
+        await old.write(0, a)
+        await old.write(1, b)
+        await Owner(log, "new").take(0)
+        snapshots = [self.kept(a, 1, position=1), self.kept(b, 1, position=1, shard=1)]
+        assert await log.write_snapshots(snapshots, old.epochs) == {b[0].stream_id}
+        assert await log.snapshots(0, after=None, limit=10) == []
+        assert await log.snapshots(1, after=None, limit=10) == snapshots[1:]
+
+    async def test_they_are_read_by_shard(self, log: EventLog, owner: Owner) -> None:
+        streams = sorted((stream(1) for _ in range(5)), key=lambda events: events[0].stream_id)
+        kept = [self.kept(events, 1, position=rank) for rank, events in enumerate(streams)]
+        assert len(await log.write_snapshots(kept[::-1], owner.epochs)) == len(kept)
+        assert await log.snapshots(0, after=None, limit=3) == kept[:3]
+        assert await log.snapshots(0, after=kept[2].stream_id, limit=3) == kept[3:]
+        assert await log.snapshots(1, after=None, limit=3) == []
 
 
 class TestDue:

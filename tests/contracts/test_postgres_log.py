@@ -276,6 +276,7 @@ class TestPlans:
         ids = [event.stream_id for event in stream(1)]
         for _ in range(7):
             await log.load(ids)
+            await log.load_histories(ids)
             await log.load_stream(ids[0], after_seq=0, limit=5)
             await log.read(0, after=0, limit=5)
             await log.streams(ids)
@@ -283,6 +284,7 @@ class TestPlans:
         for _ in range(4):
             await owner.write(0, stream(PARTITION_SIZE // 2))
         await log.load(ids)
+        await log.load_histories(ids)
         await log.read(0, after=0, limit=5)
         await log.heads([0])
         await log.close()

@@ -15,7 +15,13 @@ from tasker.ids import concurrency_stream_id
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.findings import Finding
-from tasker.service.domain.limits.concurrency import Ask, ConcurrencyState, advance_concurrency
+from tasker.service.domain.limits.concurrency import (
+    CONCURRENCY_FORM,
+    Ask,
+    ConcurrencyState,
+    advance_concurrency,
+    evolve_concurrency,
+)
 from tests.histories import Recorder
 
 NAME = KeyName(tenant="default", namespace="shop", template="t", key="7")
@@ -28,7 +34,7 @@ class World:
     def __init__(self, *, limit: int) -> None:
         self.limit = limit
         self.state = ConcurrencyState()
-        self.events: list[Any] = []
+        self.events: list[tuple[int, Any]] = []
         self.open: dict[str, str] = {}
         self.begun: list[str] = []
         self.now_us = 0
@@ -36,7 +42,7 @@ class World:
     def decide(self, asks: list[Ask], returned: list[str]) -> None:
         self.now_us += 1
         events, refused = advance_concurrency(self.state, NAME, asks, returned, at_us=self.now_us)
-        self.events += events
+        self.events += [(self.now_us, event) for event in events]
         for request in refused:
             self.open.pop(request, None)
         assert len(self.state.holders) <= self.limit
@@ -81,8 +87,12 @@ def test_no_word_that_is_lost_loses_a_place(limit: int, data: st.DataObject) -> 
             world.look(request)
             world.open.pop(request, None)
     assert [*world.state.holders, *world.state.waiting, *world.state.evicted] == []
+    again = ConcurrencyState()
+    for at_us, event in world.events:
+        evolve_concurrency(again, event, at_us=at_us)
+    assert CONCURRENCY_FORM.encode(again) == CONCURRENCY_FORM.encode(world.state)
     recorder = Recorder(shards=1)
-    recorder.record(concurrency_stream_id("default", "shop", "t", "", "7"), world.events)
+    recorder.record(concurrency_stream_id("default", "shop", "t", "", "7"), [event for _, event in world.events])
     findings: list[Finding] = []
     feed(recorder.events, [PlacedChecker(0, findings.append)])
     assert findings == []

@@ -29,7 +29,7 @@ from tasker.service.domain.schedules.commands import (
 )
 from tasker.service.domain.schedules.decide import BUFFERED_MAX, decide_schedule, needs_to_know
 from tasker.service.domain.schedules.obligations import schedule_obligations
-from tasker.service.domain.schedules.state import ScheduleState, evolve_schedule
+from tasker.service.domain.schedules.state import SCHEDULE_FORM, ScheduleState, evolve_schedule
 from tests.properties.examples import examples
 
 T0_US = 1_774_700_000_000_000
@@ -87,9 +87,11 @@ class World:
 
     def crash(self) -> None:
         """Another owner folds what was recorded; nothing else is left."""
+        before = SCHEDULE_FORM.encode(self.state)
         self.state = ScheduleState("default")
         for at_us, event in self.log:
             evolve_schedule(self.state, event, at_us=at_us)
+        assert SCHEDULE_FORM.encode(self.state) == before
 
     def turn(self, *, lose_start: bool, lose_answer: bool) -> None:
         """Do what is owed now, once."""

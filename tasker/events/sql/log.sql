@@ -129,6 +129,28 @@ FROM unnest($1::uuid[]) AS asked (stream_id)
 JOIN stream AS s ON s.stream_id = asked.stream_id
 JOIN event AS e ON e.stream_id = s.stream_id AND e.position >= s.first_position
 
+-- name: load_histories
+-- A stream's events from the one that its snapshot was made at, else from the first; and the snapshots, as rows of the
+-- same columns: together in one statement they are of one moment. What is asked of a stream's events is a question of
+-- its own (its ORDER BY makes it one), so that where they begin is looked up in the index and not filtered behind it.
+SELECT e.shard, e.position, e.epoch, e.stream_id, e.kind, e.seq, e.type, e.version, e.tenant, e.at_us, e.meta,
+       e.payload, e.encoding, e.chain
+FROM unnest($1::uuid[]) AS asked (stream_id)
+JOIN stream AS s ON s.stream_id = asked.stream_id
+LEFT JOIN snapshot AS n ON n.shard = s.shard AND n.stream_id = s.stream_id
+CROSS JOIN LATERAL (
+    SELECT * FROM event
+    WHERE event.stream_id = s.stream_id AND event.position >= coalesce(n.position, s.first_position)
+      AND event.seq >= coalesce(n.seq, 1) AND event.seq < coalesce(n.seq, 1) + $2::integer
+    ORDER BY event.seq
+) AS e
+UNION ALL
+SELECT n.shard, n.position, n.epoch, n.stream_id, n.kind, n.seq, 'snapshot', n.form, '', 0, ''::bytea,
+       n.state, 'snapshot', NULL
+FROM unnest($1::uuid[]) AS asked (stream_id)
+JOIN stream AS s ON s.stream_id = asked.stream_id
+JOIN snapshot AS n ON n.shard = s.shard AND n.stream_id = s.stream_id
+
 -- name: load_stream
 SELECT e.shard, e.position, e.epoch, e.stream_id, e.kind, e.seq, e.type, e.version, e.tenant, e.at_us, e.meta,
        e.payload, e.encoding, e.chain
@@ -143,6 +165,30 @@ SELECT e.shard, e.position, e.epoch, e.stream_id, e.kind, e.seq, e.type, e.versi
 FROM event AS e
 WHERE e.shard = $1 AND e.position > $2::bigint AND e.position <= $2::bigint + $3::bigint
 ORDER BY e.position
+
+-- name: write_snapshots
+WITH right_epoch AS MATERIALIZED (
+    SELECT h.shard, h.epoch
+    FROM unnest($1::integer[], $2::bigint[]) AS c (shard, epoch)
+    JOIN shard_head AS h ON h.shard = c.shard
+    WHERE h.epoch = c.epoch
+    ORDER BY h.shard FOR SHARE OF h
+)
+INSERT INTO snapshot (shard, stream_id, position, epoch, seq, form, kind, state)
+SELECT w.shard, w.stream_id, w.position, r.epoch, w.seq, w.form, w.kind, w.state
+FROM unnest($3::integer[], $4::uuid[], $5::bigint[], $6::integer[], $7::smallint[], $8::text[], $9::bytea[])
+    AS w (shard, stream_id, position, seq, form, kind, state)
+JOIN right_epoch AS r ON r.shard = w.shard
+ON CONFLICT (shard, stream_id) DO UPDATE
+SET position = excluded.position, epoch = excluded.epoch, seq = excluded.seq, form = excluded.form,
+    kind = excluded.kind, state = excluded.state
+RETURNING stream_id
+
+-- name: snapshots
+SELECT shard, stream_id, position, seq, form, kind, state
+FROM snapshot
+WHERE shard = $1 AND stream_id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
+ORDER BY stream_id LIMIT $3
 
 -- name: write_due
 WITH right_epoch AS MATERIALIZED (

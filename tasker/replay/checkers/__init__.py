@@ -16,5 +16,6 @@ it. What else it needs (acknowledgements, what was published, a sink's records, 
 | I9        | `timely`       | no timer early or late, every task ends                                        |
 | I11       | `bounded`      | caps hold, and a refusal is typed and says when to ask again                   |
 | I13       | `metered`      | usage and cost in the views equal a recount of the log                         |
+| snapshot  | `kept`         | every snapshot is what the events up to its own give                           |
 | fold      | `folded`       | every event is understood and moves its task                                   |
 """

@@ -6,16 +6,18 @@ to look at once; all others look by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import ClassVar
 from uuid import UUID
 
-from tasker.controls import Controls
+from tasker.controls import CONTROL_FORM, Controls
 from tasker.errors import CommandRejected, TaskerError
-from tasker.events.envelope import Meta, RecordedEvent
-from tasker.events.stored import encode_meta, meta_of, to_new_event
-from tasker.service.domain.command_memory import remember
+from tasker.events.command_memory import remember
+from tasker.events.envelope import Meta
+from tasker.events.state_form import StateForm
+from tasker.events.stored import encode_meta, to_new_event
 from tasker.service.domain.controls import AnyControlCommand, decide_control
-from tasker.service.runtime.actor import Owed, Recorded, Turn
+from tasker.service.runtime.actor import Kept, Owed, Recorded, Turn
 
 
 class ControlMessage:
@@ -41,35 +43,24 @@ class ControlMessage:
         self.fail = fail
 
 
-class ControlActor:
+class ControlActor(Kept[Controls]):
     """The controls of all tenants; `on_recorded` is called after each commit."""
 
-    __slots__ = ("_commands", "_controls", "_on_recorded", "correlation_id", "stream_id")
+    form: ClassVar[StateForm[Controls]] = CONTROL_FORM
 
-    def __init__(self, stream_id: UUID, on_recorded: Callable[[], None]) -> None:
+    __slots__ = ("_on_recorded", "correlation_id", "state", "stream_id")
+
+    def __init__(self, stream_id: UUID, on_recorded: Callable[[], None], state: Controls) -> None:
         self.correlation_id: str | None = None
         self.stream_id = stream_id
-        self._controls = Controls()
-        self._commands: dict[str, int] = {}
+        self.state = state
         self._on_recorded = on_recorded
-
-    def fold(self, events: Sequence[RecordedEvent]) -> None:
-        """Take up what was recorded.
-
-        Raises:
-            Undecodable: this build cannot read one of the events.
-        """
-        for recorded in events:
-            self._controls.take_recorded(recorded)
-            command_id = meta_of(recorded).command_id
-            if command_id is not None:
-                remember(self._commands, command_id, recorded.seq)
 
     def receive(self, message: ControlMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
-        if message.command_id in self._commands:
+        if message.command_id in self.state.commands:
             return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
-        controls, meta = self._controls, message.meta
+        controls, meta = self.state, message.meta
         try:
             events = decide_control(controls, message.tenant, message.command)
         except CommandRejected as refusal:
@@ -90,7 +81,7 @@ class ControlActor:
             )
             by, reason = meta.requested_by or "", meta.reason or ""
             controls.take(event, tenant=message.tenant, at_us=now_us, by=by, reason=reason)
-            remember(self._commands, message.command_id, seq)
+            remember(controls.commands, message.command_id, seq)
         duplicate = not events
 
         def on_committed(position: int) -> None:

@@ -10,6 +10,7 @@ import structlog
 
 from tasker.errors import Fenced, TemplateUnknown, Unavailable, Undecodable
 from tasker.events.envelope import RecordedEvent, StreamKind
+from tasker.events.history import History
 from tasker.service.actors.control_actor import ControlActor
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.investigation_actor import InvestigationActor
@@ -50,28 +51,27 @@ class Factory:
         """Return the actor of a task that does not exist yet; None for other kinds."""
         return TaskActor(stream_id, shard, self._ports) if kind == _TASK else None
 
-    async def revive(self, stream_id: UUID, events: Sequence[RecordedEvent], kind: str) -> Actor:
+    async def revive(self, stream_id: UUID, history: History, kind: str) -> Actor:
         """Return the actor of a stream; one that cannot be folded becomes a `PoisonedActor`."""
         shard = self._routes.shard_of(stream_id)
-        recorded_kind = events[0].kind if events else kind
         try:
-            if recorded_kind == StreamKind.TEMPLATE:
-                return self._template(stream_id, events)
-            if recorded_kind == StreamKind.SCHEDULE:
-                return self._schedule(stream_id, shard, events)
-            if recorded_kind == StreamKind.CONCURRENCY:
-                key = ConcurrencyActor(stream_id, shard, self._keys)
-                key.fold(events)
-                return key
-            if recorded_kind == StreamKind.INVESTIGATION:
-                actor = InvestigationActor(stream_id)
-                actor.fold(events)
-                return actor
-            if recorded_kind == StreamKind.CONTROL:
-                controls = ControlActor(stream_id, self._on_control)
-                controls.fold(events)
-                return controls
-            return await self._task(stream_id, shard, events)
+            match history.kind or kind:
+                case StreamKind.TEMPLATE:
+                    template = TemplateActor(stream_id, await history.folded(TemplateActor.form))
+                    self._directory.show(template)
+                    return template
+                case StreamKind.SCHEDULE:
+                    schedule = await history.folded(ScheduleActor.form)
+                    return ScheduleActor(stream_id, shard, self._schedules, schedule)
+                case StreamKind.CONCURRENCY:
+                    key = await history.folded(ConcurrencyActor.form)
+                    return ConcurrencyActor(stream_id, shard, self._keys, key, tenant=history.tenant)
+                case StreamKind.INVESTIGATION:
+                    return InvestigationActor(stream_id, await history.folded(InvestigationActor.form))
+                case StreamKind.CONTROL:
+                    return ControlActor(stream_id, self._on_control, await history.folded(ControlActor.form))
+                case _:
+                    return await self._task(stream_id, shard, await history.events())
         except (Unavailable, Fenced):
             # The log could not be asked, which says nothing about the task.
             raise
@@ -80,18 +80,7 @@ class Factory:
         except Exception as error:  # noqa: BLE001 - a history that breaks the fold is poison, not a reason to stop
             detail = f"{type(error).__name__}: {error}"
         _log.error("task_poisoned", task_id=str(stream_id), shard=shard, error=detail)
-        return PoisonedActor(stream_id, shard, detail, tenant=events[0].tenant if events else "")
-
-    def _template(self, stream_id: UUID, events: Sequence[RecordedEvent]) -> Actor:
-        actor = TemplateActor(stream_id)
-        actor.fold(events)
-        self._directory.show(actor)
-        return actor
-
-    def _schedule(self, stream_id: UUID, shard: int, events: Sequence[RecordedEvent]) -> Actor:
-        actor = ScheduleActor(stream_id, shard, self._schedules)
-        actor.fold(events)
-        return actor
+        return PoisonedActor(stream_id, shard, detail, tenant=history.tenant)
 
     async def _task(self, stream_id: UUID, shard: int, events: Sequence[RecordedEvent]) -> Actor:
         actor = TaskActor(stream_id, shard, self._ports)

@@ -6,14 +6,16 @@ actor (`SubjectMessage`) and hands the answer on (`InvestigationMessage`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import ClassVar
 from uuid import UUID
 
 from tasker.errors import CommandRejected, TaskerError
-from tasker.events.dead_letter_events import DeadLetterEvent
-from tasker.events.envelope import Meta, RecordedEvent
-from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
+from tasker.events.envelope import Meta
+from tasker.events.state_form import StateForm
+from tasker.events.stored import encode_meta, to_new_event
 from tasker.service.domain.dead_letters.investigation import (
+    INVESTIGATION_FORM,
     InvestigationCommand,
     Investigations,
     Subject,
@@ -22,7 +24,7 @@ from tasker.service.domain.dead_letters.investigation import (
     subject_of,
 )
 from tasker.service.domain.state import TaskState
-from tasker.service.runtime.actor import Owed, Recorded, Turn
+from tasker.service.runtime.actor import Kept, Owed, Recorded, Turn
 
 Failed = Callable[[TaskerError], None]
 
@@ -75,30 +77,21 @@ class InvestigationMessage:
         self.fail = fail
 
 
-class InvestigationActor:
+class InvestigationActor(Kept[Investigations]):
     """The investigations of one task."""
 
-    __slots__ = ("_state", "correlation_id", "stream_id")
+    form: ClassVar[StateForm[Investigations]] = INVESTIGATION_FORM
 
-    def __init__(self, stream_id: UUID) -> None:
+    __slots__ = ("correlation_id", "state", "stream_id")
+
+    def __init__(self, stream_id: UUID, state: Investigations) -> None:
         self.correlation_id: str | None = None
         self.stream_id = stream_id
-        self._state = Investigations()
-
-    def fold(self, events: Sequence[RecordedEvent]) -> None:
-        """Take up what was recorded.
-
-        Raises:
-            Undecodable: this build cannot read one of the events.
-        """
-        for recorded in events:
-            event = from_recorded(recorded)
-            assert isinstance(event, DeadLetterEvent)  # noqa: S101 - such a stream holds only these
-            evolve_investigation(self._state, event, command_id=meta_of(recorded).command_id)  # type: ignore[arg-type]
+        self.state = state
 
     def receive(self, message: InvestigationMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
-        state = self._state
+        state = self.state
         if message.command_id in state.commands:
             return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
         try:

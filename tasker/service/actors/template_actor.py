@@ -6,22 +6,25 @@ pending state and shows it to the directory.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 from uuid import UUID
 
 from tasker.errors import CommandRejected, TaskerError
-from tasker.events.envelope import Meta, RecordedEvent
-from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
-from tasker.events.template_events import AnyTemplateEvent, TemplateEvent
+from tasker.events.envelope import Meta
+from tasker.events.state_form import StateForm
+from tasker.events.stored import encode_meta, to_new_event
+from tasker.events.template_events import AnyTemplateEvent
 from tasker.service.domain.template_registry import (
+    TEMPLATE_FORM,
     RegisterTemplate,
     TemplateRegistry,
     UseTemplate,
     decide_template,
     evolve_template,
 )
-from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.runtime.actor import Kept, Owed, Turn
 
 
 class Registered(Protocol):
@@ -63,33 +66,23 @@ class ResolveMessage:
         self.fail = fail
 
 
-class TemplateActor:
+class TemplateActor(Kept[TemplateRegistry]):
     """The registrations of one template.
 
     Attributes:
+        state: what is recorded of them, pending events included.
         committed: what is durable of them; changes only when a commit does.
     """
 
-    __slots__ = ("_pending", "committed", "correlation_id", "stream_id")
+    form: ClassVar[StateForm[TemplateRegistry]] = TEMPLATE_FORM
 
-    def __init__(self, stream_id: UUID) -> None:
+    __slots__ = ("committed", "correlation_id", "state", "stream_id")
+
+    def __init__(self, stream_id: UUID, state: TemplateRegistry) -> None:
         self.correlation_id: str | None = None
         self.stream_id = stream_id
-        self._pending = TemplateRegistry()
-        self.committed = TemplateRegistry()
-
-    def fold(self, events: Sequence[RecordedEvent]) -> None:
-        """Take up the recorded registrations.
-
-        Raises:
-            Undecodable: this build cannot read one of them.
-        """
-        for recorded in events:
-            event = from_recorded(recorded)
-            assert isinstance(event, TemplateEvent)  # noqa: S101 - a template's stream holds only these
-            command_id = meta_of(recorded).command_id
-            evolve_template(self._pending, event, command_id=command_id)  # type: ignore[arg-type]
-            evolve_template(self.committed, event)  # type: ignore[arg-type]
+        self.state = state
+        self.committed = copy.deepcopy(state)
 
     def receive(self, message: RegisterMessage | ResolveMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
@@ -97,19 +90,19 @@ class TemplateActor:
             return Turn.answer(lambda _: message.answered(self.committed), message.fail)
         command_id = message.meta.command_id
         try:
-            events = decide_template(self._pending, message.command, command_id=command_id)
+            events = decide_template(self.state, message.command, command_id=command_id)
         except CommandRejected as refusal:
             error = refusal
             return Turn.refusal(error, message.fail)
         meta = encode_meta(message.meta)
         new = []
         for event in events:
-            seq = self._pending.seq + 1
+            seq = self.state.seq + 1
             new.append(
                 to_new_event(event, stream_id=self.stream_id, seq=seq, tenant=message.tenant, at_us=now_us, meta=meta)
             )
-            evolve_template(self._pending, event, command_id=command_id)
-        version, digest = self._pending.hash_of(message.command.version)
+            evolve_template(self.state, event, command_id=command_id)
+        version, digest = self.state.hash_of(message.command.version)
         return Turn(new, lambda position: self._committed(message, events, position, version, digest), message.fail, {})
 
     def _committed(

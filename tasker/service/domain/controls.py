@@ -23,10 +23,8 @@ from tasker.events.control_events import (
     WorkResumed,
 )
 
-CONTROL_EVENTS_MAX: Final = 100_000
-"""Every node folds them all when it starts."""
-
 PAUSES_MAX: Final = 10_000
+RAMPS_MAX: Final = 10_000
 LIMITS_MAX: Final = 10_000
 RAMP_S_MAX: Final = 7 * 24 * 3600.0
 
@@ -74,13 +72,11 @@ def decide_control(controls: Controls, tenant: str, command: AnyControlCommand) 
     """Return the events that `command` of a tenant causes; () when it changes nothing.
 
     Raises:
-        StateForbids: there is nothing to resume or no limit to remove, or more is paused or was recorded than is kept.
+        StateForbids: there is nothing to resume or no limit to remove, or as much is paused or limited as is kept.
     """
     within = command.within
     target = target_of(tenant, ControlEvent(scope=within.scope, namespace=within.namespace, name=within.name))
     pause, limit = controls.pauses.get(target), controls.limits.get(target)
-    if controls.seq >= CONTROL_EVENTS_MAX:
-        raise StateForbids(f"{controls.seq} controls were recorded; that is all that is kept")
     match command:
         case PauseWork():
             if pause is not None:
@@ -91,6 +87,8 @@ def decide_control(controls: Controls, tenant: str, command: AnyControlCommand) 
         case ResumeWork(ramp_s=ramp_s):
             if pause is None:
                 raise StateForbids(f"{target.words()} is not paused; `tasker controls` lists what is")
+            if ramp_s > 0 and len(controls.ramps) >= RAMPS_MAX:
+                raise StateForbids(f"{RAMPS_MAX} things come back slowly already; resume it at once")
             return (WorkResumed(scope=within.scope, namespace=within.namespace, name=within.name, ramp_s=ramp_s),)
         case LimitWork(per_s=per_s, burst=burst, key=key):
             if limit is not None and (limit.per_s, limit.burst, limit.key) == (per_s, burst, key):

@@ -36,6 +36,7 @@ from typing import Any, Final, Literal, NamedTuple, assert_never
 import msgspec
 
 from tasker.events.codec import canonical, hash_of
+from tasker.events.command_memory import remember
 from tasker.events.task_events import (
     NULL,
     AnyTaskEvent,
@@ -106,7 +107,6 @@ from tasker.events.task_events import (
     WentStale,
 )
 from tasker.events.usage import TOKEN_METERS, added, amount_text
-from tasker.service.domain.command_memory import remember
 from tasker.service.domain.costs.running_time import RunningTime
 from tasker.service.domain.dead_letters.staleness import WAITING, Staleness
 from tasker.service.domain.shared_state.written import Shared

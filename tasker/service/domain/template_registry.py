@@ -7,14 +7,14 @@ from typing import Final, assert_never
 import msgspec
 
 from tasker.errors import TemplateConflict, TemplateLimit, TemplateUnknown
-from tasker.events.template_events import AnyTemplateEvent, TemplateRegistered, TemplateUsed
-from tasker.service.domain.command_memory import remember
+from tasker.events.command_memory import remember
+from tasker.events.envelope import RecordedEvent, StreamKind
+from tasker.events.state_form import StateForm
+from tasker.events.stored import from_recorded, meta_of
+from tasker.events.template_events import AnyTemplateEvent, TemplateEvent, TemplateRegistered, TemplateUsed
 
 VERSIONS_MAX: Final = 10_000
 """Versions of one template."""
-
-REGISTRY_EVENTS_MAX: Final = 100_000
-"""Registrations and choices of one template: all are read when its owner starts."""
 
 
 class RegisterTemplate(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,8 +38,8 @@ class UseTemplate(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-class TemplateRegistry:
-    """What is registered. Owned by one actor.
+class TemplateRegistry(msgspec.Struct):
+    """What is registered. Owned by one actor. Kept in snapshots as it is (`TEMPLATE_FORM`).
 
     Attributes:
         hashes: version -> content hash, in the order of registration.
@@ -47,15 +47,12 @@ class TemplateRegistry:
         commands: the last commands that changed it -> the seq of their event.
     """
 
-    __slots__ = ("commands", "hashes", "in_use", "name", "namespace", "seq")
-
-    def __init__(self) -> None:
-        self.seq = 0
-        self.namespace = ""
-        self.name = ""
-        self.hashes: dict[str, str] = {}
-        self.in_use: str | None = None
-        self.commands: dict[str, int] = {}
+    seq: int = 0
+    namespace: str = ""
+    name: str = ""
+    hashes: dict[str, str] = {}
+    in_use: str | None = None
+    commands: dict[str, int] = {}
 
     def hash_of(self, version: str | None, namespace: str = "", name: str = "") -> tuple[str, str]:
         """Return version and content hash of `version`, or of the one in use.
@@ -90,15 +87,13 @@ def decide_template(
     Raises:
         TemplateConflict: the version is registered with other content.
         TemplateUnknown: the version to use, or of a repeated command, is not registered.
-        TemplateLimit: the template has as many versions or events as it may have.
+        TemplateLimit: the template has as many versions as it may have.
     """
     if command_id in registry.commands:
         registry.hash_of(command.version)  # the id may have been another command's
         return ()
     events = _decide(registry, command)
     name = f"{registry.namespace}/{registry.name}"
-    if events and registry.seq >= REGISTRY_EVENTS_MAX:
-        raise TemplateLimit(f"{name} has {registry.seq} registrations and choices; register it under another name")
     if events and len(registry.hashes) >= VERSIONS_MAX and events[0].version not in registry.hashes:
         raise TemplateLimit(f"{name} has {VERSIONS_MAX} versions; use one of them, or register it under another name")
     return events
@@ -150,3 +145,25 @@ def evolve_template(
         case _:
             assert_never(event)
     return registry
+
+
+def fold_template(registry: TemplateRegistry, recorded: RecordedEvent) -> None:
+    """Move `registry` on by a recorded event.
+
+    Raises:
+        Undecodable: this build cannot read it.
+    """
+    event = from_recorded(recorded)
+    assert isinstance(event, TemplateEvent)  # noqa: S101 - a template's stream holds only these
+    evolve_template(registry, event, command_id=meta_of(recorded).command_id)  # type: ignore[arg-type]
+
+
+TEMPLATE_FORM: Final = StateForm[TemplateRegistry](
+    kind=StreamKind.TEMPLATE,
+    number=1,
+    new=TemplateRegistry,
+    fold=fold_template,
+    kept=TemplateRegistry,
+    keep=lambda registry: registry,
+    restore=lambda kept: kept,
+)

@@ -6,11 +6,16 @@ The runtime is handed actors; it holds no rule of theirs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from tasker.errors import TaskerError
-from tasker.events.envelope import NewEvent, RecordedEvent
+from tasker.events.envelope import NewEvent
+from tasker.events.history import History
+from tasker.events.log import Snapshot
+from tasker.events.state_form import StateForm
+
+S = TypeVar("S")
 
 Message = Any
 """What an actor understands; the runtime only carries it. A message answers its sender itself."""
@@ -28,9 +33,10 @@ class Turn:
             and all it was decided on, is durable and the shard confirmed ours. Sends answers and effects.
         failed: called instead when it is not; the actor has been dropped by then.
         owed: obligations of the scopes that changed; None: the stream owes nothing any more; {}: no change.
+        snapshot: of the stream as of the last event, to be kept once that is durable (`snapshots.py`).
     """
 
-    __slots__ = ("committed", "events", "failed", "owed")
+    __slots__ = ("committed", "events", "failed", "owed", "snapshot")
 
     def __init__(
         self,
@@ -43,6 +49,7 @@ class Turn:
         self.committed = committed
         self.failed = failed
         self.owed = owed
+        self.snapshot: Snapshot | None = None
 
     @classmethod
     def answer(cls, committed: Callable[[int], None], failed: Callable[[TaskerError], None]) -> Turn:
@@ -84,6 +91,15 @@ class Actor(Protocol):
         ...
 
 
+class Kept(Generic[S]):
+    """An actor whose state is kept in snapshots: it is the fold of its stream by `form`, pending events included."""
+
+    __slots__ = ()
+
+    form: ClassVar[StateForm[Any]]
+    state: S
+
+
 class ActorFactory(Protocol):
     """Makes actors from what the log holds of their streams."""
 
@@ -91,8 +107,8 @@ class ActorFactory(Protocol):
         """Return the actor of a stream that the log does not have; None: it has to be revived, too."""
         ...
 
-    async def revive(self, stream_id: UUID, events: Sequence[RecordedEvent], kind: str) -> Actor:
-        """Return the actor of a stream (new when `events` is empty), ready for its first message.
+    async def revive(self, stream_id: UUID, history: History, kind: str) -> Actor:
+        """Return the actor of a stream, ready for its first message; of one without events a new one of `kind`.
 
         A stream that cannot be folded becomes an actor that says so: one bad task must not stop others.
         """

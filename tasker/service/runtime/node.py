@@ -213,6 +213,8 @@ class Node:
             await asyncio.sleep(self._pace.due_write_s)
             try:
                 await self.write_due()
+                if self._shards.snapshots:
+                    await self.write_snapshots()
                 if self._clock.monotonic_s() - scanned_s > HORIZON_SCAN_S:
                     scanned_s = self._clock.monotonic_s()
                     until_us = self._clock.now_us() + HORIZON_US
@@ -256,6 +258,20 @@ class Node:
                 book.written(change)
             else:
                 book.not_written()
+
+    async def write_snapshots(self) -> None:
+        """Write the snapshots that are due.
+
+        Raises:
+            Unavailable: not all could be written; the next call writes the others.
+        """
+
+        def epoch_of(shard: int) -> int | None:
+            queue = self._committer.queue_of(shard)
+            return None if queue is None else queue.epoch
+
+        failpoint("before_snapshot_write")
+        await self._shards.snapshots.write(epoch_of)
 
     async def offer_again(self) -> None:
         """Wake every open offer now: the stream that held the work is new."""

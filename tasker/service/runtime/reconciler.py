@@ -25,6 +25,7 @@ import structlog
 
 from tasker.errors import Unavailable
 from tasker.events.envelope import US_PER_S, StreamKind
+from tasker.events.history import History
 from tasker.events.log import EventLog
 from tasker.service.runtime.actor import ActorFactory, Owed
 from tasker.service.runtime.due import UNFOLDED
@@ -171,7 +172,7 @@ class Reconciler:
         rows = await self._log.due_of(shard, stream_ids)
         found: dict[UUID, set[str]] = {}
         for stream_id, events in (await self._log.load(stream_ids)).items():
-            actor = await self._factory.revive(stream_id, events, StreamKind.TASK)
+            actor = await self._factory.revive(stream_id, History.of(events), StreamKind.TASK)
             missing = _names(actor.owes()) - rows.get(stream_id, set()) - {UNFOLDED}
             if missing and not self._shards.knows(shard, stream_id):
                 found[stream_id] = missing

@@ -20,15 +20,20 @@ from uuid import UUID
 import structlog
 
 from tasker.errors import Busy, Fenced, TaskerError, Unavailable
-from tasker.events.envelope import NewEvent, RecordedEvent
+from tasker.events.envelope import NewEvent
+from tasker.events.history import History
 from tasker.events.log import EventLog
-from tasker.service.runtime.actor import Actor, ActorFactory, Message, Turn, ids_of
+from tasker.service.runtime.actor import Actor, ActorFactory, Kept, Message, Turn, ids_of
 from tasker.service.runtime.committer import Committer, Unit
 from tasker.service.runtime.due import HORIZON_US, DueBook
+from tasker.service.runtime.snapshots import SnapshotBook, SnapshotPace
 from tasker.settings import Limits
 
 LOAD_STREAMS_MAX: Final = 200
 """Streams in one load."""
+
+LONG_LOADS_MAX: Final = 2
+"""So many streams that take more than one reading are folded at once, beside the others."""
 
 RESTARTS_MAX: Final = 3
 RESTART_WINDOW_US: Final = 60_000_000
@@ -40,11 +45,12 @@ _log = structlog.get_logger(__name__)
 class Cell:
     """The place of one actor: empty while its stream is loaded."""
 
-    __slots__ = ("actor", "kind", "mailbox", "touched_us")
+    __slots__ = ("actor", "kind", "mailbox", "pace", "touched_us")
 
     def __init__(self, kind: str, now_us: int) -> None:
         self.kind = kind
         self.actor: Actor | None = None
+        self.pace: SnapshotPace | None = None
         self.mailbox: deque[Message] = deque()
         self.touched_us = now_us
 
@@ -73,6 +79,8 @@ class Shards:
         self._to_load: dict[UUID, int] = {}
         self._load_wake = asyncio.Event()
         self._failures: dict[UUID, list[int]] = {}
+        self._long_loads = asyncio.Semaphore(LONG_LOADS_MAX)
+        self.snapshots = SnapshotBook(log)
         self.waiting = 0
         """Messages in mailboxes."""
 
@@ -190,6 +198,8 @@ class Shards:
             return
         if turn is not None:
             unit = Unit(stream_id, turn.events, partial(self._done, shard, stream_id, turn))
+            if cell.pace is not None and turn.events and cell.pace.took(len(turn.events), unit.payload_bytes):
+                turn.snapshot = cell.pace.take(cell.actor, shard, stream_id, turn.events[-1].seq)
             try:
                 self._committer.submit(shard, unit)
             except Fenced as error:
@@ -206,6 +216,8 @@ class Shards:
             book = self._books.get(shard)
             if book is not None and (turn.owed is None or turn.owed):
                 book.apply(stream_id, turn.owed, decided_us=turn.events[0].at_us)
+        if turn.snapshot is not None:
+            self.snapshots.note(turn.snapshot, position)
         turn.committed(position)
 
     def drop(self, shard: int, stream_id: UUID) -> None:
@@ -242,17 +254,18 @@ class Shards:
 
     async def run_loader(self) -> None:
         """Load streams that messages wait for, for ever."""
-        while True:
-            await self._load_wake.wait()
-            self._load_wake.clear()
-            # One pass of the loop: commands that arrived together are loaded together.
-            await asyncio.sleep(0)
-            while batch := self._next_load():
-                try:
-                    await self._load(batch)
-                except Unavailable as error:
-                    for stream_id, shard in batch.items():
-                        self.fail_waiting(shard, stream_id, error)
+        async with asyncio.TaskGroup() as others:
+            while True:
+                await self._load_wake.wait()
+                self._load_wake.clear()
+                # One pass of the loop: commands that arrived together are loaded together.
+                await asyncio.sleep(0)
+                while batch := self._next_load():
+                    try:
+                        await self._load(batch, others)
+                    except Unavailable as error:
+                        for stream_id, shard in batch.items():
+                            self.fail_waiting(shard, stream_id, error)
 
     def _next_load(self) -> dict[UUID, int]:
         batch: dict[UUID, int] = {}
@@ -267,40 +280,64 @@ class Shards:
             asyncio.get_running_loop().call_later(0.01, self._load_wake.set)
         return batch
 
-    async def _load(self, batch: dict[UUID, int]) -> None:
+    async def _load(self, batch: dict[UUID, int], others: asyncio.TaskGroup) -> None:
         for stream_id, shard in list(batch.items()):
             if self._restarts_spent(stream_id):
                 del batch[stream_id]
                 self.fail_waiting(shard, stream_id, Unavailable("the task's actor keeps failing", retry_after_s=30.0))
         cells = {stream_id: self._cell(shard, stream_id) for stream_id, shard in batch.items()}
-        found = await self._log.load(list(batch))
+        found = await self._log.load_histories(list(batch))
         for stream_id, shard in batch.items():
-            try:
-                await self._activate(shard, stream_id, cells[stream_id], found.get(stream_id, ()))
-            except Unavailable as error:
-                self.fail_waiting(shard, stream_id, error)
+            loaded, cell = found.get(stream_id), cells[stream_id]
+            history = None if loaded is None else History(stream_id, loaded, self._log)
+            if history is not None and history.is_long:
+                others.create_task(self._load_long(shard, stream_id, cell, history), name=f"fold {stream_id}")
+            else:
+                await self._try_to_activate(shard, stream_id, cell, history)
+
+    async def _load_long(self, shard: int, stream_id: UUID, cell: Cell | None, history: History) -> None:
+        async with self._long_loads:
+            await self._try_to_activate(shard, stream_id, cell, history)
+
+    async def _try_to_activate(self, shard: int, stream_id: UUID, cell: Cell | None, history: History | None) -> None:
+        try:
+            await self._activate(shard, stream_id, cell, history)
+        except Unavailable as error:
+            self.fail_waiting(shard, stream_id, error)
 
     def _cell(self, shard: int, stream_id: UUID) -> Cell | None:
         return self._cells.get(shard, {}).get(stream_id)
 
-    async def _activate(self, shard: int, stream_id: UUID, cell: Cell | None, events: Sequence[RecordedEvent]) -> None:
+    async def _activate(self, shard: int, stream_id: UUID, cell: Cell | None, history: History | None) -> None:
         """Fill the place that the stream had when it was read; another one since then waits for a newer reading."""
         if cell is None or cell.actor is not None or self._cell(shard, stream_id) is not cell:
             return
-        actor = None if events else self._factory.new(shard, stream_id, cell.kind)
+        actor = None if history is not None else self._factory.new(shard, stream_id, cell.kind)
         if actor is None:
-            actor = await self._factory.revive(stream_id, events, cell.kind)
+            history = history or History(stream_id, None)
+            actor = await self._factory.revive(stream_id, history, cell.kind)
         if self._cell(shard, stream_id) is not cell:
             self._fail_mailbox(cell, Fenced(f"shard {shard} is not ours"))
             return
         cell.actor = actor
-        if events:
+        if history is not None:
+            self._pace(shard, cell, history)
+        if history is not None and history.seq:
             self._books[shard].adopt(stream_id, actor.owes(), written=True)
         while cell.mailbox and cell.actor is actor:
             self.waiting -= 1
             self._turn(shard, stream_id, cell, cell.mailbox.popleft())
             if self._cell(shard, stream_id) is not cell:
                 self._fail_mailbox(cell, Unavailable("the task is being rebuilt", retry_after_s=0.2))
+
+    def _pace(self, shard: int, cell: Cell, history: History) -> None:
+        """Begin to count what an actor's state is kept after; one that took a long fold is kept at once."""
+        actor: object = cell.actor
+        if isinstance(actor, Kept):
+            cell.pace = SnapshotPace(history)
+            if cell.pace.took(0, 0):
+                snapshot = cell.pace.take(actor, shard, history.stream_id, history.seq)
+                self.snapshots.note(snapshot, history.position)
 
     def fail_waiting(self, shard: int, stream_id: UUID, error: TaskerError) -> None:
         """Fail the messages of a stream that could not be loaded."""
@@ -319,11 +356,14 @@ class Shards:
         book = self._books[shard]
         for start in range(0, len(ids), LOAD_STREAMS_MAX):
             page = ids[start : start + LOAD_STREAMS_MAX]
-            for stream_id, events in (await self._log.load(page)).items():
+            for stream_id, loaded in (await self._log.load_histories(page)).items():
                 cell = Cell(kind, self._now_us())
-                cell.actor = await self._factory.revive(stream_id, events, kind)
+                history = History(stream_id, loaded, self._log)
+                actor = await self._factory.revive(stream_id, history, kind)
+                cell.actor = actor
+                self._pace(shard, cell, history)
                 self._cells[shard].setdefault(stream_id, cell)
-                book.adopt(stream_id, cell.actor.owes(), written=False)
+                book.adopt(stream_id, actor.owes(), written=False)
 
     # ---------------------------------------------------------------- passivation
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tasker.events.history import History
 from tasker.service.actors.children.child_news import ChildHint, ChildNews
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.commands import NoteChild
@@ -44,7 +45,7 @@ async def test_a_child_that_has_started_behind_its_parents_cancel_is_cancelled_a
     if stops:
         run.cancel()
     factory._directory.keep(run.template)
-    actor = await factory.revive(run.task_id, recorded(run), "task")
+    actor = await factory.revive(run.task_id, History.of(recorded(run)), "task")
     assert isinstance(actor, TaskActor)
     news = ChildNews("kid", 1, lambda at_us: NoteChild(step="kid", attempt=1, child="c1", at_us=at_us))
     turn = actor.receive(news, T0_US)
@@ -63,7 +64,7 @@ async def test_a_child_that_has_started_behind_its_parents_pause_is_paused_at_on
     run.pause(children=pauses)
     told = run.state.children_told
     factory._directory.keep(run.template)
-    actor = await factory.revive(run.task_id, recorded(run), "task")
+    actor = await factory.revive(run.task_id, History.of(recorded(run)), "task")
     assert isinstance(actor, TaskActor)
     news = ChildNews("kid", 1, lambda at_us: NoteChild(step="kid", attempt=1, child="c1", at_us=at_us))
     turn = actor.receive(news, T0_US)
@@ -81,7 +82,7 @@ async def test_a_child_that_has_answered_is_not_told_again() -> None:
     run.child("kid", "c1")
     run.pause(children=True)
     factory._directory.keep(run.template)
-    actor = await factory.revive(run.task_id, recorded(run), "task")
+    actor = await factory.revive(run.task_id, History.of(recorded(run)), "task")
     assert isinstance(actor, TaskActor)
     for _ in range(2):
         actor.receive(ChildHint(tenant=actor.tenant, task_id=str(run.task_id), step="kid", attempt=1), T0_US)

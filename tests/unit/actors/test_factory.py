@@ -7,6 +7,7 @@ from tasker.bus.memory_bus import MemoryBroker
 from tasker.bus.publish import AckedPublisher
 from tasker.clock import SystemClock
 from tasker.errors import Unavailable
+from tasker.events.history import History
 from tasker.events.memory_log import MemoryLog
 from tasker.events.subjects import Subjects
 from tasker.service.actors.children.standing import Standings
@@ -64,17 +65,17 @@ async def test_a_template_that_cannot_be_read_now_is_no_poison(bench: Bench) -> 
     run.create()
     bench.log.unavailable = True
     with pytest.raises(Unavailable):
-        await factory.revive(run.task_id, recorded(run), "task")
+        await factory.revive(run.task_id, History.of(recorded(run)), "task")
     bench.log.unavailable = False
     await bench.log.put_blob(bytes.fromhex(template.hash), canonical_bytes(template.spec))
-    assert isinstance(await factory.revive(run.task_id, recorded(run), "task"), TaskActor)
+    assert isinstance(await factory.revive(run.task_id, History.of(recorded(run)), "task"), TaskActor)
 
 
 async def test_a_template_that_the_log_does_not_have_is_poison(bench: Bench) -> None:
     factory = await bench.factory()
     run = Run(linear(2))
     run.create()
-    actor = await factory.revive(run.task_id, recorded(run), "task")
+    actor = await factory.revive(run.task_id, History.of(recorded(run)), "task")
     assert isinstance(actor, PoisonedActor)
 
 
@@ -84,13 +85,13 @@ async def test_an_event_that_nobody_understands_is_poison(bench: Bench) -> None:
     run.create(input=raw(1))
     events = recorded(run)
     events[-1] = msgspec.structs.replace(events[-1], type="from_the_future")
-    assert isinstance(await factory.revive(run.task_id, events, "task"), PoisonedActor)
+    assert isinstance(await factory.revive(run.task_id, History.of(events), "task"), PoisonedActor)
 
 
 async def test_a_cancel_that_cannot_be_told_now_harms_nobody(bench: Bench) -> None:
     """The next heartbeat's answer tells it; the committer that called must go on."""
     factory = await bench.factory()
-    actor = await factory.revive(Run(linear(1)).task_id, [], "task")
+    actor = await factory.revive(Run(linear(1)).task_id, History.of([]), "task")
     assert isinstance(actor, TaskActor)
     actor.tenant = "default"
     await bench.bus.close()

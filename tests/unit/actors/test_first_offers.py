@@ -5,6 +5,7 @@ import pytest
 from tasker.bus.bus import Message
 from tasker.bus.memory_bus import MemoryBroker
 from tasker.bus.publish import AckedPublisher
+from tasker.events.history import History
 from tasker.events.memory_log import MemoryLog
 from tasker.events.subjects import Subjects
 from tasker.service.actors.children.standing import Standings
@@ -52,7 +53,7 @@ class Owner:
         self.run = Run(linear(1))
         await log.put_blob(bytes.fromhex(self.run.template.hash), canonical_bytes(self.run.template.spec))
         self.run.create()
-        actor = await factory.revive(self.run.task_id, recorded(self.run), "task")
+        actor = await factory.revive(self.run.task_id, History.of(recorded(self.run)), "task")
         assert isinstance(actor, TaskActor)
         self.actor = actor
         self.book.adopt(self.run.task_id, actor.owes(), written=False)

@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 
 from tasker.errors import Fenced
+from tasker.events.history import History
 from tasker.events.log import Due
 from tasker.events.messages import Report, ReportReply
 from tasker.service.actors.task_actor import TaskActor
@@ -38,7 +39,7 @@ async def task() -> Task:
     run = Run(linear(1))
     run.create()
     factory._directory.keep(run.template)
-    actor = await factory.revive(run.task_id, recorded(run), "task")
+    actor = await factory.revive(run.task_id, History.of(recorded(run)), "task")
     assert isinstance(actor, TaskActor)
     return Task(actor, run.task_id)
 

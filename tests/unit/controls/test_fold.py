@@ -119,9 +119,10 @@ def test_so_much_is_kept_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     controls = taken(WorkPaused(scope="tenant"))
     with pytest.raises(StateForbids, match="paused already"):
         decide_control(controls, "other", PauseWork(Within("tenant")))
-    monkeypatch.setattr(rules, "CONTROL_EVENTS_MAX", 1)
-    with pytest.raises(StateForbids, match="all that is kept"):
-        decide_control(controls, "acme", ResumeWork(Within("tenant")))
+    monkeypatch.setattr(rules, "RAMPS_MAX", 0)
+    with pytest.raises(StateForbids, match="come back slowly already"):
+        decide_control(controls, "acme", ResumeWork(Within("tenant"), 5.0))
+    assert decide_control(controls, "acme", ResumeWork(Within("tenant")))
 
 
 def test_an_event_that_cannot_be_read_is_passed_over() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasker.errors import CommandRejected, DeadLetterUnknown, StateForbids, StepUnknown
+from tasker.errors import DeadLetterUnknown, StateForbids, StepUnknown
 from tasker.events.dead_letter_events import (
     DeadLetterAdded,
     DeadLetterAssigned,
@@ -15,7 +15,6 @@ from tasker.events.dead_letter_events import (
     DeadLetterResolved,
 )
 from tasker.events.task_events import ErrorInfo
-from tasker.service.domain.dead_letters import investigation
 from tasker.service.domain.dead_letters.investigation import (
     Add,
     Investigate,
@@ -96,15 +95,6 @@ def test_a_person_adds_what_has_not_failed() -> None:
 def test_what_is_there_already_or_over_is_not_added(subject: Subject, words: str) -> None:
     with pytest.raises(StateForbids, match=words):
         People().do(Add(), subject)
-
-
-def test_what_is_done_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(investigation, "INVESTIGATION_EVENTS_MAX", 3)
-    people = People()
-    people.do(Investigate(note="x"))
-    people.do(Investigate(note="x"))
-    with pytest.raises(CommandRejected, match="all that is kept"):
-        people.do(Investigate(note="x"))
 
 
 def test_the_task_says_what_of_it_is_dead() -> None:

@@ -2,8 +2,8 @@
 
 import msgspec
 
+from tasker.events.command_memory import COMMANDS_REMEMBERED
 from tasker.events.task_events import StepDispatched
-from tasker.service.domain.command_memory import COMMANDS_REMEMBERED
 from tasker.service.domain.state import TaskState, evolve, state_document, state_hash
 from tests.runs import Run, linear
 

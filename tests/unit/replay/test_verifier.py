@@ -2,19 +2,26 @@
 
 import hashlib
 import itertools
+import json
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
+from tasker.events.history import History
+from tasker.events.log import Snapshot
 from tasker.events.memory_log import MemoryLog
+from tasker.events.stored import to_new_event
+from tasker.events.template_events import TemplateRegistered
+from tasker.ids import shard_of, template_stream_id
 from tasker.projections.folding import Folding
 from tasker.projections.memory_store import MemoryViewStore
 from tasker.projections.views import PROJECTIONS
 from tasker.replay.findings import Finding, Invariant
 from tasker.replay.shard import ShardResult
 from tasker.replay.verifier import Verifier
+from tasker.service.domain.template_registry import TEMPLATE_FORM
 from tests.runs import T0_US, append_all, linear, linear4_units, put_template
 
 SHARDS = 4
@@ -155,3 +162,65 @@ async def test_a_changed_blob_is_found_with_each_task_that_needs_it(log: MemoryL
     assert hashlib.sha256(log._blobs[digest]).digest() != digest
     _, findings = await verified(log, None)
     assert [one.invariant for one in findings] == [Invariant.ORDER] * TASKS
+
+
+# -------------------------------------------------------------------- snapshots
+
+
+async def with_snapshot(log: MemoryLog) -> Snapshot:
+    """Keep the state of a template of three versions as of the second."""
+    stream_id = template_stream_id("default", "shop", "orders")
+    shard = shard_of(stream_id, SHARDS)
+    events = [TemplateRegistered(namespace="shop", name="orders", version=one, hash=f"h{one}") for one in "123"]
+    new = [
+        to_new_event(event, stream_id=stream_id, seq=seq, tenant="default", at_us=T0_US * 2, meta=b"{}")
+        for seq, event in enumerate(events, 1)
+    ]
+    await append_all(log, [new])
+    stored = (await log.load([stream_id]))[stream_id][:2]
+    state = await History.of(stored).folded(TEMPLATE_FORM)
+    log.kept[stream_id] = Snapshot(
+        shard=shard,
+        stream_id=stream_id,
+        position=stored[-1].position,
+        seq=2,
+        form=TEMPLATE_FORM.number,
+        kind=TEMPLATE_FORM.kind,
+        state=TEMPLATE_FORM.encode(state),
+    )
+    return log.kept[stream_id]
+
+
+async def test_a_right_snapshot_is_no_finding_however_it_is_spelt(log: MemoryLog) -> None:
+    snapshot = await with_snapshot(log)
+    assert (await verified(log, None))[1] == []
+    spelt = json.dumps({"of_another_build": 1, **json.loads(snapshot.state)}).encode()
+    log.kept[snapshot.stream_id] = msgspec.structs.replace(snapshot, state=spelt)
+    assert (await verified(log, None, page_events=1))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"state": b'{"seq":2,"hashes":{"1":"h1","2":"h9"},"in_use":"2"}'}, "of event 2 is not what the events give"),
+        ({"state": b"nonsense"}, "cannot be read"),
+        ({"seq": 4}, "of event 4, which the stream does not have"),
+        ({"position": 1}, "at position 1, which is at"),
+        ({"stream_id": UUID(int=3)}, "which the stream does not have"),
+    ],
+)
+async def test_a_wrong_snapshot_is_found(log: MemoryLog, other: dict[str, Any], words: str) -> None:
+    snapshot = await with_snapshot(log)
+    log.kept[snapshot.stream_id] = msgspec.structs.replace(snapshot, **other)
+    found = (await verified(log, None))[1]
+    assert [one.invariant for one in found] == [Invariant.SNAPSHOT]
+    assert words in found[0].detail
+    assert "delete its row" in found[0].detail
+    assert (found[0].shard, found[0].task_id) == (snapshot.shard, str(log.kept[snapshot.stream_id].stream_id))
+
+
+@pytest.mark.parametrize("other", [{"form": 99}, {"kind": "of_a_newer_build"}])
+async def test_what_another_build_keeps_is_passed_over(log: MemoryLog, other: dict[str, Any]) -> None:
+    snapshot = await with_snapshot(log)
+    log.kept[snapshot.stream_id] = msgspec.structs.replace(snapshot, state=b"?", **other)
+    assert (await verified(log, None))[1] == []

@@ -67,7 +67,8 @@ class WakingFactory(Factory):
         super().__init__()
         self.woken: list[str] = []
 
-    async def revive(self, stream_id, events, kind):
+    async def revive(self, stream_id, history, kind):
+        events = await history.events()
         self.revived.append((stream_id, len(events)))
         actor = self.actors[stream_id] = WakingCounter(stream_id, len(events))
         actor.woken = self.woken
@@ -77,7 +78,8 @@ class WakingFactory(Factory):
 class OldFactory(Factory):
     """Of a build that understands none of the events."""
 
-    async def revive(self, stream_id, events, kind):
+    async def revive(self, stream_id, history, kind):
+        await history.events()
         return PoisonedActor(stream_id, 0, "an event of a newer build")
 
 

@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from tasker.errors import Busy, Fenced, TaskerError, Unavailable
-from tasker.events.envelope import RecordedEvent
+from tasker.events.history import History
+from tasker.events.log import Loaded
 from tasker.events.memory_log import Fault, MemoryLog
 from tasker.service.runtime import shards as shards_module
 from tasker.service.runtime.actor import Owed, Turn
@@ -76,9 +77,10 @@ class Factory:
     def new(self, shard: int, stream_id: UUID, kind: str) -> None:
         """Nothing is made without being counted."""
 
-    async def revive(self, stream_id: UUID, events: Sequence[RecordedEvent], kind: str) -> Counter:
+    async def revive(self, stream_id: UUID, history: History, kind: str) -> Counter:
         if self.failing is not None:
             raise self.failing
+        events = await history.events()
         self.revived.append((stream_id, len(events)))
         actor = self.actors[stream_id] = Counter(stream_id, len(events))
         return actor
@@ -103,13 +105,13 @@ class Floor:
             self.books[shard] = DueBook(shard)
             self.shards.open(shard, self.books[shard], 0)
             self.shards.serve(shard)
-        load = self.log.load
+        load = self.log.load_histories
 
-        async def noted(stream_ids: Sequence[UUID]) -> dict[UUID, list[RecordedEvent]]:
+        async def noted(stream_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
             self.loads.append(list(stream_ids))
             return await load(stream_ids)
 
-        self.log.load = noted  # type: ignore[method-assign]
+        self.log.load_histories = noted  # type: ignore[method-assign]
         self.desk.start()
 
     def say(self, stream_id: UUID, events: int = 1, *, shard: int = 0, **how: object) -> Say:
@@ -269,9 +271,9 @@ class TestRebuilding:
         stream = uuid4()
         assert await floor.say(stream).ended == 1
         floor.shards.drop(0, stream)
-        reading, load = asyncio.Event(), floor.log.load
+        reading, load = asyncio.Event(), floor.log.load_histories
 
-        async def slow(stream_ids: Sequence[UUID]) -> dict[UUID, list[RecordedEvent]]:
+        async def slow(stream_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
             found = await load(stream_ids)
             if not reading.is_set():
                 reading.set()
@@ -279,7 +281,7 @@ class TestRebuilding:
             return found
 
         answered = asyncio.Event()
-        floor.log.load = slow  # type: ignore[method-assign]
+        floor.log.load_histories = slow  # type: ignore[method-assign]
         before = floor.say(stream)
         await reading.wait()
         floor.desk.committer.close_shard(0, Fenced("lost"))

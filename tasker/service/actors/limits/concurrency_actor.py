@@ -8,33 +8,33 @@ how it stands, again and again: that tells a grant that got lost, and finds the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 from uuid import UUID
 
 from tasker.errors import TaskerError
 from tasker.events.concurrency_events import (
     AnyConcurrencyEvent,
-    ConcurrencyEvent,
     ConcurrencyKeyOpened,
     PlacesEvicted,
     PlacesGranted,
 )
-from tasker.events.envelope import US_PER_S, RecordedEvent
+from tasker.events.envelope import US_PER_S
 from tasker.events.places import KeyName
 from tasker.events.reads import PlaceFacts
-from tasker.events.stored import from_recorded, to_new_event
+from tasker.events.state_form import StateForm
+from tasker.events.stored import to_new_event
 from tasker.service.domain.limits.admission import is_admission_key
 from tasker.service.domain.limits.concurrency import (
+    CONCURRENCY_FORM,
     LOOK,
     LOOK_S,
     Ask,
     ConcurrencyState,
     advance_concurrency,
     concurrency_obligations,
-    evolve_concurrency,
 )
 from tasker.service.domain.limits.place_look import place_facts
-from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.runtime.actor import Kept, Owed, Turn
 from tasker.service.runtime.due import NEWER_BUILD_S
 from tasker.service.runtime.node import Wake
 
@@ -121,8 +121,10 @@ class Flush:
 ConcurrencyMessage = PlaceAsked | PlacesLeft | PlaceAskedAfter | Flush | Wake
 
 
-class ConcurrencyActor:
+class ConcurrencyActor(Kept[ConcurrencyState]):
     """One concurrency key."""
+
+    form: ClassVar[StateForm[ConcurrencyState]] = CONCURRENCY_FORM
 
     __slots__ = (
         "_asks",
@@ -137,29 +139,19 @@ class ConcurrencyActor:
         "tenant",
     )
 
-    def __init__(self, stream_id: UUID, shard: int, ports: ConcurrencyPorts) -> None:
+    def __init__(
+        self, stream_id: UUID, shard: int, ports: ConcurrencyPorts, state: ConcurrencyState, *, tenant: str
+    ) -> None:
         self.stream_id = stream_id
         self.shard = shard
-        self.tenant = ""
-        self.state = ConcurrencyState()
+        self.tenant = tenant
+        self.state = state
         self.correlation_id: str | None = None
         self._ports = ports
         self._asks: list[PlaceAsked] = []
         self._left: list[str] = []
         self._deciding = False
         self._looks: dict[str, tuple[int, float]] = {}
-
-    def fold(self, events: Sequence[RecordedEvent]) -> None:
-        """Take up the key's recorded events.
-
-        Raises:
-            Undecodable: this build cannot read one of them.
-        """
-        for recorded in events:
-            event = from_recorded(recorded)
-            assert isinstance(event, ConcurrencyEvent)  # noqa: S101 - a key's stream holds only these
-            self.tenant = recorded.tenant
-            evolve_concurrency(self.state, event, at_us=recorded.at_us)  # type: ignore[arg-type]
 
     # ---------------------------------------------------------------- turns
 

@@ -8,14 +8,15 @@ that ran are asked whether these have ended: nobody has to tell the schedule any
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 from uuid import UUID
 
 from tasker.errors import CommandRejected, KeyConflict, TaskerError, TaskPoisoned, is_passing
-from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
+from tasker.events.envelope import US_PER_S, Meta, NewEvent
 from tasker.events.messages import Reply
-from tasker.events.schedule_events import AnyScheduleEvent, ScheduleEvent, ScheduleFired
-from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
+from tasker.events.schedule_events import AnyScheduleEvent, ScheduleFired
+from tasker.events.state_form import StateForm
+from tasker.events.stored import encode_meta, to_new_event
 from tasker.service.domain.schedules.commands import (
     AnyScheduleCommand,
     GoOn,
@@ -30,8 +31,15 @@ from tasker.service.domain.schedules.obligations import (
     schedule_obligations,
     task_of_start,
 )
-from tasker.service.domain.schedules.state import CHECK_S, ScheduleState, ScheduleStatus, Start, evolve_schedule
-from tasker.service.runtime.actor import Owed, Turn
+from tasker.service.domain.schedules.state import (
+    CHECK_S,
+    SCHEDULE_FORM,
+    ScheduleState,
+    ScheduleStatus,
+    Start,
+    evolve_schedule,
+)
+from tasker.service.runtime.actor import Kept, Owed, Turn
 from tasker.service.runtime.due import NEWER_BUILD_S
 from tasker.service.runtime.node import Wake
 
@@ -137,8 +145,10 @@ class StandingAnswered:
 AnyScheduleMessage = ScheduleMessage | StartAnswered | StandingAnswered | Wake
 
 
-class ScheduleActor:
+class ScheduleActor(Kept[ScheduleState]):
     """One schedule."""
+
+    form: ClassVar[StateForm[ScheduleState]] = SCHEDULE_FORM
 
     __slots__ = (
         "_checks",
@@ -152,29 +162,16 @@ class ScheduleActor:
         "stream_id",
     )
 
-    def __init__(self, stream_id: UUID, shard: int, ports: SchedulePorts) -> None:
+    def __init__(self, stream_id: UUID, shard: int, ports: SchedulePorts, state: ScheduleState) -> None:
         self.stream_id = stream_id
         self.shard = shard
-        self.state = ScheduleState("")
+        self.state = state
         self.correlation_id: str | None = None
         self._ports = ports
         self._known: dict[str, bool] = {}
         self._waiting_for: set[str] = set()
         self._checks = 0
         self._tries: dict[str, int] = {}
-
-    def fold(self, events: Sequence[RecordedEvent]) -> None:
-        """Take up the schedule's recorded events.
-
-        Raises:
-            Undecodable: this build cannot read one of them.
-        """
-        for recorded in events:
-            event = from_recorded(recorded)
-            assert isinstance(event, ScheduleEvent)  # noqa: S101 - a schedule's stream holds only these
-            self.state.tenant = recorded.tenant
-            command_id = meta_of(recorded).command_id
-            evolve_schedule(self.state, event, at_us=recorded.at_us, command_id=command_id)  # type: ignore[arg-type]
 
     # ---------------------------------------------------------------- turns
 

@@ -11,21 +11,22 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from tasker.errors import DeadLetterUnknown, StateForbids, StepUnknown
+from tasker.events.command_memory import remember
 from tasker.events.dead_letter_events import (
     AnyDeadLetterEvent,
     DeadLetterAdded,
     DeadLetterAssigned,
+    DeadLetterEvent,
     DeadLetterIgnored,
     DeadLetterInvestigated,
     DeadLetterNoted,
     DeadLetterReopened,
     DeadLetterResolved,
 )
-from tasker.service.domain.command_memory import remember
+from tasker.events.envelope import RecordedEvent, StreamKind
+from tasker.events.state_form import StateForm
+from tasker.events.stored import from_recorded, meta_of
 from tasker.service.domain.state import StepStatus, TaskState, TaskStatus
-
-INVESTIGATION_EVENTS_MAX: Final = 100_000
-"""What people do about one task's dead letters: all is read when its owner starts."""
 
 _POISONED: Final = frozenset({"poison", "history_limit", "no_progress"})
 _GONE: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.CANCELLED})
@@ -98,7 +99,7 @@ class Reopen(msgspec.Struct, frozen=True, kw_only=True):
 InvestigationCommand = Add | Investigate | Resolve | Reopen
 
 
-class Investigation:
+class Investigation(msgspec.Struct):
     """What is known of one dead letter's investigation.
 
     Attributes:
@@ -106,28 +107,24 @@ class Investigation:
         added: a person put it there, at `attempt`.
     """
 
-    __slots__ = ("added", "attempt", "owner", "status")
-
-    def __init__(self) -> None:
-        self.status = "open"
-        self.attempt = 0
-        self.owner: str | None = None
-        self.added = False
+    status: str = "open"
+    attempt: int = 0
+    owner: str | None = None
+    added: bool = False
 
 
-class Investigations:
+class Investigations(msgspec.Struct):
     """The investigations of one task's dead letters, by step. Owned by one actor.
+
+    Kept in snapshots as they are (`INVESTIGATION_FORM`).
 
     Attributes:
         commands: the last commands that changed it -> the seq of their event.
     """
 
-    __slots__ = ("commands", "letters", "seq")
-
-    def __init__(self) -> None:
-        self.seq = 0
-        self.letters: dict[str, Investigation] = {}
-        self.commands: dict[str, int] = {}
+    seq: int = 0
+    letters: dict[str, Investigation] = {}
+    commands: dict[str, int] = {}
 
 
 def decide_investigation(
@@ -143,8 +140,6 @@ def decide_investigation(
     is_settled = known.status in {"resolved", "ignored"} and known.attempt >= subject.attempt
     at: dict[str, Any] = {"task_id": task_id, "step": subject.step, "attempt": subject.attempt}
     what = f"step {subject.step}" if subject.step else "the task"
-    if state.seq >= INVESTIGATION_EVENTS_MAX:
-        raise StateForbids(f"{state.seq} things were done about this task's dead letters; that is all that is kept")
     if isinstance(command, Add):
         if subject.is_over:
             raise StateForbids(f"{what} is over; there is nothing left to see to")
@@ -201,3 +196,25 @@ def evolve_investigation(
         case _:
             assert_never(event)
     return state
+
+
+def fold_investigation(state: Investigations, recorded: RecordedEvent) -> None:
+    """Move `state` on by a recorded event.
+
+    Raises:
+        Undecodable: this build cannot read it.
+    """
+    event = from_recorded(recorded)
+    assert isinstance(event, DeadLetterEvent)  # noqa: S101 - such a stream holds only these
+    evolve_investigation(state, event, command_id=meta_of(recorded).command_id)  # type: ignore[arg-type]
+
+
+INVESTIGATION_FORM: Final = StateForm[Investigations](
+    kind=StreamKind.INVESTIGATION,
+    number=1,
+    new=Investigations,
+    fold=fold_investigation,
+    kept=Investigations,
+    keep=lambda state: state,
+    restore=lambda kept: kept,
+)

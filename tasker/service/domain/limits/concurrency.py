@@ -40,6 +40,7 @@ import msgspec
 from tasker.events.concurrency_events import (
     REQUESTS_MAX,
     AnyConcurrencyEvent,
+    ConcurrencyEvent,
     ConcurrencyKeyOpened,
     PlacesAsked,
     PlacesEvicted,
@@ -47,8 +48,10 @@ from tasker.events.concurrency_events import (
     PlacesReturned,
     StartsMet,
 )
-from tasker.events.envelope import US_PER_S
+from tasker.events.envelope import US_PER_S, RecordedEvent, StreamKind
 from tasker.events.places import KeyName, parse_request
+from tasker.events.state_form import StateForm
+from tasker.events.stored import from_recorded
 from tasker.templates.model import ConcurrencyStrategy
 
 AskStrategy = ConcurrencyStrategy | Literal["admit", "admit_always", "single", "meet", "debounce"]
@@ -158,6 +161,17 @@ def _take_up(state: ConcurrencyState, event: AnyConcurrencyEvent, at_us: int) ->
             assert_never(event)
     if was_quiet and (state.holders or state.evicted):
         state.since_us = at_us
+
+
+def fold_concurrency(state: ConcurrencyState, recorded: RecordedEvent) -> None:
+    """Move `state` on by a recorded event.
+
+    Raises:
+        Undecodable: this build cannot read it.
+    """
+    event = from_recorded(recorded)
+    assert isinstance(event, ConcurrencyEvent)  # noqa: S101 - a key's stream holds only these
+    evolve_concurrency(state, event, at_us=recorded.at_us)  # type: ignore[arg-type]
 
 
 def concurrency_obligations(state: ConcurrencyState) -> dict[str, int]:
@@ -286,3 +300,50 @@ def _go_together(one: AnyConcurrencyEvent, other: AnyConcurrencyEvent) -> bool:
     if isinstance(one, PlacesGranted) and one.beyond != other.beyond:  # type: ignore[union-attr] # of one kind
         return False
     return len(one.requests) + len(other.requests) <= REQUESTS_MAX  # type: ignore[union-attr]
+
+
+class KeptConcurrency(msgspec.Struct):
+    """A `ConcurrencyState` as a snapshot keeps it: lists and objects in the order of the state."""
+
+    name: ConcurrencyKeyOpened | None
+    seq: int
+    limit: int
+    since_us: int
+    holders: dict[str, int]
+    waiting: list[str]
+    evicted: list[str]
+    met: dict[str, str]
+
+
+def _keep(state: ConcurrencyState) -> KeptConcurrency:
+    return KeptConcurrency(
+        name=state.name,
+        seq=state.seq,
+        limit=state.limit,
+        since_us=state.since_us,
+        holders=state.holders,
+        waiting=list(state.waiting),
+        evicted=list(state.evicted),
+        met=state.met,
+    )
+
+
+def _restore(kept: KeptConcurrency) -> ConcurrencyState:
+    state = ConcurrencyState()
+    state.name, state.seq, state.limit, state.since_us = kept.name, kept.seq, kept.limit, kept.since_us
+    state.holders.update(kept.holders)
+    state.waiting.update(dict.fromkeys(kept.waiting))
+    state.evicted.update(dict.fromkeys(kept.evicted))
+    state.met.update(kept.met)
+    return state
+
+
+CONCURRENCY_FORM: Final = StateForm[ConcurrencyState](
+    kind=StreamKind.CONCURRENCY,
+    number=1,
+    new=ConcurrencyState,
+    fold=fold_concurrency,
+    kept=KeptConcurrency,
+    keep=_keep,
+    restore=_restore,
+)

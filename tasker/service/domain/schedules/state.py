@@ -7,7 +7,8 @@ from typing import Final, assert_never
 
 import msgspec
 
-from tasker.events.envelope import US_PER_S
+from tasker.events.command_memory import remember
+from tasker.events.envelope import US_PER_S, RecordedEvent, StreamKind
 from tasker.events.schedule_events import (
     AnyScheduleEvent,
     BackfillOverlap,
@@ -15,6 +16,7 @@ from tasker.events.schedule_events import (
     ScheduleBackfillRequested,
     ScheduleCreated,
     ScheduleDeleted,
+    ScheduleEvent,
     ScheduleFireBuffered,
     ScheduleFired,
     ScheduleFiresSkipped,
@@ -26,13 +28,17 @@ from tasker.events.schedule_events import (
     ScheduleTaskStarted,
     ScheduleUpdated,
 )
-from tasker.service.domain.command_memory import remember
+from tasker.events.state_form import StateForm
+from tasker.events.stored import from_recorded, meta_of
 
 RUNNING_MAX: Final = 100
 """So many tasks are followed; with `overlap: allow` there may be more, and nobody needs to know."""
 
 CHECK_S: Final = 0.5
 """A fire that waits for a running task looks for its end so much later, then after twice as long, and so on."""
+
+
+_NO_SPEC: Final = ScheduleSpec(template="")
 
 
 class ScheduleStatus(StrEnum):
@@ -62,8 +68,8 @@ class Backfill(msgspec.Struct):
     overlap: BackfillOverlap
 
 
-class ScheduleState:
-    """A schedule. Owned by one actor.
+class ScheduleState(msgspec.Struct):
+    """A schedule. Owned by one actor. Kept in snapshots as it is (`SCHEDULE_FORM`).
 
     Attributes:
         next_us, due_us: the next fire time, and when it is due; None: there is none.
@@ -75,42 +81,22 @@ class ScheduleState:
         commands: the last commands that changed it -> the seq of their event.
     """
 
-    __slots__ = (
-        "backfills",
-        "buffered",
-        "commands",
-        "due_us",
-        "fired",
-        "go_on_us",
-        "name",
-        "namespace",
-        "next_us",
-        "note",
-        "running",
-        "seq",
-        "spec",
-        "starting",
-        "status",
-        "tenant",
-    )
-
-    def __init__(self, tenant: str) -> None:
-        self.tenant = tenant
-        self.seq = 0
-        self.namespace = ""
-        self.name = ""
-        self.status = ScheduleStatus.ABSENT
-        self.spec = ScheduleSpec(template="")
-        self.note: str | None = None
-        self.next_us: int | None = None
-        self.due_us: int | None = None
-        self.fired = 0
-        self.starting: dict[str, Start] = {}
-        self.running: dict[str, int] = {}
-        self.buffered: list[int] = []
-        self.backfills: list[Backfill] = []
-        self.go_on_us = 0
-        self.commands: dict[str, int] = {}
+    tenant: str
+    seq: int = 0
+    namespace: str = ""
+    name: str = ""
+    status: ScheduleStatus = ScheduleStatus.ABSENT
+    spec: ScheduleSpec = _NO_SPEC
+    note: str | None = None
+    next_us: int | None = None
+    due_us: int | None = None
+    fired: int = 0
+    starting: dict[str, Start] = {}
+    running: dict[str, int] = {}
+    buffered: list[int] = []
+    backfills: list[Backfill] = []
+    go_on_us: int = 0
+    commands: dict[str, int] = {}
 
     @property
     def exists(self) -> bool:
@@ -184,6 +170,19 @@ def evolve_schedule(
     return state
 
 
+def fold_schedule(state: ScheduleState, recorded: RecordedEvent) -> None:
+    """Move `state` on by a recorded event.
+
+    Raises:
+        Undecodable: this build cannot read it.
+    """
+    event = from_recorded(recorded)
+    assert isinstance(event, ScheduleEvent)  # noqa: S101 - a schedule's stream holds only these
+    state.tenant = recorded.tenant
+    command_id = meta_of(recorded).command_id
+    evolve_schedule(state, event, at_us=recorded.at_us, command_id=command_id)  # type: ignore[arg-type]
+
+
 def _move(
     state: ScheduleState,
     event: ScheduleCreated | ScheduleUpdated | ScheduleFireBuffered | ScheduleFired | ScheduleFiresSkipped,
@@ -218,3 +217,14 @@ def _must_wait(state: ScheduleState) -> bool:
     if state.backfills and state.backfills[0].overlap == "allow":
         return False
     return state.busy
+
+
+SCHEDULE_FORM: Final = StateForm[ScheduleState](
+    kind=StreamKind.SCHEDULE,
+    number=1,
+    new=lambda: ScheduleState(""),
+    fold=fold_schedule,
+    kept=ScheduleState,
+    keep=lambda state: state,
+    restore=lambda kept: kept,
+)
