@@ -665,12 +665,14 @@ class LoopTurned(TaskEvent, frozen=True, kw_only=True):
         by: the step instance that led back.
         visit: which visit of `step` begins.
         steps: those that begin anew, in declared order.
+        failures: failed steps that nobody needed, and that some of those need again.
     """
 
     step: str
     by: str
     visit: int
     steps: tuple[str, ...]
+    failures: tuple[str, ...] = ()
 
 
 class TaskBlocked(TaskEvent, frozen=True, kw_only=True):

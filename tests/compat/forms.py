@@ -195,7 +195,10 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.StepTimedOut(step="charge", attempt=1, limit="heartbeat", then="block"),
     ),
     ("wait_expired", 1): (t.WaitExpired(step="paid", attempt=1),),
-    ("loop_turned", 1): (t.LoopTurned(step="check", by="pause#2", visit=3, steps=("check", "pause", "done")),),
+    ("loop_turned", 1): (
+        t.LoopTurned(step="check", by="pause#2", visit=3, steps=("check", "pause", "done")),
+        t.LoopTurned(step="check", by="pause", visit=2, steps=("check", "pause"), failures=("fetch",)),
+    ),
     ("task_blocked", 1): (
         t.TaskBlocked(reason="step_failed", steps=("charge", "ship"), detail="two steps failed"),
         t.TaskBlocked(reason="poison"),

@@ -1,7 +1,8 @@
 """What the documentation says of a task, as a small, slow interpreter: the real core must do the same.
 
-It is written from docs/howto/dynamic-steps.md, repair-tasks.md and compensate.md, not from `tasker.service.domain`, and
-shares no code with it. Nothing is counted or kept up: every question (may a step begin? does anybody need this result?)
+It is written from docs/howto/dynamic-steps.md, wait-for-people-and-events.md, limit-time.md, limit-what-runs.md,
+repair-tasks.md, usage.md and compensate.md, not from `tasker.service.domain`, and shares no code with it.
+Nothing is counted or kept up: every question (may a step begin? does anybody need this result?)
 is asked anew of what has happened so far. It records no events, knows no time, and takes one outcome after the other.
 
     task = Reference(document, {"n": 6}, MEANINGS)
@@ -17,9 +18,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tests.reference.names import name_of, visit_of
+from tests.reference.waits import Asked, Signal, Wait
 
-Meaning = Callable[[Any, Mapping[str, Any]], Any]
-"""What an expression of a document means, as Python over the input and the results; `LookupError`: no value."""
+Meaning = Callable[[Any, Mapping[str, Any], Mapping[str, Any]], Any]
+"""What an expression of a document means, as Python over the input, the results, and what else there is (`item`,
+`signal`, `event`); `LookupError`: no value.
+"""
 
 Status = Literal["open", "done", "failed", "cancelled"]
 
@@ -34,6 +38,12 @@ class Instance:
     result: Any = None
     items: list[str] | None = None
     was_offered: bool = False
+    is_running: bool = False
+    is_stopping: bool = False
+    is_left: bool = False
+    is_by_hand: bool = False
+    has_place: bool = False
+    wait: Wait | None = None
     done_as: int = 0
     stops_with_child: bool = False
 
@@ -43,7 +53,8 @@ class Reference:
 
     Attributes:
         instances: what has begun, by name, in order. not_run: the steps of which this visit does not run.
-        status: running, blocked, compensating, completed, failed or cancelled.
+        status: pending, running, paused, blocked, compensating, completed, failed or cancelled.
+        holds: why nothing begins: `paused`, `late` (its deadline has passed), `budget`.
     """
 
     def __init__(self, document: Mapping[str, Any], value: Any, meanings: Mapping[str, Meaning]) -> None:
@@ -70,13 +81,27 @@ class Reference:
         self.visits = dict.fromkeys(self.steps, 1)
         self.accepted: set[str] = set()
         self.to_undo: list[str] = []
+        self.inbox: list[Signal] = []
+        self.holds: set[str] = set()
+        self.tokens = 0
+        self.tokens_max: int | None = document.get("budget", {}).get("tokens_max")
+        self.forced: Any = None
         self._clock = 0
 
     # ---------------------------------------------------------------- what can be asked
 
+    @property
+    def is_over(self) -> bool:
+        """Return whether the task has ended."""
+        return self.status in ("completed", "failed", "cancelled")
+
     def open(self) -> list[str]:
-        """Return what a worker, a child task or a time is to end: open instances that are no lists."""
+        """Return what a worker, a child task, a person or a time is to end: open instances that are no lists."""
         return [name for name, one in self.instances.items() if one.status == "open" and one.items is None]
+
+    def not_begun(self) -> list[str]:
+        """Return the newest visits that may yet begin."""
+        return [self.node(step) for step in self.steps if not self._is_past(step)]
 
     def node(self, step: str) -> str:
         """Return the newest visit of a step."""
@@ -107,9 +132,11 @@ class Reference:
     def _is_past(self, step: str) -> bool:
         return step in self.not_run or self._at(step) is not None
 
-    def _value(self, text: str) -> Any:
+    def _value(self, text: str, name: str = "", **more: Any) -> Any:
         results = {step: self.result_of(self.node(step)) for step in self.steps if self._is(step, "done")}
-        return self.meanings[text](self.input, results)
+        if "[" in name:
+            more["item"] = int(name.partition("[")[2].rstrip("]")) + 1
+        return self.meanings[text](self.input, results, more)
 
     # ---------------------------------------------------------------- how a step joins its parents
 
@@ -146,16 +173,24 @@ class Reference:
         return int(self.steps[step].get("join_count", 1))
 
     def _needs(self, child: str, parent: str) -> Literal["yes", "no", "perhaps"]:
-        if self._is_past(child) or (parent, child) in self.not_chosen:
+        if (parent, child) in self.not_chosen or (self._is_past(child) and not self._is_to_begin_anew(child)):
             return "no"
         match self.steps[child].get("join", "all"):
             case "all_settled":
                 return "no"
             case "any" | "n_of":
                 said = [self._says(one, child) for one in self.steps[child]["after"]]
+                if said.count("done") >= self._wanted(child):
+                    return "no"
                 return "perhaps" if said.count("done") + said.count("coming") >= self._wanted(child) else "yes"
             case _:
                 return "yes"
+
+    def _is_to_begin_anew(self, step: str) -> bool:
+        """Return whether a step failed before it began, at an expression say: a retry looks at its parents again."""
+        one = self._at(step)
+        is_so = one is not None and one.status == "failed" and one.items is None and not one.was_offered
+        return is_so and self.node(step) not in self.accepted
 
     def _holds_up(self, step: str) -> bool:
         """Return whether a failed step may yet be needed: a last step always is."""
@@ -165,7 +200,12 @@ class Reference:
     # ---------------------------------------------------------------- steps begin
 
     def create(self) -> None:
-        """Begin the first steps."""
+        """Ask for the task's place, or begin the first steps."""
+        self.status = "pending"
+        if self._key(self.document) is None:
+            self.take("")
+
+    def _begin_first(self) -> None:
         self.status = "running"
         for step, one in self.steps.items():
             if not one["after"]:
@@ -173,7 +213,7 @@ class Reference:
         self._rest()
 
     def _look(self, step: str) -> None:
-        if not self.ending and not self._is_past(step) and self._join(step) == "begins":
+        if not self.holds and not self.ending and not self._is_past(step) and self._join(step) == "begins":
             self._begin(step)
 
     def _begin(self, step: str) -> None:
@@ -195,7 +235,7 @@ class Reference:
                 else:
                     self._failed(node)
             else:
-                self._enter(node).was_offered = True
+                self._begin_leaf(node)
         except LookupError:
             self._enter(node)
             self._failed(node)
@@ -205,6 +245,20 @@ class Reference:
 
     def _enter(self, name: str) -> Instance:
         return self.instances.setdefault(name, Instance())
+
+    def _begin_leaf(self, name: str) -> None:
+        """Offer a step or an item, or let it wait for its place, a signal, people or an event."""
+        step = self.steps[name_of(name)]
+        is_free = self._key(step, name) is None
+        one = self._enter(name)
+        one.was_offered, one.has_place, one.is_running = True, is_free, False
+        if any(key in step for key in ("signal", "approval", "event")):
+            self._clock += 1
+            one.wait = Wait(self._clock, asked=Asked(step["approval"]) if "approval" in step else None)
+            self._look_into_inbox(name)
+
+    def _key(self, of: Mapping[str, Any], name: str = "") -> Any:
+        return self._value(of["concurrency"]["key"], name) if "concurrency" in of else None
 
     def _cancel_what_only_led_to(self, join: str) -> None:
         needless = {one for one in self._ahead(join) if one not in self.not_run and not self._is(one, "done")}
@@ -254,25 +308,36 @@ class Reference:
 
     def _next_items(self, node: str) -> None:
         step, entry = self.steps[name_of(node)], self.instances[node]
-        if self.ending or entry.items is None or entry.status != "open":
+        if self.holds or self.ending or entry.items is None or entry.status != "open":
             return
-        of = [self.instances.get(item) for item in entry.items]
-        failed = sum(one is not None and one.status == "failed" for one in of)
         policy = self._policy(name_of(node))
-        if failed > self._stands(step, policy, len(of)):
-            for item, one in zip(entry.items, of, strict=True):
-                if one is not None and one.status == "open":
+        if self._items(entry, "failed") > self._stands(step, policy, len(entry.items)):
+            for item in entry.items:
+                if item in self.instances and self.instances[item].status == "open":
                     self._cancel(item)
             self._failed(node)
             return
         at_a_time = step.get("max_parallel", step.get("parallelism", 100))
         for item in entry.items:
-            running = sum(self.instances[one].status == "open" for one in entry.items if one in self.instances)
-            if running < at_a_time and item not in self.instances:
-                self._enter(item).was_offered = True
-        running = sum(self.instances[one].status == "open" for one in entry.items if one in self.instances)
-        if not running and not (failed and policy == "isolate"):
+            if self._is_open(node) and self._items(entry, "open") < at_a_time and item not in self.instances:
+                self._begin_item(item)
+        if not self._is_open(node) or self._items(entry, "open"):
+            return
+        if not (self._items(entry, "failed") and policy == "isolate"):
             self._done(node, None)
+
+    def _items(self, of: Instance, status: Status) -> int:
+        return sum(self.instances[item].status == status for item in of.items or () if item in self.instances)
+
+    def _is_open(self, name: str) -> bool:
+        return self.instances[name].status == "open" and not self.ending
+
+    def _begin_item(self, item: str) -> None:
+        try:
+            self._begin_leaf(item)
+        except LookupError:
+            self._enter(item)
+            self._failed(item)
 
     @staticmethod
     def _stands(step: Mapping[str, Any], policy: str, items: int) -> float:
@@ -286,25 +351,65 @@ class Reference:
 
     # ---------------------------------------------------------------- outcomes
 
-    def complete(self, name: str, result: Any, routes: Sequence[str] | None = None) -> None:
-        """Take a result of an open instance, with what it chose."""
+    def complete(self, name: str, result: Any, routes: Sequence[str] | None = None, *, tokens: int = 0) -> None:
+        """Take a result of an open instance, with what it chose and used."""
         step = name_of(name)
+        is_too_much = self._use(tokens)
         if routes is not None:
             self.not_chosen |= {(step, route) for route in self.steps[step]["routes"] if route not in routes}
         self._done(name, result)
+        self._rest_within_budget(is_too_much=is_too_much)
+
+    def _use(self, tokens: int) -> bool:
+        """Add to what the task has used; return whether that is too much by now, and was not before."""
+        self.tokens += tokens
+        is_over = self.tokens_max is not None and self.tokens > self.tokens_max
+        if not is_over or self.ending or "budget" in self.holds:
+            return False
+        self.holds.add("budget")
+        return True
+
+    def _rest_within_budget(self, *, is_too_much: bool) -> None:
+        if is_too_much and self.document["budget"].get("on_exceeded") == "fail" and not self._is_done():
+            self._stop("failed")
         self._rest()
 
-    def fail(self, name: str, *, for_good: bool = False) -> None:
+    def fail(self, name: str, *, for_good: bool = False, tokens: int = 0) -> None:
         """Take the failure of an attempt; another follows unless it was `for_good` or the last."""
         one = self.instances[name]
+        is_too_much = self._use(tokens)
         step = self.steps[name_of(name)]
         retry = step.get("compensate_retry", step.get("retry", {})) if name.endswith("~undo") else step.get("retry", {})
+        one.is_running = False
         if self.ending and not self.to_undo:
             self._cancelled(name)
         elif not for_good and one.attempt - one.first_attempt + 1 < retry.get("max_attempts", 3):
             one.attempt += 1
         else:
             self._failed(name)
+        self._rest_within_budget(is_too_much=is_too_much)
+
+    def start(self, name: str) -> None:
+        """A worker says that it has begun."""
+        self.instances[name].is_running = True
+
+    def time_out(self, name: str, limit: str) -> None:
+        """A limit of an attempt is over."""
+        match self.steps[name_of(name)].get("on_timeout", {}).get(limit, "retry"):
+            case "retry":
+                self.fail(name)
+            case _ if self.ending:
+                self._cancelled(name)
+                self._rest()
+            case "continue":
+                self.complete(name, None)
+            case then:
+                self.instances[name].is_left = then == "block"
+                self.fail(name, for_good=True)
+
+    def grace_is_over(self, name: str) -> None:
+        """An attempt that was told to stop has not."""
+        self._cancelled(name)
         self._rest()
 
     def end_child(self, name: str, state: str, result: Any = None) -> None:
@@ -328,6 +433,7 @@ class Reference:
         self._went_on(name)
 
     def _went_on(self, name: str) -> None:
+        self.instances[name].is_running = False
         if self.ending:
             self._undo_next()
         elif "[" in name:
@@ -339,12 +445,14 @@ class Reference:
 
     def _after(self, step: str) -> None:
         """Look at the children of a step that is done, cancelled or does not run."""
-        if self.ending:
+        if self.ending or self.holds:
             return
         closed = []
         for child in self._children(step):
             self._edge(step, child)
             if self._is_past(child):
+                if self._is_to_begin_anew(child):
+                    self._look_at_failures_ahead(child)
                 continue
             says = self._join(child)
             if says == "does not run":
@@ -389,9 +497,9 @@ class Reference:
                 self._look_at_failure(self.node(parent))
 
     def _look_at_failure(self, name: str) -> None:
-        if self.ending or name.endswith("~undo"):
+        if self.ending or self.holds or name.endswith("~undo"):
             return
-        step, fails = name_of(name), self.document.get("on_failure") == "fail"
+        step, fails = name_of(name), self.document.get("on_failure") == "fail" and not self.instances[name].is_left
         if "[" in name:
             if fails and self._policy(step) == "isolate":
                 self._stop("failed")
@@ -404,11 +512,15 @@ class Reference:
         elif not self._holds_up(step) and name not in self.accepted:
             self.accepted.add(name)
             self._after(step)
+        else:
+            for child in children:
+                if self.steps[child].get("join") == "all_settled":
+                    self._look(child)
 
     def retry(self) -> None:
         """A person retries what failed and holds the task up."""
         self.status = "compensating" if self.to_undo else "running"
-        failed = list(self._failures())
+        failed = list(self.failures())
         for name in failed:
             one = self.instances[name]
             one.attempt, one.first_attempt = one.attempt + 1, one.attempt + 1
@@ -419,17 +531,21 @@ class Reference:
     def _again(self, name: str) -> None:
         one = self.instances[name]
         step = self.steps[name_of(name)]
-        one.status = "open"
+        one.status, one.is_left = "open", False
         self.accepted.discard(name)
         if one.items is not None:
             for state in ("failed", "cancelled"):
                 for item in [item for item in one.items if item in self.instances]:
                     if self.instances[item].status == state:
                         again = self.instances[item]
-                        again.status, again.first_attempt = "open", again.attempt + 1
+                        again.status, again.first_attempt, again.is_left = "open", again.attempt + 1, False
                         again.attempt += 1
+                        self._begin_item(item)
             self._next_items(name)
-        elif not one.was_offered:
+        elif one.was_offered:
+            if not name.endswith("~undo"):
+                self._begin_item(name)
+        else:
             del self.instances[name]
             for parent in step["after"]:
                 self._edge(parent, name_of(name))
@@ -437,7 +553,7 @@ class Reference:
             if self._join(name_of(name)) == "does not run":
                 self._does_not_run([name_of(name)])
 
-    def _failures(self) -> Iterator[str]:
+    def failures(self) -> Iterator[str]:
         if self.to_undo:
             yield from (
                 name for name, one in self.instances.items() if name.endswith("~undo") and one.status == "failed"
@@ -450,21 +566,279 @@ class Reference:
             if one.items is not None and one.status == "open":
                 yield from (i for i in one.items if i in self.instances and self.instances[i].status == "failed")
 
-    # ---------------------------------------------------------------- the end
+    # ---------------------------------------------------------------- waits
 
-    def cancel(self) -> None:
-        """A person cancels the task, without a grace for what runs."""
-        self._stop("cancelled")
+    def signal(self, name: str, value: Any) -> bool:
+        """Take a signal; False: it is refused."""
+        if self.ending or self.is_over or all(step.get("signal") != name for step in self.steps.values()):
+            return False
+        self.inbox.append(Signal(name, value))
+        self._hand_out()
+        self._rest()
+        return True
+
+    def _hand_out(self) -> None:
+        """Give what is kept to who waits, the oldest to who waits longest."""
+        if self.holds:
+            return
+        for signal in list(self.inbox):
+            waiting = [name for name, one in self.instances.items() if one.wait is not None and one.status == "open"]
+            for name in sorted(waiting, key=self._since):
+                if signal in self.inbox and self.instances[name].status == "open":
+                    self._offer(name, signal)
+
+    def _since(self, name: str) -> int:
+        wait = self.instances[name].wait
+        return 0 if wait is None else wait.since
+
+    def _wants(self, name: str, signal: Signal) -> bool:
+        """Return whether a signal is meant for an instance.
+
+        Raises:
+            LookupError: that has no value.
+        """
+        step = self.steps[name_of(name)]
+        if step.get("signal") != signal.name:
+            return False
+        return "signal_when" not in step or self._value(step["signal_when"], name, signal=signal.value)
+
+    def _offer(self, name: str, signal: Signal) -> None:
+        one, step = self.instances[name], self.steps[name_of(name)]
+        assert one.wait is not None
+        try:
+            if not self._wants(name, signal):
+                return
+        except LookupError:
+            self._use_up(signal)
+            self._failed(name)
+            return
+        self._use_up(signal)
+        one.wait.came.append(signal.value)
+        if step.get("signal_take") != "all":
+            self._done(name, signal.value)
+        elif len(one.wait.came) == step["signal_count"]:
+            self._done(name, list(one.wait.came))
+
+    def _use_up(self, signal: Signal) -> None:
+        self.inbox = [one for one in self.inbox if one is not signal]
+
+    def _look_into_inbox(self, name: str) -> None:
+        """Let an instance that begins to wait take what was kept."""
+        if self.steps[name_of(name)].get("signal_take") != "last":
+            for signal in list(self.inbox):
+                if self.instances[name].status == "open":
+                    self._offer(name, signal)
+            return
+        last: Signal | None = None
+        for signal in list(self.inbox):
+            try:
+                if self._wants(name, signal):
+                    self._use_up(signal)
+                    last = signal
+            except LookupError:
+                self._use_up(signal)
+                self._failed(name)
+                return
+        if last is not None:
+            self._done(name, last.value)
+
+    def answer(self, name: str, by: str, decision: str, roles: tuple[str, ...] = ()) -> bool:
+        """Take what somebody answers; False: they may not."""
+        asked = self._asked(name)
+        before = asked.decision()
+        if not asked.answer(by, decision, roles):
+            return False
+        decided = asked.decision()
+        if decided is not None and before is None:
+            self._done(name, {"decision": decided, "by": by})
+            self._rest()
+        return True
+
+    def delegate(self, name: str, by: str, to: str, roles: tuple[str, ...] = ()) -> bool:
+        """Let somebody hand it to another; False: they may not."""
+        return self._asked(name).delegate(by, to, roles)
+
+    def escalate(self, name: str) -> None:
+        """From now on others may answer as well."""
+        self._asked(name).is_escalated = True
+
+    def _asked(self, name: str) -> Asked:
+        wait = self.instances[name].wait
+        assert wait is not None
+        assert wait.asked is not None
+        return wait.asked
+
+    def event(self, name: str, event: Any) -> None:
+        """Show an event of another task to an instance that waits for such."""
+        step = self.steps[name_of(name)]
+        try:
+            if "event_when" in step and not self._value(step["event_when"], name, event=event):
+                return
+        except LookupError:
+            self._failed(name)
+        else:
+            self._done(name, event)
         self._rest()
 
-    def _stop(self, ending: str) -> None:
-        self.ending, self.status = ending, "running"
-        for name in [name for name, one in self.instances.items() if one.status == "open"]:
-            self._cancel_one(name)
+    def wait_is_over(self, name: str) -> None:
+        """A wait has come to its deadline."""
+        match self.steps[name_of(name)].get("on_wait_deadline", "fail"):
+            case "fail":
+                self._failed(name)
+            case "escalate":
+                self.escalate(name)
+            case _:
+                self._done(name, self._what_it_has(name, "expired"))
+        self._rest()
 
-    def _cancel_one(self, name: str) -> None:
+    def _what_it_has(self, name: str, decision: str) -> Any:
+        step, wait = self.steps[name_of(name)], self.instances[name].wait
+        if "approval" in step:
+            return {"decision": decision, "by": None}
+        return list(wait.came) if wait is not None and step.get("signal_take") == "all" else None
+
+    # ---------------------------------------------------------------- places
+
+    def take(self, name: str) -> None:
+        """Give the task, or an instance, the place that it waits for."""
+        if name:
+            self.instances[name].has_place = True
+        else:
+            self._begin_first()
+
+    def deny(self, name: str) -> None:
+        """There is no place, or it is wanted back: make room."""
+        if not name:
+            self.cancel(graceful=True)
+            return
+        self._cancelled(name)
+        if "[" in name and not self.ending:
+            self._next_items(name.partition("[")[0])
+        self._rest()
+
+    # ---------------------------------------------------------------- what people do
+
+    def resolve(self, name: str, result: Any, routes: Sequence[str] | None = None, *, is_skipped: bool = False) -> None:
+        """A person says what came of an instance, whether or not it has begun; or skips it."""
+        self._goes_on()
+        self._enter(name).is_by_hand = is_skipped or self._enter(name).items is not None
+        for item in self._enter(name).items or ():
+            if item in self.instances and self.instances[item].status == "open":
+                self._cancelled(item)
+        self.instances[name].items = None
+        self.accepted.discard(name)
+        self.complete(name, result, routes)
+
+    def release(self, name: str) -> None:
+        """A person ends a wait, or lets a step begin whatever its parents say."""
+        self._goes_on()
+        if name not in self.instances:
+            self._begin(name_of(name))
+        else:
+            self._done(name, self._what_it_has(name, "released"))
+        self._rest()
+
+    def reset(self, name: str) -> None:
+        """A person lets failures count no more."""
+        self.instances[name].first_attempt = self.instances[name].attempt
+
+    def edit(self, name: str, result: Any) -> None:
+        """A person gives what is done another result."""
+        self.instances[name].result = result
+
+    def _goes_on(self) -> None:
+        if self.status == "blocked":
+            self.status = "compensating" if self.to_undo else "running"
+
+    def pause(self) -> None:
+        """A person holds the task."""
+        self._hold("paused")
+
+    def resume(self) -> None:
+        """A person lets it go on."""
+        self._lift("paused")
+
+    def deadline(self) -> None:
+        """The task's deadline has passed."""
+        match self.document.get("on_timeout", "fail"):
+            case "fail":
+                self._stop("failed")
+                self._rest()
+            case "block":
+                self._hold("late")
+            case _:
+                pass
+
+    def give_time(self) -> None:
+        """A person gives the task another deadline."""
+        self._lift("late")
+
+    def give_tokens(self, tokens_max: int) -> None:
+        """A person lets it use more."""
+        self.tokens_max = tokens_max
+        self._lift("budget")
+
+    def _hold(self, why: str) -> None:
+        self.holds.add(why)
+        self._rest()
+
+    def _lift(self, why: str) -> None:
+        if why not in self.holds:
+            return
+        self.holds.discard(why)
+        if self.holds or self.ending:
+            self._rest()
+            return
+        self.status = "running"
+        while not self.ending:
+            before = self._what_stands()
+            self._look_at_all()
+            if self._what_stands() == before:
+                break
+        self._rest()
+
+    def _look_at_all(self) -> None:
+        """Follow up what came to rest while the task was held."""
+        self._hand_out()
+        for name in [name for name, one in self.instances.items() if one.items is not None]:
+            self._next_items(name)
+        for step in self._in_order():
+            for parent in self.steps[step]["after"]:
+                self._edge(parent, step)
+            if not self._is_past(step) and not self.ending and self._join(step) == "does not run":
+                self._does_not_run([step])
+            self._look(step)
+        for name in [name for name, one in self.instances.items() if one.status == "failed"]:
+            if "[" in name or name == self.node(name_of(name)):
+                self._look_at_failure(name)
+
+    def _what_stands(self) -> tuple[object, ...]:
+        return (len(self.inbox), frozenset(self.not_run), *((name, one.status) for name, one in self.instances.items()))
+
+    # ---------------------------------------------------------------- the end
+
+    def cancel(self, *, graceful: bool = False) -> None:
+        """A person cancels the task, with or without a grace for what runs."""
+        self._stop("cancelled", graceful=graceful)
+        self._rest()
+
+    def force(self, ending: Literal["completed", "failed"], result: Any = None) -> None:
+        """A person ends the task as they say, without a grace."""
+        self.forced = result
+        self._stop(ending, graceful=False)
+        self._rest()
+
+    def _stop(self, ending: str, *, graceful: bool = True) -> None:
+        self.ending, self.status = ending, "running"
+        self.holds.clear()
+        for name in [name for name, one in self.instances.items() if one.status == "open"]:
+            self._cancel_one(name, graceful=graceful)
+
+    def _cancel_one(self, name: str, *, graceful: bool) -> None:
         one, step = self.instances[name], self.steps[name_of(name)]
-        if "child" in step and one.items is None and step.get("on_parent_close") != "abandon":
+        if graceful and one.is_running:
+            one.is_stopping = True
+        elif "child" in step and one.items is None and step.get("on_parent_close") != "abandon":
             one.stops_with_child = True
         else:
             self._cancelled(name)
@@ -477,13 +851,21 @@ class Reference:
             if not any(one.status == "open" for one in self.instances.values()):
                 self._end()
             return
-        if self.status != "running":
+        if self.status != "running" and not self.holds:
+            return
+        if "paused" in self.holds:
+            self.status = "paused"
+            return
+        if self.holds:
+            self.status = "blocked"
+            if self._is_done():
+                self.status, self.result = "completed", self._task_result()
             return
         for by, one in self.steps.items():
             if "back_to" in one and self._is(by, "done") and self._turn(one["back_to"]):
                 self._rest()
                 return
-        waiting = list(self._failures())
+        waiting = list(self.failures())
         is_open = any(one.status == "open" and one.items is None for one in self.instances.values())
         if is_open:
             return
@@ -493,6 +875,11 @@ class Reference:
             self.status = "blocked"
         else:
             raise AssertionError("by the documentation this task can neither go on nor end")
+
+    def _is_done(self) -> bool:
+        """Return whether nothing is left to begin."""
+        turns = any("back_to" in one and self._is(by, "done") for by, one in self.steps.items())
+        return all(self._is_settled(step) for step in self.steps) and not turns
 
     def _is_settled(self, step: str) -> bool:
         if step in self.not_run or self._is(step, "done") or self._is(step, "cancelled"):
@@ -522,22 +909,39 @@ class Reference:
             elif self._at(step) is not None:
                 self.visits[step] += 1
         self.not_chosen = {(parent, child) for parent, child in self.not_chosen if parent not in body}
+        needed_again = [
+            self.node(parent)
+            for child in body
+            for parent in self.steps[child]["after"]
+            if parent not in body and self._is(parent, "failed") and self._needs(child, parent) != "no"
+        ]
+        self.accepted -= set(needed_again)
         if self.visits[target] > self.steps[target].get("max_visits", 100):
             self._enter(self.node(target))
             self._failed(self.node(target))
+        elif self._join(target) == "does not run":
+            self._does_not_run([target])
         else:
             self._look(target)
+        for name in needed_again:
+            self._look_at_failure(name)
         return True
 
     # ---------------------------------------------------------------- undoing
 
     def _end(self) -> None:
-        on = {"failed": "failure", "cancelled": "cancel"}[self.ending]
+        on = {"failed": "failure", "cancelled": "cancel", "completed": "nothing"}[self.ending]
+        if self.ending == "completed":
+            self.status, self.result = "completed", self.forced
+            return
         if not self.to_undo and self.document.get("compensate_on", "both") in ("both", on):
             done = [
                 (one.done_as, name)
                 for name, one in self.instances.items()
-                if one.status == "done" and one.items is None and "compensate" in self.steps[name_of(name)]
+                if one.status == "done"
+                and not one.is_by_hand
+                and one.items is None
+                and "compensate" in self.steps[name_of(name)]
             ]
             self.to_undo = [f"{name}~undo" for _, name in sorted(done, reverse=True)]
             if self.to_undo:

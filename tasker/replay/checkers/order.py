@@ -230,8 +230,9 @@ class OrderChecker:
             case PathsClosed(steps=steps, edges=edges):
                 task.out.update(steps)
                 task.closed_edges.update(edges)
-            case LoopTurned(steps=steps):
+            case LoopTurned(steps=steps, failures=failures):
                 task.forget(steps)
+                task.accepted.difference_update(name_of(name) for name in failures)
             case TaskStopping(ending=ending):
                 task.stopping = True
                 task.completes_by_hand = ending == "completed"

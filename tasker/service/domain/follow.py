@@ -96,6 +96,7 @@ from tasker.service.domain.steps.begin import (
 from tasker.service.domain.steps.bindings import expression_error, is_true
 from tasker.service.domain.steps.compensate import at_rest, next_undo
 from tasker.service.domain.steps.joins import Need, Verdict, need_of, verdict_of
+from tasker.service.domain.steps.loops import may_turn, needed_again
 from tasker.service.domain.steps.timeouts import BLOCK
 from tasker.service.domain.stop import stop
 from tasker.service.domain.task_result import RESULT_LIMIT, completion
@@ -105,7 +106,6 @@ from tasker.service.domain.waits.event_waits import matched
 from tasker.service.domain.waits.signals import awaited, signalled
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import is_item, name_of, node_of, visit_of
-from tasker.templates.loops import Loop
 
 Moves = Iterator[AnyTaskEvent]
 
@@ -177,6 +177,8 @@ def _children(state: TaskState, template: CompiledTemplate, step: str, at_us: in
                 closed.append(child)
             elif state.failed:
                 yield from _failures_ahead(state, template, child, at_us)
+        elif state.failed and state.node(child) in state.failed:
+            yield from _failures_ahead(state, template, child, at_us)  # it may have what it wants by now
     closed = [child for child in closed if not state.has_begun(child)]  # a join that began may have closed it
     if closed and state.stopping is None:
         yield PathsClosed(steps=tuple(closed), by=state.node(step), reason=f"no way to it is open behind {step}")
@@ -292,6 +294,10 @@ def _after_failure(state: TaskState, template: CompiledTemplate, name: str, at_u
         yield StepFailureAccepted(step=name, joins=joins)
     elif Need.YES in needs and fails:
         yield from _fail(state, template, name, at_us)
+    else:
+        for child in joins:
+            if template.steps[child].join == "all_settled":
+                yield from _consider(state, template, child, at_us)
 
 
 def _failures_ahead(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
@@ -412,8 +418,13 @@ def _turned(state: TaskState, template: CompiledTemplate, event: LoopTurned, at_
         message = f"the last {spec.unchanged_visits_max} visits of {event.step} gave the same result: nothing moves"
         error = ErrorInfo(type="no_progress", message=message, retryable=False)
         yield StepFailed(step=node, attempt=1, reason="no_progress", error=error)
+    elif verdict_of(state, template, event.step) is Verdict.CLOSED:  # its first visit began by hand, without them
+        yield PathsClosed(steps=(event.step,), by=event.by, reason="no way to it is open")
     else:
         yield from _consider(state, template, event.step, at_us)  # by hand it may have turned ahead of its parents
+    for failed in event.failures:
+        if failed in state.failed:
+            yield from _after_failure(state, template, failed, at_us)
 
 
 def _is_unchanged(state: TaskState, event: LoopTurned, visits: int) -> bool:
@@ -478,12 +489,13 @@ def conclude(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
     if state.status is not TASK_RUNNING:
         return None
     for loop in template.loops:
-        if _may_turn(state, template, loop):
+        if may_turn(state, template, loop):
             return LoopTurned(
                 step=loop.target,
                 by=state.node(loop.by),
                 visit=state.visits.get(loop.target, 1) + 1,
                 steps=loop.body,
+                failures=needed_again(state, template, loop) if state.accepted else (),
             )
     if state.open and not (template.isolates and _only_isolated(state, template)):
         return None
@@ -507,7 +519,7 @@ def _held_up(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
     """Return what is said of a task that has used up its budget or its time: it is done all the same, or blocked."""
     if state.paused:
         return None
-    if is_done(state, template) and not any(_may_turn(state, template, loop) for loop in template.loops):
+    if is_done(state, template):
         return _ending(state, template)
     if state.status not in (TaskStatus.RUNNING, TaskStatus.BLOCKED) or state.blocked_reason == "history_limit":
         return None
@@ -515,20 +527,6 @@ def _held_up(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
         DEADLINE_PASSED if state.over_budget is None else BUDGET_EXCEEDED
     )
     return None if state.blocked_reason == reason else TaskBlocked(reason=reason, detail=state.over_budget)
-
-
-def _may_turn(state: TaskState, template: CompiledTemplate, loop: Loop) -> bool:
-    if not state.has_result(loop.by):
-        return False
-    if state.visits.get(loop.target, 1) > template.steps[loop.target].max_visits and (
-        state.node(loop.target) in state.accepted
-    ):
-        return False  # what comes behind the target has gone on without it: it would for ever
-    for name in loop.body:
-        entry = state.at_node(name)
-        if entry is not None and entry.status in STEP_OPEN:
-            return False
-    return True
 
 
 def _only_isolated(state: TaskState, template: CompiledTemplate) -> bool:

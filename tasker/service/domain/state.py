@@ -321,6 +321,11 @@ class StepState:
         self.wait: Wait | None = None
         self.timed_out: str | None = None
 
+    @property
+    def failed_before_it_began(self) -> bool:
+        """Return whether the step failed at an expression, say, and was never offered: a retry looks at it anew."""
+        return self.status is STEP_FAILED and not self.dispatched_us and self.of is None
+
 
 class ChildrenTold(NamedTuple):
     """A person paused a task with its child tasks, or resumed it with those that are paused with it.
@@ -609,7 +614,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.close_by_us = None
             if step.expansion is not None:
                 _enter(state, name, STEP_WAITING)
-            elif step.status is StepStatus.FAILED and not step.dispatched_us and step.of is None:
+            elif step.failed_before_it_began:
                 del state.steps[name]  # it failed before it began, at an expression say: it may begin again
             elif state.held:
                 _enter(state, name, STEP_WAITING).waits = "pause"
@@ -958,6 +963,10 @@ def _turn(state: TaskState, event: LoopTurned) -> None:
                 state.settled -= last.status in _SETTLED or node in state.accepted
                 state.failed.pop(node, None)
                 state.visits[name] = state.visits.get(name, 1) + 1
+    for node in event.failures:
+        if state.accepted.pop(node, node) is None:
+            state.failed[node] = None
+            state.settled -= 1
     if state.shared is not None:
         state.shared.turns.setdefault(event.step, []).append(state.seq)
     body = set(event.steps)

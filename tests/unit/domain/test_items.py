@@ -156,3 +156,26 @@ def test_many_items_cost_the_same_each() -> None:
     assert run.state.status is TaskStatus.COMPLETED
     assert run.state.open == 0
     assert state_document(run.state)["steps"]["process"]["items"] == 2_000
+
+
+def test_an_item_that_fails_before_it_begins_ends_the_step_and_no_other_begins() -> None:
+    """Its key has no value: with `fail_fast` the step has failed before the others begin."""
+    keys: dict[str, Any] = {"each": "[1, 2]", "concurrency": {"key": "item > 1 ? item : input.m"}}
+    for on_failure in ("block", "fail"):
+        run = Run(template({"a": []}, steps={"a": keys}, on_failure=on_failure))
+        run.create()
+        assert list(run.state.steps) == ["a", "a[0]"]
+        assert run.owes() == {}
+    run = Run(template({"a": []}, steps={"a": keys | {"on_item_failure": "isolate"}}, on_failure="fail"))
+    run.create()
+    assert (list(run.state.steps), run.state.status) == (["a", "a[0]"], TaskStatus.FAILED)
+
+
+def test_items_that_end_at_once_are_gathered_once() -> None:
+    run = Run(template({"a": [], "b": ["a"]}, steps={"b": {"each": "[1, 2]", "signal": "go", "max_parallel": 1}}))
+    run.create()
+    run.signal("go", 1)
+    run.signal("go", 2)
+    events = run.complete("a")
+    assert [type(one) for one in events].count(StepGathered) == 1
+    assert run.result() == [1, 2]

@@ -213,3 +213,36 @@ def test_what_is_behind_a_step_that_is_cancelled_at_its_condition_does_not_run()
     run.edit("a", {"ok": False})
     run.retry("b")
     assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_a_join_that_failed_at_a_condition_still_needs_its_parents() -> None:
+    """A retry looks at its parents again, so that their failures hold the task up with it, in either order."""
+    steps = {
+        "a": {"retry": {"max_attempts": 1}},
+        "b": {},
+        "j": {"after": ["a", {"step": "b", "when": "results.b.size() > 1"}]},
+    }
+    for order in ("ab", "ba"):
+        run = Run(template({"a": [], "b": [], "j": []}, steps=steps))
+        run.create()
+        for step in order:
+            run.fail("a") if step == "a" else run.complete("b", result=1)
+        assert isinstance(run.events[-1], TaskBlocked)
+        assert set(run.events[-1].steps) == {"a", "j"}
+        run.edit("b", [1, 2])
+        run.retry()
+        run.complete("a", 2)
+        run.complete("j")
+        assert run.state.status is TaskStatus.COMPLETED
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_all_settled_begins_whatever_ended_last_also_while_others_wait_for_a_retry(order: str) -> None:
+    steps = {"a": {"retry": {"max_attempts": 1}}, "settled": {"join": "all_settled"}}
+    run = Run(template({"a": [], "b": [], "settled": ["a", "b"], "needs": ["a"]}, steps=steps))
+    run.create()
+    for step in order:
+        run.fail("a") if step == "a" else run.complete("b")
+    assert run.offered() == ["settled"]
+    run.complete("settled")
+    assert run.events[-1] == TaskBlocked(reason="step_failed", steps=("a",))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasker.events.task_events import LoopTurned, StepDispatched, StepFailed, TaskBlocked
+from tasker.events.task_events import LoopTurned, StepDispatched, StepFailed, StepFailureAccepted, TaskBlocked
 from tasker.service.domain.state import StepStatus, TaskStatus
 from tests.runs import Run, template
 
@@ -18,6 +18,36 @@ def polling(**keys: Any) -> Run:
     run = Run(template(POLLING, steps=steps))
     run.create()
     return run
+
+
+def test_a_failure_that_nobody_needed_counts_when_the_next_visit_needs_it() -> None:
+    """The first visit of `use` does not run, so that `fetch` may fail; the second one waits for it."""
+    shape = {"check": [], "fetch": [], "use": ["check", "fetch"], "again": ["check"]}
+    steps = {
+        "use": {"when": "results.check > 1", "after": [{"step": "check", "when": "results.check > 1"}, "fetch"]},
+        "again": {"back_to": "check", "when": "results.check < 2"},
+        "fetch": {"retry": {"max_attempts": 1}},
+    }
+    run = Run(template(shape, steps=steps))
+    run.create()
+    run.complete("check", result=1)
+    assert run.fail("fetch")[-1] == StepFailureAccepted(step="fetch", joins=("use",))
+    [_, _, turned, *_] = run.complete("again")
+    assert turned == LoopTurned(step="check", by="again", visit=2, steps=("check", "use", "again"), failures=("fetch",))
+    assert run.complete("check#2", result=2)[-1] == TaskBlocked(reason="step_failed", steps=("fetch",))
+    run.retry()
+    run.complete("fetch", 2)
+    run.finish()
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_a_loop_whose_target_began_by_hand_ends_where_its_parents_let_it_not_run() -> None:
+    shape = {"a": [], "b": ["a"]}
+    run = Run(template(shape, steps={"b": {"join": "any", "back_to": "b", "max_visits": 2}}))
+    run.create()
+    run.release("b")  # which cancels what only led to it
+    run.complete("b")
+    assert run.state.status is TaskStatus.COMPLETED
 
 
 def turn(run: Run, visit: int) -> None:

@@ -401,3 +401,8 @@ def test_what_a_budget_holds_is_the_same_after_a_replay() -> None:
     allow(run, tokens_max=500)
     assert "over_budget" not in state_document(run.state)
     assert state_document(run.state)["budget"] == {"cost_max": None, "tokens_max": 500}
+
+
+def test_a_budget_ends_a_task_of_which_only_a_loop_is_left() -> None:
+    run = begun(Run(template({"a": []}, steps={"a": {"back_to": "a"}}, budget=BUDGET | {"on_exceeded": "fail"})))
+    assert kinds(complete(run, "a", tokens(101)))[-2:] == [TaskStopping, TaskFailed]

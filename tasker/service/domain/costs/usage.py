@@ -39,6 +39,7 @@ from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.domain.costs.running_time import RunningTime
 from tasker.service.domain.repairs.guards import must_go_on
 from tasker.service.domain.state import BUDGET_EXCEEDED, TaskState, TaskStatus, count_usage
+from tasker.service.domain.steps.loops import may_turn
 from tasker.service.domain.stop import stop
 from tasker.templates import CompiledTemplate
 from tasker.templates.model import Budget
@@ -131,8 +132,10 @@ def metered(
 
 
 def is_done(state: TaskState, template: CompiledTemplate) -> bool:
-    """Return whether nothing of the task is left to begin; a loop may still turn."""
-    return not state.open and state.settled == len(template.steps)
+    """Return whether nothing of the task is left to begin."""
+    if state.open or state.settled != len(template.steps):
+        return False
+    return not any(may_turn(state, template, loop) for loop in template.loops)
 
 
 def _recorded(state: TaskState, template: CompiledTemplate, command: Outcome) -> Iterator[AnyTaskEvent]:

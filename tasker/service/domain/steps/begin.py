@@ -238,7 +238,7 @@ def next_items(state: TaskState, template: CompiledTemplate, node: str, at_us: i
     """Begin as many further items of a step as may run, and end the step when nothing of it is left to do."""
     entry = state.steps[node]
     expansion = entry.expansion
-    if expansion is None or entry.status is not STEP_WAITING or state.stopping is not None:
+    if expansion is None or not _takes_items(state, entry):
         return
     spec = template.step(node)
     if is_over(spec, expansion):
@@ -247,11 +247,17 @@ def next_items(state: TaskState, template: CompiledTemplate, node: str, at_us: i
         return
     while len(expansion.open) < spec.items_at_a_time and expansion.begun < len(expansion.items):
         yield attempt_of(state, template, spec, item_of(node, expansion.keys[expansion.begun]), 1, at_us)
+        if not _takes_items(state, entry):
+            return  # that item ended at once, and with it the step
     if expansion.open and not expansion.is_held and expansion.begun < len(expansion.items):
         waiting = len(expansion.items) - expansion.begun
         yield StepItemsHeld(step=node, limit=spec.items_at_a_time, waiting=waiting)
     if not expansion.open and not (expansion.failed and spec.isolates):
         yield StepGathered(step=node, completed=expansion.completed, failed=len(expansion.failed))
+
+
+def _takes_items(state: TaskState, entry: StepState) -> bool:
+    return entry.status is STEP_WAITING and state.stopping is None
 
 
 def is_over(spec: StepSpec, expansion: Expansion) -> bool:

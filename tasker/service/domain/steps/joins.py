@@ -69,14 +69,19 @@ def verdict_of(state: TaskState, template: CompiledTemplate, step: str) -> Verdi
 
 def need_of(state: TaskState, template: CompiledTemplate, failed: str, child: str) -> Need:
     """Return whether `child` needs a result of `failed`, a step that has failed."""
-    if state.has_begun(child) or (failed, child) in state.closed_edges:
+    if child in state.closed or (failed, child) in state.closed_edges:
         return Need.NO
+    entry = state.at_node(child)
+    if entry is not None and (not entry.failed_before_it_began or state.node(child) in state.accepted):
+        return Need.NO  # a retry of one that failed at an expression, before it began, looks at its parents again
     spec = template.steps[child]
     if spec.join == "all_settled":
         return Need.NO
     if spec.join in ("all", "deferred"):
         return Need.YES
     parents = _parents(state, child, template.graph.parents[child])
+    if parents.done >= wanted_of(spec):
+        return Need.NO
     return Need.OPEN if parents.done + parents.coming >= wanted_of(spec) else Need.YES
 
 

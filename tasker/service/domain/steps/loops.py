@@ -1,0 +1,39 @@
+"""When a loop turns, and whose failure counts again then."""
+
+from __future__ import annotations
+
+from tasker.service.domain.state import STEP_OPEN, TaskState
+from tasker.templates import CompiledTemplate
+from tasker.templates.instances import name_of
+from tasker.templates.loops import Loop
+
+
+def may_turn(state: TaskState, template: CompiledTemplate, loop: Loop) -> bool:
+    """Return whether the step that leads back has completed, and nothing of the loop is open."""
+    if not state.has_result(loop.by):
+        return False
+    if state.visits.get(loop.target, 1) > template.steps[loop.target].max_visits and (
+        state.node(loop.target) in state.accepted
+    ):
+        return False  # what comes behind the target has gone on without it: it would for ever
+    for name in loop.body:
+        entry = state.at_node(name)
+        if entry is not None and entry.status in STEP_OPEN:
+            return False
+    return True
+
+
+def needed_again(state: TaskState, template: CompiledTemplate, loop: Loop) -> tuple[str, ...]:
+    """Return the failed steps outside a loop without which its steps went on, or did not run, and now cannot."""
+    body = set(loop.body)
+    found: list[str] = []
+    for node in state.accepted:
+        name = name_of(node)
+        needing = (
+            child
+            for child in template.graph.children[name]
+            if child in body and (name, child) not in state.closed_edges and template.steps[child].join != "all_settled"
+        )
+        if name not in body and any(needing):
+            found.append(node)
+    return tuple(found)

@@ -1,0 +1,153 @@
+"""Random documents with every key that decides what begins, what is waited for, and how a task ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.reference.model import Meaning
+
+NAMES = [f"s{number}" for number in range(1, 8)]
+INPUT = {"n": 6}
+SIGNALS = ("go", "stop")
+PEOPLE = ("ada", "bob", "carol")
+
+MEANINGS: dict[str, Meaning] = {
+    "input.n > 5": lambda value, _, __: value["n"] > 5,
+    "input.n > 7": lambda value, _, __: value["n"] > 7,
+    "input.m > 7": lambda value, _, __: value["m"] > 7,
+    "input.n + 1": lambda value, _, __: value["n"] + 1,
+    "input.n": lambda value, _, __: value["n"],
+    "input.m": lambda value, _, __: value["m"],
+    "null": lambda _, __, ___: None,
+    "[1, 2, 3]": lambda _, __, ___: [1, 2, 3],
+    "[]": lambda _, __, ___: [],
+    "signal.v > 1": lambda _, __, more: more["signal"]["v"] > 1,
+    "signal.v == item": lambda _, __, more: more["signal"]["v"] == more["item"],
+    "event.v > 1": lambda _, __, more: more["event"]["v"] > 1,
+    **{
+        f"results.{name} == 1": lambda _, results, __, name=name: results[name] == 1  # type: ignore[misc]
+        for name in NAMES
+    },
+}
+CONDITIONS = ["input.n > 5", "input.n > 7", "input.m > 7"]
+KINDS = ["plain", "plain", "routes", "routes", "batches", "each", "service", "child", "loop", "wait", "wait"]
+BY_SERVICE = ("transform", "asserts", "delay_s", "child", "signal", "approval", "event")
+ASKS: list[dict[str, Any]] = [
+    {},
+    {"approvals": 2},
+    {"assignees": ["bob"], "escalate_after_s": 3.0, "escalate_to": ["carol"]},
+    {"assignees": ["ada", "bob"], "approvals": 2, "may_delegate": False},
+    {"assignees": ["bob"], "roles": ["heads"], "four_eyes": True},
+]
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    """Documents of up to seven steps; not all of them are templates."""
+    steps: list[dict[str, Any]] = []
+    for index in range(draw(st.integers(1, 7))):
+        step: dict[str, Any] = {"name": NAMES[index]}
+        if index:
+            step["after"] = draw(st.lists(st.sampled_from(NAMES[:index]), unique=True, max_size=3))
+        steps.append(step)
+    for index, step in enumerate(steps):
+        _add_kind(draw, step, steps, index)
+        _add_limits(draw, step)
+        _add_parents(draw, step)
+    document: dict[str, Any] = {"name": "t", "steps": steps}
+    if draw(st.booleans()):
+        document["on_failure"] = "fail"
+    if any("compensate" in step for step in steps):
+        document["compensate_on"] = draw(st.sampled_from(["both", "failure", "cancel", "never"]))
+    if draw(st.integers(0, 4)) == 0:
+        document["concurrency"] = {"key": draw(st.sampled_from(["input.n", "null"]))}
+    if draw(st.integers(0, 4)) == 0:
+        document.update(timeout_s=100_000, on_timeout=draw(st.sampled_from(["fail", "block", "continue"])))
+    if draw(st.integers(0, 4)) == 0:
+        document["budget"] = {"tokens_max": 2, "on_exceeded": draw(st.sampled_from(["fail", "block"]))}
+    return document
+
+
+def _add_kind(draw: st.DrawFn, step: dict[str, Any], steps: list[dict[str, Any]], index: int) -> None:
+    children = [one["name"] for one in steps if step["name"] in one.get("after", ())]
+    parents = step.get("after", [])
+    kind = draw(st.sampled_from(KINDS))
+    if kind == "routes" and children:
+        step["routes"] = draw(st.lists(st.sampled_from(children), unique=True, min_size=1))
+    elif kind == "batches" and parents:
+        policy = draw(st.sampled_from(["fail_fast", "continue_on_failure", "isolate"]))
+        step.update(batches=parents[0], parallelism=draw(st.integers(1, 2)), failure_strategy=policy)
+    elif kind == "each":
+        _add_list(draw, step)
+    elif kind == "loop" and not children and index:
+        step.update(back_to=steps[draw(st.integers(0, index))]["name"])
+        steps[0]["max_visits"] = 2
+        step["max_visits"] = 2
+    if kind == "service":
+        step.update(draw(st.sampled_from([{"transform": "input.n + 1"}, {"asserts": "input.n > 7"}, {"delay_s": 3.0}])))
+    elif kind == "child":
+        step.update(child="c", on_parent_close=draw(st.sampled_from(["cancel", "wait", "abandon"])))
+    elif kind == "wait":
+        _add_wait(draw, step)
+    else:
+        step["retry"] = draw(st.sampled_from([{"max_attempts": 1}, {"max_attempts": 2, "backoff": "none"}]))
+        if draw(st.integers(0, 2)) == 0:
+            step.update(compensate="undo", compensate_retry={"max_attempts": 1})
+
+
+def _add_list(draw: st.DrawFn, step: dict[str, Any]) -> None:
+    step.update(each=draw(st.sampled_from(["[1, 2, 3]", "[]"])), max_parallel=draw(st.integers(1, 3)))
+    policy = draw(st.sampled_from(["fail_fast", "continue", "isolate", "tolerate"]))
+    step["on_item_failure"] = policy
+    if policy == "tolerate":
+        step["tolerate"] = draw(st.sampled_from([1, "34%", "67%"]))
+
+
+def _add_wait(draw: st.DrawFn, step: dict[str, Any]) -> None:
+    kind = draw(st.sampled_from(["signal", "signal", "approval", "event"]))
+    if draw(st.integers(0, 3)) == 0:
+        _add_list(draw, step)
+    if kind == "signal":
+        step["signal"] = draw(st.sampled_from(SIGNALS))
+        step["signal_take"] = draw(st.sampled_from(["first", "last", "all"]))
+        if step["signal_take"] == "all":
+            step["signal_count"] = draw(st.integers(1, 3))
+        conditions = ["signal.v > 1", "signal.v == item"] if "each" in step else ["signal.v > 1"]
+        if draw(st.booleans()):
+            step["signal_when"] = draw(st.sampled_from(conditions))
+    elif kind == "approval":
+        step["approval"] = draw(st.sampled_from(ASKS))
+    else:
+        step["event"] = "task_completed"
+        if draw(st.booleans()):
+            step["event_when"] = "event.v > 1"
+    if draw(st.booleans()):
+        can_escalate = "escalate_to" in step.get("approval", ())
+        then = draw(st.sampled_from(["fail", "continue", "escalate"] if can_escalate else ["fail", "continue"]))
+        step.update(wait_deadline_s=5.0, on_wait_deadline=then)
+
+
+def _add_limits(draw: st.DrawFn, step: dict[str, Any]) -> None:
+    if any(key in step for key in BY_SERVICE):
+        return
+    if draw(st.integers(0, 3)) == 0:
+        step["concurrency"] = {"key": draw(st.sampled_from(["input.n", "null", "input.m"]))}
+    if draw(st.integers(0, 3)) == 0:
+        then = st.sampled_from(["retry", "fail", "block", "continue"])
+        step["on_timeout"] = {"heartbeat": draw(then), "start_to_close": draw(then)}
+
+
+def _add_parents(draw: st.DrawFn, step: dict[str, Any]) -> None:
+    parents = step.get("after", [])
+    if parents:
+        step["join"] = draw(st.sampled_from(["all", "all", "deferred", "any", "n_of", "all_settled"]))
+        if step["join"] == "n_of":
+            step["join_count"] = draw(st.integers(1, len(parents)))
+    if draw(st.integers(0, 4)) == 0:
+        step["when"] = draw(st.sampled_from([*CONDITIONS, *(f"results.{parent} == 1" for parent in parents)]))
+    if parents and draw(st.integers(0, 3)) == 0:
+        on = draw(st.sampled_from(parents))
+        condition = draw(st.sampled_from([*CONDITIONS, f"results.{on} == 1"]))
+        step["after"] = [{"step": one, "when": condition} if one == on else one for one in parents]

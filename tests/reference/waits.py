@@ -1,0 +1,83 @@
+"""What the documentation says of waiting for signals, people and events, as part of the reference model.
+
+Written from docs/howto/wait-for-people-and-events.md alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+OPERATOR = "ada"
+"""Who created the task."""
+
+
+@dataclass
+class Asked:
+    """What was asked of people, and what they said."""
+
+    spec: Mapping[str, Any]
+    is_escalated: bool = False
+    answers: dict[str, str] = field(default_factory=dict)
+    handed: dict[str, str] = field(default_factory=dict)
+
+    def may_answer(self, by: str, roles: tuple[str, ...]) -> bool:
+        """Return whether somebody may."""
+        spec = self.spec
+        if (spec.get("four_eyes") and by == OPERATOR) or by in self.handed:
+            return False
+        if "assignees" not in spec and "roles" not in spec:
+            return True
+        return by in self.named() or bool(set(spec.get("roles", ())) & set(roles))
+
+    def named(self) -> set[str]:
+        """Return who may answer by name."""
+        found = {*self.spec.get("assignees", ()), *self.handed.values()}
+        if self.is_escalated:
+            found |= set(self.spec.get("escalate_to", ()))
+        return found - set(self.handed)
+
+    def answer(self, by: str, decision: str, roles: tuple[str, ...]) -> bool:
+        """Take an answer; False: it is refused."""
+        if by in self.answers:
+            return self.answers[by] == decision  # the same again changes nothing, another is no answer
+        if not self.may_answer(by, roles):
+            return False
+        self.answers[by] = decision
+        return True
+
+    def decision(self) -> str | None:
+        """Return what is decided; None: nothing yet."""
+        if "rejected" in self.answers.values():
+            return "rejected"
+        return "approved" if len(self.answers) >= self.spec.get("approvals", 1) else None
+
+    def delegate(self, by: str, to: str, roles: tuple[str, ...]) -> bool:
+        """Let another answer instead; False: that is refused."""
+        if self.handed.get(by) == to:
+            return True
+        if not self.may_answer(by, roles) or not self.spec.get("may_delegate", True) or to in self.named():
+            return False
+        if by in self.answers or to in self.answers or (self.spec.get("four_eyes") and to == OPERATOR):
+            return False
+        self.handed.pop(to, None)
+        self.handed[by] = to
+        return True
+
+
+@dataclass
+class Wait:
+    """One wait of an instance."""
+
+    since: int
+    came: list[Any] = field(default_factory=list)
+    asked: Asked | None = None
+
+
+@dataclass
+class Signal:
+    """One that no step has taken yet."""
+
+    name: str
+    value: Any
