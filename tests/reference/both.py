@@ -249,8 +249,8 @@ class Both:
             said.grace_is_over(name)
         elif is_undo:
             self._work(name, attempt)
-        elif said.holds and run.state.steps[name].waits in ("retry", "pause"):
-            return
+        elif said.holds and one.has_place and run.state.steps[name].waits in ("retry", "pause", "place"):
+            return  # it goes on when the task does
         elif one.wait is not None:
             if not said.holds:
                 self._end_wait(name, attempt)
@@ -263,17 +263,19 @@ class Both:
             run.child(name, "c1", attempt, state=ending, result=1)
             said.end_child(name, ending, 1)
         elif not one.has_place or ("concurrency" in step and draw(st.integers(0, 4), label="evicted") == 0):
-            self._answer_place(name, attempt)
+            self._answer_place(name)
         else:
             self._work(name, attempt)
 
-    def _answer_place(self, name: str, attempt: int) -> None:
-        if self.said.holds or self.said.ending:
-            return
+    def _answer_place(self, name: str) -> None:
+        place = self.run.state.places.get(name)
+        if place is None or self.said.ending:
+            return  # without a key there is no place to answer for
+        attempt = place.request.attempt
         if not self.said.instances[name].has_place and self.data.draw(st.integers(0, 3), label="no place"):
             self.run.take(name, attempt)
             self.said.take(name)
-        elif self.said._key(self.said.steps[name_of(name)], name) is not None:
+        else:
             self.run.deny(name, attempt, "evicted")
             self.said.deny(name)
 

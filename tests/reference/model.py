@@ -82,6 +82,7 @@ class Reference:
         self.accepted: set[str] = set()
         self.to_undo: list[str] = []
         self.inbox: list[Signal] = []
+        self.has_begun = False
         self.holds: set[str] = set()
         self.tokens = 0
         self.tokens_max: int | None = document.get("budget", {}).get("tokens_max")
@@ -206,7 +207,7 @@ class Reference:
             self.take("")
 
     def _begin_first(self) -> None:
-        self.status = "running"
+        self.status, self.has_begun = "running", True
         for step, one in self.steps.items():
             if not one["after"]:
                 self._look(step)
@@ -786,7 +787,7 @@ class Reference:
         if why not in self.holds:
             return
         self.holds.discard(why)
-        if self.holds or self.ending:
+        if self.holds or self.ending or not self.has_begun:
             self._rest()
             return
         self.status = "running"
@@ -855,6 +856,9 @@ class Reference:
             return
         if "paused" in self.holds:
             self.status = "paused"
+            return
+        if not self.has_begun:
+            self.status = "pending"
             return
         if self.holds:
             self.status = "blocked"
