@@ -324,7 +324,7 @@ class StepState:
     @property
     def failed_before_it_began(self) -> bool:
         """Return whether the step failed at an expression, say, and was never offered: a retry looks at it anew."""
-        return self.status is STEP_FAILED and not self.dispatched_us and self.of is None
+        return self.status is StepStatus.FAILED and not self.dispatched_us and self.of is None
 
 
 class ChildrenTold(NamedTuple):
