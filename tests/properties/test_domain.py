@@ -339,6 +339,17 @@ def check_state(run: Run) -> None:
     if state.ended:
         assert owed == {}
         return
+    check_waits(state, run.template)
+    if state.blocked_reason == "compensation_failed":
+        assert failed_undo(state) is not None
+    if state.blocked_reason == "step_failed":
+        assert state.failed or isolated_items(state)
+        assert all(step.expansion is not None for step in state.steps.values() if step.status in STEP_OPEN)
+
+
+def check_waits(state: TaskState, template: CompiledTemplate) -> None:
+    """Nothing of an open task waits without somebody who will wake it."""
+    owed = obligations_of(state)
     if (
         state.status not in (TaskStatus.BLOCKED, TaskStatus.PAUSED)
         and not state.is_late
@@ -353,17 +364,12 @@ def check_state(run: Run) -> None:
                 assert state.inbox is not None
                 assert name in state.inbox.waiting[step.wait.signal], "no signal reaches it"
         elif step.expansion is not None:
-            waits_for_others = run.template.step(name).isolates and step.expansion.failed and state.open > 1
+            waits_for_others = template.step(name).isolates and step.expansion.failed and state.open > 1
             assert step.expansion.open or state.status is TaskStatus.BLOCKED or waits_for_others, (
                 f"no item wakes step {name}"
             )
         else:
             assert any(parse_obligation(one)[1] == name for one in owed), f"nothing wakes step {name}"
-    if state.blocked_reason == "compensation_failed":
-        assert failed_undo(state) is not None
-    if state.blocked_reason == "step_failed":
-        assert state.failed or isolated_items(state)
-        assert all(step.expansion is not None for step in state.steps.values() if step.status in STEP_OPEN)
 
 
 def check_history(run: Run) -> None:

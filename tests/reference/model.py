@@ -543,7 +543,7 @@ class Reference:
                         again.attempt += 1
                         self._begin_item(item)
             self._next_items(name)
-        elif one.was_offered:
+        elif one.was_offered or "[" in name:
             if not name.endswith("~undo"):
                 self._begin_item(name)
         else:

@@ -29,9 +29,26 @@ HELD = {
 }
 """What the page must name; a new guarantee is added here and there."""
 
+RACES = {
+    "test_a_result_before_the_cancel_wins",
+    "test_a_result_behind_the_cancel_is_late",
+    "test_a_result_within_the_grace_is_kept_and_the_task_is_cancelled_all_the_same",
+    "test_of_a_cancellation_and_a_result_one_wins",
+    "test_of_an_answer_and_the_deadline_the_first_decides",
+    "test_of_an_approval_and_its_deadline_one_wins",
+    "test_a_signal_counts_on_either_side_of_the_start",
+    "test_a_signal_that_meets_the_start_of_its_task_is_taken_or_refused_by_name",
+    "test_the_start_and_end_of_a_child_race_with_its_parents_cancel",
+    "test_a_cancel_that_meets_the_start_or_the_end_of_a_child_is_decided_once",
+    "test_one_key_a_hundred_times_at_once_is_one_task",
+}
+"""The same of what excludes each other."""
 
-def guarantees() -> str:
-    return PAGE.read_text(encoding="utf-8").partition("## Guarantees\n")[2].partition("\n## ")[0]
+SECTIONS = {"Guarantees": HELD, "Races": RACES}
+
+
+def section(title: str) -> str:
+    return PAGE.read_text(encoding="utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
 def faults_of(name: str, file: Path) -> list[str]:
@@ -59,14 +76,17 @@ def faults_of(name: str, file: Path) -> list[str]:
     return []
 
 
-def test_the_page_names_every_guarantee_and_nothing_else() -> None:
-    assert {link["name"] for link in TEST.finditer(guarantees())} == HELD
-    assert all(TEST.search(bullet[0]) for bullet in BULLET.finditer(guarantees()))
+@pytest.mark.parametrize("title", SECTIONS)
+def test_the_page_names_every_guarantee_and_nothing_else(title: str) -> None:
+    assert {link["name"] for link in TEST.finditer(section(title))} == SECTIONS[title]
+    assert all(TEST.search(bullet[0]) for bullet in BULLET.finditer(section(title)))
 
 
-@pytest.mark.parametrize("name", sorted(HELD))
-def test_a_guarantee_is_held_by_a_test_that_runs(name: str) -> None:
-    [target] = {link["target"] for link in TEST.finditer(guarantees()) if link["name"] == name}
+@pytest.mark.parametrize(
+    ("title", "name"), [(title, name) for title, names in SECTIONS.items() for name in sorted(names)]
+)
+def test_a_guarantee_is_held_by_a_test_that_runs(title: str, name: str) -> None:
+    [target] = {link["target"] for link in TEST.finditer(section(title)) if link["name"] == name}
     assert faults_of(name, (PAGE.parent / target).resolve()) == []
 
 

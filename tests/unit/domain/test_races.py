@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tasker.errors import TaskEnded
+from tasker.errors import StateForbids, TaskEnded
 from tasker.events.task_events import ErrorInfo, StepCancelled, StepCompleted, StepFailed
 from tasker.service.domain.state import StepStatus, TaskStatus
-from tests.runs import Run, template
+from tests.runs import T0_US, Run, template
 
 OUTCOMES = (StepCompleted, StepCancelled, StepFailed)
 ERROR = ErrorInfo(type="ValueError", message="never", retryable=False)
@@ -97,3 +97,45 @@ def test_the_start_and_end_of_a_child_race_with_its_parents_cancel(
         assert status is (StepStatus.COMPLETED if ending == "completed" else StepStatus.FAILED)
     assert len(outcomes_of(run, "only")) == 1
     assert run.owes() == {}
+
+
+@pytest.mark.parametrize("order", list(permutations(["approved", "rejected", "deadline"])), ids="-".join)
+def test_of_an_answer_and_the_deadline_the_first_decides(order: tuple[str, ...]) -> None:
+    keys = {"approval": {}, "wait_deadline_s": 5, "on_wait_deadline": "continue"}
+    run = Run(template({"ask": [], "then": ["ask"]}, steps={"ask": keys}))
+    run.create()
+    run.now_us = T0_US + 5_000_000
+    moves: dict[str, Callable[[], object]] = {
+        "approved": lambda: run.approve("ask", "ada"),
+        "rejected": lambda: run.reject("ask", "bob"),
+        "deadline": lambda: run.fire("wait_by:ask:1"),
+    }
+    first, *late = order
+    moves[first]()
+    for move in late:
+        if move == "deadline":
+            assert moves[move]() == ()
+        else:
+            with pytest.raises(StateForbids):
+                moves[move]()
+    assert run.result_of("ask")["decision"] == ("expired" if first == "deadline" else first)
+    assert outcomes_of(run, "ask") == [StepCompleted]
+    assert run.offered() == ["then"]
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_signal_counts_on_either_side_of_the_start(at: int) -> None:
+    """Of its task, and of the step that waits for it."""
+    order = ["start", "parent"]
+    order.insert(at, "signal")
+    run = Run(template({"first": [], "wait": ["first"]}, steps={"wait": {"signal": "go"}}))
+    run.create(not_before_us=T0_US + 1_000_000)
+    moves: dict[str, Callable[[], object]] = {
+        "signal": lambda: run.signal("go", 7, command_id="s1"),
+        "start": lambda: run.fire_at("not_before"),
+        "parent": lambda: run.complete("first"),
+    }
+    for move in order:
+        moves[move]()
+    assert (run.state.status, run.result()) == (TaskStatus.COMPLETED, 7)
+    assert outcomes_of(run, "wait") == [StepCompleted]
