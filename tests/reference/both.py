@@ -180,7 +180,7 @@ class Both:
             if one.status in ("open", "failed")
             and "child" not in said.steps[name_of(name)]
             and (one.items is None or one.status == "failed")
-            and ("[" in name or name == said.node(name_of(name)))
+            and name.partition("[")[0] == said.node(name_of(name))
         ]
         if said.status == "pending":
             return found

@@ -521,11 +521,11 @@ class Reference:
     def retry(self) -> None:
         """A person retries what failed and holds the task up."""
         self.status = "compensating" if self.to_undo else "running"
-        failed = list(self.failures())
-        for name in failed:
+        for name in list(self.failures()):
+            if self.ending and not self.to_undo:
+                break
             one = self.instances[name]
             one.attempt, one.first_attempt = one.attempt + 1, one.attempt + 1
-        for name in failed:
             self._again(name)
         self._rest()
 
@@ -883,7 +883,16 @@ class Reference:
     def _is_done(self) -> bool:
         """Return whether nothing is left to begin."""
         turns = any("back_to" in one and self._is(by, "done") for by, one in self.steps.items())
-        return all(self._is_settled(step) for step in self.steps) and not turns
+        return (
+            all(
+                step in self.not_run
+                or self._is(step, "done")
+                or self._is(step, "cancelled")
+                or self.node(step) in self.accepted
+                for step in self.steps
+            )
+            and not turns
+        )
 
     def _is_settled(self, step: str) -> bool:
         if step in self.not_run or self._is(step, "done") or self._is(step, "cancelled"):
@@ -905,7 +914,7 @@ class Reference:
         body = [step for step in self.steps if step == target or target in self._ahead(step)]
         if any(self._is(step, "open") for step in body):
             return False
-        if self.visits[target] > self.steps[target].get("max_visits", 100) and self._is(target, "failed"):
+        if self.visits[target] > self.steps[target].get("max_visits", 100) and self.node(target) in self.accepted:
             return False
         for step in body:
             if step in self.not_run:

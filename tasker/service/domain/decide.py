@@ -9,7 +9,7 @@ A command that changes nothing causes (); one that the state forbids raises a `C
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, assert_never
 
 from tasker.errors import HistoryLimit, StateForbids, StepUnknown, TaskEnded
@@ -378,7 +378,7 @@ def _cancel(state: TaskState, template: CompiledTemplate, at_us: int, grace_s: f
     return stop(state, template, at_us, ending="cancelled", cause="cancel", grace_s=grace_s)
 
 
-def _retry_task(state: TaskState) -> Events:
+def _retry_task(state: TaskState) -> Iterable[AnyTaskEvent]:
     undo = failed_undo(state)
     if undo is not None:
         return _retried(state, undo)
@@ -391,10 +391,16 @@ def _retry_task(state: TaskState) -> Events:
         if state.over_budget is not None:
             detail += f"; it went over {state.over_budget}, and `tasker task budget` allows it more"
         raise StateForbids(detail)
-    return (
-        *unblocked(state),
-        *(StepRetried(step=name, attempt=state.steps[name].attempt + 1) for name in failed),
-    )
+    return _all_retried(state, failed)
+
+
+def _all_retried(state: TaskState, failed: Sequence[str]) -> Iterator[AnyTaskEvent]:
+    """Yield the retries, until one that fails at once has stopped the task."""
+    yield from unblocked(state)
+    for name in failed:
+        if state.stopping is not None:
+            return
+        yield StepRetried(step=name, attempt=state.steps[name].attempt + 1)
 
 
 def isolated_items(state: TaskState) -> list[str]:

@@ -295,7 +295,10 @@ def cancel_items(state: TaskState, template: CompiledTemplate, expansion: Expans
 
 def retry_items(state: TaskState, node: str, expansion: Expansion) -> Moves:
     """Retry the failed and the cancelled items of a step that a person retries."""
+    entry = state.steps[node]
     for name in [*expansion.failed, *expansion.cancelled]:
+        if not _takes_items(state, entry):
+            return  # one failed again at once, and with it the step
         if node_of(name) == node:
             yield StepRetried(step=name, attempt=state.steps[name].attempt + 1)
 
