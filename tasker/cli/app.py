@@ -52,6 +52,7 @@ _GROUPS = {
     "template": "tasker.cli.template:app",
     "schedule": "tasker.cli.schedule:app",
     "limits": "tasker.cli.limits:app",
+    "circuits": "tasker.cli.circuits:app",
     "log": "tasker.cli.log:app",
     "schema": "tasker.cli.schema:app",
     "projection": "tasker.cli.projection:app",

@@ -92,7 +92,7 @@ async def resume(
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
-    ramp_s = _seconds(ramp)
+    ramp_s = seconds_of(ramp)
     async with client(common) as service:
         reply = await service.controls.resume(
             scope,
@@ -107,20 +107,34 @@ async def resume(
 
 
 async def controls(*, common: Common = COMMON) -> None:
-    """Show what is paused and what comes back slowly: since when, by whom, why.
+    """Show what is paused, whose circuit is open and what comes back slowly: since when, by whom, why.
 
     Args:
         common: where the service is, and how to print.
     """
     from tasker.cli.output import rows, time_text
     from tasker.cli.reach import client
+    from tasker.events.reads import CircuitView, RampView
+
+    def state(one: Any) -> str:
+        match one:
+            case CircuitView():
+                return (
+                    "trial runs"
+                    if one.circuit.state == "half_open"
+                    else f"open, trial at {time_text(one.circuit.trial_at)}"
+                )
+            case RampView():
+                return f"back by {time_text(one.until)}"
+            case _:
+                return "paused"
 
     async with client(common) as service:
         found = await service.controls.get()
-    shown: list[Any] = [*found.pauses, *found.ramps]
+    shown: list[Any] = [*found.pauses, *found.circuits, *found.ramps]
     columns = [
         ("what", lambda one: f"{one.scope} {one.namespace}/{one.name}" if one.name else one.scope),
-        ("state", lambda one: f"back by {time_text(one.until)}" if hasattr(one, "until") else "paused"),
+        ("state", state),
         ("since", lambda one: time_text(one.since)),
         ("by", lambda one: one.requested_by),
         ("reason", lambda one: one.reason),
@@ -128,10 +142,11 @@ async def controls(*, common: Common = COMMON) -> None:
     rows(shown, columns, common.output, empty="nothing is held back")
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str, what: str = "a ramp") -> float:
+    """Return the seconds of a duration such as 90s, 10m or 1h."""
     from tasker.cli.failures import UsageError
 
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise UsageError(f"a ramp is a time such as 90s, 10m or 1h, not {text!r}")
+        raise UsageError(f"{what} is a time such as 90s, 10m or 1h, not {text!r}")
     return float(found[1]) * _UNIT_S[found[2]]

@@ -97,7 +97,7 @@ def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str,
             path = f"/v1/schedules/{_segment(rest.pop('namespace', 'default'))}/{_segment(rest.pop('name'))}"
             method = {"update": "PUT", "delete": "DELETE"}.get(act)
             return ("POST", f"{path}/{act}", rest) if method is None else (method, path, rest)
-        case ["control" | "limit" as noun, act]:
+        case ["control" | "limit" | "circuit" as noun, act]:
             return "POST", f"/v1/{noun}s/{act}", rest
         case ["bulk", "create"]:
             return "POST", "/v1/bulk", rest

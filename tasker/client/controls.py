@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tasker.client.schedules import Read, SendCommand
 from tasker.events.control_events import ControlScope, LimitScope
-from tasker.events.messages import ControlPause, ControlResume, LimitRemove, LimitSet, Reply
-from tasker.events.reads import ControlsView, LimitsView
+from tasker.events.messages import CircuitClose, CircuitOpen, ControlPause, ControlResume, LimitRemove, LimitSet, Reply
+from tasker.events.reads import CircuitsView, ControlsView, LimitsView
 from tasker.ids import IdSource
 
 
@@ -145,6 +145,65 @@ class WorkControls:
         """Return the rate limits: those that operators set, as the log says now, and those of the templates in use."""
         return await self._read("/v1/limits", LimitsView, {})
 
+    async def open_circuit(
+        self,
+        name: str,
+        *,
+        requested_by: str,
+        reason: str,
+        open_s: float = 600.0,
+        namespace: str = "default",
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let no attempt of a handler begin, as if too many of them had failed; those that run go on.
+
+        Args:
+            name: of the handler.
+            requested_by: who asks; shown to whoever waits for it.
+            reason: why; shown with it.
+            open_s: after so long a trial begins, which closes the circuit or opens it for twice as long.
+            namespace: of the handler.
+            command_id: names this command; drawn when absent.
+        """
+        command = CircuitOpen(
+            name=name,
+            namespace=namespace,
+            open_s=open_s,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("circuit.open", command)
+
+    async def close_circuit(
+        self,
+        name: str,
+        *,
+        requested_by: str,
+        reason: str,
+        ramp_s: float = 0.0,
+        namespace: str = "default",
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let attempts of a handler begin again, evenly spread over `ramp_s`, as if none of them had failed.
+
+        Raises:
+            StateForbids: its circuit is closed.
+        """
+        command = CircuitClose(
+            name=name,
+            namespace=namespace,
+            ramp_s=ramp_s,
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("circuit.close", command)
+
+    async def circuits(self) -> CircuitsView:
+        """Return the circuits that are not closed, as the log says now, and the breakers of the templates in use."""
+        return await self._read("/v1/circuits", CircuitsView, {})
+
     async def get(self) -> ControlsView:
-        """Return what is paused and what comes back slowly, as the log says now."""
+        """Return what is paused, limited or comes back slowly, and the open circuits, as the log says now."""
         return await self._read("/v1/controls", ControlsView, {})

@@ -6,7 +6,7 @@ from tasker.client.controls import WorkControls
 from tasker.client.sync_schedules import Blocking
 from tasker.events.control_events import ControlScope, LimitScope
 from tasker.events.messages import Reply
-from tasker.events.reads import ControlsView, LimitsView
+from tasker.events.reads import CircuitsView, ControlsView, LimitsView
 
 
 class SyncControls:
@@ -106,6 +106,54 @@ class SyncControls:
         """Return the rate limits; see `WorkControls.limits`."""
         return self._loop.run(self._controls.limits())
 
+    def open_circuit(
+        self,
+        name: str,
+        *,
+        requested_by: str,
+        reason: str,
+        open_s: float = 600.0,
+        namespace: str = "default",
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let no attempt of a handler begin, as if too many had failed; see `WorkControls.open_circuit`."""
+        return self._loop.run(
+            self._controls.open_circuit(
+                name,
+                requested_by=requested_by,
+                reason=reason,
+                open_s=open_s,
+                namespace=namespace,
+                command_id=command_id,
+            )
+        )
+
+    def close_circuit(
+        self,
+        name: str,
+        *,
+        requested_by: str,
+        reason: str,
+        ramp_s: float = 0.0,
+        namespace: str = "default",
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let attempts of a handler begin again; see `WorkControls.close_circuit`."""
+        return self._loop.run(
+            self._controls.close_circuit(
+                name,
+                requested_by=requested_by,
+                reason=reason,
+                ramp_s=ramp_s,
+                namespace=namespace,
+                command_id=command_id,
+            )
+        )
+
+    def circuits(self) -> CircuitsView:
+        """Return the circuits that are not closed; see `WorkControls.circuits`."""
+        return self._loop.run(self._controls.circuits())
+
     def get(self) -> ControlsView:
-        """Return what is paused and what comes back slowly, as the log says now."""
+        """Return what is held back, as the log says now; see `WorkControls.get`."""
         return self._loop.run(self._controls.get())

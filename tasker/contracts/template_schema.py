@@ -25,6 +25,7 @@ from tasker.templates.model import (
     Approval,
     Backoff,
     Budget,
+    CircuitBreaker,
     Concurrency,
     Debounce,
     Emit,
@@ -50,6 +51,7 @@ _NAMES: Final[dict[type, str]] = {
     Emit: "EmitDocument",
     Approval: "ApprovalDocument",
     Budget: "BudgetDocument",
+    CircuitBreaker: "CircuitBreakerDocument",
     Concurrency: "ConcurrencyDocument",
     Debounce: "DebounceDocument",
     OnTimeout: "OnTimeoutDocument",
@@ -65,6 +67,7 @@ _REQUIRED: Final[dict[type, tuple[str, ...]]] = {
     Emit: ("name",),
     Approval: (),
     Budget: (),
+    CircuitBreaker: (),
     Concurrency: ("key",),
     Debounce: ("key", "for_s"),
     StaleAfter: (),
@@ -172,9 +175,13 @@ def _forms(place: str) -> dict[str, Schema]:
     found[OnTimeout]["minProperties"] = 1
     for key, kind in (("debounce", Debounce), ("fairness", Fairness), ("stale_after", StaleAfter)):
         keys[key]["anyOf"][:] = [{"$ref": place + _NAMES[kind]}, {"type": "null"}]
-    keys_of_step["rate_limit"]["anyOf"][:] = [{"$ref": place + _NAMES[RateLimit]}, {"type": "null"}]
-    keys_of_step["fairness"]["anyOf"][:] = [{"$ref": place + _NAMES[Fairness]}, {"type": "null"}]
-    keys_of_step["on_timeout"]["anyOf"][:] = [{"$ref": place + _NAMES[OnTimeout]}, {"type": "null"}]
+    for key, name_of_form in (
+        ("circuit_breaker", _NAMES[CircuitBreaker]),
+        ("fairness", _NAMES[Fairness]),
+        ("on_timeout", _NAMES[OnTimeout]),
+        ("rate_limit", _NAMES[RateLimit]),
+    ):
+        keys_of_step[key]["anyOf"][:] = [{"$ref": place + name_of_form}, {"type": "null"}]
     one_of = keys["state"]["additionalProperties"]["anyOf"]
     one_of[:] = [one for one in one_of if "$ref" not in one] + [{"$ref": place + _NAMES[Using]}]
     keys["state"] |= {"maxProperties": STATE_KEYS_MAX, "propertyNames": {"pattern": f"^{STATE_KEY_PATTERN}$"}}

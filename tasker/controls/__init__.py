@@ -1,5 +1,20 @@
-"""What operators hold back: the fold of the log's stream of controls, and what follows from it for an attempt."""
+"""What operators and circuits hold back: the fold of the log's stream of controls, and what follows for an attempt."""
 
-from tasker.controls.fold import CONTROL_FORM, Controls, Hold, Limit, Pause, Place, Ramp, Target, chance_of, target_of
+from tasker.controls.circuits import Circuit, Circuits
+from tasker.controls.fold import CONTROL_FORM, Controls, Hold, Limit, Pause, Place, Ramp, chance_of, target_of
+from tasker.controls.target import Target
 
-__all__ = ["CONTROL_FORM", "Controls", "Hold", "Limit", "Pause", "Place", "Ramp", "Target", "chance_of", "target_of"]
+__all__ = [
+    "CONTROL_FORM",
+    "Circuit",
+    "Circuits",
+    "Controls",
+    "Hold",
+    "Limit",
+    "Pause",
+    "Place",
+    "Ramp",
+    "Target",
+    "chance_of",
+    "target_of",
+]

@@ -16,16 +16,20 @@ from typing import Final, NamedTuple, Protocol, assert_never
 
 import msgspec
 
+from tasker.controls.circuits import Circuit, Circuits, KeptCircuits
+from tasker.controls.target import Target
 from tasker.errors import Undecodable
 from tasker.events.command_memory import remember
 from tasker.events.control_events import (
     AnyControlEvent,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
     ControlEvent,
     RateLimitRemoved,
     RateLimitSet,
     WorkPaused,
     WorkResumed,
-    target_words,
 )
 from tasker.events.envelope import US_PER_S, RecordedEvent, StreamKind
 from tasker.events.state_form import StateForm
@@ -33,19 +37,6 @@ from tasker.events.stored import from_recorded, meta_of
 from tasker.ids import RESERVED_NAMESPACE
 
 _CHANCES: Final = 2**32
-
-
-class Target(NamedTuple):
-    """What a control holds for. `tenant` is "" for everything; `namespace` and `name` are "" but for one of a name."""
-
-    scope: str
-    tenant: str
-    namespace: str
-    name: str
-
-    def words(self) -> str:
-        """Return how it is called in a sentence."""
-        return target_words(self.scope, self.namespace, self.name or self.tenant)
 
 
 class Place(NamedTuple):
@@ -56,6 +47,10 @@ class Place(NamedTuple):
     template: str
     queue: str
     handler: str = ""
+
+    def handled(self) -> Target:
+        """Return the handler that runs it, which may have a circuit."""
+        return _limited(self)[1]
 
     def limited(self) -> tuple[Target, Target]:
         """Return what of it may have a rate limit."""
@@ -129,7 +124,8 @@ class Hold(NamedTuple):
     """An attempt may not begin: until a moment, or (None) until somebody says so.
 
     Attributes:
-        target, since_us, by, reason: of the pause, or of the slow return that ends at `ramp_until_us`.
+        target, since_us, by, reason: of the pause, of the slow return that ends at `ramp_until_us`, or of the circuit.
+        circuit: of the handler, which holds it, and nothing else does.
     """
 
     until_us: int | None
@@ -138,6 +134,7 @@ class Hold(NamedTuple):
     by: str
     reason: str
     ramp_until_us: int | None = None
+    circuit: Circuit | None = None
 
 
 _EVERYTHING: Final = Target("everything", "", "", "")
@@ -163,10 +160,11 @@ class Controls:
         commands: the last commands that changed it -> the seq of their event.
     """
 
-    __slots__ = ("commands", "limits", "pauses", "ramps", "seq")
+    __slots__ = ("circuits", "commands", "limits", "pauses", "ramps", "seq")
 
     def __init__(self) -> None:
         self.seq = 0
+        self.circuits = Circuits()
         self.commands: dict[str, int] = {}
         self.pauses: dict[Target, Pause] = {}
         self.ramps: dict[Target, Ramp] = {}
@@ -203,8 +201,13 @@ class Controls:
                 self.pauses[target] = Pause(at_us, by, reason)
             case WorkResumed(ramp_s=ramp_s):
                 self.pauses.pop(target, None)
-                if ramp_s > 0:
-                    self.ramps[target] = Ramp(at_us, at_us + round(ramp_s * US_PER_S), by, reason)
+                self._come_back(target, ramp_s, at_us, by, reason)
+            case CircuitOpened() | CircuitHalfOpened():
+                self.ramps.pop(target, None)
+                self.circuits.take(target, event, seq=self.seq, at_us=at_us, by=by, reason=reason)
+            case CircuitClosed(ramp_s=ramp_s):
+                self._come_back(target, ramp_s, at_us, by, reason)
+                self.circuits.take(target, event, seq=self.seq, at_us=at_us, by=by, reason=reason)
             case RateLimitSet(per_s=per_s, burst=burst, key=key):
                 self.limits[target] = Limit(per_s, burst, key, at_us, by, reason)
             case RateLimitRemoved():
@@ -212,9 +215,15 @@ class Controls:
             case _:
                 assert_never(event)
 
+    def _come_back(self, target: Target, ramp_s: float, at_us: int, by: str, reason: str) -> None:
+        if ramp_s > 0:
+            self.ramps[target] = Ramp(at_us, at_us + round(ramp_s * US_PER_S), by, reason)
+
     def hold_something(self, now_us: int) -> bool:
         """Return whether anything is held back or limited at all."""
-        return bool(self.pauses or self.limits) or any(ramp.until_us > now_us for ramp in self.ramps.values())
+        if self.pauses or self.limits or self.circuits.hold_something:
+            return True
+        return any(ramp.until_us > now_us for ramp in self.ramps.values())
 
     def limits_of(self, place: Place, step: str = "", declared: Paced | None = None) -> list[tuple[Target, Paced]]:
         """Return which limits an attempt that waits for a worker is under, and whose they are.
@@ -232,15 +241,16 @@ class Controls:
 
     @property
     def holds_nothing(self) -> bool:
-        """Return whether nothing is paused, or comes back after a pause."""
-        return not (self.pauses or self.ramps)
+        """Return whether nothing is paused, comes back slowly, or is held by a circuit."""
+        return not (self.pauses or self.ramps or self.circuits.hold_something)
 
     def hold_of(self, place: Place, chance: float, now_us: int) -> Hold | None:
         """Return what keeps an attempt from beginning; None: nothing does."""
         if self.holds_nothing:
             return None
         found: Hold | None = None
-        for target in place.targets():
+        handled = place.handled()
+        for target in (*place.targets(), handled):
             pause = self.pauses.get(target)
             if pause is not None:
                 return Hold(None, target, pause.since_us, pause.by, pause.reason)
@@ -249,6 +259,8 @@ class Controls:
                 due_us = ramp.from_us + round(chance * (ramp.until_us - ramp.from_us))
                 if due_us > now_us and (found is None or due_us > (found.until_us or 0)):
                     found = Hold(due_us, target, ramp.from_us, ramp.by, ramp.reason, ramp.until_us)
+        if found is None and (circuit := self.circuits.of(handled)) is not None:
+            return Hold(None, handled, circuit.since_us, circuit.by, circuit.reason, circuit=circuit)
         return found
 
 
@@ -260,6 +272,7 @@ class KeptControls(msgspec.Struct):
     ramps: list[tuple[Target, Ramp]]
     limits: list[tuple[Target, Limit]]
     commands: dict[str, int]
+    circuits: KeptCircuits
 
 
 def _keep(controls: Controls) -> KeptControls:
@@ -269,19 +282,21 @@ def _keep(controls: Controls) -> KeptControls:
         ramps=list(controls.ramps.items()),
         limits=list(controls.limits.items()),
         commands=controls.commands,
+        circuits=controls.circuits.keep(),
     )
 
 
 def _restore(kept: KeptControls) -> Controls:
     controls = Controls()
     controls.seq, controls.commands = kept.seq, kept.commands
+    controls.circuits = Circuits.restored(kept.circuits)
     controls.pauses, controls.ramps, controls.limits = dict(kept.pauses), dict(kept.ramps), dict(kept.limits)
     return controls
 
 
 CONTROL_FORM: Final = StateForm[Controls](
     kind=StreamKind.CONTROL,
-    number=1,
+    number=2,
     new=Controls,
     fold=Controls.take_recorded,
     kept=KeptControls,

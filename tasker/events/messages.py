@@ -561,6 +561,37 @@ class LimitRemove(LimitCommand, kw_only=True, omit_defaults=True):
     """`limit.remove`: let attempts of a queue or a handler begin as they come."""
 
 
+class CircuitCommand(OperatorCommand, kw_only=True, omit_defaults=True):
+    """What every command about the circuit of a handler says; `requested_by` and `reason` are asked for.
+
+    Attributes:
+        name, namespace: of the handler.
+    """
+
+    name: Name
+    namespace: Name = "default"
+
+
+class CircuitOpen(CircuitCommand, kw_only=True, omit_defaults=True):
+    """`circuit.open`: let no attempt of a handler begin, as if too many of them had failed.
+
+    Attributes:
+        open_s: after so long a trial begins, which closes the circuit or opens it for twice as long.
+    """
+
+    open_s: float = 600.0
+
+
+class CircuitClose(CircuitCommand, kw_only=True, omit_defaults=True):
+    """`circuit.close`: let attempts of a handler begin again, as if none of them had failed.
+
+    Attributes:
+        ramp_s: they come back evenly spread over so many seconds; 0: at once.
+    """
+
+    ramp_s: float = 0.0
+
+
 class BulkTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which tasks a bulk is for; all of what is given must hold.
 
@@ -676,6 +707,8 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "control.resume": ControlResume,
     "limit.set": LimitSet,
     "limit.remove": LimitRemove,
+    "circuit.open": CircuitOpen,
+    "circuit.close": CircuitClose,
     "bulk.create": BulkCreate,
 }
 """Verb -> its body. The only list of what the service can be told."""

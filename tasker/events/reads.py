@@ -93,16 +93,38 @@ class PlaceFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     holders: tuple[PlaceHolder, ...] = ()
 
 
-class HoldFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What holds an attempt back, since when, by whom and why: a pause of work, or (`ramp_until`) its slow return."""
+class CircuitFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the circuit of a handler stands that holds its attempts.
 
-    scope: ControlScope
+    Attributes:
+        state: `open`: none begins; `half_open`: a few do, as a trial.
+        opened_at: it opened. trial_at: the next trial may begin, or has begun. open_s: how long it is open.
+        again: how often in a row it had opened before.
+        failures, attempts: what was counted when it opened by itself; absent: by hand, or a trial failed.
+        error: the last failure.
+    """
+
+    state: Literal["open", "half_open"]
+    opened_at: str
+    trial_at: str
+    open_s: float
+    again: int = 0
+    failures: int = 0
+    attempts: int = 0
+    error: str | None = None
+
+
+class HoldFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What holds an attempt back, since when, by whom and why: a pause, (`ramp_until`) a slow return, or a circuit."""
+
+    scope: ControlScope | LimitScope
     since: str
     namespace: str = ""
     name: str = ""
     by: str = ""
     reason: str = ""
     ramp_until: str | None = None
+    circuit: CircuitFacts | None = None
 
 
 class LimitFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -650,9 +672,12 @@ class PauseView(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class RampView(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What comes back slowly after a pause, `since` it was resumed, and is back whole `until` then."""
+    """What comes back slowly after a pause or an open circuit, `since` it was resumed, and is back whole `until` then.
 
-    scope: ControlScope
+    A circuit is that of a `handler`.
+    """
+
+    scope: ControlScope | LimitScope
     namespace: str = ""
     name: str = ""
     since: str
@@ -702,9 +727,53 @@ class LimitsView(msgspec.Struct, kw_only=True):
     declared: list[DeclaredLimitView]
 
 
+class CircuitView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The circuit of a handler (`name`) that is not closed: its attempts wait.
+
+    `since`, `requested_by`, `reason`: of its last change; `tasker` is the service itself.
+    """
+
+    scope: Literal["handler"] = "handler"
+    namespace: str
+    name: str
+    circuit: CircuitFacts
+    since: str
+    requested_by: str
+    reason: str
+
+
+class DeclaredBreakerView(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A circuit breaker that the version in use of a template gives a step.
+
+    Attributes:
+        name: of template and step, with a slash between them.
+        handler: whose circuit it opens.
+    """
+
+    scope: Literal["step"] = "step"
+    namespace: str
+    name: str
+    handler: str
+    version: str
+    failure_rate: float
+    min_attempts: int
+    window_s: float
+    open_s: float
+    open_s_max: float
+    probes: int
+
+
+class CircuitsView(msgspec.Struct, kw_only=True):
+    """The circuits of a tenant's handlers that are not closed, the newest first, and the breakers of its templates."""
+
+    circuits: list[CircuitView]
+    declared: list[DeclaredBreakerView]
+
+
 class ControlsView(msgspec.Struct, kw_only=True):
-    """What holds work of a tenant back: pauses, what comes back slowly, and rate limits; the newest first."""
+    """What holds work of a tenant back: pauses, what comes back slowly, rate limits, circuits; the newest first."""
 
     pauses: list[PauseView]
     ramps: list[RampView]
     limits: list[LimitView]
+    circuits: list[CircuitView] = []

@@ -10,7 +10,17 @@ from tasker.handlers.outcome import AttemptCancelled, PermanentError, RetryableE
 from tasker.handlers.resources import resource
 from tasker.handlers.returned import Again, Batches, Decision
 from tasker.handlers.template import Template
-from tasker.templates.model import Budget, Concurrency, Debounce, Fairness, OnTimeout, RateLimit, Retry, StaleAfter
+from tasker.templates.model import (
+    Budget,
+    CircuitBreaker,
+    Concurrency,
+    Debounce,
+    Fairness,
+    OnTimeout,
+    RateLimit,
+    Retry,
+    StaleAfter,
+)
 
 __all__ = [
     "Again",
@@ -20,6 +30,7 @@ __all__ = [
     "AttemptCancelled",
     "Batches",
     "Budget",
+    "CircuitBreaker",
     "Concurrency",
     "Debounce",
     "Decision",

@@ -19,6 +19,7 @@ from tasker.handlers.models import schema_of
 from tasker.templates.model import (
     BatchFailure,
     Budget,
+    CircuitBreaker,
     CompensateOn,
     Concurrency,
     Debounce,
@@ -228,6 +229,7 @@ class Template:
         heartbeat_s: float | None = None,
         on_timeout: OnTimeout | None = None,
         rate_limit: RateLimit | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
         after: str | Sequence[str] = (),
         name: str | None = None,
         handler: str | None = None,
@@ -269,6 +271,7 @@ class Template:
         heartbeat_s: float | None = None,
         on_timeout: OnTimeout | None = None,
         rate_limit: RateLimit | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
         after: str | Sequence[str] = (),
         name: str | None = None,
         handler: str | None = None,
@@ -345,6 +348,7 @@ class Template:
             unchanged_visits_max: how often in a row it may give the same result.
             emits: the domain events that it may raise; a name alone: any data, on success.
             rate_limit: how many of its attempts begin in a time, over all workers; the others wait for their turn.
+            circuit_breaker: when its handler fails too often, attempts are held until it works again.
         """
         if self._is_loaded:
             raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
@@ -378,6 +382,7 @@ class Template:
             "unchanged_visits_max": unchanged_visits_max,
             "emits": emits_document(emits),
             "rate_limit": None if rate_limit is None else form_document(rate_limit),
+            "circuit_breaker": None if circuit_breaker is None else form_document(circuit_breaker),
             "concurrency": form_document(concurrency) if isinstance(concurrency, Concurrency) else None,
         }
         of_worker = None if isinstance(concurrency, Concurrency) else concurrency

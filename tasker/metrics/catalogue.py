@@ -184,8 +184,10 @@ CATALOGUE: Final[dict[str, Metric]] = {
             ("lost",),
         ),
         # ------------------------------------------------ controls
-        Metric("tasker_attempts_held", _G, "write", "Attempts of this node's tasks that operators hold back."),
+        Metric("tasker_attempts_held", _G, "write", "Attempts of this node's tasks that a control holds back."),
         Metric("tasker_pauses", _G, "write", "What operators have paused: queues, templates, tenants, everything."),
+        Metric("tasker_circuits_open", _G, "write", "Handlers whose circuit is not closed: their attempts wait."),
+        Metric("tasker_circuit_probes_total", _C, "write", "Attempts that this node let begin as trials of circuits."),
         Metric(
             "tasker_admissions_refused_total",
             _C,

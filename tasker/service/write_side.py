@@ -33,6 +33,7 @@ from tasker.service.actors.children.standing import WHAT as STANDING
 from tasker.service.actors.children.standing import Standings
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatch.backlogs import Backlogs
+from tasker.service.actors.dispatch.circuit_words import CIRCUIT, CircuitWords
 from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.dispatcher import Dispatcher
 from tasker.service.actors.dispatch.gate import Gate
@@ -106,6 +107,7 @@ class Intake:
         places: Places,
         postponing: Postponing,
         hands: Hands,
+        circuits: CircuitWords,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -121,6 +123,7 @@ class Intake:
             (lambda shard: subjects.node_shard(shard, PLACE_OFFER), places.on_offered),
             (lambda shard: subjects.node_shard(shard, POSTPONE), postponing.on_asked),
             (lambda shard: subjects.node_shard(shard, HANDS), hands.on_asked),
+            (lambda shard: subjects.node_shard(shard, CIRCUIT), circuits.on_told),
             (lambda shard: subjects.node_shard(shard, "ping"), self._on_ping),
         )
         self._open: dict[int, list[Subscription]] = {}
@@ -194,7 +197,8 @@ class WriteSide:
         directory = TemplateDirectory(log, self._shards, routes, clock)
         self._name = f"node-{owner}"
         self._direct = DirectWork(bus, subjects, self._name, clock, direct)
-        self._gate = Gate(log, self._shards, clock, shard_count=info.shards)
+        circuits = CircuitWords(self._shards, routes)
+        self._gate = Gate(log, self._shards, clock, circuits.tell, shard_count=info.shards)
         dispatcher = Dispatcher(
             bus, AckedPublisher(bus), subjects, self._shards, clock, self._gate, self._direct, draw, prices, weights
         )
@@ -226,7 +230,17 @@ class WriteSide:
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
         intake = Intake(
-            bus, subjects, self._entrance, self._reports, directory, standings, children, places, postponing, hands
+            bus,
+            subjects,
+            self._entrance,
+            self._reports,
+            directory,
+            standings,
+            children,
+            places,
+            postponing,
+            hands,
+            circuits,
         )
         self._publisher = Publisher(
             log,
@@ -270,11 +284,10 @@ class WriteSide:
         return len(self._shards.owned)
 
     def next_due_us(self) -> int | None:
-        """Return the earliest time at which an obligation in memory wakes its actor."""
+        """Return the earliest time at which an obligation in memory wakes its actor, or a circuit is looked at."""
         books = [self._shards.book_of(shard) for shard in self._shards.owned]
-        return min(
-            (at_us for book in books if book is not None and (at_us := book.next_us()) is not None), default=None
-        )
+        times = [self._gate.next_due_us(), *(book.next_us() for book in books if book is not None)]
+        return min((at_us for at_us in times if at_us is not None), default=None)
 
     def _epoch_of(self, shard: int) -> int | None:
         queue = self._committer.queue_of(shard)
@@ -308,6 +321,8 @@ class WriteSide:
         samples.add_counts("tasker_obligations_reconciled_total", self._reconciler.repaired.items())
         samples.add("tasker_attempts_held", self._gate.held)
         samples.add("tasker_pauses", self._gate.pauses)
+        samples.add("tasker_circuits_open", self._gate.circuits)
+        samples.add("tasker_circuit_probes_total", self._gate.probes)
         samples.add_counts("tasker_admissions_refused_total", self._admissions.refused.items())
         samples.add("tasker_publisher_lag_events", self._publisher.lag_events)
 

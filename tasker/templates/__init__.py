@@ -12,6 +12,7 @@ from tasker.templates.hash import (
 )
 from tasker.templates.input_schema import InputSchema
 from tasker.templates.model import (
+    CircuitBreaker,
     Concurrency,
     Debounce,
     Fairness,
@@ -27,6 +28,7 @@ from tasker.templates.validate import validate
 from tasker.templates.yaml import load_yaml
 
 __all__ = [
+    "CircuitBreaker",
     "CompiledTemplate",
     "Concurrency",
     "Debounce",

@@ -42,6 +42,7 @@ class CompiledTemplate:
         signals: the signals that its steps wait for -> what their values must match; None: any value.
         forms: steps that ask people -> what the values of their answers must match.
         is_paced: a step of it has a rate limit: the gate is asked before its attempts begin.
+        is_guarded: a step of it has a circuit breaker: how its attempts end is counted.
         is_shared: work of it takes shares of the slots of its queues.
         is_ordered: so it does, or a step of it has a priority: what waits of it has its place at its owner.
         is_sticky: a step of it may be kept for a worker.
@@ -67,6 +68,7 @@ class CompiledTemplate:
     is_capped: bool
     is_telling: bool
     is_paced: bool
+    is_guarded: bool
     is_shared: bool
     is_ordered: bool
     is_sticky: bool
@@ -168,6 +170,7 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         ),
         knows_creator=any(step.approval is not None and step.approval.four_eyes for step in spec.steps),
         is_paced=any(step.rate_limit is not None for step in spec.steps),
+        is_guarded=any(step.circuit_breaker is not None for step in spec.steps),
         is_telling=any(step.emits for step in spec.steps),
         is_shared=is_shared,
         is_ordered=is_shared or any(step.priority for step in spec.steps),

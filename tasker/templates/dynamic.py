@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tasker.templates import model
+from tasker.templates.circuit_breakers import circuit_breaker_of
 from tasker.templates.concurrency import concurrency_of
 from tasker.templates.expressions import compile_expression
 from tasker.templates.fairness import fairness_of
@@ -44,6 +45,7 @@ _HANDLER_KEYS: Final = (
     "routes",
     "emits",
     "rate_limit",
+    "circuit_breaker",
     "requires",
     "sticky",
     "sticky_wait_s",
@@ -88,6 +90,7 @@ def dynamic_keys(read: ObjectReader) -> dict[str, Any]:
         **wait_keys(read),
         "concurrency": _concurrency(read),
         "rate_limit": rate_limit_of(read),
+        "circuit_breaker": circuit_breaker_of(read),
         "requires": requires_of(read),
         **sticky_keys(read),
         "priority": read.whole("priority", 0, low=-model.PRIORITY_MAX, high=model.PRIORITY_MAX),

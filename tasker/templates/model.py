@@ -73,6 +73,12 @@ PER_S_MIN: Final = 1e-5
 
 PER_S_MAX: Final = 1e6
 BURST_MAX: Final = 1_000_000
+BREAKER_ATTEMPTS_MAX: Final = 100_000
+BREAKER_S_MIN: Final = 1.0
+"""Nodes hear of a circuit within a second."""
+
+BREAKER_S_MAX: Final = 24 * 3600.0
+PROBES_MAX: Final = 1_000
 READY_MAX: Final = 10_000_000
 """Most steps that `max_ready` may let wait in a queue."""
 
@@ -125,6 +131,10 @@ Places = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum":
 PerSecond = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": PER_S_MIN, "maximum": PER_S_MAX})]
 Weight = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": WEIGHT_MIN, "maximum": WEIGHT_MAX})]
 Burst = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": BURST_MAX})]
+PartOf1 = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": 1})]
+BreakerAttempts = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": BREAKER_ATTEMPTS_MAX})]
+BreakerSeconds = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": BREAKER_S_MIN, "maximum": BREAKER_S_MAX})]
+Probes = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": PROBES_MAX})]
 Ready = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": READY_MAX})]
 Tolerated = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": ITEMS_MAX})]
 Share100 = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(?:100|[0-9]{1,2})(?:\.[0-9]{1,3})?%$"})]
@@ -312,6 +322,28 @@ class RateLimit(_Form, frozen=True):
     key: Expression | None = None
 
 
+class CircuitBreaker(_Form, frozen=True):
+    """When attempts of a step's handler are held instead of being let fail, and how they come back.
+
+    What says something of the target counts: results on one side, errors that can be retried and timeouts on the other.
+
+    Attributes:
+        failure_rate: the circuit opens when so large a share of the last attempts failed.
+        min_attempts: so many must have ended within the window before it may; each node counts those of its tasks.
+        window_s: how far back attempts are counted.
+        open_s: after so long a few attempts are let begin as a trial; what was held comes back over so long, too.
+        open_s_max: the wait doubles with each trial that fails, up to this.
+        probes: how many attempts are a trial. All succeed: the circuit closes; one fails: it opens again.
+    """
+
+    failure_rate: PartOf1 = 0.5
+    min_attempts: BreakerAttempts = 20
+    window_s: BreakerSeconds = 60.0
+    open_s: BreakerSeconds = 30.0
+    open_s_max: BreakerSeconds = 600.0
+    probes: Probes = 3
+
+
 class Using(_Form, frozen=True):
     """How two writes of a key of the state become one: the value of an expression.
 
@@ -397,6 +429,8 @@ class StepSpec(_Form, frozen=True):
         sticky_wait_s: an attempt waits so long for that worker, should it be busy; None: as long as it takes.
         priority: more begins first where workers are short: it is added to the task's.
         fairness: among whom the slots are shared for its work; None: as the template says.
+        circuit_breaker: when its handler fails too often, attempts are held until it works again; None: its outcomes
+            are not counted. An open circuit holds all attempts of the handler, whichever step they are of.
     """
 
     name: Name
@@ -451,6 +485,7 @@ class StepSpec(_Form, frozen=True):
     event_when: Expression | None = None
     on_timeout: OnTimeout | None = None
     rate_limit: RateLimit | None = None
+    circuit_breaker: CircuitBreaker | None = None
     requires: dict[Name, Label] = {}
     sticky: Name | None = None
     sticky_wait_s: Seconds | None = None

@@ -124,6 +124,11 @@ async def _run_steps(client: TaskerClient, watch: Watch) -> None:
     await watch.saw("tasker_pauses", "tasker_attempts_held")
     await client.controls.resume("template", "quick", requested_by="tests", reason="was seen")
     await client.wait(held)
+    await client.controls.open_circuit("nothing", open_s=1, requested_by="tests", reason="to be seen")
+    probe = await client.create("quick")
+    await watch.saw("tasker_circuits_open", "tasker_circuit_probes_total")
+    await client.controls.close_circuit("nothing", requested_by="tests", reason="was seen")
+    await client.wait(probe)
     await client.register({"name": "narrow", "max_running": 1, "steps": [{"name": "only"}]})
     only = await client.create("narrow")
     with contextlib.suppress(TimeoutError):

@@ -384,5 +384,26 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         k.RateLimitSet(scope="queue", namespace="shop", name="charges", per_s=2.5, burst=10, key="input.customer"),
         k.RateLimitSet(scope="handler", namespace="shop", name="charge", per_s=0.1),
     ),
+    ("circuit_opened", 1): (
+        k.CircuitOpened(
+            scope="handler",
+            namespace="shop",
+            name="charge",
+            open_s=60.0,
+            open_s_max=600.0,
+            probes=3,
+            ramp_s=30.0,
+            again=1,
+            failures=12,
+            attempts=20,
+            error="ConnectionError: the bank is down",
+        ),
+        k.CircuitOpened(scope="handler", namespace="shop", name="charge", open_s=30.0, open_s_max=30.0, probes=1),
+    ),
+    ("circuit_half_opened", 1): (k.CircuitHalfOpened(scope="handler", namespace="shop", name="charge"),),
+    ("circuit_closed", 1): (
+        k.CircuitClosed(scope="handler", namespace="shop", name="charge", ramp_s=30.0, anew=True),
+        k.CircuitClosed(scope="handler", namespace="shop", name="charge"),
+    ),
     ("rate_limit_removed", 1): (k.RateLimitRemoved(scope="handler", namespace="shop", name="charge"),),
 }

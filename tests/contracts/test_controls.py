@@ -173,3 +173,56 @@ async def test_another_node_begins_with_the_snapshot_and_needs_none(
         assert (await pair.ask("control.pause", QUEUE | {"name": "q2"}))["duplicate"]
         await pair.hand_over(shard, pair.sides[1], pair.sides[0])
     assert len(await events(pair)) == 4
+
+
+BREAKER = {"failure_rate": 0.5, "min_attempts": 3}
+GUARDED = {"name": "guarded", "steps": [{"name": "only", "handler": "bank", "circuit_breaker": BREAKER}]}
+
+
+async def test_a_circuit_that_one_node_trips_is_open_on_both(pair: Pair) -> None:
+    """The node that counts does not own the controls; what it says twice, or too late, is recorded once."""
+    work: list[Message] = []
+    pair.bus.subscribe(pair.subjects.work_all, work.append)
+    one, two = pair.sides
+    its_shard = shard_of(control_stream_id(), SHARDS)
+    counting = (its_shard + 1) % SHARDS
+    await pair.hand_over(counting, one, two)
+    assert (await pair.ask("template.register", {"template": GUARDED}))["ok"]
+    failed = 0
+    while failed < 6:
+        made = await pair.ask("task.create", {"template": "guarded"})
+        if int(made["position"].partition(":")[0]) == counting:
+            error = b'"error":{"type":"Down","message":"no answer","retryable":true}'
+            about = b'"task_id":"%s","step":"only","attempt":1,"worker":"w"' % made["task_id"].encode()
+            assert (await pair.report(counting, b'{"kind":"failed",%b,%b}' % (about, error)))["recorded"]
+            failed += 1
+    for side in (one, two):
+        await known(side, 1)
+    await pair.bus.flush()
+    work.clear()
+    held = [await pair.ask("task.create", {"template": "guarded"}) for _ in range(12)]
+    await pair.bus.flush()
+    assert work == []
+    bank = {"name": "bank"} | WHO
+    assert (await pair.ask("circuit.close", bank))["ok"]
+    assert (await pair.ask("circuit.close", bank))["error"]["code"] == "state_forbids"
+    waiting = {answer["task_id"] for answer in held}
+    async with asyncio.timeout(20):
+        while not waiting <= {json.loads(message.data)["task_id"] for message in work}:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert await events(pair) == [("circuit_opened", "default", "tasker"), ("circuit_closed", "default", "ada")]
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "code"),
+    [
+        ("circuit.open", {"open_s": 0.5}, "body_invalid"),
+        ("circuit.open", {"name": "No"}, "name_invalid"),
+        ("circuit.open", {"reason": ""}, "body_invalid"),
+        ("circuit.close", {"ramp_s": -1}, "body_invalid"),
+        ("circuit.close", {}, "state_forbids"),
+    ],
+)
+async def test_a_bad_command_to_a_circuit_is_refused(pair: Pair, verb: str, body: dict[str, Any], code: str) -> None:
+    assert (await pair.ask(verb, {"name": "bank"} | WHO | body))["error"]["code"] == code
+    assert await events(pair) == []

@@ -37,6 +37,7 @@ from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.messages import (
     COMMANDS,
     BulkCreate,
+    CircuitCommand,
     ControlCommand,
     DeadLetterCommand,
     DeadLetterRetry,
@@ -162,7 +163,7 @@ def _command_door(verb: str, seed: bytes) -> None:
             requests.request_hash_of(command, bytes(command.input))
         elif isinstance(command, ScheduleCommand):
             schedule_command(command, "c")
-        elif isinstance(command, ControlCommand | LimitCommand):
+        elif isinstance(command, ControlCommand | LimitCommand | CircuitCommand):
             control_of("default", command)
         elif isinstance(command, BulkCreate):
             bulk_task_of(command)
@@ -216,6 +217,8 @@ for _verb, _seed in {
         b'{"scope":"handler","name":"h","per_s":2.5,"burst":3,"key":"input.c + 1","requested_by":"me","reason":"why"}'
     ),
     "limit.remove": b'{"scope":"queue","name":"q","namespace":"shop","requested_by":"me","reason":"why"}',
+    "circuit.open": b'{"name":"h","namespace":"shop","open_s":90.5,"requested_by":"me","reason":"why"}',
+    "circuit.close": b'{"name":"h","ramp_s":60,"requested_by":"me","reason":"why","command_id":"c"}',
     "bulk.create": (
         b'{"verb":"task.cancel","tasks":{"states":["running"],"template":"t","namespace":"shop","tags":{"a":"b"},'
         b'"created_before":"2026-01-02T00:00:00Z"},"arguments":{"grace_s":1.5},"rate_per_s":10,"requested_by":"me",'

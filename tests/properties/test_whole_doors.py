@@ -293,6 +293,8 @@ TARGETS = {
     "bulk.create": (b"POST", b"/v1/bulk"),
     "limit.set": (b"POST", b"/v1/limits/set"),
     "limit.remove": (b"POST", b"/v1/limits/remove"),
+    "circuit.open": (b"POST", b"/v1/circuits/open"),
+    "circuit.close": (b"POST", b"/v1/circuits/close"),
 }
 
 

@@ -6,7 +6,18 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from tasker import Again, Budget, Concurrency, Decision, OnTimeout, RateLimit, Retry, StepContext, Template
+from tasker import (
+    Again,
+    Budget,
+    CircuitBreaker,
+    Concurrency,
+    Decision,
+    OnTimeout,
+    RateLimit,
+    Retry,
+    StepContext,
+    Template,
+)
 from tasker.errors import ConfigurationError, TemplateInvalid
 from tasker.templates.model import ConcurrencyStrategy, OnLimit, OnParentClose
 
@@ -128,6 +139,8 @@ class _Work:
         if draw.random() < 0.6:
             then: list[OnLimit] = ["retry", "fail", "block", "continue"]
             found["on_timeout"] = OnTimeout(start_to_close=draw.choice(then), heartbeat=draw.choice(then))
+        if draw.random() < 0.3:
+            found["circuit_breaker"] = CircuitBreaker(failure_rate=0.3, min_attempts=2, open_s=1.0, open_s_max=3.0)
         if draw.random() < 0.2:
             found["rate_limit"] = RateLimit(per_s=draw.choice([0.5, 5.0]), burst=2, key=draw.choice([None, "input.n"]))
         if name in {"s1", "s3"}:

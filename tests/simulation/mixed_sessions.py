@@ -66,7 +66,7 @@ class MixedSession(Session):
         step = draw.choice(list(steps) or ["s0"])
         by: Any = {**OPERATOR, "command_id": name}
         what = draw.choice(
-            ["signal", "signal", "approve", "approve", "reject", "pause", "retry", "skip", "queue", "limit", "update"]
+            [*("signal", "approve") * 2, *("reject", "pause", "retry", "skip", "queue", "limit", "update", "circuit")]
         )
         self.happened.append(f"{world.loop.time():.3f} {what} {step} of {handle.task_id}")
         match what:
@@ -89,6 +89,8 @@ class MixedSession(Session):
                 await _ask(client.controls.pause("queue", WORK, **by))
                 await asyncio.sleep(draw.uniform(0.0, 5.0))
                 await _ask(client.controls.resume("queue", WORK, ramp_s=1.0, **OPERATOR))
+            case "circuit":
+                await _ask(client.controls.open_circuit(name_of(step), open_s=draw.uniform(1.0, 4.0), **by))
             case "update":
                 await _ask(client.update(handle, priority=draw.randint(-100, 100), tags={"by": name}, **by))
             case _:

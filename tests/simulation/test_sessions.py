@@ -19,6 +19,7 @@ PUBLISHER_TROUBLE = 3
 OF_MIXED = {
     "approval_answered",
     "child_started",
+    "circuit_closed",
     "event_matched",
     "loop_turned",
     "places_evicted",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tasker.events.control_events import target_words
-from tasker.events.reads import AskedFacts, HoldFacts, LimitFacts, PlaceFacts, QueueFacts, Wait
+from tasker.events.reads import AskedFacts, CircuitFacts, HoldFacts, LimitFacts, PlaceFacts, QueueFacts, Wait
 from tasker.labels import plain_queue, required_by, spelled
 
 NAMED_MAX: Final = 3
@@ -96,9 +96,24 @@ def words_of_task(waits: Sequence[Wait]) -> str | None:
 def hold_words(hold: HoldFacts, until: str | None) -> str:
     """Return what holds an attempt back, until when (None: until a person resumes it), by whom and why."""
     of = target_words(hold.scope, hold.namespace, hold.name)
+    if hold.circuit is not None:
+        return _circuit_words(of, hold, hold.circuit)
     if hold.ramp_until is not None:
         return f"its turn at {until}; {of} comes back slowly until {hold.ramp_until}"
     return f"a person to resume {of}; paused by {hold.by} at {hold.since}: {hold.reason}"
+
+
+def _circuit_words(of: str, hold: HoldFacts, circuit: CircuitFacts) -> str:
+    if circuit.attempts:
+        why = f"{circuit.failures} of {circuit.attempts} attempts failed"
+    elif circuit.again:
+        why = "its trial failed"
+    else:
+        why = f"{hold.by} opened it: {hold.reason}" if circuit.state == "open" else "it was opened by hand"
+    if circuit.error is not None:
+        why += f", the last with {circuit.error}"
+    then = f"the next trial is at {circuit.trial_at}" if circuit.state == "open" else "its trial runs"
+    return f"the circuit of {of}, open since {circuit.opened_at}; {why}; {then}"
 
 
 def _worker_words(wait: Wait) -> str:

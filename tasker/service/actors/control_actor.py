@@ -1,4 +1,4 @@
-"""The actor of the log's one stream of controls: it decides what operators may do to work as a whole.
+"""The actor of the log's one stream of controls: it decides what operators, and circuits, do to work as a whole.
 
 The state that it folds is what every node folds for itself (`tasker.controls`). A node is told of a commit here only
 to look at once; all others look by themselves.
@@ -13,15 +13,17 @@ from uuid import UUID
 from tasker.controls import CONTROL_FORM, Controls
 from tasker.errors import CommandRejected, TaskerError
 from tasker.events.command_memory import remember
+from tasker.events.control_events import AnyControlEvent
 from tasker.events.envelope import Meta
 from tasker.events.state_form import StateForm
 from tasker.events.stored import encode_meta, to_new_event
+from tasker.service.domain.circuits import AnyCircuitCommand, CircuitWord, CloseCircuit, OpenCircuit, decide_circuit
 from tasker.service.domain.controls import AnyControlCommand, decide_control
 from tasker.service.runtime.actor import Kept, Owed, Recorded, Turn
 
 
 class ControlMessage:
-    """Do something to work as a whole."""
+    """Do something to work as a whole. `command_id` is None for what a node says of a circuit: its events name it."""
 
     __slots__ = ("answered", "command", "command_id", "fail", "meta", "tenant")
 
@@ -29,8 +31,8 @@ class ControlMessage:
         self,
         *,
         tenant: str,
-        command: AnyControlCommand,
-        command_id: str,
+        command: AnyControlCommand | AnyCircuitCommand,
+        command_id: str | None,
         meta: Meta,
         answered: Recorded,
         fail: Callable[[TaskerError], None],
@@ -62,7 +64,7 @@ class ControlActor(Kept[Controls]):
             return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
         controls, meta = self.state, message.meta
         try:
-            events = decide_control(controls, message.tenant, message.command)
+            events = _decided(controls, message.tenant, message.command, now_us)
         except CommandRejected as refusal:
             error = refusal
             return Turn.refusal(error, message.fail)
@@ -81,7 +83,8 @@ class ControlActor(Kept[Controls]):
             )
             by, reason = meta.requested_by or "", meta.reason or ""
             controls.take(event, tenant=message.tenant, at_us=now_us, by=by, reason=reason)
-            remember(controls.commands, message.command_id, seq)
+            if message.command_id is not None:
+                remember(controls.commands, message.command_id, seq)
         duplicate = not events
 
         def on_committed(position: int) -> None:
@@ -97,3 +100,11 @@ class ControlActor(Kept[Controls]):
     def idle(self) -> bool:
         """Return True: its events are all there is of it."""
         return True
+
+
+def _decided(
+    controls: Controls, tenant: str, command: AnyControlCommand | AnyCircuitCommand, now_us: int
+) -> tuple[AnyControlEvent, ...]:
+    if isinstance(command, OpenCircuit | CloseCircuit | CircuitWord):
+        return decide_circuit(controls.circuits, tenant, command, now_us)
+    return decide_control(controls, tenant, command)

@@ -40,6 +40,7 @@ from tasker.events.task_events import (
 from tasker.metrics.catalogue import OUTCOMES
 from tasker.service.actors.children.child_news import ChildHint, ChildNews
 from tasker.service.actors.children.standing import StandingMessage
+from tasker.service.actors.dispatch.outcomes import outcome_of
 from tasker.service.actors.investigation_actor import SubjectMessage
 from tasker.service.actors.limits.admission_news import Admission, AdmissionLook, Admitted
 from tasker.service.actors.limits.place_news import PlaceNews
@@ -437,7 +438,24 @@ class TaskActor:
             reply = ReportReply(ok=True, recorded=False, reason="not_open")
         else:
             reply = accepted(report, self.state.steps[report.step], at_us=now_us)
+        if self.template.is_guarded or self._ports.circuits.watches:
+            return self._told_to_circuits(turn, events, report.step, report.attempt)
         return turn
+
+    def _told_to_circuits(
+        self, turn: Turn, events: Sequence[AnyTaskEvent], step: str, attempt: int, limit: Kind | None = None
+    ) -> Turn:
+        """Return the turn that also says how an attempt ended by it, if one did."""
+        outcome = outcome_of(events, step, attempt, limit=limit)
+        if outcome is None:
+            return turn
+        committed = turn.committed
+
+        def on_committed(position: int) -> None:
+            self._ports.circuits.ended(self, step, attempt, outcome)
+            committed(position)
+
+        return Turn(turn.events, on_committed, turn.failed, turn.owed)
 
     def _dispatched_us(self, step: str) -> int:
         entry = self.state.steps.get(step)
@@ -488,7 +506,10 @@ class TaskActor:
         events = advance(self.state, self.template, command)
         if not events:
             return _closed(wake)
-        return self._record(events, now_us, self._meta, lambda _: None, wake.fail, self.traceparent)
+        turn = self._record(events, now_us, self._meta, lambda _: None, wake.fail, self.traceparent)
+        if step and (self.template.is_guarded or self._ports.circuits.watches):
+            return self._told_to_circuits(turn, events, step, attempt, kind)
+        return turn
 
     def _reconcile(self, message: LostObligations, now_us: int) -> Turn | None:
         """Record what was lost and is still open, and be woken for it."""
@@ -778,6 +799,16 @@ class TaskActor:
             and entry.attempt == attempt
             and not self.state.ended
             and not self.state.held
+        )
+
+    def is_open(self, step: str, attempt: int) -> bool:
+        """Return whether the attempt is on offer or runs."""
+        entry = self.state.steps.get(step)
+        return (
+            entry is not None
+            and entry.attempt == attempt
+            and entry.status in {StepStatus.DISPATCHED, StepStatus.RUNNING}
+            and not self.state.ended
         )
 
     # ---------------------------------------------------------------- for the runtime

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tasker.events.task_events import PlaceRequested
+from tasker.service.actors.dispatch.outcomes import Outcome
 from tasker.service.actors.dispatch.step_times import StepTimes
 from tasker.service.actors.limits.admission_news import Admission
 from tasker.service.actors.limits.postponing import PostponeMessage
@@ -84,6 +85,20 @@ class EventPorts(Protocol):
         ...
 
 
+class CircuitPorts(Protocol):
+    """What a task's actor tells of its handlers, for their circuits.
+
+    Attributes:
+        watches: a circuit is open: the outcomes of all attempts are told, not only of templates with breakers.
+    """
+
+    watches: bool
+
+    def ended(self, actor: TaskActor, step: str, attempt: int, outcome: Outcome) -> None:
+        """Take up how an attempt ended, once that is committed."""
+        ...
+
+
 class TaskPorts(Protocol):
     """What a task's actor needs of the world."""
 
@@ -94,6 +109,7 @@ class TaskPorts(Protocol):
     places: PlacePorts | None
     admissions: AdmissionPorts | None
     events: EventPorts | None
+    circuits: CircuitPorts
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Offer the attempt to the workers; a failure wakes the actor again."""

@@ -8,11 +8,11 @@ from typing import Final, cast
 
 import msgspec
 
-from tasker.controls import Controls, Place, chance_of
-from tasker.controls.fold import Hold, Paced, Target
+from tasker.controls import Circuit, Controls, Place, Target, chance_of
+from tasker.controls.fold import Hold, Paced
 from tasker.errors import Unavailable
-from tasker.events.control_events import ControlScope
-from tasker.events.reads import HoldFacts, LimitFacts, LimitOf, StepView, TaskView, Wait
+from tasker.events.control_events import ControlScope, LimitScope
+from tasker.events.reads import CircuitFacts, HoldFacts, LimitFacts, LimitOf, StepView, TaskView, Wait
 from tasker.projections.views.words import words_of, words_of_task
 from tasker.service.http.services import Services
 from tasker.templates import TemplateSpec
@@ -55,7 +55,7 @@ async def add_to_steps(
         place = Place(view.tenant, view.namespace, view.template, spec.queue_of(found), found.handler)
         hold = controls.hold_of(place, chance_of(view.task_id, step.step), now_us)
         if hold is not None:
-            step.waiting_for = _held(step.waiting_for, hold)
+            step.waiting_for = held(step.waiting_for, hold)
         else:
             declared = None if parse_instance(step.step).undoes else found.rate_limit
             step.waiting_for.limits = _limits(controls.limits_of(place, found.name, declared))
@@ -63,7 +63,7 @@ async def add_to_steps(
 
 
 async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:
-    """Say of tasks that wait for a worker what holds their steps back; the queue is that of the template."""
+    """Say of tasks that wait for a worker what holds their steps back; queue and handler are as by default."""
     waiting = [task for task in tasks if any(wait.kind == "worker" for wait in task.waiting_for)]
     if not waiting:
         return
@@ -74,27 +74,45 @@ async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:
     for task in waiting:
         place = Place(task.tenant, task.namespace, task.template, task.template)
 
-        def held(wait: Wait, task: TaskView = task, place: Place = place) -> Wait:
-            hold = controls.hold_of(place, chance_of(task.task_id, wait.step or ""), now_us)
-            return wait if hold is None else _held(wait, hold)
+        def of(wait: Wait, task: TaskView = task, place: Place = place) -> Wait:
+            step = wait.step or ""
+            hold = controls.hold_of(place._replace(handler=name_of(step)), chance_of(task.task_id, step), now_us)
+            return wait if hold is None else held(wait, hold)
 
-        task.waiting_for = tuple(held(wait) if wait.kind == "worker" else wait for wait in task.waiting_for)
+        task.waiting_for = tuple(of(wait) if wait.kind == "worker" else wait for wait in task.waiting_for)
         task.waiting_on = words_of_task(task.waiting_for)
 
 
-def _held(wait: Wait, hold: Hold) -> Wait:
+def held(wait: Wait, hold: Hold) -> Wait:
+    """Return what an attempt waits for that is held back."""
     target = hold.target
     facts = HoldFacts(
-        scope=cast("ControlScope", target.scope),
+        scope=cast("ControlScope | LimitScope", target.scope),
         since=to_rfc3339(hold.since_us),
         namespace=target.namespace,
         name=target.name or target.tenant,
         by=hold.by,
         reason=hold.reason,
         ramp_until=None if hold.ramp_until_us is None else to_rfc3339(hold.ramp_until_us),
+        circuit=None if hold.circuit is None else circuit_facts(hold.circuit),
     )
     until = None if hold.until_us is None else to_rfc3339(hold.until_us)
     return msgspec.structs.replace(wait, kind="hold", hold=facts, until=until)
+
+
+def circuit_facts(circuit: Circuit) -> CircuitFacts:
+    """Return how a circuit that holds attempts stands."""
+    opened = circuit.opened
+    return CircuitFacts(
+        state="half_open" if circuit.state == "half_open" else "open",
+        opened_at=to_rfc3339(circuit.opened_us),
+        trial_at=to_rfc3339(circuit.until_us),
+        open_s=opened.open_s,
+        again=opened.again,
+        failures=opened.failures,
+        attempts=opened.attempts,
+        error=opened.error,
+    )
 
 
 def _limits(found: Iterable[tuple[Target, Paced]]) -> tuple[LimitFacts, ...]:

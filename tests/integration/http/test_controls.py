@@ -4,12 +4,12 @@ import hashlib
 import json
 from typing import Any
 
-from tasker.events.control_events import RateLimitSet, WorkPaused, WorkResumed
+from tasker.events.control_events import CircuitHalfOpened, CircuitOpened, RateLimitSet, WorkPaused, WorkResumed
 from tasker.events.envelope import Meta
 from tasker.events.task_events import StepDispatched
 from tasker.events.template_events import TemplateRegistered
 from tasker.ids import control_stream_id, template_stream_id
-from tasker.templates import RateLimit, StepSpec, TemplateSpec, canonical_bytes
+from tasker.templates import CircuitBreaker, RateLimit, StepSpec, TemplateSpec, canonical_bytes
 from tests.histories import created
 from tests.integration.http.conftest import Client, Site
 
@@ -134,3 +134,44 @@ async def test_limits_of_templates_are_shown_beside_those_of_operators(site: Sit
     assert (found["limits"][0]["per_s"], found["declared"][0]["overridden"]) == (9.0, True)
     words = "a worker, within the limit of 9 a second of handler shop/pay"
     assert (await client.get(steps))["items"][0]["waiting_on"] == words
+
+
+async def test_an_open_circuit_is_shown_and_said_of_tasks_and_steps(site: Site, client: Client) -> None:
+    site.gateway.answers += [{"ok": True, "position": "3:1"}] * 2
+    of_pay = {"name": "pay", "namespace": "shop"}
+    await client.ask("POST", "/v1/circuits/open", json=of_pay | {"open_s": 60} | WHO, status=200)
+    await client.ask("POST", "/v1/circuits/close", json=of_pay | WHO, status=200)
+    assert [verb for _, verb, _, _ in site.gateway.sent] == ["circuit.open", "circuit.close"]
+    pay = StepSpec(name="pay", handler="pay", circuit_breaker=CircuitBreaker(min_attempts=5))
+    blob = canonical_bytes(TemplateSpec(name="orders", namespace="shop", steps=(pay,)))
+    digest = hashlib.sha256(blob).hexdigest()
+    await site.log.put_blob(bytes.fromhex(digest), blob)
+    registered = TemplateRegistered(namespace="shop", name="orders", version="1.0.0", hash=digest)
+    site.recorder.record(template_stream_id("default", "shop", "orders"), [registered])
+    task_id = await site.task([created("orders", hash=digest), StepDispatched(step="pay", attempt=1)])
+    at: Any = {"scope": "handler", **of_pay}
+    opened = CircuitOpened(**at, open_s=60, open_s_max=600, probes=3, failures=4, attempts=5, error="Down: no answer")
+    by_itself = Meta(requested_by="tasker", reason="4 of 5 attempts failed")
+    site.recorder.record(control_stream_id(), [opened], meta=by_itself)
+    await site.append()
+    found = await client.get("/v1/circuits")
+    [shown] = found["circuits"]
+    assert (shown["name"], shown["requested_by"], shown["circuit"]["state"]) == ("pay", "tasker", "open")
+    assert shown["circuit"]["trial_at"] > shown["circuit"]["opened_at"]
+    assert found["declared"] == [
+        {"namespace": "shop", "name": "orders/pay", "handler": "pay", "version": "1.0.0", "failure_rate": 0.5}
+        | {"min_attempts": 5, "window_s": 60.0, "open_s": 30.0, "open_s_max": 600.0, "probes": 3}
+    ]
+    assert (await client.get("/v1/controls"))["circuits"] == [shown]
+    assert (await client.get("/v1/circuits", headers={"Tasker-Tenant": "acme"}))["circuits"] == []
+    words = (await client.get(f"/v1/tasks/{task_id}/steps"))["items"][0]["waiting_on"]
+    assert words.startswith("the circuit of handler shop/pay, open since 20")
+    assert "; 4 of 5 attempts failed, the last with Down: no answer; the next trial is at 20" in words
+    assert (await client.get(f"/v1/tasks/{task_id}"))["waiting_on"] == f"{words} (step pay)"
+    why = await client.get(f"/v1/tasks/{task_id}/explain")
+    assert [(cause["kind"], cause["remedy"]) for cause in why["causes"]] == [("hold", "tasker controls")]
+    site.recorder.record(control_stream_id(), [CircuitHalfOpened(**at)], meta=by_itself)
+    await site.append()
+    await site.services.controls.look()
+    words = (await client.get(f"/v1/tasks/{task_id}/steps"))["items"][0]["waiting_on"]
+    assert words.endswith("; its trial runs")

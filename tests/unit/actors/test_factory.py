@@ -41,9 +41,8 @@ class Bench:
         shards = Shards(self.log, Committer(self.log, "o", Listener([])), None, clock.now_us)  # type: ignore[arg-type]
         routes = Routes(info, self.bus, subjects)
         directory = TemplateDirectory(self.log, shards, routes, clock)
-        self.dispatcher = Dispatcher(
-            self.bus, AckedPublisher(self.bus), subjects, shards, clock, Gate(self.log, shards, clock)
-        )
+        gate = Gate(self.log, shards, clock, lambda *_: None)
+        self.dispatcher = Dispatcher(self.bus, AckedPublisher(self.bus), subjects, shards, clock, gate)
         schedules = ScheduleEffects(shards, clock, Standings(shards, routes), OwnCommands())
         return Factory(directory, self.dispatcher, routes, schedules, Places(shards, routes, clock), lambda: None)
 

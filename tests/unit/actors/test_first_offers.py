@@ -42,9 +42,8 @@ class Owner:
         self.book = DueBook(0)
         self.shards.open(0, self.book, 0)
         self.shards.serve(0)
-        self.dispatcher = Dispatcher(
-            self.bus, AckedPublisher(self.bus), subjects, self.shards, self.clock, Gate(log, self.shards, self.clock)
-        )
+        gate = Gate(log, self.shards, self.clock, lambda *_: None)
+        self.dispatcher = Dispatcher(self.bus, AckedPublisher(self.bus), subjects, self.shards, self.clock, gate)
         routes = Routes(await log.info(), self.bus, subjects)
         schedules = ScheduleEffects(self.shards, self.clock, Standings(self.shards, routes), OwnCommands())
         directory = TemplateDirectory(log, self.shards, routes, self.clock)

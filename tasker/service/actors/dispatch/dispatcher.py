@@ -31,7 +31,7 @@ from tasker.service.actors.dispatch.lines import Offered, Queue
 from tasker.service.actors.dispatch.step_times import StepTimes
 from tasker.service.actors.dispatch.waiting_set import Waiting
 from tasker.service.actors.task_actor import TaskActor
-from tasker.service.actors.task_ports import AdmissionPorts, ChildPorts, EventPorts, PlacePorts
+from tasker.service.actors.task_ports import AdmissionPorts, ChildPorts, CircuitPorts, EventPorts, PlacePorts
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.domain.obligations import Kind
@@ -77,6 +77,7 @@ class Dispatcher:
         self.places: PlacePorts | None = None
         self.admissions: AdmissionPorts | None = None
         self.events: EventPorts | None = None
+        self.circuits: CircuitPorts = gate
         tracing = tracing_of_process()
         self.traces = None if tracing is None else TaskTraces(tracing)
         self._bus = bus

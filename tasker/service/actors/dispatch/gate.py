@@ -22,11 +22,13 @@ from uuid import UUID
 
 import structlog
 
-from tasker.controls import Place, chance_of
+from tasker.controls import Hold, Place, Target, chance_of
 from tasker.controls.watch import ControlsWatch
 from tasker.errors import Unavailable
 from tasker.events.envelope import US_PER_S
 from tasker.events.log import EventLog
+from tasker.service.actors.dispatch.breakers import Breakers, Tell
+from tasker.service.actors.dispatch.outcomes import Outcome
 from tasker.service.actors.dispatch.pacing import Pacing
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.obligations import Kind
@@ -62,11 +64,12 @@ class _Held:
     Attributes:
         is_first: it was never offered, so it may run without a question once it may go.
         is_paced: a rate limit gave it a moment to come back.
+        circuit: the handler whose circuit holds it.
         asks: its template has rate limits: it asks the gate, whether or not that is shut.
         woken_us: when it was told to come by again.
     """
 
-    __slots__ = ("asks", "chance", "is_first", "is_paced", "place", "woken_us")
+    __slots__ = ("asks", "chance", "circuit", "is_first", "is_paced", "place", "woken_us")
 
     def __init__(self, place: Place, chance: float, *, is_first: bool, asks: bool) -> None:
         self.asks = asks
@@ -74,6 +77,7 @@ class _Held:
         self.chance = chance
         self.is_first = is_first
         self.is_paced = False
+        self.circuit: Target | None = None
         self.woken_us: int | None = None
 
 
@@ -82,16 +86,31 @@ class Gate:
 
     Attributes:
         shut: something may be held: only then is the gate asked, but for templates with rate limits.
+        watches: a circuit is open: how attempts of all templates end is looked at.
     """
 
-    def __init__(self, log: EventLog, shards: Shards, clock: NodeClock, *, shard_count: int = 1) -> None:
+    def __init__(self, log: EventLog, shards: Shards, clock: NodeClock, tell: Tell, *, shard_count: int = 1) -> None:
         self.shut = False
+        self.watches = False
         self._watch = ControlsWatch(log, clock.monotonic_s)
         self._shards = shards
         self._clock = clock
         self._pacing = Pacing(lambda: self._watch.controls.limits)
         self._shard_count = shard_count
         self._open: set[int] = set()
+        self._unknown = False
+        """What is held of a shard that was taken over is not known here: it comes by in time, or is asked to."""
+
+        self._breakers = Breakers(
+            lambda: self._watch.controls.circuits,
+            lambda: len(self._open) / self._shard_count,
+            clock.monotonic_s,
+            tell,
+            self._is_over,
+        )
+        self._of_circuit: dict[Target, dict[_Key, int]] = {}
+        """What each circuit holds -> its shard, in order."""
+
         self._repaced = False
         """What waits for its turn may have another one now."""
 
@@ -120,7 +139,7 @@ class Gate:
         key = (actor.stream_id, step, attempt)
         place, chance = _place_of(actor, step), chance_of(actor.task_id, step)
         now_us = self._clock.now_us()
-        hold = self._watch.controls.hold_of(place, chance, now_us)
+        hold = self._hold_of(place, key, chance, now_us)
         kept = self._held.setdefault(actor.shard, {})
         held = kept.get(key)
         turn_us, declared = None, _declared_of(actor, step)
@@ -130,12 +149,13 @@ class Gate:
             if turn_us is None:
                 self._give(key, now_us)
         if hold is None and turn_us is None:
+            self._probe(actor, place, step, key)
             if held is None:
                 return offer
             self._drop(kept, key)
             self._wait_anew(actor, step, attempt, now_us)
             return 0 if held.is_first else offer
-        held = self._keep(kept, key, _Held(place, chance, is_first=offer == 0, asks=_is_paced(actor)))
+        held = self._keep(actor.shard, key, _Held(place, chance, is_first=offer == 0, asks=_is_paced(actor)), hold)
         if held is not None:
             held.is_paced = hold is None
         until_us = now_us + round(RECHECK_S * US_PER_S)
@@ -155,13 +175,15 @@ class Gate:
         if held is None and self._watch.controls.holds_nothing:
             return False
         place, chance, now_us = _place_of(actor, step), chance_of(actor.task_id, step), self._clock.now_us()
-        hold = self._watch.controls.hold_of(place, chance, now_us)
+        hold = self._hold_of(place, key, chance, now_us, held)
         if hold is None:
-            if held is None or held.is_paced:
-                return held is not None
-            self._drop(kept, key)
+            if held is not None and held.is_paced:
+                return True
+            self._probe(actor, place, step, key)
+            if held is not None:
+                self._drop(kept, key)
             return False
-        self._keep(kept, key, _Held(place, chance, is_first=False, asks=_is_paced(actor)))
+        self._keep(actor.shard, key, _Held(place, chance, is_first=False, asks=_is_paced(actor)), hold)
         until_us = now_us + round(RECHECK_S * US_PER_S) if hold.until_us is None else hold.until_us
         self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
         return True
@@ -172,21 +194,86 @@ class Gate:
         if len(self._given) > HELD_MAX:
             self._given.popitem(last=False)
 
-    def _keep(self, kept: dict[_Key, _Held], key: _Key, new: _Held) -> _Held | None:
+    def _keep(self, shard: int, key: _Key, new: _Held, hold: Hold | None) -> _Held | None:
+        kept = self._held.setdefault(shard, {})
         held = kept.get(key)
         if held is not None:
             held.woken_us = None
+            self._leave_circuit(key, held)
         elif self._count < HELD_MAX:
             held = kept[key] = new
             self._count += 1
             self._need_asking += not held.asks
         else:
             self._overflowed = True
+            return None
+        if hold is not None and hold.circuit is not None:
+            held.circuit = hold.target
+            self._of_circuit.setdefault(hold.target, {})[key] = shard
         return held
 
     def _drop(self, kept: dict[_Key, _Held], key: _Key) -> None:
+        held = kept.pop(key)
         self._count -= 1
-        self._need_asking -= not kept.pop(key).asks
+        self._need_asking -= not held.asks
+        self._leave_circuit(key, held)
+
+    def _leave_circuit(self, key: _Key, held: _Held) -> None:
+        if held.circuit is not None:
+            others = self._of_circuit[held.circuit]
+            del others[key]
+            if not others:
+                del self._of_circuit[held.circuit]
+            held.circuit = None
+
+    # ---------------------------------------------------------------- circuits
+
+    def ended(self, actor: TaskActor, step: str, attempt: int, outcome: Outcome) -> None:
+        """Take up how an attempt ended, for the circuit of its handler."""
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        spec = actor.template.step(step)
+        target = Target("handler", actor.tenant, actor.template.spec.namespace, spec.handler)
+        self._breakers.ended(target, spec.circuit_breaker, (actor.stream_id, step, attempt), outcome)
+
+    def _hold_of(self, place: Place, key: _Key, chance: float, now_us: int, waits: _Held | None = None) -> Hold | None:
+        """Return what keeps an attempt from beginning; nothing does where it is a part of a circuit's trial.
+
+        `waits`: how it is held already, when it is only asked after: then it does not become one now.
+        """
+        hold = self._watch.controls.hold_of(place, chance, now_us)
+        if hold is None or hold.circuit is None or (waits is not None and waits.circuit is not None):
+            return hold
+        return None if self._breakers.lets(hold.target, key) else hold
+
+    def _probe(self, actor: TaskActor, place: Place, step: str, key: _Key) -> None:
+        if self.watches and actor.template is not None:
+            limit_s = actor.template.step(step).start_to_close_s
+            self._breakers.begins(place.handled(), actor.shard, key, start_to_close_s=limit_s)
+
+    def _is_over(self, shard: int, key: _Key) -> bool:
+        stream_id, step, attempt = key
+        actor = self._shards.actor_of(shard, stream_id)
+        return isinstance(actor, TaskActor) and not actor.is_open(step, attempt)
+
+    def _by_circuit(self) -> dict[Target, int]:
+        """Return how many attempts each circuit holds here; 0 for one of which that is not known."""
+        found = dict.fromkeys(self._watch.controls.circuits.all_holding() if self._unknown else (), 0)
+        return found | {target: len(keys) for target, keys in self._of_circuit.items()}
+
+    def _try_circuits(self) -> None:
+        """Let attempts that circuits hold come by, as many as their trials have room for."""
+        now_us = self._clock.now_us()
+        for target, room in self._breakers.look(self._by_circuit(), now_us):
+            left = room
+            for key, shard in self._of_circuit[target].items():
+                held, book = self._held[shard][key], self._shards.book_of(shard)
+                if left <= 0 or book is None:
+                    break
+                if held.woken_us is None:
+                    left -= 1
+                    held.woken_us = now_us
+                    stream_id, step, attempt = key
+                    book.retry(stream_id, f"{Kind.OFFER}:{step}:{attempt}", now_us)
 
     def _wait_anew(self, actor: TaskActor, step: str, attempt: int, now_us: int) -> None:
         """Let the time that the attempt may wait for a worker begin now."""
@@ -205,6 +292,7 @@ class Gate:
     async def open_shard(self, shard: int, epoch: int) -> None:  # noqa: ARG002 - the protocol's
         """Give out the shard's share of what is limited; attempts come by as they are due."""
         self._open.add(shard)
+        self._unknown |= self._watch.controls.hold_something(self._clock.now_us())
         self._pacing.own(len(self._open) / self._shard_count, self._clock.now_us())
         self._repaced = True
 
@@ -214,6 +302,7 @@ class Gate:
         for key in list(kept):
             self._drop(kept, key)
         self._open.discard(shard)
+        self._breakers.close_shard(shard)
         self._pacing.own(len(self._open) / self._shard_count, self._clock.now_us())
 
     # ---------------------------------------------------------------- controls
@@ -242,6 +331,7 @@ class Gate:
                 changed = await self._watch.look()
                 if changed:
                     self.shut = True
+                    self.watches = self._watch.controls.circuits.hold_something
                     self._repaced |= self._pacing.changed(self._clock.now_us())
                     _log.info("controls_changed", seq=self._watch.controls.seq)
                 if changed or self._repaced:
@@ -250,6 +340,10 @@ class Gate:
                     if changed and self._overflowed:
                         await offer_all()
                         self._overflowed = False
+                if self._unknown and (changed or self._breakers.trial_runs()):
+                    self._unknown = False
+                    await offer_all()
+                self._try_circuits()
                 self._forget()
             except Unavailable as error:
                 _log.warning("controls_not_read", error=error.detail)
@@ -289,7 +383,16 @@ class Gate:
                 _log.debug("held_attempts_gone", shard=shard, count=len(gone))
 
     def _set_shut(self) -> None:
+        self.watches = self._watch.controls.circuits.hold_something
         self.shut = self._need_asking > 0 or self._watch.controls.hold_something(self._clock.now_us())
+
+    def next_due_us(self) -> int | None:
+        """Return when something is to be done for attempts that circuits hold here; None: nothing."""
+        if not self.watches:
+            return None
+        circuits, soon_us = self._watch.controls.circuits, self._clock.now_us() + round(LOOK_S * US_PER_S)
+        found = (circuits.of(target) for target in self._by_circuit())
+        return min((max(one.until_us, soon_us) if one is not None else soon_us for one in found), default=None)
 
     @property
     def held(self) -> int:
@@ -302,6 +405,16 @@ class Gate:
             return Counter()
         kept = (one.place for held in self._held.values() for one in held.values())
         return Counter((place.tenant, place.namespace, place.queue) for place in kept)
+
+    @property
+    def circuits(self) -> int:
+        """Return how many circuits are not closed."""
+        return self._watch.controls.circuits.holding
+
+    @property
+    def probes(self) -> int:
+        """Return how many attempts this node let begin as trials of circuits."""
+        return self._breakers.probes
 
     @property
     def pauses(self) -> int:

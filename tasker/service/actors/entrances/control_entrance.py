@@ -7,6 +7,9 @@ from typing import assert_never
 from tasker.errors import BodyInvalid, FieldError
 from tasker.events.messages import (
     DEFAULT_TENANT,
+    CircuitClose,
+    CircuitCommand,
+    CircuitOpen,
     ControlCommand,
     ControlPause,
     ControlResume,
@@ -16,6 +19,7 @@ from tasker.events.messages import (
 )
 from tasker.ids import check_name
 from tasker.service.actors.dispatch.pacing import INPUT
+from tasker.service.domain.circuits import OPEN_S_MAX, CloseCircuit, OpenCircuit
 from tasker.service.domain.controls import (
     RAMP_S_MAX,
     AnyControlCommand,
@@ -26,13 +30,15 @@ from tasker.service.domain.controls import (
     Within,
 )
 from tasker.templates.expressions import compile_expression
-from tasker.templates.model import BURST_MAX, PER_S_MAX, PER_S_MIN
+from tasker.templates.model import BREAKER_S_MIN, BURST_MAX, PER_S_MAX, PER_S_MIN
 
 NAMED = ("template", "queue")
 """Scopes that have a name."""
 
 
-def control_of(tenant: str, command: ControlCommand | LimitCommand) -> AnyControlCommand:
+def control_of(
+    tenant: str, command: ControlCommand | LimitCommand | CircuitCommand
+) -> AnyControlCommand | OpenCircuit | CloseCircuit:
     """Return what `command` of a tenant asks for.
 
     Raises:
@@ -45,6 +51,8 @@ def control_of(tenant: str, command: ControlCommand | LimitCommand) -> AnyContro
         raise _invalid("/reason", "say why: whoever meets the pause is told")
     if isinstance(command, LimitCommand):
         return _limit_of(command)
+    if isinstance(command, CircuitCommand):
+        return _circuit_of(command)
     within = _within(tenant, command)
     match command:
         case ControlPause():
@@ -72,6 +80,21 @@ def _limit_of(command: LimitCommand) -> AnyControlCommand:
             return UnlimitWork(within)
         case _:
             raise _invalid("/scope", f"{type(command).__name__} is no command to a limit")
+
+
+def _circuit_of(command: CircuitCommand) -> OpenCircuit | CloseCircuit:
+    namespace, name = check_name(command.namespace, "namespace"), check_name(command.name, "handler")
+    match command:
+        case CircuitOpen(open_s=open_s):
+            if not BREAKER_S_MIN <= open_s <= OPEN_S_MAX:
+                raise _invalid("/open_s", f"a circuit is open for {BREAKER_S_MIN:g} to {OPEN_S_MAX:g} seconds")
+            return OpenCircuit(namespace, name, open_s)
+        case CircuitClose(ramp_s=ramp_s):
+            if not 0 <= ramp_s <= RAMP_S_MAX:
+                raise _invalid("/ramp_s", f"a ramp takes 0 to {RAMP_S_MAX:g} seconds")
+            return CloseCircuit(namespace, name, ramp_s)
+        case _:
+            raise _invalid("", f"{type(command).__name__} is no command to a circuit")
 
 
 def _within(tenant: str, command: ControlCommand) -> Within:

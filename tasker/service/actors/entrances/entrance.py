@@ -45,6 +45,7 @@ from tasker.events.messages import (
     HEADER_TRACEPARENT,
     Accepted,
     BulkCreate,
+    CircuitCommand,
     Command,
     ControlCommand,
     DeadLetterAdd,
@@ -367,7 +368,7 @@ class Entrance:
                 self._task_command(asked, command, retry_of(command), forwarded=forwarded)
             case DeadLetterAdd() | DeadLetterInvestigate() | DeadLetterResolve() | DeadLetterReopen():
                 self._investigate(asked, command, investigation_of(command), forwarded=forwarded)
-            case ControlCommand() | LimitCommand():
+            case ControlCommand() | LimitCommand() | CircuitCommand():
                 self._control(asked, command, forwarded=forwarded)
             case BulkCreate():
                 self._bulk(asked, command, forwarded=forwarded)
@@ -660,7 +661,9 @@ class Entrance:
 
     # ---------------------------------------------------------------- controls
 
-    def _control(self, asked: Asked, command: ControlCommand | LimitCommand, *, forwarded: bool) -> None:
+    def _control(
+        self, asked: Asked, command: ControlCommand | LimitCommand | CircuitCommand, *, forwarded: bool
+    ) -> None:
         decided = control_of(asked.tenant, command)
         command_id = self._command_id(asked, command)
         stream_id = control_stream_id()

@@ -1,0 +1,136 @@
+"""`tasker circuits`: handlers whose attempts wait because too many of them failed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from tasker.cli.options import COMMON, Common
+
+app = App(name="circuits", help="Circuits of handlers: what waits because too many attempts failed.")
+
+
+@app.command(name="list")
+async def list_(*, common: Common = COMMON) -> None:
+    """Show the circuits that are not closed, and the circuit breakers of the templates in use.
+
+    A circuit that is open holds all attempts of its handler; when its time is over a few begin as a trial.
+
+    Args:
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.output import rows, time_text
+    from tasker.cli.reach import client
+    from tasker.events.reads import CircuitView
+
+    def state(one: Any) -> str:
+        if isinstance(one, CircuitView):
+            return "half open" if one.circuit.state == "half_open" else "open"
+        return f"opens at {one.failure_rate:.0%} of {one.min_attempts} or more in {one.window_s:g} s"
+
+    async with client(common) as service:
+        found = await service.controls.circuits()
+    shown: list[Any] = [*found.circuits, *found.declared]
+    columns = [
+        ("what", lambda one: f"{one.scope} {one.namespace}/{one.name}"),
+        ("state", state),
+        ("since", lambda one: time_text(one.circuit.opened_at) if isinstance(one, CircuitView) else None),
+        ("trial at", lambda one: time_text(one.circuit.trial_at) if isinstance(one, CircuitView) else None),
+        ("by", lambda one: one.requested_by if isinstance(one, CircuitView) else f"version {one.version}"),
+        ("reason", lambda one: one.reason if isinstance(one, CircuitView) else f"of handler {one.handler}"),
+        ("last error", lambda one: one.circuit.error if isinstance(one, CircuitView) else None),
+    ]
+    rows(shown, columns, common.output, empty="no circuit is open, and no template in use has a breaker")
+
+
+@app.command(name="open")
+async def open_(
+    name: str,
+    /,
+    *,
+    reason: str,
+    open_for: Annotated[str, Parameter(name="--for")] = "10m",
+    namespace: str = "default",
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Let no attempt of a handler begin, as if too many of them had failed. Attempts that run go on.
+
+    When the time is over a few begin as a trial: they close the circuit, or open it for twice as long.
+
+    For example:
+
+    $ tasker circuits open charge --for 30m --reason "the bank is down until noon"
+
+    Args:
+        name: of the handler.
+        reason: why; shown to whoever waits for it.
+        open_for: until the trial: 90s, 10m, 1h.
+        namespace: of the handler.
+        requested_by: who asks; your user name unless given.
+        command_id: names this command, so that a repetition is the same one.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.controls import seconds_of
+    from tasker.cli.given import user_name
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    open_s = seconds_of(open_for, "the time that a circuit is open")
+    async with client(common) as service:
+        reply = await service.controls.open_circuit(
+            name,
+            requested_by=requested_by or user_name(),
+            reason=reason,
+            open_s=open_s,
+            namespace=namespace,
+            command_id=command_id,
+        )
+    show_reply(reply, common.output)
+
+
+@app.command
+async def close(
+    name: str,
+    /,
+    *,
+    reason: str,
+    ramp: str = "0",
+    namespace: str = "default",
+    requested_by: str | None = None,
+    command_id: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Let attempts of a handler begin again, as if none of them had failed.
+
+    For example:
+
+    $ tasker circuits close charge --ramp 5m --reason "the bank is back"
+
+    Args:
+        name: of the handler.
+        reason: why; kept in the event.
+        ramp: over which time what was held back comes back: 90s, 10m, 1h; else at once.
+        namespace: of the handler.
+        requested_by: who asks; your user name unless given.
+        command_id: names this command, so that a repetition is the same one.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.controls import seconds_of
+    from tasker.cli.given import user_name
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    ramp_s = seconds_of(ramp)
+    async with client(common) as service:
+        reply = await service.controls.close_circuit(
+            name,
+            requested_by=requested_by or user_name(),
+            reason=reason,
+            ramp_s=ramp_s,
+            namespace=namespace,
+            command_id=command_id,
+        )
+    show_reply(reply, common.output)

@@ -1,0 +1,184 @@
+"""Circuits of handlers, in the real service on a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from tasker import CircuitBreaker, PermanentError, Retry, StepContext, Template
+from tasker.ids import control_stream_id
+from tasker.testing import TaskerTest
+
+WHO: dict[str, Any] = {"requested_by": "ada", "reason": "the bank says so"}
+BREAKER = CircuitBreaker(min_attempts=4, window_s=60, open_s=20, open_s_max=60, probes=2)
+down: dict[str, bool] = {}
+
+payments = Template("payments")
+
+
+@payments.step(retry=Retry(max_attempts=30, backoff="constant", delay_s=1), circuit_breaker=BREAKER)
+async def pay(input: str) -> str:
+    if input == "bad":
+        raise PermanentError("there is no such account")
+    if down["bank"]:
+        raise ConnectionError("the bank is down")
+    if down["slow"]:
+        await asyncio.sleep(10)
+    return input
+
+
+both = Template("both")
+both.step(circuit_breaker=BREAKER)(pay)
+
+
+@both.step
+async def aside(ctx: StepContext) -> None:
+    return None
+
+
+others = Template("others")
+
+
+@others.step
+async def only(ctx: StepContext) -> None:
+    return None
+
+
+@pytest.fixture
+def tasker_templates() -> list[Template]:
+    down.update(bank=False, slow=False)
+    return [payments, both, others]
+
+
+def states(tasker: TaskerTest) -> list[str]:
+    """Return what was recorded of circuits, in order."""
+    return [event.type.removeprefix("circuit_") for event in tasker._world.log.events_of(control_stream_id())]
+
+
+async def start(tasker: TaskerTest, count: int, input: str = "a") -> list[Any]:
+    return [await tasker.start(input, template=payments) for _ in range(count)]
+
+
+async def completed(runs: Iterable[Any], within_s: float = 300) -> None:
+    for run in runs:
+        await run.wait(within_s=within_s)
+        assert run.state == "completed"
+
+
+def paid(tasker: TaskerTest) -> int:
+    return len(tasker.calls("pay"))
+
+
+async def opened(tasker: TaskerTest) -> list[Any]:
+    """Let the circuit open; the tasks that it holds have an attempt left."""
+    down["bank"] = True
+    runs = await start(tasker, 4)
+    await tasker.advance(3)
+    assert states(tasker) == ["opened"]
+    return runs
+
+
+async def test_it_opens_holds_tries_and_closes(tasker: TaskerTest) -> None:
+    runs = await opened(tasker)
+    begun = paid(tasker)
+    more = await start(tasker, 4)
+    await tasker.advance(14)
+    assert (paid(tasker), {run.state for run in [*runs, *more]}) == (begun, {"running"})
+    down["bank"] = False
+    await tasker.advance(10)
+    assert states(tasker) == ["opened", "half_opened", "closed"]
+    await completed([*runs, *more], 30)
+    side = tasker._world._side
+    assert side is not None
+    await tasker.advance(20)
+    assert (side._gate.held, side._gate._of_circuit, side._gate.shut, side._gate.watches) == (0, {}, False, False)
+
+
+async def test_a_trial_that_fails_opens_it_for_twice_as_long(tasker: TaskerTest) -> None:
+    runs = await opened(tasker)
+    begun = paid(tasker)
+    await tasker.advance(130)
+    assert states(tasker)[:6] == ["opened", "half_opened", "opened", "half_opened", "opened", "half_opened"]
+    waits = [
+        msgspec.json.decode(event.payload)["open_s"]
+        for event in tasker._world.log.events_of(control_stream_id())
+        if event.type == "circuit_opened"
+    ]
+    assert waits[:3] == [20, 40, 60]
+    assert paid(tasker) - begun <= 3 * BREAKER.probes
+    down["bank"] = False
+    await completed(runs)
+
+
+async def test_errors_of_the_input_do_not_open_it_and_others_go_on(tasker: TaskerTest) -> None:
+    for run in await start(tasker, 6, "bad"):
+        await run.wait(within_s=5)
+    assert states(tasker) == []
+    await opened(tasker)
+    other = await tasker.run(template=others)
+    assert other.state == "completed"
+    run = await tasker.start("a", template=both)
+    await tasker.advance(1)
+    assert (len(tasker.calls("aside")), run.state) == (1, "running")
+    assert [call.step for call in tasker.calls("pay") if call.task_id == run.task_id] == []
+
+
+async def test_a_killed_owner_changes_nothing_of_what_is_recorded(tasker: TaskerTest) -> None:
+    """Open: the next owner holds. Half open: it lets a trial of its own begin, whatever became of the one before."""
+    runs = await opened(tasker)
+    begun = paid(tasker)
+    await tasker.crash_service()
+    await tasker.advance(10)
+    assert paid(tasker) == begun
+    down["bank"], down["slow"] = False, True
+    while states(tasker)[-1] != "half_opened":
+        await tasker.advance(1)
+    await tasker.advance(1)
+    assert 1 <= paid(tasker) - begun <= BREAKER.probes
+    await tasker.crash_service()
+    await completed(runs)
+    assert states(tasker)[-1] == "closed"
+
+
+async def test_a_probe_that_is_cancelled_gives_its_place_to_another(tasker: TaskerTest) -> None:
+    runs = [*await opened(tasker), *await start(tasker, 2)]
+    begun = paid(tasker)
+    down["bank"], down["slow"] = False, True
+    while states(tasker)[-1] != "half_opened":
+        await tasker.advance(1)
+    await tasker.advance(1)
+    probes = tasker.calls("pay")[begun:]
+    assert len(probes) == BREAKER.probes
+    tried = {probe.task_id for probe in probes}
+    for run in runs:
+        if run.task_id in tried:
+            await run.cancel()
+    await tasker.advance(4)
+    assert paid(tasker) - begun == 2 * BREAKER.probes
+    down["slow"] = False
+    await completed([run for run in runs if run.task_id not in tried])
+    assert states(tasker)[-1] == "closed"
+
+
+async def test_operators_open_and_close_it_by_hand(tasker: TaskerTest) -> None:
+    controls = tasker._world.client.controls
+    await tasker._do(tasker._command(controls.open_circuit("aside", open_s=3600, **WHO)))
+    run = await tasker.start("a", template=both)
+    await tasker.advance(600)
+    assert (tasker.calls("aside"), run.state) == ((), "running")
+    await tasker._do(tasker._command(controls.close_circuit("aside", **WHO)))
+    await run.wait(within_s=5)
+    assert run.state == "completed"
+    assert states(tasker) == ["opened", "closed"]
+
+
+async def test_a_circuit_opened_by_hand_is_tried_by_steps_without_a_breaker(tasker: TaskerTest) -> None:
+    controls = tasker._world.client.controls
+    await tasker._do(tasker._command(controls.open_circuit("aside", open_s=60, **WHO)))
+    runs = [await tasker.start("a", template=both) for _ in range(5)]
+    await completed(runs)
+    assert states(tasker) == ["opened", "half_opened", "closed"]
