@@ -127,7 +127,7 @@ class History:
     def _discard(self, why: str) -> None:
         """Begin with the first event instead."""
         assert self.snapshot is not None  # noqa: S101 - the caller looked
-        _log.warning("snapshot_discarded", stream_id=str(self.stream_id), kind=self.snapshot.kind, reason=why)
+        _log.warning("snapshot_discarded", stream=str(self.stream_id), kind=self.snapshot.kind, reason=why)
         self.snapshot = None
         self._page = self._last = None
 

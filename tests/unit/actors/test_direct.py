@@ -315,6 +315,20 @@ async def test_what_waits_too_long_goes_by_the_stream_and_so_does_what_follows(n
     assert node.offer("s4") == [False], "it must not overtake what has just gone by the stream"
 
 
+async def test_what_waits_in_a_queue_that_moves_quickly_stays_until_it_moves_no_more(node: Node) -> None:
+    """A burst is through sooner than by the stream; where nothing moves, another worker may be free."""
+    node.join("w")
+    await node.said("w", 400)
+    node.offer(*(f"s{number}" for number in range(500)))
+    await node.until(lambda: node.direct.sent >= 400)
+    late_s = asyncio.get_running_loop().time() + node.settings.wait_s + 0.1
+    node.direct._sweep(late_s)
+    assert node.streamed == []
+    for number in range(1, 10):
+        node.direct._sweep(late_s + number)
+    assert node.streamed == [f"s{number}" for number in range(400, 500)]
+
+
 async def test_what_waits_is_bounded(node: Node) -> None:
     node.join("w")
     await node.said("w", 1, elsewhere=1)

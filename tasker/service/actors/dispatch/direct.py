@@ -4,6 +4,9 @@
                 |                                                        |
                 `- none frees a slot in time: the work stream            `- it never arrived: offered again
 
+What waits in a queue that moves quickly stays, however long the queue is: a burst is through sooner than by the stream,
+where what is no longer young asks its owner before it runs.
+
 A worker tells all nodes each second which queues it serves, how many slots it has and how much of them is taken
 (`WorkerSlots`). What it took from this node is counted at both ends: we count what we sent, it counts what it
 received and what it has released since, and says both sums; a sum that is said again or late does no harm. A queue
@@ -136,7 +139,7 @@ class DirectWork:
         self._ordered = 0
         """Offers that wait in ordered queues."""
         self._kept = KeptLines()
-        self._hearing_s = self._loop.time()
+        self._hearing_s = self._paced_s = self._loop.time()
         """Since when workers are heard, all of which speak up each second."""
         self._open = settings.enabled
         self.sent = self.returned = self.lost = 0
@@ -312,6 +315,7 @@ class DirectWork:
             if worker is None:
                 return False
             offered = waiting.popleft()
+            line.handed += 1
             self._give(line, worker, offered, touched)
         return bool(waiting)
 
@@ -609,11 +613,12 @@ class DirectWork:
                 break
             del unbegun[key]
         self._look_after_kept(now_s)
+        self._look_at_paces(now_s)
         for queue in list(self._waiting):
             line = self._lines[queue]
             if line.order is not None:
                 continue
-            while line.waiting and (line.waiting[0].until_s <= now_s or not line.workers):
+            while line.waiting and not (line.workers and (line.waiting[0].until_s > now_s or line.is_quick)):
                 line.stream_until_s = now_s + self._wait_s
                 self._source.to_stream(line.waiting.popleft())
             if not line.waiting:
@@ -629,6 +634,14 @@ class DirectWork:
                 if len(queue) > QUEUE_TOKENS:
                     self._split[queue[:-1]] -= 1
                     self._split += Counter()  # without those that have none left
+
+    def _look_at_paces(self, now_s: float) -> None:
+        """Take note of how quickly each queue moves; over a moment's time that would say nothing."""
+        elapsed_s = now_s - self._paced_s
+        if elapsed_s >= _SWEEP_S / 2:
+            self._paced_s = now_s
+            for queue in self._waiting:
+                self._lines[queue].look(elapsed_s)
 
     def close(self) -> None:
         """Hand out nothing more; what waits is found by the next owner."""

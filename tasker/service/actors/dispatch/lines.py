@@ -9,6 +9,14 @@ from tasker.service.actors.dispatch.stream_demand import Window
 from tasker.service.actors.dispatch.waiting_set import WaitingSet
 from tasker.service.actors.task_actor import TaskActor
 
+QUICK_PER_S: Final = 100.0
+"""A line of which so many offers get a slot in a second moves quickly."""
+
+QUICK_S: Final = 10.0
+"""What waits in a line that moves quickly stays there when it is through within this."""
+
+_PACE_WEIGHT: Final = 0.5
+
 TURN_ITEMS: Final = 16
 """Offers in a row for one worker before it is the next one's turn."""
 
@@ -116,11 +124,12 @@ class Line:
         overtaken: workers for whose backlog in the stream urgent work does not wait.
         order: of an ordered queue; then nothing is in `waiting`.
         item_bytes_max: a larger item goes by the stream.
+        handed: how many offers got a slot since the last look at its pace.
     """
 
     item_bytes_max = ITEM_BYTES_MAX
 
-    __slots__ = ("order", "overtaken", "stream_until_s", "turn", "waiting", "workers")
+    __slots__ = ("_per_s", "handed", "order", "overtaken", "stream_until_s", "turn", "waiting", "workers")
 
     def __init__(self) -> None:
         self.waiting: deque[Offered] = deque()
@@ -129,6 +138,18 @@ class Line:
         self.order: Order | None = None
         self.turn = 0
         self.stream_until_s = 0.0
+        self.handed = 0
+        self._per_s = 0.0
+
+    def look(self, elapsed_s: float) -> None:
+        """Take note of its pace since the last look."""
+        self._per_s += _PACE_WEIGHT * (self.handed / elapsed_s - self._per_s)
+        self.handed = 0
+
+    @property
+    def is_quick(self) -> bool:
+        """Return whether what waits gets a slot soon at its present pace: no worker need be looked for elsewhere."""
+        return self._per_s >= QUICK_PER_S and len(self.waiting) <= self._per_s * QUICK_S
 
     @property
     def count(self) -> int:
