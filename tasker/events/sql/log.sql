@@ -156,7 +156,7 @@ SELECT e.shard, e.position, e.epoch, e.stream_id, e.kind, e.seq, e.type, e.versi
        e.payload, e.encoding, e.chain
 FROM event AS e
 WHERE e.stream_id = $1 AND e.position >= (SELECT s.first_position FROM stream AS s WHERE s.stream_id = $1)
-  AND e.seq > $2
+  AND e.seq > $2::bigint
 ORDER BY e.seq LIMIT $3
 
 -- name: read

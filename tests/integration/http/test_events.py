@@ -70,8 +70,9 @@ async def test_events_of_a_task_come_in_pages_from_the_log(site: Site, client: C
         after = f"&after={page['next']}"
     assert seqs == [1, 2, 3, 4, 5, 6, 7, 8]
     assert page["items"][-1]["type"] == "task_completed"
-    empty = await client.get(f"/v1/tasks/{task_id}/events?after=8")
-    assert (empty["items"], empty["next"]) == ([], None)
+    for behind in (8, 2**31, 2**53):
+        empty = await client.get(f"/v1/tasks/{task_id}/events?after={behind}")
+        assert (empty["items"], empty["next"]) == ([], None)
     await client.problem("GET", f"/v1/tasks/{uuid4()}/events", 404, "task_unknown")
     await client.problem("GET", f"/v1/tasks/{uuid4()}/events", 404, "task_unknown", headers=SSE)
 
