@@ -73,8 +73,7 @@ async def open_(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.controls import seconds_of
-    from tasker.cli.given import user_name
+    from tasker.cli.given import seconds_of, user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -118,8 +117,7 @@ async def close(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.controls import seconds_of
-    from tasker.cli.given import user_name
+    from tasker.cli.given import seconds_of, user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -10,9 +9,6 @@ from cyclopts import Parameter
 from tasker.cli.options import COMMON, Common
 
 Scope = Literal["queue", "template", "tenant", "everything"]
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
-_UNIT_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 async def pause(
@@ -88,7 +84,7 @@ async def resume(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import seconds_of, user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -140,13 +136,3 @@ async def controls(*, common: Common = COMMON) -> None:
         ("reason", lambda one: one.reason),
     ]
     rows(shown, columns, common.output, empty="nothing is held back")
-
-
-def seconds_of(text: str, what: str = "a ramp") -> float:
-    """Return the seconds of a duration such as 90s, 10m or 1h."""
-    from tasker.cli.failures import UsageError
-
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise UsageError(f"{what} is a time such as 90s, 10m or 1h, not {text!r}")
-    return float(found[1]) * _UNIT_S[found[2]]

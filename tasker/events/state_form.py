@@ -15,6 +15,10 @@ from tasker.events.log import Snapshot
 S = TypeVar("S")
 
 
+def _whole(state: Any) -> Any:
+    return state
+
+
 class StateForm(msgspec.Struct, Generic[S], frozen=True):
     """How a stream of a kind is folded, and how its state is kept.
 
@@ -23,7 +27,7 @@ class StateForm(msgspec.Struct, Generic[S], frozen=True):
             written, takes the next number: the builds that know the one before then fold from the first event.
         new: makes the state of a stream without events.
         fold: moves a state on by a recorded event; raises Undecodable.
-        kept: what is stored of a state. keep, restore: make one of the other.
+        kept: what is stored of a state. keep, restore: make one of the other; unless given a state is stored whole.
     """
 
     kind: str
@@ -31,8 +35,8 @@ class StateForm(msgspec.Struct, Generic[S], frozen=True):
     new: Callable[[], S]
     fold: Callable[[S, RecordedEvent], object]
     kept: type[Any]
-    keep: Callable[[S], Any]
-    restore: Callable[[Any], S]
+    keep: Callable[[S], Any] = _whole
+    restore: Callable[[Any], S] = _whole
 
     def encode(self, state: S) -> bytes:
         """Return `state` as it is stored."""

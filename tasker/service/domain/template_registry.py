@@ -164,6 +164,4 @@ TEMPLATE_FORM: Final = StateForm[TemplateRegistry](
     new=TemplateRegistry,
     fold=fold_template,
     kept=TemplateRegistry,
-    keep=lambda registry: registry,
-    restore=lambda kept: kept,
 )

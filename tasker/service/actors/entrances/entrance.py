@@ -491,8 +491,7 @@ class Entrance:
         task_id = task_id_of_text(command.task_id)
         command_id = self._command_id(asked, command)
         shard = self._routes.shard_of(task_id)
-        if not self._shards.owns(shard):
-            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+        if self._is_elsewhere(asked, shard, command, command_id, forwarded=forwarded):
             return
         message = CommandMessage(
             tenant=asked.tenant,
@@ -520,8 +519,7 @@ class Entrance:
         task_id = task_id_of_text(command.task_id)
         command_id = self._command_id(asked, command)
         shard = self._routes.shard_of(task_id)
-        if not self._shards.owns(shard):
-            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+        if self._is_elsewhere(asked, shard, command, command_id, forwarded=forwarded):
             return
 
         def known(position: int, original: Original) -> None:
@@ -549,8 +547,7 @@ class Entrance:
         task_id = task_id_of_text(command.task_id)
         command_id = self._command_id(asked, command)
         shard = self._routes.shard_of(task_id)
-        if not self._shards.owns(shard):
-            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+        if self._is_elsewhere(asked, shard, command, command_id, forwarded=forwarded):
             return
         meta = meta_of_command(command, command_id=command_id, traceparent=asked.traceparent)
 
@@ -603,8 +600,7 @@ class Entrance:
         stream_id = template_stream_id(asked.tenant, namespace, name)
         command_id = self._command_id(asked, command)
         shard = self._routes.shard_of(stream_id)
-        if not self._shards.owns(shard):
-            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+        if self._is_elsewhere(asked, shard, command, command_id, forwarded=forwarded):
             return
 
         def answered(position: int, version: str, digest: str, *, duplicate: bool) -> None:
@@ -640,8 +636,7 @@ class Entrance:
         decided = schedule_command(command, command_id)
         stream_id = schedule_stream_id(asked.tenant, command.namespace, command.name)
         shard = self._routes.shard_of(stream_id)
-        if not self._shards.owns(shard):
-            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+        if self._is_elsewhere(asked, shard, command, command_id, forwarded=forwarded):
             return
 
         def answered(position: int, *, duplicate: bool, task_id: str | None) -> None:
@@ -668,8 +663,7 @@ class Entrance:
         command_id = self._command_id(asked, command)
         stream_id = control_stream_id()
         shard = self._routes.shard_of(stream_id)
-        if not self._shards.owns(shard):
-            self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+        if self._is_elsewhere(asked, shard, command, command_id, forwarded=forwarded):
             return
         message = ControlMessage(
             tenant=asked.tenant,
@@ -700,6 +694,15 @@ class Entrance:
         self._routes.ask_views(PREVIEW, asked.tenant, bytes(create.input), on_reply)
 
     # ---------------------------------------------------------------- ways out
+
+    def _is_elsewhere(
+        self, asked: Asked, shard: int, command: OperatorCommand, command_id: str, *, forwarded: bool
+    ) -> bool:
+        """Hand a command to the owner of its shard, where that is another node; returns whether it is."""
+        if self._shards.owns(shard):
+            return False
+        self._forward(asked, shard, key=None if command.command_id else command_id, forwarded=forwarded)
+        return True
 
     def _forward(
         self, asked: Asked, shard: int, *, key: str | None, task_id: UUID | None = None, forwarded: bool

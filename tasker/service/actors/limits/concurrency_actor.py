@@ -195,8 +195,12 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
         def committed(_position: int) -> None:
             self._deciding = False
             self._tell(events, asks)
+            turned_away = set(refused)
             for one in asks:
-                one.answered(self._verdict(one.ask, refused), self.state.held_by(one.ask.request))
+                if one.ask.request in turned_away:
+                    one.answered(self._refusal(one.ask), self.state.held_by(one.ask.request))
+                else:
+                    one.answered("waits", None)
             if self._asks or self._left:
                 self._ports.flush(self)
 
@@ -207,9 +211,7 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
         after = concurrency_obligations(self.state)
         return Turn(new, committed, failed, {} if before == after else {LOOK: after})
 
-    def _verdict(self, ask: Ask, refused: Sequence[str]) -> Verdict:
-        if ask.request not in refused:
-            return "waits"
+    def _refusal(self, ask: Ask) -> Verdict:
         if ask.strategy in ("single", "meet") and self.state.met_by(ask.request) is not None:
             return "met"
         return "full"

@@ -215,6 +215,4 @@ INVESTIGATION_FORM: Final = StateForm[Investigations](
     new=Investigations,
     fold=fold_investigation,
     kept=Investigations,
-    keep=lambda state: state,
-    restore=lambda kept: kept,
 )

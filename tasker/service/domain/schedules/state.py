@@ -225,6 +225,4 @@ SCHEDULE_FORM: Final = StateForm[ScheduleState](
     new=lambda: ScheduleState(""),
     fold=fold_schedule,
     kept=ScheduleState,
-    keep=lambda state: state,
-    restore=lambda kept: kept,
 )
