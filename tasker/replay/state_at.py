@@ -12,8 +12,10 @@ from tasker.events.reads import EventView
 from tasker.events.schedule_events import AnyScheduleEvent, ScheduleEvent
 from tasker.events.stored import from_recorded, meta_of
 from tasker.events.task_events import AnyTaskEvent, TaskEvent
+from tasker.service.domain.evolve import evolve
 from tasker.service.domain.schedules.state import ScheduleState, evolve_schedule
-from tasker.service.domain.state import TaskState, evolve, state_document, state_hash
+from tasker.service.domain.state import TaskState
+from tasker.service.domain.state_document import state_document, state_hash
 from tasker.times import from_rfc3339
 
 

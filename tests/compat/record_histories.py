@@ -25,7 +25,7 @@ from tasker.service.domain.commands import (
     RetryTask,
     SetBudget,
 )
-from tasker.service.domain.state import state_hash
+from tasker.service.domain.state_document import state_hash
 from tests.runs import DIAMOND, ERROR, T0_US, Run, linear, raw, template
 
 FOLDER: Final = Path(__file__).with_name("histories")

@@ -22,8 +22,10 @@ from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.findings import Finding
 from tasker.service.domain.decide import isolated_items, open_attempt
 from tasker.service.domain.dry_run import copied
+from tasker.service.domain.evolve import evolve
 from tasker.service.domain.obligations import Kind, obligations_of, parse_obligation
-from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus, evolve, state_hash
+from tasker.service.domain.state import STEP_OPEN, StepState, StepStatus, TaskState, TaskStatus
+from tasker.service.domain.state_document import state_hash
 from tasker.service.domain.steps.compensate import failed_undo
 from tasker.service.domain.waits.wait_state import SignalWait
 from tasker.templates import CompiledTemplate, compile_template, validate

@@ -28,8 +28,10 @@ from tasker.replay.findings import Findings
 from tasker.replay.shard import ShardVerifier, views_at
 from tasker.replay.state_at import folded
 from tasker.service.domain.dry_run import copied
+from tasker.service.domain.evolve import evolve
 from tasker.service.domain.obligations import obligations_of
-from tasker.service.domain.state import TaskState, TaskStatus, evolve, state_hash
+from tasker.service.domain.state import TaskState, TaskStatus
+from tasker.service.domain.state_document import state_hash
 from tasker.templates import CompiledTemplate, compile_template
 from tasker.testing.kit import registry_of
 from tasker.testing.network import MessageKind

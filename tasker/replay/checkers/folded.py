@@ -21,8 +21,9 @@ from tasker.events.task_events import ENDING_TYPES, TASK_EVENT_TYPES, AnyTaskEve
 from tasker.events.template_events import AnyTemplateEvent, TemplateEvent
 from tasker.replay.checkers.checker import Decoded
 from tasker.replay.findings import Finding, Invariant, Report
+from tasker.service.domain.evolve import evolve
 from tasker.service.domain.schedules.state import ScheduleState, evolve_schedule
-from tasker.service.domain.state import TaskState, evolve
+from tasker.service.domain.state import TaskState
 from tasker.service.domain.template_registry import TemplateRegistry, evolve_template
 
 OnEnded = Callable[[RecordedEvent, TaskState], None]

@@ -54,6 +54,7 @@ from tasker.service.actors.waits.event_news import EventNews, Watched
 from tasker.service.domain.advance import advance
 from tasker.service.domain.commands import CreateTask, FireObligation, Reconcile, StartAttempt
 from tasker.service.domain.dry_run import would_cause
+from tasker.service.domain.evolve import evolve
 from tasker.service.domain.limits.admission import singleton_of
 from tasker.service.domain.limits.debounce import check_start, debounce_of, is_start_of, waiting, waits_for_more
 from tasker.service.domain.limits.places import obligation_of, place_of
@@ -66,14 +67,7 @@ from tasker.service.domain.obligations import (
 )
 from tasker.service.domain.repairs.pause import child_to_tell
 from tasker.service.domain.reports import accepted, command_of
-from tasker.service.domain.state import (
-    STEP_DISPATCHED,
-    TASK_ABSENT,
-    ChildrenTold,
-    StepStatus,
-    TaskState,
-    evolve,
-)
+from tasker.service.domain.state import STEP_DISPATCHED, TASK_ABSENT, ChildrenTold, StepStatus, TaskState
 from tasker.service.domain.steps.children import parent_of, waiting_child
 from tasker.service.domain.steps.outcome_facts import settle_facts
 from tasker.service.domain.waits.event_waits import fits_of, waiting_for_event

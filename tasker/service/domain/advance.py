@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from tasker.events.task_events import AnyTaskEvent
 from tasker.service.domain.commands import AnyTaskCommand
 from tasker.service.domain.decide import decide
+from tasker.service.domain.evolve import evolve
 from tasker.service.domain.follow import FOLLOWS, FOLLOWS_WHILE_HELD, conclude
-from tasker.service.domain.state import TaskState, evolve
+from tasker.service.domain.state import TaskState
 from tasker.templates import CompiledTemplate
 
 

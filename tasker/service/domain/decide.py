@@ -81,14 +81,7 @@ from tasker.service.domain.repairs.guards import must_exist, must_go_on, unblock
 from tasker.service.domain.repairs.pause import pause, resume
 from tasker.service.domain.repairs.repair import repair
 from tasker.service.domain.shared_state.shared import fault_of_writes
-from tasker.service.domain.state import (
-    STEP_DISPATCHED,
-    STEP_RUNNING,
-    TASK_ABSENT,
-    StepState,
-    StepStatus,
-    TaskState,
-)
+from tasker.service.domain.state import STEP_DISPATCHED, STEP_RUNNING, TASK_ABSENT, StepState, StepStatus, TaskState
 from tasker.service.domain.steps.begin import after, dispatch
 from tasker.service.domain.steps.children import note_child
 from tasker.service.domain.steps.choices import fault_of_choice

@@ -12,7 +12,8 @@ from tasker import Decision, RetryableError, StepContext, Template
 from tasker.events.codec import canonical, hash_of
 from tasker.events.messages import Work
 from tasker.events.task_events import StepItemsHeld
-from tasker.service.domain.state import TaskStatus, state_document, state_hash
+from tasker.service.domain.state import TaskStatus
+from tasker.service.domain.state_document import state_document, state_hash
 from tasker.templates.instances import Instance, parse_instance
 from tasker.templates.model import StatePolicy
 from tasker.testing import TaskerTest

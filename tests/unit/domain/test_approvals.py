@@ -28,7 +28,8 @@ from tasker.events.task_events import (
     WaitExpired,
 )
 from tasker.service.domain.obligations import obligations_of
-from tasker.service.domain.state import TaskStatus, state_document
+from tasker.service.domain.state import TaskStatus
+from tasker.service.domain.state_document import state_document
 from tests.runs import T0_US, Run, raw, template
 
 AT = "2026-09-21T14:13:20.000000Z"

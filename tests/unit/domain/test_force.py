@@ -16,7 +16,8 @@ from tasker.events.task_events import (
 from tasker.service.domain.commands import CompleteTask
 from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.obligations import obligations_of
-from tasker.service.domain.state import TaskStatus, state_hash
+from tasker.service.domain.state import TaskStatus
+from tasker.service.domain.state_document import state_hash
 from tests.runs import DIAMOND, T0_US, Run, linear, raw, template
 
 FINAL = ErrorInfo(type="NoSuchCard", message="no", retryable=False)

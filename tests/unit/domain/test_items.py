@@ -13,7 +13,8 @@ from tasker.events.task_events import (
     StepGathered,
     TaskBlocked,
 )
-from tasker.service.domain.state import StepStatus, TaskStatus, state_document
+from tasker.service.domain.state import StepStatus, TaskStatus
+from tasker.service.domain.state_document import state_document
 from tasker.service.domain.steps.begin import tolerated_of
 from tests.runs import Run, template
 

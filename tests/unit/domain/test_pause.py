@@ -26,7 +26,8 @@ from tasker.service.domain.commands import CancelTask, PauseTask, RetryTask
 from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.repairs.pause import child_to_tell
 from tasker.service.domain.reports import command_of
-from tasker.service.domain.state import ChildrenTold, StepStatus, TaskStatus, state_hash
+from tasker.service.domain.state import ChildrenTold, StepStatus, TaskStatus
+from tasker.service.domain.state_document import state_hash
 from tests.runs import DIAMOND, T0_US, Run, linear, template
 
 FINAL = ErrorInfo(type="NoSuchCard", message="no", retryable=False)

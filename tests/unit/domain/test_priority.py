@@ -8,7 +8,7 @@ from tasker.events.task_events import TaskCreated, TaskUpdated
 from tasker.service.actors.entrances.requests import check_create
 from tasker.service.domain.obligations import obligations_of
 from tasker.service.domain.repairs.restart import original_of
-from tasker.service.domain.state import state_document
+from tasker.service.domain.state_document import state_document
 from tasker.templates import canonical_bytes, validate
 from tasker.templates.model import document_of
 from tasker.templates.yaml import load_yaml

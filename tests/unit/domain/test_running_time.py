@@ -23,7 +23,8 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain.commands import SetBudget
 from tasker.service.domain.dry_run import copied
-from tasker.service.domain.state import TaskStatus, state_hash
+from tasker.service.domain.state import TaskStatus
+from tasker.service.domain.state_document import state_hash
 from tests.runs import DIAMOND, T0_US, Run, linear, template
 
 MINUTE: dict[str, Any] = {"running_s_max": 60}

@@ -9,8 +9,10 @@ import pytest
 from tasker.events.task_events import StepFailed, TaskCompleted
 from tasker.service.domain.commands import CompleteAttempt, RetryTask, YieldAttempt
 from tasker.service.domain.dry_run import copied
+from tasker.service.domain.evolve import evolve
 from tasker.service.domain.shared_state.shared import KEPT_BYTES_MAX, seen_by, seen_raw
-from tasker.service.domain.state import TaskState, TaskStatus, evolve, state_hash
+from tasker.service.domain.state import TaskState, TaskStatus
+from tasker.service.domain.state_document import state_hash
 from tests.runs import DIAMOND, Run, raw, template
 
 

@@ -29,7 +29,8 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain import decide as deciding
 from tasker.service.domain.obligations import obligations_of
-from tasker.service.domain.state import StepStatus, TaskStatus, state_document
+from tasker.service.domain.state import StepStatus, TaskStatus
+from tasker.service.domain.state_document import state_document
 from tasker.service.domain.waits.signals import COLLECTED_BYTES_MAX, SIGNALS_BYTES_MAX
 from tasker.templates.model import SIGNALS_MAX
 from tests.runs import T0_US, Run, raw, template

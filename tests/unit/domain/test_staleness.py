@@ -9,7 +9,7 @@ from tasker.events.task_events import ErrorInfo, StaleEnded, StaleLimits, TaskCa
 from tasker.service.domain.dead_letters.investigation import subject_of
 from tasker.service.domain.dry_run import copied
 from tasker.service.domain.obligations import obligations_of
-from tasker.service.domain.state import state_hash
+from tasker.service.domain.state_document import state_hash
 from tests.runs import T0_US, Run, linear, template
 
 S = 1_000_000

@@ -4,7 +4,9 @@ import msgspec
 
 from tasker.events.command_memory import COMMANDS_REMEMBERED
 from tasker.events.task_events import StepDispatched
-from tasker.service.domain.state import TaskState, evolve, state_document, state_hash
+from tasker.service.domain.evolve import evolve
+from tasker.service.domain.state import TaskState
+from tasker.service.domain.state_document import state_document, state_hash
 from tests.runs import Run, linear
 
 

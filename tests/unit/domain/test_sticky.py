@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasker.events.task_events import AnyTaskEvent, StepDispatched
-from tasker.service.domain.state import state_document
+from tasker.service.domain.state_document import state_document
 from tests.runs import Run, template
 
 RETRY = {"retry": {"max_attempts": 3, "backoff": "none"}}

@@ -23,7 +23,8 @@ from tasker.events.task_events import (
     TaskStopping,
 )
 from tasker.service.domain.obligations import obligations_of
-from tasker.service.domain.state import TaskStatus, state_document
+from tasker.service.domain.state import TaskStatus
+from tasker.service.domain.state_document import state_document
 from tests.runs import Run, template
 
 LIMITS = {

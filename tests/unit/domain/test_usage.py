@@ -31,7 +31,8 @@ from tasker.events.task_events import (
 from tasker.service.domain.commands import CompleteAttempt, FailAttempt, SetBudget, YieldAttempt
 from tasker.service.domain.costs.prices import price_table
 from tasker.service.domain.reports import command_of
-from tasker.service.domain.state import TaskStatus, state_document
+from tasker.service.domain.state import TaskStatus
+from tasker.service.domain.state_document import state_document
 from tasker.service.domain.steps.outcome_facts import settle_facts
 from tests.runs import DIAMOND, ERROR, Run, linear, raw, template
 

@@ -7,7 +7,7 @@ from tasker.errors import Undecodable
 from tasker.events.envelope import RecordedEvent
 from tasker.events.reads import EventView
 from tasker.replay.state_at import state_at
-from tasker.service.domain.state import state_hash
+from tasker.service.domain.state_document import state_hash
 from tasker.times import to_rfc3339
 from tests.runs import Run
 from tests.unit.replay.good_log import LINEAR, by_time, changed, repaired

@@ -37,16 +37,15 @@ from tasker.events.usage import Metering, amount_text, multiplied, usage_line
 from tasker.service.domain.commands import Outcome, SetBudget
 from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.domain.costs.running_time import RunningTime
+from tasker.service.domain.evolve import count_usage
 from tasker.service.domain.repairs.guards import must_go_on
-from tasker.service.domain.state import BUDGET_EXCEEDED, TaskState, TaskStatus, count_usage
+from tasker.service.domain.state import BUDGET_EXCEEDED, TaskState, TaskStatus
 from tasker.service.domain.steps.loops import may_turn
 from tasker.service.domain.stop import stop
 from tasker.templates import CompiledTemplate
 from tasker.templates.model import Budget
 
 MESSAGE_CHARS_MAX: Final = 2_000
-
-"""The commands that tell of usage."""
 
 
 # ---------------------------------------------------------------- as reported
