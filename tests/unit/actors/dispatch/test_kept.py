@@ -7,7 +7,7 @@ import pytest
 
 from tasker.service.actors.dispatch import direct as direct_module
 from tasker.service.actors.dispatch.lines import ITEM_BYTES_MAX
-from tests.unit.actors.test_direct import OTHER, QUEUE, Node
+from tests.unit.actors.dispatch.test_direct import OTHER, QUEUE, Node
 
 
 @pytest.fixture

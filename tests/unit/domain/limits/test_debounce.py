@@ -15,7 +15,7 @@ from tasker.service.domain.limits.debounce import debounce_of, waiting, waits_fo
 from tasker.service.domain.obligations import Kind, obligations_of
 from tasker.templates import Debounce
 from tests.runs import T0_US, Run, raw, template
-from tests.unit.domain.test_concurrency import Key
+from tests.unit.domain.limits.test_concurrency import Key
 
 
 def made(max_s: float | None = 12, **keys: Any) -> Run:

@@ -10,7 +10,7 @@ from tasker import Fairness
 from tasker.service.actors.dispatch import direct as direct_module
 from tasker.service.actors.dispatch.stream_demand import WINDOW_MAX, Demand, Window
 from tests.runs import raw
-from tests.unit.actors.test_direct import QUEUE, Node, names
+from tests.unit.actors.dispatch.test_direct import QUEUE, Node, names
 
 
 @pytest.fixture
