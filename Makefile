@@ -95,7 +95,8 @@ docs-test: setup ## follow every page as a reader would
 	@$(PYTHON) -m pytest tests/docs $(PYTEST_ARGS)
 
 .PHONY: generate
-generate: setup ## write what is made from the code: reference pages, locks of deploy/
+generate: setup ## write what is made from the code: the sync client, reference pages, locks of deploy/
+	@$(PYTHON) -m scripts.generate_sync_client
 	@$(PYTHON) -m scripts.generate_reference
 	@$(PYTHON) scripts/generate_deploy_locks.py
 

@@ -10,10 +10,7 @@ from tasker.client.domain_events import DomainSubscription
 from tasker.client.requests import NewTask, OperatorOptions, TaskHandle
 from tasker.client.schedules import Schedules, upcoming
 from tasker.client.sync import TaskerSyncClient
-from tasker.client.sync_approvals import SyncApprovals
-from tasker.client.sync_bulk import SyncBulks
-from tasker.client.sync_controls import SyncControls
-from tasker.client.sync_dead_letters import SyncDeadLetters
+from tasker.client.sync_calls import SyncApprovals, SyncBulks, SyncControls, SyncDeadLetters, SyncSchedules
 from tasker.events.bulk import BulkOutcome, BulkRefusal
 from tasker.events.messages import ScheduleDocument
 
@@ -37,6 +34,7 @@ __all__ = [
     "SyncBulks",
     "SyncControls",
     "SyncDeadLetters",
+    "SyncSchedules",
     "TaskFilter",
     "TaskHandle",
     "TaskerClient",

@@ -7,14 +7,12 @@ from typing import TypedDict, Unpack
 
 import msgspec
 
-from tasker.client.requests import TaskRef, task_id_of
+from tasker.client.requests import PAGE_ITEMS, TaskRef, task_id_of
 from tasker.client.schedules import Read, SendCommand
 from tasker.events.codec import encode_value
 from tasker.events.messages import Reply, StepApprove, StepDelegate, StepReject
 from tasker.events.reads import ApprovalPage, ApprovalView
 from tasker.ids import IdSource
-
-PAGE_ITEMS = 100
 
 
 class AnswerOptions(TypedDict, total=False):

@@ -31,6 +31,7 @@ from tasker.client.dead_letters import DeadLetters
 from tasker.client.domain_events import NEW, DomainSubscription
 from tasker.client.http import HttpApi, Parameters
 from tasker.client.requests import (
+    PAGE_ITEMS,
     NamedTemplate,
     NewTask,
     OperatorOptions,
@@ -108,7 +109,6 @@ from tasker.tracing import SpanKind, spanning, tracing_of_process
 
 T = TypeVar("T")
 
-PAGE_ITEMS = 100
 LOG_PAGE_ITEMS = 500
 LATEST = "latest"
 """In place of a position, to the log's endpoint: its head."""

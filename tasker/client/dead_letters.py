@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from tasker.client.bulk import Bulks, OnProgress
 from tasker.client.http import Parameters
-from tasker.client.requests import TaskRef, position_of, rfc3339_of, task_id_of
+from tasker.client.requests import PAGE_ITEMS, TaskRef, position_of, rfc3339_of, task_id_of
 from tasker.events.bulk import BulkOutcome
 from tasker.events.messages import (
     BulkDeadLetters,
@@ -31,8 +31,6 @@ from tasker.events.reads import (
 )
 from tasker.ids import IdSource
 from tasker.times import from_datetime, to_rfc3339
-
-PAGE_ITEMS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

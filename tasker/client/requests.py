@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, Final, Protocol, TypedDict, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -16,6 +16,9 @@ from tasker.events.messages import Reply, TaskCreate
 from tasker.events.reads import TaskView
 from tasker.ids import IdSource
 from tasker.times import from_datetime, to_rfc3339
+
+PAGE_ITEMS: Final = 100
+"""Items that a list asks for at a time."""
 
 
 @runtime_checkable

@@ -8,14 +8,13 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from tasker.client import EVERY_TASK, Bulks, DeadLetterFilter, DeadLetters, SyncBulks, TaskFilter
+from tasker.client import EVERY_TASK, Bulks, DeadLetterFilter, DeadLetters, TaskFilter
 from tasker.client.carriers import endpoint_of
 from tasker.errors import DeadlineExceeded, StateForbids, ValueInvalid
 from tasker.events.bulk import BulkOutcome
 from tasker.events.messages import BulkCreate, BulkMatch, Command, Reply, StepProgress
 from tasker.events.reads import StepView, TaskView
 from tasker.ids import SystemIds
-from tests.unit.client.facades import methods
 
 WHO: dict[str, Any] = {"requested_by": "ada", "reason": "why"}
 OUTCOME = BulkOutcome(verb="task.cancel", matched=5, done=4, refused=1, refused_by_code={"task_ended": 1})
@@ -53,14 +52,6 @@ class Service:
     async def _steps(self, task: Any) -> Sequence[StepView]:
         told = StepProgress(attempt=1, at="", done=float(3 - self.looks), total=5.0)
         return [StepView(task_id="b-1", step="run", state="running", progress=told)]
-
-
-def test_the_sync_one_is_the_async_one_method_by_method() -> None:
-    one, other = methods(Bulks), methods(SyncBulks)
-    assert list(one) == list(other)
-    for name, signature in one.items():
-        assert list(signature.parameters.values()) == list(other[name].parameters.values()), name
-        assert other[name].return_annotation == signature.return_annotation
 
 
 async def test_a_filter_and_what_the_command_says_go_into_the_order() -> None:

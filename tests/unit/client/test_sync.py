@@ -1,26 +1,62 @@
 """The sync client is the async one, method by method."""
 
+import inspect
 import re
 import threading
 
 import pytest
 
-from tasker.client import TaskerClient, TaskerSyncClient
+from scripts.generate_sync_client import PAGE, render
+from tasker.client import (
+    Approvals,
+    Bulks,
+    DeadLetters,
+    Schedules,
+    SyncApprovals,
+    SyncBulks,
+    SyncControls,
+    SyncDeadLetters,
+    SyncSchedules,
+    TaskerClient,
+    TaskerSyncClient,
+    WorkControls,
+)
 from tasker.errors import ConfigurationError, Unavailable
-from tests.unit.client.facades import methods
 
 INTERNAL = {"log_page"}
 ADDRESS = "http://127.0.0.1:9"
 
 
-def test_it_has_every_method_with_the_same_arguments() -> None:
-    one, other = methods(TaskerClient, INTERNAL), methods(TaskerSyncClient, INTERNAL)
-    assert list(other)
-    assert set(one) == set(other)
-    for name, signature in one.items():
-        assert list(signature.parameters.values()) == list(other[name].parameters.values()), name
+def methods(kind: type) -> dict[str, inspect.Signature]:
+    """Return the public methods of a class."""
+    found = inspect.getmembers(kind, inspect.isfunction)
+    return {
+        name: inspect.signature(value) for name, value in found if not name.startswith("_") and name not in INTERNAL
+    }
+
+
+def test_what_is_generated_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render(), "run: make generate"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (TaskerClient, TaskerSyncClient),
+        (Approvals, SyncApprovals),
+        (Bulks, SyncBulks),
+        (DeadLetters, SyncDeadLetters),
+        (Schedules, SyncSchedules),
+        (WorkControls, SyncControls),
+    ],
+)
+def test_it_has_every_method_with_the_same_arguments(one: type, other: type) -> None:
+    blocking = methods(other)
+    assert methods(one).keys() == blocking.keys()
+    for name, signature in methods(one).items():
+        assert list(signature.parameters.values()) == list(blocking[name].parameters.values()), name
         expected = signature.return_annotation.replace("AsyncIterator", "Iterator")
-        assert other[name].return_annotation == re.sub(r"\b(?=(Domain)?Subscription\b)", "Sync", expected), name
+        assert blocking[name].return_annotation == re.sub(r"\b(?=(Domain)?Subscription\b)", "Sync", expected), name
 
 
 def test_it_blocks_and_raises_what_the_async_one_does() -> None:
