@@ -23,6 +23,8 @@ from tasker.client.sync_subscription import SyncDomainSubscription, SyncSubscrip
 class TaskerSyncClient(SyncCalls):
     """A connection to a Tasker service; use it with `with`, or `close` it.
 
+    It has every call of `TaskerClient`, with the same arguments, results and errors; each blocks.
+
     ```python
     with TaskerSyncClient() as tasker:
         order = tasker.create("order_fulfillment", {"id": 17}, wait_s=30)
