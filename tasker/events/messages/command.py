@@ -1,0 +1,46 @@
+"""What commands have in common."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tasker.events.messages.fields import Id, Key, StepInstance
+
+
+class Command(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What all commands may say.
+
+    Attributes:
+        requested_by, reason: who asks and why; kept with the events that the command causes.
+    """
+
+    requested_by: str | None = None
+    reason: str | None = None
+    correlation_id: str | None = None
+
+
+class OperatorCommand(Command, kw_only=True, omit_defaults=True):
+    """A command to something that exists.
+
+    Attributes:
+        command_id: names the command; a repetition gets the same answer. Drawn when absent.
+    """
+
+    command_id: Key | None = None
+
+
+class TaskOperatorCommand(OperatorCommand, kw_only=True, omit_defaults=True):
+    """A command to a task.
+
+    Attributes:
+        dry_run: only answer what would happen (`would`), after the same checks; nothing is recorded.
+    """
+
+    task_id: Id
+    dry_run: bool = False
+
+
+class StepOperatorCommand(TaskOperatorCommand, kw_only=True, omit_defaults=True):
+    """A command to a step of a task."""
+
+    step: StepInstance
