@@ -44,6 +44,35 @@ async def list_(*, common: Common = COMMON) -> None:
     rows(shown, columns, common.output, empty="no circuit is open, and no template in use has a breaker")
 
 
+@app.command
+async def events(
+    name: str | None = None, /, *, namespace: str | None = None, limit: int = 50, common: Common = COMMON
+) -> None:
+    """Show what became of circuits, the newest first: opened when, by whom and why, tried, closed.
+
+    For example:
+
+    $ tasker circuits events charge
+
+    Args:
+        name: only of this handler.
+        namespace: only of handlers of this namespace.
+        limit: stop after so many.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_history
+
+    async with client(common) as service:
+        await show_history(
+            service.controls.events("handler", name, namespace=namespace),
+            common.output,
+            limit=limit,
+            empty="no circuit was opened",
+            wanted=lambda event: event.type.startswith("circuit_"),
+        )
+
+
 @app.command(name="open")
 async def open_(
     name: str,

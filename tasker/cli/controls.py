@@ -102,10 +102,16 @@ async def resume(
     show_reply(reply, common.output)
 
 
-async def controls(*, common: Common = COMMON) -> None:
+async def controls(*, events: bool = False, limit: int = 50, common: Common = COMMON) -> None:
     """Show what is paused, whose circuit is open and what comes back slowly: since when, by whom, why.
 
+    For example:
+
+    $ tasker controls --events
+
     Args:
+        events: show instead what was paused, limited, opened, resumed and closed, the newest first.
+        limit: of events: stop after so many.
         common: where the service is, and how to print.
     """
     from tasker.cli.output import rows, time_text
@@ -125,6 +131,12 @@ async def controls(*, common: Common = COMMON) -> None:
             case _:
                 return "paused"
 
+    if events:
+        from tasker.cli.showing import show_history
+
+        async with client(common) as service:
+            await show_history(service.controls.events(), common.output, limit=limit, empty="nothing was held back")
+        return
     async with client(common) as service:
         found = await service.controls.get()
     shown: list[Any] = [*found.pauses, *found.circuits, *found.ramps]

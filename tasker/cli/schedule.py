@@ -316,6 +316,28 @@ async def next_(
 
 
 @app.command
+async def events(name: str, /, *, namespace: str = "default", limit: int = 50, common: Common = COMMON) -> None:
+    """Show what happened to a schedule, the newest first: fires, skips, and what people did to it, when and why.
+
+    For example:
+
+    $ tasker schedule events nightly
+
+    Args:
+        name: of the schedule.
+        namespace: of the schedule.
+        limit: stop after so many.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_history
+
+    async with client(common) as service:
+        history = service.schedules.events(name, namespace=namespace)
+        await show_history(history, common.output, limit=limit, empty="nothing happened")
+
+
+@app.command
 async def delete(
     name: str,
     /,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+import msgspec
 
 from tasker.cli.options import Format
 from tasker.cli.output import Column, fields, line, rows, time_text
 from tasker.events.messages import Reply, StepProgress
-from tasker.events.reads import DeadLetterView, Explanation, StepView, TaskView
+from tasker.events.reads import DeadLetterView, EventView, Explanation, StepView, TaskView
 
 
 def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
@@ -138,6 +141,36 @@ def step_columns() -> list[Column]:
         ("ended", lambda step: time_text(step.ended_at)),
         ("outcome", outcome),
     ]
+
+
+async def show_history(
+    events: AsyncIterator[EventView],
+    output: Format,
+    *,
+    limit: int,
+    empty: str,
+    wanted: Callable[[EventView], bool] = lambda _: True,
+) -> None:
+    """Write the first `limit` of `events` that are wanted, with who asked for each and why."""
+    found: list[EventView] = []
+    async for event in events:
+        if len(found) == limit:
+            break
+        if wanted(event):
+            found.append(event)
+    columns: list[Column] = [
+        ("at", lambda event: time_text(event.at)),
+        ("event", lambda event: event.type),
+        ("by", lambda event: _of_meta(event, "requested_by")),
+        ("reason", lambda event: _of_meta(event, "reason")),
+        ("data", lambda event: event.data),
+    ]
+    rows(found, columns, output, empty=empty)
+
+
+def _of_meta(event: EventView, name: str) -> Any:
+    meta = msgspec.json.decode(event.meta)
+    return meta.get(name) if isinstance(meta, dict) else None
 
 
 def event_columns() -> list[Column]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from tasker.client.schedules import Read, SendCommand
 from tasker.events.control_events import ControlScope, LimitScope
 from tasker.events.messages import CircuitClose, CircuitOpen, ControlPause, ControlResume, LimitRemove, LimitSet, Reply
-from tasker.events.reads import CircuitsView, ControlsView, LimitsView
+from tasker.events.reads import CircuitsView, ControlsView, EventPage, EventView, LimitsView
 from tasker.ids import IdSource
 
 
@@ -203,6 +205,30 @@ class WorkControls:
     async def circuits(self) -> CircuitsView:
         """Return the circuits that are not closed, as the log says now, and the breakers of the templates in use."""
         return await self._read("/v1/circuits", CircuitsView, {})
+
+    async def events(
+        self,
+        scope: ControlScope | LimitScope | None = None,
+        name: str | None = None,
+        *,
+        namespace: str | None = None,
+    ) -> AsyncIterator[EventView]:
+        """Yield what was paused, limited, opened and closed, the newest first; who and why is in an event's `meta`.
+
+        Args:
+            scope: only of such things: `handler` for the circuits and limits of handlers, `queue`, `template`, ...
+            name: only of this handler, queue or template.
+            namespace: only of this namespace.
+        """
+        after: str | None = None
+        while True:
+            parameters = {"scope": scope, "name": name, "namespace": namespace, "after": after}
+            page = await self._read("/v1/controls/events", EventPage, parameters)
+            for event in page.items:
+                yield event
+            after = page.next
+            if after is None:
+                return
 
     async def get(self) -> ControlsView:
         """Return what is paused, limited or comes back slowly, and the open circuits, as the log says now."""

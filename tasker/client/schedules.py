@@ -24,7 +24,7 @@ from tasker.events.messages import (
     ScheduleTrigger,
     ScheduleUpdate,
 )
-from tasker.events.reads import FireTime, FireTimes, SchedulePage, ScheduleView
+from tasker.events.reads import EventPage, EventView, FireTime, FireTimes, SchedulePage, ScheduleView
 from tasker.events.schedule_events import BackfillOverlap
 from tasker.ids import IdSource
 from tasker.times import from_datetime, to_rfc3339
@@ -247,6 +247,24 @@ class Schedules:
         """Return the next fire times of a schedule, as if nothing were skipped."""
         path = f"{_path(namespace, name)}/next"
         return (await self._read(path, FireTimes, {"count": count, "at_least": at_least})).items
+
+    async def events(
+        self, name: str, *, namespace: str = "default", at_least: str | None = None
+    ) -> AsyncIterator[EventView]:
+        """Yield what happened to a schedule, the newest first; who asked for it and why is in an event's `meta`.
+
+        Raises:
+            ScheduleUnknown: there is none.
+        """
+        after: str | None = None
+        while True:
+            parameters: Parameters = {"after": after, "at_least": at_least}
+            page = await self._read(f"{_path(namespace, name)}/events", EventPage, parameters)
+            for event in page.items:
+                yield event
+            after = page.next
+            if after is None:
+                return
 
 
 def document_from(schedule: Document) -> ScheduleDocument:

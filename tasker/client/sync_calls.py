@@ -864,6 +864,18 @@ class SyncControls:
         """Return the circuits that are not closed, as the log says now, and the breakers of the templates in use."""
         return self._loop.run(self._calls.circuits())
 
+    def events(
+        self, scope: ControlScope | LimitScope | None = None, name: str | None = None, *, namespace: str | None = None
+    ) -> Iterator[EventView]:
+        """Yield what was paused, limited, opened and closed, the newest first; who and why is in an event's `meta`.
+
+        Args:
+            scope: only of such things: `handler` for the circuits and limits of handlers, `queue`, `template`, ...
+            name: only of this handler, queue or template.
+            namespace: only of this namespace.
+        """
+        return self._loop.iterate(lambda: self._calls.events(scope, name, namespace=namespace))
+
     def get(self) -> ControlsView:
         """Return what is paused, limited or comes back slowly, and the open circuits, as the log says now."""
         return self._loop.run(self._calls.get())
@@ -1209,3 +1221,11 @@ class SyncSchedules:
     ) -> Sequence[FireTime]:
         """Return the next fire times of a schedule, as if nothing were skipped."""
         return self._loop.run(self._calls.next(name, namespace=namespace, count=count, at_least=at_least))
+
+    def events(self, name: str, *, namespace: str = "default", at_least: str | None = None) -> Iterator[EventView]:
+        """Yield what happened to a schedule, the newest first; who asked for it and why is in an event's `meta`.
+
+        Raises:
+            ScheduleUnknown: there is none.
+        """
+        return self._loop.iterate(lambda: self._calls.events(name, namespace=namespace, at_least=at_least))

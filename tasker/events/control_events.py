@@ -17,6 +17,11 @@ ControlScope = Literal["everything", "tenant", "template", "queue"]
 
 LimitScope = Literal["queue", "handler"]
 
+CONTROL_SCOPES: Final[tuple[ControlScope | LimitScope, ...]] = tuple(
+    dict.fromkeys((*get_args(ControlScope), *get_args(LimitScope)))
+)
+"""Everything that a control can hold for."""
+
 
 def target_words(scope: str, namespace: str, name: str) -> str:
     """Return how something that a control holds for is called in a sentence."""

@@ -621,7 +621,7 @@ class StepPage(msgspec.Struct, kw_only=True):
 
 
 class EventPage(msgspec.Struct, kw_only=True):
-    """Events in order; `next` goes on behind them, also when none matched; `log_id` is part of their ids."""
+    """Events in order; `next` goes on with those that follow, also when none matched; `log_id` is part of their ids."""
 
     items: list[EventView]
     next: str | None

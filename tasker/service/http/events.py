@@ -54,7 +54,7 @@ async def of_task(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     tenant, task_id = tenant_of(request), task_id_of(request)
     parameters = Parameters(request)
-    after_seq = _seq(request.headers.get(HEADER_LAST_EVENT_ID) or parameters.after())
+    after_seq = seq_of(request.headers.get(HEADER_LAST_EVENT_ID) or parameters.after())
     limit = parameters.limit()
     if not wants_event_stream(request):
         events = await services.log.load_stream(task_id, after_seq=after_seq, limit=limit + 1)
@@ -152,11 +152,16 @@ async def _start(services: Services, token: str | None) -> dict[int, int]:
     return positions
 
 
-def _seq(text: str | None) -> int:
+def seq_of(text: str | None) -> int:
+    """Return the `seq` that a parameter names; 0 when it is absent.
+
+    Raises:
+        PositionInvalid: it is none.
+    """
     if text is None:
         return 0
     if not text.isascii() or not text.isdigit() or len(text) > len(str(2**53)):
-        raise PositionInvalid(f"{text[:80]!r} is no seq; the events of one task are counted from 1")
+        raise PositionInvalid(f"{text[:80]!r} is no seq; the events of one stream are counted from 1")
     return int(text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tasker.events.control_events import CONTROL_SCOPES
 from tasker.events.messages import DEFAULT_TENANT, HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT
 from tasker.events.reads import (
     DEAD_LETTER_REASONS,
@@ -101,6 +102,9 @@ AFTER_EVENT: Final = Parameter(
 AFTER_SEQ: Final = Parameter(
     name="after", schema={"type": "string", "pattern": "^[0-9]{1,16}$"}, description="The `seq` to go on behind."
 )
+BEFORE_SEQ: Final = Parameter(
+    name="after", schema=AFTER_SEQ.schema, description="`next` of the page before: what happened before that `seq`."
+)
 CURSOR: Final = Parameter(name="cursor", schema=_TEXT, description="The same as `after`; give one of them.")
 AT_LEAST: Final = Parameter(
     name="at_least",
@@ -158,6 +162,9 @@ SEEN_BEFORE: Final = Parameter(name="seen_before", schema=_TIME, description="Fa
 NAMESPACE: Final = Parameter(name="namespace", schema=_NAME, description="Only of this namespace.")
 TEMPLATE: Final = Parameter(name="template", schema=_NAME, description="Only of this template.")
 NAME: Final = Parameter(name="name", schema=_NAME, description="Only of this name.")
+CONTROL_SCOPE: Final = Parameter(
+    name="scope", schema={"type": "string", "enum": list(CONTROL_SCOPES)}, description="Only of such things."
+)
 TAG: Final = Parameter(
     name="tag",
     schema={"type": "string", "pattern": "^[^:=]+[:=]"},

@@ -82,7 +82,7 @@ async def get(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     tenant = tenant_of(request)
     parameters = Parameters(request)
-    namespace, name = _named(request)
+    namespace, name = named(request)
     await reach(services, parameters.text("at_least"))
     found = await services.queries.schedule(tenant, namespace, name)
     if found is None:
@@ -95,7 +95,7 @@ async def next_fires(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     tenant = tenant_of(request)
     parameters = Parameters(request)
-    namespace, name = _named(request)
+    namespace, name = named(request)
     count = parameters.number("count", default=COUNT, least=1, most=COUNT_MAX)
     await reach(services, parameters.text("at_least"))
     found = await services.queries.next_fires(tenant, namespace, name, count)
@@ -119,9 +119,14 @@ async def preview(request: web.Request) -> web.Response:
 
 
 async def _command(request: web.Request, verb: str) -> web.Response:
-    namespace, name = _named(request)
+    namespace, name = named(request)
     return await command(request, verb, await object_body(request, namespace=namespace, name=name))
 
 
-def _named(request: web.Request) -> tuple[str, str]:
+def named(request: web.Request) -> tuple[str, str]:
+    """Return namespace and name of the schedule in the path.
+
+    Raises:
+        NameInvalid: one of them is none.
+    """
     return check_name(request.match_info["namespace"], "namespace"), check_name(request.match_info["name"], "schedule")

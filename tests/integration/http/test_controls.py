@@ -4,11 +4,21 @@ import hashlib
 import json
 from typing import Any
 
-from tasker.events.control_events import CircuitHalfOpened, CircuitOpened, RateLimitSet, WorkPaused, WorkResumed
+import pytest
+
+from tasker.events.control_events import (
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
+    RateLimitSet,
+    WorkPaused,
+    WorkResumed,
+)
 from tasker.events.envelope import Meta
 from tasker.events.task_events import StepDispatched
 from tasker.events.template_events import TemplateRegistered
 from tasker.ids import control_stream_id, template_stream_id
+from tasker.service.http import histories
 from tasker.templates import CircuitBreaker, RateLimit, StepSpec, TemplateSpec, canonical_bytes
 from tests.histories import created
 from tests.integration.http.conftest import Client, Site
@@ -175,3 +185,49 @@ async def test_an_open_circuit_is_shown_and_said_of_tasks_and_steps(site: Site, 
     await site.services.controls.look()
     words = (await client.get(f"/v1/tasks/{task_id}/steps"))["items"][0]["waiting_on"]
     assert words.endswith("; its trial runs")
+
+
+async def test_the_history_of_controls_tells_who_and_why_the_newest_first(site: Site, client: Client) -> None:
+    """Page by page, of everything or of one handler; another tenant's is none of its business, but of everything."""
+    stream_id, ada = control_stream_id(), Meta(**WHO)
+    pay: dict[str, Any] = {"scope": "handler", "namespace": "shop", "name": "pay"}
+    opened = CircuitOpened(**pay, open_s=30, open_s_max=60, probes=1, failures=5, attempts=6, error="Boom: no")
+    site.recorder.record(stream_id, [WorkPaused(scope="queue", namespace="shop", name="pay")], meta=ada)
+    site.recorder.record(stream_id, [opened, CircuitHalfOpened(**pay)], meta=Meta(requested_by="tasker", reason="5/6"))
+    site.recorder.record(stream_id, [CircuitClosed(**pay, anew=True), WorkPaused(scope="everything")], meta=ada)
+    await site.append()
+    newest = ["work_paused", "circuit_closed", "circuit_half_opened", "circuit_opened", "work_paused"]
+    found = await client.get("/v1/controls/events")
+    assert ([one["type"] for one in found["items"]], found["next"]) == (newest, None)
+    told = [(one["type"], one["meta"]["requested_by"], one["meta"]["reason"]) for one in found["items"]]
+    assert told[2:4] == [("circuit_half_opened", "tasker", "5/6"), ("circuit_opened", "tasker", "5/6")]
+    assert found["items"][3]["data"]["error"] == "Boom: no"
+    assert found["position"] == found["items"][0]["position"]
+    circuits = await client.get("/v1/controls/events?scope=handler&name=pay&namespace=shop")
+    assert [one["type"] for one in circuits["items"]] == newest[1:4]
+    assert (await client.get("/v1/controls/events?name=refund"))["items"] == []
+    page = await client.get("/v1/controls/events?limit=2")
+    assert [one["type"] for one in page["items"]] == newest[:2]
+    page = await client.get(f"/v1/controls/events?limit=9&after={page['next']}")
+    assert ([one["type"] for one in page["items"]], page["next"]) == (newest[2:], None)
+    other = await client.get("/v1/controls/events", headers={"Tasker-Tenant": "acme"})
+    assert [one["data"]["scope"] for one in other["items"]] == ["everything"]
+    await client.problem("GET", "/v1/controls/events?after=x", 400, "position_invalid")
+    await client.problem("GET", "/v1/controls/events?scope=planet", 400, "parameter_invalid")
+
+
+async def test_a_page_of_a_history_costs_a_bounded_look(
+    site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "READ_EVENTS", 2)
+    monkeypatch.setattr(histories, "LOOKED_AT_MAX", 4)
+    pause: dict[str, Any] = {"scope": "queue", "namespace": "shop"}
+    site.recorder.record(control_stream_id(), [WorkPaused(**pause, name=name) for name in "abcdefg"])
+    await site.append()
+    path, found = "/v1/controls/events?name=a", []
+    page = await client.get(path)
+    assert (page["items"], page["next"]) == ([], "4")
+    while page["next"] is not None:
+        page = await client.get(f"{path}&after={page['next']}")
+        found += page["items"]
+    assert [one["seq"] for one in found] == [1]

@@ -44,6 +44,19 @@ async def test_a_schedule_shows_what_it_did_and_will_do(site: Site, client: Clie
     await client.problem("GET", "/v1/schedules/shop/nightly/next?count=0", 400, "parameter_invalid")
 
 
+async def test_a_schedule_tells_its_history_the_newest_first(site: Site, client: Client) -> None:
+    await record(site, "nightly")
+    path = "/v1/schedules/shop/nightly/events"
+    found = await client.get(path)
+    seqs = [one["seq"] for one in found["items"]]
+    assert seqs == list(range(len(seqs), 0, -1))
+    assert (found["items"][-1]["type"], found["next"]) == ("schedule_created", None)
+    page = await client.get(f"{path}?limit=3")
+    rest = await client.get(f"{path}?after={page['next']}")
+    assert [one["seq"] for one in (*page["items"], *rest["items"])] == seqs
+    await client.problem("GET", "/v1/schedules/shop/never/events", 404, "schedule_unknown")
+
+
 async def test_schedules_are_listed_page_by_page_without_the_deleted(site: Site, client: Client) -> None:
     for name in ("a", "b", "c"):
         await record(site, name)
