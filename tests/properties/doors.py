@@ -67,7 +67,7 @@ from tasker.service.actors.publication.cloud_events import cloud_event
 from tasker.service.actors.restarts import check_restart
 from tasker.service.actors.task_commands import decided_of
 from tasker.service.http.event_scan import place_of
-from tasker.service.http.events import _seq, view_of
+from tasker.service.http.events import seq_of, view_of
 from tasker.templates import canonical_bytes, compile_template, document_of, from_canonical, load_yaml, validate
 from tests.compat.forms import FORMS
 
@@ -435,7 +435,7 @@ def _position(data: bytes) -> None:
 
 @door("seq", PositionInvalid, seeds=(b"812",))
 def _last_event_id(data: bytes) -> None:
-    assert 0 <= _seq(data.decode(errors="surrogateescape")) < 10**16
+    assert 0 <= seq_of(data.decode(errors="surrogateescape")) < 10**16
 
 
 # ---------------------------------------------------------------- stored events
