@@ -6,24 +6,26 @@ Everything is imported at its first use, so that a pytest which never asks for i
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tasker.testing.async_kit import Run, ScheduleRun, TaskerTest
     from tasker.testing.engine import Stuck
-    from tasker.testing.kit import NotOver, Run, ScheduleRun, SyncRun, SyncScheduleRun, SyncTaskerTest, TaskerTest
+    from tasker.testing.kit import NotOver
     from tasker.testing.run import RunEvent, RunView, StepRun
     from tasker.testing.script import Call
+    from tasker.testing.sync_kit import SyncRun, SyncScheduleRun, SyncTaskerTest
 
 _HOMES = {
     "Call": "script",
     "NotOver": "kit",
-    "Run": "kit",
+    "Run": "async_kit",
     "RunEvent": "run",
     "RunView": "run",
     "StepRun": "run",
-    "ScheduleRun": "kit",
+    "ScheduleRun": "async_kit",
     "Stuck": "engine",
-    "SyncRun": "kit",
-    "SyncScheduleRun": "kit",
-    "SyncTaskerTest": "kit",
-    "TaskerTest": "kit",
+    "SyncRun": "sync_kit",
+    "SyncScheduleRun": "sync_kit",
+    "SyncTaskerTest": "sync_kit",
+    "TaskerTest": "async_kit",
 }
 
 __all__ = [

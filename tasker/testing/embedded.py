@@ -28,12 +28,13 @@ from tasker.handlers.worker import Worker
 from tasker.service.compose import run_read, run_write
 from tasker.settings import DatabaseSettings, HttpSettings, NatsSettings, Settings
 from tasker.testing.engine import REAL_S_MAX, Engine
-from tasker.testing.kit import NotOver, Source, registry_of
+from tasker.testing.kit import NotOver
 from tasker.testing.postgres_databases import create_database, drop_database
 from tasker.testing.quiet import quiet_logs
 from tasker.testing.run import RunView
 from tasker.testing.script import Call, Script, When
 from tasker.testing.servers import Servers
+from tasker.testing.sources import Source, registry_of
 
 T = TypeVar("T")
 

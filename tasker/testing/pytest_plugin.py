@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from tasker.testing.async_kit import TaskerTest
     from tasker.testing.embedded import EmbeddedTasker
-    from tasker.testing.kit import SyncTaskerTest, TaskerTest
     from tasker.testing.servers import Servers
+    from tasker.testing.sync_kit import SyncTaskerTest
 
 MARKER = "tasker"
 
@@ -44,7 +45,7 @@ def tasker_templates() -> Sequence[Any]:
 @pytest.fixture
 def tasker(request: pytest.FixtureRequest, tasker_templates: Sequence[Any]) -> Iterator[TaskerTest]:
     """The kit, in process, for an async test."""
-    from tasker.testing.kit import TaskerTest
+    from tasker.testing.async_kit import TaskerTest
 
     _check_async(request, instead="sync_tasker")
     sources, options = _asked(request, tasker_templates)
@@ -57,7 +58,7 @@ def tasker(request: pytest.FixtureRequest, tasker_templates: Sequence[Any]) -> I
 @pytest.fixture
 def sync_tasker(request: pytest.FixtureRequest, tasker_templates: Sequence[Any]) -> Iterator[SyncTaskerTest]:
     """The kit, in process, for a test without asyncio."""
-    from tasker.testing.kit import SyncTaskerTest
+    from tasker.testing.sync_kit import SyncTaskerTest
 
     sources, options = _asked(request, tasker_templates)
     with SyncTaskerTest(*sources, **options) as kit:

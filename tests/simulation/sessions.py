@@ -25,7 +25,7 @@ from tasker.replay.checkers.published import PublishedChecker
 from tasker.replay.content import Contents
 from tasker.replay.findings import Findings
 from tasker.replay.shard import ShardVerifier, views_at
-from tasker.testing.kit import registry_of
+from tasker.testing.sources import registry_of
 from tasker.testing.virtual_loop import VirtualLoop
 from tasker.testing.world import World
 

@@ -33,8 +33,8 @@ from tasker.service.domain.obligations import obligations_of
 from tasker.service.domain.state import TaskState, TaskStatus
 from tasker.service.domain.state_document import state_hash
 from tasker.templates import CompiledTemplate, compile_template
-from tasker.testing.kit import registry_of
 from tasker.testing.network import MessageKind
+from tasker.testing.sources import registry_of
 from tasker.testing.virtual_loop import VirtualLoop
 from tasker.testing.world import World
 from tests.properties.test_domain import check_waits

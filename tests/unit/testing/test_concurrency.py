@@ -23,7 +23,7 @@ from tasker.service.domain.limits.concurrency import ConcurrencyState, evolve_co
 from tasker.service.http.place_facts import BusPlaces
 from tasker.templates import compile_template
 from tasker.testing import TaskerTest
-from tasker.testing.kit import Run
+from tasker.testing.async_kit import Run
 from tasker.testing.world import SHARDS
 
 

@@ -11,7 +11,7 @@ import pytest
 from tasker import Budget, Retry, Template
 from tasker.service.actors.children.child_tasks import ChildTasks
 from tasker.testing import TaskerTest
-from tasker.testing.kit import Run
+from tasker.testing.async_kit import Run
 
 errand = Template("errand")
 parent = Template("parent")

@@ -16,7 +16,7 @@ from tasker.ids import shard_of
 from tasker.service.runtime.due import DueBook
 from tasker.service.runtime.reconciler import Reconciler
 from tasker.testing import TaskerTest
-from tasker.testing.kit import Run
+from tasker.testing.async_kit import Run
 from tasker.testing.world import SHARDS
 
 retried = Template("retried", timeout_s=7200)
