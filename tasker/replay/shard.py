@@ -26,6 +26,7 @@ from tasker.projections.store import ViewSnapshot
 from tasker.projections.views.task import TaskRow
 from tasker.projections.views.usage import UsageRow
 from tasker.replay.checkers.checker import LogChecker, decoded
+from tasker.replay.checkers.circuits import CircuitsChecker
 from tasker.replay.checkers.complete import CompleteChecker
 from tasker.replay.checkers.epochs import EpochsChecker
 from tasker.replay.checkers.folded import FoldedChecker
@@ -37,6 +38,7 @@ from tasker.replay.checkers.order import OrderChecker
 from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.checkers.projected import ViewChecker
 from tasker.replay.checkers.timely import TimelyChecker
+from tasker.replay.checkers.tried import Openings, TriedChecker
 from tasker.replay.content import Contents
 from tasker.replay.findings import Finding, Invariant, Report
 from tasker.service.domain.state import TaskState
@@ -53,6 +55,7 @@ class ShardResult(msgspec.Struct, frozen=True):
     Attributes:
         position: of the last event; everything up to it was checked.
         rows: of views, compared.
+        failures, is_blind: as of `TriedChecker`.
     """
 
     shard: int
@@ -60,6 +63,8 @@ class ShardResult(msgspec.Struct, frozen=True):
     tasks: int
     position: int
     rows: int
+    failures: dict[int, int] = {}
+    is_blind: bool = False
 
 
 class ViewsAt(msgspec.Struct, frozen=True):
@@ -86,6 +91,7 @@ class ShardVerifier:
         *,
         contents: Contents,
         views: ViewsAt | None = None,
+        openings: Openings | None = None,
         on_progress: Callable[[int], None] = lambda _: None,
         page_events: int = PAGE_EVENTS,
     ) -> None:
@@ -118,7 +124,12 @@ class ShardVerifier:
             self._metered,
             self._indexed,
             self._placed,
+            CircuitsChecker(shard, report),
         )
+        self._tried: TriedChecker | None = None
+        if openings:
+            self._tried = TriedChecker(shard, report, contents.of, openings)
+            self._checkers = (*self._checkers, self._tried)
 
     async def verify(self) -> ShardResult:
         """Read the shard up to its head and report what is wrong.
@@ -151,6 +162,8 @@ class ShardVerifier:
             tasks=self._folded.tasks_seen,
             position=self._position,
             rows=sum(view.rows_compared for view, _ in self._views),
+            failures={} if self._tried is None else self._tried.failures,
+            is_blind=self._tried is not None and self._tried.is_blind,
         )
 
     async def _expect_snapshots(self) -> None:

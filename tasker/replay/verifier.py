@@ -14,6 +14,7 @@ from tasker.events.postgres_log import PostgresLog
 from tasker.projections.postgres_store import PostgresViewStore, open_pool
 from tasker.projections.store import ViewStore
 from tasker.projections.views import PROJECTIONS
+from tasker.replay.checkers.tried import Openings, read_openings
 from tasker.replay.content import Contents
 from tasker.replay.findings import Report
 from tasker.replay.shard import PAGE_EVENTS, ShardResult, ShardVerifier, ViewsAt, views_at
@@ -70,6 +71,7 @@ class Verifier:
         self._on_progress = on_progress
         self._page_events = page_events
         self._contents = Contents(log)
+        self._openings: Openings | None = None
         self._moment = AsyncExitStack()
         self._views: ViewsAt | None = None
         self._views_s = 0.0
@@ -88,12 +90,15 @@ class Verifier:
         Raises:
             Unavailable: the log or the views cannot be read.
         """
+        if self._openings is None:
+            self._openings = await read_openings(self._log)
         verifier = ShardVerifier(
             self._log,
             shard,
             self._report,
             contents=self._contents,
             views=await self._views_now(),
+            openings=self._openings,
             on_progress=self._on_progress,
             page_events=self._page_events,
         )

@@ -18,6 +18,7 @@ from typing import Final
 from tasker.errors import Undecodable
 from tasker.events.log import EventLog
 from tasker.events.position import format_position
+from tasker.replay.checkers.tried import read_openings, unexplained
 from tasker.replay.findings import Finding, Findings
 from tasker.replay.process import Process
 from tasker.replay.report import VerifyProgress, VerifyReport
@@ -60,9 +61,14 @@ async def verify(
             queue = sorted(sizes, key=sizes.__getitem__)
             progress = _Progress(sum(sizes.values()), on_progress)
             count = _count(workers, len(queue), progress.of)
+            # Before any shard is read: then each failure that a circuit opened for is below the shard's head.
+            openings = await read_openings(log)
             async with Verifier(log, store, found.add, on_progress=progress.add) as verifier:
                 start = partial(Process.start, dsn, found.add, progress.add)
                 results = await _share(queue, verifier, start, others=count - 1)
+    if shards is None and not any(result.is_blind for result in results):
+        for finding in unexplained(openings, [result.failures for result in results]):
+            found.add(finding)
     findings = found.merged()
     seconds = time.monotonic() - started_s
     events = sum(result.events for result in results)

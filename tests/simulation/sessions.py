@@ -22,6 +22,7 @@ from tasker.projections.views import PROJECTIONS
 from tasker.replay.checkers.acknowledged import AcknowledgedChecker, Acknowledgement
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.published import PublishedChecker
+from tasker.replay.checkers.tried import read_openings, unexplained
 from tasker.replay.content import Contents
 from tasker.replay.findings import Findings
 from tasker.replay.shard import ShardVerifier, views_at
@@ -209,11 +210,17 @@ class Session:
     async def _check(self, world: World) -> Findings:
         findings = Findings()
         info = await world.log.info()
-        contents = Contents(world.log)
+        contents, openings = Contents(world.log), await read_openings(world.log)
+        failures = []
         async with world.views.snapshot() as snapshot:
             views = await views_at(snapshot, PROJECTIONS)
             for shard in range(info.shards):
-                await ShardVerifier(world.log, shard, findings.add, contents=contents, views=views).verify()
+                verifier = ShardVerifier(
+                    world.log, shard, findings.add, contents=contents, views=views, openings=openings
+                )
+                failures.append((await verifier.verify()).failures)
+        for finding in unexplained(openings, failures):
+            findings.add(finding)
         cursors = await world.log.publish_cursors(range(info.shards))
         assert await self._is_published(world), "after healing, the whole log is published"
         kept = world.broker.jetstream.stored(world.subjects.event_stream, world.subjects.evt_all)

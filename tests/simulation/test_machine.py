@@ -23,6 +23,7 @@ from tasker.events.log import EventLog
 from tasker.events.stored import from_recorded, meta_of
 from tasker.events.task_events import ENDING_TYPES
 from tasker.projections.views import PROJECTIONS
+from tasker.replay.checkers.tried import read_openings, unexplained
 from tasker.replay.content import Contents
 from tasker.replay.findings import Findings
 from tasker.replay.shard import ShardVerifier, views_at
@@ -278,11 +279,15 @@ class Machine(RuleBasedStateMachine):
         world.network.calm()
         await world.advance(120.0)
         log: EventLog = world.log
-        contents = Contents(log)
+        contents, openings = Contents(log), await read_openings(log)
+        failures = []
         async with world.views.snapshot() as snapshot:
             views = await views_at(snapshot, PROJECTIONS)
             for shard in range((await log.info()).shards):
-                await ShardVerifier(log, shard, findings.add, contents=contents, views=views).verify()
+                verifier = ShardVerifier(log, shard, findings.add, contents=contents, views=views, openings=openings)
+                failures.append((await verifier.verify()).failures)
+        for finding in unexplained(openings, failures):
+            findings.add(finding)
         return findings
 
 

@@ -13,6 +13,9 @@ it. What else it needs (acknowledgements, what was published, a sink's records, 
 | I5        | `projected`    | the rows of a view equal the fold at its checkpoint                            |
 | I7        | `once`         | one completion a step, one start and one outcome an attempt, one effect a key  |
 | I8        | `order`        | no step before its parents, nothing after the end                              |
+|           | `placed`       | places of concurrency keys: never more than may, in turn, all given back       |
+|           | `circuits`     | circuits open, are tried and close only as they may                            |
+|           | `tried`        | they open for recorded failures; nothing new begins while one is open          |
 | I9        | `timely`       | no timer early or late, every task ends                                        |
 | I11       | `bounded`      | caps hold, and a refusal is typed and says when to ask again                   |
 | I13       | `metered`      | usage and cost in the views equal a recount of the log                         |
