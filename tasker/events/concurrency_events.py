@@ -10,7 +10,7 @@ is asked, and gives, many places at once.
 
 from __future__ import annotations
 
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -79,5 +79,25 @@ class StartsMet(ConcurrencyEvent, frozen=True, kw_only=True):
     holder: str
 
 
-AnyConcurrencyEvent = ConcurrencyKeyOpened | PlacesAsked | PlacesGranted | PlacesEvicted | PlacesReturned | StartsMet
+class ConcurrencyKeyReconciled(ConcurrencyEvent, frozen=True, kw_only=True):
+    """What the key owed would never have been seen to, and was brought back; nothing else of it changes.
+
+    Attributes:
+        lost: how: `forgotten`: neither memory nor the due rows knew of it; `not_woken`: its time was long over.
+        obligations: what was lost: `look`, to ask who holds a place how it stands.
+    """
+
+    lost: Literal["forgotten", "not_woken"]
+    obligations: tuple[str, ...]
+
+
+AnyConcurrencyEvent = (
+    ConcurrencyKeyOpened
+    | PlacesAsked
+    | PlacesGranted
+    | PlacesEvicted
+    | PlacesReturned
+    | StartsMet
+    | ConcurrencyKeyReconciled
+)
 CONCURRENCY_EVENT_TYPES: Final[tuple[type[ConcurrencyEvent], ...]] = get_args(AnyConcurrencyEvent)

@@ -169,6 +169,18 @@ class ScheduleTasksEnded(ScheduleEvent, frozen=True, kw_only=True):
     task_ids: tuple[str, ...]
 
 
+class ScheduleReconciled(ScheduleEvent, frozen=True, kw_only=True):
+    """What the schedule owed would never have been seen to, and was brought back; nothing else of it changes.
+
+    Attributes:
+        lost: how: `forgotten`: neither memory nor the due rows knew of it; `not_woken`: its time was long over.
+        obligations: what was lost: `fire`, `go_on`, `start:<task>`.
+    """
+
+    lost: Literal["forgotten", "not_woken"]
+    obligations: tuple[str, ...]
+
+
 AnyScheduleEvent = (
     ScheduleCreated
     | ScheduleUpdated
@@ -182,5 +194,6 @@ AnyScheduleEvent = (
     | ScheduleTaskStarted
     | ScheduleStartRefused
     | ScheduleTasksEnded
+    | ScheduleReconciled
 )
 SCHEDULE_EVENT_TYPES: Final[tuple[type[ScheduleEvent], ...]] = get_args(AnyScheduleEvent)

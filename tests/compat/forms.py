@@ -338,6 +338,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("places_evicted", 1): (c.PlacesEvicted(requests=(TASK_ID,)),),
     ("starts_met", 1): (c.StartsMet(requests=(f"{TASK_ID}:~debounce:{US}",), holder=f"{TASK_ID}:~debounce:{US - 1}"),),
     ("places_returned", 1): (c.PlacesReturned(requests=(TASK_ID,)),),
+    ("concurrency_key_reconciled", 1): (c.ConcurrencyKeyReconciled(lost="not_woken", obligations=("look",)),),
     ("schedule_created", 1): (
         s.ScheduleCreated(namespace="shop", name="nightly", spec=SPEC, next_us=US, due_us=US + 1),
         s.ScheduleCreated(namespace="shop", name="nightly", spec=s.ScheduleSpec(template="report", every_us=1_000_000)),
@@ -372,6 +373,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         s.ScheduleStartRefused(task_id="t-1", code="template_unknown", detail="there is none"),
     ),
     ("schedule_tasks_ended", 1): (s.ScheduleTasksEnded(task_ids=("t-1", "t-2")),),
+    ("schedule_reconciled", 1): (s.ScheduleReconciled(lost="forgotten", obligations=("fire", "start:t-1")),),
     ("work_paused", 1): (
         k.WorkPaused(scope="queue", namespace="shop", name="charges"),
         k.WorkPaused(scope="everything"),

@@ -20,6 +20,7 @@ from tasker.events.schedule_events import (
     ScheduleFired,
     ScheduleFiresSkipped,
     SchedulePaused,
+    ScheduleReconciled,
     ScheduleResumed,
     ScheduleSpec,
     ScheduleStartRefused,
@@ -263,6 +264,8 @@ def _apply(row: ScheduleRow, detail: Detail, recorded: RecordedEvent, event: Any
             _outcome(detail, event.task_id, "refused", f"{event.code}: {event.detail}")
         case ScheduleCreated():
             pass  # a birth; `_begin` has it
+        case ScheduleReconciled():
+            pass  # its history has it
         case ScheduleTasksEnded():
             detail.running = [one for one in detail.running if one not in event.task_ids]
 

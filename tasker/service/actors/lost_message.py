@@ -1,4 +1,4 @@
-"""The word to a task's actor that obligations of it were lost: see `runtime.reconciler`."""
+"""The word to an actor that obligations of it were lost: see `runtime.reconciler`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ OBLIGATIONS_TOLD: Final = 100
 
 
 class LostObligations:
-    """Obligations that nothing would ever have seen to; `repaired` gets how many of them were still open.
+    """Obligations that nothing would ever have seen to; `repaired` gets how many of them were still open."""
 
-    Attributes:
-        taken: an actor that knows such words has it.
-    """
-
-    __slots__ = ("lost", "obligations", "repaired", "taken")
+    __slots__ = ("lost", "obligations", "repaired")
 
     def __init__(
         self, lost: Literal["forgotten", "not_woken"], obligations: Sequence[str], repaired: Callable[[int], None]
@@ -26,8 +22,6 @@ class LostObligations:
         self.lost = lost
         self.obligations = tuple(obligations)[:OBLIGATIONS_TOLD]
         self.repaired = repaired
-        self.taken = False
 
-    def fail(self, error: TaskerError) -> None:  # noqa: ARG002 - every message takes an error
-        """Do nothing else: they are found again."""
-        self.taken = True
+    def fail(self, error: TaskerError) -> None:
+        """Do nothing: they are found again."""

@@ -507,7 +507,6 @@ class TaskActor:
 
     def _reconcile(self, message: LostObligations, now_us: int) -> Turn | None:
         """Record what was lost and is still open, and be woken for it."""
-        message.taken = True
         if self.template is None:
             return None
         command = Reconcile(lost=message.lost, obligations=message.obligations, at_us=now_us)

@@ -9,16 +9,15 @@ owner compares, a slice at a time:
     in the log    open tasks that are not in memory, folded for the purpose, with the due rows
 
 What seems lost in the log is looked at twice, a pass apart: a commit or a write of rows may have been on its way. The
-The actor of a task has the last word: it records what was lost, or knows better. A schedule, or a concurrency key, that
-is in memory is woken again, which is logged and counted, and no event of theirs; docs/explanation/failure-model.md says
-what is not looked for, and why.
+actor of the task, the schedule or the concurrency key has the last word: it records what was lost, or knows better.
+docs/explanation/failure-model.md says what is not looked for, and why.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 from uuid import UUID
 
 import structlog
@@ -27,7 +26,7 @@ from tasker.errors import Unavailable
 from tasker.events.envelope import US_PER_S, StreamKind
 from tasker.events.history import History
 from tasker.events.log import EventLog
-from tasker.service.runtime.actor import ActorFactory, Owed
+from tasker.service.runtime.actor import ActorFactory, Message, Owed
 from tasker.service.runtime.due import UNFOLDED
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
@@ -51,16 +50,7 @@ _log = structlog.get_logger(__name__)
 Lost = Literal["forgotten", "not_woken"]
 
 
-class LostMessage(Protocol):
-    """What tells an actor which of its obligations were lost; `taken`: it understood."""
-
-    @property
-    def taken(self) -> bool:
-        """Return whether an actor that knows such words has it."""
-        ...
-
-
-Says = Callable[[Lost, Sequence[str], Callable[[int], None]], LostMessage]
+Says = Callable[[Lost, Sequence[str], Callable[[int], None]], Message]
 """Makes one of how, which, and what is called with how many were still open once that is recorded."""
 
 
@@ -185,19 +175,12 @@ class Reconciler:
             return
 
         def repaired(count: int) -> None:
-            self._count(lost, count, names, shard=shard, task_id=str(stream_id))
+            self.repaired[lost] += count
+            told = list(names)[:LOGGED_MAX]
+            _log.warning("obligations_reconciled", lost=lost, obligations=told, shard=shard, stream=str(stream_id))
 
-        is_here = self._shards.actor_of(shard, stream_id) is not None
-        message = self._message(lost, names, repaired)
-        self._shards.send(shard, stream_id, StreamKind.TASK, message)
-        if is_here and not message.taken:
-            # No task: a schedule, or a concurrency key. They tell nobody; it is enough that they are woken.
-            self._shards.remind(shard, stream_id)
-            self._count(lost, len(names), names, shard=shard, stream=str(stream_id))
-
-    def _count(self, lost: Lost, count: int, names: Sequence[str], **of: int | str) -> None:
-        self.repaired[lost] += count
-        _log.warning("obligations_reconciled", lost=lost, obligations=list(names)[:LOGGED_MAX], **of)
+        # Of what is not in memory only tasks are looked for; the actor of another stream is there, whatever the kind.
+        self._shards.send(shard, stream_id, StreamKind.TASK, self._message(lost, names, repaired))
 
 
 def _names(owed: Owed) -> set[str]:

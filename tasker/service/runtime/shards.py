@@ -151,17 +151,6 @@ class Shards:
         queue, cell = self._committer.queue_of(shard), self._cell(shard, stream_id)
         return (queue is None or not queue.holds(stream_id)) and (cell is None or cell.actor is not None)
 
-    def remind(self, shard: int, stream_id: UUID) -> None:
-        """Take down anew what an actor owes, and wake it for that."""
-        actor, book = self.actor_of(shard, stream_id), self._books.get(shard)
-        if actor is None or book is None:
-            return
-        book.apply(stream_id, actor.owes())
-        now_us = self._now_us()
-        for scope, owed in actor.owes().items():
-            for name, at_us in owed.items():
-                book.reschedule(stream_id, scope, name, max(at_us, now_us), keep=True)
-
     # ---------------------------------------------------------------- messages
 
     def send(self, shard: int, stream_id: UUID, kind: str, message: Message) -> None:

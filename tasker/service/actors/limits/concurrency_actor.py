@@ -23,6 +23,7 @@ from tasker.events.places import KeyName
 from tasker.events.reads import PlaceFacts
 from tasker.events.state_form import StateForm
 from tasker.events.stored import to_new_event
+from tasker.service.actors.lost_message import LostObligations
 from tasker.service.domain.limits.admission import is_admission_key
 from tasker.service.domain.limits.concurrency import (
     CONCURRENCY_FORM,
@@ -32,6 +33,7 @@ from tasker.service.domain.limits.concurrency import (
     ConcurrencyState,
     advance_concurrency,
     concurrency_obligations,
+    reconcile_concurrency,
 )
 from tasker.service.domain.limits.place_look import place_facts
 from tasker.service.runtime.actor import Kept, Owed, Turn
@@ -61,6 +63,10 @@ class ConcurrencyPorts(Protocol):
 
     def flush(self, actor: ConcurrencyActor) -> None:
         """Send the actor a `Flush`."""
+        ...
+
+    def later(self, actor: ConcurrencyActor, obligation: str, at_us: int) -> None:
+        """Wake the actor for an open obligation at `at_us`."""
         ...
 
     def now_us(self) -> int:
@@ -118,7 +124,7 @@ class Flush:
         """Do nothing: the actor that gathered is gone, and who asked asks again."""
 
 
-ConcurrencyMessage = PlaceAsked | PlacesLeft | PlaceAskedAfter | Flush | Wake
+ConcurrencyMessage = PlaceAsked | PlacesLeft | PlaceAskedAfter | Flush | LostObligations | Wake
 
 
 class ConcurrencyActor(Kept[ConcurrencyState]):
@@ -164,6 +170,8 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
                 self._left += message.requests
             case Wake():
                 return self._wake(message, now_us)
+            case LostObligations():
+                return self._reconcile(message, now_us)
             case PlaceAskedAfter():
                 facts = place_facts(self.state, message.request)
                 return Turn.answer(lambda _: message.answered(facts), message.fail)
@@ -257,6 +265,23 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
             if due_us <= now_us:
                 self._look(request, now_us, min(2 * waited_s, look_s_max))
         return None
+
+    def _reconcile(self, message: LostObligations, now_us: int) -> Turn | None:
+        """Record what was lost and is still open, and be woken for it."""
+        event = reconcile_concurrency(self.state, message.lost, message.obligations, at_us=now_us)
+        if event is None:
+            return None
+
+        def committed(_position: int) -> None:
+            at_us = concurrency_obligations(self.state).get(LOOK)
+            if at_us is not None:
+                self._ports.later(self, LOOK, max(at_us, self._ports.now_us()))
+            message.repaired(len(event.obligations))
+
+        new = to_new_event(
+            event, stream_id=self.stream_id, seq=self.state.seq, tenant=self.tenant, at_us=now_us, meta=_NO_META
+        )
+        return Turn([new], committed, message.fail, {LOOK: concurrency_obligations(self.state)})
 
     # ---------------------------------------------------------------- for the runtime
 

@@ -198,6 +198,12 @@ class Places:
         """Send the actor a `Flush`."""
         self._shards.send(actor.shard, actor.stream_id, StreamKind.CONCURRENCY, Flush())
 
+    def later(self, actor: ConcurrencyActor, obligation: str, at_us: int) -> None:
+        """Wake the actor for an open obligation at `at_us`."""
+        book = self._shards.book_of(actor.shard)
+        if book is not None:
+            book.reschedule(actor.stream_id, obligation, obligation, at_us, keep=True)
+
     def now_us(self) -> int:
         """Return the node's time."""
         return self._clock.now_us()

@@ -14,14 +14,16 @@ from uuid import UUID
 from tasker.errors import CommandRejected, KeyConflict, TaskerError, TaskPoisoned, is_passing
 from tasker.events.envelope import US_PER_S, Meta, NewEvent
 from tasker.events.messages import Reply
-from tasker.events.schedule_events import AnyScheduleEvent, ScheduleFired
+from tasker.events.schedule_events import AnyScheduleEvent, ScheduleFired, ScheduleReconciled
 from tasker.events.state_form import StateForm
 from tasker.events.stored import encode_meta, to_new_event
+from tasker.service.actors.lost_message import LostObligations
 from tasker.service.domain.schedules.commands import (
     AnyScheduleCommand,
     GoOn,
     NoteRefused,
     NoteStarted,
+    ReconcileSchedule,
 )
 from tasker.service.domain.schedules.decide import decide_schedule, needs_to_know, tasks_to_cancel
 from tasker.service.domain.schedules.obligations import (
@@ -142,7 +144,7 @@ class StandingAnswered:
         """Do nothing: it is asked again."""
 
 
-AnyScheduleMessage = ScheduleMessage | StartAnswered | StandingAnswered | Wake
+AnyScheduleMessage = ScheduleMessage | StartAnswered | StandingAnswered | LostObligations | Wake
 
 
 class ScheduleActor(Kept[ScheduleState]):
@@ -184,6 +186,8 @@ class ScheduleActor(Kept[ScheduleState]):
                 return self._start_answered(message, now_us)
             case StandingAnswered():
                 return self._standing_answered(message, now_us)
+            case LostObligations():
+                return self._reconcile(message, now_us)
             case Wake():
                 return self._wake(message, now_us)
 
@@ -284,6 +288,23 @@ class ScheduleActor(Kept[ScheduleState]):
         self._tries[task_id] = tries
         return round(min(first_s * 2.0 ** min(tries - 1, 10), RESTART_S_MAX) * US_PER_S)
 
+    def _reconcile(self, message: LostObligations, now_us: int) -> Turn | None:
+        """Record what was lost and is still open, and be woken for it."""
+        command = ReconcileSchedule(at_us=now_us, lost=message.lost, obligations=message.obligations)
+        events = decide_schedule(self.state, command)
+        if not events:
+            return None
+        found = [name for event in events if isinstance(event, ScheduleReconciled) for name in event.obligations]
+
+        def committed(_position: int) -> None:
+            owed = schedule_obligations(self.state)
+            for name in found:
+                if name in owed:
+                    self._ports.later(self, name, max(owed[name], self._ports.now_us()))
+            message.repaired(len(found))
+
+        return self._record(events, now_us, _NO_META, None, committed, message.fail, anew=found)
+
     # ---------------------------------------------------------------- recording
 
     def _record(  # noqa: PLR0917 - what a turn is made of
@@ -294,8 +315,10 @@ class ScheduleActor(Kept[ScheduleState]):
         command_id: str | None,
         committed: Callable[[int], None],
         failed: Callable[[TaskerError], None],
+        *,
+        anew: Sequence[str] = (),
     ) -> Turn:
-        """Move the state on by `events` and return the turn that records them."""
+        """Move the state on by `events` and return the turn that records them; `anew`: open as before, and lost."""
         state = self.state
         before = schedule_obligations(state)
         new: list[NewEvent] = []
@@ -312,7 +335,9 @@ class ScheduleActor(Kept[ScheduleState]):
             self._perform(fired)
             committed(position)
 
-        return Turn(new, on_committed, failed, _changed(before, schedule_obligations(state)))
+        after = schedule_obligations(state)
+        changed = _changed({name: at_us for name, at_us in before.items() if name not in anew}, after)
+        return Turn(new, on_committed, failed, changed)
 
     def _perform(self, fired: Sequence[ScheduleFired]) -> None:
         now_us = self._ports.now_us()

@@ -42,6 +42,7 @@ from tasker.events.concurrency_events import (
     AnyConcurrencyEvent,
     ConcurrencyEvent,
     ConcurrencyKeyOpened,
+    ConcurrencyKeyReconciled,
     PlacesAsked,
     PlacesEvicted,
     PlacesGranted,
@@ -157,6 +158,8 @@ def _take_up(state: ConcurrencyState, event: AnyConcurrencyEvent, at_us: int) ->
                 state.met[parse_request(request)[0]] = holder
             while len(state.met) > STARTS_REMEMBERED_MAX:
                 state.met.popitem(last=False)
+        case ConcurrencyKeyReconciled():
+            pass
         case _:
             assert_never(event)
     if was_quiet and (state.holders or state.evicted):
@@ -179,6 +182,18 @@ def concurrency_obligations(state: ConcurrencyState) -> dict[str, int]:
     if not (state.holders or state.evicted):
         return {}
     return {LOOK: state.since_us + round(LOOK_S * US_PER_S)}
+
+
+def reconcile_concurrency(
+    state: ConcurrencyState, lost: Literal["forgotten", "not_woken"], obligations: Iterable[str], *, at_us: int
+) -> ConcurrencyKeyReconciled | None:
+    """Move `state` on by a repair of what it owes; None: nothing of it is open."""
+    found = tuple(one for one in obligations if one in concurrency_obligations(state))
+    if not found:
+        return None
+    event = ConcurrencyKeyReconciled(lost=lost, obligations=found)
+    evolve_concurrency(state, event, at_us=at_us)
+    return event
 
 
 def advance_concurrency(
@@ -283,7 +298,7 @@ def _joined(events: Iterable[AnyConcurrencyEvent]) -> Iterator[AnyConcurrencyEve
 
 
 def _parts(event: AnyConcurrencyEvent) -> Iterator[AnyConcurrencyEvent]:
-    if isinstance(event, ConcurrencyKeyOpened):
+    if isinstance(event, ConcurrencyKeyOpened | ConcurrencyKeyReconciled):
         yield event
         return
     for start in range(0, len(event.requests), REQUESTS_MAX):
@@ -291,7 +306,7 @@ def _parts(event: AnyConcurrencyEvent) -> Iterator[AnyConcurrencyEvent]:
 
 
 def _go_together(one: AnyConcurrencyEvent, other: AnyConcurrencyEvent) -> bool:
-    if type(one) is not type(other) or isinstance(one, ConcurrencyKeyOpened):
+    if type(one) is not type(other) or isinstance(one, ConcurrencyKeyOpened | ConcurrencyKeyReconciled):
         return False
     if isinstance(one, PlacesAsked) and one.limit != other.limit:  # type: ignore[union-attr] # of one kind
         return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from tasker.events.schedule_events import BackfillOverlap, ScheduleSpec
@@ -78,6 +80,13 @@ class NoteRefused(AskedOfSchedule, frozen=True, kw_only=True):
     detail: str
 
 
+class ReconcileSchedule(AskedOfSchedule, frozen=True, kw_only=True):
+    """The owner of the shard found that these obligations, if they are open, would never have been seen to."""
+
+    lost: Literal["forgotten", "not_woken"]
+    obligations: tuple[str, ...]
+
+
 AnyScheduleCommand = (
     CreateSchedule
     | UpdateSchedule
@@ -89,4 +98,5 @@ AnyScheduleCommand = (
     | GoOn
     | NoteStarted
     | NoteRefused
+    | ReconcileSchedule
 )

@@ -24,6 +24,7 @@ from tasker.events.schedule_events import (
     ScheduleFired,
     ScheduleFiresSkipped,
     SchedulePaused,
+    ScheduleReconciled,
     ScheduleResumed,
     ScheduleSpec,
     ScheduleStartRefused,
@@ -45,10 +46,12 @@ from tasker.service.domain.schedules.commands import (
     NoteRefused,
     NoteStarted,
     PauseSchedule,
+    ReconcileSchedule,
     ResumeSchedule,
     TriggerSchedule,
     UpdateSchedule,
 )
+from tasker.service.domain.schedules.obligations import schedule_obligations
 from tasker.service.domain.schedules.state import Backfill, ScheduleState, ScheduleStatus
 
 Events = tuple[AnyScheduleEvent, ...]
@@ -69,7 +72,7 @@ def decide_schedule(state: ScheduleState, command: AnyScheduleCommand) -> Events
     Raises:
         CommandRejected: `state` forbids the command.
     """
-    if not state.exists and not isinstance(command, (CreateSchedule, NoteStarted, NoteRefused)):
+    if not state.exists and not isinstance(command, (CreateSchedule, NoteStarted, NoteRefused, ReconcileSchedule)):
         if isinstance(command, GoOn):
             return ()
         raise ScheduleUnknown(f"there is no schedule {state.namespace}/{state.name}" if state.name else "")
@@ -96,6 +99,9 @@ def decide_schedule(state: ScheduleState, command: AnyScheduleCommand) -> Events
             if task_id not in state.starting:
                 return ()
             return (ScheduleStartRefused(task_id=task_id, code=code, detail=detail),)
+        case ReconcileSchedule(lost=lost, obligations=obligations):
+            found = tuple(one for one in obligations if one in schedule_obligations(state))
+            return (ScheduleReconciled(lost=lost, obligations=found),) if found else ()
         case _:
             assert_never(command)
 

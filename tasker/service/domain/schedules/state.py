@@ -21,6 +21,7 @@ from tasker.events.schedule_events import (
     ScheduleFired,
     ScheduleFiresSkipped,
     SchedulePaused,
+    ScheduleReconciled,
     ScheduleResumed,
     ScheduleSpec,
     ScheduleStartRefused,
@@ -164,6 +165,8 @@ def evolve_schedule(
         case ScheduleTasksEnded():
             for task_id in event.task_ids:
                 state.running.pop(task_id, None)
+        case ScheduleReconciled():
+            return state
         case _:
             assert_never(event)
     state.go_on_us = at_us + (round(CHECK_S * US_PER_S) if _must_wait(state) else 0)
