@@ -1,13 +1,13 @@
 """The keys of a step that say how it begins and what comes of it: conditions, joins, decisions, items, loops, undoing.
 
 Each key must do something: one that the others leave without effect is a fault (see `validate`). What joins several
-steps (a route that is no child, a loop that leads nowhere) is looked at once every step has been read without a fault.
+steps (a route that is no child, a loop that leads nowhere) is looked at once every step has been read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from tasker.templates import model
@@ -232,45 +232,65 @@ def _fault(read: ObjectReader, key: str, detail: str) -> None:
 # ---------------------------------------------------------------- steps together
 
 
-def check_paths(spec: TemplateSpec, faults: Faults) -> None:
-    """Note what is wrong with how the steps of a template lead to each other; they have names, and make a DAG."""
-    graph = graph_of(spec.steps)
-    steps = {step.name: step for step in spec.steps}
-    for index, step in enumerate(spec.steps):
+def check_paths(spec: TemplateSpec, places: Mapping[str, int], known: Collection[str], faults: Faults) -> None:
+    """Note what is wrong with how the steps of a template lead to each other.
 
-        def fault(key: str, detail: str, at: int = index) -> None:
+    Args:
+        spec: as it was read; of a step with faults a key may have its default.
+        places: of every step in the document, by name, those that could not be read among them.
+        known: steps of which all that lies ahead is known, and makes a DAG; the others are looked at by themselves.
+        faults: found so far.
+    """
+    steps: dict[str, StepSpec] = {}
+    for step in spec.steps:
+        steps.setdefault(step.name, step)
+    graph = graph_of([step for name, step in steps.items() if name in known])
+    all_known = len(known) == len(places)
+    for step in steps.values():
+
+        def fault(key: str, detail: str, at: int = places[step.name]) -> None:
             faults.add(("steps", at, key), detail)
 
+        _check_names(step, places, faults)
+        check_wait(step, steps.values(), fault)
+        check_on_timeout(step, steps.values(), fault)
         _check_routes(step, steps, graph, fault)
-        _check_join(step, fault)
-        _check_items(step, fault)
-        _check_loop(step, steps, graph, fault)
-        check_wait(step, spec.steps, fault)
-        check_on_timeout(step, spec.steps, fault)
-        check_sticky(step, steps, graph, fault)
-        _check_reads(step, graph, fault)
-    _check_depth(spec, graph, faults)
+        _check_reads(step, places, graph, fault)
+        if step.name in known:
+            _check_join(step, fault)
+            _check_items(step, fault)
+            _check_loop(step, steps, graph, fault)
+            check_sticky(step, steps, graph, fault)
+    if all_known:
+        _check_depth(spec, graph, faults)
     parallel = sum(step.items_at_a_time for step in spec.steps if step.expands)
     if parallel > PARALLEL_TOGETHER_MAX:
         faults.add(("steps",), f"{parallel} items at a time are more than the {PARALLEL_TOGETHER_MAX} of a template")
-    if spec.compensate_on != "both" and not any(step.compensate for step in spec.steps):
+    if all_known and spec.compensate_on != "both" and not any(step.compensate for step in spec.steps):
         faults.add(("compensate_on",), "does nothing: no step has a key compensate")
-    if spec.result is not None and steps[spec.result].back_to is not None:
+    if spec.result in steps and steps[spec.result].back_to is not None:
         faults.add(("result",), f"step {spec.result} leads back, so it has no last result")
 
 
 Fault = Callable[[str, str], None]
 
 
+def _check_names(step: StepSpec, places: Mapping[str, int], faults: Faults) -> None:
+    """Note names of steps that there are not; those of `after` have been looked at."""
+    named: list[tuple[Path, str]] = [(("routes", at), route) for at, route in enumerate(step.routes)]
+    named += [((key,), name) for key, name in (("back_to", step.back_to), ("sticky", step.sticky)) if name is not None]
+    for path, name in named:
+        if name not in places:
+            faults.add_unknown(("steps", places[step.name], *path), "step", name, places)
+
+
 def _check_routes(step: StepSpec, steps: dict[str, StepSpec], graph: Graph, fault: Fault) -> None:
     if step.routes and step.expands:
         fault("routes", "does nothing beside each or batches: items cannot choose for their step")
     for route in step.routes:
-        if route not in steps:
-            fault("routes", f"unknown step {quoted(route)}")
-        elif route not in graph.children[step.name]:
+        if route in graph.parents and step.name not in graph.parents[route]:
             fault("routes", f"step {quoted(route)} is no child of {step.name}: name {step.name} in its `after`")
-        elif step.name in steps[route].after_when:
+        elif route in steps and step.name in steps[route].after_when:
             fault("routes", f"step {quoted(route)} has a condition on this edge too; a decision alone chooses it")
     if len(set(step.routes)) != len(step.routes):
         fault("routes", "names a step twice")
@@ -289,11 +309,9 @@ def _check_items(step: StepSpec, fault: Fault) -> None:
 
 
 def _check_loop(step: StepSpec, steps: dict[str, StepSpec], graph: Graph, fault: Fault) -> None:
+    """Note what is wrong with where a step leads back to, when all that is ahead of it is known."""
     target = step.back_to
-    if target is None:
-        return
-    if target not in steps:
-        fault("back_to", f"unknown step {quoted(target)}")
+    if target is None or target not in steps:
         return
     if target != step.name and target not in graph.ancestors(step.name):
         fault("back_to", f"step {quoted(target)} does not lead to {step.name}, so nothing leads back")
@@ -303,9 +321,10 @@ def _check_loop(step: StepSpec, steps: dict[str, StepSpec], graph: Graph, fault:
         fault("back_to", f"neither {step.name} nor {target} waits for a worker or a time: the loop would turn at once")
 
 
-def _check_reads(step: StepSpec, graph: Graph, fault: Fault) -> None:
+def _check_reads(step: StepSpec, places: Mapping[str, int], graph: Graph, fault: Fault) -> None:
     """An expression can only read results that are there when its step begins."""
-    ahead = graph.ancestors(step.name)
+    is_known = step.name in graph.parents
+    ahead = graph.ancestors(step.name) if is_known else frozenset()
     texts = {
         key: getattr(step, key)
         for key in (
@@ -328,7 +347,7 @@ def _check_reads(step: StepSpec, graph: Graph, fault: Fault) -> None:
         if text is None:
             continue
         for name in sorted(compile_expression(text).results_read or ()):
-            if name not in ahead:
+            if name not in (ahead if is_known else places):
                 fault(key, f"{text!r:.80} reads the result of {quoted(name)}, which is no step ahead of {step.name}")
 
 

@@ -20,13 +20,14 @@ def sticky_keys(step: ObjectReader) -> dict[str, Any]:
 def check_sticky(
     step: StepSpec, steps: Mapping[str, StepSpec], graph: Graph, fault: Callable[[str, str], None]
 ) -> None:
-    """Note what is wrong with the step that a step sticks to: it is itself, or ran on one worker before."""
+    """Note what is wrong with the step that a step sticks to: it is itself, or ran on one worker before.
+
+    All that is ahead of `step` is known; whether there is a step of that name is looked at elsewhere.
+    """
     name = step.sticky
-    if name is None or name == step.name:
+    if name is None or name == step.name or name not in steps:
         return
-    if name not in steps:
-        fault("sticky", f"unknown step {quoted(name)}")
-    elif name not in graph.ancestors(step.name):
+    if name not in graph.ancestors(step.name):
         fault(
             "sticky", f"step {quoted(name)} does not run ahead of {step.name}: name it in `after`, or a step behind it"
         )

@@ -6,7 +6,8 @@ stands beside `max_attempts: 1`, and a `heartbeat_s` that is written but not sho
 `start_to_close_s` is refused (the default may be longer: a short step simply never gets to it).
 
 In a DAG where a step waits for all its parents, a step cannot be reached when it is in a cycle or
-behind one; a step behind an unknown parent is not told twice.
+behind one; a step behind an unknown parent is not told twice. What lies ahead of a step is looked at
+where all of it is known: one fault hides no other, and causes none.
 """
 
 from __future__ import annotations
@@ -57,9 +58,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
     steps = read.items("steps", "steps", at_most=model.STEPS_MAX, read=lambda path, item: _step(path, item, faults))
     if isinstance(document, dict) and not document.get("steps"):
         faults.add(("steps",) if "steps" in document else (), "a template needs at least one step")
-    told = faults.count
-    _check_steps(read, faults)
-    are_known = faults.count == told and len(steps) == len(_outlines(read))
+    places, known = _check_steps(read, frozenset(step.name for step in steps), faults)
     identity = cast("model.Identity", read.choice("identity", model.Identity, "key"))
     if "identity_bucket_s" in read and identity != "strict":
         read.fault("identity_bucket_s", "does nothing without identity 'strict'")
@@ -92,8 +91,7 @@ def _template(document: object, faults: Faults) -> TemplateSpec:
         max_ready=_max_ready(read, steps),
         debounce=debounce_of(read),
     )
-    if are_known:
-        check_paths(spec, faults)
+    check_paths(spec, places, known, faults)
     return spec
 
 
@@ -289,13 +287,14 @@ def _outlines(read: ObjectReader) -> list[tuple[int, str, list[tuple[int, str]]]
     return found
 
 
-def _check_steps(read: ObjectReader, faults: Faults) -> None:
-    """Note what is wrong with the steps together: names, parents, cycles."""
+def _check_steps(read: ObjectReader, readable: frozenset[str], faults: Faults) -> tuple[dict[str, int], frozenset[str]]:
+    """Note what is wrong with the steps together: names, parents, cycles.
+
+    Returns:
+        The place of each step by name, and those `readable` ones of which everything that lies ahead is known.
+    """
     outlines = _outlines(read)
     edges = sum(len(after) for _, _, after in outlines)
-    if edges > model.EDGES_MAX:
-        faults.add(("steps",), f"{edges} dependencies are more than the {model.EDGES_MAX} allowed")
-        return
     first: dict[str, int] = {}
     parents: dict[str, list[str]] = {}
     for index, name, _ in outlines:
@@ -304,30 +303,51 @@ def _check_steps(read: ObjectReader, faults: Faults) -> None:
         else:
             first[name] = index
             parents[name] = []
+    if edges > model.EDGES_MAX:
+        faults.add(("steps",), f"{edges} dependencies are more than the {model.EDGES_MAX} allowed")
+        return first, frozenset()
+    unsure = {name for index, name, after in outlines if len(after) != _parents_told(read.get("steps")[index])}
     for index, name, after in outlines:
         if first[name] != index:
+            unsure.add(name)
             continue
         for at, parent in after:
             path = ("steps", index, "after", at)
             if parent not in first:
                 faults.add_unknown(path, "step", parent, (known for known in first if known != name))
+                unsure.add(name)
             elif parent in parents[name]:
                 faults.add(path, f"{quoted(parent)} stands twice in one list")
+                unsure.add(name)
             else:
                 parents[name].append(parent)
-    _check_reach(first, parents, faults)
+    known: set[str] = set()
+    for name in _check_reach(first, parents, faults):
+        if name in readable and name not in unsure and known.issuperset(parents[name]):
+            known.add(name)
+    return first, frozenset(known)
 
 
-def _check_reach(index: dict[str, int], parents: dict[str, list[str]], faults: Faults) -> None:
+def _parents_told(step: dict[str, object]) -> int:
+    """Return how many parents a step names, right or wrong; -1 when that is no list."""
+    after = step.get("after")
+    if after is None:
+        return 0
+    return len(after) if isinstance(after, (list, tuple)) else -1
+
+
+def _check_reach(index: dict[str, int], parents: dict[str, list[str]], faults: Faults) -> tuple[str, ...]:
+    """Note which steps can never start; return those that can, parents first."""
     children: dict[str, list[str]] = {name: [] for name in parents}
     for name, after in parents.items():
         for parent in after:
             children[parent].append(name)
+    order = topological(parents, children)
     stuck = dict.fromkeys(parents)
-    for name in topological(parents, children):
+    for name in order:
         del stuck[name]
     if not stuck:
-        return
+        return order
     knots = cycles({name: [parent for parent in parents[name] if parent in stuck] for name in stuck})
     told: set[str] = set()
     for cycle in knots:
@@ -341,3 +361,4 @@ def _check_reach(index: dict[str, int], parents: dict[str, list[str]], faults: F
                 ("steps", index[name], "after"),
                 f"step {quoted(name)} can never start: it waits for {quoted(behind)}, which is in or behind a cycle",
             )
+    return order

@@ -31,7 +31,7 @@ A = {"name": "a"}
         ),
         ([{"name": "a", "join": "any"}], "/steps/0/join", "does nothing without parents"),
         ([{"name": "a", "join": "some"}], "/steps/0/join", "must be one of all, deferred"),
-        ([{"name": "a", "routes": ["z"]}], "/steps/0/routes", "unknown step 'z'"),
+        ([{"name": "a", "routes": ["z"]}], "/steps/0/routes/0", "unknown step 'z'"),
         ([{"name": "a", "routes": ["b"]}, {"name": "b"}], "/steps/0/routes", "is no child of a"),
         ([{"name": "a", "routes": ["b", "b"]}, {"name": "b", "after": ["a"]}], "/steps/0/routes", "a step twice"),
         ([{"name": "a", "max_parallel": 2}], "/steps/0/max_parallel", "does nothing without each"),
@@ -85,7 +85,35 @@ def test_a_key_that_does_nothing_or_cannot_work_is_a_fault(steps: list[Any], pla
 
 def test_faults_of_single_steps_and_of_steps_together_are_told_at_once() -> None:
     found = faults({"name": "a", "routes": ["z"], "retry": {"max_attempts": 0}}, {"name": "b", "when": "1 +"})
-    assert set(found) == {"/steps/0/routes", "/steps/0/retry/max_attempts", "/steps/1/when"}
+    assert set(found) == {"/steps/0/routes/0", "/steps/0/retry/max_attempts", "/steps/1/when"}
+
+
+def test_a_fault_among_the_parents_hides_no_other() -> None:
+    found = faults(
+        {"name": "lost", "after": ["nobody"], "sticky": "nowhere", "when": "results.never > 1"},
+        {"name": "behind", "after": ["lost"], "when": "results.lost > results.nobody", "sticky": "lost"},
+        {"name": "check", "back_to": "chek"},
+        {"name": "ends", "after": ["check"], "when": "results.behind > 1", "join": "any"},
+        {"name": "starts", "join": "any", "routes": ["ends", "behind", "start"]},
+        {"name": "x", "after": ["x"], "on_timeout": {"start_to_close": "block"}, "each": "[1]"},
+        {"name": "x"},
+        7,
+    )
+    assert found == {
+        "/steps/0/after/0": "unknown step 'nobody'",
+        "/steps/0/sticky": "unknown step 'nowhere'",
+        "/steps/0/when": "'results.never > 1' reads the result of 'never', which is no step ahead of lost",
+        "/steps/1/when": "'results.lost > results.nobody' reads the result of 'nobody', which is no step ahead of behind",
+        "/steps/2/back_to": "unknown step 'chek' (did you mean 'check'?)",
+        "/steps/3/when": "'results.behind > 1' reads the result of 'behind', which is no step ahead of ends",
+        "/steps/4/join": "'any' does nothing without parents",
+        "/steps/4/routes": "step 'ends' is no child of starts: name starts in its `after`",
+        "/steps/4/routes/2": "unknown step 'start' (did you mean 'starts'?)",
+        "/steps/5/after": "cycle: x -> x",
+        "/steps/5/on_timeout": "'block' cannot hold back a single item, unless on_item_failure is 'isolate'",
+        "/steps/6/name": "duplicate step 'x': it is also step 6",
+        "/steps/7": "a step must be an object, not the number 7",
+    }
 
 
 def test_decisions_are_bounded_in_depth() -> None:
