@@ -103,7 +103,8 @@ def test_a_fault_among_the_parents_hides_no_other() -> None:
         "/steps/0/after/0": "unknown step 'nobody'",
         "/steps/0/sticky": "unknown step 'nowhere'",
         "/steps/0/when": "'results.never > 1' reads the result of 'never', which is no step ahead of lost",
-        "/steps/1/when": "'results.lost > results.nobody' reads the result of 'nobody', which is no step ahead of behind",
+        "/steps/1/when": "'results.lost > results.nobody' reads the result of 'nobody', which is no step ahead of "
+        "behind",
         "/steps/2/back_to": "unknown step 'chek' (did you mean 'check'?)",
         "/steps/3/when": "'results.behind > 1' reads the result of 'behind', which is no step ahead of ends",
         "/steps/4/join": "'any' does nothing without parents",
