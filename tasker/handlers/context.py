@@ -219,19 +219,27 @@ class StepContext:
             self._random = random.Random(int.from_bytes(digest, "big"))  # noqa: S311 - made to be repeatable
         return self._random
 
-    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+    @overload
+    def progress(self, done: float, message: str, /) -> None: ...
+
+    @overload
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None: ...
+
+    def progress(self, done: float, total: float | str | None = None, message: str = "") -> None:
         """Say how far the attempt is; reads of the task's steps show it while the attempt runs.
+
+        Either as a share, `ctx.progress(0.4, "packing")`, or counted, `ctx.progress(40, 100, "packing")`.
 
         Cheap and not blocking, from any thread. It goes out live, at most ten times a second; the last value of a
         second goes to the owner with a heartbeat. Only the last one is recorded, with the outcome.
 
         Args:
-            done: how much is done, in a unit of your own.
+            done: how much is done, in a unit of your own; before a message alone a share, from 0 to 1.
             total: of how much; None: unknown.
             message: for people; cut to 200 characters.
 
         Raises:
-            ValueInvalid: a number is negative or not finite.
+            ValueInvalid: a number is none, negative or not finite, or a share is above 1.
         """
         self._port.tell_progress(progress_of(done, total, message))
 

@@ -5,6 +5,7 @@ import concurrent.futures
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -188,9 +189,20 @@ def test_progress_is_checked_and_handed_on() -> None:
     port = Port()
     context(port).progress(1, 3, "x" * 500 + "\0")
     assert (port.told.done, port.told.total, len(port.told.message)) == (1, 3, 200)
-    for done, total in ((-1, None), (float("nan"), None), (1, float("inf"))):
+    wrong: list[tuple[Any, Any]] = [(-1, None), (float("nan"), None), (1, float("inf")), ("half", None), (None, None)]
+    for done, total in wrong:
         with pytest.raises(ValueInvalid):
             context(port).progress(done, total)
+
+
+def test_progress_before_a_message_alone_is_a_share() -> None:
+    port = Port()
+    context(port).progress(0.4, "packing")
+    assert (port.told.done, port.told.total, port.told.message) == (0.4, 1, "packing")
+    context(port).progress(40, None, "parcels")
+    assert (port.told.done, port.told.total, port.told.message) == (40, None, "parcels")
+    with pytest.raises(ValueInvalid, match="a share is from 0 to 1, not 40"):
+        context(port).progress(40, "parcels")
 
 
 def test_a_domain_event_is_held_to_its_declaration_here_already() -> None:
