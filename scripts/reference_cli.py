@@ -16,7 +16,7 @@ from tasker.cli.ready_help import COLUMNS, HELP_FLAGS
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 _EXAMPLES = re.compile(r"(?:^\$ .*\n?)+", re.MULTILINE)
 _USAGE = re.compile(
-    r"^(?P<head>#+ (?P<chain>tasker.*)\n\n```console\n).*?(?P<rest>(?: (?:\[|COMMAND)| [A-Z]+).*)?$", re.MULTILINE
+    r"^(?P<head>#+ (?P<chain>tasker.*)\n\n```console\n).*?(?P<rest>(?: (?:\[|--|COMMAND)| [A-Z]+).*)?$", re.MULTILINE
 )
 _CONTENTS = re.compile(r"^## Table of Contents\n.*?(?=^\*\*Commands\*\*)", re.DOTALL | re.MULTILINE)
 

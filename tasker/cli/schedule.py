@@ -112,7 +112,16 @@ async def update(
     reason: str | None = None,
     common: Common = COMMON,
 ) -> None:
-    """Give a schedule another document, whole: what is not given has its default."""
+    """Give a schedule another document, whole: what is not given has its default.
+
+    Args:
+        name: of the schedule.
+        document: what it starts, and when.
+        namespace: of the schedule.
+        requested_by: who asks; kept with the event.
+        reason: why; kept with the event.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -132,7 +141,14 @@ async def list_(
     template: str | None = None,
     common: Common = COMMON,
 ) -> None:
-    """List schedules: active, paused and finished ones, or those in the states given."""
+    """List schedules: active, paused and finished ones, or those in the states given.
+
+    Args:
+        state: active, paused, finished, deleted or poisoned; may be repeated.
+        namespace: only schedules of it.
+        template: only those that start its tasks.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.output import rows, time_text
     from tasker.cli.reach import client
 
@@ -152,7 +168,13 @@ async def list_(
 
 @app.command
 async def show(name: str, /, *, namespace: str = "default", common: Common = COMMON) -> None:
-    """Show a schedule: its document, its state, its last fires and its next."""
+    """Show a schedule: its document, its state, its last fires and its next.
+
+    Args:
+        name: of the schedule.
+        namespace: of the schedule.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.output import document, fields, line, rows, time_text
     from tasker.cli.reach import client
 
@@ -186,7 +208,16 @@ async def pause(
     reason: str | None = None,
     common: Common = COMMON,
 ) -> None:
-    """Let fire times start nothing until `tasker schedule resume`; `--note` is shown with the schedule."""
+    """Let fire times start nothing until `tasker schedule resume`; `--note` is shown with the schedule.
+
+    Args:
+        name: of the schedule.
+        note: what others should know of it; shown with the schedule.
+        namespace: of the schedule.
+        requested_by: who asks; kept with the event.
+        reason: why; kept with the event.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -206,7 +237,16 @@ async def resume(
     reason: str | None = None,
     common: Common = COMMON,
 ) -> None:
-    """Let fire times count again, from now on. Those of the pause are skipped: `backfill` makes up for them."""
+    """Let fire times count again, from now on. Those of the pause are skipped: `backfill` makes up for them.
+
+    Args:
+        name: of the schedule.
+        note: in place of the one of the pause.
+        namespace: of the schedule.
+        requested_by: who asks; kept with the event.
+        reason: why; kept with the event.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -227,7 +267,15 @@ async def trigger(
     reason: str | None = None,
     common: Common = COMMON,
 ) -> None:
-    """Start a task of a schedule now, whatever runs, and print its id."""
+    """Start a task of a schedule now, whatever runs, and print its id.
+
+    Args:
+        name: of the schedule.
+        namespace: of the schedule.
+        requested_by: who asks; kept with the event.
+        reason: why; kept with the event.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -292,6 +340,13 @@ async def next_(
     $ tasker schedule next nightly
 
     $ tasker schedule next --cron "30 2 * * *" --timezone Europe/Zurich --count 3
+
+    Args:
+        name: of a schedule; else the options say when.
+        count: so many of them.
+        document: what it starts, and when.
+        namespace: of the schedule.
+        common: where the service is, and how to print.
     """
     from tasker.cli.failures import UsageError
     from tasker.cli.output import rows
@@ -347,7 +402,15 @@ async def delete(
     reason: str | None = None,
     common: Common = COMMON,
 ) -> None:
-    """End a schedule. Tasks that it started go on; its name is free."""
+    """End a schedule. Tasks that it started go on; its name is free.
+
+    Args:
+        name: of the schedule.
+        namespace: of the schedule.
+        requested_by: who asks; kept with the event.
+        reason: why; kept with the event.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 

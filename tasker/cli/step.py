@@ -16,7 +16,12 @@ Routes = Annotated[list[str] | None, Parameter(name="--route", negative="")]
 
 @app.command(name="list")
 async def list_(task: str, /, *, common: Common = COMMON) -> None:
-    """List the steps of a task, in declared order."""
+    """List the steps of a task, in declared order.
+
+    Args:
+        task: its id.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.output import rows
     from tasker.cli.reach import client
     from tasker.cli.showing import step_columns

@@ -134,7 +134,12 @@ async def refusals(*, common: Common = COMMON) -> None:
 
 @app.command
 async def get(task: str, /, *, common: Common = COMMON) -> None:
-    """Show a task as the view has it: state, result or error, what it waits for."""
+    """Show a task as the view has it: state, result or error, what it waits for.
+
+    Args:
+        task: its id.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.output import fields
     from tasker.cli.reach import client
     from tasker.cli.showing import task_fields

@@ -22,6 +22,10 @@ async def register(file: Path, /, *, common: Common = COMMON) -> None:
     For example:
 
     $ tasker template register order_fulfillment.yaml
+
+    Args:
+        file: YAML or JSON; one template.
+        common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
@@ -38,6 +42,10 @@ def validate(file: Path, /, *, common: Common = COMMON) -> None:
     """Check the template in a YAML file, naming every fault at once; asks no service.
 
     Exit code 2 when it has faults.
+
+    Args:
+        file: YAML or JSON; one template.
+        common: where the service is, and how to print.
     """
     from tasker.cli.output import fields
     from tasker.templates import content_hash, effective_version
@@ -60,6 +68,12 @@ async def use(name: str, version: str, /, *, namespace: str = "default", common:
     For example:
 
     $ tasker template use order_fulfillment 1.1.0 --namespace shop
+
+    Args:
+        name: of the template.
+        version: one that is registered.
+        namespace: of the template.
+        common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
@@ -71,7 +85,13 @@ async def use(name: str, version: str, /, *, namespace: str = "default", common:
 
 @app.command(name="list")
 async def list_(*, namespace: str | None = None, name: str | None = None, common: Common = COMMON) -> None:
-    """List registered versions; the one in use is what a task without a version gets."""
+    """List registered versions; the one in use is what a task without a version gets.
+
+    Args:
+        namespace: only templates of it.
+        name: only the template of this name.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.output import rows, time_text
     from tasker.cli.reach import client
 
@@ -91,7 +111,14 @@ async def list_(*, namespace: str | None = None, name: str | None = None, common
 async def show(
     name: str, /, *, namespace: str = "default", version: str | None = None, common: Common = COMMON
 ) -> None:
-    """Show a template's document: of a version, else of the one in use."""
+    """Show a template's document: of a version, else of the one in use.
+
+    Args:
+        name: of the template.
+        namespace: of the template.
+        version: else the one in use.
+        common: where the service is, and how to print.
+    """
     from tasker.cli.output import document, fields, json_value
     from tasker.cli.reach import client
 

@@ -1,5 +1,6 @@
 """The tables of the reference are what the code says."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,15 @@ def test_everything_that_can_be_generated_stands_on_a_page() -> None:
 def test_a_stale_table_is_seen() -> None:
     page = ERRORS_PAGE.read_text(encoding="utf-8")
     assert render(page.replace("| `busy` | 429 |", "| `busy` | 430 |")) == page
+
+
+def test_every_argument_of_every_command_is_explained_and_every_usage_names_its_options() -> None:
+    page = ERRORS_PAGE.with_name("cli.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\* `[^`]*`: *(?:\*.*)?$", page, re.MULTILINE) == []
+    assert "\ntasker pause --reason STR [OPTIONS] SCOPE [ARGS]\n" in page
+    usages = re.findall(r"^tasker [a-z ]+(.*\[OPTIONS\].*)$", page, re.MULTILINE)
+    assert len(usages) > 50
+    assert [usage for usage in usages if not re.match(r"(--[a-z-]+ [^ ]+ )*\[OPTIONS\]", usage)] == []
 
 
 def test_the_type_of_a_problem_is_made_as_the_page_says() -> None:

@@ -77,7 +77,9 @@ def _answer_framework(request: web.Request, raised: web.HTTPException) -> web.Re
         return problem_response(error.problem(), headers={"Allow": allowed})
     match raised.status:
         case 404:
-            error = EndpointUnknown(f"there is nothing at {request.path[:200]!a}")
+            error = EndpointUnknown(
+                f"there is nothing at {request.path[:200]!a}; GET /v1/openapi.json tells what there is"
+            )
         case 413:
             error = BodyTooLarge(f"the body has more than the {request.client_max_size} bytes allowed")
         case 400:

@@ -144,7 +144,7 @@ class Parameters:
         if value is None:
             return 0.0
         if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
-            raise ParameterInvalid(f"{name} is a number of seconds, not {value[:_TOLD_CHARS_MAX]!r}")
+            raise ParameterInvalid(f"{name} is a number of seconds such as 10 or 0.5, not {value[:_TOLD_CHARS_MAX]!r}")
         return min(float(value), most)
 
     def time_us(self, name: str) -> int | None:

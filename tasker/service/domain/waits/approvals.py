@@ -109,11 +109,13 @@ def answer(state: TaskState, template: CompiledTemplate, command: AnswerApproval
     """Return what an answer causes; () when the person has answered so before.
 
     Raises:
-        CommandRejected: nothing is asked, not of them, or their values do not fit.
+        CommandRejected: nothing is asked, not of them, they have answered otherwise, or their values do not fit.
     """
     wait, entry = _asked(state, template, command)
     before = next((one for one, _ in wait.answers if one.by == command.by), None)
     if before is not None and before.decision == command.decision:
+        if decode_value(bytes(before.values)) != decode_value(bytes(command.values)):
+            raise StateForbids(f"{command.by} has {before.decision} it already, with other values; they do not change")
         return ()
     if before is not None:
         raise StateForbids(f"{command.by} has {before.decision} it already")

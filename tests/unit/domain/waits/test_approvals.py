@@ -78,6 +78,8 @@ def test_several_different_persons_have_to_approve() -> None:
     assert run.approve("ask", "ada") == (), "the same again changes nothing"
     with pytest.raises(StateForbids, match="ada has approved it already"):
         run.reject("ask", "ada")
+    with pytest.raises(StateForbids, match="ada has approved it already, with other values"):
+        run.approve("ask", "ada", {"channel": "blog"})
     run.approve("ask", "bob")
     assert [one["by"] for one in run.result()["answers"]] == ["ada", "bob"]
 
