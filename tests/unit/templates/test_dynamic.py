@@ -97,7 +97,7 @@ def test_a_fault_among_the_parents_hides_no_other() -> None:
         {"name": "starts", "join": "any", "routes": ["ends", "behind", "start"]},
         {"name": "x", "after": ["x"], "on_timeout": {"start_to_close": "block"}, "each": "[1]"},
         {"name": "x"},
-        7,
+        {"neme": "x"},
     )
     assert found == {
         "/steps/0/after/0": "unknown step 'nobody'",
@@ -113,7 +113,8 @@ def test_a_fault_among_the_parents_hides_no_other() -> None:
         "/steps/5/after": "cycle: x -> x",
         "/steps/5/on_timeout": "'block' cannot hold back a single item, unless on_item_failure is 'isolate'",
         "/steps/6/name": "duplicate step 'x': it is also step 6",
-        "/steps/7": "a step must be an object, not the number 7",
+        "/steps/7": "'name' is missing",
+        "/steps/7/neme": "unknown key 'neme' (did you mean 'name'?)",
     }
 
 
