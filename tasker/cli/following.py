@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from typing import Any
 
+from tasker.cli.failures import UsageError
 from tasker.cli.options import Format
 from tasker.cli.output import document, line, note, time_text
 from tasker.client import TaskerClient
 from tasker.client.subscription import START, EventFilter, Seen, Subscription, covers, lifecycle_of, type_of
 from tasker.errors import ConfigurationError
 from tasker.events.messages import LifecycleEvent
+from tasker.events.stored import VERSION_OF
 
 _TYPE_WIDTH = 22
+
+
+def known_types(names: Sequence[str]) -> tuple[str, ...]:
+    """Return types of events as given.
+
+    Raises:
+        UsageError: there is no such type; none would ever come.
+    """
+    for name in names:
+        if name not in VERSION_OF:
+            near = difflib.get_close_matches(name, VERSION_OF, n=1)
+            raise UsageError(f"there is no event {name!r}{f'; is it {near[0]}?' if near else ''}")
+    return tuple(names)
 
 
 async def read_events(

@@ -20,6 +20,7 @@ async def tail(
     namespace: str | None = None,
     template: str | None = None,
     task: str | None = None,
+    type_: Annotated[list[str] | None, Parameter(name="--type", negative="")] = None,
     limit: int | None = None,
     common: Common = COMMON,
 ) -> None:
@@ -39,14 +40,16 @@ async def tail(
         namespace: only events of its tasks.
         template: only events of its tasks.
         task: only events of this one.
+        type_: only events of this type, such as task_blocked; several times for several.
         limit: stop after so many.
         common: where the service is, and how to print.
     """
-    from tasker.cli.following import follow_events, read_events
+    from tasker.cli.following import follow_events, known_types, read_events
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        chosen = {"namespace": namespace, "template": template, "task_id": task}
+        types = known_types(type_ or ())
+        chosen = {"namespace": namespace, "template": template, "task_id": task, "types": types}
         if follow:
             await follow_events(service, start=from_, chosen=chosen, limit=limit, output=common.output)
         else:

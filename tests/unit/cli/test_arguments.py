@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasker.cli.failures import UsageError
+from tasker.cli.following import known_types
 from tasker.cli.given import read_json, read_tags
 from tasker.cli.options import format_asked, spell_out_wait
 from tasker.errors import BodyInvalid, ValueInvalid
@@ -70,3 +71,9 @@ def test_tags() -> None:
     assert read_tags(None) == {}
     with pytest.raises(UsageError, match="KEY=VALUE"):
         read_tags(["team"])
+
+
+def test_a_type_of_event_that_does_not_exist_is_named_with_the_nearest() -> None:
+    assert known_types(["task_blocked", "schedule_fired"]) == ("task_blocked", "schedule_fired")
+    with pytest.raises(UsageError, match="there is no event 'task_bloked'; is it task_blocked?"):
+        known_types(["task_bloked"])
