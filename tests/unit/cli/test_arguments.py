@@ -75,5 +75,5 @@ def test_tags() -> None:
 
 def test_a_type_of_event_that_does_not_exist_is_named_with_the_nearest() -> None:
     assert known_types(["task_blocked", "schedule_fired"]) == ("task_blocked", "schedule_fired")
-    with pytest.raises(UsageError, match="there is no event 'task_bloked'; is it task_blocked?"):
+    with pytest.raises(UsageError, match=r"there is no event 'task_bloked'; is it task_blocked\?"):
         known_types(["task_bloked"])
