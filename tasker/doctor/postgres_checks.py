@@ -35,6 +35,9 @@ _NEEDED: Final = (
     ("checkpoint", "INSERT"),
     ("task_v1", "INSERT"),
 )
+LOOKED_AFTER: Final = ("offer", "heartbeat", "child", "event", "place", "look", "start", "go_on")
+"""Obligations that are looked at again and again: their owner knows when next, and their rows tell the first time only."""
+
 _NAMED_MAX: Final = 5
 _sql = statements("doctor", "tasker.doctor.sql")
 
@@ -314,7 +317,8 @@ async def _lag(connection: _Connection[asyncpg.Record], settings: Settings) -> l
                 )
             )
     now_us = await connection.fetchval(_sql["clock"])
-    overdue_s = max(((now_us - row["due_us"]) / US_PER_S for row in rows if row["due_us"] is not None), default=0.0)
+    due_us = await connection.fetchval(_sql["due"], LOOKED_AFTER)
+    overdue_s = 0.0 if due_us is None else (now_us - due_us) / US_PER_S
     if overdue_s > bounds.overdue_s_max:
         findings.append(
             Finding(

@@ -42,14 +42,23 @@ FROM log AS l
 
 -- name: heads
 SELECT h.shard, coalesce(l.position, 0) AS position, h.lease_until < clock_timestamp() AS unowned,
-       coalesce(c.position, 0) AS published,
-       (SELECT d.at_us FROM due AS d WHERE d.shard = h.shard ORDER BY d.at_us LIMIT 1) AS due_us
+       coalesce(c.position, 0) AS published
 FROM shard_head AS h
 LEFT JOIN publish_cursor AS c ON c.shard = h.shard
 LEFT JOIN LATERAL (
     SELECT e.position FROM event AS e WHERE e.shard = h.shard ORDER BY e.position DESC LIMIT 1
 ) AS l ON true
 ORDER BY h.shard
+
+-- name: due
+-- When the earliest was due, of what a row tells the time of.
+SELECT min(d.at_us)
+FROM shard_head AS h
+CROSS JOIN LATERAL (
+    SELECT due.at_us FROM due
+    WHERE due.shard = h.shard AND split_part(due.obligation, ':', 1) <> ALL ($1::text[])
+    ORDER BY due.at_us LIMIT 1
+) AS d
 
 -- name: checkpoints
 SELECT p.name, h.shard, coalesce(c.position, 0) AS position

@@ -9,9 +9,12 @@ import pytest
 
 from tasker.clock import SystemClock
 from tasker.doctor.finding import Finding
-from tasker.doctor.postgres_checks import examine_database, version_findings
+from tasker.doctor.postgres_checks import LOOKED_AFTER, examine_database, version_findings
 from tasker.events.postgres_log import PostgresLog
 from tasker.projections.views import PROJECTIONS
+from tasker.service.domain.limits.concurrency import LOOK
+from tasker.service.domain.obligations import Kind
+from tasker.service.domain.schedules.obligations import GO_ON, START
 from tasker.settings import DatabaseSettings, DoctorSettings, Settings
 from tasker.testing.postgres_databases import database_url
 from tests.contracts.event_logs import Owner, stream
@@ -194,12 +197,20 @@ async def test_what_lags_behind_the_log(database: str, connection: asyncpg.Conne
 
 
 async def test_a_due_row_that_nobody_does(database: str, connection: asyncpg.Connection) -> None:
-    await connection.execute(
-        "INSERT INTO due SELECT 2, gen_random_uuid(), 'x', (extract(epoch FROM now() - interval '1 min') * 1e6)::bigint"
+    due = (
+        "INSERT INTO due SELECT 2, gen_random_uuid(), $1, (extract(epoch FROM now() - interval '1 min') * 1e6)::bigint"
     )
+    for name in LOOKED_AFTER:
+        await connection.execute(due, f"{name}:step:1")
+    assert await findings(database) == [], "a step that beats, or waits for a worker, a child or its place, is in order"
+    await connection.execute(due, "retry:step:2")
     found = await the_finding(database)
     assert found.code == "due_overdue"
     assert await findings(database, overdue_s_max=600.0) == []
+
+
+def test_what_is_looked_after_is_what_may_be_owed() -> None:
+    assert set(LOOKED_AFTER) <= {*Kind, LOOK, START, GO_ON}
 
 
 def test_a_finding_is_of_the_catalogue() -> None:
