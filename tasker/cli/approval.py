@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from tasker.cli.options import COMMON, Common, DryRun
+from tasker.cli.options import COMMON, Common, DryRun, Limit
 
 if TYPE_CHECKING:
     from tasker.client.approvals import AnswerOptions
@@ -57,7 +57,7 @@ async def list_(
     role: Roles = None,
     namespace: str | None = None,
     template: str | None = None,
-    limit: int = 100,
+    limit: Limit = 100,
     common: Common = COMMON,
 ) -> None:
     """List the open approvals, the oldest first.

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from tasker.cli.options import COMMON, Common
+from tasker.cli.options import COMMON, Common, Limit
 
 app = App(name="circuits", help="Circuits of handlers: what waits because too many attempts failed.")
 
@@ -46,7 +46,7 @@ async def list_(*, common: Common = COMMON) -> None:
 
 @app.command
 async def events(
-    name: str | None = None, /, *, namespace: str | None = None, limit: int = 50, common: Common = COMMON
+    name: str | None = None, /, *, namespace: str | None = None, limit: Limit = 50, common: Common = COMMON
 ) -> None:
     """Show what became of circuits, the newest first: opened when, by whom and why, tried, closed.
 
@@ -57,7 +57,7 @@ async def events(
     Args:
         name: only of this handler.
         namespace: only of handlers of this namespace.
-        limit: stop after so many.
+        limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client

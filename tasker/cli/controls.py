@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tasker.cli.options import COMMON, Common
+from tasker.cli.options import COMMON, Common, Limit
 
 Scope = Literal["queue", "template", "tenant", "everything"]
 
@@ -102,7 +102,7 @@ async def resume(
     show_reply(reply, common.output)
 
 
-async def controls(*, events: bool = False, limit: int = 50, common: Common = COMMON) -> None:
+async def controls(*, events: bool = False, limit: Limit = 50, common: Common = COMMON) -> None:
     """Show what is paused, whose circuit is open and what comes back slowly: since when, by whom, why.
 
     For example:
@@ -111,7 +111,7 @@ async def controls(*, events: bool = False, limit: int = 50, common: Common = CO
 
     Args:
         events: show instead what was paused, limited, opened, resumed and closed, the newest first.
-        limit: of events: stop after so many.
+        limit: of events: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
     from tasker.cli.output import rows, time_text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from tasker.cli.options import COMMON, Common, Tags
+from tasker.cli.options import COMMON, Common, Limit, Tags
 
 if TYPE_CHECKING:
     from tasker.client.dead_letters import DeadLetterFilter
@@ -76,7 +76,7 @@ EVERYTHING = Wanted()
 
 
 @app.command(name="list")
-async def list_(*, wanted: Wanted = EVERYTHING, limit: int = 100, common: Common = COMMON) -> None:
+async def list_(*, wanted: Wanted = EVERYTHING, limit: Limit = 100, common: Common = COMMON) -> None:
     """List tasks and steps that need somebody's attention, the newest first.
 
     For example:
@@ -119,7 +119,7 @@ async def list_(*, wanted: Wanted = EVERYTHING, limit: int = 100, common: Common
 
 
 @app.command
-async def groups(*, wanted: Wanted = EVERYTHING, limit: int = 50, common: Common = COMMON) -> None:
+async def groups(*, wanted: Wanted = EVERYTHING, limit: Limit = 50, common: Common = COMMON) -> None:
     """List dead letters by the fingerprint of their error, the largest group first.
 
     Errors of one class, at one step, whose messages differ in numbers, ids, paths and quoted values are of one group.

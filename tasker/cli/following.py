@@ -32,7 +32,7 @@ def known_types(names: Sequence[str]) -> tuple[str, ...]:
 
 
 async def read_events(
-    service: TaskerClient, *, start: str | None, chosen: dict[str, Any], limit: int | None, output: Format
+    service: TaskerClient, *, start: str | None, chosen: dict[str, Any], limit: int, output: Format
 ) -> None:
     """Print what the log has behind `start`, up to its head at the beginning; then say where that was."""
     if service.settings.http_url is None:
@@ -64,7 +64,7 @@ async def read_events(
 
 
 async def follow_events(
-    service: TaskerClient, *, start: str | None, chosen: dict[str, Any], limit: int | None, output: Format
+    service: TaskerClient, *, start: str | None, chosen: dict[str, Any], limit: int, output: Format
 ) -> None:
     """Print events from `start` (None: from now) on, until `limit` or for ever; say where it ended."""
     printed = 0

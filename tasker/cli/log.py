@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from tasker.cli.options import COMMON, Common, Output
+from tasker.cli.options import COMMON, Common, Limit, Output
 
 app = App(name="log", help="Follow the log, prove it.")
 
@@ -21,7 +21,7 @@ async def tail(
     template: str | None = None,
     task: str | None = None,
     type_: Annotated[list[str] | None, Parameter(name="--type", negative="")] = None,
-    limit: int | None = None,
+    limit: Limit = 0,
     common: Common = COMMON,
 ) -> None:
     """Show recorded events, oldest first.
@@ -41,7 +41,7 @@ async def tail(
         template: only events of its tasks.
         task: only events of this one.
         type_: only events of this type, such as task_blocked; several times for several.
-        limit: stop after so many.
+        limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
     from tasker.cli.following import follow_events, known_types, read_events

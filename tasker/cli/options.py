@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 if TYPE_CHECKING:
     from tasker.client.requests import OperatorOptions
@@ -67,6 +68,9 @@ class By:
 BY = By()
 
 Tags = Annotated[list[str] | None, Parameter(name="--tag", negative="", metavar="KEY=VALUE")]
+Limit = Annotated[int, Parameter(validator=Number(gte=0))]
+"""At most so many; 0 for all."""
+
 DryRun = Annotated[bool, Parameter(negative="")]
 Wait = Annotated[bool | float, Parameter(negative="", metavar="[S]", show_default=False)]
 """`--wait` for as long as it takes, `--wait 30` for so many seconds."""

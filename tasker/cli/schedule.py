@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
-from tasker.cli.options import COMMON, Common, Tags
+from tasker.cli.options import COMMON, Common, Limit, Tags
 
 if TYPE_CHECKING:
     from tasker.events.messages import ScheduleDocument
@@ -328,7 +329,7 @@ async def next_(
     name: str | None = None,
     /,
     *,
-    count: int = 5,
+    count: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
     document: Annotated[Document, _DOCUMENT] = NO_DOCUMENT,
     namespace: str = "default",
     common: Common = COMMON,
@@ -371,7 +372,7 @@ async def next_(
 
 
 @app.command
-async def events(name: str, /, *, namespace: str = "default", limit: int = 50, common: Common = COMMON) -> None:
+async def events(name: str, /, *, namespace: str = "default", limit: Limit = 50, common: Common = COMMON) -> None:
     """Show what happened to a schedule, the newest first: fires, skips, and what people did to it, when and why.
 
     For example:
@@ -381,7 +382,7 @@ async def events(name: str, /, *, namespace: str = "default", limit: int = 50, c
     Args:
         name: of the schedule.
         namespace: of the schedule.
-        limit: stop after so many.
+        limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client

@@ -151,10 +151,10 @@ async def show_history(
     empty: str,
     wanted: Callable[[EventView], bool] = lambda _: True,
 ) -> None:
-    """Write the first `limit` of `events` that are wanted, with who asked for each and why."""
+    """Write the first `limit` of `events` (0: all) that are wanted, with who asked for each and why."""
     found: list[EventView] = []
     async for event in events:
-        if len(found) == limit:
+        if limit and len(found) == limit:
             break
         if wanted(event):
             found.append(event)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from tasker.cli import task_operations
-from tasker.cli.options import COMMON, Common, Format, Tags, Wait
+from tasker.cli.options import COMMON, Common, Format, Limit, Tags, Wait
 
 if TYPE_CHECKING:
     from tasker.client import TaskerClient
@@ -159,7 +160,7 @@ async def list_(
     created_after: str | None = None,
     created_before: str | None = None,
     sort: str | None = None,
-    limit: int = 100,
+    limit: Limit = 100,
     common: Common = COMMON,
 ) -> None:
     """List tasks, newest first.
@@ -170,7 +171,7 @@ async def list_(
     $ tasker task list --template order_fulfillment --tag team=core -o jsonl --limit 0
 
     Args:
-        state: pending, running, blocked, paused, completed, failed or cancelled; may be repeated.
+        state: pending, running, blocked, paused, compensating, completed, failed or cancelled; may be repeated.
         namespace: of their template.
         template: its name.
         tag: only tasks with all of these tags.
@@ -273,7 +274,14 @@ async def events(task: str, /, *, after_seq: int = 0, common: Common = COMMON) -
 
 
 @app.command
-async def show(task: str, /, *, at: int | None = None, events: bool = False, common: Common = COMMON) -> None:
+async def show(
+    task: str,
+    /,
+    *,
+    at: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    events: bool = False,
+    common: Common = COMMON,
+) -> None:
     """Show a task with its steps; --at folds the log up to an event and shows the task as it was then.
 
     For example:
@@ -299,7 +307,11 @@ async def show(task: str, /, *, at: int | None = None, events: bool = False, com
             recorded = [event async for event in service.events(task) if at is None or event.seq <= at]
     shown: dict[str, Any] = {"task": view, "steps": list(steps)}
     if at is not None:
+        from tasker.cli.failures import UsageError
         from tasker.cli.folding import state_after
+
+        if not recorded or recorded[-1].seq < at:
+            raise UsageError(f"the task has no event {at}: the last is {recorded[-1].seq if recorded else 0}")
 
         shown = {"at": at, "state": state_after(recorded)}
     if events:

@@ -36,7 +36,7 @@ _NEEDED: Final = (
     ("task_v1", "INSERT"),
 )
 LOOKED_AFTER: Final = ("offer", "heartbeat", "child", "event", "place", "look", "start", "go_on")
-"""Obligations that are looked at again and again: their owner knows when next, and their rows tell the first time only."""
+"""Obligations that are looked at again and again: their owner knows when next; their rows tell the first time only."""
 
 _NAMED_MAX: Final = 5
 _sql = statements("doctor", "tasker.doctor.sql")

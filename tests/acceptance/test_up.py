@@ -119,6 +119,7 @@ def test_a_task_runs_and_every_read_shows_it(up: Up) -> None:
     assert [event["type"] for event in events][::4] == ["task_created", "task_completed"]
     then = json.loads(up.tasker("task", "show", task_id, "--at", "1", "-o", "json").stdout)
     assert (then["state"]["state"], then["state"]["seq"]) == ("running", 1)
+    assert up.tasker("task", "show", task_id, "--at", "99").returncode == 2
     verified = up.tasker("log", "verify", "-o", "json")
     assert (verified.returncode, json.loads(verified.stdout)["findings"]) == (0, [])
     assert up.tasker("projection", "rebuild", "task").returncode == 0
