@@ -68,7 +68,10 @@ async def test_a_refused_batch_is_a_problem(site: Site, client: Client) -> None:
     await client.problem("POST", "/v1/tasks", 503, "unavailable", json=[BODY])
 
 
-async def test_create_waits_for_the_end_when_asked(site: Site, client: Client) -> None:
+async def test_create_waits_for_the_end_when_asked(site: Site, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the views take to learn of it, within the time that is waited."""
+    reach = site.services.positions.reach
+    monkeypatch.setattr(site.services.positions, "reach", lambda wanted, *, timeout_s: reach(wanted, timeout_s=30.0))
     task_id = site.recorder.task(completed_task("s1"))
     await site.append()
     site.gateway.answers.append({"ok": True, "task_id": str(task_id), "position": site_position(site, task_id, 1)})

@@ -4,7 +4,9 @@ A task that was created with a limit of it (`running_s_max` of its template's bu
 since when any does. Two that run at once count once. What waits (for a worker, people, signals, a time, a place, a
 retry, child tasks) counts nothing, nor does what an operator holds back.
 
-A worker that reports a quick attempt by its outcome alone tells of no time; such attempts count nothing.
+A worker that reports an attempt by its outcome alone tells of no time; such attempts count nothing. They last at most
+as long as it holds a start back (`handlers.starts`, 5 ms), unless they block its loop. A duration in every outcome, and
+so in every event of one, would cost all tasks something for a rounding error of a few.
 """
 
 from __future__ import annotations
