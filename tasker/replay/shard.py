@@ -37,6 +37,7 @@ from tasker.replay.checkers.once import OnceChecker
 from tasker.replay.checkers.order import OrderChecker
 from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.checkers.projected import ViewChecker
+from tasker.replay.checkers.sticky import StickyChecker
 from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.checkers.tried import Openings, TriedChecker
 from tasker.replay.content import Contents
@@ -125,6 +126,7 @@ class ShardVerifier:
             self._indexed,
             self._placed,
             CircuitsChecker(shard, report),
+            StickyChecker(shard, report, contents.of),
         )
         self._tried: TriedChecker | None = None
         if openings:

@@ -16,6 +16,7 @@ it. What else it needs (acknowledgements, what was published, a sink's records, 
 |           | `placed`       | places of concurrency keys: never more than may, in turn, all given back       |
 |           | `circuits`     | circuits open, are tried and close only as they may                            |
 |           | `tried`        | they open for recorded failures; nothing new begins while one is open          |
+|           | `sticky`       | an attempt is kept for the worker that its step sticks to                      |
 | I9        | `timely`       | no timer early or late, every task ends                                        |
 | I11       | `bounded`      | caps hold, and a refusal is typed and says when to ask again                   |
 | I13       | `metered`      | usage and cost in the views equal a recount of the log                         |
