@@ -209,10 +209,12 @@ class DirectWork:
     ) -> bool:
         """Let an offer wait for one worker, at most so long; False: that is gone, so anybody may have it."""
         assert actor.template is not None  # noqa: S101 - a task with steps has one
+        if not self._open:
+            return False
         owner = (queue[0], worker)
         key = kept_key(self._workers.get(owner), queue, actor.template.step(step).handler)
         line = self._kept.find(owner, key) or self._kept_line(owner, key)
-        if line is None or line.order is None or not self._open:
+        if line is None or line.order is None:
             return False
         known = line.order.waiting.find(actor.stream_id, step, attempt)
         if not self._take_ordered((*key, worker), line, actor, step, attempt, offer):
@@ -646,6 +648,9 @@ class DirectWork:
     def close(self) -> None:
         """Hand out nothing more; what waits is found by the next owner."""
         self._open = False
+        for owner, kept in self._kept:
+            self._kept.remove(owner, kept)
+            del self._lines[*kept.key, owner[1]]
         for line in self._lines.values():
             line.waiting.clear()
             line.order = None

@@ -106,6 +106,19 @@ async def test_a_worker_that_does_not_serve_the_queue_does_not_get_it(node: Node
     assert node.anybodys == ["s3"]
 
 
+async def test_a_node_that_stops_keeps_nothing_for_anybody(node: Node) -> None:
+    node.join("w")
+    await node.said("w", 1)
+    node.keep("s1", "s2")
+    await node.until(lambda: node.arrived.get("w") == ["s1"])
+    node.direct.close()
+    assert (len(node.direct._kept), node.direct.waiting) == (0, 0)
+    await node.said("w", 1, queues=(OTHER,))
+    node.direct._sweep(now_s() + node.settings.silent_s)
+    assert node.keep("s3") == [False]
+    assert node.anybodys == [], "the next owner offers it"
+
+
 async def test_what_waits_for_a_worker_that_stops_is_anybodys_at_once(node: Node) -> None:
     await two_workers(node)
     node.keep("s1", "s2", "s3")
