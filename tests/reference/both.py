@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from tasker.errors import CommandRejected
 from tasker.events.messages import UsageLine
-from tasker.events.task_events import Decision, ErrorInfo
-from tasker.service.domain.commands import CompleteAttempt, FailAttempt, SetBudget
+from tasker.events.task_events import Decision, ErrorInfo, TaskCompleted
+from tasker.service.domain.commands import CompleteAttempt, FailAttempt, SetBudget, YieldAttempt
 from tasker.service.domain.obligations import Kind, obligations_of, parse_obligation
+from tasker.service.domain.shared_state.shared import seen_raw
 from tasker.service.domain.state import TaskStatus
 from tasker.templates import CompiledTemplate
-from tests.reference.documents import INPUT, MEANINGS, PEOPLE, SIGNALS
+from tests.reference.documents import INPUT, MEANINGS, PEOPLE, SIGNALS, STATE
 from tests.reference.model import Reference
 from tests.reference.names import name_of
 from tests.reference.waits import OPERATOR
@@ -34,6 +35,7 @@ class Both:
         self.said = Reference(document, INPUT, MEANINGS)
         self.data = data
         self._signals = 0
+        self._written = 0
         self._is_late = False
 
     def create(self) -> None:
@@ -46,24 +48,33 @@ class Both:
     def agree(self) -> None:
         """What both say of the task is the same."""
         state, said = self.run.state, self.said
-        assert str(state.status) == said.status, f"core {state.status}, model {said.status}"
+        _same("the task", str(state.status), said.status)
         is_held = bool(said.holds)
-        assert self._statuses(is_held=is_held) == {
-            name: one.status for name, one in said.instances.items() if not is_held or one.items is None
-        }
+        begun = {name: one.status for name, one in said.instances.items() if not is_held or one.items is None}
+        _same("what has begun", self._statuses(is_held=is_held), begun)
         for name, one in said.instances.items():
             if one.status == "done" and not (is_held and one.items is not None) and not name.endswith("~undo"):
-                assert self._result_at(name) == said.result_of(name), name
+                _same(f"result of {name}", self._result_at(name), said.result_of(name))
+            elif one.status == "open" and one.items is None and "state" in said.document:
+                _same(f"what {name} sees", self._seen_by(name), said.seen_by(name))
         if is_held:
             return  # what follows is said once it goes on
-        assert set(state.closed) == said.not_run
-        kept = state.inbox
-        assert ({} if kept is None else kept_of(kept)) == {
+        _same("what does not run", set(state.closed), said.not_run)
+        kept = {
             name: [one.value for one in said.inbox if one.name == name] for name in {one.name for one in said.inbox}
         }
+        _same("what is kept", {} if state.inbox is None else kept_of(state.inbox), kept)
         if state.status is TaskStatus.COMPLETED:
-            assert _plain(self.run.result()) == said.result
-        assert [f"{name}~undo" for name in state.to_undo] == said.to_undo
+            _same("the task's result", _plain(self.run.result()), said.result)
+            ended = self.run.events[-1]
+            if isinstance(ended, TaskCompleted) and not said.ending:
+                left = {} if ended.state is None else msgspec.json.decode(ended.state)
+                _same("the state at the end", left, said.last_state())
+        _same("what is to be undone", [f"{name}~undo" for name in state.to_undo], said.to_undo)
+
+    def _seen_by(self, name: str) -> dict[str, Any]:
+        found = seen_raw(self.run.state, self.run.template, name)
+        return {} if found is None else msgspec.json.decode(found)
 
     def _result_at(self, name: str) -> Any:
         found = self.run.state.result_at(name)
@@ -283,7 +294,7 @@ class Both:
         said, run, draw = self.said, self.run, self.data.draw
         one, step = said.instances[name], said.steps[name_of(name)]
         is_undo = name.endswith("~undo")
-        what = draw(st.sampled_from(["start", "limit", "fail", "complete", "complete", "complete"]), label=name)
+        what = draw(st.sampled_from(["start", "limit", "fail", "part", *["complete"] * 4]), label=name)
         if what in ("start", "limit") and not one.is_running:
             run.start(name, attempt)
             said.start(name)
@@ -306,6 +317,20 @@ class Both:
             run.do(command)
             said.fail(name, for_good=is_for_good, tokens=tokens)
             self._let_retry()
+        elif what == "part" and not is_undo:
+            writes = self._writes()
+            run.do(
+                YieldAttempt(
+                    step=name,
+                    attempt=attempt,
+                    worker="w1",
+                    checkpoint=raw(1),
+                    delay_s=0.0,
+                    at_us=run.now_us,
+                    writes={key: raw(value) for key, value in writes.items()},
+                )
+            )
+            said.give_back(name, writes)
         elif "routes" in step and not is_undo:
             routes = draw(st.lists(st.sampled_from(step["routes"]), unique=True), label=f"{name} chooses")
             run.choose(name, *routes, attempt=attempt)
@@ -313,13 +338,31 @@ class Both:
         else:
             is_cut = any(other.get("batches") == name_of(name) for other in said.steps.values())
             result = draw(st.sampled_from([[], [1], [1, 2, 3]] if is_cut and not is_undo else [1, 2]), label=name)
-            tokens = self._tokens(name)
+            tokens, writes = self._tokens(name), {} if is_undo else self._writes()
             run.do(
                 CompleteAttempt(
-                    step=name, attempt=attempt, worker="w1", result=raw(result), at_us=run.now_us, usage=_usage(tokens)
+                    step=name,
+                    attempt=attempt,
+                    worker="w1",
+                    result=raw(result),
+                    at_us=run.now_us,
+                    usage=_usage(tokens),
+                    writes={key: raw(value) for key, value in writes.items()},
                 )
             )
-            said.complete(name, result, tokens=tokens)
+            said.complete(name, result, tokens=tokens, writes=writes)
+
+    def _writes(self) -> dict[str, Any]:
+        """Write some keys, each time something else."""
+        if "state" not in self.said.document:
+            return {}
+        self._written += 1
+        number, is_rare = self._written, self.data.draw(st.integers(0, 3), label="writes") == 0
+        keys = ["any", *STATE] if is_rare else [*STATE]
+        if self.data.draw(st.booleans(), label="one key"):
+            keys = [self.data.draw(st.sampled_from(keys), label="key")]
+        values = {"set": [number, number % 2], "of": {str(number % 2): number}}
+        return {key: values.get(key, number) for key in keys}
 
     def _tokens(self, name: str) -> int:
         if "budget" not in self.said.document or name.endswith("~undo"):
@@ -370,6 +413,10 @@ class Both:
         answer = draw(st.sampled_from(answers), label="answer")
         told = self._takes(lambda: self.run.answer(name, by=by, decision=answer, roles=roles))
         assert told == self.said.answer(name, by, answer, roles)
+
+
+def _same(what: str, core: object, model: object) -> None:
+    assert core == model, f"{what}: core {core}, model {model}"
 
 
 def _usage(tokens: int) -> tuple[UsageLine, ...]:

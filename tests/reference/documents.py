@@ -26,11 +26,17 @@ MEANINGS: dict[str, Meaning] = {
     "signal.v > 1": lambda _, __, more: more["signal"]["v"] > 1,
     "signal.v == item": lambda _, __, more: more["signal"]["v"] == more["item"],
     "event.v > 1": lambda _, __, more: more["event"]["v"] > 1,
+    "state.sum > 2": lambda _, __, more: more["state"]["sum"] > 2,
+    "state.sum": lambda _, __, more: more["state"]["sum"],
+    "state.any": lambda _, __, more: more["state"]["any"],
     **{
         f"results.{name} == 1": lambda _, results, __, name=name: results[name] == 1  # type: ignore[misc]
         for name in NAMES
     },
 }
+STATE = {"last": "last_edge_wins", "sum": "sum", "max": "max", "all": "append", "set": "union", "of": "merge"}
+"""The policies of keys; `any` has the default."""
+
 CONDITIONS = ["input.n > 5", "input.n > 7", "input.m > 7"]
 KINDS = ["plain", "plain", "routes", "routes", "batches", "each", "service", "child", "loop", "wait", "wait"]
 BY_SERVICE = ("transform", "asserts", "delay_s", "child", "signal", "approval", "event")
@@ -52,11 +58,16 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         if index:
             step["after"] = draw(st.lists(st.sampled_from(NAMES[:index]), unique=True, max_size=3))
         steps.append(step)
+    shares = draw(st.booleans())
     for index, step in enumerate(steps):
         _add_kind(draw, step, steps, index)
         _add_limits(draw, step)
-        _add_parents(draw, step)
+        _add_parents(draw, step, [*CONDITIONS, "state.sum > 2"] if shares else CONDITIONS)
+        if shares and "transform" in step:
+            step["transform"] = draw(st.sampled_from(["state.sum", "state.any"]))
     document: dict[str, Any] = {"name": "t", "steps": steps}
+    if shares:
+        document["state"] = STATE
     if draw(st.booleans()):
         document["on_failure"] = "fail"
     if any("compensate" in step for step in steps):
@@ -139,15 +150,15 @@ def _add_limits(draw: st.DrawFn, step: dict[str, Any]) -> None:
         step["on_timeout"] = {"heartbeat": draw(then), "start_to_close": draw(then)}
 
 
-def _add_parents(draw: st.DrawFn, step: dict[str, Any]) -> None:
+def _add_parents(draw: st.DrawFn, step: dict[str, Any], conditions: list[str]) -> None:
     parents = step.get("after", [])
     if parents:
         step["join"] = draw(st.sampled_from(["all", "all", "deferred", "any", "n_of", "all_settled"]))
         if step["join"] == "n_of":
             step["join_count"] = draw(st.integers(1, len(parents)))
     if draw(st.integers(0, 4)) == 0:
-        step["when"] = draw(st.sampled_from([*CONDITIONS, *(f"results.{parent} == 1" for parent in parents)]))
+        step["when"] = draw(st.sampled_from([*conditions, *(f"results.{parent} == 1" for parent in parents)]))
     if parents and draw(st.integers(0, 3)) == 0:
         on = draw(st.sampled_from(parents))
-        condition = draw(st.sampled_from([*CONDITIONS, f"results.{on} == 1"]))
+        condition = draw(st.sampled_from([*conditions, f"results.{on} == 1"]))
         step["after"] = [{"step": one, "when": condition} if one == on else one for one in parents]

@@ -1,8 +1,8 @@
 """What the documentation says of a task, as a small, slow interpreter: the real core must do the same.
 
 It is written from docs/howto/dynamic-steps.md, wait-for-people-and-events.md, limit-time.md, limit-what-runs.md,
-repair-tasks.md, usage.md and compensate.md, not from `tasker.service.domain`, and shares no code with it.
-Nothing is counted or kept up: every question (may a step begin? does anybody need this result?)
+share-state.md, repair-tasks.md, usage.md and compensate.md, not from `tasker.service.domain`, and shares no code with
+it. Nothing is counted or kept up: every question (may a step begin? does anybody need this result?)
 is asked anew of what has happened so far. It records no events, knows no time, and takes one outcome after the other.
 
     task = Reference(document, {"n": 6}, MEANINGS)
@@ -14,15 +14,16 @@ is asked anew of what has happened so far. It records no events, knows no time, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tests.reference.names import name_of, visit_of
+from tests.reference.shared import SharedState, Write
 from tests.reference.waits import Asked, Signal, Wait
 
 Meaning = Callable[[Any, Mapping[str, Any], Mapping[str, Any]], Any]
 """What an expression of a document means, as Python over the input, the results, and what else there is (`item`,
-`signal`, `event`); `LookupError`: no value.
+`signal`, `event`, `state`); `LookupError`: no value.
 """
 
 Status = Literal["open", "done", "failed", "cancelled"]
@@ -45,6 +46,7 @@ class Instance:
     has_place: bool = False
     wait: Wait | None = None
     done_as: int = 0
+    again: list[str] = field(default_factory=list)
     stops_with_child: bool = False
 
 
@@ -87,6 +89,7 @@ class Reference:
         self.tokens = 0
         self.tokens_max: int | None = document.get("budget", {}).get("tokens_max")
         self.forced: Any = None
+        self.shared = SharedState(self.steps, document.get("state", {}))
         self._clock = 0
 
     # ---------------------------------------------------------------- what can be asked
@@ -138,6 +141,50 @@ class Reference:
         if "[" in name:
             more["item"] = int(name.partition("[")[2].rstrip("]")) + 1
         return self.meanings[text](self.input, results, more)
+
+    # ---------------------------------------------------------------- the state that steps share
+
+    def counting(self) -> list[Write]:
+        """Return the writes that count: of what is done, of lists when all of the list is."""
+        nodes = [one.instance.partition("[")[0] for one in self.shared.writes]
+        return [
+            one
+            for one, node in zip(self.shared.writes, nodes, strict=True)
+            if self.instances[one.instance].status == self.instances[node].status == "done"
+        ]
+
+    def seen_by(self, instance: str) -> dict[str, Any]:
+        """Return the state as an instance that has begun sees it; a compensation as its step left it."""
+        name = instance.removesuffix("~undo")
+        return self.shared.value([*self.shared.saw[name.partition("[")[0]], *self.shared.of(name)])
+
+    def left_by(self, step: str) -> dict[str, Any]:
+        """Return the state as a step that is done left it."""
+        node = self.node(step)
+        own = [one for one in self.counting() if one.instance.partition("[")[0] == node]
+        return self.shared.value([*self.shared.saw[node], *self.shared.in_order(own, [])])
+
+    def last_state(self) -> dict[str, Any]:
+        """Return the state as the last steps left it."""
+        last = [step for step in self.steps if not self._children(step)]
+        steps = [one for step in last for one in (*self.shared.ahead(step), step)]
+        return self.shared.value(self.shared.in_order(self.counting(), steps))
+
+    def _look_at_state(self, step: str) -> None:
+        """Keep what a step sees that begins now."""
+        self.shared.saw[self.node(step)] = self.shared.visible(step, self.counting())
+
+    def _must_agree(self, node: str) -> None:
+        """Look whether branches that meet here agree.
+
+        Raises:
+            LookupError: they do not.
+        """
+        if self.shared.clashes(node, self.shared.saw[node]):
+            raise LookupError(node)
+
+    def _state_of(self, step: str) -> dict[str, Any]:
+        return self.shared.value(self.shared.saw[self.node(step)])
 
     # ---------------------------------------------------------------- how a step joins its parents
 
@@ -219,13 +266,15 @@ class Reference:
 
     def _begin(self, step: str) -> None:
         one, node = self.steps[step], self.node(step)
+        self._look_at_state(step)
         try:
-            if "when" in one and not self._value(one["when"]):
+            self._must_agree(node)
+            if "when" in one and not self._value(one["when"], state=self._state_of(step)):
                 self._does_not_run([step])
             elif "each" in one or "batches" in one:
                 self._begin_list(step, node)
             elif "transform" in one:
-                value = self._value(one["transform"])
+                value = self._value(one["transform"], state=self._state_of(step))
                 self._enter(node)
                 self._done(node, value)
             elif "asserts" in one:
@@ -245,6 +294,8 @@ class Reference:
         self._look_at_failures_ahead(step)
 
     def _enter(self, name: str) -> Instance:
+        if name not in self.instances and name == self.node(name_of(name)):
+            self._look_at_state(name_of(name))
         return self.instances.setdefault(name, Instance())
 
     def _begin_leaf(self, name: str) -> None:
@@ -352,9 +403,18 @@ class Reference:
 
     # ---------------------------------------------------------------- outcomes
 
-    def complete(self, name: str, result: Any, routes: Sequence[str] | None = None, *, tokens: int = 0) -> None:
-        """Take a result of an open instance, with what it chose and used."""
+    def complete(
+        self,
+        name: str,
+        result: Any,
+        routes: Sequence[str] | None = None,
+        *,
+        tokens: int = 0,
+        writes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take a result of an open instance, with what it chose, used and wrote."""
         step = name_of(name)
+        self.shared.write(name, writes or {})
         is_too_much = self._use(tokens)
         if routes is not None:
             self.not_chosen |= {(step, route) for route in self.steps[step]["routes"] if route not in routes}
@@ -389,6 +449,16 @@ class Reference:
         else:
             self._failed(name)
         self._rest_within_budget(is_too_much=is_too_much)
+
+    def give_back(self, name: str, writes: Mapping[str, Any]) -> None:
+        """Take a part of an instance, which is called again."""
+        one = self.instances[name]
+        self.shared.write(name, writes)
+        if self.ending:
+            self._cancelled(name)
+        else:
+            one.attempt, one.first_attempt, one.is_running = one.attempt + 1, one.attempt + 1, False
+        self._rest()
 
     def start(self, name: str) -> None:
         """A worker says that it has begun."""
@@ -469,7 +539,7 @@ class Reference:
         if condition is None or not self._is(parent, "done") or self._is_past(child) or self.ending:
             return
         try:
-            if not self._value(condition):
+            if not self._value(condition, state=self.left_by(parent)):
                 self.not_chosen.add((parent, child))
         except LookupError:
             self._enter(self.node(child))
@@ -521,38 +591,47 @@ class Reference:
     def retry(self) -> None:
         """A person retries what failed and holds the task up."""
         self.status = "compensating" if self.to_undo else "running"
-        for name in list(self.failures()):
+        again = list(self.failures())
+        for name in again:
+            self._reopen(name)
+        for name in again:
             if self.ending and not self.to_undo:
                 break
-            one = self.instances[name]
-            one.attempt, one.first_attempt = one.attempt + 1, one.attempt + 1
-            self._again(name)
+            self._begin_again(name)
         self._rest()
 
-    def _again(self, name: str) -> None:
+    def _reopen(self, name: str) -> None:
+        """Give an instance fresh attempts; one that failed before it began is as if it never had."""
         one = self.instances[name]
-        step = self.steps[name_of(name)]
-        one.status, one.is_left = "open", False
         self.accepted.discard(name)
-        if one.items is not None:
-            for state in ("failed", "cancelled"):
-                for item in [item for item in one.items if item in self.instances]:
-                    if self.instances[item].status == state:
-                        again = self.instances[item]
-                        again.status, again.first_attempt, again.is_left = "open", again.attempt + 1, False
-                        again.attempt += 1
-                        self._begin_item(item)
-            self._next_items(name)
-        elif one.was_offered or "[" in name:
-            if not name.endswith("~undo"):
-                self._begin_item(name)
-        else:
+        if one.items is None and not one.was_offered and "[" not in name:
             del self.instances[name]
-            for parent in step["after"]:
-                self._edge(parent, name_of(name))
-            self._look(name_of(name))
-            if self._join(name_of(name)) == "does not run":
-                self._does_not_run([name_of(name)])
+            return
+        one.status, one.is_left, one.attempt, one.first_attempt = "open", False, one.attempt + 1, one.attempt + 1
+        one.again = [
+            item
+            for status in ("failed", "cancelled")
+            for item in one.items or ()
+            if item in self.instances and self.instances[item].status == status
+        ]
+        for item in one.again:
+            self._reopen(item)
+
+    def _begin_again(self, name: str) -> None:
+        step = name_of(name)
+        if name not in self.instances:
+            for parent in self.steps[step]["after"]:
+                self._edge(parent, step)
+            self._look(step)
+            if not self._is_past(step) and self._join(step) == "does not run":
+                self._does_not_run([step])
+        elif self.instances[name].items is not None:
+            for item in self.instances[name].again:
+                if self._is_open(name) and self._is_open(item):
+                    self._begin_item(item)
+            self._next_items(name)
+        elif self.instances[name].status == "open" and not name.endswith("~undo"):
+            self._begin_item(name)
 
     def failures(self) -> Iterator[str]:
         if self.to_undo:
@@ -800,6 +879,9 @@ class Reference:
 
     def _look_at_all(self) -> None:
         """Follow up what came to rest while the task was held."""
+        for step in self._in_order():
+            for parent in self.steps[step]["after"]:
+                self._edge(parent, step)
         self._hand_out()
         for name in [name for name, one in self.instances.items() if one.items is not None]:
             self._next_items(name)
@@ -916,6 +998,7 @@ class Reference:
             return False
         if self.visits[target] > self.steps[target].get("max_visits", 100) and self.node(target) in self.accepted:
             return False
+        self.shared.turned[target] += 1
         for step in body:
             if step in self.not_run:
                 self.not_run.discard(step)

@@ -71,6 +71,7 @@ from tasker.service.domain.commands import (
 )
 from tasker.service.domain.costs.usage import metered, running_time_spent, set_budget
 from tasker.service.domain.dead_letters.stale import limits_of, stale
+from tasker.service.domain.follow import begin_retried
 from tasker.service.domain.limits.debounce import postpone
 from tasker.service.domain.limits.places import check_key, deny_place, take_place
 from tasker.service.domain.limits.shares import check_shares
@@ -82,7 +83,7 @@ from tasker.service.domain.repairs.pause import pause, resume
 from tasker.service.domain.repairs.repair import repair
 from tasker.service.domain.shared_state.shared import fault_of_writes
 from tasker.service.domain.state import STEP_DISPATCHED, STEP_RUNNING, TASK_ABSENT, StepState, StepStatus, TaskState
-from tasker.service.domain.steps.begin import after, dispatch
+from tasker.service.domain.steps.begin import after, dispatch, left_items, retry_items
 from tasker.service.domain.steps.children import note_child
 from tasker.service.domain.steps.choices import fault_of_choice
 from tasker.service.domain.steps.compensate import failed_undo
@@ -172,7 +173,7 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
         case ResumeTask():
             return resume(state, children=command.children, paused_by=command.paused_by)
         case RetryTask():
-            return _retry_task(state)
+            return _retry_task(state, template, command.at_us)
         case RetryStep():
             return _retry_step(state, template, command)
         case SkipStep() | ResolveStep() | ResetStep() | EditResult() | ReleaseStep():
@@ -371,10 +372,10 @@ def _cancel(state: TaskState, template: CompiledTemplate, at_us: int, grace_s: f
     return stop(state, template, at_us, ending="cancelled", cause="cancel", grace_s=grace_s)
 
 
-def _retry_task(state: TaskState) -> Iterable[AnyTaskEvent]:
+def _retry_task(state: TaskState, template: CompiledTemplate, at_us: int) -> Iterable[AnyTaskEvent]:
     undo = failed_undo(state)
     if undo is not None:
-        return _retried(state, undo)
+        return _retried(state, template, [undo], at_us)
     must_go_on(state)
     failed = [*state.failed, *isolated_items(state)]
     if not failed:
@@ -384,16 +385,20 @@ def _retry_task(state: TaskState) -> Iterable[AnyTaskEvent]:
         if state.over_budget is not None:
             detail += f"; it went over {state.over_budget}, and `tasker task budget` allows it more"
         raise StateForbids(detail)
-    return _all_retried(state, failed)
+    return _retried(state, template, failed, at_us)
 
 
-def _all_retried(state: TaskState, failed: Sequence[str]) -> Iterator[AnyTaskEvent]:
-    """Yield the retries, until one that fails at once has stopped the task."""
+def _retried(state: TaskState, template: CompiledTemplate, failed: Sequence[str], at_us: int) -> Iterator[AnyTaskEvent]:
+    """Yield the retries, all before the first of them begins; of a held task only those."""
     yield from unblocked(state)
-    for name in failed:
-        if state.stopping is not None:
-            return
-        yield StepRetried(step=name, attempt=state.steps[name].attempt + 1)
+    attempts = {name: state.steps[name].attempt + 1 for name in failed}
+    for name, attempt in attempts.items():
+        yield StepRetried(step=name, attempt=attempt)
+        entry = state.steps.get(name)
+        if state.held and entry is not None and entry.expansion is not None:
+            yield from retry_items(state, left_items(name, entry.expansion))
+    if not state.held:
+        yield from begin_retried(state, template, attempts, at_us)
 
 
 def isolated_items(state: TaskState) -> list[str]:
@@ -405,7 +410,7 @@ def isolated_items(state: TaskState) -> list[str]:
     return found
 
 
-def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep) -> Events:
+def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep) -> Iterable[AnyTaskEvent]:
     if command.step != failed_undo(state):
         must_go_on(state)
     if name_of(command.step) not in template:
@@ -416,11 +421,7 @@ def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep
         raise StateForbids(f"step {command.step} is {now}; only a failed step can be retried", state=now)
     if command.attempt is not None and command.attempt != step.attempt:
         raise StateForbids(f"step {command.step} failed at attempt {step.attempt}, not {command.attempt}")
-    return _retried(state, command.step)
-
-
-def _retried(state: TaskState, step: str) -> Events:
-    return (*unblocked(state), StepRetried(step=step, attempt=state.steps[step].attempt + 1))
+    return _retried(state, template, [command.step], command.at_us)
 
 
 # ---------------------------------------------------------------- time

@@ -198,13 +198,17 @@ def evolve(  # noqa: PLR0915 - one case an event
                 _enter(state, name, STEP_WAITING)
             elif step.failed_before_it_began:
                 del state.steps[name]  # it failed before it began, at an expression say: it may begin again
-            elif state.held:
-                _enter(state, name, STEP_WAITING).waits = "pause"
+            else:
+                _enter(state, name, STEP_WAITING)
+                if state.held:
+                    step.waits = "pause"
         case StepSkipped(step=name) | StepResolved(step=name):
             _forget_failure(state, name)
             step = _enter(state, name, STEP_COMPLETED)
             if step.expansion is not None or isinstance(event, StepSkipped):
                 step.completed_seq = 0
+                if state.shared is not None:
+                    state.shared.by_hand[name] = state.seq
             step.expansion = None
             step.result = event.result
             step.error = None
@@ -485,7 +489,7 @@ def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
 
 def _write(state: TaskState, name: str, writes: dict[str, msgspec.Raw]) -> None:
     if state.shared is None:
-        state.shared = Shared()
+        state.shared = Shared(state.visits)
     state.shared.write(state.seq, name, writes)
 
 

@@ -28,7 +28,7 @@ ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 from tasker.errors import ExpressionFailed
@@ -54,7 +54,6 @@ from tasker.events.task_events import (
     StepGathered,
     StepReleased,
     StepResolved,
-    StepRetried,
     StepSkipped,
     TaskBlocked,
     TaskBudgetSet,
@@ -91,7 +90,6 @@ from tasker.service.domain.steps.begin import (
     cancel_node,
     dispatch,
     next_items,
-    retry_items,
 )
 from tasker.service.domain.steps.bindings import expression_error, is_true
 from tasker.service.domain.steps.compensate import at_rest, next_undo
@@ -208,6 +206,8 @@ def _enter(state: TaskState, template: CompiledTemplate, step: str, at_us: int) 
 
 
 def _edge(state: TaskState, template: CompiledTemplate, parent: str, child: str, condition: str) -> Moves:
+    if (parent, child) in state.closed_edges:
+        return
     try:
         if not is_true(state, template, child, condition, behind=parent):
             reason = f"the condition of {child} behind {parent} is false: {condition}"
@@ -315,31 +315,30 @@ def _fail(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
 # ---------------------------------------------------------------- people
 
 
-def _retried(state: TaskState, template: CompiledTemplate, event: StepRetried, at_us: int) -> Moves:
-    if event.step in state.steps:
-        yield from begin_again(state, template, event.step, event.attempt, at_us)
-    else:
-        yield from _look_afresh(state, template, name_of(event.step), at_us)
+def begin_retried(state: TaskState, template: CompiledTemplate, attempts: Mapping[str, int], at_us: int) -> Moves:
+    """Begin anew what a person retries (instance -> attempt), until one that fails at once stops the task.
+
+    All of it is open already: what one of them comes to at once is looked at with the others on their way.
+    """
+    stopping = state.stopping
+    for name, attempt in attempts.items():
+        if state.stopping is not stopping:
+            return
+        if name not in state.steps:
+            yield from _look_afresh(state, template, name_of(name), at_us)
+        elif state.steps[name].status is STEP_WAITING:
+            yield from begin_again(state, template, name, attempt, at_us)
 
 
 def _look_afresh(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
     """Let a step that failed before it began do so now, if its parents say that it may."""
-    for parent in template.graph.parents[step]:
-        condition = template.steps[step].after_when.get(parent)
-        if condition is not None and state.has_result(parent) and not state.has_begun(step):
-            yield from _edge(state, template, parent, step, condition)
+    yield from _edges(state, template, step)
     if not state.has_begun(step):
         verdict = verdict_of(state, template, step)
         if verdict is Verdict.READY:
             yield from _enter(state, template, step, at_us)
         elif verdict is Verdict.CLOSED:
             yield PathsClosed(steps=(step,), by=state.node(step), reason="no way to it is open")
-
-
-def _retried_while_held(state: TaskState, _template: CompiledTemplate, event: StepRetried, _at_us: int) -> Moves:
-    entry = state.steps.get(event.step)
-    if entry is not None and entry.expansion is not None:
-        yield from retry_items(state, event.step, entry.expansion)
 
 
 def _released(state: TaskState, template: CompiledTemplate, event: StepReleased, at_us: int) -> Moves:
@@ -369,6 +368,8 @@ def _unheld(
     """Look at every step again: what came to rest while the task was held is followed up now."""
     if state.status is TaskStatus.PENDING:
         return
+    for name in template.graph.order:
+        yield from _edges(state, template, name)
     for name in template.graph.roots:
         yield from _consider(state, template, name, at_us)
     for name, entry in list(state.steps.items()):
@@ -384,6 +385,13 @@ def _unheld(
         if state.stopping is not None:
             return
         yield from _looked_at_again(state, template, name, at_us)
+
+
+def _edges(state: TaskState, template: CompiledTemplate, step: str) -> Moves:
+    """Ask the conditions of the edges to a step that has not begun, of those parents that are done."""
+    for parent, condition in template.steps[step].after_when.items():
+        if state.has_result(parent) and not state.has_begun(step) and state.stopping is None:
+            yield from _edge(state, template, parent, step, condition)
 
 
 def _looked_at_again(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -> Moves:
@@ -447,7 +455,6 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
     StepCancelled: _ended,
     StepFailureAccepted: _ended,
     StepFailed: _failed,
-    StepRetried: _retried,
     StepExpanded: _expanded,
     PathsClosed: _closed,
     SignalReceived: signalled,
@@ -465,7 +472,6 @@ FOLLOWS: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any,
 """Type of an event -> what follows from it, asked when the state has taken it up; from others nothing does."""
 
 FOLLOWS_WHILE_HELD: Final[dict[type[TaskEvent], Callable[[TaskState, CompiledTemplate, Any, int], Moves]]] = {
-    StepRetried: _retried_while_held,
     PlaceDenied: _denied,
 }
 """The same of a held task: what only widens a person's word."""

@@ -22,7 +22,6 @@ it. What failed attempts, cancelled steps and compensations wrote does not count
 from __future__ import annotations
 
 import functools
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -35,7 +34,8 @@ from tasker.service.domain.shared_state.state_policies import joined
 from tasker.service.domain.shared_state.written import Written
 from tasker.service.domain.state import StepStatus, TaskState
 from tasker.templates import CompiledTemplate
-from tasker.templates.instances import is_undo, name_of, node_of
+from tasker.templates.instances import is_undo, name_of, node_of, undone_by, visit_of
+from tasker.templates.loops import Loop
 from tasker.templates.model import Using
 
 KEPT_WRITES_MAX: Final = 20_000
@@ -106,8 +106,14 @@ def seen_behind(state: TaskState, template: CompiledTemplate, step: str) -> dict
     """Return the state as a step leaves it: what an edge from it sees."""
     if state.shared is None:
         return {}
-    names = [*_order(template, step), step]
-    return _merged(template, _found(state, template, names, _NEVER), None)
+    node = state.node(step)
+    own = [
+        _placed(state, template, 0, step, written)
+        for written in state.shared.written.get(step, ())
+        if node_of(written.instance) == node and _counts(state, written, _NEVER)
+    ]
+    own.sort(key=lambda write: write.place)
+    return _merged(template, [*_ahead_of(state, template, node), *own], None)
 
 
 def seen_raw(state: TaskState, template: CompiledTemplate, instance: str) -> msgspec.Raw | None:
@@ -163,6 +169,11 @@ def _order(template: CompiledTemplate, step: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+@functools.lru_cache(maxsize=1024)
+def _largest_first(template: CompiledTemplate) -> tuple[Loop, ...]:
+    return tuple(sorted(template.loops, key=lambda loop: -len(loop.body)))
+
+
 class _Write(NamedTuple):
     """One write with its place in the order."""
 
@@ -172,21 +183,33 @@ class _Write(NamedTuple):
     written: Written
 
 
+class _Meeting(NamedTuple):
+    """A visit at which branches meet that wrote one key."""
+
+    state: TaskState
+    node: str
+
+
 def _seen(state: TaskState, template: CompiledTemplate, instance: str, *, strict: bool) -> dict[str, Any]:
+    """Return what an instance sees; a compensation sees what the step did that it undoes."""
     shared = state.shared
     assert shared is not None  # noqa: S101 - the callers looked
+    instance = undone_by(instance)
     step, node = name_of(instance), node_of(instance)
-    until = shared.begun.get(instance if is_undo(instance) else node, 0 if node in state.steps else _NEVER)
-    names = [*_order(template, step), step] if is_undo(instance) else list(_order(template, step))
-    writes = _found(state, template, names, until)
-    if not is_undo(instance):
-        writes += _of_earlier_visits(state, template, step, names, until)
+    writes = _ahead_of(state, template, node)
+    writes += [_Write((), (), step, one) for one in shared.written.get(step, ()) if one.instance == instance]
+    return _merged(template, writes, _Meeting(state, node) if strict else None)
+
+
+def _ahead_of(state: TaskState, template: CompiledTemplate, node: str) -> list[_Write]:
+    """Return what was written ahead of a visit when it began, in order."""
+    shared = state.shared
+    assert shared is not None  # noqa: S101 - the callers looked
+    step, until = name_of(node), shared.begun.get(node, 0) if node in state.steps else _NEVER
+    names = list(_order(template, step))
+    writes = _found(state, template, names, until) + _of_earlier_visits(state, template, step, names, until)
     writes.sort(key=lambda write: write.place)
-    own = () if is_undo(instance) else shared.written.get(step, ())
-    for written in own:
-        if written.instance == instance:
-            writes.append(_Write((), (), step, written))
-    return _merged(template, writes, step if strict else None)
+    return writes
 
 
 def _found(state: TaskState, template: CompiledTemplate, names: Iterable[str], until: int) -> list[_Write]:
@@ -209,13 +232,20 @@ def _of_earlier_visits(
     """Return what the visits before wrote behind the step (or in it): in a loop that is ahead of it as well."""
     shared = state.shared
     assert shared is not None  # noqa: S101 - the callers looked
-    bodies = dict.fromkeys(name for loop in template.loops if step in loop.body for name in loop.body)
+    around = [loop for loop in template.loops if step in loop.body]
+    bodies = dict.fromkeys(name for loop in around for name in loop.body)
+
+    def is_earlier(name: str, seq: int) -> bool:
+        return any(
+            name in loop.body and shared.turned(loop.target, seq) < shared.turned(loop.target, until) for loop in around
+        )
+
     rest = [name for name in bodies if name not in names and name in shared.written]
     return [
         _placed(state, template, len(names) + at, name, written)
         for at, name in enumerate(rest)
         for written in shared.written[name]
-        if node_of(written.instance) != state.node(name) and _counts(state, written, until)
+        if is_earlier(name, written.seq) and _counts(state, written, until)
     ]
 
 
@@ -223,17 +253,22 @@ def _counts(state: TaskState, written: Written, until: int) -> bool:
     if written.seq >= until:
         return False
     entry = state.steps[written.instance]
-    if entry.status is not StepStatus.COMPLETED or not 0 < entry.completed_seq < until:
-        return False
-    return entry.of is None or state.steps[node_of(written.instance)].status is StepStatus.COMPLETED
+    return _had_completed(state, written.instance, until) and (
+        entry.of is None or _had_completed(state, node_of(written.instance), until)
+    )
+
+
+def _had_completed(state: TaskState, instance: str, until: int) -> bool:
+    shared, entry = state.shared, state.steps[instance]
+    assert shared is not None  # noqa: S101 - the callers looked
+    return entry.status is StepStatus.COMPLETED and (entry.completed_seq or shared.by_hand.get(instance, 0)) < until
 
 
 def _placed(state: TaskState, template: CompiledTemplate, at: int, step: str, written: Written) -> _Write:
     shared = state.shared
     assert shared is not None  # noqa: S101 - the callers looked
     turns = tuple(
-        bisect_left(shared.turns.get(loop.target, ()), written.seq) if step in loop.body else 0
-        for loop in sorted(template.loops, key=lambda loop: -len(loop.body))
+        shared.turned(loop.target, written.seq) if step in loop.body else 0 for loop in _largest_first(template)
     )
     of = state.steps[written.instance].of
     item = 0 if of is None else of.index_of(written.instance)
@@ -243,16 +278,18 @@ def _placed(state: TaskState, template: CompiledTemplate, at: int, step: str, wr
 def _is_ahead(template: CompiledTemplate, one: _Write, other: _Write) -> bool:
     if one.written.instance == other.written.instance:
         return one.written.seq < other.written.seq
-    if one.turns != other.turns and any(one.step in loop.body and other.step in loop.body for loop in template.loops):
-        return one.turns < other.turns
+    if one.turns != other.turns:
+        for loop, turn, turn_of_other in zip(_largest_first(template), one.turns, other.turns, strict=True):
+            if turn != turn_of_other and one.step in loop.body and other.step in loop.body:
+                return turn < turn_of_other
     return one.step in _ahead(template, other.step)
 
 
 # ---------------------------------------------------------------- what it comes to
 
 
-def _merged(template: CompiledTemplate, writes: list[_Write], join: str | None) -> dict[str, Any]:
-    """Return the value of each key; `join`: the step at which a conflict is one.
+def _merged(template: CompiledTemplate, writes: list[_Write], at: _Meeting | None) -> dict[str, Any]:
+    """Return the value of each key; `at`: where a conflict is one.
 
     Raises:
         Clash: the writes of a key cannot be made one value.
@@ -261,13 +298,13 @@ def _merged(template: CompiledTemplate, writes: list[_Write], join: str | None) 
     for write in writes:
         for key in write.written.writes:
             by_key.setdefault(key, []).append(write)
-    return {key: _value(template, key, by_key[key], join) for key in sorted(by_key)}
+    return {key: _value(template, key, by_key[key], at) for key in sorted(by_key)}
 
 
-def _value(template: CompiledTemplate, key: str, writes: list[_Write], join: str | None) -> Any:
+def _value(template: CompiledTemplate, key: str, writes: list[_Write], at: _Meeting | None) -> Any:
     policy = template.spec.state.get(key, "fail")
-    if policy == "fail" and join is not None and len(writes) > 1:
-        _must_agree(template, key, writes, join)
+    if policy == "fail" and at is not None and len(writes) > 1:
+        _must_agree(template, key, writes, at)
     if policy in ("fail", "last_edge_wins"):
         return _decoded(writes[-1], key)
     try:
@@ -275,32 +312,52 @@ def _value(template: CompiledTemplate, key: str, writes: list[_Write], join: str
     except (ExpressionFailed, ValueError) as error:
         named = f"{{using: {policy.using[:_SHOWN_CHARS]}}}" if isinstance(policy, Using) else policy
         detail = error.detail if isinstance(error, ExpressionFailed) else str(error)
-        if join is None:
+        if at is None:
             return _decoded(writes[-1], key)
         raise Clash(f"state key {key!r} has the policy {named}, but {detail}: {_told(writes, key)}") from error
 
 
-def _must_agree(template: CompiledTemplate, key: str, writes: list[_Write], join: str) -> None:
+def _must_agree(template: CompiledTemplate, key: str, writes: list[_Write], at: _Meeting) -> None:
     last = writes[-1]
     rivals = [write for write in writes[:-1] if not _is_ahead(template, write, last)]
     if not rivals:
         return
-    some = rivals[-_COMPARED_MAX:]
-    rivals = [one for one in some if not any(_is_ahead(template, one, other) for other in some if other is not one)]
+    newest = writes[-_COMPARED_MAX:]
+    rivals = [
+        one
+        for one in rivals[-_COMPARED_MAX:]
+        if not any(_is_ahead(template, one, other) for other in newest if other is not one)
+    ]
+    if not rivals:
+        return
     rivals.append(last)
-    if any({one.step for one in rivals} <= _settled_at(template, parent) for parent in template.graph.parents[join]):
+    if _met_before(template, rivals, at):
         return
     raise Clash(
         f"state key {key!r} was written by steps that do not wait for each other: {_told(rivals, key)}. "
-        f"Name a policy for it in the template's `state` (last_edge_wins, sum, ...), or complete {join} by hand: "
-        "then the last edge wins"
+        f"Name a policy for it in the template's `state` (last_edge_wins, sum, ...), or complete {name_of(at.node)} by "
+        "hand: then the last edge wins"
     )
 
 
-def _settled_at(template: CompiledTemplate, parent: str) -> frozenset[str]:
-    """Return the steps whose writes met at a parent already, or before."""
-    found = _ahead(template, parent)
-    return found if template.steps[parent].expands else found | {parent}
+def _met_before(template: CompiledTemplate, rivals: list[_Write], at: _Meeting) -> bool:
+    """Return whether a step ahead, or a visit before, saw all of these already: there it was told, and settled."""
+    state, step = at.state, name_of(at.node)
+    around = [loop.body for loop in template.loops if step in loop.body]
+    wanted = {write.written.seq for write in rivals}
+    return any(
+        node != at.node
+        and node in state.steps
+        and wanted <= {one.written.seq for one in _ahead_of(state, template, node)}
+        for name in _ahead(template, step).union(*around)
+        for node in _newest(state, name)
+    )
+
+
+def _newest(state: TaskState, name: str) -> tuple[str, ...]:
+    """Return the newest visit of a step, and the one before: what those did not see, none did."""
+    visit = state.visits.get(name, 1)
+    return tuple(visit_of(name, one) for one in (visit, visit - 1) if one)
 
 
 def _decoded(write: _Write, key: str) -> Any:

@@ -17,7 +17,7 @@ taken up, with all that followed from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -151,7 +151,14 @@ def begin_again(state: TaskState, template: CompiledTemplate, instance: str, att
     """Begin the next attempt of an instance that a person retries."""
     entry = state.steps[instance]
     if entry.expansion is not None:
-        yield from retry_items(state, instance, entry.expansion)
+        again = left_items(instance, entry.expansion)
+        yield from retry_items(state, again)
+        for item in again:
+            if not _takes_items(state, entry):
+                return  # one failed again at once, and with it the step
+            if state.steps[item].status is STEP_WAITING:
+                number = state.steps[item].attempt + 1
+                yield attempt_of(state, template, template.step(item), item, number, at_us)
         yield from next_items(state, template, instance, at_us)
     else:
         yield attempt_of(state, template, template.step(instance), instance, attempt, at_us)
@@ -293,14 +300,15 @@ def cancel_items(state: TaskState, template: CompiledTemplate, expansion: Expans
         yield cancel(template, name, state.steps[name], reason, at_us)
 
 
-def retry_items(state: TaskState, node: str, expansion: Expansion) -> Moves:
-    """Retry the failed and the cancelled items of a step that a person retries."""
-    entry = state.steps[node]
-    for name in [*expansion.failed, *expansion.cancelled]:
-        if not _takes_items(state, entry):
-            return  # one failed again at once, and with it the step
-        if node_of(name) == node:
-            yield StepRetried(step=name, attempt=state.steps[name].attempt + 1)
+def left_items(node: str, expansion: Expansion) -> list[str]:
+    """Return the failed and the cancelled items of a step."""
+    return [name for name in (*expansion.failed, *expansion.cancelled) if node_of(name) == node]
+
+
+def retry_items(state: TaskState, items: Iterable[str]) -> Moves:
+    """Retry items of a step that a person retries."""
+    for name in items:
+        yield StepRetried(step=name, attempt=state.steps[name].attempt + 1)
 
 
 # ---------------------------------------------------------------- cancelling

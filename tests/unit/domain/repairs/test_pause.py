@@ -180,6 +180,16 @@ def test_the_deadline_counts_on() -> None:
     assert run.state.status is TaskStatus.FAILED
 
 
+def test_conditions_of_edges_are_asked_when_the_task_is_resumed_before_anything_begins() -> None:
+    run = Run(template({"a": [], "b": ["a"], "c": [{"step": "b", "when": "input.n > 7"}, "a"]}))  # type: ignore[list-item]
+    run.create()
+    run.complete("a")
+    run.pause()
+    run.resolve("b", 1)
+    assert StepDispatched(step="c", attempt=1) not in run.resume()
+    assert run.state.status is TaskStatus.COMPLETED
+
+
 def test_a_paused_task_can_be_cancelled() -> None:
     run = created(Run(linear(1)))
     run.pause()

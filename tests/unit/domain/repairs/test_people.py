@@ -4,6 +4,7 @@ import pytest
 
 from tasker.errors import StateForbids, StepUnknown, TaskEnded, TaskUnknown
 from tasker.events.task_events import (
+    ErrorInfo,
     StepAttemptFailed,
     StepCancelled,
     StepCancelRequested,
@@ -20,6 +21,8 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain.state import StepStatus, TaskStatus
 from tests.runs import DIAMOND, ERROR, T0_US, Run, linear, template
+
+NEVER = ErrorInfo(type="ValueError", message="never", retryable=False)
 
 ONCE = {"max_attempts": 1}
 STOPPING = TaskStopping(ending="cancelled", cause="cancel")
@@ -226,11 +229,41 @@ def test_a_retry_of_the_task_gives_every_failed_step_fresh_attempts() -> None:
     assert run.retry() == (
         TaskResumed(),
         StepRetried(step="b", attempt=2),
-        StepDispatched(step="b", attempt=2),
         StepRetried(step="c", attempt=2),
+        StepDispatched(step="b", attempt=2),
         StepDispatched(step="c", attempt=2),
     )
     assert (run.state.status, list(run.state.failed)) == (TaskStatus.RUNNING, [])
+
+
+def test_a_retry_of_the_task_looks_at_no_failed_step_before_all_are_open_again() -> None:
+    """What fails at once is judged with the others on their way; what can do with failed parents waits for them."""
+    shape: dict[str, list[str]] = {"a": [], "b": [], "j": ["a", "b"]}
+    steps = {
+        "a": {"concurrency": {"key": "input.m"}},
+        "b": {"on_timeout": {"heartbeat": "block"}},
+        "j": {"join": "any"},
+    }
+    run = Run(template(shape, steps=steps, on_failure="fail"))
+    run.create()
+    run.start("b")
+    run.fire_at("heartbeat:b:1")
+    assert run.state.status is TaskStatus.BLOCKED
+    run.retry()
+    assert (run.state.status, run.offered()) == (TaskStatus.RUNNING, ["b"])
+    run.complete("b", 2)
+    assert run.offered() == ["j"]
+
+    late = {"j": {"join": "all_settled", "when": "state.n > 0"}}
+    run = Run(template({**shape, "k": ["a"]}, steps=late))
+    run.create()
+    run.release("j")
+    run.fail("a", error=NEVER)
+    run.complete("b")
+    assert list(run.state.failed) == ["j", "a"]
+    run.retry()
+    assert list(run.state.failed) == []
+    assert run.offered() == ["a"]
 
 
 def test_after_a_retry_the_task_goes_on_by_itself() -> None:

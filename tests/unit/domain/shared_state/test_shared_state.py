@@ -1,6 +1,7 @@
 """The state that steps share: who sees what, what two writes of a key come to, and when that is a conflict."""
 
 import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,10 +14,10 @@ from tasker.service.domain.evolve import evolve
 from tasker.service.domain.shared_state.shared import KEPT_BYTES_MAX, seen_by, seen_raw
 from tasker.service.domain.state import TaskState, TaskStatus
 from tasker.service.domain.state_document import state_hash
-from tests.runs import DIAMOND, Run, raw, template
+from tests.runs import DIAMOND, ERROR, Run, raw, template
 
 
-def begun(shape: dict[str, list[str]], *, steps: dict[str, Any] | None = None, **keys: Any) -> Run:
+def begun(shape: Mapping[str, Sequence[Any]], *, steps: dict[str, Any] | None = None, **keys: Any) -> Run:
     run = Run(template(shape, steps=steps, **keys))
     run.create()
     return run
@@ -315,3 +316,136 @@ def test_the_order_of_finishing_changes_nothing() -> None:
     assert len(orders) > 40
     assert len(found) == 1
     assert b'"all":["a","c","e","m[0]","m[1]","m[2]","b","d"]' in found.pop()
+
+
+def test_an_edge_sees_what_its_parent_leaves() -> None:
+    """Also what a visit before wrote behind it, and nothing that the parent did not wait for."""
+    shape: dict[str, Any] = {
+        "a": [],
+        "b": [{"step": "a", "when": "state.n < 2"}],
+        "c": [{"step": "a", "when": "state.n >= 2"}],
+    }
+    run = begun(shape, steps={"b": {"back_to": "a"}}, state={"n": "sum"})
+    complete(run, "a", n=0)
+    complete(run, "b", n=1)
+    complete(run, "a#2", 1, n=1)
+    assert run.offered() == ["c"]
+
+    run = begun({"a": [], "p": ["a"], "q": [{"step": "p", "when": "state.n > 0"}]}, state={"n": "sum"})
+    run.release("p")
+    complete(run, "a", n=1)
+    complete(run, "p")
+    assert failed(run.events).step == "q"
+    assert failed(run.do(RetryTask(at_us=run.now_us))).step == "q"
+
+
+def test_what_is_written_after_a_step_began_is_not_seen_by_later_attempts() -> None:
+    """Of a list, that is when all of it has completed."""
+    shape = {"m": [], "x": [], "j": ["x", "m"], "k": ["m"]}
+    run = begun(shape, steps={"m": {"each": "[0, 1]"}, "j": {"join": "any"}}, state={"n": "sum"})
+    complete(run, "m[0]", n=1)
+    complete(run, "x")
+    assert seen(run, "j") == {}
+    complete(run, "m[1]", n=1)
+    run.fail("j")
+    assert seen(run, "j") == {}
+    assert seen(run, "k") == {"n": 2}
+
+
+def test_a_compensation_sees_what_its_step_left_not_what_later_visits_wrote() -> None:
+    steps = {"a": {"compensate": "undo"}, "b": {"back_to": "a", "max_visits": 2}}
+    run = begun({"a": [], "b": ["a"]}, steps=steps, state={"n": "sum"})
+    for visit in ("", "#2"):
+        complete(run, f"a{visit}", n=1, k=visit)
+        complete(run, f"b{visit}", n=10)
+    run.cancel(0.0)
+    assert seen(run, "a#2~undo") == {"k": "#2", "n": 12}
+    complete(run, "a#2~undo")
+    assert seen(run, "a~undo") == {"k": "", "n": 1}
+
+
+def test_a_step_that_failed_before_it_began_sees_what_was_written_until_it_does() -> None:
+    run = begun({"a": [], "b": ["a"]}, steps={"b": {"when": "state.n > 0"}})
+    give_back(run, "a")
+    run.release("b")
+    complete(run, "a", 2, n=1)
+    run.do(RetryTask(at_us=run.now_us))
+    assert seen(run, "b") == {"n": 1}
+
+
+def test_what_parts_of_a_step_wrote_counts_when_a_person_skips_it() -> None:
+    run = begun({"a": [], "b": ["a"]}, state={"n": "sum"})
+    give_back(run, "a", n=1)
+    run.skip("a")
+    assert seen(run, "b") == {"n": 1}
+
+
+def test_a_conflict_that_was_settled_by_hand_is_none_in_the_next_visit() -> None:
+    run = looping()
+    complete(run, "check")
+    complete(run, "b", k=1)
+    complete(run, "c", k=2)
+    run.skip("back")
+    assert run.offered() == ["check#2"]
+    assert seen(run, "check#2") == {"k": 2}
+
+
+def test_branches_of_a_loop_that_nothing_joins_meet_in_the_next_visit() -> None:
+    run = begun({"a": [], "b": ["a"], "c": ["a"], "d": ["a"]}, steps={"c": {"back_to": "a"}})
+    complete(run, "a")
+    complete(run, "b", k=1)
+    run.fail("d", error=msgspec.structs.replace(ERROR, retryable=False))
+    event = failed(complete(run, "c", k=2))
+    assert (event.step, event.reason) == ("a#2", "state_conflict")
+
+
+def test_turns_of_an_inner_loop_put_nothing_beside_it_in_order() -> None:
+    steps = {"inner": {"back_to": "inner", "max_visits": 2}, "outer": {"back_to": "a"}}
+    run = begun({"a": [], "x": ["a"], "inner": ["a"], "outer": ["x"]}, steps=steps)
+    complete(run, "a")
+    complete(run, "inner")
+    complete(run, "x")
+    complete(run, "outer", k=1)
+    failures = [one for one in complete(run, "inner#2", k=2) if isinstance(one, StepFailed)]
+    assert [(one.step, one.reason) for one in failures] == [
+        ("inner#3", "visits_exhausted"),
+        ("a#2", "state_conflict"),
+    ]
+
+
+@pytest.mark.parametrize("first", ["x", "inner"])
+def test_the_order_of_visits_does_not_depend_on_when_the_first_one_wrote(first: str) -> None:
+    steps = {"inner": {"back_to": "inner", "max_visits": 2}, "outer": {"back_to": "a"}}
+    run = begun({"a": [], "x": ["a"], "inner": ["a"], "outer": ["x"]}, steps=steps, state={"all": "append"})
+    complete(run, "a")
+    for step in (first, "inner" if first == "x" else "x"):
+        complete(run, step, **({"all": "x"} if step == "x" else {}))
+    complete(run, "inner#2", all="inner")
+    complete(run, "outer", all="outer")
+    assert seen(run, "a#2") == {"all": ["x", "outer", "inner"]}
+
+
+def test_a_write_that_a_loop_took_up_and_wrote_anew_is_no_rival_of_later_visits() -> None:
+    shape = {"init": [], "a": [], "b": ["a", "init"], "back": ["b"]}
+    run = begun(shape, steps={"back": {"back_to": "a"}})
+    complete(run, "init", k=0)
+    complete(run, "a")
+    complete(run, "b", k=1)
+    complete(run, "back")
+    complete(run, "a#2", k=2)
+    assert seen(run, "b#2") == {"k": 2}
+
+
+def test_branches_that_did_not_meet_ahead_conflict_where_they_do() -> None:
+    """Neither a step that did not run, nor one that began before both had written, has told of it."""
+    shape = {"r": [], "b": [], "c": [], "p": ["r", "b", "c"], "end": ["p", "b", "c"]}
+    run = begun(shape, steps={"r": {"routes": ["p"]}, "end": {"join": "all_settled"}})
+    run.choose("r")
+    complete(run, "b", k=1)
+    assert failed(complete(run, "c", k=2)).step == "end"
+    shape = {"b": [], "c": [], "p": ["b", "c"], "q": ["c"], "end": ["p", "q"]}
+    run = begun(shape, steps={"p": {"join": "any"}})
+    complete(run, "b", k=1)
+    complete(run, "c", k=2)
+    complete(run, "q")
+    assert failed(complete(run, "p")).step == "end"

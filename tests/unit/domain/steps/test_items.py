@@ -182,22 +182,9 @@ def test_items_that_end_at_once_are_gathered_once() -> None:
     assert run.result() == [1, 2]
 
 
-def test_a_retry_that_fails_at_once_begins_nothing_behind_it() -> None:
-    """Neither other items of the step, nor other steps of a task that stops by it."""
+def test_an_item_that_fails_again_at_once_begins_no_other() -> None:
     keys = {"each": "[1, 2]", "concurrency": {"key": "item > 1 ? item : input.m"}, "on_item_failure": "tolerate"}
     run = Run(template({"a": []}, steps={"a": keys | {"tolerate": 0}}))
     run.create()
     assert run.retry()[-1] == TaskBlocked(reason="step_failed", steps=("a",))
     assert run.owes() == {}
-    steps = {
-        "a": {"concurrency": {"key": "input.m"}},
-        "b": {"on_timeout": {"heartbeat": "block"}},
-        "j": {"join": "any"},
-    }
-    run = Run(template({"a": [], "b": [], "j": ["a", "b"]}, steps=steps, on_failure="fail"))
-    run.create()
-    run.start("b")
-    run.fire_at("heartbeat:b:1")
-    run.retry()
-    assert run.state.status is TaskStatus.FAILED
-    assert run.offered() == []
