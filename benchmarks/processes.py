@@ -54,7 +54,7 @@ class Meter:
         return {name: round(max(0.0, now[name] - self._before[name]), 3) for name in now}
 
     def _read(self) -> dict[str, float]:
-        return {name: sum(_cpu_s(pid) for pid in find()) for name, find in self._parts.items()}
+        return {name: cpu_s(find) for name, find in self._parts.items()}
 
 
 def _busy_s() -> float:
@@ -62,6 +62,11 @@ def _busy_s() -> float:
     times = psutil.cpu_times()
     names = ("user", "nice", "system", "irq", "softirq", "steal")
     return sum(float(getattr(times, name, 0.0)) for name in names)
+
+
+def cpu_s(find: Find) -> float:
+    """Return the CPU seconds that a part has used."""
+    return sum(_cpu_s(pid) for pid in find())
 
 
 def _cpu_s(pid: int) -> float:

@@ -136,6 +136,8 @@ def summarize(rounds: Sequence[Round]) -> Summary:
         summary[HELD] = {
             "first_half_per_s": _spread([one.first_half_per_s for one in held]),
             "second_half_per_s": _spread([one.second_half_per_s for one in held]),
+            "first_half_us": _spread([one.first_half_us for one in held]),
+            "second_half_us": _spread([one.second_half_us for one in held]),
             "rss_mib_waiting": _spread([one.rss_mib_waiting for one in held]),
             "rss_mib_end": _spread([one.rss_mib_end for one in held]),
         }
@@ -212,7 +214,8 @@ def show(console: Console, machine: dict[str, Any], rounds: Sequence[Round], sum
         held = summary[HELD]
         console.print(
             f"held: {held['first_half_per_s']} tasks/s pass a key of 10 in the first half of those that wait, "
-            f"{held['second_half_per_s']} in the second; write side {held['rss_mib_waiting']} MiB while all wait, "
+            f"{held['second_half_per_s']} in the second ({held['first_half_us']} and {held['second_half_us']} us "
+            f"of the write side each); write side {held['rss_mib_waiting']} MiB while all wait, "
             f"{held['rss_mib_end']} at the end"
         )
     if BIG in summary:

@@ -30,7 +30,7 @@ from benchmarks.driving import Ended, System, WorkLost, percentile_ms
 from benchmarks.floor import ROOT, connect
 from benchmarks.held import Held
 from benchmarks.held import measure as measure_held
-from benchmarks.processes import Find, child_named, family, rss_mib
+from benchmarks.processes import Find, child_named, cpu_s, family, rss_mib
 from benchmarks.schedules import TEMPLATE as SCHEDULED
 from benchmarks.schedules import Schedules
 from benchmarks.schedules import measure as measure_schedules
@@ -338,7 +338,10 @@ class Service(System):
             async def ended() -> int:
                 return int(await connection.fetchval(_ENDED, HELD))
 
-            return await measure_held(self.create, ended, lambda: self.rss_mib()["write side"], tasks)
+            def cpu() -> float:
+                return cpu_s(self.parts()["write side"])
+
+            return await measure_held(self.create, ended, lambda: self.rss_mib()["write side"], cpu, tasks)
         finally:
             await connection.close()
 
