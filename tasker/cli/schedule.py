@@ -476,6 +476,10 @@ def _fields(view: ScheduleView) -> list[tuple[str, object]]:
     from tasker.cli.output import time_text
 
     schedule = view.schedule
+    running: object = view.running or None
+    if schedule.overlap == "allow" and running:
+        # Nothing depends on their end, so the schedule asks after none.
+        running = f"see `tasker task list --tag schedule={view.name} --state running`"
     return [
         ("schedule", f"{view.namespace}/{view.name}"),
         ("state", view.state),
@@ -491,7 +495,7 @@ def _fields(view: ScheduleView) -> list[tuple[str, object]]:
         ("input", schedule.input),
         ("tags", schedule.tags or None),
         ("next", [time_text(one.fire_time) for one in view.next_fires] or None),
-        ("running", view.running or None),
+        ("running", running),
         ("waiting", view.waiting or None),
         ("fires", f"{view.fires} started, {view.skips} skipped, {view.refusals} refused"),
         ("created", time_text(view.created_at)),

@@ -12,7 +12,17 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tasker.events.reads import TASK_ENDED, Cause, Explanation, PlaceFacts, QueueFacts, StepView, TaskView, Wait
+from tasker.events.reads import (
+    TASK_ENDED,
+    Cause,
+    Explanation,
+    HoldFacts,
+    PlaceFacts,
+    QueueFacts,
+    StepView,
+    TaskView,
+    Wait,
+)
 from tasker.labels import required_by
 from tasker.projections.views.words import NAMED_MAX, words_of, words_of_task
 from tasker.templates import StepSpec, TemplateSpec
@@ -170,9 +180,20 @@ def _remedy(step: StepView, wait: Wait) -> str | None:
         case "child" if wait.child_task_id is not None:
             return f"tasker task explain {wait.child_task_id}"
         case "hold":
-            return "tasker controls"
+            return _remedy_of_hold(wait.hold)
         case _:
             return None
+
+
+def _remedy_of_hold(hold: HoldFacts | None) -> str:
+    """Return the command that ends a pause; of a circuit, the one that tells how it came to be open."""
+    if hold is None or hold.ramp_until is not None:
+        return "tasker controls"
+    at = f" --namespace {hold.namespace}" if hold.namespace not in ("", "default") else ""
+    if hold.circuit is not None:
+        return f"tasker circuits events {hold.name}{at}"
+    named = f" {hold.name}" if hold.scope in ("template", "queue") else ""
+    return f"tasker resume {hold.scope}{named}{at} --reason WHY"
 
 
 def _of_failed(step: StepView) -> Iterable[Cause]:

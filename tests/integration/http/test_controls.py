@@ -80,6 +80,7 @@ async def test_tasks_and_steps_say_what_holds_them_back(site: Site, client: Clie
     for path in (f"/v1/tasks/{task_id}/explain", f"{steps}/charge/explain"):
         why = await client.get(path)
         assert [(cause["kind"], cause["text"]) for cause in why["causes"]] == [("hold", words)]
+        assert why["causes"][0]["remedy"] == "tasker resume queue till --namespace shop --reason WHY"
         assert words in why["sentence"]
     site.recorder.record(control_stream_id(), [WorkResumed(**target), WorkPaused(scope="tenant")], meta=ada)
     await site.append()
@@ -87,6 +88,13 @@ async def test_tasks_and_steps_say_what_holds_them_back(site: Site, client: Clie
     task = await client.get(f"/v1/tasks/{task_id}")
     assert task["waiting_on"].startswith("a person to resume tenant default; paused by ada")
     assert (await client.get("/v1/tasks"))["items"][0]["waiting_on"] == task["waiting_on"]
+    why = await client.get(f"/v1/tasks/{task_id}/explain")
+    assert why["causes"][0]["remedy"] == "tasker resume tenant --reason WHY"
+    site.recorder.record(control_stream_id(), [WorkResumed(scope="tenant", ramp_s=1e9)], meta=ada)
+    await site.append()
+    await site.services.controls.look()
+    why = await client.get(f"/v1/tasks/{task_id}/explain")
+    assert why["causes"][0]["remedy"] == "tasker controls"
 
 
 async def test_limits_are_set_shown_and_said_of_a_step(site: Site, client: Client) -> None:
@@ -179,7 +187,9 @@ async def test_an_open_circuit_is_shown_and_said_of_tasks_and_steps(site: Site, 
     assert "; 4 of 5 attempts failed, the last with Down: no answer; the next trial is at 20" in words
     assert (await client.get(f"/v1/tasks/{task_id}"))["waiting_on"] == f"{words} (step pay)"
     why = await client.get(f"/v1/tasks/{task_id}/explain")
-    assert [(cause["kind"], cause["remedy"]) for cause in why["causes"]] == [("hold", "tasker controls")]
+    assert [(cause["kind"], cause["remedy"]) for cause in why["causes"]] == [
+        ("hold", "tasker circuits events pay --namespace shop")
+    ]
     site.recorder.record(control_stream_id(), [CircuitHalfOpened(**at)], meta=by_itself)
     await site.append()
     await site.services.controls.look()
