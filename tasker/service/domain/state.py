@@ -33,6 +33,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from tasker.events.task_events import (
+    NULL,
     ChildRequested,
     ErrorInfo,
     PlaceRequested,
@@ -93,6 +94,8 @@ STEP_CANCELLED: Final = StepStatus.CANCELLED
 STEP_OPEN: Final = (STEP_DISPATCHED, STEP_RUNNING, STEP_WAITING)
 STEP_SETTLED: Final = (STEP_COMPLETED, STEP_CANCELLED)
 TASK_ENDED: Final = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED)
+
+_NO_TEMPLATE: Final = TemplateRef("", "", "", "")
 
 
 Waits = Literal["retry", "items", "time", "child", "pause", "signal", "approval", "event", "place"]
@@ -352,8 +355,8 @@ class TaskState:
     def __init__(self) -> None:
         self.status = TASK_ABSENT
         self.seq = 0
-        self.template = TemplateRef("", "", "", "")
-        self.input = msgspec.Raw(b"null")
+        self.template = _NO_TEMPLATE
+        self.input = NULL
         self.request_hash = ""
         self.idempotency_key: str | None = None
         self.tags: dict[str, str] = {}

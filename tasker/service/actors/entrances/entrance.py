@@ -404,9 +404,10 @@ class Entrance:
                 header_key = None if command.idempotency_key else key
                 self._forward(asked, shard, key=header_key, task_id=task_id, forwarded=forwarded)
                 return
+            request_hash = request_hash_of(command, canonical_input)
             message = CreateMessage(
                 tenant=asked.tenant,
-                request_hash=request_hash_of(command, canonical_input),
+                request_hash=request_hash,
                 plan=plan
                 if isinstance(plan, TaskerError)
                 else _plan_of(
@@ -414,6 +415,7 @@ class Entrance:
                     plan,
                     key=key,
                     canonical_input=canonical_input,
+                    request_hash=request_hash,
                     not_before_us=not_before_us,
                     metadata=metadata,
                     restarted_from=restarted_from,
@@ -815,6 +817,7 @@ def _plan_of(
     *,
     key: str | None,
     canonical_input: bytes,
+    request_hash: str,
     not_before_us: int | None,
     metadata: msgspec.Raw | None,
     restarted_from: str | None,
@@ -831,7 +834,7 @@ def _plan_of(
             at_us=at_us,
             template=reference,
             input=msgspec.Raw(canonical_input),
-            request_hash=request_hash_of(command, canonical_input),
+            request_hash=request_hash,
             idempotency_key=key,
             tags=command.tags,
             metadata=metadata,

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby
 from typing import Final, Literal, assert_never
 
 import msgspec
@@ -281,40 +282,26 @@ def _granted(state: ConcurrencyState) -> Iterator[str]:
 
 
 def _joined(events: Iterable[AnyConcurrencyEvent]) -> Iterator[AnyConcurrencyEvent]:
-    """Tell the same in fewer events: neighbours of a kind become one, of a bounded size."""
-    last: AnyConcurrencyEvent | None = None
-    for event in events:
-        for part in _parts(event):
-            if last is None:
-                last = part
-            elif _go_together(last, part):
-                requests = (*last.requests, *part.requests)  # type: ignore[union-attr] # of one kind, see there
-                last = msgspec.structs.replace(last, requests=requests)
-            else:
-                yield last
-                last = part
-    if last is not None:
-        yield last
+    """Tell the same in fewer events: neighbours that say the same of requests become one, of a bounded size."""
+    for _, alike in groupby(events, _all_but_requests):
+        first, *others = alike
+        if isinstance(first, ConcurrencyKeyOpened | ConcurrencyKeyReconciled):
+            yield from (first, *others)
+            continue
+        requests = [*first.requests, *chain.from_iterable(event.requests for event in others)]  # type: ignore[union-attr] # of one kind
+        for start in range(0, len(requests), REQUESTS_MAX):
+            yield msgspec.structs.replace(first, requests=tuple(requests[start : start + REQUESTS_MAX]))
 
 
-def _parts(event: AnyConcurrencyEvent) -> Iterator[AnyConcurrencyEvent]:
-    if isinstance(event, ConcurrencyKeyOpened | ConcurrencyKeyReconciled):
-        yield event
-        return
-    for start in range(0, len(event.requests), REQUESTS_MAX):
-        yield msgspec.structs.replace(event, requests=event.requests[start : start + REQUESTS_MAX])
-
-
-def _go_together(one: AnyConcurrencyEvent, other: AnyConcurrencyEvent) -> bool:
-    if type(one) is not type(other) or isinstance(one, ConcurrencyKeyOpened | ConcurrencyKeyReconciled):
-        return False
-    if isinstance(one, PlacesAsked) and one.limit != other.limit:  # type: ignore[union-attr] # of one kind
-        return False
-    if isinstance(one, StartsMet) and one.holder != other.holder:  # type: ignore[union-attr] # of one kind
-        return False
-    if isinstance(one, PlacesGranted) and one.beyond != other.beyond:  # type: ignore[union-attr] # of one kind
-        return False
-    return len(one.requests) + len(other.requests) <= REQUESTS_MAX  # type: ignore[union-attr]
+def _all_but_requests(event: AnyConcurrencyEvent) -> tuple[object, ...]:
+    """Return what an event says, without the requests of which it says so."""
+    if type(event) is PlacesAsked:
+        return PlacesAsked, event.limit
+    if type(event) is PlacesGranted:
+        return PlacesGranted, event.beyond
+    if type(event) is StartsMet:
+        return StartsMet, event.holder
+    return (type(event),)
 
 
 class KeptConcurrency(msgspec.Struct):
