@@ -64,8 +64,8 @@ def begin(state: TaskState, template: CompiledTemplate, step: str, at_us: int) -
     if state.stopping is not None:
         return
     node = state.node(step)
-    if len(state.steps) >= (template.spec.max_steps or INSTANCES_MAX):
-        yield _failed(node, "steps_exhausted", f"the task has begun {len(state.steps)} step instances, all it may")
+    if len(state.steps) >= _steps_max(template):
+        yield _exhausted(state, node)
         return
     spec = template.steps[step]
     if state.shared is not None and (error := fault_of_state(state, template, step)) is not None:
@@ -200,22 +200,36 @@ def _time(value: Any, text: str) -> int:
 # ---------------------------------------------------------------- for each item of a list
 
 
-def _expanded(state: TaskState, template: CompiledTemplate, spec: StepSpec, node: str) -> StepExpanded:
+def _steps_max(template: CompiledTemplate) -> int:
+    """Return how many step instances a task may begin: visits, and items of lists."""
+    return template.spec.max_steps or INSTANCES_MAX
+
+
+def _exhausted(state: TaskState, node: str) -> StepFailed:
+    return _failed(node, "steps_exhausted", f"the task has begun {len(state.steps)} step instances, all it may")
+
+
+def _expanded(state: TaskState, template: CompiledTemplate, spec: StepSpec, node: str) -> StepExpanded | StepFailed:
     keys: tuple[str, ...] = ()
     if spec.batches is not None:
-        items = _cursors(state, spec.batches)
+        items, count = _cursors(state, spec.batches)
     else:
         assert spec.each is not None  # noqa: S101 - a step expands by one of the two
         values = items_of(state, template, spec.name, spec.each)
         items = msgspec.Raw(canonical(values))
-        if len(values) > ITEMS_MAX:
-            raise ExpressionFailed(f"{spec.each!r} gives {len(values)} items, above the {ITEMS_MAX} of a step")
+        count = len(values)
+        if count > ITEMS_MAX:
+            raise ExpressionFailed(f"{spec.each!r} gives {count} items, above the {ITEMS_MAX} of a step")
         if spec.item_key is not None:
             keys = _keys(state, template, spec, values)
+    begun, most = len(state.steps) + (node not in state.steps), _steps_max(template)
+    if begun + count > most:
+        told = f"{count} items are more than the task may begin: {begun} of {most} step instances have begun"
+        return _failed(node, "steps_exhausted", told)
     return StepExpanded(step=node, items=items, keys=keys)
 
 
-def _cursors(state: TaskState, batchable: str) -> msgspec.Raw:
+def _cursors(state: TaskState, batchable: str) -> tuple[msgspec.Raw, int]:
     result = state.result_of(batchable) or NULL
     try:
         found = raw_items(result)
@@ -223,7 +237,7 @@ def _cursors(state: TaskState, batchable: str) -> msgspec.Raw:
         raise ExpressionFailed(f"the result of {batchable} is no list of cursors: return Batches(...)") from error
     if len(found) > ITEMS_MAX:
         raise ExpressionFailed(f"{batchable} gives {len(found)} batches, above the {ITEMS_MAX} of a step")
-    return result
+    return result, len(found)
 
 
 def _keys(state: TaskState, template: CompiledTemplate, spec: StepSpec, values: list[Any]) -> tuple[str, ...]:
@@ -253,6 +267,10 @@ def next_items(state: TaskState, template: CompiledTemplate, node: str, at_us: i
         yield _failed(node, "items_failed", _told(expansion))
         return
     while len(expansion.open) < spec.items_at_a_time and expansion.begun < len(expansion.items):
+        if len(state.steps) >= _steps_max(template):  # another list, or a loop, has begun what was left
+            yield from cancel_items(state, template, expansion, f"step {node} has failed", at_us)
+            yield _exhausted(state, node)
+            return
         yield attempt_of(state, template, spec, item_of(node, expansion.keys[expansion.begun]), 1, at_us)
         if not _takes_items(state, entry):
             return  # that item ended at once, and with it the step

@@ -137,6 +137,36 @@ def test_a_task_may_begin_only_so_many_steps() -> None:
     assert (failed.step, failed.reason) == ("pause#2", "steps_exhausted")
 
 
+def test_items_count_among_the_steps_that_a_task_may_begin() -> None:
+    shape, steps = {"first": [], "each": ["first"]}, {"each": {"each": "input", "max_parallel": 1}}
+    run = Run(template(shape, steps=steps, max_steps=4))
+    run.create(input=b"[1,2,3]")
+    run.complete("first")
+    (failed,) = [one for one in run.events if isinstance(one, StepFailed)]
+    assert (failed.step, failed.reason) == ("each", "steps_exhausted")
+    assert failed.error is not None
+    assert failed.error.message == "3 items are more than the task may begin: 2 of 4 step instances have begun"
+    assert run.offered() == [], "no item begins where not all may"
+
+    run = Run(template(shape, steps=steps, max_steps=5))
+    run.create(input=b"[1,2,3]")
+    run.complete("first")
+    for index in range(3):
+        run.complete(f"each[{index}]")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_two_lists_together_begin_no_more_than_a_task_may() -> None:
+    lists = {name: {"each": "input", "max_parallel": 1} for name in ("a", "b")}
+    run = Run(template({"a": [], "b": []}, steps=lists, max_steps=6))
+    run.create(input=b"[1,2,3]")
+    for instance in ("a[0]", "b[0]", "a[1]"):
+        run.complete(instance)
+    failed = [(one.step, one.reason) for one in run.events if isinstance(one, StepFailed)]
+    assert failed == [("a", "steps_exhausted")]
+    assert len(run.state.steps) == 6
+
+
 def test_a_loop_that_a_person_turned_ahead_of_its_parents_waits_for_them() -> None:
     run = Run(template({"first": [], "a": ["first"]}, steps={"a": {"back_to": "a"}}))
     run.create()
