@@ -79,6 +79,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     quick: bool
     rounds: int
     scale: float
+    by_stream: bool = False
 
     @property
     def workloads(self) -> list[Workload]:
@@ -170,7 +171,7 @@ class Bench:
             WorkLost: something was lost or is wrong.
         """
         dsn = at_database(self._database_url, f"bench_{number}")
-        service = Service(dsn, self._nats_url, self._folder)
+        service = Service(dsn, self._nats_url, self._folder, by_stream=self._plan.by_stream)
         try:
             service.start()
             uvloop.run(self._drive_service(service, result))
@@ -217,6 +218,7 @@ def bench(
     only: Annotated[tuple[Name, ...], Parameter(negative="")] = (),
     rounds: int | None = None,
     scale: float = 1.0,
+    by_stream: Annotated[bool, Parameter(negative="")] = False,
     check: Annotated[bool, Parameter(negative="")] = False,
     results: Path = RESULTS,
     data: Path | None = None,
@@ -228,11 +230,12 @@ def bench(
         only: these workloads.
         rounds: pairs of turns; 3 unless given, 1 with --quick.
         scale: make every workload so many times as long.
+        by_stream: no work goes straight to the worker, all of it through the work stream.
         check: exit with 9 when a target is not met.
         results: directory for the JSON file.
         data: where the servers' data goes for the time of the run; a temporary directory unless given.
     """
-    plan = Plan(chosen=only or ALL, quick=quick, rounds=rounds or (1 if quick else ROUNDS), scale=scale)
+    plan = Plan(chosen=only or ALL, quick=quick, rounds=rounds or (1 if quick else ROUNDS), scale=scale, by_stream=by_stream)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="tasker-bench-", dir=data))
     stack = Stack(folder, read_settings().settings.embedded)
@@ -278,8 +281,9 @@ def _report(plan: Plan, facts: dict[str, Any], done: list[Round], results: Path,
 
 def _name(plan: Plan, commit: str) -> str:
     kind = "-quick" if plan.quick else ""
+    way = "-by-stream" if plan.by_stream else ""
     part = "" if set(plan.chosen) == set(ALL) else "-" + "-".join(plan.chosen)
-    return f"{name_of_run(commit)}{kind}{part}"
+    return f"{name_of_run(commit)}{kind}{way}{part}"
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ class Service(System):
 
     name = "service"
 
-    def __init__(self, database_url: str, nats_url: str, folder: Path) -> None:
+    def __init__(self, database_url: str, nats_url: str, folder: Path, *, by_stream: bool = False) -> None:
         self.prefix = f"bench{uuid.uuid4().hex[:8]}"
         self.nats_url = nats_url
         self._database_url = database_url
@@ -135,6 +135,8 @@ class Service(System):
             "TASKER_NATS_PREFIX": self.prefix,
             "TASKER_HTTP_URL": f"http://127.0.0.1:{self._port}",
         }
+        if by_stream:
+            own["TASKER_DIRECT_ENABLED"] = "false"
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("TASKER_")} | own
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._bus: Client | None = None
