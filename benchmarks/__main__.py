@@ -235,7 +235,9 @@ def bench(
         results: directory for the JSON file.
         data: where the servers' data goes for the time of the run; a temporary directory unless given.
     """
-    plan = Plan(chosen=only or ALL, quick=quick, rounds=rounds or (1 if quick else ROUNDS), scale=scale, by_stream=by_stream)
+    plan = Plan(
+        chosen=only or ALL, quick=quick, rounds=rounds or (1 if quick else ROUNDS), scale=scale, by_stream=by_stream
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="tasker-bench-", dir=data))
     stack = Stack(folder, read_settings().settings.embedded)

@@ -181,7 +181,7 @@ _CHANNELS: Final[tuple[_Channel, ...]] = (
         name="report_to_node",
         action="receive",
         address=lambda subjects: subjects.report_to_node("{tenant}", "{node}"),
-        summary="Reports on work from a node itself; to `report_to` when the node does not answer.",
+        summary="Reports on work that a node gave or published (`node`); to `report_to` when it does not answer.",
         messages=("Report",),
         replies=("ReportReply",),
     ),

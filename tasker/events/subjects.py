@@ -153,7 +153,7 @@ class Subjects:
         return f"{self.prefix}.*.report.{shard}"
 
     def report_to_node(self, tenant: str, node: str) -> str:
-        """Return where workers report to a node on work that it gave them itself."""
+        """Return where workers report to a node on work that it gave them or published."""
         return f"{self.prefix}.{tenant}.report.{node}"
 
     def reports_of_node(self, node: str) -> str:

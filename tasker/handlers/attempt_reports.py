@@ -1,4 +1,7 @@
-"""What a worker reports of an attempt: to the node that sent it itself, else to the owner of its task's shard."""
+"""What a worker reports of an attempt: to the node that offered it, while that answers, else to its shard's owner.
+
+A node hears the reports of all its shards in one lane, so they leave in few requests.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import msgspec
 
 from tasker.events.codec import encode_message
 from tasker.events.messages import Progress, Report, ReportKind, ReportReply, Work
-from tasker.events.subjects import Subjects
+from tasker.events.subjects import Subjects, is_token
 from tasker.events.task_events import ErrorInfo
 from tasker.handlers.attempt import Attempt
 from tasker.handlers.reports import OnAnswer, Outgoing, Reporter
@@ -86,15 +89,13 @@ class AttemptReports:
 
     def _send(self, attempt: Attempt, report: Report, on_answer: OnAnswer) -> Outgoing:
         body = encode_message(report)
-        source = attempt.source
+        node = attempt.work.node if attempt.source is None else attempt.source.node
         outgoing = Outgoing(body, on_answer, lasting=report.kind != "heartbeat", home=attempt.work.report_to)
-        if source is None:
-            self._lanes.send(attempt.work.report_to, outgoing)
+        if is_token(node):
+            tenant = self._subjects.tenant_of_work(self._tenant, attempt.work.report_to)
+            self._lanes.send_by(self._subjects.report_to_node(tenant, node), lambda: self._headers(node), outgoing)
         else:
-            node = source.node
-            self._lanes.send_by(
-                self._subjects.report_to_node(self._tenant, node), lambda: self._headers(node), outgoing
-            )
+            self._lanes.send(attempt.work.report_to, outgoing)
         return outgoing
 
     def give_back(self, attempt: Attempt, delay_s: float) -> None:

@@ -165,8 +165,11 @@ class DirectInbox:
             _log.debug("slots_not_told", error=error.detail)
 
     def headers(self, node: str) -> dict[str, str]:
-        """Return what reports to the node carry: how many of its items hold no slot any more."""
-        main, *parts = self._nodes[node].sources.values()
+        """Return what reports to the node carry: how many of the items that it sent itself hold no slot any more."""
+        known = self._nodes.get(node)
+        if known is None:
+            return {}
+        main, *parts = known.sources.values()
         headers = {HEADER_RELEASED: str(main.released)}
         if parts:
             headers[HEADER_RELEASED_PARTS] = ",".join(f"{source.part}={source.released}" for source in parts)

@@ -4,6 +4,9 @@ A slot is free, busy with an attempt, or promised: asked for at the server and n
 taken back before its pull expires, so no queue may promise itself everything while others exist: each keeps a base
 in reserve, and a queue with a backlog gets its equal share among those that have one. A queue without a rival may use
 all slots that the others do not keep.
+
+Queues without a backlog promise themselves half of the slots at most, all of them together, so that a backlog in one of
+many queues finds the other half. The first delivery of a burst says that there is more, and its queue asks for that.
 """
 
 from __future__ import annotations
@@ -83,7 +86,8 @@ class Slots:
                 free -= max(other.promised(), base - other.busy, 0)
                 rivals += other.backlog
         share = max(base, self.total // (rivals + 1)) - part.busy
-        return max(0, min(free, share, max(base, self.total // _PROMISED_SHARE)))
+        most = self.total // (_PROMISED_SHARE if part.backlog else _PROMISED_SHARE * len(queues))
+        return max(0, min(free, share, max(base, most)))
 
 
 def _none() -> int:

@@ -83,9 +83,10 @@ class Node(ScriptedOwner):
     def _on_direct(self, message: Message) -> None:
         reports = msgspec.json.decode(message.data, type=list[Report])
         self.direct += reports
-        assert message.headers is not None
-        self.released.append(int(message.headers[HEADER_RELEASED]))
-        self.released_parts.append(message.headers.get(HEADER_RELEASED_PARTS, ""))
+        headers = message.headers or {}  # without: of a worker that got nothing from us straight
+        if HEADER_RELEASED in headers:
+            self.released.append(int(headers[HEADER_RELEASED]))
+        self.released_parts.append(headers.get(HEADER_RELEASED_PARTS, ""))
         self.bus.publish(message.reply, msgspec.json.encode([self.answer(report) for report in reports]))
         self.changed()
 
@@ -324,3 +325,33 @@ async def test_when_the_node_is_gone_the_owner_is_told(node: Node, serve: Serve)
     node.give(worker.id, "one", name="node-gone")
     await node.until(lambda: "completed" in kinds(node.reports))
     assert kinds(node.reports)[0] == "claim", "without its time nothing of it counts as young"
+
+
+async def test_work_of_the_stream_is_reported_to_the_node_that_published_it_and_acked_by_its_answer(
+    node, serve
+) -> None:
+    async def step() -> int:
+        return 1
+
+    worker = await serve(step)
+    first, second = await node.offer("step", node=NODE), await node.offer("step", node=NODE, offer=1)
+    await node.until(lambda: node.acks.count("+ACK") == 2)
+    await node.until(
+        lambda: {one.task_id for one in node.direct if one.kind == "completed"} == {first.task_id, second.task_id}
+    )
+    assert node.reports == []
+    assert [one.kind for one in node.direct if one.task_id == second.task_id] == ["claim", "completed"]
+    assert worker.counts.completed == 2
+    assert set(node.released) <= {0}
+
+
+@pytest.mark.parametrize("name", ["node-gone", "no.token", ""])
+async def test_work_of_the_stream_whose_node_is_gone_is_reported_home(node, serve, name: str) -> None:
+    async def step() -> int:
+        return 1
+
+    await serve(step)
+    work = await node.offer("step", node=name)
+    await node.until_ended(work)
+    await node.until(lambda: "+ACK" in node.acks)
+    assert node.direct == []

@@ -26,6 +26,8 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
         results_ref: parents whose results did not fit; the worker asks the owner for them.
         idempotency_key: the same over all attempts of the step.
         report_to: the subject of reports.
+        node: who published it, and hears reports of all its shards together while it answers (`report_to_node`); "":
+            nobody. `report_to` is always right.
         deadline_in_s: what is left of the task's time when this was sent; None: no limit, as for a compensation.
         item, index: of one item of a list that the step runs for: its value and its place.
         input_ref: the input does not come with it; the worker asks the owner for it when the handler takes it.
@@ -57,6 +59,7 @@ class Work(msgspec.Struct, kw_only=True, omit_defaults=True):
     checkpoint: OptionalRaw = None
     emits: tuple[DeclaredEvent, ...] = ()
     state: OptionalRaw = None
+    node: str = ""
 
 
 class WorkArray(msgspec.Struct, kw_only=True):

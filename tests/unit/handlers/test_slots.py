@@ -53,6 +53,20 @@ def test_an_idle_rival_keeps_a_base_only() -> None:
     assert second.credit() == 12
 
 
+def test_idle_queues_leave_half_of_the_slots_to_a_backlog_in_the_last_of_them() -> None:
+    """Pulls wait at the server for long; a promise to an idle queue is not to be had back before they end."""
+    model = Model(100, 16)
+    for queue in model.queues:
+        model.ask(queue)
+    assert sum(model.asked.values()) <= 50
+    last = model.queues[-1]
+    for _ in range(200):
+        model.ask(last)
+        model.deliver(last, backlog=True)
+    assert last.busy >= 50
+    assert model.spoken_for <= 100
+
+
 def test_two_backlogs_share() -> None:
     model = Model(100, 2)
     first, second = model.queues

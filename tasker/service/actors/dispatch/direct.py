@@ -113,7 +113,11 @@ class Offers(Protocol):
 
 
 class DirectWork:
-    """The workers that this node knows, and the offers that wait for them."""
+    """The workers that this node knows, and the offers that wait for them.
+
+    Attributes:
+        node: the name of this node.
+    """
 
     def __init__(
         self, bus: Bus, subjects: Subjects, node: str, clock: NodeClock, settings: DirectSettings | None = None
@@ -124,7 +128,7 @@ class DirectWork:
         self._silent_s = settings.silent_s
         self._bus = bus
         self._subjects = subjects
-        self._node = node
+        self.node = node
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._offers: Offers | None = None
@@ -406,7 +410,7 @@ class DirectWork:
         self._note(tenant, said)
         if message.reply:
             try:
-                now = NodeTime(node=self._node, now_us=self._clock.now_us())
+                now = NodeTime(node=self.node, now_us=self._clock.now_us())
                 self._bus.publish(message.reply, encode_message(now))
             except Unavailable as error:
                 _log.debug("node_time_not_told", error=error.detail)
@@ -424,7 +428,7 @@ class DirectWork:
             if len(self._workers) >= WORKERS_MAX:
                 _log.warning("too_many_workers", tenant=tenant, known=len(self._workers))
                 return
-            subject = self._subjects.worker_work(tenant, said.worker, self._node)
+            subject = self._subjects.worker_work(tenant, said.worker, self.node)
             worker = self._workers[key] = Worker(subject)
         if not self._note_one(worker, said, frozenset((tenant, *queue) for queue in said.queues)):
             return
@@ -443,7 +447,7 @@ class DirectWork:
 
     def _note_one(self, worker: Worker, said: WorkerSlots | SlotsPart, queues: frozenset[LineKey]) -> bool:
         """Take what is said of a worker, or of a part of one; False: something was lost, so the worker is dropped."""
-        received, released = said.nodes.get(self._node, (0, 0))
+        received, released = said.nodes.get(self.node, (0, 0))
         now_s = self._loop.time()
         if now_s >= worker.checked_s + ARRIVAL_S:
             if received < worker.checked:
@@ -454,9 +458,7 @@ class DirectWork:
         worker.sent = max(worker.sent, received)
         worker.released = released
         worker.slots = said.slots
-        worker.taken = said.elsewhere + sum(
-            got - done for node, (got, done) in said.nodes.items() if node != self._node
-        )
+        worker.taken = said.elsewhere + sum(got - done for node, (got, done) in said.nodes.items() if node != self.node)
         worker.heard_s = now_s
         if queues != worker.queues:
             self._serve(worker, queues)

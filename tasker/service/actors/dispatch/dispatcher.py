@@ -160,7 +160,10 @@ class Dispatcher:
                 self._pump()
 
         try:
-            data = encode_message(self._work(actor, step, attempt, offer))
+            work = self._work(actor, step, attempt, offer)
+            if self._direct is not None:
+                work.node = self._direct.node
+            data = encode_message(work)
             failpoint("before_dispatch")
             self._publisher.publish_acked(subject, data, on_ack, msg_id=message_id)
             failpoint("after_dispatch")
