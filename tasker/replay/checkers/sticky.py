@@ -7,7 +7,6 @@ Whether an attempt then ran elsewhere although that worker lived, they do not: d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 from uuid import UUID
 
 from tasker.events.envelope import RecordedEvent
@@ -18,8 +17,6 @@ from tasker.templates import CompiledTemplate
 from tasker.templates.instances import is_undo, name_of
 
 TemplateOf = Callable[[str], CompiledTemplate | None]
-
-_SEEN: Final = (TaskCreated, StepDispatched, StepStarted)
 
 
 class _Task:
@@ -78,38 +75,42 @@ class StickyChecker:
 
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:
         """Check the next event of the shard."""
-        if not isinstance(event, _SEEN):
-            if recorded.type in ENDING_TYPES:
-                self._tasks.pop(recorded.stream_id, None)
-            return
-        if isinstance(event, TaskCreated):
+        if type(event) is TaskCreated:
             sticks_to = self._of(event.template.hash)
             if sticks_to:
                 self._tasks[recorded.stream_id] = _Task(sticks_to)
             return
-        task = self._tasks.get(recorded.stream_id)
+        task = self._tasks.get(recorded.stream_id) if self._tasks else None
         if task is None:
             return
-        if isinstance(event, StepStarted):
-            task.starts(event.step, event.worker)
-            return
-        may = task.may_keep_for(event.step)
-        task.offers(event.step)
-        if event.worker not in may:
-            allowed = " or ".join(sorted(worker or "any" for worker in may))
-            self._report(
-                Finding(
-                    invariant=Invariant.ORDER,
-                    shard=self._shard,
-                    position=recorded.position,
-                    task_id=str(recorded.stream_id),
-                    detail=f"attempt {event.attempt} of step {event.step} is for worker {event.worker or 'any'}, "
-                    f"and not for {allowed}",
-                )
-            )
+        match event:
+            case StepStarted(step=step, worker=worker):
+                task.starts(step, worker)
+            case StepDispatched(step=step, worker=kept_for):
+                may = task.may_keep_for(step)
+                task.offers(step)
+                if kept_for not in may:
+                    self._find(recorded, event, may)
+            case _ if recorded.type in ENDING_TYPES:
+                del self._tasks[recorded.stream_id]
+            case _:
+                pass
 
     def close(self) -> None:
         """Do nothing: what is kept may wait for ever."""
+
+    def _find(self, recorded: RecordedEvent, event: StepDispatched, may: set[str | None]) -> None:
+        allowed = " or ".join(sorted(worker or "any" for worker in may))
+        what = f"attempt {event.attempt} of step {event.step} is for worker {event.worker or 'any'}"
+        self._report(
+            Finding(
+                invariant=Invariant.ORDER,
+                shard=self._shard,
+                position=recorded.position,
+                task_id=str(recorded.stream_id),
+                detail=f"{what}, and not for {allowed}",
+            )
+        )
 
     def _of(self, digest: str) -> dict[str, str]:
         """Return which steps of a template stick to which; those of one that is not there are not looked at."""
