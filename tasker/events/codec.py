@@ -167,7 +167,9 @@ def decode_checked(data: bytes, kind: type[T]) -> T:
     try:
         return decoder_of(kind).decode(data)
     except msgspec.ValidationError as error:
-        raise BodyInvalid(str(error), errors=(_field_error(error),)) from error
+        fault = _field_error(error, kind)
+        detail = f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail
+        raise BodyInvalid(detail, errors=(fault,)) from error
 
 
 def decode_message(data: bytes, kind: type[T]) -> T:
@@ -422,12 +424,20 @@ def _invalid(path: str, detail: str) -> ValueInvalid:
 
 
 _place = re.compile(r"^(?P<detail>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_unknown_field = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_NAME_TOLD_CHARS_MAX: Final = 60
 _step = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
-def _field_error(error: msgspec.ValidationError) -> FieldError:
+def _field_error(error: msgspec.ValidationError, kind: type) -> FieldError:
     """Return msgspec's message as a pointer and a detail ("... - at `$.a[0]`" -> "/a/0")."""
     found = _place.match(str(error))
-    path = found["path"] or "" if found else ""
-    pointer = "".join(f"/{_pointer(name or index)}" for name, index in _step.findall(path))
-    return FieldError(pointer, found["detail"] if found else str(error))
+    assert found is not None  # noqa: S101 - any text matches
+    pointer = "".join(f"/{_pointer(name or index)}" for name, index in _step.findall(found["path"] or ""))
+    unknown = _unknown_field.match(found["detail"])
+    if unknown is None:
+        return FieldError(pointer, found["detail"])
+    known = ""
+    if not pointer and hasattr(kind, "__struct_fields__"):
+        known = f"; there are {', '.join(field.encode_name for field in msgspec.structs.fields(kind))}"
+    return FieldError(pointer, f"there is no field '{unknown[1][:_NAME_TOLD_CHARS_MAX]}'{known}")

@@ -364,7 +364,7 @@ class Template:
             "schedule_to_start_s": schedule_to_start_s,
             "schedule_to_close_s": schedule_to_close_s,
             "heartbeat_s": heartbeat_s,
-            "on_timeout": None if on_timeout is None else form_document(on_timeout),
+            "on_timeout": None if on_timeout is None else form_document(on_timeout) or None,  # all as by default
             "when": when,
             "join": join,
             "join_count": join_count,

@@ -419,6 +419,22 @@ class TestStructs:
         assert [error.pointer for error in caught.value.errors] == [place]
 
     @pytest.mark.parametrize(
+        ("data", "detail"),
+        [
+            (b'{"name":"n","other":1}', "there is no field 'other'; there are name, tags"),
+            (b'{"name":"n","' + b"o" * 5000 + b'":1}', f"there is no field '{'o' * 60}'; there are name, tags"),
+            (b'{"name":1}', "/name: Expected `str`, got `int`"),
+            (b"{}", "Object missing required field `name`"),
+        ],
+    )
+    def test_a_wrong_field_is_told_with_what_there_is(self, data: bytes, detail: str) -> None:
+        with pytest.raises(BodyInvalid) as caught:
+            decode_command(data, Command)
+        assert caught.value.detail == detail
+        with pytest.raises(BodyInvalid):
+            decode_command(b"[" + data + b"]", list[Command])
+
+    @pytest.mark.parametrize(
         ("data", "words"),
         [
             (b"", "not JSON: it is empty"),

@@ -35,6 +35,15 @@ def test_yaml_and_python_say_the_same() -> None:
     assert made.spec() == load_yaml(YAML)
 
 
+def test_what_is_said_as_it_is_by_default_is_said() -> None:
+    made = Template("plain")
+
+    @made.step(on_timeout=OnTimeout(start_to_close="retry"))
+    def ask() -> None: ...
+
+    assert made.spec().steps[0].on_timeout is None
+
+
 def test_it_is_a_part_of_the_content() -> None:
     spec = load_yaml(YAML)
     assert validate(document_of(spec)) == spec
