@@ -74,6 +74,11 @@ fuzz: setup ## many examples a property, then bad bytes through every decoder; a
 	@$(PYTHON) -c "import atheris" 2>/dev/null || $(PYTHON) -m pip install --quiet "atheris>=3" || true
 	@$(PYTHON) -m tests.properties.fuzz
 
+.PHONY: machines
+machines: setup ## the state machines over a whole service with MACHINE_EXAMPLES (200) each; about 5 minutes
+	@TASKER_MACHINE_EXAMPLES="$${MACHINE_EXAMPLES:-200}" $(PYTHON) -m pytest tests/simulation/test_machine.py \
+		tests/simulation/test_limits_machine.py -o timeout=3600 $(JOBS) $(PYTEST_ARGS)
+
 .PHONY: demo
 demo: setup ## the main job, from nothing to a verified log; KEEP=1 stays up
 	@KEEP="$(KEEP)" $(PYTHON) -m examples.orders.demo

@@ -14,7 +14,7 @@ from tasker.templates import compile_template, validate
 from tests.properties.examples import examples
 from tests.properties.test_domain import check_history, check_state
 from tests.reference.both import Both
-from tests.reference.documents import documents
+from tests.reference.documents import documents, sharing
 
 COMMANDS_MAX = 60
 RETRIES_MAX = 4
@@ -23,6 +23,17 @@ RETRIES_MAX = 4
 @settings(max_examples=examples(2), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(documents(), st.data())
 def test_the_core_does_what_the_documentation_says(document: dict[str, Any], data: st.DataObject) -> None:
+    live_through(document, data)
+
+
+@settings(max_examples=examples(1), suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(sharing(), st.data())
+def test_what_steps_share_is_what_the_documentation_says(document: dict[str, Any], data: st.DataObject) -> None:
+    live_through(document, data)
+
+
+def live_through(document: dict[str, Any], data: st.DataObject) -> None:
+    """Let a task of that document live, in the core and in the model, and hold them against each other."""
     try:
         template = compile_template(validate(document))
     except TemplateInvalid:

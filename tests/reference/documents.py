@@ -81,6 +81,31 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     return document
 
 
+@st.composite
+def sharing(draw: st.DrawFn) -> dict[str, Any]:
+    """Documents whose steps share a state, and have little beside it: loops, lists, decisions and joins."""
+    steps: list[dict[str, Any]] = []
+    for index in range(draw(st.integers(3, 7))):
+        parents = st.lists(st.sampled_from(NAMES[:index]), unique=True, min_size=min(1, index - 1), max_size=3)
+        steps.append({"name": NAMES[index], "after": draw(parents) if index else []})
+    for index, step in enumerate(steps):
+        children = [one["name"] for one in steps if step["name"] in one["after"]]
+        kind = draw(st.sampled_from(["plain"] * 4 + ["each", "loop", "routes", "transform"]))
+        if kind == "each":
+            _add_list(draw, step)
+        elif kind == "loop" and not children and index:
+            step.update(back_to=steps[draw(st.integers(0, index))]["name"], max_visits=3)
+        elif kind == "routes" and children:
+            step["routes"] = draw(st.lists(st.sampled_from(children), unique=True, min_size=1))
+        if kind == "transform":
+            step["transform"] = draw(st.sampled_from(["state.sum", "state.any"]))
+        else:
+            step["retry"] = {"max_attempts": 2, "backoff": "none"}
+            step.update(draw(st.sampled_from([{}, {"compensate": "undo", "compensate_retry": {"max_attempts": 1}}])))
+        _add_parents(draw, step, ["state.sum > 2", "input.n > 5"])
+    return {"name": "t", "steps": steps, "state": STATE}
+
+
 def _add_kind(draw: st.DrawFn, step: dict[str, Any], steps: list[dict[str, Any]], index: int) -> None:
     children = [one["name"] for one in steps if step["name"] in one.get("after", ())]
     parents = step.get("after", [])

@@ -883,14 +883,15 @@ class Reference:
             for parent in self.steps[step]["after"]:
                 self._edge(parent, step)
         self._hand_out()
-        for name in [name for name, one in self.instances.items() if one.items is not None]:
-            self._next_items(name)
         for step in self._in_order():
-            for parent in self.steps[step]["after"]:
-                self._edge(parent, step)
-            if not self._is_past(step) and not self.ending and self._join(step) == "does not run":
-                self._does_not_run([step])
-            self._look(step)
+            one = self._at(step)
+            if not self.steps[step]["after"]:
+                self._look(step)
+            is_out = step in self.not_run or self._is(step, "cancelled") or self.node(step) in self.accepted
+            if is_out or self._is(step, "done"):
+                self._after(step)
+            elif one is not None and one.items is not None:
+                self._next_items(self.node(step))
         for name in [name for name, one in self.instances.items() if one.status == "failed"]:
             if "[" in name or name == self.node(name_of(name)):
                 self._look_at_failure(name)

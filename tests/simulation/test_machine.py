@@ -260,7 +260,7 @@ class Machine(RuleBasedStateMachine):
         if state.ended:
             assert obligations_of(state) == {}
         elif state.status is not TaskStatus.ABSENT:
-            check_waits(state, self.work)
+            check_waits(state, self.shapes[state.template.hash])
 
     def teardown(self) -> None:
         """Let what is on its way arrive, verify the log and the views, and end it all."""

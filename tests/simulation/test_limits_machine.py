@@ -1,0 +1,267 @@
+"""The same machine over templates with limits: keys of every strategy, caps, singletons and debounced starts.
+
+What docs/howto/limit-what-runs.md promises is asked of the tasks themselves, not of the streams in which a key keeps
+its places: never more run than may; in the end, when nobody meddles any more, nobody waits while there is room, and
+every task comes to its end, whatever crashed, was lost or taken over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, cast
+
+import msgspec
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from tasker import Concurrency, Debounce, PermanentError, Retry, RetryableError, StepContext, Template
+from tasker.errors import TaskerError
+from tasker.events.envelope import RecordedEvent
+from tasker.events.stored import from_recorded, meta_of
+from tasker.events.task_events import TaskCreated, TaskPostponed
+from tasker.service.domain.evolve import evolve
+from tasker.service.domain.state import STEP_OPEN, TaskState, TaskStatus
+from tasker.service.domain.state_document import state_document
+from tasker.templates import compile_template
+from tasker.templates.model import ConcurrencyStrategy
+from tasker.testing.sources import registry_of
+from tasker.testing.world import World
+from tests.simulation.test_machine import BY, EXAMPLES, Machine
+
+STRATEGIES: tuple[ConcurrencyStrategy, ...] = ("queue", "drop", "cancel_oldest", "cancel_newest")
+PLACES = 2
+RUNNING_MAX = 2
+KINDS = [*STRATEGIES, "steps", "capped", "single", "debounced"]
+TASKS_MAX = 12
+ROUNDS_MAX = 30
+ROUND_S = 30.0
+
+
+def limited(kind: str, body: Any) -> Template:
+    """Return a template with one kind of limit; all are asked under `input.key`."""
+    keys: dict[str, Any] = {}
+    match kind:
+        case "capped":
+            keys["max_running"] = RUNNING_MAX
+        case "single":
+            keys["singleton"] = "input.key"
+        case "debounced":
+            keys["debounce"] = Debounce(key="input.key", for_s=5, max_s=20)
+        case "steps":
+            pass
+        case strategy:
+            limit = PLACES if strategy == "queue" else 1
+            keys["concurrency"] = Concurrency(
+                key="input.key", limit=limit, strategy=cast("ConcurrencyStrategy", strategy)
+            )
+    template = Template(kind, **keys)
+    worked: dict[str, Any] = {"retry": Retry(max_attempts=2, delay_s=1.0), "timeout_s": 15.0, "heartbeat_s": 1.5}
+    if kind == "steps":
+        one = Concurrency(key="input.key", limit=1)
+        dropped = Concurrency(key="input.key", limit=1, strategy="drop")
+        template.step(name="first", concurrency=one, **worked)(body)
+        template.step(name="items", each="[1, 2, 3]", max_parallel=2, concurrency=one, **worked)(body)
+        template.step(name="last", after="first", concurrency=dropped, **worked)(body)
+    else:
+        template.step(name="first", **worked)(body)
+    return template
+
+
+class LimitsMachine(Machine):
+    """One world whose tasks stand in each other's way."""
+
+    signal = answer = None  # type: ignore[assignment]
+
+    @initialize(
+        seed=st.integers(0, 10_000),
+        kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3, unique=True),
+        fails=st.sampled_from([0.0, 0.3]),
+        takes_s=st.sampled_from([0.5, 3.0, 8.0]),
+    )
+    def open(self, *, seed: int, kinds: list[str], fails: float, takes_s: float) -> None:
+        """Open a world with templates that have limits."""
+        draw = random.Random(f"limits {seed}")
+
+        async def body(ctx: StepContext, input: dict[str, Any]) -> int:
+            await asyncio.sleep(takes_s)
+            chance = draw.random()
+            if chance < fails:
+                raise PermanentError("never") if chance < fails / 3 else RetryableError("not yet")
+            return int(input["n"])
+
+        templates = [limited(kind, body) for kind in kinds]
+        shapes = [compile_template(one.spec()) for one in templates]
+        self.shapes = {shape.hash: shape for shape in shapes}
+        self.work = shapes[0]
+        self.kinds = kinds
+        self.states: dict[str, TaskState] = {}
+        self.read_to: dict[int, int] = defaultdict(int)
+        self.starts: list[tuple[str, int]] = []
+
+        async def opened() -> World:
+            world = World(registry_of(templates), seed=seed)
+            await world.open()
+            return world
+
+        self.world = self.runner.run(opened())
+
+    # ---------------------------------------------------------------- moves
+
+    @precondition(lambda self: len(self.starts) < TASKS_MAX)
+    @rule(data=st.data(), key=st.sampled_from(["a", "a", "b", None]), count=st.integers(1, 3))
+    def create(self, *, data: st.DataObject, key: str | None, count: int) -> None:
+        """Start some at once."""
+        kind = data.draw(st.sampled_from(self.kinds), label="kind")
+        names = [(len(self.starts) + number, self._named()["command_id"]) for number in range(count)]
+
+        async def create() -> None:
+            for n, name in names:
+                made = await self.world.client.create(kind, {"key": key, "n": n}, idempotency_key=name)
+                self.starts.append((made.task_id, n))
+                if made.task_id not in self.tasks:
+                    self.tasks.append(made.task_id)
+
+        self._do(create)
+
+    # ---------------------------------------------------------------- what always holds
+
+    @invariant()
+    def no_limit_is_passed(self) -> None:
+        """Never do more hold a place than there are."""
+        self.runner.run(self._read())
+        for kind, key, states in self._groups():
+            begun = [one for one in states if one.status is not TaskStatus.PENDING and not one.ended]
+            there = [one for one in states if not one.ended]
+            if kind == "capped":
+                continue
+            if kind == "single":
+                assert key is None or len(there) <= 1, f"{len(there)} of one kind"
+            elif kind in STRATEGIES and key is not None:
+                assert len(begun) <= (PLACES if kind == "queue" else 1), f"{len(begun)} hold a place of {kind} {key}"
+            elif kind == "steps" and key is not None:
+                for step in ("first", "items", "last"):
+                    running = [name for one in states for name in _with_place(one, step)]
+                    assert len(running) <= 1, f"{running} hold a place under {key}"
+        capped = [one for one in self.states.values() if _kind(one) == "capped" and not one.ended]
+        assert len(capped) <= RUNNING_MAX, f"{len(capped)} are there of {RUNNING_MAX}"
+
+    def _groups(self) -> Iterable[tuple[str, str | None, list[TaskState]]]:
+        found: dict[tuple[str, str | None], list[TaskState]] = defaultdict(list)
+        for state in self.states.values():
+            found[_kind(state), msgspec.json.decode(state.input)["key"]].append(state)
+        return [(kind, key, states) for (kind, key), states in found.items()]
+
+    async def _read(self) -> None:
+        """Take up what was recorded since."""
+        log = self.world.log
+        for shard in range((await log.info()).shards):
+            for event in await log.read(shard, after=self.read_to[shard], limit=1_000_000):
+                self.read_to[shard] = event.position
+                self._take_up(event)
+
+    def _take_up(self, recorded: RecordedEvent) -> None:
+        if recorded.kind != "task":
+            return
+        state = self.states.setdefault(str(recorded.stream_id), TaskState())
+        found: Any = from_recorded(recorded)
+        evolve(state, found, at_us=recorded.at_us, command_id=meta_of(recorded).command_id)
+
+    # ---------------------------------------------------------------- the end
+
+    def teardown(self) -> None:
+        """Let the load stop: nobody waits while there is room, all come to their end, and every place comes back."""
+        try:
+            if hasattr(self, "world"):
+                self.runner.run(self._run_down())
+        finally:
+            super().teardown()
+
+    async def _run_down(self) -> None:
+        world = self.world
+        world.network.calm()
+        await world.advance(ROUND_S)
+        await self._free()
+        await world.advance(ROUND_S)
+        await self._read()
+        self._nobody_waits_for_nothing()
+        rounds = 0
+        while standing := [task for task, one in self.states.items() if not one.ended]:
+            rounds += 1
+            assert rounds < ROUNDS_MAX, [state_document(self.states[task]) for task in standing]
+            for task in standing:
+                if self.states[task].status is TaskStatus.BLOCKED:
+                    await self._ask(world.client.cancel(task, grace_s=0.0))
+            await world.advance(ROUND_S)
+            await self._read()
+        self._starts_are_kept()
+
+    async def _free(self) -> None:
+        """Let everything go on that somebody holds."""
+        client = self.world.client
+        for kind in ("work", *self.kinds):
+            await self._ask(client.controls.resume("queue", kind, **BY))
+        await self._read()
+        for task, state in self.states.items():
+            if state.paused:
+                await self._ask(client.resume(task, **BY))
+
+    async def _ask(self, command: Any) -> None:
+        with self.world.loop.passing(self.world.loop.time() + self.world.client.timeout_s):
+            try:
+                await command
+            except TaskerError:
+                return
+
+    def _nobody_waits_for_nothing(self) -> None:
+        for kind, key, states in self._groups():
+            if kind not in STRATEGIES or key is None:
+                continue
+            waiting = [one for one in states if one.status is TaskStatus.PENDING]
+            begun = [one for one in states if one.status is not TaskStatus.PENDING and not one.ended]
+            assert not waiting or len(begun) == (PLACES if kind == "queue" else 1), (
+                f"{kind} {key}: one waits for nothing"
+            )
+
+    def _starts_are_kept(self) -> None:
+        """Each start that was taken is in the task that it was answered with."""
+        for task, n in self.starts:
+            kind = _kind(self.states[task])
+            found: list[Any] = [from_recorded(one) for one in self.world.recorded(task)]
+            inputs = [
+                msgspec.json.decode(one.input)["n"] for one in found if isinstance(one, TaskCreated | TaskPostponed)
+            ]
+            assert n in inputs or kind == "single", f"the start {n} is lost"
+            state = self.states[task]
+            if state.status is TaskStatus.COMPLETED and kind == "debounced" and state.steps["first"].result is not None:
+                assert msgspec.json.decode(state.input)["n"] == inputs[-1]
+
+
+def _kind(state: TaskState) -> str:
+    return state.template.name
+
+
+def _with_place(state: TaskState, step: str) -> list[str]:
+    """Return the open instances of a step that hold their place."""
+    return [
+        name
+        for name, one in state.steps.items()
+        if name.partition("[")[0] == step
+        and one.expansion is None
+        and one.status in STEP_OPEN
+        and name in state.places
+        and state.places[name].held
+    ]
+
+
+TestLimitsMachine = LimitsMachine.TestCase
+TestLimitsMachine.settings = settings(
+    max_examples=max(1, EXAMPLES // 2),
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
