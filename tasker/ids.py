@@ -128,6 +128,7 @@ def schedule_stream_id(tenant: str, namespace: str, schedule: str) -> UUID:
     return uuid8("schedule", tenant, namespace, schedule)
 
 
+@lru_cache(maxsize=4096)
 def concurrency_stream_id(tenant: str, namespace: str, template: str, step: str, key: str) -> UUID:
     """Return the id of the stream that says who holds the places under a concurrency key."""
     return uuid8("concurrency", tenant, namespace, template, step, key)

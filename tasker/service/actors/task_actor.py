@@ -555,11 +555,12 @@ class TaskActor:
             else:
                 scopes[scope] = None
 
-        parent = parent_of(self.state.idempotency_key) if self.state.ended else None
+        has_ended = self.state.ended
+        parent = parent_of(self.state.idempotency_key) if has_ended else None
         left: Sequence[PlaceRequested] = ()
         if self.state.places_left:
             left, self.state.places_left = self.state.places_left, []
-        admitted_us = self.state.admitted_us if self.state.ended else None
+        admitted_us = self.state.admitted_us if has_ended else None
 
         def on_committed(position: int) -> None:
             for effect in effects:

@@ -137,13 +137,13 @@ class Gate:
         What was held before its first offer is a first one still.
         """
         key = (actor.stream_id, step, attempt)
-        place, chance = _place_of(actor, step), chance_of(actor.task_id, step)
-        now_us = self._clock.now_us()
-        hold = self._hold_of(place, key, chance, now_us)
+        place, declared = _place_and_limit(actor, step)
+        controls, now_us = self._watch.controls, self._clock.now_us()
+        hold = None if controls.holds_nothing else self._hold_of(actor, place, key, now_us)
         kept = self._held.setdefault(actor.shard, {})
         held = kept.get(key)
-        turn_us, declared = None, _declared_of(actor, step)
-        if hold is None and key not in self._given and (self._watch.controls.limits or declared is not None):
+        turn_us = None
+        if hold is None and key not in self._given and (controls.limits or declared is not None):
             waited = offer > 0 or (held is not None and held.is_paced)
             turn_us = self._pacing.wait_until(place, actor.state.input, now_us, declared, name_of(step), waited=waited)
             if turn_us is None:
@@ -155,7 +155,7 @@ class Gate:
             self._drop(kept, key)
             self._wait_anew(actor, step, attempt, now_us)
             return 0 if held.is_first else offer
-        held = self._keep(actor.shard, key, _Held(place, chance, is_first=offer == 0, asks=_is_paced(actor)), hold)
+        held = self._keep(actor.shard, key, _held_of(actor, place, step, is_first=offer == 0), hold)
         if held is not None:
             held.is_paced = hold is None
         until_us = now_us + round(RECHECK_S * US_PER_S)
@@ -174,8 +174,8 @@ class Gate:
         held = kept.get(key)
         if held is None and self._watch.controls.holds_nothing:
             return False
-        place, chance, now_us = _place_of(actor, step), chance_of(actor.task_id, step), self._clock.now_us()
-        hold = self._hold_of(place, key, chance, now_us, held)
+        (place, _), now_us = _place_and_limit(actor, step), self._clock.now_us()
+        hold = self._hold_of(actor, place, key, now_us, held)
         if hold is None:
             if held is not None and held.is_paced:
                 return True
@@ -183,7 +183,7 @@ class Gate:
             if held is not None:
                 self._drop(kept, key)
             return False
-        self._keep(actor.shard, key, _Held(place, chance, is_first=False, asks=_is_paced(actor)), hold)
+        self._keep(actor.shard, key, _held_of(actor, place, step, is_first=False), hold)
         until_us = now_us + round(RECHECK_S * US_PER_S) if hold.until_us is None else hold.until_us
         self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
         return True
@@ -235,12 +235,14 @@ class Gate:
         target = Target("handler", actor.tenant, actor.template.spec.namespace, spec.handler)
         self._breakers.ended(target, spec.circuit_breaker, (actor.stream_id, step, attempt), outcome)
 
-    def _hold_of(self, place: Place, key: _Key, chance: float, now_us: int, waits: _Held | None = None) -> Hold | None:
+    def _hold_of(
+        self, actor: TaskActor, place: Place, key: _Key, now_us: int, waits: _Held | None = None
+    ) -> Hold | None:
         """Return what keeps an attempt from beginning; nothing does where it is a part of a circuit's trial.
 
         `waits`: how it is held already, when it is only asked after: then it does not become one now.
         """
-        hold = self._watch.controls.hold_of(place, chance, now_us)
+        hold = self._watch.controls.hold_of(place, chance_of(actor.task_id, key[1]), now_us)
         if hold is None or hold.circuit is None or (waits is not None and waits.circuit is not None):
             return hold
         return None if self._breakers.lets(hold.target, key) else hold
@@ -427,14 +429,13 @@ def _is_paced(actor: TaskActor) -> bool:
     return actor.template is not None and actor.template.is_paced
 
 
-def _declared_of(actor: TaskActor, step: str) -> RateLimit | None:
-    """Return the limit that the template gives a step."""
-    return actor.template.step(step).rate_limit if actor.template is not None and actor.template.is_paced else None
+def _held_of(actor: TaskActor, place: Place, step: str, *, is_first: bool) -> _Held:
+    return _Held(place, chance_of(actor.task_id, step), is_first=is_first, asks=_is_paced(actor))
 
 
-def _place_of(actor: TaskActor, step: str) -> Place:
+def _place_and_limit(actor: TaskActor, step: str) -> tuple[Place, RateLimit | None]:
+    """Return where attempts of a step belong, and the limit that the template gives them."""
     assert actor.template is not None  # noqa: S101 - a task with steps has one
-    spec = actor.template.spec
-    return Place(
-        actor.tenant, spec.namespace, spec.name, actor.template.queue_of(step), actor.template.step(step).handler
-    )
+    template, spec = actor.template.spec, actor.template.step(step)
+    place = Place(actor.tenant, template.namespace, template.name, template.queue_of(spec), spec.handler)
+    return place, spec.rate_limit
