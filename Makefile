@@ -87,6 +87,16 @@ demo: setup ## the main job, from nothing to a verified log; KEEP=1 stays up
 bench: setup ## the service against its floor, into benchmarks/results
 	@$(PYTHON) -m benchmarks $(BENCH_ARGS)
 
+# Peers have an environment of their own: nothing of the project needs them.
+.venv-peers/.stamp: benchmarks/peers/requirements.txt
+	@$(PYTHON) -m venv --clear .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	@touch .venv-peers/.stamp
+
+.PHONY: bench-peers
+bench-peers: setup .venv-peers/.stamp ## the service beside DBOS Transact and the floor, in one run
+	@$(PYTHON) -m benchmarks.peers $(BENCH_ARGS)
+
 .PHONY: soak
 soak: setup ## half load for SOAK_MINUTES (60): do memory, descriptors and lag stay flat? SOAK_RATE tasks a second
 	@$(PYTHON) -m benchmarks.soak $(SOAK_ARGS)

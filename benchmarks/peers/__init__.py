@@ -1,0 +1,1 @@
+"""Other systems of durable workflows, driven as the service is."""
