@@ -22,12 +22,12 @@ from rich.console import Console
 from benchmarks import machine
 from benchmarks.driving import Driver, Figures, System, WorkLost
 from benchmarks.floor import ROOT, Floor
-from benchmarks.peers.dbos_peer import Dbos
+from benchmarks.peers.peer import PEERS
 from benchmarks.peers.report import FLOOR, SERVICE, Turn, rows_of, show
 from benchmarks.processes import Find, family
 from benchmarks.report import RESULTS, name_of_run, write
 from benchmarks.service import Service, at_database
-from benchmarks.workloads import WARM_UP_S, WORKLOADS
+from benchmarks.workloads import WARM_UP_S, WORKLOADS, Workload
 from tasker.embedded.stack import Stack
 from tasker.settings import read_settings
 
@@ -35,17 +35,26 @@ Name = Literal["linear4", "linear4-single", "one", "diamond4", "fanout100"]
 ALL: Final[tuple[Name, ...]] = get_args(Name)
 PYTHON: Final = ROOT / ".venv-peers" / "bin" / "python"
 NOT_THERE: Final = 3
+WARM_UP: Final = Workload("warm-up", "linear4", 100, WARM_UP_S, WARM_UP_S)
+"""With fewer tasks than what is measured: a slow peer takes long for 1,000."""
 
 app = App(name="python -m benchmarks.peers", help="The service beside its peers and its floor.", version_flags=[])
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 notes = Console(highlight=False, stderr=True)
 
 
-class Peer(NamedTuple):
-    """How the peer runs: the Python of its environment, the connections of its pool."""
+class Settings(NamedTuple):
+    """How every peer runs.
+
+    Attributes:
+        python: of the peers' environment.
+        processes: of its application.
+        connections: of each of these, and so workflows or workers at a time.
+    """
 
     python: Path
-    pool: int
+    processes: int
+    connections: int
 
 
 def version_of(python: Path, package: str) -> str:
@@ -75,9 +84,10 @@ async def _new_database(url: str, name: str) -> str:
 async def _drive(
     system: System, servers: dict[str, Find], chosen: tuple[Name, ...], scale: float
 ) -> dict[str, Figures]:
+    notes.print(f"  {system.name}")
     figures: dict[str, Figures] = {}
     async with Driver(system, servers) as driver:
-        await driver.run(WORKLOADS[0], scale * WARM_UP_S)
+        await driver.run(WARM_UP, scale * WARM_UP_S)
         for workload in WORKLOADS:
             if workload.name in chosen:
                 figures[workload.name] = await driver.run(workload, scale * workload.quick_seconds)
@@ -89,7 +99,7 @@ def _must_be_whole(wrong: list[str]) -> None:
         raise WorkLost("; ".join(wrong))
 
 
-def _round(stack: Stack, number: int, chosen: tuple[Name, ...], scale: float, peer: Peer) -> Turn:
+def _round(stack: Stack, number: int, chosen: tuple[Name, ...], scale: float, peers: Settings) -> Turn:
     url, nats_url = stack.postgres.dsn, stack.nats.url
     postgres, nats_server = stack.postgres.pid, stack.nats.pid
     servers: dict[str, Find] = {
@@ -115,9 +125,11 @@ def _round(stack: Stack, number: int, chosen: tuple[Name, ...], scale: float, pe
     finally:
         service.stop()
         asyncio.run(service.remove())
-    dbos = Dbos(asyncio.run(_new_database(url, "dbos")), peer.python, peer.pool)
-    turn.figures[dbos.name] = uvloop.run(_drive(dbos, servers, chosen, scale))
-    _must_be_whole(asyncio.run(dbos.check()))
+    for name, of in PEERS.items():
+        url_of_peer = asyncio.run(_new_database(url, name))
+        peer = of(url_of_peer, peers.python, processes=peers.processes, connections=peers.connections)
+        turn.figures[name] = uvloop.run(_drive(peer, servers, chosen, scale))
+        _must_be_whole(asyncio.run(peer.check()))
     return turn
 
 
@@ -127,18 +139,20 @@ def bench(
     only: Annotated[tuple[Name, ...], Parameter(negative="")] = (),
     rounds: int = 1,
     scale: float = 1.0,
-    pool: int = 20,
+    processes: int = 2,
+    connections: int = 20,
     results: Path = RESULTS,
     data: Path | None = None,
     python: Path = PYTHON,
 ) -> int:
-    """Run floor, service and DBOS Transact in turns on the same servers and print the ratios.
+    """Run floor, service, DBOS Transact and Absurd in turns on the same servers and print the ratios.
 
     Args:
         only: these workloads.
-        rounds: turns of all three.
-        scale: make every workload so many times as long; 1 is about a minute and a half a round.
-        pool: connections of the peer's pool.
+        rounds: turns of all of them.
+        scale: make every workload so many times as long; 1 is about two minutes a round.
+        processes: of each peer's application; as many as there are cores is what a Python program needs to use them.
+        connections: to PostgreSQL of each of these, and so workflows, or workers, at a time in it.
         results: directory for the JSON file.
         data: where the servers' data goes for the time of the run; a temporary directory unless given.
         python: of the environment that `make bench-peers` makes from benchmarks/peers/requirements.txt.
@@ -146,31 +160,32 @@ def bench(
     chosen = only or ALL
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        version = version_of(python, "dbos")
+        versions = {package: version_of(python, package) for peer in PEERS.values() for package in peer.packages}
     except FileNotFoundError as error:
         notes.print(f"error: {error}", markup=False)
         return NOT_THERE
     stack = Stack(Path(tempfile.mkdtemp(prefix="tasker-peers-", dir=data)), read_settings().settings.embedded)
+    settings = Settings(python, processes, connections)
     turns: list[Turn] = []
     try:
         stack.start()
         facts: dict[str, Any] = asyncio.run(machine.facts(stack.postgres.dsn, stack.nats.url, stack.data_dir))
-        settings = facts["postgres_settings"]
-        _must_be_whole([] if settings == machine.DURABLE else [f"commits are not durable: {settings}"])
+        found = facts["postgres_settings"]
+        _must_be_whole([] if found == machine.DURABLE else [f"commits are not durable: {found}"])
         for number in range(1, rounds + 1):
             notes.print(f"round {number} of {rounds}")
-            turns.append(_round(stack, number, chosen, scale, Peer(python, pool)))
+            turns.append(_round(stack, number, chosen, scale, settings))
     except WorkLost as error:
         notes.print(f"error: {error}", markup=False)
         return 1
     finally:
         stack.remove()
-    rows = rows_of(turns, ALL, (FLOOR, SERVICE, "dbos"))
+    rows = rows_of(turns, ALL, (FLOOR, SERVICE, *PEERS))
     show(console, rows, WORKLOADS)
     document = {
         "format": 1,
         "machine": facts,
-        "peers": {"dbos": {"version": version, "sys_db_pool_size": pool, "queue": False}},
+        "peers": {"versions": versions, "processes": processes, "connections": connections},
         "rows": rows,
         "rounds": turns,
     }

@@ -1,29 +1,30 @@
-"""A DBOS application: it starts workflows as lines on its stdin say, and tells their ends on stdout.
+"""A DBOS application: it starts workflows as it is told, and runs them.
 
-Run by the peers' own environment, which has `dbos` and nothing of the project. DBOS is a library, so the application
-that starts workflows runs them as well: the path that its makers measure as the fastest, without a queue.
+DBOS is a library, so the application that starts a workflow runs it as well: the way of its quickstart. A queue would
+add a commit and a poll to each workflow.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sys
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
-POOL = int(os.environ.get("PEER_POOL", "20"))
-OPEN = POOL
-"""Workflows that run at a time: with many more than connections, the pool runs out and its callers time out."""
+from benchmarks.peers.lines import orders, tell
+
+CONNECTIONS = int(os.environ["PEER_CONNECTIONS"])
+OPEN = CONNECTIONS
+"""Workflows that run at a time: with many more than connections the pool runs out, and what waits for it times out."""
 
 config: DBOSConfig = {
     "name": "bench",
     "system_database_url": os.environ["PEER_DATABASE_URL"],
-    "sys_db_pool_size": POOL,
+    "sys_db_pool_size": CONNECTIONS,
     "log_level": "WARNING",
     "application_version": "1",
+    "executor_id": os.environ["PEER_NUMBER"],
 }
 DBOS(config=config)
 
@@ -78,17 +79,7 @@ async def fanout100(_n: int) -> int:
 WORKFLOWS = {"one": one, "linear4": linear4, "diamond4": diamond4, "fanout100": fanout100}
 
 
-async def serve() -> None:
-    loop = asyncio.get_running_loop()
-    lines = asyncio.StreamReader(limit=2**24)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    running: set[asyncio.Task[None]] = set()
-    failed: list[BaseException] = []
-
-    def note(done: asyncio.Task[None]) -> None:
-        if error := done.exception():
-            failed.append(error)
-
+async def main() -> None:
     places = asyncio.Semaphore(OPEN)
 
     async def run(shape: str, id: str, n: int) -> None:
@@ -96,21 +87,15 @@ async def serve() -> None:
             with SetWorkflowID(id):
                 handle = await DBOS.start_workflow_async(WORKFLOWS[shape], n)
             await handle.get_result()
-        print(json.dumps({"ended": [id]}), flush=True)
+        tell([id])
 
-    print(json.dumps({"ready": True}), flush=True)
-    while line := await lines.readline():
-        order = json.loads(line)
-        for id in order["ids"]:
-            task = asyncio.create_task(run(order["shape"], id, order["n"]))
-            running.add(task)
-            task.add_done_callback(running.discard)
-            task.add_done_callback(note)
-        if failed:
-            raise failed[0]
+    async with asyncio.TaskGroup() as group:
+        async for order in orders():
+            for id in order.ids:
+                group.create_task(run(order.shape, id, order.n))
 
 
 if __name__ == "__main__":
     DBOS.launch()
-    asyncio.run(serve())
-    os._exit(0)
+    asyncio.run(main())
+    os._exit(0)  # threads of the library that look for work would go on
