@@ -1,7 +1,7 @@
 """An Absurd application: it spawns tasks as it is told, and its workers run them.
 
 Each worker has a connection of its own, as the SDK wants it. An array of tasks is spawned in one transaction, and then
-workers of the same process are woken; each claims some tasks at a time until there are none. They also look by themselves.
+workers of the same process are woken; each claims some tasks at a time until there are none. It also looks by itself.
 """
 
 from __future__ import annotations
