@@ -90,6 +90,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
             this names it.
         priority: of its work, -100 to 100: where workers are short, more begins first.
         running_s_max: how long a step of it may run on a worker, all together, as the budget of its template says.
+        depth: how many tasks are above it: that which started it, that which started that, and so on.
     """
 
     template: TemplateRef
@@ -106,6 +107,7 @@ class TaskCreated(TaskEvent, frozen=True, kw_only=True):
     admitted_us: int | None = None
     priority: int = 0
     running_s_max: float | None = None
+    depth: int = 0
 
 
 class TaskPostponed(TaskEvent, frozen=True, kw_only=True):

@@ -66,6 +66,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, admitted_us=US),
         t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, priority=-100),
         t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, running_s_max=3600.0),
+        t.TaskCreated(template=TEMPLATE, input=RAW(b"null"), request_hash="cd" * 32, depth=100),
     ),
     ("task_started", 1): (t.TaskStarted(),),
     ("step_dispatched", 1): (

@@ -31,6 +31,7 @@ class CreateTask(TaskCommand, frozen=True, kw_only=True):
     created_by: str | None = None
     admitted_us: int | None = None
     priority: int = 0
+    depth: int = 0
 
 
 class PostponeTask(TaskCommand, frozen=True, kw_only=True):

@@ -231,6 +231,7 @@ def _create(state: TaskState, template: CompiledTemplate, command: CreateTask) -
         created_by=command.created_by,
         admitted_us=command.admitted_us,
         priority=command.priority,
+        depth=command.depth,
     )
     return (created,)
 

@@ -152,6 +152,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.created_by = event.created_by
             state.admitted_us = event.admitted_us
             state.priority = event.priority
+            state.depth = event.depth
             if event.stale_after is not None:
                 state.staleness = Staleness(event.stale_after)
             if event.running_s_max is not None:

@@ -292,6 +292,7 @@ class TaskState:
         usage: what its attempts used so far: `tokens`, and `cost:<currency>`; None: nothing.
         budget: what a person allows it instead of its template. over_budget: what of it is used up, in words.
         starts: other starts that it took while it waited (`debounce`) -> what tells each from a conflict; None: none.
+        depth: how many tasks are above it.
         is_late: its deadline has passed, and nothing of it begins until a person gives it another one.
         commands: the last commands that changed the task -> the seq of their last event.
         created_by: who created it, where that is known (see `TaskCreated`).
@@ -317,6 +318,7 @@ class TaskState:
         "created_by",
         "created_us",
         "deadline_us",
+        "depth",
         "error",
         "failed",
         "idempotency_key",
@@ -362,6 +364,7 @@ class TaskState:
         self.tags: dict[str, str] = {}
         self.metadata: msgspec.Raw | None = None
         self.priority = 0
+        self.depth = 0
         self.created_us = 0
         self.not_before_us: int | None = None
         self.deadline_us: int | None = None

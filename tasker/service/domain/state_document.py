@@ -64,6 +64,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "starts": state.starts,
         "is_late": state.is_late,
         "priority": state.priority,
+        "depth": state.depth,
     }
     return {key: value for key, value in document.items() if value}
 

@@ -24,10 +24,15 @@ VIEWS_TIMEOUT_S = 12.0
 
 HEADER_VERB = "Tasker-Verb"
 HEADER_TASK_ID = "Tasker-Task-Id"
-HEADER_GOES_ON = "Tasker-Goes-On"
+HEADER_DEPTH = "Tasker-Depth"
 HEADER_OWN = "Tasker-Own"
 
 RawReply = Callable[[bytes | TaskerError], None]
+
+
+def depth_of(header: str | None) -> int:
+    """Return how many tasks are above one that a node hands on; 0: no task starts it."""
+    return int(header) if header is not None and header.isdecimal() else 0
 
 
 class Routes:

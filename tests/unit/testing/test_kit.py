@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -31,6 +32,7 @@ from tasker.errors import ConfigurationError, InputInvalid, SignalInvalid, Templ
 from tasker.events.codec import decode_message
 from tasker.events.messages import LiveUpdate
 from tasker.events.task_events import StepRetryScheduled
+from tasker.service.domain.steps import children
 from tasker.testing import NotOver, Stuck, SyncTaskerTest, TaskerTest
 
 
@@ -709,3 +711,18 @@ async def test_large_results_that_many_attempts_ask_for_at_once_come_in_several_
         run = await tasker.run()
         assert run.result == [60_000 + number for number in range(64)]
         assert run.events_of("step_attempt_failed") == ()
+
+
+async def test_a_template_that_starts_itself_for_ever_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "CHILD_DEPTH_MAX", 3)
+    tower = Template("tower", on_failure="fail")
+    tower.child("next", "tower")
+    async with TaskerTest(tower) as kit:
+        run = await kit.start()
+        await run.wait()
+        assert run.error is not None
+        assert (run.state, run.error.type) == ("failed", "child_failed")
+        task, tasks = UUID(run.task_id), 1
+        while started := [one for one in kit._world.log.events_of(task) if one.type == "child_started"]:
+            task, tasks = UUID(msgspec.json.decode(started[0].payload)["child"]), tasks + 1
+        assert tasks == 4

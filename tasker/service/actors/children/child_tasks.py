@@ -73,7 +73,7 @@ class ChildTasks:
             answered,
             task_id=child,
             traceparent=actor.traceparent,
-            goes_on=True,
+            depth=actor.state.depth + 1,
         )
 
     def ask(self, actor: TaskActor, step: str, attempt: int) -> None:

@@ -109,7 +109,7 @@ from tasker.service.domain.repairs.restart import Original
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
 from tasker.service.runtime.actor import Recorded
 from tasker.service.runtime.node_clock import NodeClock
-from tasker.service.runtime.routes import HEADER_GOES_ON, HEADER_OWN, HEADER_TASK_ID, HEADER_VERB, Routes
+from tasker.service.runtime.routes import HEADER_DEPTH, HEADER_OWN, HEADER_TASK_ID, HEADER_VERB, Routes, depth_of
 from tasker.service.runtime.shards import Shards
 from tasker.service.runtime.tenants import TenantRoom
 from tasker.settings import Limits
@@ -149,7 +149,7 @@ class Asked:
     __slots__ = (
         "answer",
         "body",
-        "goes_on",
+        "depth",
         "header_key",
         "is_own",
         "submitted",
@@ -172,8 +172,8 @@ class Asked:
         self.task_id: UUID | None = None
         """Of a creation that another node handed on: the id was chosen there."""
 
-        self.goes_on = False
-        """Of a creation: a task that runs starts it."""
+        self.depth = 0
+        """Of a creation: so many tasks are above it; 0: no task that runs starts it."""
 
         self.is_own = False
         """The service gives it itself: its answer is for this very task."""
@@ -301,7 +301,7 @@ class Entrance:
         respond = partial(self._routes.respond, message)
         tenant, verb = headers.get(HEADER_TENANT, ""), headers.get(HEADER_VERB, "")
         asked = Asked(tenant, verb, message.data, key, traceparent_of(headers.get(HEADER_TRACEPARENT)), respond)
-        asked.goes_on, asked.is_own = HEADER_GOES_ON in headers, HEADER_OWN in headers
+        asked.depth, asked.is_own = depth_of(headers.get(HEADER_DEPTH)), HEADER_OWN in headers
         if HEADER_TASK_ID in headers:
             try:
                 asked.task_id = task_id_of_text(headers[HEADER_TASK_ID])
@@ -419,11 +419,12 @@ class Entrance:
                     not_before_us=not_before_us,
                     metadata=metadata,
                     restarted_from=restarted_from,
+                    depth=asked.depth,
                 ),
                 meta=meta,
                 answered=asked.recorded(shard, str(task_id)),
                 fail=asked.refuse,
-                goes_on=asked.goes_on,
+                goes_on=asked.depth > 0,
                 attached=asked.attached(shard) if restarted_from is None else None,
                 debounced=asked.debounced() if restarted_from is None else None,
             )
@@ -722,8 +723,8 @@ class Entrance:
             headers[HEADER_TASK_ID] = str(task_id)
         if asked.traceparent is not None:
             headers[HEADER_TRACEPARENT] = asked.traceparent
-        if asked.goes_on:
-            headers[HEADER_GOES_ON] = "1"
+        if asked.depth:
+            headers[HEADER_DEPTH] = str(asked.depth)
         if asked.is_own:
             headers[HEADER_OWN] = "1"
 
@@ -821,6 +822,7 @@ def _plan_of(
     not_before_us: int | None,
     metadata: msgspec.Raw | None,
     restarted_from: str | None,
+    depth: int,
 ) -> Callable[[int], tuple[CompiledTemplate, CreateTask]]:
     """Return what makes the new task's command, once it is known that the task is new."""
     version, compiled = found
@@ -843,6 +845,7 @@ def _plan_of(
             timeout_s=command.timeout_s if command.timeout_s is not None else compiled.spec.timeout_s,
             created_by=creator,
             priority=compiled.spec.priority if command.priority is None else command.priority,
+            depth=depth,
         )
 
     return plan

@@ -32,15 +32,16 @@ class OwnCommands:
         *,
         task_id: UUID | None = None,
         traceparent: str | None = None,
-        goes_on: bool = False,
+        depth: int = 0,
     ) -> None:
         """Give a command; `answer` gets the bytes of its verdict.
 
-        `task_id`: of a creation whose id is known. `goes_on`: a task that runs goes on by it, so it is let in always.
+        `task_id`: of a creation whose id is known. `depth`: of a creation by a task that runs: how
+        many are above it. That task goes on by it, so it is let in always.
         """
         assert self._entrance is not None  # noqa: S101 - attached before any shard is taken
         asked = Asked(tenant, verb, encode_message(command), None, traceparent, answer)
-        asked.task_id, asked.goes_on, asked.is_own = task_id, goes_on, True
+        asked.task_id, asked.depth, asked.is_own = task_id, depth, True
         try:
             self._entrance.take(asked)
         except TaskerError as error:

@@ -13,6 +13,8 @@ with `wait` only waits; `abandon` lets it go on alone.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from tasker.errors import ExpressionFailed
@@ -34,6 +36,8 @@ from tasker.service.domain.steps.bindings import expression_error, item_of, valu
 from tasker.templates import CompiledTemplate, StepSpec
 
 KEY_PREFIX = "child:"
+CHILD_DEPTH_MAX: Final = 100
+"""Most tasks above a task: a template that starts itself without an end comes to one."""
 
 
 def request_child(
@@ -41,6 +45,10 @@ def request_child(
 ) -> AnyTaskEvent:
     """Return the event that asks for the child of a step instance; the step's failure when its input has no value."""
     assert spec.child is not None  # noqa: S101 - the caller looked
+    if state.depth >= CHILD_DEPTH_MAX:
+        message = f"{CHILD_DEPTH_MAX} tasks are above this one, all that may: does {spec.child} start itself for ever?"
+        error = ErrorInfo(type="child_refused", message=message, retryable=False)
+        return StepFailed(step=instance, attempt=attempt, reason="permanent_error", error=error)
     value = state.input
     if spec.child_input is not None:
         try:

@@ -18,7 +18,7 @@ from tasker.events.task_events import (
     TaskCancelled,
 )
 from tasker.service.domain.state import TaskStatus
-from tasker.service.domain.steps.children import child_key, parent_of
+from tasker.service.domain.steps.children import CHILD_DEPTH_MAX, child_key, parent_of
 from tests.runs import Run, raw, template
 
 SHAPE: dict[str, list[str]] = {"kid": [], "end": ["kid"]}
@@ -40,6 +40,17 @@ def test_a_child_is_asked_for_started_and_its_result_is_the_steps() -> None:
     events = run.child("kid", "c1", state="completed", result=7)
     assert [type(one) for one in events] == [StepCompleted, StepDispatched]
     assert run.result_of("kid") == 7
+
+
+def test_a_task_as_deep_as_may_be_starts_no_child() -> None:
+    run = Run(template(SHAPE, steps={"kid": {"child": "parcel"}}))
+    run.create(depth=CHILD_DEPTH_MAX - 1)
+    assert run.owes() == {"child:kid:1": run.now_us}
+    deepest = Run(template(SHAPE, steps={"kid": {"child": "parcel"}}))
+    deepest.create(depth=CHILD_DEPTH_MAX)
+    (failed,) = [one for one in deepest.events if isinstance(one, StepFailed)]
+    assert failed.error is not None
+    assert (failed.error.type, deepest.state.status) == ("child_refused", TaskStatus.BLOCKED)
 
 
 def test_an_end_that_is_told_first_says_both() -> None:
