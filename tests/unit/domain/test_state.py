@@ -66,6 +66,7 @@ LATER = {
     "admitted_us",
     "starts",
     "priority",
+    "depth",
     "is_late",
 }
 """Left out where empty (what is to be told is no fact at all), so that the hash of a state of the first form stays."""
