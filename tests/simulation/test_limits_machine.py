@@ -134,7 +134,7 @@ class LimitsMachine(Machine):
         """Never do more hold a place than there are."""
         self.runner.run(self._read())
         for kind, key, states in self._groups():
-            begun = [one for one in states if one.status is not TaskStatus.PENDING and not one.ended]
+            begun = [one for one in states if _has_its_place(one)]
             there = [one for one in states if not one.ended]
             if kind == "capped":
                 continue
@@ -221,7 +221,7 @@ class LimitsMachine(Machine):
             if kind not in STRATEGIES or key is None:
                 continue
             waiting = [one for one in states if one.status is TaskStatus.PENDING]
-            begun = [one for one in states if one.status is not TaskStatus.PENDING and not one.ended]
+            begun = [one for one in states if _has_its_place(one)]
             assert not waiting or len(begun) == (PLACES if kind == "queue" else 1), (
                 f"{kind} {key}: one waits for nothing"
             )
@@ -242,6 +242,11 @@ class LimitsMachine(Machine):
 
 def _kind(state: TaskState) -> str:
     return state.template.name
+
+
+def _has_its_place(state: TaskState) -> bool:
+    """Return whether a task holds a place; one that was paused while it waited for it does not."""
+    return not state.ended and "" in state.places and state.places[""].held
 
 
 def _with_place(state: TaskState, step: str) -> list[str]:
