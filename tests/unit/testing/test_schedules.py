@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasker import Template
-from tasker.errors import ScheduleConflict, ScheduleInvalid, ScheduleUnknown
+from tasker.errors import BodyInvalid, ScheduleConflict, ScheduleInvalid, ScheduleUnknown
 from tasker.service.actors.schedules.schedule_effects import ScheduleEffects
 from tasker.testing import TaskerTest
 
@@ -246,6 +246,12 @@ class TestPeople:
         await tasker.advance(minutes=1)
         assert len(schedule.tasks) == 240
         assert all(run.state == "completed" for run in schedule.tasks)
+
+    async def test_a_backfill_without_end_is_refused(self, tasker: TaskerTest):
+        schedule = await tasker.schedule("s", template="quick", every_s=60)
+        with pytest.raises(BodyInvalid, match="shorter range"):
+            await schedule.backfill("2029-12-01T00:00:00Z", "2029-12-04T11:21:00Z")
+        await schedule.backfill("2029-12-01T00:00:00Z", "2029-12-04T11:20:00Z")
 
     async def test_an_update_holds_from_the_next_fire_time(self, tasker: TaskerTest):
         schedule = await tasker.schedule("s", template="quick", every_s=600, input=1)

@@ -10,6 +10,7 @@ before `GoOn` can be decided; a task that nobody answered for counts as running.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final, assert_never
 
 from tasker.errors import BodyInvalid, FieldError, ScheduleConflict, ScheduleForbids, ScheduleUnknown
@@ -64,6 +65,9 @@ COUNTED_MAX: Final = 1_000
 
 BUFFERED_MAX: Final = 1_000
 BACKFILLS_MAX: Final = 10
+
+BACKFILL_FIRES_MAX: Final = 5_000
+"""Fire times of one backfill: they are counted before it is taken."""
 
 
 def decide_schedule(state: ScheduleState, command: AnyScheduleCommand) -> Events:
@@ -176,6 +180,9 @@ def _backfill(state: ScheduleState, command: BackfillSchedule) -> Events:
     first_us = next_fire(state.spec, command.start_us - 1)
     if first_us is None or first_us >= command.end_us:
         raise _invalid("/start", f"no fire time from {time_text(command.start_us)} up to {time_text(command.end_us)}")
+    fires = islice(fire_times(state.spec, command.start_us - 1), BACKFILL_FIRES_MAX + 1)
+    if sum(fire_us < command.end_us for fire_us in fires) > BACKFILL_FIRES_MAX:
+        raise _invalid("/start", f"a backfill has at most {BACKFILL_FIRES_MAX:,} fire times; ask for a shorter range")
     if len(state.backfills) >= BACKFILLS_MAX:
         raise ScheduleForbids(f"{BACKFILLS_MAX} backfills wait already; try again when one is done")
     return (
