@@ -374,6 +374,13 @@ class SignalsFull(CommandRejected):
     title = "The task keeps as many signals as it may, and no step has taken them"
 
 
+class SiteRefused(CommandRejected):
+    code = "site_refused"
+    status = 403
+    exit_code = 5
+    title = "A page of another site may not ask, nor anybody under a name that is not the service's"
+
+
 class ApprovalForbidden(CommandRejected):
     code = "approval_forbidden"
     status = 403

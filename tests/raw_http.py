@@ -17,7 +17,7 @@ async def raw_request(
     port: int, method: bytes, target: bytes, headers: dict[bytes, bytes] | None = None, body: bytes | None = None
 ) -> RawResponse:
     """Return the answer to a request with these bytes in its target, headers and body."""
-    lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: x", b"Connection: close"]
+    lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: localhost", b"Connection: close"]
     lines += [b"%b: %b" % pair for pair in (headers or {}).items()]
     if body is not None:
         lines.append(b"Content-Length: %d" % len(body))

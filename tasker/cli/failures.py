@@ -49,6 +49,7 @@ _NEXT: Final = {
     "signal_invalid": "mend the value; the schema stands at the step that waits: `tasker template show NAME`",
     "signals_full": "wait until steps have taken some: `tasker task explain TASK` says what it waits for",
     "state_invalid": "write names, and values that a result may have",
+    "site_refused": "ask under an address or localhost, or set `http.url` to the name that the service is known by",
     "approval_forbidden": "`tasker approval list` shows who is asked",
     "approval_invalid": "give --values that match the form: `tasker approval list -o json` shows it",
     "usage_invalid": "give amounts and costs as ints, Decimal or decimal text",

@@ -21,13 +21,14 @@ from tasker.service.http.problems import errors_to_problems
 from tasker.service.http.requests import OPERATION
 from tasker.service.http.routes import OPERATIONS
 from tasker.service.http.services import SERVICES, Services
+from tasker.service.http.sites import refuse_other_sites
 
 KEEPALIVE_S: Final = 75.0
 
 
 def create_app(services: Services) -> web.Application:
     """Return the application over `services`. It owns nothing: whoever made the parts closes them."""
-    app = web.Application(middlewares=[errors_to_problems], client_max_size=BODY_BYTES_MAX)
+    app = web.Application(middlewares=[errors_to_problems, refuse_other_sites], client_max_size=BODY_BYTES_MAX)
     app[SERVICES] = services
     app.on_shutdown.append(_stop_waiting)
     app[tasks.CONTENTS] = OrderedDict()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tasker.contracts.schemas import Schema, Schemas
 from tasker.contracts.template_schema import describe_documents
-from tasker.errors import PROBLEM_TYPE_PREFIX, Problem, TaskerError
+from tasker.errors import PROBLEM_TYPE_PREFIX, Problem, SiteRefused, TaskerError
 from tasker.events.codec import BATCH_ITEMS_MAX
 from tasker.service.http.operations import JSON, Answer, Body, Operation, Parameter
 from tasker.service.http.problems import PROBLEM_MEDIA_TYPE, RETRIED_STATUS
@@ -47,7 +47,7 @@ def _operation(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for answer in operation.answers:
         responses[str(answer.status.value)] = _answer(answer, schemas)
-    for status, kinds in _by_status(operation.problems).items():
+    for status, kinds in _by_status((*operation.problems, SiteRefused)).items():
         problem = _problem(status, kinds, schemas)
         given = responses.setdefault(str(status), problem)
         given.setdefault("content", {}).update(problem["content"])

@@ -175,7 +175,15 @@ async def running_site(database: str) -> AsyncIterator[Site]:
         watcher=BusWatcher(site.bus, site.subjects),
         refusals=BusRefusals(site.bus, site.subjects),
         clock=clock,
-        settings=HttpSettings(at_least_s=0.3, poll_s=0.05, keepalive_s=0.1, command_s=1.0, check_s=0.2, wait_s_max=5.0),
+        settings=HttpSettings(
+            url="https://tasker.example",
+            at_least_s=0.3,
+            poll_s=0.05,
+            keepalive_s=0.1,
+            command_s=1.0,
+            check_s=0.2,
+            wait_s_max=5.0,
+        ),
         checks={"log": _fine},
     )
     site.services = services
