@@ -25,6 +25,7 @@ WaitKind = Literal[
     "retry",
     "checkpoint",
     "items",
+    "turn",
     "time",
     "child",
     "signal",
@@ -38,9 +39,9 @@ WaitKind = Literal[
     "repair",
     "compensations",
 ]
-"""What a step or a task waits for. `outcome`: of a running attempt; `stop`: its worker was told to stop; `place`: one
-under a concurrency key; `hold`: a pause of many tasks' work, or its slow return; `parents`: steps ahead;
-`resume`, `repair`: a person, for a paused and a blocked task."""
+"""What a step or a task waits for. `outcome`: of a running attempt; `stop`: its worker was told to stop; `turn`: of a
+retried item, since so many run at a time; `place`: one under a concurrency key; `hold`: a pause of many tasks' work, or
+its slow return; `parents`: steps ahead; `resume`, `repair`: a person, for a paused and a blocked task."""
 
 LimitOf = Literal["queue", "handler", "step"]
 FireOutcome = Literal["waiting", "starting", "started", "refused", "skipped"]

@@ -370,8 +370,11 @@ class Reference:
             self._failed(node)
             return
         at_a_time = step.get("max_parallel", step.get("parallelism", 100))
-        for item in entry.items:
-            if self._is_open(node) and self._items(entry, "open") < at_a_time and item not in self.instances:
+        for item in (*entry.again, *entry.items):
+            is_next = item in entry.again or item not in self.instances
+            if is_next and self._is_open(node) and self._running(entry) < at_a_time:
+                if item in entry.again:
+                    entry.again.remove(item)
                 self._begin_item(item)
         if not self._is_open(node) or self._items(entry, "open"):
             return
@@ -380,6 +383,9 @@ class Reference:
 
     def _items(self, of: Instance, status: Status) -> int:
         return sum(self.instances[item].status == status for item in of.items or () if item in self.instances)
+
+    def _running(self, of: Instance) -> int:
+        return self._items(of, "open") - sum(self.instances[item].status == "open" for item in of.again)
 
     def _is_open(self, name: str) -> bool:
         return self.instances[name].status == "open" and not self.ending
@@ -608,14 +614,11 @@ class Reference:
             del self.instances[name]
             return
         one.status, one.is_left, one.attempt, one.first_attempt = "open", False, one.attempt + 1, one.attempt + 1
-        one.again = [
-            item
-            for status in ("failed", "cancelled")
-            for item in one.items or ()
-            if item in self.instances and self.instances[item].status == status
-        ]
-        for item in one.again:
-            self._reopen(item)
+        if "[" in name and not name.endswith("~undo"):
+            self.instances[name.partition("[")[0]].again.append(name)
+        for item in one.items or ():
+            if item in self.instances and self.instances[item].status in ("failed", "cancelled"):
+                self._reopen(item)
 
     def _begin_again(self, name: str) -> None:
         step = name_of(name)
@@ -626,10 +629,9 @@ class Reference:
             if not self._is_past(step) and self._join(step) == "does not run":
                 self._does_not_run([step])
         elif self.instances[name].items is not None:
-            for item in self.instances[name].again:
-                if self._is_open(name) and self._is_open(item):
-                    self._begin_item(item)
             self._next_items(name)
+        elif "[" in name and not name.endswith("~undo"):
+            self._next_items(name.partition("[")[0])
         elif self.instances[name].status == "open" and not name.endswith("~undo"):
             self._begin_item(name)
 

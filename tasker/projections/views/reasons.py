@@ -53,7 +53,7 @@ def _kind(one: Standing) -> WaitKind | None:
             return "stop" if one.cancelling else "outcome"
         case "waiting":
             match one.waits:
-                case "child" | "signal" | "approval" | "event" | "place" | "items" | "time" | "checkpoint":
+                case "child" | "signal" | "approval" | "event" | "place" | "items" | "turn" | "time" | "checkpoint":
                     return one.waits
                 case _:
                     return "retry"

@@ -53,6 +53,7 @@ from tasker.projections.projection import NO_TYPES, Key
 from tasker.projections.views.awaits import awaits_after
 from tasker.projections.views.reasons import Standing, wait_of
 from tasker.projections.views.words import words_of
+from tasker.templates.instances import is_item
 from tasker.times import to_rfc3339
 
 StepEvent = (
@@ -290,7 +291,7 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
             _end(row, "cancelled", at_us)
         case StepRetried(attempt=attempt):
             row.state = "waiting"
-            row.waits = "retry"
+            row.waits = "turn" if is_item(row.step) else "retry"
             row.attempt = attempt
             row.ended_at_us = None
         case StepExpanded():

@@ -35,6 +35,8 @@ def words_of(wait: Wait) -> str:
             return hold_words(wait.hold, wait.until)
         case "items":
             return "its items"
+        case "turn":
+            return "its turn among the items that are retried"
         case "time":
             return f"the time {wait.until}"
         case "checkpoint":

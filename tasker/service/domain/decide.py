@@ -403,11 +403,11 @@ def _retried(state: TaskState, template: CompiledTemplate, failed: Sequence[str]
 
 
 def isolated_items(state: TaskState) -> list[str]:
-    """Return the failed items of steps that wait for a person to repair them."""
+    """Return the failed items of steps that wait for a person to repair them, in their lists' order."""
     found: list[str] = []
     for entry in state.steps.values():
         if entry.expansion is not None and entry.status is StepStatus.WAITING:
-            found += entry.expansion.failed
+            found += sorted(entry.expansion.failed, key=entry.expansion.index_of)
     return found
 
 

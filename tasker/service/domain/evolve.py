@@ -201,7 +201,10 @@ def evolve(  # noqa: PLR0915 - one case an event
                 del state.steps[name]  # it failed before it began, at an expression say: it may begin again
             else:
                 _enter(state, name, STEP_WAITING)
-                if state.held:
+                if step.of is not None:
+                    step.waits = "turn"
+                    step.of.again[name] = None
+                elif state.held:
                     step.waits = "pause"
         case StepSkipped(step=name) | StepResolved(step=name):
             _forget_failure(state, name)
@@ -440,7 +443,7 @@ def _note_standing(state: TaskState, staleness: Staleness, event: AnyTaskEvent, 
     entry = state.steps.get(name)
     if entry is None:
         return
-    if entry.status is STEP_WAITING and entry.waits not in ("items", "pause"):
+    if entry.status is STEP_WAITING and entry.waits not in ("items", "turn", "pause"):
         staleness.stands(name, WAITING, at_us)
     else:
         staleness.moves(name)
@@ -467,6 +470,10 @@ def _enter(state: TaskState, name: str, status: StepStatus) -> StepState:
     """Return the step, moved to `status`, with the task's counts kept right."""
     step = _entry(state, name)
     before = step.status
+    if step.waits == "turn":
+        step.waits = "retry"
+        if step.of is not None:
+            step.of.again.pop(name, None)
     if state.places and status not in STEP_OPEN:
         _leave_place(state, name)
     if before is not status:

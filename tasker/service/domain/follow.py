@@ -375,7 +375,7 @@ def _unheld(
     for name, entry in list(state.steps.items()):
         if entry.status is not StepStatus.WAITING or state.stopping is not None:
             continue
-        if entry.waits == "pause":
+        if entry.waits in ("pause", "turn"):
             yield from begin_again(state, template, name, entry.first_attempt, at_us)
         elif entry.wait is not None:
             yield from look_again(state, template, name)

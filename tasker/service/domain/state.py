@@ -98,7 +98,7 @@ TASK_ENDED: Final = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELL
 _NO_TEMPLATE: Final = TemplateRef("", "", "", "")
 
 
-Waits = Literal["retry", "items", "time", "child", "pause", "signal", "approval", "event", "place"]
+Waits = Literal["retry", "items", "turn", "time", "child", "pause", "signal", "approval", "event", "place"]
 
 
 class Place:
@@ -124,12 +124,25 @@ class Expansion:
     Attributes:
         items: each as JSON. keys: what their instances are called by.
         begun: how many have begun, in the list's order.
+        again: instances that are retried and whose turn has not come, in order; they are open as well.
         open, failed, cancelled: instances that are so.
         completed: how many are.
         is_held: it was said that some have to wait for their turn.
     """
 
-    __slots__ = ("_index", "_results", "begun", "cancelled", "completed", "failed", "is_held", "items", "keys", "open")
+    __slots__ = (
+        "_index",
+        "_results",
+        "again",
+        "begun",
+        "cancelled",
+        "completed",
+        "failed",
+        "is_held",
+        "items",
+        "keys",
+        "open",
+    )
 
     def __init__(self, items: list[msgspec.Raw], keys: tuple[str, ...]) -> None:
         self.items = items
@@ -137,11 +150,17 @@ class Expansion:
         self.begun = 0
         self.is_held = False
         self.completed = 0
+        self.again: dict[str, None] = {}
         self.open: dict[str, None] = {}
         self.failed: dict[str, None] = {}
         self.cancelled: dict[str, None] = {}
         self._results: msgspec.Raw | None = None
         self._index = {key: index for index, key in enumerate(self.keys)}
+
+    @property
+    def waiting(self) -> int:
+        """Return how many items have to wait for their turn."""
+        return len(self.items) - self.begun + len(self.again)
 
     def index_of(self, instance: str) -> int:
         """Return the place in the list of the item that `instance` is."""

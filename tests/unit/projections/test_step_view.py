@@ -14,6 +14,7 @@ from tasker.events.task_events import (
     StepCancelRequested,
     StepCompleted,
     StepDispatched,
+    StepFailed,
     StepReleased,
     StepResolved,
     StepResultEdited,
@@ -30,13 +31,13 @@ from tests.histories import ERROR, T0_US, Recorder, created, damaged, failed, ra
 STARTED = StepStarted(step="a", attempt=1, worker="w1", finish_by_us=T0_US, heartbeat_s=1.0)
 
 
-def fold(*events: Any) -> StepView:
+def fold(*events: Any, step: str = "a") -> StepView:
     recorder = Recorder()
     task_id = recorder.task([created(), *events])
     rows: dict[Any, Any] = {}
     for recorded in recorder.events:
         fold_into(rows, StepProjection(), recorded)
-    return to_view(rows[task_id, "a"])
+    return to_view(rows[task_id, step])
 
 
 def test_a_dispatched_step_waits_for_a_worker() -> None:
@@ -80,6 +81,16 @@ def test_a_failed_step_that_a_person_retries_is_open_again() -> None:
     assert (failure.state, failure.error, failure.waiting_on) == ("failed", ERROR, None)
     step = fold(*failed("a"), StepRetried(step="a", attempt=3), StepDispatched(step="a", attempt=3))
     assert (step.state, step.attempt, step.ended_at) == ("dispatched", 3, None)
+
+
+def test_an_item_that_a_person_retries_waits_for_its_turn() -> None:
+    item = fold(
+        StepDispatched(step="a[0]", attempt=1),
+        StepFailed(step="a[0]", attempt=1, reason="permanent_error", error=ERROR),
+        StepRetried(step="a[0]", attempt=2),
+        step="a[0]",
+    )
+    assert (item.state, item.waiting_on) == ("waiting", "its turn among the items that are retried")
 
 
 def test_a_step_that_is_told_to_stop_says_so_until_it_is_cancelled() -> None:

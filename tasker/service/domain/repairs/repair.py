@@ -219,6 +219,8 @@ def _why_not_released(entry: StepState, name: str) -> str:
     match entry.waits:
         case "items":
             return f"waits for its items; release one of those ({name}[...])"
+        case "turn":
+            return "waits for its turn: so many items run at a time"
         case "child":
             return "waits for its child task; release what that waits for"
         case "place":

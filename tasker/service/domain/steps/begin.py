@@ -151,15 +151,10 @@ def begin_again(state: TaskState, template: CompiledTemplate, instance: str, att
     """Begin the next attempt of an instance that a person retries."""
     entry = state.steps[instance]
     if entry.expansion is not None:
-        again = left_items(instance, entry.expansion)
-        yield from retry_items(state, again)
-        for item in again:
-            if not _takes_items(state, entry):
-                return  # one failed again at once, and with it the step
-            if state.steps[item].status is STEP_WAITING:
-                number = state.steps[item].attempt + 1
-                yield attempt_of(state, template, template.step(item), item, number, at_us)
+        yield from retry_items(state, left_items(instance, entry.expansion))
         yield from next_items(state, template, instance, at_us)
+    elif entry.waits == "turn" and _takes_items(state, state.steps[node_of(instance)]):
+        yield from next_items(state, template, node_of(instance), at_us)
     else:
         yield attempt_of(state, template, template.step(instance), instance, attempt, at_us)
 
@@ -266,16 +261,20 @@ def next_items(state: TaskState, template: CompiledTemplate, node: str, at_us: i
         yield from cancel_items(state, template, expansion, f"step {node} has failed", at_us)
         yield _failed(node, "items_failed", _told(expansion))
         return
-    while len(expansion.open) < spec.items_at_a_time and expansion.begun < len(expansion.items):
-        if len(state.steps) >= _steps_max(template):  # another list, or a loop, has begun what was left
+    while len(expansion.open) - len(expansion.again) < spec.items_at_a_time and expansion.waiting:
+        if expansion.again:
+            item = next(iter(expansion.again))
+            yield attempt_of(state, template, spec, item, state.steps[item].first_attempt, at_us)
+        elif len(state.steps) >= _steps_max(template):  # another list, or a loop, has begun what was left
             yield from cancel_items(state, template, expansion, f"step {node} has failed", at_us)
             yield _exhausted(state, node)
             return
-        yield attempt_of(state, template, spec, item_of(node, expansion.keys[expansion.begun]), 1, at_us)
+        else:
+            yield attempt_of(state, template, spec, item_of(node, expansion.keys[expansion.begun]), 1, at_us)
         if not _takes_items(state, entry):
             return  # that item ended at once, and with it the step
-    if expansion.open and not expansion.is_held and expansion.begun < len(expansion.items):
-        waiting = len(expansion.items) - expansion.begun
+    waiting = expansion.waiting
+    if expansion.open and not expansion.is_held and waiting:
         yield StepItemsHeld(step=node, limit=spec.items_at_a_time, waiting=waiting)
     if not expansion.open and not (expansion.failed and spec.isolates):
         yield StepGathered(step=node, completed=expansion.completed, failed=len(expansion.failed))
@@ -319,8 +318,9 @@ def cancel_items(state: TaskState, template: CompiledTemplate, expansion: Expans
 
 
 def left_items(node: str, expansion: Expansion) -> list[str]:
-    """Return the failed and the cancelled items of a step."""
-    return [name for name in (*expansion.failed, *expansion.cancelled) if node_of(name) == node]
+    """Return the failed and the cancelled items of a step, in the list's order."""
+    left = [name for name in (*expansion.failed, *expansion.cancelled) if node_of(name) == node]
+    return sorted(left, key=expansion.index_of)
 
 
 def retry_items(state: TaskState, items: Iterable[str]) -> Moves:

@@ -90,6 +90,48 @@ def test_a_retry_of_the_step_runs_only_what_is_left_of_it() -> None:
     assert run.state.status is TaskStatus.COMPLETED
 
 
+def test_retried_items_run_so_many_at_a_time_too() -> None:
+    run = batches([1, 2, 3, 4], failure_strategy="isolate", parallelism=2)
+    for index in range(4):
+        run.fail(f"process[{index}]", error=NEVER)
+    run.retry()
+    assert run.offered() == ["process[0]", "process[1]"]
+    assert run.state.steps["process[2]"].waits == "turn"
+    run.complete("process[1]", 2)
+    assert run.offered() == ["process[0]", "process[2]"]
+    run.fail("process[0]", 2, error=NEVER)
+    assert run.offered() == ["process[2]", "process[3]"]
+    run.retry("process[0]", 2)
+    assert run.offered() == ["process[2]", "process[3]"]
+    run.complete("process[2]", 2)
+    assert run.offered() == ["process[0]", "process[3]"]
+
+
+def test_items_that_are_retried_in_a_pause_run_so_many_at_a_time_behind_it() -> None:
+    run = batches([1, 2, 3], failure_strategy="isolate", parallelism=1)
+    for index in range(3):
+        run.fail(f"process[{index}]", error=NEVER)
+    run.pause()
+    run.retry()
+    assert run.offered() == []
+    run.resume()
+    assert run.offered() == ["process[0]"]
+    run.complete("process[0]", 2)
+    assert run.offered() == ["process[1]"]
+
+
+def test_an_item_that_waits_for_its_turn_can_be_skipped_and_goes_with_its_task() -> None:
+    run = batches([1, 2, 3], failure_strategy="isolate", parallelism=1)
+    for index in range(3):
+        run.fail(f"process[{index}]", error=NEVER)
+    run.retry()
+    run.skip("process[1]")
+    run.complete("process[0]", 2)
+    assert run.offered() == ["process[2]"]
+    run.cancel()
+    assert all(step.status is not StepStatus.WAITING for step in run.state.steps.values())
+
+
 def test_continue_completes_with_null_for_the_failed() -> None:
     run = batches([1, 2], failure_strategy="continue_on_failure")
     run.fail("process[0]", error=NEVER)
