@@ -72,7 +72,7 @@ Limit = Annotated[int, Parameter(validator=Number(gte=0))]
 """At most so many; 0 for all."""
 
 DryRun = Annotated[bool, Parameter(negative="")]
-Wait = Annotated[bool | float, Parameter(negative="", metavar="[S]", show_default=False)]
+Wait = Annotated[bool | float, Parameter(negative="", metavar="[S]", show_default=False, validator=Number(gte=0))]
 """`--wait` for as long as it takes, `--wait 30` for so many seconds."""
 
 _WAIT = "--wait"

@@ -238,7 +238,11 @@ async def explain(task: str, /, *, common: Common = COMMON) -> None:
 
 @app.command
 async def wait(
-    task: str, /, *, timeout_s: Annotated[float | None, Parameter(name="--timeout-s")] = None, common: Common = COMMON
+    task: str,
+    /,
+    *,
+    timeout_s: Annotated[float | None, Parameter(name="--timeout-s", validator=Number(gte=0))] = None,
+    common: Common = COMMON,
 ) -> int:
     """Wait until a task has ended or is blocked, and print its result.
 

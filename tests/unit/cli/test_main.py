@@ -142,6 +142,8 @@ def test_asyncapi_is_printed_for_the_prefix_of_the_environment(
         ["task", "create", "hello", "--input", "{"],
         ["task", "create", "hello", "--tag", "x"],
         ["task", "list", "--limit", "-1"],
+        ["task", "create", "hello", "--wait", "-5"],
+        ["task", "wait", "t", "--timeout-s", "-1"],
         ["task", "show", "t", "--at", "0"],
         ["log", "tail", "--limit", "-3"],
         ["schedule", "next", "--every-s", "5", "--count", "-3"],
