@@ -148,6 +148,13 @@ async def b1(ctx: StepContext, input: dict) -> int:
 
 # ---------------------------------------------------------------- steps that take long
 
+
+async def told_to_go() -> None:
+    """Wait for the test."""
+    while not (SINK / "go").exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.01)
+
+
 slow = Template("slow")
 blocking = Template("blocking")
 
@@ -155,8 +162,7 @@ blocking = Template("blocking")
 @slow.step(retry=AGAIN, heartbeat_s=3.0)
 async def waits(ctx: StepContext) -> int:
     await effect(ctx)
-    while not (SINK / "go").exists():  # noqa: ASYNC110 - another process makes it
-        await asyncio.sleep(0.01)
+    await told_to_go()
     return ctx.attempt
 
 
@@ -172,5 +178,6 @@ async def blocks(ctx: StepContext, input: int) -> int:
 async def locks(ctx: StepContext, blocks: int, input: int) -> int:
     await effect(ctx)
     if ctx.attempt == 1:
+        await told_to_go()  # its start is known by then: else nobody misses its heartbeats
         ctypes.PyDLL(None).sleep(input)  # with the interpreter's lock: no thread of the process goes on
     return ctx.attempt + blocks

@@ -25,6 +25,12 @@ async def test_a_blocked_loop_loses_its_attempts_and_nothing_else(rig: Rig, bloc
         # A loop that does not come back costs its process, which is replaced.
         await until(lambda: not psutil.pid_exists(pid))
         _, pid = await rig.sink.begun("locks")
+
+        async def running() -> list[str]:
+            return [step.step for step in await client.steps(handle) if step.state == "running"]
+
+        await rig.until(running, wanted=["locks"])
+        rig.sink.go()
         assert bytes((await client.wait(handle)).result or b"") == b"4", "each was done by its second attempt"
         await until(lambda: blocked_s < STALL_S or not psutil.pid_exists(pid))
         await load.acked(20)
