@@ -7,8 +7,10 @@ from typing import TypedDict, Unpack
 
 import msgspec
 
+from tasker.client.http import Parameters
+from tasker.client.pages import Read, items_of
 from tasker.client.requests import PAGE_ITEMS, TaskRef, task_id_of
-from tasker.client.schedules import Read, SendCommand
+from tasker.client.schedules import SendCommand
 from tasker.events.codec import encode_value
 from tasker.events.messages import Reply, StepApprove, StepDelegate, StepReject
 from tasker.events.reads import ApprovalPage, ApprovalView
@@ -62,23 +64,16 @@ class Approvals:
             at_least: a position that the views must have reached.
             page_items: how many come at a time.
         """
-        after: str | None = None
-        while True:
-            parameters = {
-                "assignee": assignee,
-                "role": list(roles) or None,
-                "namespace": namespace,
-                "template": template,
-                "limit": page_items,
-                "after": after,
-                "at_least": at_least,
-            }
-            page = await self._read("/v1/approvals", ApprovalPage, parameters)
-            for item in page.items:
-                yield item
-            after = page.next
-            if after is None:
-                return
+        parameters: Parameters = {
+            "assignee": assignee,
+            "role": list(roles) or None,
+            "namespace": namespace,
+            "template": template,
+            "limit": page_items,
+            "at_least": at_least,
+        }
+        async for item in items_of(self._read, "/v1/approvals", ApprovalPage, parameters):
+            yield item
 
     async def approve(
         self,

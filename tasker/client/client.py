@@ -30,6 +30,7 @@ from tasker.client.controls import WorkControls
 from tasker.client.dead_letters import DeadLetters
 from tasker.client.domain_events import NEW, DomainSubscription
 from tasker.client.http import HttpApi, Parameters
+from tasker.client.pages import items_of
 from tasker.client.requests import (
     PAGE_ITEMS,
     NamedTemplate,
@@ -750,40 +751,23 @@ class TaskerClient:
 
     async def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
         """Return the steps of a task, in declared order."""
-        found: list[StepView] = []
-        path, after = f"/v1/tasks/{_segment(task_id_of(task))}/steps", None
-        while True:
-            parameters = {"at_least": at_least or position_of(task), "after": after}
-            page = await self._get(path, StepPage, parameters)
-            found.extend(page.items)
-            after = page.next
-            if after is None:
-                return found
+        path = f"/v1/tasks/{_segment(task_id_of(task))}/steps"
+        pages = items_of(self._get, path, StepPage, {"at_least": at_least or position_of(task)})
+        return [step async for step in pages]
 
     async def events(
         self, task: TaskRef, *, after_seq: int = 0, page_items: int = PAGE_ITEMS
     ) -> AsyncIterator[EventView]:
         """Yield the recorded events of a task behind `after_seq`, from the log."""
-        path, after = f"/v1/tasks/{_segment(task_id_of(task))}/events", str(after_seq)
-        while True:
-            page = await self._get(path, EventPage, {"after": after, "limit": page_items})
-            for event in page.items:
-                yield event
-            if page.next is None:
-                return
-            after = page.next
+        path = f"/v1/tasks/{_segment(task_id_of(task))}/events"
+        async for event in items_of(self._get, path, EventPage, {"after": str(after_seq), "limit": page_items}):
+            yield event
 
     async def templates(self, *, namespace: str | None = None, name: str | None = None) -> AsyncIterator[TemplateView]:
         """Yield the registered versions of templates."""
-        after: str | None = None
-        while True:
-            parameters = {"namespace": namespace, "name": name, "after": after}
-            page = await self._get("/v1/templates", TemplatePage, parameters)
-            for template in page.items:
-                yield template
-            after = page.next
-            if after is None:
-                return
+        parameters: Parameters = {"namespace": namespace, "name": name}
+        async for template in items_of(self._get, "/v1/templates", TemplatePage, parameters):
+            yield template
 
     async def template(self, name: str, *, namespace: str = "default", version: str | None = None) -> TemplateView:
         """Return a version of a template (None: the one in use), with its document.
@@ -814,34 +798,21 @@ class TaskerClient:
             model: only what was used of it.
             at_least: a position that the totals must have reached.
         """
-        after: str | None = None
-        while True:
-            parameters: Parameters = {
-                "by": by,
-                "task_id": None if task is None else task_id_of(task),
-                "namespace": namespace,
-                "template": template,
-                "model": model,
-                "at_least": at_least,
-                "after": after,
-            }
-            page = await self._get("/v1/usage", UsagePage, parameters)
-            for total in page.items:
-                yield total
-            after = page.next
-            if after is None:
-                return
+        parameters: Parameters = {
+            "by": by,
+            "task_id": None if task is None else task_id_of(task),
+            "namespace": namespace,
+            "template": template,
+            "model": model,
+            "at_least": at_least,
+        }
+        async for total in items_of(self._get, "/v1/usage", UsagePage, parameters):
+            yield total
 
     async def refusals(self) -> AsyncIterator[Refusal]:
         """Yield the submitted commands that were refused lately, oldest first."""
-        after: str | None = None
-        while True:
-            page = await self._get("/v1/refusals", RefusalPage, {"after": after})
-            for refusal in page.items:
-                yield refusal
-            after = page.next
-            if after is None:
-                return
+        async for refusal in items_of(self._get, "/v1/refusals", RefusalPage, {}):
+            yield refusal
 
     async def stats(self) -> Stats:
         """Return counts of tasks by state and how far the views are."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from tasker.client.schedules import Read, SendCommand
+from tasker.client.http import Parameters
+from tasker.client.pages import Read, items_of
+from tasker.client.schedules import SendCommand
 from tasker.events.control_events import ControlScope, LimitScope
 from tasker.events.messages import CircuitClose, CircuitOpen, ControlPause, ControlResume, LimitRemove, LimitSet, Reply
 from tasker.events.reads import CircuitsView, ControlsView, EventPage, EventView, LimitsView
@@ -220,15 +222,9 @@ class WorkControls:
             name: only of this handler, queue or template.
             namespace: only of this namespace.
         """
-        after: str | None = None
-        while True:
-            parameters = {"scope": scope, "name": name, "namespace": namespace, "after": after}
-            page = await self._read("/v1/controls/events", EventPage, parameters)
-            for event in page.items:
-                yield event
-            after = page.next
-            if after is None:
-                return
+        parameters: Parameters = {"scope": scope, "name": name, "namespace": namespace}
+        async for event in items_of(self._read, "/v1/controls/events", EventPage, parameters):
+            yield event
 
     async def get(self) -> ControlsView:
         """Return what is paused, limited or comes back slowly, and the open circuits, as the log says now."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final
 from urllib.parse import quote
 
 from tasker.client.bulk import Bulks, OnProgress
 from tasker.client.http import Parameters
+from tasker.client.pages import Read, items_of
 from tasker.client.requests import PAGE_ITEMS, TaskRef, position_of, rfc3339_of, task_id_of
 from tasker.events.bulk import BulkOutcome
 from tasker.events.messages import (
@@ -96,14 +97,6 @@ class DeadLetterFilter:
 EVERYTHING_OPEN: Final = DeadLetterFilter()
 
 
-class Asks(Protocol):
-    """Reads an endpoint as a type, and repeats that until it answers."""
-
-    async def __call__(self, path: str, kind: type[Any], parameters: Parameters, /) -> Any:
-        """Return what the endpoint answers."""
-        ...
-
-
 class DeadLetters:
     """The dead letters of a client's tenant. Reads need HTTP; commands travel as all of the client's do.
 
@@ -111,7 +104,7 @@ class DeadLetters:
     """
 
     def __init__(
-        self, command: Callable[[str, Command], Awaitable[Reply]], asks: Asks, ids: IdSource, bulks: Bulks
+        self, command: Callable[[str, Command], Awaitable[Reply]], asks: Read, ids: IdSource, bulks: Bulks
     ) -> None:
         self._command = command
         self._bulks = bulks
@@ -124,29 +117,17 @@ class DeadLetters:
         self, wanted: DeadLetterFilter = EVERYTHING_OPEN, *, at_least: str | None = None, page_items: int = PAGE_ITEMS
     ) -> AsyncIterator[DeadLetterView]:
         """Yield the dead letters that match, the newest first."""
-        after: str | None = None
-        while True:
-            parameters = wanted.parameters() | {"limit": page_items, "after": after, "at_least": at_least}
-            page: DeadLetterPage = await self._asks("/v1/dlq", DeadLetterPage, parameters)
-            for item in page.items:
-                yield item
-            after = page.next
-            if after is None:
-                return
+        parameters: Parameters = wanted.parameters() | {"limit": page_items, "at_least": at_least}
+        async for item in items_of(self._asks, "/v1/dlq", DeadLetterPage, parameters):
+            yield item
 
     async def groups(
         self, wanted: DeadLetterFilter = EVERYTHING_OPEN, *, at_least: str | None = None, page_items: int = PAGE_ITEMS
     ) -> AsyncIterator[DeadLetterGroup]:
         """Yield the dead letters that match by fingerprint, the largest group first."""
-        after: str | None = None
-        while True:
-            parameters = wanted.parameters() | {"limit": page_items, "after": after, "at_least": at_least}
-            page: DeadLetterGroupPage = await self._asks("/v1/dlq/groups", DeadLetterGroupPage, parameters)
-            for item in page.items:
-                yield item
-            after = page.next
-            if after is None:
-                return
+        parameters: Parameters = wanted.parameters() | {"limit": page_items, "at_least": at_least}
+        async for item in items_of(self._asks, "/v1/dlq/groups", DeadLetterGroupPage, parameters):
+            yield item
 
     async def count(self, wanted: DeadLetterFilter = EVERYTHING_OPEN, *, at_least: str | None = None) -> int:
         """Return how many dead letters match."""

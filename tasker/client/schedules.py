@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from tasker.client.http import Parameters
+from tasker.client.pages import Read, items_of
 from tasker.errors import BodyInvalid, ValueInvalid
 from tasker.events.codec import encode_value
 from tasker.events.messages import (
@@ -29,22 +30,12 @@ from tasker.events.schedule_events import BackfillOverlap
 from tasker.ids import IdSource
 from tasker.times import from_datetime, to_rfc3339
 
-T = TypeVar("T")
-
 Document = ScheduleDocument | Mapping[str, Any]
 """A schedule's document: as a struct, or as the mapping that JSON or YAML spells."""
 
 SendCommand = Callable[[str, Command], Coroutine[Any, Any, Reply]]
 
 NEXT_TIMES: int = 5
-
-
-class Read(Protocol):
-    """Reads over HTTP."""
-
-    def __call__(self, path: str, kind: type[T], parameters: Parameters) -> Coroutine[Any, Any, T]:
-        """Return what the path answers, as `kind`."""
-        ...
 
 
 class Schedules:
@@ -225,21 +216,14 @@ class Schedules:
         at_least: str | None = None,
     ) -> AsyncIterator[ScheduleView]:
         """Yield the schedules that match all of what is given, by namespace and name; deleted ones when asked for."""
-        after: str | None = None
-        while True:
-            parameters: Parameters = {
-                "state": state if isinstance(state, str) or state is None else [*state],
-                "namespace": namespace,
-                "template": template,
-                "after": after,
-                "at_least": at_least,
-            }
-            page = await self._read("/v1/schedules", SchedulePage, parameters)
-            for schedule in page.items:
-                yield schedule
-            after = page.next
-            if after is None:
-                return
+        parameters: Parameters = {
+            "state": state if isinstance(state, str) or state is None else [*state],
+            "namespace": namespace,
+            "template": template,
+            "at_least": at_least,
+        }
+        async for schedule in items_of(self._read, "/v1/schedules", SchedulePage, parameters):
+            yield schedule
 
     async def next(
         self, name: str, *, namespace: str = "default", count: int = NEXT_TIMES, at_least: str | None = None
@@ -256,15 +240,9 @@ class Schedules:
         Raises:
             ScheduleUnknown: there is none.
         """
-        after: str | None = None
-        while True:
-            parameters: Parameters = {"after": after, "at_least": at_least}
-            page = await self._read(f"{_path(namespace, name)}/events", EventPage, parameters)
-            for event in page.items:
-                yield event
-            after = page.next
-            if after is None:
-                return
+        parameters: Parameters = {"at_least": at_least}
+        async for event in items_of(self._read, f"{_path(namespace, name)}/events", EventPage, parameters):
+            yield event
 
 
 def document_from(schedule: Document) -> ScheduleDocument:
