@@ -48,6 +48,8 @@ class Placement:
         self._taken = taken
         self._lost = lost
         self._held: set[int] = set()
+        self._closed: set[int] = set()
+        """Of those held: given up by their writer since the last renewal."""
         self._leaving = False
         self.expired = 0
         """Shards whose lease was lost without having been given up."""
@@ -63,12 +65,14 @@ class Placement:
 
     def gave_up(self, shard: int) -> None:
         """Take note that a shard was given up by its writer; it is taken again when its lease allows."""
-        self._held.discard(shard)
+        if shard in self._held:
+            self._closed.add(shard)
 
     async def release(self) -> None:
         """Give every lease up, for a quick handover."""
         self._leaving = True
         self._held.clear()
+        self._closed.clear()
         await self._log.release(self._owner)
 
     async def _round(self) -> None:
@@ -77,11 +81,14 @@ class Placement:
         lease = await self._log.renew(self._owner, self._pace.lease_s)
         self._clock.set(lease.now_us)
         self._clock.lease(self._pace.lease_s, asked_s=asked_s)
-        for shard in self._held - lease.epochs.keys():
+        closed, self._closed = self._closed, set()
+        lost = self._held - lease.epochs.keys()
+        self._held -= lost | closed
+        self.expired += len(lost)
+        for shard in lost:
             _log.warning("shard_lost", shard=shard)
-            self.expired += 1
-            self._held.discard(shard)
-            self._lost(shard)
+            if shard not in closed:
+                self._lost(shard)
         wanted = sorted(self._shards - self._held)
         if wanted and not self._leaving:
             lease = await self._log.acquire(self._owner, wanted, self._pace.lease_s)

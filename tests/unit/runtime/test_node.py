@@ -207,6 +207,7 @@ class TestLeases:
         assert one.service.open == {2: 1}
         await one.round()
         assert one.shards.owned == []
+        assert one.node.placement.expired == 3, "however a node learns it"
         assert len(await log.read(0, after=0, limit=10)) == 1
 
     async def test_a_lost_lease_closes_the_shard(self, one: OneNode, two: OneNode, time: Time) -> None:
@@ -230,6 +231,7 @@ class TestLeases:
         one.node.close_shard(1)
         assert await one.say(1, uuid4()).ended == "fenced"
         await one.round()
+        assert one.node.placement.expired == 0
         assert one.service.open == {0: 1, 1: 2, 2: 1}
         assert await one.say(1, uuid4()).ended == 1
 
