@@ -768,10 +768,12 @@ class TaskDeadlineSet(TaskEvent, frozen=True, kw_only=True):
 
     Attributes:
         goes_on: the task was blocked as the one before had passed, and goes on.
+        pending: it goes on by waiting for its start time, or its place, as it did before.
     """
 
     deadline_us: int | None = None
     goes_on: bool = False
+    pending: bool = False
 
 
 class TaskDeadlinePassed(TaskEvent, frozen=True, kw_only=True):

@@ -36,7 +36,7 @@ Key = tuple[str, str, int]
 """Task, step, number of the attempt."""
 
 
-class Stop(enum.Enum):
+class Stop(enum.StrEnum):
     """Why an attempt was asked to stop."""
 
     TIMEOUT = enum.auto()

@@ -234,7 +234,7 @@ async def test_a_person_reviews_a_draft(workflows: Service) -> None:
         assert json.loads(bytes(view.form)) == human_review.FORM
         assert [one.task_id async for one in client.approvals.list(assignee="eve")] == []
         told = (await client.get(published)).waiting_on or ""
-        assert told.startswith("the approval of the role editors, escalated at ")
+        assert told.startswith("the approval of the role editors (escalated at ")
         with pytest.raises(ApprovalForbidden):
             await client.approvals.approve(published, "approval", {"channel": "blog"}, by="ada", roles=["editors"])
         async with aiohttp.ClientSession() as http:

@@ -230,6 +230,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         t.TaskDeadlineSet(deadline_us=US),
         t.TaskDeadlineSet(),
         t.TaskDeadlineSet(deadline_us=US, goes_on=True),
+        t.TaskDeadlineSet(deadline_us=US, goes_on=True, pending=True),
     ),
     ("task_postponed", 1): (
         t.TaskPostponed(start=TASK_ID, request_hash="ab12", input=RAW(b'{"n":2}'), not_before_us=US),

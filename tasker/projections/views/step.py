@@ -112,8 +112,8 @@ class StepRow(msgspec.Struct):
     Attributes:
         attempt: the newest one.
         dispatched_at_us, started_at_us, worker: of that attempt.
-        waits: what a waiting step waits for: `retry`, `checkpoint`, `items`, `time`, `child`, `signal`, `approval`,
-            `place`, `event`.
+        waits: what a waiting step waits for, or a list that failed has waited for: `retry`, `checkpoint`, `items`,
+            `time`, `child`, `signal`, `approval`, `place`, `event`.
         awaits: JSON text of what it waits for from outside, while it does (see `views.awaits`).
         child: the task that it started.
         by_hand: what a person did to its result: `skipped`, `resolved`, `edited`.
@@ -283,7 +283,9 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
             row.state = "waiting"
             row.retry_at_us = retry_at_us
         case StepFailed(error=error):
+            is_list = row.waits == "items"
             _end(row, "failed", at_us)
+            row.waits = "items" if is_list else None  # a retry is one of its items, and it waits for them again
             row.error = encode_message(error)
         case StepCancelRequested():
             row.cancelling = True
@@ -291,8 +293,9 @@ def _evolve(row: StepRow, event: StepEvent, at_us: int) -> None:  # noqa: PLR091
             _end(row, "cancelled", at_us)
         case StepRetried(attempt=attempt):
             row.state = "waiting"
-            row.waits = "turn" if is_item(row.step) else "retry"
-            row.attempt = attempt
+            if row.waits != "items":
+                row.waits = "turn" if is_item(row.step) else "retry"
+                row.attempt = attempt
             row.ended_at_us = None
         case StepExpanded():
             row.state = "waiting"

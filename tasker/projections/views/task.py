@@ -270,7 +270,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
                 row.place_key = None
                 if row.state == "paused":
                     row.blocked_reason = "paused"
-                else:
+                elif row.blocked_reason != "deadline_passed":
                     row.state = "running"
         case StepExpanded() | StepDelayed():
             row.steps_dispatched += 1
@@ -338,10 +338,10 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
                 row.metadata = None if metadata == NULL else bytes(metadata)
             if priority is not None:
                 row.priority = priority
-        case TaskDeadlineSet(deadline_us=deadline_us, goes_on=goes_on):
+        case TaskDeadlineSet(deadline_us=deadline_us, goes_on=goes_on, pending=pending):
             row.deadline_us = deadline_us
             if goes_on:
-                row.state = "running"
+                row.state = "pending" if pending else "running"
                 _unblock(row)
         case TaskCreated():
             pass  # a second birth is impossible; total all the same

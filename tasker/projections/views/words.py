@@ -163,13 +163,13 @@ def _asked_words(asked: AskedFacts) -> str:
     named = ", ".join(asked.assignees)
     of_roles = ", ".join(asked.roles)
     who = " or ".join(part for part in (named, of_roles and f"the role {of_roles}") if part) or "anybody"
-    count = f" ({len(asked.approved_by)} of {asked.approvals} have)" if asked.approvals > 1 else ""
-    more = ""
+    told = [f"{len(asked.approved_by)} of {asked.approvals} have"] if asked.approvals > 1 else []
     if asked.escalated:
-        more = ", escalated"
+        told.append("escalated")
     elif asked.escalate_at is not None:
-        more = f", escalated at {asked.escalate_at}"
-    return f"the approval of {who}{count}{more}"
+        told.append(f"escalated at {asked.escalate_at}")
+    more = f" ({', '.join(told)})" if told else ""
+    return f"the approval of {who}{more}"
 
 
 def _place_words(wait: Wait) -> str:

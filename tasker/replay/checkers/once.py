@@ -18,6 +18,7 @@ from tasker.events.task_events import (
     ChildStarted,
     EventAwaited,
     EventMatched,
+    PlaceRequested,
     SignalReceived,
     StepAttemptFailed,
     StepAwaited,
@@ -52,15 +53,29 @@ _SILENT: Final = frozenset({TaskCreated, TaskStarted, StepFailed, StepRetrySched
 
 
 class _Step:
-    """What is known of a step: its newest attempt, and what happened to it."""
+    """What is known of a step: its newest attempt that began, and what happened to it.
 
-    __slots__ = ("attempt", "completed", "over", "started")
+    `asked` is the newest attempt that asked for a place under a concurrency key. One that is cancelled, or fails,
+    before it has its place never begins; its number is used up all the same.
+    """
+
+    __slots__ = ("asked", "attempt", "completed", "over", "started")
 
     def __init__(self) -> None:
+        self.asked = 0
         self.attempt = 0
         self.started = False
         self.over = True
         self.completed = False
+
+    @property
+    def newest(self) -> int:
+        """Return the newest attempt that began, or asked for its place."""
+        return max(self.attempt, self.asked)
+
+    def follows(self, attempt: int) -> bool:
+        """Return whether `attempt` is the next to begin: the one that asked for a place, else one more."""
+        return attempt == self.newest + 1 or attempt == self.asked > self.attempt
 
 
 class OnceChecker:
@@ -83,10 +98,15 @@ class OnceChecker:
                     self._find(recorded, f"step {name} is dispatched again after its completion")
                 elif not step.over:
                     self._find(recorded, f"attempt {attempt} of step {name} begins while {step.attempt} is open")
-                if attempt != step.attempt + 1:
-                    self._find(recorded, f"attempt {attempt} of step {name} follows attempt {step.attempt}")
+                if not step.follows(attempt):
+                    self._find(recorded, f"attempt {attempt} of step {name} follows attempt {step.newest}")
                 step.attempt = attempt
                 step.started = step.over = False
+            case PlaceRequested(step=name, attempt=attempt) if name:
+                step = self._step(recorded.stream_id, name)
+                if not step.follows(attempt):
+                    self._find(recorded, f"attempt {attempt} of step {name} asks for a place after {step.newest}")
+                step.asked = attempt
             case StepStarted(step=name, attempt=attempt):
                 step = self._open(recorded, name, attempt, "starts")
                 if step.started:

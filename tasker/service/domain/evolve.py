@@ -84,6 +84,7 @@ from tasker.service.domain.costs.running_time import RunningTime
 from tasker.service.domain.dead_letters.staleness import WAITING, Staleness
 from tasker.service.domain.shared_state.written import Shared
 from tasker.service.domain.state import (
+    DEADLINE_PASSED,
     STEP_CANCELLED,
     STEP_COMPLETED,
     STEP_DISPATCHED,
@@ -335,6 +336,8 @@ def evolve(  # noqa: PLR0915 - one case an event
                 pass  # what begins by it says so
             elif state.paused:
                 state.paused_from = TASK_RUNNING
+            elif state.blocked_reason == DEADLINE_PASSED:
+                state.paused_from = None
             else:
                 state.status = TASK_RUNNING
         case PlaceDenied(step=name):
@@ -343,14 +346,16 @@ def evolve(  # noqa: PLR0915 - one case an event
         case LoopTurned():
             _turn(state, event)
         case TaskBlocked():
+            if state.status is TaskStatus.PENDING and event.reason == DEADLINE_PASSED:
+                state.paused_from = TaskStatus.PENDING
             state.status = TaskStatus.BLOCKED
             state.blocked_reason = event.reason
         case TaskResumed():
-            state.status = TaskStatus.COMPENSATING if state.to_undo else TASK_RUNNING
+            state.status = TaskStatus.COMPENSATING if state.to_undo else _going_on(state)
             state.blocked_reason = None
         case TaskPaused(children=children):
             if not state.paused:
-                state.paused_from = state.status
+                state.paused_from = state.paused_from or state.status
                 state.paused_by = command_id
             state.status = TASK_PAUSED
             state.blocked_reason = None
@@ -360,8 +365,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             told = state.children_told
             state.children_told = told._replace(is_over=True, at_us=at_us) if told is not None and children else None
             state.paused_by = None
-            state.status = TaskStatus.PENDING if state.paused_from is TaskStatus.PENDING else TASK_RUNNING
-            state.paused_from = None
+            state.status = _going_on(state)
             state.resumed_us = at_us
         case TaskUpdated(tags=tags, metadata=metadata, priority=priority):
             if tags is not None:
@@ -376,7 +380,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.deadline_us = event.deadline_us
             state.is_late = False
             if event.goes_on:
-                state.status = TASK_RUNNING
+                state.status = _going_on(state)
                 state.blocked_reason = None
                 state.resumed_us = at_us
         case TaskDeadlinePassed():
@@ -552,6 +556,12 @@ def _turn(state: TaskState, event: LoopTurned) -> None:
     body = set(event.steps)
     for edge in [edge for edge in state.closed_edges if edge[0] in body]:
         del state.closed_edges[edge]
+
+
+def _going_on(state: TaskState) -> TaskStatus:
+    """Return what a task is that is paused, or blocked, no more: it has begun, or waits for that as before."""
+    before, state.paused_from = state.paused_from, None
+    return TaskStatus.PENDING if before is TaskStatus.PENDING else TASK_RUNNING
 
 
 def _end(state: TaskState, status: TaskStatus) -> None:

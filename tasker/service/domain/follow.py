@@ -527,7 +527,7 @@ def _held_up(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
         return None
     if is_done(state, template):
         return _ending(state, template)
-    if state.status not in (TaskStatus.RUNNING, TaskStatus.BLOCKED) or state.blocked_reason == "history_limit":
+    if state.blocked_reason == "history_limit":
         return None
     reason: Literal["budget_exceeded", "deadline_passed"] = (
         DEADLINE_PASSED if state.over_budget is None else BUDGET_EXCEEDED

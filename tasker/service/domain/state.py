@@ -305,7 +305,8 @@ class TaskState:
         visits: step -> its newest visit, of those that a loop came back to.
         stopping: the task will end so once its running steps have.
         to_undo: what is undone before that, in this order. undone: how many of them are.
-        paused_from: where a paused task was. paused_by: the command that paused it.
+        paused_from: where a paused task was; `pending` also of one that is blocked before it began.
+        paused_by: the command that paused it.
         resumed_us: when it last went on; the time to start counts anew from then.
         children_told: what its child tasks were last told with it; None: nothing.
         usage: what its attempts used so far: `tokens`, and `cost:<currency>`; None: nothing.

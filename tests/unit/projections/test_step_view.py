@@ -14,6 +14,7 @@ from tasker.events.task_events import (
     StepCancelRequested,
     StepCompleted,
     StepDispatched,
+    StepExpanded,
     StepFailed,
     StepReleased,
     StepResolved,
@@ -93,6 +94,14 @@ def test_an_item_that_a_person_retries_waits_for_its_turn() -> None:
     assert (item.state, item.waiting_on) == ("waiting", "its turn among the items that are retried")
 
 
+def test_a_list_that_a_person_retries_waits_for_its_items_again() -> None:
+    failure = StepFailed(step="a", attempt=1, reason="items_failed", error=ERROR)
+    items = StepExpanded(step="a", items=raw([1, 2]))
+    assert fold(items, failure).waiting_on is None
+    step = fold(items, failure, StepRetried(step="a", attempt=2))
+    assert (step.state, step.attempt, step.waiting_on) == ("waiting", 1, "its items")
+
+
 def test_a_step_that_is_told_to_stop_says_so_until_it_is_cancelled() -> None:
     told = [StepDispatched(step="a", attempt=1), STARTED]
     told.append(StepCancelRequested(step="a", attempt=1, grace_until_us=T0_US))
@@ -146,10 +155,10 @@ def test_a_step_that_asks_people_says_whom() -> None:
     handed = ApprovalDelegated(step="a", attempt=1, by="ada", to="eve")
     assert fold(asks, given, handed).waiting_on == "the approval of bob, eve or the role heads (1 of 2 have)"
     plain = ApprovalRequested(step="a", attempt=1, deadline_us=T0_US, escalate_us=T0_US)
-    told = "the approval of anybody, escalated at 2026-09-21T14:13:20.000000Z until 2026-09-21T14:13:20.000000Z"
+    told = "the approval of anybody (escalated at 2026-09-21T14:13:20.000000Z) until 2026-09-21T14:13:20.000000Z"
     assert fold(plain).waiting_on == told
     escalated = ApprovalEscalated(step="a", attempt=1, assignees=("carol",))
-    assert fold(plain, escalated).waiting_on == ("the approval of carol, escalated until 2026-09-21T14:13:20.000000Z")
+    assert fold(plain, escalated).waiting_on == "the approval of carol (escalated) until 2026-09-21T14:13:20.000000Z"
     decided = StepCompleted(step="a", attempt=1, result=raw({"decision": "rejected"}))
     no = ApprovalAnswered(step="a", attempt=1, decision="rejected", by="ada")
     assert (fold(asks, no, decided).state, fold(asks, no, decided).waiting_on) == ("completed", None)

@@ -55,6 +55,27 @@ def test_a_skipped_attempt_number_is_found() -> None:
     assert "attempt 2 of step a follows attempt 0" in find(renumbered(events[:index] + events[index + 1 :]))
 
 
+def test_an_attempt_that_was_cancelled_before_it_had_its_place_used_up_its_number() -> None:
+    items = {"each": "[0, 1]", "concurrency": {"key": "'k'", "limit": 2}, "retry": {"max_attempts": 1}}
+    run = Run(template({"m": []}, steps={"m": items}))
+    run.create()
+    run.take("m[0]", 1)
+    run.start("m[0]")
+    run.fail("m[0]")
+    run.retry("m")
+    for item in ("m[0]", "m[1]"):
+        run.take(item, 2)
+        run.start(item, 2)
+        run.complete(item, attempt=2)
+    events = by_time([run])
+    assert find(events) == []
+    index = index_of(events, "step_cancelled", task=run)
+    asked = index_of(events, "place_requested", task=run, nth=1)
+    assert index > asked
+    without = [one for number, one in enumerate(events) if number != asked]
+    assert find(renumbered(without)) == ["attempt 2 of step m[1] asks for a place after 0"]
+
+
 def test_effects_happen_once_a_key() -> None:
     findings: list[Finding] = []
     check_effects(["t1:a", "t1:b", "t2:a"], findings.append, owed=["t1:a", "t2:a"])

@@ -239,13 +239,45 @@ def test_a_paused_task_is_blocked_once_it_is_resumed() -> None:
     assert kinds(run.resume())[-1] is TaskBlocked
 
 
-def test_a_task_that_has_not_begun_does_not_before_it_has_another_deadline() -> None:
+def test_a_task_that_has_not_begun_is_blocked_and_waits_for_its_start_behind_another_deadline() -> None:
     run = Run(template({"a": []}, on_timeout="block"))
     run.create(timeout_s=60, not_before_us=run.now_us + 90_000_000)
-    run.fire_at("deadline")
+    assert run.fire_at("deadline")[-1] == TaskBlocked(reason="deadline_passed")
     assert run.owes() == {}
-    run.deadline()
+    assert run.deadline() == (TaskDeadlineSet(goes_on=True, pending=True),)
+    assert run.state.status is TaskStatus.PENDING
     assert set(run.owes()) == {"not_before"}
+    assert StepDispatched in kinds(run.fire_at("not_before"))
+
+
+def test_a_task_that_was_paused_before_it_began_is_blocked_once_it_is_resumed() -> None:
+    run = Run(template({"a": []}, on_timeout="block"))
+    run.create(timeout_s=60, not_before_us=run.now_us + 30_000_000)
+    run.pause()
+    run.fire_at("deadline")
+    assert run.resume()[-1] == TaskBlocked(reason="deadline_passed")
+    run.pause()
+    assert run.resume()[-1] == TaskBlocked(reason="deadline_passed")
+    run.deadline()
+    assert StepDispatched in kinds(run.fire_at("not_before"))
+
+
+def test_a_task_that_waits_for_its_place_is_blocked_and_waits_for_it_behind_another_deadline() -> None:
+    run = Run(template({"a": []}, on_timeout="block", concurrency={"key": "'k'"}))
+    run.create(timeout_s=60)
+    assert run.fire_at("deadline")[-1] == TaskBlocked(reason="deadline_passed")
+    run.deadline()
+    assert run.state.status is TaskStatus.PENDING
+    assert StepDispatched in kinds(run.take())
+
+
+def test_a_place_that_comes_to_a_task_past_its_deadline_is_used_behind_another_one() -> None:
+    run = Run(template({"a": []}, on_timeout="block", concurrency={"key": "'k'"}))
+    run.create(timeout_s=60)
+    run.fire_at("deadline")
+    run.take()
+    assert run.state.status is TaskStatus.BLOCKED
+    assert StepDispatched in kinds(run.deadline())
 
 
 def test_it_may_be_cancelled_and_a_later_deadline_counts_anew() -> None:
