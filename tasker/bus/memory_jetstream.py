@@ -19,7 +19,9 @@ import msgspec
 from tasker.bus.bus import MSG_ID, Message
 from tasker.bus.jetstream import (
     API_PREFIX,
+    CONSUMER_NOT_ALONE,
     CONSUMER_NOT_FOUND,
+    CONSUMER_NOT_UNIQUE,
     NO_MESSAGE_FOUND,
     NS_PER_S,
     STORE_FAILED,
@@ -244,7 +246,9 @@ class MemoryJetStream:
         name = tokens[1]
         consumer = stream.consumers.get(name)
         if consumer is None:
-            consumer = stream.consumers[name] = _Consumer(stream, config)
+            consumer = _Consumer(stream, config)
+            _check_unique(stream, consumer)
+            stream.consumers[name] = consumer
             match config.get("deliver_policy"):
                 case "by_start_sequence":
                     consumer.next_seq = config["opt_start_seq"]
@@ -265,6 +269,7 @@ class MemoryJetStream:
         kept = (stored for stored in stream.messages.values() if stored.seq >= consumer.next_seq)
         return {
             "name": tokens[1],
+            "config": consumer.config,
             "created": stream.created,
             "num_waiting": len(consumer.pulls),
             "num_pending": sum(consumer.wants(stored) for stored in kept),
@@ -448,6 +453,20 @@ def _asked_message(asked: dict[str, Any], messages: dict[int, _Stored]) -> _Stor
         return messages.get(asked["seq"])
     wanted, first = asked["next_by_subj"], asked["seq"]
     return next((each for each in messages.values() if each.seq >= first and each.subject == wanted), None)
+
+
+def _check_unique(stream: _Stream, consumer: _Consumer) -> None:
+    """Refuse a consumer of a work queue that would take what another one takes."""
+    if stream.config.get("retention") != "workqueue":
+        return
+    for other in stream.consumers.values():
+        pairs = [(mine, its) for mine in consumer.filters for its in other.filters]
+        if any(mine == its or matches(its, mine) or matches(mine, its) for mine, its in pairs):
+            if ">" in consumer.filters:
+                raise _Refusal(
+                    400, CONSUMER_NOT_ALONE, "multiple non-filtered consumers not allowed on workqueue stream"
+                )
+            raise _Refusal(400, CONSUMER_NOT_UNIQUE, "filtered consumer not unique on workqueue stream")
 
 
 def _cancel(pull: _Waiting) -> None:

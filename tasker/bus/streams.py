@@ -12,6 +12,7 @@ import msgspec
 
 from tasker.bus.bus import Bus
 from tasker.bus.jetstream import (
+    CONSUMER_NOT_UNIQUE,
     NS_PER_S,
     STORAGE_INSUFFICIENT,
     STREAM_NAME_IN_USE,
@@ -29,7 +30,12 @@ FAST_INGEST_VERSION = (2, 14)
 _BYTES_WANTED = "tasker_bytes_wanted"
 """Metadata of a stream: the bytes of the settings, of which it may have got less."""
 
-COMMAND_CONSUMER = "service"
+SHARED_COMMAND_CONSUMER = "service"
+"""What earlier versions took the commands of all tenants with. A work queue lets no other one beside it."""
+
+COMMANDS_IDLE_S = 60.0
+"""After so long in which no node asked, the server drops the consumer of a tenant; what it left stays in the stream."""
+
 
 _SHARE_MAX = 256
 _ATTEMPTS = 5
@@ -220,9 +226,12 @@ def work_consumer_config(
     return _pull_config(subjects.work_consumer(tenant, namespace, queue), settings) | {"filter_subject": filter_subject}
 
 
-def command_consumer_config(settings: StreamSettings) -> dict[str, Any]:
-    """Return the configuration of the consumer of submitted commands."""
-    return _pull_config(COMMAND_CONSUMER, settings)
+def command_consumer_config(subjects: Subjects, settings: StreamSettings, tenant: str) -> dict[str, Any]:
+    """Return the configuration of the consumer of a tenant's submitted commands."""
+    return _pull_config(subjects.command_consumer(tenant), settings) | {
+        "filter_subject": subjects.submits_of(tenant),
+        "inactive_threshold": round(COMMANDS_IDLE_S * NS_PER_S),
+    }
 
 
 async def ensure_work_consumer(
@@ -243,16 +252,26 @@ async def ensure_work_consumer(
     return name
 
 
-async def ensure_command_consumer(bus: Bus, subjects: Subjects, settings: StreamSettings) -> str:
-    """Make the one durable pull consumer of submitted commands, which all nodes share; return its name.
+async def ensure_command_consumer(bus: Bus, subjects: Subjects, settings: StreamSettings, tenant: str) -> str:
+    """Make the durable pull consumer of a tenant's submitted commands, which all nodes share; return its name.
+
+    The one for all tenants, of earlier versions, gives way; what it had not done with is delivered again.
 
     Raises:
         StreamMissing: there is no stream of commands.
         ApiRefused: the server refused.
         Unavailable: NATS does not answer.
     """
-    await create_consumer(bus, subjects.command_stream, COMMAND_CONSUMER, command_consumer_config(settings))
-    return COMMAND_CONSUMER
+    stream, config = subjects.command_stream, command_consumer_config(subjects, settings, tenant)
+    name, filter_subject = config["name"], config["filter_subject"]
+    try:
+        await create_consumer(bus, stream, name, config, filter_subject=filter_subject)
+    except ApiRefused as refused:
+        if refused.api_error.err_code != CONSUMER_NOT_UNIQUE:
+            raise
+        await delete_consumer(bus, stream, SHARED_COMMAND_CONSUMER)
+        await create_consumer(bus, stream, name, config, filter_subject=filter_subject)
+    return str(name)
 
 
 def _pull_config(name: str, settings: StreamSettings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How many messages a stream holds of one subject, asked without a task that waits for the answer."""
+"""How many messages a stream holds of a subject, and under which subjects it holds any."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from tasker.bus.bus import Bus, Message
-from tasker.bus.jetstream import API_PREFIX, parse_api_error
+from tasker.bus.jetstream import API_PREFIX, api_request, parse_api_error
 from tasker.errors import TaskerError
 
 
@@ -17,13 +17,33 @@ class _State(msgspec.Struct, frozen=True):
 
 class _Info(msgspec.Struct, frozen=True):
     state: _State = _State()
+    total: int = 0
 
 
 _decode = msgspec.json.Decoder(_Info).decode
 
 
+async def count_subjects(bus: Bus, stream: str, pattern: str) -> dict[str, int]:
+    """Return the subjects of `pattern` under which the stream holds messages, and how many under each.
+
+    Raises:
+        StreamMissing: there is no such stream.
+        Unavailable: NATS does not answer.
+    """
+    found: dict[str, int] = {}
+    while True:
+        body = {"subjects_filter": pattern, "offset": len(found)}
+        page = await api_request(bus, f"STREAM.INFO.{stream}", body, _Info)
+        found |= page.state.subjects or {}
+        if not page.state.subjects or len(found) >= page.total:
+            return found
+
+
 def ask_count(bus: Bus, stream: str, subject: str, answered: Callable[[int | None], None], *, timeout_s: float) -> None:
-    """Count the messages of `subject`; `answered` gets None when JetStream does not say. A missing stream has none."""
+    """Count the messages of `subject`, without a task that waits for it.
+
+    `answered` gets None when JetStream does not say. A missing stream has none.
+    """
 
     def on_reply(reply: Message | TaskerError) -> None:
         if isinstance(reply, TaskerError):

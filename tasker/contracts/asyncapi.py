@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from tasker.bus.streams import (
-    COMMAND_CONSUMER,
     FAST_INGEST_VERSION,
     command_consumer_config,
     commands_config,
@@ -357,9 +356,9 @@ def _streams(subjects: Subjects) -> dict[str, Any]:
             "config": events_config(subjects, settings, FAST_INGEST_VERSION),
         },
         "commands": {
-            "description": "Submitted commands; full, it refuses more.",
+            "description": "Submitted commands; full, it refuses more. One consumer a tenant, which a node makes.",
             "config": commands_config(subjects, settings),
-            "consumers": {COMMAND_CONSUMER: command_consumer_config(settings)},
+            "consumers": {"tenant": command_consumer_config(subjects, settings, "{tenant}")},
         },
         "refusals": {
             "description": "The last refusals of each tenant.",

@@ -24,11 +24,12 @@ no tenant can be named so. Streams are named in upper case: `TASKER_WORK`.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NamedTuple
 
 from tasker.errors import ConfigurationError
-from tasker.ids import RESERVED_NAMESPACE
+from tasker.ids import RESERVED_NAMESPACE, is_name
 from tasker.settings import NatsSettings
 from tasker.settings.model import PREFIX_PATTERN
 
@@ -111,6 +112,18 @@ class Subjects:
     def submits_all(self) -> str:
         """Return the pattern of every tenant's submitted commands."""
         return f"{self.prefix}.*.submit.>"
+
+    def submits_of(self, tenant: str) -> str:
+        """Return the pattern of one tenant's submitted commands."""
+        return f"{self.prefix}.{tenant}.submit.>"
+
+    def command_consumer(self, tenant: str) -> str:
+        """Return the name of the consumer of a tenant's submitted commands.
+
+        What stands in a subject in place of a tenant may be no name of a consumer; then it is a digest.
+        """
+        named = tenant if is_name(tenant) else f"_{hashlib.sha256(tenant.encode()).hexdigest()[:32]}"
+        return f"{named}=submit"
 
     def parse_submit(self, subject: str) -> tuple[str, str]:
         """Return tenant and `noun.verb` of a submitted command's subject (the verb may hold further dots)."""

@@ -227,7 +227,7 @@ class WriteSide:
         late.factory = Factory(directory, dispatcher, routes, schedules, places, self._gate.on_recorded)
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         commands.attach(self._entrance)
-        self._submissions = Submissions(bus, subjects, streams, self._entrance, pull)
+        self._submissions = Submissions(bus, subjects, streams, self._entrance, pull, weights)
         self._reports = Reports(subjects, self._shards, routes, self._direct)
         intake = Intake(
             bus,

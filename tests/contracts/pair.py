@@ -36,9 +36,9 @@ class Pair:
         self._stops: list[asyncio.Event] = []
         self.running: list[asyncio.Task[None]] = []
 
-    async def start(self, bus: Bus, limits: Limits | None = None) -> None:
+    async def start(self, bus: Bus, limits: Limits | None = None, streams: StreamSettings = STREAMS) -> None:
         """Start one more node."""
-        side = WriteSide(self.log, await self.log.info(), bus, self.subjects, STREAMS, Pace(), limits)
+        side = WriteSide(self.log, await self.log.info(), bus, self.subjects, streams, Pace(), limits)
         stop, ready = asyncio.Event(), asyncio.Event()
         self.running.append(asyncio.create_task(side.run(stop, ready.set)))
         self._stops.append(stop)

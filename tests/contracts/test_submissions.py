@@ -274,7 +274,7 @@ async def test_many_refusals_in_a_row_stop_nothing(caller: Caller, monkeypatch: 
     for _ in range(submissions.MESSAGES_MAX - 1):
         await caller.leave(b"[")
     async with asyncio.timeout(15):
-        while caller.pair.sides[0]._submissions._held < submissions.MESSAGES_MAX:  # noqa: ASYNC110
+        while caller.pair.sides[0]._submissions._pulls.held < submissions.MESSAGES_MAX:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     caller.pair.log.delay = None
     held.let(10)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import inf
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ class TenantRoom:
         self._weight = 0.0
         self.count = 0
 
-    def enter(self, tenant: str, room: int) -> bool:
+    def enter(self, tenant: str, room: float) -> bool:
         """Count one more; returns whether it gets in. One that does not leaves as well."""
         self.count += 1
         held = self._held.get(tenant, 0) + 1
@@ -53,11 +54,15 @@ class TenantRoom:
 class TenantLine(Generic[T]):
     """What waits of all tenants: of each the oldest first, and among them by stride scheduling.
 
+    Args:
+        cost: how much of its tenant's share an item takes; without it each takes 1.
+
     Source: C. Waldspurger, W. Weihl, "Stride Scheduling: Deterministic Proportional-Share Resource Management", 1995.
     """
 
-    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(self, weights: Mapping[str, float] | None = None, *, cost: Callable[[T], float] | None = None) -> None:
         self._weights = weights or {}
+        self._cost = cost
         self._room = TenantRoom(weights)
         self._waiting: dict[str, deque[T]] = {}
         self._turns: list[tuple[float, int, str]] = []
@@ -68,7 +73,7 @@ class TenantLine(Generic[T]):
     def __len__(self) -> int:
         return self._room.count
 
-    def add(self, tenant: str, item: T, room: int) -> bool:
+    def add(self, tenant: str, item: T, room: float = inf) -> bool:
         """Let one more wait; False: there is no room for it, see `TenantRoom`."""
         if not self._room.enter(tenant, room):
             self._room.leave(tenant)
@@ -80,14 +85,18 @@ class TenantLine(Generic[T]):
         waiting.append(item)
         return True
 
+    def first(self) -> T:
+        """Return the next one, which goes on waiting; IndexError: nothing waits."""
+        return self._waiting[self._turns[0][2]][0]
+
     def take(self) -> T:
-        """Return the next one; IndexError: nothing waits."""
+        """Return the next one, which waits no more; IndexError: nothing waits."""
         passed, _, tenant = heapq.heappop(self._turns)
         self._now = passed
         waiting = self._waiting[tenant]
         item = waiting.popleft()
         self._room.leave(tenant)
-        passed += 1.0 / self._weights.get(tenant, 1.0)
+        passed += (1.0 if self._cost is None else self._cost(item)) / self._weights.get(tenant, 1.0)
         if waiting:
             self._turn(tenant, passed)
         else:

@@ -136,3 +136,16 @@ def test_what_is_no_weight_says_what_to_write(given: str) -> None:
 def test_a_tenant_has_one_weight() -> None:
     with pytest.raises(ConfigurationError, match="tenant 'acme' has two weights"):
         weights_of(["acme=3", "acme=4"])
+
+
+def test_an_item_takes_its_cost_of_the_share_and_the_first_one_goes_on_waiting() -> None:
+    line: TenantLine[int] = TenantLine({"acme": 2.0}, cost=float)
+    for _ in range(100):
+        line.add("acme", 4)
+        line.add("bolt", 1)
+    taken = Counter[int]()
+    for _ in range(90):
+        first = line.first()
+        assert line.first() == first == line.take()
+        taken[first] += 1
+    assert taken == {4: 30, 1: 60}, "as many of cost 4 at a weight of 2 as half of those of cost 1 at one of 1"

@@ -1,8 +1,8 @@
 """Commands of callers that do not wait: from the stream to the entrance, and the verdict to where it is wanted.
 
 The stream's ack told the caller that the command lies there, not that it is accepted. Every node takes from
-one durable consumer. A message is acked once its verdict is final and told; before that it comes again, and
-is the same command again: its key, or its place in the stream, names it.
+one durable consumer a tenant (`tenant_pulls`). A message is acked once its verdict is final and told; before that it
+comes again, and is the same command again: its key, or its place in the stream, names it.
 
     verdict                        what happens to the message
     accepted                       verdict to `Tasker-Reply-To`, ack
@@ -10,16 +10,17 @@ is the same command again: its key, or its place in the stream, names it.
     busy, unavailable, fenced      given back with a growing delay; told to nobody
 
 What is under way is bounded, in commands, well below what the entrance takes, so callers that wait do not
-stand behind a stream that was filled while the service was away.
+stand behind a stream that was filled while the service was away. Both bounds are shared by weight among the tenants
+that have something there: that of messages held in `tenant_pulls`, that of commands by stride scheduling. Of one
+tenant the order is that of the stream.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -27,9 +28,8 @@ import structlog
 from tasker.bus.bus import Bus
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
-from tasker.bus.streams import ensure_command_consumer
 from tasker.errors import ParameterInvalid, Problem, TaskerError, Unavailable, is_passing
-from tasker.events.codec import BATCH_ITEMS_MAX, decode_message, encode_message, split_array
+from tasker.events.codec import BATCH_ITEMS_MAX, BODY_BYTES_MAX, decode_message, encode_message, split_array
 from tasker.events.messages import (
     HEADER_IDEMPOTENCY_KEY,
     HEADER_MESSAGE_ID,
@@ -42,19 +42,20 @@ from tasker.events.messages import (
 from tasker.events.subjects import Subjects
 from tasker.ids import check_name
 from tasker.service.actors.entrances.entrance import Entrance
+from tasker.service.actors.entrances.tenant_pulls import TenantPulls
 from tasker.service.runtime.failpoints import failpoint
+from tasker.service.runtime.tenants import TenantLine
 from tasker.settings import StreamSettings
 from tasker.times import to_rfc3339
 
 MESSAGES_MAX: Final = 256
-"""Messages held at once by a node."""
+"""Messages held at once by a node; each tenant that has some gets its share of the room."""
 
 COMMANDS_MAX: Final = 1_000
-"""Commands of them under way at once; an array counts as the longest one."""
+"""Commands of them under way at once."""
 
 DELAY_S_BASE: Final = 0.5
 DELAY_S_MAX: Final = 30.0
-ENSURE_S: Final = 0.5
 BODY_CHARS_MAX: Final = 1_000
 DETAIL_CHARS_MAX: Final = 2_000
 FAULTS_MAX: Final = 20
@@ -63,66 +64,46 @@ _log = structlog.get_logger(__name__)
 _subject = re.compile(r"[^\s.*>$][^\s.*>]*(\.[^\s.*>]+)*")
 
 
+class _Held(NamedTuple):
+    """A message in hand, and how many commands it is."""
+
+    delivery: Delivery
+    commands: int
+
+
 class Submissions:
     """Takes submitted commands while it runs."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts it joins
         self,
         bus: Bus,
         subjects: Subjects,
         settings: StreamSettings,
         entrance: Entrance,
         pull: Callable[..., PullLoop] = PullLoop,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self._bus = bus
-        self._open_pull = pull
         self._subjects = subjects
-        self._settings = settings
         self._entrance = entrance
         self._publisher = AckedPublisher(bus)
-        self._pull: PullLoop | None = None
-        self._missing = asyncio.Event()
-        self._waiting: deque[Delivery] = deque()
-        self._held = 0
+        self._pulls = TenantPulls(bus, subjects, settings, self._take, lambda: MESSAGES_MAX, pull, weights)
+        self._waiting: TenantLine[_Held] = TenantLine(weights, cost=lambda held: held.commands)
         self._commands = 0
         self._telling: set[asyncio.Task[None]] = set()
         self._stopped = False
         self._beginning = False
 
     async def run(self) -> None:
-        """Take commands, for ever; the consumer is made anew whenever it is missing."""
-        self._missing.set()
-        while True:
-            await self._missing.wait()
-            self._missing.clear()
-            try:
-                name = await ensure_command_consumer(self._bus, self._subjects, self._settings)
-            except Unavailable as error:
-                # Whoever keeps the streams makes a missing one again.
-                _log.info("commands_not_taken", error=error.detail)
-                self._missing.set()
-                await asyncio.sleep(ENSURE_S)
-                continue
-            if self._pull is None:
-                self._pull = self._open_pull(
-                    self._bus,
-                    self._subjects.command_stream,
-                    name,
-                    self._take,
-                    lambda: MESSAGES_MAX - self._held,
-                    on_missing=self._missing.set,
-                )
-            else:
-                self._pull.restart()
+        """Take commands, for ever; a consumer is made anew whenever it is missing."""
+        await self._pulls.run()
 
     async def stop(self) -> None:
         """Take no more, and give back what has not begun. What is under way is answered by the entrance's drain."""
         self._stopped = True
-        if self._pull is None:
-            return
-        await self._pull.stop()
+        await self._pulls.stop()
         while self._waiting:
-            self._give_back(self._waiting.popleft(), 0.0)
+            self._give_back(self._waiting.take().delivery, 0.0)
 
     async def drain(self) -> None:
         """Return when every verdict that was found is told."""
@@ -131,9 +112,8 @@ class Submissions:
 
     # ---------------------------------------------------------------- a message
 
-    def _take(self, delivery: Delivery) -> None:
-        self._held += 1
-        self._waiting.append(delivery)
+    def _take(self, tenant: str, delivery: Delivery) -> None:
+        self._waiting.add(tenant, _Held(delivery, _count(delivery)))
         self._begin()
 
     def _begin(self) -> None:
@@ -143,11 +123,11 @@ class Submissions:
         self._beginning = True
         try:
             while self._waiting and not self._stopped:
-                count = _count(self._waiting[0])
+                count = self._waiting.first().commands
                 if self._commands and self._commands + count > COMMANDS_MAX:
                     return
                 self._commands += count
-                self._enter(self._waiting.popleft(), count)
+                self._enter(self._waiting.take().delivery, count)
         finally:
             self._beginning = False
 
@@ -179,14 +159,13 @@ class Submissions:
             await self._list(delivery, [reply.error for reply in replies], many=many)
             failpoint("before_submit_ack")
             self._tell(delivery, verdict)
-            assert self._pull is not None  # noqa: S101 - it delivered the message
-            self._pull.ack(delivery)
+            self._pulls.ack(delivery)
         except TaskerError as error:
             # It comes again, as the same command, with the same verdict.
             _log.warning("verdict_not_told", submitted=delivery.stream_seq, error=error.detail)
             self._give_back(delivery, DELAY_S_BASE)
             return
-        self._done()
+        self._pulls.done(delivery)
 
     def _tell(self, delivery: Delivery, verdict: bytes) -> None:
         try:
@@ -246,18 +225,12 @@ class Submissions:
         return subject
 
     def _give_back(self, delivery: Delivery, delay_s: float) -> None:
-        assert self._pull is not None  # noqa: S101 - it delivered the message
         try:
-            self._pull.nak(delivery, delay_s=delay_s)
+            self._pulls.nak(delivery, delay_s=delay_s)
         except Unavailable as error:
             # It comes again when the wait for its ack is over.
             _log.info("submitted_not_given_back", error=error.detail)
-        self._done()
-
-    def _done(self) -> None:
-        self._held -= 1
-        if self._pull is not None:
-            self._pull.wake()
+        self._pulls.done(delivery)
 
 
 def _passing_error(reply: Reply) -> TaskerError | None:
@@ -266,7 +239,14 @@ def _passing_error(reply: Reply) -> TaskerError | None:
 
 
 def _count(delivery: Delivery) -> int:
-    return BATCH_ITEMS_MAX if delivery.data.lstrip()[:1] == b"[" else 1
+    """Return how many commands a message is; what the entrance will refuse as a whole is one."""
+    if delivery.data.lstrip()[:1] != b"[" or len(delivery.data) > BODY_BYTES_MAX:
+        return 1
+    try:
+        count = len(split_array(delivery.data))
+    except TaskerError:
+        return 1
+    return count if 0 < count <= BATCH_ITEMS_MAX else 1
 
 
 def _listed_tenant(tenant: str) -> str:
