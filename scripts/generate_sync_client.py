@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,9 @@ FACADES: Final = {
     "schedules": {"Schedules": "SyncSchedules"},
 }
 """Module of `tasker.client` -> its classes and what is made of each."""
+
+BASES: Final = {"TaskerClient": ("task_operations", "TaskOperations")}
+"""Class -> the module and the class that it has more calls from."""
 
 NO_CALLS: Final = frozenset({"close", "log_page"})
 """Async methods that are none of the facade's calls: it closes more than its client, and reads no log."""
@@ -56,17 +59,27 @@ def render() -> str:
     imports: set[str] = {"from tasker.client.loop_thread import LoopThread"}
     classes = []
     for module, facades in FACADES.items():
-        tree = ast.parse((CLIENT / f"{module}.py").read_text(encoding="utf-8"))
-        origins = _origins(tree, f"tasker.client.{module}")
-        for found in tree.body:
-            if isinstance(found, ast.ClassDef) and found.name in facades:
-                facade = _facade(found, facades[found.name])
-                classes.append(ast.unparse(facade))
-                imports |= {origins[name] for name in sorted({found.name, *_names(facade)} & origins.keys())}
+        origins, sources = _read(module)
+        for source, name in facades.items():
+            facade = _facade(sources[source], name)
+            if source in BASES:
+                base_module, base = BASES[source]
+                more, bases = _read(base_module)
+                origins = more | origins
+                facade.body += _calls(bases[base])
+            classes.append(ast.unparse(facade))
+            imports |= {origins[name] for name in sorted({source, *_names(facade)} & origins.keys())}
     return _formatted("\n".join([_HEAD, *sorted(imports), *classes]))
 
 
-def _origins(tree: ast.Module, module: str) -> Mapping[str, str]:
+def _read(module: str) -> tuple[dict[str, str], dict[str, ast.ClassDef]]:
+    """Return the import that brings each name of a module, and its classes."""
+    tree = ast.parse((CLIENT / f"{module}.py").read_text(encoding="utf-8"))
+    classes = {found.name: found for found in tree.body if isinstance(found, ast.ClassDef)}
+    return _origins(tree, f"tasker.client.{module}"), classes
+
+
+def _origins(tree: ast.Module, module: str) -> dict[str, str]:
     """Return the import that brings each name of a module."""
     origins: dict[str, str] = {}
     for statement in tree.body:
@@ -86,15 +99,19 @@ def _origins(tree: ast.Module, module: str) -> Mapping[str, str]:
 
 def _facade(source: ast.ClassDef, name: str) -> ast.ClassDef:
     """Return the blocking form of an async class."""
-    calls = [
+    (facade,) = ast.parse(_FACADE.format(name=name, source=source.name)).body
+    assert isinstance(facade, ast.ClassDef)  # noqa: S101 - the text says so
+    facade.body += _calls(source)
+    return facade
+
+
+def _calls(source: ast.ClassDef) -> list[ast.FunctionDef]:
+    """Return the blocking form of each call of an async class."""
+    return [
         _call(one)
         for one in source.body
         if isinstance(one, ast.AsyncFunctionDef) and not one.name.startswith("_") and one.name not in NO_CALLS
     ]
-    (facade,) = ast.parse(_FACADE.format(name=name, source=source.name)).body
-    assert isinstance(facade, ast.ClassDef)  # noqa: S101 - the text says so
-    facade.body += calls
-    return facade
 
 
 def _call(source: ast.AsyncFunctionDef) -> ast.FunctionDef:

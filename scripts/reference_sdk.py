@@ -50,7 +50,7 @@ def _class(name: str, found: griffe.Class) -> Iterator[str]:
     elif fields := _fields(name, found):
         yield _code(fields)
     yield from _docstring(found)
-    for member in found.members.values():
+    for member in (*found.members.values(), *_inherited(found)):
         if member.name.startswith("_") or not member.docstring:
             continue
         if isinstance(member, griffe.Function):
@@ -58,6 +58,15 @@ def _class(name: str, found: griffe.Class) -> Iterator[str]:
         elif isinstance(member, griffe.Attribute) and "property" in member.labels:
             yield f"#### `{name}.{member.name}`"
             yield from _docstring(member)
+
+
+def _inherited(found: griffe.Class) -> Iterator[griffe.Object]:
+    """Yield what a class has from its bases, save the generated ones: their docstrings stand at the async client."""
+    for member in found.inherited_members.values():
+        assert isinstance(member, griffe.Alias)  # noqa: S101 - so griffe has what is inherited
+        origin = member.final_target
+        if origin.module.name != "sync_calls":
+            yield origin
 
 
 def _function(name: str, found: griffe.Object, *, level: int) -> Iterator[str]:

@@ -9,8 +9,7 @@ import msgspec
 
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.client.requests import PAGE_ITEMS, TaskRef, task_id_of
-from tasker.client.schedules import SendCommand
+from tasker.client.requests import PAGE_ITEMS, SendCommand, TaskRef, task_id_of
 from tasker.events.codec import encode_value
 from tasker.events.messages import Reply, StepApprove, StepDelegate, StepReject
 from tasker.events.reads import ApprovalPage, ApprovalView

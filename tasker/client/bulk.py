@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypedDict, Unpack
 
 import msgspec
 
-from tasker.client.requests import TaskHandle, TaskRef, rfc3339_of
+from tasker.client.requests import SendCommand, TaskHandle, TaskRef, rfc3339_of
 from tasker.errors import DeadlineExceeded, StateForbids
 from tasker.events.bulk import BulkOutcome
 from tasker.events.codec import decode_message
@@ -20,8 +20,6 @@ from tasker.events.messages import (
     BulkMatch,
     BulkTasks,
     BulkVerb,
-    Command,
-    Reply,
 )
 from tasker.events.reads import StepView, TaskView
 from tasker.ids import RESERVED_NAMESPACE, IdSource
@@ -118,8 +116,8 @@ class StepsOf(Protocol):
 class Bulks:
     """Bulks of a client's tenant. Each says who asks and why: both are kept with every effect."""
 
-    def __init__(self, command: Callable[[str, Command], Any], wait: Waits, steps: StepsOf, ids: IdSource) -> None:
-        self._command = command
+    def __init__(self, send: SendCommand, wait: Waits, steps: StepsOf, ids: IdSource) -> None:
+        self._send = send
         self._wait = wait
         self._steps = steps
         self._ids = ids
@@ -140,7 +138,7 @@ class Bulks:
         """
         command = self._order(verb, wanted, requested_by, reason, options)
         command.dry_run = True
-        reply: Reply = await self._command("bulk.create", command)
+        reply = await self._send("bulk.create", command)
         return BulkPreview(reply.matched or 0, reply.sample)
 
     async def start(
@@ -161,7 +159,7 @@ class Bulks:
             BodyInvalid: a field may not be used. KeyConflict: `command_id` named another bulk.
         """
         command = self._order(verb, wanted, requested_by, reason, options)
-        reply: Reply = await self._command("bulk.create", command)
+        reply = await self._send("bulk.create", command)
         return TaskHandle(
             task_id=reply.task_id or "",
             template=BULK,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import msgspec
 
 from tasker.bus.bus import Bus, Disconnected, NoResponders
 from tasker.client.http import HttpApi
+from tasker.client.requests import segment
 from tasker.errors import OutcomeUnknown, Unavailable, VerbUnknown
 from tasker.events.messages import (
     COMMANDS,
@@ -82,19 +82,19 @@ def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str,
     rest = dict(command)
     kind = COMMANDS.get(verb, Command)
     if issubclass(kind, TaskOperatorCommand):
-        path = f"/v1/tasks/{_segment(rest.pop('task_id'))}"
+        path = f"/v1/tasks/{segment(rest.pop('task_id'))}"
         if kind is TaskSignal:
-            return "POST", f"{path}/signals/{_segment(rest.pop('name'))}", rest
+            return "POST", f"{path}/signals/{segment(rest.pop('name'))}", rest
         if issubclass(kind, StepOperatorCommand):
-            path += f"/steps/{_segment(rest.pop('step'))}"
+            path += f"/steps/{segment(rest.pop('step'))}"
         return "POST", f"{path}/{verb.partition('.')[2]}", rest
     match verb.split(".", 1):
         case ["dlq", act]:
-            return "POST", f"/v1/dlq/{_segment(rest.pop('task_id'))}/{act}", rest
+            return "POST", f"/v1/dlq/{segment(rest.pop('task_id'))}/{act}", rest
         case ["schedule", "create"]:
             return "POST", "/v1/schedules", rest
         case ["schedule", act]:
-            path = f"/v1/schedules/{_segment(rest.pop('namespace', 'default'))}/{_segment(rest.pop('name'))}"
+            path = f"/v1/schedules/{segment(rest.pop('namespace', 'default'))}/{segment(rest.pop('name'))}"
             method = {"update": "PUT", "delete": "DELETE"}.get(act)
             return ("POST", f"{path}/{act}", rest) if method is None else (method, path, rest)
         case ["control" | "limit" | "circuit" as noun, act]:
@@ -107,7 +107,3 @@ def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str,
             return "POST", "/v1/templates/use", rest
         case _:
             raise VerbUnknown(f"the client has no endpoint for {verb}")
-
-
-def _segment(text: str) -> str:
-    return quote(text, safe="")

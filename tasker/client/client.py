@@ -11,10 +11,8 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
-from urllib.parse import quote
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -35,17 +33,18 @@ from tasker.client.requests import (
     PAGE_ITEMS,
     NamedTemplate,
     NewTask,
-    OperatorOptions,
     TaskHandle,
     TaskRef,
     handle_of,
     position_of,
     rfc3339_of,
+    segment,
     task_id_of,
 )
 from tasker.client.schedules import Schedules
 from tasker.client.settings import FindStack, client_settings
 from tasker.client.subscription import START, EventFilter, Subscription
+from tasker.client.task_operations import TaskOperations
 from tasker.client.waiting import is_over, not_over, over_http
 from tasker.client.watching import WATCHED, Watch
 from tasker.clock import Clock, SystemClock
@@ -58,30 +57,12 @@ from tasker.errors import (
     Undecodable,
     is_passing,
 )
-from tasker.events.codec import decode_message, encode_message, encode_value
+from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import (
-    CANCEL_GRACE_S,
     HEADER_REPLY_TO,
     HEADER_TRACEPARENT,
     Command,
     Reply,
-    StepEdit,
-    StepRelease,
-    StepReset,
-    StepResolve,
-    StepRetry,
-    StepSkip,
-    TaskBudget,
-    TaskCancel,
-    TaskComplete,
-    TaskDeadline,
-    TaskFail,
-    TaskPause,
-    TaskRestart,
-    TaskResume,
-    TaskRetry,
-    TaskSignal,
-    TaskUpdate,
     TemplateRegister,
     TemplateUse,
 )
@@ -105,7 +86,6 @@ from tasker.events.reads import (
 )
 from tasker.events.subjects import Subjects
 from tasker.ids import IdSource, SystemIds, check_name
-from tasker.times import from_datetime, to_rfc3339
 from tasker.tracing import SpanKind, spanning, tracing_of_process
 
 T = TypeVar("T")
@@ -117,7 +97,7 @@ LATEST = "latest"
 READY_STATUS_NOT = (503,)
 
 
-class TaskerClient:
+class TaskerClient(TaskOperations):
     """A connection to a Tasker service; use it with `async with`, share it freely within one event loop.
 
     Args:
@@ -322,329 +302,6 @@ class TaskerClient:
             await attempt_until(leave, deadline_s=deadline_s, policy=self._retry, clock=self._clock)
         return key
 
-    async def cancel(
-        self,
-        task: TaskRef,
-        *,
-        grace_s: float = CANCEL_GRACE_S,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """End a task; running handlers are told and have `grace_s` to stop.
-
-        Raises:
-            TaskUnknown, TaskEnded: there is nothing to cancel.
-        """
-        command = TaskCancel(task_id=task_id_of(task), grace_s=grace_s, **self._named(options))
-        return await self._command("task.cancel", command)
-
-    async def retry(
-        self,
-        task: TaskRef,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Give every failed step of a blocked task a fresh set of attempts; the task goes on by itself.
-
-        Raises:
-            TaskUnknown, TaskEnded, StateForbids: there is nothing to retry.
-        """
-        command = TaskRetry(task_id=task_id_of(task), **self._named(options))
-        return await self._command("task.retry", command)
-
-    async def step_retry(
-        self,
-        task: TaskRef,
-        step: str,
-        *,
-        attempt: int | None = None,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Give one failed step a fresh set of attempts; `attempt` names the failed one that the caller saw.
-
-        Raises:
-            TaskUnknown, StepUnknown, TaskEnded, StateForbids: there is nothing to retry.
-        """
-        command = StepRetry(task_id=task_id_of(task), step=step, attempt=attempt, **self._named(options))
-        return await self._command("step.retry", command)
-
-    async def complete(
-        self,
-        task: TaskRef,
-        *,
-        result: object = None,
-        grace_s: float = CANCEL_GRACE_S,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """End a task as completed, with a result of yours, whatever its steps have done; nothing is undone.
-
-        Raises:
-            TaskUnknown, TaskEnded, StateForbids: there is nothing to end.
-            ValueInvalid, BodyTooLarge: the result cannot be sent.
-        """
-        command = TaskComplete(
-            task_id=task_id_of(task), result=msgspec.Raw(encode_value(result)), grace_s=grace_s, **self._named(options)
-        )
-        return await self._command("task.complete", command)
-
-    async def fail(
-        self,
-        task: TaskRef,
-        *,
-        message: str,
-        grace_s: float = CANCEL_GRACE_S,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """End a task as failed, with an error of yours; it compensates as any task that fails.
-
-        Raises:
-            TaskUnknown, TaskEnded, StateForbids: there is nothing to end.
-        """
-        command = TaskFail(task_id=task_id_of(task), message=message, grace_s=grace_s, **self._named(options))
-        return await self._command("task.fail", command)
-
-    async def update(
-        self,
-        task: TaskRef,
-        *,
-        tags: Mapping[str, str | None] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        priority: int | None = None,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Change tags (None removes one), metadata (a JSON merge patch, RFC 7396) and priority of a task.
-
-        Raises:
-            TaskUnknown, TaskEnded, StateForbids: there is nothing to change.
-        """
-        command = TaskUpdate(
-            task_id=task_id_of(task),
-            tags=dict(tags or {}),
-            metadata=dict(metadata or {}),
-            priority=priority,
-            **self._named(options),
-        )
-        return await self._command("task.update", command)
-
-    async def set_deadline(
-        self,
-        task: TaskRef,
-        *,
-        deadline: datetime | str | None = None,
-        within_s: float | None = None,
-        remove: bool = False,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Give a task another deadline: a time, or so long from now on; `remove`: none. It fails when that comes first.
-
-        Raises:
-            TaskUnknown, TaskEnded, StateForbids: there is no deadline to set.
-        """
-        command = TaskDeadline(
-            task_id=task_id_of(task),
-            deadline=rfc3339_of(deadline, "deadline"),
-            within_s=within_s,
-            remove=remove,
-            **self._named(options),
-        )
-        return await self._command("task.deadline", command)
-
-    async def restart(
-        self,
-        task: TaskRef,
-        *,
-        version: str | None = None,
-        current: bool = False,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Run a task that has ended once more; the reply's `task_id` is the new task's.
-
-        It takes over input, tags, metadata, priority, timeout and version: another one is `version`, the one in use now
-        `current`.
-
-        Raises:
-            TaskUnknown, StateForbids: there is no such task, or it has not ended.
-            TemplateUnknown: there is no such version.
-        """
-        command = TaskRestart(task_id=task_id_of(task), version=version, current=current, **self._named(options))
-        return await self._command("task.restart", command)
-
-    async def pause(
-        self,
-        task: TaskRef,
-        *,
-        children: bool = False,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Let nothing more of a task begin; attempts that run go on, and their outcomes are recorded.
-
-        With `children` neither of its child tasks, and theirs; of those that it waits for, and does not abandon.
-
-        Raises:
-            TaskUnknown, TaskEnded, StateForbids: there is nothing to pause.
-        """
-        command = TaskPause(task_id=task_id_of(task), children=children, **self._named(options))
-        return await self._command("task.pause", command)
-
-    async def resume(
-        self,
-        task: TaskRef,
-        *,
-        children: bool = False,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Let a paused task go on from where it stands; what fell due meanwhile comes at once.
-
-        With `children` also its child tasks, and theirs, that are paused with it.
-
-        Raises:
-            TaskUnknown, TaskEnded, StateForbids: it is not paused.
-        """
-        command = TaskResume(task_id=task_id_of(task), children=children, **self._named(options))
-        return await self._command("task.resume", command)
-
-    async def set_budget(
-        self,
-        task: TaskRef,
-        *,
-        cost_max: Decimal | int | str | None = None,
-        tokens_max: int | None = None,
-        running_s_max: float | None = None,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Let a task use more than its template's budget allows; one that is blocked by its budget goes on.
-
-        Args:
-            task: which.
-            cost_max: all that it may cost from its beginning, in the currency of the budget; None: as it is.
-            tokens_max: all that its models may use from its beginning; None: as it is.
-            running_s_max: how long its steps may run from its beginning; None: as it is.
-            options: who asks, and why.
-
-        Raises:
-            TaskUnknown, TaskEnded: there is no such task any more.
-            StateForbids: it has no budget, or has used more than that.
-        """
-        command = TaskBudget(
-            task_id=task_id_of(task),
-            cost_max=None if cost_max is None else str(cost_max),
-            tokens_max=tokens_max,
-            running_s_max=running_s_max,
-            **self._named(options),
-        )
-        return await self._command("task.budget", command)
-
-    async def signal(
-        self,
-        task: TaskRef,
-        name: str,
-        value: object = None,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Bring a task a signal, for a step that waits for one of this name, now or later.
-
-        A repetition with the same `command_id` is the same signal, for as long as the task is.
-
-        Raises:
-            TaskUnknown, TaskEnded, StateForbids: nothing of the task will take it.
-            SignalUnknown: no step of its template waits for such a signal.
-            SignalInvalid: the value does not match the signal's schema.
-            SignalsFull: the task keeps as many as it may, and no step has taken them.
-        """
-        command = TaskSignal(
-            task_id=task_id_of(task), name=name, value=msgspec.Raw(encode_value(value)), **self._named(options)
-        )
-        return await self._command("task.signal", command)
-
-    async def step_skip(
-        self,
-        task: TaskRef,
-        step: str,
-        *,
-        result: object = None,
-        routes: Sequence[str] = (),
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Complete a step without running it (any more); it is marked as skipped, and the task goes on by itself.
-
-        Raises:
-            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it cannot be skipped.
-        """
-        command = StepSkip(
-            task_id=task_id_of(task),
-            step=step,
-            result=msgspec.Raw(encode_value(result)),
-            routes=tuple(routes),
-            **self._named(options),
-        )
-        return await self._command("step.skip", command)
-
-    async def step_resolve(
-        self,
-        task: TaskRef,
-        step: str,
-        result: object,
-        *,
-        routes: Sequence[str] = (),
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Complete a step with a result that was got in another way; the task goes on by itself.
-
-        Raises:
-            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it cannot be resolved.
-        """
-        command = StepResolve(
-            task_id=task_id_of(task),
-            step=step,
-            result=msgspec.Raw(encode_value(result)),
-            routes=tuple(routes),
-            **self._named(options),
-        )
-        return await self._command("step.resolve", command)
-
-    async def step_reset(
-        self,
-        task: TaskRef,
-        step: str,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Let the failures that an open step has had count no more: it has all its attempts again.
-
-        Raises:
-            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no attempts to give back.
-        """
-        command = StepReset(task_id=task_id_of(task), step=step, **self._named(options))
-        return await self._command("step.reset", command)
-
-    async def step_edit(
-        self,
-        task: TaskRef,
-        step: str,
-        result: object,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """Give a completed step another result. The old one stays in the log; steps that have used it are not repeated.
-
-        Raises:
-            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no result to edit.
-        """
-        command = StepEdit(
-            task_id=task_id_of(task), step=step, result=msgspec.Raw(encode_value(result)), **self._named(options)
-        )
-        return await self._command("step.edit", command)
-
-    async def step_release(
-        self,
-        task: TaskRef,
-        step: str,
-        **options: Unpack[OperatorOptions],
-    ) -> Reply:
-        """End what a step waits for: its retry or its time comes now; a pending one begins, whatever its parents say.
-
-        Raises:
-            TaskUnknown, StepUnknown, TaskEnded, StateForbids: it waits for nothing that can be released.
-        """
-        command = StepRelease(task_id=task_id_of(task), step=step, **self._named(options))
-        return await self._command("step.release", command)
-
     async def register(self, template: Mapping[str, Any], *, command_id: str | None = None) -> Reply:
         """Make a template known; `template` is the document that YAML spells too.
 
@@ -670,7 +327,7 @@ class TaskerClient:
             TaskUnknown: there is none. Behind: the view did not reach the position in time.
         """
         parameters = {"at_least": at_least or position_of(task)}
-        return await self._get(f"/v1/tasks/{_segment(task_id_of(task))}", TaskView, parameters)
+        return await self._get(f"/v1/tasks/{segment(task_id_of(task))}", TaskView, parameters)
 
     async def page(
         self,
@@ -695,8 +352,8 @@ class TaskerClient:
                 "namespace": namespace,
                 "template": template,
                 "tag": [f"{key}={value}" for key, value in (tags or {}).items()],
-                "created_after": _time(created_after),
-                "created_before": _time(created_before),
+                "created_after": rfc3339_of(created_after, "created_after"),
+                "created_before": rfc3339_of(created_before, "created_before"),
                 "sort": sort,
                 "limit": limit,
                 "after": after,
@@ -744,14 +401,14 @@ class TaskerClient:
         Raises:
             TaskUnknown, StepUnknown: there is none. Behind: the view did not reach the position in time.
         """
-        path = f"/v1/tasks/{_segment(task_id_of(task))}"
+        path = f"/v1/tasks/{segment(task_id_of(task))}"
         if step is not None:
-            path = f"{path}/steps/{_segment(step)}"
+            path = f"{path}/steps/{segment(step)}"
         return await self._get(f"{path}/explain", Explanation, {"at_least": at_least or position_of(task)})
 
     async def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
         """Return the steps of a task, in declared order."""
-        path = f"/v1/tasks/{_segment(task_id_of(task))}/steps"
+        path = f"/v1/tasks/{segment(task_id_of(task))}/steps"
         pages = items_of(self._get, path, StepPage, {"at_least": at_least or position_of(task)})
         return [step async for step in pages]
 
@@ -759,7 +416,7 @@ class TaskerClient:
         self, task: TaskRef, *, after_seq: int = 0, page_items: int = PAGE_ITEMS
     ) -> AsyncIterator[EventView]:
         """Yield the recorded events of a task behind `after_seq`, from the log."""
-        path = f"/v1/tasks/{_segment(task_id_of(task))}/events"
+        path = f"/v1/tasks/{segment(task_id_of(task))}/events"
         async for event in items_of(self._get, path, EventPage, {"after": str(after_seq), "limit": page_items}):
             yield event
 
@@ -775,8 +432,8 @@ class TaskerClient:
         Raises:
             TemplateUnknown: there is none.
         """
-        path = f"/v1/templates/{_segment(namespace)}/{_segment(name)}"
-        return await self._get(path if version is None else f"{path}/{_segment(version)}", TemplateView, {})
+        path = f"/v1/templates/{segment(namespace)}/{segment(name)}"
+        return await self._get(path if version is None else f"{path}/{segment(version)}", TemplateView, {})
 
     async def usage(
         self,
@@ -1004,10 +661,6 @@ class TaskerClient:
             return BusCarrier(bus, self._subjects, tenant=self.settings.tenant)
         return HttpCarrier(self._reads())
 
-    def _named(self, options: OperatorOptions) -> OperatorOptions:
-        """Return `options` with the id that makes a repetition the same command."""
-        return {**options, "command_id": options.get("command_id") or self._ids.token()}
-
     async def _command(self, verb: str, command: Command) -> Reply:
         """Return the acceptance of `command`, which carries a key; repeats it until the deadline."""
         deadline_s = self._clock.monotonic_s() + self.timeout_s
@@ -1069,15 +722,6 @@ def _accepted(data: bytes) -> Reply:
     if reply.ok:
         return reply
     raise TaskerError.from_problem(reply.error) if reply.error else Unavailable("refused without a reason")
-
-
-def _segment(text: str) -> str:
-    """Return `text` as one segment of a path."""
-    return quote(text, safe="")
-
-
-def _time(at: datetime | str | None) -> str | None:
-    return to_rfc3339(from_datetime(at)) if isinstance(at, datetime) else at
 
 
 class _LogOverHttp:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.client.schedules import SendCommand
+from tasker.client.requests import SendCommand
 from tasker.events.control_events import ControlScope, LimitScope
 from tasker.events.messages import CircuitClose, CircuitOpen, ControlPause, ControlResume, LimitRemove, LimitSet, Reply
 from tasker.events.reads import CircuitsView, ControlsView, EventPage, EventView, LimitsView

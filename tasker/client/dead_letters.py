@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
-from urllib.parse import quote
 
 from tasker.client.bulk import Bulks, OnProgress
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.client.requests import PAGE_ITEMS, TaskRef, position_of, rfc3339_of, task_id_of
+from tasker.client.requests import PAGE_ITEMS, SendCommand, TaskRef, position_of, rfc3339_of, segment, task_id_of
 from tasker.events.bulk import BulkOutcome
 from tasker.events.messages import (
     BulkDeadLetters,
-    Command,
     DeadLetterAdd,
     DeadLetterInvestigate,
     DeadLetterReopen,
@@ -31,7 +29,6 @@ from tasker.events.reads import (
     DeadLetterView,
 )
 from tasker.ids import IdSource
-from tasker.times import from_datetime, to_rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +56,11 @@ class DeadLetterFilter:
     seen_before: datetime | str | None = None
 
     def parameters(self) -> dict[str, str | int | float | list[str] | None]:
-        """Return what an endpoint takes."""
+        """Return what an endpoint takes.
+
+        Raises:
+            ValueInvalid: a time has no zone.
+        """
         return {
             "state": list(self.states),
             "status": list(self.statuses),
@@ -70,8 +71,8 @@ class DeadLetterFilter:
             "fingerprint": self.fingerprint,
             "owner": self.owner,
             "tag": [f"{key}={value}" for key, value in self.tags.items()],
-            "seen_after": _time(self.seen_after),
-            "seen_before": _time(self.seen_before),
+            "seen_after": rfc3339_of(self.seen_after, "seen_after"),
+            "seen_before": rfc3339_of(self.seen_before, "seen_before"),
         }
 
     def wire(self) -> BulkDeadLetters:
@@ -103,12 +104,10 @@ class DeadLetters:
     Every command says who asks and why: both are kept in the log.
     """
 
-    def __init__(
-        self, command: Callable[[str, Command], Awaitable[Reply]], asks: Read, ids: IdSource, bulks: Bulks
-    ) -> None:
-        self._command = command
+    def __init__(self, send: SendCommand, read: Read, ids: IdSource, bulks: Bulks) -> None:
+        self._send = send
         self._bulks = bulks
-        self._asks = asks
+        self._read = read
         self._ids = ids
 
     # ---------------------------------------------------------------- reads
@@ -118,7 +117,7 @@ class DeadLetters:
     ) -> AsyncIterator[DeadLetterView]:
         """Yield the dead letters that match, the newest first."""
         parameters: Parameters = wanted.parameters() | {"limit": page_items, "at_least": at_least}
-        async for item in items_of(self._asks, "/v1/dlq", DeadLetterPage, parameters):
+        async for item in items_of(self._read, "/v1/dlq", DeadLetterPage, parameters):
             yield item
 
     async def groups(
@@ -126,13 +125,13 @@ class DeadLetters:
     ) -> AsyncIterator[DeadLetterGroup]:
         """Yield the dead letters that match by fingerprint, the largest group first."""
         parameters: Parameters = wanted.parameters() | {"limit": page_items, "at_least": at_least}
-        async for item in items_of(self._asks, "/v1/dlq/groups", DeadLetterGroupPage, parameters):
+        async for item in items_of(self._read, "/v1/dlq/groups", DeadLetterGroupPage, parameters):
             yield item
 
     async def count(self, wanted: DeadLetterFilter = EVERYTHING_OPEN, *, at_least: str | None = None) -> int:
         """Return how many dead letters match."""
         parameters = wanted.parameters() | {"at_least": at_least}
-        found: DeadLetterCount = await self._asks("/v1/dlq/count", DeadLetterCount, parameters)
+        found: DeadLetterCount = await self._read("/v1/dlq/count", DeadLetterCount, parameters)
         return found.count
 
     async def of_task(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[DeadLetterView]:
@@ -141,8 +140,8 @@ class DeadLetters:
         Raises:
             TaskUnknown: there is no such task.
         """
-        path = f"/v1/dlq/{quote(task_id_of(task), safe='')}"
-        page: DeadLetterPage = await self._asks(path, DeadLetterPage, {"at_least": at_least or position_of(task)})
+        path = f"/v1/dlq/{segment(task_id_of(task))}"
+        page: DeadLetterPage = await self._read(path, DeadLetterPage, {"at_least": at_least or position_of(task)})
         return page.items
 
     # ---------------------------------------------------------------- one dead letter
@@ -168,7 +167,7 @@ class DeadLetters:
             reason=reason,
             command_id=command_id or self._ids.token(),
         )
-        return await self._command("dlq.add", command)
+        return await self._send("dlq.add", command)
 
     async def investigate(
         self,
@@ -195,7 +194,7 @@ class DeadLetters:
             reason=reason,
             command_id=command_id or self._ids.token(),
         )
-        return await self._command("dlq.investigate", command)
+        return await self._send("dlq.investigate", command)
 
     async def resolve(
         self,
@@ -222,7 +221,7 @@ class DeadLetters:
             reason=reason,
             command_id=command_id or self._ids.token(),
         )
-        return await self._command("dlq.resolve", command)
+        return await self._send("dlq.resolve", command)
 
     async def reopen(
         self,
@@ -245,7 +244,7 @@ class DeadLetters:
             reason=reason,
             command_id=command_id or self._ids.token(),
         )
-        return await self._command("dlq.reopen", command)
+        return await self._send("dlq.reopen", command)
 
     async def retry(
         self,
@@ -270,7 +269,7 @@ class DeadLetters:
             reason=reason,
             command_id=command_id or self._ids.token(),
         )
-        return await self._command("dlq.retry", command)
+        return await self._send("dlq.retry", command)
 
     # ---------------------------------------------------------------- many
 
@@ -325,7 +324,3 @@ class DeadLetters:
             command_id=command_id,
             arguments={"ignore": ignore} if ignore else {},
         )
-
-
-def _time(at: datetime | str | None) -> str | None:
-    return to_rfc3339(from_datetime(at)) if isinstance(at, datetime) else at

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol, TypedDict, runtime_checkable
+from typing import Any, Final, Protocol, TypedDict, overload, runtime_checkable
+from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
 
 from tasker.errors import ValueInvalid
 from tasker.events.codec import encode_value
-from tasker.events.messages import Reply, TaskCreate
+from tasker.events.messages import Command, Reply, TaskCreate
 from tasker.events.reads import TaskView
 from tasker.ids import IdSource
 from tasker.times import from_datetime, to_rfc3339
@@ -129,6 +130,9 @@ class OperatorOptions(TypedDict, total=False):
     dry_run: bool
 
 
+SendCommand = Callable[[str, Command], Coroutine[Any, Any, Reply]]
+"""Takes a verb and a command, which carries a key; returns its acceptance. A refusal is raised."""
+
 TaskRef = TaskHandle | TaskView | UUID | str
 """How a task is named: what was returned for it, or its id."""
 
@@ -156,6 +160,10 @@ def handle_of(command: TaskCreate, reply: Reply) -> TaskHandle:
     )
 
 
+@overload
+def rfc3339_of(at: datetime | str, what: str) -> str: ...
+@overload
+def rfc3339_of(at: datetime | str | None, what: str) -> str | None: ...
 def rfc3339_of(at: datetime | str | None, what: str) -> str | None:
     """Return a time as the wire has it.
 
@@ -167,3 +175,8 @@ def rfc3339_of(at: datetime | str | None, what: str) -> str | None:
     if at.tzinfo is None:
         raise ValueInvalid(f"{what} {at.isoformat()} has no time zone")
     return to_rfc3339(from_datetime(at))
+
+
+def segment(text: str) -> str:
+    """Return `text` as one segment of a path."""
+    return quote(text, safe="")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.errors import BodyInvalid, ValueInvalid
+from tasker.client.requests import SendCommand, rfc3339_of, segment
+from tasker.errors import BodyInvalid
 from tasker.events.codec import encode_value
 from tasker.events.messages import (
-    Command,
     Reply,
     ScheduleBackfill,
     ScheduleCreate,
@@ -28,12 +27,11 @@ from tasker.events.messages import (
 from tasker.events.reads import EventPage, EventView, FireTime, FireTimes, SchedulePage, ScheduleView
 from tasker.events.schedule_events import BackfillOverlap
 from tasker.ids import IdSource
-from tasker.times import from_datetime, to_rfc3339
+from tasker.times import from_datetime
 
 Document = ScheduleDocument | Mapping[str, Any]
 """A schedule's document: as a struct, or as the mapping that JSON or YAML spells."""
 
-SendCommand = Callable[[str, Command], Coroutine[Any, Any, Reply]]
 
 NEXT_TIMES: int = 5
 
@@ -169,8 +167,8 @@ class Schedules:
         command = ScheduleBackfill(
             name=name,
             namespace=namespace,
-            start=_time(start),
-            end=_time(end),
+            start=rfc3339_of(start, "start"),
+            end=rfc3339_of(end, "end"),
             overlap=overlap,
             requested_by=requested_by,
             reason=reason,
@@ -276,12 +274,4 @@ def upcoming(schedule: Document, *, after: datetime, count: int = NEXT_TIMES) ->
 
 
 def _path(namespace: str, name: str) -> str:
-    return f"/v1/schedules/{quote(namespace, safe='')}/{quote(name, safe='')}"
-
-
-def _time(at: datetime | str) -> str:
-    if not isinstance(at, datetime):
-        return at
-    if at.tzinfo is None:
-        raise ValueInvalid(f"{at.isoformat()} has no time zone")
-    return to_rfc3339(from_datetime(at))
+    return f"/v1/schedules/{segment(namespace)}/{segment(name)}"

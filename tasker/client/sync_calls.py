@@ -127,6 +127,175 @@ class SyncCalls:
         """
         return self._loop.run(self._calls.submit(task, reply_to=reply_to))
 
+    def register(self, template: Mapping[str, Any], *, command_id: str | None = None) -> Reply:
+        """Make a template known; `template` is the document that YAML spells too.
+
+        Raises:
+            TemplateInvalid: `errors` names every fault. TemplateConflict: the version has other content.
+        """
+        return self._loop.run(self._calls.register(template, command_id=command_id))
+
+    def use(self, name: str, version: str, *, namespace: str = "default", command_id: str | None = None) -> Reply:
+        """Choose the version that new tasks get when they name none."""
+        return self._loop.run(self._calls.use(name, version, namespace=namespace, command_id=command_id))
+
+    def get(self, task: TaskRef, *, at_least: str | None = None) -> TaskView:
+        """Return a task as the view shows it, never older than what `task` itself was returned with.
+
+        Raises:
+            TaskUnknown: there is none. Behind: the view did not reach the position in time.
+        """
+        return self._loop.run(self._calls.get(task, at_least=at_least))
+
+    def page(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        namespace: str | None = None,
+        template: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        sort: str | None = None,
+        limit: int = PAGE_ITEMS,
+        after: str | None = None,
+        at_least: str | None = None,
+    ) -> TaskPage:
+        """Return a page of tasks that match all of what is given; `page.next` is `after` of the one behind it."""
+        return self._loop.run(
+            self._calls.page(
+                state=state,
+                namespace=namespace,
+                template=template,
+                tags=tags,
+                created_after=created_after,
+                created_before=created_before,
+                sort=sort,
+                limit=limit,
+                after=after,
+                at_least=at_least,
+            )
+        )
+
+    def list(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        namespace: str | None = None,
+        template: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        sort: str | None = None,
+        at_least: str | None = None,
+        page_items: int = PAGE_ITEMS,
+    ) -> Iterator[TaskView]:
+        """Yield every task that matches, page by page; newest first unless `sort` says otherwise."""
+        return self._loop.iterate(
+            lambda: self._calls.list(
+                state=state,
+                namespace=namespace,
+                template=template,
+                tags=tags,
+                created_after=created_after,
+                created_before=created_before,
+                sort=sort,
+                at_least=at_least,
+                page_items=page_items,
+            )
+        )
+
+    def explain(self, task: TaskRef, step: str | None = None, *, at_least: str | None = None) -> Explanation:
+        """Return why a task, or a step of it, is where it is: a sentence, and what it waits for.
+
+        Raises:
+            TaskUnknown, StepUnknown: there is none. Behind: the view did not reach the position in time.
+        """
+        return self._loop.run(self._calls.explain(task, step, at_least=at_least))
+
+    def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
+        """Return the steps of a task, in declared order."""
+        return self._loop.run(self._calls.steps(task, at_least=at_least))
+
+    def events(self, task: TaskRef, *, after_seq: int = 0, page_items: int = PAGE_ITEMS) -> Iterator[EventView]:
+        """Yield the recorded events of a task behind `after_seq`, from the log."""
+        return self._loop.iterate(lambda: self._calls.events(task, after_seq=after_seq, page_items=page_items))
+
+    def templates(self, *, namespace: str | None = None, name: str | None = None) -> Iterator[TemplateView]:
+        """Yield the registered versions of templates."""
+        return self._loop.iterate(lambda: self._calls.templates(namespace=namespace, name=name))
+
+    def template(self, name: str, *, namespace: str = "default", version: str | None = None) -> TemplateView:
+        """Return a version of a template (None: the one in use), with its document.
+
+        Raises:
+            TemplateUnknown: there is none.
+        """
+        return self._loop.run(self._calls.template(name, namespace=namespace, version=version))
+
+    def usage(
+        self,
+        *,
+        by: UsageBy = "template",
+        task: TaskRef | None = None,
+        namespace: str | None = None,
+        template: str | None = None,
+        model: str | None = None,
+        at_least: str | None = None,
+    ) -> Iterator[UsageTotal]:
+        """Yield what attempts used and cost, failed ones too, added up exactly.
+
+        Args:
+            by: what is added up by itself: "tenant", "template", "step" (of a template) or "task".
+            task: only of this one.
+            namespace: only of its tasks.
+            template: only of its tasks.
+            model: only what was used of it.
+            at_least: a position that the totals must have reached.
+        """
+        return self._loop.iterate(
+            lambda: self._calls.usage(
+                by=by, task=task, namespace=namespace, template=template, model=model, at_least=at_least
+            )
+        )
+
+    def refusals(self) -> Iterator[Refusal]:
+        """Yield the submitted commands that were refused lately, oldest first."""
+        return self._loop.iterate(self._calls.refusals)
+
+    def stats(self) -> Stats:
+        """Return counts of tasks by state and how far the views are."""
+        return self._loop.run(self._calls.stats())
+
+    def health(self) -> Health:
+        """Return whether the service is ready, with the reasons when it is not; asks once.
+
+        Raises:
+            Unavailable: nobody answers.
+        """
+        return self._loop.run(self._calls.health())
+
+    def wait(
+        self, task: TaskRef, *, timeout_s: float | None = None, on_progress: Callable[[TaskView], None] | None = None
+    ) -> TaskView:
+        """Return the task once it has ended or is `blocked`; its `state` says which.
+
+        Goes on through restarts of the service. Without a timeout it waits as long as the task takes.
+
+        Raises:
+            TaskUnknown: there is no such task.
+            DeadlineExceeded: `timeout_s` is over; the task goes on.
+        """
+        return self._loop.run(self._calls.wait(task, timeout_s=timeout_s, on_progress=on_progress))
+
+    def forget_domain_subscriber(self, durable: str) -> bool:
+        """Have NATS forget a durable name, and with it what it still owed it; returns whether it knew one.
+
+        Raises:
+            ConfigurationError: no NATS address is known. Unavailable: NATS does not answer.
+        """
+        return self._loop.run(self._calls.forget_domain_subscriber(durable))
+
     def cancel(self, task: TaskRef, *, grace_s: float = CANCEL_GRACE_S, **options: Unpack[OperatorOptions]) -> Reply:
         """End a task; running handlers are told and have `grace_s` to stop.
 
@@ -343,175 +512,6 @@ class SyncCalls:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it waits for nothing that can be released.
         """
         return self._loop.run(self._calls.step_release(task, step, **options))
-
-    def register(self, template: Mapping[str, Any], *, command_id: str | None = None) -> Reply:
-        """Make a template known; `template` is the document that YAML spells too.
-
-        Raises:
-            TemplateInvalid: `errors` names every fault. TemplateConflict: the version has other content.
-        """
-        return self._loop.run(self._calls.register(template, command_id=command_id))
-
-    def use(self, name: str, version: str, *, namespace: str = "default", command_id: str | None = None) -> Reply:
-        """Choose the version that new tasks get when they name none."""
-        return self._loop.run(self._calls.use(name, version, namespace=namespace, command_id=command_id))
-
-    def get(self, task: TaskRef, *, at_least: str | None = None) -> TaskView:
-        """Return a task as the view shows it, never older than what `task` itself was returned with.
-
-        Raises:
-            TaskUnknown: there is none. Behind: the view did not reach the position in time.
-        """
-        return self._loop.run(self._calls.get(task, at_least=at_least))
-
-    def page(
-        self,
-        *,
-        state: str | Sequence[str] | None = None,
-        namespace: str | None = None,
-        template: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        sort: str | None = None,
-        limit: int = PAGE_ITEMS,
-        after: str | None = None,
-        at_least: str | None = None,
-    ) -> TaskPage:
-        """Return a page of tasks that match all of what is given; `page.next` is `after` of the one behind it."""
-        return self._loop.run(
-            self._calls.page(
-                state=state,
-                namespace=namespace,
-                template=template,
-                tags=tags,
-                created_after=created_after,
-                created_before=created_before,
-                sort=sort,
-                limit=limit,
-                after=after,
-                at_least=at_least,
-            )
-        )
-
-    def list(
-        self,
-        *,
-        state: str | Sequence[str] | None = None,
-        namespace: str | None = None,
-        template: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        sort: str | None = None,
-        at_least: str | None = None,
-        page_items: int = PAGE_ITEMS,
-    ) -> Iterator[TaskView]:
-        """Yield every task that matches, page by page; newest first unless `sort` says otherwise."""
-        return self._loop.iterate(
-            lambda: self._calls.list(
-                state=state,
-                namespace=namespace,
-                template=template,
-                tags=tags,
-                created_after=created_after,
-                created_before=created_before,
-                sort=sort,
-                at_least=at_least,
-                page_items=page_items,
-            )
-        )
-
-    def explain(self, task: TaskRef, step: str | None = None, *, at_least: str | None = None) -> Explanation:
-        """Return why a task, or a step of it, is where it is: a sentence, and what it waits for.
-
-        Raises:
-            TaskUnknown, StepUnknown: there is none. Behind: the view did not reach the position in time.
-        """
-        return self._loop.run(self._calls.explain(task, step, at_least=at_least))
-
-    def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
-        """Return the steps of a task, in declared order."""
-        return self._loop.run(self._calls.steps(task, at_least=at_least))
-
-    def events(self, task: TaskRef, *, after_seq: int = 0, page_items: int = PAGE_ITEMS) -> Iterator[EventView]:
-        """Yield the recorded events of a task behind `after_seq`, from the log."""
-        return self._loop.iterate(lambda: self._calls.events(task, after_seq=after_seq, page_items=page_items))
-
-    def templates(self, *, namespace: str | None = None, name: str | None = None) -> Iterator[TemplateView]:
-        """Yield the registered versions of templates."""
-        return self._loop.iterate(lambda: self._calls.templates(namespace=namespace, name=name))
-
-    def template(self, name: str, *, namespace: str = "default", version: str | None = None) -> TemplateView:
-        """Return a version of a template (None: the one in use), with its document.
-
-        Raises:
-            TemplateUnknown: there is none.
-        """
-        return self._loop.run(self._calls.template(name, namespace=namespace, version=version))
-
-    def usage(
-        self,
-        *,
-        by: UsageBy = "template",
-        task: TaskRef | None = None,
-        namespace: str | None = None,
-        template: str | None = None,
-        model: str | None = None,
-        at_least: str | None = None,
-    ) -> Iterator[UsageTotal]:
-        """Yield what attempts used and cost, failed ones too, added up exactly.
-
-        Args:
-            by: what is added up by itself: "tenant", "template", "step" (of a template) or "task".
-            task: only of this one.
-            namespace: only of its tasks.
-            template: only of its tasks.
-            model: only what was used of it.
-            at_least: a position that the totals must have reached.
-        """
-        return self._loop.iterate(
-            lambda: self._calls.usage(
-                by=by, task=task, namespace=namespace, template=template, model=model, at_least=at_least
-            )
-        )
-
-    def refusals(self) -> Iterator[Refusal]:
-        """Yield the submitted commands that were refused lately, oldest first."""
-        return self._loop.iterate(self._calls.refusals)
-
-    def stats(self) -> Stats:
-        """Return counts of tasks by state and how far the views are."""
-        return self._loop.run(self._calls.stats())
-
-    def health(self) -> Health:
-        """Return whether the service is ready, with the reasons when it is not; asks once.
-
-        Raises:
-            Unavailable: nobody answers.
-        """
-        return self._loop.run(self._calls.health())
-
-    def wait(
-        self, task: TaskRef, *, timeout_s: float | None = None, on_progress: Callable[[TaskView], None] | None = None
-    ) -> TaskView:
-        """Return the task once it has ended or is `blocked`; its `state` says which.
-
-        Goes on through restarts of the service. Without a timeout it waits as long as the task takes.
-
-        Raises:
-            TaskUnknown: there is no such task.
-            DeadlineExceeded: `timeout_s` is over; the task goes on.
-        """
-        return self._loop.run(self._calls.wait(task, timeout_s=timeout_s, on_progress=on_progress))
-
-    def forget_domain_subscriber(self, durable: str) -> bool:
-        """Have NATS forget a durable name, and with it what it still owed it; returns whether it knew one.
-
-        Raises:
-            ConfigurationError: no NATS address is known. Unavailable: NATS does not answer.
-        """
-        return self._loop.run(self._calls.forget_domain_subscriber(durable))
 
 
 class SyncApprovals:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import quote
 
 from tasker.client.attempts import RetryPolicy, attempt_until
 from tasker.client.http import HttpApi
-from tasker.client.requests import TaskRef, position_of, task_id_of
+from tasker.client.requests import TaskRef, position_of, segment, task_id_of
 from tasker.clock import Clock
 from tasker.errors import DeadlineExceeded, TaskerError, is_passing
 from tasker.events.reads import TASK_ENDED, TaskView
@@ -41,7 +40,7 @@ async def over_http(
         DeadlineExceeded: `timeout_s` is over. TaskUnknown: there is no such task.
     """
     deadline_s = clock.monotonic_s() + (_FOR_EVER_S if timeout_s is None else timeout_s)
-    path, at_least = f"/v1/tasks/{quote(task_id_of(task), safe='')}", position_of(task)
+    path, at_least = f"/v1/tasks/{segment(task_id_of(task))}", position_of(task)
 
     async def poll(left_s: float) -> TaskView:
         held_s = min(POLL_S, left_s)

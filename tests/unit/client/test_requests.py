@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from tasker.client import NewTask
+from tasker.client import DeadLetterFilter, NewTask, TaskerClient
 from tasker.errors import BodyTooLarge, ValueInvalid
 from tasker.ids import SystemIds
 
@@ -59,3 +59,14 @@ def test_times_are_rfc_3339_and_have_a_zone() -> None:
     assert NewTask("t", not_before=at).command(IDS).not_before == "2026-11-21T10:00:00.000000Z"
     with pytest.raises(ValueInvalid, match="no time zone"):
         NewTask("t", not_before=at.replace(tzinfo=None)).command(IDS)
+
+
+async def test_a_time_without_a_zone_is_refused_by_lists_too() -> None:
+    naive = datetime(2026, 11, 21, 10)  # noqa: DTZ001 - what is to be refused
+    with pytest.raises(ValueInvalid, match="seen_before 2026-11-21T10:00:00 has no time zone"):
+        DeadLetterFilter(seen_before=naive).parameters()
+    async with TaskerClient("", "http://127.0.0.1:9", environ={}) as client:
+        with pytest.raises(ValueInvalid, match="created_after 2026-11-21T10:00:00 has no time zone"):
+            await client.page(created_after=naive)
+        with pytest.raises(ValueInvalid, match="start 2026-11-21T10:00:00 has no time zone"):
+            await client.schedules.backfill("nightly", naive, naive)
