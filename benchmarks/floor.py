@@ -293,7 +293,7 @@ class Floor(System):
 if __name__ == "__main__":
     import uvloop
 
-    from tasker.cli.owned import end_with_owner
+    from tasker.orphans import end_with_owner
 
     end_with_owner(drain_s=1.0)
     uvloop.run(append() if sys.argv[1] == "append" else work())

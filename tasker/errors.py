@@ -14,7 +14,7 @@ else. `problem()` turns any of them into the RFC 9457 document that NATS and HTT
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Self, final
 
 import msgspec
 
@@ -123,6 +123,11 @@ class BodyInvalid(CommandRejected):
     status = 400
     exit_code = 2
     title = "The body is not the JSON that this command takes"
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> Self:
+        """Return the error of one fault, at the place of the body that the JSON pointer names."""
+        return cls(f"{pointer or 'the body'}: {detail}", errors=(FieldError(pointer, detail),))
 
 
 class BodyTooLarge(CommandRejected):

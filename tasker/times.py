@@ -29,6 +29,11 @@ def to_rfc3339(at_us: int) -> str:
     return f"{_second_text(second)}.{us:06d}Z"
 
 
+def to_rfc3339_if(at_us: int | None) -> str | None:
+    """Return `to_rfc3339` of a time that there may be."""
+    return None if at_us is None else to_rfc3339(at_us)
+
+
 @lru_cache(maxsize=256)
 def _second_text(second: int) -> str:
     return f"{_EPOCH + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}"

@@ -244,10 +244,8 @@ class FastIngest(_Session):
         end_subject: str,
         on_progress: Callable[[], None] | None = None,
         stall_s: float = STALL_S,
-        flow: int = FLOW,
     ) -> None:
         self._end_subject = end_subject
-        self._flow = flow
         self._inbox = f"{bus.new_inbox()}."
         self._batch = 0
         self._batch_base = 0
@@ -301,7 +299,7 @@ class FastIngest(_Session):
         self._bus.publish(self._end_subject, b"", reply=self._reply(self._batch_n + 1, _END))
 
     def _reply(self, n: int, op: int) -> str:
-        return f"{self._inbox}{self._batch}.{self._flow}.fail.{n}.{op}.$FI"
+        return f"{self._inbox}{self._batch}.{FLOW}.fail.{n}.{op}.$FI"
 
     def _release(self) -> None:
         self._subscription.unsubscribe()
@@ -360,16 +358,14 @@ class FastIngest(_Session):
 
 
 class WindowIngest(_Session):
-    """A session of single acked publications, at most `window` at once; for servers below 2.14.
+    """A session of single acked publications, at most `WINDOW` at once; for servers below 2.14.
 
     When a message is refused, later ones of the window may be stored before its repetition.
     """
 
-    def __init__(
-        self, bus: Bus, *, on_progress: Callable[[], None] | None = None, stall_s: float = STALL_S, window: int = WINDOW
-    ) -> None:
+    def __init__(self, bus: Bus, *, on_progress: Callable[[], None] | None = None, stall_s: float = STALL_S) -> None:
         super().__init__(bus, on_progress=on_progress, stall_s=stall_s)
-        self._publisher = AckedPublisher(bus, in_flight_max=window, timeout_s=stall_s)
+        self._publisher = AckedPublisher(bus, in_flight_max=WINDOW, timeout_s=stall_s)
         self._open: deque[bool] = deque()
         """Whether it is acked, of each message after `acked_count`."""
 

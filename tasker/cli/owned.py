@@ -1,40 +1,20 @@
 """Children that `tasker up` starts: they end with it, also when it is killed.
 
-A child gets a pipe as stdin whose other end only `up` holds. When the pipe ends, the child drains as if
-SIGTERM had come; when that takes too long it is killed. Works on every POSIX system.
+A child gets a pipe as stdin whose other end only `up` holds, and watches it with `tasker.orphans.end_with_owner`.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 
 import msgspec
 
-DRAIN_S = 30.0
-"""How long an orphan may drain: its servers are going down at the same time."""
-
 OWNED = "--owned"
 _POLL_S = 0.05
 _STDERR = 2
-
-
-def end_with_owner(drain_s: float = DRAIN_S) -> None:
-    """Drain this process when the pipe on its stdin ends; called by a child with `--owned`."""
-
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(drain_s)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="owner", daemon=True).start()
 
 
 class Crash(msgspec.Struct, frozen=True):

@@ -38,8 +38,8 @@ def serve(
         insecure_bind: bind another address than loopback, although anyone who reaches it may do anything.
         owned: started by `tasker up`.
     """
-    from tasker.cli.owned import end_with_owner
     from tasker.cli.reach import tell_warnings
+    from tasker.orphans import end_with_owner
     from tasker.service.process import serve as run
     from tasker.settings import read_settings
 

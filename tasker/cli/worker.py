@@ -53,9 +53,9 @@ def worker(
         reload: replace the process when a Python file beside the app changes.
         owned: started by `tasker up`.
     """
-    from tasker.cli.owned import end_with_owner
     from tasker.cli.reach import effective, tell_warnings
     from tasker.handlers.process import run_worker
+    from tasker.orphans import end_with_owner
 
     check_app(app)
     flags = {

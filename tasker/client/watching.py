@@ -30,7 +30,7 @@ from tasker.events.task_events import (
 )
 from tasker.events.usage import budget_remedy, deadline_remedy
 from tasker.templates.instances import is_undo
-from tasker.times import to_rfc3339
+from tasker.times import to_rfc3339, to_rfc3339_if
 
 WATCHED: Final = (
     "task_created",
@@ -137,11 +137,11 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
             changes |= {
                 "input": postponed.input,
                 "not_before": to_rfc3339(postponed.not_before_us),
-                "deadline_at": None if deadline_us is None else to_rfc3339(deadline_us),
+                "deadline_at": to_rfc3339_if(deadline_us),
             }
         case "task_deadline_set":
             deadline_us = _data(event, TaskDeadlineSet).deadline_us
-            changes |= {"deadline_at": None if deadline_us is None else to_rfc3339(deadline_us)}
+            changes |= {"deadline_at": to_rfc3339_if(deadline_us)}
         case "task_cancelled":
             changes |= {"state": "cancelled", "ended_at": event.time}
         case _:
@@ -164,8 +164,8 @@ def _created(event: LifecycleEvent) -> TaskView:
         updated_at=event.time,
         seq=event.seq,
         position=f"{event.shard}:{event.position}",
-        not_before=None if created.not_before_us is None else to_rfc3339(created.not_before_us),
-        deadline_at=None if created.deadline_us is None else to_rfc3339(created.deadline_us),
+        not_before=to_rfc3339_if(created.not_before_us),
+        deadline_at=to_rfc3339_if(created.deadline_us),
         tags=created.tags,
         metadata=created.metadata,
         priority=created.priority,

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from tasker.settings.running import process_mark
 _SUPERVISOR = Path(__file__).with_name("_supervisor.py")
 _POLL_S = 0.005
 _LOCK_WAIT_S = 30.0
+_LOG_BYTES_MAX = 10 * 1024 * 1024
+_LAST_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,20 +160,27 @@ class ServerProcess:
         self.stop()
 
 
-def rotate_log(path: Path, *, bytes_max: int = 10 * 1024 * 1024) -> None:
-    """Set a log aside that has grown past `bytes_max`; one older log is kept."""
+def free_port() -> int:
+    """Return a port of the loopback that was free just now; somebody else may take it first."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def rotate_log(path: Path) -> None:
+    """Set a log aside that has grown past `_LOG_BYTES_MAX`; one older log is kept."""
     with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > bytes_max:
+        if path.stat().st_size > _LOG_BYTES_MAX:
             path.replace(path.with_suffix(".log.1"))
 
 
-def last_lines(path: Path, count: int = 5) -> str:
+def last_lines(path: Path) -> str:
     """Return the end of a server's log, for the message about a server that did not start."""
     try:
         text = path.read_bytes()[-4096:].decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-count:])
+    return "\n".join(text.splitlines()[-_LAST_LINES:])
 
 
 def write_private(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tasker.embedded._binaries import find_nats
-from tasker.embedded._process import ServerProcess, last_lines, rotate_log, write_private
+from tasker.embedded._process import ServerProcess, free_port, last_lines, rotate_log, write_private
 from tasker.embedded._server import EmbeddedServer
 from tasker.errors import ConfigurationError
 from tasker.settings import EmbeddedSettings
@@ -25,6 +25,7 @@ _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.005
 _PORT_TRIES = 5
 _USER = "tasker"
+_PAYLOAD_BYTES_MAX = 1024 * 1024
 _UNBOUNDED_BYTES = 1 << 50
 
 
@@ -38,7 +39,6 @@ class EmbeddedNats(EmbeddedServer):
         data_dir: Path,
         settings: EmbeddedSettings | None = None,
         *,
-        payload_bytes_max: int = 1024 * 1024,
         bounded: bool = True,
     ) -> None:
         """Name the directory (made when missing); a port that is given is used or refused, never exchanged.
@@ -48,7 +48,6 @@ class EmbeddedNats(EmbeddedServer):
         super().__init__(data_dir, settings)
         self._bounded = bounded
         self._wanted_port = self._settings.nats_port
-        self._payload_bytes_max = payload_bytes_max
 
     @property
     def url(self) -> str:
@@ -64,7 +63,7 @@ class EmbeddedNats(EmbeddedServer):
         rotate_log(log)
         for attempt in range(_PORT_TRIES):
             if self._wanted_port is None and (attempt or not port or not _is_free(port)):
-                port = _free_port()
+                port = free_port()
             self._write_configuration(port, secret)
             self._process = ServerProcess.start(
                 [str(program), "--config", str(self.data_dir / "nats.conf")],
@@ -99,7 +98,7 @@ class EmbeddedNats(EmbeddedServer):
         text = f"""# Written anew at each start by tasker; only port and password are read back.
 listen: 127.0.0.1:{port}
 server_name: tasker
-max_payload: {self._payload_bytes_max}
+max_payload: {_PAYLOAD_BYTES_MAX}
 write_deadline: "10s"
 max_control_line: 4096
 authorization {{
@@ -124,13 +123,6 @@ jetstream {{
                     return True
             time.sleep(_POLL_S)
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _is_free(port: int) -> bool:

@@ -86,17 +86,15 @@ class MemoryLog:
         *,
         clock: Clock | None = None,
         shards: int = 16,
-        committers: int = 2,
         partition_size: int = PARTITION_SIZE,
-        log_id: str = "memory",
     ) -> None:
-        self.committers = committers
+        self.committers = 2
         self.faults: deque[Fault | None] = deque()
         self.delay: Callable[[Sequence[ShardAppend]], Awaitable[None]] | None = None
         self.unavailable = False
         self._clock = clock or SystemClock()
         self._partition_size = partition_size
-        self._info = LogInfo(log_id=log_id, slots=SLOTS, shard_of_slot=tuple(slot % shards for slot in range(SLOTS)))
+        self._info = LogInfo(log_id="memory", slots=SLOTS, shard_of_slot=tuple(slot % shards for slot in range(SLOTS)))
         self._shards = {shard: _Shard() for shard in range(shards)}
         self._streams: dict[UUID, list[RecordedEvent]] = {}
         self._places: set[tuple[UUID, int]] = set()

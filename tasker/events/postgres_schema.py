@@ -20,7 +20,7 @@ import msgspec
 
 from tasker.errors import ConfigurationError, SchemaMismatch, Unavailable
 from tasker.events.sql import statements
-from tasker.ids import IdSource, SystemIds
+from tasker.ids import SystemIds
 from tasker.settings import LogSettings
 
 SHARDS: Final = LogSettings().shards
@@ -80,7 +80,6 @@ async def migrate(
     *,
     shards: int = SHARDS,
     partition_size: int = PARTITION_SIZE,
-    ids: IdSource | None = None,
 ) -> list[str]:
     """Bring the database to this build's schema; returns the names of what was applied now.
 
@@ -88,7 +87,6 @@ async def migrate(
         dsn: of PostgreSQL itself; its `search_path`, where it names one, says the schema.
         shards: of the log, where it is made now; an existing log keeps its own.
         partition_size: likewise.
-        ids: draws the id of a new log.
 
     Raises:
         SchemaMismatch: the database is too new for this build.
@@ -96,7 +94,7 @@ async def migrate(
         Unavailable: it cannot be reached.
     """
     chosen = {
-        "tasker.log_id": (ids or SystemIds()).token()[:LOG_ID_CHARS],
+        "tasker.log_id": SystemIds().token()[:LOG_ID_CHARS],
         "tasker.shards": str(shards),
         "tasker.partition_size": str(partition_size),
     }

@@ -50,11 +50,6 @@ def multiplied(one: Decimal, other: Decimal) -> Decimal:
     return _exact.multiply(one, other)
 
 
-def subtracted(one: Decimal, other: Decimal) -> Decimal:
-    """Return the exact difference."""
-    return _exact.subtract(one, other)
-
-
 def amount_text(amount: Decimal) -> str:
     """Return the one text of an amount: no exponent, no zeros that say nothing."""
     text = format(amount, "f")

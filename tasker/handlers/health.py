@@ -20,20 +20,20 @@ from tasker.handlers.vitals import Vitals, WorkerHealth, judge
 
 SAMPLE_S: Final = 0.5
 SAMPLES: Final = 20
+_HOST: Final = "127.0.0.1"
 
 
 class HealthServer:
-    """Serves the endpoints on loopback, or where `host` says.
+    """Serves the endpoints on loopback.
 
     Attributes:
         look: returns how the worker is; None: it is not there yet.
         draining: it was told to stop.
     """
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int) -> None:
         self.look: Callable[[], Vitals | None] = _nothing
         self.draining = False
-        self._host = host
         self._port = port
         self._lags: deque[float] = deque(maxlen=SAMPLES)
         self._sampler: asyncio.Task[None] | None = None
@@ -51,11 +51,11 @@ class HealthServer:
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._port, reuse_port=True).start()
+            await web.TCPSite(self._runner, _HOST, self._port, reuse_port=True).start()
         except OSError as error:
             await self._runner.cleanup()
             raise ConfigurationError(
-                f"cannot bind {self._host}:{self._port}: {error.strerror}; choose another --health-port"
+                f"cannot bind {_HOST}:{self._port}: {error.strerror}; choose another --health-port"
             ) from error
         self._sampler = asyncio.create_task(self._sample(), name="tasker-worker-lag")
 

@@ -71,11 +71,8 @@ class Outgoing:
 class Reporter:
     """The lanes of one worker."""
 
-    def __init__(
-        self, bus: Bus, *, requests_in_flight: int = REQUESTS_IN_FLIGHT, answer_timeout_s: float = ANSWER_TIMEOUT_S
-    ) -> None:
+    def __init__(self, bus: Bus, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self._bus = bus
-        self._requests_in_flight = requests_in_flight
         self._answer_timeout_s = answer_timeout_s
         self._lanes: dict[str, _Lane] = {}
 
@@ -87,9 +84,7 @@ class Reporter:
         """Send a report on a short way to its home, with `headers` on each request; its home takes it otherwise."""
         lane = self._lanes.get(subject)
         if lane is None:
-            lane = self._lanes[subject] = _Lane(
-                self._bus, subject, self._requests_in_flight, self._answer_timeout_s, headers, self._send_home
-            )
+            lane = self._lanes[subject] = _Lane(self._bus, subject, self._answer_timeout_s, headers, self._send_home)
         if lane.is_avoided():
             self._send_home([report])
         else:
@@ -102,7 +97,7 @@ class Reporter:
     def _lane(self, subject: str) -> _Lane:
         lane = self._lanes.get(subject)
         if lane is None:
-            lane = self._lanes[subject] = _Lane(self._bus, subject, self._requests_in_flight, self._answer_timeout_s)
+            lane = self._lanes[subject] = _Lane(self._bus, subject, self._answer_timeout_s)
         return lane
 
     def hurry(self) -> None:
@@ -117,11 +112,10 @@ class Reporter:
 
 
 class _Lane:
-    def __init__(  # noqa: PLR0917 - what a lane is made of
+    def __init__(
         self,
         bus: Bus,
         subject: str,
-        requests_in_flight: int,
         answer_timeout_s: float,
         headers: Callable[[], Mapping[str, str]] | None = None,
         send_home: Callable[[Iterable[Outgoing]], None] | None = None,
@@ -131,7 +125,6 @@ class _Lane:
         self._send_home = send_home
         self._avoid_until_s = 0.0
         self._subject = subject
-        self._requests_in_flight = requests_in_flight
         self._answer_timeout_s = answer_timeout_s
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Outgoing] = deque()
@@ -163,13 +156,13 @@ class _Lane:
 
     def _schedule(self) -> None:
         """Send at the end of this turn of the loop, so that what comes in one turn leaves together."""
-        if not self._scheduled and self._backoff is None and self._in_flight < self._requests_in_flight:
+        if not self._scheduled and self._backoff is None and self._in_flight < REQUESTS_IN_FLIGHT:
             self._scheduled = True
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         self._scheduled = False
-        while self._waiting and self._backoff is None and self._in_flight < self._requests_in_flight:
+        while self._waiting and self._backoff is None and self._in_flight < REQUESTS_IN_FLIGHT:
             batch = self._take_batch()
             if batch:
                 self._ask(batch)

@@ -23,9 +23,8 @@ OnReply = Callable[[ReportReply], None]
 class SharedValues:
     """The values used last."""
 
-    def __init__(self, bytes_max: int = SHARED_BYTES_MAX) -> None:
+    def __init__(self) -> None:
         self._values: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
-        self._bytes_max = bytes_max
         self._bytes = 0
         self._asked: dict[tuple[str, str, str], list[OnReply]] = {}
 
@@ -55,12 +54,12 @@ class SharedValues:
 
     def put(self, work: Work, of: str, value: bytes) -> None:
         """Keep a value that was fetched for one item."""
-        if work.item is None or len(value) > self._bytes_max:
+        if work.item is None or len(value) > SHARED_BYTES_MAX:
             return
         key = _key(work, of)
         self._bytes += len(value) - len(self._values.pop(key, b""))
         self._values[key] = value
-        while self._bytes > self._bytes_max:
+        while self._bytes > SHARED_BYTES_MAX:
             _, dropped = self._values.popitem(last=False)
             self._bytes -= len(dropped)
 

@@ -7,13 +7,12 @@ from uuid import UUID
 
 import asyncpg
 
-from tasker.errors import ParameterInvalid
 from tasker.events.codec import canonical
 from tasker.events.reads import DEAD_LETTER_STATES, DeadLetterGroup, DeadLetterView
 from tasker.projections.dead_letter_queries import DeadLetterGroups, DeadLetterQuery, DeadLetters
 from tasker.projections.postgres_queries import fetch
 from tasker.projections.postgres_store import pairs
-from tasker.projections.queries import decode_cursor, encode_cursor
+from tasker.projections.queries import decode_cursor, encode_cursor, task_of_cursor
 from tasker.projections.sql import statements
 from tasker.projections.views.dlq import DeadLetterRow, DeadLetterTask, to_view
 from tasker.times import to_rfc3339
@@ -47,7 +46,7 @@ class PostgresDeadLetters:
         after: tuple[Any, ...] = (None, None, None)
         if query.after is not None:
             last_us, task_id, step = decode_cursor(query.after, tuple[int, str, str])
-            after = (last_us, _uuid(str(task_id)), step)
+            after = (last_us, task_of_cursor(str(task_id)), step)
         positions = await self._positions()
         records = await self._fetch(_PAGE, tenant, query, *after, query.limit + 1)
         following = None
@@ -123,10 +122,3 @@ def _group(record: asyncpg.Record) -> DeadLetterGroup:
     columns = dict(record)
     first_us, last_us = columns.pop("first_us"), columns.pop("last_us")
     return DeadLetterGroup(first_seen=to_rfc3339(first_us), last_seen=to_rfc3339(last_us), **columns)
-
-
-def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise ParameterInvalid("the cursor names no task") from error

@@ -33,6 +33,7 @@ from tasker.projections.queries import (
     UsageTotals,
     decode_cursor,
     encode_cursor,
+    task_of_cursor,
 )
 from tasker.projections.sql import statements
 from tasker.projections.views import awaits, step, task, template
@@ -153,7 +154,7 @@ class PostgresQueries:
         after: tuple[Any, ...] = (None, None, None)
         if query.after is not None:
             at_us, task_id, step_name = decode_cursor(query.after, tuple[int, str, str])
-            after = (at_us, _uuid(str(task_id)), step_name)
+            after = (at_us, task_of_cursor(str(task_id)), step_name)
         asks = [f"p:{query.assignee}"] if query.assignee is not None else []
         asks += [f"r:{role}" for role in query.roles]
         positions = await self.positions()
@@ -314,20 +315,10 @@ def _task_cursor(query: TaskQuery) -> tuple[int | None, UUID | None]:
     sort, at_us, task_id = decode_cursor(query.after, tuple[str, int, str])
     if sort != query.sort:
         raise ParameterInvalid(f"the cursor is of a list sorted by {sort}, not {query.sort}")
-    try:
-        return int(at_us), UUID(str(task_id))
-    except ValueError as error:
-        raise ParameterInvalid("the cursor names no task") from error
+    return int(at_us), task_of_cursor(task_id)
 
 
 def _template_view(record: asyncpg.Record) -> TemplateView:
     facts = dict(record)
     in_use = facts.pop("in_use")
     return template.to_view(template.TemplateRow(**facts), in_use=in_use)
-
-
-def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise ParameterInvalid("the cursor names no task") from error

@@ -272,6 +272,18 @@ def decode_cursor(cursor: str, kind: type[tuple[str, ...]] | object) -> tuple[st
     return key
 
 
+def task_of_cursor(part: str | int) -> UUID:
+    """Return the id of a task that is a part of a cursor's key.
+
+    Raises:
+        ParameterInvalid: it is none.
+    """
+    try:
+        return UUID(str(part))
+    except ValueError as error:
+        raise ParameterInvalid("the cursor names no task") from error
+
+
 def _is_sound(part: str | int) -> bool:
     """Return whether a store can compare its values with `part`."""
     return is_text(part) if isinstance(part, str) else 0 <= part <= _INT_MAX

@@ -54,15 +54,14 @@ Report = Callable[[Finding], None]
 
 
 class Findings:
-    """Collects findings, the first `kept_max` of them in full.
+    """Collects findings, the first `FINDINGS_KEPT` of them in full.
 
     Attributes:
         kept: the first ones, in the order in which they were found.
         counts: how many there are of each invariant, all of them counted.
     """
 
-    def __init__(self, *, kept_max: int = FINDINGS_KEPT) -> None:
-        self._kept_max = kept_max
+    def __init__(self) -> None:
         self.kept: list[Finding] = []
         self.counts: dict[Invariant, int] = {}
 
@@ -74,11 +73,11 @@ class Findings:
     def add(self, finding: Finding) -> None:
         """Take `finding`."""
         self.counts[finding.invariant] = self.counts.get(finding.invariant, 0) + 1
-        if len(self.kept) < self._kept_max:
+        if len(self.kept) < FINDINGS_KEPT:
             self.kept.append(finding)
 
     def take(self, others: Findings) -> None:
         """Take all that others have collected; what they did not keep is counted."""
         for invariant, count in others.counts.items():
             self.counts[invariant] = self.counts.get(invariant, 0) + count
-        self.kept += others.kept[: self._kept_max - len(self.kept)]
+        self.kept += others.kept[: FINDINGS_KEPT - len(self.kept)]

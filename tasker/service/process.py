@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from typing import Final
 
@@ -23,6 +22,7 @@ import msgspec
 import structlog
 
 from tasker.errors import ConfigurationError, TaskerError, Unavailable
+from tasker.orphans import end_with_owner
 from tasker.settings import Settings
 from tasker.telemetry import configure_logging
 
@@ -158,19 +158,6 @@ def serve(settings: Settings) -> int:
     return code
 
 
-def _end_with_supervisor(drain_s: float) -> None:
-    """Drain this process when the supervisor is gone: its end of our stdin closes."""
-
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(drain_s)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
-
-
 def main() -> int:
     """Run one side as a child of the supervisor; its settings come on stdin."""
     from tasker.service.compose import run_side
@@ -182,7 +169,7 @@ def main() -> int:
             return 1
         line += chunk
     settings = msgspec.json.decode(line, type=Settings)
-    _end_with_supervisor(settings.service.drain_s)
+    end_with_owner(settings.service.drain_s)
     configure_logging(settings.logging.level, settings.logging.form)
     code = 0
     try:

@@ -128,21 +128,21 @@ class ObjectReader:
         """Note that the value of a key has a fault."""
         self.faults.add((*self.path, key), detail)
 
-    def name(self, key: str, *, default: str | None = None, required: bool = False) -> str | None:
+    def name(self, key: str, *, required: bool = False) -> str | None:
         """Return a name."""
         value = self.get(key)
         if value is None:
             if required:
                 self.faults.add(self.path, f"{key!r} is missing")
-            return default
+            return None
         if not isinstance(value, str):
             self.fault(key, f"must be a name, not {kind_of(value)}")
-            return default
+            return None
         try:
             return check_name(value, key)
         except NameInvalid as error:
             self.fault(key, error.detail)
-            return default
+            return None
 
     def choice(self, key: str, kind: Any, default: str) -> str:
         """Return one of the texts that a `Literal` allows."""

@@ -14,9 +14,9 @@ BEGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
 class LoopClock:
     """Implements `Clock` by a loop's time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, begin: datetime = BEGIN) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._base_us = from_datetime(begin) - round(loop.time() * 1e6)
+        self._base_us = from_datetime(BEGIN) - round(loop.time() * 1e6)
 
     def now_us(self) -> int:
         """Return the time in microseconds since the Unix epoch."""

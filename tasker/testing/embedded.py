@@ -7,7 +7,6 @@ it patches. They are the same that `tasker serve` and `tasker worker` run. Time 
 from __future__ import annotations
 
 import asyncio
-import socket
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -18,6 +17,7 @@ from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import delete_stream
 from tasker.client.client import TaskerClient
 from tasker.client.requests import NamedTemplate, TaskHandle
+from tasker.embedded._process import free_port
 from tasker.errors import ConfigurationError, DeadlineExceeded
 from tasker.events.messages import CANCEL_GRACE_S
 from tasker.events.reads import EventView
@@ -50,7 +50,7 @@ class Installation:
         self.prefix = f"t{uuid.uuid4().hex[:12]}"
         self.database_url = ""
         self.nats_url = servers.nats_url
-        port = _free_port()
+        port = free_port()
         self.http_url = f"http://127.0.0.1:{port}"
         self.script = Script(registry, _cannot_die, _cannot_die_in_thread)
         self.client = TaskerClient(self.nats_url, self.http_url, prefix=self.prefix, environ={}, timeout_s=START_S)
@@ -253,12 +253,6 @@ class EmbeddedTasker:
 
     async def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return await self._engine.reach(work)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _cannot_die() -> None:

@@ -44,14 +44,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """An asyncio loop with a clock of its own.
 
     Attributes:
-        jumps: how often the clock jumped.
         wakes: each returns the next time (of `time()`) at which a duty in the background would find something due.
         background: names of asyncio tasks whose timers do not matter by themselves.
         io_patience_s: how long, in real time, to wait for an open socket before each jump.
     """
 
     def __init__(self) -> None:
-        self.jumps = 0
         self.wakes: list[Callable[[], float | None]] = []
         self.background: Collection[str] = frozenset()
         self.io_patience_s = IO_PATIENCE_S
@@ -207,7 +205,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if len(self._selecting.get_map()) > self._own_sockets and (events := wait(self.io_patience_s)):
             return events
         self._now_s = max(self._now_s, target_s)
-        self.jumps += 1
         return []
 
     def _await_threads(self, wait: Callable[[float | None], _Events]) -> _Events:

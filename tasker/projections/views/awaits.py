@@ -19,7 +19,7 @@ from tasker.events.task_events import (
     StepAwaited,
     StepSignalled,
 )
-from tasker.times import to_rfc3339
+from tasker.times import to_rfc3339, to_rfc3339_if
 
 ANYBODY = "*"
 
@@ -169,12 +169,8 @@ def to_approval(
         approved_by=asked.approved_by,
         four_eyes=asked.four_eyes,
         may_delegate=asked.may_delegate,
-        deadline_at=_time(found.deadline_us),
-        escalate_at=None if asked.escalated else _time(asked.escalate_us),
+        deadline_at=to_rfc3339_if(found.deadline_us),
+        escalate_at=None if asked.escalated else to_rfc3339_if(asked.escalate_us),
         escalated=asked.escalated,
         position=f"{shard}:{position}",
     )
-
-
-def _time(at_us: int | None) -> str | None:
-    return None if at_us is None else to_rfc3339(at_us)

@@ -69,7 +69,7 @@ from tasker.events.task_events import (
 from tasker.projections.fingerprint import fingerprint_of, pattern_of
 from tasker.projections.projection import Key
 from tasker.templates.instances import name_of
-from tasker.times import to_rfc3339
+from tasker.times import to_rfc3339, to_rfc3339_if
 
 NO_WORKER_MESSAGE: Final = "no worker started the attempt within"
 """How the message of a `timeout` begins when `schedule_to_start_s` was over; a test holds the task's core to it."""
@@ -375,9 +375,9 @@ def to_view(row: DeadLetterRow, task: DeadLetterTask, *, with_notes: bool = Fals
         notes_count=row.notes_count,
         settled_by=row.settled_by,
         settled_reason=row.settled_reason,
-        settled_at=_time(row.settled_us),
+        settled_at=to_rfc3339_if(row.settled_us),
         left_how=row.left_how,
-        left_at=_time(row.left_us),
+        left_at=to_rfc3339_if(row.left_us),
         remedy=remedy(row, task),
     )
 
@@ -400,7 +400,3 @@ def _stale_remedy(row: DeadLetterRow, task: DeadLetterTask) -> str | None:
         return f"tasker task show {row.task_id}"
     verb = {"paused": "resume", "blocked": "retry"}.get(task.state)
     return None if verb is None else f"tasker task {verb} {row.task_id}"
-
-
-def _time(at_us: int | None) -> str | None:
-    return None if at_us is None else to_rfc3339(at_us)

@@ -9,7 +9,7 @@ import msgspec
 
 from tasker.events.reads import AskedFacts, Wait, WaitKind
 from tasker.projections.views.awaits import Asked, read_awaits
-from tasker.times import to_rfc3339
+from tasker.times import to_rfc3339_if
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ def wait_of(one: Standing) -> Wait | None:
     kind = _kind(one)
     if kind is None:
         return None
-    wait = Wait(kind=kind, step=one.step, attempt=one.attempt, since=_time(one.since_us))
+    wait = Wait(kind=kind, step=one.step, attempt=one.attempt, since=to_rfc3339_if(one.since_us))
     match kind:
         case "worker" | "outcome" | "stop":
             wait.worker = one.worker
@@ -41,7 +41,7 @@ def wait_of(one: Standing) -> Wait | None:
         case "signal" | "approval" | "event" | "place":
             _add_awaited(wait, one.awaits)
         case _:
-            wait.until = _time(one.retry_at_us)
+            wait.until = to_rfc3339_if(one.retry_at_us)
     return wait
 
 
@@ -65,7 +65,7 @@ def _add_awaited(wait: Wait, awaits: str | None) -> None:
     if awaits is None:
         return
     found = read_awaits(awaits)
-    wait.until = _time(found.deadline_us)
+    wait.until = to_rfc3339_if(found.deadline_us)
     wait.signal, wait.count, wait.taken = found.signal, found.count, found.taken
     wait.event = found.event
     wait.key = found.place
@@ -80,10 +80,6 @@ def _asked_facts(asked: Asked) -> AskedFacts:
         roles=asked.roles,
         approvals=asked.approvals,
         approved_by=asked.approved_by,
-        escalate_at=None if asked.escalated else _time(asked.escalate_us),
+        escalate_at=None if asked.escalated else to_rfc3339_if(asked.escalate_us),
         escalated=asked.escalated,
     )
-
-
-def _time(at_us: int | None) -> str | None:
-    return None if at_us is None else to_rfc3339(at_us)

@@ -54,7 +54,7 @@ from tasker.projections.views.awaits import awaits_after
 from tasker.projections.views.reasons import Standing, wait_of
 from tasker.projections.views.words import words_of
 from tasker.templates.instances import is_item
-from tasker.times import to_rfc3339
+from tasker.times import to_rfc3339_if
 
 StepEvent = (
     StepDispatched
@@ -372,10 +372,10 @@ def to_view(row: StepRow) -> StepView:
         state=cast("StepStatus", row.state),
         attempt=row.attempt,
         worker=row.worker,
-        dispatched_at=_time(row.dispatched_at_us),
-        started_at=_time(row.started_at_us),
-        ended_at=_time(row.ended_at_us),
-        retry_at=_time(row.retry_at_us),
+        dispatched_at=to_rfc3339_if(row.dispatched_at_us),
+        started_at=to_rfc3339_if(row.started_at_us),
+        ended_at=to_rfc3339_if(row.ended_at_us),
+        retry_at=to_rfc3339_if(row.retry_at_us),
         result=None if row.result is None else msgspec.Raw(row.result),
         error=None if row.error is None else decode_message(row.error, ErrorInfo),
         waiting_on=None if wait is None else words_of(wait),
@@ -401,7 +401,3 @@ def _wait(row: StepRow) -> Wait | None:
             cancelling=row.cancelling,
         )
     )
-
-
-def _time(at_us: int | None) -> str | None:
-    return None if at_us is None else to_rfc3339(at_us)

@@ -84,7 +84,7 @@ from tasker.events.usage import budget_remedy, deadline_remedy
 from tasker.projections.projection import NO_TYPES, Key
 from tasker.projections.views.reasons import Standing, wait_of
 from tasker.projections.views.words import NAMED_MAX, words_of_task
-from tasker.times import to_rfc3339
+from tasker.times import to_rfc3339, to_rfc3339_if
 
 _DETAIL_CHARS_MAX: Final = 2000
 _CACHED_BYTES_MAX: Final = 4096
@@ -477,9 +477,9 @@ def to_view(row: TaskRow, open_steps: Sequence[Standing] = (), *, restarted_as: 
         updated_at=to_rfc3339(row.updated_at_us),
         seq=row.seq,
         position=f"{row.shard}:{row.position}",
-        ended_at=_time(row.ended_at_us),
-        not_before=_time(row.not_before_us),
-        deadline_at=_time(row.deadline_us),
+        ended_at=to_rfc3339_if(row.ended_at_us),
+        not_before=to_rfc3339_if(row.not_before_us),
+        deadline_at=to_rfc3339_if(row.deadline_us),
         result=None if row.result is None else msgspec.Raw(row.result),
         error=error,
         waiting_on=words_of_task(waits),
@@ -508,7 +508,7 @@ def waits_of(row: TaskRow, open_steps: Sequence[Standing]) -> tuple[Wait, ...]:
 
     Of a running task that is what its first open steps wait for; where it undoes what it did, they stand behind that.
     """
-    since = _time(row.since_us)
+    since = to_rfc3339_if(row.since_us)
     match row.state:
         case "blocked":
             return (_repair(row, since),)
@@ -518,7 +518,7 @@ def waits_of(row: TaskRow, open_steps: Sequence[Standing]) -> tuple[Wait, ...]:
         case "pending" if row.place_key is not None:
             return (Wait(kind="place", since=since, key=row.place_key),)
         case "pending":
-            return (Wait(kind="start_time", since=since, until=_time(row.not_before_us)),)
+            return (Wait(kind="start_time", since=since, until=to_rfc3339_if(row.not_before_us)),)
         case _ if row.state in TASK_ENDED:
             return ()
         case "running" if row.ending is not None:
@@ -532,7 +532,7 @@ def waits_of(row: TaskRow, open_steps: Sequence[Standing]) -> tuple[Wait, ...]:
 
 
 def _repair(row: TaskRow, since: str | None) -> Wait:
-    detail = _time(row.deadline_us) if row.blocked_reason == "deadline_passed" else row.blocked_detail
+    detail = to_rfc3339_if(row.deadline_us) if row.blocked_reason == "deadline_passed" else row.blocked_detail
     return Wait(
         kind="repair",
         since=since,
@@ -564,7 +564,3 @@ def remedy(row: TaskRow) -> str | None:
 
 def _blocked_steps(row: TaskRow) -> tuple[str, ...]:
     return () if row.blocked_steps is None else msgspec.json.decode(row.blocked_steps, type=tuple[str, ...])
-
-
-def _time(at_us: int | None) -> str | None:
-    return None if at_us is None else to_rfc3339(at_us)

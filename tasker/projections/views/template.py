@@ -91,7 +91,7 @@ class TemplateProjection:
         return
 
 
-def to_view(row: TemplateRow, *, in_use: bool, document: bytes | None = None) -> TemplateView:
+def to_view(row: TemplateRow, *, in_use: bool) -> TemplateView:
     """Return `row` as reads show it."""
     return TemplateView(
         tenant=row.tenant,
@@ -101,5 +101,4 @@ def to_view(row: TemplateRow, *, in_use: bool, document: bytes | None = None) ->
         hash=row.hash,
         registered_at=to_rfc3339(row.registered_at_us),
         in_use=in_use,
-        document=None if document is None else msgspec.Raw(document),
     )

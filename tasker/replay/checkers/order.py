@@ -134,13 +134,10 @@ class _Task:
 class OrderChecker:
     """Checks one shard."""
 
-    def __init__(
-        self, shard: int, report: Report, template_of: TemplateOf, *, ended_remembered: int = ENDED_REMEMBERED
-    ) -> None:
+    def __init__(self, shard: int, report: Report, template_of: TemplateOf) -> None:
         self._shard = shard
         self._report = report
         self._template_of = template_of
-        self._ended_remembered = ended_remembered
         self._tasks: dict[UUID, _Task] = {}
         self._ended: dict[UUID, str] = {}
 
@@ -335,7 +332,7 @@ class OrderChecker:
     def _end(self, recorded: RecordedEvent) -> None:
         del self._tasks[recorded.stream_id]
         self._ended[recorded.stream_id] = recorded.type
-        forget_oldest(self._ended, kept_max=self._ended_remembered)
+        forget_oldest(self._ended, kept_max=ENDED_REMEMBERED)
 
     def _find(self, recorded: RecordedEvent, detail: str) -> None:
         self._report(

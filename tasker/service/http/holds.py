@@ -17,7 +17,7 @@ from tasker.projections.views.words import words_of, words_of_task
 from tasker.service.http.services import Services
 from tasker.templates import TemplateSpec
 from tasker.templates.instances import name_of, parse_instance
-from tasker.times import to_rfc3339
+from tasker.times import to_rfc3339, to_rfc3339_if
 
 LOOK_S: Final = 1.0
 """Reads of tasks and steps may be so much behind the controls."""
@@ -93,10 +93,10 @@ def held(wait: Wait, hold: Hold) -> Wait:
         name=target.name or target.tenant,
         by=hold.by,
         reason=hold.reason,
-        ramp_until=None if hold.ramp_until_us is None else to_rfc3339(hold.ramp_until_us),
+        ramp_until=to_rfc3339_if(hold.ramp_until_us),
         circuit=None if hold.circuit is None else circuit_facts(hold.circuit),
     )
-    until = None if hold.until_us is None else to_rfc3339(hold.until_us)
+    until = to_rfc3339_if(hold.until_us)
     return msgspec.structs.replace(wait, kind="hold", hold=facts, until=until)
 
 

@@ -209,11 +209,9 @@ async def object_body(request: web.Request, **named: str) -> bytes:
     return encode_message(body)
 
 
-def json_response(
-    value: msgspec.Struct, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
+def json_response(value: msgspec.Struct, *, status: int = 200) -> web.Response:
     """Return the response that carries `value`."""
-    return bytes_response(encode_message(value), status=status, headers=headers)
+    return bytes_response(encode_message(value), status=status)
 
 
 def bytes_response(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tasker.errors import BodyInvalid, CommandRejected, FieldError
+from tasker.errors import BodyInvalid, CommandRejected
 from tasker.events.bulk import BulkOrder, is_of_letters
 from tasker.events.codec import canonical, decode_command
 from tasker.events.messages import (
@@ -48,11 +48,11 @@ def bulk_task_of(command: BulkCreate) -> TaskCreate:
         CommandRejected: one of its fields may not be used; it names the one.
     """
     if not command.requested_by:
-        raise _invalid("/requested_by", "say who asks: it is kept with each effect")
+        raise BodyInvalid.at("/requested_by", "say who asks: it is kept with each effect")
     if not command.reason:
-        raise _invalid("/reason", "say why: it is kept with each effect")
+        raise BodyInvalid.at("/reason", "say why: it is kept with each effect")
     if not (math.isfinite(command.rate_per_s) and 1 <= command.rate_per_s <= RATE_PER_S_MAX):
-        raise _invalid("/rate_per_s", f"a rate is from 1 to {RATE_PER_S_MAX:.0f} commands a second")
+        raise BodyInvalid.at("/rate_per_s", f"a rate is from 1 to {RATE_PER_S_MAX:.0f} commands a second")
     _check_filter(command)
     _check_arguments(command)
     order = BulkOrder(
@@ -79,12 +79,12 @@ def _check_filter(command: BulkCreate) -> None:
     of_letters = is_of_letters(command.verb)
     name = "dead_letters" if of_letters else "tasks"
     if (command.tasks if of_letters else command.dead_letters) is not None:
-        raise _invalid(f"/{'tasks' if of_letters else 'dead_letters'}", f"{command.verb} is for {name}")
+        raise BodyInvalid.at(f"/{'tasks' if of_letters else 'dead_letters'}", f"{command.verb} is for {name}")
     wanted: BulkTasks | BulkDeadLetters | None = command.dead_letters if of_letters else command.tasks
     says_something = wanted is not None and wanted != type(wanted)()
     if says_something == command.everything:
         detail = "say which, or `everything: true`" if not says_something else "do not say `everything` with a filter"
-        raise _invalid(f"/{name}", detail)
+        raise BodyInvalid.at(f"/{name}", detail)
     if wanted is None:
         return
     for field in ("namespace", "template", "step"):
@@ -93,7 +93,7 @@ def _check_filter(command: BulkCreate) -> None:
     check_tags(wanted.tags)
     if isinstance(wanted, BulkTasks):
         if wanted.namespace == RESERVED_NAMESPACE:
-            raise _invalid("/tasks/namespace", "the service's own tasks are told one by one")
+            raise BodyInvalid.at("/tasks/namespace", "the service's own tasks are told one by one")
         _check_choices("/tasks/states", wanted.states, TASK_STATUSES)
         time_us_of(wanted.created_after, "/tasks/created_after")
         time_us_of(wanted.created_before, "/tasks/created_before")
@@ -102,7 +102,7 @@ def _check_filter(command: BulkCreate) -> None:
     _check_choices("/dead_letters/reasons", wanted.reasons, DEAD_LETTER_REASONS)
     for field in ("fingerprint", "owner"):
         if len(getattr(wanted, field) or "") > TEXT_CHARS_MAX:
-            raise _invalid(f"/dead_letters/{field}", f"has at most {TEXT_CHARS_MAX} characters")
+            raise BodyInvalid.at(f"/dead_letters/{field}", f"has at most {TEXT_CHARS_MAX} characters")
     time_us_of(wanted.seen_after, "/dead_letters/seen_after")
     time_us_of(wanted.seen_before, "/dead_letters/seen_before")
 
@@ -110,14 +110,14 @@ def _check_filter(command: BulkCreate) -> None:
 def _check_choices(pointer: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
     for value in given:
         if value not in known:
-            raise _invalid(pointer, f"{value[:80]!r} is none; there are {', '.join(known)}")
+            raise BodyInvalid.at(pointer, f"{value[:80]!r} is none; there are {', '.join(known)}")
 
 
 def _check_arguments(command: BulkCreate) -> None:
     """Try the command on a task, as every target of the bulk will have it."""
     own = _NOT_ARGUMENTS.intersection(command.arguments)
     if own:
-        raise _invalid(f"/arguments/{min(own)}", "the bulk says that itself, of each target")
+        raise BodyInvalid.at(f"/arguments/{min(own)}", "the bulk says that itself, of each target")
     told: dict[str, Any] = {
         **command.arguments,
         "task_id": _SOME_TASK,
@@ -135,8 +135,4 @@ def _check_arguments(command: BulkCreate) -> None:
         elif isinstance(one, DeadLetterResolve):
             investigation_of(one)
     except CommandRejected as error:
-        raise _invalid("/arguments", f"{command.verb}: {error.detail}") from error
-
-
-def _invalid(pointer: str, detail: str) -> BodyInvalid:
-    return BodyInvalid(f"{pointer}: {detail}", errors=(FieldError(pointer, detail),))
+        raise BodyInvalid.at("/arguments", f"{command.verb}: {error.detail}") from error

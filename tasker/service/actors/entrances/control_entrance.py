@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from tasker.errors import BodyInvalid, FieldError
+from tasker.errors import BodyInvalid
 from tasker.events.messages import (
     DEFAULT_TENANT,
     CircuitClose,
@@ -46,9 +46,9 @@ def control_of(
         ExpressionInvalid: the key of a limit is none.
     """
     if not command.requested_by:
-        raise _invalid("/requested_by", "say who asks: whoever meets the pause is told")
+        raise BodyInvalid.at("/requested_by", "say who asks: whoever meets the pause is told")
     if not command.reason:
-        raise _invalid("/reason", "say why: whoever meets the pause is told")
+        raise BodyInvalid.at("/reason", "say why: whoever meets the pause is told")
     if isinstance(command, LimitCommand):
         return _limit_of(command)
     if isinstance(command, CircuitCommand):
@@ -59,7 +59,7 @@ def control_of(
             return PauseWork(within)
         case ControlResume(ramp_s=ramp_s):
             if not 0 <= ramp_s <= RAMP_S_MAX:
-                raise _invalid("/ramp_s", f"a ramp takes 0 to {RAMP_S_MAX:g} seconds")
+                raise BodyInvalid.at("/ramp_s", f"a ramp takes 0 to {RAMP_S_MAX:g} seconds")
             return ResumeWork(within, ramp_s)
         case _:
             assert_never(command)  # type: ignore[arg-type] # there are no others
@@ -70,16 +70,16 @@ def _limit_of(command: LimitCommand) -> AnyControlCommand:
     match command:
         case LimitSet(per_s=per_s, burst=burst, key=key):
             if not PER_S_MIN <= per_s <= PER_S_MAX:
-                raise _invalid("/per_s", f"a limit is from {PER_S_MIN:g} to {PER_S_MAX:g} attempts a second")
+                raise BodyInvalid.at("/per_s", f"a limit is from {PER_S_MIN:g} to {PER_S_MAX:g} attempts a second")
             if not 1 <= burst <= BURST_MAX:
-                raise _invalid("/burst", f"a burst is from 1 to {BURST_MAX} attempts")
+                raise BodyInvalid.at("/burst", f"a burst is from 1 to {BURST_MAX} attempts")
             if key is not None:
                 compile_expression(key, variables=INPUT)
             return LimitWork(within, per_s, burst, key)
         case LimitRemove():
             return UnlimitWork(within)
         case _:
-            raise _invalid("/scope", f"{type(command).__name__} is no command to a limit")
+            raise BodyInvalid.at("/scope", f"{type(command).__name__} is no command to a limit")
 
 
 def _circuit_of(command: CircuitCommand) -> OpenCircuit | CloseCircuit:
@@ -87,29 +87,29 @@ def _circuit_of(command: CircuitCommand) -> OpenCircuit | CloseCircuit:
     match command:
         case CircuitOpen(open_s=open_s):
             if not BREAKER_S_MIN <= open_s <= OPEN_S_MAX:
-                raise _invalid("/open_s", f"a circuit is open for {BREAKER_S_MIN:g} to {OPEN_S_MAX:g} seconds")
+                raise BodyInvalid.at("/open_s", f"a circuit is open for {BREAKER_S_MIN:g} to {OPEN_S_MAX:g} seconds")
             return OpenCircuit(namespace, name, open_s)
         case CircuitClose(ramp_s=ramp_s):
             if not 0 <= ramp_s <= RAMP_S_MAX:
-                raise _invalid("/ramp_s", f"a ramp takes 0 to {RAMP_S_MAX:g} seconds")
+                raise BodyInvalid.at("/ramp_s", f"a ramp takes 0 to {RAMP_S_MAX:g} seconds")
             return CloseCircuit(namespace, name, ramp_s)
         case _:
-            raise _invalid("", f"{type(command).__name__} is no command to a circuit")
+            raise BodyInvalid.at("", f"{type(command).__name__} is no command to a circuit")
 
 
 def _within(tenant: str, command: ControlCommand) -> Within:
     scope, name = command.scope, command.name
     if scope in NAMED:
         if name is None:
-            raise _invalid("/name", f"say which {scope}")
+            raise BodyInvalid.at("/name", f"say which {scope}")
         return Within(scope, check_name(command.namespace or "default", "namespace"), check_name(name, scope))
     if name is not None or command.namespace is not None:
         pointer = "/namespace" if name is None else "/name"
-        raise _invalid(pointer, f"only {' and '.join(NAMED)} have a name and a namespace, the scope {scope} has none")
+        raise BodyInvalid.at(
+            pointer, f"only {' and '.join(NAMED)} have a name and a namespace, the scope {scope} has none"
+        )
     if scope == "everything" and tenant != DEFAULT_TENANT:
-        raise _invalid("/scope", f"everything is paused by callers of the tenant {DEFAULT_TENANT!r}; pause your tenant")
+        raise BodyInvalid.at(
+            "/scope", f"everything is paused by callers of the tenant {DEFAULT_TENANT!r}; pause your tenant"
+        )
     return Within(scope)
-
-
-def _invalid(pointer: str, detail: str) -> BodyInvalid:
-    return BodyInvalid(f"{pointer}: {detail}", errors=(FieldError(pointer, detail),))

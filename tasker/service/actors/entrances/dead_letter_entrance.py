@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from tasker.errors import BodyInvalid, FieldError
+from tasker.errors import BodyInvalid
 from tasker.events.messages import (
     DeadLetterAdd,
     DeadLetterCommand,
@@ -31,10 +31,10 @@ def check_who(command: DeadLetterCommand) -> None:
     if command.step is not None:
         parse_instance(command.step)
     if not command.requested_by:
-        raise _invalid("/requested_by", "say who asks: it is kept with what is done about a dead letter")
+        raise BodyInvalid.at("/requested_by", "say who asks: it is kept with what is done about a dead letter")
     note = command.note if isinstance(command, DeadLetterInvestigate) else None
     if not command.reason and not note:
-        raise _invalid("/reason", "say why: it is kept with what is done about a dead letter")
+        raise BodyInvalid.at("/reason", "say why: it is kept with what is done about a dead letter")
 
 
 def investigation_of(
@@ -51,9 +51,9 @@ def investigation_of(
             return Add()
         case DeadLetterInvestigate(owner=owner, note=note):
             if owner is not None and len(owner) > OWNER_CHARS_MAX:
-                raise _invalid("/owner", f"an owner has at most {OWNER_CHARS_MAX} characters")
+                raise BodyInvalid.at("/owner", f"an owner has at most {OWNER_CHARS_MAX} characters")
             if note is not None and not 1 <= len(note) <= NOTE_CHARS_MAX:
-                raise _invalid("/note", f"a note has 1 to {NOTE_CHARS_MAX} characters")
+                raise BodyInvalid.at("/note", f"a note has 1 to {NOTE_CHARS_MAX} characters")
             return Investigate(owner=owner, note=note)
         case DeadLetterResolve(attempt=attempt, ignore=ignore):
             return Resolve(attempt=attempt, ignore=ignore)
@@ -68,10 +68,6 @@ def retry_of(command: DeadLetterRetry) -> Callable[[int], AnyTaskCommand]:
     step, attempt = command.step, command.attempt
     if step is None:
         if attempt is not None:
-            raise _invalid("/attempt", "an attempt is one of a step; name the step")
+            raise BodyInvalid.at("/attempt", "an attempt is one of a step; name the step")
         return lambda at_us: RetryTask(at_us=at_us)
     return lambda at_us: RetryStep(at_us=at_us, step=step, attempt=attempt)
-
-
-def _invalid(pointer: str, detail: str) -> BodyInvalid:
-    return BodyInvalid(f"{pointer}: {detail}", errors=(FieldError(pointer, detail),))

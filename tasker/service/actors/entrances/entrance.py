@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -34,7 +34,6 @@ from tasker.events.codec import (
     BODY_BYTES_MAX,
     INPUT_BYTES_MAX,
     decode_command,
-    encode_message,
     split_array,
 )
 from tasker.events.envelope import US_PER_S, StreamKind
@@ -56,7 +55,6 @@ from tasker.events.messages import (
     DeadLetterRetry,
     LimitCommand,
     OperatorCommand,
-    Refused,
     ScheduleCommand,
     TaskCreate,
     TaskOperatorCommand,
@@ -81,6 +79,7 @@ from tasker.ids import (
 )
 from tasker.service.actors.control_actor import ControlMessage
 from tasker.service.actors.directory import TemplateDirectory
+from tasker.service.actors.entrances.asked import Answer, Answers, Asked, Submitted
 from tasker.service.actors.entrances.bulk_entrance import bulk_task_of
 from tasker.service.actors.entrances.control_entrance import control_of
 from tasker.service.actors.entrances.dead_letter_entrance import check_who, investigation_of, retry_of
@@ -88,7 +87,6 @@ from tasker.service.actors.entrances.requests import (
     check_create,
     check_use,
     creator_of,
-    key_of,
     meta_of_command,
     request_hash_of,
     task_id_of_text,
@@ -107,7 +105,6 @@ from tasker.service.domain.dead_letters.investigation import InvestigationComman
 from tasker.service.domain.repairs.amend import checked_metadata
 from tasker.service.domain.repairs.restart import Original
 from tasker.service.domain.template_registry import RegisterTemplate, UseTemplate
-from tasker.service.runtime.actor import Recorded
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import HEADER_DEPTH, HEADER_OWN, HEADER_TASK_ID, HEADER_VERB, Routes, depth_of
 from tasker.service.runtime.shards import Shards
@@ -122,96 +119,10 @@ from tasker.templates import (
     validate,
 )
 from tasker.templates.built_in import BUILT_IN
-from tasker.tracing import SpanKind, Tracing, tracing_of_process
+from tasker.tracing import tracing_of_process
 from tasker.weights import weights_of
 
 _log = structlog.get_logger(__name__)
-
-Answer = Callable[[bytes], None]
-"""Takes the JSON of one item's verdict."""
-
-
-class Submitted(NamedTuple):
-    """Where a command lies that was left in the stream: the same at each of its deliveries.
-
-    Attributes:
-        identity: names it when nothing else does.
-        at_us: when it was left.
-    """
-
-    identity: str
-    at_us: int
-
-
-class Asked:
-    """One item of a command message, with how to answer it."""
-
-    __slots__ = (
-        "answer",
-        "body",
-        "depth",
-        "header_key",
-        "is_own",
-        "submitted",
-        "task_id",
-        "tenant",
-        "traceparent",
-        "verb",
-    )
-
-    def __init__(  # noqa: PLR0917 - the facts of a request
-        self, tenant: str, verb: str, body: bytes, header_key: str | None, traceparent: str | None, answer: Answer
-    ) -> None:
-        self.tenant = tenant
-        self.verb = verb
-        self.body = body
-        self.header_key = header_key
-        self.traceparent = traceparent
-        self.answer = answer
-        self.submitted: Submitted | None = None
-        self.task_id: UUID | None = None
-        """Of a creation that another node handed on: the id was chosen there."""
-
-        self.depth = 0
-        """Of a creation: so many tasks are above it; 0: no task that runs starts it."""
-
-        self.is_own = False
-        """The service gives it itself: its answer is for this very task."""
-
-    def key(self, field: str | None) -> str | None:
-        """Return what names the command: its field, its header, or its place in the stream."""
-        key = key_of(field, self.header_key)
-        return self.submitted.identity if key is None and self.submitted is not None else key
-
-    def refuse(self, error: TaskerError) -> None:
-        """Answer with the problem."""
-        self.answer(encode_message(Refused(ok=False, error=error.problem())))
-
-    def accept(self, accepted: Accepted) -> None:
-        """Answer that it is recorded."""
-        self.answer(encode_message(accepted))
-
-    def attached(self, shard: int) -> Callable[[int, str], None] | None:
-        """Return what answers with another task that runs in place of the one asked for; None: nobody wants it."""
-        if self.is_own:
-            return None
-        return lambda position, task_id: self.accept(
-            Accepted(ok=True, task_id=task_id, position=f"{shard}:{position}", duplicate=True)
-        )
-
-    def debounced(self) -> Callable[[str, str], None] | None:
-        """Return what answers with the task that took this start; None: this start is a task of its own."""
-        if self.is_own:
-            return None
-        return lambda position, task_id: self.accept(
-            Accepted(ok=True, task_id=task_id, position=position, duplicate=True, debounced=True)
-        )
-
-    def recorded(self, shard: int, task_id: str | None = None) -> Recorded:
-        """Return what answers that it is recorded at a position of the shard or, `duplicate`, had been."""
-        return lambda position, *, duplicate: self.accept(
-            Accepted(ok=True, task_id=task_id, position=f"{shard}:{position}", duplicate=duplicate)
-        )
 
 
 class Entrance:
@@ -334,7 +245,7 @@ class Entrance:
 
         asked.answer = counted
         if self._tracing is not None:
-            _trace(self._tracing, asked)
+            asked.trace(self._tracing)
         if not has_room:
             asked.refuse(Busy("too many commands are under way", retry_after_s=0.5))
             return
@@ -688,13 +599,7 @@ class Entrance:
             self._start(asked, create, key=key, forwarded=forwarded)
             return
 
-        def on_reply(reply: bytes | TaskerError) -> None:
-            if isinstance(reply, TaskerError):
-                asked.refuse(reply)
-            else:
-                asked.answer(reply)
-
-        self._routes.ask_views(PREVIEW, asked.tenant, bytes(create.input), on_reply)
+        self._routes.ask_views(PREVIEW, asked.tenant, bytes(create.input), asked.hand_back)
 
     # ---------------------------------------------------------------- ways out
 
@@ -728,13 +633,7 @@ class Entrance:
         if asked.is_own:
             headers[HEADER_OWN] = "1"
 
-        def on_reply(reply: bytes | TaskerError) -> None:
-            if isinstance(reply, TaskerError):
-                asked.refuse(reply)
-            else:
-                asked.answer(reply)
-
-        self._routes.ask_owner(shard, "cmd", asked.body, headers, on_reply)
+        self._routes.ask_owner(shard, "cmd", asked.body, headers, asked.hand_back)
 
     def _spawn(self, asked: Asked, work: Coroutine[Any, Any, None]) -> None:
         """Run what has to wait; its refusal answers the command."""
@@ -751,19 +650,6 @@ class Entrance:
         task = asyncio.get_running_loop().create_task(guarded(), name=f"command {asked.verb}")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-
-
-def _trace(tracing: Tracing, asked: Asked) -> None:
-    """Have a span last from here to the answer, and be the cause of what the command does."""
-    answer = asked.answer
-    span = tracing.start(f"tasker.command {asked.verb}", SpanKind.SERVER, parent=asked.traceparent)
-    asked.traceparent = tracing.traceparent(span)
-
-    def traced(data: bytes) -> None:
-        span.end()
-        answer(data)
-
-    asked.answer = traced
 
 
 def _input_of(command: TaskCreate) -> bytes:
@@ -783,33 +669,6 @@ def _kind_of(verb: str) -> type[Command]:
     if kind is None:
         raise VerbUnknown(f"there is no command {verb[:80]!r}; there are {', '.join(COMMANDS)}")
     return kind
-
-
-class Answers:
-    """The verdicts of an array, gathered in its order; `fitted` makes them fit into one message."""
-
-    def __init__(
-        self,
-        count: int,
-        respond: Callable[[bytes], None],
-        fitted: Callable[[list[bytes]], list[bytes]] | None = None,
-    ) -> None:
-        self._found: list[bytes] = [b""] * count
-        self._missing = count
-        self._respond = respond
-        self._fitted = fitted
-
-    def at(self, index: int) -> Answer:
-        """Return the way to answer item `index`."""
-
-        def answer(data: bytes) -> None:
-            self._found[index] = data
-            self._missing -= 1
-            if not self._missing:
-                found = self._found if self._fitted is None else self._fitted(self._found)
-                self._respond(b"[" + b",".join(found) + b"]")
-
-        return answer
 
 
 def _plan_of(

@@ -10,7 +10,8 @@ from uuid import UUID
 from tasker.errors import TaskerError
 from tasker.events.codec import encode_message
 from tasker.events.messages import Command
-from tasker.service.actors.entrances.entrance import Answer, Asked, Entrance
+from tasker.service.actors.entrances.asked import Answer, Asked
+from tasker.service.actors.entrances.entrance import Entrance
 
 
 class OwnCommands:

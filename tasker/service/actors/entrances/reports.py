@@ -27,7 +27,7 @@ from tasker.events.messages import HEADER_RELEASED, HEADER_RELEASED_PARTS, Repor
 from tasker.events.subjects import Subjects, is_token
 from tasker.events.task_events import NULL, Choice, ErrorInfo
 from tasker.service.actors.dispatch.direct import DirectWork
-from tasker.service.actors.entrances.entrance import Answer, Answers
+from tasker.service.actors.entrances.asked import Answer, Answers
 from tasker.service.actors.task_messages import ReportMessage
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards

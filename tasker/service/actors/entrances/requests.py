@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.errors import BodyInvalid, BodyTooLarge, FieldError, KeyAmbiguous, TaskUnknown, UsageInvalid
+from tasker.errors import BodyInvalid, BodyTooLarge, KeyAmbiguous, TaskUnknown, UsageInvalid
 from tasker.events.codec import META_BYTES_MAX, is_text
 from tasker.events.envelope import Meta
 from tasker.events.messages import Command, TaskBudget, TaskCreate, TaskDeadline, TemplateUse
@@ -46,9 +46,9 @@ def key_of(field: str | None, header: str | None) -> str | None:
         raise KeyAmbiguous("the field and the header name different keys; send one of them")
     key = field if field is not None else header
     if key is not None and not 1 <= len(key) <= KEY_CHARS_MAX:
-        raise _invalid("/idempotency_key", f"a key has 1 to {KEY_CHARS_MAX} characters")
+        raise BodyInvalid.at("/idempotency_key", f"a key has 1 to {KEY_CHARS_MAX} characters")
     if header is not None and not is_text(header):
-        raise _invalid("/idempotency_key", "the header's key is no text in UTF-8 without U+0000")
+        raise BodyInvalid.at("/idempotency_key", "the header's key is no text in UTF-8 without U+0000")
     return key
 
 
@@ -73,7 +73,7 @@ def check_create(command: TaskCreate) -> None:
     check_tags(command.tags)
     check_priority(command.priority)
     if command.timeout_s is not None and not _within(command.timeout_s, TIMEOUT_S_MAX):
-        raise _invalid("/timeout_s", f"a timeout is above 0 and at most {TIMEOUT_S_MAX:.0f} s")
+        raise BodyInvalid.at("/timeout_s", f"a timeout is above 0 and at most {TIMEOUT_S_MAX:.0f} s")
 
 
 def check_priority(priority: int | None) -> None:
@@ -83,7 +83,7 @@ def check_priority(priority: int | None) -> None:
         BodyInvalid: it is not.
     """
     if priority is not None and not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
-        raise _invalid("/priority", f"a priority is a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}")
+        raise BodyInvalid.at("/priority", f"a priority is a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}")
 
 
 def check_tags(tags: Mapping[str, str | None]) -> None:
@@ -93,10 +93,10 @@ def check_tags(tags: Mapping[str, str | None]) -> None:
         BodyInvalid: they are not.
     """
     if len(tags) > TAGS_MAX:
-        raise _invalid("/tags", f"a task has at most {TAGS_MAX} tags")
+        raise BodyInvalid.at("/tags", f"a task has at most {TAGS_MAX} tags")
     for key, value in tags.items():
         if not key or len(key) > TAG_CHARS_MAX or len(value or "") > TAG_CHARS_MAX:
-            raise _invalid("/tags", f"a tag's key and value have at most {TAG_CHARS_MAX} characters")
+            raise BodyInvalid.at("/tags", f"a tag's key and value have at most {TAG_CHARS_MAX} characters")
 
 
 def creator_of(command: TaskCreate, template: CompiledTemplate) -> str:
@@ -107,7 +107,7 @@ def creator_of(command: TaskCreate, template: CompiledTemplate) -> str:
     """
     by = command.requested_by
     if by is None or not is_person(by):
-        raise _invalid(
+        raise BodyInvalid.at(
             "/requested_by", f"say who creates it: an approval of {template.spec.name} may not be theirs (four_eyes)"
         )
     return by
@@ -124,7 +124,7 @@ def time_us_of(text: str | None, pointer: str) -> int | None:
     try:
         return from_rfc3339(text)
     except (ValueError, OverflowError) as error:
-        raise _invalid(pointer, f"{text[:40]!r} is no RFC 3339 time with a zone") from error
+        raise BodyInvalid.at(pointer, f"{text[:40]!r} is no RFC 3339 time with a zone") from error
 
 
 def deadline_of(command: TaskDeadline) -> tuple[int | None, float | None]:
@@ -134,9 +134,9 @@ def deadline_of(command: TaskDeadline) -> tuple[int | None, float | None]:
         BodyInvalid: it does not say exactly one of the three.
     """
     if sum((command.deadline is not None, command.within_s is not None, command.remove)) != 1:
-        raise _invalid("/deadline", "say one of deadline, within_s and remove")
+        raise BodyInvalid.at("/deadline", "say one of deadline, within_s and remove")
     if command.within_s is not None and not _within(command.within_s, TIMEOUT_S_MAX):
-        raise _invalid("/within_s", f"is above 0 and at most {TIMEOUT_S_MAX:.0f} s")
+        raise BodyInvalid.at("/within_s", f"is above 0 and at most {TIMEOUT_S_MAX:.0f} s")
     return time_us_of(command.deadline, "/deadline"), command.within_s
 
 
@@ -147,7 +147,7 @@ def forced_error(message: str) -> ErrorInfo:
         BodyInvalid: it is empty.
     """
     if not message.strip():
-        raise _invalid("/message", "say why: it is the error that the task ends with")
+        raise BodyInvalid.at("/message", "say why: it is the error that the task ends with")
     return ErrorInfo(type="failed_by_operator", message=message[:ERROR_CHARS_MAX], retryable=False)
 
 
@@ -163,7 +163,7 @@ def check_grace(grace_s: float) -> float:
         BodyInvalid: it is not.
     """
     if not (grace_s == 0 or _within(grace_s, GRACE_S_MAX)):
-        raise _invalid("/grace_s", f"a grace is from 0 to {GRACE_S_MAX:.0f} s")
+        raise BodyInvalid.at("/grace_s", f"a grace is from 0 to {GRACE_S_MAX:.0f} s")
     return grace_s
 
 
@@ -175,7 +175,7 @@ def check_person(name: str | None, field: str) -> str:
     """
     if name is None or not is_person(name):
         what = "say who answers" if field == "requested_by" else "a person or a role"
-        raise _invalid(f"/{field}", f"{what}, in 1 to {PERSON_CHARS_MAX} printable characters")
+        raise BodyInvalid.at(f"/{field}", f"{what}, in 1 to {PERSON_CHARS_MAX} printable characters")
     return name
 
 
@@ -187,17 +187,17 @@ def check_budget(command: TaskBudget) -> str | None:
     """
     cost_max, tokens_max, running_s_max = command.cost_max, command.tokens_max, command.running_s_max
     if cost_max is None and tokens_max is None and running_s_max is None:
-        raise _invalid("", "give cost_max, tokens_max, running_s_max or several of them")
+        raise BodyInvalid.at("", "give cost_max, tokens_max, running_s_max or several of them")
     if tokens_max is not None and not 1 <= tokens_max <= TOKENS_MAX:
-        raise _invalid("/tokens_max", f"tokens are from 1 to {TOKENS_MAX}")
+        raise BodyInvalid.at("/tokens_max", f"tokens are from 1 to {TOKENS_MAX}")
     if running_s_max is not None and not 0 < running_s_max <= SECONDS_MAX:
-        raise _invalid("/running_s_max", f"seconds are more than 0 and at most {SECONDS_MAX:g}")
+        raise BodyInvalid.at("/running_s_max", f"seconds are more than 0 and at most {SECONDS_MAX:g}")
     if cost_max is None:
         return None
     try:
         return amount_text(amount_of(cost_max, "cost_max", money=True))
     except UsageInvalid as error:
-        raise _invalid("/cost_max", error.detail) from error
+        raise BodyInvalid.at("/cost_max", error.detail) from error
 
 
 def check_result(result: msgspec.Raw, what: str = "a result") -> msgspec.Raw:
@@ -226,7 +226,9 @@ def meta_of_command(command: Command, *, command_id: str | None, traceparent: st
         reason=command.reason,
     )
     if len(encode_meta(meta)) > META_BYTES_MAX:
-        raise _invalid("", f"correlation_id, requested_by and reason together have at most {META_BYTES_MAX} bytes")
+        raise BodyInvalid.at(
+            "", f"correlation_id, requested_by and reason together have at most {META_BYTES_MAX} bytes"
+        )
     return meta
 
 
@@ -260,12 +262,8 @@ def check_version(version: str) -> None:
         BodyInvalid: it may not.
     """
     if not 1 <= len(version) <= VERSION_CHARS_MAX:
-        raise _invalid("/version", f"a version has 1 to {VERSION_CHARS_MAX} characters")
+        raise BodyInvalid.at("/version", f"a version has 1 to {VERSION_CHARS_MAX} characters")
 
 
 def _within(value: float, maximum: float) -> bool:
     return math.isfinite(value) and 0 < value <= maximum
-
-
-def _invalid(pointer: str, detail: str) -> BodyInvalid:
-    return BodyInvalid(f"{pointer or 'the body'}: {detail}", errors=(FieldError(pointer, detail),))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tasker.errors import BodyInvalid, FieldError, ScheduleInvalid
+from tasker.errors import BodyInvalid, ScheduleInvalid
 from tasker.events.messages import (
     ScheduleBackfill,
     ScheduleCommand,
@@ -62,7 +62,7 @@ def schedule_command(command: ScheduleCommand, command_id: str) -> Decided:
         case ScheduleBackfill(overlap=overlap):
             start_us, end_us = _time("/start", command.start), _time("/end", command.end)
             if end_us <= start_us:
-                raise _invalid("/end", "the end lies behind the start")
+                raise BodyInvalid.at("/end", "the end lies behind the start")
             return lambda at_us: BackfillSchedule(at_us=at_us, start_us=start_us, end_us=end_us, overlap=overlap)
         case ScheduleDelete():
             return lambda at_us: DeleteSchedule(at_us=at_us)
@@ -72,15 +72,11 @@ def schedule_command(command: ScheduleCommand, command_id: str) -> Decided:
 
 def _check_note(note: str | None) -> None:
     if note is not None and len(note) > NOTE_CHARS_MAX:
-        raise _invalid("/note", f"a note has at most {NOTE_CHARS_MAX} characters")
+        raise BodyInvalid.at("/note", f"a note has at most {NOTE_CHARS_MAX} characters")
 
 
 def _time(pointer: str, text: str) -> int:
     try:
         return from_rfc3339(text)
     except (ValueError, OverflowError) as error:
-        raise _invalid(pointer, f"{text[:40]!r} is no RFC 3339 time with a zone") from error
-
-
-def _invalid(pointer: str, detail: str) -> BodyInvalid:
-    return BodyInvalid(f"{pointer}: {detail}", errors=(FieldError(pointer, detail),))
+        raise BodyInvalid.at(pointer, f"{text[:40]!r} is no RFC 3339 time with a zone") from error

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final, assert_never
 
-from tasker.errors import BodyInvalid, FieldError, ScheduleConflict, ScheduleForbids, ScheduleUnknown
+from tasker.errors import BodyInvalid, ScheduleConflict, ScheduleForbids, ScheduleUnknown
 from tasker.events.envelope import US_PER_S
 from tasker.events.schedule_events import (
     AnyScheduleEvent,
@@ -176,13 +176,17 @@ def _resume(state: ScheduleState, command: ResumeSchedule) -> Events:
 
 def _backfill(state: ScheduleState, command: BackfillSchedule) -> Events:
     if command.end_us > command.at_us:
-        raise _invalid("/end", "a backfill is of the past; its end is not after now")
+        raise BodyInvalid.at("/end", "a backfill is of the past; its end is not after now")
     first_us = next_fire(state.spec, command.start_us - 1)
     if first_us is None or first_us >= command.end_us:
-        raise _invalid("/start", f"no fire time from {time_text(command.start_us)} up to {time_text(command.end_us)}")
+        raise BodyInvalid.at(
+            "/start", f"no fire time from {time_text(command.start_us)} up to {time_text(command.end_us)}"
+        )
     fires = islice(fire_times(state.spec, command.start_us - 1), BACKFILL_FIRES_MAX + 1)
     if sum(fire_us < command.end_us for fire_us in fires) > BACKFILL_FIRES_MAX:
-        raise _invalid("/start", f"a backfill has at most {BACKFILL_FIRES_MAX:,} fire times; ask for a shorter range")
+        raise BodyInvalid.at(
+            "/start", f"a backfill has at most {BACKFILL_FIRES_MAX:,} fire times; ask for a shorter range"
+        )
     if len(state.backfills) >= BACKFILLS_MAX:
         raise ScheduleForbids(f"{BACKFILLS_MAX} backfills wait already; try again when one is done")
     return (
@@ -343,7 +347,3 @@ def _fire(
 
 def _spent(spec: ScheduleSpec, fires: int) -> bool:
     return spec.fires_max is not None and fires >= spec.fires_max
-
-
-def _invalid(pointer: str, detail: str) -> BodyInvalid:
-    return BodyInvalid(f"{pointer}: {detail}", errors=(FieldError(pointer, detail),))
