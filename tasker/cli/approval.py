@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -11,13 +11,11 @@ from tasker.cli.options import COMMON, Common, DryRun, Limit
 
 if TYPE_CHECKING:
     from tasker.client.approvals import AnswerOptions
-    from tasker.events.reads import ApprovalView
 
 app = App(name="approval", help="List what steps ask people, answer it.")
 
 Roles = Annotated[list[str] | None, Parameter(name="--role", negative="")]
 Values = Annotated[str, Parameter(name=["--values", "-v"], metavar="JSON|@FILE|-")]
-_ALL = 0
 
 
 @Parameter(name="*")
@@ -74,25 +72,11 @@ async def list_(
         limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
-    from tasker.cli.output import note, rows, time_text
+    from tasker.cli.output import time_text
     from tasker.cli.reach import client
+    from tasker.cli.showing import page_items_of, show_first
 
-    found: list[ApprovalView] = []
-    more = False
-    async with client(common) as service:
-        listing = service.approvals.list(
-            assignee=assignee,
-            roles=role or (),
-            namespace=namespace,
-            template=template,
-            page_items=min(limit + 1, 500) if limit != _ALL else 500,
-        )
-        async for view in listing:
-            if limit != _ALL and len(found) == limit:
-                more = True
-                break
-            found.append(view)
-    columns = [
+    columns: list[Any] = [
         ("task", lambda row: row.task_id),
         ("step", lambda row: row.step),
         ("template", lambda row: f"{row.namespace}/{row.template}"),
@@ -102,9 +86,15 @@ async def list_(
         ("since", lambda row: time_text(row.requested_at)),
         ("until", lambda row: time_text(row.deadline_at)),
     ]
-    rows(found, columns, common.output, empty="nothing is asked")
-    if more:
-        note(f"the first {limit}; --limit 0 shows all")
+    async with client(common) as service:
+        listing = service.approvals.list(
+            assignee=assignee,
+            roles=role or (),
+            namespace=namespace,
+            template=template,
+            page_items=page_items_of(limit),
+        )
+        await show_first(listing, limit, columns, common.output, empty="nothing is asked")
 
 
 @app.command

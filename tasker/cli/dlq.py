@@ -12,13 +12,11 @@ from tasker.cli.options import COMMON, Common, Limit, Tags
 if TYPE_CHECKING:
     from tasker.client.dead_letters import DeadLetterFilter
     from tasker.events.messages import Reply
-    from tasker.events.reads import DeadLetterGroup, DeadLetterView
 
 app = App(name="dlq", help="Look into what failed for good and waits for a person; retry it, settle it.")
 
 Many = Annotated[list[str] | None, Parameter(negative="")]
 Switch = Annotated[bool, Parameter(negative="")]
-_ALL = 0
 
 
 @Parameter(name="*")
@@ -90,18 +88,10 @@ async def list_(*, wanted: Wanted = EVERYTHING, limit: Limit = 100, common: Comm
         limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
-    from tasker.cli.output import note, rows, time_text
+    from tasker.cli.output import time_text
     from tasker.cli.reach import client
+    from tasker.cli.showing import page_items_of, show_first
 
-    found: list[DeadLetterView] = []
-    more = False
-    async with client(common) as service:
-        page_items = min(limit + 1, 500) if limit != _ALL else 500
-        async for letter in service.dlq.list(wanted.filter(), page_items=page_items):
-            if limit != _ALL and len(found) == limit:
-                more = True
-                break
-            found.append(letter)
     columns: list[Any] = [
         ("task", lambda row: row.task_id),
         ("step", lambda row: row.step),
@@ -113,9 +103,14 @@ async def list_(*, wanted: Wanted = EVERYTHING, limit: Limit = 100, common: Comm
         ("last seen", lambda row: time_text(row.last_seen)),
         ("error", lambda row: f"{row.error_type}: {row.message}"),
     ]
-    rows(found, columns, common.output, empty="no dead letter matches")
-    if more:
-        note(f"the first {limit}; --limit 0 shows all")
+    async with client(common) as service:
+        await show_first(
+            service.dlq.list(wanted.filter(), page_items=page_items_of(limit)),
+            limit,
+            columns,
+            common.output,
+            empty="no dead letter matches",
+        )
 
 
 @app.command
@@ -134,17 +129,10 @@ async def groups(*, wanted: Wanted = EVERYTHING, limit: Limit = 50, common: Comm
         limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
-    from tasker.cli.output import note, rows, time_text
+    from tasker.cli.output import time_text
     from tasker.cli.reach import client
+    from tasker.cli.showing import show_first
 
-    found: list[DeadLetterGroup] = []
-    more = False
-    async with client(common) as service:
-        async for group in service.dlq.groups(wanted.filter()):
-            if limit != _ALL and len(found) == limit:
-                more = True
-                break
-            found.append(group)
     columns: list[Any] = [
         ("fingerprint", lambda row: row.fingerprint),
         ("count", lambda row: row.count),
@@ -154,9 +142,10 @@ async def groups(*, wanted: Wanted = EVERYTHING, limit: Limit = 50, common: Comm
         ("last seen", lambda row: time_text(row.last_seen)),
         ("error", lambda row: f"{row.error_type}: {row.pattern}"),
     ]
-    rows(found, columns, common.output, empty="no dead letter matches")
-    if more:
-        note(f"the first {limit}; --limit 0 shows all")
+    async with client(common) as service:
+        await show_first(
+            service.dlq.groups(wanted.filter()), limit, columns, common.output, empty="no dead letter matches"
+        )
 
 
 @app.command

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from tasker.cli.options import Format
-from tasker.cli.output import Column, fields, line, rows, time_text
+from tasker.cli.output import Column, fields, line, note, rows, time_text
 from tasker.events.messages import Reply, StepProgress
 from tasker.events.reads import DeadLetterView, EventView, Explanation, StepView, TaskView
+
+_PAGE_ITEMS_MAX: Final = 500
 
 
 def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
@@ -143,6 +145,27 @@ def step_columns() -> list[Column]:
     ]
 
 
+def page_items_of(limit: int) -> int:
+    """Return how many items a list is to ask for at a time, of which `limit` (0: all) are shown."""
+    return min(limit + 1, _PAGE_ITEMS_MAX) if limit else _PAGE_ITEMS_MAX
+
+
+async def show_first(
+    items: AsyncIterator[Any], limit: int, columns: Sequence[Column], output: Format, *, empty: str
+) -> None:
+    """Write the first `limit` of `items` (0: all), and note it where there are more."""
+    found: list[Any] = []
+    more = False
+    async for item in items:
+        if limit and len(found) == limit:
+            more = True
+            break
+        found.append(item)
+    rows(found, columns, output, empty=empty)
+    if more:
+        note(f"the first {limit}; --limit 0 shows all")
+
+
 async def show_history(
     events: AsyncIterator[EventView],
     output: Format,
@@ -152,12 +175,6 @@ async def show_history(
     wanted: Callable[[EventView], bool] = lambda _: True,
 ) -> None:
     """Write the first `limit` of `events` (0: all) that are wanted, with who asked for each and why."""
-    found: list[EventView] = []
-    async for event in events:
-        if limit and len(found) == limit:
-            break
-        if wanted(event):
-            found.append(event)
     columns: list[Column] = [
         ("at", lambda event: time_text(event.at)),
         ("event", lambda event: event.type),
@@ -165,7 +182,8 @@ async def show_history(
         ("reason", lambda event: _of_meta(event, "reason")),
         ("data", lambda event: event.data),
     ]
-    rows(found, columns, output, empty=empty)
+    chosen = (event async for event in events if wanted(event))
+    await show_first(chosen, limit, columns, output, empty=empty)
 
 
 def _of_meta(event: EventView, name: str) -> Any:

@@ -20,8 +20,6 @@ for operation in task_operations.ALL:
     app.command(operation)
 app.command("tasker.cli.bulk:app", name="bulk")
 
-_ALL = 0
-
 
 @app.command
 async def create(
@@ -182,11 +180,19 @@ async def list_(
         common: where the service is, and how to print.
     """
     from tasker.cli.given import read_tags
-    from tasker.cli.output import note, rows, time_text
+    from tasker.cli.output import time_text
     from tasker.cli.reach import client
+    from tasker.cli.showing import page_items_of, show_first
 
-    found: list[TaskView] = []
-    more = False
+    columns: list[Any] = [
+        ("task", lambda row: row.task_id),
+        ("template", lambda row: f"{row.namespace}/{row.template}"),
+        ("state", lambda row: row.state),
+        ("steps", lambda row: row.steps_completed),
+        ("retries", lambda row: row.retries),
+        ("created", lambda row: time_text(row.created_at)),
+        ("waiting on", lambda row: row.waiting_on),
+    ]
     async with client(common) as service:
         listing = service.list(
             state=state,
@@ -196,25 +202,9 @@ async def list_(
             created_after=created_after,
             created_before=created_before,
             sort=sort,
-            page_items=min(limit + 1, 500) if limit != _ALL else 500,
+            page_items=page_items_of(limit),
         )
-        async for view in listing:
-            if limit != _ALL and len(found) == limit:
-                more = True
-                break
-            found.append(view)
-    columns = [
-        ("task", lambda row: row.task_id),
-        ("template", lambda row: f"{row.namespace}/{row.template}"),
-        ("state", lambda row: row.state),
-        ("steps", lambda row: row.steps_completed),
-        ("retries", lambda row: row.retries),
-        ("created", lambda row: time_text(row.created_at)),
-        ("waiting on", lambda row: row.waiting_on),
-    ]
-    rows(found, columns, common.output, empty="no task matches")
-    if more:
-        note(f"the first {limit}; --limit 0 shows all")
+        await show_first(listing, limit, columns, common.output, empty="no task matches")
 
 
 @app.command

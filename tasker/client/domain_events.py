@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -22,6 +21,7 @@ from tasker.bus.bus import Bus, Message
 from tasker.bus.jetstream import NS_PER_S
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.streams import consumer_config, create_consumer
+from tasker.client.live_buffer import LiveBuffer
 from tasker.errors import NameInvalid, Unavailable, Undecodable
 from tasker.events.codec import decode_message
 from tasker.events.messages import DomainEventMessage
@@ -35,7 +35,6 @@ NEW: Final = "new"
 HELD_MAX: Final = 200
 """Events of a durable subscriber that wait here to be asked for."""
 
-LIVE_EVENTS_MAX: Final = 10_000
 HANDLED_MAX: Final = 10_000
 """Events that are remembered, to leave out their repetitions."""
 
@@ -176,9 +175,7 @@ class _Source(Protocol):
 class _Live:
     def __init__(self) -> None:
         self.deliveries = 1
-        self._bodies: deque[bytes] = deque()
-        self._lost = False
-        self._arrived = asyncio.Event()
+        self._buffer: LiveBuffer[bytes] = LiveBuffer()
         self._held = AsyncExitStack()
 
     @classmethod
@@ -190,13 +187,10 @@ class _Live:
         return source
 
     def take(self) -> bytes | None:
-        return self._bodies.popleft() if self._bodies else None
+        return self._buffer.items.popleft() if self._buffer.items else None
 
     async def more(self) -> None:
-        if self._lost:
-            raise Unavailable(f"more than {LIVE_EVENTS_MAX} live events waited to be read, and some are lost")
-        self._arrived.clear()
-        await self._arrived.wait()
+        await self._buffer.more()
 
     def ack(self) -> None:
         """Do nothing: nobody waits for it."""
@@ -208,11 +202,7 @@ class _Live:
         await self._held.aclose()
 
     def _on_message(self, message: Message) -> None:
-        if len(self._bodies) >= LIVE_EVENTS_MAX:
-            self._lost = True
-        else:
-            self._bodies.append(message.data)
-        self._arrived.set()
+        self._buffer.put(message.data)
 
 
 class _Durable:

@@ -29,6 +29,7 @@ import msgspec
 from tasker.bus.bus import Bus, Message
 from tasker.bus.pull import Delivery
 from tasker.bus.stream_reader import FromNew, FromSeq, Gap, StreamReader
+from tasker.client.live_buffer import LiveBuffer
 from tasker.errors import ConfigurationError, PositionInvalid, Unavailable, Undecodable
 from tasker.events.codec import decode_message
 from tasker.events.envelope import Meta, event_id
@@ -43,7 +44,6 @@ START = "start"
 RECENT_PER_SHARD = 4096
 """Positions of a shard that are remembered one by one; older ones count as seen."""
 
-LIVE_EVENTS_MAX = 10_000
 POLL_S = 0.5
 
 POLL_S_MAX = 10.0
@@ -177,26 +177,8 @@ class _Polling:
         await asyncio.sleep(POLL_S)
 
 
-class _Live:
+class _Live(LiveBuffer["Delivery | Gap | Message"]):
     polls = False
-
-    def __init__(self) -> None:
-        self.items: deque[Delivery | Gap | Message] = deque()
-        self._lost = False
-        self._arrived = asyncio.Event()
-
-    def take(self, message: Message) -> None:
-        if len(self.items) >= LIVE_EVENTS_MAX:
-            self._lost = True
-        else:
-            self.items.append(message)
-        self._arrived.set()
-
-    async def more(self) -> None:
-        if self._lost:
-            raise Unavailable(f"more than {LIVE_EVENTS_MAX} live events waited to be read, and some are lost")
-        self._arrived.clear()
-        await self._arrived.wait()
 
 
 class Subscription:
@@ -293,7 +275,7 @@ class Subscription:
     async def _open_live(self, bus: Bus) -> _Source:
         source = _Live()
         for pattern in self._wanted.live(self._subjects, self._tenant):
-            self._held.callback(bus.subscribe(pattern, source.take).unsubscribe)
+            self._held.callback(bus.subscribe(pattern, source.put).unsubscribe)
         await bus.flush()
         return source
 

@@ -23,7 +23,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         app: path of a Python file, or the dotted name of a module; `:name` behind it chooses of what it declares.
         processes: how many child processes for handlers that want one; None: one a core.
         health_port: of the health endpoints; None: none.
-        max_tasks, max_rss_mib: above these the process asks to be replaced.
+        tasks_max, rss_mib_max: above these the process asks to be replaced.
         labels: what steps may require, each as `name=value`.
         streams: of what the worker makes where it is missing. direct: of what nodes send themselves.
     """

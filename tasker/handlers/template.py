@@ -7,14 +7,13 @@ The result is the same `TemplateSpec` that YAML gives.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from tasker.errors import ConfigurationError, FieldError, TemplateInvalid
+from tasker.errors import ConfigurationError, TemplateInvalid
+from tasker.handlers.declarations import Declarations, DeclaredStep, StepHandler, Undo
 from tasker.handlers.emits import Emits, emits_document
-from tasker.handlers.handler import HandlerSpec, Parameter, faults_of_running, parameters_of, place_of, type_of
 from tasker.handlers.models import schema_of
 from tasker.templates.model import (
     BatchFailure,
@@ -41,42 +40,11 @@ from tasker.templates.model import (
     document_of,
     form_document,
 )
-from tasker.templates.reading import Faults, did_you_mean
+from tasker.templates.reading import Faults
 from tasker.templates.validate import validate
 from tasker.templates.yaml import load_yaml
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class StepHandler:
-    """A step's function with the place it serves: work of `queue` in `namespace` that names `spec.name`."""
-
-    namespace: str
-    queue: str
-    spec: HandlerSpec
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Declared:
-    name: str
-    handler: str | None
-    function: Callable[..., Any] | None
-    after: tuple[str, ...]
-    conditions: dict[str, str]
-    keys: dict[str, Any]
-    process: bool
-    concurrency: int | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Undo:
-    step: str
-    handler: str
-    function: Callable[..., Any]
-    keys: dict[str, Any]
-    process: bool
-    concurrency: int | None
 
 
 class Template:
@@ -177,8 +145,7 @@ class Template:
             "singleton": singleton,
             "debounce": None if debounce is None else form_document(debounce),
         }
-        self._declared: list[_Declared] = []
-        self._undos: list[_Undo] = []
+        self._declared = Declarations()
         self._spec: TemplateSpec | None = None
         self._is_loaded = False
 
@@ -395,8 +362,8 @@ class Template:
             if not callable(function):
                 raise ConfigurationError(f"{self!r}: write @step or @step(name=...); {function!r} is no function")
             step_name = name or str(getattr(function, "__name__", type(function).__name__))
-            declared = _Declared(step_name, handler, function, parents, conditions, keys, process, of_worker)
-            self._declared.append(declared)
+            declared = DeclaredStep(step_name, handler, function, parents, conditions, keys, process, of_worker)
+            self._declared.steps.append(declared)
             self._spec = None
             return function
 
@@ -435,7 +402,7 @@ class Template:
 
         def declare(function: F) -> F:
             name = handler or str(getattr(function, "__name__", type(function).__name__))
-            self._undos.append(_Undo(step, name, function, keys, process, concurrency))
+            self._declared.undos.append(Undo(step, name, function, keys, process, concurrency))
             self._spec = None
             return function
 
@@ -654,7 +621,9 @@ class Template:
         if isinstance(keys.get("concurrency"), Concurrency):
             keys["concurrency"] = form_document(keys["concurrency"])
         parents = (after,) if isinstance(after, str) else tuple(after)
-        self._declared.append(_Declared(name, None, None, parents, conditions, keys, process=False, concurrency=None))
+        self._declared.steps.append(
+            DeclaredStep(name, None, None, parents, conditions, keys, process=False, concurrency=None)
+        )
         self._spec = None
 
     def spec(self) -> TemplateSpec:
@@ -664,7 +633,7 @@ class Template:
             TemplateInvalid: `errors` has every fault: of the functions, then of the template.
         """
         if self._spec is None:
-            document, faults = self._document()
+            document, faults = self._declared.document(self._keys)
             try:
                 spec = validate(document)
             except TemplateInvalid as error:
@@ -680,124 +649,7 @@ class Template:
 
     def handlers(self) -> tuple[StepHandler, ...]:
         """Return the functions of the steps with the places they serve; empty for a loaded template."""
-        spec = self.spec()
-        by_name = {step.name: step for step in spec.steps}
-        found = []
-        for declared in self._declared:
-            if declared.function is None:
-                continue
-            step = by_name[declared.name]
-            parameters, _ = parameters_of(declared.function, by_name)
-            bound = HandlerSpec(
-                name=step.handler,
-                queue=spec.work_queue_of(step),
-                function=declared.function,
-                parameters=parameters,
-                process=declared.process,
-                concurrency=declared.concurrency,
-            )
-            found.append(StepHandler(spec.namespace, spec.work_queue_of(step), bound))
-        for undo in self._undos:
-            parameters, _ = parameters_of(undo.function, by_name)
-            bound = HandlerSpec(
-                name=undo.handler,
-                queue=spec.work_queue_of(by_name[undo.step]),
-                function=undo.function,
-                parameters=parameters,
-                process=undo.process,
-                concurrency=undo.concurrency,
-            )
-            found.append(StepHandler(spec.namespace, spec.work_queue_of(by_name[undo.step]), bound))
-        return tuple(found)
-
-    def _undo_keys(self, names: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[FieldError]]:
-        """Return the keys of steps with a compensation, and the faults of these."""
-        keys: dict[str, dict[str, Any]] = {}
-        faults: list[FieldError] = []
-        for undo in self._undos:
-            place = place_of(undo.function)
-            if undo.step not in names:
-                hint = did_you_mean(undo.step, names)
-                faults.append(FieldError("", f"{place}: there is no step {undo.step!r} that it could undo{hint}"))
-                continue
-            if undo.step in keys:
-                faults.append(FieldError("", f"{place}: step {undo.step!r} has another compensation already"))
-            index = names.index(undo.step)
-            found = _faults_of_undo(undo, self._declared[index], names)
-            faults += [FieldError(f"/steps/{index}/compensate", f"{place}: {fault}") for fault in found]
-            keys[undo.step] = {"compensate": undo.handler, **undo.keys}
-        return keys, faults
-
-    def _document(self) -> tuple[dict[str, Any], list[FieldError]]:
-        names = [declared.name for declared in self._declared]
-        undos, faults = self._undo_keys(names)
-        steps = []
-        inputs: list[tuple[Callable[..., Any], Parameter]] = []
-        for index, declared in enumerate(self._declared):
-            results: list[str] = []
-            if declared.function is not None:
-                parameters, found = parameters_of(declared.function, [name for name in names if name != declared.name])
-                place = place_of(declared.function)
-                running = faults_of_running(
-                    declared.function, process=declared.process, concurrency=declared.concurrency
-                )
-                found = (*found, *running, *_faults_of_item(declared, parameters))
-                faults += [FieldError(f"/steps/{index}", f"{place}: {fault}") for fault in found]
-                inputs += [(declared.function, parameter) for parameter in parameters if parameter.source == "input"]
-                results = [parameter.step for parameter in parameters if parameter.step is not None]
-            step = {
-                "name": declared.name,
-                "handler": declared.handler,
-                "after": _edges(declared, [*results, *(name for name in declared.after if name not in results)]),
-                **declared.keys,
-                **undos.get(declared.name, {}),
-            }
-            steps.append(_given(step))
-        document = _given(self._keys) | {"steps": steps}
-        if "input_schema" not in document:
-            schema = _derived_schema(inputs)
-            if schema is not None:
-                document["input_schema"] = schema
-        return document, faults
-
-
-def _faults_of_undo(undo: _Undo, undone: _Declared, names: Sequence[str]) -> tuple[str, ...]:
-    parameters, found = parameters_of(undo.function, names)
-    running = faults_of_running(undo.function, process=undo.process, concurrency=undo.concurrency)
-    others = [one.name for one in parameters if one.step not in {None, undo.step} and not one.is_optional]
-    other = (
-        f"parameter {name!r}: a compensation gets the input and the result of {undo.step!r} alone; "
-        f"ask ctx.result({name!r}) for another"
-        for name in others
-    )
-    return (*found, *running, *other, *_faults_of_item(undone, parameters))
-
-
-def _edges(declared: _Declared, parents: list[str]) -> list[Any]:
-    conditions = declared.conditions
-    return [{"step": name, "when": conditions[name]} if name in conditions else name for name in dict.fromkeys(parents)]
-
-
-def _faults_of_item(declared: _Declared, parameters: Sequence[Parameter]) -> tuple[str, ...]:
-    takes = any(parameter.source == "item" for parameter in parameters)
-    if takes and declared.keys.get("each") is None and declared.keys.get("batches") is None:
-        return ("parameter 'item' is of a step that runs for a list: give it each=... or batches=...",)
-    return ()
-
-
-def _given(keys: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in keys.items() if value is not None}
-
-
-def _derived_schema(inputs: Iterable[tuple[Callable[..., Any], Parameter]]) -> dict[str, Any] | None:
-    """Return the JSON Schema of the one type that all `inputs` are annotated with; None when there is none."""
-    try:
-        kinds = [type_of(function, parameter) for function, parameter in inputs]
-    except ConfigurationError:
-        return None  # a worker says so at its start; a caller who only registers need not have the types
-    if not kinds or any(kind is not kinds[0] for kind in kinds):
-        return None
-    return schema_of(kinds[0])
+        return self._declared.handlers(self.spec())
 
 
 def _texts(value: str | Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from tasker.errors import ScheduleUnknown, Undecodable
+from tasker.errors import Undecodable
 from tasker.events.control_events import CONTROL_SCOPES, ControlEvent
 from tasker.events.envelope import RecordedEvent
 from tasker.events.log import EventLog
@@ -22,7 +22,7 @@ from tasker.events.stored import from_recorded
 from tasker.ids import control_stream_id, schedule_stream_id
 from tasker.service.http.events import seq_of, view_of
 from tasker.service.http.requests import Parameters, json_response, tenant_of
-from tasker.service.http.schedules import named
+from tasker.service.http.schedules import known, named
 from tasker.service.http.services import SERVICES, Services
 from tasker.service.http.waiting import reach
 
@@ -64,9 +64,7 @@ async def of_schedule(request: web.Request) -> web.Response:
     parameters = Parameters(request)
     namespace, name = named(request)
     await reach(services, parameters.text("at_least"))
-    found = await services.queries.schedule(tenant, namespace, name)
-    if found is None:
-        raise ScheduleUnknown(f"there is no schedule {namespace}/{name}")
+    found = known(await services.queries.schedule(tenant, namespace, name), namespace, name)
     return await _page(services, parameters, schedule_stream_id(tenant, namespace, name), found.seq, lambda _: True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import web
 
@@ -23,6 +23,8 @@ from tasker.service.http.waiting import reach
 
 COUNT: Final = 5
 COUNT_MAX: Final = 1_000
+
+T = TypeVar("T")
 
 
 async def create(request: web.Request) -> web.Response:
@@ -84,10 +86,7 @@ async def get(request: web.Request) -> web.Response:
     parameters = Parameters(request)
     namespace, name = named(request)
     await reach(services, parameters.text("at_least"))
-    found = await services.queries.schedule(tenant, namespace, name)
-    if found is None:
-        raise ScheduleUnknown(f"there is no schedule {namespace}/{name}")
-    return json_response(found)
+    return json_response(known(await services.queries.schedule(tenant, namespace, name), namespace, name))
 
 
 async def next_fires(request: web.Request) -> web.Response:
@@ -98,9 +97,7 @@ async def next_fires(request: web.Request) -> web.Response:
     namespace, name = named(request)
     count = parameters.number("count", default=COUNT, least=1, most=COUNT_MAX)
     await reach(services, parameters.text("at_least"))
-    found = await services.queries.next_fires(tenant, namespace, name, count)
-    if found is None:
-        raise ScheduleUnknown(f"there is no schedule {namespace}/{name}")
+    found = known(await services.queries.next_fires(tenant, namespace, name, count), namespace, name)
     return json_response(FireTimes(items=found))
 
 
@@ -121,6 +118,17 @@ async def preview(request: web.Request) -> web.Response:
 async def _command(request: web.Request, verb: str) -> web.Response:
     namespace, name = named(request)
     return await command(request, verb, await object_body(request, namespace=namespace, name=name))
+
+
+def known(found: T | None, namespace: str, name: str) -> T:
+    """Return what the views have of a schedule.
+
+    Raises:
+        ScheduleUnknown: they have none of that name.
+    """
+    if found is None:
+        raise ScheduleUnknown(f"there is no schedule {namespace}/{name}")
+    return found
 
 
 def named(request: web.Request) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import delete_stream, ensure_streams
 from tasker.client import TaskerClient, TaskerSyncClient
-from tasker.client import domain_events as module
+from tasker.client import live_buffer
 from tasker.client.domain_events import NEW, DomainSubscription
 from tasker.errors import ConfigurationError, NameInvalid, Unavailable
 from tasker.events.messages import HEADER_MESSAGE_ID, DomainEventMessage
@@ -83,7 +83,7 @@ async def test_live_events_come_from_now_on_in_order_and_once_as_far_as_asked_fo
 
 
 async def test_who_reads_live_events_too_slowly_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LIVE_EVENTS_MAX", 2)
+    monkeypatch.setattr(live_buffer, "LIVE_EVENTS_MAX", 2)
     async with world.client() as client, client.subscribe_domain() as events:
         await world.raise_(1, 2, 3)
         with pytest.raises(Unavailable, match="some are lost"):

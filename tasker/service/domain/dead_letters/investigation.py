@@ -1,6 +1,6 @@
 """What people may do about dead letters: `decide_investigation(state, command) -> events`.
 
-The owner of a task says what of it is dead (`dead_letter_of`); an investigation is about that, and names the attempt
+The owner of a task says what of it is dead (`subject_of`); an investigation is about that, and names the attempt
 that failed. So a resolution holds for the failure that was seen, and a step that fails again is a new matter.
 """
 
