@@ -37,3 +37,14 @@ def test_layers_are_exhaustive() -> None:
 def test_every_folder_of_modules_is_a_package() -> None:
     bare = {path.parent for _, path in modules() if not (path.parent / "__init__.py").exists()}
     assert {str(folder.relative_to(ROOT)) for folder in bare} == set()
+
+
+def test_every_view_stands_apart() -> None:
+    apart = set(next(one for one in contracts() if one["id"] == "views")["modules"])
+    views = {
+        name
+        for name, path in modules()
+        if name.startswith("tasker.projections.views.")
+        and re.search(r"^class \w+Projection:", path.read_text(), re.MULTILINE)
+    }
+    assert views == apart
