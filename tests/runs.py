@@ -61,6 +61,11 @@ def raw(value: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
+def types(events: Iterable[object]) -> list[type]:
+    """The types of events, in their order: for tests of what happens, not of each detail."""
+    return [type(event) for event in events]
+
+
 def template(
     shape: Mapping[str, Sequence[str]], *, steps: Mapping[str, Any] | None = None, **keys: Any
 ) -> CompiledTemplate:
@@ -472,3 +477,9 @@ def linear4_units(tasks: int, *, open_tasks: int = 200, from_us: int = T0_US) ->
             run.create(key=f"key-{created}")
             yield run.units.pop()
             runs.append(run)
+
+
+def created(run: Run) -> Run:
+    """The run, with its task created."""
+    run.create()
+    return run

@@ -5,9 +5,10 @@ A story that is new here is recorded; one that has its file is left alone.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -48,13 +49,18 @@ class Line(msgspec.Struct):
 def history(name: str) -> list[RecordedEvent]:
     """A recorded history, as the log would give it."""
     lines = [msgspec.json.decode(line, type=Line) for line in (FOLDER / f"{name}.jsonl").read_bytes().splitlines()]
+    return recorded_of(lines, stream_id=uuid.uuid5(uuid.NAMESPACE_OID, name), kind="task")
+
+
+def recorded_of(lines: Iterable[Line], *, stream_id: UUID, kind: str) -> list[RecordedEvent]:
+    """The lines of one stream, as the log would give them."""
     return [
         RecordedEvent(
             shard=0,
             position=line.seq,
             epoch=1,
-            stream_id=uuid.uuid5(uuid.NAMESPACE_OID, name),
-            kind="task",
+            stream_id=stream_id,
+            kind=kind,
             seq=line.seq,
             type=line.type,
             version=line.version,

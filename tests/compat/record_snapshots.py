@@ -16,7 +16,7 @@ from tasker.events.state_form import StateForm
 from tasker.events.stored import encode_meta, to_new_event
 from tasker.service.domain.forms import FORMS
 from tests.compat.forms import FORMS as STORED
-from tests.compat.record_histories import Line
+from tests.compat.record_histories import Line, recorded_of
 from tests.runs import T0_US
 
 FOLDER: Final = Path(__file__).with_name("snapshots")
@@ -37,25 +37,7 @@ def path_of(kind: str, form: int) -> Path:
 
 def events_of(recorded: Recorded, kind: str) -> list[RecordedEvent]:
     """Return the history, as the log would give it."""
-    return [
-        RecordedEvent(
-            shard=0,
-            position=line.seq,
-            epoch=1,
-            stream_id=STREAM,
-            kind=kind,
-            seq=line.seq,
-            type=line.type,
-            version=line.version,
-            tenant="default",
-            at_us=line.at_us,
-            meta=line.meta.encode(),
-            payload=line.payload.encode(),
-            encoding="json",
-            chain=None,
-        )
-        for line in recorded.events
-    ]
+    return recorded_of(recorded.events, stream_id=STREAM, kind=kind)
 
 
 def states_of(form: StateForm[Any], events: list[RecordedEvent]) -> tuple[str, str]:

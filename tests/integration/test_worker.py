@@ -19,18 +19,12 @@ from tasker.handlers.handler import HandlerSpec, plain_handlers_of
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
 from tasker.settings import StreamSettings
-from tests.integration.scripted_owner import RECORDED, ScriptedOwner, friendly, owning, seen
+from tests.integration.scripted_owner import RECORDED, ScriptedOwner, friendly, seen
 
 Serve = Callable[..., Awaitable[Worker]]
 STREAMS = StreamSettings(ack_wait_s=2.0)
 TIMEOUT_S = 0.5
 """Of a step that is to be timed out: long enough that its handler has begun by then on a busy machine, too."""
-
-
-@pytest.fixture
-async def owner(nats_url: str, nats_prefix: str) -> AsyncIterator[ScriptedOwner]:
-    async with owning(ScriptedOwner, nats_url, nats_prefix) as owner:
-        yield owner
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tasker.embedded.nats import EmbeddedNats
 from tasker.errors import TemplateConflict
 from tasker.events.messages import ReportReply, Work
 from tasker.handlers.options import SETTLE_S
-from tests.integration.scripted_owner import Answer, ScriptedOwner, friendly, owning, seen
+from tests.integration.scripted_owner import Answer, ScriptedOwner, friendly, seen
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux]
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,12 +37,6 @@ class Mortal(NamedTuple):
     url: str
     bus: NatsBus
     owner: ScriptedOwner
-
-
-@pytest.fixture
-async def owner(nats_url: str, nats_prefix: str) -> AsyncIterator[ScriptedOwner]:
-    async with owning(ScriptedOwner, nats_url, nats_prefix) as owner:
-        yield owner
 
 
 @pytest.fixture

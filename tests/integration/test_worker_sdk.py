@@ -26,17 +26,11 @@ from tasker.handlers.nats_worker import serve as serve_app
 from tasker.handlers.options import WorkerOptions
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
-from tests.integration.scripted_owner import ScriptedOwner, friendly, owning, seen
+from tests.integration.scripted_owner import ScriptedOwner, friendly, seen
 
 pytestmark = pytest.mark.linux
 APP = str(Path(__file__).with_name("sdk_app.py"))
 Serve = Callable[..., Awaitable[Worker]]
-
-
-@pytest.fixture
-async def owner(nats_url: str, nats_prefix: str) -> AsyncIterator[ScriptedOwner]:
-    async with owning(ScriptedOwner, nats_url, nats_prefix) as owner:
-        yield owner
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import pytest
 
 from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import delete_stream, ensure_streams
-from tasker.client import TaskerClient, TaskerSyncClient
-from tasker.client import live_buffer
+from tasker.client import TaskerClient, TaskerSyncClient, live_buffer
 from tasker.client.domain_events import NEW, DomainSubscription
 from tasker.errors import ConfigurationError, NameInvalid, Unavailable
 from tasker.events.messages import HEADER_MESSAGE_ID, DomainEventMessage

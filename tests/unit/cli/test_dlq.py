@@ -1,17 +1,8 @@
 """`tasker dlq`: what cannot be meant is said before anything is asked."""
 
-from pathlib import Path
-
 import pytest
 
 from tasker.cli import main
-
-
-@pytest.fixture(autouse=True)
-def _no_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("TASKER_NATS_URL", "TASKER_HTTP_URL", "TASKER_DATABASE_URL", "TASKER_OUTPUT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TASKER_DATA", str(tmp_path))
 
 
 @pytest.mark.parametrize("verb", ["retry", "resolve"])

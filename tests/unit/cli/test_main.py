@@ -38,14 +38,6 @@ COMMANDS = [
     "projection rebuild",
     *(f"config {verb}" for verb in ("show", "explain", "validate")),
 ]
-NO_SERVICE = ("TASKER_NATS_URL", "TASKER_HTTP_URL", "TASKER_DATABASE_URL", "TASKER_OUTPUT")
-
-
-@pytest.fixture(autouse=True)
-def _no_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in NO_SERVICE:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TASKER_DATA", str(tmp_path))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

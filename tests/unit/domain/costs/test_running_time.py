@@ -1,6 +1,5 @@
 """The time in which steps of a task run is counted by its events, and held to its budget."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -25,19 +24,10 @@ from tasker.service.domain.commands import SetBudget
 from tasker.service.domain.dry_run import copied
 from tasker.service.domain.state import TaskStatus
 from tasker.service.domain.state_document import state_hash
-from tests.runs import DIAMOND, T0_US, Run, linear, template
+from tests.runs import DIAMOND, T0_US, Run, created, linear, template, types
 
 MINUTE: dict[str, Any] = {"running_s_max": 60}
 NO_WAIT: dict[str, Any] = {"retry": {"max_attempts": 9, "backoff": "none"}}
-
-
-def begun(run: Run) -> Run:
-    run.create()
-    return run
-
-
-def kinds(events: Iterable[AnyTaskEvent]) -> list[type]:
-    return [type(event) for event in events]
 
 
 def ran_us(run: Run) -> int:
@@ -54,7 +44,7 @@ def allow(run: Run, **more: Any) -> tuple[AnyTaskEvent, ...]:
 
 
 def test_what_waits_counts_nothing_and_two_at_once_count_once() -> None:
-    run = begun(Run(template(DIAMOND, budget=MINUTE)))
+    run = created(Run(template(DIAMOND, budget=MINUTE)))
     run.wait(100)
     assert (ran_us(run), due_us(run)) == (0, set())
     run.start("a")
@@ -76,7 +66,7 @@ def test_what_waits_counts_nothing_and_two_at_once_count_once() -> None:
 
 
 def test_over_it_nothing_more_begins_until_a_person_allows_more() -> None:
-    run = begun(Run(template({"a": [], "b": [], "c": ["a"]}, budget=MINUTE)))
+    run = created(Run(template({"a": [], "b": [], "c": ["a"]}, budget=MINUTE)))
     run.start("a")
     words = "its budget: its steps ran for 60 s of at most 60"
     assert run.fire_at("run_by:a:1") == (
@@ -86,7 +76,7 @@ def test_over_it_nothing_more_begins_until_a_person_allows_more() -> None:
     assert due_us(run) == set()
     assert "finish_by:a:1" in run.owes(), "what runs may end"
     run.wait(5)
-    assert kinds(run.complete("a")) == [StepCompleted]
+    assert types(run.complete("a")) == [StepCompleted]
     with pytest.raises(StateForbids, match="65 s of at most 65"):
         allow(run, running_s_max=65)
     with pytest.raises(StateForbids, match="65 s of at most 60"):
@@ -101,9 +91,9 @@ def test_over_it_nothing_more_begins_until_a_person_allows_more() -> None:
 
 
 def test_a_task_that_is_to_fail_stops_what_runs() -> None:
-    run = begun(Run(linear(2, budget=MINUTE | {"on_exceeded": "fail"})))
+    run = created(Run(linear(2, budget=MINUTE | {"on_exceeded": "fail"})))
     run.start("s1")
-    assert kinds(run.fire_at("run_by:s1:1")) == [RunningTimeSpent, TaskStopping, StepCancelRequested]
+    assert types(run.fire_at("run_by:s1:1")) == [RunningTimeSpent, TaskStopping, StepCancelRequested]
     assert run.state.stopping is not None
     events = run.fire_at("grace:s1:1")
     failed = events[-1]
@@ -114,7 +104,7 @@ def test_a_task_that_is_to_fail_stops_what_runs() -> None:
 
 
 def test_what_ran_over_between_two_timers_is_told_when_the_next_step_runs() -> None:
-    run = begun(Run(linear(2, budget=MINUTE)))
+    run = created(Run(linear(2, budget=MINUTE)))
     run.start("s1")
     run.wait(70)
     run.complete("s1")
@@ -122,20 +112,20 @@ def test_what_ran_over_between_two_timers_is_told_when_the_next_step_runs() -> N
     run.wait(30)
     run.start("s2")
     assert due_us(run) == {100_000_001}
-    assert kinds(run.fire_at("run_by:s2:1")) == [RunningTimeSpent, TaskBlocked]
+    assert types(run.fire_at("run_by:s2:1")) == [RunningTimeSpent, TaskBlocked]
 
 
 def test_a_paused_task_goes_on_to_count_what_runs() -> None:
-    run = begun(Run(linear(2, budget=MINUTE)))
+    run = created(Run(linear(2, budget=MINUTE)))
     run.start("s1")
     run.pause()
-    assert kinds(run.fire_at("run_by:s1:1")) == [RunningTimeSpent]
+    assert types(run.fire_at("run_by:s1:1")) == [RunningTimeSpent]
     assert run.state.status is TaskStatus.PAUSED
-    assert kinds(run.resume()) == [TaskUnpaused, TaskBlocked]
+    assert types(run.resume()) == [TaskUnpaused, TaskBlocked]
 
 
 def test_a_budget_without_it_counts_nothing() -> None:
-    run = begun(Run(linear(1, budget={"tokens_max": 5})))
+    run = created(Run(linear(1, budget={"tokens_max": 5})))
     run.start("s1")
     assert (run.state.running, due_us(run)) == (None, set())
     with pytest.raises(StateForbids, match="nobody counted"):
@@ -149,7 +139,7 @@ OPERATIONS = ("start", "complete", "fail", "retry", "pause", "resume", "cancel",
 @given(st.lists(st.tuples(st.sampled_from(OPERATIONS), st.sampled_from(STEPS), st.integers(0, 20)), max_size=40))
 def test_the_sum_is_what_the_log_tells(operations: list[tuple[str, str, int]]) -> None:
     """Whatever happens: the same as the slow count over every moment of the recorded attempts."""
-    run = begun(
+    run = created(
         Run(template({name: [] for name in STEPS}, steps=dict.fromkeys(STEPS, NO_WAIT), budget={"running_s_max": 1e6}))
     )
     for operation, name, seconds in operations:

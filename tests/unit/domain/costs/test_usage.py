@@ -34,7 +34,7 @@ from tasker.service.domain.reports import command_of
 from tasker.service.domain.state import TaskStatus
 from tasker.service.domain.state_document import state_document
 from tasker.service.domain.steps.outcome_facts import settle_facts
-from tests.runs import DIAMOND, ERROR, Run, linear, raw, template
+from tests.runs import DIAMOND, ERROR, Run, created, linear, raw, template, types
 
 PRICES = price_table(
     {"version": "v7", "models": {"m": {"tokens_in": "0.000015", "tokens_out": "0.000075"}}, "meters": {"pages": "0.01"}}
@@ -61,20 +61,11 @@ def fail(run: Run, step: str, *usage: UsageLine, attempt: int = 1) -> tuple[AnyT
     return run.do(command)
 
 
-def kinds(events: tuple[AnyTaskEvent, ...]) -> list[type]:
-    return [type(event) for event in events]
-
-
-def begun(run: Run) -> Run:
-    run.create()
-    return run
-
-
 # ---------------------------------------------------------------- recorded
 
 
 def test_it_stands_before_the_domain_events_and_the_outcome_of_its_attempt() -> None:
-    run = begun(Run(template({"a": []}, steps={"a": {"emits": [{"name": "paid"}]}})))
+    run = created(Run(template({"a": []}, steps={"a": {"emits": [{"name": "paid"}]}})))
     command = CompleteAttempt(
         step="a",
         attempt=1,
@@ -85,7 +76,7 @@ def test_it_stands_before_the_domain_events_and_the_outcome_of_its_attempt() -> 
         usage=(tokens(5), UsageLine(meter="pages", amount="2")),
     )
     events = run.do(command)
-    assert kinds(events) == [
+    assert types(events) == [
         StepStarted,
         UsageRecorded,
         UsageRecorded,
@@ -97,8 +88,8 @@ def test_it_stands_before_the_domain_events_and_the_outcome_of_its_attempt() -> 
 
 
 def test_that_of_a_failed_attempt_is_recorded_too() -> None:
-    run = begun(Run(linear(1, retry=NO_WAIT)))
-    assert kinds(fail(run, "s1", tokens(5))) == [
+    run = created(Run(linear(1, retry=NO_WAIT)))
+    assert types(fail(run, "s1", tokens(5))) == [
         StepStarted,
         UsageRecorded,
         StepAttemptFailed,
@@ -110,14 +101,14 @@ def test_that_of_a_failed_attempt_is_recorded_too() -> None:
 
 
 def test_the_state_says_what_was_used_only_once_something_was() -> None:
-    run = begun(Run(linear(2)))
+    run = created(Run(linear(2)))
     assert "usage" not in state_document(run.state)
     complete(run, "s1", tokens(5, cost="0.5", currency="USD"))
     assert state_document(run.state)["usage"] == {"tokens": "5", "cost:USD": "0.5"}
 
 
 def test_an_outcome_that_is_not_recorded_meters_nothing() -> None:
-    run = begun(Run(linear(1)))
+    run = created(Run(linear(1)))
     complete(run, "s1", tokens(5))
     assert complete(run, "s1", tokens(5)) == ()
     assert (run.state.usage or {})["tokens"] == 5
@@ -178,27 +169,27 @@ def allow(run: Run, *, cost_max: str | None = None, tokens_max: int | None = Non
 
 
 def test_within_the_budget_nothing_is_different() -> None:
-    run = begun(Run(linear(2, budget=BUDGET)))
-    assert kinds(complete(run, "s1", tokens(100)))[-1] is StepDispatched
+    run = created(Run(linear(2, budget=BUDGET)))
+    assert types(complete(run, "s1", tokens(100)))[-1] is StepDispatched
 
 
 def test_over_it_nothing_more_begins_until_a_person_allows_more() -> None:
-    run = begun(Run(linear(3, budget=BUDGET)))
+    run = created(Run(linear(3, budget=BUDGET)))
     events = complete(run, "s1", tokens(101))
-    assert kinds(events) == [StepStarted, UsageRecorded, StepCompleted, TaskBlocked]
+    assert types(events) == [StepStarted, UsageRecorded, StepCompleted, TaskBlocked]
     assert events[-1] == TaskBlocked(reason="budget_exceeded", detail="its budget: 101 tokens of at most 100")
     assert run.owes() == {}
     assert allow(run, tokens_max=201) == (
         TaskBudgetSet(tokens_max=201, goes_on=True),
         StepDispatched(step="s2", attempt=1),
     )
-    assert kinds(complete(run, "s2", tokens(100)))[-1] is StepDispatched, "all of it counts, from the beginning"
-    assert kinds(complete(run, "s3", tokens(1)))[-1] is TaskCompleted, "nothing was left to begin"
+    assert types(complete(run, "s2", tokens(100)))[-1] is StepDispatched, "all of it counts, from the beginning"
+    assert types(complete(run, "s3", tokens(1)))[-1] is TaskCompleted, "nothing was left to begin"
     assert run.state.status is TaskStatus.COMPLETED
 
 
 def test_what_is_allowed_must_be_more_than_was_used_and_there_must_be_a_budget() -> None:
-    run = begun(Run(linear(2, budget=BUDGET | {"cost_max": "1"})))
+    run = created(Run(linear(2, budget=BUDGET | {"cost_max": "1"})))
     complete(run, "s1", tokens(101))
     for refused in ({"tokens_max": 100}, {"cost_max": "2"}):
         with pytest.raises(StateForbids, match="101 tokens of at most 100"):
@@ -206,33 +197,33 @@ def test_what_is_allowed_must_be_more_than_was_used_and_there_must_be_a_budget()
     assert run.state.status is TaskStatus.BLOCKED
     allow(run, tokens_max=101)
     assert allow(run, tokens_max=101) == ()
-    run = begun(Run(linear(1)))
+    run = created(Run(linear(1)))
     with pytest.raises(StateForbids, match="no budget"):
         allow(run, tokens_max=1)
 
 
 def test_more_may_be_allowed_ahead() -> None:
-    run = begun(Run(linear(2, budget=BUDGET)))
+    run = created(Run(linear(2, budget=BUDGET)))
     assert allow(run, tokens_max=200) == (TaskBudgetSet(tokens_max=200),)
-    assert kinds(complete(run, "s1", tokens(150)))[-1] is StepDispatched
+    assert types(complete(run, "s1", tokens(150)))[-1] is StepDispatched
 
 
 def test_a_cost_counts_in_the_budgets_currency() -> None:
-    run = begun(Run(linear(3, budget={"cost_max": "0.30", "currency": "EUR"})))
+    run = created(Run(linear(3, budget={"cost_max": "0.30", "currency": "EUR"})))
     complete(run, "s1", tokens(1, cost="9", currency="USD"))
     assert run.state.status is TaskStatus.RUNNING
     complete(run, "s2", tokens(1, cost="0.1", currency="EUR"), tokens(1, cost="0.2", currency="EUR"))
     assert run.state.status is TaskStatus.RUNNING
-    run = begun(Run(linear(2, budget={"cost_max": "0.30", "currency": "EUR"})))
+    run = created(Run(linear(2, budget={"cost_max": "0.30", "currency": "EUR"})))
     events = complete(run, "s1", tokens(1, cost="0.300000000001", currency="EUR"))
     assert events[-1] == TaskBlocked(reason="budget_exceeded", detail="its budget: 0.300000000001 EUR of at most 0.3")
 
 
 @pytest.mark.parametrize("retry", [NO_WAIT, {"delay_s": 20}])
 def test_a_retry_waits_for_the_person_too(retry: dict[str, Any]) -> None:
-    run = begun(Run(linear(1, budget=BUDGET, retry=retry)))
+    run = created(Run(linear(1, budget=BUDGET, retry=retry)))
     events = fail(run, "s1", tokens(101))
-    assert kinds(events)[-2:] == [StepRetryScheduled, TaskBlocked]
+    assert types(events)[-2:] == [StepRetryScheduled, TaskBlocked]
     assert run.owes() == {}
     allow(run, tokens_max=1000)
     run.now_us += 25_000_000
@@ -240,22 +231,22 @@ def test_a_retry_waits_for_the_person_too(retry: dict[str, Any]) -> None:
 
 
 def test_a_part_that_is_given_back_meters_too_and_the_next_waits() -> None:
-    run = begun(Run(linear(1, budget=BUDGET)))
+    run = created(Run(linear(1, budget=BUDGET)))
     command = YieldAttempt(
         step="s1", attempt=1, worker="w1", checkpoint=raw(1), delay_s=0, at_us=run.now_us, usage=(tokens(101),)
     )
-    assert kinds(run.do(command)) == [StepStarted, UsageRecorded, StepYielded, TaskBlocked]
+    assert types(run.do(command)) == [StepStarted, UsageRecorded, StepYielded, TaskBlocked]
     assert run.owes() == {}
     allow(run, tokens_max=1000)
     assert list(run.owes()) == ["retry:s1:2"]
 
 
 def test_steps_that_run_may_end_and_what_follows_them_waits() -> None:
-    run = begun(Run(template(DIAMOND, budget=BUDGET)))
+    run = created(Run(template(DIAMOND, budget=BUDGET)))
     complete(run, "a")
     run.start("c")
-    assert kinds(complete(run, "b", tokens(101)))[-1] is TaskBlocked
-    assert kinds(complete(run, "c", tokens(1))) == [UsageRecorded, StepCompleted]
+    assert types(complete(run, "b", tokens(101)))[-1] is TaskBlocked
+    assert types(complete(run, "c", tokens(1))) == [UsageRecorded, StepCompleted]
     assert run.state.status is TaskStatus.BLOCKED
     assert allow(run, tokens_max=1000) == (
         TaskBudgetSet(tokens_max=1000, goes_on=True),
@@ -264,7 +255,7 @@ def test_steps_that_run_may_end_and_what_follows_them_waits() -> None:
 
 
 def test_offered_attempts_are_taken_back_and_offered_again() -> None:
-    run = begun(Run(template({"a": [], "b": []}, budget=BUDGET)))
+    run = created(Run(template({"a": [], "b": []}, budget=BUDGET)))
     complete(run, "a", tokens(101))
     assert run.owes() == {}
     report = Report(kind="claim", task_id="t", step="b", attempt=1, worker="w2")
@@ -279,7 +270,7 @@ def test_a_list_stops_between_its_items_and_goes_on() -> None:
     run = Run(template({"a": []}, steps={"a": {"each": "input", "max_parallel": 2}}, budget=BUDGET))
     run.create(input=raw([1, 2, 3, 4]))
     assert run.offered() == ["a[0]", "a[1]"]
-    assert kinds(complete(run, "a[0]", tokens(101)))[-1] is TaskBlocked
+    assert types(complete(run, "a[0]", tokens(101)))[-1] is TaskBlocked
     complete(run, "a[1]")
     assert run.offered() == []
     allow(run, tokens_max=1000)
@@ -290,12 +281,12 @@ def test_a_list_stops_between_its_items_and_goes_on() -> None:
 
 
 def test_a_step_that_failed_is_retried_once_the_budget_allows_it() -> None:
-    run = begun(
+    run = created(
         Run(template({"a": [], "b": [], "c": ["a"]}, steps={"b": {"retry": {"max_attempts": 1}}}, budget=BUDGET))
     )
     complete(run, "a", tokens(101))
     fail(run, "b")
-    assert kinds(run.retry()) == [StepRetried]
+    assert types(run.retry()) == [StepRetried]
     assert run.state.status is TaskStatus.BLOCKED
     assert run.offered() == []
     dispatched = [event.step for event in allow(run, tokens_max=1000) if isinstance(event, StepDispatched)]
@@ -303,29 +294,29 @@ def test_a_step_that_failed_is_retried_once_the_budget_allows_it() -> None:
 
 
 def test_pause_and_budget_each_hold_the_task_by_themselves() -> None:
-    run = begun(Run(template({"a": [], "b": ["a"]}, budget=BUDGET)))
+    run = created(Run(template({"a": [], "b": ["a"]}, budget=BUDGET)))
     run.start("a")
     run.pause()
-    assert kinds(complete(run, "a", tokens(101))) == [UsageRecorded, StepCompleted]
+    assert types(complete(run, "a", tokens(101))) == [UsageRecorded, StepCompleted]
     assert run.state.status is TaskStatus.PAUSED
-    assert kinds(run.resume()) == [TaskUnpaused, TaskBlocked]
+    assert types(run.resume()) == [TaskUnpaused, TaskBlocked]
     run.pause()
-    assert kinds(allow(run, tokens_max=1000)) == [TaskBudgetSet]
+    assert types(allow(run, tokens_max=1000)) == [TaskBudgetSet]
     assert run.state.status is TaskStatus.PAUSED
-    assert kinds(run.resume()) == [TaskUnpaused, StepDispatched]
+    assert types(run.resume()) == [TaskUnpaused, StepDispatched]
 
 
 def test_a_task_of_which_nothing_is_left_to_begin_completes() -> None:
-    run = begun(Run(linear(1, budget=BUDGET)))
-    assert kinds(complete(run, "s1", tokens(1000)))[-1] is TaskCompleted
-    run = begun(Run(template({"a": [], "b": []}, budget=BUDGET)))
+    run = created(Run(linear(1, budget=BUDGET)))
+    assert types(complete(run, "s1", tokens(1000)))[-1] is TaskCompleted
+    run = created(Run(template({"a": [], "b": []}, budget=BUDGET)))
     run.start("b")
-    assert kinds(complete(run, "a", tokens(1000)))[-1] is TaskBlocked
-    assert kinds(complete(run, "b")) == [StepCompleted, TaskCompleted]
+    assert types(complete(run, "a", tokens(1000)))[-1] is TaskBlocked
+    assert types(complete(run, "b")) == [StepCompleted, TaskCompleted]
 
 
 def test_a_task_without_a_failed_step_has_nothing_to_retry_and_says_what_helps() -> None:
-    run = begun(Run(linear(2, budget=BUDGET)))
+    run = created(Run(linear(2, budget=BUDGET)))
     complete(run, "s1", tokens(1000))
     with pytest.raises(StateForbids, match="tasker task budget"):
         run.retry()
@@ -336,15 +327,15 @@ def test_a_task_without_a_failed_step_has_nothing_to_retry_and_says_what_helps()
 
 
 def test_a_blocked_task_is_cancelled_as_any_other() -> None:
-    run = begun(Run(linear(2, budget=BUDGET)))
+    run = created(Run(linear(2, budget=BUDGET)))
     complete(run, "s1", tokens(1000))
-    assert kinds(run.cancel()) == [TaskStopping, TaskCancelled]
+    assert types(run.cancel()) == [TaskStopping, TaskCancelled]
 
 
 def test_a_budget_may_end_the_task() -> None:
-    run = begun(Run(linear(2, budget=BUDGET | {"on_exceeded": "fail"})))
+    run = created(Run(linear(2, budget=BUDGET | {"on_exceeded": "fail"})))
     events = complete(run, "s1", tokens(101))
-    assert kinds(events) == [StepStarted, UsageRecorded, StepCompleted, TaskStopping, TaskFailed]
+    assert types(events) == [StepStarted, UsageRecorded, StepCompleted, TaskStopping, TaskFailed]
     failed = events[-1]
     assert isinstance(failed, TaskFailed)
     assert failed.error is not None
@@ -354,7 +345,7 @@ def test_a_budget_may_end_the_task() -> None:
 
 @pytest.mark.parametrize(("attempts", "said"), [(2, StepRetryScheduled), (1, StepFailed)])
 def test_a_failed_attempt_that_used_too_much_ends_the_task(attempts: int, said: type) -> None:
-    run = begun(
+    run = created(
         Run(
             linear(
                 2,
@@ -363,7 +354,7 @@ def test_a_failed_attempt_that_used_too_much_ends_the_task(attempts: int, said: 
             )
         )
     )
-    events = kinds(fail(run, "s1", tokens(101)))
+    events = types(fail(run, "s1", tokens(101)))
     assert events[:4] == [StepStarted, UsageRecorded, StepAttemptFailed, said]
     assert StepDispatched not in events
     assert events[-1] is TaskFailed
@@ -371,10 +362,10 @@ def test_a_failed_attempt_that_used_too_much_ends_the_task(attempts: int, said: 
 
 
 def test_running_steps_have_their_grace_when_a_budget_ends_the_task() -> None:
-    run = begun(Run(template({"a": [], "b": []}, budget=BUDGET | {"on_exceeded": "fail"})))
+    run = created(Run(template({"a": [], "b": []}, budget=BUDGET | {"on_exceeded": "fail"})))
     run.start("b")
     events = complete(run, "a", tokens(101))
-    assert kinds(events)[-2:] == [TaskStopping, StepCancelRequested]
+    assert types(events)[-2:] == [TaskStopping, StepCancelRequested]
     events = complete(run, "b", tokens(1))
     failed = events[-1]
     assert isinstance(failed, TaskFailed)
@@ -384,19 +375,21 @@ def test_running_steps_have_their_grace_when_a_budget_ends_the_task() -> None:
 
 def test_what_was_done_is_undone_when_a_budget_ends_the_task_whatever_that_uses() -> None:
     budget = BUDGET | {"on_exceeded": "fail"}
-    run = begun(Run(template({"a": [], "b": ["a"]}, steps={"a": {"compensate": "undo_a"}}, budget=budget)))
+    run = created(Run(template({"a": [], "b": ["a"]}, steps={"a": {"compensate": "undo_a"}}, budget=budget)))
     complete(run, "a", tokens(50))
-    events = kinds(complete(run, "b", tokens(51)))
+    events = types(complete(run, "b", tokens(51)))
     assert events[-1] is TaskCompleted, "nothing was left to begin"
-    run = begun(Run(template({"a": [], "b": ["a"], "c": ["b"]}, steps={"a": {"compensate": "undo_a"}}, budget=budget)))
+    run = created(
+        Run(template({"a": [], "b": ["a"], "c": ["b"]}, steps={"a": {"compensate": "undo_a"}}, budget=budget))
+    )
     complete(run, "a", tokens(50))
-    events = kinds(complete(run, "b", tokens(51)))
+    events = types(complete(run, "b", tokens(51)))
     assert events[-3:] == [TaskStopping, TaskCompensating, StepDispatched]
-    assert kinds(complete(run, "a~undo", tokens(1000)))[-1] is TaskFailed
+    assert types(complete(run, "a~undo", tokens(1000)))[-1] is TaskFailed
 
 
 def test_what_a_budget_holds_is_the_same_after_a_replay() -> None:
-    run = begun(Run(template(DIAMOND, budget=BUDGET)))
+    run = created(Run(template(DIAMOND, budget=BUDGET)))
     complete(run, "a", tokens(101))
     assert state_document(run.state)["over_budget"] == "its budget: 101 tokens of at most 100"
     allow(run, tokens_max=500)
@@ -405,5 +398,5 @@ def test_what_a_budget_holds_is_the_same_after_a_replay() -> None:
 
 
 def test_a_budget_ends_a_task_of_which_only_a_loop_is_left() -> None:
-    run = begun(Run(template({"a": []}, steps={"a": {"back_to": "a"}}, budget=BUDGET | {"on_exceeded": "fail"})))
-    assert kinds(complete(run, "a", tokens(101)))[-2:] == [TaskStopping, TaskFailed]
+    run = created(Run(template({"a": []}, steps={"a": {"back_to": "a"}}, budget=BUDGET | {"on_exceeded": "fail"})))
+    assert types(complete(run, "a", tokens(101)))[-2:] == [TaskStopping, TaskFailed]

@@ -18,16 +18,11 @@ from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.obligations import obligations_of
 from tasker.service.domain.state import TaskStatus
 from tasker.service.domain.state_document import state_hash
-from tests.runs import DIAMOND, T0_US, Run, linear, raw, template
+from tests.runs import DIAMOND, T0_US, Run, created, linear, raw, template
 
 FINAL = ErrorInfo(type="NoSuchCard", message="no", retryable=False)
 ERROR = ErrorInfo(type="failed_by_operator", message="bankrupt", retryable=False)
 COMPLETED = TaskStopping(ending="completed", cause="operator", result=raw({"by": "hand"}))
-
-
-def created(run: Run) -> Run:
-    run.create()
-    return run
 
 
 def test_what_runs_has_its_grace_and_then_the_task_has_the_persons_result() -> None:

@@ -28,19 +28,10 @@ from tasker.service.domain.repairs.pause import child_to_tell
 from tasker.service.domain.reports import command_of
 from tasker.service.domain.state import ChildrenTold, StepStatus, TaskStatus
 from tasker.service.domain.state_document import state_hash
-from tests.runs import DIAMOND, T0_US, Run, linear, template
+from tests.runs import DIAMOND, T0_US, Run, created, linear, template, types
 
 FINAL = ErrorInfo(type="NoSuchCard", message="no", retryable=False)
 S = 1_000_000
-
-
-def created(run: Run) -> Run:
-    run.create()
-    return run
-
-
-def types(events: tuple[object, ...]) -> list[type]:
-    return [type(event) for event in events]
 
 
 def test_what_runs_goes_on_and_nothing_else_begins() -> None:

@@ -22,18 +22,9 @@ from tasker.events.task_events import (
     TaskResumed,
 )
 from tasker.service.domain.state import StepStatus, TaskStatus
-from tests.runs import DIAMOND, Run, linear, raw, template
+from tests.runs import DIAMOND, Run, created, linear, raw, template, types
 
 FINAL = ErrorInfo(type="NoSuchCard", message="no", retryable=False)
-
-
-def created(run: Run) -> Run:
-    run.create()
-    return run
-
-
-def types(events: tuple[object, ...]) -> list[type]:
-    return [type(event) for event in events]
 
 
 # ---------------------------------------------------------------- skip, resolve

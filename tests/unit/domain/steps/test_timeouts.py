@@ -25,7 +25,7 @@ from tasker.events.task_events import (
 from tasker.service.domain.obligations import obligations_of
 from tasker.service.domain.state import TaskStatus
 from tasker.service.domain.state_document import state_document
-from tests.runs import Run, template
+from tests.runs import Run, template, types
 
 LIMITS = {
     "schedule_to_start": ({"schedule_to_start_s": 5}, "start_by:a:1", False),
@@ -42,10 +42,6 @@ def run_of(step: dict[str, Any], **keys: Any) -> Run:
     return run
 
 
-def kinds(events: tuple[Any, ...]) -> list[type]:
-    return [type(event) for event in events]
-
-
 def over(limit: str, then: str, **keys: Any) -> tuple[Run, tuple[Any, ...]]:
     more, obligation, runs = LIMITS[limit]
     run = run_of({"on_timeout": {limit: then}, **more}, **keys)
@@ -58,9 +54,9 @@ def over(limit: str, then: str, **keys: Any) -> tuple[Run, tuple[Any, ...]]:
 def test_a_step_that_fails_at_once_has_no_further_attempt(limit: str) -> None:
     run, events = over(limit, "fail")
     if limit == "schedule_to_close":  # as by default: nothing is said of that
-        assert kinds(events) == [StepAttemptFailed, StepFailed, TaskBlocked]
+        assert types(events) == [StepAttemptFailed, StepFailed, TaskBlocked]
         return
-    assert kinds(events) == [StepAttemptFailed, StepTimedOut, StepFailed, TaskBlocked]
+    assert types(events) == [StepAttemptFailed, StepTimedOut, StepFailed, TaskBlocked]
     assert (events[1].limit, events[1].then) == (limit, "fail")
     assert events[2].reason == "timed_out"
     assert run.state.status is TaskStatus.BLOCKED
@@ -69,18 +65,18 @@ def test_a_step_that_fails_at_once_has_no_further_attempt(limit: str) -> None:
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_step_that_blocks_waits_for_a_person_where_others_would_end_the_task(limit: str) -> None:
     run, events = over(limit, "block", on_failure="fail")
-    assert kinds(events) == [StepAttemptFailed, StepTimedOut, StepFailed, TaskBlocked]
+    assert types(events) == [StepAttemptFailed, StepTimedOut, StepFailed, TaskBlocked]
     assert events[-1] == TaskBlocked(reason="step_failed", steps=("a",))
     assert state_document(run.state)["steps"]["a"]["timed_out"] == "block"
     run.retry("a")
     assert run.offered() == ["a"]
-    assert kinds(run.fail("a", 2, ErrorInfo(type="Bad", message="", retryable=False)))[-1] is TaskFailed
+    assert types(run.fail("a", 2, ErrorInfo(type="Bad", message="", retryable=False)))[-1] is TaskFailed
 
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_step_that_continues_completes_with_null(limit: str) -> None:
     run, events = over(limit, "continue")
-    assert kinds(events) == [StepAttemptFailed, StepTimedOut, StepCompleted, StepDispatched]
+    assert types(events) == [StepAttemptFailed, StepTimedOut, StepCompleted, StepDispatched]
     assert run.result_of("a") is None
     assert run.offered() == ["b"]
     assert run.complete("a", 1, 7) == ()  # what a worker says later does not count
@@ -88,19 +84,19 @@ def test_a_step_that_continues_completes_with_null(limit: str) -> None:
 
 def test_without_the_key_an_attempt_is_retried_and_no_event_is_new() -> None:
     for limit in ("schedule_to_start", "start_to_close", "heartbeat"):
-        assert kinds(over(limit, "retry")[1]) == [StepAttemptFailed, StepRetryScheduled]
+        assert types(over(limit, "retry")[1]) == [StepAttemptFailed, StepRetryScheduled]
 
 
 def test_each_limit_has_its_own_word() -> None:
     run = run_of({"on_timeout": {"start_to_close": "continue"}})
     run.start("a")
-    assert kinds(run.fire_at("heartbeat:a:1")) == [StepAttemptFailed, StepRetryScheduled]
+    assert types(run.fire_at("heartbeat:a:1")) == [StepAttemptFailed, StepRetryScheduled]
 
 
 def test_a_worker_that_tells_of_the_timeout_first_says_the_same() -> None:
     run = run_of({"on_timeout": {"start_to_close": "continue"}})
     run.start("a")
-    assert kinds(run.fail("a", 1, ErrorInfo(type="timeout", message="it ran too long"))) == [
+    assert types(run.fail("a", 1, ErrorInfo(type="timeout", message="it ran too long"))) == [
         StepAttemptFailed,
         StepTimedOut,
         StepCompleted,
@@ -112,14 +108,14 @@ def test_a_worker_that_was_stopped_is_no_silent_one() -> None:
     run = run_of({"on_timeout": {"heartbeat": "fail", "start_to_close": "fail"}})
     run.start("a")
     lost = ErrorInfo(type="worker_lost", message="its worker is shut down")
-    assert kinds(run.fail("a", 1, lost)) == [StepAttemptFailed, StepRetryScheduled]
+    assert types(run.fail("a", 1, lost)) == [StepAttemptFailed, StepRetryScheduled]
 
 
 def test_between_two_attempts_the_whole_time_may_be_over_too() -> None:
     run = run_of({"schedule_to_close_s": 60, "on_timeout": {"schedule_to_close": "continue"}, "retry": {"delay_s": 30}})
     run.wait(55)
     run.fail("a")
-    assert kinds(run.fire_at("close_by:a:1")) == [StepTimedOut, StepCompleted, StepDispatched]
+    assert types(run.fire_at("close_by:a:1")) == [StepTimedOut, StepCompleted, StepDispatched]
 
 
 def test_a_join_that_can_do_without_goes_on_without() -> None:
@@ -129,9 +125,9 @@ def test_a_join_that_can_do_without_goes_on_without() -> None:
     run = Run(template(shape, steps=steps, on_failure="fail"))
     run.create()
     run.start("a")
-    assert StepFailureAccepted in kinds(run.fire_at("heartbeat:a:1"))
+    assert StepFailureAccepted in types(run.fire_at("heartbeat:a:1"))
     run.complete("b")
-    assert kinds(run.complete("c"))[-1] is TaskCompleted
+    assert types(run.complete("c"))[-1] is TaskCompleted
 
 
 def test_one_item_may_be_left_for_a_person() -> None:
@@ -141,7 +137,7 @@ def test_one_item_may_be_left_for_a_person() -> None:
     run.start("a[0]")
     run.fire_at("heartbeat:a[0]:1")
     assert run.state.stopping is None
-    assert kinds(run.complete("a[1]"))[-1] is TaskBlocked
+    assert types(run.complete("a[1]"))[-1] is TaskBlocked
     run.resolve("a[0]", 7)
     assert run.result() == [7, 1]
 
@@ -160,8 +156,8 @@ def test_it_holds_while_the_task_stops_or_is_paused() -> None:
     run = run_of({"on_timeout": {"heartbeat": "continue"}})
     run.start("a")
     run.pause()
-    assert kinds(run.fire_at("heartbeat:a:1")) == [StepAttemptFailed, StepTimedOut, StepCompleted]
-    assert StepDispatched in kinds(run.resume())
+    assert types(run.fire_at("heartbeat:a:1")) == [StepAttemptFailed, StepTimedOut, StepCompleted]
+    assert StepDispatched in types(run.resume())
 
 
 def test_domain_events_tell_of_a_failure() -> None:
@@ -182,7 +178,7 @@ def late(then: str, *, shape: Any = None, **keys: Any) -> Run:
 
 
 def test_at_its_deadline_a_task_stops_by_default() -> None:
-    assert kinds(late("fail").fire_at("deadline"))[0] is TaskStopping
+    assert types(late("fail").fire_at("deadline"))[0] is TaskStopping
 
 
 def test_a_task_that_blocks_at_its_deadline_begins_nothing_more() -> None:
@@ -190,7 +186,7 @@ def test_a_task_that_blocks_at_its_deadline_begins_nothing_more() -> None:
     run.start("a")
     assert run.fire_at("deadline") == (TaskDeadlinePassed(then="block"), TaskBlocked(reason="deadline_passed"))
     assert "finish_by:a:1" in run.owes(), "what runs may end"
-    assert kinds(run.complete("a")) == [StepCompleted]
+    assert types(run.complete("a")) == [StepCompleted]
     with pytest.raises(StateForbids, match="tasker task deadline"):
         run.resume()
     run.wait(30)
@@ -204,7 +200,7 @@ def test_a_task_that_blocks_at_its_deadline_begins_nothing_more() -> None:
 def test_without_a_deadline_it_goes_on_as_well() -> None:
     run = late("block")
     run.fire_at("deadline")
-    assert kinds(run.deadline()) == [TaskDeadlineSet]
+    assert types(run.deadline()) == [TaskDeadlineSet]
     assert run.offered() == ["a"]
     assert obligations_of(run.state) == run.owes()
 
@@ -213,7 +209,7 @@ def test_what_its_running_steps_complete_is_complete() -> None:
     run = late("block", shape={"a": []})
     run.start("a")
     run.fire_at("deadline")
-    assert kinds(run.complete("a")) == [StepCompleted, TaskCompleted]
+    assert types(run.complete("a")) == [StepCompleted, TaskCompleted]
 
 
 def test_a_task_that_continues_is_told_of_its_deadline_once() -> None:
@@ -221,22 +217,22 @@ def test_a_task_that_continues_is_told_of_its_deadline_once() -> None:
     assert run.fire_at("deadline") == (TaskDeadlinePassed(then="continue"),)
     assert "deadline" not in run.owes()
     run.complete("a")
-    assert kinds(run.complete("b"))[-1] is TaskCompleted
+    assert types(run.complete("b"))[-1] is TaskCompleted
 
 
 def test_a_blocked_task_whose_deadline_passes_too_waits_for_that_first() -> None:
     run = late("block")
     run.fail("a", 1, ErrorInfo(type="Bad", message="", retryable=False))
     assert run.fire_at("deadline")[-1] == TaskBlocked(reason="deadline_passed")
-    assert StepDispatched not in kinds(run.retry("a")), "nothing begins"
-    assert StepDispatched in kinds(run.deadline())
+    assert StepDispatched not in types(run.retry("a")), "nothing begins"
+    assert StepDispatched in types(run.deadline())
 
 
 def test_a_paused_task_is_blocked_once_it_is_resumed() -> None:
     run = late("block")
     run.pause()
     assert run.fire_at("deadline") == (TaskDeadlinePassed(then="block"),)
-    assert kinds(run.resume())[-1] is TaskBlocked
+    assert types(run.resume())[-1] is TaskBlocked
 
 
 def test_a_task_that_has_not_begun_is_blocked_and_waits_for_its_start_behind_another_deadline() -> None:
@@ -247,7 +243,7 @@ def test_a_task_that_has_not_begun_is_blocked_and_waits_for_its_start_behind_ano
     assert run.deadline() == (TaskDeadlineSet(goes_on=True, pending=True),)
     assert run.state.status is TaskStatus.PENDING
     assert set(run.owes()) == {"not_before"}
-    assert StepDispatched in kinds(run.fire_at("not_before"))
+    assert StepDispatched in types(run.fire_at("not_before"))
 
 
 def test_a_task_that_was_paused_before_it_began_is_blocked_once_it_is_resumed() -> None:
@@ -259,7 +255,7 @@ def test_a_task_that_was_paused_before_it_began_is_blocked_once_it_is_resumed() 
     run.pause()
     assert run.resume()[-1] == TaskBlocked(reason="deadline_passed")
     run.deadline()
-    assert StepDispatched in kinds(run.fire_at("not_before"))
+    assert StepDispatched in types(run.fire_at("not_before"))
 
 
 def test_a_task_that_waits_for_its_place_is_blocked_and_waits_for_it_behind_another_deadline() -> None:
@@ -268,7 +264,7 @@ def test_a_task_that_waits_for_its_place_is_blocked_and_waits_for_it_behind_anot
     assert run.fire_at("deadline")[-1] == TaskBlocked(reason="deadline_passed")
     run.deadline()
     assert run.state.status is TaskStatus.PENDING
-    assert StepDispatched in kinds(run.take())
+    assert StepDispatched in types(run.take())
 
 
 def test_a_place_that_comes_to_a_task_past_its_deadline_is_used_behind_another_one() -> None:
@@ -277,7 +273,7 @@ def test_a_place_that_comes_to_a_task_past_its_deadline_is_used_behind_another_o
     run.fire_at("deadline")
     run.take()
     assert run.state.status is TaskStatus.BLOCKED
-    assert StepDispatched in kinds(run.deadline())
+    assert StepDispatched in types(run.deadline())
 
 
 def test_it_may_be_cancelled_and_a_later_deadline_counts_anew() -> None:

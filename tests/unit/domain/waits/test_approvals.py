@@ -30,7 +30,7 @@ from tasker.events.task_events import (
 from tasker.service.domain.obligations import obligations_of
 from tasker.service.domain.state import TaskStatus
 from tasker.service.domain.state_document import state_document
-from tests.runs import T0_US, Run, raw, template
+from tests.runs import T0_US, Run, raw, template, types
 
 AT = "2026-09-21T14:13:20.000000Z"
 
@@ -40,10 +40,6 @@ def asking(creator: str | None = None, /, *, step: dict[str, Any] | None = None,
     run = Run(template({"ask": []}, steps={"ask": {"approval": approval, **(step or {})}}))
     run.create(created_by=creator)
     return run
-
-
-def types(events: tuple[object, ...]) -> list[type]:
-    return [type(event) for event in events]
 
 
 # ---------------------------------------------------------------- what decides

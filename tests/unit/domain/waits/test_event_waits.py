@@ -15,7 +15,7 @@ from tasker.events.task_events import (
     WaitExpired,
 )
 from tasker.service.domain.obligations import obligations_of
-from tests.runs import T0_US, Run, raw, template
+from tests.runs import T0_US, Run, raw, template, types
 
 EVENT = {"type": "payment.captured", "data": {"order": 6}}
 
@@ -24,10 +24,6 @@ def waiting(**wait: Any) -> Run:
     run = Run(template({"w": []}, steps={"w": {"event": "payment.captured", **wait}}))
     run.create()
     return run
-
-
-def types(events: tuple[object, ...]) -> list[type]:
-    return [type(event) for event in events]
 
 
 def test_an_event_of_another_task_completes_the_step() -> None:

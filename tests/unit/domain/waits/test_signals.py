@@ -33,7 +33,7 @@ from tasker.service.domain.state import StepStatus, TaskStatus
 from tasker.service.domain.state_document import state_document
 from tasker.service.domain.waits.signals import COLLECTED_BYTES_MAX, SIGNALS_BYTES_MAX
 from tasker.templates.model import SIGNALS_MAX
-from tests.runs import T0_US, Run, raw, template
+from tests.runs import T0_US, Run, raw, template, types
 
 NULL = raw(None)
 
@@ -44,10 +44,6 @@ def waiting(*, shape: dict[str, list[str]] | None = None, keys: dict[str, Any] |
     run = Run(made)
     run.create()
     return run
-
-
-def types(events: tuple[object, ...]) -> list[type]:
-    return [type(event) for event in events]
 
 
 # ---------------------------------------------------------------- which signals a step takes
