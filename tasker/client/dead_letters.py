@@ -101,7 +101,8 @@ EVERYTHING_OPEN: Final = DeadLetterFilter()
 class DeadLetters:
     """The dead letters of a client's tenant. Reads need HTTP; commands travel as all of the client's do.
 
-    Every command says who asks and why: both are kept in the log.
+    Every command says who asks and why: both are kept in the log. It names a letter by task and step, as the list shows
+    them: no step, or "", is the task itself.
     """
 
     def __init__(self, send: SendCommand, read: Read, ids: IdSource, bulks: Bulks) -> None:
@@ -162,7 +163,7 @@ class DeadLetters:
         """
         command = DeadLetterAdd(
             task_id=task_id_of(task),
-            step=step,
+            step=step or None,
             requested_by=requested_by,
             reason=reason,
             command_id=command_id or self._ids.token(),
@@ -187,7 +188,7 @@ class DeadLetters:
         """
         command = DeadLetterInvestigate(
             task_id=task_id_of(task),
-            step=step,
+            step=step or None,
             owner=owner,
             note=note,
             requested_by=requested_by,
@@ -214,7 +215,7 @@ class DeadLetters:
         """
         command = DeadLetterResolve(
             task_id=task_id_of(task),
-            step=step,
+            step=step or None,
             attempt=attempt,
             ignore=ignore,
             requested_by=requested_by,
@@ -239,7 +240,7 @@ class DeadLetters:
         """
         command = DeadLetterReopen(
             task_id=task_id_of(task),
-            step=step,
+            step=step or None,
             requested_by=requested_by,
             reason=reason,
             command_id=command_id or self._ids.token(),
@@ -263,7 +264,7 @@ class DeadLetters:
         """
         command = DeadLetterRetry(
             task_id=task_id_of(task),
-            step=step,
+            step=step or None,
             attempt=attempt,
             requested_by=requested_by,
             reason=reason,

@@ -104,3 +104,36 @@ async def test_what_waits_in_order_in_the_hand_of_either_counts_for_both(
     assert [one["ok"] for one in answers] == [True] * 5 + [False] * 11
     in_hand = [side._direct.waiting_in(("default", "default", "c")) for side in pair.sides]
     assert sum(in_hand) == 5
+
+
+async def test_what_ends_while_it_waits_in_order_makes_room(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no worker, which alone would find out that what it is handed has ended."""
+    monkeypatch.setattr(backlogs, "LOOK_S", 0.0)
+    await shared_out(pair, max_ready=5)
+    made = [(await create(pair, 1, priority=1))[0] for _ in range(5)]
+    for one in made[:2]:
+        await cancelled(pair, one["task_id"])
+    skipped = await pair.ask("step.skip", {"task_id": made[2]["task_id"], "step": "only", **WHO})
+    assert skipped["ok"], skipped
+    assert sum(side._direct.waiting_in(("default", "default", "c")) for side in pair.sides) == 2
+    assert [(await create(pair, 1, priority=1))[0]["ok"] for _ in range(4)] == [True, True, True, False]
+
+
+async def test_what_ends_while_it_is_held_back_makes_room(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlogs, "LOOK_S", 0.0)
+    await shared_out(pair, max_ready=5)
+    told = await pair.ask("control.pause", {"scope": "queue", "name": "c", **WHO})
+    assert told["ok"], told
+    async with asyncio.timeout(20):
+        while not all(side._gate.shut for side in pair.sides):  # noqa: ASYNC110 - each looks by itself
+            await asyncio.sleep(0.01)
+    made = []
+    while (one := (await create(pair, 1))[0])["ok"]:
+        made.append(one)
+    assert sum(side._gate.held for side in pair.sides) == len(made)
+    for one in made:
+        await cancelled(pair, one["task_id"])
+    assert sum(side._gate.held for side in pair.sides) == 0
+    async with asyncio.timeout(20):
+        while not (await create(pair, 1))[0]["ok"]:  # noqa: ASYNC110 - a count is a moment old
+            await asyncio.sleep(0.01)

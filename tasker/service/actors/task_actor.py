@@ -23,6 +23,7 @@ from tasker.events.task_events import (
     ChildStarted,
     EventAwaited,
     PlaceRequested,
+    StepAttemptFailed,
     StepCancelled,
     StepCancelRequested,
     StepDispatched,
@@ -102,6 +103,7 @@ EFFECTS: Final = frozenset(
         StepCancelled,
         StepSkipped,
         StepResolved,
+        StepAttemptFailed,
         ChildRequested,
         ChildStarted,
         EventAwaited,
@@ -120,6 +122,7 @@ Effect = (
     | StepCancelled
     | StepSkipped
     | StepResolved
+    | StepAttemptFailed
     | ChildRequested
     | ChildStarted
     | EventAwaited
@@ -625,6 +628,9 @@ class TaskActor:
                 worker = self.state.steps[step].worker if step in self.state.steps else None
                 if worker is not None:
                     self._ports.tell_cancel(self, worker, step, attempt, 0.0)
+                self._ports.taken_back(self, step, attempt)
+            case StepAttemptFailed(step=step, attempt=attempt):
+                self._ports.taken_back(self, step, attempt)
             case ChildRequested(step=step, attempt=attempt):
                 if waiting_child(self.state, step, attempt) is not None:
                     self._offers.pop(step, None)

@@ -119,6 +119,10 @@ class TaskPorts(Protocol):
         """Give an attempt on offer the place of its task's new priority."""
         ...
 
+    def taken_back(self, actor: TaskActor, step: str, attempt: int) -> None:
+        """Offer an attempt that has ended no more."""
+        ...
+
     def tell_cancel(self, actor: TaskActor, worker: str, step: str, attempt: int, grace_s: float) -> None:
         """Tell a worker that an attempt is to stop."""
         ...

@@ -208,6 +208,18 @@ class DirectWork:
         self._flush_soon()
         return True
 
+    def take_back(self, queue: Queue, actor: TaskActor, step: str, attempt: int) -> None:
+        """Let an attempt that nobody shall run any more not wait here: in a queue without workers it would for ever."""
+        if not self._ordered:
+            return
+        for key in {queue, self._key_of(queue, actor, step)}:
+            line = self._lines.get(key)
+            order = None if line is None else line.order
+            one = None if order is None else order.waiting.find(actor.stream_id, step, attempt)
+            if order is not None and one is not None:
+                order.waiting.remove(one)
+                self._ordered -= 1
+
     def keep(  # noqa: PLR0917 - an offer, and for whom
         self, worker: str, queue: Queue, actor: TaskActor, step: str, attempt: int, offer: int, wait_s: float | None
     ) -> bool:

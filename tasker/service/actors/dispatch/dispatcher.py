@@ -112,6 +112,12 @@ class Dispatcher:
         if not self.holds_back(actor, step, attempt):
             self._take(actor, step, attempt, offer)
 
+    def taken_back(self, actor: TaskActor, step: str, attempt: int) -> None:
+        """Let an attempt that has ended wait neither for a worker nor for what holds it back."""
+        self._gate.take_back(actor, step, attempt)
+        if self._direct is not None and actor.template is not None:
+            self._direct.take_back(self._queue_of(actor, step), actor, step, attempt)
+
     def _take(self, actor: TaskActor, step: str, attempt: int, offer: int) -> bool:
         if self._direct is None:
             return False

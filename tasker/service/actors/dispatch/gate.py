@@ -188,6 +188,13 @@ class Gate:
         self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
         return True
 
+    def take_back(self, actor: TaskActor, step: str, attempt: int) -> None:
+        """Hold an attempt that has ended no more: what holds it may last."""
+        key, kept = (actor.stream_id, step, attempt), self._held.get(actor.shard, {})
+        if key in kept:
+            self._drop(kept, key)
+        self._given.pop(key, None)
+
     def _give(self, key: _Key, now_us: int) -> None:
         """Remember that an attempt has its tokens: it is offered again while it waits for a worker, and given back."""
         self._given[key] = now_us

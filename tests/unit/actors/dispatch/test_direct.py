@@ -167,6 +167,22 @@ def names(count: int, prefix: str = "s") -> list[str]:
     return [f"{prefix}{number}" for number in range(count)]
 
 
+async def test_what_ends_while_it_waits_for_a_worker_waits_no_more(node: Node) -> None:
+    """Planted bug: in a queue without workers, what was cancelled counts for ever as waiting (`max_ready`)."""
+    actor, other = node.actor(5), node.actor(5)
+    for one in (actor, other):
+        assert node.direct.take(QUEUE, one, "s", 1)  # type: ignore[arg-type]
+    assert (node.direct.waiting, node.direct.waiting_in(QUEUE)) == (2, 2)
+    for _ in range(2):
+        node.direct.take_back(QUEUE, actor, "s", 1)  # type: ignore[arg-type]
+    assert (node.direct.waiting, node.direct.waiting_in(QUEUE)) == (1, 1)
+    node.direct.take_back(QUEUE, other, "s", 2)  # type: ignore[arg-type]
+    assert node.direct.waiting == 1
+    node.join("w")
+    await node.said("w")
+    await node.until(lambda: node.arrived.get("w") == ["s"])
+
+
 async def test_without_a_worker_the_stream_has_to(node: Node) -> None:
     assert node.offer("s1") == [False]
 
