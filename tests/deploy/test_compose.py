@@ -71,6 +71,7 @@ def test_ours_run_without_rights_and_are_published_on_loopback_alone() -> None:
     for name in OURS:
         assert SERVICES[name]["cap_drop"] == ["ALL"]
         assert SERVICES[name]["read_only"] is True
+        assert SERVICES[name]["init"] is True, "nobody would reap what crashed processes leave behind"
     published = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
@@ -80,6 +81,7 @@ def test_every_secret_is_asked_for_and_in_the_example() -> None:
     asked = set(re.findall(r"\$\{(\w+):\?[^}]+\}", FILE.read_text(encoding="utf-8")))
     example = (ROOT / "deploy" / "compose.env.example").read_text(encoding="utf-8")
     assert asked == set(re.findall(r"^(\w+)=", example, re.MULTILINE))
+    assert "/deploy/.env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert "$" not in re.sub(r"\$\{\w+:\?[^}]+\}", "", FILE.read_text(encoding="utf-8"))
 
 
