@@ -203,6 +203,7 @@ class WriteSide:
             bus, AckedPublisher(bus), subjects, self._shards, clock, self._gate, self._direct, draw, prices, weights
         )
         self._step_times = dispatcher.step_times
+        self._own_queues = dispatcher.own_queues
         standings = Standings(self._shards, routes)
         commands = OwnCommands()
         children = ChildTasks(self._shards, routes, standings, commands)
@@ -228,7 +229,7 @@ class WriteSide:
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         commands.attach(self._entrance)
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull, weights)
-        self._reports = Reports(subjects, self._shards, routes, self._direct)
+        self._reports = Reports(subjects, self._shards, routes, self._direct, dispatcher.own_queues)
         intake = Intake(
             bus,
             subjects,
@@ -353,6 +354,7 @@ class WriteSide:
                     ("cursors", self._publisher.run_cursors()),
                     ("streams", self._keeper.run()),
                     ("direct", self._direct.run()),
+                    ("own-queues", self._own_queues.run()),
                     ("gate", self._gate.run(self._node.offer_again)),
                     ("committer", self._committer.watch()),
                 )

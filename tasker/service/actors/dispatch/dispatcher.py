@@ -25,9 +25,11 @@ from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CancelAttempt, Work
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL
+from tasker.ids import RESERVED_NAMESPACE
 from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.gate import Gate
 from tasker.service.actors.dispatch.lines import Offered, Queue
+from tasker.service.actors.dispatch.own_queues import OwnQueues
 from tasker.service.actors.dispatch.step_times import StepTimes
 from tasker.service.actors.dispatch.waiting_set import Waiting
 from tasker.service.actors.task_actor import TaskActor
@@ -91,6 +93,9 @@ class Dispatcher:
         self._draw = draw
         self._gate = gate
         self._waiting: TenantLine[tuple[TaskActor, str, int, int]] = TenantLine(weights)
+        self.own_queues = OwnQueues(
+            self._to_stream, self._may_leave, self.actor_of, shards.owns, clock.monotonic_s, weights
+        )
 
     # ---------------------------------------------------------------- work
 
@@ -104,17 +109,20 @@ class Dispatcher:
             if admitted is None:
                 return
             offer = admitted
-        if not self._take(actor, step, attempt, offer):
+        if _is_own(actor):
+            self.own_queues.take(actor, step, attempt, offer)
+        elif not self._take(actor, step, attempt, offer):
             self._to_stream(actor, step, attempt, offer)
 
     def reprioritized(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Give an attempt on offer the place of its task's new priority; the first copy that a worker begins counts."""
-        if not self.holds_back(actor, step, attempt):
+        if not _is_own(actor) and not self.holds_back(actor, step, attempt):
             self._take(actor, step, attempt, offer)
 
     def taken_back(self, actor: TaskActor, step: str, attempt: int) -> None:
         """Let an attempt that has ended wait neither for a worker nor for what holds it back."""
         self._gate.take_back(actor, step, attempt)
+        self.own_queues.let_go(actor.task_id, step, attempt)
         if self._direct is not None and actor.template is not None:
             self._direct.take_back(self._queue_of(actor, step), actor, step, attempt)
 
@@ -310,3 +318,9 @@ class Dispatcher:
     def now_us(self) -> int:
         """Return the node's time."""
         return self._clock.now_us()
+
+
+def _is_own(actor: TaskActor) -> bool:
+    """Return whether the service does the task's work itself, for all tenants."""
+    assert actor.template is not None  # noqa: S101 - a task with steps has one
+    return actor.template.spec.namespace == RESERVED_NAMESPACE

@@ -27,6 +27,7 @@ from tasker.events.messages import HEADER_RELEASED, HEADER_RELEASED_PARTS, Repor
 from tasker.events.subjects import Subjects, is_token
 from tasker.events.task_events import NULL, Choice, ErrorInfo
 from tasker.service.actors.dispatch.direct import DirectWork
+from tasker.service.actors.dispatch.own_queues import OwnQueues
 from tasker.service.actors.entrances.asked import Answer, Answers
 from tasker.service.actors.task_messages import ReportMessage
 from tasker.service.runtime.routes import Routes
@@ -47,9 +48,17 @@ _decode_many = decoder_of(list[Report]).decode
 class Reports:
     """Takes reports of workers on the shards that this node owns."""
 
-    def __init__(self, subjects: Subjects, shards: Shards, routes: Routes, direct: DirectWork | None = None) -> None:
+    def __init__(
+        self,
+        subjects: Subjects,
+        shards: Shards,
+        routes: Routes,
+        direct: DirectWork,
+        own_queues: OwnQueues,
+    ) -> None:
         self._subjects = subjects
         self._direct = direct
+        self._own_queues = own_queues
         self._shards = shards
         self._routes = routes
         self.unrecorded: Counter[str] = Counter()
@@ -72,8 +81,7 @@ class Reports:
         except TaskerError as error:
             respond(_refusal(error))
             return
-        if self._direct is not None:
-            self._tell_direct(self._direct, tenant, message, reports)
+        self._tell_direct(tenant, message, reports)
         if not many:
             self._take(tenant, reports[0], respond)
             return
@@ -84,10 +92,11 @@ class Reports:
         for index, report in enumerate(reports):
             self._take(tenant, report, answers.at(index))
 
-    @staticmethod
-    def _tell_direct(direct: DirectWork, tenant: str, message: Message, reports: Sequence[Report]) -> None:
+    def _tell_direct(self, tenant: str, message: Message, reports: Sequence[Report]) -> None:
+        direct = self._direct
         for report in reports:
             direct.begun(report.task_id, report.step, report.attempt)
+            self._own_queues.let_go(report.task_id, report.step, report.attempt)
             if report.kind == "returned":
                 direct.returned += 1
         headers = message.headers or {}

@@ -5,7 +5,7 @@ million commands before anybody who comes later. Here each tenant has a *lane*: 
 and what pulls from it.
 
     the subjects that the stream holds messages under -> tenants -> a lane each
-    a lane holds no more than its share of the room, by weight, among the lanes that hold something at the moment
+    a lane holds no more than its share of the room, by weight, among the lanes that hold something or have a backlog
 
 A lane that holds nothing has asked for a few messages, so that its next command comes at once. Of such idle lanes a
 number stays open; beyond it the one without a command for longest is closed, and its consumer goes with time. Its
@@ -16,6 +16,7 @@ which tenants there are.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
@@ -50,11 +51,13 @@ class _Lane:
 
     Attributes:
         held: messages that were handed on and are not done with.
+        backlog: whether the stream had more of it at the last look. What is held may be nothing for a moment.
+        shares: whether it takes a share of the room: it holds something, or has a backlog.
         asked: how many more it takes. It does not shrink with the share: what is given back comes after what follows.
         used_s: when it was opened, or had a message last.
     """
 
-    __slots__ = ("asked", "held", "missing", "pull", "tenant", "used_s", "weight")
+    __slots__ = ("asked", "backlog", "held", "missing", "pull", "shares", "tenant", "used_s", "weight")
 
     def __init__(self, tenant: str, weight: float, used_s: float) -> None:
         self.tenant = tenant
@@ -63,6 +66,8 @@ class _Lane:
         self.pull: PullLoop | None = None
         self.held = 0
         self.asked = 0
+        self.backlog = False
+        self.shares = False
         self.missing = True
 
 
@@ -97,6 +102,7 @@ class TenantPulls:
         self._lanes: dict[str, _Lane] = {}
         self._refused: set[str] = set()
         self._wanted = asyncio.Event()
+        self._sharing = 0
         self._weight = 0.0
         self._stopped = False
         self.held = 0
@@ -139,8 +145,7 @@ class TenantPulls:
         lane = self._lanes[self._subjects.tenant_of(delivery.subject)]
         self.held -= 1
         lane.held -= 1
-        if not lane.held:
-            self._weight = self._weight - lane.weight if self.held else 0.0
+        self._share_out(lane)
         if lane.pull is not None:
             lane.pull.wake()
 
@@ -159,12 +164,18 @@ class TenantPulls:
                 self._lanes[tenant] = self._lane(tenant, now_s)
         stream, pattern = self._subjects.command_stream, self._subjects.submits_all
         subjects = await count_subjects(self._bus, stream, pattern)
-        found = {self._subjects.tenant_of(subject) for subject in subjects}
-        for tenant in found - self._lanes.keys():
+        found: Counter[str] = Counter()
+        for subject, count in subjects.items():
+            found[self._subjects.tenant_of(subject)] += count
+        for tenant in found.keys() - self._lanes.keys():
             self._lanes[tenant] = self._lane(tenant, now_s)
+        few = self._room() // LANES_IDLE_MAX
+        for lane in self._lanes.values():
+            lane.backlog = found[lane.tenant] > max(lane.held, few)
+            self._share_out(lane)
         for lane in [lane for lane in self._lanes.values() if lane.missing]:
             await self._open(lane)
-        idle = [lane for lane in self._lanes.values() if not lane.held and lane.tenant not in found]
+        idle = [lane for lane in self._lanes.values() if not lane.shares and not found[lane.tenant]]
         if len(idle) > LANES_IDLE_MAX:
             idle.sort(key=lambda lane: lane.used_s)
             await asyncio.gather(*(self._close(lane) for lane in idle[:-LANES_IDLE_MAX]))
@@ -199,7 +210,7 @@ class TenantPulls:
 
     async def _close(self, lane: _Lane) -> None:
         """Take nothing more from an idle lane; what is on its way to it goes back."""
-        if lane.held:
+        if lane.shares:
             return
         del self._lanes[lane.tenant]
         self._refused.discard(lane.tenant)
@@ -216,15 +227,24 @@ class TenantPulls:
         lane.asked -= 1
         self.held += 1
         if not lane.held:
-            self._weight += lane.weight
             lane.used_s = asyncio.get_running_loop().time()
         lane.held += 1
+        self._share_out(lane)
         self._on_message(lane.tenant, delivery)
+
+    def _share_out(self, lane: _Lane) -> None:
+        """Count the lane among those that share the room, or no more."""
+        shares = lane.held > 0 or lane.backlog
+        if shares == lane.shares:
+            return
+        lane.shares = shares
+        self._sharing += 1 if shares else -1
+        self._weight = self._weight + (lane.weight if shares else -lane.weight) if self._sharing else 0.0
 
     def _credit(self, lane: _Lane) -> int:
         """Return how many messages a lane takes: what it has asked for, and up to its share of the room."""
         room = self._room()
-        if lane.held:
+        if lane.shares:
             share = room * lane.weight / self._weight
         else:
             share = min(room / LANES_IDLE_MAX, room * lane.weight / (self._weight + lane.weight))
