@@ -51,6 +51,7 @@ Name = Literal[
     "linear4-single",
     "prior4",
     "paced4",
+    "plain4",
     "capped4",
     "one",
     "diamond4",

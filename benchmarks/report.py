@@ -18,7 +18,7 @@ from benchmarks.held import Held
 from benchmarks.schedules import Schedules
 from benchmarks.service import Creates, Lag, Verified
 from benchmarks.signals import Signals
-from benchmarks.workloads import BIG, CREATES, HELD, LIMITED, SCHEDULES, SIGNALS, WORKLOADS
+from benchmarks.workloads import BIG, CREATES, HELD, LIMITED, PLAIN, SCHEDULES, SIGNALS, WORKLOADS
 
 VERIFY: Final = "verify"
 RESULTS: Final = Path(__file__).with_name("results")
@@ -72,8 +72,7 @@ class _Promise(msgspec.Struct, frozen=True):
     at_least: bool
 
 
-_LINEAR: Final = "linear4"
-_LIMIT: Final = "cpu_of_linear4"
+_LIMIT: Final = "cpu_of_plain4"
 _PROMISES: Final = (
     _Promise("linear4 saturated, steps/s as a share of the floor's", "linear4", "steps_ratio", 0.30, at_least=True),
     _Promise("linear4 one at a time, p50 in floors", "linear4-single", "p50_ratio", 2.0, at_least=False),
@@ -109,9 +108,9 @@ def summarize(rounds: Sequence[Round]) -> Summary:
                 "others_cores": _spread([service.others_cores for _, service in pairs]),
                 "cpu_ratio": _spread([_cpu_us(service) / max(_cpu_us(floor), 0.1) for floor, service in pairs]),
             }
-        plain = [(one.service[_LINEAR], one.service[workload.name]) for one in rounds if _both(one, workload.name)]
-        if plain:
-            ratios = [_cpu_us(limited) / max(_cpu_us(linear), 0.1) for linear, limited in plain]
+        pairs = [(one.service[PLAIN], one.service[workload.name]) for one in rounds if _both(one, workload.name)]
+        if pairs:
+            ratios = [_cpu_us(limited) / max(_cpu_us(plain), 0.1) for plain, limited in pairs]
             summary[workload.name][_LIMIT] = _spread(ratios)
     if creates := [one.creates for one in rounds if one.creates is not None]:
         summary[CREATES] = {
@@ -175,7 +174,7 @@ def targets(summary: Summary, chosen: Sequence[str]) -> list[Target]:
 
 def _both(one: Round, workload: str) -> bool:
     """Return whether a round ran one of the limited workloads, and the plain one to compare it with."""
-    return workload in LIMITED and workload in one.service and _LINEAR in one.service
+    return workload in LIMITED and workload in one.service and PLAIN in one.service
 
 
 def cpu_per_step(rounds: Sequence[Round], workload: str, of: Callable[[Round], dict[str, Figures]]) -> dict[str, float]:

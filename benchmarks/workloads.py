@@ -76,6 +76,9 @@ _FOUR: Final = Shape((1, 1, 1, 1), {"s1": 36, "s2": 1296, "s3": 1679616, "s4": 2
 LIMITED: Final = ("prior4", "paced4", "capped4")
 """`linear4` with a priority, a rate limit for each step, a cap of what runs: none of them holds it back."""
 
+PLAIN: Final = "plain4"
+"""What they are held against: `linear4` again, for as long as they run and among them."""
+
 SHAPES: Final = {
     "one": Shape((1,), {"only": {"ok": True, "n": 6}}),
     "linear4": _FOUR,
@@ -114,7 +117,10 @@ class Workload(NamedTuple):
 WORKLOADS: Final = (
     Workload("linear4", "linear4", 1000, 8.0, 3.0),
     Workload("linear4-single", "linear4", 1, 4.0, 2.0),
-    *(Workload(shape, shape, 1000, 4.0, 2.0) for shape in LIMITED),
+    Workload("prior4", "prior4", 1000, 4.0, 2.0),
+    Workload("paced4", "paced4", 1000, 4.0, 2.0),
+    Workload(PLAIN, "linear4", 1000, 4.0, 2.0),
+    Workload("capped4", "capped4", 1000, 4.0, 2.0),
     Workload("one", "one", 1000, 4.0, 2.0),
     Workload("diamond4", "diamond4", 1000, 4.0, 2.0),
     Workload("fanout100", "fanout100", 100, 4.0, 2.0),

@@ -57,7 +57,7 @@ from tasker.service.domain.commands import CreateTask, FireObligation, Reconcile
 from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.evolve import evolve
 from tasker.service.domain.limits.admission import singleton_of
-from tasker.service.domain.limits.debounce import check_start, debounce_of, is_start_of, waiting, waits_for_more
+from tasker.service.domain.limits.debounce import check_start, debounce_of, is_start_of, waits_for_more
 from tasker.service.domain.limits.places import obligation_of, place_of
 from tasker.service.domain.obligations import (
     TASK_SCOPE,
@@ -261,13 +261,9 @@ class TaskActor:
             return Turn.refusal(message.plan, message.fail)
         try:
             template, command = message.plan(now_us)
-            if template.is_capped:
-                if not message.is_admitted:
-                    self._ask_to_be_admitted(template, message, command)
-                    return None
-                command = msgspec.structs.replace(command, admitted_us=message.admitted_us)
-                if message.waits and template.spec.debounce is not None:
-                    command = waiting(template.spec.debounce, command)
+            if template.is_capped and not message.is_admitted:
+                self._ask_to_be_admitted(template, message, command)
+                return None
             events = advance(self.state, template, command)
         except CommandRejected as refusal:
             return Turn.refusal(refusal, message.fail)
@@ -291,7 +287,7 @@ class TaskActor:
             self._admitting.waiting.append(message)
             return
         assert self._ports.admissions is not None  # noqa: S101 - set before any shard is taken
-        self._admitting = Admission(command.at_us, message, command, singleton, debounce)
+        self._admitting = Admission(message, template, command, singleton, debounce)
         self._ports.admissions.ask(self, template, self._admitting)
 
     def _admitted(self, message: Admitted, now_us: int) -> Turn | None:
@@ -306,9 +302,7 @@ class TaskActor:
         if message.running is not None:
             return _attach(admission, message.running, message.position)
         first, *others = admission.waiting
-        first.is_admitted = True
-        first.waits = admission.debounce is not None
-        first.admitted_us = admission.at_us if admission.has_place else None
+        first.plan, first.is_admitted = admission.plan, True
         turn = self._create(first, now_us)
         assert turn is not None and ports is not None  # noqa: S101, PT018 - it asks no more
         later: tuple[CreateMessage | PostponeMessage, ...] = (*others, *admission.behind)

@@ -31,14 +31,11 @@ class CreateMessage:
         plan: template and command; or why they could not be made, which only matters when the task is new.
         goes_on: a task that runs starts it: it is let in, however many there are.
         is_admitted: it is let in under the caps of its template.
-        admitted_us: when it asked for the places that it has under the caps of its template.
-        waits: it is the first of starts that wait for more of them (`debounce`).
         attached: answers with another task that runs, of which there may be one; None: this start waits for its end.
         debounced: answers with the task that took this start, and where; None: this start is a task of its own.
     """
 
     __slots__ = (
-        "admitted_us",
         "answered",
         "attached",
         "debounced",
@@ -49,7 +46,6 @@ class CreateMessage:
         "plan",
         "request_hash",
         "tenant",
-        "waits",
     )
 
     def __init__(
@@ -70,8 +66,6 @@ class CreateMessage:
         self.tenant = tenant
         self.goes_on = goes_on
         self.is_admitted = False
-        self.admitted_us: int | None = None
-        self.waits = False
         self.request_hash = request_hash
         self.plan = plan
         self.meta = meta

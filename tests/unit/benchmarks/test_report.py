@@ -39,3 +39,16 @@ def test_only_what_ran_has_a_target() -> None:
     creates = Creates(tasks=1, creates_per_s=6_000, p50_ms=1, p99_ms=1)
     summary = summarize([Round(creates=creates)])
     assert [target.workload for target in targets(summary, ["one", "creates"])] == ["creates"]
+
+
+def test_a_limited_step_is_held_against_the_plain_one_of_its_round() -> None:
+    ran = ("linear4", "plain4", "capped4")
+    rounds = [
+        Round(service=dict(zip(ran, map(figures, speeds), strict=True)), floor=dict.fromkeys(ran, figures(10_000)))
+        for speeds in ((9_000, 4_000, 2_000), (9_000, 3_000, 3_000), (9_000, 1_000, 800))
+    ]
+    summary = summarize(rounds)
+    assert summary["capped4"]["cpu_of_plain4"].median == 1.25
+    assert [(one.workload, one.found.max, one.met) for one in targets(summary, ["capped4"])] == [
+        ("capped4", 2.0, False)
+    ]

@@ -397,6 +397,26 @@ class TestLostWords:
         await tasker.advance(30)
         assert holders(tasker) == []
 
+    async def test_who_was_let_in_is_left_alone_at_first(
+        self, tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its end is told: its key asks it only later, and ever more rarely."""
+        real, asked = Places.offer, list[str]()
+
+        def offers(self: Places, actor: Any, request: str, *, evicted: bool) -> None:
+            asked.append(request.partition(":")[0])
+            real(self, actor, request, evicted=evicted)
+
+        monkeypatch.setattr(Places, "offer", offers)
+        first = await start(tasker)
+        await tasker.advance(4)
+        second = await start(tasker)
+        assert asked == []
+        await tasker.advance(3)
+        assert asked == [first.task_id]
+        await tasker.advance(6)
+        assert asked == [first.task_id, second.task_id]
+
 
 async def restart(kit: TaskerTest) -> None:
     await kit._world.kill_service()

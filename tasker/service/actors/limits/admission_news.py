@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tasker.errors import TaskerError
+from tasker.service.domain.limits.debounce import waiting
 
 if TYPE_CHECKING:
     from tasker.service.actors.limits.postponing import PostponeMessage
     from tasker.service.actors.task_messages import CreateMessage
     from tasker.service.domain.commands import CreateTask
+    from tasker.templates import CompiledTemplate
 
 
 class Admission:
@@ -25,18 +29,32 @@ class Admission:
         has_place: it has asked for one, so when it is let in it has it.
     """
 
-    __slots__ = ("at_us", "behind", "command", "debounce", "has_place", "singleton", "waiting")
+    __slots__ = ("at_us", "behind", "command", "debounce", "has_place", "singleton", "template", "waiting")
 
     def __init__(
-        self, at_us: int, first: CreateMessage, command: CreateTask, singleton: str | None, debounce: str | None
+        self,
+        first: CreateMessage,
+        template: CompiledTemplate,
+        command: CreateTask,
+        singleton: str | None,
+        debounce: str | None,
     ) -> None:
         self.singleton = singleton
         self.debounce = debounce
+        self.template = template
         self.command = command
         self.behind: list[PostponeMessage] = []
-        self.at_us = at_us
+        self.at_us = command.at_us
         self.has_place = False
         self.waiting: list[CreateMessage] = [first]
+
+    def plan(self, at_us: int) -> tuple[CompiledTemplate, CreateTask]:
+        """Return template and command of the task, which is let in at `at_us`."""
+        admitted_us = self.at_us if self.has_place else None
+        command = msgspec.structs.replace(self.command, at_us=at_us, admitted_us=admitted_us)
+        if self.debounce is not None and self.template.spec.debounce is not None:
+            command = waiting(self.template.spec.debounce, command)
+        return self.template, command
 
     def fail(self, error: TaskerError) -> None:
         """Refuse them all."""

@@ -259,8 +259,9 @@ class Admissions:
     def leave(self, actor: TaskActor, tenant: str, template: CompiledTemplate, at_us: int) -> None:
         """Tell that its places are free; a word that is lost is no harm."""
         self.begun(actor, tenant, template, at_us)
+        over = (admission_request(actor.task_id, at_us),)
         for key in admission_keys(tenant, template, actor.state.input):
-            self._places.leave_key(key, (admission_request(actor.task_id, at_us),))
+            self._places.leave_key(key, over)
 
     def begun(self, actor: TaskActor, tenant: str, template: CompiledTemplate, at_us: int) -> None:
         """Tell that it waits for no more starts; a word that is lost is no harm."""

@@ -226,6 +226,8 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
 
     def _tell(self, events: Sequence[AnyConcurrencyEvent], asks: Sequence[PlaceAsked]) -> None:
         """Tell who has a place now, or is to end; and again who asked for what was told before."""
+        if self._admits:
+            return  # who asked is answered, and begins by that
         requests: dict[str, None] = {}
         for event in events:
             if isinstance(event, (PlacesGranted, PlacesEvicted)):
@@ -233,12 +235,7 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
         requests.update((one.ask.request, None) for one in asks)
         now_us = self._ports.now_us()
         for request in requests:
-            if request not in self.state.holders and request not in self.state.evicted:
-                continue
-            if self._admits:
-                # Who asked is answered, and begins by that: there is nothing to tell.
-                self._looks[request] = (now_us + round(LOOK_S * US_PER_S), LOOK_S)
-            else:
+            if request in self.state.holders or request in self.state.evicted:
                 self._look(request, now_us, LOOK_S)
 
     @property
@@ -249,6 +246,12 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
     def _look(self, request: str, now_us: int, again_s: float) -> None:
         self._looks[request] = (now_us + round(again_s * US_PER_S), again_s)
         self._ports.offer(self, request, evicted=request in self.state.evicted)
+
+    def _first_look(self, request: str) -> tuple[int, float]:
+        """Return when to ask how a request stands that was never told, and how long it was left alone before."""
+        if self._admits:
+            return self.state.holders.get(request, 0) + round(LOOK_S * US_PER_S), LOOK_S
+        return 0, LOOK_S / 2
 
     def _wake(self, wake: Wake, now_us: int) -> Turn | None:
         if wake.obligation != LOOK:
@@ -261,7 +264,7 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
         wake.again(LOOK, now_us + round(LOOK_S * US_PER_S))
         look_s_max = ADMITTED_LOOK_S_MAX if self._admits else LOOK_S_MAX
         for request in self.state.looked_at():
-            due_us, waited_s = self._looks.get(request, (0, LOOK_S / 2))
+            due_us, waited_s = self._looks.get(request) or self._first_look(request)
             if due_us <= now_us:
                 self._look(request, now_us, min(2 * waited_s, look_s_max))
         return None

@@ -11,6 +11,7 @@ wait.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -51,6 +52,7 @@ LEAVE: Final = "place_leave"
 OFFER: Final = "place_offer"
 """How these words are called between nodes."""
 
+LOCATED_MAX: Final = 10_000
 WAITS_S: Final = 3600.0
 """A request that its key has recorded is asked for again after this, just in case."""
 
@@ -91,6 +93,12 @@ class Places:
         self._shards = shards
         self._routes = routes
         self._clock = clock
+        self._locate = lru_cache(maxsize=LOCATED_MAX)(self._located)
+        """Name of a key -> its stream and shard. Asks and returns under one key come close behind each other."""
+
+    def _located(self, name: KeyName) -> tuple[UUID, int]:
+        stream_id = concurrency_stream_id(name.tenant, name.namespace, name.template, name.step, name.key)
+        return stream_id, self._routes.shard_of(stream_id)
 
     # ---------------------------------------------------------------- of a task
 
@@ -114,8 +122,7 @@ class Places:
     def ask_key(self, name: KeyName, ask: Ask, answered: Callable[[Verdict | None, str | None], None]) -> None:
         """Ask a key for a place; `answered` gets None when nobody could say, and who has one already."""
         failpoint("before_place_ask")
-        stream_id = _stream_of(name)
-        shard = self._routes.shard_of(stream_id)
+        stream_id, shard = self._locate(name)
         if self._shards.owns(shard):
             message = PlaceAsked(name, ask, answered, lambda _: answered(None, None))
             self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, message)
@@ -146,8 +153,7 @@ class Places:
     def leave_key(self, name: KeyName, over: tuple[str, ...]) -> None:
         """Tell a key that requests are over; a word that is lost is no harm."""
         failpoint("before_place_leave")
-        stream_id = _stream_of(name)
-        shard = self._routes.shard_of(stream_id)
+        stream_id, shard = self._locate(name)
         if self._shards.owns(shard):
             self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, PlacesLeft(over))
         else:
@@ -221,9 +227,9 @@ class Places:
         except Undecodable:
             answered(None, None)
             return
-        stream_id = _stream_of(words.name)
+        stream_id, shard = self._locate(words.name)
         asked = PlaceAsked(words.name, words.ask, answered, lambda _: answered(None, None))
-        self._shards.send(self._routes.shard_of(stream_id), stream_id, StreamKind.CONCURRENCY, asked)
+        self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, asked)
 
     def on_looked(self, message: Message) -> None:
         """Say how a key of ours stands."""
@@ -236,9 +242,9 @@ class Places:
         except Undecodable:
             answered(None)
             return
-        stream_id = _stream_of(words.name)
+        stream_id, shard = self._locate(words.name)
         look = PlaceAskedAfter(words.request, answered, lambda _: answered(None))
-        self._shards.send(self._routes.shard_of(stream_id), stream_id, StreamKind.CONCURRENCY, look)
+        self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, look)
 
     def on_left(self, message: Message) -> None:
         """Take another node's word that requests to a key of ours are over."""
@@ -246,9 +252,8 @@ class Places:
             words = decode_message(message.data, _LeaveWords)
         except Undecodable:
             return
-        stream_id = _stream_of(words.name)
-        left = PlacesLeft(words.requests)
-        self._shards.send(self._routes.shard_of(stream_id), stream_id, StreamKind.CONCURRENCY, left)
+        stream_id, shard = self._locate(words.name)
+        self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, PlacesLeft(words.requests))
 
     def on_offered(self, message: Message) -> None:
         """Take another node's word about a request of a task of ours."""
@@ -271,7 +276,3 @@ def _name_of(actor: TaskActor, request: PlaceRequested) -> KeyName:
     return KeyName(
         tenant=actor.tenant, namespace=template.namespace, template=template.name, step=step, key=request.key
     )
-
-
-def _stream_of(name: KeyName) -> UUID:
-    return concurrency_stream_id(name.tenant, name.namespace, name.template, name.step, name.key)

@@ -48,8 +48,12 @@ def singleton_of(template: CompiledTemplate, task_input: msgspec.Raw) -> str | N
 def admission_keys(tenant: str, template: CompiledTemplate, task_input: msgspec.Raw) -> tuple[KeyName, ...]:
     """Return the keys under which a task of the template that was let in has a place."""
     spec, singleton = template.spec, singleton_of(template, task_input)
-    names = (singleton, None if spec.max_running is None else MAX_RUNNING)
-    return tuple(admission_key(tenant, spec.namespace, spec.name, name) for name in names if name is not None)
+    keys: list[KeyName] = []
+    if singleton is not None:
+        keys.append(admission_key(tenant, spec.namespace, spec.name, singleton))
+    if spec.max_running is not None:
+        keys.append(admission_key(tenant, spec.namespace, spec.name))
+    return tuple(keys)
 
 
 def admission_key(tenant: str, namespace: str, template: str, key: str = MAX_RUNNING) -> KeyName:
