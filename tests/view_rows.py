@@ -1,12 +1,37 @@
 """Reading whole views, and what they must be: the fold of the log."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
+import msgspec
+
+from tasker.errors import Undecodable
 from tasker.events.envelope import RecordedEvent
-from tasker.projections.projection import Key, fold_into
+from tasker.events.stored import from_recorded
+from tasker.projections.projection import Key, Projection, keys_of, moved_on
 from tasker.projections.store import ViewStore
 from tasker.projections.views import PROJECTIONS
+
+
+def fold_into(rows: MutableMapping[Key, Any], projection: Projection[Any], recorded: RecordedEvent) -> None:
+    """Move `rows`, all that earlier events made, on by one event: what a row is by its definition."""
+    if recorded.kind not in projection.kinds:
+        return
+    try:
+        event = from_recorded(recorded)
+    except Undecodable as error:
+        key: Key = (recorded.stream_id, "")
+        _keep(rows, key, projection.poisoned(rows.get(key), recorded, error.detail))
+        return
+    if projection.types is not None and recorded.type not in projection.types:
+        return
+    for one in keys_of(projection, recorded, event, rows):
+        _keep(rows, one, moved_on(projection, rows.get(one), recorded, event))
+
+
+def _keep(rows: MutableMapping[Key, Any], key: Key, row: msgspec.Struct | None) -> None:
+    if row is not None:
+        rows[key] = row
 
 
 def folded(events: Iterable[RecordedEvent]) -> dict[str, dict[Key, Any]]:

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import NamedTuple
 
 from tasker.errors import ConfigurationError
 from tasker.ids import RESERVED_NAMESPACE, is_name
@@ -53,16 +52,6 @@ _token = re.compile(TOKEN_PATTERN)
 def is_token(text: str) -> bool:
     """Return whether `text` can stand as one token of a subject."""
     return _token.fullmatch(text) is not None
-
-
-class EventSubject(NamedTuple):
-    """What a lifecycle event's subject tells."""
-
-    tenant: str
-    namespace: str
-    template: str
-    task_id: str
-    event: str
 
 
 class Subjects:
@@ -222,18 +211,6 @@ class Subjects:
     def stored_events(self, tenant: str, namespace: str = "*", template: str = "*", event: str = "*") -> str:
         """Return the pattern of lifecycle events as the event stream stores them: without the task."""
         return f"{self.prefix}.{tenant}.evt.{namespace}.{template}.{event}"
-
-    def parse_event(self, subject: str) -> EventSubject:
-        """Return what the subject of a live lifecycle event tells.
-
-        Raises:
-            ValueError: it is none.
-        """
-        tokens = subject[len(self.prefix) + 1 :].split(".")
-        tenant, evt, namespace, template, task_id, event = tokens
-        if evt != "evt":
-            raise ValueError(subject)
-        return EventSubject(tenant, namespace, template, task_id, event)
 
     @property
     def stored_events_transform(self) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from tasker.events.reads import DEAD_LETTER_STATES, DeadLetterGroup, DeadLetterV
 from tasker.projections.dead_letter_queries import DeadLetterGroups, DeadLetterQuery, DeadLetters
 from tasker.projections.postgres_queries import fetch
 from tasker.projections.postgres_store import pairs
-from tasker.projections.queries import decode_cursor, encode_cursor, task_of_cursor
+from tasker.projections.queries import decode_cursor, page_of, task_of_cursor
 from tasker.projections.sql import statements
 from tasker.projections.views.dlq import DeadLetterRow, DeadLetterTask, to_view
 from tasker.times import to_rfc3339
@@ -49,11 +49,9 @@ class PostgresDeadLetters:
             after = (last_us, task_of_cursor(str(task_id)), step)
         positions = await self._positions()
         records = await self._fetch(_PAGE, tenant, query, *after, query.limit + 1)
-        following = None
-        if len(records) > query.limit:
-            records = records[: query.limit]
-            last = records[-1]
-            following = encode_cursor(last["last_us"], str(last["task_id"]), last["step"])
+        records, following = page_of(
+            records, query.limit, lambda last: (last["last_us"], str(last["task_id"]), last["step"])
+        )
         return DeadLetters([_view(record) for record in records], following, positions)
 
     async def groups(self, tenant: str, query: DeadLetterQuery) -> DeadLetterGroups:
@@ -63,10 +61,7 @@ class PostgresDeadLetters:
             after = decode_cursor(query.after, tuple[int, str])
         positions = await self._positions()
         records = await self._fetch(_GROUPS, tenant, query, *after, query.limit + 1)
-        following = None
-        if len(records) > query.limit:
-            records = records[: query.limit]
-            following = encode_cursor(records[-1]["count"], records[-1]["fingerprint"])
+        records, following = page_of(records, query.limit, lambda last: (last["count"], last["fingerprint"]))
         return DeadLetterGroups([_group(record) for record in records], following, positions)
 
     async def count(self, tenant: str, query: DeadLetterQuery) -> int:

@@ -32,7 +32,7 @@ from tasker.projections.queries import (
     UsageQuery,
     UsageTotals,
     decode_cursor,
-    encode_cursor,
+    page_of,
     task_of_cursor,
 )
 from tasker.projections.sql import statements
@@ -80,6 +80,7 @@ _TASKS: Final[dict[TaskSort, str]] = {
     for sort, (_, keyset, order) in _SORTS.items()
 }
 _COUNT_TASKS: Final = _SQL["count_tasks"].replace("{matching}", _SQL["tasks_matching"])
+_USAGE_KEY: Final = ("namespace", "template", "task_id", "step", "model", "meter", "unit", "currency")
 _NEEDS_STEPS: Final = frozenset({"running", "compensating"})
 
 
@@ -125,11 +126,10 @@ class PostgresQueries:
             after_id,
             query.limit + 1,
         )
-        following = None
-        if len(records) > query.limit:
-            records = records[: query.limit]
-            column = _SORTS[query.sort][0]
-            following = encode_cursor(query.sort, records[-1][column], str(records[-1]["task_id"]))
+        column = _SORTS[query.sort][0]
+        records, following = page_of(
+            records, query.limit, lambda last: (query.sort, last[column], str(last["task_id"]))
+        )
         return Tasks(await self._task_views(records), following, positions)
 
     async def count_tasks(self, tenant: str, query: TaskQuery) -> int:
@@ -167,11 +167,9 @@ class PostgresQueries:
             *after,
             query.limit + 1,
         )
-        following = None
-        if len(records) > query.limit:
-            records = records[: query.limit]
-            last = records[-1]
-            following = encode_cursor(last["dispatched_at_us"], str(last["task_id"]), last["step"])
+        records, following = page_of(
+            records, query.limit, lambda last: (last["dispatched_at_us"], str(last["task_id"]), last["step"])
+        )
         return Approvals([awaits.to_approval(**record) for record in records], following, positions)
 
     async def templates(self, tenant: str, query: TemplateQuery) -> Templates:
@@ -181,11 +179,11 @@ class PostgresQueries:
             after = decode_cursor(query.after, tuple[str, str, int, str])
         positions = await self.positions()
         records = await self._fetch(_SQL["templates"], tenant, query.namespace, query.name, *after, query.limit + 1)
-        following = None
-        if len(records) > query.limit:
-            records = records[: query.limit]
-            last = records[-1]
-            following = encode_cursor(last["namespace"], last["name"], last["registered_at_us"], last["version"])
+        records, following = page_of(
+            records,
+            query.limit,
+            lambda last: (last["namespace"], last["name"], last["registered_at_us"], last["version"]),
+        )
         return Templates([_template_view(record) for record in records], following, positions)
 
     async def template(self, tenant: str, namespace: str, name: str, version: str | None) -> TemplateView | None:
@@ -204,10 +202,7 @@ class PostgresQueries:
         records = await self._fetch(
             _SQL["schedules"], tenant, states, query.namespace, query.template, *after, query.limit + 1
         )
-        following = None
-        if len(records) > query.limit:
-            records = records[: query.limit]
-            following = encode_cursor(records[-1]["namespace"], records[-1]["name"])
+        records, following = page_of(records, query.limit, lambda last: (last["namespace"], last["name"]))
         rows = [row_of(schedule_rows.ScheduleRow, record) for record in records]
         return Schedules([schedule_rows.to_view(row) for row in rows], following, positions)
 
@@ -243,13 +238,8 @@ class PostgresQueries:
             *after,
             query.limit + 1,
         )
+        records, following = page_of(records, query.limit, lambda last: [last[name] for name in _USAGE_KEY])
         totals = [UsageTotal(**{**dict(record), "prices": tuple(record["prices"])}) for record in records]
-        following = None
-        if len(totals) > query.limit:
-            totals = totals[: query.limit]
-            last = totals[-1]
-            named = (last.namespace, last.template, last.task_id, last.step)
-            following = encode_cursor(*named, last.model, last.meter, last.unit, last.currency)
         return UsageTotals(totals, following, positions)
 
     async def counts(self, tenant: str) -> dict[str, int]:

@@ -11,16 +11,14 @@ A view's table is named `<name>_v<version>`; the SQL view `<name>` points at the
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from tasker.errors import Undecodable
 from tasker.events.envelope import RecordedEvent
-from tasker.events.stored import DomainEvent, from_recorded
+from tasker.events.stored import DomainEvent
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -76,25 +74,6 @@ class Projection(Protocol[Row]):
         ...
 
 
-def fold_into(rows: MutableMapping[Key, Any], projection: Projection[Any], recorded: RecordedEvent) -> None:
-    """Move `rows` on by one event: the fold itself, for whoever holds all rows.
-
-    `rows` must hold every row that earlier events made. This is what `log verify` compares the table with.
-    """
-    if recorded.kind not in projection.kinds:
-        return
-    try:
-        event = from_recorded(recorded)
-    except Undecodable as error:
-        key: Key = (recorded.stream_id, "")
-        _keep(rows, key, projection.poisoned(rows.get(key), recorded, error.detail))
-        return
-    if projection.types is not None and recorded.type not in projection.types:
-        return
-    for one in keys_of(projection, recorded, event, rows):
-        _keep(rows, one, moved_on(projection, rows.get(one), recorded, event))
-
-
 def keys_of(
     projection: Projection[Any], recorded: RecordedEvent, event: DomainEvent, known: Iterable[Key]
 ) -> list[Key]:
@@ -103,11 +82,6 @@ def keys_of(
         return [key for key in known if key[0] == recorded.stream_id]
     key = projection.key_at(recorded, event)
     return [] if key is None else [key]
-
-
-def _keep(rows: MutableMapping[Key, Any], key: Key, row: msgspec.Struct | None) -> None:
-    if row is not None:
-        rows[key] = row
 
 
 def moved_on(projection: Projection[Row], row: Row | None, recorded: RecordedEvent, event: DomainEvent) -> Row | None:
@@ -121,11 +95,6 @@ def moved_on(projection: Projection[Row], row: Row | None, recorded: RecordedEve
 def broken(projection: Projection[Row], row: Row | None, recorded: RecordedEvent, error: Exception) -> Row | None:
     """Return the row marked as poisoned by an event that crashed the fold."""
     return projection.poisoned(row, recorded, f"{type(error).__name__}: {error}") or row
-
-
-def row_digest(row: msgspec.Struct) -> bytes:
-    """Return 32 bytes that are equal for equal rows: what a verifier keeps of a row instead of the row."""
-    return hashlib.sha256(msgspec.msgpack.encode(row)).digest()
 
 
 def differences(expected: msgspec.Struct, found: msgspec.Struct) -> list[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -32,6 +32,8 @@ TASK_SORTS: Final[tuple[TaskSort, ...]] = ("created_at", "-created_at", "updated
 PAGE_ITEMS: Final = 100
 PAGE_ITEMS_MAX: Final = 500
 _INT_MAX: Final = 2**63 - 1
+
+R = TypeVar("R")
 
 
 class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,6 +272,19 @@ def decode_cursor(cursor: str, kind: type[tuple[str, ...]] | object) -> tuple[st
             f"{cursor[:80]!r} is no cursor of this list; take it from `next` of the page before"
         ) from error
     return key
+
+
+def page_of(rows: list[R], limit: int, key: Callable[[R], Iterable[str | int]]) -> tuple[list[R], str | None]:
+    """Return the rows of a page, and the cursor of the page behind it; None: there is none.
+
+    Args:
+        rows: that match, one more than `limit` where there are as many.
+        limit: of the page.
+        key: what stands in the cursor of a page that ends with a row.
+    """
+    if len(rows) <= limit:
+        return rows, None
+    return rows[:limit], encode_cursor(*key(rows[limit - 1]))
 
 
 def task_of_cursor(part: str | int) -> UUID:

@@ -95,10 +95,6 @@ class CompiledTemplate:
             return False
         return self.spec.compensate_on in ("both", "cancel" if ending == "cancelled" else "failure")
 
-    def parents_of(self, step: str) -> tuple[str, ...]:
-        """Return the steps that `step` waits for, as its `after` declares them."""
-        return self.graph.parents[step]
-
     def children_of(self, step: str) -> tuple[str, ...]:
         """Return the steps that wait for `step`, as the template declares them."""
         return self.graph.children[step]

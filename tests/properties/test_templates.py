@@ -89,7 +89,7 @@ def test_a_dag_is_a_template_and_its_order_respects_every_edge(document: dict[st
     rank = {name: index for index, name in enumerate(template.graph.order)}
     assert set(rank) == set(template.steps)
     for name in template.steps:
-        for parent in template.parents_of(name):
+        for parent in template.graph.parents[name]:
             assert rank[parent] < rank[name]
             assert name in template.children_of(parent)
             assert parent in template.graph.ancestors(name)

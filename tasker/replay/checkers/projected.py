@@ -175,24 +175,3 @@ class ViewChecker:
                 detail=f"{what}: {where}{detail}",
             )
         )
-
-
-def check_rows(
-    events: Sequence[tuple[RecordedEvent, Decoded]],
-    projection: Projection[Any],
-    shard: int,
-    *,
-    checkpoint: int,
-    rows: Sequence[msgspec.Struct],
-    report: Report,
-) -> None:
-    """Compare all `rows` that a view holds of a shard with its whole log, in memory."""
-    checker = ViewChecker(projection, shard, checkpoint, report)
-    checker.take_page([recorded for recorded, _ in events], [event for _, event in events])
-    checker.close()
-    by_stream: dict[UUID, list[msgspec.Struct]] = {}
-    for row in rows:
-        by_stream.setdefault(projection.key_of(row)[0], []).append(row)
-    for expected in checker.take_due(1000):
-        checker.compare(expected, [row for stream_id in expected for row in by_stream.get(stream_id, ())])
-    checker.check_whole(rows=len(rows), head=max((recorded.position for recorded, _ in events), default=0))

@@ -34,10 +34,10 @@ from tasker.events.task_events import (
     WentStale,
 )
 from tasker.ids import investigation_stream_id, shard_of
-from tasker.projections.projection import fold_into
 from tasker.projections.views.dlq import NOTES_MAX, DeadLetterProjection, DeadLetterTask, to_view
 from tests.histories import Recorder, blocked_task, created, damaged, failed, ran, raw
 from tests.runs import Run, linear
+from tests.view_rows import fold_into
 
 ADA = Meta(requested_by="ada", reason="paid by hand")
 TASK = DeadLetterTask(namespace="shop", template="orders", version="1.0.0", state="blocked", tags='{"team":"core"}')

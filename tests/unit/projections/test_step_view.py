@@ -25,9 +25,9 @@ from tasker.events.task_events import (
     StepSkipped,
     StepStarted,
 )
-from tasker.projections.projection import fold_into
 from tasker.projections.views.step import StepProjection, to_view
 from tests.histories import ERROR, T0_US, Recorder, created, damaged, failed, ran, raw
+from tests.view_rows import fold_into
 
 STARTED = StepStarted(step="a", attempt=1, worker="w1", finish_by_us=T0_US, heartbeat_s=1.0)
 

@@ -2,9 +2,9 @@ from typing import Any
 
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
 from tasker.ids import template_stream_id
-from tasker.projections.projection import fold_into
 from tasker.projections.views.template import TemplateProjection
 from tests.histories import HASH, Recorder
+from tests.view_rows import fold_into
 
 
 def version(kind: Any, number: str) -> Any:

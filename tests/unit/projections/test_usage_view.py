@@ -3,9 +3,9 @@
 from typing import Any
 
 from tasker.events.task_events import UsageRecorded
-from tasker.projections.projection import fold_into
 from tasker.projections.views.usage import UsageProjection, UsageRow
 from tests.histories import Recorder, created, ran
+from tests.view_rows import fold_into
 
 
 def used(amount: str = "1", *, attempt: int = 1, step: str = "a", **more: Any) -> UsageRecorded:

@@ -7,13 +7,13 @@ import msgspec
 
 from tasker.events.envelope import RecordedEvent
 from tasker.events.messages import UsageLine
-from tasker.projections.projection import fold_into
 from tasker.projections.views.usage import UsageProjection, UsageRow
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.metered import MeteredChecker
 from tasker.replay.findings import Finding, Invariant
 from tasker.service.domain.commands import CompleteAttempt, FailAttempt
 from tests.runs import ERROR, Run, Shelf, linear, raw
+from tests.view_rows import fold_into
 
 TOKENS = UsageLine(
     meter="tokens_in",

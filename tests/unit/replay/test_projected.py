@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from tasker.events.envelope import RecordedEvent
-from tasker.projections.projection import Projection, fold_into
+from tasker.projections.projection import Projection
 from tasker.projections.views import PROJECTIONS
 from tasker.replay.checkers.checker import decoded
-from tasker.replay.checkers.projected import check_rows
+from tasker.replay.checkers.projected import ViewChecker
 from tasker.replay.findings import Finding
 from tests.unit.replay.good_log import changed, completed, delayed, good_log
+from tests.view_rows import fold_into
 
 TASK, STEP, TEMPLATE = PROJECTIONS[:3]
 Rows = dict[tuple[Any, str], Any]
@@ -39,14 +41,15 @@ def find(
     rows = rows_at(events, projection, checkpoint)
     damage(rows)
     findings: list[Finding] = []
-    check_rows(
-        [(one, decoded(one)) for one in events],
-        projection,
-        0,
-        checkpoint=checkpoint if claimed is None else claimed,
-        rows=list(rows.values()),
-        report=findings.append,
-    )
+    checker = ViewChecker(projection, 0, checkpoint if claimed is None else claimed, findings.append)
+    checker.take_page(events, [decoded(one) for one in events])
+    checker.close()
+    by_stream: dict[UUID, list[msgspec.Struct]] = {}
+    for row in rows.values():
+        by_stream.setdefault(projection.key_of(row)[0], []).append(row)
+    for expected in checker.take_due(1000):
+        checker.compare(expected, [row for stream_id in expected for row in by_stream.get(stream_id, ())])
+    checker.check_whole(rows=len(rows), head=max((one.position for one in events), default=0))
     return [(one.task_id, one.detail.partition("of shard 0: ")[2]) for one in findings]
 
 

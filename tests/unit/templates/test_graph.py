@@ -22,7 +22,7 @@ def compiled(shape: dict[str, list[str]], **keys: object) -> CompiledTemplate:
 
 def test_parents_and_children_are_in_declared_order() -> None:
     template = compiled(MIXED)
-    assert template.parents_of("finalize") == ("validate", "transform", "analyze")
+    assert template.graph.parents["finalize"] == ("validate", "transform", "analyze")
     assert template.children_of("left") == ("validate", "transform")
     assert template.children_of("right") == ("validate", "analyze")
     assert (template.roots, template.sinks) == (("init",), ("finalize",))
