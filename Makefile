@@ -79,6 +79,10 @@ machines: setup ## the state machines over a whole service with MACHINE_EXAMPLES
 	@TASKER_MACHINE_EXAMPLES="$${MACHINE_EXAMPLES:-200}" $(PYTHON) -m pytest tests/simulation/test_machine.py \
 		tests/simulation/test_limits_machine.py -o timeout=3600 $(JOBS) $(PYTEST_ARGS)
 
+.PHONY: deploy-try
+deploy-try: setup ## follow the pages of deploy/ for real; needs root, mmdebstrap and systemd-nspawn, or a Docker with compose
+	@TASKER_DEPLOY_TRY=1 $(PYTHON) -m pytest tests/deploy/test_started_units.py tests/deploy/test_started_containers.py $(PYTEST_ARGS)
+
 .PHONY: demo
 demo: setup ## the main job, from nothing to a verified log; KEEP=1 stays up
 	@KEEP="$(KEEP)" $(PYTHON) -m examples.orders.demo
