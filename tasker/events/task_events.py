@@ -768,7 +768,7 @@ class TaskDeadlineSet(TaskEvent, frozen=True, kw_only=True):
 
     Attributes:
         goes_on: the task was blocked as the one before had passed, and goes on.
-        pending: it goes on by waiting for its start time, or its place, as it did before.
+        pending: it waits for its start time, or its place, as it did before; a paused one does so once it is resumed.
     """
 
     deadline_us: int | None = None

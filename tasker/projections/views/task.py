@@ -343,6 +343,8 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             if goes_on:
                 row.state = "pending" if pending else "running"
                 _unblock(row)
+            elif pending:
+                row.blocked_reason = _PAUSED_BEFORE_START
         case TaskCreated():
             pass  # a second birth is impossible; total all the same
         case _:

@@ -14,7 +14,7 @@ from tasker.service.domain.commands import AnyTaskCommand
 from tasker.service.domain.decide import decide
 from tasker.service.domain.evolve import evolve
 from tasker.service.domain.follow import FOLLOWS, FOLLOWS_WHILE_HELD, conclude
-from tasker.service.domain.state import TaskState
+from tasker.service.domain.state import TASK_PENDING, TaskState
 from tasker.templates import CompiledTemplate
 
 
@@ -36,7 +36,8 @@ def advance(
         for event in ahead:
             events.append(event)
             evolve(state, event, at_us=at_us, command_id=command_id)
-            follow = (FOLLOWS_WHILE_HELD if state.held else FOLLOWS).get(type(event))
+            rests = state.held or state.status is TASK_PENDING
+            follow = (FOLLOWS_WHILE_HELD if rests else FOLLOWS).get(type(event))
             if follow is not None:
                 waiting.append(ahead)
                 ahead = follow(state, template, event, at_us)

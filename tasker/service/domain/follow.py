@@ -19,8 +19,9 @@ is asked for more; so it always looks at the state as it is.
     task compensating, a compensation completed
                             -> the next compensation begins
 
-While a task is held (paused, over its budget, or past its deadline) nothing follows. When it goes on, everything is
-looked at again: what follows from an event can be told from the state that it left.
+While a task is held (paused, over its budget, or past its deadline), or has not begun, nothing follows. When it goes
+on, or begins behind what a person did to its steps, everything is looked at again: what follows from an event can be
+told from the state that it left.
 
 When nothing follows any more, `conclude` asks whether a loop turns, or the task is complete, compensates, is blocked or
 ended.
@@ -123,6 +124,9 @@ def _roots(state: TaskState, template: CompiledTemplate, event: TaskCreated | Ta
 
 
 def _first_steps(state: TaskState, template: CompiledTemplate, at_us: int) -> Moves:
+    if state.steps:
+        yield from _look_at_all(state, template, at_us)
+        return
     for name in template.graph.roots:
         yield from _consider(state, template, name, at_us)
 
@@ -365,9 +369,13 @@ def _more_given(
 def _unheld(
     state: TaskState, template: CompiledTemplate, _event: TaskUnpaused | TaskBudgetSet | TaskDeadlineSet, at_us: int
 ) -> Moves:
-    """Look at every step again: what came to rest while the task was held is followed up now."""
-    if state.status is TaskStatus.PENDING:
-        return
+    """Look at every step again, unless the task has not begun."""
+    if state.status is not TaskStatus.PENDING:
+        yield from _look_at_all(state, template, at_us)
+
+
+def _look_at_all(state: TaskState, template: CompiledTemplate, at_us: int) -> Moves:
+    """Look at every step again: what came to rest while the task was held, or had not begun, is followed up now."""
     for name in template.graph.order:
         yield from _edges(state, template, name)
     for name in template.graph.roots:

@@ -82,6 +82,7 @@ DEADLINE_PASSED: Final = "deadline_passed"
 
 # What is asked at every event has names of the module: to find a member by its enum takes four times as long.
 TASK_ABSENT: Final = TaskStatus.ABSENT
+TASK_PENDING: Final = TaskStatus.PENDING
 TASK_RUNNING: Final = TaskStatus.RUNNING
 TASK_PAUSED: Final = TaskStatus.PAUSED
 STEP_DISPATCHED: Final = StepStatus.DISPATCHED

@@ -19,6 +19,8 @@ from tasker.events.task_events import (
     TaskCancelled,
     TaskCompensating,
     TaskCompleted,
+    TaskDeadlinePassed,
+    TaskDeadlineSet,
     TaskFailed,
     TaskPaused,
     TaskPostponed,
@@ -249,6 +251,14 @@ def test_a_paused_task_says_by_whom_and_why_and_what_resumes_it() -> None:
 def test_a_task_that_is_paused_before_its_start_is_pending_again() -> None:
     assert to_view(fold(created(not_before_us=T0_US), TaskPaused())).state == "paused"
     assert to_view(fold(created(not_before_us=T0_US), TaskPaused(), TaskUnpaused())).state == "pending"
+
+
+def test_a_task_that_is_blocked_before_its_start_is_pending_behind_another_deadline() -> None:
+    late = [created(not_before_us=T0_US), TaskDeadlinePassed(then="block"), TaskBlocked(reason="deadline_passed")]
+    assert to_view(fold(*late, TaskDeadlineSet(goes_on=True, pending=True))).state == "pending"
+    paused = [*late, TaskPaused(), TaskDeadlineSet(pending=True)]
+    assert to_view(fold(*paused)).state == "paused"
+    assert to_view(fold(*paused, TaskUnpaused())).state == "pending"
 
 
 def test_a_paused_task_that_is_cancelled_stops() -> None:

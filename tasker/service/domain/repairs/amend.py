@@ -94,5 +94,5 @@ def set_deadline(state: TaskState, command: SetDeadline) -> Events:
     if deadline_us == state.deadline_us and not state.is_late:
         return ()
     goes_on = state.status is TaskStatus.BLOCKED and state.is_late and state.over_budget is None
-    pending = goes_on and state.paused_from is TaskStatus.PENDING
+    pending = state.is_late and state.paused_from is TaskStatus.PENDING
     return (TaskDeadlineSet(deadline_us=deadline_us, goes_on=goes_on, pending=pending),)

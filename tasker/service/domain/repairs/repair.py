@@ -197,8 +197,7 @@ def _overridden(state: TaskState, template: CompiledTemplate, name: str) -> Even
     if step in state.closed:
         raise StateForbids(f"step {name} will not run: {state.closed[step]}")
     if state.status is TaskStatus.PENDING:
-        what = "has not reached its start time" if not state.places else "waits for a place under its concurrency key"
-        raise StateForbids(f"the task {what}; nothing of it can begin")
+        raise StateForbids("the task has not reached its start time; nothing of it can begin")
     if state.held:
         why, first = ("has used up its budget", "budget")
         if state.paused:

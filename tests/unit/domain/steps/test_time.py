@@ -5,12 +5,14 @@ import pytest
 from tasker.errors import TaskEnded
 from tasker.events.task_events import (
     ErrorInfo,
+    PlaceRequested,
     StepAttemptFailed,
     StepCancelled,
     StepCancelRequested,
     StepDispatched,
     StepFailed,
     StepRetryScheduled,
+    StepSkipped,
     TaskBlocked,
     TaskFailed,
     TaskStarted,
@@ -103,6 +105,32 @@ def test_a_task_with_a_start_time_waits_for_it() -> None:
     assert run.owes() == {"not_before": T0_US + 60 * S}
     assert run.fire_at("not_before") == (TaskStarted(), StepDispatched(step="s1", attempt=1))
     assert run.fire("not_before") == ()
+
+
+def test_what_a_person_does_to_a_step_before_the_task_begins_lets_nothing_begin() -> None:
+    run = Run(linear(2))
+    run.create(not_before_us=T0_US + 60 * S)
+    assert [type(event) for event in run.skip("s1")] == [StepSkipped]
+    assert run.offered() == []
+    assert run.fire_at("not_before") == (TaskStarted(), StepDispatched(step="s2", attempt=1))
+
+
+def test_nothing_begins_before_the_task_has_its_place_whatever_a_person_does() -> None:
+    run = Run(template({"a": [], "b": ["a"]}, concurrency={"key": "'k'"}))
+    run.create(not_before_us=T0_US + 60 * S)
+    run.resolve("a", 1)
+    assert run.offered() == []
+    assert [type(event) for event in run.fire_at("not_before")] == [TaskStarted, PlaceRequested]
+    assert run.take()[-1] == StepDispatched(step="b", attempt=1)
+
+
+def test_a_task_whose_steps_are_all_done_by_hand_completes_when_it_begins() -> None:
+    run = Run(linear(1))
+    run.create(not_before_us=T0_US + 60 * S)
+    run.resolve("s1", 7)
+    assert set(run.owes()) == {"not_before"}
+    run.fire_at("not_before")
+    assert run.state.status is TaskStatus.COMPLETED
 
 
 def test_a_start_time_that_has_passed_is_none() -> None:

@@ -267,6 +267,17 @@ def test_a_task_that_waits_for_its_place_is_blocked_and_waits_for_it_behind_anot
     assert StepDispatched in types(run.take())
 
 
+def test_a_deadline_that_a_paused_task_gets_lets_it_wait_for_its_start_once_it_is_resumed() -> None:
+    run = Run(template({"a": []}, on_timeout="block"))
+    run.create(timeout_s=60, not_before_us=run.now_us + 90_000_000)
+    run.fire_at("deadline")
+    run.pause()
+    assert run.deadline() == (TaskDeadlineSet(pending=True),)
+    run.resume()
+    assert run.state.status is TaskStatus.PENDING
+    assert set(run.owes()) == {"not_before"}
+
+
 def test_a_place_that_comes_to_a_task_past_its_deadline_is_used_behind_another_one() -> None:
     run = Run(template({"a": []}, on_timeout="block", concurrency={"key": "'k'"}))
     run.create(timeout_s=60)
