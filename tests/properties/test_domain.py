@@ -345,7 +345,7 @@ def check_state(run: Run) -> None:
     if state.blocked_reason == "compensation_failed":
         assert failed_undo(state) is not None
     if state.blocked_reason == "step_failed":
-        assert state.failed or isolated_items(state)
+        assert state.failed or isolated_items(state, run.template)
         assert all(step.expansion is not None for step in state.steps.values() if step.status in STEP_OPEN)
 
 
@@ -370,6 +370,9 @@ def check_waits(state: TaskState, template: CompiledTemplate) -> None:
             assert step.expansion.open or state.status is TaskStatus.BLOCKED or waits_for_others, (
                 f"no item wakes step {name}"
             )
+        elif step.waits == "turn":
+            assert step.of is not None
+            assert len(step.of.open) > len(step.of.again), f"no item before it wakes {name}"
         else:
             assert any(parse_obligation(one)[1] == name for one in owed), f"nothing wakes step {name}"
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
 
 from tasker.errors import CommandRejected
+from tasker.events.envelope import US_PER_S
 from tasker.events.messages import UsageLine
 from tasker.events.task_events import Decision, ErrorInfo, TaskCompleted
 from tasker.service.domain.commands import CompleteAttempt, FailAttempt, SetBudget, YieldAttempt
@@ -15,6 +18,7 @@ from tasker.service.domain.obligations import Kind, obligations_of, parse_obliga
 from tasker.service.domain.shared_state.shared import seen_raw
 from tasker.service.domain.state import TaskStatus
 from tasker.templates import CompiledTemplate
+from tests.reference.budget import Used
 from tests.reference.documents import INPUT, MEANINGS, PEOPLE, SIGNALS, STATE
 from tests.reference.model import Reference
 from tests.reference.names import name_of
@@ -57,6 +61,7 @@ class Both:
                 _same(f"result of {name}", self._result_at(name), said.result_of(name))
             elif one.status == "open" and one.items is None and "state" in said.document:
                 _same(f"what {name} sees", self._seen_by(name), said.seen_by(name))
+        self._agree_on_budget()
         if is_held:
             return  # what follows is said once it goes on
         _same("what does not run", set(state.closed), said.not_run)
@@ -71,6 +76,14 @@ class Both:
                 left = {} if ended.state is None else msgspec.json.decode(ended.state)
                 _same("the state at the end", left, said.last_state())
         _same("what is to be undone", [f"{name}~undo" for name in state.to_undo], said.to_undo)
+
+    def _agree_on_budget(self) -> None:
+        state, budget = self.run.state, self.said.budget
+        used = {"tokens": Fraction(budget.tokens()), **{f"cost:{one}": budget.cost(one) for one in ("USD", "EUR")}}
+        for name, amount in used.items():
+            _same(name, Fraction((state.usage or {}).get(name, Decimal(0))), amount)
+        if state.running is not None:
+            _same("how long it ran", state.running.spent_by_us(self.run.now_us), budget.ran_us)
 
     def _seen_by(self, name: str) -> dict[str, Any]:
         found = seen_raw(self.run.state, self.run.template, name)
@@ -104,6 +117,12 @@ class Both:
             acts += ["cancel", "force", "signal", "resolve", "skip", "deadline"]
             if said.holds - {"paused"}:
                 acts += ["more", "more", "more", *["tell"] * 3 * bool(said.open())]
+            acts += ["reset"] * bool(said.open())
+            if any(one.status == "failed" for one in said.instances.values()):
+                acts += ["retry_one", "retry_one", "retry_all"]
+            acts += ["allow"] * ("budget" in said.document)
+        if "running_s_max" in said.document.get("budget", ()) and said.open():
+            acts += ["pass", "pass"]
         if not said.ending and said.status in ("running", "blocked"):
             acts.append("edit")
         if said.ending and said.status == "blocked":
@@ -131,8 +150,8 @@ class Both:
         if self._is_late or "timeout_s" not in self.said.document:
             return
         self._is_late = True
-        self.run.fire_at(str(Kind.DEADLINE))
-        self.said.deadline()
+        if self._fire(str(Kind.DEADLINE)):
+            self.said.deadline()
 
     def _more(self) -> None:
         """Give it more of what it lacks."""
@@ -140,10 +159,78 @@ class Both:
             self.run.deadline()
             self.said.give_time()
         elif "budget" in self.said.holds:
-            more = self.said.tokens + self.data.draw(st.integers(1, 3), label="more tokens")
-            self.run.do(SetBudget(tokens_max=more, at_us=self.run.now_us))
-            self.said.give_tokens(more)
+            self._allow()
         self._let_retry()
+
+    def _allow(self) -> None:
+        """Allow more of what the budget limits, or as much as it is used up already."""
+        said, draw = self.said, self.data.draw
+        names = sorted({*said.budget.limits, "cost_max"})
+        more: dict[str, Any] = {}
+        for name in draw(st.lists(st.sampled_from(names), unique=True, min_size=1), label="allowed"):
+            by = draw(st.integers(0, 2), label=f"more {name}")
+            match name:
+                case "tokens_max":
+                    more[name] = max(1, said.budget.tokens() + by)
+                case "cost_max":
+                    more[name] = str(float(said.budget.cost("USD")) + by / 10)
+                case _:
+                    more[name] = max(1.0, said.budget.ran_us // 1_000_000 + 5.0 * by)
+        command = SetBudget(**more, at_us=self.run.now_us)
+        assert self._takes(lambda: self.run.do(command)) == said.allow(more)
+        self._let_retry()
+
+    def _pass(self) -> None:
+        """Let time pass."""
+        self._pass_until(self.run.now_us + self.data.draw(st.sampled_from([1, 5, 30]), label="seconds") * US_PER_S)
+
+    def _pass_until(self, at_us: int) -> None:
+        """Let time pass up to `at_us`, and what is due of the time that steps may run."""
+        run, said = self.run, self.said
+        due = {owed: us for owed, us in obligations_of(run.state).items() if owed.startswith(Kind.RUN_BY)}
+        if due and min(due.values()) <= at_us:
+            first = max(run.now_us, min(due.values()))
+            said.pass_time(first - run.now_us)
+            run.now_us = first
+            run.fire(next(iter(due)))
+        if at_us > run.now_us:
+            said.pass_time(at_us - run.now_us)
+            run.now_us = at_us
+
+    def _fire(self, obligation: str) -> bool:
+        """Let time pass until an open obligation is due, and fire it; False: it was owed no more by then."""
+        self._pass_until(obligations_of(self.run.state)[obligation])
+        if obligation not in obligations_of(self.run.state):
+            return False
+        self.run.fire(obligation)
+        return True
+
+    def _reset(self) -> None:
+        """Let failures of something that has begun count no more."""
+        waits = {name: step.waits for name, step in self.run.state.steps.items() if step.status == "waiting"}
+        begun = [name for name in self._current() if waits.get(name) not in ("pause", "turn", "place")]
+        if (name := self._pick(begun, "reset")) is not None:
+            assert self._takes(lambda: self.run.reset(name)) == self.said.reset(name)
+
+    def _retry_one(self) -> None:
+        """Try one failed instance again, whether or not somebody needs it."""
+        said = self.said
+        failed = [name for name, one in said.instances.items() if one.status == "failed" and "~" not in name]
+        if (name := self._pick(failed, "retried")) is not None:
+            assert self._takes(lambda: self.run.retry(name)) == said.retry_one(name)
+            self._let_retry()
+
+    def _retry_all(self) -> None:
+        assert self._takes(self.run.retry) == self.said.retry()
+        self._let_retry()
+
+    def _current(self) -> list[str]:
+        """Return what has begun of the newest visits."""
+        return [
+            name
+            for name in self.said.instances
+            if name.partition("[")[0] == self.said.node(name_of(name)) and not name.endswith("~undo")
+        ]
 
     def _cancel(self) -> None:
         if self.data.draw(st.integers(0, 3), label="really") == 0:
@@ -256,18 +343,19 @@ class Both:
         attempt = run.state.steps[name].attempt
         is_undo = name.endswith("~undo")
         if one.is_stopping and draw(st.booleans(), label="the grace is over"):
-            run.fire_at(f"{Kind.GRACE}:{name}:{attempt}")
-            said.grace_is_over(name)
+            if self._fire(f"{Kind.GRACE}:{name}:{attempt}"):
+                said.grace_is_over(name)
         elif is_undo:
             self._work(name, attempt)
+        elif one.is_to_begin or name in self._with_turns_to_come():
+            return  # it goes on when the task does, or others of its list have ended
         elif said.holds and one.has_place and run.state.steps[name].waits in ("retry", "pause", "place"):
             return  # it goes on when the task does
         elif one.wait is not None:
             if not said.holds:
                 self._end_wait(name, attempt)
         elif "delay_s" in step:
-            if not said.holds:
-                run.fire_at(f"{Kind.TIMER}:{name}:{attempt}")
+            if not said.holds and self._fire(f"{Kind.TIMER}:{name}:{attempt}"):
                 said.complete(name, None)
         elif "child" in step:
             ending = draw(st.sampled_from(["completed", "completed", "failed", "cancelled"]), label=f"child of {name}")
@@ -277,6 +365,9 @@ class Both:
             self._answer_place(name)
         else:
             self._work(name, attempt)
+
+    def _with_turns_to_come(self) -> set[str]:
+        return {item for one in self.said.instances.values() for item in one.again}
 
     def _answer_place(self, name: str) -> None:
         place = self.run.state.places.get(name)
@@ -300,11 +391,11 @@ class Both:
             said.start(name)
         elif what == "limit" and not is_undo and not one.is_stopping:
             limit = draw(st.sampled_from(list(LIMITS)), label="limit")
-            run.fire_at(f"{LIMITS[limit]}:{name}:{attempt}")
-            said.time_out(name, limit)
-            self._let_retry()
+            if self._fire(f"{LIMITS[limit]}:{name}:{attempt}"):
+                said.time_out(name, limit)
+                self._let_retry()
         elif what == "fail":
-            is_for_good, tokens = draw(st.booleans(), label="for good"), self._tokens(name)
+            is_for_good, used = draw(st.booleans(), label="for good"), self._used()
             command = FailAttempt(
                 step=name,
                 attempt=attempt,
@@ -312,13 +403,13 @@ class Both:
                 error=NEVER if is_for_good else ERROR,
                 jitter=0.5,
                 at_us=run.now_us,
-                usage=_usage(tokens),
+                usage=_usage(used),
             )
             run.do(command)
-            said.fail(name, for_good=is_for_good, tokens=tokens)
+            said.fail(name, for_good=is_for_good, used=used)
             self._let_retry()
         elif what == "part" and not is_undo:
-            writes = self._writes()
+            writes, used = self._writes(), self._used()
             run.do(
                 YieldAttempt(
                     step=name,
@@ -327,10 +418,11 @@ class Both:
                     checkpoint=raw(1),
                     delay_s=0.0,
                     at_us=run.now_us,
+                    usage=_usage(used),
                     writes={key: raw(value) for key, value in writes.items()},
                 )
             )
-            said.give_back(name, writes)
+            said.give_back(name, writes, used)
         elif "routes" in step and not is_undo:
             routes = draw(st.lists(st.sampled_from(step["routes"]), unique=True), label=f"{name} chooses")
             run.choose(name, *routes, attempt=attempt)
@@ -338,7 +430,7 @@ class Both:
         else:
             is_cut = any(other.get("batches") == name_of(name) for other in said.steps.values())
             result = draw(st.sampled_from([[], [1], [1, 2, 3]] if is_cut and not is_undo else [1, 2]), label=name)
-            tokens, writes = self._tokens(name), {} if is_undo else self._writes()
+            used, writes = self._used(), {} if is_undo else self._writes()
             run.do(
                 CompleteAttempt(
                     step=name,
@@ -346,11 +438,11 @@ class Both:
                     worker="w1",
                     result=raw(result),
                     at_us=run.now_us,
-                    usage=_usage(tokens),
+                    usage=_usage(used),
                     writes={key: raw(value) for key, value in writes.items()},
                 )
             )
-            said.complete(name, result, tokens=tokens, writes=writes)
+            said.complete(name, result, used=used, writes=writes)
 
     def _writes(self) -> dict[str, Any]:
         """Write some keys, each time something else."""
@@ -364,16 +456,18 @@ class Both:
         values = {"set": [number, number % 2], "of": {str(number % 2): number}}
         return {key: values.get(key, number) for key in keys}
 
-    def _tokens(self, name: str) -> int:
-        if "budget" not in self.said.document or name.endswith("~undo"):
-            return 0
-        return self.data.draw(st.integers(0, 2), label="tokens")
+    def _used(self) -> Used | None:
+        if "budget" not in self.said.document or self.data.draw(st.booleans(), label="nothing used"):
+            return None
+        cost = self.data.draw(st.sampled_from([None, "0.1", "0.2"]), label="cost")
+        currency = self.data.draw(st.sampled_from(["USD", "USD", "EUR"]), label="currency") if cost else "USD"
+        return Used(self.data.draw(st.integers(0, 2), label="tokens"), cost, currency)
 
     def _let_retry(self) -> None:
         """Let what waits for its next attempt have it."""
         for obligation in list(obligations_of(self.run.state)):
-            if parse_obligation(obligation)[0] is Kind.RETRY:
-                self.run.fire_at(obligation)
+            if parse_obligation(obligation)[0] is Kind.RETRY and obligation in obligations_of(self.run.state):
+                self._fire(obligation)
 
     def _end_wait(self, name: str, attempt: int) -> None:
         said, run, draw = self.said, self.run, self.data.draw
@@ -386,11 +480,11 @@ class Both:
             ways.append("escalate")
         match draw(st.sampled_from(ways), label=f"{name} waits"):
             case "deadline":
-                run.fire_at(f"{Kind.WAIT_BY}:{name}:{attempt}")
-                said.wait_is_over(name)
+                if self._fire(f"{Kind.WAIT_BY}:{name}:{attempt}"):
+                    said.wait_is_over(name)
             case "escalate":
-                run.fire_at(f"{Kind.ESCALATE}:{name}:{attempt}")
-                said.escalate(name)
+                if self._fire(f"{Kind.ESCALATE}:{name}:{attempt}"):
+                    said.escalate(name)
             case _ if "signal" in step:
                 self._signal()
             case _ if "event" in step:
@@ -419,8 +513,13 @@ def _same(what: str, core: object, model: object) -> None:
     assert core == model, f"{what}: core {core}, model {model}"
 
 
-def _usage(tokens: int) -> tuple[UsageLine, ...]:
-    return (UsageLine(meter="tokens_in", amount=str(tokens), unit="token", model="m"),) if tokens else ()
+def _usage(used: Used | None) -> tuple[UsageLine, ...]:
+    if used is None:
+        return ()
+    tokens = UsageLine(meter="tokens_in", amount=str(used.tokens), unit="token", model="m")
+    if used.cost is None:
+        return (tokens,)
+    return (tokens, UsageLine(meter="pages", amount="1", unit="page", cost=used.cost, currency=used.currency))
 
 
 def kept_of(inbox: Any) -> dict[str, list[Any]]:

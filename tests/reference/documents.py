@@ -77,8 +77,14 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.integers(0, 4)) == 0:
         document.update(timeout_s=100_000, on_timeout=draw(st.sampled_from(["fail", "block", "continue"])))
     if draw(st.integers(0, 4)) == 0:
-        document["budget"] = {"tokens_max": 2, "on_exceeded": draw(st.sampled_from(["fail", "block"]))}
+        document["budget"] = _budget(draw)
     return document
+
+
+def _budget(draw: st.DrawFn) -> dict[str, Any]:
+    limits = {"tokens_max": 2, "cost_max": "0.2", "running_s_max": 10.0}
+    kept = draw(st.lists(st.sampled_from(sorted(limits)), unique=True, min_size=1))
+    return {**{name: limits[name] for name in kept}, "on_exceeded": draw(st.sampled_from(["fail", "block"]))}
 
 
 @st.composite

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tests.reference.budget import Budget, Used
 from tests.reference.names import name_of, visit_of
 from tests.reference.shared import SharedState, Write
 from tests.reference.waits import Asked, Signal, Wait
@@ -48,6 +49,7 @@ class Instance:
     done_as: int = 0
     again: list[str] = field(default_factory=list)
     stops_with_child: bool = False
+    is_to_begin: bool = False
 
 
 class Reference:
@@ -86,8 +88,7 @@ class Reference:
         self.inbox: list[Signal] = []
         self.has_begun = False
         self.holds: set[str] = set()
-        self.tokens = 0
-        self.tokens_max: int | None = document.get("budget", {}).get("tokens_max")
+        self.budget = Budget(document.get("budget"))
         self.forced: Any = None
         self.shared = SharedState(self.steps, document.get("state", {}))
         self._clock = 0
@@ -415,36 +416,46 @@ class Reference:
         result: Any,
         routes: Sequence[str] | None = None,
         *,
-        tokens: int = 0,
+        used: Used | None = None,
         writes: Mapping[str, Any] | None = None,
     ) -> None:
         """Take a result of an open instance, with what it chose, used and wrote."""
         step = name_of(name)
         self.shared.write(name, writes or {})
-        is_too_much = self._use(tokens)
+        is_too_much = self._use(used)
         if routes is not None:
             self.not_chosen |= {(step, route) for route in self.steps[step]["routes"] if route not in routes}
         self._done(name, result)
         self._rest_within_budget(is_too_much=is_too_much)
 
-    def _use(self, tokens: int) -> bool:
+    def _use(self, used: Used | None) -> bool:
         """Add to what the task has used; return whether that is too much by now, and was not before."""
-        self.tokens += tokens
-        is_over = self.tokens_max is not None and self.tokens > self.tokens_max
-        if not is_over or self.ending or "budget" in self.holds:
+        if used is None:
+            return False
+        self.budget.told.append(used)
+        if not self.budget.is_over() or self.ending or "budget" in self.holds:
             return False
         self.holds.add("budget")
         return True
 
     def _rest_within_budget(self, *, is_too_much: bool) -> None:
-        if is_too_much and self.document["budget"].get("on_exceeded") == "fail" and not self._is_done():
+        if is_too_much and self.budget.fails and not self._is_done():
             self._stop("failed")
         self._rest()
 
-    def fail(self, name: str, *, for_good: bool = False, tokens: int = 0) -> None:
+    def pass_time(self, us: int) -> None:
+        """Let time pass; while steps run, it is used up."""
+        if not us or not any(one.is_running and one.status == "open" for one in self.instances.values()):
+            return
+        self.budget.ran_us += us
+        if self.budget.has_run_out() and not self.ending and "budget" not in self.holds:
+            self.holds.add("budget")
+            self._rest_within_budget(is_too_much=True)
+
+    def fail(self, name: str, *, for_good: bool = False, used: Used | None = None) -> None:
         """Take the failure of an attempt; another follows unless it was `for_good` or the last."""
         one = self.instances[name]
-        is_too_much = self._use(tokens)
+        is_too_much = self._use(used)
         step = self.steps[name_of(name)]
         retry = step.get("compensate_retry", step.get("retry", {})) if name.endswith("~undo") else step.get("retry", {})
         one.is_running = False
@@ -456,15 +467,16 @@ class Reference:
             self._failed(name)
         self._rest_within_budget(is_too_much=is_too_much)
 
-    def give_back(self, name: str, writes: Mapping[str, Any]) -> None:
+    def give_back(self, name: str, writes: Mapping[str, Any], used: Used | None = None) -> None:
         """Take a part of an instance, which is called again."""
         one = self.instances[name]
+        is_too_much = self._use(used)
         self.shared.write(name, writes)
         if self.ending:
             self._cancelled(name)
         else:
             one.attempt, one.first_attempt, one.is_running = one.attempt + 1, one.attempt + 1, False
-        self._rest()
+        self._rest_within_budget(is_too_much=is_too_much)
 
     def start(self, name: str) -> None:
         """A worker says that it has begun."""
@@ -510,7 +522,8 @@ class Reference:
         self._went_on(name)
 
     def _went_on(self, name: str) -> None:
-        self.instances[name].is_running = False
+        self.instances[name].is_running = self.instances[name].is_to_begin = False
+        self._takes_its_turn(name)
         if self.ending:
             self._undo_next()
         elif "[" in name:
@@ -594,16 +607,32 @@ class Reference:
                 if self.steps[child].get("join") == "all_settled":
                     self._look(child)
 
-    def retry(self) -> None:
-        """A person retries what failed and holds the task up."""
-        self.status = "compensating" if self.to_undo else "running"
+    def retry(self) -> bool:
+        """A person retries what failed and holds the task up; False: it is refused, there is nothing of that kind."""
         again = list(self.failures())
-        for name in again:
+        if not again or (self.ending and not self.to_undo):
+            return False
+        self._try_again(again)
+        return True
+
+    def retry_one(self, name: str) -> bool:
+        """A person retries one failed instance; False: it is refused, another visit has begun since."""
+        if self.ending or name.partition("[")[0] != self.node(name_of(name)):
+            return False
+        self._try_again([name])
+        return True
+
+    def _try_again(self, names: Sequence[str]) -> None:
+        self._goes_on()
+        for name in names:
             self._reopen(name)
-        for name in again:
+        for name in names:
             if self.ending and not self.to_undo:
                 break
-            self._begin_again(name)
+            if not self.holds:
+                self._begin_again(name)
+            elif name in self.instances:
+                self.instances[name].is_to_begin = True
         self._rest()
 
     def _reopen(self, name: str) -> None:
@@ -630,10 +659,17 @@ class Reference:
                 self._does_not_run([step])
         elif self.instances[name].items is not None:
             self._next_items(name)
-        elif "[" in name and not name.endswith("~undo"):
+        elif "[" in name and not name.endswith("~undo") and self._is_open(name.partition("[")[0]):
             self._next_items(name.partition("[")[0])
         elif self.instances[name].status == "open" and not name.endswith("~undo"):
+            self._takes_its_turn(name)
             self._begin_item(name)
+
+    def _takes_its_turn(self, name: str) -> None:
+        """An item that waited for its turn waits for it no more."""
+        entry = self.instances.get(name.partition("[")[0])
+        if entry is not None and name in entry.again:
+            entry.again.remove(name)
 
     def failures(self) -> Iterator[str]:
         if self.to_undo:
@@ -644,8 +680,8 @@ class Reference:
         for step in self.steps:
             if self._is(step, "failed") and self._holds_up(step):
                 yield self.node(step)
-        for one in self.instances.values():
-            if one.items is not None and one.status == "open":
+        for node, one in self.instances.items():
+            if one.items is not None and one.status == "open" and self._policy(name_of(node)) == "isolate":
                 yield from (i for i in one.items if i in self.instances and self.instances[i].status == "failed")
 
     # ---------------------------------------------------------------- waits
@@ -820,9 +856,14 @@ class Reference:
             self._done(name, self._what_it_has(name, "released"))
         self._rest()
 
-    def reset(self, name: str) -> None:
-        """A person lets failures count no more."""
-        self.instances[name].first_attempt = self.instances[name].attempt
+    def reset(self, name: str) -> bool:
+        """A person lets failures count no more; False: it is refused, there are none."""
+        one, step = self.instances[name], self.steps[name_of(name)]
+        is_other = one.items is not None or one.wait is not None or not one.has_place
+        if self.ending or one.status != "open" or is_other or "child" in step or "delay_s" in step:
+            return False
+        one.first_attempt = one.attempt
+        return True
 
     def edit(self, name: str, result: Any) -> None:
         """A person gives what is done another result."""
@@ -855,10 +896,12 @@ class Reference:
         """A person gives the task another deadline."""
         self._lift("late")
 
-    def give_tokens(self, tokens_max: int) -> None:
-        """A person lets it use more."""
-        self.tokens_max = tokens_max
+    def allow(self, more: Mapping[str, Any]) -> bool:
+        """A person lets it use more; False: it is refused."""
+        if self.ending or self.is_over or not self.budget.allow(more):
+            return False
         self._lift("budget")
+        return True
 
     def _hold(self, why: str) -> None:
         self.holds.add(why)
@@ -885,6 +928,9 @@ class Reference:
             for parent in self.steps[step]["after"]:
                 self._edge(parent, step)
         self._hand_out()
+        for name in [name for name, one in self.instances.items() if one.is_to_begin]:
+            self.instances[name].is_to_begin = False
+            self._begin_again(name)
         for step in self._in_order():
             one = self._at(step)
             if not self.steps[step]["after"]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, assert_never
 
-from tasker.errors import HistoryLimit, StateForbids, StepUnknown, TaskEnded
+from tasker.errors import HistoryLimit, StateForbids, TaskEnded
 from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CANCEL_GRACE_S
 from tasker.events.task_events import (
@@ -78,7 +78,7 @@ from tasker.service.domain.limits.shares import check_shares
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of, obligations_of_scope, parse_obligation
 from tasker.service.domain.repairs.amend import set_deadline, update
 from tasker.service.domain.repairs.force import force
-from tasker.service.domain.repairs.guards import must_exist, must_go_on, unblocked
+from tasker.service.domain.repairs.guards import must_be_current, must_exist, must_go_on, unblocked
 from tasker.service.domain.repairs.pause import pause, resume
 from tasker.service.domain.repairs.repair import repair
 from tasker.service.domain.shared_state.shared import fault_of_writes
@@ -97,7 +97,6 @@ from tasker.service.domain.waits.common import expired
 from tasker.service.domain.waits.event_waits import note_event
 from tasker.service.domain.waits.signals import receive
 from tasker.templates import CompiledTemplate
-from tasker.templates.instances import name_of
 
 Events = tuple[AnyTaskEvent, ...]
 
@@ -378,7 +377,7 @@ def _retry_task(state: TaskState, template: CompiledTemplate, at_us: int) -> Ite
     if undo is not None:
         return _retried(state, template, [undo], at_us)
     must_go_on(state)
-    failed = [*state.failed, *isolated_items(state)]
+    failed = [*state.failed, *isolated_items(state, template)]
     if not failed:
         detail = "the task has no failed step to retry"
         if state.is_late:
@@ -402,11 +401,11 @@ def _retried(state: TaskState, template: CompiledTemplate, failed: Sequence[str]
         yield from begin_retried(state, template, attempts, at_us)
 
 
-def isolated_items(state: TaskState) -> list[str]:
+def isolated_items(state: TaskState, template: CompiledTemplate) -> list[str]:
     """Return the failed items of steps that wait for a person to repair them, in their lists' order."""
     found: list[str] = []
-    for entry in state.steps.values():
-        if entry.expansion is not None and entry.status is StepStatus.WAITING:
+    for name, entry in state.steps.items():
+        if entry.expansion is not None and entry.status is StepStatus.WAITING and template.step(name).isolates:
             found += sorted(entry.expansion.failed, key=entry.expansion.index_of)
     return found
 
@@ -414,8 +413,7 @@ def isolated_items(state: TaskState) -> list[str]:
 def _retry_step(state: TaskState, template: CompiledTemplate, command: RetryStep) -> Iterable[AnyTaskEvent]:
     if command.step != failed_undo(state):
         must_go_on(state)
-    if name_of(command.step) not in template:
-        raise StepUnknown(f"the task's template has no step {command.step[:80]!r}")
+        must_be_current(state, template, command.step)
     step = state.steps.get(command.step)
     if step is None or step.status is not StepStatus.FAILED:
         now = "pending" if step is None else str(step.status)

@@ -321,6 +321,30 @@ def test_only_a_failed_step_can_be_retried() -> None:
         run.retry("x")
 
 
+def test_a_step_is_not_retried_once_its_loop_has_turned() -> None:
+    """It ran beside its next visit, and the verifier found it out of order."""
+    shape = {"a": [], "x": ["a"], "y": ["a"], "b": ["x", "y"]}
+    run = Run(template(shape, steps={"b": {"join": "any", "back_to": "a"}, "x": {"retry": ONCE}}))
+    run.create()
+    run.complete("a")
+    run.fail("x")
+    run.complete("y")
+    run.complete("b")
+    with pytest.raises(StateForbids, match="x is no current visit of step x; x#2 is"):
+        run.retry("x")
+
+
+def test_a_retry_of_the_task_leaves_items_alone_without_which_their_list_goes_on() -> None:
+    steps = {"a": {"each": "[1, 2]", "on_item_failure": "continue"}, "b": {"retry": ONCE}}
+    run = Run(template({"a": [], "b": []}, steps=steps))
+    run.create()
+    run.fail("a[0]", error=NEVER)
+    with pytest.raises(StateForbids, match="no failed step"):
+        run.retry()
+    run.fail("b")
+    assert run.retry() == (StepRetried(step="b", attempt=2), StepDispatched(step="b", attempt=2))
+
+
 def test_a_task_that_ended_or_ends_cannot_be_retried() -> None:
     run = blocked()
     run.retry("b")
