@@ -47,6 +47,7 @@ class Instance:
     has_place: bool = False
     wait: Wait | None = None
     done_as: int = 0
+    failed_as: int = 0
     again: list[str] = field(default_factory=list)
     stops_with_child: bool = False
     is_to_begin: bool = False
@@ -578,7 +579,8 @@ class Reference:
     # ---------------------------------------------------------------- failures
 
     def _failed(self, name: str) -> None:
-        self.instances[name].status = "failed"
+        self._clock += 1
+        self.instances[name].status, self.instances[name].failed_as = "failed", self._clock
         self._look_at_failure(name)
 
     def _look_at_failures_ahead(self, step: str) -> None:
@@ -672,14 +674,14 @@ class Reference:
             entry.again.remove(name)
 
     def failures(self) -> Iterator[str]:
+        """Return what failed and holds the task up, in the order in which it failed; items behind it."""
         if self.to_undo:
             yield from (
                 name for name, one in self.instances.items() if name.endswith("~undo") and one.status == "failed"
             )
             return
-        for step in self.steps:
-            if self._is(step, "failed") and self._holds_up(step):
-                yield self.node(step)
+        failed = [self.node(step) for step in self.steps if self._is(step, "failed") and self._holds_up(step)]
+        yield from sorted(failed, key=lambda name: self.instances[name].failed_as)
         for node, one in self.instances.items():
             if one.items is not None and one.status == "open" and self._policy(name_of(node)) == "isolate":
                 yield from (i for i in one.items if i in self.instances and self.instances[i].status == "failed")

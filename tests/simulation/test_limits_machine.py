@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from tasker import Concurrency, Debounce, PermanentError, Retry, RetryableError, StepContext, Template
+from tasker import Concurrency, Debounce, PermanentError, RateLimit, Retry, RetryableError, StepContext, Template
 from tasker.errors import TaskerError
-from tasker.events.envelope import RecordedEvent
+from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.events.stored import from_recorded, meta_of
-from tasker.events.task_events import TaskCreated, TaskPostponed
+from tasker.events.task_events import StepStarted, TaskCreated, TaskPostponed
 from tasker.service.domain.evolve import evolve
 from tasker.service.domain.state import STEP_OPEN, TaskState, TaskStatus
 from tasker.service.domain.state_document import state_document
@@ -35,7 +35,11 @@ from tests.simulation.test_machine import BY, EXAMPLES, Machine
 STRATEGIES: tuple[ConcurrencyStrategy, ...] = ("queue", "drop", "cancel_oldest", "cancel_newest")
 PLACES = 2
 RUNNING_MAX = 2
-KINDS = [*STRATEGIES, "steps", "capped", "single", "debounced"]
+KINDS = [*STRATEGIES, "steps", "capped", "single", "debounced", "paced"]
+PACE = RateLimit(per_s=0.5, burst=2, key="input.key")
+QUEUE_PER_S = 1.0
+LATE_S = 0.1
+"""So much later than it is let begin, an attempt may begin where nothing is lost or delayed."""
 TASKS_MAX = 12
 ROUNDS_MAX = 30
 ROUND_S = 30.0
@@ -51,7 +55,7 @@ def limited(kind: str, body: Any) -> Template:
             keys["singleton"] = "input.key"
         case "debounced":
             keys["debounce"] = Debounce(key="input.key", for_s=5, max_s=20)
-        case "steps":
+        case "steps" | "paced":
             pass
         case strategy:
             limit = PLACES if strategy == "queue" else 1
@@ -66,6 +70,8 @@ def limited(kind: str, body: Any) -> Template:
         template.step(name="first", concurrency=one, **worked)(body)
         template.step(name="items", each="[1, 2, 3]", max_parallel=2, concurrency=one, **worked)(body)
         template.step(name="last", after="first", concurrency=dropped, **worked)(body)
+    elif kind == "paced":
+        template.step(name="first", each="[1, 2, 3]", rate_limit=PACE, **worked)(body)
     else:
         template.step(name="first", **worked)(body)
     return template
@@ -101,6 +107,9 @@ class LimitsMachine(Machine):
         self.states: dict[str, TaskState] = {}
         self.read_to: dict[int, int] = defaultdict(int)
         self.starts: list[tuple[str, int]] = []
+        self.begun_us: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+        self.paced_since_us: dict[str, int] = {}
+        self.is_calm = True
 
         async def opened() -> World:
             world = World(registry_of(templates), seed=seed)
@@ -127,7 +136,35 @@ class LimitsMachine(Machine):
 
         self._do(create)
 
+    @rule(data=st.data())
+    def pace(self, *, data: st.DataObject) -> None:
+        """An operator lets attempts of a queue begin one after the other, or as they come."""
+        kind, controls = data.draw(st.sampled_from(self.kinds), label="queue"), self.world.client.controls
+        if self.paced_since_us.pop(kind, None) is None:
+            self._do(lambda: controls.limit("queue", kind, per_s=QUEUE_PER_S, **BY))
+            self.paced_since_us[kind] = self.world.clock.now_us()
+        else:
+            self._do(lambda: controls.unlimit("queue", kind, **BY))
+
+    def bad_messages(self, **how: Any) -> None:
+        """Let the network be bad; what begins late is not told from what began too early then."""
+        self.is_calm = False
+        super().bad_messages(**how)
+
     # ---------------------------------------------------------------- what always holds
+
+    @invariant()
+    def no_more_begin_than_may(self) -> None:
+        """In no stretch of time do more attempts begin than their rate gives tokens."""
+        if not self.is_calm:
+            return
+        self.runner.run(self._read())
+        for (kind, key), begun_us in self.begun_us.items():
+            if kind == "paced":
+                assert _is_within(begun_us, PACE.per_s, PACE.burst), f"{kind} {key}: {begun_us}"
+        for kind, since_us in self.paced_since_us.items():
+            all_us = [us for (of, _), many in self.begun_us.items() if of == kind for us in many if us > since_us]
+            assert _is_within(sorted(all_us), QUEUE_PER_S, 1), f"queue {kind}: {all_us}"
 
     @invariant()
     def no_limit_is_passed(self) -> None:
@@ -169,6 +206,8 @@ class LimitsMachine(Machine):
         state = self.states.setdefault(str(recorded.stream_id), TaskState())
         found: Any = from_recorded(recorded)
         evolve(state, found, at_us=recorded.at_us, command_id=meta_of(recorded).command_id)
+        if isinstance(found, StepStarted):
+            self.begun_us[_kind(state), msgspec.json.decode(state.input)["key"]].append(recorded.at_us)
 
     # ---------------------------------------------------------------- the end
 
@@ -204,6 +243,7 @@ class LimitsMachine(Machine):
         client = self.world.client
         for kind in ("work", *self.kinds):
             await self._ask(client.controls.resume("queue", kind, **BY))
+            await self._ask(client.controls.unlimit("queue", kind, **BY))
         await self._read()
         for task, state in self.states.items():
             if state.paused:
@@ -238,6 +278,15 @@ class LimitsMachine(Machine):
             state = self.states[task]
             if state.status is TaskStatus.COMPLETED and kind == "debounced" and state.steps["first"].result is not None:
                 assert msgspec.json.decode(state.input)["n"] == inputs[-1]
+
+
+def _is_within(begun_us: list[int], per_s: float, burst: int) -> bool:
+    """Return whether in no stretch of time more began than `per_s * time + burst`; `begun_us` is in order."""
+    return all(
+        last - first + 1 <= per_s * ((begun_us[last] - begun_us[first]) / US_PER_S + LATE_S) + burst
+        for first in range(len(begun_us))
+        for last in range(first, len(begun_us))
+    )
 
 
 def _kind(state: TaskState) -> str:

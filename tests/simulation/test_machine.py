@@ -43,6 +43,8 @@ from tests.simulation.mixed import PEOPLE, SIGNALS, WORK, workflows
 
 EXAMPLES = int(os.environ.get("TASKER_MACHINE_EXAMPLES", "6"))
 TASKS_MAX = 4
+CALLS_MAX = 3
+"""Calls of the client in one move; each may use up its timeout, and virtual time has to pass for it."""
 BY: Any = {"requested_by": "ada", "reason": "a move"}
 MESSAGES: list[MessageKind] = ["work", "started", "completed", "failed", "answer"]
 SECONDS = [0.0, 0.3, 1.0, 5.0, 12.0, 60.0, 600.0]
@@ -95,7 +97,7 @@ class Machine(RuleBasedStateMachine):
         self.last = command
 
         async def given() -> None:
-            with self.world.loop.passing(self.world.loop.time() + self.world.client.timeout_s):
+            with self.world.loop.passing(self.world.loop.time() + CALLS_MAX * self.world.client.timeout_s):
                 try:
                     await command()
                 except TaskerError as error:

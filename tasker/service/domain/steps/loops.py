@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasker.service.domain.state import STEP_OPEN, TaskState
+from tasker.service.domain.steps.joins import wanted_of
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import name_of
 from tasker.templates.loops import Loop
@@ -25,15 +26,24 @@ def may_turn(state: TaskState, template: CompiledTemplate, loop: Loop) -> bool:
 
 def needed_again(state: TaskState, template: CompiledTemplate, loop: Loop) -> tuple[str, ...]:
     """Return the failed steps outside a loop without which its steps went on, or did not run, and now cannot."""
-    body = set(loop.body)
+    body = frozenset(loop.body)
     found: list[str] = []
     for node in state.accepted:
         name = name_of(node)
-        needing = (
-            child
-            for child in template.graph.children[name]
-            if child in body and (name, child) not in state.closed_edges and template.steps[child].join != "all_settled"
-        )
-        if name not in body and any(needing):
+        if name not in body and any(
+            child in body and _needs(state, template, child, name, body) for child in template.graph.children[name]
+        ):
             found.append(node)
     return tuple(found)
+
+
+def _needs(state: TaskState, template: CompiledTemplate, child: str, parent: str, body: frozenset[str]) -> bool:
+    """Return whether a step of a loop that turns cannot do without a failed parent outside of it."""
+    if (parent, child) in state.closed_edges:
+        return False
+    spec = template.steps[child]
+    if spec.join not in ("any", "n_of"):
+        return spec.join != "all_settled"
+    outside = (one for one in template.graph.parents[child] if one not in body)
+    done = sum(state.has_result(one) and (one, child) not in state.closed_edges for one in outside)
+    return done < wanted_of(spec)

@@ -187,3 +187,21 @@ def test_a_loop_whose_bound_is_taken_as_it_is_ends_with_it() -> None:
     assert run.offered() == ["back#3"]
     run.complete("back#3")
     assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_a_failure_without_which_a_join_has_enough_outside_its_loop_counts_no_more_when_it_turns() -> None:
+    """`lost` counted again and was let go again, and that began `last` beside `work`, and cancelled it."""
+    shape = {"kept": [], "lost": [], "end": ["kept", "lost"], "work": [], "last": ["kept", "lost", "work"]}
+    steps = {
+        "lost": {"retry": {"max_attempts": 1}},
+        "end": {"join": "all_settled"},
+        "last": {"join": "any", "back_to": "work", "max_visits": 3},
+    }
+    run = Run(template(shape, steps=steps))
+    run.create()
+    run.fail("lost")
+    run.complete("work")
+    run.complete("kept")
+    events = run.complete("last")
+    assert LoopTurned(step="work", by="last", visit=2, steps=("work", "last"), failures=()) in events
+    assert [name for name in run.offered() if name != "end"] == ["work#2"]
