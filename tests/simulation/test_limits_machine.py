@@ -28,9 +28,10 @@ from tasker.service.domain.state import STEP_OPEN, TaskState, TaskStatus
 from tasker.service.domain.state_document import state_document
 from tasker.templates import compile_template
 from tasker.templates.model import ConcurrencyStrategy
+from tasker.testing.network import MessageKind
 from tasker.testing.sources import registry_of
 from tasker.testing.world import World
-from tests.simulation.test_machine import BY, EXAMPLES, Machine
+from tests.simulation.test_machine import BY, EXAMPLES, MESSAGES, Machine
 
 STRATEGIES: tuple[ConcurrencyStrategy, ...] = ("queue", "drop", "cancel_oldest", "cancel_newest")
 PLACES = 2
@@ -146,10 +147,16 @@ class LimitsMachine(Machine):
         else:
             self._do(lambda: controls.unlimit("queue", kind, **BY))
 
-    def bad_messages(self, **how: Any) -> None:
-        """Let the network be bad; what begins late is not told from what began too early then."""
+    @rule(
+        kind=st.sampled_from(MESSAGES),
+        how=st.sampled_from(["lose", "duplicate", "delay"]),
+        times=st.integers(1, 3),
+        by_s=st.sampled_from([0.1, 4.0, 40.0]),
+    )
+    def bad_messages(self, *, kind: MessageKind, how: str, times: int, by_s: float) -> None:
+        """What begins late is not told from what began too early, from here on."""
         self.is_calm = False
-        super().bad_messages(**how)
+        super().bad_messages(kind=kind, how=how, times=times, by_s=by_s)
 
     # ---------------------------------------------------------------- what always holds
 
@@ -161,7 +168,7 @@ class LimitsMachine(Machine):
         self.runner.run(self._read())
         for (kind, key), begun_us in self.begun_us.items():
             if kind == "paced":
-                assert _is_within(begun_us, PACE.per_s, PACE.burst), f"{kind} {key}: {begun_us}"
+                assert _is_within(sorted(begun_us), PACE.per_s, PACE.burst), f"{kind} {key}: {begun_us}"
         for kind, since_us in self.paced_since_us.items():
             all_us = [us for (of, _), many in self.begun_us.items() if of == kind for us in many if us > since_us]
             assert _is_within(sorted(all_us), QUEUE_PER_S, 1), f"queue {kind}: {all_us}"
