@@ -119,7 +119,8 @@ class Both:
                 acts += ["more", "more", "more", *["tell"] * 3 * bool(said.open())]
             acts += ["reset"] * bool(said.open())
             if any(one.status == "failed" for one in said.instances.values()):
-                acts += ["retry_one", "retry_one", "retry_all"]
+                acts += ["retry_one", "retry_one"]
+                acts += ["retry_all"] * (not said.holds)  # what holds a held task up is told when it goes on
             acts += ["allow"] * ("budget" in said.document)
         if "running_s_max" in said.document.get("budget", ()) and said.open():
             acts += ["pass", "pass"]
