@@ -22,9 +22,8 @@ import msgspec
 
 from scripts.reference_cli import cli_reference, help_file
 from scripts.reference_sdk import sdk_reference
-from tasker import errors
+from tasker import errors, ids
 from tasker.cli.configuring import as_text
-from tasker.cli.failures import next_step
 from tasker.doctor.finding import CATALOGUE
 from tasker.errors import TaskerError
 from tasker.events import codec, messages, position, usage
@@ -38,6 +37,7 @@ from tasker.events.template_events import TEMPLATE_EVENT_TYPES
 from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
 from tasker.labels import REQUIRED_CHARS_MAX
 from tasker.metrics import CATALOGUE as METRICS
+from tasker.remedies import next_step
 from tasker.service.actors.dispatch import direct
 from tasker.service.actors.entrances import dead_letter_entrance, reports, requests
 from tasker.service.domain import template_registry
@@ -164,7 +164,7 @@ def limit_table() -> str:
         ("version that a command names", f"{requests.VERSION_CHARS_MAX} characters", "`body_invalid`"),
         ("tags of a task", amend.TAGS_MAX, "`body_invalid`, or `state_forbids` when they are changed"),
         ("metadata of a task", f"{amend.METADATA_BYTES_MAX // _KIB} KiB", "`body_too_large`"),
-        ("key or value of a tag", f"{requests.TAG_CHARS_MAX} characters", "`body_invalid`"),
+        ("key or value of a tag", f"{ids.TAG_CHARS_MAX} characters", "`body_invalid`"),
         ("timeout of a task", f"{requests.TIMEOUT_S_MAX / _DAY_S:,.0f} days", "`body_invalid`"),
         ("grace of a cancel", f"{requests.GRACE_S_MAX:,.0f} s", "`body_invalid`"),
         ("id of a worker", f"`{WORKER_PATTERN}`", "`body_invalid`"),

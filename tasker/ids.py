@@ -39,6 +39,8 @@ PERSON_CHARS_MAX = 200
 KEY_CHARS_MAX = 512
 """Longest idempotency key or command id, in characters."""
 
+TAG_CHARS_MAX = 128
+
 SLOTS = 1024
 """Slots of the hash ring; a shard holds many of them, so shards can grow without moving streams."""
 
@@ -54,6 +56,17 @@ def is_name(value: str) -> bool:
 def is_person(value: object) -> bool:
     """Return whether `value` can name a person or a role."""
     return isinstance(value, str) and 0 < len(value) <= PERSON_CHARS_MAX and value.isprintable()
+
+
+def fault_of_tag(key: str, value: str) -> str | None:
+    """Return what is wrong with a tag, for people; None: nothing is."""
+    if not key:
+        return f"the tag with the value {value[:40]!r} has no key; a key has 1 to {TAG_CHARS_MAX} characters"
+    if len(key) > TAG_CHARS_MAX:
+        return f"the key {key[:40]!r}... of a tag has {len(key)} characters; at most {TAG_CHARS_MAX} are allowed"
+    if len(value) > TAG_CHARS_MAX:
+        return f"the value of tag {key!r} has {len(value)} characters; at most {TAG_CHARS_MAX} are allowed"
+    return None
 
 
 def is_event_name(value: str) -> bool:

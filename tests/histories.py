@@ -13,6 +13,7 @@ from tasker.events.envelope import Meta, NewEvent, RecordedEvent
 from tasker.events.log import AppendOutcome, EventLog, ShardAppend
 from tasker.events.schedule_events import (
     ScheduleBackfillRequested,
+    ScheduleBackfillStopped,
     ScheduleCreated,
     ScheduleFireBuffered,
     ScheduleFired,
@@ -105,6 +106,8 @@ def scheduled(namespace: str = "shop", name: str = "nightly") -> list[DomainEven
         ScheduleBackfillRequested(start_us=T0_US, end_us=hours[3], overlap="buffer_all", first_us=hours[0]),
         ScheduleFired(fire_us=hours[0], cause="backfill", task_id="t-0", key="k-0"),
         ScheduleTaskStarted(task_id="t-0", duplicate=True),
+        ScheduleBackfillRequested(start_us=T0_US, end_us=hours[3], overlap="buffer_all", first_us=hours[0], fires=3),
+        ScheduleBackfillStopped(next_us=hours[0], end_us=hours[3]),
         ScheduleResumed(),
         ScheduleFiresSkipped(first_us=hours[3], until_us=hours[5], reason="paused", count=2, **to(5)),
         ScheduleUpdated(spec=msgspec.structs.replace(spec, cron="30 * * * *"), **to(5)),

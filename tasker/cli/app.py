@@ -103,10 +103,17 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except _tasker_error() as error:
-        from tasker.cli.failures import report
+        from tasker.cli.failures import UsageError, report
 
+        if isinstance(error, UsageError):
+            error.context.setdefault("remedy", f"`{_spelt(app, arguments)} --help` shows the forms")
         return report(error, output)
     return code if isinstance(code, int) else 0
+
+
+def _spelt(app: App, arguments: list[str]) -> str:
+    """Return the command that `arguments` begin with."""
+    return " ".join(["tasker", *app.parse_commands(arguments)[0]])
 
 
 def load(app: App) -> None:

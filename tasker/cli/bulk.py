@@ -257,8 +257,11 @@ async def carry_out(
 def _show_preview(found: BulkPreview, common: Common) -> None:
     from tasker.cli.output import fields, line, rows
 
-    told = {"dry_run": True, "matched": found.matched, "sample": found.sample}
-    fields(told, [("matched", found.matched)], common.output)
+    told = {"dry_run": True, "matched": found.matched, "would_refuse": found.would_refuse, "sample": found.sample}
+    pairs: list[tuple[str, Any]] = [("matched", found.matched)]
+    if found.would_refuse:
+        pairs.append(("would refuse", f"{found.would_refuse} by their state; others may, too"))
+    fields(told, pairs, common.output)
     if common.output == "table" and found.sample:
         line("")
         columns: list[Any] = [

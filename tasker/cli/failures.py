@@ -1,76 +1,15 @@
-"""Errors as a person reads them: one line, the faults one by one, and what to do next. And their exit codes."""
+"""Errors of the command line: those of its own, and how each is told, with its exit code."""
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
-import msgspec
 from cyclopts import CycloptsError, UnknownCommandError
 
 from tasker.errors import TaskerError
+from tasker.remedies import one_line, tell
 
 USAGE: Final = 2
-
-_NEXT: Final = {
-    "body_invalid": "mend what is named; JSON stands in single quotes, as `@input.json`, or as `-` for stdin",
-    "body_too_large": "keep what is large in a store of yours, and send its key; a batch takes several smaller ones",
-    "value_invalid": "mend the value that is named: JSON with finite numbers, keys that differ and no U+0000",
-    "name_invalid": "names have small letters, digits, '-' and '_', begin with a letter and have at most 63 characters",
-    "verb_unknown": "take one of those that are named; `tasker schema asyncapi` has each with its fields",
-    "parameter_invalid": "mend the parameter that is named; `tasker schema openapi` has those of every endpoint",
-    "endpoint_unknown": "`tasker schema openapi` has every endpoint; a service shows it at /v1/openapi.json",
-    "method_not_allowed": "take one of the methods that are named",
-    "input_invalid": "`tasker template show NAME` has the schema of the input",
-    "template_invalid": "mend what is named",
-    "template_unknown": "`tasker template list` shows what is registered; a worker registers its own at its start",
-    "template_conflict": "give it another version, or none: then its content hash is the version",
-    "template_limit": "go on under another name",
-    "expression_invalid": "mend the expression at the place that is named",
-    "expression_failed": "send what the expression reads, or let it look first: `has(input.x) && ...`",
-    "schedule_conflict": "`tasker schedule update` changes it; `tasker schedule show NAME` says what it is",
-    "schedule_unknown": "`tasker schedule list` names them; `tasker schedule create --help` makes one",
-    "schedule_invalid": "mend what is named; `tasker schedule next` shows when a schedule would fire",
-    "schedule_forbids": "`tasker schedule show NAME` says what state it is in",
-    "key_ambiguous": "send the key once: as the field or as the header",
-    "key_conflict": "to get the first task again, send the same input and version; another request needs another key",
-    "task_unknown": "`tasker task list` shows the tasks",
-    "step_unknown": "`tasker step list TASK` shows the steps",
-    "dead_letter_unknown": "`tasker dlq list` shows the dead letters",
-    "task_ended": "an ended task does not change; `tasker task restart TASK` runs it once more, as a new task",
-    "state_forbids": "`tasker task explain TASK` says what state it is in, and what it waits for",
-    "task_poisoned": "`tasker log verify` names the event; a build that knows it can fold it",
-    "history_limit": "`tasker task restart TASK`; let loops and lists begin child tasks where one task is too long",
-    "event_unknown": "name it in `emits` of the step",
-    "event_invalid": "mend the data, or the schema in `emits` of the step",
-    "event_too_large": "emit the key of what is large in a store of yours",
-    "events_too_many": "gather several into one event",
-    "signal_unknown": "`tasker task explain TASK` says which signal it waits for",
-    "signal_invalid": "mend the value; the schema stands at the step that waits: `tasker template show NAME`",
-    "signals_full": "wait until steps have taken some: `tasker task explain TASK` says what it waits for",
-    "state_invalid": "write names, and values that a result may have",
-    "site_refused": "ask under an address or localhost, or set `http.url` to the name that the service is known by",
-    "approval_forbidden": "`tasker approval list` shows who is asked",
-    "approval_invalid": "give --values that match the form: `tasker approval list -o json` shows it",
-    "usage_invalid": "give amounts and costs as ints, Decimal or decimal text",
-    "usage_too_many": "add up in the handler, under fewer names",
-    "chunk_too_large": "send it in pieces",
-    "position_invalid": "a position is what an earlier command printed, such as 3:812, or `start`",
-    "busy": "ask again in a moment",
-    "fenced": "ask again in a moment: another node has taken over",
-    "unavailable": "`tasker doctor` says what is wrong; `tasker up` starts a service on this machine",
-    "outcome_unknown": "run it again with the same --key: it is done once",
-    "behind": "ask again in a moment",
-    "deadline_exceeded": "the work goes on; `tasker task wait TASK` waits again",
-    "undecodable": "`tasker log verify` names what cannot be read; a newer build may know it",
-    "schema_mismatch": "run `tasker migrate`",
-    "internal_error": "the service's log has it, with a traceback: please report that",
-}
-
-
-def next_step(code: str) -> str | None:
-    """Return what a person does next about an error of `code`, where that is always the same."""
-    return _NEXT.get(code)
 
 
 class TaskNotCompleted(TaskerError):
@@ -122,16 +61,7 @@ class NotReady(TaskerError):
 
 def report(error: TaskerError, output: str) -> int:
     """Write `error` to stderr; returns its exit code."""
-    if output == "table":
-        _write(f"error: {_one_line(error.detail)} ({error.code})")
-        only = error.errors[0] if len(error.errors) == 1 else None
-        for fault in error.errors if only is None or only.detail not in error.detail else ():
-            _write(f"  {fault.pointer or '/'}: {_one_line(fault.detail)}")
-        remedy = error.context.get("remedy") or next_step(error.code)
-        if remedy:
-            _write(f"next: {remedy}")
-    else:
-        _write(msgspec.json.encode(error.problem()).decode())
+    tell(error, output)
     return error.exit_code
 
 
@@ -147,16 +77,8 @@ class UsageError(TaskerError):
 def report_usage(error: CycloptsError, output: str) -> int:
     """Write what the parser did not understand, and which help explains it."""
     chain = " ".join(["tasker", *(error.command_chain or ())])
-    text = _one_line(str(error)).rstrip(".")
+    text = one_line(str(error)).rstrip(".")
     if isinstance(error, UnknownCommandError):
         # The parser's list ends after eight names and looks whole; the help has all of them.
         text = text.partition(" Available commands:")[0].rstrip(".")
     return report(UsageError(text, remedy=f"`{chain} --help` shows the forms"), output)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _write(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 errors are for stderr

@@ -10,9 +10,20 @@ from tasker.cli.failures import UsageError
 from tasker.cli.options import Format
 from tasker.cli.output import document, line, note, time_text
 from tasker.client import TaskerClient
-from tasker.client.subscription import START, EventFilter, Seen, Subscription, covers, lifecycle_of, type_of
+from tasker.client.client import LATEST
+from tasker.client.subscription import (
+    START,
+    EventFilter,
+    Seen,
+    Subscription,
+    covers,
+    lifecycle_of,
+    positions_in,
+    type_of,
+)
 from tasker.errors import ConfigurationError
 from tasker.events.messages import LifecycleEvent
+from tasker.events.position import format_position
 from tasker.events.stored import VERSION_OF
 
 _TYPE_WIDTH = 22
@@ -38,13 +49,14 @@ async def read_events(
     if service.settings.http_url is None:
         raise ConfigurationError("the log is read over HTTP: set TASKER_HTTP_URL, or add --follow")
     wanted = EventFilter(**chosen)
-    after = None if start in (None, START) else start
+    after = await _whole(service, start)
     goal: str | None = None
     printed = 0
     seen = Seen()
     while True:
         page = await service.log_page(after=after, wanted=wanted)
         goal = goal or page.position
+        seen.begin_at_start(page.position)
         if after is not None:
             seen.start_at(after)
         for view in page.items:
@@ -68,6 +80,7 @@ async def follow_events(
 ) -> None:
     """Print events from `start` (None: from now) on, until `limit` or for ever; say where it ended."""
     printed = 0
+    start = await _whole(service, start) or start
     async with service.subscribe(start=start, **chosen) as events:
         try:
             async for event in events:
@@ -77,6 +90,22 @@ async def follow_events(
                     break
         finally:
             _say_where(events)
+
+
+async def _whole(service: TaskerClient, start: str | None) -> str | None:
+    """Return a position that names each shard: those that `start` does not name stand where they are now.
+
+    What a person types is often the position of one command, who does not mean the history of all other shards by it.
+    Without HTTP nobody says where they are; the stream then has them from its beginning.
+    """
+    if start is None or start == START:
+        return None
+    if service.settings.http_url is None:
+        return start
+    named = positions_in(start)
+    head = await service.log_page(after=LATEST, wanted=EventFilter(), limit=1)
+    log, slash, _ = start.rpartition("/")
+    return f"{log}{slash}{format_position(positions_in(head.next or head.position) | named)}"
 
 
 def _say_where(events: Subscription) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasker.cli.failures import UsageError
 from tasker.events.codec import decode_value
+from tasker.ids import fault_of_tag
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
 _UNIT_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -46,13 +47,15 @@ def read_tags(pairs: list[str] | None) -> dict[str, str]:
     """Return the tags that `KEY=VALUE` texts spell.
 
     Raises:
-        UsageError: one has no "=".
+        UsageError: one has no "=", no key, or too many characters.
     """
     tags = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
-        if not key or not equals:
+        if not equals:
             raise UsageError(f"a tag is KEY=VALUE, not {pair!r}")
+        if (fault := fault_of_tag(key, value)) is not None:
+            raise UsageError(fault)
         tags[key] = value
     return tags
 

@@ -35,7 +35,8 @@ async def tail(
     $ tasker log tail --from 0:812,3:77 --template order_fulfillment
 
     Args:
-        from_: a position that was printed before, or "start". Else the start, or with --follow from now on.
+        from_: a position that was printed before, or "start"; shards that it does not name go on from now. Else the
+            start, or with --follow from now on.
         follow: go on with what happens from now on, until Ctrl-C.
         namespace: only events of its tasks.
         template: only events of its tasks.

@@ -13,7 +13,7 @@ from tasker.cli.options import COMMON, Common, Limit, Tags
 
 if TYPE_CHECKING:
     from tasker.events.messages import ScheduleDocument
-    from tasker.events.reads import ScheduleFire, ScheduleView
+    from tasker.events.reads import OpenBackfill, ScheduleFire, ScheduleView
 
 app = App(name="schedule", help="Start tasks by the clock: cron, intervals, single times.")
 
@@ -324,6 +324,43 @@ async def backfill(
     show_reply(reply, common.output)
 
 
+@app.command(name="stop-backfill")
+async def stop_backfill(
+    name: str,
+    /,
+    *,
+    end: str | None = None,
+    namespace: str = "default",
+    requested_by: str | None = None,
+    reason: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Let the open backfills of a schedule start nothing more. `show` has them, and how far they are.
+
+    Tasks that they started go on; `tasker task bulk cancel --tag schedule=NAME` ends those, and all others of it.
+
+    For example:
+
+    $ tasker schedule stop-backfill nightly --reason "the wrong year"
+
+    Args:
+        name: of the schedule.
+        end: only those up to this end, RFC 3339; else all of them.
+        namespace: of the schedule.
+        requested_by: who asks; kept with the event.
+        reason: why; kept with the event.
+        common: where the service is, and how to print.
+    """
+    from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
+
+    async with client(common) as service:
+        reply = await service.schedules.stop_backfill(
+            name, end=end, namespace=namespace, requested_by=requested_by, reason=reason
+        )
+    show_reply(reply, common.output)
+
+
 @app.command(name="next")
 async def next_(
     name: str | None = None,
@@ -497,9 +534,19 @@ def _fields(view: ScheduleView) -> list[tuple[str, object]]:
         ("next", [time_text(one.fire_time) for one in view.next_fires] or None),
         ("running", running),
         ("waiting", view.waiting or None),
+        ("backfills", [_backfill_text(one) for one in view.backfills] or None),
         ("fires", f"{view.fires} started, {view.skips} skipped, {view.refusals} refused"),
         ("created", time_text(view.created_at)),
         ("requested by", view.requested_by),
         ("reason", view.reason),
         ("position", view.position),
     ]
+
+
+def _backfill_text(one: OpenBackfill) -> str:
+    """Return how far a backfill is, for people."""
+    from tasker.cli.output import time_text
+
+    done = f"{one.started} started" if one.fires is None else f"{one.started} of {one.fires} started"
+    by = "" if one.requested_by is None else f", for {one.requested_by}"
+    return f"{time_text(one.start)} to {time_text(one.end)} ({one.overlap}): {done}, next {time_text(one.next)}{by}"

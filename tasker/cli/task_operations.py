@@ -211,7 +211,7 @@ async def update(
     *,
     tag: Tags = None,
     untag: Annotated[list[str] | None, Parameter(name="--untag", negative="", metavar="KEY")] = None,
-    metadata: Annotated[str, Parameter(metavar="JSON|@FILE|-")] = "{}",
+    metadata: Annotated[str | None, Parameter(metavar="JSON|@FILE|-")] = None,
     priority: int | None = None,
     by: By = BY,
     common: Common = COMMON,
@@ -232,13 +232,16 @@ async def update(
         by: who asks, and why.
         common: where the service is, and how to print.
     """
+    from tasker.cli.failures import UsageError
     from tasker.cli.given import read_object, read_tags
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     tags = {**read_tags(tag), **dict.fromkeys(untag or ())}
+    patch = {} if metadata is None else read_object(metadata, "--metadata")
+    if not tags and not patch and priority is None:
+        raise UsageError("say what to change: --tag KEY=VALUE, --untag KEY, --metadata JSON or --priority NUMBER")
     async with client(common) as service:
-        patch = read_object(metadata, "--metadata")
         reply = await service.update(task, tags=tags, metadata=patch, priority=priority, **by.options())
     show_reply(reply, common.output)
 

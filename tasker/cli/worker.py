@@ -82,10 +82,10 @@ def check_app(app: str | None) -> None:
     Raises:
         ConfigurationError: there is no such file.
     """
-    from tasker.errors import ConfigurationError
-
     if app is None or Path(app).is_file():
         return
     place = app.partition(":")[0]
     if place.endswith(".py") and not Path(place).is_file():
-        raise ConfigurationError(f"there is no file {place}: name the one that has your templates and handlers")
+        from tasker.handlers.app_module import no_file
+
+        raise no_file(place)

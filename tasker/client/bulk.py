@@ -83,10 +83,15 @@ class BulkOptions(TypedDict, total=False):
 
 
 class BulkPreview(NamedTuple):
-    """What a bulk would be for now: how many, and the first of them."""
+    """What a bulk would be for now: how many, and the first of them.
+
+    Attributes:
+        would_refuse: how many of them are in a state in which the command is refused; others may refuse it, too.
+    """
 
     matched: int
     sample: tuple[BulkMatch, ...]
+    would_refuse: int = 0
 
 
 class LetterFilter(Protocol):
@@ -139,7 +144,7 @@ class Bulks:
         command = self._order(verb, wanted, requested_by, reason, options)
         command.dry_run = True
         reply = await self._send("bulk.create", command)
-        return BulkPreview(reply.matched or 0, reply.sample)
+        return BulkPreview(reply.matched or 0, reply.sample, reply.would_refuse or 0)
 
     async def start(
         self,

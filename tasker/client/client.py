@@ -432,7 +432,7 @@ class TaskerClient(TaskOperations):
         Raises:
             TemplateUnknown: there is none.
         """
-        path = f"/v1/templates/{segment(namespace)}/{segment(name)}"
+        path = f"/v1/templates/{check_name(namespace, 'namespace')}/{check_name(name, 'template')}"
         return await self._get(path if version is None else f"{path}/{segment(version)}", TemplateView, {})
 
     async def usage(
@@ -537,6 +537,7 @@ class TaskerClient(TaskOperations):
             task_id: only this task.
             types: stored types, such as `task_completed`; none: all.
             start: a position to go on behind, or "start" for the beginning of the log; None: from now on.
+                Shards that a position does not name begin at their start.
             live: straight from the publisher, without stream or log: fast, ordered, and not complete.
 
         Raises:

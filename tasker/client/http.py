@@ -18,6 +18,7 @@ from tasker.errors import (
 )
 from tasker.events.codec import decode_message
 from tasker.events.subjects import HEADER_TENANT
+from tasker.remedies import one_line
 
 if TYPE_CHECKING:
     import aiohttp
@@ -27,6 +28,8 @@ T = TypeVar("T")
 Parameters = Mapping[str, str | int | float | list[str] | None]
 _ERROR_STATUS = 400
 _SERVER_STATUS = 500
+_NOT_IMPLEMENTED = 501
+_OTHER = "is it Tasker's address, and its version ours? `tasker config show http` says where the address comes from"
 
 
 class HttpApi:
@@ -45,7 +48,13 @@ class HttpApi:
 
     async def get(self, path: str, kind: type[T], *, timeout_s: float, parameters: Parameters | None = None) -> T:
         """Return what GET answers, as `kind`."""
-        return decode_message(await self.ask("GET", path, timeout_s=timeout_s, parameters=parameters), kind)
+        data = await self.ask("GET", path, timeout_s=timeout_s, parameters=parameters)
+        try:
+            return decode_message(data, kind)
+        except Undecodable as error:
+            raise Undecodable(
+                f"GET {self.http_url}{path} is not answered as Tasker does: {error.detail}", remedy=_OTHER
+            ) from error
 
     async def ask(
         self,
@@ -64,6 +73,7 @@ class HttpApi:
             Unavailable: nobody listens, or a GET was cut off.
             OutcomeUnknown: the answer to anything but a GET was lost.
             DeadlineExceeded: there was no answer in time.
+            ConfigurationError: something answers that is not Tasker.
             TaskerError: the service's own refusal.
         """
         import aiohttp
@@ -84,7 +94,7 @@ class HttpApi:
             ):
                 data = await answer.read()
                 if answer.status >= _ERROR_STATUS and answer.status not in good:
-                    raise _error_of(answer.status, answer.headers, data)
+                    raise _error_of(f"{method} {self.http_url}{path}", answer.status, answer.headers, data)
                 return data
         except TimeoutError as error:
             raise DeadlineExceeded(f"{method} {path}: no answer within {timeout_s:.3g} s") from error
@@ -107,15 +117,16 @@ def _query(parameters: Parameters) -> list[tuple[str, str]]:
     return query
 
 
-def _error_of(status: int, headers: Mapping[str, str], data: bytes) -> TaskerError:
-    """Return the error of an answer; a stranger's (a proxy's) page becomes `unavailable` or a plain error."""
+def _error_of(asked: str, status: int, headers: Mapping[str, str], data: bytes) -> TaskerError:
+    """Return the error of an answer; a page of a proxy that finds nobody is `unavailable`, and a stranger's is told."""
     try:
         return TaskerError.from_problem(decode_message(data, Problem))
     except Undecodable:
-        text = data[:200].decode(errors="replace").strip()
-    if status < _SERVER_STATUS:
-        return TaskerError(f"HTTP {status} from something that is not tasker: {text}")
+        text = one_line(data[:100].decode(errors="replace"))
+    detail = f"{asked} is answered with HTTP {status}, and not as Tasker does: {text}"
+    if status < _SERVER_STATUS or status == _NOT_IMPLEMENTED:
+        return ConfigurationError(detail, remedy=_OTHER)
     retry_after_s = None
     with contextlib.suppress(ValueError):
         retry_after_s = float(headers.get("Retry-After", ""))
-    return Unavailable(f"HTTP {status}: {text}", retry_after_s=retry_after_s)
+    return Unavailable(detail, retry_after_s=retry_after_s)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.errors import ValueInvalid
+from tasker.errors import TaskUnknown, ValueInvalid
 from tasker.events.codec import encode_value
 from tasker.events.messages import Command, Reply, TaskCreate
 from tasker.events.reads import TaskView
@@ -82,7 +82,7 @@ class NewTask:
             namespace=namespace,
             version=self.version,
             input=msgspec.Raw(encode_value(self.input)),
-            idempotency_key=self.idempotency_key or f"drawn-{ids.token()}",
+            idempotency_key=f"drawn-{ids.token()}" if self.idempotency_key is None else self.idempotency_key,
             tags=dict(self.tags),
             metadata=dict(self.metadata),
             not_before=rfc3339_of(self.not_before, "not_before"),
@@ -133,13 +133,23 @@ class OperatorOptions(TypedDict, total=False):
 SendCommand = Callable[[str, Command], Coroutine[Any, Any, Reply]]
 """Takes a verb and a command, which carries a key; returns its acceptance. A refusal is raised."""
 
+_NO_SEGMENTS: Final = frozenset({"", ".", ".."})
+"""What would lead a request to another place."""
+
 TaskRef = TaskHandle | TaskView | UUID | str
 """How a task is named: what was returned for it, or its id."""
 
 
 def task_id_of(task: TaskRef) -> str:
-    """Return the id of `task`."""
-    return task.task_id if isinstance(task, (TaskHandle, TaskView)) else str(task)
+    """Return the id of `task`.
+
+    Raises:
+        TaskUnknown: it is none, nor a part of a path.
+    """
+    found = task.task_id if isinstance(task, (TaskHandle, TaskView)) else str(task)
+    if found in _NO_SEGMENTS:
+        raise TaskUnknown(f"{found!r} is no task id")
+    return found
 
 
 def position_of(task: TaskRef) -> str | None:

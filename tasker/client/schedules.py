@@ -10,7 +10,7 @@ import msgspec
 
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.client.requests import SendCommand, rfc3339_of, segment
+from tasker.client.requests import SendCommand, rfc3339_of
 from tasker.errors import BodyInvalid
 from tasker.events.codec import encode_value
 from tasker.events.messages import (
@@ -21,12 +21,13 @@ from tasker.events.messages import (
     ScheduleDocument,
     SchedulePause,
     ScheduleResume,
+    ScheduleStopBackfill,
     ScheduleTrigger,
     ScheduleUpdate,
 )
 from tasker.events.reads import EventPage, EventView, FireTime, FireTimes, SchedulePage, ScheduleView
 from tasker.events.schedule_events import BackfillOverlap
-from tasker.ids import IdSource
+from tasker.ids import IdSource, check_name
 from tasker.times import from_datetime
 
 Document = ScheduleDocument | Mapping[str, Any]
@@ -176,6 +177,31 @@ class Schedules:
         )
         return await self._send("schedule.backfill", command)
 
+    async def stop_backfill(
+        self,
+        name: str,
+        *,
+        end: datetime | str | None = None,
+        namespace: str = "default",
+        requested_by: str | None = None,
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let open backfills of a schedule start nothing more: all, or those up to `end`; what they started goes on.
+
+        Raises:
+            ScheduleForbids: none is open.
+        """
+        command = ScheduleStopBackfill(
+            name=name,
+            namespace=namespace,
+            end=rfc3339_of(end, "end"),
+            requested_by=requested_by,
+            reason=reason,
+            command_id=command_id or self._ids.token(),
+        )
+        return await self._send("schedule.stop_backfill", command)
+
     async def delete(
         self,
         name: str,
@@ -274,4 +300,4 @@ def upcoming(schedule: Document, *, after: datetime, count: int = NEXT_TIMES) ->
 
 
 def _path(namespace: str, name: str) -> str:
-    return f"/v1/schedules/{segment(namespace)}/{segment(name)}"
+    return f"/v1/schedules/{check_name(namespace, 'namespace')}/{check_name(name, 'schedule')}"

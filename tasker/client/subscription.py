@@ -122,6 +122,11 @@ class Seen:
             self._upto[shard] = max(position, self._upto.get(shard, 0))
             self._floor[shard] = max(position, self._floor.get(shard, 0))
 
+    def begin_at_start(self, token: str) -> None:
+        """Know of the shards that `token` names: of those of which nothing was seen the position is their start."""
+        for shard in positions_in(token):
+            self._upto.setdefault(shard, 0)
+
     def mark(self, mark: Mark) -> None:
         """Note that everything of a shard up to the mark stood before it."""
         self.log_id = mark.log_id
@@ -342,6 +347,7 @@ class Subscription:
             return
         self._failures = 0
         self._goal = self._goal or page.position
+        self._seen.begin_at_start(page.position)
         self._seen.log_id = page.log_id or self._seen.log_id
         self._page.extend(page.items)
         if page.next is not None:

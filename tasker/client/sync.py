@@ -144,6 +144,7 @@ class TaskerSyncClient(SyncCalls):
             task_id: only this task.
             types: stored types, such as `task_completed`; none: all.
             start: a position to go on behind, or "start" for the beginning of the log; None: from now on.
+                Shards that a position does not name begin at their start.
             live: straight from the publisher, without stream or log: fast, ordered, and not complete.
 
         Raises:

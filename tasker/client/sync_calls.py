@@ -1179,6 +1179,27 @@ class SyncSchedules:
             )
         )
 
+    def stop_backfill(
+        self,
+        name: str,
+        *,
+        end: datetime | str | None = None,
+        namespace: str = "default",
+        requested_by: str | None = None,
+        reason: str | None = None,
+        command_id: str | None = None,
+    ) -> Reply:
+        """Let open backfills of a schedule start nothing more: all, or those up to `end`; what they started goes on.
+
+        Raises:
+            ScheduleForbids: none is open.
+        """
+        return self._loop.run(
+            self._calls.stop_backfill(
+                name, end=end, namespace=namespace, requested_by=requested_by, reason=reason, command_id=command_id
+            )
+        )
+
     def delete(
         self,
         name: str,

@@ -36,9 +36,17 @@ async def examine_http(settings: Settings) -> list[Finding]:
                 remedy="start `tasker serve` with the role http, or correct http.url (TASKER_HTTP_URL)",
             )
         ]
+    if not isinstance(body, dict) or "ready" not in body:
+        return [
+            Finding(
+                code="http_unreachable",
+                detail=f"{where} answers with HTTP status {status}, and not as Tasker does",
+                remedy="correct http.url (TASKER_HTTP_URL): another service has that address",
+            )
+        ]
     if status == _OK:
         return []
-    checks = body.get("checks", {}) if isinstance(body, dict) else {}
+    checks = body.get("checks", {})
     why = "; ".join(f"{name}: {wrong}" for name, wrong in checks.items() if wrong) or f"HTTP status {status}"
     return [
         Finding(

@@ -18,6 +18,8 @@ REFUSALS_MAX: Final = 100
 
 _OPEN: Final[tuple[TaskStatus, ...]] = ("pending", "running", "blocked", "paused", "compensating")
 
+_ENDED: Final[tuple[TaskStatus, ...]] = ("completed", "failed", "cancelled")
+
 STATES_OF: Final[Mapping[BulkVerb, tuple[TaskStatus, ...]]] = {
     "task.cancel": _OPEN,
     "task.fail": _OPEN,
@@ -29,6 +31,13 @@ STATES_OF: Final[Mapping[BulkVerb, tuple[TaskStatus, ...]]] = {
     "task.restart": ("failed", "cancelled"),
 }
 """Of which tasks a command is for, where its bulk names no states."""
+
+REFUSED_IN: Final[Mapping[BulkVerb, tuple[TaskStatus, ...]]] = {
+    **dict.fromkeys(STATES_OF, _ENDED),
+    "task.cancel": ("completed", "failed"),  # one that is cancelled has it already
+    "task.restart": _OPEN,
+}
+"""In which states every task refuses a command. One in another state may refuse it as well, for what it has done."""
 
 REASONS_OF: Final[Mapping[BulkVerb, tuple[str, ...]]] = {
     "dlq.retry": ("retries_exhausted", "permanent_error", "no_worker"),  # what a fresh set of attempts may repair

@@ -11,7 +11,7 @@ import msgspec
 
 from tasker.events.control_events import ControlScope, LimitScope
 from tasker.events.messages import RefusedCommand, ScheduleDocument, StepProgress
-from tasker.events.schedule_events import FireCause, SkipReason
+from tasker.events.schedule_events import BackfillOverlap, FireCause, SkipReason
 from tasker.events.task_events import ErrorInfo, OptionalRaw
 
 TaskStatus = Literal["pending", "running", "blocked", "paused", "compensating", "completed", "failed", "cancelled"]
@@ -405,6 +405,25 @@ class FireTime(msgspec.Struct, kw_only=True, omit_defaults=True):
     due_at: str | None = None
 
 
+class OpenBackfill(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A backfill that still has fire times to start.
+
+    Attributes:
+        start, end: the range that was asked for. next: the fire time that comes next.
+        fires: how many there are, when it was asked for; None: that is not known. started: how many had their turn.
+        requested_by, reason: who asked for it, and why.
+    """
+
+    start: str
+    end: str
+    overlap: BackfillOverlap
+    next: str
+    started: int = 0
+    fires: int | None = None
+    requested_by: str | None = None
+    reason: str | None = None
+
+
 class ScheduleView(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A schedule as the `schedule` view shows it.
 
@@ -415,6 +434,7 @@ class ScheduleView(msgspec.Struct, kw_only=True, omit_defaults=True):
         last_fires: what became of the last fire times, the newest first.
         running: tasks that it started and that it does not know to have ended.
         fires, skips, refusals: how many there were. waiting: fire times that wait for a task's end.
+        backfills: those that are open; the first of them has its turn.
     """
 
     tenant: str
@@ -434,6 +454,7 @@ class ScheduleView(msgspec.Struct, kw_only=True, omit_defaults=True):
     skips: int = 0
     refusals: int = 0
     waiting: int = 0
+    backfills: tuple[OpenBackfill, ...] = ()
     requested_by: str | None = None
     reason: str | None = None
 

@@ -97,12 +97,21 @@ class ScheduleBackfillRequested(ScheduleEvent, frozen=True, kw_only=True):
     Attributes:
         overlap: `buffer_all`: one after another; `allow`: as fast as they can be started.
         first_us: the first of those times.
+        fires: how many there are, when it was asked for; None: an older build did not say.
     """
 
     start_us: int
     end_us: int
     overlap: BackfillOverlap
     first_us: int
+    fires: int | None = None
+
+
+class ScheduleBackfillStopped(ScheduleEvent, frozen=True, kw_only=True):
+    """A person stopped a backfill: its fire times from `next_us` up to `end_us` start no task."""
+
+    next_us: int
+    end_us: int
 
 
 class ScheduleFireBuffered(ScheduleEvent, frozen=True, kw_only=True):
@@ -188,6 +197,7 @@ AnyScheduleEvent = (
     | ScheduleResumed
     | ScheduleDeleted
     | ScheduleBackfillRequested
+    | ScheduleBackfillStopped
     | ScheduleFireBuffered
     | ScheduleFired
     | ScheduleFiresSkipped

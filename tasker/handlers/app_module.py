@@ -13,6 +13,11 @@ from types import ModuleType
 from tasker.errors import ConfigurationError, TaskerError
 from tasker.handlers.registry import Registry, collect
 
+_NAME_ONE = (
+    "name the Python file that has your templates and handlers; one in YAML is registered by `tasker template register`"
+)
+_SEARCHED = "modules are looked for in this directory, in PYTHONPATH and among what is installed"
+
 
 def load_app(app: str, labels: Mapping[str, str] | None = None) -> Registry:
     """Return what an app declares; `labels` as `Registry`.
@@ -25,7 +30,7 @@ def load_app(app: str, labels: Mapping[str, str] | None = None) -> Registry:
     path = Path(place)
     is_file = place.endswith(".py") or path.is_file()
     if is_file and not path.is_file():
-        raise ConfigurationError(f"there is no file {place}")
+        raise no_file(place)
     try:
         module = _load_file(path.resolve()) if is_file else importlib.import_module(place)
         return collect(module, names, labels)
@@ -34,14 +39,31 @@ def load_app(app: str, labels: Mapping[str, str] | None = None) -> Registry:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise ConfigurationError(f"{app} cannot be loaded: {type(error).__name__}: {error}{_place(error)}") from error
+        if isinstance(error, ModuleNotFoundError) and not is_file and _is_above(error.name, place):
+            raise ConfigurationError(
+                f"there is no module {place}", remedy=f"name a Python file, such as app.py, or a module; {_SEARCHED}"
+            ) from error
+        raise ConfigurationError(
+            f"{app} cannot be loaded: {type(error).__name__}: {error}{_place(error)}",
+            remedy="mend that line, or install what it asks for",
+        ) from error
+
+
+def no_file(place: str) -> ConfigurationError:
+    """Return the refusal of a file that is not there."""
+    return ConfigurationError(f"there is no file {place}", remedy=_NAME_ONE)
+
+
+def _is_above(missing: str | None, place: str) -> bool:
+    """Return whether the missing module is the app, or a package around it: not one that the app imports."""
+    return missing is not None and f"{place}.".startswith(f"{missing}.")
 
 
 def _load_file(path: Path) -> ModuleType:
     name = path.stem if path.stem not in sys.modules else f"tasker_app_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ConfigurationError(f"{path} is no Python file")
+        raise ConfigurationError(f"{path} is no Python file", remedy=_NAME_ONE)
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     module = importlib.util.module_from_spec(spec)

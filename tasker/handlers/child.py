@@ -18,9 +18,9 @@ from tasker.handlers.equipment import Equipment
 from tasker.handlers.leak_guard import guard, own_and_children_bytes, reason_to_replace
 from tasker.handlers.nats_worker import serve
 from tasker.handlers.options import SETTLE_S, WorkerOptions
-from tasker.handlers.start_errors import tell
 from tasker.handlers.supervisor import BEAT_END, BEAT_READY, BEAT_REPLACE, EXIT_LOST
 from tasker.handlers.worker import Worker
+from tasker.remedies import tell
 
 EXIT_ORPHANED: Final = 70
 STALL_S: Final = 15
@@ -102,7 +102,7 @@ async def serve_app(options: WorkerOptions, pipes: tuple[int, int] | None) -> in
         worker = await serve(options, stop=stop, quit_now=quit_now, replaced=replaced, watch=on_ready)
         code = EXIT_LOST if worker is not None and worker.lost_why is not None else 0
     except TaskerError as error:
-        tell(error)
+        tell(error, options.output)
         code = error.exit_code
     finally:
         for duty in duties:

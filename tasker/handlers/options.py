@@ -25,6 +25,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         health_port: of the health endpoints; None: none.
         tasks_max, rss_mib_max: above these the process asks to be replaced.
         labels: what steps may require, each as `name=value`.
+        output: the form of an error that keeps it from starting.
         streams: of what the worker makes where it is missing. direct: of what nodes send themselves.
     """
 
@@ -44,3 +45,4 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     streams: StreamSettings = StreamSettings()
     direct: DirectSettings = DirectSettings()
     logging: LoggingSettings = LoggingSettings()
+    output: str = "table"

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from tasker.errors import ConfigurationError
 from tasker.handlers.options import WorkerOptions
-from tasker.handlers.start_errors import tell
 from tasker.handlers.supervisor import Supervisor
+from tasker.remedies import tell
 from tasker.settings import Settings, nats_url_of, read_settings
 
 
@@ -65,6 +65,7 @@ def options_of(app: str, settings: Settings) -> WorkerOptions:
         streams=settings.streams,
         direct=settings.direct,
         logging=settings.logging,
+        output=settings.output,
     )
 
 
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run_worker(given.app, read_settings(flags=flags).settings, reload=given.reload)
     except ConfigurationError as error:
-        tell(error)
+        tell(error, "table")
         return error.exit_code
 
 

@@ -186,7 +186,10 @@ def collect(module: ModuleType, names: str = "", labels: Mapping[str, str] | Non
     handlers = [spec for value in values for spec in plain_handlers_of(value)]
     if not templates and not handlers:
         where = f"{names!r} of module {module.__name__!r}" if names else f"module {module.__name__!r}"
-        raise ConfigurationError(f"{where} has no Template and no function marked @handler(name)")
+        raise ConfigurationError(
+            f"{where} has no Template and no function marked @handler(name)",
+            remedy=f"the module has {_declared(module)}" if names else "`tasker worker --help` has forms of an app",
+        )
     return Registry(templates, handlers, middlewares, labels=labels)
 
 
@@ -195,10 +198,18 @@ def _named(module: ModuleType, names: str) -> list[object]:
     for name in names.split(","):
         if not hasattr(module, name):
             hint = did_you_mean(name, list(vars(module)))
-            raise ConfigurationError(f"module {module.__name__!r} has no {name!r}{hint}")
+            raise ConfigurationError(
+                f"module {module.__name__!r} has no {name!r}{hint}", remedy=f"it has {_declared(module)}"
+            )
         value = getattr(module, name)
         found += value if isinstance(value, (list, tuple)) else [value]
     return found
+
+
+def _declared(module: ModuleType) -> str:
+    """Return the names that an app of `module` may choose from, for people."""
+    names = [name for name, value in vars(module).items() if isinstance(value, Template) or plain_handlers_of(value)]
+    return ", ".join(names) or "no template and no handler"
 
 
 def _check_distinct(specs: Iterable[TemplateSpec]) -> None:

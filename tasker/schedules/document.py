@@ -16,7 +16,7 @@ from tasker.events.codec import INPUT_BYTES_MAX
 from tasker.events.envelope import US_PER_S
 from tasker.events.messages import ScheduleDocument
 from tasker.events.schedule_events import ScheduleSpec
-from tasker.ids import NAME_PATTERN, is_name
+from tasker.ids import NAME_PATTERN, fault_of_tag, is_name
 from tasker.schedules.fire_times import CRON_ALIASES, TIME_US_MAX, cron_of, next_fire, time_text
 from tasker.times import from_rfc3339
 
@@ -28,7 +28,6 @@ TIMES_MAX: Final = 1_000
 TAGS_MAX: Final = 31
 """One less than a task's: the tag `schedule` is added."""
 
-TAG_CHARS_MAX: Final = 128
 VERSION_CHARS_MAX: Final = 128
 TIME_KEY_CHARS_MAX: Final = 128
 FIRES_MAX: Final = 2**53
@@ -145,7 +144,7 @@ class Faults:
             ScheduleInvalid: with all of them.
         """
         if self._found:
-            told = "; ".join(f"{one.pointer}: {one.detail}" for one in self._found)
+            told = "; ".join(f"{one.pointer}: {one.detail}" if one.pointer else one.detail for one in self._found)
             raise ScheduleInvalid(told, errors=tuple(self._found))
 
 
@@ -157,8 +156,8 @@ def _check_task(document: ScheduleDocument, faults: Faults) -> None:
     if len(document.tags) > TAGS_MAX:
         faults.add("/tags", f"at most {TAGS_MAX} tags")
     for key, value in document.tags.items():
-        if not key or len(key) > TAG_CHARS_MAX or len(value) > TAG_CHARS_MAX:
-            faults.add("/tags", f"a tag's key and value have at most {TAG_CHARS_MAX} characters")
+        if (fault := fault_of_tag(key, value)) is not None:
+            faults.add("/tags", fault)
             break
     if document.timeout_s is not None and not (
         math.isfinite(document.timeout_s) and 0 < document.timeout_s <= DURATION_S_MAX

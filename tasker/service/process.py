@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -24,14 +25,17 @@ import structlog
 from tasker.errors import ConfigurationError, TaskerError, Unavailable
 from tasker.orphans import end_with_owner
 from tasker.settings import Settings
+from tasker.settings.keys import keys, shown
 from tasker.telemetry import configure_logging
 
-RESTART_PAUSES_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+RESTART_PAUSES_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 LIVED_WELL_S: Final = 30.0
 CANNOT_START: Final = 2
 """Exit code of a child whose configuration does not work: to start it again is of no use."""
 
-CANNOT_GO_ON: Final = 1
+AWAITS_SERVERS: Final = Unavailable.exit_code
+"""Exit code of a child that cannot reach a server: it has said so."""
+
 LOOK_S: Final = 0.05
 
 _log = structlog.get_logger(__name__)
@@ -72,7 +76,8 @@ class Side:
             return code
         self._crashes = 1 if now_s - self._started_s > LIVED_WELL_S else self._crashes + 1
         pause_s = RESTART_PAUSES_S[min(self._crashes, len(RESTART_PAUSES_S)) - 1]
-        _log.error("process_ended", side=self.name, code=code, restart_in_s=pause_s)
+        if code != AWAITS_SERVERS:
+            _log.error("process_ended", side=self.name, code=code, restart_in_s=pause_s)
         self._process = None
         self._start_at_s = now_s + pause_s
         return None
@@ -178,19 +183,31 @@ def main() -> int:
         code = CANNOT_START
         _tell(group)
     except* Unavailable as group:
-        # The servers are away: the supervisor starts us again, and we wait for them.
-        code = CANNOT_GO_ON
-        _tell(group)
+        # The servers are away: the supervisor starts us again, later each time, and each time we say what is awaited.
+        code = AWAITS_SERVERS
+        for error in _leaves(group):
+            _log.warning("awaits_servers", side=sys.argv[1], error=error.detail, **_servers(settings))
     return code
 
 
 def _tell(group: BaseExceptionGroup[TaskerError]) -> None:
     """Print one clear line for each thing that is wrong."""
+    for error in _leaves(group):
+        print(f"error: {error.detail}", file=sys.stderr)  # noqa: T201 - one clear line
+
+
+def _leaves(group: BaseExceptionGroup[TaskerError]) -> Iterator[TaskerError]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            _tell(error)
+            yield from _leaves(error)
         else:
-            print(f"error: {error.detail}", file=sys.stderr)  # noqa: T201 - one clear line
+            yield error
+
+
+def _servers(settings: Settings) -> dict[str, str]:
+    """Return where the servers are, without what is secret of it."""
+    addresses = {"database.url": settings.database.url, "nats.url": settings.nats.url}
+    return {name.partition(".")[0]: shown(keys()[name], url) for name, url in addresses.items()}
 
 
 if __name__ == "__main__":

@@ -142,6 +142,10 @@ class ScheduleRun(ScheduleView):
         """Start the tasks of past fire times."""
         await self._ask(self._schedules.backfill(self.name, start, end, overlap=overlap, namespace=self.namespace))
 
+    async def stop_backfill(self, end: datetime | str | None = None) -> None:
+        """Let open backfills start nothing more; `end`: only those up to it."""
+        await self._ask(self._schedules.stop_backfill(self.name, end=end, namespace=self.namespace))
+
     async def update(self, **document: Any) -> None:
         """Give it another document, whole."""
         document.setdefault("template", self.document.template)

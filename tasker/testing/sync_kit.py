@@ -116,6 +116,10 @@ class SyncScheduleRun(ScheduleView):
         """Start the tasks of past fire times."""
         self._ask(self._schedules.backfill(self.name, start, end, overlap=overlap, namespace=self.namespace))
 
+    def stop_backfill(self, end: datetime | str | None = None) -> None:
+        """Let open backfills start nothing more; `end`: only those up to it."""
+        self._ask(self._schedules.stop_backfill(self.name, end=end, namespace=self.namespace))
+
     def update(self, **document: Any) -> None:
         """Give it another document, whole."""
         document.setdefault("template", self.document.template)

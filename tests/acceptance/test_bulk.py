@@ -48,7 +48,7 @@ async def what_bulks_do(service: Service) -> None:
         wanted = TaskFilter(template="garden", tags={"bed": "1"})
 
         found = await client.bulk.preview("task.cancel", wanted, **WHO)
-        assert found.matched == len(beds)
+        assert (found.matched, found.would_refuse) == (len(beds), 0)
         assert {one.task_id for one in found.sample} == {bed.task_id for bed in beds}
         told: list[tuple[int, int]] = []
         outcome = await client.bulk.run(
@@ -62,6 +62,10 @@ async def what_bulks_do(service: Service) -> None:
         ended = await client.cancel(beds[0])
         await client.get(beds[0], at_least=ended.position)
         everywhere = TaskFilter(states=("running", "cancelled"), tags={"bed": "1"})
+        foreseen = await client.bulk.preview("task.pause", everywhere, **WHO)
+        assert (foreseen.matched, foreseen.would_refuse) == (5, 1)
+        anew = await client.bulk.preview("task.restart", everywhere, **WHO)
+        assert (anew.matched, anew.would_refuse) == (5, 4)
         frost: dict[str, Any] = {**WHO, "arguments": {"message": "frost"}, "command_id": "winter"}
         bulk = await client.bulk.start("task.fail", everywhere, **frost)
         outcome = await client.bulk.outcome(bulk)

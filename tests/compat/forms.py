@@ -354,7 +354,9 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("schedule_deleted", 1): (s.ScheduleDeleted(),),
     ("schedule_backfill_requested", 1): (
         s.ScheduleBackfillRequested(start_us=US, end_us=US + 2, overlap="allow", first_us=US + 1),
+        s.ScheduleBackfillRequested(start_us=US, end_us=US + 2, overlap="buffer_all", first_us=US + 1, fires=1),
     ),
+    ("schedule_backfill_stopped", 1): (s.ScheduleBackfillStopped(next_us=US + 1, end_us=US + 2),),
     ("schedule_fire_buffered", 1): (
         s.ScheduleFireBuffered(fire_us=US, next_us=US + 1, due_us=US + 2),
         s.ScheduleFireBuffered(fire_us=US),

@@ -116,7 +116,10 @@ async def test_commands_are_idempotent_and_their_errors_typed(pair: Pair) -> Non
     assert (await pair.ask("schedule.create", body))["duplicate"]
     other = {"name": "s", "schedule": {"template": "t", "every_s": 60}}
     assert (await pair.ask("schedule.create", other))["error"]["code"] == "schedule_conflict"
-    assert (await pair.ask("schedule.pause", {"name": "none"}))["error"]["code"] == "schedule_unknown"
+    unknown = (await pair.ask("schedule.pause", {"name": "none"}))["error"]
+    assert (unknown["code"], unknown["detail"]) == ("schedule_unknown", "there is no schedule default/none")
+    unused = (await pair.ask("template.use", {"name": "none", "version": "1"}))["error"]
+    assert unused["detail"].startswith("template default/none has never been registered")
     bad = {"name": "s", "schedule": {"template": "t", "cron": "x"}}
     assert (await pair.ask("schedule.update", bad))["error"]["code"] == "schedule_invalid"
     now = {"name": "s", "command_id": "now"}
@@ -125,3 +128,6 @@ async def test_commands_are_idempotent_and_their_errors_typed(pair: Pair) -> Non
     assert second["duplicate"]
     future = {"name": "s", "start": at, "end": (datetime.now(UTC) + timedelta(days=2)).isoformat()}
     assert (await pair.ask("schedule.backfill", future))["error"]["code"] == "body_invalid"
+    assert (await pair.ask("schedule.stop_backfill", {"name": "s"}))["error"]["code"] == "schedule_forbids"
+    ended = {"name": "s", "end": "yesterday"}
+    assert (await pair.ask("schedule.stop_backfill", ended))["error"]["code"] == "body_invalid"

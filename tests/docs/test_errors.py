@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import fields
 
 from tasker import errors
-from tasker.cli.failures import next_step
 from tasker.errors import PROBLEM_TYPE_PREFIX, CommandRejected, ConfigurationError, TaskerError
 from tasker.events.task_events import FailureReason, TaskBlocked, TaskFailed
+from tasker.remedies import next_step
 from tasker.service.domain.task_result import RESULT_LIMIT, TASK_RESULT_BYTES_MAX
 from tests.architecture.tree import ROOT
 

@@ -194,13 +194,42 @@ async def test_a_conflict_of_templates_ends_it_with_6_and_a_line(owner, start, t
         ("def f(:\n", "SyntaxError"),
         ("x = 1\n", "has no Template"),
         ("import sys\nsys.exit(0)\n", "SystemExit"),
+        ("import nowhere.at_all\n", "No module named 'nowhere'"),
     ],
 )
 async def test_an_app_that_cannot_be_loaded_ends_it_with_2_and_a_line(start, tmp_path, text, line) -> None:
     app = tmp_path / "broken.py"
     app.write_text(text)
     assert await ended(start(app=app)) == 2
-    assert line in (tmp_path / "worker.log").read_text()
+    said, following = told(tmp_path)
+    assert line in said
+    assert said.startswith("error: ")
+    assert said.endswith(" (configuration)")
+    assert following.startswith("next: ")
+
+
+@pytest.mark.parametrize(
+    ("app", "said", "following"),
+    [
+        ("bad.yaml", "bad.yaml is no Python file (configuration)", "`tasker template register`"),
+        ("nowhere.py", "there is no file nowhere.py (configuration)", "`tasker template register`"),
+        ("nowhere.at_all", "there is no module nowhere.at_all (configuration)", "name a Python file"),
+        ("app.py:nix", "module 'app' has no 'nix' (configuration)", "it has kind"),
+    ],
+)
+async def test_an_app_that_is_none_is_told_as_every_command_tells_its_errors(start, tmp_path, app, said, following):
+    (tmp_path / "bad.yaml").write_text("name: x\n")
+    (tmp_path / "app.py").write_text("import tasker\n@tasker.handler('kind')\ndef kind(): ...\n")
+    assert await ended(start(app=Path(app))) == 2
+    found = told(tmp_path)
+    assert found[0].startswith("error: ")
+    assert found[0].endswith(said)
+    assert following in found[1]
+
+
+def told(folder: Path) -> list[str]:
+    """Return the lines that the worker wrote."""
+    return (folder / "worker.log").read_text().splitlines()
 
 
 async def test_sigterm_before_nats_answers_ends_it(start, tmp_path) -> None:

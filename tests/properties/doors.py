@@ -184,6 +184,7 @@ for _verb, _seed in {
     "schedule.pause": b'{"name":"s","note":"closed","command_id":"c"}',
     "schedule.resume": b'{"name":"s","note":"open"}',
     "schedule.trigger": b'{"name":"s","command_id":"c"}',
+    "schedule.stop_backfill": b'{"name":"s","end":"2026-01-02T00:00:00Z"}',
     "schedule.backfill": b'{"name":"s","start":"2026-01-01T00:00:00Z","end":"2026-01-02T00:00:00Z","overlap":"allow"}',
     "schedule.delete": b'{"name":"s","requested_by":"me"}',
     "task.cancel": b'{"task_id":"016edfe9-8e3a-819c-918d-70443cb40fea","grace_s":1.5,"command_id":"c"}',

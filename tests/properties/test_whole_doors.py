@@ -282,6 +282,7 @@ TARGETS = {
     "schedule.resume": (b"POST", b"/v1/schedules/default/s/resume"),
     "schedule.trigger": (b"POST", b"/v1/schedules/default/s/trigger"),
     "schedule.backfill": (b"POST", b"/v1/schedules/default/s/backfill"),
+    "schedule.stop_backfill": (b"POST", b"/v1/schedules/default/s/stop_backfill"),
     "schedule.delete": (b"DELETE", b"/v1/schedules/default/s"),
     "dlq.add": (b"POST", b"/v1/dlq/%b/add"),
     "dlq.investigate": (b"POST", b"/v1/dlq/%b/investigate"),

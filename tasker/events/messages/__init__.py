@@ -60,6 +60,7 @@ from tasker.events.messages.schedule_commands import (
     SchedulePause,
     SchedulePreview,
     ScheduleResume,
+    ScheduleStopBackfill,
     ScheduleTrigger,
     ScheduleUpdate,
 )
@@ -159,6 +160,7 @@ __all__ = [
     "SchedulePause",
     "SchedulePreview",
     "ScheduleResume",
+    "ScheduleStopBackfill",
     "ScheduleTrigger",
     "ScheduleUpdate",
     "SlotsPart",

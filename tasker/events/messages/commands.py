@@ -27,6 +27,7 @@ from tasker.events.messages.schedule_commands import (
     ScheduleDelete,
     SchedulePause,
     ScheduleResume,
+    ScheduleStopBackfill,
     ScheduleTrigger,
     ScheduleUpdate,
 )
@@ -87,6 +88,7 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "schedule.resume": ScheduleResume,
     "schedule.trigger": ScheduleTrigger,
     "schedule.backfill": ScheduleBackfill,
+    "schedule.stop_backfill": ScheduleStopBackfill,
     "schedule.delete": ScheduleDelete,
     "dlq.add": DeadLetterAdd,
     "dlq.investigate": DeadLetterInvestigate,

@@ -37,6 +37,7 @@ class Accepted(msgspec.Struct, kw_only=True, omit_defaults=True):
         schedule: of commands to schedules: namespace and name.
         would: of a dry run: the events that the command would cause, in order; () when it would change nothing.
         matched, sample: of the dry run of a bulk: how many there are now, and the first of them.
+        would_refuse: of the same: how many of them are in a state in which the command is refused; others may, too.
     """
 
     ok: Literal[True]
@@ -48,6 +49,7 @@ class Accepted(msgspec.Struct, kw_only=True, omit_defaults=True):
     dry_run: bool = False
     would: tuple[WouldHappen, ...] = ()
     matched: int | None = None
+    would_refuse: int | None = None
     sample: tuple[BulkMatch, ...] = ()
     debounced: bool = False
 
@@ -71,6 +73,7 @@ class Reply(msgspec.Struct, kw_only=True):
     dry_run: bool = False
     would: tuple[WouldHappen, ...] = ()
     matched: int | None = None
+    would_refuse: int | None = None
     sample: tuple[BulkMatch, ...] = ()
     debounced: bool = False
     error: Problem | None = None

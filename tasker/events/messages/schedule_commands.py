@@ -114,5 +114,15 @@ class ScheduleBackfill(ScheduleCommand, kw_only=True, omit_defaults=True):
     overlap: BackfillOverlap = "buffer_all"
 
 
+class ScheduleStopBackfill(ScheduleCommand, kw_only=True, omit_defaults=True):
+    """`schedule.stop_backfill`: let open backfills start nothing more; tasks that they started go on.
+
+    Attributes:
+        end: only those up to this end, as it is shown with the schedule; None: all of them.
+    """
+
+    end: Time | None = None
+
+
 class ScheduleDelete(ScheduleCommand, kw_only=True, omit_defaults=True):
     """`schedule.delete`: end a schedule. Tasks that it started go on; its name is free."""

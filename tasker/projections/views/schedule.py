@@ -10,10 +10,11 @@ import msgspec
 from tasker.events.codec import encode_message
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.position import format_position
-from tasker.events.reads import FireOutcome, FireTime, ScheduleFire, ScheduleStateName, ScheduleView
+from tasker.events.reads import FireOutcome, FireTime, OpenBackfill, ScheduleFire, ScheduleStateName, ScheduleView
 from tasker.events.schedule_events import (
     AnyScheduleEvent,
     ScheduleBackfillRequested,
+    ScheduleBackfillStopped,
     ScheduleCreated,
     ScheduleDeleted,
     ScheduleFireBuffered,
@@ -44,12 +45,14 @@ class Detail(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Attributes:
         waiting: fire times that wait for a task's end. starting: starts that are not acknowledged.
-        backfills: how many are open. running: ids of tasks. last_fires: the newest last.
+        backfills: how many are open. filling: those, but for the first of them that were open before this was kept.
+        running: ids of tasks. last_fires: the newest last.
     """
 
     waiting: list[int] = []
     starting: int = 0
     backfills: int = 0
+    filling: list[OpenBackfill] = []
     running: list[str] = []
     last_fires: list[ScheduleFire] = []
 
@@ -162,6 +165,7 @@ def to_view(row: ScheduleRow) -> ScheduleView:
         skips=row.skips,
         refusals=row.refusals,
         waiting=len(detail.waiting),
+        backfills=tuple(detail.filling),
         requested_by=row.requested_by,
         reason=row.reason,
     )
@@ -243,9 +247,13 @@ def _apply(row: ScheduleRow, detail: Detail, recorded: RecordedEvent, event: Any
             row.state, row.note = "active", event.note
         case ScheduleDeleted():
             row.state, row.next_us, row.due_us = "deleted", None, None
-            detail.waiting, detail.backfills = [], 0
+            detail.waiting, detail.backfills, detail.filling = [], 0, []
         case ScheduleBackfillRequested():
             detail.backfills += 1
+            detail.filling.append(_opened(recorded, event))
+        case ScheduleBackfillStopped():
+            detail.backfills = max(0, detail.backfills - 1)
+            _drop_stopped(detail, to_rfc3339(event.next_us), to_rfc3339(event.end_us))
         case ScheduleFireBuffered():
             detail.waiting.append(event.fire_us)
             row.next_us, row.due_us = event.next_us, event.due_us
@@ -279,10 +287,41 @@ def _fired(row: ScheduleRow, detail: Detail, recorded: RecordedEvent, event: Sch
     elif event.cause == "buffered":
         detail.waiting = [one for one in detail.waiting if one != event.fire_us]
         detail.last_fires = [one for one in detail.last_fires if not _waits(one, event.fire_us)]
-    elif event.cause == "backfill" and event.next_us is None:
-        detail.backfills = max(0, detail.backfills - 1)
+    elif event.cause == "backfill":
+        _filled(detail, event.next_us)
     told = ScheduleFire(fire_time="", outcome="starting", at="", cause=event.cause, task_id=event.task_id)
     _tell(detail, recorded, event.fire_us, told)
+
+
+def _opened(recorded: RecordedEvent, event: ScheduleBackfillRequested) -> OpenBackfill:
+    meta = meta_of(recorded)
+    return OpenBackfill(
+        start=to_rfc3339(event.start_us),
+        end=to_rfc3339(event.end_us),
+        overlap=event.overlap,
+        next=to_rfc3339(event.first_us),
+        fires=event.fires,
+        requested_by=meta.requested_by,
+        reason=meta.reason,
+    )
+
+
+def _filled(detail: Detail, next_us: int | None) -> None:
+    """Move the first open backfill on to its next fire time; None: it is done."""
+    is_known = len(detail.filling) == detail.backfills
+    if next_us is None:
+        detail.backfills = max(0, detail.backfills - 1)
+        detail.filling = detail.filling[1:] if is_known else detail.filling
+    elif is_known and detail.filling:
+        first = detail.filling[0]
+        first.next, first.started = to_rfc3339(next_us), first.started + 1
+
+
+def _drop_stopped(detail: Detail, coming: str, end: str) -> None:
+    for place, one in enumerate(detail.filling):
+        if (one.next, one.end) == (coming, end):
+            del detail.filling[place]
+            return
 
 
 def _skipped(row: ScheduleRow, detail: Detail, recorded: RecordedEvent, event: ScheduleFiresSkipped) -> None:

@@ -50,8 +50,11 @@ class BulkPreviews:
         try:
             order = decode_message(message.data, BulkOrder)
             matched = await self._targets.count(tenant, order)
+            would_refuse = await self._targets.refusing_count(tenant, order)
             sample = await self._targets.sample(tenant, order)
-            answer = encode_message(Accepted(ok=True, dry_run=True, matched=matched, sample=sample))
+            answer = encode_message(
+                Accepted(ok=True, dry_run=True, matched=matched, would_refuse=would_refuse, sample=sample)
+            )
         except (TaskerError, Undecodable) as error:
             answer = encode_message(Refused(ok=False, error=error.problem()))
         try:

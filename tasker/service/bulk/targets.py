@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tasker.events.bulk import OPEN_STATUSES, REASONS_OF, STATES_OF, BulkOrder, is_of_letters
+from tasker.events.bulk import OPEN_STATUSES, REASONS_OF, REFUSED_IN, STATES_OF, BulkOrder, is_of_letters
 from tasker.events.messages import BulkDeadLetters, BulkMatch, BulkTasks
 from tasker.ids import RESERVED_NAMESPACE
 from tasker.projections.dead_letter_queries import DeadLetterQueries, DeadLetterQuery
@@ -47,6 +47,14 @@ class BulkTargets:
         if is_of_letters(order.verb):
             return await self._dead_letters.count(tenant, _letter_query(order, until_us))
         return await self._queries.count_tasks(tenant, _task_query(order, until_us))
+
+    async def refusing_count(self, tenant: str, order: BulkOrder) -> int:
+        """Return how many of them are in a state in which the command is refused."""
+        if is_of_letters(order.verb):
+            return 0
+        query = _task_query(order, None)
+        states = tuple(state for state in query.states if state in REFUSED_IN[order.verb])
+        return await self._queries.count_tasks(tenant, msgspec.structs.replace(query, states=states)) if states else 0
 
     async def page(
         self, tenant: str, order: BulkOrder, *, until_us: int | None, after: str | None, limit: int

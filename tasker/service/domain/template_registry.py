@@ -33,9 +33,11 @@ class RegisterTemplate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UseTemplate(msgspec.Struct, frozen=True, kw_only=True):
-    """Choose the version that "no version" means."""
+    """Choose the version that "no version" means. `namespace`, `name`: what was asked for."""
 
     version: str
+    namespace: str = ""
+    name: str = ""
 
 
 class TemplateRegistry(msgspec.Struct):
@@ -121,7 +123,7 @@ def _decide(registry: TemplateRegistry, command: RegisterTemplate | UseTemplate)
                 ),
             )
         case UseTemplate(version=version):
-            found, digest = registry.hash_of(version)
+            found, digest = registry.hash_of(version, command.namespace, command.name)
             if registry.in_use == found:
                 return ()
             return (TemplateUsed(namespace=registry.namespace, name=registry.name, version=found, hash=digest),)

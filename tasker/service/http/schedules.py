@@ -62,6 +62,11 @@ async def backfill(request: web.Request) -> web.Response:
     return await _command(request, "schedule.backfill")
 
 
+async def stop_backfill(request: web.Request) -> web.Response:
+    """POST /v1/schedules/{namespace}/{name}/stop_backfill."""
+    return await _command(request, "schedule.stop_backfill")
+
+
 async def list_schedules(request: web.Request) -> web.Response:
     """GET /v1/schedules: a page of schedules."""
     services = request.app[SERVICES]

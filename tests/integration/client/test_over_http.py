@@ -18,6 +18,7 @@ from tasker.errors import (
     TaskerError,
     TaskUnknown,
     Unavailable,
+    Undecodable,
 )
 from tests.integration.client.scripted import Endpoint, as_json, body_of, http_service, refused
 
@@ -101,6 +102,35 @@ async def test_a_proxys_page_is_unavailable() -> None:
     async with client_of(proxy, timeout_s=0.2) as client:
         with pytest.raises(Unavailable, match="502"):
             await client.get("t-1")
+
+
+@pytest.mark.parametrize(("status", "text"), [(404, "<html>not\n\nfound"), (501, "POST?"), (405, "{}")], ids=str)
+async def test_a_strangers_refusal_names_the_address_and_is_not_asked_again(status: int, text: str) -> None:
+    asked: list[str] = []
+
+    async def stranger(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=status, text=text)
+
+    async with client_of(stranger) as client:
+        for call in (client.get("t-1"), client.cancel("t-1")):
+            with pytest.raises(ConfigurationError) as found:
+                await call
+            told = str(found.value)
+            assert f"is answered with HTTP {status}, and not as Tasker does: {' '.join(text.split())}" in told
+            assert f"{client.settings.http_url}/v1/tasks/t-1" in told
+            assert "is it Tasker's address" in found.value.context["remedy"]
+    assert len(asked) == 2
+
+
+async def test_a_strangers_answer_names_the_address() -> None:
+    async def stranger(_request: web.Request) -> web.Response:
+        return as_json({"hello": 1})
+
+    async with client_of(stranger) as client:
+        with pytest.raises(Undecodable, match=r"GET http://.*/v1/tasks/t-1 is not answered as Tasker does") as found:
+            await client.get("t-1")
+        assert "is it Tasker's address" in found.value.context["remedy"]
 
 
 async def test_a_batch_goes_as_one_array() -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import delete_stream, ensure_streams
+from tasker.cli.following import follow_events, read_events
+from tasker.cli.options import Format
 from tasker.client import TaskerClient
 from tasker.client.subscription import START, Subscription
 from tasker.errors import ConfigurationError, PositionInvalid
@@ -92,10 +94,38 @@ async def test_resumes_from_a_position_through_log_and_stream(world: World) -> N
         await world.publisher.publish(new)
         assert ids(await take(events, 3)) == ["0:2", "1:2", "0:3"]
         saved = events.position
-    assert saved == "0:3,1:2"
+    assert saved == "0:3,1:2,2:0,3:0"
     async with world.client() as client, client.subscribe(start=saved) as events:
         await world.publisher.publish(world.log.append("b", "task_completed", shard=1))
         assert ids(await take(events, 1)) == ["1:3"]
+
+
+async def test_a_position_from_the_start_on_names_every_shard_from_the_first_event_on(world: World) -> None:
+    for shard in (0, 1, 3):
+        world.log.append("a", "task_created", shard=shard)
+    async with world.client() as client, client.subscribe(start=START) as events:
+        assert ids(await take(events, 1)) == ["0:1"]
+        assert events.position == "0:1,1:0,2:0,3:0"
+
+
+@pytest.mark.parametrize("output", ["table", "jsonl"])
+async def test_tail_shows_of_shards_that_its_position_does_not_name_what_comes_from_now_on(
+    world: World, output: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shard in (0, 1, 1):
+        world.log.append("a", "task_created", shard=shard)
+    read: dict[str, Any] = {"chosen": {}, "limit": 0, "output": output}
+    async with world.client() as client:
+        await read_events(client, start="1:1", **read)
+        out, err = capsys.readouterr()
+        assert (out.count("task_created"), err) == (1, "1 events; next: --from 0:1,1:2,2:0,3:0\n")
+        await read_events(client, start=START, **{**read, "limit": 1})
+        assert capsys.readouterr().err == "next: --from 0:1,1:0,2:0,3:0\n"
+        await world.publisher.publish(*world.log.events)
+        await follow_events(client, start="1:1", **{**read, "limit": 1})
+        assert capsys.readouterr().err == "next: --from 0:1,1:2,2:0,3:0\n"
+        with pytest.raises(PositionInvalid, match="'now' is no position token"):
+            await read_events(client, start="now", **read)
 
 
 async def test_a_timeout_around_the_next_event_loses_nothing(world: World) -> None:

@@ -75,7 +75,7 @@ async def test_schedules_are_listed_page_by_page_without_the_deleted(site: Site,
 
 async def test_commands_go_to_the_owner(site: Site, client: Client) -> None:
     named = {"namespace": "shop", "name": "nightly"}
-    site.gateway.answers.extend([{"ok": True, "schedule": named}] * 7)
+    site.gateway.answers.extend([{"ok": True, "schedule": named}] * 8)
     await client.ask("POST", "/v1/schedules", json={**named, "schedule": DOCUMENT}, status=200)
     path = "/v1/schedules/shop/nightly"
     await client.ask("PUT", path, json={"schedule": DOCUMENT}, status=200)
@@ -85,6 +85,7 @@ async def test_commands_go_to_the_owner(site: Site, client: Client) -> None:
         )
     span = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}
     await client.ask("POST", f"{path}/backfill", json=span, status=200)
+    await client.ask("POST", f"{path}/stop_backfill", json={"end": span["end"]}, status=200)
     await client.ask("DELETE", path, status=200)
     assert [(verb, json.loads(body)) for _, verb, body, _ in site.gateway.sent] == [
         ("schedule.create", {**named, "schedule": DOCUMENT}),
@@ -93,6 +94,7 @@ async def test_commands_go_to_the_owner(site: Site, client: Client) -> None:
         ("schedule.resume", named),
         ("schedule.trigger", named),
         ("schedule.backfill", {**named, **span}),
+        ("schedule.stop_backfill", {**named, "end": span["end"]}),
         ("schedule.delete", named),
     ]
     site.gateway.refuse(ScheduleConflict("another document"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tasker.cli import main
 from tasker.cli.failures import UsageError
 from tasker.cli.following import known_types
 from tasker.cli.given import read_json, read_tags
@@ -71,9 +72,22 @@ def test_tags() -> None:
     assert read_tags(None) == {}
     with pytest.raises(UsageError, match="KEY=VALUE"):
         read_tags(["team"])
+    with pytest.raises(UsageError, match="the tag with the value 'core' has no key"):
+        read_tags(["=core"])
 
 
 def test_a_type_of_event_that_does_not_exist_is_named_with_the_nearest() -> None:
     assert known_types(["task_blocked", "schedule_fired"]) == ("task_blocked", "schedule_fired")
     with pytest.raises(UsageError, match=r"there is no event 'task_bloked'; is it task_blocked\?"):
         known_types(["task_bloked"])
+
+
+@pytest.mark.parametrize("given", [[], ["--metadata", "{}"], ["--reason", "none"]])
+def test_an_update_that_changes_nothing_is_told_what_it_could_change(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["task", "update", "016edfe9-8e3a-819c-918d-70443cb40fea", *given]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: say what to change: ")
+    assert told.endswith("next: `tasker task update --help` shows the forms\n")
+    assert all(option in told for option in ("--tag", "--untag", "--metadata", "--priority"))

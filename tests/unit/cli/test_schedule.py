@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from tasker.cli.schedule import _fields
 from tasker.events.messages import ScheduleDocument
-from tasker.events.reads import ScheduleView
+from tasker.events.reads import OpenBackfill, ScheduleView
 
 VIEW = ScheduleView(
     tenant="default",
@@ -30,3 +32,22 @@ VIEW = ScheduleView(
 def test_tasks_that_a_schedule_does_not_ask_after_are_not_said_to_run(overlap: str, running: object) -> None:
     view = msgspec.structs.replace(VIEW, schedule=msgspec.structs.replace(VIEW.schedule, overlap=overlap))
     assert dict(_fields(view))["running"] == running
+
+
+def test_an_open_backfill_says_how_far_it_is() -> None:
+    one = OpenBackfill(
+        start="2026-01-01T00:00:00Z",
+        end="2026-01-02T00:00:00Z",
+        overlap="buffer_all",
+        next="2026-01-01T03:00:00Z",
+        started=3,
+        fires=24,
+        requested_by="ada",
+    )
+    view = msgspec.structs.replace(VIEW, backfills=(one, msgspec.structs.replace(one, fires=None, requested_by=None)))
+    shown: Any = dict(_fields(view))["backfills"]
+    first, second = shown
+    assert first == (
+        "2026-01-01 00:00:00Z to 2026-01-02 00:00:00Z (buffer_all): 3 of 24 started, next 2026-01-01 03:00:00Z, for ada"
+    )
+    assert second.endswith(": 3 started, next 2026-01-01 03:00:00Z")

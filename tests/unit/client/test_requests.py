@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from tasker.client import DeadLetterFilter, NewTask, TaskerClient
-from tasker.errors import BodyTooLarge, ValueInvalid
+from tasker.client.requests import task_id_of
+from tasker.errors import BodyTooLarge, TaskUnknown, ValueInvalid
 from tasker.ids import SystemIds
 
 IDS = SystemIds()
@@ -70,3 +71,13 @@ async def test_a_time_without_a_zone_is_refused_by_lists_too() -> None:
             await client.page(created_after=naive)
         with pytest.raises(ValueInvalid, match="start 2026-11-21T10:00:00 has no time zone"):
             await client.schedules.backfill("nightly", naive, naive)
+
+
+def test_an_empty_key_is_sent_for_the_service_to_refuse_and_not_replaced() -> None:
+    assert NewTask("t", idempotency_key="").command(IDS).idempotency_key == ""
+
+
+@pytest.mark.parametrize("given", ["", ".", ".."])
+def test_what_would_lead_a_path_elsewhere_is_no_task_id(given: str) -> None:
+    with pytest.raises(TaskUnknown, match="is no task id"):
+        task_id_of(given)

@@ -119,3 +119,13 @@ class TestDocument:
         spec = spec_of(ScheduleDocument(template="t", every_s=60, end_at="2020-01-01T00:00:00Z"))
         with pytest.raises(ScheduleInvalid, match="never"):
             check_fires(spec, from_rfc3339("2026-01-01T00:00:00Z"))
+
+
+def test_a_fault_of_the_whole_document_has_no_place_in_its_message() -> None:
+    with pytest.raises(ScheduleInvalid) as found:
+        spec_of(ScheduleDocument(template="t"))
+    assert found.value.detail == "one of cron, every_s and at, not none"
+    with pytest.raises(ScheduleInvalid) as found:
+        spec_of(ScheduleDocument(template="t", every_s=0.0, tags={"": "x"}))
+    assert [one.pointer for one in found.value.errors] == ["/tags", "/every_s"]
+    assert "/tags: the tag with the value 'x' has no key; a key has 1 to 128 characters; /every_s" in found.value.detail

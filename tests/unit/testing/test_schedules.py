@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasker import Template
-from tasker.errors import BodyInvalid, ScheduleConflict, ScheduleInvalid, ScheduleUnknown
+from tasker.errors import BodyInvalid, ScheduleConflict, ScheduleForbids, ScheduleInvalid, ScheduleUnknown
 from tasker.service.actors.schedules.schedule_effects import ScheduleEffects
 from tasker.testing import TaskerTest
 
@@ -246,6 +246,32 @@ class TestPeople:
         await tasker.advance(minutes=1)
         assert len(schedule.tasks) == 240
         assert all(run.state == "completed" for run in schedule.tasks)
+
+    async def test_a_backfill_is_stopped_and_the_next_one_goes_on(self, tasker: TaskerTest):
+        schedule = await tasker.schedule("s", template="long", cron="0 * * * *", input=60.0)
+        await tasker.advance(minutes=1)
+        await schedule.pause()
+        await schedule.backfill("2029-12-31T12:00:00Z", "2029-12-31T22:00:00Z")
+        await schedule.backfill("2029-12-30T00:00:00Z", "2029-12-30T02:00:00Z")
+        await tasker.advance(minutes=3)
+        await schedule.stop_backfill("2029-12-31T22:00:00Z")
+        begun = len(schedule.tasks)
+        assert 1 <= begun < 6
+        with pytest.raises(ScheduleForbids, match="no backfill up to 2029-12-31T22:00:00Z is open"):
+            await schedule.stop_backfill("2029-12-31T22:00:00Z")
+        await tasker.advance(hours=1)
+        assert [fire.fire_time.day for fire in schedule.fires] == [31] * begun + [30] * 2
+        assert [run.state for run in schedule.tasks] == ["completed"] * (begun + 2)
+        with pytest.raises(ScheduleForbids, match="no backfill is open"):
+            await schedule.stop_backfill()
+
+    async def test_all_backfills_are_stopped_at_once(self, tasker: TaskerTest):
+        schedule = await tasker.schedule("s", template="long", cron="0 * * * *", input=60.0)
+        for day in (27, 28, 29):
+            await schedule.backfill(f"2029-12-{day}T00:00:00Z", f"2029-12-{day + 1}T00:00:00Z")
+        await schedule.stop_backfill()
+        await tasker.advance(minutes=30)
+        assert len(schedule.tasks) <= 1
 
     async def test_a_backfill_without_end_is_refused(self, tasker: TaskerTest):
         schedule = await tasker.schedule("s", template="quick", every_s=60)

@@ -22,6 +22,7 @@ from tasker.errors import (
     Busy,
     CommandRejected,
     NameInvalid,
+    ScheduleUnknown,
     TaskerError,
     TemplateConflict,
     TemplateUnknown,
@@ -270,7 +271,7 @@ class Entrance:
                 self._spawn(asked, self._register(asked, command, forwarded=forwarded))
             case TemplateUse():
                 check_use(command)
-                use = UseTemplate(version=command.version)
+                use = UseTemplate(version=command.version, namespace=command.namespace, name=command.name)
                 self._template_command(asked, command, command.namespace, command.name, use, forwarded=forwarded)
             case ScheduleCommand():
                 self._schedule_command(asked, command, forwarded=forwarded)
@@ -558,13 +559,18 @@ class Entrance:
             token = f"{shard}:{position}"
             asked.accept(Accepted(ok=True, task_id=task_id, position=token, duplicate=duplicate, schedule=schedule))
 
+        def refused(error: TaskerError) -> None:
+            # A stream without events does not know whose it would be.
+            unknown = ScheduleUnknown(f"there is no schedule {command.namespace}/{command.name}")
+            asked.refuse(unknown if isinstance(error, ScheduleUnknown) else error)
+
         message = ScheduleMessage(
             tenant=asked.tenant,
             command=decided,
             command_id=command_id,
             meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
             answered=answered,
-            fail=asked.refuse,
+            fail=refused,
         )
         self._shards.send(shard, stream_id, StreamKind.SCHEDULE, message)
 

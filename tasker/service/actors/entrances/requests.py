@@ -20,14 +20,13 @@ from tasker.events.messages import Command, TaskBudget, TaskCreate, TaskDeadline
 from tasker.events.stored import encode_meta
 from tasker.events.task_events import ErrorInfo
 from tasker.events.usage import amount_of, amount_text
-from tasker.ids import KEY_CHARS_MAX, PERSON_CHARS_MAX, check_name, digest_of, is_person
+from tasker.ids import KEY_CHARS_MAX, PERSON_CHARS_MAX, check_name, digest_of, fault_of_tag, is_person
 from tasker.service.domain.repairs.amend import TAGS_MAX
 from tasker.service.domain.steps.begin import RESULT_BYTES_MAX
 from tasker.templates import CompiledTemplate
 from tasker.templates.model import PRIORITY_MAX, SECONDS_MAX, TOKENS_MAX
 from tasker.times import from_rfc3339
 
-TAG_CHARS_MAX: Final = 128
 TIMEOUT_S_MAX: Final = 10 * 365 * 24 * 3600.0
 GRACE_S_MAX: Final = 3600.0
 VERSION_CHARS_MAX: Final = 128
@@ -95,8 +94,8 @@ def check_tags(tags: Mapping[str, str | None]) -> None:
     if len(tags) > TAGS_MAX:
         raise BodyInvalid.at("/tags", f"a task has at most {TAGS_MAX} tags")
     for key, value in tags.items():
-        if not key or len(key) > TAG_CHARS_MAX or len(value or "") > TAG_CHARS_MAX:
-            raise BodyInvalid.at("/tags", f"a tag's key and value have at most {TAG_CHARS_MAX} characters")
+        if (fault := fault_of_tag(key, value or "")) is not None:
+            raise BodyInvalid.at("/tags", fault)
 
 
 def creator_of(command: TaskCreate, template: CompiledTemplate) -> str:

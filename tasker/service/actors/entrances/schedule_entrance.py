@@ -13,6 +13,7 @@ from tasker.events.messages import (
     ScheduleDelete,
     SchedulePause,
     ScheduleResume,
+    ScheduleStopBackfill,
     ScheduleTrigger,
     ScheduleUpdate,
 )
@@ -25,6 +26,7 @@ from tasker.service.domain.schedules.commands import (
     DeleteSchedule,
     PauseSchedule,
     ResumeSchedule,
+    StopBackfill,
     TriggerSchedule,
     UpdateSchedule,
 )
@@ -64,6 +66,9 @@ def schedule_command(command: ScheduleCommand, command_id: str) -> Decided:
             if end_us <= start_us:
                 raise BodyInvalid.at("/end", "the end lies behind the start")
             return lambda at_us: BackfillSchedule(at_us=at_us, start_us=start_us, end_us=end_us, overlap=overlap)
+        case ScheduleStopBackfill(end=end):
+            upto_us = None if end is None else _time("/end", end)
+            return lambda at_us: StopBackfill(at_us=at_us, end_us=upto_us)
         case ScheduleDelete():
             return lambda at_us: DeleteSchedule(at_us=at_us)
         case _:

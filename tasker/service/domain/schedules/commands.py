@@ -55,6 +55,12 @@ class BackfillSchedule(AskedOfSchedule, frozen=True, kw_only=True):
     overlap: BackfillOverlap
 
 
+class StopBackfill(AskedOfSchedule, frozen=True, kw_only=True):
+    """Let the open backfills start nothing more; `end_us`: only those up to this end."""
+
+    end_us: int | None
+
+
 class DeleteSchedule(AskedOfSchedule, frozen=True, kw_only=True):
     """End the schedule."""
 
@@ -94,6 +100,7 @@ AnyScheduleCommand = (
     | ResumeSchedule
     | TriggerSchedule
     | BackfillSchedule
+    | StopBackfill
     | DeleteSchedule
     | GoOn
     | NoteStarted

@@ -19,6 +19,7 @@ from tasker.events.schedule_events import (
     AnyScheduleEvent,
     FireCause,
     ScheduleBackfillRequested,
+    ScheduleBackfillStopped,
     ScheduleCreated,
     ScheduleDeleted,
     ScheduleFireBuffered,
@@ -49,6 +50,7 @@ from tasker.service.domain.schedules.commands import (
     PauseSchedule,
     ReconcileSchedule,
     ResumeSchedule,
+    StopBackfill,
     TriggerSchedule,
     UpdateSchedule,
 )
@@ -93,6 +95,8 @@ def decide_schedule(state: ScheduleState, command: AnyScheduleCommand) -> Events
             return (_fire(state, at_us, "trigger", key_of_trigger(state.name, command_id)),)
         case BackfillSchedule():
             return _backfill(state, command)
+        case StopBackfill(end_us=end_us):
+            return _stop_backfill(state, end_us)
         case DeleteSchedule():
             return (*_drop_buffered(state), ScheduleDeleted())
         case GoOn():
@@ -182,8 +186,9 @@ def _backfill(state: ScheduleState, command: BackfillSchedule) -> Events:
         raise BodyInvalid.at(
             "/start", f"no fire time from {time_text(command.start_us)} up to {time_text(command.end_us)}"
         )
-    fires = islice(fire_times(state.spec, command.start_us - 1), BACKFILL_FIRES_MAX + 1)
-    if sum(fire_us < command.end_us for fire_us in fires) > BACKFILL_FIRES_MAX:
+    looked_at = islice(fire_times(state.spec, command.start_us - 1), BACKFILL_FIRES_MAX + 1)
+    fires = sum(fire_us < command.end_us for fire_us in looked_at)
+    if fires > BACKFILL_FIRES_MAX:
         raise BodyInvalid.at(
             "/start", f"a backfill has at most {BACKFILL_FIRES_MAX:,} fire times; ask for a shorter range"
         )
@@ -191,9 +196,17 @@ def _backfill(state: ScheduleState, command: BackfillSchedule) -> Events:
         raise ScheduleForbids(f"{BACKFILLS_MAX} backfills wait already; try again when one is done")
     return (
         ScheduleBackfillRequested(
-            start_us=command.start_us, end_us=command.end_us, overlap=command.overlap, first_us=first_us
+            start_us=command.start_us, end_us=command.end_us, overlap=command.overlap, first_us=first_us, fires=fires
         ),
     )
+
+
+def _stop_backfill(state: ScheduleState, end_us: int | None) -> Events:
+    stopped = [one for one in state.backfills if end_us in (None, one.end_us)]
+    if not stopped:
+        upto = "" if end_us is None else f" up to {time_text(end_us)}"
+        raise ScheduleForbids(f"no backfill{upto} is open")
+    return tuple(ScheduleBackfillStopped(next_us=one.next_us, end_us=one.end_us) for one in stopped)
 
 
 def _drop_buffered(state: ScheduleState) -> Events:

@@ -14,6 +14,7 @@ from tasker.events.schedule_events import (
     BackfillOverlap,
     FireCause,
     ScheduleBackfillRequested,
+    ScheduleBackfillStopped,
     ScheduleCreated,
     ScheduleDeleted,
     ScheduleEvent,
@@ -145,6 +146,12 @@ def evolve_schedule(
             state.buffered, state.backfills, state.next_us, state.due_us = [], [], None, None
         case ScheduleBackfillRequested():
             state.backfills.append(Backfill(event.first_us, event.end_us, event.overlap))
+        case ScheduleBackfillStopped(next_us=next_us, end_us=end_us):
+            place = next(
+                (at for at, one in enumerate(state.backfills) if (one.next_us, one.end_us) == (next_us, end_us)), None
+            )
+            if place is not None:
+                del state.backfills[place]
         case ScheduleFireBuffered():
             state.buffered.append(event.fire_us)
             _move(state, event)

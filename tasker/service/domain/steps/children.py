@@ -39,6 +39,15 @@ KEY_PREFIX = "child:"
 CHILD_DEPTH_MAX: Final = 100
 """Most tasks above a task: a template that starts itself without an end comes to one."""
 
+CHILD_ENDED_BADLY: Final = frozenset({"child_failed", "child_cancelled"})
+"""Types of the error of a step whose child did not complete."""
+
+CHAIN_NAMED_MAX: Final = 6
+"""So many of a chain of failed tasks are named, the first and the last of them: the cause keeps its place."""
+
+_CHILD = "child task "
+_UNDER = " > "
+
 
 def request_child(
     state: TaskState, template: CompiledTemplate, spec: StepSpec, instance: str, attempt: int
@@ -117,11 +126,23 @@ def note_child(state: TaskState, template: CompiledTemplate, command: NoteChild)
         return tuple(events)
     if command.state == "completed":
         return (*events, StepCompleted(step=name, attempt=attempt, result=command.result or NULL))
-    why = "" if command.error is None else f": {command.error.type}: {command.error.message}"
-    message = f"child task {command.child} is {command.state}{why}"[:2000]
+    message = _ended_badly(command.child, command.state, command.error)
     error = ErrorInfo(type=f"child_{command.state}", message=message, retryable=False)
     return (
         *events,
         StepAttemptFailed(step=name, attempt=attempt, error=error),
         StepFailed(step=name, attempt=attempt, reason="permanent_error", error=error),
     )
+
+
+def _ended_badly(child: str, state: str | None, error: ErrorInfo | None) -> str:
+    """Return how a child ended, for people: the tasks down to the one where it began, and what that says, once."""
+    why = "" if error is None else error.message
+    if error is not None and error.type in CHILD_ENDED_BADLY and why.startswith(_CHILD):
+        below, _, told = why.removeprefix(_CHILD).partition(" is ")
+        chain = [child, *below.split(_UNDER)]
+        if len(chain) > CHAIN_NAMED_MAX:
+            chain = [*chain[:2], "...", *chain[3 - CHAIN_NAMED_MAX :]]
+        return f"{_CHILD}{_UNDER.join(chain)} is {told}"[:2000]
+    cause = "" if error is None else f": {error.type}: {why}"
+    return f"{_CHILD}{child} is {state}{cause}"[:2000]

@@ -140,3 +140,39 @@ def test_keys_name_their_parent() -> None:
     task_id = "01234567-89ab-8def-8123-456789abcdef"
     assert parent_of(child_key(task_id, "kids#2[a.b-c]", 3)) == (task_id, "kids#2[a.b-c]", 3)
     assert parent_of(None) is parent_of("order-17") is parent_of("child:x") is parent_of("child:a:b:c") is None
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        (1, "child task c1 is failed: NoSuchCard: it is no card"),
+        (3, "child task c3 > c2 > c1 is failed: NoSuchCard: it is no card"),
+        (6, "child task c6 > c5 > c4 > c3 > c2 > c1 is failed: NoSuchCard: it is no card"),
+        (100, "child task c100 > c99 > ... > c3 > c2 > c1 is failed: NoSuchCard: it is no card"),
+    ],
+)
+def test_a_chain_of_failed_children_is_named_once_with_what_began_it(levels: int, message: str) -> None:
+    error: ErrorInfo | None = ErrorInfo(type="NoSuchCard", message="it is no card")
+    for level in range(1, levels + 1):
+        run = parent()
+        run.child("kid", f"c{level}", state="failed", error=error)
+        error = run.state.steps["kid"].error
+    assert error is not None
+    assert (error.type, error.message) == ("child_failed", message)
+
+
+def test_a_handlers_own_error_of_that_type_is_told_as_it_is() -> None:
+    run = parent()
+    run.child("kid", "c1", state="failed", error=ErrorInfo(type="child_failed", message="the kid fell"))
+    found = run.state.steps["kid"].error
+    assert found is not None
+    assert found.message == "child task c1 is failed: child_failed: the kid fell"
+
+
+def test_what_is_below_a_failed_child_may_have_been_cancelled() -> None:
+    below, above = parent(), parent()
+    below.child("kid", "c1", state="cancelled")
+    above.child("kid", "c2", state="failed", error=below.state.steps["kid"].error)
+    found = above.state.steps["kid"].error
+    assert found is not None
+    assert (found.type, found.message) == ("child_failed", "child task c2 > c1 is cancelled")
