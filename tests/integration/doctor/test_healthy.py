@@ -12,6 +12,7 @@ import asyncpg
 import msgspec
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import delete_stream
@@ -24,6 +25,7 @@ from tasker.doctor.nats_checks import examine_nats
 from tasker.events.subjects import Subjects
 from tasker.service.compose import run_read, run_write
 from tasker.settings import Settings, read_settings
+from tests.integration.client.scripted import http_service
 from tests.servers import SharedCluster
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.linux]
@@ -202,6 +204,17 @@ async def test_a_service_without_shards_is_not_ready(cluster: SharedCluster, unu
     [found] = await examine_http(settings)
     assert found.code == "http_unreachable"
     await cluster.drop_database(dsn)
+
+
+@pytest.mark.parametrize(("status", "text"), [(200, '{"hello": 1}'), (404, "not found"), (200, "<html>")])
+async def test_another_service_at_the_address_is_told(status: int, text: str) -> None:
+    async def stranger(_request: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
+
+    async with http_service(stranger) as url:
+        [found] = await examine_http(read_settings(environ={"TASKER_HTTP_URL": url}).settings)
+    assert found.code == "http_unreachable"
+    assert url in found.detail
 
 
 async def test_findings_as_json_have_a_code_each(environ: dict[str, str], tmp_path: Path) -> None:
