@@ -570,11 +570,17 @@ class Reference:
         for item in one.items or ():
             if item in self.instances and self.instances[item].status == "open":
                 self._cancel(item)
-        step = self.steps[name_of(name)]
-        if "child" in step and one.items is None and step.get("on_parent_close") != "abandon":
+        if self._has_child_to_stop(name):
             one.stops_with_child = True
         else:
             self._cancelled(name)
+
+    def _has_child_to_stop(self, name: str) -> bool:
+        """Return whether an instance ends with its child; what is retried and has not begun again has none."""
+        one, step = self.instances[name], self.steps[name_of(name)]
+        entry = self.instances.get(name.partition("[")[0])
+        is_to_come = one.is_to_begin or (entry is not None and name in entry.again)
+        return "child" in step and one.items is None and not is_to_come and step.get("on_parent_close") != "abandon"
 
     # ---------------------------------------------------------------- failures
 
@@ -969,10 +975,10 @@ class Reference:
             self._cancel_one(name, graceful=graceful)
 
     def _cancel_one(self, name: str, *, graceful: bool) -> None:
-        one, step = self.instances[name], self.steps[name_of(name)]
+        one = self.instances[name]
         if graceful and one.is_running:
             one.is_stopping = True
-        elif "child" in step and one.items is None and step.get("on_parent_close") != "abandon":
+        elif self._has_child_to_stop(name):
             one.stops_with_child = True
         else:
             self._cancelled(name)
