@@ -75,9 +75,9 @@ class Wait:
     asked: Asked | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Signal:
-    """One that no step has taken yet."""
+    """One that no step has taken yet; another with the same value is another one."""
 
     name: str
     value: Any
