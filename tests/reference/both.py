@@ -281,7 +281,7 @@ class Both:
             and (one.items is None or one.status == "failed")
             and name.partition("[")[0] == said.node(name_of(name))
         ]
-        if said.status == "pending":
+        if not said.has_begun:
             return found
         lists = ("each", "batches", "child")
         return found + [name for name in said.not_begun() if not any(key in said.steps[name_of(name)] for key in lists)]

@@ -997,7 +997,7 @@ class Reference:
             self.status = "paused"
             return
         if not self.has_begun:
-            self.status = "pending"
+            self.status = "blocked" if "late" in self.holds else "pending"
             return
         if self.holds:
             self.status = "blocked"
