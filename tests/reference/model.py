@@ -919,6 +919,8 @@ class Reference:
         if why not in self.holds:
             return
         self.holds.discard(why)
+        if not self.has_begun and not self.ending:
+            self.status = "pending"
         if self.holds or self.ending or not self.has_begun:
             self._rest()
             return
