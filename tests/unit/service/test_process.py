@@ -6,8 +6,10 @@ import sys
 
 import msgspec
 import pytest
+import structlog
 
 from tasker.errors import Unavailable
+from tasker.service import process
 from tasker.service.process import AWAITS_SERVERS, RESTART_PAUSES_S, Side
 from tasker.settings import read_settings
 
@@ -39,13 +41,14 @@ def pauses(code: int, times: int) -> list[float]:
 
 
 def test_a_side_whose_servers_are_away_is_started_less_and_less_often_without_a_line(
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    told = structlog.testing.LogCapture()
+    monkeypatch.setattr(process, "_log", structlog.wrap_logger(None, processors=[told]))
     assert pauses(AWAITS_SERVERS, 10) == pytest.approx([*RESTART_PAUSES_S, 20.0, 20.0])
-    assert capsys.readouterr() == ("", "")
+    assert told.entries == []
     assert pauses(-9, 2) == pytest.approx([0.0, 0.2])
-    out, err = capsys.readouterr()
-    assert (out + err).count("process_ended") == 2
+    assert [entry["event"] for entry in told.entries] == ["process_ended", "process_ended"]
 
 
 def test_it_says_what_is_awaited_and_where_without_secrets() -> None:
