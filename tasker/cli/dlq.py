@@ -131,7 +131,7 @@ async def groups(*, wanted: Wanted = EVERYTHING, limit: Limit = 50, common: Comm
     """
     from tasker.cli.output import time_text
     from tasker.cli.reach import client
-    from tasker.cli.showing import show_first
+    from tasker.cli.showing import page_items_of, show_first
 
     columns: list[Any] = [
         ("fingerprint", lambda row: row.fingerprint),
@@ -144,7 +144,11 @@ async def groups(*, wanted: Wanted = EVERYTHING, limit: Limit = 50, common: Comm
     ]
     async with client(common) as service:
         await show_first(
-            service.dlq.groups(wanted.filter()), limit, columns, common.output, empty="no dead letter matches"
+            service.dlq.groups(wanted.filter(), page_items=page_items_of(limit)),
+            limit,
+            columns,
+            common.output,
+            empty="no dead letter matches",
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from tasker.cli.options import COMMON, Common, Limit, Output
 
@@ -60,7 +61,7 @@ async def tail(
 @app.command
 async def verify(
     *,
-    workers: int | None = None,
+    workers: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     data: Path | None = None,
     output: Output = "table",
 ) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.client.requests import PAGE_ITEMS, SendCommand, TaskRef, task_id_of
+from tasker.client.requests import PAGE_ITEMS, SendCommand, TaskRef, command_id_of, task_id_of
 from tasker.events.codec import encode_value
 from tasker.events.messages import Reply, StepApprove, StepDelegate, StepReject
 from tasker.events.reads import ApprovalPage, ApprovalView
@@ -153,4 +153,4 @@ class Approvals:
 
     def _named(self, options: AnswerOptions) -> AnswerOptions:
         """Return `options` with the id that makes a repetition the same answer."""
-        return {**options, "command_id": options.get("command_id") or self._ids.token()}
+        return {**options, "command_id": command_id_of(options.get("command_id"), self._ids)}

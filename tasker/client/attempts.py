@@ -87,7 +87,7 @@ def verdict(errors: list[TaskerError]) -> TaskerError:
     last = errors[-1]
     if len(errors) > 1 and any(map(_leaves_doubt, errors)):
         detail = f"{last.detail} (after {len(errors)} attempts; one of them may have been recorded)"
-        return OutcomeUnknown(detail, retry_after_s=last.retry_after_s)
+        return OutcomeUnknown(detail, retry_after_s=last.retry_after_s, **last.context)
     return last
 
 

@@ -5,11 +5,11 @@ Pure but for the sending, which is handed in: `pack` cuts, `merge` puts verdicts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from tasker.errors import BodyTooLarge, Fenced, TaskerError, Unavailable
+from tasker.errors import BodyTooLarge, Fenced, TaskerError
 from tasker.events.codec import BATCH_ITEMS_MAX, BODY_BYTES_MAX
 from tasker.events.messages import Reply, TaskCreate
 
@@ -56,16 +56,24 @@ def body_of(batch: Sequence[Item]) -> bytes:
     return body
 
 
-def verdicts_of(batch: Sequence[Item], data: bytes) -> list[Reply | TaskerError]:
-    """Return what the answer `data` says of each item of `batch`; one refusal may be for all of them."""
+def verdicts_of(
+    batch: Sequence[Item], data: bytes, *, unreadable: Callable[[str], TaskerError]
+) -> list[Reply | TaskerError]:
+    """Return what the answer `data` says of each item of `batch`; one refusal may be for all of them.
+
+    Args:
+        batch: what was sent.
+        data: what came back.
+        unreadable: returns the error of an answer that cannot be read, for a reason.
+    """
     try:
         replies: list[Reply] | Reply = _answers.decode(data)
     except msgspec.DecodeError as error:
-        return [Unavailable(f"the answer to a batch cannot be read: {error}")] * len(batch)
+        return [unreadable(str(error))] * len(batch)
     if isinstance(replies, Reply):
         return [_verdict(replies)] * len(batch)
     if len(replies) != len(batch):
-        return [Unavailable(f"{len(replies)} answers came for {len(batch)} items")] * len(batch)
+        return [unreadable(f"{len(replies)} answers came for {len(batch)} items")] * len(batch)
     return [_verdict(reply) for reply in replies]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypedDict, Unpack
 
 import msgspec
 
-from tasker.client.requests import SendCommand, TaskHandle, TaskRef, rfc3339_of
+from tasker.client.requests import SendCommand, TaskHandle, TaskRef, command_id_of, rfc3339_of
 from tasker.errors import DeadlineExceeded, StateForbids
 from tasker.events.bulk import BulkOutcome
 from tasker.events.codec import decode_message
@@ -236,5 +236,5 @@ class Bulks:
             rate_per_s=options.get("rate_per_s", BULK_RATE_PER_S),
             requested_by=requested_by,
             reason=reason,
-            command_id=options.get("command_id") or self._ids.token(),
+            command_id=command_id_of(options.get("command_id"), self._ids),
         )

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tasker.bus.bus import Bus, Disconnected, NoResponders
-from tasker.client.http import HttpApi
+from tasker.client.http import OTHER, HttpApi
 from tasker.client.requests import segment
 from tasker.errors import OutcomeUnknown, Unavailable, VerbUnknown
 from tasker.events.messages import (
@@ -23,6 +23,10 @@ from tasker.events.subjects import Subjects
 
 class Carrier(Protocol):
     """Takes one attempt of a command to the service and its answer back."""
+
+    def unreadable(self, fault: str) -> OutcomeUnknown:
+        """Return the error of an answer that cannot be read, for the reason `fault`; it says where it came from."""
+        ...
 
     async def send(self, verb: str, body: bytes, *, timeout_s: float, traceparent: str | None = None) -> bytes:
         """Return the answer to `body`, a command or an array of them, as the wire has it.
@@ -42,6 +46,10 @@ class BusCarrier:
         self._subjects = subjects
         self._tenant = tenant
 
+    def unreadable(self, fault: str) -> OutcomeUnknown:
+        """Return the error of an answer that came over NATS."""
+        return OutcomeUnknown(f"the answer over NATS cannot be read: {fault}")
+
     async def send(self, verb: str, body: bytes, *, timeout_s: float, traceparent: str | None = None) -> bytes:
         """Send `body` to whichever node takes it."""
         if not self._bus.connected:
@@ -60,6 +68,10 @@ class HttpCarrier:
 
     def __init__(self, api: HttpApi) -> None:
         self._api = api
+
+    def unreadable(self, fault: str) -> OutcomeUnknown:
+        """Return the error of an answer that the address gave."""
+        return OutcomeUnknown(f"{self._api.http_url} does not answer as Tasker does: {fault}", remedy=OTHER)
 
     async def send(self, verb: str, body: bytes, *, timeout_s: float, traceparent: str | None = None) -> bytes:
         """Send `body` to the endpoint of `verb`."""

@@ -35,6 +35,7 @@ from tasker.client.requests import (
     NewTask,
     TaskHandle,
     TaskRef,
+    command_id_of,
     handle_of,
     position_of,
     rfc3339_of,
@@ -51,7 +52,6 @@ from tasker.clock import Clock, SystemClock
 from tasker.errors import (
     ConfigurationError,
     DeadlineExceeded,
-    OutcomeUnknown,
     TaskerError,
     Unavailable,
     Undecodable,
@@ -308,13 +308,13 @@ class TaskerClient(TaskOperations):
         Raises:
             TemplateInvalid: `errors` names every fault. TemplateConflict: the version has other content.
         """
-        command = TemplateRegister(template=dict(template), command_id=command_id or self._ids.token())
+        command = TemplateRegister(template=dict(template), command_id=command_id_of(command_id, self._ids))
         return await self._command("template.register", command)
 
     async def use(self, name: str, version: str, *, namespace: str = "default", command_id: str | None = None) -> Reply:
         """Choose the version that new tasks get when they name none."""
         command = TemplateUse(
-            name=name, namespace=namespace, version=version, command_id=command_id or self._ids.token()
+            name=name, namespace=namespace, version=version, command_id=command_id_of(command_id, self._ids)
         )
         return await self._command("template.use", command)
 
@@ -671,7 +671,8 @@ class TaskerClient(TaskOperations):
         with spanning(self._tracing, f"tasker {verb}", SpanKind.CLIENT) as traceparent:
 
             async def ask(timeout_s: float) -> Reply:
-                return _accepted(await carrier.send(verb, body, timeout_s=timeout_s, traceparent=traceparent))
+                answer = await carrier.send(verb, body, timeout_s=timeout_s, traceparent=traceparent)
+                return _accepted(answer, carrier)
 
             return await attempt_until(
                 ask, deadline_s=deadline_s, policy=self._retry, clock=self._clock, conclude=verdict
@@ -691,7 +692,7 @@ class TaskerClient(TaskOperations):
                     answer = await carrier.send(
                         "task.create", body_of(waiting), timeout_s=timeout_s, traceparent=traceparent
                     )
-                verdicts = verdicts_of(waiting, answer)
+                verdicts = verdicts_of(waiting, answer, unreadable=carrier.unreadable)
             except TaskerError as error:
                 verdicts = [error] * len(waiting)
             again: list[Item] = []
@@ -714,12 +715,12 @@ class TaskerClient(TaskOperations):
         return found
 
 
-def _accepted(data: bytes) -> Reply:
-    """Return the acceptance that `data` is; a refusal is raised."""
+def _accepted(data: bytes, carrier: Carrier) -> Reply:
+    """Return the acceptance that `data`, which `carrier` brought, is; a refusal is raised."""
     try:
         reply = decode_message(data, Reply)
     except Undecodable as error:
-        raise OutcomeUnknown(f"the answer cannot be read: {error}") from error
+        raise carrier.unreadable(str(error)) from error
     if reply.ok:
         return reply
     raise TaskerError.from_problem(reply.error) if reply.error else Unavailable("refused without a reason")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.client.requests import SendCommand
+from tasker.client.requests import SendCommand, command_id_of
 from tasker.events.control_events import ControlScope, LimitScope
 from tasker.events.messages import CircuitClose, CircuitOpen, ControlPause, ControlResume, LimitRemove, LimitSet, Reply
 from tasker.events.reads import CircuitsView, ControlsView, EventPage, EventView, LimitsView
@@ -47,7 +47,7 @@ class WorkControls:
             namespace=namespace,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("control.pause", command)
 
@@ -74,7 +74,7 @@ class WorkControls:
             ramp_s=ramp_s,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("control.resume", command)
 
@@ -116,7 +116,7 @@ class WorkControls:
             key=key,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("limit.set", command)
 
@@ -141,7 +141,7 @@ class WorkControls:
             namespace=namespace,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("limit.remove", command)
 
@@ -175,7 +175,7 @@ class WorkControls:
             open_s=open_s,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("circuit.open", command)
 
@@ -200,7 +200,7 @@ class WorkControls:
             ramp_s=ramp_s,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("circuit.close", command)
 

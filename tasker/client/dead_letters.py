@@ -10,7 +10,16 @@ from typing import Final
 from tasker.client.bulk import Bulks, OnProgress
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.client.requests import PAGE_ITEMS, SendCommand, TaskRef, position_of, rfc3339_of, segment, task_id_of
+from tasker.client.requests import (
+    PAGE_ITEMS,
+    SendCommand,
+    TaskRef,
+    command_id_of,
+    position_of,
+    rfc3339_of,
+    segment,
+    task_id_of,
+)
 from tasker.events.bulk import BulkOutcome
 from tasker.events.messages import (
     BulkDeadLetters,
@@ -166,7 +175,7 @@ class DeadLetters:
             step=step or None,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("dlq.add", command)
 
@@ -193,7 +202,7 @@ class DeadLetters:
             note=note,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("dlq.investigate", command)
 
@@ -220,7 +229,7 @@ class DeadLetters:
             ignore=ignore,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("dlq.resolve", command)
 
@@ -243,7 +252,7 @@ class DeadLetters:
             step=step or None,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("dlq.reopen", command)
 
@@ -268,7 +277,7 @@ class DeadLetters:
             attempt=attempt,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("dlq.retry", command)
 

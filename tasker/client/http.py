@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tasker.errors import (
     ConfigurationError,
@@ -29,7 +29,10 @@ Parameters = Mapping[str, str | int | float | list[str] | None]
 _ERROR_STATUS = 400
 _SERVER_STATUS = 500
 _NOT_IMPLEMENTED = 501
-_OTHER = "is it Tasker's address, and its version ours? `tasker config show http` says where the address comes from"
+OTHER: Final = (
+    "is it Tasker's address, and its version ours? `tasker config show http` says where the address comes from"
+)
+"""What a person does where something answers that is not Tasker."""
 
 
 class HttpApi:
@@ -53,7 +56,7 @@ class HttpApi:
             return decode_message(data, kind)
         except Undecodable as error:
             raise Undecodable(
-                f"GET {self.http_url}{path} is not answered as Tasker does: {error.detail}", remedy=_OTHER
+                f"GET {self.http_url}{path} is not answered as Tasker does: {error.detail}", remedy=OTHER
             ) from error
 
     async def ask(
@@ -125,7 +128,7 @@ def _error_of(asked: str, status: int, headers: Mapping[str, str], data: bytes) 
         text = one_line(data[:100].decode(errors="replace"))
     detail = f"{asked} is answered with HTTP {status}, and not as Tasker does: {text}"
     if status < _SERVER_STATUS or status == _NOT_IMPLEMENTED:
-        return ConfigurationError(detail, remedy=_OTHER)
+        return ConfigurationError(detail, remedy=OTHER)
     retry_after_s = None
     with contextlib.suppress(ValueError):
         retry_after_s = float(headers.get("Retry-After", ""))

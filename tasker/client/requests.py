@@ -140,6 +140,11 @@ TaskRef = TaskHandle | TaskView | UUID | str
 """How a task is named: what was returned for it, or its id."""
 
 
+def command_id_of(given: str | None, ids: IdSource) -> str:
+    """Return what names a command: what the caller gave, also "", which the service refuses; else one from `ids`."""
+    return ids.token() if given is None else given
+
+
 def task_id_of(task: TaskRef) -> str:
     """Return the id of `task`.
 
@@ -182,9 +187,18 @@ def rfc3339_of(at: datetime | str | None, what: str) -> str | None:
     """
     if not isinstance(at, datetime):
         return at
+    return to_rfc3339(time_us_of(at, what))
+
+
+def time_us_of(at: datetime, what: str) -> int:
+    """Return a time in microseconds since the epoch.
+
+    Raises:
+        ValueInvalid: it has no time zone.
+    """
     if at.tzinfo is None:
         raise ValueInvalid(f"{what} {at.isoformat()} has no time zone")
-    return to_rfc3339(from_datetime(at))
+    return from_datetime(at)
 
 
 def segment(text: str) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.client.requests import SendCommand, rfc3339_of
+from tasker.client.requests import SendCommand, command_id_of, rfc3339_of, time_us_of
 from tasker.errors import BodyInvalid
 from tasker.events.codec import encode_value
 from tasker.events.messages import (
@@ -28,7 +28,6 @@ from tasker.events.messages import (
 from tasker.events.reads import EventPage, EventView, FireTime, FireTimes, SchedulePage, ScheduleView
 from tasker.events.schedule_events import BackfillOverlap
 from tasker.ids import IdSource, check_name
-from tasker.times import from_datetime
 
 Document = ScheduleDocument | Mapping[str, Any]
 """A schedule's document: as a struct, or as the mapping that JSON or YAML spells."""
@@ -66,7 +65,7 @@ class Schedules:
             schedule=document_from(schedule),
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("schedule.create", command)
 
@@ -87,7 +86,7 @@ class Schedules:
             schedule=document_from(schedule),
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("schedule.update", command)
 
@@ -108,7 +107,7 @@ class Schedules:
             note=note,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("schedule.pause", command)
 
@@ -129,7 +128,7 @@ class Schedules:
             note=note,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("schedule.resume", command)
 
@@ -148,7 +147,7 @@ class Schedules:
             namespace=namespace,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("schedule.trigger", command)
 
@@ -173,7 +172,7 @@ class Schedules:
             overlap=overlap,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("schedule.backfill", command)
 
@@ -198,7 +197,7 @@ class Schedules:
             end=rfc3339_of(end, "end"),
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("schedule.stop_backfill", command)
 
@@ -217,7 +216,7 @@ class Schedules:
             namespace=namespace,
             requested_by=requested_by,
             reason=reason,
-            command_id=command_id or self._ids.token(),
+            command_id=command_id_of(command_id, self._ids),
         )
         return await self._send("schedule.delete", command)
 
@@ -287,7 +286,7 @@ def upcoming(schedule: Document, *, after: datetime, count: int = NEXT_TIMES) ->
     """Yield the next fire times of a document; asks no service. Jitter is left out.
 
     Raises:
-        ScheduleInvalid: it has faults.
+        ScheduleInvalid: it has faults. ValueInvalid: `after` has no time zone.
     """
     from itertools import islice
 
@@ -295,7 +294,7 @@ def upcoming(schedule: Document, *, after: datetime, count: int = NEXT_TIMES) ->
     from tasker.times import to_datetime
 
     spec = spec_of(document_from(schedule))
-    for fire_us in islice(fire_times(spec, from_datetime(after)), count):
+    for fire_us in islice(fire_times(spec, time_us_of(after, "after")), count):
         yield to_datetime(fire_us)
 
 

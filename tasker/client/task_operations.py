@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 import msgspec
 
-from tasker.client.requests import OperatorOptions, TaskRef, rfc3339_of, task_id_of
+from tasker.client.requests import OperatorOptions, TaskRef, command_id_of, rfc3339_of, task_id_of
 from tasker.events.codec import encode_value
 from tasker.events.messages import (
     CANCEL_GRACE_S,
@@ -371,4 +371,4 @@ class TaskOperations(abc.ABC):
 
     def _named(self, options: OperatorOptions) -> OperatorOptions:
         """Return `options` with the id that makes a repetition the same command."""
-        return {**options, "command_id": options.get("command_id") or self._ids.token()}
+        return {**options, "command_id": command_id_of(options.get("command_id"), self._ids)}

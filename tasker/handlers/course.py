@@ -166,7 +166,6 @@ class Course:
         if may_run:
             self._begin(attempt)
         else:
-            self._counts.claimed += 1
             attempt.claim = self._reports.send(attempt, "claim", lambda reply: self._on_claim_answer(attempt, reply))
             self.tick.arm(attempt.touch_s)
 

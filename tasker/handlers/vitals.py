@@ -37,7 +37,6 @@ class WorkerCounts(msgspec.Struct):
 
     delivered: int = 0
     run: int = 0
-    claimed: int = 0
     gone: int = 0
     completed: int = 0
     failed: int = 0

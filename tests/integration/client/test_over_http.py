@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from tasker.client import NewTask, RetryPolicy, TaskerClient, TaskHandle
+from tasker.client import EVERY_TASK, NewTask, RetryPolicy, TaskerClient, TaskHandle
 from tasker.errors import (
     Behind,
     ConfigurationError,
@@ -133,6 +133,20 @@ async def test_a_strangers_answer_names_the_address() -> None:
         assert "is it Tasker's address" in found.value.context["remedy"]
 
 
+async def test_a_strangers_answer_to_a_command_leaves_a_doubt_and_names_the_address() -> None:
+    async def stranger(_request: web.Request) -> web.Response:
+        return web.Response(text="<html>welcome")
+
+    async with client_of(stranger, timeout_s=0.2) as client:
+        with pytest.raises(OutcomeUnknown) as found:
+            await client.cancel("t-1")
+        (of_batch,) = await client.create_many([NewTask("hello")])
+        assert isinstance(of_batch, OutcomeUnknown)
+        for error in (found.value, of_batch):
+            assert f"{client.settings.http_url} does not answer as Tasker does: " in error.detail
+            assert "is it Tasker's address" in error.context["remedy"]
+
+
 async def test_a_batch_goes_as_one_array() -> None:
     script = Scripted([ACCEPTED, {"ok": False, "error": msgspec.to_builtins(InputInvalid("no").problem())}])
     async with client_of(script) as client:
@@ -246,3 +260,17 @@ async def test_reads_without_http_say_what_to_set(nats_url: str) -> None:
     async with TaskerClient(nats_url, "", environ={}) as client:
         with pytest.raises(ConfigurationError, match="TASKER_HTTP_URL"):
             await client.get("t-1")
+
+
+async def test_an_empty_command_id_is_sent_for_the_service_to_refuse_and_not_replaced() -> None:
+    script = Scripted(ACCEPTED)
+    why: dict[str, Any] = {"requested_by": "ada", "reason": "why", "command_id": ""}
+    async with client_of(script) as client:
+        await client.cancel("t", **why)
+        await client.register({"name": "t"}, command_id="")
+        await client.approvals.delegate("t", "a", by="ada", to="bea", command_id="")
+        await client.controls.pause("everything", **why)
+        await client.schedules.pause("nightly", **why)
+        await client.dlq.add("t", **why)
+        await client.bulk.start("task.cancel", EVERY_TASK, **why)
+    assert [body["command_id"] for _, _, _, body in script.heard] == [""] * 7

@@ -155,6 +155,11 @@ def test_usage_errors_end_with_2_and_one_line(arguments: list[str], capsys: pyte
     assert first.endswith(")")
 
 
+def test_no_processes_cannot_verify(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["log", "verify", "--workers", "0"]) == 2
+    assert "--workers" in capsys.readouterr().err
+
+
 def test_an_unknown_command_is_sent_to_the_whole_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["task", "creat"]) == 2
     assert capsys.readouterr().err.splitlines() == [

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tasker.client.batches import Item, body_of, pack, verdicts_of
-from tasker.errors import BodyTooLarge, InputInvalid, KeyConflict, TaskerError, Unavailable
+from tasker.errors import BodyTooLarge, InputInvalid, KeyConflict, OutcomeUnknown, TaskerError
 from tasker.events.codec import BODY_BYTES_MAX
 from tasker.events.messages import Reply, TaskCreate
 
@@ -35,7 +35,7 @@ def test_one_item_above_the_bound_stands_alone_and_is_refused() -> None:
 
 def test_each_item_has_its_verdict() -> None:
     answer = msgspec.json.encode([{"ok": True, "task_id": "a"}, {"ok": False, "error": InputInvalid("no").problem()}])
-    first, second = verdicts_of([item(0), item(1)], answer)
+    first, second = verdicts_of([item(0), item(1)], answer, unreadable=OutcomeUnknown)
     assert isinstance(first, Reply)
     assert first.task_id == "a"
     assert isinstance(second, InputInvalid)
@@ -43,10 +43,12 @@ def test_each_item_has_its_verdict() -> None:
 
 def test_one_refusal_may_be_for_all() -> None:
     answer = msgspec.json.encode({"ok": False, "error": KeyConflict("no").problem()})
-    assert all(isinstance(said, KeyConflict) for said in verdicts_of([item(0), item(1)], answer))
+    assert all(
+        isinstance(said, KeyConflict) for said in verdicts_of([item(0), item(1)], answer, unreadable=OutcomeUnknown)
+    )
 
 
 @pytest.mark.parametrize("answer", [b"", b"[]", b'[{"ok":true}]', b"nonsense"])
 def test_an_answer_that_does_not_fit_leaves_every_item_open(answer: bytes) -> None:
-    said = verdicts_of([item(0), item(1)], answer)
-    assert [isinstance(one, Unavailable) for one in said if isinstance(one, TaskerError)] == [True, True]
+    said = verdicts_of([item(0), item(1)], answer, unreadable=OutcomeUnknown)
+    assert [isinstance(one, OutcomeUnknown) for one in said if isinstance(one, TaskerError)] == [True, True]

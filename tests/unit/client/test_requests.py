@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from tasker.client import DeadLetterFilter, NewTask, TaskerClient
+from tasker.client import DeadLetterFilter, NewTask, TaskerClient, upcoming
 from tasker.client.requests import task_id_of
 from tasker.errors import BodyTooLarge, TaskUnknown, ValueInvalid
 from tasker.ids import SystemIds
@@ -71,6 +71,8 @@ async def test_a_time_without_a_zone_is_refused_by_lists_too() -> None:
             await client.page(created_after=naive)
         with pytest.raises(ValueInvalid, match="start 2026-11-21T10:00:00 has no time zone"):
             await client.schedules.backfill("nightly", naive, naive)
+    with pytest.raises(ValueInvalid, match="after 2026-11-21T10:00:00 has no time zone"):
+        next(upcoming({"template": "report", "cron": "0 9 * * *"}, after=naive))
 
 
 def test_an_empty_key_is_sent_for_the_service_to_refuse_and_not_replaced() -> None:

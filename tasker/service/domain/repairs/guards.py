@@ -27,9 +27,11 @@ def must_go_on(state: TaskState) -> None:
     """
     must_exist(state)
     if state.ended:
-        raise TaskEnded(f"the task is {state.status}; create another one", state=str(state.status))
+        raise TaskEnded(f"the task is {state.status}; `tasker task restart` runs it once more", state=str(state.status))
     if state.stopping is not None:
-        raise StateForbids(f"the task is ending as {state.stopping.ending}; create another one")
+        raise StateForbids(
+            f"the task is ending as {state.stopping.ending}; when it has, `tasker task restart` runs it once more"
+        )
 
 
 def must_be_current(state: TaskState, template: CompiledTemplate, instance: str) -> None:

@@ -58,7 +58,7 @@ def test_a_pause_is_said_once_and_only_a_paused_task_is_resumed() -> None:
     assert run.pause() == ()
     run.resume()
     run.finish()
-    with pytest.raises(TaskEnded, match="create another"):
+    with pytest.raises(TaskEnded, match="`tasker task restart` runs it once more"):
         run.pause()
     with pytest.raises(TaskEnded):
         run.resume()
