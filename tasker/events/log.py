@@ -69,7 +69,7 @@ class LogInfo(msgspec.Struct, frozen=True):
     """What a log says of itself.
 
     Attributes:
-        log_id: short random id, renewed by a restore to an earlier time.
+        log_id: short random id, drawn when the log is made; a restore of the database keeps it.
         slots: slots of the hash ring.
         shard_of_slot: the shard of each slot, by slot.
     """

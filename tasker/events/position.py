@@ -1,7 +1,7 @@
 """The public position: an opaque string token that says how far a reader has come.
 
 `3:812` is position 812 of shard 3; `0:12,3:812` is one per shard. Positions count from 1, so `3:0`
-is the start. A token from another log (a restore renewed its id) is led by that log's id and `/`.
+is the start. A token may be led by its log's id and `/`; one that names another log is refused.
 """
 
 from __future__ import annotations
