@@ -22,6 +22,8 @@ async def list_(*, common: Common = COMMON) -> None:
     """
     from tasker.cli.output import rows, time_text
     from tasker.cli.reach import client
+    from tasker.cli.showing import trial_text
+    from tasker.clock import SystemClock
     from tasker.events.reads import CircuitView
 
     def state(one: Any) -> str:
@@ -31,12 +33,13 @@ async def list_(*, common: Common = COMMON) -> None:
 
     async with client(common) as service:
         found = await service.controls.circuits()
+    now_us = SystemClock().now_us()
     shown: list[Any] = [*found.circuits, *found.declared]
     columns = [
         ("what", lambda one: f"{one.scope} {one.namespace}/{one.name}"),
         ("state", state),
         ("since", lambda one: time_text(one.circuit.opened_at) if isinstance(one, CircuitView) else None),
-        ("trial at", lambda one: time_text(one.circuit.trial_at) if isinstance(one, CircuitView) else None),
+        ("trial", lambda one: trial_text(one.circuit, now_us) if isinstance(one, CircuitView) else None),
         ("by", lambda one: one.requested_by if isinstance(one, CircuitView) else f"version {one.version}"),
         ("reason", lambda one: one.reason if isinstance(one, CircuitView) else f"of handler {one.handler}"),
         ("last error", lambda one: one.circuit.error if isinstance(one, CircuitView) else None),

@@ -116,16 +116,15 @@ async def controls(*, events: bool = False, limit: Limit = 50, common: Common = 
     """
     from tasker.cli.output import rows, time_text
     from tasker.cli.reach import client
+    from tasker.cli.showing import trial_text
+    from tasker.clock import SystemClock
     from tasker.events.reads import CircuitView, RampView
 
     def state(one: Any) -> str:
         match one:
             case CircuitView():
-                return (
-                    "trial runs"
-                    if one.circuit.state == "half_open"
-                    else f"open, trial at {time_text(one.circuit.trial_at)}"
-                )
+                trial = f"trial {trial_text(one.circuit, now_us)}"
+                return trial if one.circuit.state == "half_open" else f"open, {trial}"
             case RampView():
                 return f"back by {time_text(one.until)}"
             case _:
@@ -139,6 +138,7 @@ async def controls(*, events: bool = False, limit: Limit = 50, common: Common = 
         return
     async with client(common) as service:
         found = await service.controls.get()
+    now_us = SystemClock().now_us()
     shown: list[Any] = [*found.pauses, *found.circuits, *found.ramps]
     columns = [
         ("what", lambda one: f"{one.scope} {one.namespace}/{one.name}" if one.name else one.scope),

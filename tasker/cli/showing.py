@@ -10,7 +10,8 @@ import msgspec
 from tasker.cli.options import Format
 from tasker.cli.output import Column, fields, line, note, rows, time_text
 from tasker.events.messages import Reply, StepProgress
-from tasker.events.reads import DeadLetterView, EventView, Explanation, StepView, TaskView
+from tasker.events.reads import CircuitFacts, DeadLetterView, EventView, Explanation, StepView, TaskView
+from tasker.times import from_rfc3339
 
 _PAGE_ITEMS_MAX: Final = 500
 
@@ -143,6 +144,15 @@ def step_columns() -> list[Column]:
         ("ended", lambda step: time_text(step.ended_at)),
         ("outcome", outcome),
     ]
+
+
+def trial_text(circuit: CircuitFacts, now_us: int) -> str:
+    """Return when the trial of a circuit begins that holds attempts; behind its time it waits for one to come."""
+    if circuit.state == "half_open":
+        return "runs"
+    if from_rfc3339(circuit.trial_at) > now_us:
+        return f"at {time_text(circuit.trial_at)}"
+    return "with the next attempt"
 
 
 def page_items_of(limit: int) -> int:

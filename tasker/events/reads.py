@@ -99,7 +99,7 @@ class CircuitFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     Attributes:
         state: `open`: none begins; `half_open`: a few do, as a trial.
-        opened_at: it opened. trial_at: the next trial may begin, or has begun. open_s: how long it is open.
+        opened_at: it opened. open_s: how long it is open. trial_at: from then on those that come are a trial.
         again: how often in a row it had opened before.
         failures, attempts: what was counted when it opened by itself; absent: by hand, or a trial failed.
         error: the last failure.

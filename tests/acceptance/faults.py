@@ -37,13 +37,13 @@ from tasker.ids import SystemIds
 from tasker.projections.views import PROJECTIONS
 from tasker.replay.checkers.acknowledged import AcknowledgedChecker, Acknowledgement
 from tasker.replay.checkers.checker import decoded
-from tasker.replay.checkers.once import check_effects
 from tasker.replay.checkers.published import PublishedChecker
 from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.findings import Finding, Findings
 from tasker.replay.verify import verify
 from tasker.settings import Pace
 from tests.acceptance.conftest import Process, Service
+from tests.effects import check_effects
 from tests.proxies.proxy import Proxy, nats_proxy, postgres_proxy
 
 _T = TypeVar("_T")

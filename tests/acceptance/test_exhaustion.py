@@ -20,10 +20,10 @@ import pytest
 from tasker.embedded.stack import Stack
 from tasker.errors import Problem
 from tasker.replay.checkers.acknowledged import Acknowledgement
-from tasker.replay.checkers.bounded import BoundedChecker
 from tasker.replay.findings import Findings
 from tasker.settings import DatabaseSettings
 from tests.acceptance.faults import HEALED_S_MAX, Lines, Load, Rig, family, stopped, until
+from tests.bounded import BoundedChecker
 
 pytestmark = [pytest.mark.faults, pytest.mark.linux, pytest.mark.timeout(300), pytest.mark.usefixtures("fault_round")]
 

@@ -887,7 +887,11 @@ class Reference:
 
     def resume(self) -> None:
         """A person lets it go on."""
-        self._lift("paused")
+        if "paused" in self.holds and "budget" in self.holds and self.budget.fails and not self._is_done():
+            self._stop("failed")
+            self._rest()
+        else:
+            self._lift("paused")
 
     def deadline(self) -> None:
         """The task's deadline has passed."""

@@ -10,6 +10,7 @@ A command that changes nothing causes (); one that the state forbids raises a `C
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, assert_never
 
 from tasker.errors import HistoryLimit, StateForbids, TaskEnded
@@ -69,7 +70,7 @@ from tasker.service.domain.commands import (
     UpdateTask,
     YieldAttempt,
 )
-from tasker.service.domain.costs.usage import metered, running_time_spent, set_budget
+from tasker.service.domain.costs.usage import ended_by_budget, metered, running_time_spent, set_budget
 from tasker.service.domain.dead_letters.stale import limits_of, stale
 from tasker.service.domain.follow import begin_retried
 from tasker.service.domain.limits.debounce import postpone
@@ -170,7 +171,7 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
         case PauseTask():
             return pause(state, children=command.children)
         case ResumeTask():
-            return resume(state, children=command.children, paused_by=command.paused_by)
+            return _resumed(state, template, command)
         case RetryTask():
             return _retry_task(state, template, command.at_us)
         case RetryStep():
@@ -370,6 +371,12 @@ def _cancel(state: TaskState, template: CompiledTemplate, at_us: int, grace_s: f
     if state.stopping is not None:
         raise StateForbids(f"the task is already ending as {state.stopping.ending}")
     return stop(state, template, at_us, ending="cancelled", cause="cancel", grace_s=grace_s)
+
+
+def _resumed(state: TaskState, template: CompiledTemplate, command: ResumeTask) -> Iterable[AnyTaskEvent]:
+    """Return what lets the task go on; over its budget it may have ended its work, and have been given more of it."""
+    resumed = resume(state, children=command.children, paused_by=command.paused_by)
+    return chain(resumed, ended_by_budget(state, template, command.at_us))
 
 
 def _retry_task(state: TaskState, template: CompiledTemplate, at_us: int) -> Iterable[AnyTaskEvent]:

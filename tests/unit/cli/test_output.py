@@ -2,11 +2,15 @@
 
 import json
 import re
+from typing import Literal
 
 import msgspec
 import pytest
 
 from tasker.cli.output import fields, json_value, note, rows, status, time_text
+from tasker.cli.showing import trial_text
+from tasker.events.reads import CircuitFacts
+from tasker.times import from_rfc3339
 
 
 class Row(msgspec.Struct):
@@ -87,3 +91,19 @@ def test_notes_and_progress_stay_away_from_stdout(capsys: pytest.CaptureFixture[
 def test_times_to_the_second() -> None:
     assert time_text("2026-11-21T10:00:00.123456Z") == "2026-11-21 10:00:00Z"
     assert time_text(None) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "now", "words"),
+    [
+        ("open", "2026-11-26T20:00:00Z", "at 2026-11-26 20:01:00Z"),
+        ("open", "2026-11-26T20:01:00Z", "with the next attempt"),
+        ("half_open", "2026-11-26T20:02:00Z", "runs"),
+    ],
+)
+def test_a_trial_that_nobody_came_for_waits_for_the_next_attempt(
+    state: Literal["open", "half_open"], now: str, words: str
+) -> None:
+    opened_at, trial_at = "2026-11-26T20:00:00.000000Z", "2026-11-26T20:01:00.000000Z"
+    circuit = CircuitFacts(state=state, opened_at=opened_at, trial_at=trial_at, open_s=60)
+    assert trial_text(circuit, from_rfc3339(now)) == words

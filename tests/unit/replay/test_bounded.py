@@ -13,10 +13,10 @@ from tasker.errors import Busy, InputInvalid, OutcomeUnknown, Problem, TaskerErr
 from tasker.events.memory_log import MemoryLog
 from tasker.events.subjects import Subjects
 from tasker.metrics import Samples
-from tasker.replay.checkers.bounded import BoundedChecker
 from tasker.replay.findings import Finding, Invariant
 from tasker.service.actors.entrances import entrance
 from tasker.settings import Limits
+from tests.bounded import BoundedChecker
 from tests.contracts.pair import SHARDS, Pair
 
 BURST = 60

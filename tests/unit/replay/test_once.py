@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from tasker.events.envelope import RecordedEvent
-from tasker.replay.checkers.once import OnceChecker, check_effects
+from tasker.replay.checkers.once import OnceChecker
 from tasker.replay.findings import Finding
+from tests.effects import check_effects
 from tests.runs import Run, template
 from tests.unit.replay.good_log import by_time, changed, completed, found, good_log, index_of, renumbered
 

@@ -10,7 +10,7 @@ The time that a task may run is looked at when all of it is used (`run_by`; see 
 
     on_exceeded "block"    -> blocked, until a person allows it more (`task.budget`); attempts that run may end
     on_exceeded "fail"     -> the task stops: others cancelled, what it did undone, then failed
-    nothing is left to do  -> it completes
+    nothing is left to do  -> it completes; paused, when it is resumed, unless a person gave it more to do meanwhile
 """
 
 from __future__ import annotations
@@ -111,6 +111,16 @@ def metered(
         break
     yield from _recorded(state, template, command)
     yield from decide_again()
+    yield from ended_by_budget(state, template, command.at_us, step=command.step)
+
+
+def ended_by_budget(
+    state: TaskState, template: CompiledTemplate, at_us: int, *, step: str | None = None
+) -> Iterator[AnyTaskEvent]:
+    """Yield what ends a task that is over its budget, where that fails it and something is left to begin.
+
+    `step` is the one that went over it.
+    """
     budget = template.spec.budget
     if (
         state.over_budget is not None
@@ -120,13 +130,7 @@ def metered(
         and not is_done(state, template)
     ):
         yield from stop(
-            state,
-            template,
-            command.at_us,
-            ending="failed",
-            cause="budget_exceeded",
-            grace_s=CANCEL_GRACE_S,
-            step=command.step,
+            state, template, at_us, ending="failed", cause="budget_exceeded", grace_s=CANCEL_GRACE_S, step=step
         )
 
 
@@ -230,13 +234,12 @@ def set_budget(state: TaskState, template: CompiledTemplate, command: SetBudget)
 
 def running_time_spent(state: TaskState, template: CompiledTemplate, at_us: int) -> Iterator[AnyTaskEvent]:
     """Yield that the task has run for as long as it may, and what its template says comes of that."""
-    running, budget = state.running, template.spec.budget
+    running = state.running
     if running is None:
         return
     limit_s, running_us = running.limit_s, running.spent_by_us(at_us)
     yield RunningTimeSpent(running_us=running_us, excess=_ran_words(running_us, limit_s))
-    if budget is not None and budget.on_exceeded == "fail":
-        yield from stop(state, template, at_us, ending="failed", cause="budget_exceeded", grace_s=CANCEL_GRACE_S)
+    yield from ended_by_budget(state, template, at_us)
 
 
 def _ran_out(running: RunningTime, limit_s: float, at_us: int) -> str | None:

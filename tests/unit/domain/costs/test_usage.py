@@ -10,6 +10,7 @@ from tasker.events.task_events import (
     AnyTaskEvent,
     DomainEventRaised,
     StepAttemptFailed,
+    StepCancelled,
     StepCancelRequested,
     StepCompleted,
     StepDispatched,
@@ -359,6 +360,31 @@ def test_a_failed_attempt_that_used_too_much_ends_the_task(attempts: int, said: 
     assert StepDispatched not in events
     assert events[-1] is TaskFailed
     assert run.state.open == 0
+
+
+def test_a_paused_task_that_was_done_and_is_given_more_to_do_fails_by_its_budget_when_it_is_resumed() -> None:
+    run = created(
+        Run(
+            template(
+                {"a": [], "b": ["a"], "c": []},
+                steps={"a": {"retry": {"max_attempts": 1}}, "b": {"join": "all_settled"}},
+                budget=BUDGET | {"on_exceeded": "fail"},
+            )
+        )
+    )
+    fail(run, "a")
+    complete(run, "b")
+    run.start("c")
+    run.pause()
+    assert TaskStopping not in types(complete(run, "c", tokens(101))), "nothing is left to begin"
+    run.retry("a")
+    assert not run.state.ended
+    assert types(run.resume()) == [TaskUnpaused, TaskStopping, StepCancelled, TaskFailed]
+    failed = run.events[-1]
+    assert isinstance(failed, TaskFailed)
+    assert failed.cause == "budget_exceeded"
+    assert failed.error is not None
+    assert "101 tokens" in failed.error.message
 
 
 def test_running_steps_have_their_grace_when_a_budget_ends_the_task() -> None:
