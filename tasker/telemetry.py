@@ -98,6 +98,8 @@ def configure_logging(level: str = "info", form: str = "auto") -> None:
     root.setLevel(number)
     for noisy in ("nats", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
+    # Its pool tells each try with a traceback; whoever needs a connection tells in a line that there is none.
+    logging.getLogger("asyncpg").setLevel(max(number, logging.ERROR))
 
 
 # ---------------------------------------------------------------- processors

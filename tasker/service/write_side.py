@@ -208,7 +208,7 @@ class WriteSide:
         commands = OwnCommands()
         children = ChildTasks(self._shards, routes, standings, commands)
         dispatcher.children = children
-        self._event_watch = EventWatch(log, self._shards, range(info.shards), clock.now_us)
+        self._event_watch = EventWatch(log, self._shards, range(info.shards), clock.now_us, clock.monotonic_s)
         dispatcher.events = self._event_watch
         schedules = ScheduleEffects(self._shards, clock, standings, commands)
         places = Places(self._shards, routes, clock)
@@ -276,6 +276,7 @@ class WriteSide:
             streams,
             on_new_work=self._node.offer_again,
             on_new_events=self._publisher.refill,
+            monotonic_s=clock.monotonic_s,
         )
         self._commands: Subscription | None = None
 

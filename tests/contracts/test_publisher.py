@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 import pytest
+import structlog.testing
 
 from tasker.bus.bus import Bus, Message
 from tasker.bus.fast_ingest import Ingest
@@ -377,6 +378,34 @@ async def test_a_broken_connection_costs_only_repetitions(press: Press) -> None:
     press.bus.mend()
     await press.published()
     await press.check(repeated=True)
+
+
+async def test_an_interruption_is_told_when_it_begins_and_when_it_is_over(
+    press: Press, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(press.bus, MemoryBus):
+        pytest.skip("the acceptance tests kill the real server")
+    tries = asyncio.Semaphore(0)
+    end_session = Publisher._end_session
+
+    def counted(publisher: Publisher) -> None:
+        end_session(publisher)
+        tries.release()
+
+    monkeypatch.setattr(Publisher, "_end_session", counted)
+    with structlog.testing.capture_logs() as lines:
+        press.bus.cut()
+        for _ in range(5):
+            await tries.acquire()
+        assert [line["event"] for line in lines] == ["publishing_interrupted"]
+        press.bus.mend()
+        await press.write(1)
+        await press.published()
+        await settled(lambda: asyncio.sleep(0, len(lines) > 1))
+    assert [(line["event"], line.get("outage")) for line in lines] == [
+        ("publishing_interrupted", None),
+        ("outage_over", "publishing_interrupted"),
+    ]
 
 
 async def test_events_of_templates_are_published_under_their_names(press: Press) -> None:

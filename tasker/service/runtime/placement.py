@@ -14,6 +14,7 @@ import structlog
 
 from tasker.errors import Unavailable
 from tasker.events.log import EventLog
+from tasker.outages import Outage
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import Pace
@@ -47,6 +48,7 @@ class Placement:
         self._pace = pace
         self._taken = taken
         self._lost = lost
+        self._outage = Outage(_log, "lease_renewal_failed", clock.monotonic_s)
         self._held: set[int] = set()
         self._closed: set[int] = set()
         """Of those held: given up by their writer since the last renewal."""
@@ -59,8 +61,9 @@ class Placement:
         while True:
             try:
                 await self._round()
+                self._outage.is_over()
             except Unavailable as error:
-                _log.warning("lease_renewal_failed", error=error.detail)
+                self._outage.goes_on(error.detail)
             await asyncio.sleep(self._pace.renew_s)
 
     def gave_up(self, shard: int) -> None:

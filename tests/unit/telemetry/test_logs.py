@@ -96,6 +96,12 @@ def test_secrets_by_name_and_payloads_are_not_told() -> None:
     }
 
 
+def test_a_driver_that_cannot_connect_tells_no_traceback_at_each_try(lines: Any) -> None:
+    """Who needs the connection says that there is none."""
+    logging.getLogger("asyncpg.pool").warning("Failed to restore the pool connection floor; retrying")
+    assert lines() == []
+
+
 def test_no_call_in_the_package_logs_a_payload_or_an_unstable_name() -> None:
     """Fields of one meaning have one name; see docs/reference/logs.md."""
     import ast

@@ -27,6 +27,7 @@ from tasker.controls.watch import ControlsWatch
 from tasker.errors import Unavailable
 from tasker.events.envelope import US_PER_S
 from tasker.events.log import EventLog
+from tasker.outages import Outage
 from tasker.service.actors.dispatch.breakers import Breakers, Tell
 from tasker.service.actors.dispatch.outcomes import Outcome
 from tasker.service.actors.dispatch.pacing import Pacing
@@ -93,6 +94,7 @@ class Gate:
         self.shut = False
         self.watches = False
         self._watch = ControlsWatch(log, clock.monotonic_s)
+        self._outage = Outage(_log, "controls_not_read", clock.monotonic_s)
         self._shards = shards
         self._clock = clock
         self._pacing = Pacing(lambda: self._watch.controls.limits)
@@ -354,8 +356,9 @@ class Gate:
                     await offer_all()
                 self._try_circuits()
                 self._forget()
+                self._outage.is_over()
             except Unavailable as error:
-                _log.warning("controls_not_read", error=error.detail)
+                self._outage.goes_on(error.detail)
                 continue
             self._set_shut()
 

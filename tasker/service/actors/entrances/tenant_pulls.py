@@ -32,6 +32,7 @@ from tasker.bus.subject_counts import count_subjects
 from tasker.errors import Unavailable
 from tasker.events.messages import DEFAULT_TENANT
 from tasker.events.subjects import Subjects
+from tasker.outages import Outage
 from tasker.settings import StreamSettings
 
 LOOK_S: Final = 0.25
@@ -110,14 +111,16 @@ class TenantPulls:
     async def run(self) -> None:
         """Keep a lane for each tenant that has left something, for ever."""
         loop = asyncio.get_running_loop()
+        outage = Outage(_log, "commands_not_taken", loop.time)
         while not self._stopped:
             self._wanted.clear()
             began_s = loop.time()
             try:
                 await self._look(began_s)
+                outage.is_over()
             except Unavailable as error:
                 # Whoever keeps the streams makes a missing one again.
-                _log.info("commands_not_taken", error=error.detail)
+                outage.goes_on(error.detail)
                 await asyncio.sleep(AGAIN_S)
                 continue
             pause_s = max(LOOK_S, LOOK_SHARE * (loop.time() - began_s))

@@ -42,6 +42,7 @@ from tasker.events.stored import TYPE_OF, from_recorded
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import ENDING_TYPES, NULL, DomainEventRaised, TaskCreated
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
+from tasker.outages import Outage
 from tasker.service.actors.publication.cloud_events import cloud_event, domain_cloud_event
 from tasker.service.actors.publication.stream_losses import loss_in, mark_of
 from tasker.service.runtime.failpoints import failpoint
@@ -168,6 +169,8 @@ class Publisher:
         self._mark_due = False
         self._gathered = 0
         self._gathering: asyncio.TimerHandle | None = None
+        self._interruption = Outage(_log, "publishing_interrupted", monotonic_s)
+        self._unwritten = Outage(_log, "cursor_write_failed", monotonic_s)
         bus.on_reconnect(self._on_reconnect)
 
     # ---------------------------------------------------------------- shards
@@ -233,7 +236,7 @@ class Publisher:
             except TaskerError as error:
                 if not isinstance(error, Unavailable):
                     raise
-                _log.warning("publishing_interrupted", error=error.detail)
+                self._interruption.goes_on(error.detail)
                 self._end_session()
                 await asyncio.sleep(RETRY_S)
 
@@ -270,6 +273,8 @@ class Publisher:
             self._wake.clear()
             if session.broken is not None:
                 raise session.broken
+            if self._interruption.lasts and self._bus.connected and (self._acked or not self.lag_events):
+                self._interruption.is_over()
             await self._wake.wait()
             if self._mark_due:
                 self._mark_due = False
@@ -455,8 +460,9 @@ class Publisher:
                 self._wake.set()
             try:
                 await self.write_cursors()
+                self._unwritten.is_over()
             except Unavailable as error:
-                _log.warning("cursor_write_failed", error=error.detail)
+                self._unwritten.goes_on(error.detail)
 
     async def write_cursors(self) -> None:
         """Keep the cursors that moved in the log.

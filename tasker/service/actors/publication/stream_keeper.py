@@ -13,6 +13,7 @@ from tasker.bus.jetstream import ApiRefused
 from tasker.bus.streams import Streams, ensure_streams, update_work_consumers
 from tasker.errors import Unavailable
 from tasker.events.subjects import Subjects
+from tasker.outages import Outage
 from tasker.settings import StreamSettings
 
 CHECK_S: Final = 1.0
@@ -31,6 +32,7 @@ class StreamKeeper:
         *,
         on_new_work: Callable[[], Awaitable[None]],
         on_new_events: Callable[[], None],
+        monotonic_s: Callable[[], float],
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -38,6 +40,7 @@ class StreamKeeper:
         self._on_new_work = on_new_work
         self._on_new_events = on_new_events
         self._known: Streams | None = None
+        self._outage = Outage(_log, "streams_not_checked", monotonic_s)
 
     async def ensure(self) -> None:
         """Make the streams for the first time, and bring the consumers of their queues to the settings.
@@ -58,8 +61,9 @@ class StreamKeeper:
             await asyncio.sleep(CHECK_S)
             try:
                 await self._check()
+                self._outage.is_over()
             except Unavailable as error:
-                _log.warning("streams_not_checked", error=error.detail)
+                self._outage.goes_on(error.detail)
 
     async def _check(self) -> None:
         before = self._known

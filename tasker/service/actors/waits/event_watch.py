@@ -13,6 +13,7 @@ remembered place of the tail, or to one that is found in the log by its times, w
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -27,6 +28,7 @@ from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind
 from tasker.events.log import EventLog
 from tasker.events.stored import TYPE_OF, from_recorded
 from tasker.events.task_events import DomainEventRaised
+from tasker.outages import Outage
 from tasker.service.actors.waits.event_news import EventNews, Watched
 from tasker.service.domain.commands import NoteEvent
 from tasker.service.domain.waits.event_waits import EVENT_BYTES_MAX
@@ -52,7 +54,14 @@ _log = structlog.get_logger(__name__)
 class EventWatch:
     """Implements `EventPorts`; one a node."""
 
-    def __init__(self, log: EventLog, shards: Shards, shard_numbers: Sequence[int], now_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        shards: Shards,
+        shard_numbers: Sequence[int],
+        now_us: Callable[[], int],
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._log = log
         self._shards = shards
         self._numbers = tuple(shard_numbers)
@@ -64,6 +73,7 @@ class EventWatch:
         self._turn_back_us: int | None = None
         self._news = asyncio.Event()
         self._offered = 0
+        self._outage = Outage(_log, "event_watch_unavailable", monotonic_s)
 
     # ---------------------------------------------------------------- what is waited for
 
@@ -111,8 +121,9 @@ class EventWatch:
             await self._wait()
             try:
                 await self._read_on()
+                self._outage.is_over()
             except Unavailable as error:
-                _log.warning("event_watch_unavailable", error=error.detail)
+                self._outage.goes_on(error.detail)
                 await asyncio.sleep(RETRY_S)
                 self._news.set()
 

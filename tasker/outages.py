@@ -1,0 +1,65 @@
+"""How the log tells that something is away: when that begins, then less and less often, and once when it is over.
+
+Whoever tries again twice a second would fill the log with one line for as long as a server is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+SILENT_S_MIN: Final = 1.0
+SILENT_S_MAX: Final = 20.0
+"""As long as the supervisor waits at most between two tries of a process whose servers are away."""
+
+
+class Log(Protocol):
+    """A logger of structlog."""
+
+    def info(self, event: str, **fields: Any) -> object:
+        """Write a line."""
+        ...
+
+    def warning(self, event: str, **fields: Any) -> object:
+        """Write a line that somebody should see."""
+        ...
+
+
+class Outage:
+    """Tells of one thing that cannot be done for a while.
+
+    Args:
+        log: where.
+        name: the lines' event, as in `streams_not_checked`.
+        monotonic_s: seconds that only grow.
+    """
+
+    def __init__(self, log: Log, name: str, monotonic_s: Callable[[], float]) -> None:
+        self._log = log
+        self._name = name
+        self._monotonic_s = monotonic_s
+        self._since_s: float | None = None
+        self._due_s = 0.0
+        self._silent_s = SILENT_S_MIN
+
+    @property
+    def lasts(self) -> bool:
+        """Return whether the last try failed."""
+        return self._since_s is not None
+
+    def goes_on(self, error: str) -> None:
+        """Take note that a try failed, and say so if nothing was said for long enough."""
+        now_s = self._monotonic_s()
+        if self._since_s is None:
+            self._since_s, self._due_s, self._silent_s = now_s, now_s, SILENT_S_MIN
+        if now_s < self._due_s:
+            return
+        self._log.warning(self._name, error=error, lasts_s=round(now_s - self._since_s, 1))
+        self._due_s = now_s + self._silent_s
+        self._silent_s = min(self._silent_s * 2, SILENT_S_MAX)
+
+    def is_over(self) -> None:
+        """Take note that a try succeeded, and say so if the one before had failed."""
+        if self._since_s is not None:
+            self._log.info("outage_over", outage=self._name, lasted_s=round(self._monotonic_s() - self._since_s, 1))
+            self._since_s = None
