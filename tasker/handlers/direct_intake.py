@@ -119,6 +119,9 @@ class DirectIntake:
         """Take up what is held, where there is a slot."""
         while self.held and self._slots.busy < self._slots.total:
             since_s, queue, work, source, age_us = self.held.popleft()
+            if self._is_copy(work):
+                source.released += 1  # another copy came meanwhile
+                continue
             waited_us = round((self._clock.monotonic_s() - since_s) * 1e6)
             self._take(queue, work, source, None if age_us is None else age_us + waited_us)
 
@@ -158,14 +161,18 @@ class DirectIntake:
     def _on_work(self, work: Work, source: Source, age_us: int | None) -> None:
         self._counts.delivered += 1
         queue = self._by_name.get((work.namespace, work.queue))
-        if (work.task_id, work.step, work.attempt) in self._attempts:
-            source.released += 1  # a copy of what we hold
+        if self._is_copy(work):
+            source.released += 1
         elif queue is None or self.closed:
             self._return(work, source)
         elif self._slots.busy >= self._slots.total or self.held:
             self._hold(queue, work, source, age_us)
         else:
             self._take(queue, work, source, age_us)
+
+    def _is_copy(self, work: Work) -> bool:
+        """Return whether the attempt is here already: the owner would let the same worker begin it again."""
+        return (work.task_id, work.step, work.attempt) in self._attempts
 
     def _take(self, queue: ServedQueue, work: Work, source: Source, age_us: int | None) -> None:
         handler = self._lookup(work.namespace, queue.name, work.handler)

@@ -50,12 +50,13 @@ class Node(ScriptedOwner):
         queue: str = "flow",
         name: str = NODE,
         part: str = "",
+        task_id: str | None = None,
         **fields: Any,
     ) -> list[Work]:
         """Send work as the node `name` would."""
         works = [
             Work(
-                task_id=str(uuid.uuid4()),
+                task_id=task_id or str(uuid.uuid4()),
                 step=step,
                 attempt=1,
                 handler=step,
@@ -211,6 +212,32 @@ async def test_what_waits_for_a_slot_runs_when_one_is_free(node: Node, serve: Se
     assert "completed" not in kinds(node.direct)
     go_on.set()
     await node.until(lambda: kinds(node.direct).count("completed") == 2)
+
+
+async def test_of_two_copies_that_wait_for_a_slot_one_runs(node: Node, serve: Serve) -> None:
+    """The owner lets the same worker begin an attempt that it has begun: a claim may be repeated."""
+    begun, go_on = threading.Event(), threading.Event()
+    runs: list[int] = []
+
+    def slow() -> None:
+        begun.set()
+        go_on.wait(20)
+
+    async def counted() -> None:
+        runs.append(1)
+        await asyncio.sleep(0.05)
+
+    worker = await serve(slow, counted, slots=1, direct=DirectSettings(hold_s=20.0))
+    node.answer = lambda report: RUN if report.kind == "claim" else RECORDED
+    node.give(worker.id, "slow")
+    await asyncio.to_thread(begun.wait, 20)
+    (first,) = node.give(worker.id, "counted")
+    node.give(worker.id, "counted", task_id=first.task_id, offer=1)
+    await node.until(lambda: node.said[-1].nodes.get(NODE) == (3, 0))
+    worker._slots.total = 2  # a slot for either
+    go_on.set()
+    await node.until(lambda: node.said[-1].nodes.get(NODE) == (3, 3))
+    assert runs == [1]
 
 
 async def test_a_limited_handler_has_slots_of_its_own_and_its_limit_is_held(node: Node, serve: Serve) -> None:
