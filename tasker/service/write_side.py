@@ -229,7 +229,14 @@ class WriteSide:
         self._entrance = Entrance(subjects, self._shards, routes, directory, log.put_blob, ids, clock, limits)
         commands.attach(self._entrance)
         self._submissions = Submissions(bus, subjects, streams, self._entrance, pull, weights)
-        self._reports = Reports(subjects, self._shards, routes, self._direct, dispatcher.own_queues)
+        self._reports = Reports(
+            subjects,
+            self._shards,
+            routes,
+            self._direct,
+            dispatcher.own_queues,
+            dispatcher.first_offers,
+        )
         intake = Intake(
             bus,
             subjects,

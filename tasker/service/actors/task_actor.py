@@ -795,6 +795,20 @@ class TaskActor:
             and not self.state.held
         )
 
+    def is_offered_again(self, step: str) -> bool:
+        """Return whether the step's attempt was given out a further time."""
+        return step in self._offers
+
+    def begin_offers(self, step: str) -> None:
+        """Count the offers of the step's attempt from its first one on, which is made now: before it was held back."""
+        self._offers.pop(step, None)
+
+    def leave_out_offer(self, step: str) -> None:
+        """Count the last offer no more: it waits."""
+        self._offers[step] -= 1
+        if not self._offers[step]:
+            del self._offers[step]
+
     def is_open(self, step: str, attempt: int) -> bool:
         """Return whether the attempt is on offer or runs."""
         entry = self.state.steps.get(step)

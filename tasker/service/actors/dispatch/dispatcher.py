@@ -4,7 +4,9 @@ A first offer goes straight to a worker with a free slot (`direct.py`), or is pu
 tried again until the stream has it: what fails here wakes the actor again, which offers what is still open.
 
 A first offer is run without a question, so it leaves only while nobody else can own the shard. A node that was stopped
-for longer than its lease finds commits of before when it goes on; their steps are another's to offer since.
+for longer than its lease finds commits of before when it goes on; their steps are another's to offer since. And a
+further offer waits until the first one cannot be begun that way any more (`first_offers.py`); a first offer that leaves
+behind a further one is none.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL
 from tasker.ids import RESERVED_NAMESPACE
 from tasker.service.actors.dispatch.direct import DirectWork
+from tasker.service.actors.dispatch.first_offers import FirstOffers
 from tasker.service.actors.dispatch.gate import Gate
 from tasker.service.actors.dispatch.lines import Offered, Queue
 from tasker.service.actors.dispatch.own_queues import OwnQueues
@@ -93,6 +96,7 @@ class Dispatcher:
         self._draw = draw
         self._gate = gate
         self._waiting: TenantLine[tuple[TaskActor, str, int, int]] = TenantLine(weights)
+        self.first_offers = FirstOffers(clock.now_us)
         self.own_queues = OwnQueues(
             self._to_stream, self._may_leave, self.actor_of, shards.owns, clock.monotonic_s, weights
         )
@@ -108,7 +112,12 @@ class Dispatcher:
             admitted = self._gate.admit(actor, step, attempt, offer)
             if admitted is None:
                 return
+            if not admitted:
+                actor.begin_offers(step)
             offer = admitted
+        if offer and self._waits_for_first(actor, step, attempt):
+            actor.leave_out_offer(step)
+            return
         if _is_own(actor):
             self.own_queues.take(actor, step, attempt, offer)
         elif not self._take(actor, step, attempt, offer):
@@ -174,13 +183,14 @@ class Dispatcher:
                 self._pump()
 
         try:
-            work = self._work(actor, step, attempt, offer)
+            work = self._work(actor, step, attempt, _number_of(actor, step, offer))
             if self._direct is not None:
                 work.node = self._direct.node
             data = encode_message(work)
             failpoint("before_dispatch")
             self._publisher.publish_acked(subject, data, on_ack, msg_id=message_id)
             failpoint("after_dispatch")
+            self._note_left(work)
         except TaskerError:
             self._failed(actor, step, attempt)
 
@@ -188,10 +198,12 @@ class Dispatcher:
 
     def encoded(self, offered: Offered) -> bytes | None:
         """See `Offers.encoded`."""
-        actor, offer = offered.actor, offered.offer
-        if not self._shards.owns(actor.shard) or not self._may_leave(actor, offered.step, offered.attempt, offer):
+        actor, step, attempt, offer = offered.actor, offered.step, offered.attempt, offered.offer
+        if not self._may_leave(actor, step, attempt, offer):
             return None
-        return encode_message(self._work(actor, offered.step, offered.attempt, offer))
+        work = self._work(actor, step, attempt, _number_of(actor, step, offer))
+        self._note_left(work)
+        return encode_message(work)
 
     def actor_of(self, waiting: Waiting) -> TaskActor | None:
         """See `Offers.actor_of`."""
@@ -220,13 +232,29 @@ class Dispatcher:
     # ----------------------------------------------------------------
 
     def _may_leave(self, actor: TaskActor, step: str, attempt: int, offer: int) -> bool:
-        """Return whether an offer may go out now; a first one that may not yet wakes its actor again."""
-        if not actor.is_offered(step, attempt):
+        """Return whether an offer may go out now; one that may not yet wakes its actor again."""
+        if not self._shards.owns(actor.shard) or not actor.is_offered(step, attempt):
             return False
         if offer == 0 and not self._clock.leased():
             self._failed(actor, step, attempt)
             return False
+        if offer and self._waits_for_first(actor, step, attempt):
+            return False
         return not self.holds_back(actor, step, attempt)
+
+    def _waits_for_first(self, actor: TaskActor, step: str, attempt: int) -> bool:
+        """Return whether the first offer may yet be begun without a question; the actor is woken when it may not."""
+        entry = actor.state.steps.get(step)
+        dispatched_us = 0 if entry is None else entry.dispatched_us
+        until_us = self.first_offers.until_us(actor.task_id, step, attempt, dispatched_us)
+        if until_us <= self._clock.now_us():
+            return False
+        self.later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us, keep=False)
+        return True
+
+    def _note_left(self, work: Work) -> None:
+        if not work.offer:
+            self.first_offers.left(work.task_id, work.step, work.attempt)
 
     def _pump(self) -> None:
         while self._waiting and self._publisher.room > 0:
@@ -318,6 +346,11 @@ class Dispatcher:
     def now_us(self) -> int:
         """Return the node's time."""
         return self._clock.now_us()
+
+
+def _number_of(actor: TaskActor, step: str, offer: int) -> int:
+    """Return the number with which an offer leaves: a first one behind a further one is asked for, too."""
+    return offer or int(actor.is_offered_again(step))
 
 
 def _is_own(actor: TaskActor) -> bool:

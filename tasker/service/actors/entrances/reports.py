@@ -27,6 +27,7 @@ from tasker.events.messages import HEADER_RELEASED, HEADER_RELEASED_PARTS, Repor
 from tasker.events.subjects import Subjects, is_token
 from tasker.events.task_events import NULL, Choice, ErrorInfo
 from tasker.service.actors.dispatch.direct import DirectWork
+from tasker.service.actors.dispatch.first_offers import FirstOffers
 from tasker.service.actors.dispatch.own_queues import OwnQueues
 from tasker.service.actors.entrances.asked import Answer, Answers
 from tasker.service.actors.task_messages import ReportMessage
@@ -48,17 +49,19 @@ _decode_many = decoder_of(list[Report]).decode
 class Reports:
     """Takes reports of workers on the shards that this node owns."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts it joins
         self,
         subjects: Subjects,
         shards: Shards,
         routes: Routes,
         direct: DirectWork,
         own_queues: OwnQueues,
+        first_offers: FirstOffers,
     ) -> None:
         self._subjects = subjects
         self._direct = direct
         self._own_queues = own_queues
+        self._first_offers = first_offers
         self._shards = shards
         self._routes = routes
         self.unrecorded: Counter[str] = Counter()
@@ -99,6 +102,7 @@ class Reports:
             self._own_queues.let_go(report.task_id, report.step, report.attempt)
             if report.kind == "returned":
                 direct.returned += 1
+                self._first_offers.returned(report.task_id, report.step, report.attempt)
         headers = message.headers or {}
         counts = {"": headers.get(HEADER_RELEASED, "")}
         if HEADER_RELEASED_PARTS in headers:

@@ -1,5 +1,6 @@
 """A first offer is run without a question, so it leaves only while nobody else can own the shard."""
 
+import msgspec
 import pytest
 
 from tasker.bus.bus import Message
@@ -11,6 +12,7 @@ from tasker.events.subjects import Subjects
 from tasker.service.actors.children.standing import Standings
 from tasker.service.actors.directory import TemplateDirectory
 from tasker.service.actors.dispatch.dispatcher import FAILED_OFFER_S, Dispatcher
+from tasker.service.actors.dispatch.first_offers import UNASKED_S, FirstOffers
 from tasker.service.actors.dispatch.gate import Gate
 from tasker.service.actors.dispatch.lines import Offered
 from tasker.service.actors.entrances.own_commands import OwnCommands
@@ -18,8 +20,10 @@ from tasker.service.actors.factory import Factory
 from tasker.service.actors.limits.places import Places
 from tasker.service.actors.schedules.schedule_effects import ScheduleEffects
 from tasker.service.actors.task_actor import TaskActor
+from tasker.service.runtime.actor import Turn
 from tasker.service.runtime.committer import Committer
 from tasker.service.runtime.due import DueBook
+from tasker.service.runtime.node import Wake
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
@@ -66,8 +70,13 @@ class Owner:
         await self.bus.flush()
         return len(self.work)
 
-    def encoded(self) -> bytes | None:
-        return self.dispatcher.encoded(Offered(self.actor, "s1", 1, 0.0))
+    def encoded(self, offer: int = 0) -> bytes | None:
+        return self.dispatcher.encoded(Offered(self.actor, "s1", 1, 0.0, offer))
+
+    def reoffer(self) -> Turn | None:
+        """Wake the actor for its offer."""
+        now_us = self.clock.now_us()
+        return self.actor.receive(Wake(self.book, self.run.task_id, "offer:s1:1", now_us), now_us)
 
     def due_again(self) -> list[str]:
         """Return what wakes the actor when a failed offer is due again."""
@@ -124,3 +133,51 @@ async def test_a_shard_that_is_not_served_gives_nothing_to_workers(owner: Owner)
     owner.shards.pause(0)
     owner.shards.close(0)
     assert owner.encoded() is None
+    assert await owner.offered(0) == 0
+
+
+async def test_a_further_one_waits_until_the_first_cannot_be_begun_without_a_question(owner: Owner) -> None:
+    """Straight to a worker and to the stream alike; its actor is woken then."""
+    owner.now_s = 1.0
+    assert owner.encoded() is not None  # it waited for a slot for a second
+    owner.now_s = 1.0 + UNASKED_S - 0.1
+    assert owner.reoffer() is None
+    await owner.bus.flush()
+    assert (owner.work, owner.actor.is_offered_again("s1")) == ([], False)
+    assert owner.due_again() == ["offer:s1:1"]
+    assert owner.encoded(1) is None
+    assert owner.due_again() == ["offer:s1:1"]
+    owner.now_s = 1.0 + UNASKED_S
+    assert owner.encoded(1) is not None
+    assert await owner.offered(1) == 1
+
+
+async def test_what_a_worker_gave_back_waits_for_nothing(owner: Owner) -> None:
+    assert owner.encoded() is not None
+    owner.dispatcher.first_offers.returned(owner.actor.task_id, "s1", 1)
+    assert await owner.offered(1) == 1
+
+
+async def test_what_another_owner_offered_may_have_left_at_its_dispatch(owner: Owner) -> None:
+    owner.now_s = UNASKED_S - 0.1
+    assert owner.encoded(1) is None
+    owner.now_s = UNASKED_S
+    assert owner.encoded(1) is not None
+
+
+async def test_a_first_one_that_leaves_behind_a_further_one_is_none(owner: Owner) -> None:
+    """It waited for so long, as while NATS is gone: whoever gets it asks."""
+    owner.now_s = 9.0
+    owner.reoffer()
+    for encoded in (owner.encoded(0), owner.encoded(1)):
+        assert encoded is not None
+        assert msgspec.json.decode(encoded)["offer"] == 1
+
+
+async def test_what_is_known_of_first_ones_is_forgotten(owner: Owner) -> None:
+    offers = FirstOffers(owner.clock.now_us)
+    for number in range(5):
+        offers.left("t", f"s{number}", 1)
+        owner.now_s += UNASKED_S / 2
+    assert len(offers) == 2
+    assert offers.until_us("t", "s0", 1, T0_US) < owner.clock.now_us()
