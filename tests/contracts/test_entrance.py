@@ -374,3 +374,17 @@ async def test_labels_and_deadline_are_changed_from_any_node(pair: Pair) -> None
     large = {"template": "t", "metadata": {"m": "x" * 17_000}}
     assert (await pair.ask("task.create", large))["error"]["code"] == "body_too_large"
     assert (await pair.ask("task.fail", task | {"message": "no more"}))["ok"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("task.cancel", {"task_id": "0192f7a2-1111-7111-8111-111111111111"}),
+        ("bulk.create", {"verb": "task.cancel", "everything": True, "requested_by": "ada", "reason": "why"}),
+    ],
+)
+async def test_an_empty_command_id_is_named_as_the_field_that_it_is(
+    pair: Pair, verb: str, body: dict[str, Any]
+) -> None:
+    error = (await pair.ask(verb, body | {"command_id": ""}))["error"]
+    assert (error["code"], error["errors"][0]["pointer"]) == ("body_invalid", "/command_id")

@@ -64,9 +64,9 @@ class Asked:
         self.is_own = False
         """The service gives it itself: its answer is for this very task."""
 
-    def key(self, field: str | None) -> str | None:
-        """Return what names the command: its field, its header, or its place in the stream."""
-        key = key_of(field, self.header_key)
+    def key(self, field: str | None, *, name: str = "idempotency_key") -> str | None:
+        """Return what names the command: its field, called `name`, its header, or its place in the stream."""
+        key = key_of(field, self.header_key, name=name)
         return self.submitted.identity if key is None and self.submitted is not None else key
 
     def refuse(self, error: TaskerError) -> None:

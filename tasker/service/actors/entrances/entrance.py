@@ -484,7 +484,7 @@ class Entrance:
         self._shards.send(shard, task_id, StreamKind.TASK, question)
 
     def _command_id(self, asked: Asked, command: OperatorCommand) -> str:
-        return asked.key(command.command_id) or self._ids.token()
+        return asked.key(command.command_id, name="command_id") or self._ids.token()
 
     # ---------------------------------------------------------------- templates
 
@@ -601,7 +601,7 @@ class Entrance:
         """Create the task that does it; a dry run is a matter of whoever reads the views."""
         create = bulk_task_of(command)
         if not command.dry_run:
-            key = asked.key(command.command_id) or self._ids.token()
+            key = self._command_id(asked, command)
             self._start(asked, create, key=key, forwarded=forwarded)
             return
 

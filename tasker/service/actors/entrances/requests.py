@@ -35,8 +35,8 @@ ERROR_CHARS_MAX: Final = 2000
 _traceparent = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def key_of(field: str | None, header: str | None) -> str | None:
-    """Return the one key that a command's field and header name.
+def key_of(field: str | None, header: str | None, *, name: str = "idempotency_key") -> str | None:
+    """Return the one key that a command's field, which is called `name`, and its header name.
 
     Raises:
         KeyAmbiguous: they differ. BodyInvalid: it is empty or too long.
@@ -45,9 +45,9 @@ def key_of(field: str | None, header: str | None) -> str | None:
         raise KeyAmbiguous("the field and the header name different keys; send one of them")
     key = field if field is not None else header
     if key is not None and not 1 <= len(key) <= KEY_CHARS_MAX:
-        raise BodyInvalid.at("/idempotency_key", f"a key has 1 to {KEY_CHARS_MAX} characters")
+        raise BodyInvalid.at(f"/{name}", f"a key has 1 to {KEY_CHARS_MAX} characters")
     if header is not None and not is_text(header):
-        raise BodyInvalid.at("/idempotency_key", "the header's key is no text in UTF-8 without U+0000")
+        raise BodyInvalid.at(f"/{name}", "the header's key is no text in UTF-8 without U+0000")
     return key
 
 

@@ -28,6 +28,12 @@ def test_a_key_in_a_header_is_text(key: str) -> None:
         key_of("other", key)
 
 
+def test_a_fault_of_a_key_names_the_field_that_the_command_has() -> None:
+    with pytest.raises(BodyInvalid) as caught:
+        key_of("", None, name="command_id")
+    assert [fault.pointer for fault in caught.value.errors] == ["/command_id"]
+
+
 @pytest.mark.parametrize("key", ["a", "\u00e9\U0001f600", "k" * 512])
 def test_a_key_is_taken_from_either_place(key: str) -> None:
     assert key_of(None, key) == key_of(key, None) == key_of(key, key) == key
