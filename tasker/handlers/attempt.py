@@ -61,7 +61,7 @@ class Attempt(Job):
         live: what it says while it runs; None: nothing so far.
         written: what it wrote to the state.
         reported: its outcome is on its way or answered. holds_slot: something of it may still run.
-        since_s: when it came.
+        since_s: when it came, or, where its owner was asked, when it began.
         deadline_s, beat_s, kill_s, touch_s: when it is over; when a heartbeat is due; when it is reported, ended or
             not; when its message is kept from being delivered again.
     """

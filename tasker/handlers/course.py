@@ -4,6 +4,7 @@
                |
                +- first delivery, first offer, young ------> run; `started` beside it --+-> ended -> `completed` or
                |                                                                        |            `failed`
+               +- reserved ahead of the slot --------------> the same                   |                 |
                +- redelivered, offered again, or old -> `claim` -- run: true ---------> +                 |
                                                            |                                          answered
                                                            +- gone: forgotten                             |
@@ -264,6 +265,7 @@ class Course:
                 attempt.running = True
                 self._end_unrun(attempt)
             else:
+                attempt.since_s = self._clock.monotonic_s()
                 self._begin(attempt)
             return
         if not reply.ok:

@@ -115,6 +115,11 @@ class DirectIntake:
         if source is not None:
             source.released += 1
 
+    @property
+    def ahead_share(self) -> int:
+        """How many items for each slot a worker takes ahead, now."""
+        return self._settings.ahead_share if self._mean_s <= self._quick_s else 0
+
     def take_held(self) -> None:
         """Take up what is held, where there is a slot."""
         while self.held and self._slots.busy < self._slots.total:
@@ -135,10 +140,9 @@ class DirectIntake:
         parts = [self._part_room(part) for part in self._limits.parts]
         without = {place[:2] for part in parts if part.slots == 0 for place in part.handlers}
         slots = self._slots.total - sum(part.slots for part in parts)
-        ahead = self._settings.ahead_share if self._mean_s <= self._quick_s else 0
         running = self._inbox.held() - len(self.held)
         return Room(
-            slots=max(1, slots) * (1 + ahead),
+            slots=max(1, slots) * (1 + self.ahead_share),
             elsewhere=max(0, self._slots.busy - running),
             queues=[name for name, queue in self._by_name.items() if not queue.slots.backlog and name not in without],
             parts=[part for part in parts if part.slots],

@@ -109,6 +109,10 @@ class Limits(Generic[T]):
             limit.busy += 1
         return True
 
+    def holds(self, handler: object) -> bool:
+        """Say whether the handler has a limit."""
+        return handler in self._of
+
     def leave(self, handler: object) -> None:
         """Give the place back."""
         for limit in self._of.get(handler, ()):

@@ -1,7 +1,7 @@
 """What a worker makes of work that the work stream delivers: an attempt, a copy of one, or nothing.
 
 Work whose handler is at its limit waits in hand, without a slot, as far as there is room for that; what comes beyond
-goes back to the queue for a while.
+goes back to the queue for a while. While handlers are quick, a backlog is asked for ahead of its slots (`ahead`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import structlog
 from tasker.bus.pull import Delivery
 from tasker.clock import Clock
 from tasker.events.messages import Work
-from tasker.handlers.attempt import Attempt, Key, may_run
+from tasker.handlers.ahead import Ahead
+from tasker.handlers.attempt import YOUNG_US, Attempt, Key, may_run
 from tasker.handlers.limits import Limits, return_s
 from tasker.handlers.runner import Invocable
 from tasker.handlers.served_queues import ServedQueue
@@ -48,6 +49,7 @@ class StreamIntake:
     Args:
         lookup: returns the handler of a namespace, a queue and a name; None: there is none.
         attempts: all that the worker holds.
+        ahead: takes what is in hand before there is a slot.
         take_up: what becomes of an attempt.
         on_backlog: called when a queue begins or ceases to have a backlog in the stream.
     """
@@ -62,6 +64,7 @@ class StreamIntake:
         clock: Clock,
         server_clock: ServerClock,
         counts: WorkerCounts,
+        ahead: Ahead,
         *,
         take_up: TakeUp,
         on_backlog: Callable[[], None],
@@ -75,6 +78,7 @@ class StreamIntake:
         self._clock = clock
         self._server_clock = server_clock
         self._counts = counts
+        self._ahead = ahead
         self._take_up = take_up
         self._on_backlog = on_backlog
 
@@ -82,7 +86,9 @@ class StreamIntake:
         """Return how many messages the queue may ask for: never more than its handlers have places."""
         room = self._limits.room((queue.namespace, queue.name))
         credit = queue.slots.credit()
-        return credit if room is None else min(credit, room)
+        if room is not None:
+            return min(credit, room)
+        return credit + self._ahead.room if queue.slots.backlog and not self._slots.closed else credit
 
     def on_work(self, queue: ServedQueue, delivery: Delivery) -> None:
         """Take a delivery."""
@@ -110,10 +116,18 @@ class StreamIntake:
             queue.warn_of_unknown(work, now_s)
             return
         attempt = Attempt(work, delivery, None, queue, handler, key, now_s)
-        if self._limits.enter(handler):
-            self._take_up(attempt, may_run=self._may_run(delivery, work))
-        else:
+        if not self._limits.enter(handler):
             self._put_off(attempt, delivery)
+            return
+        may_run = self._may_run(delivery, work)
+        if self._limits.holds(handler):
+            self._take_up(attempt, may_run=may_run)
+        elif not may_run and self._ahead.room:
+            self._ahead.ask(attempt)
+        elif may_run and self._slots.busy >= self._slots.total:
+            self._ahead.keep(attempt, now_s + max(0.0, YOUNG_US - (self._age_us(delivery) or 0)) / 1e6)
+        else:
+            self._take_up(attempt, may_run=may_run)
 
     def admit(self) -> None:
         """Take up what waits for a place, where there is one, and a slot."""
@@ -126,7 +140,10 @@ class StreamIntake:
             self._take_up(attempt, may_run=delivery is not None and self._may_run(delivery, attempt.work))
 
     def _may_run(self, delivery: Delivery, work: Work) -> bool:
-        return delivery.num_delivered == 1 and may_run(work, self._server_clock.age_us(delivery.at_us))
+        return delivery.num_delivered == 1 and may_run(work, self._age_us(delivery))
+
+    def _age_us(self, delivery: Delivery) -> int | None:
+        return self._server_clock.age_us(delivery.at_us)
 
     def _put_off(self, attempt: Attempt, delivery: Delivery) -> None:
         """Keep work whose handler is at its limit in hand, without a slot; or give it back for a while."""

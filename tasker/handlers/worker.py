@@ -12,6 +12,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -22,6 +23,7 @@ from tasker.clock import Clock, SystemClock
 from tasker.errors import Unavailable
 from tasker.events.messages import DEFAULT_TENANT
 from tasker.events.subjects import Subjects
+from tasker.handlers.ahead import Ahead
 from tasker.handlers.attempt import Attempt
 from tasker.handlers.attempt_reports import AttemptReports
 from tasker.handlers.course import Course
@@ -153,6 +155,17 @@ class Worker:
             take_up=self._course.take_up,
             give_back=self._reports.return_work,
         )
+        self._ahead = Ahead(
+            self._course.attempts,
+            self._slots,
+            self._reports,
+            self._course.tick,
+            time,
+            self.counts,
+            share=lambda: self._direct.ahead_share,
+            begin=partial(self._course.take_up, may_run=True),
+            forget=self._course.forget,
+        )
         self._stream = StreamIntake(
             handlers.lookup,
             self._course.attempts,
@@ -162,6 +175,7 @@ class Worker:
             time,
             self._clock,
             self.counts,
+            self._ahead,
             take_up=self._course.take_up,
             on_backlog=inbox.tell,
         )
@@ -271,6 +285,7 @@ class Worker:
         self._draining = True
         self._slots.closed = True
         self._stream.closed = True
+        self._ahead.close()
         for attempt in self._limits.give_up():
             self._reports.give_back(attempt, 0.0)
             self._course.forget(attempt)
@@ -307,6 +322,8 @@ class Worker:
             self._stream.admit()
         if self._direct.held:
             self._direct.take_held()
+        if self._ahead.waiting:
+            self._ahead.admit()
         self._queues.wake()
 
     def _choke(self) -> None:

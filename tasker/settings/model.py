@@ -255,8 +255,8 @@ class DirectSettings(_Part, frozen=True, kw_only=True):
     ahead_share: Annotated[
         int,
         rule(
-            "Steps for each of its slots that nodes may send a worker ahead while its handlers are quick, so that the "
-            "next one is there when one ends; 0: none.",
+            "Steps for each of its slots that a worker takes ahead while its handlers are quick, so that the next one "
+            "is there when one ends: from nodes, and of a backlog in the work stream; 0: none.",
             ge=0,
             le=100,
         ),

@@ -26,7 +26,7 @@ Answer = Callable[[Report], ReportReply | None]
 
 def friendly(report: Report) -> ReportReply:
     """Record everything."""
-    return RUN if report.kind == "claim" else RECORDED
+    return RUN if report.kind in ("claim", "reserve") else RECORDED
 
 
 class ScriptedOwner:

@@ -19,7 +19,7 @@ from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
 from tasker.settings import DirectSettings, StreamSettings
 from tests.integration.scripted_owner import RECORDED, RUN, ScriptedOwner, owning
-from tests.integration.test_worker import _fresh
+from tests.integration.serving import as_handler
 
 NODE = "node-test"
 NOW_US = 1_700_000_000_000_000
@@ -109,7 +109,7 @@ async def serve(nats_url: str, node: Node) -> AsyncIterator[Serve]:
     async def start(*functions: Callable, limits: dict[Callable, int] | None = None, **options: Any) -> Worker:
         bus = await NatsBus.connect(nats_url, name="worker")
         buses.append(bus)
-        specs = [spec for function in functions for spec in plain_handlers_of(_fresh(function, "flow"))]
+        specs = [spec for function in functions for spec in plain_handlers_of(as_handler(function, "flow"))]
         for function, places in (limits or {}).items():
             specs += plain_handlers_of(handler(function.__name__, queue="flow", concurrency=places)(function))
         equipment = Equipment(Registry(handlers=specs))
@@ -154,7 +154,7 @@ async def test_a_worker_says_its_slots_and_runs_what_it_is_given(node: Node, ser
 
 async def test_a_worker_that_is_told_so_takes_work_from_the_stream_alone(node: Node, nats_url: str) -> None:
     bus = await NatsBus.connect(nats_url, name="worker")
-    registry = Registry(handlers=plain_handlers_of(_fresh(one, "flow")))
+    registry = Registry(handlers=plain_handlers_of(as_handler(one, "flow")))
     off = DirectSettings(enabled=False)
     worker = Worker(bus, registry, subjects=node.subjects, streams=STREAMS, direct=off)
     await worker.start()
@@ -360,7 +360,7 @@ async def test_work_of_the_stream_is_reported_to_the_node_that_published_it_and_
     async def step() -> int:
         return 1
 
-    worker = await serve(step)
+    worker = await serve(step, direct=DirectSettings(ahead_share=0))
     first, second = await node.offer("step", node=NODE), await node.offer("step", node=NODE, offer=1)
     await node.until(lambda: node.acks.count("+ACK") == 2)
     await node.until(

@@ -3,8 +3,6 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import msgspec
 import pytest
@@ -15,53 +13,20 @@ from tasker.bus.streams import delete_stream, ensure_streams, ensure_work_consum
 from tasker.errors import Unavailable, ValueInvalid
 from tasker.events.messages import ReportReply
 from tasker.handlers import PermanentError, RetryableError, StepContext, handler, starts
-from tasker.handlers.handler import HandlerSpec, plain_handlers_of
+from tasker.handlers.handler import plain_handlers_of
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
-from tasker.settings import StreamSettings
-from tests.integration.scripted_owner import RECORDED, ScriptedOwner, friendly, seen
+from tests.integration.scripted_owner import RECORDED, friendly, seen
+from tests.integration.serving import STREAMS
 
-Serve = Callable[..., Awaitable[Worker]]
-STREAMS = StreamSettings(ack_wait_s=2.0)
 TIMEOUT_S = 0.5
 """Of a step that is to be timed out: long enough that its handler has begun by then on a busy machine, too."""
-
-
-@pytest.fixture
-async def serve(nats_url: str, owner: ScriptedOwner) -> AsyncIterator[Serve]:
-    """Start a worker with the given functions, each a handler called like it on the queue `flow`."""
-    workers: list[Worker] = []
-    buses: list[NatsBus] = []
-
-    async def start(*functions: Callable, queues: tuple[str, ...] = ("flow",), **options: Any) -> Worker:
-        bus = await NatsBus.connect(nats_url, name="worker")
-        buses.append(bus)
-        specs: list[HandlerSpec] = []
-        for queue in queues:
-            for function in functions:
-                specs += plain_handlers_of(_fresh(function, queue))
-        worker = Worker(bus, Registry(handlers=specs), subjects=owner.subjects, streams=STREAMS, **options)
-        workers.append(worker)
-        await worker.start()
-        await worker.ready()
-        return worker
-
-    yield start
-    for worker in workers:
-        await worker.stop(settle_s=0.2)
-    for bus in buses:
-        await bus.close()
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have any attempt count as a fast one, whatever else the machine does."""
     monkeypatch.setattr(starts, "STARTED_DELAY_S", 20.0)
-
-
-def _fresh(function: Callable, queue: str) -> Callable:
-    function.__dict__.pop("__tasker_handlers__", None)
-    return handler(function.__name__, queue=queue)(function)
 
 
 @pytest.mark.usefixtures("patient")

@@ -38,7 +38,17 @@ class UsageLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 ReportKind = Literal[
-    "claim", "started", "heartbeat", "completed", "failed", "yielded", "result", "input", "returned", "peek"
+    "claim",
+    "reserve",
+    "started",
+    "heartbeat",
+    "completed",
+    "failed",
+    "yielded",
+    "result",
+    "input",
+    "returned",
+    "peek",
 ]
 
 
@@ -96,6 +106,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     | kind        | meaning                                             | answer                          |
     |-------------|-----------------------------------------------------|---------------------------------|
     | `claim`     | may I run it? (a redelivered, re-offered, old copy)  | `run`; it is recorded as started |
+    | `reserve`   | the same, ahead of a slot: I begin it within two seconds, or not at all | `run`; not recorded |
     | `started`   | I run it                                            | `recorded`                      |
     | `heartbeat` | I still run it, with my `progress`                   | `recorded`, `cancel`            |
     | `completed` | `result`, its `choice`, `emitted`, `usage`, `writes`, `progress`; implies `started` | `recorded` |

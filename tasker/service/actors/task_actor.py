@@ -15,7 +15,7 @@ import msgspec
 from tasker.errors import Busy, CommandRejected, KeyConflict, TaskerError, TaskUnknown, Unavailable
 from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
-from tasker.events.messages import Progress, ReportReply, StepProgress
+from tasker.events.messages import Progress, Report, ReportReply, StepProgress
 from tasker.events.stored import encode_meta, from_recorded, meta_of, to_new_event
 from tasker.events.task_events import (
     AnyTaskEvent,
@@ -42,6 +42,7 @@ from tasker.metrics.catalogue import OUTCOMES
 from tasker.service.actors.children.child_news import ChildHint, ChildNews
 from tasker.service.actors.children.standing import StandingMessage
 from tasker.service.actors.dispatch.outcomes import outcome_of
+from tasker.service.actors.dispatch.reservations import Reservations
 from tasker.service.actors.investigation_actor import SubjectMessage
 from tasker.service.actors.limits.admission_news import Admission, AdmissionLook, Admitted
 from tasker.service.actors.limits.place_news import PlaceNews
@@ -53,7 +54,7 @@ from tasker.service.actors.task_ports import TaskPorts
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.actors.waits.event_news import EventNews, Watched
 from tasker.service.domain.advance import advance
-from tasker.service.domain.commands import CreateTask, FireObligation, Reconcile, StartAttempt
+from tasker.service.domain.commands import AnyTaskCommand, CreateTask, FireObligation, Reconcile, StartAttempt
 from tasker.service.domain.dry_run import would_cause
 from tasker.service.domain.evolve import evolve
 from tasker.service.domain.limits.admission import singleton_of
@@ -95,6 +96,7 @@ EVENT_S: Final = 3600.0
 """How often a task says again what event it waits for: only a new owner of its shard does not know."""
 
 _OFFER: Final = str(Kind.OFFER)
+_ASKS: Final = ("claim", "reserve")
 
 EFFECTS: Final = frozenset(
     {
@@ -145,6 +147,7 @@ class TaskActor:
         "_offers",
         "_ports",
         "_progress",
+        "_reservations",
         "_traces",
         "correlation_id",
         "requested_by",
@@ -171,6 +174,7 @@ class TaskActor:
         self._meta = b"{}"
         self._traces: dict[str, str] = {}
         self._beats: dict[str, int] = {}
+        self._reservations: Reservations | None = None
         self._progress: dict[str, StepProgress] = {}
         self._offers: dict[str, int] = {}
         self._admitting: Admission | None = None
@@ -392,11 +396,7 @@ class TaskActor:
             return Turn.answer(lambda _: message.answered(answer), message.fail)
         settle_facts(self.template, report, self._ports.prices)
         found = command_of(self.state, report, at_us=now_us, jitter=self._ports.jitter())
-        if (
-            report.kind == "claim"
-            and isinstance(found, StartAttempt)
-            and self._ports.holds_back(self, report.step, report.attempt)
-        ):
+        if report.kind in _ASKS and self._is_denied(report, found, now_us):
             found = ReportReply(ok=True, recorded=False, reason="gone")
         if type(found) is ReportReply:
             if report.kind == "peek":
@@ -432,6 +432,19 @@ class TaskActor:
         if self.template.is_guarded or self._ports.circuits.watches:
             return self._told_to_circuits(turn, events, report.step, report.attempt)
         return turn
+
+    def _is_denied(self, report: Report, found: AnyTaskCommand | ReportReply, now_us: int) -> bool:
+        """Return whether an attempt that could begin by the state may not begin now, or not at this worker."""
+        begins = found.run if isinstance(found, ReportReply) else isinstance(found, StartAttempt)
+        if not begins or (report.kind == "claim" and isinstance(found, ReportReply)):
+            return False
+        if self._ports.holds_back(self, report.step, report.attempt):
+            return True
+        if self._reservations is None:
+            if report.kind == "claim":
+                return False
+            self._reservations = Reservations()
+        return not self._reservations.let(report, now_us)
 
     def _told_to_circuits(
         self, turn: Turn, events: Sequence[AnyTaskEvent], step: str, attempt: int, limit: Kind | None = None

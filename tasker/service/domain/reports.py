@@ -42,6 +42,9 @@ def command_of(state: TaskState, report: Report, *, at_us: int, jitter: float) -
     if step is None or reason is not None:
         return _answer_closed(step, report, reason or "task_unknown")
     match report.kind:
+        case "reserve":
+            run = step.status is STEP_DISPATCHED and not state.held
+            return ReportReply(ok=True, recorded=False, run=run, reason=None if run else "gone")
         case "claim" | "started":
             if step.status is STEP_DISPATCHED and report.kind == "claim" and state.held:
                 return ReportReply(ok=True, recorded=False, reason="gone")  # it is offered again when the task goes on
@@ -127,7 +130,7 @@ def _closed_reason(state: TaskState, step: StepState | None, report: Report) -> 
 def _answer_closed(step: StepState | None, report: Report, reason: RefusalReason) -> ReportReply:
     if step is not None and step.ended_attempt == report.attempt and _repeats(step, report):
         return ReportReply(ok=True, recorded=True, duplicate=True)
-    if report.kind == "claim":
+    if report.kind in ("claim", "reserve"):
         reason = "gone"
     return ReportReply(ok=True, recorded=False, reason=reason)
 

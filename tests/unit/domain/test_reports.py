@@ -73,6 +73,22 @@ def test_an_outcome_is_a_command(make: Any) -> None:
     )
 
 
+def test_what_is_reserved_may_run_and_is_not_recorded() -> None:
+    assert judge(dispatched(), report("reserve")) == ReportReply(ok=True, recorded=False, run=True)
+    assert judge(running(), report("reserve")) == stale("gone")
+    assert judge(running(), report("reserve", worker="w2")) == stale("gone")
+    assert judge(dispatched(), report("reserve", attempt=2)) == stale("gone")
+
+
+def test_what_is_held_or_over_is_reserved_for_nobody() -> None:
+    held = dispatched()
+    held.pause()
+    assert judge(held, report("reserve")) == stale("gone")
+    over = running()
+    over.complete("s1")
+    assert judge(over, report("reserve")) == stale("gone")
+
+
 def test_who_asks_for_progress_changes_nothing() -> None:
     assert judge(running(), report("peek")) == ReportReply(ok=True, recorded=False)
 

@@ -98,6 +98,8 @@ class Reports:
     def _tell_direct(self, tenant: str, message: Message, reports: Sequence[Report]) -> None:
         direct = self._direct
         for report in reports:
+            if report.kind == "reserve":
+                continue  # it is not begun
             direct.begun(report.task_id, report.step, report.attempt)
             self._own_queues.let_go(report.task_id, report.step, report.attempt)
             if report.kind == "returned":
