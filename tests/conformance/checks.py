@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tasker.events.messages import CancelAttempt, Report, ReportReply, Work
-from tests.conformance.service import BUSY, GONE, ConformanceService
+from tests.conformance.service import ASKS, BUSY, GONE, ConformanceService
 from tests.integration.scripted_owner import friendly
 
 Check = Callable[[ConformanceService], Awaitable[None]]
@@ -29,7 +29,7 @@ async def first_delivery_runs(service: ConformanceService) -> None:
     work = await offer(service, "echo", input={"a": [1, 2.5, None, "ü☕"]})
     await completed(service, work, {"a": [1, 2.5, None, "ü☕"]})
     await service.until_acked(acked + 1)
-    expect("claim" not in service.kinds(work), "it asked for a first delivery", service, work)
+    expect(not ASKS & set(service.kinds(work)), "it asked for a first delivery", service, work)
 
 
 async def null_is_a_result(service: ConformanceService) -> None:
@@ -78,7 +78,8 @@ async def an_offer_made_again_asks_first(service: ConformanceService) -> None:
     await send(service, work)
     await completed(service, work, "mine")
     kinds = [kind for kind in service.seen(work) if kind != "started"]
-    expect(kinds == ["claim", "claim", "claim", "completed"], "it did not wait for `run`", service, work)
+    asked = len(kinds) == 4 and len(set(kinds[:3])) == 1 and kinds[0] in ASKS and kinds[3] == "completed"
+    expect(asked, "it did not wait for `run`", service, work)
     await service.until_acked(acked + 1)
 
 
@@ -88,24 +89,24 @@ async def gone_is_forgotten(service: ConformanceService) -> None:
     work = service.prepare("echo", offer=1)
     service.answer_with(work, lambda _: GONE)
     await send(service, work)
-    await service.until_kind(work, "claim")
+    await service.until(lambda: service.kinds(work))
     await service.until_acked(acked + 1)
     await completed(service, await offer(service, "echo", input=1), 1)
-    expect(service.kinds(work) == ["claim"], "it ran what was gone", service, work)
+    expect(len(service.kinds(work)) == 1 and set(service.kinds(work)) <= ASKS, "it ran what was gone", service, work)
 
 
 async def a_redelivered_message_asks_first(service: ConformanceService) -> None:
     """A message that was delivered before runs only after the owner said `run`."""
     work = service.early["redelivered"]
     await completed(service, work, "redelivered")
-    expect(service.seen(work)[0] == "claim", "it ran a redelivered message unasked", service, work)
+    expect(service.seen(work)[0] in ASKS, "it ran a redelivered message unasked", service, work)
 
 
 async def an_old_message_asks_first(service: ConformanceService) -> None:
     """A message that lay for more than 2 s runs only after the owner said `run`."""
     work = service.early["old"]
     await completed(service, work, "old")
-    expect(service.seen(work)[0] == "claim", "it ran an old message unasked", service, work)
+    expect(service.seen(work)[0] in ASKS, "it ran an old message unasked", service, work)
 
 
 async def a_stale_outcome_is_forgotten(service: ConformanceService) -> None:

@@ -22,6 +22,9 @@ FLOW = ("default", "flow")
 NODE, NODE_GONE = "node-conformance", "node-gone"
 """A node that is there, and one that nobody hears or answers for."""
 
+ASKS = {"claim", "reserve"}
+"""Reports that ask whether an attempt may run."""
+
 GONE = ReportReply(ok=True, recorded=False, reason="gone")
 BUSY = ReportReply(ok=False, recorded=False, error=Unavailable("not now", retry_after_s=0.05).problem())
 
