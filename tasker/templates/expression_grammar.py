@@ -1,4 +1,4 @@
-"""The grammar of expressions: CEL's, without what JSON has no value for; a text becomes a tree.
+"""The grammar of expressions: CEL's, without what JSON has no value for; a text becomes a tree, with places in it.
 
 Lark makes an LALR(1) parser of it: linear in the text, without recursion. It is loaded with the first expression, so
 that a program which compiles none does not pay for it.
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WORDS: Final = "as break const continue else for function if import let loop package namespace return var void while"
 RESERVED: Final = frozenset(re.findall(r"\w+", _WORDS))
 """What CEL keeps for itself: no variable is called so. A member may be."""
+
+_SHOWN_CHARS: Final = 200
 
 GRAMMAR: Final = r"""
 ?start: expression
@@ -117,3 +119,25 @@ def _parser() -> Lark:
 
     options: dict[str, Any] = {"parser": "lalr", "propagate_positions": True, "maybe_placeholders": False}
     return Lark(GRAMMAR, **options)
+
+
+def start_of(node: Any) -> int:
+    """Return the offset at which a node of the tree begins in the text."""
+    return int(node.meta.start_pos) if hasattr(node.meta, "start_pos") else 0
+
+
+def place_of(text: str, offset: int) -> str:
+    """Return line and column of an offset, as messages name it."""
+    line = text.count("\n", 0, offset) + 1
+    column = offset - (text.rfind("\n", 0, offset) + 1) + 1
+    return f"line {line}, column {column}"
+
+
+def shown(text: str) -> str:
+    """Return a part of an expression in quotes, no longer than messages show."""
+    return repr(shortened(text))
+
+
+def shortened(text: str, chars: int = _SHOWN_CHARS) -> str:
+    """Return `text`, or its beginning."""
+    return text if len(text) <= chars else text[: chars - 3] + "..."
