@@ -22,7 +22,12 @@ from tasker.projections.projection import Key, Projection
 from tasker.projections.sql import statements
 from tasker.projections.store import RowRefused, RowWrites, ViewSnapshot
 
-STATEMENT_ROWS_MAX: Final = 100
+UPDATED_ROWS_MAX: Final = 1000
+"""Rows of one statement that updates."""
+
+COPIED_ROWS_MAX: Final = 10_000
+"""Rows of one that copies: the larger, the less of its own work there is in it."""
+
 SCAN_ROWS: Final = 1000
 
 _SQL = statements("store")
@@ -233,13 +238,23 @@ async def _move(connection: Any, moves: Sequence[CheckpointMove]) -> None:
 
 async def _write(connection: Any, write: RowWrites) -> None:
     projection = write.projection
-    for rows, what, first in ((write.born, "insert", 0), (write.moved, "update", projection.facts)):
-        statement = _statement(projection.name, what, write.version)
-        for at in range(0, len(rows), STATEMENT_ROWS_MAX):
-            columns = list(zip(*map(msgspec.structs.astuple, rows[at : at + STATEMENT_ROWS_MAX]), strict=True))
-            if first:
-                columns = columns[: projection.keys] + columns[first:]
-            await connection.execute(statement, *columns)
+    table = f"{projection.name}_v{write.version:d}"
+    for some in _parts(write.born, COPIED_ROWS_MAX):
+        try:
+            await connection.copy_records_to_table(
+                table, records=map(msgspec.structs.astuple, some), columns=projection.row_type.__struct_fields__
+            )
+        except (OverflowError, UnicodeEncodeError) as error:  # which the driver translates in arguments, but not here
+            raise RowRefused(f"a row cannot be stored: {error}") from error
+    statement = _statement(projection.name, "update", write.version)
+    for some in _parts(write.moved, UPDATED_ROWS_MAX):
+        columns = list(zip(*map(msgspec.structs.astuple, some), strict=True))
+        await connection.execute(statement, *columns[: projection.keys], *columns[projection.facts :])
+
+
+def _parts(rows: Sequence[msgspec.Struct], rows_max: int) -> Iterator[Sequence[msgspec.Struct]]:
+    for at in range(0, len(rows), rows_max):
+        yield rows[at : at + rows_max]
 
 
 class PostgresRebuildStore(PostgresViewStore):

@@ -214,27 +214,35 @@ async def test_a_rebuild_under_load_loses_nothing(store: RebuildStore) -> None:
     assert await stored(store) == folded(recorder.events)
 
 
-@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("is_born", [True, False], ids=["new", "there"])
+@pytest.mark.parametrize(("column", "value"), [("state", "a\0b"), ("state", "\ud800"), ("retries", 2**40)])
 async def test_a_row_that_cannot_be_stored_poisons_its_task(
-    store: RebuildStore, value: str, monkeypatch: pytest.MonkeyPatch
+    store: RebuildStore, column: str, value: object, monkeypatch: pytest.MonkeyPatch, *, is_born: bool
 ) -> None:
     if isinstance(store, MemoryViewStore):
-        pytest.skip("memory stores every text")
+        pytest.skip("memory stores every value")
     recorder = history()
     good = recorder.task([created()])
-    bad = recorder.task([created()])
+    bad = recorder.task([created(input=raw("much " * 20_000))])
+    for _ in range(3):  # so that more is on its way when the server refuses the row
+        recorder.task([created(input=raw("more " * 20_000))])
+    seen = 0
+    if not is_born:
+        await (await opened(store)).take(recorder.events)
+        seen = len(recorder.events)
+        recorder.record(bad, [StepDispatched(step="a", attempt=1)])
     task: Any = PROJECTIONS[0]
     apply = task.apply
 
     def spoiled(row: Any, recorded: Any, event: Any) -> Any:
         row = apply(row, recorded, event)
         if recorded.stream_id == bad:
-            row.template = value
+            setattr(row, column, value)
         return row
 
     monkeypatch.setattr(type(task), "apply", lambda _self, *given: spoiled(*given))
-    await (await opened(store)).take(recorder.events)
+    await (await opened(store)).take(recorder.events[seen:])
     rows = (await stored(store))["task"]
     assert rows[bad, ""].blocked_reason == "poison"
     assert rows[good, ""].state == "running"
-    assert len(rows) == 122
+    assert len(rows) == 125

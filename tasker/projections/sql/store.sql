@@ -1,4 +1,4 @@
--- Statements of the projections' store.
+-- Statements of the projections' store. Rows that are new are copied into their table, which needs none.
 
 -- name: tail
 -- Every shard asked for in one statement; the bound above keeps it within one or two partitions.
@@ -54,25 +54,6 @@ RETURNING c.shard
 -- name: task_fetch
 SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, part) USING (task_id)
 
--- name: task_insert
-INSERT INTO {table} AS t
-SELECT task_id, tenant, shard, namespace, template, version, template_hash, input, restarted_from, idempotency_key,
-       correlation_id, requested_by, reason, created_at_us, state, seq, position,
-       updated_at_us, ended_at_us, result, error, ending, blocked_reason, blocked_detail, blocked_steps::json,
-       steps_dispatched, steps_completed, steps_failed, retries, poisoned, not_chosen::json, tags::json, metadata,
-       deadline_us, place_key, priority, not_before_us, last_input, since_us
-FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
-            $9::uuid[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::text[],
-            $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bytea[], $21::bytea[], $22::text[],
-            $23::text[], $24::text[], $25::text[], $26::integer[], $27::integer[], $28::integer[], $29::integer[],
-            $30::boolean[], $31::text[], $32::text[], $33::bytea[], $34::bigint[], $35::text[], $36::smallint[],
-            $37::bigint[], $38::bytea[], $39::bigint[])
-    AS n (task_id, tenant, shard, namespace, template, version, template_hash, input, restarted_from,
-          idempotency_key, correlation_id, requested_by, reason, created_at_us, state, seq, position,
-          updated_at_us, ended_at_us, result, error, ending, blocked_reason, blocked_detail, blocked_steps,
-          steps_dispatched, steps_completed, steps_failed, retries, poisoned, not_chosen, tags, metadata, deadline_us,
-          place_key, priority, not_before_us, last_input, since_us)
-
 -- name: task_update
 UPDATE {table} AS t
 SET state = n.state, seq = n.seq, position = n.position, updated_at_us = n.updated_at_us,
@@ -95,16 +76,6 @@ WHERE t.task_id = n.task_id
 -- name: step_fetch
 SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, step) USING (task_id, step)
 
--- name: step_insert
-INSERT INTO {table} AS t
-SELECT task_id, step, tenant, shard, state, attempt, position, worker, dispatched_at_us, started_at_us, ended_at_us,
-       retry_at_us, waits, child, by_hand, cancelling, result, error, awaits, since_us
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::integer[], $7::bigint[], $8::text[],
-            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[],
-            $16::boolean[], $17::bytea[], $18::bytea[], $19::text[], $20::bigint[])
-    AS n (task_id, step, tenant, shard, state, attempt, position, worker, dispatched_at_us, started_at_us,
-          ended_at_us, retry_at_us, waits, child, by_hand, cancelling, result, error, awaits, since_us)
-
 -- name: step_update
 UPDATE {table} AS t
 SET state = n.state, attempt = n.attempt, position = n.position, worker = n.worker,
@@ -122,11 +93,6 @@ WHERE t.task_id = n.task_id AND t.step = n.step
 -- name: template_fetch
 SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (stream_id, version) USING (stream_id, version)
 
--- name: template_insert
-INSERT INTO {table} AS t
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::text[],
-                     $8::bigint[], $9::bigint[], $10::bigint[])
-
 -- name: template_update
 UPDATE {table} AS t SET chosen_seq = n.chosen_seq, position = n.position
 FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[]) AS n (stream_id, version, chosen_seq, position)
@@ -134,13 +100,6 @@ WHERE t.stream_id = n.stream_id AND t.version = n.version
 
 -- name: schedule_fetch
 SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (stream_id, part) USING (stream_id)
-
--- name: schedule_insert
-INSERT INTO {table} AS t
-SELECT * FROM unnest(
-    $1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::text[],
-    $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bytea[], $16::text[],
-    $17::text[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::boolean[])
 
 -- name: schedule_update
 UPDATE {table} AS t
@@ -161,13 +120,6 @@ WHERE t.stream_id = n.stream_id
 -- name: dlq_fetch
 SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, step) USING (task_id, step)
 
--- name: dlq_insert
-INSERT INTO {table} AS t
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::text[],
-                     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::integer[],
-                     $15::integer[], $16::bigint[], $17::bigint[], $18::text[], $19::bytea[], $20::integer[],
-                     $21::text[], $22::text[], $23::bigint[], $24::text[], $25::bigint[])
-
 -- name: dlq_update
 UPDATE {table} AS t
 SET state = n.state, status = n.status, reason = n.reason, error_type = n.error_type, message = n.message,
@@ -180,13 +132,9 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
     AS n (task_id, step, state, status, reason, error_type, message, fingerprint, pattern, attempt, failures, last_us,
           position, owner, notes, notes_count, settled_by, settled_reason, settled_us, left_how, left_us)
 WHERE t.task_id = n.task_id AND t.step = n.step
+
 -- name: usage_fetch
 SELECT t.* FROM {table} AS t JOIN unnest($1::uuid[], $2::text[]) AS k (task_id, line) USING (task_id, line)
-
--- name: usage_insert
-INSERT INTO {table} AS t
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::text[],
-                     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[], $14::bigint[])
 
 -- name: usage_update
 UPDATE {table} AS t SET amount = n.amount, cost = n.cost, attempts = n.attempts, position = n.position
@@ -208,6 +156,7 @@ SELECT t.* FROM {table} AS t WHERE t.stream_id > $1 AND $2::text IS NOT NULL ORD
 
 -- name: scan_dlq
 SELECT t.* FROM {table} AS t WHERE (t.task_id, t.step) > ($1, $2) ORDER BY t.task_id, t.step LIMIT $3
+
 -- name: scan_usage
 SELECT t.* FROM {table} AS t WHERE (t.task_id, t.line) > ($1, $2) ORDER BY t.task_id, t.line LIMIT $3
 
