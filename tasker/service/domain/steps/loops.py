@@ -30,9 +30,9 @@ def needed_again(state: TaskState, template: CompiledTemplate, loop: Loop) -> tu
     found: list[str] = []
     for node in state.accepted:
         name = name_of(node)
-        if name not in body and any(
-            child in body and _needs(state, template, child, name, body) for child in template.graph.children[name]
-        ):
+        if node != state.node(name) or name in body:
+            continue  # what an earlier visit failed with is history
+        if any(child in body and _needs(state, template, child, name, body) for child in template.graph.children[name]):
             found.append(node)
     return tuple(found)
 

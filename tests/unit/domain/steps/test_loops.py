@@ -205,3 +205,23 @@ def test_a_failure_without_which_a_join_has_enough_outside_its_loop_counts_no_mo
     events = run.complete("last")
     assert LoopTurned(step="work", by="last", visit=2, steps=("work", "last"), failures=()) in events
     assert [name for name in run.offered() if name != "end"] == ["work#2"]
+
+
+def test_what_an_earlier_visit_failed_with_counts_no_more_when_another_loop_turns() -> None:
+    """`a` counted as failed once more, though it is being visited again, and the task could never end."""
+    shape = {"a": [], "b": [], "again": ["b"], "meet": ["a", "b"]}
+    steps = {
+        "a": {"retry": {"max_attempts": 1}},
+        "again": {"back_to": "b", "when": "results.b == 1"},
+        "meet": {"join": "any", "back_to": "a", "when": "!has(results.a)"},
+    }
+    run = Run(template(shape, steps=steps))
+    run.create()
+    run.fail("a")
+    run.complete("b")
+    run.complete("meet")
+    events = run.complete("again")
+    assert LoopTurned(step="b", by="again", visit=2, steps=("b", "again", "meet"), failures=()) in events
+    run.complete("a#2")
+    run.complete("b#2", result=2)
+    assert run.state.status is TaskStatus.COMPLETED
