@@ -16,6 +16,7 @@ from tasker.service.actors.entrances.requests import check_version
 from tasker.service.domain.repairs.restart import Original, original_of
 from tasker.service.domain.state import TaskState
 from tasker.service.runtime.actor import Turn
+from tasker.templates import CompiledTemplate
 
 
 def check_restart(command: TaskRestart) -> None:
@@ -61,10 +62,10 @@ class OriginalMessage:
         self.answered = answered
         self.fail = fail
 
-    def turn(self, state: TaskState) -> Turn:
+    def turn(self, state: TaskState, template: CompiledTemplate) -> Turn:
         """Return the answer from `state`."""
         try:
-            original = original_of(state)
+            original = original_of(state, template)
         except CommandRejected as refusal:
             error = refusal
             return Turn.refusal(error, self.fail)

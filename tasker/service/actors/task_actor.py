@@ -250,6 +250,8 @@ class TaskActor:
             case SubjectMessage() | OriginalMessage():
                 if self.template is None or message.tenant != self.tenant:
                     return Turn.refusal(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
+                if isinstance(message, OriginalMessage):
+                    return message.turn(self.state, self.template)
                 return message.turn(self.state)
 
     def _create(self, message: CreateMessage, now_us: int) -> Turn | None:

@@ -149,7 +149,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             state.metadata = event.metadata
             state.created_us = at_us
             state.not_before_us = event.not_before_us
-            state.deadline_us = event.deadline_us
+            state.deadline_us = state.deadline_us_given = event.deadline_us
             state.created_by = event.created_by
             state.admitted_us = event.admitted_us
             state.priority = event.priority
@@ -164,7 +164,7 @@ def evolve(  # noqa: PLR0915 - one case an event
         case TaskPostponed():
             state.input = event.input
             state.not_before_us = event.not_before_us
-            state.deadline_us = event.deadline_us
+            state.deadline_us = state.deadline_us_given = event.deadline_us
             if state.starts is None:
                 state.starts = {}
             state.starts[event.start] = event.request_hash

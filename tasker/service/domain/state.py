@@ -308,6 +308,7 @@ class TaskState:
         to_undo: what is undone before that, in this order. undone: how many of them are.
         paused_from: where a paused task was; `pending` also of one that is blocked before it began.
         paused_by: the command that paused it.
+        deadline_us_given: its deadline as whoever started it gave it, whatever a person made of that since.
         resumed_us: when it last went on; the time to start counts anew from then.
         children_told: what its child tasks were last told with it; None: nothing.
         usage: what its attempts used so far: `tokens`, and `cost:<currency>`; None: nothing.
@@ -339,6 +340,7 @@ class TaskState:
         "created_by",
         "created_us",
         "deadline_us",
+        "deadline_us_given",
         "depth",
         "error",
         "failed",
@@ -389,6 +391,7 @@ class TaskState:
         self.created_us = 0
         self.not_before_us: int | None = None
         self.deadline_us: int | None = None
+        self.deadline_us_given: int | None = None
         self.steps: dict[str, StepState] = {}
         self.completed = 0
         self.open = 0

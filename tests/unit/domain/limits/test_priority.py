@@ -45,7 +45,7 @@ def test_a_task_that_has_ended_keeps_it_and_a_restart_takes_it_over() -> None:
     run.complete("s1")
     with pytest.raises(TaskEnded):
         run.update(priority=6)
-    assert original_of(run.state).priority == 5
+    assert original_of(run.state, run.template).priority == 5
 
 
 @pytest.mark.parametrize("priority", [-101, 101])

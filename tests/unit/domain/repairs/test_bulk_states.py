@@ -30,7 +30,7 @@ GIVEN: dict[BulkVerb, Callable[[Run], object]] = {
     "task.resume": Run.resume,
     "task.update": lambda run: run.update(tags={"a": "b"}),
     "task.deadline": lambda run: run.deadline(within_s=60),
-    "task.restart": lambda run: original_of(run.state),
+    "task.restart": lambda run: original_of(run.state, run.template),
 }
 
 
