@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.reference.domain_events import RAISED
 from tests.reference.model import Meaning
 
 NAMES = [f"s{number}" for number in range(1, 8)]
@@ -40,6 +41,12 @@ STATE = {"last": "last_edge_wins", "sum": "sum", "max": "max", "all": "append", 
 CONDITIONS = ["input.n > 5", "input.n > 7", "input.m > 7"]
 KINDS = ["plain", "plain", "routes", "routes", "batches", "each", "service", "child", "loop", "wait", "wait"]
 BY_SERVICE = ("transform", "asserts", "delay_s", "child", "signal", "approval", "event")
+EMITS: list[dict[str, Any]] = [
+    *({"name": f"on.{on}", "on": on} for on in RAISED),
+    *({"name": f"auto.{on}", "on": on, "auto": True} for on in RAISED),
+    {"name": "on.small", "schema": {"type": "integer", "maximum": 1}},
+    {"name": "auto.small", "schema": {"type": "integer", "maximum": 1}, "auto": True},
+]
 ASKS: list[dict[str, Any]] = [
     {},
     {"approvals": 2},
@@ -179,6 +186,8 @@ def _add_limits(draw: st.DrawFn, step: dict[str, Any]) -> None:
     if draw(st.integers(0, 3)) == 0:
         then = st.sampled_from(["retry", "fail", "block", "continue"])
         step["on_timeout"] = {"heartbeat": draw(then), "start_to_close": draw(then)}
+    if draw(st.integers(0, 3)) == 0:
+        step["emits"] = draw(st.lists(st.sampled_from(EMITS), unique_by=lambda one: one["name"], min_size=1))
 
 
 def _add_parents(draw: st.DrawFn, step: dict[str, Any], conditions: list[str]) -> None:

@@ -1,8 +1,8 @@
 """What the documentation says of a task, as a small, slow interpreter: the real core must do the same.
 
 It is written from docs/howto/dynamic-steps.md, wait-for-people-and-events.md, limit-time.md, limit-what-runs.md,
-share-state.md, repair-tasks.md, usage.md and compensate.md, not from `tasker.service.domain`, and shares no code with
-it. Nothing is counted or kept up: every question (may a step begin? does anybody need this result?)
+share-state.md, repair-tasks.md, usage.md, domain-events.md and compensate.md, not from `tasker.service.domain`, and
+shares no code with it. Nothing is counted or kept up: every question (may a step begin? does anybody need this result?)
 is asked anew of what has happened so far. It records no events, knows no time, and takes one outcome after the other.
 
     task = Reference(document, {"n": 6}, MEANINGS)
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tests.reference.budget import Budget, Used
+from tests.reference.domain_events import DomainEvents, Emitted, Outcome
 from tests.reference.names import name_of, visit_of
 from tests.reference.shared import SharedState, Write
 from tests.reference.waits import Asked, Signal, Wait
@@ -92,6 +93,7 @@ class Reference:
         self.budget = Budget(document.get("budget"))
         self.forced: Any = None
         self.shared = SharedState(self.steps, document.get("state", {}))
+        self.domain = DomainEvents(self.steps)
         self._clock = 0
 
     # ---------------------------------------------------------------- what can be asked
@@ -411,6 +413,24 @@ class Reference:
 
     # ---------------------------------------------------------------- outcomes
 
+    def succeed(
+        self,
+        name: str,
+        result: Any,
+        routes: Sequence[str] | None = None,
+        *,
+        used: Used | None = None,
+        writes: Mapping[str, Any] | None = None,
+        emitted: Sequence[Emitted] = (),
+    ) -> None:
+        """Take the result of an attempt; with a domain event that may not be raised it has failed."""
+        fault = self.domain.fault(name, emitted, result)
+        if fault is not None:
+            self.fail(name, fault, for_good=True, used=used)
+            return
+        self.domain.ended(name, self.instances[name].attempt, "success", emitted, result)
+        self.complete(name, result, routes, used=used, writes=writes)
+
     def complete(
         self,
         name: str,
@@ -453,19 +473,32 @@ class Reference:
             self.holds.add("budget")
             self._rest_within_budget(is_too_much=True)
 
-    def fail(self, name: str, *, for_good: bool = False, used: Used | None = None) -> None:
+    def fail(
+        self,
+        name: str,
+        error: str = "",
+        *,
+        for_good: bool = False,
+        used: Used | None = None,
+        emitted: Sequence[Emitted] = (),
+    ) -> None:
         """Take the failure of an attempt; another follows unless it was `for_good` or the last."""
         one = self.instances[name]
+        attempt = one.attempt
         is_too_much = self._use(used)
         step = self.steps[name_of(name)]
         retry = step.get("compensate_retry", step.get("retry", {})) if name.endswith("~undo") else step.get("retry", {})
         one.is_running = False
+        outcome: Outcome
         if self.ending and not self.to_undo:
+            outcome = "cancelled"
             self._cancelled(name)
         elif not for_good and one.attempt - one.first_attempt + 1 < retry.get("max_attempts", 3):
-            one.attempt += 1
+            outcome, one.attempt = "retryable", one.attempt + 1
         else:
+            outcome = "permanent"
             self._failed(name)
+        self.domain.ended(name, attempt, outcome, emitted, {"error": error})
         self._rest_within_budget(is_too_much=is_too_much)
 
     def give_back(self, name: str, writes: Mapping[str, Any], used: Used | None = None) -> None:
@@ -485,17 +518,16 @@ class Reference:
 
     def time_out(self, name: str, limit: str) -> None:
         """A limit of an attempt is over."""
+        error = "worker_lost" if limit == "heartbeat" else "timeout"
         match self.steps[name_of(name)].get("on_timeout", {}).get(limit, "retry"):
-            case "retry":
-                self.fail(name)
-            case _ if self.ending:
-                self._cancelled(name)
-                self._rest()
-            case "continue":
+            case "continue" if not self.ending:
+                self.domain.ended(name, self.instances[name].attempt, "permanent", (), {"error": error})
                 self.complete(name, None)
+            case "retry":
+                self.fail(name, error)
             case then:
-                self.instances[name].is_left = then == "block"
-                self.fail(name, for_good=True)
+                self.instances[name].is_left = then == "block" and not self.ending
+                self.fail(name, error, for_good=True)
 
     def grace_is_over(self, name: str) -> None:
         """An attempt that was told to stop has not."""
