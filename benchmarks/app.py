@@ -90,7 +90,7 @@ async def pass_by(input: dict[str, int]) -> int:
 
 
 for heard, count in ((heard1000, 1000), (heard10, 10)):
-    heard.wait("ticks", SIGNAL, count=count)
+    heard.wait("ticks", SIGNAL, signal_count=count)
     heard.transform("count", "results.ticks.size()", after="ticks")
 
 

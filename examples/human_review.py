@@ -34,8 +34,8 @@ human_review.approval(
     roles=["editors"],
     form=FORM,
     four_eyes=True,
-    deadline_s=48 * 3600,
-    on_deadline="escalate",
+    wait_deadline_s=48 * 3600,
+    on_wait_deadline="escalate",
     escalate_to=["chief"],
     after="draft",
 )

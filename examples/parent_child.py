@@ -18,7 +18,7 @@ def pack(input: dict[str, Any]) -> str:
     return f"{input['qty']} x {input['sku']}"
 
 
-shipment.child("parcels", "parcel", each="input.lines", input="item", max_parallel=10)
+shipment.child("parcels", "parcel", each="input.lines", child_input="item", max_parallel=10)
 
 
 @shipment.step

@@ -81,7 +81,7 @@ def validate_cart(input: Order) -> Cart:
     )
 
 
-@orders.step(retry=Retry(max_attempts=5, delay_s=0.2, delay_s_max=2.0), timeout_s=10)
+@orders.step(retry=Retry(max_attempts=5, delay_s=0.2, delay_s_max=2.0), start_to_close_s=10)
 def charge(ctx: StepContext, input: Order, validate_cart: Cart) -> Receipt:
     if input.card == "tok_declined":
         raise PermanentError("card_declined")
@@ -91,7 +91,7 @@ def charge(ctx: StepContext, input: Order, validate_cart: Cart) -> Receipt:
     return Receipt(charge_id=f"ch-{input.order_id}", amount_cents=validate_cart.total_cents)
 
 
-@orders.compensation("charge", retry=Retry(max_attempts=20, delay_s_max=600), timeout_s=60)
+@orders.compensation("charge", retry=Retry(max_attempts=20, delay_s_max=600), start_to_close_s=60)
 def refund(ctx: StepContext, input: Order, charge: Receipt) -> Refund:
     partners().do_once(ctx.idempotency_key, "refund", input.order_id, charge.amount_cents)
     return Refund(charge_id=charge.charge_id, amount_cents=charge.amount_cents)

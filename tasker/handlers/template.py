@@ -14,6 +14,7 @@ from typing import Any, TypeVar, overload
 from tasker.errors import ConfigurationError, TemplateInvalid
 from tasker.handlers.declarations import Declarations, DeclaredStep, StepHandler, Undo
 from tasker.handlers.emits import Emits, emits_document
+from tasker.handlers.keywords import keywords_told
 from tasker.handlers.models import schema_of
 from tasker.templates.model import (
     BatchFailure,
@@ -50,13 +51,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Template:
     """A workflow whose steps are functions.
 
+    Its keywords, and those of its methods, are the keys of a template and of a step in YAML, where those of
+    `compensation` are `compensate_retry` and so on. Only in Python there are `process` and a number for `concurrency`,
+    which are of the worker, and `after_when`, which YAML writes in `after`.
+
     ```python
     orders = Template("order_fulfillment", namespace="shop")
 
     @orders.step
     async def validate_cart(input: Order) -> Cart: ...
 
-    @orders.step(retry=Retry(max_attempts=5), timeout_s=30)
+    @orders.step(retry=Retry(max_attempts=5), start_to_close_s=30)
     async def charge(ctx: StepContext, input: Order, validate_cart: Cart) -> Receipt: ...
     ```
 
@@ -190,7 +195,7 @@ class Template:
         /,
         *,
         retry: Retry | None = None,
-        timeout_s: float | None = None,
+        start_to_close_s: float | None = None,
         schedule_to_start_s: float | None = None,
         schedule_to_close_s: float | None = None,
         heartbeat_s: float | None = None,
@@ -209,7 +214,7 @@ class Template:
         process: bool = False,
         concurrency: int | Concurrency | None = None,
         when: str | None = None,
-        when_after: Mapping[str, str] | None = None,
+        after_when: Mapping[str, str] | None = None,
         join: Join = "all",
         join_count: int | None = None,
         routes: Sequence[str] = (),
@@ -226,13 +231,14 @@ class Template:
         unchanged_visits_max: int | None = None,
         emits: Sequence[Emits | str] = (),
     ) -> Callable[[F], F]: ...
+    @keywords_told
     def step(
         self,
         function: Callable[..., Any] | None = None,
         /,
         *,
         retry: Retry | None = None,
-        timeout_s: float | None = None,
+        start_to_close_s: float | None = None,
         schedule_to_start_s: float | None = None,
         schedule_to_close_s: float | None = None,
         heartbeat_s: float | None = None,
@@ -251,7 +257,7 @@ class Template:
         process: bool = False,
         concurrency: int | Concurrency | None = None,
         when: str | None = None,
-        when_after: Mapping[str, str] | None = None,
+        after_when: Mapping[str, str] | None = None,
         join: Join = "all",
         join_count: int | None = None,
         routes: Sequence[str] = (),
@@ -276,7 +282,7 @@ class Template:
         Args:
             function: the function itself, where the decorator stands without parentheses.
             retry: when a failed attempt is followed by another.
-            timeout_s: how long one attempt may run (`start_to_close_s`).
+            start_to_close_s: how long one attempt may run.
             schedule_to_start_s: how long an attempt may wait for a worker.
             schedule_to_close_s: how long the step may take over all its attempts and the waits between them.
             heartbeat_s: how long an attempt may be silent.
@@ -296,7 +302,7 @@ class Template:
             concurrency: how many attempts of it one worker runs at a time; None: as many as there are slots. A
                 `Concurrency`: how many instances of it with the same key run at a time, on all workers together.
             when: the step only runs when this expression is true once its parents are done.
-            when_after: parent -> expression: that edge only counts when it is true once the parent has completed.
+            after_when: parent -> expression: that edge only counts when it is true once the parent has completed.
             join: what of its parents it waits for: `all`, `deferred` (all that run at all), `any`, `n_of`,
                 `all_settled`.
                 A parameter of a parent that may give no result has a default.
@@ -327,7 +333,7 @@ class Template:
             "priority": priority,
             "fairness": None if fairness is None else form_document(fairness),
             "retry": form_document(retry) if isinstance(retry, Retry) else retry,
-            "start_to_close_s": timeout_s,
+            "start_to_close_s": start_to_close_s,
             "schedule_to_start_s": schedule_to_start_s,
             "schedule_to_close_s": schedule_to_close_s,
             "heartbeat_s": heartbeat_s,
@@ -353,7 +359,7 @@ class Template:
             "concurrency": form_document(concurrency) if isinstance(concurrency, Concurrency) else None,
         }
         of_worker = None if isinstance(concurrency, Concurrency) else concurrency
-        conditions = dict(when_after or {})
+        conditions = dict(after_when or {})
         if batches is not None:
             after = (*((after,) if isinstance(after, str) else after), batches)
         parents = (after,) if isinstance(after, str) else tuple(after)
@@ -369,13 +375,14 @@ class Template:
 
         return declare if function is None else declare(function)
 
+    @keywords_told
     def compensation(
         self,
         step: str,
         /,
         *,
         retry: Retry | None = None,
-        timeout_s: float | None = None,
+        start_to_close_s: float | None = None,
         handler: str | None = None,
         process: bool = False,
         concurrency: int | None = None,
@@ -388,7 +395,7 @@ class Template:
         Args:
             step: which one it undoes.
             retry: when a failed attempt is followed by another; as the step's when None.
-            timeout_s: how long one attempt may run; as the step's when None.
+            start_to_close_s: how long one attempt may run; as the step's when None.
             handler: what work for it names; the function's name when None.
             process: run the function in a process of its own.
             concurrency: how many attempts of it one worker runs at a time.
@@ -397,7 +404,7 @@ class Template:
             raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
         keys = {
             "compensate_retry": None if retry is None else form_document(retry),
-            "compensate_start_to_close_s": timeout_s,
+            "compensate_start_to_close_s": start_to_close_s,
         }
 
         def declare(function: F) -> F:
@@ -426,26 +433,26 @@ class Template:
     def delay(
         self,
         name: str,
-        seconds: float | None = None,
+        delay_s: float | None = None,
         *,
         until: str | None = None,
         after: str | Sequence[str] = (),
         **keys: Any,
     ) -> None:
         """Declare a step that only waits: so many seconds, or until the time that the expression `until` gives."""
-        self._declare(name, after, {"delay_s": seconds, "until": until, **keys})
+        self._declare(name, after, {"delay_s": delay_s, "until": until, **keys})
 
     def wait(
         self,
         name: str,
         signal: str,
         *,
-        schema: dict[str, Any] | None = None,
-        take: SignalTake | None = None,
-        count: int | None = None,
-        matching: str | None = None,
-        deadline_s: float | None = None,
-        on_deadline: OnWaitDeadline | None = None,
+        signal_schema: dict[str, Any] | None = None,
+        signal_take: SignalTake | None = None,
+        signal_count: int | None = None,
+        signal_when: str | None = None,
+        wait_deadline_s: float | None = None,
+        on_wait_deadline: OnWaitDeadline | None = None,
         after: str | Sequence[str] = (),
         **keys: Any,
     ) -> None:
@@ -456,23 +463,23 @@ class Template:
         Args:
             name: of the step.
             signal: what `TaskerClient.signal` names.
-            schema: JSON Schema that its value must match; another is refused.
-            take: the `first` that comes (the default), the `last` of those that came before, or `all`.
-            count: with `all`, how many: the result is their list. Given alone it means `all`.
-            matching: an expression over `signal` that tells whether one is meant for this step.
-            deadline_s: how long it waits; None: as long as it takes.
-            on_deadline: what then: `fail` (the default), or `continue` with null.
+            signal_schema: JSON Schema that its value must match; another is refused.
+            signal_take: the `first` that comes (the default), the `last` of those that came before, or `all`.
+            signal_count: with `all`, how many: the result is their list. Given alone it means `all`.
+            signal_when: an expression over `signal` that tells whether one is meant for this step.
+            wait_deadline_s: how long it waits; None: as long as it takes.
+            on_wait_deadline: what then: `fail` (the default), or `continue` with null.
             after: its parents.
             keys: more keys of a step, such as `each` (a wait for each item), `when` and `join`.
         """
         own = {
             "signal": signal,
-            "signal_schema": schema,
-            "signal_take": "all" if take is None and count is not None else take,
-            "signal_count": count,
-            "signal_when": matching,
-            "wait_deadline_s": deadline_s,
-            "on_wait_deadline": on_deadline,
+            "signal_schema": signal_schema,
+            "signal_take": "all" if signal_take is None and signal_count is not None else signal_take,
+            "signal_count": signal_count,
+            "signal_when": signal_when,
+            "wait_deadline_s": wait_deadline_s,
+            "on_wait_deadline": on_wait_deadline,
         }
         self._declare(name, after, {**own, **keys})
 
@@ -491,8 +498,8 @@ class Template:
         escalate_to: str | Sequence[str] = (),
         escalate_roles: str | Sequence[str] = (),
         escalate_after_s: float | None = None,
-        deadline_s: float | None = None,
-        on_deadline: OnWaitDeadline | None = None,
+        wait_deadline_s: float | None = None,
+        on_wait_deadline: OnWaitDeadline | None = None,
         after: str | Sequence[str] = (),
         **keys: Any,
     ) -> None:
@@ -511,9 +518,9 @@ class Template:
             escalate_to: who may answer as well once it is escalated.
             escalate_roles: the same, for who has one of these roles.
             escalate_after_s: when it is escalated.
-            deadline_s: how long it waits; None: as long as it takes.
-            on_deadline: what then: `fail` (the default), `continue` with the decision `expired`, or `escalate` and wait
-                on.
+            wait_deadline_s: how long it waits; None: as long as it takes.
+            on_wait_deadline: what then: `fail` (the default), `continue` with the decision `expired`, or `escalate` and
+                wait on.
             after: its parents.
             keys: more keys of a step, such as `each` (an approval for each item), `when` and `join`.
         """
@@ -532,8 +539,8 @@ class Template:
         }
         own = {
             "approval": {key: value for key, value in asked.items() if value not in (None, [])},
-            "wait_deadline_s": deadline_s,
-            "on_wait_deadline": on_deadline,
+            "wait_deadline_s": wait_deadline_s,
+            "on_wait_deadline": on_wait_deadline,
         }
         self._declare(name, after, {**own, **keys})
 
@@ -542,9 +549,9 @@ class Template:
         name: str,
         event: str,
         *,
-        matching: str | None = None,
-        deadline_s: float | None = None,
-        on_deadline: OnWaitDeadline | None = None,
+        event_when: str | None = None,
+        wait_deadline_s: float | None = None,
+        on_wait_deadline: OnWaitDeadline | None = None,
         after: str | Sequence[str] = (),
         **keys: Any,
     ) -> None:
@@ -553,17 +560,17 @@ class Template:
         Args:
             name: of the step.
             event: a type of the lifecycle (`task_completed`), else the name of a domain event (`payment.captured`).
-            matching: an expression over `event` that tells whether one is meant for this step.
-            deadline_s: how long it waits; None: as long as it takes.
-            on_deadline: what then: `fail` (the default), or `continue` with null.
+            event_when: an expression over `event` that tells whether one is meant for this step.
+            wait_deadline_s: how long it waits; None: as long as it takes.
+            on_wait_deadline: what then: `fail` (the default), or `continue` with null.
             after: its parents. Events count from the moment on at which they have completed.
             keys: more keys of a step, such as `each` (a wait for each item), `when` and `join`.
         """
         own = {
             "event": event,
-            "event_when": matching,
-            "wait_deadline_s": deadline_s,
-            "on_wait_deadline": on_deadline,
+            "event_when": event_when,
+            "wait_deadline_s": wait_deadline_s,
+            "on_wait_deadline": on_wait_deadline,
         }
         self._declare(name, after, {**own, **keys})
 
@@ -582,12 +589,12 @@ class Template:
         name: str,
         template: str,
         *,
-        input: str | None = None,
-        after: str | Sequence[str] = (),
-        namespace: str | None = None,
-        version: str | None = None,
-        wait: bool = True,
+        child_input: str | None = None,
+        child_namespace: str | None = None,
+        child_version: str | None = None,
+        child_wait: bool = True,
         on_parent_close: OnParentClose | None = None,
+        after: str | Sequence[str] = (),
         **keys: Any,
     ) -> None:
         """Declare a step that starts a task of another template, and completes with its result.
@@ -595,21 +602,21 @@ class Template:
         Args:
             name: of the step.
             template: of the child.
-            input: an expression that gives the child's input; None: the task's own.
-            after: its parents.
-            namespace: of the child's template; None: the own one.
-            version: of the child's template; None: the one in use.
-            wait: False: the step completes as soon as the child exists, with its id.
+            child_input: an expression that gives the child's input; None: the task's own.
+            child_namespace: of the child's template; None: the own one.
+            child_version: of the child's template; None: the one in use.
+            child_wait: False: the step completes as soon as the child exists, with its id.
             on_parent_close: what becomes of the child when the task stops: `cancel` it (the default), `abandon` it, or
                 `wait` for its end.
+            after: its parents.
             keys: more keys of a step, such as `each` (a child for each item), `when` and `join`.
         """
         own = {
             "child": template,
-            "child_input": input,
-            "child_namespace": namespace,
-            "child_version": version,
-            "child_wait": None if wait else False,
+            "child_input": child_input,
+            "child_namespace": child_namespace,
+            "child_version": child_version,
+            "child_wait": None if child_wait else False,
             "on_parent_close": on_parent_close,
         }
         self._declare(name, after, {**own, **keys})
@@ -617,7 +624,7 @@ class Template:
     def _declare(self, name: str, after: str | Sequence[str], keys: dict[str, Any]) -> None:
         if self._is_loaded:
             raise ConfigurationError(f"{self!r} was loaded whole; it has its steps")
-        conditions = dict(keys.pop("when_after", None) or {})
+        conditions = dict(keys.pop("after_when", None) or {})
         if isinstance(keys.get("concurrency"), Concurrency):
             keys["concurrency"] = form_document(keys["concurrency"])
         parents = (after,) if isinstance(after, str) else tuple(after)

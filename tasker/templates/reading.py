@@ -59,9 +59,16 @@ class Faults:
         line = self._line_of(path)
         self._found.append(FieldError(pointer_of(path), detail if line is None else f"line {line}: {detail}"))
 
-    def add_unknown(self, path: Path, what: str, name: object, known: Iterable[str]) -> None:
-        """Note that `name` is no known `what`, with the one that was probably meant."""
-        self.add(path, f"unknown {what} {quoted(name)}{self._suggestion(name, known)}")
+    def add_unknown(
+        self,
+        path: Path,
+        what: str,
+        name: object,
+        known: Iterable[str],
+        other_names: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        """Note that `name` is no known `what`, with the one that was probably meant; as `did_you_mean` takes them."""
+        self.add(path, f"unknown {what} {quoted(name)}{self._suggestion(name, known, other_names)}")
 
     def refuse(self) -> None:
         """Return when there is no fault.
@@ -85,18 +92,43 @@ class Faults:
                 return line
         return None
 
-    def _suggestion(self, name: object, known: Iterable[str]) -> str:
+    def _suggestion(self, name: object, known: Iterable[str], other_names: Mapping[str, tuple[str, ...]] | None) -> str:
         if not isinstance(name, str) or self._compared >= _COMPARED_MAX:
             return ""
         candidates = list(known)
         self._compared += len(candidates)
-        return did_you_mean(name, candidates)
+        return did_you_mean(name, candidates, other_names)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " (did you mean 'x'?)" with the closest of `known`, or "" when none is close."""
-    close = difflib.get_close_matches(name[:_QUOTED_CHARS_MAX], list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+OTHER_STEP_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "timeout": ("start_to_close_s",),
+    "timeout_s": ("start_to_close_s",),
+    "retries": ("retry",),
+    "depends_on": ("after",),
+    "needs": ("after",),
+    "parents": ("after",),
+    "when_after": ("after_when",),
+    "seconds": ("delay_s",),
+    "matching": ("signal_when", "event_when"),
+    "take": ("signal_take",),
+    "count": ("signal_count", "join_count"),
+    "wait": ("child_wait",),
+}
+"""What people call keys of a step that are spelled too differently to be found by that."""
+
+
+def did_you_mean(name: str, known: Iterable[str], other_names: Mapping[str, tuple[str, ...]] | None = None) -> str:
+    """Return " (did you mean 'x'?)" with the closest of `known`, or "" when none is close.
+
+    Args:
+        name: what was written.
+        known: what could have been meant.
+        other_names: what is meant by names that are not close to it.
+    """
+    candidates = list(known)
+    meant = [one for one in (other_names or {}).get(name, ()) if one in candidates]
+    meant = meant or difflib.get_close_matches(name[:_QUOTED_CHARS_MAX], candidates, n=1)
+    return f" (did you mean {' or '.join(repr(one) for one in meant)}?)" if meant else ""
 
 
 class ObjectReader:
@@ -105,7 +137,16 @@ class ObjectReader:
     Each reader returns the default when the value is missing or faulty: the faults are kept aside.
     """
 
-    def __init__(self, value: object, path: Path, what: str, keys: tuple[str, ...], faults: Faults) -> None:
+    def __init__(
+        self,
+        value: object,
+        path: Path,
+        what: str,
+        keys: tuple[str, ...],
+        faults: Faults,
+        *,
+        other_names: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         self.path = path
         self.faults = faults
         self._values: dict[Any, Any] = {}
@@ -115,7 +156,7 @@ class ObjectReader:
         self._values = value
         for key in value:
             if key not in keys:
-                faults.add_unknown((*path, str(key)), "key", key, keys)
+                faults.add_unknown((*path, str(key)), "key", key, keys, other_names)
 
     def __contains__(self, key: str) -> bool:
         return self._values.get(key) is not None

@@ -28,7 +28,7 @@ from tasker.templates.fairness import fairness_of
 from tasker.templates.graph import cycles, topological
 from tasker.templates.hash import VERSION_PATTERN
 from tasker.templates.model import UNUSED_RETRY_KEYS, Emit, Retry, StaleAfter, StepSpec, TemplateSpec
-from tasker.templates.reading import Faults, Lines, ObjectReader, Path, kind_of, quoted
+from tasker.templates.reading import OTHER_STEP_NAMES, Faults, Lines, ObjectReader, Path, kind_of, quoted
 from tasker.templates.state_keys import state_keys
 
 _CYCLE_STEPS_MAX: Final = 20
@@ -118,7 +118,7 @@ def _result(read: ObjectReader, faults: Faults) -> str | None:
 
 
 def _step(path: Path, value: object, faults: Faults) -> StepSpec | None:
-    read = ObjectReader(value, path, "a step", STEP_KEYS, faults)
+    read = ObjectReader(value, path, "a step", STEP_KEYS, faults, other_names=OTHER_STEP_NAMES)
     if not isinstance(value, dict):
         return None
     name = read.name("name", required=True)

@@ -131,7 +131,7 @@ async def m5(ctx: StepContext) -> None:
 
 
 mixed.delay("q_delay", 0.3, after=["m4", "m5"], join="deferred")
-mixed.child("q_child", "burst", input='{"key": string(input.n), "n": input.n}', after="q_delay")
+mixed.child("q_child", "burst", child_input='{"key": string(input.n), "n": input.n}', after="q_delay")
 mixed.wait("q_signal", "go", after="q_child")
 
 
@@ -166,7 +166,7 @@ async def waits(ctx: StepContext) -> int:
     return ctx.attempt
 
 
-@blocking.step(retry=AGAIN, heartbeat_s=1.0, timeout_s=2.0)
+@blocking.step(retry=AGAIN, heartbeat_s=1.0, start_to_close_s=2.0)
 async def blocks(ctx: StepContext, input: int) -> int:
     await effect(ctx)
     if ctx.attempt == 1:

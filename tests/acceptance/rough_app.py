@@ -66,12 +66,12 @@ async def interrupts() -> None:
     raise KeyboardInterrupt
 
 
-@blocking.step(retry=ONCE, timeout_s=1.0)
+@blocking.step(retry=ONCE, start_to_close_s=1.0)
 async def blocks_the_loop() -> None:
     time.sleep(4)  # noqa: ASYNC251 - the blocking line
 
 
-@sync_blocking.step(retry=ONCE, timeout_s=1.0)
+@sync_blocking.step(retry=ONCE, start_to_close_s=1.0)
 def blocks_its_thread() -> None:
     time.sleep(4)  # the blocking line of the thread
 

@@ -35,7 +35,9 @@ Body = Callable[[StepContext], Any]
 def workflows(draw: random.Random, body: Body) -> list[Template]:
     """Return a template and the one of its children; `body` is awaited in every attempt, and may raise."""
     errand = Template(CHILD, on_failure="fail")
-    errand.step(name="run", retry=Retry(max_attempts=4, delay_s=0.5), timeout_s=10.0, heartbeat_s=1.0)(_plain(body))
+    errand.step(name="run", retry=Retry(max_attempts=4, delay_s=0.5), start_to_close_s=10.0, heartbeat_s=1.0)(
+        _plain(body)
+    )
     while True:
         try:
             work = _Work(draw, body).template
@@ -94,7 +96,7 @@ class _Work:
                     worked["concurrency"] = Concurrency(key="input.n > 3", limit=1, strategy=strategy)
                 template.step(name=name, **keys, **worked)(_plain(body))
                 if draw.random() < 0.5:
-                    undo = template.compensation(name, retry=Retry(max_attempts=6, delay_s=0.2), timeout_s=5.0)
+                    undo = template.compensation(name, retry=Retry(max_attempts=6, delay_s=0.2), start_to_close_s=5.0)
                     undo(_undo(name, body))
             case "again":
                 template.step(name=name, **keys, **worked)(_polling(body))
@@ -112,7 +114,7 @@ class _Work:
                 template.child(name, CHILD, on_parent_close=closing, max_visits=3, **keys)
             case "signal":
                 signal, count = draw.choice(SIGNALS), draw.choice([None, 2])
-                template.wait(name, signal, count=count, **self._deadline("fail", "continue"), **keys)
+                template.wait(name, signal, signal_count=count, **self._deadline("fail", "continue"), **keys)
             case "approval":
                 approvals = draw.choice([None, 2])
                 template.approval(
@@ -149,8 +151,8 @@ class _Work:
 
     def _deadline(self, *then: str) -> dict[str, Any]:
         """Return keys of a step that waits, with what happens when it has waited for too long."""
-        deadline_s = self._draw.uniform(1.0, WAIT_S)
-        return {"deadline_s": deadline_s, "on_deadline": self._draw.choice(then), "max_visits": 3}
+        wait_deadline_s = self._draw.uniform(1.0, WAIT_S)
+        return {"wait_deadline_s": wait_deadline_s, "on_wait_deadline": self._draw.choice(then), "max_visits": 3}
 
 
 def _plain(body: Body) -> Callable[..., Any]:

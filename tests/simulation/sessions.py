@@ -63,7 +63,7 @@ class Session:
                 name=f"s{number}",
                 after=parents,
                 retry=retry,
-                timeout_s=draw.choice([2.0, 15.0, 30.0]),
+                start_to_close_s=draw.choice([2.0, 15.0, 30.0]),
                 heartbeat_s=draw.choice([0.5, 1.5]),
                 emits=["work.begun", Emits("work.ended", on="always", auto=True)],
             )(self._handler())

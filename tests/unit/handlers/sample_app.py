@@ -40,7 +40,7 @@ async def validate_cart(input: Order) -> Cart:
     return Cart(total=float(len(input.items)))
 
 
-@orders.step(retry=Retry(max_attempts=5, non_retryable=("CardDeclined",)), timeout_s=60)
+@orders.step(retry=Retry(max_attempts=5, non_retryable=("CardDeclined",)), start_to_close_s=60)
 async def charge(ctx: StepContext, input: Order, validate_cart: Cart) -> Receipt:
     return {"paid": validate_cart.total}
 

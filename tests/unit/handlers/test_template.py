@@ -1,5 +1,6 @@
 """Templates in Python: the DAG from signatures, and its faults."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from tasker.errors import ConfigurationError, TemplateInvalid
 from tasker.handlers.template import Template
 from tasker.templates import Retry, differences, effective_version, load_yaml
+from tasker.templates.dynamic import STEP_KEYS
+from tasker.templates.model import Approval, TemplateSpec
 from tests.unit.handlers import sample_app
 
 
@@ -59,7 +62,7 @@ def test_faults_of_functions_and_of_the_template_are_told_together() -> None:
     @t.step(after="b")
     def a(*more: Any) -> Any: ...
 
-    @t.step(retry=Retry(backoff="none", delay_s=5), timeout_s=-1)
+    @t.step(retry=Retry(backoff="none", delay_s=5), start_to_close_s=-1)
     def b(a: Any) -> Any:
         yield a
 
@@ -151,7 +154,7 @@ def undone(function: Any, step: str = "a", **keys: Any) -> Template:
 def test_a_compensation_is_keys_of_its_step_and_a_function_of_its_queue() -> None:
     def refund(ctx: Any, input: Any, a: Any, item: Any, b: Any = None) -> None: ...
 
-    t = undone(refund, retry=Retry(max_attempts=9), timeout_s=60)
+    t = undone(refund, retry=Retry(max_attempts=9), start_to_close_s=60)
     (a, b) = t.spec().steps
     assert (a.compensate, a.compensate_start_to_close_s, b.compensate) == ("refund", 60.0, None)
     assert a.compensate_retry == Retry(max_attempts=9)
@@ -182,3 +185,69 @@ def test_a_template_that_was_loaded_takes_no_compensation() -> None:
     loaded = Template.from_yaml("name: t\nsteps: [{name: a, compensate: u}]")
     with pytest.raises(ConfigurationError, match="@handler"):
         loaded.compensation("a")
+
+
+ONLY_IN_PYTHON = {"self", "function", "process", "keys", "after_when"}
+
+
+@pytest.mark.parametrize(
+    "method", ["step", "compensation", "transform", "asserts", "delay", "wait", "approval", "wait_event", "child"]
+)
+def test_what_a_method_takes_by_keyword_is_a_key_of_yaml(method: str) -> None:
+    parameters = inspect.signature(getattr(Template, method)).parameters.values()
+    keywords = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY} - ONLY_IN_PYTHON
+    assert keywords <= {*STEP_KEYS, *Approval.__struct_fields__}
+
+
+def test_the_keywords_of_a_template_are_keys_of_yaml() -> None:
+    keywords = set(inspect.signature(Template.__init__).parameters) - {"self"}
+    assert keywords == set(TemplateSpec.__struct_fields__) - {"steps"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("timeout_s", "'start_to_close_s'"),
+        ("when_after", "'after_when'"),
+        ("retries", "'retry'"),
+        ("depends_on", "'after'"),
+        ("heartbeat", "'heartbeat_s'"),
+    ],
+)
+def test_a_keyword_that_there_is_not_is_refused_with_the_one_that_was_meant(wrong: str, meant: str) -> None:
+    keys: dict[str, Any] = {wrong: 5}
+    with pytest.raises(ConfigurationError) as caught:
+        Template("t").step(**keys)
+    assert caught.value.detail == f"step() has no keyword {wrong!r} (did you mean {meant}?)"
+
+
+def test_a_compensation_tells_of_its_keywords_too() -> None:
+    keys: dict[str, Any] = {"timeout_s": 5}
+    with pytest.raises(
+        ConfigurationError, match=r"compensation\(\) has no keyword 'timeout_s' \(did you mean 'start_to"
+    ):
+        Template("t").compensation("a", **keys)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("timeout_s", "'start_to_close_s'"),
+        ("deadline_s", "'wait_deadline_s'"),
+        ("on_deadline", "'on_wait_deadline'"),
+        ("matching", "'signal_when' or 'event_when'"),
+        ("schema", "'signal_schema'"),
+        ("take", "'signal_take'"),
+        ("count", "'signal_count' or 'join_count'"),
+        ("input", "'child_input'"),
+        ("namespace", "'child_namespace'"),
+        ("version", "'child_version'"),
+        ("wait", "'child_wait'"),
+        ("seconds", "'delay_s'"),
+    ],
+)
+def test_a_key_that_there_is_not_is_refused_with_the_one_that_was_meant(wrong: str, meant: str) -> None:
+    t = Template("t")
+    keys: dict[str, Any] = {wrong: 1}
+    t.wait("a", "go", **keys)
+    assert faults(t)[0] == (f"/steps/0/{wrong}", f"unknown key {wrong!r} (did you mean {meant}?)")

@@ -32,12 +32,12 @@ def python() -> Template:
     template.wait(
         "paid",
         "order.paid",
-        schema={"type": "object", "required": ["cents"]},
-        matching="signal.cents == input.cents",
-        deadline_s=3600,
-        on_deadline="continue",
+        signal_schema={"type": "object", "required": ["cents"]},
+        signal_when="signal.cents == input.cents",
+        wait_deadline_s=3600,
+        on_wait_deadline="continue",
     )
-    template.wait("votes", "vote", count=3, after="paid")
+    template.wait("votes", "vote", signal_count=3, after="paid")
     return template
 
 
@@ -137,8 +137,8 @@ def test_an_approval_in_yaml_and_python_says_the_same() -> None:
         may_delegate=False,
         escalate_to="carol",
         escalate_roles=["heads"],
-        deadline_s=48 * 3600,
-        on_deadline="escalate",
+        wait_deadline_s=48 * 3600,
+        on_wait_deadline="escalate",
     )
     spec = load_yaml(APPROVAL_YAML)
     assert spec == template.spec()
@@ -206,7 +206,7 @@ def test_faults_of_deadlines_and_neighbours(step: dict[str, Any], place: str, wo
 
 def test_a_wait_for_an_event_in_yaml_and_python_says_the_same() -> None:
     template = Template("paid")
-    template.wait_event("paid", "payment.captured", matching="event.data.order == input.order", deadline_s=60)
+    template.wait_event("paid", "payment.captured", event_when="event.data.order == input.order", wait_deadline_s=60)
     spec = load_yaml("""
 name: paid
 steps:

@@ -26,7 +26,7 @@ from tasker.testing.world import SHARDS
 imports = Template("imports", max_running=2)
 
 
-@imports.step(timeout_s=86_400)
+@imports.step(start_to_close_s=86_400)
 async def load(input: dict[str, Any]) -> str:
     await asyncio.sleep(input.get("s", 60))
     return "loaded"
@@ -47,7 +47,7 @@ steps:
 mails = Template("mails", max_ready=3, queue="post")
 
 
-@mails.step(concurrency=1, timeout_s=86_400)
+@mails.step(concurrency=1, start_to_close_s=86_400)
 async def send(input: dict[str, Any]) -> str:
     await asyncio.sleep(60)
     return "sent"
@@ -66,7 +66,7 @@ steps:
 syncs = Template("syncs", singleton="input.shop", max_running=2)
 
 
-@syncs.step(timeout_s=86_400)
+@syncs.step(start_to_close_s=86_400)
 async def sync(input: dict[str, Any]) -> str:
     await asyncio.sleep(60)
     return f"{input['shop']} has {input.get('n')}"

@@ -30,7 +30,7 @@ from tasker.testing.world import SHARDS
 def limited(name: str, **concurrency: Any) -> Template:
     template = Template(name, concurrency=Concurrency(key="input.customer", **concurrency))
 
-    @template.step(timeout_s=86_400)
+    @template.step(start_to_close_s=86_400)
     async def work(input: dict[str, Any]) -> str:
         await asyncio.sleep(input.get("s", 60))
         return "done"
@@ -52,7 +52,7 @@ async def pack(input: dict[str, Any]) -> list[int]:
     return list(range(input.get("parcels", 1)))
 
 
-@shipping.step(timeout_s=86_400, concurrency=Concurrency(key="input.dock"))
+@shipping.step(start_to_close_s=86_400, concurrency=Concurrency(key="input.dock"))
 async def load(input: dict[str, Any], pack: list[int]) -> str:
     await asyncio.sleep(60)
     return "loaded"
@@ -71,7 +71,9 @@ async def pick(input: dict[str, Any]) -> int:
     return input["n"]
 
 
-@parcels.step(timeout_s=86_400, each="input.items", after="pick", concurrency=Concurrency(key="item", strategy="drop"))
+@parcels.step(
+    start_to_close_s=86_400, each="input.items", after="pick", concurrency=Concurrency(key="item", strategy="drop")
+)
 async def carry(ctx: StepContext, item: str) -> str:
     await asyncio.sleep(60)
     return item

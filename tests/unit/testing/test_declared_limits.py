@@ -38,7 +38,7 @@ async def only(ctx: StepContext) -> None:
 rare = Template("rare", priority=5)
 
 
-@rare.step(rate_limit=RateLimit(per_s=0.001, burst=3), concurrency=1, timeout_s=86_400)
+@rare.step(rate_limit=RateLimit(per_s=0.001, burst=3), concurrency=1, start_to_close_s=86_400)
 async def slowly() -> None:
     await asyncio.sleep(200)
 
@@ -46,12 +46,12 @@ async def slowly() -> None:
 study = Template("study", budget=Budget(running_s_max=120))
 
 
-@study.step(timeout_s=86_400)
+@study.step(start_to_close_s=86_400)
 async def measure() -> None:
     await asyncio.sleep(50)
 
 
-@study.step(timeout_s=86_400)
+@study.step(start_to_close_s=86_400)
 async def compute(measure: None) -> None:
     await asyncio.sleep(100)
 

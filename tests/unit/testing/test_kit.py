@@ -53,7 +53,7 @@ async def reserve(input: Order) -> str:
     return f"shelf of {input.item}"
 
 
-@orders.step(retry=Retry(max_attempts=3, delay_s=60.0, delay_s_max=600.0, jitter=0.5), timeout_s=30)
+@orders.step(retry=Retry(max_attempts=3, delay_s=60.0, delay_s_max=600.0, jitter=0.5), start_to_close_s=30)
 async def charge(ctx: StepContext, input: Order, reserve: str) -> Receipt:
     return Receipt(paid=input.cents)
 
@@ -244,7 +244,7 @@ async def test_an_async_handler_past_its_time_is_cancelled() -> None:
     told: list[str] = []
     slow = Template("slow")
 
-    @slow.step(timeout_s=3_600, heartbeat_s=600, retry=Retry(max_attempts=2, delay_s=1))
+    @slow.step(start_to_close_s=3_600, heartbeat_s=600, retry=Retry(max_attempts=2, delay_s=1))
     async def think(ctx: StepContext) -> str:
         try:
             await asyncio.sleep(7_200 if ctx.attempt == 1 else 1_800)
@@ -265,7 +265,7 @@ def test_a_sync_handler_that_sleeps_takes_no_real_time_and_is_told_of_its_timeou
     told: list[bool] = []
     slow = Template("slow")
 
-    @slow.step(timeout_s=600, heartbeat_s=300, retry=Retry(max_attempts=2, delay_s=1))
+    @slow.step(start_to_close_s=600, heartbeat_s=300, retry=Retry(max_attempts=2, delay_s=1))
     def poll(ctx: StepContext) -> int:
         for number in range(10_000):
             if ctx.attempt > 1 and number == 100:
@@ -307,7 +307,7 @@ async def test_a_cancelled_task_tells_its_handler() -> None:
     told = threading.Event()
     held = Template("held")
 
-    @held.step(timeout_s=86_400)
+    @held.step(start_to_close_s=86_400)
     async def wait(ctx: StepContext) -> None:
         try:
             await asyncio.sleep(80_000)
@@ -327,7 +327,7 @@ async def test_a_cancelled_task_tells_its_handler() -> None:
 async def test_a_task_past_its_time_fails(on_failure: Any) -> None:
     never = Template("never", timeout_s=86_400, on_failure=on_failure)
 
-    @never.step(timeout_s=7 * 86_400, heartbeat_s=3_600)
+    @never.step(start_to_close_s=7 * 86_400, heartbeat_s=3_600)
     async def wait() -> None:
         await asyncio.Event().wait()
 
@@ -339,7 +339,7 @@ async def test_a_task_past_its_time_fails(on_failure: Any) -> None:
 async def test_work_in_a_thread_is_waited_for() -> None:
     hashing = Template("hashing")
 
-    @hashing.step(timeout_s=1)
+    @hashing.step(start_to_close_s=1)
     async def digest() -> int:
         return await asyncio.to_thread(lambda: sum(range(1_000_000)))
 
@@ -360,7 +360,7 @@ def test_a_handler_that_blocks_for_ever_is_shown() -> None:
     gate = threading.Event()
     blocking = Template("blocking")
 
-    @blocking.step(timeout_s=60)
+    @blocking.step(start_to_close_s=60)
     def wait() -> None:
         gate.wait()  # the blocking line
 
@@ -540,7 +540,7 @@ async def test_domain_events_are_recorded_with_the_outcome_that_they_wait_for() 
 
 
 waits = Template("waits")
-waits.wait("go", "go", deadline_s=3600, schema={"type": "integer"})
+waits.wait("go", "go", wait_deadline_s=3600, signal_schema={"type": "integer"})
 
 
 async def test_a_signal_is_sent_and_a_wait_outlives_the_service() -> None:
@@ -602,7 +602,7 @@ async def test_usage_is_priced_recorded_of_failed_attempts_too_and_held_to_a_bud
 
 
 patient = Template("patient", stale_after=StaleAfter(waiting_s=3_600.0, paused_s=60.0))
-patient.wait("paid", "paid", deadline_s=86_400.0)
+patient.wait("paid", "paid", wait_deadline_s=86_400.0)
 
 
 @pytest.mark.parametrize("tasker_templates", [[patient]])

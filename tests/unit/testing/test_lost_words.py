@@ -25,7 +25,7 @@ async def runs() -> str:
     return "done"
 
 
-@long.step(heartbeat_s=2.0, timeout_s=600, retry=Retry(max_attempts=2, delay_s=0.1))
+@long.step(heartbeat_s=2.0, start_to_close_s=600, retry=Retry(max_attempts=2, delay_s=0.1))
 async def works(ctx: Any) -> int:
     if ctx.attempt == 1:
         await asyncio.sleep(500)

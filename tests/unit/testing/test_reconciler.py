@@ -25,7 +25,7 @@ from tasker.testing.world import SHARDS
 retried = Template("retried", timeout_s=7200)
 
 
-@retried.step(retry=Retry(max_attempts=2, delay_s=40, delay_s_max=3600, jitter=0), timeout_s=600)
+@retried.step(retry=Retry(max_attempts=2, delay_s=40, delay_s_max=3600, jitter=0), start_to_close_s=600)
 async def once_more(ctx: Any, input: dict[str, Any]) -> str:
     if ctx.attempt == 1:
         raise OSError("not yet")
@@ -38,7 +38,7 @@ later.delay("sleep", 3000)
 asked = Template("asked", timeout_s=50)
 asked.wait("go", "go")
 overdue = Template("overdue")
-overdue.wait("go", "go", deadline_s=45, on_deadline="continue")
+overdue.wait("go", "go", wait_deadline_s=45, on_wait_deadline="continue")
 tills = Template("tills", concurrency=Concurrency(key="input.till", limit=1))
 tills.delay("count", 100)
 

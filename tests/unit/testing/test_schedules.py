@@ -26,7 +26,7 @@ async def note(input: Any) -> Any:
 long = Template("long")
 
 
-@long.step(timeout_s=86_400)
+@long.step(start_to_close_s=86_400)
 async def work(input: float) -> str:
     await asyncio.sleep(input)
     return "done"

@@ -34,7 +34,7 @@ async def sign(cut: str) -> str:
 other = Template("other", queue="films")
 
 
-@other.step(timeout_s=1000)
+@other.step(start_to_close_s=1000)
 async def holds(input: float) -> None:
     await asyncio.sleep(input)
 

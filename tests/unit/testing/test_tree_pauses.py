@@ -17,9 +17,9 @@ WHO: dict[str, Any] = {"requested_by": "ada", "reason": "the crane is broken"}
 leaf = Template("leaf")
 leaf.delay("grow", 1_000)
 branch = Template("branch")
-branch.child("leaves", "leaf", each="input", input="item")
+branch.child("leaves", "leaf", each="input", child_input="item")
 tree = Template("tree")
-tree.child("branches", "branch", input="input")
+tree.child("branches", "branch", child_input="input")
 
 
 @pytest.fixture

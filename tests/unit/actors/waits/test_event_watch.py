@@ -24,7 +24,7 @@ def charge(ctx: StepContext, input: dict[str, Any]) -> int:
 
 
 parcels = Template("parcels")
-parcels.wait_event("paid", "payment.captured", matching="event.data.order == input.order")
+parcels.wait_event("paid", "payment.captured", event_when="event.data.order == input.order")
 parcels.transform("what", "[results.paid.type, results.paid.step]", after="paid")
 
 slow = Template("slow")
@@ -32,7 +32,7 @@ slow.delay("pause", 600)
 slow.transform("order", "input.order", after="pause")
 
 last = Template("last")
-last.wait_event("over", "task_completed", matching="event.task_id == input.task", deadline_s=3600)
+last.wait_event("over", "task_completed", event_when="event.task_id == input.task", wait_deadline_s=3600)
 last.transform("result", "results.over.data.result", after="over")
 
 

@@ -1,0 +1,28 @@
+"""A keyword that a declaration does not have is refused with the one that was probably meant, as in documents."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tasker.errors import ConfigurationError
+from tasker.templates.reading import OTHER_STEP_NAMES, did_you_mean
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def keywords_told(function: F) -> F:
+    """Return `function`; an unknown keyword raises `ConfigurationError` instead of `TypeError`."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def checked(*args: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in known:
+                hint = did_you_mean(name, known, OTHER_STEP_NAMES)
+                raise ConfigurationError(f"{function.__name__}() has no keyword {name!r}{hint}")
+        return function(*args, **keywords)
+
+    return checked  # type: ignore[return-value] # it is called like the function
