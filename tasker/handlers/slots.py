@@ -34,6 +34,11 @@ class QueueSlots:
         self.backlog = False
         self.promised: Callable[[], int] = _none
 
+    @property
+    def free(self) -> int:
+        """How many slots it may take now: those that are free and not kept for other queues."""
+        return self._slots.free_for(self)
+
     def credit(self) -> int:
         """Return how many messages may be asked for, those counted that already are."""
         return self._slots.credit_of(self)
@@ -64,6 +69,11 @@ class Slots:
         self.closed = False
         self._queues: list[QueueSlots] = []
 
+    @property
+    def backlogs(self) -> int:
+        """How many queues have a backlog."""
+        return sum(queue.backlog for queue in self._queues)
+
     def queue(self) -> QueueSlots:
         """Return the part of one more queue. A queue needs a slot at least, so `total` grows to their number."""
         part = QueueSlots(self)
@@ -71,23 +81,33 @@ class Slots:
         self.total = max(self.total, len(self._queues))
         return part
 
+    def free_for(self, part: QueueSlots) -> int:
+        """Return how many slots the queue may take: those that are free and not kept for others.
+
+        What a queue asks for ahead of slots counts as promised, too, but needs none of them. So no promise reaches
+        the base of another queue, nor more slots than a queue promises itself.
+        """
+        free = self.total - self.busy
+        base, most = self._base, self.total // _PROMISED_SHARE
+        kept = sum(
+            max(min(other.promised(), most), base - other.busy, 0) for other in self._queues if other is not part
+        )
+        return max(free - kept, min(free, base - part.busy))
+
     def credit_of(self, part: QueueSlots) -> int:
         """Return how many messages the queue may ask for, those counted that it already did."""
         if self.closed:
             return 0
-        queues = self._queues
-        if len(queues) == 1:
+        if len(self._queues) == 1:
             return self.total - self.busy
-        base = max(1, self.total // (_BASE_SHARE * len(queues)))
-        free = self.total - self.busy
-        rivals = 0
-        for other in queues:
-            if other is not part:
-                free -= max(other.promised(), base - other.busy, 0)
-                rivals += other.backlog
-        share = max(base, self.total // (rivals + 1)) - part.busy
-        most = self.total // (_PROMISED_SHARE if part.backlog else _PROMISED_SHARE * len(queues))
-        return max(0, min(free, share, max(base, most)))
+        base = self._base
+        share = max(base, self.total // (self.backlogs - part.backlog + 1)) - part.busy
+        most = self.total // (_PROMISED_SHARE if part.backlog else _PROMISED_SHARE * len(self._queues))
+        return max(0, min(self.free_for(part), share, max(base, most)))
+
+    @property
+    def _base(self) -> int:
+        return max(1, self.total // (_BASE_SHARE * len(self._queues)))
 
 
 def _none() -> int:

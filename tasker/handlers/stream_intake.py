@@ -88,7 +88,7 @@ class StreamIntake:
         credit = queue.slots.credit()
         if room is not None:
             return min(credit, room)
-        return credit + self._ahead.room if queue.slots.backlog and not self._slots.closed else credit
+        return credit + self._ahead.room(queue) if queue.slots.backlog and not self._slots.closed else credit
 
     def on_work(self, queue: ServedQueue, delivery: Delivery) -> None:
         """Take a delivery."""
@@ -116,18 +116,18 @@ class StreamIntake:
             queue.warn_of_unknown(work, now_s)
             return
         attempt = Attempt(work, delivery, None, queue, handler, key, now_s)
-        if not self._limits.enter(handler):
-            self._put_off(attempt, delivery)
-            return
         may_run = self._may_run(delivery, work)
         if self._limits.holds(handler):
-            self._take_up(attempt, may_run=may_run)
-        elif not may_run and self._ahead.room:
-            self._ahead.ask(attempt)
-        elif may_run and self._slots.busy >= self._slots.total:
+            if self._slots.busy < self._slots.total and self._limits.enter(handler):
+                self._take_up(attempt, may_run=may_run)
+            else:
+                self._put_off(attempt, delivery)
+        elif may_run:
             self._ahead.keep(attempt, now_s + max(0.0, YOUNG_US - (self._age_us(delivery) or 0)) / 1e6)
+        elif self._ahead.room(queue):
+            self._ahead.ask(attempt)
         else:
-            self._take_up(attempt, may_run=may_run)
+            self._take_up(attempt, may_run=False)
 
     def admit(self) -> None:
         """Take up what waits for a place, where there is one, and a slot."""

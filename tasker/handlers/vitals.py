@@ -15,7 +15,8 @@ class Vitals(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Attributes:
         connected: to NATS. claiming: it takes new work.
-        slots, busy: attempts at a time, and now. waiting: in hand, for a place of their handler.
+        slots, busy: attempts at a time, and now. waiting: in hand, for a place of their handler. ahead: in hand, for a
+            free slot, or for the word of their owner before it.
         unanswered: outcomes on their way to their owners. stuck: attempts that do not end.
         handlers_silent_s: how long the handlers' loop owes a sign of life.
     """
@@ -26,6 +27,7 @@ class Vitals(msgspec.Struct, kw_only=True, omit_defaults=True):
     slots: int
     busy: int
     waiting: int
+    ahead: int
     unanswered: int
     stuck: int
     handlers_silent_s: float

@@ -217,6 +217,7 @@ class Worker:
             slots=self._slots.total,
             busy=self._slots.busy,
             waiting=self._limits.waiting,
+            ahead=len(self._ahead) + len(self._direct.held),
             unanswered=self._course.unanswered,
             stuck=len(self._course.stopping.stuck),
             handlers_silent_s=round(self._course.runner.silent_s, 3),

@@ -19,6 +19,7 @@ WELL: dict[str, Any] = {
     "slots": 4,
     "busy": 1,
     "waiting": 0,
+    "ahead": 0,
     "unanswered": 0,
     "stuck": 0,
     "handlers_silent_s": 0.0,

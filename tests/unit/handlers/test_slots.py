@@ -77,6 +77,23 @@ def test_two_backlogs_share() -> None:
     assert (first.busy, second.busy) == (50, 50)
 
 
+def test_what_one_queue_asked_for_ahead_of_slots_leaves_another_its_base() -> None:
+    model = Model(100, 2)
+    first, second = model.queues
+    for _ in range(88):
+        first.take()
+    model.asked[first] = 500
+    assert (second.credit(), second.free) == (12, 12)
+
+
+def test_what_one_queue_asked_for_ahead_of_slots_leaves_half_of_them_to_a_backlog() -> None:
+    model = Model(100, 2)
+    first, second = model.queues
+    model.asked[first] = 500
+    second.backlog = True
+    assert second.credit() == 50
+
+
 @given(
     total=st.integers(1, 40),
     queues=st.integers(1, 6),
