@@ -6,7 +6,7 @@ whenever a write fails: the store is right, and the next batch reads from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,128 +25,141 @@ _log = structlog.get_logger(__name__)
 
 
 class _Share:
-    """One view's share of the folding: its positions, the rows it holds and those not written yet."""
+    """One view's share of the folding: its positions, the rows it holds and those not written yet.
+
+    What the batch brings moves the rows at hand at once (`fold`). The rest waits until rows have been read
+    (`fold_waiting`): what needs another row, what cannot be read, and all that comes to a view whose streams close.
+    """
 
     def __init__(self, projection: Projection[Any], version: int, positions: dict[int, int]) -> None:
         self.projection = projection
         self.version = version
         self.positions = positions
-        self.rows: dict[Key, Any] = {}
-        self.touched: dict[Key, None] = {}
-        self.born: set[Key] = set()
-        self.types = projection.types
-        self.closing = projection.closing
-        self.key_at = projection.key_at
-        self.is_birth = projection.is_birth
-        self.folds: list[tuple[Key, RecordedEvent, DomainEvent | Undecodable]] = []
-        self.missing: list[Key] = []
+        self.brought: list[tuple[RecordedEvent, DomainEvent | Undecodable]] = []
+        self.known: dict[Key, Any] = {}
+        """Rows as the store has them, kept for what comes."""
+        self.born: dict[Key, Any] = {}
+        """Rows that the batch has begun."""
+        self.moved: dict[Key, Any] = {}
+        """Other rows that it has moved on."""
+        self.waiting: list[tuple[Key, RecordedEvent, DomainEvent | Undecodable]] = []
+        self.held: dict[Key, None] = {}
+        """The rows for which something waits: nothing else moves them on before."""
         self.closed: dict[UUID, list[Key]] = {}
         self.is_ahead = False
         """Whether it has folded some of what another view of the same pass has not."""
 
-    def ask(self, recorded: RecordedEvent, event: DomainEvent, *, trusting: bool) -> None:
-        """Take `event` into the batch, and note whether its row has to be read; `trusting`: not where it begins one."""
-        if self.is_ahead and recorded.position <= self.positions[recorded.shard]:
-            return
-        if recorded.type in self.closing:
-            self.closed[recorded.stream_id] = []
-            self.folds.append(((recorded.stream_id, ""), recorded, event))
-            return
-        key = self.key_at(recorded, event)
-        if key is None:
-            return
-        if key not in self.rows:
-            self.rows[key] = None
-            if not trusting or not self.is_birth(recorded, event):
-                self.missing.append(key)
-        self.folds.append((key, recorded, event))
+    def takes(self, kind: str) -> bool:
+        """Return whether the view folds events of a stored type, of the kinds of its streams."""
+        return self.projection.types is None or kind in self.projection.types
 
-    def ask_poisoned(self, recorded: RecordedEvent, error: Undecodable) -> None:
-        """Take an event that cannot be read into the batch."""
-        if self.is_ahead and recorded.position <= self.positions[recorded.shard]:
-            return
-        key = (recorded.stream_id, "")
-        if key not in self.rows:
-            self.rows[key] = None
-            self.missing.append(key)
-        self.folds.append((key, recorded, error))
-
-    def know_closed(self, found: Iterable[Any]) -> None:
-        """Take note of every row of the streams that the batch closes; `found` are those that the store has."""
-        key_of = self.projection.key_of
-        for row in found:
-            key = key_of(row)
-            if self.rows.get(key) is None:
-                self.rows[key] = row
-        for key in self.rows:
-            if key[0] in self.closed:
-                self.closed[key[0]].append(key)
-
-    def fold(self) -> None:
-        """Move the rows on by the batch's events."""
-        rows, touched, born, projection, closing = self.rows, self.touched, self.born, self.projection, self.closing
-        apply = projection.apply
-        for key, recorded, event in self.folds:
-            row = rows.get(key)
+    def fold(self, *, trusting: bool) -> None:
+        """Move on the rows at hand; `trusting`: an event that mostly begins its row is taken to do so."""
+        projection, known, moved, held, born = self.projection, self.known, self.moved, self.held, self.born
+        apply, key_at, everything_waits = projection.apply, projection.key_at, bool(projection.closing)
+        brought, self.brought = self.brought, []
+        if self.is_ahead:
+            brought = [pair for pair in brought if pair[0].position > self.positions[pair[0].shard]]
+        for recorded, event in brought:
             if type(event) is Undecodable:
-                moved = projection.poisoned(row, recorded, event.detail)
-                _log.error("event_undecodable", view=projection.name, task_id=str(key[0]), error=event.detail)
-            elif closing and recorded.type in closing:
-                self._close(key[0], recorded, event)
+                self._wait((recorded.stream_id, ""), recorded, event)
                 continue
-            else:
-                try:
-                    moved = apply(row, recorded, event)
-                except Exception as error:  # noqa: BLE001 - as `moved_on`, without a call for each event
-                    moved = broken(projection, row, recorded, error)
-            if moved is None:
+            if everything_waits and recorded.type in projection.closing:
+                self.closed[recorded.stream_id] = []
+                self.waiting.append(((recorded.stream_id, ""), recorded, event))
                 continue
+            key = key_at(recorded, event)
+            if key is None:
+                continue
+            row, into = born.get(key), born
             if row is None:
-                born.add(key)
-            rows[key] = moved
-            touched[key] = None
-        self.folds.clear()
+                row = moved.get(key) or known.get(key)
+                if row is not None:
+                    into = moved
+            if (
+                everything_waits
+                or key in held
+                or (row is None and not (trusting and projection.is_birth(recorded, event)))
+            ):
+                self._wait(key, recorded, event)
+                continue
+            try:
+                after = apply(row, recorded, event)
+            except Exception as error:  # noqa: BLE001 - as `moved_on`, without a call for each event
+                after = broken(projection, row, recorded, error)
+            if after is not None and (after is not row or into is moved):
+                into[key] = after
 
-    def _close(self, stream_id: UUID, recorded: RecordedEvent, event: DomainEvent) -> None:
-        """Move every row of a stream on by an event that closes it."""
-        for key in self.closed[stream_id]:
-            row = self.rows[key]
-            moved = None if row is None else moved_on(self.projection, row, recorded, event)
-            if moved is not None:
-                self.rows[key] = moved
-                self.touched[key] = None
+    def _wait(self, key: Key, recorded: RecordedEvent, event: DomainEvent | Undecodable) -> None:
+        self.held[key] = None
+        self.waiting.append((key, recorded, event))
+
+    def unread(self) -> list[Key]:
+        """Return the keys of the rows to read for what waits."""
+        return [key for key in self.held if self._row(key) is None]
+
+    def fold_waiting(self, found: Mapping[Key, Any], of_closed: Iterable[Any]) -> None:
+        """Move on the rows for which something waits.
+
+        Args:
+            found: those of `unread` that the store has.
+            of_closed: all that it has of the streams that the batch closes.
+        """
+        projection = self.projection
+        self.known.update(found)
+        for row in of_closed:
+            self.known.setdefault(projection.key_of(row), row)
+        if self.closed:
+            for key in self.known | self.born | self.held:
+                if key[0] in self.closed:
+                    self.closed[key[0]].append(key)
+        for key, recorded, event in self.waiting:
+            if type(event) is Undecodable:
+                self._move(key, projection.poisoned(self._row(key), recorded, event.detail))
+                _log.error("event_undecodable", view=projection.name, task_id=str(key[0]), error=event.detail)
+            elif recorded.type in projection.closing:
+                for one in self.closed[recorded.stream_id]:
+                    row = self._row(one)
+                    if row is not None:
+                        self._move(one, moved_on(projection, row, recorded, event))
+            else:
+                self._move(key, moved_on(projection, self._row(key), recorded, event))
+
+    def _row(self, key: Key) -> Any:
+        return self.born.get(key) or self.moved.get(key) or self.known.get(key)
+
+    def _move(self, key: Key, after: Any) -> None:
+        """Take note of a row that an event moved on, if it did."""
+        if after is not None:
+            (self.moved if key in self.known else self.born)[key] = after
 
     def writes(self) -> RowWrites:
         """Return the rows to write."""
-        rows, born = self.rows, self.born
         return RowWrites(
             projection=self.projection,
             version=self.version,
-            born=[rows[key] for key in self.touched if key in born],
-            moved=[rows[key] for key in self.touched if key not in born],
+            born=list(self.born.values()),
+            moved=list(self.moved.values()),
         )
 
     def settle(self, *, rows_max: int) -> None:
         """Forget what need not be kept after a write."""
-        rows, is_worth_caching = self.rows, self.projection.is_worth_caching
-        for key in self.touched:
-            row = rows.pop(key)
-            if is_worth_caching(row):
-                rows[key] = row
-        if len(rows) > rows_max:
-            for key in list(rows)[: len(rows) - rows_max]:
-                del rows[key]
-        for key in self.missing:
-            if rows.get(key, self) is None:
-                del rows[key]
-        self.touched.clear()
-        self.born.clear()
-        self.missing.clear()
-        self.closed.clear()
+        known, is_worth_caching = self.known, self.projection.is_worth_caching
+        for key in self.moved:
+            del known[key]  # what moved last goes last
+        for rows in (self.moved, self.born):
+            known.update((key, row) for key, row in rows.items() if is_worth_caching(row))
+        for key in list(known)[: max(0, len(known) - rows_max)]:
+            del known[key]
+        self._drop_batch()
 
     def forget(self) -> None:
         """Forget every row and what is not written."""
-        for held in (self.rows, self.touched, self.born, self.folds, self.missing, self.closed):
+        self.known.clear()
+        self._drop_batch()
+
+    def _drop_batch(self) -> None:
+        for held in (self.brought, self.born, self.moved, self.waiting, self.held, self.closed):
             held.clear()
 
 
@@ -158,6 +171,8 @@ class Folding:
         self._rows_max = rows_max
         self._shares: list[_Share] = []
         self._by_kind: dict[str, list[_Share]] = {}
+        self._by_type: dict[str, dict[str, list[_Share]]] = {}
+        """Kind -> stored type -> who folds it, for those that were met."""
         self.positions: dict[int, int] = {}
 
     async def open(self, versions: Iterable[tuple[Projection[Any], int]], *, shards: int) -> None:
@@ -170,6 +185,7 @@ class Folding:
             self._shares.append(share)
             for kind in projection.kinds:
                 self._by_kind.setdefault(kind, []).append(share)
+        self._by_type = {kind: {} for kind in self._by_kind}
         self.positions = {shard: min(share.positions[shard] for share in self._shares) for shard in range(shards)}
 
     async def take(self, events: Sequence[RecordedEvent]) -> None:
@@ -195,21 +211,15 @@ class Folding:
                 already is refused by the store.
             refused: each event counts as one that cannot be read.
         """
-        positions = dict(self.positions)
+        positions = self._deal(events, refused)
         for share in self._shares:
-            share.is_ahead = share.positions != positions
-        for recorded in events:
-            positions[recorded.shard] = recorded.position
-            shares = self._by_kind.get(recorded.kind)
-            if shares is not None:
-                self._deal(recorded, shares, refused, trusting=trusting)
-        for share in self._shares:
-            missing = [key for key in share.missing if share.rows[key] is None]
-            if missing:
-                share.rows.update(await self._store.fetch(share.projection, share.version, missing))
-            if share.closed:
-                share.know_closed(await self._store.rows_of(share.projection, share.version, list(share.closed)))
-            share.fold()
+            share.fold(trusting=trusting)
+            if share.waiting:
+                unread, closed = share.unread(), list(share.closed)
+                share.fold_waiting(
+                    await self._store.fetch(share.projection, share.version, unread) if unread else {},
+                    await self._store.rows_of(share.projection, share.version, closed) if closed else (),
+                )
         moves = [
             CheckpointMove(share.projection.name, share.version, shard, share.positions[shard], position)
             for share in self._shares
@@ -223,23 +233,32 @@ class Folding:
             move_share.settle(rows_max=self._rows_max)
         self.positions = positions
 
-    def _deal(
-        self, recorded: RecordedEvent, shares: list[_Share], refused: RowRefused | None, *, trusting: bool
-    ) -> None:
-        try:
-            event = from_recorded(recorded)
-        except Undecodable as error:
+    def _deal(self, events: Sequence[RecordedEvent], refused: RowRefused | None) -> dict[int, int]:
+        """Bring each event to the views that fold it, or, if it cannot be read, to all of its kind.
+
+        Returns the positions to which the events lead.
+        """
+        positions, by_kind = dict(self.positions), self._by_kind
+        event: DomainEvent | Undecodable
+        for share in self._shares:
+            share.is_ahead = share.positions != positions
+        for recorded in events:
+            positions[recorded.shard] = recorded.position
+            by_type = self._by_type.get(recorded.kind)
+            if by_type is None:
+                continue
+            try:
+                event = from_recorded(recorded) if refused is None else Undecodable(refused.detail)
+            except Undecodable as error:
+                event = error
+            shares = by_kind[recorded.kind] if type(event) is Undecodable else by_type.get(recorded.type)
+            if shares is None:
+                of_kind = by_kind[recorded.kind]
+                shares = by_type[recorded.type] = [share for share in of_kind if share.takes(recorded.type)]
+            pair = (recorded, event)
             for share in shares:
-                share.ask_poisoned(recorded, error)
-            return
-        if refused is not None:
-            for share in shares:
-                share.ask_poisoned(recorded, Undecodable(refused.detail))
-            return
-        kind = recorded.type
-        for share in shares:
-            if share.types is None or kind in share.types:
-                share.ask(recorded, event, trusting=trusting)
+                share.brought.append(pair)
+        return positions
 
     async def _take_warily(self, events: Sequence[RecordedEvent]) -> None:
         """Read every row; find the events whose rows are still refused, by halves: those poison their task."""

@@ -147,9 +147,9 @@ class DeadLetterProjection:
 
     def key_at(self, recorded: RecordedEvent, event: DomainEvent) -> Key | None:
         """Return the task and step that `event` may concern."""
+        if type(event) is StepCompleted and event.attempt == 1:
+            return None
         match event:
-            case StepCompleted(attempt=1):
-                return None
             case (
                 StepCompleted()
                 | StepSkipped()
