@@ -20,6 +20,8 @@ from tasker.projections.projection import Key, Projection, broken, moved_on
 from tasker.projections.store import RowRefused, RowWrites, ViewStore
 
 CACHED_ROWS_MAX: Final = 20_000
+_AT_ONCE: Final = 1000
+"""Events that are decoded before they are folded: few enough to be in the processor's caches still."""
 
 _log = structlog.get_logger(__name__)
 
@@ -211,9 +213,14 @@ class Folding:
                 already is refused by the store.
             refused: each event counts as one that cannot be read.
         """
-        positions = self._deal(events, refused)
+        positions = self.positions | {recorded.shard: recorded.position for recorded in events}
         for share in self._shares:
-            share.fold(trusting=trusting)
+            share.is_ahead = share.positions != self.positions
+        for at in range(0, len(events), _AT_ONCE):
+            self._deal(events[at : at + _AT_ONCE], refused)
+            for share in self._shares:
+                share.fold(trusting=trusting)
+        for share in self._shares:
             if share.waiting:
                 unread, closed = share.unread(), list(share.closed)
                 share.fold_waiting(
@@ -233,17 +240,11 @@ class Folding:
             move_share.settle(rows_max=self._rows_max)
         self.positions = positions
 
-    def _deal(self, events: Sequence[RecordedEvent], refused: RowRefused | None) -> dict[int, int]:
-        """Bring each event to the views that fold it, or, if it cannot be read, to all of its kind.
-
-        Returns the positions to which the events lead.
-        """
-        positions, by_kind = dict(self.positions), self._by_kind
+    def _deal(self, events: Sequence[RecordedEvent], refused: RowRefused | None) -> None:
+        """Bring each event to the views that fold it, or, if it cannot be read, to all of its kind."""
+        by_kind = self._by_kind
         event: DomainEvent | Undecodable
-        for share in self._shares:
-            share.is_ahead = share.positions != positions
         for recorded in events:
-            positions[recorded.shard] = recorded.position
             by_type = self._by_type.get(recorded.kind)
             if by_type is None:
                 continue
@@ -258,7 +259,6 @@ class Folding:
             pair = (recorded, event)
             for share in shares:
                 share.brought.append(pair)
-        return positions
 
     async def _take_warily(self, events: Sequence[RecordedEvent]) -> None:
         """Read every row; find the events whose rows are still refused, by halves: those poison their task."""

@@ -227,7 +227,7 @@ def _statement(name: str, what: str, version: int) -> str:
 
 
 async def _move(connection: Any, moves: Sequence[CheckpointMove]) -> None:
-    names, versions, shards, old, new = zip(*map(msgspec.structs.astuple, moves), strict=True)
+    names, versions, shards, old, new = zip(*sorted(map(msgspec.structs.astuple, moves)), strict=True)
     moved = await connection.fetch(_SQL["move_checkpoints"], names, versions, shards, old, new)
     if len(moved) != len(moves):
         raise CheckpointMoved(

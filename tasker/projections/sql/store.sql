@@ -34,21 +34,12 @@ SELECT $1, $2, shard, 0 FROM unnest($3::integer[]) AS shard
 ON CONFLICT DO NOTHING
 
 -- name: move_checkpoints
--- Locks in one order, so that two runners wait for each other instead of deadlocking; the second finds its old
--- positions gone and moves fewer rows than it asked for.
-WITH move AS (
-    SELECT * FROM unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[])
-        AS m (projection, version, shard, old, new)
-), held AS (
-    SELECT c.projection, c.version, c.shard, m.new
-    FROM checkpoint AS c JOIN move AS m USING (projection, version, shard)
-    WHERE c.position = m.old
-    ORDER BY c.projection, c.version, c.shard
-    FOR UPDATE OF c
-)
-UPDATE checkpoint AS c SET position = h.new
-FROM held AS h
-WHERE c.projection = h.projection AND c.version = h.version AND c.shard = h.shard
+-- Given in the order of the key, so that two runners wait for each other instead of deadlocking; the second finds its
+-- old positions gone and moves fewer rows than it asked for.
+UPDATE checkpoint AS c SET position = m.new
+FROM unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[])
+    AS m (projection, version, shard, old, new)
+WHERE c.projection = m.projection AND c.version = m.version AND c.shard = m.shard AND c.position = m.old
 RETURNING c.shard
 
 -- name: task_fetch
