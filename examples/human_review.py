@@ -3,7 +3,7 @@
 ```sh
 tasker task create human_review --input '{"title": "Spring"}' --requested-by ada
 tasker approval list --role editors
-tasker approval approve TASK approval --by bob --role editors --values '{"channel": "blog"}'
+tasker approval approve TASK approval --requested-by bob --role editors --values '{"channel": "blog"}'
 ```
 """
 

@@ -59,7 +59,7 @@ _NEXT: Final = {
     "busy": "ask again in a moment",
     "fenced": "ask again in a moment: another node has taken over",
     "unavailable": "`tasker doctor` says what is wrong; `tasker up` starts a service on this machine",
-    "outcome_unknown": "run it again with the same --key: it is done once",
+    "outcome_unknown": "run it again with the same --idempotency-key: it is done once",
     "behind": "ask again in a moment",
     "deadline_exceeded": "the work goes on; `tasker task wait TASK` waits again",
     "undecodable": "`tasker log verify` names what cannot be read; a newer build may know it",

@@ -103,7 +103,7 @@ async def approve(
     step: str,
     /,
     *,
-    by: str,
+    requested_by: str | None = None,
     values: Values = "null",
     role: Roles = None,
     answering: Answering = ANSWERING,
@@ -113,18 +113,18 @@ async def approve(
 
     For example:
 
-    $ tasker approval approve 0192f7... review --by ada --values '{"channel": "blog"}' --reason "well done"
+    $ tasker approval approve 0192f7... review --requested-by ada --values '{"channel": "blog"}' --reason "well done"
 
     Args:
         task: its id.
         step: its name.
-        by: who answers.
+        requested_by: who answers; your user name unless given.
         values: of the approval's form, as JSON, a file's content, or stdin.
         role: that they have; may be repeated.
         answering: why, and to which asking.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import read_json
+    from tasker.cli.given import read_json, user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -133,7 +133,7 @@ async def approve(
             task,
             step,
             read_json(values),
-            by=by,
+            requested_by=requested_by or user_name(),
             roles=role or (),
             **answering.options(),
         )
@@ -146,7 +146,7 @@ async def reject(
     step: str,
     /,
     *,
-    by: str,
+    requested_by: str | None = None,
     values: Values = "null",
     role: Roles = None,
     answering: Answering = ANSWERING,
@@ -156,18 +156,18 @@ async def reject(
 
     For example:
 
-    $ tasker approval reject 0192f7... review --by ada --reason "the figures are last year's"
+    $ tasker approval reject 0192f7... review --requested-by ada --reason "the figures are last year's"
 
     Args:
         task: its id.
         step: its name.
-        by: who answers.
+        requested_by: who answers; your user name unless given.
         values: of the approval's form, as JSON, a file's content, or stdin; none unless given.
         role: that they have; may be repeated.
         answering: why, and to which asking.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import read_json
+    from tasker.cli.given import read_json, user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -176,7 +176,7 @@ async def reject(
             task,
             step,
             read_json(values),
-            by=by,
+            requested_by=requested_by or user_name(),
             roles=role or (),
             **answering.options(),
         )
@@ -190,7 +190,7 @@ async def delegate(
     /,
     *,
     to: str,
-    by: str,
+    requested_by: str | None = None,
     role: Roles = None,
     answering: Answering = ANSWERING,
     common: Common = COMMON,
@@ -199,17 +199,18 @@ async def delegate(
 
     For example:
 
-    $ tasker approval delegate 0192f7... review --by ada --to bob --reason "on holiday"
+    $ tasker approval delegate 0192f7... review --requested-by ada --to bob --reason "on holiday"
 
     Args:
         task: its id.
         step: its name.
         to: who is to answer.
-        by: who was asked.
+        requested_by: who was asked; your user name unless given.
         role: that they have; may be repeated.
         answering: why, and to which asking.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -218,7 +219,7 @@ async def delegate(
             task,
             step,
             to=to,
-            by=by,
+            requested_by=requested_by or user_name(),
             roles=role or (),
             **answering.options(),
         )

@@ -29,7 +29,7 @@ class Which:
     """Which tasks.
 
     Attributes:
-        all_: every task; where no other option says which.
+        everything: every task; where no other option says which.
         state: of the task; may be repeated. Without it those to which the command makes sense.
         namespace: of the template.
         template: its name, or NAMESPACE/NAME.
@@ -38,7 +38,7 @@ class Which:
         created_before: created earlier.
     """
 
-    all_: Annotated[bool, Parameter(name="--all", negative="")] = False
+    everything: Switch = False
     state: Many = None
     namespace: str | None = None
     template: str | None = None
@@ -50,7 +50,7 @@ class Which:
         """Return the client's filter.
 
         Raises:
-            UsageError: it says nothing and not --all, or both.
+            UsageError: it says nothing and not --everything, or both.
         """
         from tasker.cli.failures import UsageError
         from tasker.cli.given import read_tags
@@ -68,8 +68,8 @@ class Which:
             created_after=self.created_after,
             created_before=self.created_before,
         )
-        if (found == EVERY_TASK) != self.all_:
-            raise UsageError("say which tasks, such as --template X --state blocked; or --all, without any of these")
+        if (found == EVERY_TASK) != self.everything:
+            raise UsageError("say which tasks, such as --template X --state blocked; or --everything, without these")
         return found
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from tasker.cli.options import COMMON, Common, Limit
 
@@ -82,7 +82,7 @@ async def open_(
     /,
     *,
     reason: str,
-    open_for: Annotated[str, Parameter(name="--for")] = "10m",
+    open_s: float = 600.0,
     namespace: str = "default",
     requested_by: str | None = None,
     command_id: str | None = None,
@@ -94,22 +94,21 @@ async def open_(
 
     For example:
 
-    $ tasker circuits open charge --for 30m --reason "the bank is down until noon"
+    $ tasker circuits open charge --open-s 1800 --reason "the bank is down until noon"
 
     Args:
         name: of the handler.
         reason: why; shown to whoever waits for it.
-        open_for: until the trial: 90s, 10m, 1h.
+        open_s: how long until the trial.
         namespace: of the handler.
         requested_by: who asks; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import seconds_of, user_name
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
-    open_s = seconds_of(open_for, "the time that a circuit is open")
     async with client(common) as service:
         reply = await service.controls.open_circuit(
             name,
@@ -128,7 +127,7 @@ async def close(
     /,
     *,
     reason: str,
-    ramp: str = "0",
+    ramp_s: float = 0.0,
     namespace: str = "default",
     requested_by: str | None = None,
     command_id: str | None = None,
@@ -138,22 +137,21 @@ async def close(
 
     For example:
 
-    $ tasker circuits close charge --ramp 5m --reason "the bank is back"
+    $ tasker circuits close charge --ramp-s 300 --reason "the bank is back"
 
     Args:
         name: of the handler.
         reason: why; kept in the event.
-        ramp: over which time what was held back comes back: 90s, 10m, 1h; else at once.
+        ramp_s: over which time what was held back comes back; else at once.
         namespace: of the handler.
         requested_by: who asks; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import seconds_of, user_name
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
-    ramp_s = seconds_of(ramp)
     async with client(common) as service:
         reply = await service.controls.close_circuit(
             name,

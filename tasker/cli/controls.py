@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import Any, Literal
 
 from tasker.cli.options import COMMON, Common, Limit
 
@@ -62,7 +60,7 @@ async def resume(
     /,
     *,
     reason: str,
-    ramp: Annotated[str, Parameter(name="--ramp")] = "0",
+    ramp_s: float = 0.0,
     namespace: str | None = None,
     requested_by: str | None = None,
     command_id: str | None = None,
@@ -72,23 +70,22 @@ async def resume(
 
     For example:
 
-    $ tasker resume queue charges --reason "the bank is back" --ramp 10m
+    $ tasker resume queue charges --reason "the bank is back" --ramp-s 600
 
     Args:
         scope: queue, template, tenant (that of --tenant) or everything.
         name: of the queue or the template.
         reason: why; kept in the event.
-        ramp: over which time what was held back comes back: 90s, 10m, 1h; else at once.
+        ramp_s: over which time what was held back comes back; else at once.
         namespace: of the queue or the template; else default.
         requested_by: who asks; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import seconds_of, user_name
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
-    ramp_s = seconds_of(ramp)
     async with client(common) as service:
         reply = await service.controls.resume(
             scope,

@@ -27,7 +27,7 @@ class Wanted:
     Attributes:
         state: dead, retrying or left; may be repeated. Without it and --status: what has neither left nor been settled.
         status: open, investigating, resolved or ignored; may be repeated.
-        why: retries_exhausted, permanent_error, no_worker, stale, poison or manual; may be repeated.
+        of_reason: retries_exhausted, permanent_error, no_worker, stale, poison or manual; may be repeated.
         namespace: of the template.
         template: its name.
         of_step: a step of the template, with all its instances.
@@ -40,7 +40,7 @@ class Wanted:
 
     state: Many = None
     status: Many = None
-    why: Many = None
+    of_reason: Many = None
     namespace: str | None = None
     template: str | None = None
     of_step: str | None = None
@@ -58,7 +58,7 @@ class Wanted:
         return DeadLetterFilter(
             states=tuple(self.state or ()),
             statuses=tuple(self.status or ()),
-            reasons=tuple(self.why or ()),
+            reasons=tuple(self.of_reason or ()),
             namespace=self.namespace,
             template=self.template,
             step=self.of_step,
@@ -80,7 +80,7 @@ async def list_(*, wanted: Wanted = EVERYTHING, limit: Limit = 100, common: Comm
     For example:
 
     $ tasker dlq list
-    $ tasker dlq list --template order_fulfillment --why no_worker
+    $ tasker dlq list --template order_fulfillment --of-reason no_worker
     $ tasker dlq list --status resolved --seen-after 2026-11-21T00:00:00Z -o jsonl --limit 0
 
     Args:

@@ -1,8 +1,7 @@
-"""What a person gives a command as text: JSON, tags, durations; and who the person is."""
+"""What a person gives a command as text: JSON, tags; and who the person is."""
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,6 @@ from typing import Any
 from tasker.cli.failures import UsageError
 from tasker.events.codec import decode_value
 from tasker.ids import fault_of_tag
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
-_UNIT_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def read_json(text: str) -> object:
@@ -58,18 +54,6 @@ def read_tags(pairs: list[str] | None) -> dict[str, str]:
             raise UsageError(fault)
         tags[key] = value
     return tags
-
-
-def seconds_of(text: str, what: str = "a ramp") -> float:
-    """Return the seconds of a duration such as 90s, 10m or 1h.
-
-    Raises:
-        UsageError: it is none; `what` says what was asked for.
-    """
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise UsageError(f"{what} is a time such as 90s, 10m or 1h, not {text!r}")
-    return float(found[1]) * _UNIT_S[found[2]]
 
 
 def user_name() -> str:

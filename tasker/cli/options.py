@@ -45,7 +45,7 @@ class By:
 
     Attributes:
         reason: why, kept in the event and shown with the task.
-        requested_by: who asks, kept in the event and shown with the task.
+        requested_by: who asks, kept in the event and shown with the task; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
         dry_run: only show what would happen.
     """
@@ -56,10 +56,16 @@ class By:
     dry_run: Annotated[bool, Parameter(negative="")] = False
 
     def options(self) -> OperatorOptions:
-        """Return them as the client takes them."""
+        """Return them as the client takes them.
+
+        Raises:
+            UsageError: nobody is named, and the system names no user.
+        """
+        from tasker.cli.given import user_name
+
         return {
             "reason": self.reason,
-            "requested_by": self.requested_by,
+            "requested_by": self.requested_by or user_name(),
             "command_id": self.command_id,
             "dry_run": self.dry_run,
         }

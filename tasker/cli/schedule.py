@@ -46,7 +46,7 @@ class Document:
 
     file: Path | None = None
     template: str | None = None
-    version: Annotated[str | None, Parameter(name="--template-version")] = None
+    version: str | None = None
     cron: str | None = None
     timezone: str | None = None
     every_s: float | None = None
@@ -87,17 +87,18 @@ async def create(
         name: of the schedule, one of its namespace.
         document: when it fires and what it starts.
         namespace: of the schedule and of its template.
-        requested_by: who asks; kept with the event.
+        requested_by: who asks; your user name unless given.
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     given = _document(document)
     async with client(common) as service:
         reply = await service.schedules.create(
-            name, given, namespace=namespace, requested_by=requested_by, reason=reason
+            name, given, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
         )
     show_reply(reply, common.output)
 
@@ -119,17 +120,18 @@ async def update(
         name: of the schedule.
         document: what it starts, and when.
         namespace: of the schedule.
-        requested_by: who asks; kept with the event.
+        requested_by: who asks; your user name unless given.
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     given = _document(document)
     async with client(common) as service:
         reply = await service.schedules.update(
-            name, given, namespace=namespace, requested_by=requested_by, reason=reason
+            name, given, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
         )
     show_reply(reply, common.output)
 
@@ -215,15 +217,18 @@ async def pause(
         name: of the schedule.
         note: what others should know of it; shown with the schedule.
         namespace: of the schedule.
-        requested_by: who asks; kept with the event.
+        requested_by: who asks; your user name unless given.
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.schedules.pause(name, note, namespace=namespace, requested_by=requested_by, reason=reason)
+        reply = await service.schedules.pause(
+            name, note, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
+        )
     show_reply(reply, common.output)
 
 
@@ -244,16 +249,17 @@ async def resume(
         name: of the schedule.
         note: in place of the one of the pause.
         namespace: of the schedule.
-        requested_by: who asks; kept with the event.
+        requested_by: who asks; your user name unless given.
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.schedules.resume(
-            name, note, namespace=namespace, requested_by=requested_by, reason=reason
+            name, note, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
         )
     show_reply(reply, common.output)
 
@@ -273,15 +279,18 @@ async def trigger(
     Args:
         name: of the schedule.
         namespace: of the schedule.
-        requested_by: who asks; kept with the event.
+        requested_by: who asks; your user name unless given.
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.schedules.trigger(name, namespace=namespace, requested_by=requested_by, reason=reason)
+        reply = await service.schedules.trigger(
+            name, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
+        )
     show_reply(reply, common.output)
 
 
@@ -310,16 +319,23 @@ async def backfill(
         end: of the range, itself not included; not after now.
         overlap: buffer_all: one after another; allow: all at once.
         namespace: of the schedule.
-        requested_by: who asks; kept with the event.
+        requested_by: who asks; your user name unless given.
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.schedules.backfill(
-            name, start, end, overlap=overlap, namespace=namespace, requested_by=requested_by, reason=reason
+            name,
+            start,
+            end,
+            overlap=overlap,
+            namespace=namespace,
+            requested_by=requested_by or user_name(),
+            reason=reason,
         )
     show_reply(reply, common.output)
 
@@ -347,16 +363,17 @@ async def stop_backfill(
         name: of the schedule.
         end: only those up to this end, RFC 3339; else all of them.
         namespace: of the schedule.
-        requested_by: who asks; kept with the event.
+        requested_by: who asks; your user name unless given.
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.schedules.stop_backfill(
-            name, end=end, namespace=namespace, requested_by=requested_by, reason=reason
+            name, end=end, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
         )
     show_reply(reply, common.output)
 
@@ -445,15 +462,18 @@ async def delete(
     Args:
         name: of the schedule.
         namespace: of the schedule.
-        requested_by: who asks; kept with the event.
+        requested_by: who asks; your user name unless given.
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import user_name
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.schedules.delete(name, namespace=namespace, requested_by=requested_by, reason=reason)
+        reply = await service.schedules.delete(
+            name, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
+        )
     show_reply(reply, common.output)
 
 

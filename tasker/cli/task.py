@@ -29,7 +29,7 @@ async def create(
     input: Annotated[str, Parameter(name=["--input", "-i"], metavar="JSON|@FILE|-")] = "null",
     namespace: str | None = None,
     version: str | None = None,
-    key: str | None = None,
+    idempotency_key: str | None = None,
     tag: Tags = None,
     metadata: Annotated[str, Parameter(metavar="JSON|@FILE|-")] = "{}",
     not_before: str | None = None,
@@ -47,7 +47,7 @@ async def create(
     For example:
 
     $ tasker task create hello --input '{"name": "Ada"}' --wait
-    $ tasker task create shop/order_fulfillment --input @order.json --key order-17
+    $ tasker task create shop/order_fulfillment --input @order.json --idempotency-key order-17
     $ jq .order mail.json | tasker task create order_fulfillment --namespace shop --input - --wait 60
 
     Args:
@@ -55,7 +55,7 @@ async def create(
         input: the task's input as JSON, a file's content, or stdin.
         namespace: of the template; "default" unless the name says.
         version: of the template; the one in use unless given.
-        key: names the task: the same key with the same input is the same task, with another input a conflict.
+        idempotency_key: names the task: the same with the same input is the same task, with another input a conflict.
         tag: for lists and filters; may be repeated.
         metadata: a JSON object to keep with the task.
         not_before: RFC 3339 time before which no step starts.
@@ -82,7 +82,7 @@ async def create(
     given: dict[str, Any] = {
         "namespace": namespace or within or None,
         "version": version,
-        "idempotency_key": key,
+        "idempotency_key": idempotency_key,
         "tags": read_tags(tag),
         "metadata": read_object(metadata, "--metadata"),
         "not_before": not_before,

@@ -250,7 +250,7 @@ async def deadline(
     task: str,
     /,
     *,
-    at: str | None = None,
+    deadline: str | None = None,
     within_s: float | None = None,
     remove: Annotated[bool, Parameter(negative="")] = False,
     by: By = BY,
@@ -264,7 +264,7 @@ async def deadline(
 
     Args:
         task: its id.
-        at: RFC 3339 time.
+        deadline: RFC 3339 time.
         within_s: so long from now on.
         remove: it has none any more.
         by: who asks, and why.
@@ -274,10 +274,10 @@ async def deadline(
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
-    if sum((at is not None, within_s is not None, remove)) != 1:
-        raise UsageError("say one of --at, --within-s and --remove")
+    if sum((deadline is not None, within_s is not None, remove)) != 1:
+        raise UsageError("say one of --deadline, --within-s and --remove")
     async with client(common) as service:
-        reply = await service.set_deadline(task, deadline=at, within_s=within_s, remove=remove, **by.options())
+        reply = await service.set_deadline(task, deadline=deadline, within_s=within_s, remove=remove, **by.options())
     show_reply(reply, common.output)
 
 

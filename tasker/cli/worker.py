@@ -18,8 +18,8 @@ def worker(
     data: Path | None = None,
     processes: int | None = None,
     health_port: Annotated[int | None, Parameter(name="--health-port")] = None,
-    max_tasks: Annotated[int | None, Parameter(name="--max-tasks")] = None,
-    max_rss_mib: Annotated[int | None, Parameter(name="--max-rss-mib")] = None,
+    steps_max: Annotated[int | None, Parameter(name="--steps-max")] = None,
+    rss_mib_max: Annotated[int | None, Parameter(name="--rss-mib-max")] = None,
     label: Annotated[list[str] | None, Parameter(name="--label", negative="")] = None,
     reload: Annotated[bool, Parameter(name="--reload", negative="")] = False,
     owned: Annotated[bool, Parameter(name="--owned", negative="", show=False)] = False,
@@ -35,7 +35,7 @@ def worker(
 
     $ tasker worker app.py
     $ tasker worker shop.workflows --slots 64 --drain-s 120
-    $ tasker worker shop.workflows:orders,returns --health-port 9300 --max-rss-mib 800
+    $ tasker worker shop.workflows:orders,returns --health-port 9300 --rss-mib-max 800
     $ tasker worker app.py --label gpu=a100 --label zone=eu
     $ tasker worker app.py --reload  # while you write it
 
@@ -47,8 +47,8 @@ def worker(
         data: data directory of a running `tasker up`, instead of TASKER_NATS_URL.
         processes: for handlers with process=True; else `worker.processes`, one a core at first.
         health_port: serve /health/live and /health/ready on 127.0.0.1; else `worker.health_port`, none at first.
-        max_tasks: replace the process after so many steps; else `worker.max_tasks`, never at first.
-        max_rss_mib: replace the process when it and its children hold more memory; else `worker.max_rss_mib`.
+        steps_max: replace the process after so many steps; else `worker.steps_max`, never at first.
+        rss_mib_max: replace the process when it and its children hold more memory; else `worker.rss_mib_max`.
         label: what a step may require (`requires`), as name=value; may stand several times; else `worker.labels`.
         reload: replace the process when a Python file beside the app changes.
         owned: started by `tasker up`.
@@ -64,8 +64,8 @@ def worker(
         "worker.processes": processes,
         "worker.health_port": health_port,
         "worker.labels": label or None,
-        "worker.max_tasks": max_tasks,
-        "worker.max_rss_mib": max_rss_mib,
+        "worker.steps_max": steps_max,
+        "worker.rss_mib_max": rss_mib_max,
         "tenant": tenant,
     }
     found = effective(data, flags, wants=("nats.url",))

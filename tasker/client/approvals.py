@@ -80,7 +80,7 @@ class Approvals:
         step: str,
         values: object = None,
         *,
-        by: str,
+        requested_by: str,
         roles: Sequence[str] = (),
         **options: Unpack[AnswerOptions],
     ) -> Reply:
@@ -90,7 +90,7 @@ class Approvals:
             task: whose step.
             step: its name.
             values: of the approval's form.
-            by: who answers.
+            requested_by: who answers.
             roles: that they have.
             options: why, and which asking.
 
@@ -101,7 +101,7 @@ class Approvals:
         """
         command = StepApprove(
             task_id=task_id_of(task),
-            requested_by=by,
+            requested_by=requested_by,
             step=step,
             values=msgspec.Raw(encode_value(values)),
             roles=tuple(roles),
@@ -115,14 +115,14 @@ class Approvals:
         step: str,
         values: object = None,
         *,
-        by: str,
+        requested_by: str,
         roles: Sequence[str] = (),
         **options: Unpack[AnswerOptions],
     ) -> Reply:
         """Say no to what a step asks; everything else is as with `approve`."""
         command = StepReject(
             task_id=task_id_of(task),
-            requested_by=by,
+            requested_by=requested_by,
             step=step,
             values=msgspec.Raw(encode_value(values)),
             roles=tuple(roles),
@@ -136,7 +136,7 @@ class Approvals:
         step: str,
         *,
         to: str,
-        by: str,
+        requested_by: str,
         roles: Sequence[str] = (),
         **options: Unpack[AnswerOptions],
     ) -> Reply:
@@ -147,7 +147,12 @@ class Approvals:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: the step does not ask, or not any more.
         """
         command = StepDelegate(
-            task_id=task_id_of(task), requested_by=by, step=step, to=to, roles=tuple(roles), **self._named(options)
+            task_id=task_id_of(task),
+            requested_by=requested_by,
+            step=step,
+            to=to,
+            roles=tuple(roles),
+            **self._named(options),
         )
         return await self._send("step.delegate", command)
 

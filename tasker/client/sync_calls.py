@@ -558,7 +558,7 @@ class SyncApprovals:
         step: str,
         values: object = None,
         *,
-        by: str,
+        requested_by: str,
         roles: Sequence[str] = (),
         **options: Unpack[AnswerOptions],
     ) -> Reply:
@@ -568,7 +568,7 @@ class SyncApprovals:
             task: whose step.
             step: its name.
             values: of the approval's form.
-            by: who answers.
+            requested_by: who answers.
             roles: that they have.
             options: why, and which asking.
 
@@ -577,7 +577,9 @@ class SyncApprovals:
             ApprovalInvalid: the values do not match the form.
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: the step does not ask, or not any more.
         """
-        return self._loop.run(self._calls.approve(task, step, values, by=by, roles=roles, **options))
+        return self._loop.run(
+            self._calls.approve(task, step, values, requested_by=requested_by, roles=roles, **options)
+        )
 
     def reject(
         self,
@@ -585,15 +587,22 @@ class SyncApprovals:
         step: str,
         values: object = None,
         *,
-        by: str,
+        requested_by: str,
         roles: Sequence[str] = (),
         **options: Unpack[AnswerOptions],
     ) -> Reply:
         """Say no to what a step asks; everything else is as with `approve`."""
-        return self._loop.run(self._calls.reject(task, step, values, by=by, roles=roles, **options))
+        return self._loop.run(self._calls.reject(task, step, values, requested_by=requested_by, roles=roles, **options))
 
     def delegate(
-        self, task: TaskRef, step: str, *, to: str, by: str, roles: Sequence[str] = (), **options: Unpack[AnswerOptions]
+        self,
+        task: TaskRef,
+        step: str,
+        *,
+        to: str,
+        requested_by: str,
+        roles: Sequence[str] = (),
+        **options: Unpack[AnswerOptions],
     ) -> Reply:
         """Have somebody else answer what a step asks `by`.
 
@@ -601,7 +610,9 @@ class SyncApprovals:
             ApprovalForbidden: they may not answer, or not hand it over.
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: the step does not ask, or not any more.
         """
-        return self._loop.run(self._calls.delegate(task, step, to=to, by=by, roles=roles, **options))
+        return self._loop.run(
+            self._calls.delegate(task, step, to=to, requested_by=requested_by, roles=roles, **options)
+        )
 
 
 class SyncBulks:

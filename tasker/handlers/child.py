@@ -84,11 +84,11 @@ async def serve_app(options: WorkerOptions, pipes: tuple[int, int] | None) -> in
             return reason_to_replace(
                 ran=worker.counts.run,
                 rss_bytes=own_and_children_bytes(equipment.process_ids),
-                tasks_max=options.tasks_max,
+                steps_max=options.steps_max,
                 rss_mib_max=options.rss_mib_max,
             )
 
-        if beats_fd is not None and (options.tasks_max is not None or options.rss_mib_max is not None):
+        if beats_fd is not None and (options.steps_max is not None or options.rss_mib_max is not None):
             watching = guard(look, lambda why: say(BEAT_REPLACE + b" " + why.encode()))
             duties.append(asyncio.create_task(watching, name="tasker-worker-guard"))
 

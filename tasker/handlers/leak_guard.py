@@ -16,19 +16,19 @@ MIB: Final = 1024 * 1024
 _log = structlog.get_logger(__name__)
 
 
-def reason_to_replace(*, ran: int, rss_bytes: int | None, tasks_max: int | None, rss_mib_max: int | None) -> str | None:
+def reason_to_replace(*, ran: int, rss_bytes: int | None, steps_max: int | None, rss_mib_max: int | None) -> str | None:
     """Return why the process should be replaced; None: it need not.
 
     Args:
         ran: attempts so far.
         rss_bytes: resident memory of the process and its children; None: unknown.
-        tasks_max: how many attempts are enough; None: no number.
+        steps_max: how many attempts are enough; None: no number.
         rss_mib_max: how much memory is too much; None: none is.
     """
-    if tasks_max is not None and ran >= tasks_max:
-        return f"it ran {ran} attempts (--max-tasks {tasks_max})"
+    if steps_max is not None and ran >= steps_max:
+        return f"it ran {ran} attempts (--steps-max {steps_max})"
     if rss_mib_max is not None and rss_bytes is not None and rss_bytes > rss_mib_max * MIB:
-        return f"it holds {rss_bytes // MIB} MiB (--max-rss-mib {rss_mib_max})"
+        return f"it holds {rss_bytes // MIB} MiB (--rss-mib-max {rss_mib_max})"
     return None
 
 

@@ -23,7 +23,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         app: path of a Python file, or the dotted name of a module; `:name` behind it chooses of what it declares.
         processes: how many child processes for handlers that want one; None: one a core.
         health_port: of the health endpoints; None: none.
-        tasks_max, rss_mib_max: above these the process asks to be replaced.
+        steps_max, rss_mib_max: above these the process asks to be replaced.
         labels: what steps may require, each as `name=value`.
         output: the form of an error that keeps it from starting.
         streams: of what the worker makes where it is missing. direct: of what nodes send themselves.
@@ -38,7 +38,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     processes: int | None = None
     health_port: int | None = None
     labels: tuple[str, ...] = ()
-    tasks_max: int | None = None
+    steps_max: int | None = None
     rss_mib_max: int | None = None
     inbox_prefix: str = ""
     pending_bytes_max: int = NatsSettings().pending_bytes_max

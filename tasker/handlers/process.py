@@ -58,8 +58,8 @@ def options_of(app: str, settings: Settings) -> WorkerOptions:
         processes=settings.worker.processes,
         health_port=settings.worker.health_port,
         labels=settings.worker.labels,
-        tasks_max=settings.worker.max_tasks,
-        rss_mib_max=settings.worker.max_rss_mib,
+        steps_max=settings.worker.steps_max,
+        rss_mib_max=settings.worker.rss_mib_max,
         inbox_prefix=settings.nats.inbox_prefix,
         pending_bytes_max=settings.nats.pending_bytes_max,
         streams=settings.streams,
@@ -85,8 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--drain-s")
     parser.add_argument("--processes")
     parser.add_argument("--health-port")
-    parser.add_argument("--max-tasks")
-    parser.add_argument("--max-rss-mib")
+    parser.add_argument("--steps-max")
+    parser.add_argument("--rss-mib-max")
     parser.add_argument("--label", action="append", metavar="NAME=VALUE")
     parser.add_argument("--reload", action="store_true")
     given = parser.parse_args(arguments)
@@ -99,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "worker.processes": given.processes,
         "worker.health_port": given.health_port,
         "worker.labels": given.label,
-        "worker.max_tasks": given.max_tasks,
-        "worker.max_rss_mib": given.max_rss_mib,
+        "worker.steps_max": given.steps_max,
+        "worker.rss_mib_max": given.rss_mib_max,
     }
     try:
         return run_worker(given.app, read_settings(flags=flags).settings, reload=given.reload)

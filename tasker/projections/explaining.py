@@ -172,7 +172,7 @@ def _remedy(step: StepView, wait: Wait) -> str | None:
             labels = {} if wait.queue is None else required_by(wait.queue.queue)
             return " ".join(["tasker worker APP.py", *(f"--label {name}={labels[name]}" for name in sorted(labels))])
         case "approval":
-            return f"tasker approval approve {at} --by NAME"
+            return f"tasker approval approve {at} --requested-by NAME"
         case "signal":
             return f"tasker task signal {step.task_id} {wait.signal or 'NAME'}"
         case "retry" | "time" | "checkpoint" if step.state == "waiting":

@@ -371,24 +371,24 @@ class WorkerSettings(_Part, frozen=True, kw_only=True):
             flag="--label",
         ),
     ] = ()
-    max_tasks: (
+    steps_max: (
         Annotated[
             int,
             rule(
                 "Steps after which its process is replaced by a new one, without a gap. Without it never.",
-                flag="--max-tasks",
+                flag="--steps-max",
                 ge=1,
             ),
         ]
         | None
     ) = None
-    max_rss_mib: (
+    rss_mib_max: (
         Annotated[
             int,
             rule(
                 "Memory (MiB, with its child processes) above which its process is replaced by a new one, without a "
                 "gap. Without it never.",
-                flag="--max-rss-mib",
+                flag="--rss-mib-max",
                 ge=1,
             ),
         ]

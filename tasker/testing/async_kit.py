@@ -74,7 +74,7 @@ class Run(RunView):
         step: str,
         values: object = None,
         *,
-        by: str,
+        requested_by: str,
         roles: Sequence[str] = (),
         reason: str | None = None,
         attempt: int | None = None,
@@ -85,7 +85,9 @@ class Run(RunView):
             ApprovalForbidden, ApprovalInvalid, StateForbids, ...: as in production.
         """
         await self._ask(
-            self._approvals.approve(self.task_id, step, values, by=by, roles=roles, reason=reason, attempt=attempt)
+            self._approvals.approve(
+                self.task_id, step, values, requested_by=requested_by, roles=roles, reason=reason, attempt=attempt
+            )
         )
 
     async def reject(
@@ -93,21 +95,25 @@ class Run(RunView):
         step: str,
         values: object = None,
         *,
-        by: str,
+        requested_by: str,
         roles: Sequence[str] = (),
         reason: str | None = None,
         attempt: int | None = None,
     ) -> None:
         """Say no to what a step asks."""
         await self._ask(
-            self._approvals.reject(self.task_id, step, values, by=by, roles=roles, reason=reason, attempt=attempt)
+            self._approvals.reject(
+                self.task_id, step, values, requested_by=requested_by, roles=roles, reason=reason, attempt=attempt
+            )
         )
 
     async def delegate(
-        self, step: str, *, to: str, by: str, roles: Sequence[str] = (), reason: str | None = None
+        self, step: str, *, to: str, requested_by: str, roles: Sequence[str] = (), reason: str | None = None
     ) -> None:
         """Have somebody else answer what a step asks `by`."""
-        await self._ask(self._approvals.delegate(self.task_id, step, to=to, by=by, roles=roles, reason=reason))
+        await self._ask(
+            self._approvals.delegate(self.task_id, step, to=to, requested_by=requested_by, roles=roles, reason=reason)
+        )
 
     @property
     def _approvals(self) -> Approvals:

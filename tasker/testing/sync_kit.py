@@ -56,14 +56,16 @@ class SyncRun(RunView):
         step: str,
         values: object = None,
         *,
-        by: str,
+        requested_by: str,
         roles: Sequence[str] = (),
         reason: str | None = None,
         attempt: int | None = None,
     ) -> None:
         """See `Run.approve`."""
         self._ask(
-            self._approvals.approve(self.task_id, step, values, by=by, roles=roles, reason=reason, attempt=attempt)
+            self._approvals.approve(
+                self.task_id, step, values, requested_by=requested_by, roles=roles, reason=reason, attempt=attempt
+            )
         )
 
     def reject(
@@ -71,19 +73,25 @@ class SyncRun(RunView):
         step: str,
         values: object = None,
         *,
-        by: str,
+        requested_by: str,
         roles: Sequence[str] = (),
         reason: str | None = None,
         attempt: int | None = None,
     ) -> None:
         """See `Run.reject`."""
         self._ask(
-            self._approvals.reject(self.task_id, step, values, by=by, roles=roles, reason=reason, attempt=attempt)
+            self._approvals.reject(
+                self.task_id, step, values, requested_by=requested_by, roles=roles, reason=reason, attempt=attempt
+            )
         )
 
-    def delegate(self, step: str, *, to: str, by: str, roles: Sequence[str] = (), reason: str | None = None) -> None:
+    def delegate(
+        self, step: str, *, to: str, requested_by: str, roles: Sequence[str] = (), reason: str | None = None
+    ) -> None:
         """See `Run.delegate`."""
-        self._ask(self._approvals.delegate(self.task_id, step, to=to, by=by, roles=roles, reason=reason))
+        self._ask(
+            self._approvals.delegate(self.task_id, step, to=to, requested_by=requested_by, roles=roles, reason=reason)
+        )
 
     @property
     def _approvals(self) -> Approvals:

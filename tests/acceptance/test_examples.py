@@ -236,7 +236,9 @@ async def test_a_person_reviews_a_draft(workflows: Service) -> None:
         told = (await client.get(published)).waiting_on or ""
         assert told.startswith("the approval of the role editors (escalated at ")
         with pytest.raises(ApprovalForbidden):
-            await client.approvals.approve(published, "approval", {"channel": "blog"}, by="ada", roles=["editors"])
+            await client.approvals.approve(
+                published, "approval", {"channel": "blog"}, requested_by="ada", roles=["editors"]
+            )
         async with aiohttp.ClientSession() as http:
             body = {"requested_by": "bob", "roles": ["editors"], "values": {"channel": "blog"}}
             path = f"{workflows.http_url}/v1/tasks/{published.task_id}/steps/approval/approve"
@@ -247,7 +249,7 @@ async def test_a_person_reviews_a_draft(workflows: Service) -> None:
             "reject",
             dropped.task_id,
             "approval",
-            "--by",
+            "--requested-by",
             "bob",
             "--role",
             "editors",

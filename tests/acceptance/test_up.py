@@ -101,7 +101,7 @@ def test_a_task_runs_and_every_read_shows_it(up: Up) -> None:
     exports = up.exports()
     assert set(exports) == {"TASKER_DATABASE_URL", "TASKER_NATS_URL", "TASKER_HTTP_URL"}
 
-    done = up.tasker("task", "create", "hello", "--input", '{"name": "Ada"}', "--key", "k", "--wait", "30")
+    done = up.tasker("task", "create", "hello", "--input", '{"name": "Ada"}', "--idempotency-key", "k", "--wait", "30")
     assert (done.returncode, done.stdout) == (0, '"Hello Ada"\n'), done.stderr
 
     blocked = up.tasker("task", "create", "hello", "--input", "{}", "--wait", "30")
@@ -109,7 +109,7 @@ def test_a_task_runs_and_every_read_shows_it(up: Up) -> None:
     assert "nobody to greet" in blocked.stderr
     assert "next: `tasker task retry" in blocked.stderr
 
-    conflict = up.tasker("task", "create", "hello", "--input", "{}", "--key", "k", "-o", "json")
+    conflict = up.tasker("task", "create", "hello", "--input", "{}", "--idempotency-key", "k", "-o", "json")
     assert (conflict.returncode, json.loads(conflict.stderr)["code"]) == (6, "key_conflict")
 
     listed = [json.loads(line) for line in up.tasker("task", "list", "-o", "jsonl").stdout.splitlines()]

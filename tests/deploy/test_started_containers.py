@@ -118,11 +118,15 @@ def test_ours_have_no_rights(checkout: Checkout) -> None:
 
 
 def test_stopping_drains_and_ends_with_nothing_wrong(checkout: Checkout) -> None:
-    task = checkout.tasker("""task create hello --input '{"name": "Bob", "pause_s": "3"}' --key drained -o json""")
+    task = checkout.tasker(
+        """task create hello --input '{"name": "Bob", "pause_s": "3"}' --idempotency-key drained -o json"""
+    )
     checkout.compose("stop worker service")
     assert [checkout.container(name)["State"]["ExitCode"] for name in ("worker", "service")] == [0, 0]
     checkout.compose("up --detach --wait --no-build")
-    again = checkout.tasker("""task create hello --input '{"name": "Bob", "pause_s": "3"}' --key drained --wait 60""")
+    again = checkout.tasker(
+        """task create hello --input '{"name": "Bob", "pause_s": "3"}' --idempotency-key drained --wait 60"""
+    )
     assert again.strip() == '"HELLO, BOB"', task
 
 

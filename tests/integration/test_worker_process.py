@@ -358,21 +358,21 @@ async def test_a_changed_file_replaces_the_process(owner, start, tmp_path) -> No
 
 async def test_it_replaces_its_process_after_so_many_tasks_and_is_healthy_all_along(owner, start, tmp_path) -> None:
     port = free_port()
-    start("--max-tasks", "3", "--health-port", str(port), app=Path(f"{APP}:flow"))
+    start("--steps-max", "3", "--health-port", str(port), app=Path(f"{APP}:flow"))
     first = await child_pid(owner)
     status, health = await asyncio.to_thread(health_of, port, "ready")
     assert (status, health["ok"], health["vitals"]["connected"]) == (200, True, True)
     for _ in range(2):
         await owner.until_ended(await owner.offer("quick", input=1))
     await seen(log_has(tmp_path, "worker_replaced"))
-    assert "it ran 3 attempts (--max-tasks 3)" in (tmp_path / "worker.log").read_text()
+    assert "it ran 3 attempts (--steps-max 3)" in (tmp_path / "worker.log").read_text()
     await asyncio.to_thread(psutil.Process(first).wait, 20)
     assert await child_pid(owner) != first
     assert (await asyncio.to_thread(health_of, port, "live"))[0] == 200
 
 
 async def test_a_process_that_leaks_is_replaced_and_nothing_is_lost_or_done_twice(owner, start, tmp_path) -> None:
-    start("--max-rss-mib", "250")
+    start("--rss-mib-max", "250")
     first = await child_pid(owner)
     held = await owner.offer("waits_for_file", input="go")
     await owner.until_begun(held)
@@ -386,7 +386,7 @@ async def test_a_process_that_leaks_is_replaced_and_nothing_is_lost_or_done_twic
     await owner.until_ended(held)
     await asyncio.to_thread(psutil.Process(first).wait, 20)
     assert await child_pid(owner) != first
-    assert "(--max-rss-mib 250)" in (tmp_path / "worker.log").read_text()
+    assert "(--rss-mib-max 250)" in (tmp_path / "worker.log").read_text()
     assert sorted((tmp_path / "runs").read_text().split()) == sorted(work.task_id for work in works)
     assert [owner.kinds(work).count("completed") for work in (held, *works)] == [1] * (1 + len(works))
     assert "failed" not in owner.kinds()

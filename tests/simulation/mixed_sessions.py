@@ -76,7 +76,7 @@ class MixedSession(Session):
                 for one in [at for at, held in steps.items() if held.waits == "approval"]:
                     ask = client.approvals.approve if what == "approve" else client.approvals.reject
                     for who in PEOPLE:
-                        await _ask(ask(handle.task_id, one, by=who))
+                        await _ask(ask(handle.task_id, one, requested_by=who))
             case "pause":
                 await _ask(client.pause(handle, **by))
                 await asyncio.sleep(draw.uniform(0.0, 5.0))

@@ -169,11 +169,11 @@ class Machine(RuleBasedStateMachine):
         people, name = self.world.client.approvals, self._named()["command_id"]
         match data.draw(st.sampled_from(["approve", "approve", "reject", "delegate"]), label="answer"):
             case "approve":
-                self._do(lambda: people.approve(task, step, by=by, command_id=name))
+                self._do(lambda: people.approve(task, step, requested_by=by, command_id=name))
             case "reject":
-                self._do(lambda: people.reject(task, step, by=by, command_id=name))
+                self._do(lambda: people.reject(task, step, requested_by=by, command_id=name))
             case _:
-                self._do(lambda: people.delegate(task, step, by=by, to=to, command_id=name))
+                self._do(lambda: people.delegate(task, step, requested_by=by, to=to, command_id=name))
 
     def _asked(self) -> list[tuple[str, str]]:
         return [

@@ -164,7 +164,7 @@ async def test_commands_have_their_endpoints() -> None:
         await client.pause("t-1", command_id="c", dry_run=True)
         await client.step_resolve("t-1", "a#2", {"n": 1}, routes=["b"], command_id="c")
         await client.signal("t-1", "order.paid", {"n": 1}, command_id="c")
-        await client.approvals.delegate("t-1", "ask", by="ada", to="bob", command_id="c")
+        await client.approvals.delegate("t-1", "ask", requested_by="ada", to="bob", command_id="c")
         await client.register({"name": "t"}, command_id="c")
         await client.use("t", "1", command_id="c")
     assert [(method, path, body) for method, path, _, body in script.heard] == [
@@ -268,7 +268,7 @@ async def test_an_empty_command_id_is_sent_for_the_service_to_refuse_and_not_rep
     async with client_of(script) as client:
         await client.cancel("t", **why)
         await client.register({"name": "t"}, command_id="")
-        await client.approvals.delegate("t", "a", by="ada", to="bea", command_id="")
+        await client.approvals.delegate("t", "a", requested_by="ada", to="bea", command_id="")
         await client.controls.pause("everything", **why)
         await client.schedules.pause("nightly", **why)
         await client.dlq.add("t", **why)

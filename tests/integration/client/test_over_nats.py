@@ -235,7 +235,7 @@ Act = Callable[[TaskerClient], Awaitable[Any]]
         (lambda c: c.step_release("t-1", "a"), "step.release", {"task_id": "t-1", "step": "a"}),
         (lambda c: c.signal("t-1", "go", 1), "task.signal", {"task_id": "t-1", "name": "go", "value": 1}),
         (
-            lambda c: c.approvals.approve("t-1", "ask", {"n": 1}, by="ada", roles=["heads"], attempt=2),
+            lambda c: c.approvals.approve("t-1", "ask", {"n": 1}, requested_by="ada", roles=["heads"], attempt=2),
             "step.approve",
             {
                 "task_id": "t-1",
@@ -247,12 +247,12 @@ Act = Callable[[TaskerClient], Awaitable[Any]]
             },
         ),
         (
-            lambda c: c.approvals.reject("t-1", "ask", by="ada"),
+            lambda c: c.approvals.reject("t-1", "ask", requested_by="ada"),
             "step.reject",
             {"task_id": "t-1", "step": "ask", "values": None, "requested_by": "ada"},
         ),
         (
-            lambda c: c.approvals.delegate("t-1", "ask", by="ada", to="bob"),
+            lambda c: c.approvals.delegate("t-1", "ask", requested_by="ada", to="bob"),
             "step.delegate",
             {"task_id": "t-1", "step": "ask", "to": "bob", "requested_by": "ada"},
         ),

@@ -20,7 +20,7 @@ from tasker.errors import BodyInvalid, ValueInvalid
         (["create", "--wait", "hello"], ["create", "--wait=true", "hello"]),
         (["create", "--wait", "30", "hello"], ["create", "--wait", "30", "hello"]),
         (["create", "--wait=30"], ["create", "--wait=30"]),
-        (["create", "--wait", "--key", "k"], ["create", "--wait=true", "--key", "k"]),
+        (["create", "--wait", "--idempotency-key", "k"], ["create", "--wait=true", "--idempotency-key", "k"]),
         (["create", "--", "--wait"], ["create", "--", "--wait"]),
     ],
 )

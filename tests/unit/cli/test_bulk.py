@@ -10,7 +10,7 @@ from tasker.cli import main
     ("arguments", "words"),
     [
         (["--reason", "x"], "say which tasks"),
-        (["--all", "--template", "orders", "--reason", "x"], "say which tasks"),
+        (["--everything", "--template", "orders", "--reason", "x"], "say which tasks"),
         (["--template", "orders"], "say why with --reason"),
         (["--tag", "x", "--reason", "x"], "KEY=VALUE"),
     ],
@@ -28,7 +28,7 @@ def test_a_label_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["cancel", "--all", "--dry-run"],
+        ["cancel", "--everything", "--dry-run"],
         ["retry", "--template", "shop/orders", "--reason", "x"],
         ["tag", "a=b", "--untag", "c", "--tag", "d=e", "--reason", "x", "--detach"],
     ],

@@ -33,24 +33,24 @@ def test_the_settings_of_the_worker_reach_its_process() -> None:
         "worker.drain_s": "2.5",
         "worker.processes": "3",
         "worker.health_port": "9300",
-        "worker.max_tasks": "500",
-        "worker.max_rss_mib": "800",
+        "worker.steps_max": "500",
+        "worker.rss_mib_max": "800",
         "worker.labels": ["gpu=a100", "zone=eu"],
     }
     options = options_of("app.py:flow", read_settings({}, flags=flags).settings)
     assert (options.app, options.nats_url) == ("app.py:flow", "nats://h:1")
     assert (options.slots, options.drain_s, options.processes) == (7, 2.5, 3)
-    assert (options.health_port, options.tasks_max, options.rss_mib_max) == (9300, 500, 800)
+    assert (options.health_port, options.steps_max, options.rss_mib_max) == (9300, 500, 800)
     assert options.labels == ("gpu=a100", "zone=eu")
 
 
 def test_too_many_tasks_or_too_much_memory_is_a_reason() -> None:
-    limits: dict[str, Any] = {"tasks_max": 10, "rss_mib_max": 100}
+    limits: dict[str, Any] = {"steps_max": 10, "rss_mib_max": 100}
     assert reason_to_replace(ran=9, rss_bytes=100 * MIB, **limits) is None
     assert "10 attempts" in str(reason_to_replace(ran=10, rss_bytes=0, **limits))
     assert "101 MiB" in str(reason_to_replace(ran=0, rss_bytes=101 * MIB, **limits))
     assert reason_to_replace(ran=0, rss_bytes=None, **limits) is None
-    assert reason_to_replace(ran=10**9, rss_bytes=10**15, tasks_max=None, rss_mib_max=None) is None
+    assert reason_to_replace(ran=10**9, rss_bytes=10**15, steps_max=None, rss_mib_max=None) is None
 
 
 async def test_the_guard_asks_and_asks_again(monkeypatch) -> None:

@@ -243,7 +243,7 @@ def test_who_holds_a_place_is_told_and_how_many_come_first() -> None:
 @pytest.mark.parametrize(
     ("keys", "remedy"),
     [
-        ({"approval": {"assignees": ["ada"]}}, "tasker approval approve TASK w --by NAME"),
+        ({"approval": {"assignees": ["ada"]}}, "tasker approval approve TASK w --requested-by NAME"),
         ({"signal": "order.paid", "wait_deadline_s": 60}, "tasker task signal TASK order.paid"),
         ({"signal": "go", "signal_take": "all", "signal_count": 3}, "tasker task signal TASK go"),
         ({"delay_s": 60}, "tasker step release TASK w"),
