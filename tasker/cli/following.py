@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
 
 from tasker.cli.failures import UsageError
 from tasker.cli.options import Format
@@ -43,12 +42,11 @@ def known_types(names: Sequence[str]) -> tuple[str, ...]:
 
 
 async def read_events(
-    service: TaskerClient, *, start: str | None, chosen: dict[str, Any], limit: int, output: Format
+    service: TaskerClient, *, start: str | None, wanted: EventFilter, limit: int, output: Format
 ) -> None:
     """Print what the log has behind `start`, up to its head at the beginning; then say where that was."""
     if service.settings.http_url is None:
         raise ConfigurationError("the log is read over HTTP: set TASKER_HTTP_URL, or add --follow")
-    wanted = EventFilter(**chosen)
     after = await _whole(service, start)
     goal: str | None = None
     printed = 0
@@ -76,12 +74,15 @@ async def read_events(
 
 
 async def follow_events(
-    service: TaskerClient, *, start: str | None, chosen: dict[str, Any], limit: int, output: Format
+    service: TaskerClient, *, start: str | None, wanted: EventFilter, limit: int, output: Format
 ) -> None:
     """Print events from `start` (None: from now) on, until `limit` or for ever; say where it ended."""
     printed = 0
     start = await _whole(service, start) or start
-    async with service.subscribe(start=start, **chosen) as events:
+    subscription = service.subscribe(
+        namespace=wanted.namespace, template=wanted.template, task=wanted.task_id, types=wanted.types, start=start
+    )
+    async with subscription as events:
         try:
             async for event in events:
                 _print(event, f"{event.shard}:{event.position}", output, value=event)

@@ -84,7 +84,7 @@ async def set_(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.controls.limit(
+        reply = await service.controls.set_limit(
             scope,
             name,
             per_s=per_s,
@@ -126,7 +126,7 @@ async def remove(
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
-        reply = await service.controls.unlimit(
+        reply = await service.controls.remove_limit(
             scope,
             name,
             requested_by=requested_by or user_name(),

@@ -48,14 +48,15 @@ async def tail(
     """
     from tasker.cli.following import follow_events, known_types, read_events
     from tasker.cli.reach import client
+    from tasker.client.subscription import EventFilter
 
     async with client(common) as service:
         types = known_types(type_ or ())
-        chosen = {"namespace": namespace, "template": template, "task_id": task, "types": types}
+        wanted = EventFilter(namespace=namespace, template=template, task_id=task, types=types)
         if follow:
-            await follow_events(service, start=from_, chosen=chosen, limit=limit, output=common.output)
+            await follow_events(service, start=from_, wanted=wanted, limit=limit, output=common.output)
         else:
-            await read_events(service, start=from_, chosen=chosen, limit=limit, output=common.output)
+            await read_events(service, start=from_, wanted=wanted, limit=limit, output=common.output)
 
 
 @app.command

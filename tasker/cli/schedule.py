@@ -156,7 +156,7 @@ async def list_(
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        found = [one async for one in service.schedules.list(state=state, namespace=namespace, template=template)]
+        found = [one async for one in service.schedules.list(states=state, namespace=namespace, template=template)]
     columns = [
         ("schedule", lambda row: f"{row.namespace}/{row.name}"),
         ("template", lambda row: row.schedule.template),

@@ -195,7 +195,7 @@ async def list_(
     ]
     async with client(common) as service:
         listing = service.list(
-            state=state,
+            states=state,
             namespace=namespace,
             template=template,
             tags=read_tags(tag),

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypedDict, Unpack
 
 import msgspec
 
-from tasker.client.requests import SendCommand, TaskHandle, TaskRef, command_id_of, rfc3339_of
+from tasker.client.requests import SendCommand, TaskHandle, TaskRef, command_id_of, rfc3339_of, texts_of
 from tasker.errors import DeadlineExceeded, StateForbids
 from tasker.events.bulk import BulkOutcome
 from tasker.events.codec import decode_message
@@ -37,11 +37,11 @@ class TaskFilter:
     """Which tasks; all of what is given must hold.
 
     Attributes:
-        states: any of them; none: those to which the command makes sense.
+        states: one, or any of several; none: those to which the command makes sense.
         created_after, created_before: the first included, the second not; a datetime needs a zone.
     """
 
-    states: Sequence[str] = ()
+    states: str | Sequence[str] = ()
     namespace: str | None = None
     template: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class TaskFilter:
             ValueInvalid: a time has no zone.
         """
         return BulkTasks(
-            states=tuple(self.states),
+            states=texts_of(self.states),
             namespace=self.namespace,
             template=self.template,
             tags=dict(self.tags),

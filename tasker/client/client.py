@@ -41,6 +41,7 @@ from tasker.client.requests import (
     rfc3339_of,
     segment,
     task_id_of,
+    texts_of,
 )
 from tasker.client.schedules import Schedules
 from tasker.client.settings import FindStack, client_settings
@@ -332,7 +333,7 @@ class TaskerClient(TaskOperations):
     async def page(
         self,
         *,
-        state: str | Sequence[str] | None = None,
+        states: str | Sequence[str] | None = None,
         namespace: str | None = None,
         template: str | None = None,
         tags: Mapping[str, str] | None = None,
@@ -348,7 +349,7 @@ class TaskerClient(TaskOperations):
             "/v1/tasks",
             TaskPage,
             {
-                "state": state if isinstance(state, str) or state is None else list(state),
+                "state": list(texts_of(states)),
                 "namespace": namespace,
                 "template": template,
                 "tag": [f"{key}={value}" for key, value in (tags or {}).items()],
@@ -364,7 +365,7 @@ class TaskerClient(TaskOperations):
     async def list(
         self,
         *,
-        state: str | Sequence[str] | None = None,
+        states: str | Sequence[str] | None = None,
         namespace: str | None = None,
         template: str | None = None,
         tags: Mapping[str, str] | None = None,
@@ -378,7 +379,7 @@ class TaskerClient(TaskOperations):
         after: str | None = None
         while True:
             page = await self.page(
-                state=state,
+                states=states,
                 namespace=namespace,
                 template=template,
                 tags=tags,
@@ -517,8 +518,8 @@ class TaskerClient(TaskOperations):
         *,
         namespace: str | None = None,
         template: str | None = None,
-        task_id: str | None = None,
-        types: Sequence[str] = (),
+        task: TaskRef | None = None,
+        types: str | Sequence[str] = (),
         start: str | None = None,
         live: bool = False,
     ) -> Subscription:
@@ -534,7 +535,7 @@ class TaskerClient(TaskOperations):
         Args:
             namespace: of the tasks' template.
             template: its name.
-            task_id: only this task.
+            task: only of this one.
             types: stored types, such as `task_completed`; none: all.
             start: a position to go on behind, or "start" for the beginning of the log; None: from now on.
                 Shards that a position does not name begin at their start.
@@ -547,7 +548,12 @@ class TaskerClient(TaskOperations):
         if live and (start is not None or nats_url is None):
             raise ConfigurationError("live events need NATS, and begin now: leave out `live` to start at a position")
         return Subscription(
-            wanted=EventFilter(namespace=namespace, template=template, task_id=task_id, types=tuple(types)),
+            wanted=EventFilter(
+                namespace=namespace,
+                template=template,
+                task_id=None if task is None else task_id_of(task),
+                types=texts_of(types),
+            ),
             start=start,
             live=live,
             subjects=self._subjects,
@@ -616,7 +622,7 @@ class TaskerClient(TaskOperations):
         events = self.subscribe(
             namespace=known.namespace if known is not None else None,
             template=known.template if known is not None else None,
-            task_id=task_id_of(task),
+            task=task,
             types=WATCHED,
             start=START,
         )

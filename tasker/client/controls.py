@@ -78,7 +78,7 @@ class WorkControls:
         )
         return await self._send("control.resume", command)
 
-    async def limit(
+    async def set_limit(
         self,
         scope: LimitScope,
         name: str,
@@ -120,7 +120,7 @@ class WorkControls:
         )
         return await self._send("limit.set", command)
 
-    async def unlimit(
+    async def remove_limit(
         self,
         scope: LimitScope,
         name: str,

@@ -19,6 +19,7 @@ from tasker.client.requests import (
     rfc3339_of,
     segment,
     task_id_of,
+    texts_of,
 )
 from tasker.events.bulk import BulkOutcome
 from tasker.events.messages import (
@@ -52,9 +53,9 @@ class DeadLetterFilter:
         seen_after, seen_before: of the last failure; a datetime needs a zone.
     """
 
-    states: Sequence[str] = ()
-    statuses: Sequence[str] = ()
-    reasons: Sequence[str] = ()
+    states: str | Sequence[str] = ()
+    statuses: str | Sequence[str] = ()
+    reasons: str | Sequence[str] = ()
     namespace: str | None = None
     template: str | None = None
     step: str | None = None
@@ -71,9 +72,9 @@ class DeadLetterFilter:
             ValueInvalid: a time has no zone.
         """
         return {
-            "state": list(self.states),
-            "status": list(self.statuses),
-            "reason": list(self.reasons),
+            "state": list(texts_of(self.states)),
+            "status": list(texts_of(self.statuses)),
+            "reason": list(texts_of(self.reasons)),
             "namespace": self.namespace,
             "template": self.template,
             "step": self.step,
@@ -91,8 +92,8 @@ class DeadLetterFilter:
             ValueInvalid: a time has no zone.
         """
         return BulkDeadLetters(
-            statuses=tuple(self.statuses),
-            reasons=tuple(self.reasons),
+            statuses=texts_of(self.statuses),
+            reasons=texts_of(self.reasons),
             namespace=self.namespace,
             template=self.template,
             step=self.step,

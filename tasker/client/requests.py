@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol, TypedDict, overload, runtime_checkable
@@ -143,6 +143,11 @@ TaskRef = TaskHandle | TaskView | UUID | str
 def command_id_of(given: str | None, ids: IdSource) -> str:
     """Return what names a command: what the caller gave, also "", which the service refuses; else one from `ids`."""
     return ids.token() if given is None else given
+
+
+def texts_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return what a filter asks for, of which a caller may give one as it is."""
+    return (given,) if isinstance(given, str) else tuple(given or ())
 
 
 def task_id_of(task: TaskRef) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.client.requests import SendCommand, command_id_of, rfc3339_of, time_us_of
+from tasker.client.requests import SendCommand, command_id_of, rfc3339_of, texts_of, time_us_of
 from tasker.errors import BodyInvalid
 from tasker.events.codec import encode_value
 from tasker.events.messages import (
@@ -233,14 +233,14 @@ class Schedules:
     async def list(
         self,
         *,
-        state: str | Sequence[str] | None = None,
+        states: str | Sequence[str] | None = None,
         namespace: str | None = None,
         template: str | None = None,
         at_least: str | None = None,
     ) -> AsyncIterator[ScheduleView]:
         """Yield the schedules that match all of what is given, by namespace and name; deleted ones when asked for."""
         parameters: Parameters = {
-            "state": state if isinstance(state, str) or state is None else [*state],
+            "state": list(texts_of(states)),
             "namespace": namespace,
             "template": template,
             "at_least": at_least,

@@ -14,6 +14,7 @@ from typing import Self
 from tasker.client.attempts import RetryPolicy
 from tasker.client.client import TaskerClient
 from tasker.client.loop_thread import LoopThread
+from tasker.client.requests import TaskRef
 from tasker.client.settings import ClientSettings, FindStack
 from tasker.client.subscription import START
 from tasker.client.sync_calls import SyncApprovals, SyncBulks, SyncCalls, SyncControls, SyncDeadLetters, SyncSchedules
@@ -124,8 +125,8 @@ class TaskerSyncClient(SyncCalls):
         *,
         namespace: str | None = None,
         template: str | None = None,
-        task_id: str | None = None,
-        types: Sequence[str] = (),
+        task: TaskRef | None = None,
+        types: str | Sequence[str] = (),
         start: str | None = None,
         live: bool = False,
     ) -> SyncSubscription:
@@ -141,7 +142,7 @@ class TaskerSyncClient(SyncCalls):
         Args:
             namespace: of the tasks' template.
             template: its name.
-            task_id: only this task.
+            task: only of this one.
             types: stored types, such as `task_completed`; none: all.
             start: a position to go on behind, or "start" for the beginning of the log; None: from now on.
                 Shards that a position does not name begin at their start.
@@ -153,7 +154,7 @@ class TaskerSyncClient(SyncCalls):
         return SyncSubscription(
             self._loop,
             self._calls.subscribe(
-                namespace=namespace, template=template, task_id=task_id, types=types, start=start, live=live
+                namespace=namespace, template=template, task=task, types=types, start=start, live=live
             ),
         )
 

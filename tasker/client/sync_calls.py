@@ -150,7 +150,7 @@ class SyncCalls:
     def page(
         self,
         *,
-        state: str | Sequence[str] | None = None,
+        states: str | Sequence[str] | None = None,
         namespace: str | None = None,
         template: str | None = None,
         tags: Mapping[str, str] | None = None,
@@ -164,7 +164,7 @@ class SyncCalls:
         """Return a page of tasks that match all of what is given; `page.next` is `after` of the one behind it."""
         return self._loop.run(
             self._calls.page(
-                state=state,
+                states=states,
                 namespace=namespace,
                 template=template,
                 tags=tags,
@@ -180,7 +180,7 @@ class SyncCalls:
     def list(
         self,
         *,
-        state: str | Sequence[str] | None = None,
+        states: str | Sequence[str] | None = None,
         namespace: str | None = None,
         template: str | None = None,
         tags: Mapping[str, str] | None = None,
@@ -193,7 +193,7 @@ class SyncCalls:
         """Yield every task that matches, page by page; newest first unless `sort` says otherwise."""
         return self._loop.iterate(
             lambda: self._calls.list(
-                state=state,
+                states=states,
                 namespace=namespace,
                 template=template,
                 tags=tags,
@@ -746,7 +746,7 @@ class SyncControls:
             )
         )
 
-    def limit(
+    def set_limit(
         self,
         scope: LimitScope,
         name: str,
@@ -776,7 +776,7 @@ class SyncControls:
             ExpressionInvalid: the key is none.
         """
         return self._loop.run(
-            self._calls.limit(
+            self._calls.set_limit(
                 scope,
                 name,
                 per_s=per_s,
@@ -789,7 +789,7 @@ class SyncControls:
             )
         )
 
-    def unlimit(
+    def remove_limit(
         self,
         scope: LimitScope,
         name: str,
@@ -805,7 +805,7 @@ class SyncControls:
             StateForbids: it has no limit.
         """
         return self._loop.run(
-            self._calls.unlimit(
+            self._calls.remove_limit(
                 scope, name, requested_by=requested_by, reason=reason, namespace=namespace, command_id=command_id
             )
         )
@@ -1238,14 +1238,14 @@ class SyncSchedules:
     def list(
         self,
         *,
-        state: str | Sequence[str] | None = None,
+        states: str | Sequence[str] | None = None,
         namespace: str | None = None,
         template: str | None = None,
         at_least: str | None = None,
     ) -> Iterator[ScheduleView]:
         """Yield the schedules that match all of what is given, by namespace and name; deleted ones when asked for."""
         return self._loop.iterate(
-            lambda: self._calls.list(state=state, namespace=namespace, template=template, at_least=at_least)
+            lambda: self._calls.list(states=states, namespace=namespace, template=template, at_least=at_least)
         )
 
     def next(

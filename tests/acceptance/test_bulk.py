@@ -94,7 +94,7 @@ async def what_bulks_do(service: Service) -> None:
         await client.cancel(slow, grace_s=0)
         with pytest.raises(StateForbids, match="cancelled"):
             await client.bulk.outcome(slow)
-        left = [one async for one in client.list(template="garden", state="running")]
+        left = [one async for one in client.list(template="garden", states="running")]
         assert left
 
 
@@ -121,7 +121,7 @@ async def restart_of_many(service: Service) -> tuple[TaskHandle, list[TaskHandle
 
 
 async def restarted(client: TaskerClient) -> int:
-    return len([one async for one in client.list(tags={"kind": "rose"}, state="running")])
+    return len([one async for one in client.list(tags={"kind": "rose"}, states="running")])
 
 
 async def outcome_of(service: Service, bulk: TaskHandle, plants: list[TaskHandle]) -> BulkOutcome:
@@ -133,7 +133,7 @@ async def outcome_of(service: Service, bulk: TaskHandle, plants: list[TaskHandle
                 continue
             break
         outcome = await client.bulk.outcome(view)
-        new = [one async for one in client.list(state="running", at_least=outcome.position)]
+        new = [one async for one in client.list(states="running", at_least=outcome.position)]
         assert Counter(one.restarted_from for one in new) == Counter(plant.task_id for plant in plants)
         return outcome
 

@@ -56,11 +56,11 @@ def test_progress_is_read_while_the_attempt_runs_and_the_sync_client_does_all_it
         assert [step.progress for step in client.steps(handle, at_least=view.position)] == [None, None]
         assert [task.task_id for task in client.list(template="digging")] == [handle.task_id]
         assert [event.type for event in client.events(handle)][-1] == "task_completed"
-        with client.subscribe(task_id=handle.task_id, start="start") as events:
+        with client.subscribe(task=handle, start="start") as events:
             types = [next(events).type for _ in range(2)]
             assert events.position is not None
         assert types[0] == "tasker.task_created.v1"
-        with client.subscribe(task_id=handle.task_id) as events:
+        with client.subscribe(task=handle) as events:
             assert events.next(timeout_s=0.2) is None
         with pytest.raises(TaskUnknown):
             client.get("00000000-0000-7000-8000-000000000000")

@@ -94,7 +94,7 @@ class MixedSession(Session):
             case "update":
                 await _ask(client.update(handle, priority=draw.randint(-100, 100), tags={"by": name}, **by))
             case _:
-                await _ask(client.controls.limit("queue", WORK, per_s=20.0, burst=5, **by))
+                await _ask(client.controls.set_limit("queue", WORK, per_s=20.0, burst=5, **by))
 
     # ---------------------------------------------------------------- to the end
 
@@ -129,7 +129,7 @@ class MixedSession(Session):
             if status is TaskStatus.PAUSED:
                 await _ask(client.resume(task_id, **OPERATOR))
         await _ask(client.controls.resume("queue", WORK, **OPERATOR))
-        await _ask(client.controls.unlimit("queue", WORK, **OPERATOR))
+        await _ask(client.controls.remove_limit("queue", WORK, **OPERATOR))
 
     @staticmethod
     async def _standing(world: World) -> dict[str, TaskStatus]:

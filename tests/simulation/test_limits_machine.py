@@ -142,10 +142,10 @@ class LimitsMachine(Machine):
         """An operator lets attempts of a queue begin one after the other, or as they come."""
         kind, controls = data.draw(st.sampled_from(self.kinds), label="queue"), self.world.client.controls
         if self.paced_since_us.pop(kind, None) is None:
-            self._do(lambda: controls.limit("queue", kind, per_s=QUEUE_PER_S, **BY))
+            self._do(lambda: controls.set_limit("queue", kind, per_s=QUEUE_PER_S, **BY))
             self.paced_since_us[kind] = self.world.clock.now_us()
         else:
-            self._do(lambda: controls.unlimit("queue", kind, **BY))
+            self._do(lambda: controls.remove_limit("queue", kind, **BY))
 
     @rule(
         kind=st.sampled_from(MESSAGES),
@@ -250,7 +250,7 @@ class LimitsMachine(Machine):
         client = self.world.client
         for kind in ("work", *self.kinds):
             await self._ask(client.controls.resume("queue", kind, **BY))
-            await self._ask(client.controls.unlimit("queue", kind, **BY))
+            await self._ask(client.controls.remove_limit("queue", kind, **BY))
         await self._read()
         for task, state in self.states.items():
             if state.paused:

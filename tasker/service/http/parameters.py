@@ -105,7 +105,6 @@ AFTER_SEQ: Final = Parameter(
 BEFORE_SEQ: Final = Parameter(
     name="after", schema=AFTER_SEQ.schema, description="`next` of the page before: what happened before that `seq`."
 )
-CURSOR: Final = Parameter(name="cursor", schema=_TEXT, description="The same as `after`; give one of them.")
 AT_LEAST: Final = Parameter(
     name="at_least",
     schema=_TEXT,
@@ -167,10 +166,10 @@ CONTROL_SCOPE: Final = Parameter(
 )
 TAG: Final = Parameter(
     name="tag",
-    schema={"type": "string", "pattern": "^[^:=]+[:=]"},
+    schema={"type": "string", "pattern": "^[^=]+="},
     many=True,
-    description="Only with this tag, `key:value` or `key=value`; several times: with all of them.",
-    example="team:core",
+    description="Only with this tag, `key=value`; several times: with all of them.",
+    example="team=core",
 )
 CREATED_AFTER: Final = Parameter(name="created_after", schema=_TIME, description="Created then or later.")
 CREATED_BEFORE: Final = Parameter(name="created_before", schema=_TIME, description="Created earlier.")
@@ -191,5 +190,4 @@ USAGE_OF: Final = Parameter(
     description="What is added up by itself.",
 )
 MODEL: Final = Parameter(name="model", schema=_TEXT, description="Only what was used of this model.")
-TASK: Final = Parameter(name="task", schema=_UUID, description="Only of this task.")
-TASK_ID_IN_QUERY: Final = Parameter(name="task_id", schema=_UUID, description="The same as `task`.")
+TASK: Final = Parameter(name="task_id", schema=_UUID, description="Only of this task.")

@@ -27,7 +27,8 @@ OPERATION: Final = web.RequestKey("operation", Operation)
 
 _PASSED_HEADERS: Final = (HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT)
 _TOLD_CHARS_MAX: Final = 80
-_tag = re.compile(r"([^:=]+)[:=](.*)", re.DOTALL)
+_OTHER_NAMES: Final = {"cursor": "after", "next": "after", "page_size": "limit", "task": "task_id"}
+_tag = re.compile(r"([^=]+)=(.*)", re.DOTALL)
 
 Text = TypeVar("Text", bound=str)
 
@@ -164,33 +165,27 @@ class Parameters:
         return self.number("limit", default=PAGE_ITEMS, least=1, most=PAGE_ITEMS_MAX)
 
     def after(self) -> str | None:
-        """Return the cursor: `after`, or `cursor`, which means the same."""
-        return self._either("after", "cursor")
+        """Return where a list goes on."""
+        return self.text("after")
 
     def task_id(self) -> UUID | None:
-        """Return the task asked for: `task`, or `task_id`, which means the same."""
-        text = self._either("task", "task_id")
+        """Return the task asked for."""
+        text = self.text("task_id")
         try:
             return None if text is None else UUID(text)
         except ValueError as error:
-            raise ParameterInvalid(f"task is the id of one, not {text!r:.80}") from error
+            raise ParameterInvalid(f"task_id is the id of a task, not {text!r:.80}") from error
 
     def tags(self) -> dict[str, str]:
-        """Return the tags asked for, each `key:value` or `key=value`."""
+        """Return the tags asked for, each `key=value`."""
         tags: dict[str, str] = {}
         for given in self._query.getall("tag", []):
             found = _tag.fullmatch(given)
             if found is None or not is_text(given):
-                raise ParameterInvalid(f"tag is key:value, not {given[:_TOLD_CHARS_MAX]!a}")
+                raise ParameterInvalid(f"tag is key=value, not {given[:_TOLD_CHARS_MAX]!a}")
             if tags.setdefault(found[1], found[2]) != found[2]:
                 raise ParameterInvalid(f"no task has two values of tag {found[1][:_TOLD_CHARS_MAX]!r}")
         return tags
-
-    def _either(self, name: str, other: str) -> str | None:
-        value, also = self.text(name), self.text(other)
-        if value is not None and also is not None:
-            raise ParameterInvalid(f"{name} and {other} mean the same; give one of them")
-        return also if value is None else value
 
 
 async def object_body(request: web.Request, **named: str) -> bytes:
@@ -221,7 +216,8 @@ def bytes_response(body: bytes, *, status: int = 200, headers: Mapping[str, str]
 
 def _unknown(name: str, known: Collection[str]) -> str:
     told = f"there is no parameter {name[:_TOLD_CHARS_MAX]!a}"
-    near = difflib.get_close_matches(name[:_TOLD_CHARS_MAX], known, n=1)
+    meant = _OTHER_NAMES.get(name)
+    near = [meant] if meant in known else difflib.get_close_matches(name[:_TOLD_CHARS_MAX], known, n=1)
     if near:
         return f"{told}; did you mean {near[0]}?"
     return f"{told}; there are {', '.join(sorted(known))}" if known else f"{told}; the endpoint takes none"

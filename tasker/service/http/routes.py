@@ -116,7 +116,7 @@ _INVESTIGATION: Final[Problems] = (*_OPERATOR, errors.StepUnknown, errors.DeadLe
 
 _CONTROL: Final[Problems] = (*_COMMAND, errors.StateForbids)
 
-_LIST: Final = (p.TENANT, p.LIMIT, p.AFTER, p.CURSOR, p.AT_LEAST)
+_LIST: Final = (p.TENANT, p.LIMIT, p.AFTER, p.AT_LEAST)
 _SENT: Final = (p.TENANT, p.IDEMPOTENCY_KEY, p.TRACEPARENT)
 _OF_SCHEDULE: Final = (p.NAMESPACE_IN_PATH, p.SCHEDULE_IN_PATH)
 _DEAD_LETTERS: Final = (
@@ -212,7 +212,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         endpoint=tasks.steps,
         summary="List a task's steps in declared order, those not begun as `pending`; then visits of loops, and items.",
         tag="tasks",
-        parameters=(p.TENANT, p.TASK_ID, p.LIMIT, p.AFTER, p.CURSOR, p.AT_LEAST),
+        parameters=(p.TENANT, p.TASK_ID, p.LIMIT, p.AFTER, p.AT_LEAST),
         answers=_ok(StepPage, "A page of steps."),
         problems=(*_VIEW, errors.TaskUnknown),
     ),
@@ -245,7 +245,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         endpoint=events.of_task,
         summary="List a task's events by `seq`, or follow them until it has ended.",
         tag="events",
-        parameters=(p.TENANT, p.TASK_ID, p.LIMIT, p.AFTER_SEQ, p.CURSOR, p.AT_LEAST, p.LAST_EVENT_ID),
+        parameters=(p.TENANT, p.TASK_ID, p.LIMIT, p.AFTER_SEQ, p.AT_LEAST, p.LAST_EVENT_ID),
         answers=(
             Answer(description="A page of events.", kind=EventPage, media=(JSON, EVENT_STREAM)),
             Answer(
@@ -557,7 +557,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         endpoint=histories.of_schedule,
         summary="List what happened to a schedule, the newest first.",
         tag="schedules",
-        parameters=(p.TENANT, *_OF_SCHEDULE, p.LIMIT, p.BEFORE_SEQ, p.CURSOR, p.AT_LEAST),
+        parameters=(p.TENANT, *_OF_SCHEDULE, p.LIMIT, p.BEFORE_SEQ, p.AT_LEAST),
         answers=_ok(EventPage, "A page of events."),
         problems=(*_VIEW, errors.ScheduleUnknown),
     ),
@@ -632,13 +632,11 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             p.TENANT,
             p.LIMIT,
             p.AFTER_EVENT,
-            p.CURSOR,
             p.AT_LEAST,
             p.EVENT_TYPE,
             p.NAMESPACE,
             p.TEMPLATE,
             p.TASK,
-            p.TASK_ID_IN_QUERY,
             p.LAST_EVENT_ID,
         ),
         answers=(Answer(description="A page of events.", kind=EventPage, media=(JSON, EVENT_STREAM)),),
@@ -651,7 +649,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         endpoint=refusals.list_refusals,
         summary="List submitted commands that were refused, oldest first.",
         tag="service",
-        parameters=(p.TENANT, p.LIMIT, p.AFTER, p.CURSOR),
+        parameters=(p.TENANT, p.LIMIT, p.AFTER),
         answers=_ok(RefusalPage, "A page of refusals."),
         problems=(*_READ, errors.PositionInvalid, errors.DeadlineExceeded),
     ),
@@ -673,7 +671,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         endpoint=usage.list_usage,
         summary="Show what attempts used and cost, added up.",
         tag="usage",
-        parameters=(*_LIST, p.USAGE_OF, p.TASK, p.TASK_ID_IN_QUERY, p.NAMESPACE, p.TEMPLATE, p.MODEL),
+        parameters=(*_LIST, p.USAGE_OF, p.TASK, p.NAMESPACE, p.TEMPLATE, p.MODEL),
         answers=_ok(UsagePage, "A page of totals."),
         problems=_VIEW,
     ),
@@ -695,7 +693,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         endpoint=histories.of_controls,
         summary="List what pauses, limits and circuits were set, when, by whom and why, the newest first.",
         tag="controls",
-        parameters=(p.TENANT, p.LIMIT, p.BEFORE_SEQ, p.CURSOR, p.CONTROL_SCOPE, p.NAMESPACE, p.NAME),
+        parameters=(p.TENANT, p.LIMIT, p.BEFORE_SEQ, p.CONTROL_SCOPE, p.NAMESPACE, p.NAME),
         answers=_ok(EventPage, "A page of events."),
         problems=(*_READ, errors.PositionInvalid),
     ),

@@ -194,7 +194,7 @@ async def test_list_goes_through_all_pages() -> None:
         {"items": [view()], "next": None, "position": "0:1"},
     )
     async with client_of(script) as client:
-        found = [task async for task in client.list(state=["running", "blocked"], tags={"a": "b"}, page_items=2)]
+        found = [task async for task in client.list(states=["running", "blocked"], tags={"a": "b"}, page_items=2)]
     assert len(found) == 3
     assert script.heard[1][2] == {"state": "running", "tag": "a=b", "limit": "2", "after": "c2"}
 

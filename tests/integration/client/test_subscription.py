@@ -11,7 +11,7 @@ from tasker.bus.streams import delete_stream, ensure_streams
 from tasker.cli.following import follow_events, read_events
 from tasker.cli.options import Format
 from tasker.client import TaskerClient
-from tasker.client.subscription import START, Subscription
+from tasker.client.subscription import START, EventFilter, Subscription
 from tasker.errors import ConfigurationError, PositionInvalid
 from tasker.events.messages import LifecycleEvent
 from tasker.events.subjects import Subjects
@@ -114,7 +114,7 @@ async def test_tail_shows_of_shards_that_its_position_does_not_name_what_comes_f
 ) -> None:
     for shard in (0, 1, 1):
         world.log.append("a", "task_created", shard=shard)
-    read: dict[str, Any] = {"chosen": {}, "limit": 0, "output": output}
+    read: dict[str, Any] = {"wanted": EventFilter(), "limit": 0, "output": output}
     async with world.client() as client:
         await read_events(client, start="1:1", **read)
         out, err = capsys.readouterr()
@@ -176,7 +176,7 @@ async def test_filters_by_template_task_and_type(world: World) -> None:
     )
     async with (
         world.client() as client,
-        client.subscribe(task_id="a") as of_task,
+        client.subscribe(task="a") as of_task,
         client.subscribe(types=["task_completed"]) as of_type,
         client.subscribe(template="other") as of_template,
     ):
@@ -193,7 +193,7 @@ async def test_filters_by_template_task_and_type(world: World) -> None:
 
 
 async def test_live(world: World) -> None:
-    async with world.client() as client, client.subscribe(live=True, task_id="a") as events:
+    async with world.client() as client, client.subscribe(live=True, task="a") as events:
         await world.publisher.publish(world.log.append("b", "task_created"), world.log.append("a", "task_created"))
         assert ids(await take(events, 1)) == ["0:2"]
         with pytest.raises(ConfigurationError):

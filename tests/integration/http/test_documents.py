@@ -1,7 +1,5 @@
 """The contracts as the service serves them, and what schemathesis once found."""
 
-import uuid
-
 from tasker.contracts.asyncapi import asyncapi_document
 from tasker.contracts.template_schema import template_schema
 from tasker.service.http.openapi import openapi_document
@@ -39,6 +37,4 @@ async def test_an_empty_key_is_not_no_key(site: Site, client: Client) -> None:
 
 
 async def test_an_empty_task_is_not_every_task(client: Client) -> None:
-    await client.problem("GET", "/v1/events?task=", 400, "parameter_invalid")
-    one = uuid.uuid4()
-    await client.problem("GET", f"/v1/events?task={one}&task_id={one}", 400, "parameter_invalid")
+    await client.problem("GET", "/v1/events?task_id=", 400, "parameter_invalid")

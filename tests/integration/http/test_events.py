@@ -160,11 +160,11 @@ async def test_filters(site: Site, client: Client) -> None:
     assert await tasks("&type=task_completed") == {str(one), str(two)}
     assert await tasks("&template=orders") == {str(one), str(three), "_"}
     assert await tasks("&namespace=lab") == {str(two)}
-    assert await tasks(f"&task={three}") == {str(three)}
+    assert await tasks(f"&task_id={three}") == {str(three)}
     assert await tasks("&type=task_created&type=template_registered&namespace=shop") == {str(one), str(three), "_"}
     assert await tasks(f"&task_id={uuid4()}") == set()
     await client.problem("GET", "/v1/events?type=task_exploded", 400, "parameter_invalid")
-    await client.problem("GET", "/v1/events?task=x", 400, "parameter_invalid")
+    await client.problem("GET", "/v1/events?task_id=x", 400, "parameter_invalid")
 
 
 async def test_the_token_moves_when_nothing_matches(

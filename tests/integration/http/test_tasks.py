@@ -242,9 +242,9 @@ async def test_lists_take_filters_together(site: Site, client: Client) -> None:
     assert await ids(client, "state=completed&state=cancelled") == [four, one]
     assert await ids(client, "namespace=lab") == [three]
     assert await ids(client, "template=orders&namespace=shop") == [two]
-    assert await ids(client, "tag=team:core") == [two, one]
+    assert await ids(client, "tag=team=core") == [two, one]
     assert await ids(client, "tag=team=core&state=blocked") == [two]
-    assert await ids(client, "tag=team:core&tag=nothing:x") == []
+    assert await ids(client, "tag=team=core&tag=nothing=x") == []
     assert await ids(client, f"created_after={times[three]}") == [four, three]
     assert await ids(client, f"created_before={times[three]}") == [two, one]
     assert await ids(client, f"created_after={times[two]}&created_before={times[three]}&sort=updated_at") == [two]
@@ -276,8 +276,7 @@ async def test_a_cursor_belongs_to_its_list(site: Site, client: Client) -> None:
     for cursor in (page["next"][:-3], "x", "WzFd", "%00"):
         await client.problem("GET", f"/v1/tasks?after={cursor}", 400, "parameter_invalid")
     await client.problem("GET", f"/v1/tasks?sort=created_at&after={page['next']}", 400, "parameter_invalid")
-    assert len((await client.get(f"/v1/tasks?limit=1&cursor={page['next']}"))["items"]) == 1
-    await client.problem("GET", f"/v1/tasks?after={page['next']}&cursor={page['next']}", 400, "parameter_invalid")
+    assert len((await client.get(f"/v1/tasks?limit=1&after={page['next']}"))["items"]) == 1
 
 
 async def test_any_tag_can_be_asked_for(site: Site, client: Client) -> None:

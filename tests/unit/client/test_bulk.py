@@ -114,3 +114,10 @@ async def test_all_dead_letters_are_a_bulk() -> None:
 
 def test_it_has_its_endpoint() -> None:
     assert endpoint_of("bulk.create", {"verb": "task.cancel"}) == ("POST", "/v1/bulk", {"verb": "task.cancel"})
+
+
+def test_one_state_or_several_can_be_asked_for() -> None:
+    assert TaskFilter(states="blocked").wire() == TaskFilter(states=["blocked"]).wire()
+    one = DeadLetterFilter(states="dead", statuses="open", reasons="stale")
+    assert one.parameters() == DeadLetterFilter(states=["dead"], statuses=("open",), reasons=["stale"]).parameters()
+    assert one.wire().statuses == ("open",)

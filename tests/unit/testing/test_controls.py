@@ -145,7 +145,7 @@ async def test_more_than_is_remembered_comes_back_as_well(tasker: TaskerTest, mo
 
 
 async def limited(tasker: TaskerTest, scope: Any, name: str, **more: Any) -> None:
-    await tasker._do(tasker._command(tasker._world.client.controls.limit(scope, name, **more, **WHO)))
+    await tasker._do(tasker._command(tasker._world.client.controls.set_limit(scope, name, **more, **WHO)))
 
 
 async def test_a_limit_paces_attempts_and_all_of_them_come(tasker: TaskerTest) -> None:
@@ -186,7 +186,7 @@ async def test_a_limit_that_is_removed_lets_all_go(tasker: TaskerTest) -> None:
     await tasker.advance(60)
     assert len(tasker.calls("reserve")) <= 1
     controls = tasker._world.client.controls
-    await tasker._do(tasker._command(controls.unlimit("queue", "counter", **WHO)))
+    await tasker._do(tasker._command(controls.remove_limit("queue", "counter", **WHO)))
     for run in runs:
         await run.wait(within_s=5)
         assert run.state == "completed"

@@ -113,14 +113,14 @@ async def test_it_outlives_the_service(tasker: TaskerTest) -> None:
 
 async def test_an_operators_limit_of_the_handler_takes_its_place(tasker: TaskerTest) -> None:
     controls = tasker._world.client.controls
-    await tasker._do(tasker._command(controls.limit("handler", "pay", per_s=0.001, **WHO)))
+    await tasker._do(tasker._command(controls.set_limit("handler", "pay", per_s=0.001, **WHO)))
     runs = await start(tasker, "a", 6)
     await tasker.advance(60)
     assert paid(tasker) <= 1
-    await tasker._do(tasker._command(controls.limit("handler", "pay", per_s=1000, burst=100, **WHO)))
+    await tasker._do(tasker._command(controls.set_limit("handler", "pay", per_s=1000, burst=100, **WHO)))
     await tasker.advance(2)
     assert paid(tasker) == 6
-    await tasker._do(tasker._command(controls.unlimit("handler", "pay", **WHO)))
+    await tasker._do(tasker._command(controls.remove_limit("handler", "pay", **WHO)))
     more = await start(tasker, "a", 9)
     await tasker.advance(1)
     assert paid(tasker) <= 6 + 2 + 2
