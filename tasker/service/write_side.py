@@ -362,6 +362,7 @@ class WriteSide:
                     ("cursors", self._publisher.run_cursors()),
                     ("streams", self._keeper.run()),
                     ("direct", self._direct.run()),
+                    ("direct-feeding", self._direct.run_feeding()),
                     ("own-queues", self._own_queues.run()),
                     ("gate", self._gate.run(self._node.offer_again)),
                     ("committer", self._committer.watch()),

@@ -58,6 +58,7 @@ QUIET_S: Final = 10 * 365 * 86_400.0
 _DUTIES: Final = frozenset(
     {
         "direct",
+        "direct-feeding",
         "own-queues",
         "event-watch",
         "submissions",

@@ -58,7 +58,7 @@ from tasker.events.subjects import Subjects
 from tasker.handlers.direct import DirectInbox, Room
 from tasker.ids import check_name
 from tasker.projections.queries import decode_cursor, encode_cursor
-from tasker.service.actors.dispatch.direct import _decode_slots, _fault_of
+from tasker.service.actors.dispatch.worker_words import slots_of
 from tasker.service.actors.entrances import dead_letter_entrance, reports, requests
 from tasker.service.actors.entrances.bulk_entrance import bulk_task_of
 from tasker.service.actors.entrances.control_entrance import control_of
@@ -316,12 +316,11 @@ def _report(data: bytes) -> None:
 @door("slots", seeds=(SLOTS,))
 def _slots(data: bytes) -> None:
     try:
-        said = _decode_slots(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        said = slots_of(data)
+    except Undecodable:
         return  # what `DirectWork.on_slots` logs and leaves
-    if _fault_of(said) is None:
-        assert isinstance(said, WorkerSlots)
-        assert codec.encode_message(said)
+    assert isinstance(said, WorkerSlots)
+    assert codec.encode_message(said)
 
 
 def _told(*messages: tuple[str, bytes]) -> list[Any]:

@@ -35,20 +35,19 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-import msgspec
 import structlog
 
 from tasker.bus.bus import Bus, Message
-from tasker.errors import DeadlineExceeded, ExpressionFailed, TaskerError, Unavailable
-from tasker.events.codec import decoder_of, encode_message
+from tasker.errors import DeadlineExceeded, ExpressionFailed, TaskerError, Unavailable, Undecodable
+from tasker.events.codec import encode_message
 from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
-from tasker.events.subjects import Subjects, is_token
-from tasker.ids import is_name
-from tasker.labels import is_work_queue
+from tasker.events.subjects import Subjects
 from tasker.service.actors.dispatch.kept import KeptLine, KeptLines, kept_key
 from tasker.service.actors.dispatch.lines import QUEUE_TOKENS, TURN_ITEMS, Line, LineKey, Offered, Order, Queue, Worker
 from tasker.service.actors.dispatch.stream_demand import Demand, demand_of
+from tasker.service.actors.dispatch.unbegun import Unbegun
 from tasker.service.actors.dispatch.waiting_set import OLD_S, Waiting
+from tasker.service.actors.dispatch.worker_words import slots_of
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
@@ -59,18 +58,12 @@ from tasker.templates.model import PRIORITY_MAX
 ARRIVAL_S: Final = 1.0
 """What a worker does not count as received so long after it was sent was lost on its way."""
 
-FORGET_S: Final = 60.0
-"""What has not begun so long after it was to be sent is no longer missed here: its obligation has offered it again."""
-
 ARRAY_BYTES_MAX: Final = 256 * 1024
 """This bound, that of an item and those below keep messages and a stranger's claims small; none is a matter of load."""
 
 ARRAY_ITEMS_MAX: Final = 64
 WORKERS_MAX: Final = 10_000
 """Workers known at once; what more of them say is not heard."""
-
-QUEUES_MAX: Final = 1_000
-"""Queues that one worker may serve, and nodes that it may name."""
 
 ORDERED_S: Final = 600.0
 """A queue stays ordered for so long after the last work with a priority."""
@@ -81,11 +74,9 @@ ORDERED_MAX: Final = 200_000
 LINES_MAX: Final = 10_000
 """Queues known at once; others are served by the stream alone."""
 
-_COUNT_MAX: Final = 2**53
 _SWEEP_S: Final = 0.1
 
 _log = structlog.get_logger(__name__)
-_decode_slots = decoder_of(WorkerSlots).decode
 
 
 class Offers(Protocol):
@@ -136,7 +127,8 @@ class DirectWork:
         self._lines: dict[LineKey, Line] = {}
         self._split: Counter[LineKey] = Counter()
         """How many lines of handlers each queue has."""
-        self._unbegun: dict[tuple[str, str, int], tuple[Worker, Offered]] = {}
+        self._unbegun = Unbegun()
+        self._unreachable: set[Worker] = set()
         self._flushing: asyncio.Handle | None = None
         self._waiting: dict[LineKey, None] = {}
         """Queues with offers that wait, the next one first."""
@@ -212,8 +204,11 @@ class DirectWork:
         """Let an attempt that nobody shall run any more not wait here: in a queue without workers it would for ever."""
         if not self._ordered:
             return
-        for key in {queue, self._key_of(queue, actor, step)}:
-            line = self._lines.get(key)
+        lines = [self._lines.get(key) for key in {queue, self._key_of(queue, actor, step)}]
+        entry = actor.state.steps.get(step)
+        if entry is not None and entry.kept_for is not None:
+            lines += [one for one in self._kept.of((queue[0], entry.kept_for)) if one.key[:QUEUE_TOKENS] == queue]
+        for line in lines:
             order = None if line is None else line.order
             one = None if order is None else order.waiting.find(actor.stream_id, step, attempt)
             if order is not None and one is not None:
@@ -380,30 +375,41 @@ class DirectWork:
         def on_reply(reply: Message | TaskerError) -> None:
             # It answers by its reports; so all there is to hear is that nobody listens, or that we lost the connection.
             if isinstance(reply, TaskerError) and not isinstance(reply, DeadlineExceeded):
-                self._drop(worker)
-                self._again(items)
+                self._miss(worker, items)
 
-        unbegun = self._unbegun
         self.sent += len(items)
-        for offered in items:
-            unbegun[offered.actor.task_id, offered.step, offered.attempt] = (worker, offered)
+        self._unbegun.sent(worker, items)
         part = b'"part":"%b",' % worker.name.encode() if worker.name else b""
         body = b'{"sent_at_us":%d,%b"work":[%b]}' % (self._clock.now_us(), part, b",".join(data))
         failpoint("before_dispatch")
         try:
             self._bus.ask(worker.subject, body, on_reply, timeout_s=ARRIVAL_S)
         except TaskerError:
-            self._drop(worker)
-            self._again(items)
+            self._miss(worker, items)
             return
         failpoint("after_dispatch")
 
     def _again(self, items: Iterable[Offered]) -> None:
-        """Offer again what has not begun: it may never have arrived."""
-        for offered in items:
-            if self._unbegun.pop((offered.actor.task_id, offered.step, offered.attempt), None) is not None:
-                self.lost += 1
-                self._source.again(offered)
+        """Offer again what has not begun."""
+        for offered in self._unbegun.missed(items):
+            self.lost += 1
+            self._source.again(offered)
+
+    def _miss(self, worker: Worker, items: Iterable[Offered]) -> None:
+        """Offer an array again that did not arrive. Its worker is dropped at the end of this turn of the loop.
+
+        With a connection all that is on its way fails, to each worker: they are dropped together.
+        """
+        for one in worker.whole.all_of_it():
+            one.slots = 0
+        if not self._unreachable:
+            self._loop.call_soon(self._drop_unreachable)
+        self._unreachable.add(worker.whole)
+        self._again(items)
+
+    def _drop_unreachable(self) -> None:
+        workers, self._unreachable = self._unreachable, set()
+        self._drop(workers)
 
     # ---------------------------------------------------------------- what workers say
 
@@ -411,13 +417,9 @@ class DirectWork:
         """Take what a worker says of its slots, and tell it our time."""
         tenant = self._subjects.tenant_of(message.subject)
         try:
-            said = _decode_slots(message.data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            _log.warning("slots_undecodable", tenant=tenant, error=str(error)[:200])
-            return
-        fault = _fault_of(said)
-        if fault is not None:
-            _log.warning("slots_undecodable", tenant=tenant, error=fault)
+            said = slots_of(message.data)
+        except Undecodable as error:
+            _log.warning("slots_undecodable", tenant=tenant, error=error.detail)
             return
         self._note(tenant, said)
         if message.reply:
@@ -432,7 +434,7 @@ class DirectWork:
         worker = self._workers.get(key)
         if said.slots <= 0:
             if worker is not None:
-                self._remove(worker)
+                self._remove({worker})
             for line in self._kept.of(key):
                 self._let_go(key, line)
             return
@@ -441,14 +443,14 @@ class DirectWork:
                 _log.warning("too_many_workers", tenant=tenant, known=len(self._workers))
                 return
             subject = self._subjects.worker_work(tenant, said.worker, self.node)
-            worker = self._workers[key] = Worker(subject)
+            worker = self._workers[key] = Worker(key, subject)
         if not self._note_one(worker, said, frozenset((tenant, *queue) for queue in said.queues)):
             return
         self._overtake(worker, frozenset((tenant, *queue) for queue in said.backlogged))
         for told in said.parts:
             part = worker.parts.get(told.name)
             if part is None:
-                part = worker.parts[told.name] = Worker(worker.subject, worker, told.name)
+                part = worker.parts[told.name] = Worker(key, worker.subject, worker, told.name)
             if not self._note_one(part, told, frozenset((tenant, *handler) for handler in told.handlers)):
                 return
         if len(worker.parts) > len(said.parts):
@@ -464,7 +466,7 @@ class DirectWork:
         if now_s >= worker.checked_s + ARRIVAL_S:
             if received < worker.checked:
                 _log.warning("work_lost_on_its_way", subject=worker.subject, items=worker.checked - received)
-                self._drop(worker)
+                self._drop({worker.whole})
                 return False
             worker.checked, worker.checked_s = worker.sent, now_s
         worker.sent = max(worker.sent, received)
@@ -543,27 +545,27 @@ class DirectWork:
                 line.overtaken.append(worker)
         worker.backlogged = queues
 
-    def _remove(self, worker: Worker) -> None:
-        """Send it nothing more; what it has it will report on."""
-        self._overtake(worker, frozenset())
-        for one in (worker, *worker.parts.values()):
-            self._serve(one, frozenset())
-        for key, known in list(self._workers.items()):
-            if known is worker:
-                del self._workers[key]
-                for line in self._kept.of(key):
+    def _remove(self, workers: set[Worker]) -> None:
+        """Send workers nothing more; what they have they will report on."""
+        gone = {one for worker in workers for one in worker.all_of_it()}
+        for key in {key for one in gone for key in one.queues | one.backlogged}:
+            self._lines[key].without(gone)
+        for one in gone:
+            one.queues = one.backlogged = frozenset()
+        for worker in workers:
+            if self._workers.get(worker.owner) is worker:
+                del self._workers[worker.owner]
+                for line in self._kept.of(worker.owner):
                     line.aim(None)
 
-    def _drop(self, worker: Worker) -> None:
-        """Count a worker as gone, and with a part the whole of it: what it has not begun is offered again."""
-        whole = worker.whole
-        self._remove(whole)
-        self._again([offered for holder, offered in self._unbegun.values() if holder.whole is whole])
+    def _drop(self, workers: set[Worker]) -> None:
+        """Count workers as gone: what they have not begun is offered again."""
+        self._remove(workers)
+        self._again(self._unbegun.of(workers))
 
     def _forget_workers(self) -> None:
         """Without a connection nobody is known; those who are there speak up again."""
-        for worker in list(self._workers.values()):
-            self._remove(worker)
+        self._remove(set(self._workers.values()))
 
     # ---------------------------------------------------------------- time
 
@@ -572,6 +574,11 @@ class DirectWork:
         while True:
             await asyncio.sleep(_SWEEP_S)
             self._sweep(self._loop.time())
+
+    async def run_feeding(self) -> None:
+        """Feed the stream, for ever; beside `run`, which waits for no answer of NATS."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
             if self._ordered:
                 await self._feed_stream()
 
@@ -619,15 +626,12 @@ class DirectWork:
             self._source.to_stream(offered)
 
     def _sweep(self, now_s: float) -> None:
-        for worker in [one for one in self._workers.values() if one.heard_s < now_s - self._silent_s]:
+        silent = [one for one in self._workers.values() if one.heard_s < now_s - self._silent_s]
+        for worker in silent:
             _log.warning("worker_silent", subject=worker.subject)
-            self._drop(worker)
-        unbegun = self._unbegun
-        while unbegun:
-            key = next(iter(unbegun))
-            if unbegun[key][1].until_s > now_s - FORGET_S:
-                break
-            del unbegun[key]
+        if silent:
+            self._drop(set(silent))
+        self._unbegun.forget_old(now_s)
         self._look_after_kept(now_s)
         self._look_at_paces(now_s)
         for queue in list(self._waiting):
@@ -649,7 +653,8 @@ class DirectWork:
                 del self._lines[queue]
                 if len(queue) > QUEUE_TOKENS:
                     self._split[queue[:-1]] -= 1
-                    self._split += Counter()  # without those that have none left
+                    if not self._split[queue[:-1]]:
+                        del self._split[queue[:-1]]
 
     def _look_at_paces(self, now_s: float) -> None:
         """Take note of how quickly each queue moves; over a moment's time that would say nothing."""
@@ -705,26 +710,3 @@ def _share_of(actor: TaskActor, step: str) -> Share:
         # Its creation was refused for that; a newer build may find other values.
         _log.warning("fairness_failed", task_id=actor.task_id, error=error.detail)
         return NO_SHARE
-
-
-def _fault_of(said: WorkerSlots) -> str | None:
-    """Return why a worker's message is not heard; None when it is sound."""
-    if not is_token(said.worker):
-        return "the worker's id is no subject token"
-    handlers = [handler for part in said.parts for handler in part.handlers]
-    if max(len(said.queues), len(said.backlogged), len(said.parts), len(handlers)) > QUEUES_MAX:
-        return f"more than {QUEUES_MAX} queues or handlers"
-    places = (*said.queues, *said.backlogged, *handlers)
-    names = [name for namespace, _, *handler in places for name in (namespace, *handler)]
-    if not all(is_name(name) for name in (*names, *(part.name for part in said.parts))) or not all(
-        is_work_queue(queue) for _, queue, *_ in places
-    ):
-        return "a name of a queue, a namespace, a handler or a part is none"
-    sums: tuple[WorkerSlots | SlotsPart, ...] = (said, *said.parts)
-    for one in sums:
-        if len(one.nodes) > QUEUES_MAX:
-            return f"more than {QUEUES_MAX} nodes"
-        counts = [one.elsewhere, *(count for pair in one.nodes.values() for count in pair)]
-        if one.slots > _COUNT_MAX or not all(0 <= count <= _COUNT_MAX for count in counts):
-            return "a count is out of range"
-    return None

@@ -49,7 +49,8 @@ class Worker:
     """A worker, or a part of one, as this node knows it.
 
     Attributes:
-        whole: the worker, of which it may be a part. parts: its parts by name. name: its own; "": the worker itself.
+        owner: the tenant, and the worker's id. name: of a part; "": the worker itself.
+        whole: the worker, of which it may be a part. parts: its parts by name.
         taken: slots that others hold, as the worker said last.
         backlogged: queues of its that have a backlog in the stream.
         sent: how many items went to it. released: how many of those hold no slot any more, as it said.
@@ -66,6 +67,7 @@ class Worker:
         "heard_s",
         "items",
         "name",
+        "owner",
         "parts",
         "queues",
         "released",
@@ -76,7 +78,8 @@ class Worker:
         "whole",
     )
 
-    def __init__(self, subject: str, whole: Worker | None = None, name: str = "") -> None:
+    def __init__(self, owner: tuple[str, str], subject: str, whole: Worker | None = None, name: str = "") -> None:
+        self.owner = owner
         self.subject = subject
         self.whole = whole or self
         self.name = name
@@ -93,6 +96,10 @@ class Worker:
         self.items: list[Offered] = []
         self.data: list[bytes] = []
         self.array_bytes = 0
+
+    def all_of_it(self) -> tuple[Worker, ...]:
+        """Return the worker and its parts."""
+        return (self, *self.parts.values())
 
     @property
     def free(self) -> int:
@@ -140,6 +147,11 @@ class Line:
         self.stream_until_s = 0.0
         self.handed = 0
         self._per_s = 0.0
+
+    def without(self, gone: set[Worker]) -> None:
+        """Let workers serve it no more; one look at each that does, however many are gone."""
+        self.workers = deque(one for one in self.workers if one not in gone)
+        self.overtaken = [one for one in self.overtaken if one not in gone]
 
     def look(self, elapsed_s: float) -> None:
         """Take note of its pace since the last look."""

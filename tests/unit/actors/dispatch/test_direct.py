@@ -1,6 +1,7 @@
 """Direct work, as a node sees it: who gets what, and what becomes of it when a worker does not take it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ from tasker.bus.memory_bus import MemoryBroker
 from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects
 from tasker.service.actors.dispatch import direct as direct_module
+from tasker.service.actors.dispatch import unbegun as unbegun_module
 from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.lines import ITEM_BYTES_MAX, Offered
 from tasker.service.actors.dispatch.waiting_set import Waiting
@@ -484,10 +486,66 @@ async def test_what_was_never_begun_is_forgotten_once_its_obligation_takes_over(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its task may have ended, or moved to another node, without the worker saying a word of it."""
-    monkeypatch.setattr(direct_module, "FORGET_S", 0.0)
+    monkeypatch.setattr(unbegun_module, "FORGET_S", 0.0)
     node.join("a")
     await node.said("a")
     node.offer("s1", "s2")
     await node.until(lambda: len(node.arrived.get("a", ())) == 2)
     node.direct._sweep(asyncio.get_running_loop().time() + 1.0)
     assert node.direct._unbegun == {}
+
+
+async def many_workers(node: Node, count: int, *, items: int) -> None:
+    """Let workers of one queue be known that have so many items each."""
+    for number in range(count):
+        node.direct._note("default", WorkerSlots(worker=f"w{number}", slots=items, queues=[QUEUE[1:]], nodes={}))
+    node.direct._waiting_max = count * items
+    assert node.offer(*(f"s{number}" for number in range(count * items)))[-1]
+    node.direct._flush()
+    assert (node.direct.workers, len(node.direct._unbegun)) == (count, count * items)
+
+
+async def test_thousands_of_workers_that_fall_silent_hold_nobody_up(node: Node) -> None:
+    """Each was looked for among all, and so was what it had: half a minute with ten thousand, and leases ended."""
+    await many_workers(node, 5_000, items=3)
+    begun_s = time.process_time()
+    node.direct._sweep(asyncio.get_running_loop().time() + node.settings.silent_s + 1)
+    assert time.process_time() - begun_s < 1.0
+    assert node.direct.workers == 0
+    assert len(node.offered_again) == 15_000
+
+
+async def test_a_connection_to_thousands_of_workers_drops_at_once(node: Node) -> None:
+    """Everything on its way fails, and all workers are forgotten, in one turn of the loop."""
+    for number in range(3_000):
+        node.workers.subscribe(node.subjects.worker_work("default", f"w{number}", "node-a"), lambda _: None)
+    await node.workers.flush()
+    await many_workers(node, 3_000, items=3)
+    begun_s = time.process_time()
+    node.bus._replies.fail_all("the connection dropped")
+    node.direct._drop_unreachable()
+    node.direct._forget_workers()
+    assert time.process_time() - begun_s < 1.0
+    assert node.direct.workers == 0
+    assert len(node.offered_again) == 9_000
+
+
+async def test_what_waits_too_long_goes_by_the_stream_though_nats_does_not_tell_what_that_wants(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted bug: the sweep waits for the answer, some seconds for each ordered queue."""
+
+    async def no_answer(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(direct_module, "demand_of", no_answer)
+    node.offer("ordered", queue=OTHER, priority=5)
+    node.join("w")
+    await node.said("w", 1)
+    duties = [asyncio.ensure_future(duty) for duty in (node.direct.run(), node.direct.run_feeding())]
+    await asyncio.sleep(node.settings.wait_s + 0.2)
+    node.offer("s1", "s2")
+    await node.until(lambda: node.streamed == ["s2"])
+    for duty in duties:
+        duty.cancel()
+    await asyncio.gather(*duties, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -89,6 +90,21 @@ async def test_an_offer_that_is_repeated_waits_once(node: Node) -> None:
     assert node.direct.waiting_in(QUEUE) == 1
 
 
+async def test_what_ends_while_it_waits_for_its_worker_waits_no_more(node: Node) -> None:
+    """It counted as waiting (`max_ready`) until that worker had a free slot."""
+    node.join("w")
+    await node.said("w", 1)
+    node.keep("first")
+    await node.until(lambda: node.arrived)
+    actor = node.actor()
+    actor.state.steps = {"s": SimpleNamespace(kept_for="w", dispatched_us=0)}
+    assert node.direct.keep("w", QUEUE, actor, "s", 1, 0, None)  # type: ignore[arg-type]
+    assert (node.direct.waiting, node.direct.waiting_in(QUEUE)) == (1, 1)
+    for _ in range(2):
+        node.direct.take_back(QUEUE, actor, "s", 1)  # type: ignore[arg-type]
+    assert (node.direct.waiting, node.direct.waiting_in(QUEUE), node.direct._ordered) == (0, 0, 0)
+
+
 async def test_a_worker_that_is_not_known_is_gone(node: Node) -> None:
     await two_workers(node)
     assert node.keep("s1", worker="x") == [False]
@@ -146,7 +162,7 @@ async def test_a_worker_whose_word_was_lost_has_time_to_speak_up(node: Node) -> 
     await two_workers(node)
     node.keep("s1", "s2")
     await node.until(lambda: node.arrived)
-    node.direct._drop(node.direct._workers["default", "w"])
+    node.direct._drop({node.direct._workers["default", "w"]})
     node.direct._sweep(now_s())
     assert node.anybodys == []
     await node.said("w", 1)
