@@ -38,7 +38,7 @@ from tasker.ids import KEY_CHARS_MAX, NAME_PATTERN
 from tasker.labels import REQUIRED_CHARS_MAX
 from tasker.metrics import CATALOGUE as METRICS
 from tasker.remedies import next_step
-from tasker.service.actors.dispatch import direct
+from tasker.service.actors.dispatch import worker_words
 from tasker.service.actors.entrances import dead_letter_entrance, reports, requests
 from tasker.service.domain import template_registry
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
@@ -169,7 +169,7 @@ def limit_table() -> str:
         ("grace of a cancel", f"{requests.GRACE_S_MAX:,.0f} s", "`body_invalid`"),
         ("id of a worker", f"`{WORKER_PATTERN}`", "`body_invalid`"),
         ("message, stack of an error", f"{reports.MESSAGE_CHARS_MAX:,}, {reports.STACK_CHARS_MAX:,} characters", "cut"),
-        ("queues, nodes that a worker names", f"{direct.QUEUES_MAX:,}", "the message is not heard"),
+        ("queues, nodes that a worker names", f"{worker_words.QUEUES_MAX:,}", "the message is not heard"),
         ("labels that a step requires", f"{REQUIRED_CHARS_MAX} characters, all together", "`template_invalid`"),
         ("position token", f"{position.TOKEN_CHARS_MAX:,} characters", "`position_invalid`"),
         ("steps of a template", f"{model.STEPS_MAX:,}", "`template_invalid`"),

@@ -20,6 +20,7 @@ from tasker.errors import Fenced, TaskerError, Unavailable
 from tasker.events.envelope import US_PER_S, NewEvent, StreamKind
 from tasker.events.log import EventLog
 from tasker.metrics import Histogram
+from tasker.outages import Outage
 from tasker.service.runtime.committer import Committer
 from tasker.service.runtime.due import HORIZON_US, DueBook
 from tasker.service.runtime.failpoints import failpoint
@@ -112,6 +113,8 @@ class Node:
         self._restores = asyncio.Semaphore(RESTORES_AT_ONCE)
         self._writing_due = asyncio.Lock()
         """A book knows one write at a time: draining must not overlap the writer."""
+        self._unwritten = Outage(_log, "due_write_failed", clock.monotonic_s)
+        self._unattached = Outage(_log, "partitions_not_ensured", clock.monotonic_s)
         self.timer_delays = Histogram("tasker_timer_delay_seconds")
         self.ready = asyncio.Event()
         """Set when every shard that was taken is served."""
@@ -216,12 +219,13 @@ class Node:
                 if self._shards.snapshots:
                     await self.write_snapshots()
                 if self._clock.monotonic_s() - scanned_s > HORIZON_SCAN_S:
-                    scanned_s = self._clock.monotonic_s()
                     until_us = self._clock.now_us() + HORIZON_US
                     for shard, after_us in list(self._scanned_until_us.items()):
                         await self._scan(shard, after_us, until_us)
+                    scanned_s = self._clock.monotonic_s()
+                self._unwritten.is_over()
             except Unavailable as error:
-                _log.warning("due_write_failed", error=error.detail)
+                self._unwritten.goes_on(error.detail)
 
     async def write_due(self) -> None:
         """Write what changed since the last time, each shard with its checkpoint.
@@ -305,8 +309,9 @@ class Node:
             await asyncio.sleep(PARTITIONS_S)
             try:
                 await self._log.ensure_partitions()
+                self._unattached.is_over()
             except Unavailable as error:
-                _log.warning("partitions_not_ensured", error=error.detail)
+                self._unattached.goes_on(error.detail)
 
     async def run_passivation(self) -> None:
         """Drop idle actors, for ever."""

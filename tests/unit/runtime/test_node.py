@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
+import structlog
 
+from tasker.errors import Unavailable
 from tasker.events.log import DueChange
 from tasker.events.memory_log import MemoryLog
 from tasker.service.actors.poisoned_task import PoisonedActor
@@ -376,6 +378,37 @@ class TestDueWrites:
         [page] = [page async for page in log.due_between([0], 0, 2**62)]
         assert [row.stream_id for row in page] == [stream]
 
+    async def test_a_look_ahead_that_failed_is_repeated_and_told_of_as_an_outage(
+        self, one: OneNode, log: MemoryLog, time: Time, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Timers of the minute ahead were late by up to 20 s, for the sake of a log that was back."""
+        looked = asyncio.Semaphore(0)
+        look, fails = log.due_between, True
+
+        def looks(*arguments):
+            looked.release()
+            if fails:
+                raise Unavailable("switched off")
+            return look(*arguments)
+
+        monkeypatch.setattr(log, "due_between", looks)
+        one.node._pace = Pace(lease_s=LEASE_S, due_write_s=0.001)
+        with structlog.testing.capture_logs() as lines:
+            writer = asyncio.create_task(one.node.run_due_writer())
+            await asyncio.sleep(0)
+            time.s += node_module.HORIZON_SCAN_S + 1
+            for _ in range(5):
+                await looked.acquire()
+            fails = False
+            for _ in range(SHARDS):
+                await looked.acquire()
+            await asyncio.sleep(0.05)
+            writer.cancel()
+        assert [(line["event"], line.get("outage")) for line in lines] == [
+            ("due_write_failed", None),
+            ("outage_over", "due_write_failed"),
+        ]
+
     async def test_two_writes_never_overlap(
         self, one: OneNode, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -414,8 +447,6 @@ class TestDueWrites:
 
 
 async def unavailable(*_: object, **__: object):
-    from tasker.errors import Unavailable
-
     raise Unavailable("switched off")
 
 
