@@ -124,7 +124,7 @@ async def approve(
         answering: why, and to which asking.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import read_json, user_name
+    from tasker.cli.given import asked_by, read_json
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -133,7 +133,7 @@ async def approve(
             task,
             step,
             read_json(values),
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             roles=role or (),
             **answering.options(),
         )
@@ -167,7 +167,7 @@ async def reject(
         answering: why, and to which asking.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import read_json, user_name
+    from tasker.cli.given import asked_by, read_json
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -176,7 +176,7 @@ async def reject(
             task,
             step,
             read_json(values),
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             roles=role or (),
             **answering.options(),
         )
@@ -210,7 +210,7 @@ async def delegate(
         answering: why, and to which asking.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -219,7 +219,7 @@ async def delegate(
             task,
             step,
             to=to,
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             roles=role or (),
             **answering.options(),
         )

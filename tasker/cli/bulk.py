@@ -225,14 +225,14 @@ async def carry_out(
         UsageError: it has no reason.
     """
     from tasker.cli.failures import UsageError
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.output import fields, note, progress
     from tasker.cli.reach import client
     from tasker.client.bulk import BulkOptions
 
     if how.reason is None and not how.dry_run:
         raise UsageError("say why with --reason: it is kept with everything that is done")
-    who, why = how.requested_by or user_name(), how.reason or "a dry run"
+    who, why = asked_by(how.requested_by), how.reason or "a dry run"
     options: BulkOptions = {
         "arguments": arguments or {},
         "rate_per_s": how.rate_per_s,

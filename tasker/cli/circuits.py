@@ -105,14 +105,14 @@ async def open_(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.controls.open_circuit(
             name,
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             reason=reason,
             open_s=open_s,
             namespace=namespace,
@@ -148,14 +148,14 @@ async def close(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.controls.close_circuit(
             name,
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             reason=reason,
             ramp_s=ramp_s,
             namespace=namespace,

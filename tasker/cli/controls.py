@@ -38,7 +38,7 @@ async def pause(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -46,7 +46,7 @@ async def pause(
         reply = await service.controls.pause(
             scope,
             name,
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             reason=reason,
             namespace=namespace,
             command_id=command_id,
@@ -82,7 +82,7 @@ async def resume(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -90,7 +90,7 @@ async def resume(
         reply = await service.controls.resume(
             scope,
             name,
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             reason=reason,
             ramp_s=ramp_s,
             namespace=namespace,

@@ -198,11 +198,11 @@ async def add(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        who = requested_by or user_name()
+        who = asked_by(requested_by)
         _told(await service.dlq.add(task, step, requested_by=who, reason=reason, command_id=command_id), common)
 
 
@@ -235,7 +235,7 @@ async def investigate(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
 
     async with client(common) as service:
@@ -245,7 +245,7 @@ async def investigate(
             owner=owner,
             note=note,
             reason=reason,
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             command_id=command_id,
         )
     _told(reply, common)
@@ -291,10 +291,10 @@ async def retry(
         common: where the service is, and how to print.
     """
     from tasker.cli.bulk import How, carry_out
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
 
-    who = requested_by or user_name()
+    who = asked_by(requested_by)
     _check(task, all_=all_, dry_run=dry_run, reason=reason, wanted=wanted)
     if task is None:
         how = How(reason=reason, requested_by=who, command_id=command_id, dry_run=dry_run, detach=detach)
@@ -346,10 +346,10 @@ async def resolve(
         common: where the service is, and how to print.
     """
     from tasker.cli.bulk import How, carry_out
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
 
-    who = requested_by or user_name()
+    who = asked_by(requested_by)
     _check(task, all_=all_, dry_run=dry_run, reason=reason, wanted=wanted)
     if task is None:
         how = How(reason=reason, requested_by=who, command_id=command_id, dry_run=dry_run, detach=detach)
@@ -383,11 +383,11 @@ async def reopen(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        who = requested_by or user_name()
+        who = asked_by(requested_by)
         _told(await service.dlq.reopen(task, step, requested_by=who, reason=reason, command_id=command_id), common)
 
 

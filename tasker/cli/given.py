@@ -56,12 +56,14 @@ def read_tags(pairs: list[str] | None) -> dict[str, str]:
     return tags
 
 
-def user_name() -> str:
-    """Return the name of the user of this process.
+def asked_by(requested_by: str | None) -> str:
+    """Return who asks: `requested_by`, else the user of this process.
 
     Raises:
         UsageError: the system knows none.
     """
+    if requested_by:
+        return requested_by
     import getpass
 
     try:

@@ -79,7 +79,7 @@ async def set_(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -90,7 +90,7 @@ async def set_(
             per_s=per_s,
             burst=burst,
             key=key,
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             reason=reason,
             namespace=namespace,
             command_id=command_id,
@@ -121,7 +121,7 @@ async def remove(
         command_id: names this command, so that a repetition is the same one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -129,7 +129,7 @@ async def remove(
         reply = await service.controls.remove_limit(
             scope,
             name,
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             reason=reason,
             namespace=namespace,
             command_id=command_id,

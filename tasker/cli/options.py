@@ -61,11 +61,11 @@ class By:
         Raises:
             UsageError: nobody is named, and the system names no user.
         """
-        from tasker.cli.given import user_name
+        from tasker.cli.given import asked_by
 
         return {
             "reason": self.reason,
-            "requested_by": self.requested_by or user_name(),
+            "requested_by": asked_by(self.requested_by),
             "command_id": self.command_id,
             "dry_run": self.dry_run,
         }

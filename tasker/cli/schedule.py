@@ -91,14 +91,14 @@ async def create(
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     given = _document(document)
     async with client(common) as service:
         reply = await service.schedules.create(
-            name, given, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
+            name, given, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
         )
     show_reply(reply, common.output)
 
@@ -124,14 +124,14 @@ async def update(
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     given = _document(document)
     async with client(common) as service:
         reply = await service.schedules.update(
-            name, given, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
+            name, given, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
         )
     show_reply(reply, common.output)
 
@@ -221,13 +221,13 @@ async def pause(
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.schedules.pause(
-            name, note, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
+            name, note, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
         )
     show_reply(reply, common.output)
 
@@ -253,13 +253,13 @@ async def resume(
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.schedules.resume(
-            name, note, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
+            name, note, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
         )
     show_reply(reply, common.output)
 
@@ -283,13 +283,13 @@ async def trigger(
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.schedules.trigger(
-            name, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
+            name, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
         )
     show_reply(reply, common.output)
 
@@ -323,7 +323,7 @@ async def backfill(
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
@@ -334,7 +334,7 @@ async def backfill(
             end,
             overlap=overlap,
             namespace=namespace,
-            requested_by=requested_by or user_name(),
+            requested_by=asked_by(requested_by),
             reason=reason,
         )
     show_reply(reply, common.output)
@@ -367,13 +367,13 @@ async def stop_backfill(
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.schedules.stop_backfill(
-            name, end=end, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
+            name, end=end, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
         )
     show_reply(reply, common.output)
 
@@ -466,13 +466,13 @@ async def delete(
         reason: why; kept with the event.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import user_name
+    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
     async with client(common) as service:
         reply = await service.schedules.delete(
-            name, namespace=namespace, requested_by=requested_by or user_name(), reason=reason
+            name, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
         )
     show_reply(reply, common.output)
 
