@@ -118,6 +118,34 @@ class PullLoop:
         if self._woken is None and self._running:
             self._woken = self._loop.call_soon(self._on_wake)
 
+    def ask(self) -> None:
+        """Send a pull when enough of the credit is not asked for yet."""
+        if self._retry is not None or not self._running or not self._bus.connected:
+            return
+        credit = self._credit()
+        available = credit - self._outstanding
+        if available <= 0 or 2 * available < credit:
+            return
+        size = min(available, self._batch_max)
+        self._pull_count += 1
+        reply = f"{self._inbox}{self._pull_count}"
+        request = (
+            f'{{"batch":{size},"expires":{round(self._expires_s * NS_PER_S)},'
+            f'"idle_heartbeat":{round(self._heartbeat_s * NS_PER_S)}}}'
+        )
+        if self._outstanding == 0:
+            self._heard_s = self._loop.time()
+        try:
+            self._bus.publish(self._next, request.encode(), reply=reply)
+        except Unavailable as error:
+            log.info("pull: %s", error)
+            self._ask_later()
+            return
+        self._outstanding += size
+        self._refusable[reply] = size
+        if len(self._refusable) > _REFUSABLE_MAX:
+            del self._refusable[next(iter(self._refusable))]
+
     def restart(self) -> None:
         """Forget what is outstanding and ask anew, at once: the connection is back, or the consumer was made anew."""
         self._forget()
@@ -186,7 +214,7 @@ class PullLoop:
             info.pending,
         )
         call_guarded(self._on_message, delivery)
-        self._ask()
+        self.ask()
 
     def _give_back(self, message: Message) -> None:
         self._returned += 1
@@ -216,42 +244,14 @@ class PullLoop:
             size = self._outstanding
         self._outstanding = max(0, self._outstanding - size)
         if message.status in {"404", "408"}:
-            self._ask()
+            self.ask()
         else:
             log.info("pull: %s answers %s %s", self._next, message.status, description)
             self._ask_later()
 
     def _on_wake(self) -> None:
         self._woken = None
-        self._ask()
-
-    def _ask(self) -> None:
-        """Send a pull when enough of the credit is not asked for yet."""
-        if self._retry is not None or not self._running or not self._bus.connected:
-            return
-        credit = self._credit()
-        available = credit - self._outstanding
-        if available <= 0 or 2 * available < credit:
-            return
-        size = min(available, self._batch_max)
-        self._pull_count += 1
-        reply = f"{self._inbox}{self._pull_count}"
-        request = (
-            f'{{"batch":{size},"expires":{round(self._expires_s * NS_PER_S)},'
-            f'"idle_heartbeat":{round(self._heartbeat_s * NS_PER_S)}}}'
-        )
-        if self._outstanding == 0:
-            self._heard_s = self._loop.time()
-        try:
-            self._bus.publish(self._next, request.encode(), reply=reply)
-        except Unavailable as error:
-            log.info("pull: %s", error)
-            self._ask_later()
-            return
-        self._outstanding += size
-        self._refusable[reply] = size
-        if len(self._refusable) > _REFUSABLE_MAX:
-            del self._refusable[next(iter(self._refusable))]
+        self.ask()
 
     def _ask_later(self) -> None:
         if self._retry is not None:
@@ -263,7 +263,7 @@ class PullLoop:
 
     def _on_retry(self) -> None:
         self._retry = None
-        self._ask()
+        self.ask()
 
     def _look(self) -> None:
         """Notice silence where heartbeats are due."""
@@ -276,7 +276,7 @@ class PullLoop:
             self._inbox = f"{self._bus.new_inbox()}."
             self._subscription = self._bus.subscribe(f"{self._inbox}*", self._take)
             self._forget()
-        self._ask()
+        self.ask()
 
     def _forget(self) -> None:
         self._outstanding = 0

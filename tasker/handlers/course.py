@@ -318,6 +318,7 @@ class Course:
         self._release(attempt)
         self.stopping.stuck.discard(attempt)
         if attempt.reported:
+            attempt.let_go()
             return
         if attempt.stop is Stop.DROPPED:
             self._drop(attempt)
@@ -387,6 +388,8 @@ class Course:
     def forget(self, attempt: Attempt) -> None:
         """Hold it no more."""
         self.attempts.pop(attempt.key, None)
+        if attempt.ended:
+            attempt.let_go()
         self.changed.set()
 
 

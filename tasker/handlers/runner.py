@@ -132,6 +132,11 @@ class Job:
         self.tracing: Tracing | None = None
         self.span: Span | None = None
 
+    def let_go(self) -> None:
+        """Drop what refers back to it, once it has ended: else only the cyclic collector would find all of it."""
+        self.context = None
+        self.asyncio_task = None
+
 
 class Runner:
     """The handlers' loop and threads.
@@ -203,7 +208,7 @@ class Runner:
         assert context is not None  # noqa: S101 - a submitted job has one
         context.mark_cancelled()
         job.stack = self.stack_of(job)
-        self._loop.call_soon_threadsafe(self._interrupt, job)
+        self._loop.call_soon_threadsafe(self._interrupt, job, context)
 
     # -------------------------------------------------------- is it alive?
 
@@ -272,14 +277,14 @@ class Runner:
             else:
                 self._pool.submit(job)
 
-    def _interrupt(self, job: Job) -> None:
-        assert job.context is not None  # noqa: S101 - a submitted job has one
-        job.context.wake_cancelled()
-        if job.asyncio_task is None or job.asyncio_task.done():
+    def _interrupt(self, job: Job, context: StepContext) -> None:
+        context.wake_cancelled()
+        running = job.asyncio_task
+        if running is None or running.done():
             return
         if job.stack is None:
-            job.stack = await_stack(job.asyncio_task)
-        job.asyncio_task.cancel()
+            job.stack = await_stack(running)
+        running.cancel()
         if not job.begun:  # then none of it ever runs, nor tells of its end
             job.interrupted = True
             self._tell(job)

@@ -104,6 +104,7 @@ class ServedQueues:
         self._all = [ServedQueue(namespace, name, slots.queue()) for namespace, name in sorted(names)]
         self.by_name = {(queue.namespace, queue.name): queue for queue in self._all}
         self._remaking: dict[ServedQueue, asyncio.Task[None]] = {}
+        self._woken: asyncio.Handle | None = None
         self._closed = False
 
     def __iter__(self) -> Iterator[ServedQueue]:
@@ -126,10 +127,15 @@ class ServedQueues:
             queue.slots.promised = lambda pull=queue.pull: pull.outstanding  # type: ignore[misc]
 
     def wake(self) -> None:
-        """Have each ask for messages again: there may be room."""
+        """Have each ask for messages again, once for all that ends in this turn of the loop: there may be room."""
+        if self._woken is None:
+            self._woken = asyncio.get_running_loop().call_soon(self._wake_all)
+
+    def _wake_all(self) -> None:
+        self._woken = None
         for queue in self._all:
             if queue.pull is not None:
-                queue.pull.wake()
+                queue.pull.ask()
 
     async def close(self) -> None:
         """Ask for nothing more. Twice is fine."""

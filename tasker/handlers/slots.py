@@ -88,6 +88,8 @@ class Slots:
         the base of another queue, nor more slots than a queue promises itself.
         """
         free = self.total - self.busy
+        if free <= 0:
+            return 0
         base, most = self._base, self.total // _PROMISED_SHARE
         kept = sum(
             max(min(other.promised(), most), base - other.busy, 0) for other in self._queues if other is not part
@@ -96,14 +98,15 @@ class Slots:
 
     def credit_of(self, part: QueueSlots) -> int:
         """Return how many messages the queue may ask for, those counted that it already did."""
-        if self.closed:
+        free = self.free_for(part)
+        if self.closed or free <= 0:
             return 0
         if len(self._queues) == 1:
-            return self.total - self.busy
+            return free
         base = self._base
         share = max(base, self.total // (self.backlogs - part.backlog + 1)) - part.busy
         most = self.total // (_PROMISED_SHARE if part.backlog else _PROMISED_SHARE * len(self._queues))
-        return max(0, min(self.free_for(part), share, max(base, most)))
+        return max(0, min(free, share, max(base, most)))
 
     @property
     def _base(self) -> int:

@@ -1,8 +1,10 @@
 """The worker against a scripted owner, on a real nats-server."""
 
 import asyncio
+import gc
 import threading
 import time
+from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -13,6 +15,7 @@ from tasker.bus.streams import delete_stream, ensure_streams, ensure_work_consum
 from tasker.errors import Unavailable, ValueInvalid
 from tasker.events.messages import ReportReply
 from tasker.handlers import PermanentError, RetryableError, StepContext, handler, starts
+from tasker.handlers.attempt import Attempt
 from tasker.handlers.handler import plain_handlers_of
 from tasker.handlers.registry import Registry
 from tasker.handlers.worker import Worker
@@ -27,6 +30,14 @@ TIMEOUT_S = 0.5
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have any attempt count as a fast one, whatever else the machine does."""
     monkeypatch.setattr(starts, "STARTED_DELAY_S", 20.0)
+
+
+@pytest.fixture
+def calm() -> Iterator[None]:
+    """Keep the cyclic collector from running."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.mark.usefixtures("patient")
@@ -270,6 +281,29 @@ async def test_a_queue_with_a_backlog_does_not_starve_another(owner, serve) -> N
     ended = sum(kind == "completed" for kind in owner.kinds())
     assert ended < len(many)
     await owner.until_ended(*many)
+
+
+@pytest.mark.usefixtures("calm")
+async def test_an_attempt_is_gone_with_its_answer_and_nothing_is_left_to_the_cyclic_collector(owner, serve) -> None:
+    async def waits() -> None:
+        await asyncio.sleep(0.05)
+
+    async def fails() -> None:
+        raise KeyError("x")
+
+    def blocks(ctx: StepContext) -> float:
+        return ctx.remaining_s
+
+    async def long() -> None:
+        await asyncio.sleep(60)
+
+    worker = await serve(waits, fails, blocks, long)
+    works = [await owner.offer(name) for name in ("waits", "fails", "blocks", "long")]
+    await owner.until_begun(works[-1])
+    owner.cancel(worker.id, works[-1])
+    await owner.until_ended(*works)
+    ids = {work.task_id for work in works}
+    assert await seen(lambda: not any(type(one) is Attempt and one.work.task_id in ids for one in gc.get_objects()))
 
 
 async def test_a_running_attempt_beats_and_its_answer_can_cancel_it(owner, serve) -> None:

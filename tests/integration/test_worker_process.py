@@ -99,6 +99,13 @@ async def test_it_registers_its_templates_then_works_and_drains_on_sigterm(owner
     assert owner.acks.count("+ACK") == 1
 
 
+async def test_the_cyclic_collector_waits_until_more_is_new_than_attempts_have(owner, start) -> None:
+    start()
+    work = await owner.offer("young_objects")
+    await owner.until_ended(work)
+    assert bytes(owner.outcome(work).result) == b"10000"
+
+
 async def test_the_drain_is_bounded_and_what_is_left_is_told_as_lost(owner, start) -> None:
     process = start("--drain-s", "0.2")
     work = await owner.offer("sleeps")

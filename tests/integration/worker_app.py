@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import os
 import sys
 import time
@@ -22,6 +23,11 @@ async def quick(input: int) -> int:
 @flow.step
 def pid() -> int:
     return os.getpid()
+
+
+@flow.step
+def young_objects() -> int:
+    return gc.get_threshold()[0]
 
 
 @flow.step
