@@ -45,6 +45,7 @@ from tasker.client.requests import (
 )
 from tasker.client.schedules import Schedules
 from tasker.client.settings import FindStack, client_settings
+from tasker.client.shared_bus import SharedBus
 from tasker.client.subscription import START, EventFilter, Subscription
 from tasker.client.task_operations import TaskOperations
 from tasker.client.waiting import is_over, not_over, over_http
@@ -144,8 +145,7 @@ class TaskerClient(TaskOperations):
         self._api = HttpApi(http, tenant=self.settings.tenant) if http else None
         self._subjects = Subjects(self.settings.prefix)
         self._tracing = tracing_of_process()
-        self._bus: Bus | None = None
-        self._connecting = asyncio.Lock()
+        self._bus = SharedBus(self._connect)
 
         self.schedules = Schedules(self._command, self._get, self._ids)
         """Commands to schedules, and reads of them."""
@@ -180,9 +180,7 @@ class TaskerClient(TaskOperations):
 
     async def close(self) -> None:
         """Give back the connections. Twice is fine."""
-        bus, self._bus = self._bus, None
-        if bus is not None:
-            await bus.close()
+        await self._bus.close()
         if self._api is not None:
             await self._api.close()
 
@@ -289,7 +287,7 @@ class TaskerClient(TaskOperations):
         command = task.command(self._ids)
         key = command.idempotency_key or ""
         body = encode_message(command)
-        bus = await self._connected_bus(nats_url)
+        bus = await self._connected_bus()
         subject = self._subjects.submit(self.settings.tenant, "task", "create")
         headers = {} if reply_to is None else {HEADER_REPLY_TO: reply_to}
 
@@ -558,7 +556,7 @@ class TaskerClient(TaskOperations):
             live=live,
             subjects=self._subjects,
             tenant=self.settings.tenant,
-            bus=None if nats_url is None else lambda: self._connected_bus(nats_url),
+            bus=None if nats_url is None else self._connected_bus,
             log=None if self._api is None else _LogOverHttp(self),
         )
 
@@ -593,7 +591,7 @@ class TaskerClient(TaskOperations):
             start=start,
             subjects=self._subjects,
             tenant=self.settings.tenant,
-            bus=lambda: self._connected_bus(nats_url),
+            bus=self._connected_bus,
         )
 
     async def forget_domain_subscriber(self, durable: str) -> bool:
@@ -606,7 +604,7 @@ class TaskerClient(TaskOperations):
         if nats_url is None:
             raise ConfigurationError("domain events come over NATS: set TASKER_NATS_URL or give nats_url")
         consumer = self._subjects.domain_consumer(self.settings.tenant, check_name(durable, "durable subscriber"))
-        return await delete_consumer(await self._connected_bus(nats_url), self._subjects.event_stream, consumer)
+        return await delete_consumer(await self._connected_bus(), self._subjects.event_stream, consumer)
 
     # ---------------------------------------------------------------- what they stand on
 
@@ -648,24 +646,23 @@ class TaskerClient(TaskOperations):
             clock=self._clock,
         )
 
-    async def _connected_bus(self, nats_url: str) -> Bus:
-        async with self._connecting:
-            if self._bus is None:
-                from tasker.bus.nats_bus import NatsBus
+    async def _connect(self) -> Bus:
+        from tasker.bus.nats_bus import NatsBus
 
-                self._bus = await NatsBus.connect(
-                    nats_url,
-                    name="tasker-client",
-                    retry_for_s=self.timeout_s,
-                    inbox_prefix=self.settings.inbox_prefix,
-                    pending_bytes_max=self.settings.pending_bytes_max,
-                )
-            return self._bus
+        return await NatsBus.connect(
+            self.settings.nats_url or "",
+            name="tasker-client",
+            retry_for_s=0.9 * self.timeout_s,  # so that it has said why before the call's time is over
+            inbox_prefix=self.settings.inbox_prefix,
+            pending_bytes_max=self.settings.pending_bytes_max,
+        )
+
+    async def _connected_bus(self) -> Bus:
+        return await self._bus.get(within_s=self.timeout_s)
 
     async def _carry(self) -> Carrier:
         if self.settings.nats_url is not None:
-            bus = self._bus or await self._connected_bus(self.settings.nats_url)
-            return BusCarrier(bus, self._subjects, tenant=self.settings.tenant)
+            return BusCarrier(await self._connected_bus(), self._subjects, tenant=self.settings.tenant)
         return HttpCarrier(self._reads())
 
     async def _command(self, verb: str, command: Command) -> Reply:

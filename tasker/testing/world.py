@@ -19,6 +19,7 @@ from tasker.bus.bus import Bus
 from tasker.bus.memory_bus import MemoryBroker, MemoryBus
 from tasker.bus.pull import PullLoop
 from tasker.client.client import TaskerClient
+from tasker.client.shared_bus import SharedBus
 from tasker.clock import Clock
 from tasker.errors import ConfigurationError, Unavailable
 from tasker.events.envelope import RecordedEvent
@@ -110,7 +111,7 @@ class _Client(TaskerClient):
 
     def __init__(self, bus: Bus, subjects: Subjects, ids: IdSource, clock: Clock) -> None:
         super().__init__("memory://", "", DEFAULT_TENANT, subjects.prefix, environ={}, ids=ids, clock=clock)
-        self._bus = bus
+        self._bus = SharedBus(self._connect, bus)
 
 
 class _Runner(Runner):

@@ -281,7 +281,7 @@ async def test_submit_leaves_the_command_in_the_stream(nats_url: str, nats_prefi
     """It returns once the stream has it; nobody needs to take commands."""
     subjects = Subjects(nats_prefix)
     async with connected(nats_url, nats_prefix, accept) as (client, service):
-        bus = await client._connected_bus(nats_url)
+        bus = await client._connected_bus()
         await ensure_streams(bus, subjects, StreamSettings(commands_bytes_max=2**20))
         try:
             key = await client.submit(NewTask("hello", {"name": "Ada"}), reply_to="verdicts")
