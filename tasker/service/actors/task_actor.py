@@ -525,7 +525,8 @@ class TaskActor:
         events = advance(self.state, self.template, command)
         if not events:
             return None
-        found = next(event.obligations for event in events if isinstance(event, TaskReconciled))
+        # A task with as many events as it may have is blocked instead: nothing wakes it any more.
+        found = [name for event in events if isinstance(event, TaskReconciled) for name in event.obligations]
 
         def committed(_position: int) -> None:
             for name in found:
@@ -533,7 +534,8 @@ class TaskActor:
                 at_us = obligations_of_scope(self.state, step or TASK_SCOPE).get(name)
                 if at_us is not None:
                     self._ports.later(self, step or TASK_SCOPE, name, max(at_us, self._ports.now_us()), keep=True)
-            message.repaired(len(found))
+            if found:
+                message.repaired(len(found))
 
         return self._record(events, now_us, self._meta, committed, message.fail, self.traceparent)
 

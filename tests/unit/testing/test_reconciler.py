@@ -16,6 +16,7 @@ from tasker.events.stored import from_recorded
 from tasker.events.task_events import TaskReconciled
 from tasker.ids import concurrency_stream_id, schedule_stream_id, shard_of
 from tasker.service.actors.limits.places import Places
+from tasker.service.domain import decide
 from tasker.service.runtime.due import DueBook
 from tasker.service.runtime.reconciler import Reconciler
 from tasker.testing import TaskerTest
@@ -146,6 +147,19 @@ async def test_an_obligation_that_the_book_forgot_is_brought_back(tasker: Tasker
     assert obligation in found.obligations
     await tasker.advance(after_s)
     assert run.state == state
+
+
+async def test_a_full_history_blocks_its_task_instead(tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its actor failed at each look, for ever, and nobody was told that the task stands still."""
+    run = await tasker.start({}, template="asked")
+    inside = Inside(tasker)
+    inside.drop_owed(run)
+    monkeypatch.setattr(decide, "HISTORY_EVENTS_MAX", decide.HISTORY_EVENTS_RESERVED)
+    await inside.look()
+    assert run.state == "blocked"
+    assert run.events[-1].type == "task_blocked"
+    assert reconciled(tasker, run) == []
+    assert inside.reconciler.repaired == {"forgotten": 0, "not_woken": 0}
 
 
 async def test_a_task_that_no_row_knows_is_found_in_the_log(tasker: TaskerTest) -> None:
