@@ -30,7 +30,7 @@ def client(common: Common) -> TaskerClient:
         settings.nats.url or "",
         settings.http.url or "",
         tenant=settings.tenant,
-        prefix=settings.nats.prefix,
+        nats_prefix=settings.nats.prefix,
         timeout_s=settings.client.timeout_s,
         retry=RetryPolicy(on_repeat=_TellOnce(settings.client.timeout_s)) if common.output == "table" else None,
     )

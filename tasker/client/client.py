@@ -103,7 +103,7 @@ class TaskerClient(TaskOperations):
     """A connection to a Tasker service; use it with `async with`, share it freely within one event loop.
 
     Args:
-        nats_url, http_url, tenant, prefix: default to the settings `nats.url`, `http.url`, `tenant` and
+        nats_url, http_url, tenant, nats_prefix: default to the settings `nats.url`, `http.url`, `tenant` and
             `nats.prefix` (`TASKER_NATS_URL`, ...). An address given as "" is not used, whatever they say. Where
             neither address is known, those of the stack that `tasker up` runs on this machine are used.
         timeout_s: how long one call may take, repetitions included; defaults to `client.timeout_s`.
@@ -119,7 +119,7 @@ class TaskerClient(TaskOperations):
         nats_url: str | None = None,
         http_url: str | None = None,
         tenant: str | None = None,
-        prefix: str | None = None,
+        nats_prefix: str | None = None,
         *,
         timeout_s: float | None = None,
         retry: RetryPolicy | None = None,
@@ -132,7 +132,7 @@ class TaskerClient(TaskOperations):
             nats_url=nats_url,
             http_url=http_url,
             tenant=tenant,
-            prefix=prefix,
+            prefix=nats_prefix,
             timeout_s=timeout_s,
             environ=environ,
             find_stack=find_stack,

@@ -33,7 +33,7 @@ class TaskerSyncClient(SyncCalls):
     ```
 
     Args:
-        nats_url, http_url, tenant, prefix: default to the settings `nats.url`, `http.url`, `tenant` and
+        nats_url, http_url, tenant, nats_prefix: default to the settings `nats.url`, `http.url`, `tenant` and
             `nats.prefix` (`TASKER_NATS_URL`, ...). An address given as "" is not used, whatever they say.
         timeout_s: how long one call may take, repetitions included; defaults to `client.timeout_s`.
         retry: how calls are repeated within that time.
@@ -49,7 +49,7 @@ class TaskerSyncClient(SyncCalls):
         nats_url: str | None = None,
         http_url: str | None = None,
         tenant: str | None = None,
-        prefix: str | None = None,
+        nats_prefix: str | None = None,
         *,
         timeout_s: float | None = None,
         retry: RetryPolicy | None = None,
@@ -63,7 +63,7 @@ class TaskerSyncClient(SyncCalls):
                 nats_url,
                 http_url,
                 tenant,
-                prefix,
+                nats_prefix,
                 timeout_s=timeout_s,
                 retry=retry,
                 find_stack=find_stack,

@@ -122,7 +122,7 @@ class HoldFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     since: str
     namespace: str = ""
     name: str = ""
-    by: str = ""
+    requested_by: str = ""
     reason: str = ""
     ramp_until: str | None = None
     circuit: CircuitFacts | None = None
@@ -170,8 +170,8 @@ class Wait(msgspec.Struct, kw_only=True, omit_defaults=True):
         queue: how its queue stands; only in explanations.
         steps: with `parents` those that have not completed, with `repair` those that failed, with `stop` those that
             still run.
-        why: of a blocked task, its code (`step_failed`, `budget_exceeded`, ...); of a paused one, the reason given.
-        by: who paused it. detail: more about `why`. ending: how a task that stops will end.
+        reason: of a blocked task, its code (`step_failed`, `budget_exceeded`, ...); of a paused one, the one given.
+        requested_by: who paused it. detail: more about `reason`. ending: how a task that stops will end.
     """
 
     kind: WaitKind
@@ -192,8 +192,8 @@ class Wait(msgspec.Struct, kw_only=True, omit_defaults=True):
     limits: tuple[LimitFacts, ...] = ()
     queue: QueueFacts | None = None
     steps: tuple[str, ...] = ()
-    why: str | None = None
-    by: str | None = None
+    reason: str | None = None
+    requested_by: str | None = None
     detail: str | None = None
     ending: str | None = None
 
@@ -210,7 +210,7 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Attributes:
         state: of the task. waiting_on: what it waits for, in words; None when nothing.
-        waiting_for: that as facts; of a running task, what its first open steps wait for.
+        waiting_facts: that as facts; of a running task, what its first open steps wait for.
         steps_*: counts of steps that have begun, completed, failed.
         result: of a completed task. error: of a failed one or of the step that blocks it.
         not_chosen: steps that will not run -> why.
@@ -250,7 +250,7 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
     steps_failed: int = 0
     retries: int = 0
     not_chosen: dict[str, str] = {}
-    waiting_for: tuple[Wait, ...] = ()
+    waiting_facts: tuple[Wait, ...] = ()
     metadata: OptionalRaw = None
     restarted_from: str | None = None
     restarted_as: tuple[str, ...] = ()
@@ -260,7 +260,7 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
 class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A step as the `step` view shows it; a step that has not begun is `pending` and has no times.
 
-    One that will not run is `not_chosen`; `waiting_on` says why. `waiting_for` has what it waits for as facts.
+    One that will not run is `not_chosen`; `waiting_on` says why. `waiting_facts` has what it waits for as facts.
     Visits of a loop are steps of their own (`check#2`), and so are the items that a step runs for (`resize[17]`).
 
     `worker` is the one that began its newest attempt; before that, the one that the attempt is kept for (`sticky`).
@@ -286,7 +286,7 @@ class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     child_task_id: str | None = None
     by_hand: str | None = None
     progress: StepProgress | None = None
-    waiting_for: Wait | None = None
+    waiting_facts: Wait | None = None
 
 
 class Explanation(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -105,10 +105,10 @@ def unmet_words(spec: StepSpec, open_parents: Sequence[str]) -> str | None:
 
 
 def _of_task(view: TaskView, around: Around) -> Iterable[Cause]:
-    if view.state not in ("blocked", "paused", "pending", "compensating") or not view.waiting_for:
+    if view.state not in ("blocked", "paused", "pending", "compensating") or not view.waiting_facts:
         return
-    first = view.waiting_for[0]
-    text = words_of_task(view.waiting_for) or ""
+    first = view.waiting_facts[0]
+    text = words_of_task(view.waiting_facts) or ""
     if first.kind == "place":
         first = msgspec.structs.replace(first, place=around.places.get("", first.place))
         text = words_of(first)
@@ -145,7 +145,7 @@ def _joined(words: Iterable[str]) -> str:
 
 
 def _of_step(step: StepView, around: Around, steps: Sequence[StepView]) -> Iterable[Cause]:
-    wait = step.waiting_for
+    wait = step.waiting_facts
     if wait is None:
         return
     match wait.kind:
@@ -199,7 +199,7 @@ def _remedy_of_hold(hold: HoldFacts | None) -> str:
 def _of_failed(step: StepView) -> Iterable[Cause]:
     detail = None if step.error is None else f"{step.error.type}: {step.error.message[:200]}"
     wait = Wait(
-        kind="repair", why="step_failed", step=step.step, steps=(step.step,), since=step.ended_at, detail=detail
+        kind="repair", reason="step_failed", step=step.step, steps=(step.step,), since=step.ended_at, detail=detail
     )
     yield _cause(wait, words_of(wait), f"tasker step retry {step.task_id} {step.step}")
 
@@ -270,7 +270,7 @@ def _of_item(name: str, spec: TemplateSpec | None, steps: Sequence[StepView], ar
     node = node_of(name)
     row = next((one for one in steps if one.step == node), None)
     of_step = None if spec is None else next((one for one in spec.steps if one.name == name_of(node)), None)
-    if row is None or of_step is None or row.waiting_for is None or row.waiting_for.kind != "items":
+    if row is None or of_step is None or row.waiting_facts is None or row.waiting_facts.kind != "items":
         return []
     text = f"its turn: of step {node} {of_step.items_at_a_time} run at a time"
     first = Cause(kind="items", text=text, step=name)

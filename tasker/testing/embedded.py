@@ -53,7 +53,7 @@ class Installation:
         port = free_port()
         self.http_url = f"http://127.0.0.1:{port}"
         self.script = Script(registry, _cannot_die, _cannot_die_in_thread)
-        self.client = TaskerClient(self.nats_url, self.http_url, prefix=self.prefix, environ={}, timeout_s=START_S)
+        self.client = TaskerClient(self.nats_url, self.http_url, nats_prefix=self.prefix, environ={}, timeout_s=START_S)
         self._servers = servers
         self._registry = registry
         self._port = port
@@ -197,7 +197,7 @@ class EmbeddedTasker:
 
     def client(self) -> TaskerClient:
         """Return a new client of it, for the test's own loop."""
-        return TaskerClient(self.nats_url, self.http_url, prefix=self.nats_prefix, environ={})
+        return TaskerClient(self.nats_url, self.http_url, nats_prefix=self.nats_prefix, environ={})
 
     def calls(self, step: str | None = None) -> tuple[Call, ...]:
         """Return which handlers were called, in order; those of one step when it is named."""

@@ -129,7 +129,7 @@ class Service:
         return TaskerClient(
             self.nats_url,
             self.http_url,
-            prefix=self.nats_prefix,
+            nats_prefix=self.nats_prefix,
             environ={},
             timeout_s=timeout_s,
             retry=RetryPolicy(attempt_s=attempt_s),

@@ -37,7 +37,7 @@ def test_progress_is_read_while_the_attempt_runs_and_the_sync_client_does_all_it
     service.environ["SDK_APP_FOLDER"] = str(tmp_path)
     with (
         service.worker(f"{APP}:digging", "--processes", "1"),
-        TaskerSyncClient(service.nats_url, service.http_url, prefix=service.nats_prefix, environ={}) as client,
+        TaskerSyncClient(service.nats_url, service.http_url, nats_prefix=service.nats_prefix, environ={}) as client,
     ):
         until_s = time.monotonic() + READY_S_MAX
         handle = created(client, until_s)
@@ -69,7 +69,7 @@ def test_progress_is_read_while_the_attempt_runs_and_the_sync_client_does_all_it
 def test_a_cap_is_busy_over_nats_and_http_until_there_is_room(service: Service) -> None:
     template = {"name": "narrow", "max_running": 1, "steps": [{"name": "only"}]}
     with (
-        TaskerSyncClient(service.nats_url, "", prefix=service.nats_prefix, timeout_s=20, environ={}) as over_nats,
+        TaskerSyncClient(service.nats_url, "", nats_prefix=service.nats_prefix, timeout_s=20, environ={}) as over_nats,
         TaskerSyncClient("", service.http_url, timeout_s=1, environ={}) as over_http,
     ):
         over_nats.register(template)

@@ -74,7 +74,7 @@ def run(nats_url: str, nats_prefix: str, nodes: Pair) -> Callable:
         await nodes.start(bus)
         registry = Registry([flow])
         worker = Worker(bus, registry, subjects=subjects, streams=STREAMS)
-        async with TaskerClient(nats_url, prefix=nats_prefix, environ={}) as client, asyncio.timeout(60):
+        async with TaskerClient(nats_url, nats_prefix=nats_prefix, environ={}) as client, asyncio.timeout(60):
             await client.register(registry.documents()[0])
             await worker.start()
             ended = asyncio.Event()
@@ -150,7 +150,7 @@ async def test_a_task_that_is_only_submitted_is_traced_from_its_client_as_well(
     await nodes.start(nodes.bus)
     verdicts: asyncio.Queue[Message] = asyncio.Queue()
     nodes.bus.subscribe(f"verdicts.{nats_prefix}", verdicts.put_nowait)
-    async with TaskerClient(nats_url, prefix=nats_prefix, environ={}) as client, asyncio.timeout(60):
+    async with TaskerClient(nats_url, nats_prefix=nats_prefix, environ={}) as client, asyncio.timeout(60):
         await client.register(Registry([flow]).documents()[0])
         await client.submit(NewTask("flow"), reply_to=f"verdicts.{nats_prefix}")
         await verdicts.get()

@@ -1,4 +1,4 @@
-"""What a step that has begun waits for: the one rule behind `waiting_for` of steps and tasks, and behind `explain`.
+"""What a step that has begun waits for: the one rule behind `waiting_facts` of steps and tasks, and behind `explain`.
 
 It gives facts; `views.words` says them. A new reason is one case in each, and a name among `events.reads.WaitKind`.
 """

@@ -386,7 +386,7 @@ def to_view(row: StepRow) -> StepView:
         result=None if row.result is None else msgspec.Raw(row.result),
         error=None if row.error is None else decode_message(row.error, ErrorInfo),
         waiting_on=None if wait is None else words_of(wait),
-        waiting_for=wait,
+        waiting_facts=wait,
         child_task_id=row.child,
         by_hand=row.by_hand,
         position=f"{row.shard}:{row.position}",

@@ -492,7 +492,7 @@ def to_view(row: TaskRow, open_steps: Sequence[Standing] = (), *, restarted_as: 
         result=None if row.result is None else msgspec.Raw(row.result),
         error=error,
         waiting_on=words_of_task(waits),
-        waiting_for=waits,
+        waiting_facts=waits,
         blocked_steps=_blocked_steps(row),
         remedy=remedy(row),
         tags={} if row.tags is None else msgspec.json.decode(row.tags, type=dict[str, str]),
@@ -523,7 +523,7 @@ def waits_of(row: TaskRow, open_steps: Sequence[Standing]) -> tuple[Wait, ...]:
             return (_repair(row, since),)
         case "paused":
             paused = msgspec.json.decode(row.blocked_detail or "{}", type=Paused)
-            return (Wait(kind="resume", since=since, by=paused.by, why=paused.reason),)
+            return (Wait(kind="resume", since=since, requested_by=paused.by, reason=paused.reason),)
         case "pending" if row.place_key is not None:
             return (Wait(kind="place", since=since, key=row.place_key),)
         case "pending":
@@ -545,7 +545,7 @@ def _repair(row: TaskRow, since: str | None) -> Wait:
     return Wait(
         kind="repair",
         since=since,
-        why=row.blocked_reason,
+        reason=row.blocked_reason,
         detail=detail,
         steps=_blocked_steps(row),
         ending=row.ending,

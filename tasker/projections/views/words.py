@@ -102,7 +102,7 @@ def hold_words(hold: HoldFacts, until: str | None) -> str:
         return _circuit_words(of, hold, hold.circuit)
     if hold.ramp_until is not None:
         return f"its turn at {until}; {of} comes back slowly until {hold.ramp_until}"
-    return f"a person to resume {of}; paused by {hold.by} at {hold.since}: {hold.reason}"
+    return f"a person to resume {of}; paused by {hold.requested_by} at {hold.since}: {hold.reason}"
 
 
 def _circuit_words(of: str, hold: HoldFacts, circuit: CircuitFacts) -> str:
@@ -111,7 +111,7 @@ def _circuit_words(of: str, hold: HoldFacts, circuit: CircuitFacts) -> str:
     elif circuit.again:
         why = "its trial failed"
     else:
-        why = f"{hold.by} opened it: {hold.reason}" if circuit.state == "open" else "it was opened by hand"
+        why = f"{hold.requested_by} opened it: {hold.reason}" if circuit.state == "open" else "it was opened by hand"
     if circuit.error is not None:
         why += f", the last with {circuit.error}"
     then = f"the next trial is at {circuit.trial_at}" if circuit.state == "open" else "its trial runs"
@@ -195,13 +195,13 @@ def _holders_words(place: PlaceFacts) -> str:
 
 
 def _by_words(wait: Wait) -> str:
-    by = f" by {wait.by}" if wait.by else ""
-    return f"{by}: {wait.why}" if wait.why else by
+    by = f" by {wait.requested_by}" if wait.requested_by else ""
+    return f"{by}: {wait.reason}" if wait.reason else by
 
 
 def _repair_words(wait: Wait) -> str:
     named = ", ".join(wait.steps)
-    match wait.why:
+    match wait.reason:
         case "step_failed":
             error = f": {wait.detail}" if wait.detail else ""
             return f"step{'s' * (len(wait.steps) > 1)} {named} failed{error}"

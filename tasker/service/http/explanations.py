@@ -59,7 +59,7 @@ async def of_step(request: web.Request) -> web.Response:
 
 
 def _waits_for(step: StepView, kind: WaitKind) -> bool:
-    return step.waiting_for is not None and step.waiting_for.kind == kind
+    return step.waiting_facts is not None and step.waiting_facts.kind == kind
 
 
 async def _around(services: Services, view: TaskView, spec: TemplateSpec | None, steps: Sequence[StepView]) -> Around:

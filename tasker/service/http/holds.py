@@ -50,21 +50,21 @@ async def add_to_steps(
     now_us = services.clock.now_us()
     for step in waiting:
         found = specs.get(name_of(step.step))
-        if found is None or step.waiting_for is None:
+        if found is None or step.waiting_facts is None:
             continue
         place = Place(view.tenant, view.namespace, view.template, spec.queue_of(found), found.handler)
         hold = controls.hold_of(place, chance_of(view.task_id, step.step), now_us)
         if hold is not None:
-            step.waiting_for = held(step.waiting_for, hold)
+            step.waiting_facts = held(step.waiting_facts, hold)
         else:
             declared = None if parse_instance(step.step).undoes else found.rate_limit
-            step.waiting_for.limits = _limits(controls.limits_of(place, found.name, declared))
-        step.waiting_on = words_of(step.waiting_for)
+            step.waiting_facts.limits = _limits(controls.limits_of(place, found.name, declared))
+        step.waiting_on = words_of(step.waiting_facts)
 
 
 async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:
     """Say of tasks that wait for a worker what holds their steps back; queue and handler are as by default."""
-    waiting = [task for task in tasks if any(wait.kind == "worker" for wait in task.waiting_for)]
+    waiting = [task for task in tasks if any(wait.kind == "worker" for wait in task.waiting_facts)]
     if not waiting:
         return
     controls = await controls_now(services)
@@ -79,8 +79,8 @@ async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:
             hold = controls.hold_of(place._replace(handler=name_of(step)), chance_of(task.task_id, step), now_us)
             return wait if hold is None else held(wait, hold)
 
-        task.waiting_for = tuple(of(wait) if wait.kind == "worker" else wait for wait in task.waiting_for)
-        task.waiting_on = words_of_task(task.waiting_for)
+        task.waiting_facts = tuple(of(wait) if wait.kind == "worker" else wait for wait in task.waiting_facts)
+        task.waiting_on = words_of_task(task.waiting_facts)
 
 
 def held(wait: Wait, hold: Hold) -> Wait:
@@ -91,7 +91,7 @@ def held(wait: Wait, hold: Hold) -> Wait:
         since=to_rfc3339(hold.since_us),
         namespace=target.namespace,
         name=target.name or target.tenant,
-        by=hold.by,
+        requested_by=hold.by,
         reason=hold.reason,
         ramp_until=to_rfc3339_if(hold.ramp_until_us),
         circuit=None if hold.circuit is None else circuit_facts(hold.circuit),

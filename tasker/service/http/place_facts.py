@@ -59,7 +59,7 @@ class BusPlaces:
 
 async def of_steps(services: Services, view: TaskView, steps: Iterable[StepView]) -> dict[str, PlaceFacts]:
     """Return how the keys stand that a task and its steps wait for, by step; "" is the task."""
-    waits = [*view.waiting_for[:1], *(step.waiting_for for step in steps)]
+    waits = [*view.waiting_facts[:1], *(step.waiting_facts for step in steps)]
     asked = {wait.step or "": _asked(view, wait) for wait in waits if wait is not None and wait.kind == "place"}
     return await _ask(services, asked)
 
@@ -69,23 +69,23 @@ async def add_to_steps(services: Services, view: TaskView, steps: Iterable[StepV
     by_name = {step.step: step for step in steps}
     for name, facts in (await of_steps(services, view, by_name.values())).items():
         step = by_name.get(name)
-        if step is not None and step.waiting_for is not None:
-            step.waiting_for.place = facts
-            step.waiting_on = words_of(step.waiting_for)
+        if step is not None and step.waiting_facts is not None:
+            step.waiting_facts.place = facts
+            step.waiting_on = words_of(step.waiting_facts)
 
 
 async def add_to_tasks(services: Services, tasks: Iterable[TaskView]) -> None:
     """Say of tasks that wait for a place, or whose open steps do, who holds it."""
     waiting: dict[tuple[str, str], tuple[TaskView, Wait]] = {}
     for task in tasks:
-        for wait in task.waiting_for:
+        for wait in task.waiting_facts:
             if wait.kind == "place":
                 waiting[task.task_id, wait.step or ""] = (task, wait)
     told = await _ask(services, {name: _asked(task, wait) for name, (task, wait) in waiting.items()})
     for name, facts in told.items():
         task, wait = waiting[name]
         wait.place = facts
-        task.waiting_on = words_of_task(task.waiting_for)
+        task.waiting_on = words_of_task(task.waiting_facts)
 
 
 async def _ask(services: Services, asked: Mapping[_Name, Asked]) -> dict[_Name, PlaceFacts]:

@@ -253,5 +253,5 @@ def _not_begun(view: TaskView, step: StepSpec, begun: dict[str, StepView]) -> St
         step=step.name,
         state="pending",
         waiting_on=unmet_words(step, unmet),
-        waiting_for=Wait(kind="parents", step=step.name, steps=tuple(unmet)) if unmet else None,
+        waiting_facts=Wait(kind="parents", step=step.name, steps=tuple(unmet)) if unmet else None,
     )

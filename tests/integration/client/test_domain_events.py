@@ -25,7 +25,7 @@ class World(NamedTuple):
     nats_url: str
 
     def client(self) -> TaskerClient:
-        return TaskerClient(self.nats_url, "", prefix=self.subjects.prefix, environ={}, timeout_s=5)
+        return TaskerClient(self.nats_url, "", nats_prefix=self.subjects.prefix, environ={}, timeout_s=5)
 
     async def raise_(self, *numbers: int, name: str = "order.paid", message_id: str = "") -> None:
         for number in numbers:
@@ -208,7 +208,7 @@ async def test_without_an_event_loop(world: World) -> None:
     await world.raise_(1, 2)
 
     def read() -> list[int]:
-        with TaskerSyncClient(world.nats_url, "", prefix=world.subjects.prefix, environ={}) as client:
+        with TaskerSyncClient(world.nats_url, "", nats_prefix=world.subjects.prefix, environ={}) as client:
             with client.subscribe_domain(durable="billing") as events:
                 first = events.next(10)
                 assert first is not None

@@ -61,7 +61,7 @@ async def connected(
     await bus.flush()
     given: dict[str, Any] = {"timeout_s": 5.0, "retry": HASTY} | options
     try:
-        async with TaskerClient(nats_url, "", prefix=prefix, environ={}, **given) as client:
+        async with TaskerClient(nats_url, "", nats_prefix=prefix, environ={}, **given) as client:
             yield client, service
     finally:
         await bus.close()
@@ -125,7 +125,7 @@ async def test_a_conflict_is_raised_with_its_facts(nats_url: str, nats_prefix: s
 
 
 async def test_nobody_listening_is_unavailable_at_the_deadline(nats_url: str, nats_prefix: str) -> None:
-    async with TaskerClient(nats_url, "", prefix=nats_prefix, environ={}, timeout_s=0.3, retry=HASTY) as client:
+    async with TaskerClient(nats_url, "", nats_prefix=nats_prefix, environ={}, timeout_s=0.3, retry=HASTY) as client:
         with pytest.raises(Unavailable, match="does the service run") as raised:
             await client.create("hello")
     assert not isinstance(raised.value, (OutcomeUnknown, DeadlineExceeded))
@@ -141,7 +141,7 @@ async def test_silence_to_the_deadline_leaves_a_doubt(nats_url: str, nats_prefix
 async def test_a_service_that_comes_late_is_found(nats_url: str, nats_prefix: str) -> None:
     bus = await NatsBus.connect(nats_url, name="scripted")
     try:
-        async with TaskerClient(nats_url, "", prefix=nats_prefix, environ={}, timeout_s=10, retry=HASTY) as client:
+        async with TaskerClient(nats_url, "", nats_prefix=nats_prefix, environ={}, timeout_s=10, retry=HASTY) as client:
             creating = asyncio.ensure_future(client.create("hello", idempotency_key="k"))
             await asyncio.wait({creating}, timeout=0.1)
             Service(accept).listen(bus, nats_prefix)

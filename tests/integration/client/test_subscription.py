@@ -33,7 +33,7 @@ class World(NamedTuple):
         return TaskerClient(
             self.nats_url if nats else "",
             self.http_url if http else "",
-            prefix=self.subjects.prefix,
+            nats_prefix=self.subjects.prefix,
             environ={},
             timeout_s=5,
         )

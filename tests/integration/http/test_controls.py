@@ -74,9 +74,13 @@ async def test_tasks_and_steps_say_what_holds_them_back(site: Site, client: Clie
     words = (await client.get(steps))["items"][0]["waiting_on"]
     assert words.startswith("a person to resume queue shop/till; paused by ada at 20")
     assert words.endswith(": the bank is down")
-    found = (await client.get(steps))["items"][0]["waiting_for"]
+    found = (await client.get(steps))["items"][0]["waiting_facts"]
     assert found["kind"] == "hold"
-    assert found["hold"] == target | {"since": found["hold"]["since"], "by": "ada", "reason": "the bank is down"}
+    assert found["hold"] == target | {
+        "since": found["hold"]["since"],
+        "requested_by": "ada",
+        "reason": "the bank is down",
+    }
     for path in (f"/v1/tasks/{task_id}/explain", f"{steps}/charge/explain"):
         why = await client.get(path)
         assert [(cause["kind"], cause["text"]) for cause in why["causes"]] == [("hold", words)]
@@ -122,7 +126,7 @@ async def test_limits_are_set_shown_and_said_of_a_step(site: Site, client: Clien
     step = (await client.get(f"/v1/tasks/{task_id}/steps"))["items"][0]
     assert step["waiting_on"] == "a worker, within the limit of 2.5 a second for each input.n of handler shop/pay"
     limits = [{"scope": "handler", "namespace": "shop", "name": "pay", "per_s": 2.5, "key": "input.n"}]
-    assert (step["waiting_for"]["kind"], step["waiting_for"]["limits"]) == ("worker", limits)
+    assert (step["waiting_facts"]["kind"], step["waiting_facts"]["limits"]) == ("worker", limits)
 
 
 async def test_limits_of_templates_are_shown_beside_those_of_operators(site: Site, client: Client) -> None:

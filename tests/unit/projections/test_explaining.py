@@ -336,7 +336,7 @@ def test_every_open_step_of_a_task_has_a_reason() -> None:
     view, found = read(run)
     open_steps = [name for name, entry in run.state.steps.items() if entry.status is not StepStatus.COMPLETED]
     assert len(open_steps) == 6
-    assert {one.step for one in found if one.waiting_for is not None} == set(open_steps)
+    assert {one.step for one in found if one.waiting_facts is not None} == set(open_steps)
     assert view.waiting_on is not None
 
 
@@ -351,8 +351,8 @@ def test_a_wait_carries_what_its_words_say_as_facts() -> None:
     run = run_of({name: [] for name in steps}, steps=steps)
     run.start("w")
     view, found = read(run)
-    waits = {one.step: one.waiting_for for one in found}
-    assert {one.step: one for one in view.waiting_for} == waits
+    waits = {one.step: one.waiting_facts for one in found}
+    assert {one.step: one for one in view.waiting_facts} == waits
     since = "2026-09-21T14:13:20.000000Z"
     until = "2026-09-21T14:14:20.000000Z"
     asked = AskedFacts(title="Pay?", assignees=("ada",))
