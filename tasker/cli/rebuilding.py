@@ -7,6 +7,7 @@ from tasker.events.postgres_log import PostgresLog
 from tasker.projections.postgres_store import PostgresRebuildStore, PostgresTail, open_pool
 from tasker.projections.rebuild import Rebuilder
 from tasker.projections.views import PROJECTIONS
+from tasker.replay.verifier import collecting_rarely
 
 
 async def rebuild_view(dsn: str, name: str) -> None:
@@ -19,7 +20,7 @@ async def rebuild_view(dsn: str, name: str) -> None:
     pool = await open_pool(dsn)
     try:
         rebuilder = Rebuilder(PostgresTail(pool), PostgresRebuildStore(pool), PROJECTIONS, shards=shards)
-        with progress(f"rebuilding {name}", "events") as advance:
+        with collecting_rarely(), progress(f"rebuilding {name}", "events") as advance:
             rebuilt = await rebuilder.rebuild(name, lambda now: advance(now.events, now.of))
     finally:
         await pool.close()

@@ -24,12 +24,13 @@ SNAPSHOT_S_MAX: Final = 60.0
 
 
 COLLECT_EVERY: Final = 200_000
-"""Objects that are made between two looks for garbage; by default it is 700, which costs a tenth of the time."""
+"""Objects that are made between two looks for garbage; by default it is 700, which costs a tenth of the time
+(of a rebuild a third)."""
 
 
 @contextmanager
 def collecting_rarely() -> Iterator[None]:
-    """Look for garbage only now and then meanwhile: what a verification makes is in no cycles."""
+    """Look for garbage only now and then meanwhile: what a pass over the log makes is in no cycles."""
     before = gc.get_threshold()
     gc.set_threshold(COLLECT_EVERY, 20, 100)
     try:
