@@ -68,10 +68,11 @@ async def list_(
         assignee: only those that this person may answer.
         role: or that somebody with this role may; may be repeated.
         namespace: of the task's template.
-        template: its name.
+        template: its name, or NAMESPACE/NAME.
         limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import place_of
     from tasker.cli.output import time_text
     from tasker.cli.reach import client
     from tasker.cli.showing import page_items_of, show_first
@@ -86,6 +87,7 @@ async def list_(
         ("since", lambda row: time_text(row.requested_at)),
         ("until", lambda row: time_text(row.deadline_at)),
     ]
+    template, namespace = place_of(template, namespace)
     async with client(common) as service:
         listing = service.approvals.list(
             assignee=assignee,

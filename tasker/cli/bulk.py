@@ -53,13 +53,11 @@ class Which:
             UsageError: it says nothing and not --everything, or both.
         """
         from tasker.cli.failures import UsageError
-        from tasker.cli.given import read_tags
+        from tasker.cli.given import place_of, read_tags
         from tasker.client import TaskFilter
         from tasker.client.bulk import EVERY_TASK
 
-        namespace, template = self.namespace, self.template
-        if template is not None and "/" in template:
-            namespace, _, template = template.partition("/")
+        template, namespace = place_of(self.template, self.namespace)
         found = TaskFilter(
             states=tuple(self.state or ()),
             namespace=namespace,

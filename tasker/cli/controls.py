@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from tasker.cli.options import COMMON, Common, Limit
 
@@ -99,7 +101,9 @@ async def resume(
     show_reply(reply, common.output)
 
 
-async def controls(*, events: bool = False, limit: Limit = 50, common: Common = COMMON) -> None:
+async def controls(
+    *, events: Annotated[bool, Parameter(negative="")] = False, limit: Limit = 50, common: Common = COMMON
+) -> None:
     """Show what is paused, whose circuit is open and what comes back slowly: since when, by whom, why.
 
     For example:

@@ -29,7 +29,7 @@ class Wanted:
         status: open, investigating, resolved or ignored; may be repeated.
         of_reason: retries_exhausted, permanent_error, no_worker, stale, poison or manual; may be repeated.
         namespace: of the template.
-        template: its name.
+        template: its name, or NAMESPACE/NAME.
         of_step: a step of the template, with all its instances.
         fingerprint: of the error, as `tasker dlq groups` shows it.
         of_owner: only those that this person sees to.
@@ -51,16 +51,21 @@ class Wanted:
     seen_before: str | None = None
 
     def filter(self) -> DeadLetterFilter:
-        """Return the client's filter."""
-        from tasker.cli.given import read_tags
+        """Return the client's filter.
+
+        Raises:
+            UsageError: it names two namespaces, or what is no tag.
+        """
+        from tasker.cli.given import place_of, read_tags
         from tasker.client.dead_letters import DeadLetterFilter
 
+        template, namespace = place_of(self.template, self.namespace)
         return DeadLetterFilter(
             states=tuple(self.state or ()),
             statuses=tuple(self.status or ()),
             reasons=tuple(self.of_reason or ()),
-            namespace=self.namespace,
-            template=self.template,
+            namespace=namespace,
+            template=template,
             step=self.of_step,
             fingerprint=self.fingerprint,
             owner=self.of_owner,
@@ -103,9 +108,10 @@ async def list_(*, wanted: Wanted = EVERYTHING, limit: Limit = 100, common: Comm
         ("last seen", lambda row: time_text(row.last_seen)),
         ("error", lambda row: f"{row.error_type}: {row.message}"),
     ]
+    matching = wanted.filter()
     async with client(common) as service:
         await show_first(
-            service.dlq.list(wanted.filter(), page_items=page_items_of(limit)),
+            service.dlq.list(matching, page_items=page_items_of(limit)),
             limit,
             columns,
             common.output,
@@ -142,9 +148,10 @@ async def groups(*, wanted: Wanted = EVERYTHING, limit: Limit = 50, common: Comm
         ("last seen", lambda row: time_text(row.last_seen)),
         ("error", lambda row: f"{row.error_type}: {row.pattern}"),
     ]
+    matching = wanted.filter()
     async with client(common) as service:
         await show_first(
-            service.dlq.groups(wanted.filter(), page_items=page_items_of(limit)),
+            service.dlq.groups(matching, page_items=page_items_of(limit)),
             limit,
             columns,
             common.output,

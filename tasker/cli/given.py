@@ -1,14 +1,16 @@
-"""What a person gives a command as text: JSON, tags; and who the person is."""
+"""What a person gives a command as text: JSON, tags, names; and who the person is."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tasker.cli.failures import UsageError
 from tasker.events.codec import decode_value
 from tasker.ids import fault_of_tag
+
+Named = TypeVar("Named", str, str | None)
 
 
 def read_json(text: str) -> object:
@@ -54,6 +56,20 @@ def read_tags(pairs: list[str] | None) -> dict[str, str]:
             raise UsageError(fault)
         tags[key] = value
     return tags
+
+
+def place_of(name: Named, namespace: str | None) -> tuple[Named, str | None]:
+    """Return name and namespace of NAME or NAMESPACE/NAME, as lists show it, beside the value of `--namespace`.
+
+    Raises:
+        UsageError: the name has another namespace than `--namespace`.
+    """
+    within, slash, bare = (name or "").partition("/")
+    if not slash:
+        return name, namespace
+    if namespace not in (None, within):
+        raise UsageError(f"{name!r} is not in the namespace {namespace!r}: leave out one of them")
+    return bare, within
 
 
 def asked_by(requested_by: str | None) -> str:

@@ -40,16 +40,18 @@ async def tail(
             start, or with --follow from now on.
         follow: go on with what happens from now on, until Ctrl-C.
         namespace: only events of its tasks.
-        template: only events of its tasks.
+        template: only events of its tasks; its name, or NAMESPACE/NAME.
         task: only events of this one.
         type_: only events of this type, such as task_blocked; several times for several.
         limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
     from tasker.cli.following import follow_events, known_types, read_events
+    from tasker.cli.given import place_of
     from tasker.cli.reach import client
     from tasker.client.subscription import EventFilter
 
+    template, namespace = place_of(template, namespace)
     async with client(common) as service:
         types = known_types(type_ or ())
         wanted = EventFilter(namespace=namespace, template=template, task_id=task, types=types)

@@ -149,12 +149,14 @@ async def list_(
     Args:
         state: active, paused, finished, deleted or poisoned; may be repeated.
         namespace: only schedules of it.
-        template: only those that start its tasks.
+        template: only those that start its tasks; its name, or NAMESPACE/NAME.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import place_of
     from tasker.cli.output import rows, time_text
     from tasker.cli.reach import client
 
+    template, namespace = place_of(template, namespace)
     async with client(common) as service:
         found = [one async for one in service.schedules.list(states=state, namespace=namespace, template=template)]
     columns = [

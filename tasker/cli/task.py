@@ -70,7 +70,7 @@ async def create(
         common: where the service is, and how to print.
     """
     from tasker.cli.failures import UsageError
-    from tasker.cli.given import read_json, read_object, read_tags
+    from tasker.cli.given import place_of, read_json, read_object, read_tags
     from tasker.cli.output import fields, note
     from tasker.cli.reach import client
     from tasker.client import NewTask
@@ -78,9 +78,9 @@ async def create(
     if submit and wait is not False:
         raise UsageError("--submit does not wait; leave out --wait")
     value = read_json(input)
-    within, _, name = template.rpartition("/")
+    name, namespace = place_of(template, namespace)
     given: dict[str, Any] = {
-        "namespace": namespace or within or None,
+        "namespace": namespace,
         "version": version,
         "idempotency_key": idempotency_key,
         "tags": read_tags(tag),
@@ -171,7 +171,7 @@ async def list_(
     Args:
         state: pending, running, blocked, paused, compensating, completed, failed or cancelled; may be repeated.
         namespace: of their template.
-        template: its name.
+        template: its name, or NAMESPACE/NAME.
         tag: only tasks with all of these tags.
         created_after: RFC 3339 time.
         created_before: RFC 3339 time.
@@ -179,7 +179,7 @@ async def list_(
         limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import read_tags
+    from tasker.cli.given import place_of, read_tags
     from tasker.cli.output import time_text
     from tasker.cli.reach import client
     from tasker.cli.showing import page_items_of, show_first
@@ -193,6 +193,7 @@ async def list_(
         ("created", lambda row: time_text(row.created_at)),
         ("waiting on", lambda row: row.waiting_on),
     ]
+    template, namespace = place_of(template, namespace)
     async with client(common) as service:
         listing = service.list(
             states=state,
@@ -273,7 +274,7 @@ async def show(
     /,
     *,
     at: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    events: bool = False,
+    events: Annotated[bool, Parameter(negative="")] = False,
     common: Common = COMMON,
 ) -> None:
     """Show a task with its steps; --at folds the log up to an event and shows the task as it was then.

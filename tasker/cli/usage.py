@@ -30,13 +30,15 @@ async def usage(
         by: what is added up by itself.
         task: only of this one.
         namespace: only of its tasks.
-        template: only of its tasks.
+        template: only of its tasks; its name, or NAMESPACE/NAME.
         model: only what was used of it.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import place_of
     from tasker.cli.output import rows
     from tasker.cli.reach import client
 
+    template, namespace = place_of(template, namespace)
     async with client(common) as service:
         found = [
             total

@@ -57,9 +57,11 @@ class Run(RunView):
         """Give its failed steps (or one) a fresh set of attempts, as a person does with a blocked task."""
         await self._kit._do(self._kit._retry(self.task_id, step))  # noqa: SLF001
 
-    async def set_budget(self, *, cost_max: str | None = None, tokens_max: int | None = None) -> None:
+    async def set_budget(
+        self, *, cost_max: str | None = None, tokens_max: int | None = None, running_s_max: float | None = None
+    ) -> None:
         """Let it use more than its template's budget allows, as `TaskerClient.set_budget` does."""
-        await self._kit._do(self._kit._set_budget(self.task_id, cost_max, tokens_max))  # noqa: SLF001
+        await self._kit._do(self._kit._set_budget(self.task_id, cost_max, tokens_max, running_s_max))  # noqa: SLF001
 
     async def signal(self, name: str, value: object = None, *, command_id: str | None = None) -> None:
         """Bring it a signal, as `TaskerClient.signal` does.

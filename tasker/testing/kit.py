@@ -119,9 +119,9 @@ class Kit:
         """Lose the next `times` messages of a kind."""
         self._world.network.lose(kind, step=step, times=times)
 
-    def delay(self, kind: MessageKind, *, seconds: float, step: str | None = None, times: int = 1) -> None:
+    def delay(self, kind: MessageKind, *, delay_s: float, step: str | None = None, times: int = 1) -> None:
         """Hold the next `times` messages of a kind up."""
-        self._world.network.delay(kind, step=step, times=times, by_s=seconds)
+        self._world.network.delay(kind, step=step, times=times, by_s=delay_s)
 
     # ---------------------------------------------------------------- what the two forms are made of
 
@@ -194,8 +194,13 @@ class Kit:
     def _approvals(self) -> Approvals:
         return self._world.client.approvals
 
-    async def _set_budget(self, task_id: str, cost_max: str | None, tokens_max: int | None) -> None:
-        await self._command(self._world.client.set_budget(task_id, cost_max=cost_max, tokens_max=tokens_max))
+    async def _set_budget(
+        self, task_id: str, cost_max: str | None, tokens_max: int | None, running_s_max: float | None
+    ) -> None:
+        call = self._world.client.set_budget(
+            task_id, cost_max=cost_max, tokens_max=tokens_max, running_s_max=running_s_max
+        )
+        await self._command(call)
 
     async def _cancel(self, task_id: str, grace_s: float) -> None:
         await self._command(self._world.client.cancel(task_id, grace_s=grace_s))

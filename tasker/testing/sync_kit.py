@@ -43,9 +43,11 @@ class SyncRun(RunView):
         """See `Run.retry`."""
         self._kit._do(self._kit._retry(self.task_id, step))  # noqa: SLF001
 
-    def set_budget(self, *, cost_max: str | None = None, tokens_max: int | None = None) -> None:
+    def set_budget(
+        self, *, cost_max: str | None = None, tokens_max: int | None = None, running_s_max: float | None = None
+    ) -> None:
         """See `Run.set_budget`."""
-        self._kit._do(self._kit._set_budget(self.task_id, cost_max, tokens_max))  # noqa: SLF001
+        self._kit._do(self._kit._set_budget(self.task_id, cost_max, tokens_max, running_s_max))  # noqa: SLF001
 
     def signal(self, name: str, value: object = None, *, command_id: str | None = None) -> None:
         """See `Run.signal`."""

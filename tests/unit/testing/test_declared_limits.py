@@ -165,7 +165,6 @@ async def test_a_task_runs_for_no_longer_than_its_budget_allows_and_a_person_all
     assert kinds[-2:] == ["running_time_spent", "task_blocked"]
     await tasker.advance(60)
     assert not tasker.calls("publish")
-    allowed = tasker._world.client.set_budget(run.task_id, running_s_max=200, **WHO)
-    await tasker._do(tasker._command(allowed))
+    await run.set_budget(running_s_max=200)
     await run.wait()
     assert run.state == "completed"

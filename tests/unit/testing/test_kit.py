@@ -193,7 +193,7 @@ async def test_what_is_lost_is_made_good(tasker: TaskerTest, kind: Any) -> None:
 
 async def test_a_report_that_comes_after_its_attempt_was_given_up_changes_nothing(tasker: TaskerTest) -> None:
     tasker.crash_worker_in("charge", when="before")
-    tasker.delay("started", step="charge", seconds=120)
+    tasker.delay("started", step="charge", delay_s=120)
     run = await tasker.run(ORDER)
     assert run.state == "completed"
     history = run.history

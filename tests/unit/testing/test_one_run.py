@@ -51,7 +51,7 @@ async def test_nobody_else_is_offered_what_a_worker_may_have_begun(
     """The word that it has begun is on its way for as long as under heavy load."""
     await tasker._do(tasker._world._start_worker())  # a second one, with a free slot
     await tasker.advance(2)
-    tasker.delay("started", seconds=0.9)
+    tasker.delay("started", delay_s=0.9)
     run = await tasker.start(7, priority=priority)
     assert len(tasker.calls("charge")) == 1
     await asked(tasker, run)
