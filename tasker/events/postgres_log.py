@@ -582,8 +582,7 @@ class _Lane:
     async def _connected(self) -> _Connection:
         if self.connection is not None and not self.connection.is_closed():
             return self.connection
-        if self._closed:
-            raise Unavailable("the log is closed")
+        self._check_open()
         loop = asyncio.get_running_loop()
         if loop.time() < self._not_before_s:
             raise Unavailable("PostgreSQL cannot be reached", retry_after_s=self._pause_s)
@@ -591,13 +590,23 @@ class _Lane:
         self._statements.clear()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                self.connection = await self._connect()
+                connection = await self._connect()
         except _LOST as error:
             self._not_before_s = loop.time() + self._pause_s
             self._pause_s = min(RECONNECT_PAUSE_S_MAX, self._pause_s * 2)
             raise Unavailable(f"PostgreSQL cannot be reached: {_line(error)}") from error
         self._pause_s = RECONNECT_PAUSE_S_MIN
-        return self.connection
+        try:
+            self._check_open()  # it may have been closed while this was made
+        except Unavailable:
+            connection.terminate()
+            raise
+        self.connection = connection
+        return connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("the log is closed")
 
     async def _connect(self) -> _Connection:
         connection = await asyncpg.connect(

@@ -295,6 +295,20 @@ class TestPlans:
 
 
 class TestSessions:
+    async def test_a_connection_that_is_made_while_the_log_closes_is_given_back(
+        self, small: str, other: asyncpg.Connection
+    ) -> None:
+        log = await PostgresLog.connect(small)
+        assert log._control.connection is not None
+        log._control.connection.terminate()
+        asked = asyncio.create_task(log.heads([0]))
+        await asyncio.sleep(0)
+        await log.close()
+        with pytest.raises(Unavailable, match="closed"):
+            await asked
+        while await other.fetchval(OURS):
+            pass
+
     async def test_a_pool_that_changes_backends_is_refused(self, small: str) -> None:
         async with proxied(small) as (wire, dsn):
             wire.transaction_pool = True
