@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tasker import Debounce, Template
-from tasker.errors import TemplateInvalid
 from tasker.templates import canonical_bytes, document_of, from_canonical, load_yaml, validate
+from tests.unit.templates.faults import check_only_fault
 
 YAML = """
 name: indexing
@@ -45,7 +45,4 @@ def test_it_is_a_part_of_the_content() -> None:
     ],
 )
 def test_faults_name_their_line(old: str, new: str, fault: str) -> None:
-    with pytest.raises(TemplateInvalid) as refused:
-        load_yaml(YAML.replace(old, new, 1))
-    assert len(refused.value.errors) == 1
-    assert refused.value.errors[0].detail.startswith(fault)
+    check_only_fault(YAML.replace(old, new, 1), fault)
