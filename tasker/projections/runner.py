@@ -19,6 +19,7 @@ import structlog
 from tasker.clock import Clock
 from tasker.errors import Unavailable
 from tasker.events.envelope import RecordedEvent
+from tasker.outages import Outage
 from tasker.projections.checkpoints import CheckpointMoved, Positions, PositionWatch
 from tasker.projections.folding import CACHED_ROWS_MAX, Folding
 from tasker.projections.projection import Projection
@@ -78,6 +79,7 @@ class Runner:
         self._rate = 0.0
         self._written_s = clock.monotonic_s()
         self._standing_by = False
+        self._outage = Outage(_log, "projection_unavailable", clock.monotonic_s)
         self.events = 0
         self.behind = True
         if watch is not None:
@@ -104,13 +106,14 @@ class Runner:
         while True:
             try:
                 await self._open()
-                backoff_s = BACKOFF_S_MIN
                 await self._follow()
             except CheckpointMoved as moved:
                 _log.info("projection_standby", error=moved.detail)
                 self._standing_by = True
             except Unavailable as error:
-                _log.warning("projection_unavailable", error=error.detail, backoff_s=backoff_s)
+                if not self._outage.lasts:
+                    backoff_s = BACKOFF_S_MIN
+                self._outage.goes_on(error.detail)
                 await asyncio.sleep(backoff_s * (0.5 + random.random() / 2))  # noqa: S311 - spreads load, guards nothing
                 backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
 
@@ -156,6 +159,7 @@ class Runner:
             await self._folding.take(events)
             self._count(len(events))
             self._tell()
+        self._outage.is_over()
         return len(events)
 
     async def _gather(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 from tasker.clock import SystemClock
 from tasker.errors import Unavailable
@@ -98,6 +99,21 @@ class DyingStore(PostgresRebuildStore):
             raise self.how()
 
 
+class AwayStore(PostgresRebuildStore):
+    """Takes no writes while it `is_away`."""
+
+    def __init__(self, pool: Any) -> None:
+        super().__init__(pool)
+        self.is_away = True
+        self.tries = asyncio.Semaphore(0)
+
+    async def write(self, moves: list[CheckpointMove], writes: list[RowWrites]) -> None:  # type: ignore[override]
+        self.tries.release()
+        if self.is_away:
+            raise Unavailable("the store is away")
+        await super().write(moves, writes)
+
+
 async def some_load(bench: Bench) -> None:
     for number in range(30):
         bench.recorder.task(completed_task("s1", "s2", tags={"n": str(number)}))
@@ -116,6 +132,26 @@ async def test_the_views_follow_the_log(bench: Bench) -> None:
         await bench.append()
         await bench.follow()
     assert await bench.is_folded()
+
+
+async def test_a_store_that_is_away_is_told_of_when_that_begins_and_when_it_is_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line a try, each 50 to 100 ms where the store could be read and not written."""
+    monkeypatch.setattr("tasker.projections.runner.BACKOFF_S_MIN", 0.001)
+    monkeypatch.setattr("tasker.projections.runner.BACKOFF_S_MAX", 0.002)
+    await some_load(bench)
+    store = AwayStore(bench.pool)
+    with structlog.testing.capture_logs() as lines:
+        async with running(bench.runner(store)):
+            for _ in range(5):
+                await store.tries.acquire()
+            store.is_away = False
+            await bench.follow()
+    assert [(line["event"], line.get("outage")) for line in lines] == [
+        ("projection_unavailable", None),
+        ("outage_over", "projection_unavailable"),
+    ]
 
 
 @pytest.mark.parametrize("died", ["before the commit", "after the commit"])
