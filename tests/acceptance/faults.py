@@ -38,13 +38,13 @@ from tasker.projections.views import PROJECTIONS
 from tasker.replay.checkers.acknowledged import AcknowledgedChecker, Acknowledgement
 from tasker.replay.checkers.checker import decoded
 from tasker.replay.checkers.published import PublishedChecker
-from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.findings import Finding, Findings
 from tasker.replay.verify import verify
 from tasker.settings import Pace
 from tests.acceptance.conftest import Process, Service
 from tests.effects import check_effects
 from tests.proxies.proxy import Proxy, nats_proxy, postgres_proxy
+from tests.timely_at_rest import TimelyAtRest
 
 _T = TypeVar("_T")
 
@@ -427,7 +427,7 @@ class Rig:
             stream = PublishedChecker(info.log_id, published, findings.add, cursors=heads)
             owed = []
             for shard in range(info.shards):
-                timely = TimelyChecker(shard, findings.add)
+                timely = TimelyAtRest(shard, findings.add)
                 position = 0
                 while page := await log.read(shard, after=position, limit=1000):
                     position = page[-1].position
@@ -438,7 +438,7 @@ class Rig:
                             checker.take(recorded, event)
                         if isinstance(event, StepCompleted) and not event.step.startswith("q_"):
                             owed.append(f"{recorded.stream_id}:{event.step}")
-                timely.close_healed()
+                timely.close_at_rest()
                 # An owner that compares the stream's marks may have gone back a little just now.
                 assert cursors.get(shard, 0) <= position, f"the cursor of shard {shard} is ahead of the log"
             record.close_log()

@@ -7,6 +7,7 @@ from tasker.replay.checkers.checker import decoded
 from tasker.replay.checkers.timely import TimelyChecker
 from tasker.replay.findings import Finding
 from tests.runs import T0_US, Run, linear, template
+from tests.timely_at_rest import TimelyAtRest
 from tests.unit.replay.good_log import (
     LINEAR,
     by_time,
@@ -27,10 +28,10 @@ def find(events: list[RecordedEvent], *, late_s_max: float | None = None) -> lis
 
 def find_at_rest(events: list[RecordedEvent], now_us: int | None = None) -> list[Finding]:
     findings: list[Finding] = []
-    checker = TimelyChecker(0, findings.append, late_s_max=1)
+    checker = TimelyAtRest(0, findings.append, late_s_max=1)
     for one in events:
         checker.take(one, decoded(one))
-    checker.close_healed(now_us)
+    checker.close_at_rest(now_us)
     return findings
 
 
