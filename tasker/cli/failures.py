@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from cyclopts import CycloptsError, UnknownCommandError
+from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError
 
 from tasker.errors import TaskerError
 from tasker.remedies import one_line, tell
 
 USAGE: Final = 2
+
+_OTHER_OPTIONS: Final = {
+    "--all": "--everything",
+    "--at": "--deadline",
+    "--for": "--open-s",
+    "--max-tasks": "--steps-max",
+    "--template-version": "--version",
+    "--why": "--of-reason",
+}
+"""What people call options that are spelled too differently to be found by that."""
 
 
 class TaskNotCompleted(TaskerError):
@@ -81,4 +91,17 @@ def report_usage(error: CycloptsError, output: str) -> int:
     if isinstance(error, UnknownCommandError):
         # The parser's list ends after eight names and looks whole; the help has all of them.
         text = text.partition(" Available commands:")[0].rstrip(".")
+    if isinstance(error, UnknownOptionError) and (meant := _meant(error)) is not None:
+        text = f"{text.partition(' Did you mean')[0].rstrip('.')}. Did you mean {meant}?"
     return report(UsageError(text, remedy=f"`{chain} --help` shows the forms"), output)
+
+
+def _meant(error: UnknownOptionError) -> str | None:
+    """Return the command's option that goes by the other name, or the only one that ends with it (`--key`)."""
+    written = (error.token.keyword or error.token.value).partition("=")[0]
+    names = [name for argument in error.argument_collection if argument.parse for name in argument.names]
+    other = _OTHER_OPTIONS.get(written)
+    if other in names:
+        return other
+    longer = [name for name in names if written.startswith("--") and name.endswith(written.removeprefix("-"))]
+    return longer[0] if len(longer) == 1 else None

@@ -39,6 +39,7 @@ _UNITS: Final = {
     "share": "share of 1",
 }
 _BOUNDS: Final = (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
+_OTHER_NAMES: Final = {"max_tasks": "steps_max", "max_rss_mib": "rss_mib_max"}
 _HIDDEN: Final = "***"
 _SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "token"})
 
@@ -115,6 +116,10 @@ def variables() -> dict[str, Key]:
 
 def suggestion(wrong: str, names: list[str]) -> str:
     """Return `; did you mean X?` for the name that comes near, or is meant but in another part; else ""."""
+    for other, key in _OTHER_NAMES.items():
+        renamed = wrong.replace(other, key).replace(other.upper(), key.upper())
+        if renamed != wrong and renamed in names:
+            return f"; did you mean {renamed}?"
     last = wrong.rpartition(".")[2]
     moved = [name for name in names if name.rpartition(".")[2] == last]
     near = moved[:1] or difflib.get_close_matches(wrong, names, n=1, cutoff=0.75)

@@ -155,6 +155,31 @@ def test_usage_errors_end_with_2_and_one_line(arguments: list[str], capsys: pyte
     assert first.endswith(")")
 
 
+@pytest.mark.parametrize(
+    ("command", "wrong", "meant"),
+    [
+        (["task", "create", "t"], "--key", "--idempotency-key"),
+        (["task", "deadline", "t"], "--at", "--deadline"),
+        (["task", "bulk", "cancel"], "--all", "--everything"),
+        (["approval", "approve", "t", "s"], "--by", "--requested-by"),
+        (["dlq", "list"], "--why", "--of-reason"),
+        (["dlq", "list"], "--step", "--of-step"),
+        (["resume", "queue", "q", "--reason", "x"], "--ramp", "--ramp-s"),
+        (["circuits", "open", "h", "--reason", "x"], "--for", "--open-s"),
+        (["schedule", "create", "s"], "--template-version", "--version"),
+        (["worker", "app.py"], "--max-tasks", "--steps-max"),
+        (["worker", "app.py"], "--max-rss-mib", "--rss-mib-max"),
+        (["task", "list"], "--frobnicate", None),
+    ],
+)
+def test_an_option_that_there_is_not_is_refused_with_the_one_that_was_meant(
+    command: list[str], wrong: str, meant: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, wrong, "1"]) == 2
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.endswith(f"{wrong}. Did you mean {meant}? (usage)" if meant else f"{wrong} (usage)")
+
+
 def test_no_processes_cannot_verify(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["log", "verify", "--workers", "0"]) == 2
     assert "--workers" in capsys.readouterr().err

@@ -106,7 +106,17 @@ def test_secrets_are_masked(key: str, value: str, told: str) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "meant"),
-    [("pace.leas_s", "pace.lease_s"), ("lease_s", "pace.lease_s"), ("http.prot", "http.port"), ("xyzzy", None)],
+    [
+        ("pace.leas_s", "pace.lease_s"),
+        ("lease_s", "pace.lease_s"),
+        ("http.prot", "http.port"),
+        ("worker.max_tasks", "worker.steps_max"),
+        ("xyzzy", None),
+    ],
 )
 def test_what_was_meant(wrong: str, meant: str | None) -> None:
     assert suggestion(wrong, list(keys())) == (f"; did you mean {meant}?" if meant else "")
+
+
+def test_a_variable_is_found_by_another_name_too() -> None:
+    assert suggestion("TASKER_WORKER_MAX_TASKS", list(variables())) == "; did you mean TASKER_WORKER_STEPS_MAX?"
