@@ -45,16 +45,17 @@ class Compiler:
         self.results_read: set[str] | None = set()
         self.slots = 0
         self.builds = False
+        self.patterns = 0
         self._text = text
         self._variables = variables
         self._bound: list[str] = []
-        self._nodes = 0
+        self.nodes = 0
 
     def compiled(self, node: Any, depth: int) -> Run:
         """Return the closure of a node of the tree."""
         if depth > NESTING_MAX:
             raise SyntaxFault(f"it nests deeper than {NESTING_MAX}", start_of(node))
-        self._nodes += 1
+        self.nodes += 1
         make: Callable[[Any, int], Run] = getattr(self, f"_{node.data}")
         return make(node, depth + 1)
 
@@ -144,7 +145,7 @@ class Compiler:
         """Return the closure of what stands before a dot or a bracket that asks for `key` (None: computed)."""
         if key is None or not self._is_results(node):
             return self.compiled(node, depth)
-        self._nodes += 1
+        self.nodes += 1
         self._note_root(node, "results")
         if self.results_read is not None:
             self.results_read.add(key)
@@ -379,6 +380,7 @@ class Compiler:
             raise SyntaxFault("matches() takes one pattern, written out as a string", start_of(node))
         pattern, offset = literal(arguments[0]), start_of(node)
         is_match = pattern_of(pattern, start_of(arguments[0]))
+        self.patterns += 1
         text_run = self.compiled(operand, depth)
 
         def run(frame: Frame) -> bool:
@@ -400,9 +402,9 @@ class Compiler:
         slot = len(self._bound)
         self._bound.append(variable)
         self.slots = max(self.slots, len(self._bound))
-        before = self._nodes
+        before = self.nodes
         bodies = [self.compiled(body, depth) for body in arguments[1:]]
-        cost = 1 + self._nodes - before
+        cost = 1 + self.nodes - before
         self._bound.pop()
         loop = _Loop(items_run, slot, cost, start_of(node), name)
         match name:

@@ -15,7 +15,7 @@ changed.
 
 from __future__ import annotations
 
-import functools
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final, NoReturn
 
@@ -27,6 +27,12 @@ from tasker.templates.expression_grammar import SyntaxFault, parse, place_of, sh
 from tasker.templates.expression_values import Fault, Meter, Optional, WorkSpent, kind_of
 
 TEXT_CHARS_MAX: Final = 4096
+
+KEPT_NODES_MAX: Final = 200_000
+"""Nodes of the compiled expressions that are kept: about half a kilobyte each."""
+
+_PATTERN_NODES: Final = 64
+"""So many nodes take the memory of one pattern."""
 
 RESULT_BYTES_MAX: Final = INPUT_BYTES_MAX
 """Largest value of an expression, in canonical bytes."""
@@ -128,13 +134,37 @@ class Expression:
         )
 
 
-@functools.lru_cache(maxsize=4096)
+class _Kept:
+    """Compiled expressions, so that each is compiled once; the first to come is the first to go.
+
+    Bounded by nodes, not by expressions: one of 4,096 characters may take two megabytes, and comes from outside.
+    """
+
+    def __init__(self) -> None:
+        self.expressions: OrderedDict[tuple[str, frozenset[str]], tuple[Expression, int]] = OrderedDict()
+        self.nodes = 0
+
+    def keep(self, text: str, variables: frozenset[str], expression: Expression, nodes: int) -> None:
+        self.expressions[text, variables] = (expression, nodes)
+        self.nodes += nodes
+        while self.nodes > KEPT_NODES_MAX:
+            self.nodes -= self.expressions.popitem(last=False)[1][1]
+
+
+_kept = _Kept()
+
+
 def compile_expression(text: str, *, variables: frozenset[str] = VARIABLES) -> Expression:
     """Return the compiled form of `text`, which may read `variables`.
 
     Raises:
         ExpressionInvalid: it cannot be one; the detail says what is wrong and where.
     """
+    kept = _kept.expressions.get((text, variables))
+    return _compiled(text, variables) if kept is None else kept[0]
+
+
+def _compiled(text: str, variables: frozenset[str]) -> Expression:
     if len(text) > TEXT_CHARS_MAX:
         raise ExpressionInvalid(f"an expression of {len(text)} characters is longer than the {TEXT_CHARS_MAX} allowed")
     if not text.strip():
@@ -151,7 +181,7 @@ def compile_expression(text: str, *, variables: frozenset[str] = VARIABLES) -> E
             offset=fault.offset,
         ) from None
     steps = compiler.results_read
-    return Expression(
+    expression = Expression(
         text,
         run,
         names=frozenset(compiler.names),
@@ -159,6 +189,8 @@ def compile_expression(text: str, *, variables: frozenset[str] = VARIABLES) -> E
         slots=compiler.slots,
         builds=compiler.builds,
     )
+    _kept.keep(text, variables, expression, compiler.nodes + compiler.patterns * _PATTERN_NODES)
+    return expression
 
 
 def _check_built(value: JsonValue, left: Meter, depth: int) -> None:

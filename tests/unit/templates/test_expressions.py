@@ -9,6 +9,7 @@ import pytest
 
 from tasker.errors import ExpressionFailed, ExpressionInvalid
 from tasker.events.codec import DIGITS_MAX
+from tasker.templates import expressions
 from tasker.templates.expression_compiler import NESTING_MAX
 from tasker.templates.expressions import TEXT_CHARS_MAX, compile_expression
 
@@ -371,3 +372,16 @@ def test_the_parser_is_loaded_with_the_first_expression() -> None:
         "assert 'lark' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_kept_compiled_is_bounded_by_its_size() -> None:
+    """4,096 of these took some gigabytes, whoever sent their templates, refused ones too."""
+    patterns = " || ".join(f"input.matches('(a|b){{1,9}}[c-z]{{2,40}}{number}')" for number in range(80))
+    for number in range(60):
+        compile_expression(f"{number} < {number} || {patterns}")
+        compile_expression(f"{number}{'+1' * 2000}")
+    assert 0 < expressions._kept.nodes <= expressions.KEPT_NODES_MAX
+    assert expressions._kept.nodes == sum(nodes for _, nodes in expressions._kept.expressions.values())
+    newest = f"59{'+1' * 2000}"
+    assert compile_expression(newest) is compile_expression(newest)
+    assert f"0{'+1' * 2000}" not in {text for text, _ in expressions._kept.expressions}
