@@ -118,7 +118,7 @@ class DirectIntake:
     @property
     def ahead_share(self) -> int:
         """How many items for each slot a worker takes ahead, now."""
-        return self._settings.ahead_share if self._mean_s <= self._quick_s else 0
+        return self._settings.ahead_per_slot if self._mean_s <= self._quick_s else 0
 
     def take_held(self) -> None:
         """Take up what is held, where there is a slot."""

@@ -252,7 +252,7 @@ class DirectSettings(_Part, frozen=True, kw_only=True):
         float,
         rule("How long a worker holds what a node sent and finds no slot before it gives it back.", gt=0, le=60),
     ] = 0.25
-    ahead_share: Annotated[
+    ahead_per_slot: Annotated[
         int,
         rule(
             "Steps for each of its slots that a worker takes ahead while its handlers are quick, so that the next one "

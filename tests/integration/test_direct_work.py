@@ -168,7 +168,7 @@ async def test_a_worker_that_is_told_so_takes_work_from_the_stream_alone(node: N
 async def test_quick_handlers_are_sent_ahead(node: Node, serve: Serve) -> None:
     worker = await serve(one, slots=2, direct=DirectSettings(quick_s=20.0))
     node.give(worker.id, "one")
-    await node.until(lambda: node.said[-1].slots == 2 * (1 + DirectSettings().ahead_share))
+    await node.until(lambda: node.said[-1].slots == 2 * (1 + DirectSettings().ahead_per_slot))
     node.give(worker.id, *["one"] * 10)
     await node.until(lambda: kinds(node.direct).count("completed") == 11)
 
@@ -360,7 +360,7 @@ async def test_work_of_the_stream_is_reported_to_the_node_that_published_it_and_
     async def step() -> int:
         return 1
 
-    worker = await serve(step, direct=DirectSettings(ahead_share=0))
+    worker = await serve(step, direct=DirectSettings(ahead_per_slot=0))
     first, second = await node.offer("step", node=NODE), await node.offer("step", node=NODE, offer=1)
     await node.until(lambda: node.acks.count("+ACK") == 2)
     await node.until(
