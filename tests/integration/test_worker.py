@@ -177,8 +177,8 @@ async def test_started_elsewhere_stops_the_handler_and_drops_its_outcome(owner, 
     await asyncio.to_thread(cancelled.wait, 20)
     assert cancelled.is_set()
     await worker.drain()
+    await owner.until(lambda: "+ACK" in owner.acks)
     assert owner.kinds() == ["started"]
-    assert "+ACK" in owner.acks
 
 
 @pytest.mark.usefixtures("patient")
@@ -274,12 +274,11 @@ async def test_a_queue_with_a_backlog_does_not_starve_another(owner, serve) -> N
     async def step() -> None:
         await asyncio.sleep(0.01)
 
+    many = [await owner.offer("step") for _ in range(400)]  # a backlog however slowly they are offered
     await serve(step, queues=("flow", "other"), slots=8)
-    many = [await owner.offer("step") for _ in range(100)]
     one = await owner.offer("step", queue="other")
     await owner.until_ended(one)
-    ended = sum(kind == "completed" for kind in owner.kinds())
-    assert ended < len(many)
+    assert sum(kind == "completed" for kind in owner.kinds()) < len(many) // 4
     await owner.until_ended(*many)
 
 
