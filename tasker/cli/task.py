@@ -62,7 +62,7 @@ async def create(
         timeout_s: the task fails when it has not ended so long after its creation.
         priority: -100 to 100; where workers are short, work of a higher one begins first. The template's unless given.
         correlation_id: your id of the whole undertaking, kept in every event.
-        requested_by: who asks, kept in the event.
+        requested_by: who asks, kept in the event; your user name unless given.
         reason: why, kept in the event.
         wait: wait for the end, at most S seconds, and print the result. Exit code 8 when it failed or is blocked.
         submit: only leave the command on NATS and print its key, also while the service is away. A refusal shows in
@@ -70,7 +70,7 @@ async def create(
         common: where the service is, and how to print.
     """
     from tasker.cli.failures import UsageError
-    from tasker.cli.given import place_of, read_json, read_object, read_tags
+    from tasker.cli.given import asked_by, place_of, read_json, read_object, read_tags
     from tasker.cli.output import fields, note
     from tasker.cli.reach import client
     from tasker.client import NewTask
@@ -89,7 +89,7 @@ async def create(
         "timeout_s": timeout_s,
         "priority": priority,
         "correlation_id": correlation_id,
-        "requested_by": requested_by,
+        "requested_by": asked_by(requested_by),
         "reason": reason,
     }
     async with client(common) as service:
