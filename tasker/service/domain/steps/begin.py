@@ -153,6 +153,8 @@ def begin_again(state: TaskState, template: CompiledTemplate, instance: str, att
     if entry.expansion is not None:
         yield from retry_items(state, left_items(instance, entry.expansion))
         yield from next_items(state, template, instance, at_us)
+    elif entry.of is not None and entry.waits != "turn":
+        return  # it began with another one of its list
     elif entry.waits == "turn" and _takes_items(state, state.steps[node_of(instance)]):
         yield from next_items(state, template, node_of(instance), at_us)
     else:

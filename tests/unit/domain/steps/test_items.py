@@ -16,7 +16,7 @@ from tasker.events.task_events import (
 from tasker.service.domain.state import StepStatus, TaskStatus
 from tasker.service.domain.state_document import state_document
 from tasker.service.domain.steps.begin import tolerated_of
-from tests.runs import Run, template
+from tests.runs import ERROR, Run, template
 
 NEVER = ErrorInfo(type="ValueError", message="never", retryable=False)
 
@@ -105,6 +105,35 @@ def test_retried_items_run_so_many_at_a_time_too() -> None:
     assert run.offered() == ["process[2]", "process[3]"]
     run.complete("process[2]", 2)
     assert run.offered() == ["process[0]", "process[3]"]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"child": "c"},
+        {"event": "task_completed", "wait_deadline_s": 5},
+        {"signal": "go", "wait_deadline_s": 5},
+        {"approval": {"title": "?"}, "wait_deadline_s": 5},
+        {"concurrency": {"key": "input.n"}},
+        {},
+    ],
+    ids=lambda keys: next(iter(keys), "worker"),
+)
+def test_each_of_several_retried_items_begins_once(keys: dict[str, Any]) -> None:
+    """Those that a worker does not run began twice: with the first of them, and by their own name."""
+    run = Run(template({"a": []}, steps={"a": {"each": "[1, 2]", "on_item_failure": "isolate", **keys}}))
+    run.create()
+    for item in ("a[0]", "a[1]"):
+        if "child" in keys:
+            run.child(item, "c1", state="failed", error=ERROR)
+        elif "concurrency" in keys or not keys:
+            if keys:
+                run.take(item, 1)
+            run.fail(item, error=NEVER)
+        else:
+            run.fire_at(f"wait_by:{item}:1")
+    begun = [type(event) for event in run.retry() if getattr(event, "step", "") == "a[1]"]
+    assert len(begun) == len(set(begun)), begun
 
 
 def test_items_that_are_retried_in_a_pause_run_so_many_at_a_time_behind_it() -> None:
