@@ -35,7 +35,16 @@ MEANINGS: dict[str, Meaning] = {
         for name in NAMES
     },
 }
-STATE = {"last": "last_edge_wins", "sum": "sum", "max": "max", "all": "append", "set": "union", "of": "merge"}
+STATE: dict[str, Any] = {
+    "last": "last_edge_wins",
+    "sum": "sum",
+    "max": "max",
+    "all": "append",
+    "set": "union",
+    "of": "merge",
+    "row": {"using": "left * 10 + right"},
+    "odd": {"using": "right % 3 == 0 ? left.no : right"},
+}
 """The policies of keys; `any` has the default."""
 
 CONDITIONS = ["input.n > 5", "input.n > 7", "input.m > 7"]

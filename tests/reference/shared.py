@@ -8,9 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 from tests.reference.names import name_of
+
+
+def _of(left: Any, right: Any) -> Any:
+    """Return what `{using: "right % 3 == 0 ? left.no : right"}` gives.
+
+    Raises:
+        LookupError: it has no value.
+    """
+    if right % 3 == 0:
+        raise LookupError(right)
+    return right
+
+
+USING: dict[str, Callable[[Any, Any], Any]] = {
+    "left * 10 + right": lambda left, right: left * 10 + right,
+    "right % 3 == 0 ? left.no : right": _of,
+}
+"""Rules that a template names as expressions."""
 
 POLICIES: dict[str, Callable[[list[Any]], Any]] = {
     "fail": lambda values: values[-1],
@@ -50,7 +69,7 @@ class Write:
 class SharedState:
     """All writes of a task, and what each step that began saw of them."""
 
-    def __init__(self, steps: Mapping[str, Mapping[str, Any]], policies: Mapping[str, str]) -> None:
+    def __init__(self, steps: Mapping[str, Mapping[str, Any]], policies: Mapping[str, Any]) -> None:
         self.steps = steps
         self.policies = policies
         targets = {one["back_to"] for one in steps.values() if "back_to" in one}
@@ -102,10 +121,33 @@ class SharedState:
         for one in writes:
             for key, value in one.values.items():
                 by_key.setdefault(key, []).append(value)
-        return {key: POLICIES[self.policies.get(key, "fail")](values) for key, values in by_key.items()}
+        return {key: self._joined(key, values) for key, values in by_key.items()}
+
+    def _joined(self, key: str, values: list[Any]) -> Any:
+        """Return what values come to; the last of them where they cannot be joined."""
+        try:
+            return self._join(key, values)
+        except LookupError:
+            return values[-1]
+
+    def _join(self, key: str, values: list[Any]) -> Any:
+        policy = self.policies.get(key, "fail")
+        return reduce(USING[policy["using"]], values) if isinstance(policy, dict) else POLICIES[policy](values)
+
+    def _cannot_be_joined(self, key: str, writes: Sequence[Write]) -> bool:
+        try:
+            self._join(key, [one.values[key] for one in writes])
+        except LookupError:
+            return True
+        return False
 
     def clashes(self, node: str, writes: Sequence[Write]) -> bool:
-        """Return whether branches meet at a step that wrote a key of which only one may stand."""
+        """Return whether branches meet at a step that wrote a key of which only one may stand, or cannot be joined."""
+        for key in {key for one in writes for key in one.values}:
+            wrote = [one for one in writes if key in one.values]
+            is_new = not any(set(wrote) <= set(self.saw[met]) for met in self._ahead_of(node))
+            if is_new and self._cannot_be_joined(key, wrote):
+                return True
         keys = {key for one in writes for key in one.values if self.policies.get(key, "fail") == "fail"}
         for key in keys:
             wrote = [one for one in writes if key in one.values]

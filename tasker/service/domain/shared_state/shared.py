@@ -310,10 +310,10 @@ def _value(template: CompiledTemplate, key: str, writes: list[_Write], at: _Meet
     try:
         return joined(policy, [_decoded(write, key) for write in writes])
     except (ExpressionFailed, ValueError) as error:
+        if at is None or _met_before(template, writes, at):
+            return _decoded(writes[-1], key)
         named = f"{{using: {policy.using[:_SHOWN_CHARS]}}}" if isinstance(policy, Using) else policy
         detail = error.detail if isinstance(error, ExpressionFailed) else str(error)
-        if at is None:
-            return _decoded(writes[-1], key)
         raise Clash(f"state key {key!r} has the policy {named}, but {detail}: {_told(writes, key)}") from error
 
 

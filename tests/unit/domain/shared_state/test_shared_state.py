@@ -390,6 +390,19 @@ def test_a_conflict_that_was_settled_by_hand_is_none_in_the_next_visit() -> None
     assert seen(run, "check#2") == {"k": 2}
 
 
+@pytest.mark.parametrize(("policy", "value"), [("sum", "two"), ({"using": "left.n > right.n ? left : right"}, 2)])
+def test_what_a_rule_cannot_join_is_told_once_and_by_hand_the_last_write_wins(policy: Any, value: Any) -> None:
+    """It failed each step behind the one that a person had completed, too."""
+    run = begun({**DIAMOND, "e": ["d"]}, state={"k": policy})
+    complete(run, "a", k=1)
+    complete(run, "b", k=1)
+    assert failed(complete(run, "c", k=value)).step == "d"
+    run.skip("d")
+    assert seen(run, "e") == {"k": value}
+    complete(run, "e")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
 def test_branches_of_a_loop_that_nothing_joins_meet_in_the_next_visit() -> None:
     run = begun({"a": [], "b": ["a"], "c": ["a"], "d": ["a"]}, steps={"c": {"back_to": "a"}})
     complete(run, "a")
