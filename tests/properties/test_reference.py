@@ -58,5 +58,6 @@ def live_through(document: dict[str, Any], data: st.DataObject) -> None:
             both.go_on()
         both.agree()
         check_state(run)
+    both.agree_on_restart()
     event(str(run.state.status))
     check_history(run)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from tasker.events.task_events import DomainEventRaised, StepAttemptFailed, StepCompleted, TaskCompleted
 from tasker.service.domain.obligations import Kind, obligations_of
+from tasker.service.domain.repairs.restart import original_of
 from tasker.service.domain.shared_state.shared import seen_raw
 from tasker.service.domain.state import TaskStatus
+from tests.reference.documents import INPUT
 from tests.reference.domain_events import Raised
 from tests.reference.names import name_of
 from tests.reference.people import People
@@ -100,6 +102,19 @@ class Both(Workers, People):
             if not is_held or step.expansion is None
         }
 
+    def agree_on_restart(self) -> None:
+        """Another run takes over what both say; of a task that has not ended there is none."""
+        given = self.said.given
+        if not self.said.is_over:
+            assert not self._takes(lambda: original_of(self.run.state, self.run.template))
+            return
+        found = original_of(self.run.state, self.run.template)
+        _same("the input", msgspec.json.decode(found.input), INPUT)
+        _same("the tags", found.tags, given.tags)
+        _same("the metadata", msgspec.json.decode(found.metadata or b"{}"), given.metadata)
+        _same("the timeout", found.timeout_s, given.timeout_s)
+        _same("the priority", found.priority, given.priority)
+
     # ---------------------------------------------------------------- what happens
 
     def go_on(self) -> None:
@@ -113,7 +128,8 @@ class Both(Workers, People):
         elif said.status == "running" and not said.ending:
             acts += ["pause", "signal", "release"]
         if not said.ending:
-            acts += ["cancel", "force", "signal", "resolve", "skip", "deadline"]
+            acts += ["cancel", "force", "signal", "resolve", "skip", "deadline", "update"]
+            acts += ["give_time"] * (self.data.draw(st.integers(0, 3), label="another deadline") == 0)
             if said.holds - {"paused"}:
                 acts += ["more", "more", "more", *["tell"] * 3 * bool(said.open())]
             acts += ["reset"] * bool(said.open())
@@ -138,10 +154,7 @@ class Both(Workers, People):
             self.said.take("")
 
     def _deadline(self) -> None:
-        if self._is_late or "timeout_s" not in self.said.document:
-            return
-        self._is_late = True
-        if self._fire(str(Kind.DEADLINE)):
+        if self.said.given.has_deadline and self._fire(str(Kind.DEADLINE)):
             self.said.deadline()
 
     # ---------------------------------------------------------------- an open instance

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from tests.reference.budget import Budget, Used
 from tests.reference.domain_events import DomainEvents, Emitted, Outcome
+from tests.reference.given import Given
 from tests.reference.names import name_of, visit_of
 from tests.reference.shared import SharedState, Write
 from tests.reference.waits import Asked, Signal, Wait
@@ -94,6 +95,7 @@ class Reference:
         self.forced: Any = None
         self.shared = SharedState(self.steps, document.get("state", {}))
         self.domain = DomainEvents(self.steps)
+        self.given = Given(document.get("timeout_s"), has_deadline="timeout_s" in document)
         self._clock = 0
 
     # ---------------------------------------------------------------- what can be asked
@@ -927,6 +929,7 @@ class Reference:
 
     def deadline(self) -> None:
         """The task's deadline has passed."""
+        self.given.has_deadline = False
         match self.document.get("on_timeout", "fail"):
             case "fail":
                 self._stop("failed")
@@ -936,8 +939,9 @@ class Reference:
             case _:
                 pass
 
-    def give_time(self) -> None:
-        """A person gives the task another deadline."""
+    def give_time(self, within_s: float | None) -> None:
+        """A person gives the task another deadline, or none."""
+        self.given.has_deadline = within_s is not None
         self._lift("late")
 
     def allow(self, more: Mapping[str, Any]) -> bool:

@@ -8,9 +8,16 @@ from hypothesis import strategies as st
 
 from tasker.events.task_events import Decision
 from tasker.service.domain.commands import SetBudget
+from tasker.service.domain.obligations import Kind
 from tests.reference.documents import PEOPLE, SIGNALS
 from tests.reference.names import name_of
 from tests.reference.telling import ERROR, Telling
+
+OBJECTS = st.dictionaries(
+    st.sampled_from(["m", "n"]),
+    st.recursive(st.sampled_from([None, 1, [None]]), lambda one: st.dictionaries(st.sampled_from(["m", "n"]), one)),
+)
+"""What may be merged into a task's metadata."""
 
 
 class People(Telling):
@@ -28,11 +35,29 @@ class People(Telling):
     def _more(self) -> None:
         """Give it more of what it lacks."""
         if "late" in self.said.holds:
-            self.run.deadline()
-            self.said.give_time()
+            self._give_time()
         elif "budget" in self.said.holds:
             self._allow()
         self._let_retry()
+
+    def _give_time(self) -> None:
+        """Give it another deadline, or none."""
+        within_s = self.data.draw(st.sampled_from([None, None, 200_000.0, 200_000.0, 0.0]), label="within")
+        self.run.deadline(within_s=within_s)
+        self.said.give_time(within_s)
+        if within_s == 0.0 and self._fire(str(Kind.DEADLINE)):
+            self.said.deadline()
+        self._let_retry()
+
+    def _update(self) -> None:
+        """Change what people say of the task."""
+        draw = self.data.draw
+        value = st.sampled_from([None, "1", "2"])
+        tags = draw(st.dictionaries(st.sampled_from(["a", "b"]), value), label="tags")
+        metadata = draw(st.one_of(st.none(), OBJECTS), label="metadata")
+        priority = draw(st.sampled_from([None, None, -100, 0, 7]), label="priority")
+        self.run.update(tags, metadata, priority)
+        self.said.given.update(tags, metadata, priority)
 
     def _allow(self) -> None:
         """Allow more of what the budget limits, or as much as it is used up already."""

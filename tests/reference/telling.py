@@ -31,7 +31,6 @@ class Telling:
         self.data = data
         self._signals = 0
         self._written = 0
-        self._is_late = False
 
     # ---------------------------------------------------------------- time
 

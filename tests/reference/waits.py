@@ -15,12 +15,17 @@ OPERATOR = "ada"
 
 @dataclass
 class Asked:
-    """What was asked of people, and what they said."""
+    """What was asked of people, and what they said.
+
+    Attributes:
+        handed: who handed it over, and to whom. heirs: to whom it was ever handed.
+    """
 
     spec: Mapping[str, Any]
     is_escalated: bool = False
     answers: dict[str, str] = field(default_factory=dict)
     handed: dict[str, str] = field(default_factory=dict)
+    heirs: set[str] = field(default_factory=set)
 
     def may_answer(self, by: str, roles: tuple[str, ...]) -> bool:
         """Return whether somebody may."""
@@ -33,7 +38,7 @@ class Asked:
 
     def named(self) -> set[str]:
         """Return who may answer by name."""
-        found = {*self.spec.get("assignees", ()), *self.handed.values()}
+        found = {*self.spec.get("assignees", ()), *self.heirs}
         if self.is_escalated:
             found |= set(self.spec.get("escalate_to", ()))
         return found - set(self.handed)
@@ -63,6 +68,7 @@ class Asked:
             return False
         self.handed.pop(to, None)
         self.handed[by] = to
+        self.heirs.add(to)
         return True
 
 
