@@ -1,4 +1,4 @@
-"""How many examples: the default profile is for each change, `long` for `make fuzz`."""
+"""How many examples: the default profile is for each change, `long` for `make fuzz`, each time with others."""
 
 import os
 
@@ -10,6 +10,7 @@ settings.register_profile(
     "long",
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "2000")),
     deadline=None,
+    derandomize=False,
     suppress_health_check=list(HealthCheck),
 )
 

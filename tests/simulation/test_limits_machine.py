@@ -1,4 +1,4 @@
-"""The same machine over templates with limits: keys of every strategy, caps, singletons and debounced starts.
+"""The same machine over templates with limits: keys of every strategy, caps, singletons, debounced starts and budgets.
 
 What docs/howto/limit-what-runs.md promises is asked of the tasks themselves, not of the streams in which a key keeps
 its places: never more run than may; in the end, when nobody meddles any more, nobody waits while there is room, and
@@ -18,7 +18,17 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from tasker import Concurrency, Debounce, PermanentError, RateLimit, Retry, RetryableError, StepContext, Template
+from tasker import (
+    Budget,
+    Concurrency,
+    Debounce,
+    PermanentError,
+    RateLimit,
+    Retry,
+    RetryableError,
+    StepContext,
+    Template,
+)
 from tasker.errors import TaskerError
 from tasker.events.envelope import US_PER_S, RecordedEvent
 from tasker.events.stored import from_recorded, meta_of
@@ -31,12 +41,18 @@ from tasker.templates.model import ConcurrencyStrategy
 from tasker.testing.network import MessageKind
 from tasker.testing.sources import registry_of
 from tasker.testing.world import World
-from tests.simulation.test_machine import BY, EXAMPLES, MESSAGES, Machine
+from tests.simulation.test_machine import BY, EXAMPLES, IS_LONG, MESSAGES, Machine
+from tests.simulation.watched import Life, Watched
 
 STRATEGIES: tuple[ConcurrencyStrategy, ...] = ("queue", "drop", "cancel_oldest", "cancel_newest")
 PLACES = 2
+SLOTS = 100
 RUNNING_MAX = 2
-KINDS = [*STRATEGIES, "steps", "capped", "single", "debounced", "paced"]
+READY_MAX = 2
+RUNNING_S_MAX = 5.0
+TEMPLATE_PRIORITY = -10
+STEP_PRIORITY = 20
+KINDS = [*STRATEGIES, "steps", "capped", "single", "debounced", "paced", "ready", "budgeted"]
 PACE = RateLimit(per_s=0.5, burst=2, key="input.key")
 QUEUE_PER_S = 1.0
 LATE_S = 0.1
@@ -56,6 +72,10 @@ def limited(kind: str, body: Any) -> Template:
             keys["singleton"] = "input.key"
         case "debounced":
             keys["debounce"] = Debounce(key="input.key", for_s=5, max_s=20)
+        case "ready":
+            keys.update(max_ready=READY_MAX, priority=TEMPLATE_PRIORITY)
+        case "budgeted":
+            keys["budget"] = Budget(running_s_max=RUNNING_S_MAX, on_exceeded="fail")
         case "steps" | "paced":
             pass
         case strategy:
@@ -64,7 +84,7 @@ def limited(kind: str, body: Any) -> Template:
                 key="input.key", limit=limit, strategy=cast("ConcurrencyStrategy", strategy)
             )
     template = Template(kind, **keys)
-    worked: dict[str, Any] = {"retry": Retry(max_attempts=2, delay_s=1.0), "timeout_s": 15.0, "heartbeat_s": 1.5}
+    worked: dict[str, Any] = {"retry": Retry(max_attempts=2, delay_s=1.0), "start_to_close_s": 15.0, "heartbeat_s": 1.5}
     if kind == "steps":
         one = Concurrency(key="input.key", limit=1)
         dropped = Concurrency(key="input.key", limit=1, strategy="drop")
@@ -73,6 +93,9 @@ def limited(kind: str, body: Any) -> Template:
         template.step(name="last", after="first", concurrency=dropped, **worked)(body)
     elif kind == "paced":
         template.step(name="first", each="[1, 2, 3]", rate_limit=PACE, **worked)(body)
+    elif kind == "budgeted":
+        template.step(name="first", each="[1, 2, 3]", max_parallel=2, **worked)(body)
+        template.step(name="last", after="first", priority=STEP_PRIORITY, **worked)(body)
     else:
         template.step(name="first", **worked)(body)
     return template
@@ -88,8 +111,10 @@ class LimitsMachine(Machine):
         kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3, unique=True),
         fails=st.sampled_from([0.0, 0.3]),
         takes_s=st.sampled_from([0.5, 3.0, 8.0]),
+        slots=st.sampled_from([SLOTS, 1, 2]),
+        is_peaceful=st.booleans(),
     )
-    def open(self, *, seed: int, kinds: list[str], fails: float, takes_s: float) -> None:
+    def open(self, *, seed: int, kinds: list[str], fails: float, takes_s: float, slots: int, is_peaceful: bool) -> None:
         """Open a world with templates that have limits."""
         draw = random.Random(f"limits {seed}")
 
@@ -106,14 +131,19 @@ class LimitsMachine(Machine):
         self.work = shapes[0]
         self.kinds = kinds
         self.states: dict[str, TaskState] = {}
+        self.watched = Watched(self.shapes)
+        self.restarts: dict[str, str] = {}
         self.read_to: dict[int, int] = defaultdict(int)
         self.starts: list[tuple[str, int]] = []
         self.begun_us: dict[tuple[str, str | None], list[int]] = defaultdict(list)
         self.paced_since_us: dict[str, int] = {}
-        self.is_calm = True
+        self.is_calm = self.is_whole = True
+        self.is_wide = slots == SLOTS or not is_peaceful
+        self.is_peaceful = is_peaceful
 
         async def opened() -> World:
-            world = World(registry_of(templates), seed=seed)
+            # A pull of this world waits for ever: one slot whose only pull got a lost message would get no other.
+            world = World(registry_of(templates), seed=seed, slots=slots if is_peaceful else SLOTS)
             await world.open()
             return world
 
@@ -122,20 +152,46 @@ class LimitsMachine(Machine):
     # ---------------------------------------------------------------- moves
 
     @precondition(lambda self: len(self.starts) < TASKS_MAX)
-    @rule(data=st.data(), key=st.sampled_from(["a", "a", "b", None]), count=st.integers(1, 3))
-    def create(self, *, data: st.DataObject, key: str | None, count: int) -> None:
+    @rule(
+        data=st.data(),
+        key=st.sampled_from(["a", "a", "b", None]),
+        count=st.integers(1, 3),
+        priority=st.sampled_from([None, None, 0, -50, 50, 95]),
+        timeout_s=st.sampled_from([None, None, 300.0]),
+    )
+    def create(
+        self, *, data: st.DataObject, key: str | None, count: int, priority: int | None, timeout_s: float | None
+    ) -> None:
         """Start some at once."""
         kind = data.draw(st.sampled_from(self.kinds), label="kind")
         names = [(len(self.starts) + number, self._named()["command_id"]) for number in range(count)]
 
         async def create() -> None:
             for n, name in names:
-                made = await self.world.client.create(kind, {"key": key, "n": n}, idempotency_key=name)
+                made = await self.world.client.create(
+                    kind, {"key": key, "n": n}, idempotency_key=name, priority=priority, timeout_s=timeout_s
+                )
                 self.starts.append((made.task_id, n))
                 if made.task_id not in self.tasks:
                     self.tasks.append(made.task_id)
 
         self._do(create)
+
+    @precondition(lambda self: any(one.ended for one in self.states.values()))
+    @rule(data=st.data())
+    def restart(self, *, data: st.DataObject) -> None:
+        """Run one that has ended once more; the same command again names the same task."""
+        ended = [task for task, one in self.states.items() if one.ended]
+        task, by = data.draw(st.sampled_from(ended), label="restarted"), self._named()
+
+        async def restart() -> None:
+            made = (await self.world.client.restart(task, **by)).task_id
+            assert made is not None
+            assert self.restarts.setdefault(by["command_id"], made) == made
+            if made not in self.tasks:
+                self.tasks.append(made)
+
+        self._do(restart)
 
     @rule(data=st.data())
     def pace(self, *, data: st.DataObject) -> None:
@@ -147,6 +203,7 @@ class LimitsMachine(Machine):
         else:
             self._do(lambda: controls.remove_limit("queue", kind, **BY))
 
+    @precondition(lambda self: not self.is_peaceful)
     @rule(
         kind=st.sampled_from(MESSAGES),
         how=st.sampled_from(["lose", "duplicate", "delay"]),
@@ -158,12 +215,26 @@ class LimitsMachine(Machine):
         self.is_calm = False
         super().bad_messages(kind=kind, how=how, times=times, by_s=by_s)
 
+    @precondition(lambda self: not self.is_peaceful)
+    @rule(down_s=st.sampled_from([0.0, 1.0, 30.0]))
+    def kill_service(self, *, down_s: float) -> None:
+        """Who takes over learns by and by what waits where."""
+        self.is_whole = False
+        super().kill_service(down_s=down_s)
+
+    @precondition(lambda self: not self.is_peaceful)
+    @rule()
+    def kill_worker(self) -> None:
+        """What it had taken is offered anew by and by."""
+        self.is_whole = False
+        super().kill_worker()
+
     # ---------------------------------------------------------------- what always holds
 
     @invariant()
     def no_more_begin_than_may(self) -> None:
-        """In no stretch of time do more attempts begin than their rate gives tokens."""
-        if not self.is_calm:
+        """In no stretch of time do more attempts begin than their rate gives tokens, where none waits for a slot."""
+        if not self.is_calm or not self.is_wide:
             return
         self.runner.run(self._read())
         for (kind, key), begun_us in self.begun_us.items():
@@ -201,18 +272,22 @@ class LimitsMachine(Machine):
 
     async def _read(self) -> None:
         """Take up what was recorded since."""
-        log = self.world.log
+        log, new = self.world.log, []
         for shard in range((await log.info()).shards):
-            for event in await log.read(shard, after=self.read_to[shard], limit=1_000_000):
-                self.read_to[shard] = event.position
-                self._take_up(event)
+            new += await log.read(shard, after=self.read_to[shard], limit=1_000_000)
+        for event in sorted(new, key=lambda one: (one.at_us, one.shard, one.position)):
+            self.read_to[event.shard] = event.position
+            self._take_up(event)
 
     def _take_up(self, recorded: RecordedEvent) -> None:
         if recorded.kind != "task":
             return
         state = self.states.setdefault(str(recorded.stream_id), TaskState())
         found: Any = from_recorded(recorded)
+        life = self.watched.lives.setdefault(str(recorded.stream_id), Life(state))
+        self.watched.before(life, recorded)
         evolve(state, found, at_us=recorded.at_us, command_id=meta_of(recorded).command_id)
+        self.watched.after(life, recorded, found, is_calm=self.is_calm and self.is_whole and not self.paced_since_us)
         if isinstance(found, StepStarted):
             self.begun_us[_kind(state), msgspec.json.decode(state.input)["key"]].append(recorded.at_us)
 
@@ -321,6 +396,7 @@ def _with_place(state: TaskState, step: str) -> list[str]:
 TestLimitsMachine = LimitsMachine.TestCase
 TestLimitsMachine.settings = settings(
     max_examples=max(1, EXAMPLES // 2),
+    derandomize=not IS_LONG,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

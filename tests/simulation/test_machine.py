@@ -41,7 +41,10 @@ from tasker.testing.world import World
 from tests.properties.test_domain import check_waits
 from tests.simulation.mixed import PEOPLE, SIGNALS, WORK, workflows
 
-EXAMPLES = int(os.environ.get("TASKER_MACHINE_EXAMPLES", "6"))
+ASKED = os.environ.get("TASKER_MACHINE_EXAMPLES")
+EXAMPLES = int(ASKED or "6")
+IS_LONG = ASKED is not None
+"""A long run looks for what is not known: each time with other examples."""
 TASKS_MAX = 4
 CALLS_MAX = 3
 """Calls of the client in one move; each may use up its timeout, and virtual time has to pass for it."""
@@ -300,6 +303,7 @@ def _take(state: TaskState, one: Any) -> None:
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
     max_examples=EXAMPLES,
+    derandomize=not IS_LONG,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
