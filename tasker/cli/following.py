@@ -54,6 +54,7 @@ async def read_events(
     while True:
         page = await service.log_page(after=after, wanted=wanted)
         goal = goal or page.position
+        seen.is_of(page.log_id)
         seen.begin_at_start(page.position)
         if after is not None:
             seen.start_at(after)
@@ -105,8 +106,8 @@ async def _whole(service: TaskerClient, start: str | None) -> str | None:
         return start
     named = positions_in(start)
     head = await service.log_page(after=LATEST, wanted=EventFilter(), limit=1)
-    log, slash, _ = start.rpartition("/")
-    return f"{log}{slash}{format_position(positions_in(head.next or head.position) | named)}"
+    whole = format_position(positions_in(head.next or head.position) | named)
+    return f"{start.rpartition('/')[0] or head.log_id}/{whole}"
 
 
 def _say_where(events: Subscription) -> None:

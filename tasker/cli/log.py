@@ -1,4 +1,4 @@
-"""`tasker log`: follow the log, prove it."""
+"""`tasker log`: follow the log, prove it, renew it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from tasker.cli.options import COMMON, Common, Limit, Output
 
-app = App(name="log", help="Follow the log, prove it.")
+app = App(name="log", help="Follow the log, prove it, renew it after a restore.")
 
 
 @app.command
@@ -83,3 +83,25 @@ async def verify(
     from tasker.cli.verifying import verify_log
 
     await verify_log(dsn, workers=workers, output=output)
+
+
+@app.command
+async def renew(*, output: Output = "table") -> None:
+    """Give a log that was restored to an earlier time a new id, so that nothing of the lost time is taken for new.
+
+    Stop every `tasker serve` first, and start them after. The streams of events and of work are deleted, as they hold
+    what the log no longer has; the service makes and fills them again. Ids of events differ from then on, and positions
+    that readers have stored are refused: they start again.
+
+    Takes TASKER_DATABASE_URL and TASKER_NATS_URL. A log that was not restored needs none of this.
+
+    For example:
+
+    $ tasker log renew
+
+    Args:
+        output: the form of what is printed.
+    """
+    from tasker.cli.renewing import renew_all
+
+    await renew_all(output=output)

@@ -103,7 +103,11 @@ class EventLogReader(Protocol):
 
 
 class Seen:
-    """Which events were shown, and up to where each shard was read."""
+    """Which events were shown, and up to where each shard was read.
+
+    Attributes:
+        log_id: whose positions these are; empty while nobody has said.
+    """
 
     def __init__(self) -> None:
         self.log_id = ""
@@ -114,10 +118,26 @@ class Seen:
     @property
     def token(self) -> str | None:
         """The position to resume from; None while nothing is known."""
-        return format_position(self._upto) if self._upto else None
+        return format_position(self._upto, self.log_id) if self._upto else None
+
+    def is_of(self, log_id: str) -> None:
+        """Note whose events come.
+
+        Raises:
+            PositionInvalid: of another log than those before, whose positions say nothing of these.
+        """
+        if self.log_id not in ("", log_id):
+            raise PositionInvalid(
+                f"the positions are of log {self.log_id}, the events of log {log_id}: "
+                "it was restored to an earlier time, or is another; start again without a position"
+            )
+        self.log_id = log_id
 
     def start_at(self, token: str) -> None:
         """Take everything up to `token` as seen."""
+        named = token.rpartition("/")[0]
+        if named:
+            self.is_of(named)
         for shard, position in positions_in(token).items():
             self._upto[shard] = max(position, self._upto.get(shard, 0))
             self._floor[shard] = max(position, self._floor.get(shard, 0))
@@ -129,7 +149,7 @@ class Seen:
 
     def mark(self, mark: Mark) -> None:
         """Note that everything of a shard up to the mark stood before it."""
-        self.log_id = mark.log_id
+        self.is_of(mark.log_id)
         self._upto[mark.shard] = max(mark.position, self._upto.get(mark.shard, 0))
 
     def add(self, shard: int, position: int) -> bool:
@@ -261,7 +281,7 @@ class Subscription:
         """Return the next event. It may be cancelled (by a timeout) and asked again: nothing is lost by that.
 
         Raises:
-            PositionInvalid: the stream has a hole, and there is no way to the log.
+            PositionInvalid: the stream has a hole, and there is no way to the log; or the log is another by now.
             Unavailable: (live) events came faster than they were read.
         """
         while self._source is not None:
@@ -348,7 +368,8 @@ class Subscription:
         self._failures = 0
         self._goal = self._goal or page.position
         self._seen.begin_at_start(page.position)
-        self._seen.log_id = page.log_id or self._seen.log_id
+        if page.log_id:
+            self._seen.is_of(page.log_id)
         self._page.extend(page.items)
         if page.next is not None:
             self._page.append(page.next)
@@ -386,7 +407,7 @@ class Subscription:
         except Undecodable as error:
             _log.warning("an event cannot be read: %s", error)
             return None
-        self._seen.log_id = event.id.partition(":")[0]
+        self._seen.is_of(event.id.partition(":")[0])
         new = self._seen.add(event.shard, int(event.position))
         return event if new and self._wanted.takes(event) else None
 

@@ -69,7 +69,7 @@ class LogInfo(msgspec.Struct, frozen=True):
     """What a log says of itself.
 
     Attributes:
-        log_id: short random id, drawn when the log is made; a restore of the database keeps it.
+        log_id: short random id, drawn when the log is made, and anew by `renew_log` after a restore to an earlier time.
         slots: slots of the hash ring.
         shard_of_slot: the shard of each slot, by slot.
     """

@@ -1,7 +1,8 @@
 """The public position: an opaque string token that says how far a reader has come.
 
 `3:812` is position 812 of shard 3; `0:12,3:812` is one per shard. Positions count from 1, so `3:0`
-is the start. A token may be led by its log's id and `/`; one that names another log is refused.
+is the start. A token may be led by its log's id and `/`, as those are that readers go on from; one that names another
+log, such as this one before it was restored to an earlier time, is refused.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ TOKEN_PATTERN = r"(?:[a-z2-7]+/)?\d{1,5}:\d{1,18}(?:,\d{1,5}:\d{1,18})*"  # noqa
 _token = re.compile(TOKEN_PATTERN, re.ASCII)
 
 
-def format_position(positions: Mapping[int, int]) -> str:
-    """Return the token of `positions` (shard -> position), shards ascending."""
-    return ",".join(f"{shard}:{position}" for shard, position in sorted(positions.items()))
+def format_position(positions: Mapping[int, int], log_id: str = "") -> str:
+    """Return the token of `positions` (shard -> position), shards ascending, led by the log's id where one is given."""
+    token = ",".join(f"{shard}:{position}" for shard, position in sorted(positions.items()))
+    return f"{log_id}/{token}" if log_id else token
 
 
 def parse_position(token: str, *, log_id: str, shards: int) -> dict[int, int]:
@@ -31,7 +33,10 @@ def parse_position(token: str, *, log_id: str, shards: int) -> dict[int, int]:
         raise PositionInvalid(f"{token[:80]!r} is no position token, such as 3:812")
     named, _, rest = token.rpartition("/")
     if named and named != log_id:
-        raise PositionInvalid(f"the token is of log {named[:80]}; this is log {log_id}: start again without a position")
+        raise PositionInvalid(
+            f"the token is of log {named[:80]}; this is log {log_id}, of another database or restored to an earlier "
+            "time: start again without a position"
+        )
     found: dict[int, int] = {}
     for part in rest.split(","):
         shard, _, position = part.partition(":")

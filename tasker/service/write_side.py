@@ -208,7 +208,8 @@ class WriteSide:
         commands = OwnCommands()
         children = ChildTasks(self._shards, routes, standings, commands)
         dispatcher.children = children
-        self._event_watch = EventWatch(log, self._shards, range(info.shards), clock.now_us, clock.monotonic_s)
+        self._every_shard = range(info.shards)
+        self._event_watch = EventWatch(log, self._shards, self._every_shard, clock.now_us, clock.monotonic_s)
         dispatcher.events = self._event_watch
         schedules = ScheduleEffects(self._shards, clock, standings, commands)
         places = Places(self._shards, routes, clock)
@@ -339,9 +340,11 @@ class WriteSide:
         """Serve until `stop`, then drain: answer what is under way, record what is queued, give the shards up.
 
         Raises:
+            ConfigurationError: the log was restored to an earlier time.
             Unavailable: the servers did not answer at the start.
         """
         await self._keeper.ensure()
+        await self._publisher.check_log(self._every_shard)
         for _, compiled in BUILT_IN.values():
             await self._log.put_blob(bytes.fromhex(compiled.hash), canonical_bytes(compiled.spec))
         await self._gate.begin()

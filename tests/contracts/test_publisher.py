@@ -18,6 +18,7 @@ from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery
 from tasker.bus.stream_reader import FromSeq, StreamReader
 from tasker.bus.streams import delete_stream, ensure_streams, stream_info
+from tasker.errors import ConfigurationError
 from tasker.events.codec import decode_message
 from tasker.events.envelope import NewEvent
 from tasker.events.memory_log import MemoryLog
@@ -196,6 +197,28 @@ async def test_what_the_log_shows_before_its_commit_was_told_keeps_its_position(
     await press.write(3)
     await press.published()
     await press.check()
+
+
+async def test_a_log_that_ends_before_what_was_published_is_refused(press: Press) -> None:
+    """It was restored to an earlier time, before a start or under a running service: its next events are others."""
+    await press.write(3)
+    await press.published()
+
+    async def marked() -> bool:
+        return await press.publisher._last_mark(0) is not None
+
+    await settled(marked)
+    await press.kill()
+    info = await press.log.info()
+    await press.publisher.check_log(range(SHARDS))
+    press.log = MemoryLog(shards=SHARDS)
+    assert await press.log.info() == info
+    await press.start()
+    with pytest.raises(ConfigurationError, match="tasker log renew"):
+        await press.publisher.check_log(range(SHARDS))
+    publishing = press._running.pop(0)
+    with pytest.raises(ConfigurationError, match="the log ends at 0: it was restored to an earlier time"):
+        await publishing
 
 
 async def test_the_cursor_moves_behind_the_acks_and_is_kept(press: Press) -> None:

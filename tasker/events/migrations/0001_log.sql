@@ -8,7 +8,7 @@
 
 CREATE TABLE log (
     one            boolean PRIMARY KEY DEFAULT true CHECK (one),
-    log_id         text    NOT NULL,            -- short and random, renewed by a restore to an earlier time
+    log_id         text    NOT NULL,            -- short and random, renewed after a restore to an earlier time
     format         integer NOT NULL,            -- of the rows of `event`
     slots          integer NOT NULL,
     hash           text    NOT NULL,            -- of the slots and the chain

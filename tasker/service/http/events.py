@@ -91,7 +91,7 @@ async def of_log(request: web.Request) -> web.StreamResponse:
     return json_response(
         EventPage(
             items=[view_of(event) for event in scanned.events],
-            next=format_position(scanned.after),
+            next=format_position(scanned.after, services.info.log_id),
             position=format_position({head.shard: head.position for head in heads}),
             log_id=services.info.log_id,
         )
@@ -199,18 +199,19 @@ async def _task_stream(services: Services, tenant: str, task_id: UUID, after_seq
 
 
 async def _log_stream(services: Services, scan: EventScan, wanted: EventFilter, at: dict[int, int]) -> Frames:
+    log_id = services.info.log_id
     with services.watcher.log() as watch:
         while not services.stopping.is_set():
             scanned: Scanned = await scan.page(wanted, at, limit=_STREAM_EVENTS)
             frames = []
             for event in scanned.events:
                 at[event.shard] = event.position
-                frames.append(_frame(format_position(at), event))
+                frames.append(_frame(format_position(at, log_id), event))
             moved = scanned.after != at
             at = scanned.after
             if frames or moved:
                 # The last id covers what was looked at behind the last match.
-                frames.append(b"id: " + format_position(at).encode() + b"\n\n")
+                frames.append(b"id: " + format_position(at, log_id).encode() + b"\n\n")
                 yield b"".join(frames)
             if not scanned.more:
                 yield await _quiet(services, watch)

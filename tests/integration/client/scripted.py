@@ -15,7 +15,7 @@ from tasker.events.position import format_position, parse_position
 from tasker.events.reads import EventPage, EventView
 from tasker.events.subjects import Subjects
 
-LOG_ID = "k3xw9q"
+LOG_ID = "k3xw7q"
 SHARDS = 4
 NULL = msgspec.Raw(b"null")
 
@@ -61,7 +61,9 @@ class ScriptedLog:
             after[event.shard] = position
             if query.get("task_id") in (None, event.task_id) and query.get("type") in (None, event.type):
                 items.append(event)
-        return EventPage(items=items, next=format_position(after), position=format_position(heads), log_id=LOG_ID)
+        return EventPage(
+            items=items, next=format_position(after, LOG_ID), position=format_position(heads), log_id=LOG_ID
+        )
 
 
 class ScriptedPublisher:
@@ -91,8 +93,8 @@ class ScriptedPublisher:
             headers = {"Nats-Msg-Id": message_id or event.id}
             await self._bus.request(subject, msgspec.json.encode(event), timeout_s=5, headers=headers)
 
-    async def mark(self, shard: int, position: int) -> None:
-        mark = Mark(log_id=LOG_ID, shard=shard, position=position)
+    async def mark(self, shard: int, position: int, *, log_id: str = LOG_ID) -> None:
+        mark = Mark(log_id=log_id, shard=shard, position=position)
         await self._bus.request(self._subjects.mark(shard), msgspec.json.encode(mark), timeout_s=5)
 
 

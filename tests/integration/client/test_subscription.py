@@ -65,7 +65,11 @@ async def test_from_now_on(world: World) -> None:
     async with world.client() as client, client.subscribe() as events:
         await world.publisher.publish(world.log.append("a", "task_completed"))
         (event,) = await take(events, 1)
-        assert (event.type, event.subject, events.position) == ("tasker.task_completed.v1", "a", "0:2,1:0,2:0,3:0")
+        assert (event.type, event.subject, events.position) == (
+            "tasker.task_completed.v1",
+            "a",
+            f"{LOG_ID}/0:2,1:0,2:0,3:0",
+        )
 
 
 async def test_an_event_that_is_published_twice_comes_once(world: World) -> None:
@@ -94,7 +98,7 @@ async def test_resumes_from_a_position_through_log_and_stream(world: World) -> N
         await world.publisher.publish(new)
         assert ids(await take(events, 3)) == ["0:2", "1:2", "0:3"]
         saved = events.position
-    assert saved == "0:3,1:2,2:0,3:0"
+    assert saved == f"{LOG_ID}/0:3,1:2,2:0,3:0"
     async with world.client() as client, client.subscribe(start=saved) as events:
         await world.publisher.publish(world.log.append("b", "task_completed", shard=1))
         assert ids(await take(events, 1)) == ["1:3"]
@@ -105,7 +109,7 @@ async def test_a_position_from_the_start_on_names_every_shard_from_the_first_eve
         world.log.append("a", "task_created", shard=shard)
     async with world.client() as client, client.subscribe(start=START) as events:
         assert ids(await take(events, 1)) == ["0:1"]
-        assert events.position == "0:1,1:0,2:0,3:0"
+        assert events.position == f"{LOG_ID}/0:1,1:0,2:0,3:0"
 
 
 @pytest.mark.parametrize("output", ["table", "jsonl"])
@@ -118,12 +122,12 @@ async def test_tail_shows_of_shards_that_its_position_does_not_name_what_comes_f
     async with world.client() as client:
         await read_events(client, start="1:1", **read)
         out, err = capsys.readouterr()
-        assert (out.count("task_created"), err) == (1, "1 events; next: --from 0:1,1:2,2:0,3:0\n")
+        assert (out.count("task_created"), err) == (1, f"1 events; next: --from {LOG_ID}/0:1,1:2,2:0,3:0\n")
         await read_events(client, start=START, **{**read, "limit": 1})
-        assert capsys.readouterr().err == "next: --from 0:1,1:0,2:0,3:0\n"
+        assert capsys.readouterr().err == f"next: --from {LOG_ID}/0:1,1:0,2:0,3:0\n"
         await world.publisher.publish(*world.log.events)
         await follow_events(client, start="1:1", **{**read, "limit": 1})
-        assert capsys.readouterr().err == "next: --from 0:1,1:2,2:0,3:0\n"
+        assert capsys.readouterr().err == f"next: --from {LOG_ID}/0:1,1:2,2:0,3:0\n"
         with pytest.raises(PositionInvalid, match="'now' is no position token"):
             await read_events(client, start="now", **read)
 
@@ -165,7 +169,17 @@ async def test_marks_move_the_position_of_a_filtered_subscription(world: World) 
         await world.publisher.mark(2, 1)
         await world.publisher.publish(world.log.append("b", "task_completed", shard=1))
         assert ids(await take(events, 1)) == ["1:1"]
-        assert events.position == "1:1,2:1"
+        assert events.position == f"{LOG_ID}/1:1,2:1"
+
+
+@pytest.mark.parametrize("saved", ["renewed/0:1", f"{LOG_ID}/0:1"])
+async def test_positions_of_another_log_are_refused_without_http_as_well(world: World, saved: str) -> None:
+    """Whose events these are is told by the first event, or mark, that the stream has."""
+    await world.publisher.publish(world.log.append("a", "task_created"))
+    await world.publisher.mark(0, 1, log_id="renewed")
+    async with world.client(http=False) as client, client.subscribe(start=saved) as events:
+        with pytest.raises(PositionInvalid, match="restored to an earlier time"):
+            await take(events, 1)
 
 
 async def test_filters_by_template_task_and_type(world: World) -> None:

@@ -7,7 +7,8 @@ from the log when it does not (or when the shard was just taken, or a session br
 NATS may lose everything. So *marks* go into the same stream: "everything of shard n up to position p
 stands before this". On taking a shard, on reconnect and each minute the stream's last mark is compared
 with the cursor; when the stream is behind, publishing goes back to the mark, and to the start of the
-stream's window when there is none. Repetitions carry the same `Nats-Msg-Id`.
+stream's window when there is none. Repetitions carry the same `Nats-Msg-Id`. A mark ahead of the log's end says that
+the log was restored to an earlier time: nothing is published then, as new events would have the ids of lost ones.
 
 A server that comes back with damaged files may also have holes in the middle of the stream. The same comparison sees
 them by the count of messages; what they may have held is published once more, and marks say from then on which holes
@@ -19,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -31,7 +32,7 @@ from tasker.bus.fast_ingest import Ingest, open_ingest
 from tasker.bus.holes import Hole, find_holes, not_in
 from tasker.bus.stored import last_stored
 from tasker.bus.streams import StreamState, stream_info
-from tasker.errors import BodyTooLarge, TaskerError, Unavailable, Undecodable
+from tasker.errors import BodyTooLarge, ConfigurationError, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import encode_message
 from tasker.events.concurrency_events import ConcurrencyKeyOpened
 from tasker.events.envelope import US_PER_S, NewEvent, RecordedEvent, StreamKind, domain_event_id, event_id
@@ -229,7 +230,11 @@ class Publisher:
     # ---------------------------------------------------------------- publishing
 
     async def run(self) -> None:
-        """Publish, for ever."""
+        """Publish, for ever.
+
+        Raises:
+            ConfigurationError: the stream has events that the log does not have.
+        """
         while True:
             try:
                 await self._work()
@@ -495,6 +500,8 @@ class Publisher:
                 feed.lost.clear()
             else:
                 start = mark.position
+                if start > feed.committed:
+                    await self._check_not_restored(feed.shard, start)
                 if reconnected:
                     # The stream may have lost its end, and there what filled a hole: its last mark knows.
                     feed.lost.clear()
@@ -509,6 +516,29 @@ class Publisher:
         await self._look_for_holes()
         self._refill &= not refill
         self._reconnected &= not reconnected
+
+    async def check_log(self, shards: Iterable[int]) -> None:
+        """Return when the log has all that the stream says was published.
+
+        Raises:
+            ConfigurationError: it was restored to an earlier time.
+            Unavailable: a server does not answer.
+        """
+        for shard in shards:
+            mark = await self._last_mark(shard)
+            if mark is not None:
+                await self._check_not_restored(shard, mark.position)
+
+    async def _check_not_restored(self, shard: int, marked: int) -> None:
+        """Raise `ConfigurationError` when the log ends before `marked`, which the stream says was published."""
+        # Read after the mark: whoever owned the shard when it was sent had committed that far.
+        [head] = await self._log.heads([shard])
+        if marked > head.position:
+            raise ConfigurationError(
+                f"the stream {self._subjects.event_stream} has events of shard {shard} up to {marked}, and "
+                f"the log ends at {head.position}: it was restored to an earlier time. `tasker log renew` gives it "
+                "a new id, so that no new event is taken for a lost one; then start again"
+            )
 
     async def _look_for_holes(self) -> None:
         """Note what the stream may have lost in its middle, for `_publish_lost`."""
