@@ -141,9 +141,9 @@ class Watched:
     # ---------------------------------------------------------------- what goes first
 
     def _is_first(self, life: Life, step: str, at_us: int) -> None:
-        """A worker has begun a step: nothing urgent that it could have begun instead waits.
+        """A worker has begun a step: nothing urgent waits that was known before that step was offered.
 
-        What is not urgent may be in the work stream, which knows no order.
+        What is not urgent may be in the work stream, which knows no order, and a worker may have taken it from there.
         """
         known_us = at_us - round(KNOWN_S * US_PER_S)
         is_paced = self.shape(life.state).step(step).rate_limit is not None
@@ -151,13 +151,13 @@ class Watched:
             return
         mine = self._priority(life.state, step)
         for other in self.lives.values():
-            if other.state.template.name != life.state.template.name or other.ranked_us > known_us:
+            if other.state.template.name != life.state.template.name:
                 continue
             for name in other.waiting():
                 theirs = self._priority(other.state, name)
-                assert theirs <= mine or other.offered_us[name] > known_us, (
-                    f"{name} ({theirs}) waits, {step} ({mine}) began"
-                )
+                since_us = max(other.offered_us[name], other.ranked_us)
+                is_ahead = since_us <= min(known_us, life.offered_us[step] - round(KNOWN_S * US_PER_S))
+                assert theirs <= max(mine, 0) or not is_ahead, f"{name} ({theirs}) waits, {step} ({mine}) began"
 
     def _priority(self, state: TaskState, step: str) -> int:
         found = state.priority + self.shape(state).step(step).priority
