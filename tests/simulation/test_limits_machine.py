@@ -233,8 +233,8 @@ class LimitsMachine(Machine):
 
     @invariant()
     def no_more_begin_than_may(self) -> None:
-        """In no stretch of time do more attempts begin than their rate gives tokens, where none waits for a slot."""
-        if not self.is_calm or not self.is_wide:
+        """In no stretch of time do more attempts begin than their rate gives tokens, where none waits for a worker."""
+        if not (self.is_calm and self.is_wide and self.is_whole):
             return
         self.runner.run(self._read())
         for (kind, key), begun_us in self.begun_us.items():
