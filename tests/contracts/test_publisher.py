@@ -199,15 +199,22 @@ async def test_what_the_log_shows_before_its_commit_was_told_keeps_its_position(
     await press.check()
 
 
-async def test_a_log_that_ends_before_what_was_published_is_refused(press: Press) -> None:
+async def is_marked(press: Press) -> bool:
+    return await press.publisher._last_mark(0) is not None
+
+
+@pytest.mark.parametrize("mark_s", [0.05, 60.0])
+async def test_a_log_that_ends_before_what_was_published_is_refused(
+    press: Press, mark_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was restored to an earlier time, before a start or under a running service: its next events are others."""
+    monkeypatch.setattr(publisher_module, "MARK_S", mark_s)
     await press.write(3)
     await press.published()
-
-    async def marked() -> bool:
-        return await press.publisher._last_mark(0) is not None
-
-    await settled(marked)
+    if mark_s < 1:
+        await settled(lambda: is_marked(press))
+    else:
+        assert not await is_marked(press), "the events at the end of the stream tell"
     await press.kill()
     info = await press.log.info()
     await press.publisher.check_log(range(SHARDS))

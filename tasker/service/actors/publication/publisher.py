@@ -7,8 +7,8 @@ from the log when it does not (or when the shard was just taken, or a session br
 NATS may lose everything. So *marks* go into the same stream: "everything of shard n up to position p
 stands before this". On taking a shard, on reconnect and each minute the stream's last mark is compared
 with the cursor; when the stream is behind, publishing goes back to the mark, and to the start of the
-stream's window when there is none. Repetitions carry the same `Nats-Msg-Id`. A mark ahead of the log's end says that
-the log was restored to an earlier time: nothing is published then, as new events would have the ids of lost ones.
+stream's window when there is none. Repetitions carry the same `Nats-Msg-Id`. A stream that is ahead of the log says
+that the log was restored to an earlier time: nothing is published then, as new events would have the ids of lost ones.
 
 A server that comes back with damaged files may also have holes in the middle of the stream. The same comparison sees
 them by the count of messages; what they may have held is published once more, and marks say from then on which holes
@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -45,6 +45,7 @@ from tasker.events.task_events import ENDING_TYPES, NULL, DomainEventRaised, Tas
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
 from tasker.outages import Outage
 from tasker.service.actors.publication.cloud_events import cloud_event, domain_cloud_event
+from tasker.service.actors.publication.stream_end import published_upto
 from tasker.service.actors.publication.stream_losses import loss_in, mark_of
 from tasker.service.runtime.failpoints import failpoint
 from tasker.settings import Limits
@@ -159,6 +160,8 @@ class Publisher:
         self._window_s = window_s
         self._monotonic_s = monotonic_s
         self._feeds: dict[int, Feed] = {}
+        self._opened: set[int] = set()
+        """Shards that were opened since the log was last checked."""
         self._wake = asyncio.Event()
         self._session: Ingest | None = None
         self._outstanding: deque[tuple[Feed, int]] = deque()
@@ -180,6 +183,7 @@ class Publisher:
         """Begin with a shard: from its cursor, or from where the stream's last mark stands."""
         cursors = await self._log.publish_cursors([shard])
         self._feeds[shard] = Feed(shard, epoch, cursors.get(shard, 0), self._position_of(shard))
+        self._opened.add(shard)
         self.compare_soon()
         self._wake.set()
 
@@ -491,7 +495,10 @@ class Publisher:
 
     async def _compare_marks(self) -> None:
         """Go back where the stream has less than the cursor says, and have filled what it lost in its middle."""
-        refill, reconnected = self._refill, self._reconnected
+        refill, reconnected, opened = self._refill, self._reconnected, set(self._opened)
+        if opened:
+            await self.check_log(opened)
+            self._opened -= opened
         for feed in list(self._feeds.values()):
             mark = None if refill else await self._last_mark(feed.shard)
             if mark is None:
@@ -500,8 +507,6 @@ class Publisher:
                 feed.lost.clear()
             else:
                 start = mark.position
-                if start > feed.committed:
-                    await self._check_not_restored(feed.shard, start)
                 if reconnected:
                     # The stream may have lost its end, and there what filled a hole: its last mark knows.
                     feed.lost.clear()
@@ -517,28 +522,23 @@ class Publisher:
         self._refill &= not refill
         self._reconnected &= not reconnected
 
-    async def check_log(self, shards: Iterable[int]) -> None:
+    async def check_log(self, shards: Collection[int]) -> None:
         """Return when the log has all that the stream says was published.
 
         Raises:
             ConfigurationError: it was restored to an earlier time.
             Unavailable: a server does not answer.
         """
-        for shard in shards:
-            mark = await self._last_mark(shard)
-            if mark is not None:
-                await self._check_not_restored(shard, mark.position)
-
-    async def _check_not_restored(self, shard: int, marked: int) -> None:
-        """Raise `ConfigurationError` when the log ends before `marked`, which the stream says was published."""
-        # Read after the mark: whoever owned the shard when it was sent had committed that far.
-        [head] = await self._log.heads([shard])
-        if marked > head.position:
-            raise ConfigurationError(
-                f"the stream {self._subjects.event_stream} has events of shard {shard} up to {marked}, and "
-                f"the log ends at {head.position}: it was restored to an earlier time. `tasker log renew` gives it "
-                "a new id, so that no new event is taken for a lost one; then start again"
-            )
+        upto = await published_upto(self._bus, self._subjects, self._log_id, shards)
+        # Read after the stream: whoever published so far had committed it.
+        for head in await self._log.heads(list(shards)):
+            if upto[head.shard] > head.position:
+                raise ConfigurationError(
+                    f"the stream {self._subjects.event_stream} has events of shard {head.shard} up to "
+                    f"{upto[head.shard]}, and the log ends at {head.position}: it was restored to an earlier time. "
+                    "`tasker log renew` gives it a new id, so that no new event is taken for a lost one; "
+                    "then start again"
+                )
 
     async def _look_for_holes(self) -> None:
         """Note what the stream may have lost in its middle, for `_publish_lost`."""
