@@ -92,7 +92,7 @@ async def of_log(request: web.Request) -> web.StreamResponse:
         EventPage(
             items=[view_of(event) for event in scanned.events],
             next=format_position(scanned.after, services.info.log_id),
-            position=format_position({head.shard: head.position for head in heads}),
+            position=format_position({head.shard: head.position for head in heads}, services.info.log_id),
             log_id=services.info.log_id,
         )
     )

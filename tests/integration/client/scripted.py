@@ -62,7 +62,7 @@ class ScriptedLog:
             if query.get("task_id") in (None, event.task_id) and query.get("type") in (None, event.type):
                 items.append(event)
         return EventPage(
-            items=items, next=format_position(after, LOG_ID), position=format_position(heads), log_id=LOG_ID
+            items=items, next=format_position(after, LOG_ID), position=format_position(heads, LOG_ID), log_id=LOG_ID
         )
 
 
