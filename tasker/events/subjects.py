@@ -192,10 +192,6 @@ class Subjects:
         """Return the subject of a lifecycle event; for templates `task_id` is `_`."""
         return f"{self.prefix}.{tenant}.evt.{namespace}.{template}.{task_id}.{event}"
 
-    def is_event(self, subject: str) -> bool:
-        """Return whether a lifecycle event stands there, published or stored; not one of the business, nor a mark."""
-        return subject.startswith(f"{self.prefix}.") and subject.split(".")[self.prefix.count(".") + 2] == "evt"
-
     def live(self, tenant: str, task_id: str, step: str) -> str:
         """Return where running attempts of a step of the template say what is for the moment; `*`: of all steps."""
         return f"{self.prefix}.{tenant}.live.{task_id}.{step}"

@@ -1,7 +1,6 @@
-"""What the end of the event stream says was published.
+"""What the event stream says was published: its marks, and behind them its last events.
 
-A shard's last mark trails what was published by a second, or by a thousand events; the events behind it are at the end
-of the stream.
+A shard's last mark trails what was published by a second, or by a thousand events.
 """
 
 from __future__ import annotations
@@ -10,23 +9,20 @@ from collections.abc import Iterable
 from typing import Final
 
 from tasker.bus.bus import Bus
-from tasker.bus.pull import Delivery
 from tasker.bus.stored import last_stored, stored_at
-from tasker.bus.stream_reader import FromTime, StreamReader
 from tasker.bus.streams import stream_info
 from tasker.errors import Undecodable
 from tasker.events.codec import decode_message
-from tasker.events.envelope import US_PER_S
 from tasker.events.messages import LifecycleEvent
 from tasker.events.subjects import Subjects
 from tasker.service.actors.publication.stream_losses import mark_of
 
-END_S: Final = 3.0
-"""What was published before the last so many seconds is marked: shards that have gone quiet are marked each second."""
+END_MESSAGES: Final = 32
+"""A log that lost something lost its newest events, so the newest that were published are enough."""
 
 
 async def published_upto(bus: Bus, subjects: Subjects, log_id: str, shards: Iterable[int]) -> dict[int, int]:
-    """Return shard -> the last position of which the stream tells, by a mark or by an event at its end.
+    """Return shard -> the last position that a mark tells of, or an event at the stream's end.
 
     Raises:
         Unavailable: NATS does not answer.
@@ -36,37 +32,18 @@ async def published_upto(bus: Bus, subjects: Subjects, log_id: str, shards: Iter
         stored = await last_stored(bus, subjects.event_stream, subjects.mark(shard))
         mark = None if stored is None else mark_of(stored, log_id)
         found[shard] = 0 if mark is None else mark.position
-    for event in await _end_of(bus, subjects):
-        if event.id.partition(":")[0] == log_id and event.shard in found:
+    last_seq = (await stream_info(bus, subjects.event_stream)).state.last_seq
+    for seq in range(max(1, last_seq - END_MESSAGES + 1), last_seq + 1):
+        stored = await stored_at(bus, subjects.event_stream, seq)
+        event = None if stored is None else _event_of(stored.data)
+        if event is not None and event.shard in found and event.id.partition(":")[0] == log_id:
             found[event.shard] = max(found[event.shard], int(event.position))
     return found
 
 
-async def _end_of(bus: Bus, subjects: Subjects) -> list[LifecycleEvent]:
-    last_seq = (await stream_info(bus, subjects.event_stream)).state.last_seq
-    last = await stored_at(bus, subjects.event_stream, last_seq) if last_seq else None
-    if last is None:
-        return []
-    events: list[LifecycleEvent] = []
-    # Whatever it is that stands last, so that reading comes to an end.
-    everything = (f"{subjects.prefix}.>",)
-    reader = StreamReader(bus, subjects.event_stream, everything, FromTime(last.at_us - round(END_S * US_PER_S)))
-    await reader.open()
+def _event_of(body: bytes) -> LifecycleEvent | None:
+    """Return the event; None for what is none: a mark, or what this version cannot read."""
     try:
-        while True:
-            for item in await reader.read():
-                if not isinstance(item, Delivery):
-                    continue
-                if subjects.is_event(item.subject):
-                    events += _decoded(item.data)
-                if item.stream_seq >= last_seq:
-                    return events
-    finally:
-        await reader.close()
-
-
-def _decoded(body: bytes) -> list[LifecycleEvent]:
-    try:
-        return [decode_message(body, LifecycleEvent)]
+        return decode_message(body, LifecycleEvent)
     except Undecodable:
-        return []  # of another version: its marks tell
+        return None
