@@ -22,7 +22,7 @@ from tasker.client.subscription import (
 )
 from tasker.errors import ConfigurationError
 from tasker.events.messages import LifecycleEvent
-from tasker.events.position import format_position
+from tasker.events.position import format_position, log_of_position
 from tasker.events.stored import VERSION_OF
 
 _TYPE_WIDTH = 22
@@ -107,7 +107,7 @@ async def _whole(service: TaskerClient, start: str | None) -> str | None:
     named = positions_in(start)
     head = await service.log_page(after=LATEST, wanted=EventFilter(), limit=1)
     whole = format_position(positions_in(head.next or head.position) | named)
-    return f"{start.rpartition('/')[0] or head.log_id}/{whole}"
+    return f"{log_of_position(start) or head.log_id}/{whole}"
 
 
 def _say_where(events: Subscription) -> None:

@@ -32,9 +32,9 @@ from tasker.bus.stream_reader import FromNew, FromSeq, Gap, StreamReader
 from tasker.client.live_buffer import LiveBuffer
 from tasker.errors import ConfigurationError, PositionInvalid, Unavailable, Undecodable
 from tasker.events.codec import decode_message
-from tasker.events.envelope import Meta, event_id
+from tasker.events.envelope import Meta, event_id, log_of_event
 from tasker.events.messages import LifecycleEvent, Mark
-from tasker.events.position import format_position, parse_position
+from tasker.events.position import format_position, log_of_position, parse_position
 from tasker.events.reads import EventPage, EventView
 from tasker.events.subjects import Subjects
 
@@ -135,8 +135,7 @@ class Seen:
 
     def start_at(self, token: str) -> None:
         """Take everything up to `token` as seen."""
-        named = token.rpartition("/")[0]
-        if named:
+        if named := log_of_position(token):
             self.is_of(named)
         for shard, position in positions_in(token).items():
             self._upto[shard] = max(position, self._upto.get(shard, 0))
@@ -407,7 +406,7 @@ class Subscription:
         except Undecodable as error:
             _log.warning("an event cannot be read: %s", error)
             return None
-        self._seen.is_of(event.id.partition(":")[0])
+        self._seen.is_of(log_of_event(event.id))
         new = self._seen.add(event.shard, int(event.position))
         return event if new and self._wanted.takes(event) else None
 
@@ -454,8 +453,7 @@ def positions_in(token: str) -> dict[int, int]:
     Raises:
         PositionInvalid: it is no token.
     """
-    named = token.rpartition("/")[0]
-    return parse_position(token, log_id=named, shards=_SHARDS_MAX)
+    return parse_position(token, log_id=log_of_position(token), shards=_SHARDS_MAX)
 
 
 def covers(token: str, goal: str) -> bool:

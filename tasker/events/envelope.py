@@ -103,6 +103,11 @@ def event_id(log_id: str, shard: int, position: int) -> str:
     return f"{log_id}:{shard}:{position}"
 
 
+def log_of_event(identity: str) -> str:
+    """Return the id of the log that an event's id names."""
+    return identity.partition(":")[0]
+
+
 def domain_event_id(log_id: str, shard: int, position: int) -> str:
     """Return the id under which a domain event is published, beside the event of the log that tells of it."""
     return f"{log_id}:{shard}:{position}:domain"

@@ -23,6 +23,11 @@ def format_position(positions: Mapping[int, int], log_id: str = "") -> str:
     return f"{log_id}/{token}" if log_id else token
 
 
+def log_of_position(token: str) -> str:
+    """Return the id of the log that a token names; empty when it names none."""
+    return token.rpartition("/")[0]
+
+
 def parse_position(token: str, *, log_id: str, shards: int) -> dict[int, int]:
     """Return shard -> position.
 

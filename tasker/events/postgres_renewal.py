@@ -7,11 +7,10 @@ refused.
 
 from __future__ import annotations
 
-import asyncpg
 import msgspec
 
-from tasker.errors import ConfigurationError, Unavailable
-from tasker.events.postgres_schema import LOG_ID_CHARS, MISCONFIGURED, check_schema
+from tasker.errors import ConfigurationError
+from tasker.events.postgres_schema import LOG_ID_CHARS, administering, check_schema
 from tasker.events.sql import statements
 from tasker.ids import SystemIds
 from tasker.times import to_rfc3339
@@ -38,24 +37,14 @@ async def renew_log(dsn: str) -> Renewed:
         Unavailable: it cannot be reached.
     """
     log_id = SystemIds().token()[:LOG_ID_CHARS]
-    try:
-        connection = await asyncpg.connect(dsn)
-        try:
-            await check_schema(connection)
-            async with connection.transaction():
-                # No shard can be acquired while its row is locked.
-                until_us = await connection.fetchval(_sql["leased_until"])
-                if until_us is not None:
-                    raise ConfigurationError(
-                        f"a service owns this log until {to_rfc3339(until_us)}: stop it, and run this again after that"
-                    )
-                before = await connection.fetchval(_sql["renew"], log_id)
-        finally:
-            await connection.close()
-    except MISCONFIGURED as error:
-        raise ConfigurationError(f"TASKER_DATABASE_URL does not work: {error}") from error
-    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
-        raise Unavailable(f"the connection to PostgreSQL was lost or not made: {error}") from error
-    except asyncpg.PostgresError as error:
-        raise ConfigurationError(f"the database refuses to renew the log: {error}") from error
+    async with administering(dsn, "to renew the log") as connection:
+        await check_schema(connection)
+        async with connection.transaction():
+            # No shard can be acquired while its row is locked.
+            until_us = await connection.fetchval(_sql["leased_until"])
+            if until_us is not None:
+                raise ConfigurationError(
+                    f"a service owns this log until {to_rfc3339(until_us)}: stop it, and run this again after that"
+                )
+            before = await connection.fetchval(_sql["renew"], log_id)
     return Renewed(before, log_id)

@@ -11,6 +11,8 @@ Everything lives in the first schema of the connection's search_path.
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -98,15 +100,28 @@ async def migrate(
         "tasker.shards": str(shards),
         "tasker.partition_size": str(partition_size),
     }
+    applied = []
+    async with administering(dsn, "the migration") as connection:
+        await _create_schema_info(connection)
+        for migration in migrations():
+            if await _apply(connection, migration, chosen):
+                applied.append(migration.name)  # noqa: PERF401 - each one awaits its turn
+        await check_schema(connection)
+    return applied
+
+
+@asynccontextmanager
+async def administering(dsn: str, work: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """Yield a connection for a person's `work` on the database itself; closed at the end.
+
+    Raises:
+        ConfigurationError: the database cannot be used, or refuses the work.
+        Unavailable: it cannot be reached, or not any more.
+    """
     try:
         connection = await asyncpg.connect(dsn)
         try:
-            await _create_schema_info(connection)
-            applied = []
-            for migration in migrations():
-                if await _apply(connection, migration, chosen):
-                    applied.append(migration.name)  # noqa: PERF401 - each one awaits its turn
-            await check_schema(connection)
+            yield connection
         finally:
             await connection.close()
     except MISCONFIGURED as error:
@@ -114,8 +129,7 @@ async def migrate(
     except (OSError, TimeoutError, asyncpg.InterfaceError, *_LOST_CONNECTION) as error:
         raise Unavailable(f"the connection to PostgreSQL was lost or not made: {error}") from error
     except asyncpg.PostgresError as error:
-        raise ConfigurationError(f"the database refuses the migration: {error}") from error
-    return applied
+        raise ConfigurationError(f"the database refuses {work}: {error}") from error
 
 
 async def check_schema(connection: asyncpg.Connection[asyncpg.Record]) -> None:

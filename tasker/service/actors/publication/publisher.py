@@ -30,7 +30,6 @@ import structlog
 from tasker.bus.bus import Bus
 from tasker.bus.fast_ingest import Ingest, open_ingest
 from tasker.bus.holes import Hole, find_holes, not_in
-from tasker.bus.stored import last_stored
 from tasker.bus.streams import StreamState, stream_info
 from tasker.errors import BodyTooLarge, ConfigurationError, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import encode_message
@@ -46,7 +45,7 @@ from tasker.events.template_events import TemplateRegistered, TemplateUsed
 from tasker.outages import Outage
 from tasker.service.actors.publication.cloud_events import cloud_event, domain_cloud_event
 from tasker.service.actors.publication.stream_end import published_upto
-from tasker.service.actors.publication.stream_losses import loss_in, mark_of
+from tasker.service.actors.publication.stream_losses import last_mark, loss_in
 from tasker.service.runtime.failpoints import failpoint
 from tasker.settings import Limits
 
@@ -83,10 +82,12 @@ class Feed:
         marked: the last position a mark was sent for.
         from_log: the events behind `sent` are read from the log, not from `memory`.
         lost: positions to publish again, behind the first and up to the second of each pair.
+        checked: the log was found to have all that the stream says was published.
         known: holes of the stream whose events are in `lost`, or were published again.
     """
 
     __slots__ = (
+        "checked",
         "committed",
         "cursor",
         "epoch",
@@ -109,6 +110,7 @@ class Feed:
         self.from_log = True
         self.lost: deque[tuple[int, int]] = deque()
         self.known: tuple[Hole, ...] = ()
+        self.checked = False
 
     def rewind(self, position: int) -> None:
         """Publish again from behind `position`."""
@@ -160,8 +162,6 @@ class Publisher:
         self._window_s = window_s
         self._monotonic_s = monotonic_s
         self._feeds: dict[int, Feed] = {}
-        self._opened: set[int] = set()
-        """Shards that were opened since the log was last checked."""
         self._wake = asyncio.Event()
         self._session: Ingest | None = None
         self._outstanding: deque[tuple[Feed, int]] = deque()
@@ -183,7 +183,6 @@ class Publisher:
         """Begin with a shard: from its cursor, or from where the stream's last mark stands."""
         cursors = await self._log.publish_cursors([shard])
         self._feeds[shard] = Feed(shard, epoch, cursors.get(shard, 0), self._position_of(shard))
-        self._opened.add(shard)
         self.compare_soon()
         self._wake.set()
 
@@ -495,10 +494,12 @@ class Publisher:
 
     async def _compare_marks(self) -> None:
         """Go back where the stream has less than the cursor says, and have filled what it lost in its middle."""
-        refill, reconnected, opened = self._refill, self._reconnected, set(self._opened)
-        if opened:
-            await self.check_log(opened)
-            self._opened -= opened
+        refill, reconnected = self._refill, self._reconnected
+        unchecked = [feed for feed in self._feeds.values() if not feed.checked]
+        if unchecked:
+            await self.check_log([feed.shard for feed in unchecked])
+            for feed in unchecked:
+                feed.checked = True
         for feed in list(self._feeds.values()):
             mark = None if refill else await self._last_mark(feed.shard)
             if mark is None:
@@ -570,8 +571,7 @@ class Publisher:
 
     async def _last_mark(self, shard: int) -> Mark | None:
         """Return the stream's last mark of a shard; None when it has none of this log."""
-        found = await last_stored(self._bus, self._subjects.event_stream, self._subjects.mark(shard))
-        return None if found is None else mark_of(found, self._log_id)
+        return await last_mark(self._bus, self._subjects, self._log_id, shard)
 
     async def _window_start(self, feed: Feed) -> int:
         """Return the last position that is older than the stream's window (0: none is)."""

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from typing import Final
 
 from tasker.bus.bus import Bus
-from tasker.bus.stored import last_stored, stored_at
+from tasker.bus.stored import stored_at
 from tasker.bus.streams import stream_info
 from tasker.errors import Undecodable
 from tasker.events.codec import decode_message
+from tasker.events.envelope import log_of_event
 from tasker.events.messages import LifecycleEvent
 from tasker.events.subjects import Subjects
-from tasker.service.actors.publication.stream_losses import mark_of
+from tasker.service.actors.publication.stream_losses import last_mark
 
 END_MESSAGES: Final = 32
 """A log that lost something lost its newest events, so the newest that were published are enough."""
@@ -29,14 +30,13 @@ async def published_upto(bus: Bus, subjects: Subjects, log_id: str, shards: Iter
     """
     found = {}
     for shard in shards:
-        stored = await last_stored(bus, subjects.event_stream, subjects.mark(shard))
-        mark = None if stored is None else mark_of(stored, log_id)
+        mark = await last_mark(bus, subjects, log_id, shard)
         found[shard] = 0 if mark is None else mark.position
     last_seq = (await stream_info(bus, subjects.event_stream)).state.last_seq
     for seq in range(max(1, last_seq - END_MESSAGES + 1), last_seq + 1):
         stored = await stored_at(bus, subjects.event_stream, seq)
         event = None if stored is None else _event_of(stored.data)
-        if event is not None and event.shard in found and event.id.partition(":")[0] == log_id:
+        if event is not None and event.shard in found and log_of_event(event.id) == log_id:
             found[event.shard] = max(found[event.shard], int(event.position))
     return found
 

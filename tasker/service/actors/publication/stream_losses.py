@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from tasker.bus.bus import Bus
 from tasker.bus.holes import Hole
-from tasker.bus.stored import Stored, stored_after
+from tasker.bus.stored import Stored, last_stored, stored_after
 from tasker.errors import Undecodable
 from tasker.events.codec import decode_message
 from tasker.events.messages import Mark
@@ -51,6 +51,16 @@ async def loss_in(bus: Bus, subjects: Subjects, log_id: str, shard: int, hole: H
         if start == first_seq:
             return Loss(None, upto)
         back *= 4
+
+
+async def last_mark(bus: Bus, subjects: Subjects, log_id: str, shard: int) -> Mark | None:
+    """Return the stream's last mark of a shard; None when it has none of this log.
+
+    Raises:
+        Unavailable: NATS does not answer.
+    """
+    found = await last_stored(bus, subjects.event_stream, subjects.mark(shard))
+    return None if found is None else mark_of(found, log_id)
 
 
 def mark_of(stored: Stored, log_id: str) -> Mark | None:
