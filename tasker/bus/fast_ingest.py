@@ -8,6 +8,7 @@ Two carriers. *Fast ingest* (server >= 2.14, a stream with `allow_batched`) is a
 
     <inbox>.<batch>.<flow>.<gap mode>.<n>.<op>.$FI      op: 0 opens, 1 appends, 2 stores the last one, 3 ends
 
+The server knows a batch by that id alone, whoever sends it: two feeders with one id end each other's batches.
 The server acks every so many messages as it sees fit: `{"type":"ack","seq":n,"msgs":m}`: everything to n is
 stored, m is the flow granted now. It never acks the tail by itself (a ping, op 4, only repeats the last ack), so
 the tail is acked by ending the batch: `{"stream":..,"seq":..,"batch":..,"count":n}`. Until that came nothing is
@@ -21,6 +22,7 @@ Source: ADR-50 of nats-io/nats-architecture-and-design, and trials against nats-
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -247,7 +249,10 @@ class FastIngest(_Session):
     ) -> None:
         self._end_subject = end_subject
         self._inbox = f"{bus.new_inbox()}."
-        self._batch = 0
+        self._token = secrets.token_hex(8)
+        self._batches = 0
+        self._batch = ""
+        """Id of the newest batch: one among those of all who feed the stream, not of this inbox alone."""
         self._batch_base = 0
         """Messages of the session before the batch."""
         self._batch_n = 0
@@ -278,7 +283,8 @@ class FastIngest(_Session):
             raise Unavailable("the ingest has no room", retry_after_s=0.1)
         op = _APPEND
         if self._batch_n == 0:
-            self._batch += 1
+            self._batches += 1
+            self._batch = f"{self._token}-{self._batches}"
             self._batch_base = self._published
             self._window = _OPEN_WINDOW
             op = _OPEN
@@ -308,7 +314,7 @@ class FastIngest(_Session):
 
     def _take(self, message: Message) -> None:
         batch = message.subject[len(self._inbox) :].partition(".")[0]
-        if batch != str(self._batch) or self._broken is not None:
+        if batch != self._batch or self._broken is not None:
             return
         if message.status == "503":
             self._break(StreamMissing("no stream takes the subject"))

@@ -8,6 +8,8 @@ whether they still hold):
 - Each subscription has an asyncio queue and a task that awaits a coroutine a message (6 us); ours calls a plain
   function from the read loop. A slow callback therefore slows the reading, not the memory.
 - Its flusher hands every command to the socket by itself; ours joins what a turn of the loop has gathered.
+- Its read loop takes up to 32 KiB at a time, and another without a pause while there is more; ours lets the loop turn
+  after each message that took time, so that what a burst caused (commits, work for workers) does not wait for its end.
 - An unknown `-ERR` closes the client for ever; here it is logged, and when the server closes the connection
   we reconnect. An unexpected exception ends the reconnecting for ever; here it goes on.
 """
@@ -44,6 +46,9 @@ _REFUSALS_KEPT = 100
 _PINGS_OUTSTANDING_MAX = 2
 _RECONNECT_DELAY_S_BASE = 0.05
 _RECONNECT_DELAY_S_MAX = 3.0
+_TURN_BYTES = 4096
+"""The loop turns after a message that is larger: an array of many items."""
+
 _AUTHENTICATION = ("authorization", "authentication", "nkey", "jwt")
 
 
@@ -449,6 +454,8 @@ class _Client(Client):
             callback(Message(subject.decode(), data, parse_headers(headers) if headers else None, reply.decode()))
         except Exception:  # noqa: BLE001 - the read loop supervises the callbacks of others
             log.exception("the callback for %r failed", subject)
+        if len(data) > _TURN_BYTES:
+            await asyncio.sleep(0)
 
     async def _process_pong(self) -> None:
         if self._pongs:

@@ -267,6 +267,41 @@ async def test_a_later_session_repeats_without_harm(bus: Bus, subjects: Subjects
 
 @pytest.mark.usefixtures("streams")
 @pytest.mark.parametrize("carrier", ["best", "window"])
+async def test_several_feed_one_stream(connect: Connect, subjects: Subjects, carrier: str) -> None:
+    """Each node publishes its shards, at the same time as the others."""
+    ingests = [ingest_of(await connect(), subjects, carrier) for _ in range(3)]
+    for number in range(1000):
+        for feeder, ingest in enumerate(ingests):
+            await ingest.wait_room()
+            ingest.publish(event(subjects), b"%d" % number, headers={MSG_ID: f"l:{feeder}:{number}"})
+            if number % 100 == 0:
+                await ingest.wait_acked()
+    for ingest in ingests:
+        await ingest.wait_acked()
+        ingest.close()
+    assert [ingest.acked_count for ingest in ingests] == [1000] * 3
+    assert (await stream_info(await connect(), subjects.event_stream)).state.messages == 3000
+
+
+@pytest.mark.usefixtures("streams")
+@pytest.mark.parametrize("carrier", ["best", "window"])
+async def test_a_session_follows_one_that_was_never_ended(connect: Connect, subjects: Subjects, carrier: str) -> None:
+    """A node was killed; the server knows its open batch for ten seconds more."""
+    killed = await connect()
+    ingest = ingest_of(killed, subjects, carrier)
+    ingest.publish(event(subjects), b"1", headers={MSG_ID: "l:3:1"})
+    await killed.flush()
+    await killed.close()
+    heir = ingest_of(await connect(), subjects, carrier)
+    heir.publish(event(subjects), b"1", headers={MSG_ID: "l:3:1"})
+    heir.publish(event(subjects), b"2", headers={MSG_ID: "l:3:2"})
+    await heir.wait_acked()
+    heir.close()
+    assert (await stream_info(await connect(), subjects.event_stream)).state.messages == 2
+
+
+@pytest.mark.usefixtures("streams")
+@pytest.mark.parametrize("carrier", ["best", "window"])
 async def test_a_deleted_stream_breaks_the_session(bus: Bus, subjects: Subjects, carrier: str) -> None:
     ingest = ingest_of(bus, subjects, carrier, stall_s=0.5)
     ingest.publish(event(subjects), b"1")
