@@ -6,7 +6,7 @@ from typing import Any
 
 from cyclopts import App
 
-from tasker.cli.options import COMMON, Common, Limit
+from tasker.cli.options import COMMON, Common, DryRun, Limit
 
 app = App(name="circuits", help="Circuits of handlers: what waits because too many attempts failed.")
 
@@ -58,14 +58,16 @@ async def events(
     $ tasker circuits events charge
 
     Args:
-        name: only of this handler.
+        name: only of this handler; its name, or NAMESPACE/NAME.
         namespace: only of handlers of this namespace.
         limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import place_of
     from tasker.cli.reach import client
     from tasker.cli.showing import show_history
 
+    name, namespace = place_of(name, namespace)
     async with client(common) as service:
         await show_history(
             service.controls.events("handler", name, namespace=namespace),
@@ -83,9 +85,10 @@ async def open_(
     *,
     reason: str,
     open_s: float = 600.0,
-    namespace: str = "default",
+    namespace: str | None = None,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: DryRun = False,
     common: Common = COMMON,
 ) -> None:
     """Let no attempt of a handler begin, as if too many of them had failed. Attempts that run go on.
@@ -97,18 +100,20 @@ async def open_(
     $ tasker circuits open charge --open-s 1800 --reason "the bank is down until noon"
 
     Args:
-        name: of the handler.
+        name: of the handler, or NAMESPACE/NAME.
         reason: why; shown to whoever waits for it.
         open_s: how long until the trial.
-        namespace: of the handler.
+        namespace: of the handler; else default.
         requested_by: who asks; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import asked_by, named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
         reply = await service.controls.open_circuit(
             name,
@@ -117,6 +122,7 @@ async def open_(
             open_s=open_s,
             namespace=namespace,
             command_id=command_id,
+            dry_run=dry_run,
         )
     show_reply(reply, common.output)
 
@@ -128,9 +134,10 @@ async def close(
     *,
     reason: str,
     ramp_s: float = 0.0,
-    namespace: str = "default",
+    namespace: str | None = None,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: DryRun = False,
     common: Common = COMMON,
 ) -> None:
     """Let attempts of a handler begin again, as if none of them had failed.
@@ -140,18 +147,20 @@ async def close(
     $ tasker circuits close charge --ramp-s 300 --reason "the bank is back"
 
     Args:
-        name: of the handler.
+        name: of the handler, or NAMESPACE/NAME.
         reason: why; kept in the event.
         ramp_s: over which time what was held back comes back; else at once.
-        namespace: of the handler.
+        namespace: of the handler; else default.
         requested_by: who asks; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import asked_by, named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
         reply = await service.controls.close_circuit(
             name,
@@ -160,5 +169,6 @@ async def close(
             ramp_s=ramp_s,
             namespace=namespace,
             command_id=command_id,
+            dry_run=dry_run,
         )
     show_reply(reply, common.output)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tasker.cli.options import COMMON, Common, Limit
+from tasker.cli.options import COMMON, Common, DryRun, Limit
 
 Scope = Literal["queue", "template", "tenant", "everything"]
 
@@ -20,6 +20,7 @@ async def pause(
     namespace: str | None = None,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: DryRun = False,
     common: Common = COMMON,
 ) -> None:
     """Let no attempt of a queue, a template, a tenant or of everything begin. Attempts that run go on.
@@ -33,17 +34,19 @@ async def pause(
 
     Args:
         scope: queue, template, tenant (that of --tenant) or everything.
-        name: of the queue or the template.
+        name: of the queue or the template, or NAMESPACE/NAME.
         reason: why; shown to whoever meets the pause.
         namespace: of the queue or the template; else default.
         requested_by: who asks; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import asked_by, place_of
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = place_of(name, namespace)
     async with client(common) as service:
         reply = await service.controls.pause(
             scope,
@@ -52,6 +55,7 @@ async def pause(
             reason=reason,
             namespace=namespace,
             command_id=command_id,
+            dry_run=dry_run,
         )
     show_reply(reply, common.output)
 
@@ -66,6 +70,7 @@ async def resume(
     namespace: str | None = None,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: DryRun = False,
     common: Common = COMMON,
 ) -> None:
     """Let attempts begin again, all at once or evenly spread over a while.
@@ -76,18 +81,20 @@ async def resume(
 
     Args:
         scope: queue, template, tenant (that of --tenant) or everything.
-        name: of the queue or the template.
+        name: of the queue or the template, or NAMESPACE/NAME.
         reason: why; kept in the event.
         ramp_s: over which time what was held back comes back; else at once.
         namespace: of the queue or the template; else default.
         requested_by: who asks; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import asked_by, place_of
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = place_of(name, namespace)
     async with client(common) as service:
         reply = await service.controls.resume(
             scope,
@@ -97,6 +104,7 @@ async def resume(
             ramp_s=ramp_s,
             namespace=namespace,
             command_id=command_id,
+            dry_run=dry_run,
         )
     show_reply(reply, common.output)
 

@@ -193,6 +193,7 @@ async def add(
     reason: str,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: Switch = False,
     common: Common = COMMON,
 ) -> None:
     """Put a task or a step among the dead letters, although nothing has failed for good.
@@ -203,14 +204,22 @@ async def add(
         reason: why, kept in the event.
         requested_by: who asks, kept in the event; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
     from tasker.cli.given import asked_by
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        who = asked_by(requested_by)
-        _told(await service.dlq.add(task, step, requested_by=who, reason=reason, command_id=command_id), common)
+        reply = await service.dlq.add(
+            task,
+            step,
+            requested_by=asked_by(requested_by),
+            reason=reason,
+            command_id=command_id,
+            dry_run=dry_run,
+        )
+    _told(reply, common)
 
 
 @app.command
@@ -224,6 +233,7 @@ async def investigate(
     reason: str | None = None,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: Switch = False,
     common: Common = COMMON,
 ) -> None:
     """Look into a dead letter: give it an owner, add a note.
@@ -240,6 +250,7 @@ async def investigate(
         reason: why, kept in the event; needed where there is no note.
         requested_by: who asks, kept in the event; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
     from tasker.cli.given import asked_by
@@ -254,6 +265,7 @@ async def investigate(
             reason=reason,
             requested_by=asked_by(requested_by),
             command_id=command_id,
+            dry_run=dry_run,
         )
     _told(reply, common)
 
@@ -292,7 +304,7 @@ async def retry(
         requested_by: who asks, kept in the event; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
         all_: everything that the other options match.
-        dry_run: only say how many that is, and the first of them.
+        dry_run: only show what would happen; with --all, how many that is, and the first of them.
         detach: do not wait for it; print the id of the task that does it. Only with --all.
         wanted: which of them; only with --all.
         common: where the service is, and how to print.
@@ -309,9 +321,15 @@ async def retry(
         return
     async with client(common) as service:
         reply = await service.dlq.retry(
-            task, step, attempt=attempt, reason=reason or "", requested_by=who, command_id=command_id
+            task,
+            step,
+            attempt=attempt,
+            reason=reason or "",
+            requested_by=who,
+            command_id=command_id,
+            dry_run=dry_run,
         )
-        _told(reply, common)
+    _told(reply, common)
 
 
 @app.command
@@ -347,7 +365,7 @@ async def resolve(
         requested_by: who asks, kept in the event; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
         all_: everything that the other options match.
-        dry_run: only say how many that is, and the first of them.
+        dry_run: only show what would happen; with --all, how many that is, and the first of them.
         detach: do not wait for it; print the id of the task that does it. Only with --all.
         wanted: which of them; only with --all.
         common: where the service is, and how to print.
@@ -364,9 +382,16 @@ async def resolve(
         return
     async with client(common) as service:
         reply = await service.dlq.resolve(
-            task, step, attempt=attempt, ignore=ignore, reason=reason or "", requested_by=who, command_id=command_id
+            task,
+            step,
+            attempt=attempt,
+            ignore=ignore,
+            reason=reason or "",
+            requested_by=who,
+            command_id=command_id,
+            dry_run=dry_run,
         )
-        _told(reply, common)
+    _told(reply, common)
 
 
 @app.command
@@ -378,6 +403,7 @@ async def reopen(
     reason: str,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: Switch = False,
     common: Common = COMMON,
 ) -> None:
     """Take back that a dead letter is settled.
@@ -388,14 +414,22 @@ async def reopen(
         reason: why, kept in the event.
         requested_by: who asks, kept in the event; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
     from tasker.cli.given import asked_by
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        who = asked_by(requested_by)
-        _told(await service.dlq.reopen(task, step, requested_by=who, reason=reason, command_id=command_id), common)
+        reply = await service.dlq.reopen(
+            task,
+            step,
+            requested_by=asked_by(requested_by),
+            reason=reason,
+            command_id=command_id,
+            dry_run=dry_run,
+        )
+    _told(reply, common)
 
 
 def _check(task: str | None, *, all_: bool, dry_run: bool, reason: str | None, wanted: Wanted) -> None:
@@ -403,9 +437,9 @@ def _check(task: str | None, *, all_: bool, dry_run: bool, reason: str | None, w
 
     if (task is None) != all_:
         raise UsageError("name a task, or give --all for everything that the options match")
-    if task is not None and (dry_run or wanted != EVERYTHING):
-        raise UsageError("--dry-run and filters go with --all; a task is named by its id, a step of it by --step")
-    if reason is None and not dry_run:
+    if task is not None and wanted != EVERYTHING:
+        raise UsageError("filters go with --all; a task is named by its id, a step of it by --step")
+    if reason is None and not (all_ and dry_run):
         raise UsageError("say why with --reason: it is kept with what is done")
 
 

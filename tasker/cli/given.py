@@ -72,6 +72,16 @@ def place_of(name: Named, namespace: str | None) -> tuple[Named, str | None]:
     return bare, within
 
 
+def named_place(name: str, namespace: str | None) -> tuple[str, str]:
+    """Return name and namespace of the one thing that NAME or NAMESPACE/NAME names, as `place_of` does; else `default`.
+
+    Raises:
+        UsageError: as `place_of`.
+    """
+    bare, within = place_of(name, namespace)
+    return bare, "default" if within is None else within
+
+
 def asked_by(requested_by: str | None) -> str:
     """Return who asks: `requested_by`, else the user of this process.
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from cyclopts import App
 
-from tasker.cli.options import COMMON, Common
+from tasker.cli.options import COMMON, Common, DryRun
 
 app = App(name="limits", help="Pace the attempts of a queue or a handler.")
 
@@ -56,9 +56,10 @@ async def set_(
     reason: str,
     burst: int = 1,
     key: str | None = None,
-    namespace: str = "default",
+    namespace: str | None = None,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: DryRun = False,
     common: Common = COMMON,
 ) -> None:
     """Let so many attempts of a queue or a handler begin in a time, over all nodes, in place of a limit before.
@@ -69,20 +70,22 @@ async def set_(
 
     Args:
         scope: queue or handler.
-        name: of the queue or the handler.
+        name: of the queue or the handler, or NAMESPACE/NAME.
         per_s: attempts a second; 0.1 is one in ten seconds.
         reason: why; kept in the event.
         burst: so many may begin at once when none did for a while.
         key: an expression over the task's input; each of its values has the limit for itself.
-        namespace: of the queue or the handler.
+        namespace: of the queue or the handler; else default.
         requested_by: who asks; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import asked_by, named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
         reply = await service.controls.set_limit(
             scope,
@@ -94,6 +97,7 @@ async def set_(
             reason=reason,
             namespace=namespace,
             command_id=command_id,
+            dry_run=dry_run,
         )
     show_reply(reply, common.output)
 
@@ -105,26 +109,29 @@ async def remove(
     /,
     *,
     reason: str,
-    namespace: str = "default",
+    namespace: str | None = None,
     requested_by: str | None = None,
     command_id: str | None = None,
+    dry_run: DryRun = False,
     common: Common = COMMON,
 ) -> None:
     """Let attempts of a queue or a handler begin as they come.
 
     Args:
         scope: queue or handler.
-        name: of the queue or the handler.
+        name: of the queue or the handler, or NAMESPACE/NAME.
         reason: why; kept in the event.
-        namespace: of the queue or the handler.
+        namespace: of the queue or the handler; else default.
         requested_by: who asks; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import asked_by, named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
         reply = await service.controls.remove_limit(
             scope,
@@ -133,5 +140,6 @@ async def remove(
             reason=reason,
             namespace=namespace,
             command_id=command_id,
+            dry_run=dry_run,
         )
     show_reply(reply, common.output)

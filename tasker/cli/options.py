@@ -41,11 +41,11 @@ COMMON = Common()
 @Parameter(name="*")
 @dataclass(frozen=True)
 class By:
-    """Options of every command to a task or a step.
+    """Options of every command to a task, a step, a schedule or a template.
 
     Attributes:
-        reason: why, kept in the event and shown with the task.
-        requested_by: who asks, kept in the event and shown with the task; your user name unless given.
+        reason: why, kept in the event.
+        requested_by: who asks, kept in the event; your user name unless given.
         command_id: names this command, so that a repetition is the same one.
         dry_run: only show what would happen.
     """

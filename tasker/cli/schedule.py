@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from tasker.cli.options import COMMON, Common, Limit, Tags
+from tasker.cli.options import BY, COMMON, By, Common, Limit, Tags
 
 if TYPE_CHECKING:
+    from tasker.cli.output import Column
     from tasker.events.messages import ScheduleDocument
     from tasker.events.reads import OpenBackfill, ScheduleFire, ScheduleView
 
@@ -26,7 +27,7 @@ class Document:
 
     Attributes:
         file: a YAML or JSON file with the document, in place of the other options of this group.
-        template: of the tasks.
+        template: of the tasks; its name, or NAMESPACE/NAME.
         version: of the template; else the one in use at each fire.
         cron: five fields (minute hour day month weekday), or @hourly, @daily, @weekly, @monthly, @yearly.
         timezone: in which cron is read, such as Europe/Zurich; else UTC.
@@ -72,9 +73,8 @@ async def create(
     /,
     *,
     document: Annotated[Document, _DOCUMENT] = NO_DOCUMENT,
-    namespace: str = "default",
-    requested_by: str | None = None,
-    reason: str | None = None,
+    namespace: str | None = None,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Begin a schedule. The same document again is fine; another one under its name is refused.
@@ -84,22 +84,18 @@ async def create(
     $ tasker schedule create nightly --template report --cron "30 2 * * *" --timezone Europe/Zurich
 
     Args:
-        name: of the schedule, one of its namespace.
+        name: of the schedule, one of its namespace; or NAMESPACE/NAME.
         document: when it fires and what it starts.
-        namespace: of the schedule and of its template.
-        requested_by: who asks; your user name unless given.
-        reason: why; kept with the event.
+        namespace: of the schedule and of its template; else default.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
-    given = _document(document)
+    name, namespace, given = _placed(name, document, namespace)
     async with client(common) as service:
-        reply = await service.schedules.create(
-            name, given, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
-        )
+        reply = await service.schedules.create(name, given, namespace=namespace, **by.options())
     show_reply(reply, common.output)
 
 
@@ -109,30 +105,25 @@ async def update(
     /,
     *,
     document: Annotated[Document, _DOCUMENT] = NO_DOCUMENT,
-    namespace: str = "default",
-    requested_by: str | None = None,
-    reason: str | None = None,
+    namespace: str | None = None,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Give a schedule another document, whole: what is not given has its default.
 
     Args:
-        name: of the schedule.
+        name: of the schedule, or NAMESPACE/NAME.
         document: what it starts, and when.
-        namespace: of the schedule.
-        requested_by: who asks; your user name unless given.
-        reason: why; kept with the event.
+        namespace: of the schedule; else default.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
-    given = _document(document)
+    name, namespace, given = _placed(name, document, namespace)
     async with client(common) as service:
-        reply = await service.schedules.update(
-            name, given, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
-        )
+        reply = await service.schedules.update(name, given, namespace=namespace, **by.options())
     show_reply(reply, common.output)
 
 
@@ -142,6 +133,7 @@ async def list_(
     state: Annotated[list[str] | None, Parameter(negative="")] = None,
     namespace: str | None = None,
     template: str | None = None,
+    limit: Limit = 100,
     common: Common = COMMON,
 ) -> None:
     """List schedules: active, paused and finished ones, or those in the states given.
@@ -150,16 +142,16 @@ async def list_(
         state: active, paused, finished, deleted or poisoned; may be repeated.
         namespace: only schedules of it.
         template: only those that start its tasks; its name, or NAMESPACE/NAME.
+        limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
     from tasker.cli.given import place_of
-    from tasker.cli.output import rows, time_text
+    from tasker.cli.output import time_text
     from tasker.cli.reach import client
+    from tasker.cli.showing import page_items_of, show_first
 
     template, namespace = place_of(template, namespace)
-    async with client(common) as service:
-        found = [one async for one in service.schedules.list(states=state, namespace=namespace, template=template)]
-    columns = [
+    columns: list[Column] = [
         ("schedule", lambda row: f"{row.namespace}/{row.name}"),
         ("template", lambda row: row.schedule.template),
         ("state", lambda row: row.state),
@@ -168,21 +160,28 @@ async def list_(
         ("last", lambda row: _fire_text(row.last_fires[0]) if row.last_fires else None),
         ("note", lambda row: row.note),
     ]
-    rows(found, columns, common.output, empty="there is no schedule; `tasker schedule create --help` makes one")
+    empty = "there is no schedule; `tasker schedule create --help` makes one"
+    async with client(common) as service:
+        found = service.schedules.list(
+            states=state, namespace=namespace, template=template, page_items=page_items_of(limit)
+        )
+        await show_first(found, limit, columns, common.output, empty=empty)
 
 
 @app.command
-async def show(name: str, /, *, namespace: str = "default", common: Common = COMMON) -> None:
+async def show(name: str, /, *, namespace: str | None = None, common: Common = COMMON) -> None:
     """Show a schedule: its document, its state, its last fires and its next.
 
     Args:
-        name: of the schedule.
-        namespace: of the schedule.
+        name: of the schedule, or NAMESPACE/NAME.
+        namespace: of the schedule; else default.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import named_place
     from tasker.cli.output import document, fields, line, rows, time_text
     from tasker.cli.reach import client
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
         view = await service.schedules.get(name, namespace=namespace)
     if common.output != "table":
@@ -208,29 +207,26 @@ async def pause(
     /,
     *,
     note: str | None = None,
-    namespace: str = "default",
-    requested_by: str | None = None,
-    reason: str | None = None,
+    namespace: str | None = None,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Let fire times start nothing until `tasker schedule resume`; `--note` is shown with the schedule.
 
     Args:
-        name: of the schedule.
+        name: of the schedule, or NAMESPACE/NAME.
         note: what others should know of it; shown with the schedule.
-        namespace: of the schedule.
-        requested_by: who asks; your user name unless given.
-        reason: why; kept with the event.
+        namespace: of the schedule; else default.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
-        reply = await service.schedules.pause(
-            name, note, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
-        )
+        reply = await service.schedules.pause(name, note, namespace=namespace, **by.options())
     show_reply(reply, common.output)
 
 
@@ -240,29 +236,26 @@ async def resume(
     /,
     *,
     note: str | None = None,
-    namespace: str = "default",
-    requested_by: str | None = None,
-    reason: str | None = None,
+    namespace: str | None = None,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Let fire times count again, from now on. Those of the pause are skipped: `backfill` makes up for them.
 
     Args:
-        name: of the schedule.
+        name: of the schedule, or NAMESPACE/NAME.
         note: in place of the one of the pause.
-        namespace: of the schedule.
-        requested_by: who asks; your user name unless given.
-        reason: why; kept with the event.
+        namespace: of the schedule; else default.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
-        reply = await service.schedules.resume(
-            name, note, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
-        )
+        reply = await service.schedules.resume(name, note, namespace=namespace, **by.options())
     show_reply(reply, common.output)
 
 
@@ -271,28 +264,25 @@ async def trigger(
     name: str,
     /,
     *,
-    namespace: str = "default",
-    requested_by: str | None = None,
-    reason: str | None = None,
+    namespace: str | None = None,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Start a task of a schedule now, whatever runs, and print its id.
 
     Args:
-        name: of the schedule.
-        namespace: of the schedule.
-        requested_by: who asks; your user name unless given.
-        reason: why; kept with the event.
+        name: of the schedule, or NAMESPACE/NAME.
+        namespace: of the schedule; else default.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
-        reply = await service.schedules.trigger(
-            name, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
-        )
+        reply = await service.schedules.trigger(name, namespace=namespace, **by.options())
     show_reply(reply, common.output)
 
 
@@ -304,9 +294,8 @@ async def backfill(
     start: str,
     end: str,
     overlap: Literal["buffer_all", "allow"] = "buffer_all",
-    namespace: str = "default",
-    requested_by: str | None = None,
-    reason: str | None = None,
+    namespace: str | None = None,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Start the tasks of past fire times that have none.
@@ -316,19 +305,19 @@ async def backfill(
     $ tasker schedule backfill nightly --start 2026-11-01T00:00:00Z --end 2026-11-08T00:00:00Z
 
     Args:
-        name: of the schedule.
+        name: of the schedule, or NAMESPACE/NAME.
         start: of the range, RFC 3339.
         end: of the range, itself not included; not after now.
         overlap: buffer_all: one after another; allow: all at once.
-        namespace: of the schedule.
-        requested_by: who asks; your user name unless given.
-        reason: why; kept with the event.
+        namespace: of the schedule; else default.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
         reply = await service.schedules.backfill(
             name,
@@ -336,8 +325,7 @@ async def backfill(
             end,
             overlap=overlap,
             namespace=namespace,
-            requested_by=asked_by(requested_by),
-            reason=reason,
+            **by.options(),
         )
     show_reply(reply, common.output)
 
@@ -348,9 +336,8 @@ async def stop_backfill(
     /,
     *,
     end: str | None = None,
-    namespace: str = "default",
-    requested_by: str | None = None,
-    reason: str | None = None,
+    namespace: str | None = None,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """Let the open backfills of a schedule start nothing more. `show` has them, and how far they are.
@@ -362,21 +349,19 @@ async def stop_backfill(
     $ tasker schedule stop-backfill nightly --reason "the wrong year"
 
     Args:
-        name: of the schedule.
+        name: of the schedule, or NAMESPACE/NAME.
         end: only those up to this end, RFC 3339; else all of them.
-        namespace: of the schedule.
-        requested_by: who asks; your user name unless given.
-        reason: why; kept with the event.
+        namespace: of the schedule; else default.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
-        reply = await service.schedules.stop_backfill(
-            name, end=end, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
-        )
+        reply = await service.schedules.stop_backfill(name, end=end, namespace=namespace, **by.options())
     show_reply(reply, common.output)
 
 
@@ -387,7 +372,7 @@ async def next_(
     *,
     count: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
     document: Annotated[Document, _DOCUMENT] = NO_DOCUMENT,
-    namespace: str = "default",
+    namespace: str | None = None,
     common: Common = COMMON,
 ) -> None:
     """Show the next fire times of a schedule, or of a document that is none yet, which asks no service.
@@ -399,13 +384,14 @@ async def next_(
     $ tasker schedule next --cron "30 2 * * *" --timezone Europe/Zurich --count 3
 
     Args:
-        name: of a schedule; else the options say when.
+        name: of a schedule, or NAMESPACE/NAME; else the options say when.
         count: so many of them.
         document: what it starts, and when.
-        namespace: of the schedule.
+        namespace: of the schedule; else default.
         common: where the service is, and how to print.
     """
     from tasker.cli.failures import UsageError
+    from tasker.cli.given import named_place
     from tasker.cli.output import rows
     from tasker.cli.reach import client
     from tasker.events.reads import FireTime
@@ -418,9 +404,11 @@ async def next_(
         from tasker.client.schedules import upcoming
         from tasker.times import from_datetime, to_rfc3339
 
-        times = upcoming(_document(document, template="any"), after=datetime.now(UTC), count=count)
+        _, _, given = _placed("any", document, namespace, template="any")
+        times = upcoming(given, after=datetime.now(UTC), count=count)
         found = [FireTime(fire_time=to_rfc3339(from_datetime(one))) for one in times]
     else:
+        name, namespace = named_place(name, namespace)
         async with client(common) as service:
             found = list(await service.schedules.next(name, namespace=namespace, count=count))
     columns = [("fire time", lambda row: row.fire_time[:19] + "Z"), ("due", lambda row: row.due_at)]
@@ -428,7 +416,7 @@ async def next_(
 
 
 @app.command
-async def events(name: str, /, *, namespace: str = "default", limit: Limit = 50, common: Common = COMMON) -> None:
+async def events(name: str, /, *, namespace: str | None = None, limit: Limit = 50, common: Common = COMMON) -> None:
     """Show what happened to a schedule, the newest first: fires, skips, and what people did to it, when and why.
 
     For example:
@@ -436,14 +424,16 @@ async def events(name: str, /, *, namespace: str = "default", limit: Limit = 50,
     $ tasker schedule events nightly
 
     Args:
-        name: of the schedule.
-        namespace: of the schedule.
+        name: of the schedule, or NAMESPACE/NAME.
+        namespace: of the schedule; else default.
         limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_history
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
         history = service.schedules.events(name, namespace=namespace)
         await show_history(history, common.output, limit=limit, empty="nothing happened")
@@ -454,29 +444,51 @@ async def delete(
     name: str,
     /,
     *,
-    namespace: str = "default",
-    requested_by: str | None = None,
-    reason: str | None = None,
+    namespace: str | None = None,
+    by: By = BY,
     common: Common = COMMON,
 ) -> None:
     """End a schedule. Tasks that it started go on; its name is free.
 
     Args:
-        name: of the schedule.
-        namespace: of the schedule.
-        requested_by: who asks; your user name unless given.
-        reason: why; kept with the event.
+        name: of the schedule, or NAMESPACE/NAME.
+        namespace: of the schedule; else default.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
-    from tasker.cli.given import asked_by
+    from tasker.cli.given import named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
-        reply = await service.schedules.delete(
-            name, namespace=namespace, requested_by=asked_by(requested_by), reason=reason
-        )
+        reply = await service.schedules.delete(name, namespace=namespace, **by.options())
     show_reply(reply, common.output)
+
+
+def _placed(
+    name: str, document: Document, namespace: str | None, *, template: str | None = None
+) -> tuple[str, str, ScheduleDocument]:
+    """Return name, namespace and document of a schedule, which lies where its template does.
+
+    Args:
+        name: as `named_place` takes it.
+        document: whose template may have its namespace, too.
+        namespace: that of `--namespace`.
+        template: where the document names none.
+
+    Raises:
+        UsageError: the name, the template and `--namespace` have different ones.
+    """
+    from dataclasses import replace
+
+    from tasker.cli.given import place_of
+
+    name, within = place_of(name, namespace)
+    if document.template is not None:
+        bare, within = place_of(document.template, within)
+        document = replace(document, template=bare)
+    return name, "default" if within is None else within, _document(document, template=template)
 
 
 def _document(given: Document, *, template: str | None = None) -> ScheduleDocument:

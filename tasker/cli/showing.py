@@ -47,6 +47,8 @@ def show_reply(reply: Reply, output: Format) -> None:
             ("would happen", lambda one: one.event),
             ("steps", lambda one: ", ".join(one.steps) or None),
         ]
+        if any(one.fires is not None for one in reply.would):
+            columns.append(("fire times", lambda one: one.fires))
         rows(list(reply.would), columns, output, empty="nothing would change")
         return
     named = {} if reply.task_id is None else {"task_id": reply.task_id}

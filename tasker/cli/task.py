@@ -11,6 +11,7 @@ from tasker.cli import task_operations
 from tasker.cli.options import COMMON, Common, Format, Limit, Tags, Wait
 
 if TYPE_CHECKING:
+    from tasker.cli.output import Column
     from tasker.client import TaskerClient
     from tasker.client.requests import TaskRef
     from tasker.events.reads import EventView, TaskView
@@ -109,18 +110,18 @@ async def create(
 
 
 @app.command
-async def refusals(*, common: Common = COMMON) -> None:
+async def refusals(*, limit: Limit = 0, common: Common = COMMON) -> None:
     """List submitted commands that were refused lately, oldest first: their callers did not wait for the answer.
 
     Args:
+        limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
-    from tasker.cli.output import rows, time_text
+    from tasker.cli.output import time_text
     from tasker.cli.reach import client
+    from tasker.cli.showing import page_items_of, show_first
 
-    async with client(common) as service:
-        found = [refusal async for refusal in service.refusals()]
-    columns = [
+    columns: list[Column] = [
         ("submitted", lambda row: time_text(row.submitted_at)),
         ("command", lambda row: row.verb),
         ("key", lambda row: row.key),
@@ -128,7 +129,9 @@ async def refusals(*, common: Common = COMMON) -> None:
         ("detail", lambda row: row.error.detail),
         ("body", lambda row: row.body),
     ]
-    rows(found, columns, common.output, empty="no submitted command was refused")
+    async with client(common) as service:
+        found = service.refusals(page_items=page_items_of(limit))
+        await show_first(found, limit, columns, common.output, empty="no submitted command was refused")
 
 
 @app.command

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
-from tasker.cli.options import COMMON, Common
+from tasker.cli.options import BY, COMMON, By, Common, Limit
 
 if TYPE_CHECKING:
+    from tasker.cli.output import Column
     from tasker.templates import TemplateSpec
 
 app = App(name="template", help="Check, register and choose templates.")
 
 
 @app.command
-async def register(file: Path, /, *, common: Common = COMMON) -> None:
+async def register(file: Path, /, *, by: By = BY, common: Common = COMMON) -> None:
     """Register the template in a YAML file. Twice is fine; other content under the same version is refused.
 
     For example:
@@ -25,6 +26,7 @@ async def register(file: Path, /, *, common: Common = COMMON) -> None:
 
     Args:
         file: YAML or JSON; one template.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
     from tasker.cli.reach import client
@@ -33,7 +35,7 @@ async def register(file: Path, /, *, common: Common = COMMON) -> None:
 
     document = document_of(_load(file))
     async with client(common) as service:
-        reply = await service.register(document)
+        reply = await service.register(document, **by.options())
     show_reply(reply, common.output)
 
 
@@ -62,66 +64,80 @@ def validate(file: Path, /, *, common: Common = COMMON) -> None:
 
 
 @app.command
-async def use(name: str, version: str, /, *, namespace: str = "default", common: Common = COMMON) -> None:
+async def use(
+    name: str, version: str, /, *, namespace: str | None = None, by: By = BY, common: Common = COMMON
+) -> None:
     """Choose the version that new tasks get when they name none.
 
     For example:
 
-    $ tasker template use order_fulfillment 1.1.0 --namespace shop
+    $ tasker template use shop/order_fulfillment 1.1.0 --reason "1.2.0 loses orders"
 
     Args:
-        name: of the template.
+        name: of the template, or NAMESPACE/NAME.
         version: one that is registered.
-        namespace: of the template.
+        namespace: of the template; else default.
+        by: who asks, and why.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import named_place
     from tasker.cli.reach import client
     from tasker.cli.showing import show_reply
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
-        reply = await service.use(name, version, namespace=namespace)
+        reply = await service.use(name, version, namespace=namespace, **by.options())
     show_reply(reply, common.output)
 
 
 @app.command(name="list")
-async def list_(*, namespace: str | None = None, name: str | None = None, common: Common = COMMON) -> None:
+async def list_(
+    *, namespace: str | None = None, name: str | None = None, limit: Limit = 100, common: Common = COMMON
+) -> None:
     """List registered versions; the one in use is what a task without a version gets.
 
     Args:
         namespace: only templates of it.
-        name: only the template of this name.
+        name: only the template of this name, or NAMESPACE/NAME.
+        limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
-    from tasker.cli.output import rows, time_text
+    from tasker.cli.given import place_of
+    from tasker.cli.output import time_text
     from tasker.cli.reach import client
+    from tasker.cli.showing import page_items_of, show_first
 
-    async with client(common) as service:
-        found = [template async for template in service.templates(namespace=namespace, name=name)]
-    columns = [
+    name, namespace = place_of(name, namespace)
+    columns: list[Column] = [
         ("template", lambda row: f"{row.namespace}/{row.name}"),
         ("version", lambda row: row.version),
         ("in use", lambda row: "yes" if row.in_use else None),
         ("registered", lambda row: time_text(row.registered_at)),
         ("hash", lambda row: row.hash[:12]),
     ]
-    rows(found, columns, common.output, empty="no template is registered; a worker registers its own at its start")
+    empty = "no template is registered; a worker registers its own at its start"
+    async with client(common) as service:
+        found = service.templates(namespace=namespace, name=name, page_items=page_items_of(limit))
+        await show_first(found, limit, columns, common.output, empty=empty)
 
 
 @app.command
 async def show(
-    name: str, /, *, namespace: str = "default", version: str | None = None, common: Common = COMMON
+    name: str, /, *, namespace: str | None = None, version: str | None = None, common: Common = COMMON
 ) -> None:
     """Show a template's document: of a version, else of the one in use.
 
     Args:
-        name: of the template.
-        namespace: of the template.
+        name: of the template, or NAMESPACE/NAME.
+        namespace: of the template; else default.
         version: else the one in use.
         common: where the service is, and how to print.
     """
+    from tasker.cli.given import named_place
     from tasker.cli.output import document, fields, json_value
     from tasker.cli.reach import client
 
+    name, namespace = named_place(name, namespace)
     async with client(common) as service:
         view = await service.template(name, namespace=namespace, version=version)
     if common.output != "table":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from tasker.cli.options import COMMON, Common
+from tasker.cli.options import COMMON, Common, Limit
+
+if TYPE_CHECKING:
+    from tasker.cli.output import Column
 
 
 async def usage(
@@ -16,6 +19,7 @@ async def usage(
     namespace: str | None = None,
     template: str | None = None,
     model: Annotated[str | None, Parameter(name="--model")] = None,
+    limit: Limit = 100,
     common: Common = COMMON,
 ) -> None:
     """Show what attempts used and cost, failed ones too, added up exactly.
@@ -32,19 +36,15 @@ async def usage(
         namespace: only of its tasks.
         template: only of its tasks; its name, or NAMESPACE/NAME.
         model: only what was used of it.
+        limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
     from tasker.cli.given import place_of
-    from tasker.cli.output import rows
     from tasker.cli.reach import client
+    from tasker.cli.showing import page_items_of, show_first
 
     template, namespace = place_of(template, namespace)
-    async with client(common) as service:
-        found = [
-            total
-            async for total in service.usage(by=by, task=task, namespace=namespace, template=template, model=model)
-        ]
-    columns = [
+    columns: list[Column] = [
         ("template", lambda row: f"{row.namespace}/{row.template}" if row.template else None),
         ("task", lambda row: row.task_id or None),
         ("step", lambda row: row.step or None),
@@ -56,9 +56,19 @@ async def usage(
         ("prices", lambda row: row.prices or None),
     ]
     shown = {"tenant": {"template", "task", "step"}, "template": {"task", "step"}, "step": {"task"}, "task": {"step"}}
-    rows(
-        found,
-        [column for column in columns if column[0] not in shown[by]],
-        common.output,
-        empty="nothing was metered; handlers say it with ctx.usage and ctx.meter",
-    )
+    async with client(common) as service:
+        found = service.usage(
+            by=by,
+            task=task,
+            namespace=namespace,
+            template=template,
+            model=model,
+            page_items=page_items_of(limit),
+        )
+        await show_first(
+            found,
+            limit,
+            [column for column in columns if column[0] not in shown[by]],
+            common.output,
+            empty="nothing was metered; handlers say it with ctx.usage and ctx.meter",
+        )

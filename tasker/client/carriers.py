@@ -106,7 +106,7 @@ def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str,
         case ["schedule", "create"]:
             return "POST", "/v1/schedules", rest
         case ["schedule", act]:
-            path = f"/v1/schedules/{segment(rest.pop('namespace', 'default'))}/{segment(rest.pop('name'))}"
+            path = f"/v1/schedules/{_place(rest)}"
             method = {"update": "PUT", "delete": "DELETE"}.get(act)
             return ("POST", f"{path}/{act}", rest) if method is None else (method, path, rest)
         case ["control" | "limit" | "circuit" as noun, act]:
@@ -116,6 +116,11 @@ def endpoint_of(verb: str, command: dict[str, Any]) -> tuple[str, str, dict[str,
         case ["template", "register"]:
             return "PUT", "/v1/templates", rest
         case ["template", "use"]:
-            return "POST", "/v1/templates/use", rest
+            return "POST", f"/v1/templates/{_place(rest)}/use", rest
         case _:
             raise VerbUnknown(f"the client has no endpoint for {verb}")
+
+
+def _place(rest: dict[str, Any]) -> str:
+    """Take namespace and name out of a command, and return them as a path."""
+    return f"{segment(rest.pop('namespace', 'default'))}/{segment(rest.pop('name'))}"

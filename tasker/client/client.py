@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import msgspec
 
@@ -33,10 +33,11 @@ from tasker.client.requests import (
     PAGE_ITEMS,
     NamedTemplate,
     NewTask,
+    OperatorOptions,
     TaskHandle,
     TaskRef,
-    command_id_of,
     handle_of,
+    named,
     position_of,
     rfc3339_of,
     segment,
@@ -301,20 +302,24 @@ class TaskerClient(TaskOperations):
             await attempt_until(leave, deadline_s=deadline_s, policy=self._retry, clock=self._clock)
         return key
 
-    async def register(self, template: Mapping[str, Any], *, command_id: str | None = None) -> Reply:
+    async def register(self, template: Mapping[str, Any], **options: Unpack[OperatorOptions]) -> Reply:
         """Make a template known; `template` is the document that YAML spells too.
 
         Raises:
             TemplateInvalid: `errors` names every fault. TemplateConflict: the version has other content.
         """
-        command = TemplateRegister(template=dict(template), command_id=command_id_of(command_id, self._ids))
+        command = TemplateRegister(template=dict(template), **named(options, self._ids))
         return await self._command("template.register", command)
 
-    async def use(self, name: str, version: str, *, namespace: str = "default", command_id: str | None = None) -> Reply:
-        """Choose the version that new tasks get when they name none."""
-        command = TemplateUse(
-            name=name, namespace=namespace, version=version, command_id=command_id_of(command_id, self._ids)
-        )
+    async def use(
+        self, name: str, version: str, *, namespace: str = "default", **options: Unpack[OperatorOptions]
+    ) -> Reply:
+        """Choose the version that new tasks get when they name none.
+
+        Raises:
+            TemplateUnknown: there is no such version.
+        """
+        command = TemplateUse(name=name, namespace=namespace, version=version, **named(options, self._ids))
         return await self._command("template.use", command)
 
     # ---------------------------------------------------------------- reads
@@ -419,9 +424,11 @@ class TaskerClient(TaskOperations):
         async for event in items_of(self._get, path, EventPage, {"after": str(after_seq), "limit": page_items}):
             yield event
 
-    async def templates(self, *, namespace: str | None = None, name: str | None = None) -> AsyncIterator[TemplateView]:
+    async def templates(
+        self, *, namespace: str | None = None, name: str | None = None, page_items: int = PAGE_ITEMS
+    ) -> AsyncIterator[TemplateView]:
         """Yield the registered versions of templates."""
-        parameters: Parameters = {"namespace": namespace, "name": name}
+        parameters: Parameters = {"namespace": namespace, "name": name, "limit": page_items}
         async for template in items_of(self._get, "/v1/templates", TemplatePage, parameters):
             yield template
 
@@ -443,6 +450,7 @@ class TaskerClient(TaskOperations):
         template: str | None = None,
         model: str | None = None,
         at_least: str | None = None,
+        page_items: int = PAGE_ITEMS,
     ) -> AsyncIterator[UsageTotal]:
         """Yield what attempts used and cost, failed ones too, added up exactly.
 
@@ -453,6 +461,7 @@ class TaskerClient(TaskOperations):
             template: only of its tasks.
             model: only what was used of it.
             at_least: a position that the totals must have reached.
+            page_items: so many are asked for at a time.
         """
         parameters: Parameters = {
             "by": by,
@@ -460,14 +469,15 @@ class TaskerClient(TaskOperations):
             "namespace": namespace,
             "template": template,
             "model": model,
+            "limit": page_items,
             "at_least": at_least,
         }
         async for total in items_of(self._get, "/v1/usage", UsagePage, parameters):
             yield total
 
-    async def refusals(self) -> AsyncIterator[Refusal]:
+    async def refusals(self, *, page_items: int = PAGE_ITEMS) -> AsyncIterator[Refusal]:
         """Yield the submitted commands that were refused lately, oldest first."""
-        async for refusal in items_of(self._get, "/v1/refusals", RefusalPage, {}):
+        async for refusal in items_of(self._get, "/v1/refusals", RefusalPage, {"limit": page_items}):
             yield refusal
 
     async def stats(self) -> Stats:

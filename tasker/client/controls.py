@@ -30,6 +30,7 @@ class WorkControls:
         reason: str,
         namespace: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let no attempt in the scope begin, until `resume`; those that run go on. Every node heeds it in a second.
 
@@ -40,6 +41,7 @@ class WorkControls:
             reason: why; shown with it.
             namespace: of the queue or template; else "default".
             command_id: names this command; drawn when absent.
+            dry_run: only answer what would happen.
         """
         command = ControlPause(
             scope=scope,
@@ -48,6 +50,7 @@ class WorkControls:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("control.pause", command)
 
@@ -61,6 +64,7 @@ class WorkControls:
         ramp_s: float = 0.0,
         namespace: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let attempts in the scope begin again; what was held back comes evenly spread over `ramp_s`.
 
@@ -75,6 +79,7 @@ class WorkControls:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("control.resume", command)
 
@@ -90,6 +95,7 @@ class WorkControls:
         key: str | None = None,
         namespace: str = "default",
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let so many attempts of a queue or a handler begin in a time, over all nodes, in place of a limit before.
 
@@ -103,6 +109,7 @@ class WorkControls:
             key: an expression over the task's `input`; each of its values has the limit for itself.
             namespace: of the queue or handler.
             command_id: names this command; drawn when absent.
+            dry_run: only answer what would happen.
 
         Raises:
             ExpressionInvalid: the key is none.
@@ -117,6 +124,7 @@ class WorkControls:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("limit.set", command)
 
@@ -129,6 +137,7 @@ class WorkControls:
         reason: str,
         namespace: str = "default",
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let attempts of a queue or a handler begin as they come.
 
@@ -142,6 +151,7 @@ class WorkControls:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("limit.remove", command)
 
@@ -158,6 +168,7 @@ class WorkControls:
         open_s: float = 600.0,
         namespace: str = "default",
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let no attempt of a handler begin, as if too many of them had failed; those that run go on.
 
@@ -168,6 +179,7 @@ class WorkControls:
             open_s: after so long a trial begins, which closes the circuit or opens it for twice as long.
             namespace: of the handler.
             command_id: names this command; drawn when absent.
+            dry_run: only answer what would happen.
         """
         command = CircuitOpen(
             name=name,
@@ -176,6 +188,7 @@ class WorkControls:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("circuit.open", command)
 
@@ -188,6 +201,7 @@ class WorkControls:
         ramp_s: float = 0.0,
         namespace: str = "default",
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let attempts of a handler begin again, evenly spread over `ramp_s`, as if none of them had failed.
 
@@ -201,6 +215,7 @@ class WorkControls:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("circuit.close", command)
 

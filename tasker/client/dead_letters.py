@@ -165,6 +165,7 @@ class DeadLetters:
         requested_by: str,
         reason: str,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Put a task, or a step of it, among the dead letters, although nothing has failed for good.
 
@@ -177,6 +178,7 @@ class DeadLetters:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("dlq.add", command)
 
@@ -190,6 +192,7 @@ class DeadLetters:
         note: str | None = None,
         reason: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Look into a dead letter: give it an owner ("": nobody), add a note; one of note and reason is needed.
 
@@ -204,6 +207,7 @@ class DeadLetters:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("dlq.investigate", command)
 
@@ -217,6 +221,7 @@ class DeadLetters:
         attempt: int | None = None,
         ignore: bool = False,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Settle a dead letter; `ignore` says that nothing is to be done about it.
 
@@ -231,6 +236,7 @@ class DeadLetters:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("dlq.resolve", command)
 
@@ -242,6 +248,7 @@ class DeadLetters:
         requested_by: str,
         reason: str,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Take back that a dead letter is settled.
 
@@ -254,6 +261,7 @@ class DeadLetters:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("dlq.reopen", command)
 
@@ -266,6 +274,7 @@ class DeadLetters:
         reason: str,
         attempt: int | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Give the step, or every failed step of the task, a fresh set of attempts; the task goes on by itself.
 
@@ -279,6 +288,7 @@ class DeadLetters:
             requested_by=requested_by,
             reason=reason,
             command_id=command_id_of(command_id, self._ids),
+            dry_run=dry_run,
         )
         return await self._send("dlq.retry", command)
 

@@ -115,7 +115,7 @@ class TaskHandle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OperatorOptions(TypedDict, total=False):
-    """What every command to a task or a step takes.
+    """What every command to a task, a step, a schedule or a template takes.
 
     Attributes:
         reason: why, kept in the event.
@@ -143,6 +143,11 @@ TaskRef = TaskHandle | TaskView | UUID | str
 def command_id_of(given: str | None, ids: IdSource) -> str:
     """Return what names a command: what the caller gave, also "", which the service refuses; else one from `ids`."""
     return ids.token() if given is None else given
+
+
+def named(options: OperatorOptions, ids: IdSource) -> OperatorOptions:
+    """Return `options` with the id that makes a repetition the same command."""
+    return {**options, "command_id": command_id_of(options.get("command_id"), ids)}
 
 
 def texts_of(given: str | Sequence[str] | None) -> tuple[str, ...]:

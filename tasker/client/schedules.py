@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
 from tasker.client.http import Parameters
 from tasker.client.pages import Read, items_of
-from tasker.client.requests import SendCommand, command_id_of, rfc3339_of, texts_of, time_us_of
+from tasker.client.requests import (
+    PAGE_ITEMS,
+    OperatorOptions,
+    SendCommand,
+    named,
+    rfc3339_of,
+    texts_of,
+    time_us_of,
+)
 from tasker.errors import BodyInvalid
 from tasker.events.codec import encode_value
 from tasker.events.messages import (
@@ -37,7 +45,10 @@ NEXT_TIMES: int = 5
 
 
 class Schedules:
-    """The schedules of a tenant. Commands raise as those to tasks do; `ScheduleUnknown`: there is no such schedule."""
+    """The schedules of a tenant. Commands take the `OperatorOptions` and raise as those to tasks do.
+
+    `ScheduleUnknown`: there is no such schedule.
+    """
 
     def __init__(self, send: SendCommand, read: Read, ids: IdSource) -> None:
         self._send = send
@@ -50,9 +61,7 @@ class Schedules:
         schedule: Document,
         *,
         namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Begin a schedule. The same document again is a duplicate.
 
@@ -63,9 +72,7 @@ class Schedules:
             name=name,
             namespace=namespace,
             schedule=document_from(schedule),
-            requested_by=requested_by,
-            reason=reason,
-            command_id=command_id_of(command_id, self._ids),
+            **named(options, self._ids),
         )
         return await self._send("schedule.create", command)
 
@@ -75,18 +82,14 @@ class Schedules:
         schedule: Document,
         *,
         namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Give a schedule another document, whole."""
         command = ScheduleUpdate(
             name=name,
             namespace=namespace,
             schedule=document_from(schedule),
-            requested_by=requested_by,
-            reason=reason,
-            command_id=command_id_of(command_id, self._ids),
+            **named(options, self._ids),
         )
         return await self._send("schedule.update", command)
 
@@ -96,18 +99,14 @@ class Schedules:
         note: str | None = None,
         *,
         namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let fire times start nothing until `resume`."""
         command = SchedulePause(
             name=name,
             namespace=namespace,
             note=note,
-            requested_by=requested_by,
-            reason=reason,
-            command_id=command_id_of(command_id, self._ids),
+            **named(options, self._ids),
         )
         return await self._send("schedule.pause", command)
 
@@ -117,18 +116,14 @@ class Schedules:
         note: str | None = None,
         *,
         namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let fire times count again, from now on; those of the pause are skipped (`backfill` makes up for them)."""
         command = ScheduleResume(
             name=name,
             namespace=namespace,
             note=note,
-            requested_by=requested_by,
-            reason=reason,
-            command_id=command_id_of(command_id, self._ids),
+            **named(options, self._ids),
         )
         return await self._send("schedule.resume", command)
 
@@ -137,17 +132,13 @@ class Schedules:
         name: str,
         *,
         namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Start a task now, whatever runs; `task_id` of the reply is it (absent of a repetition)."""
         command = ScheduleTrigger(
             name=name,
             namespace=namespace,
-            requested_by=requested_by,
-            reason=reason,
-            command_id=command_id_of(command_id, self._ids),
+            **named(options, self._ids),
         )
         return await self._send("schedule.trigger", command)
 
@@ -159,9 +150,7 @@ class Schedules:
         *,
         overlap: BackfillOverlap = "buffer_all",
         namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Start the tasks of past fire times that have none: from `start` up to, not including, `end`."""
         command = ScheduleBackfill(
@@ -170,9 +159,7 @@ class Schedules:
             start=rfc3339_of(start, "start"),
             end=rfc3339_of(end, "end"),
             overlap=overlap,
-            requested_by=requested_by,
-            reason=reason,
-            command_id=command_id_of(command_id, self._ids),
+            **named(options, self._ids),
         )
         return await self._send("schedule.backfill", command)
 
@@ -182,9 +169,7 @@ class Schedules:
         *,
         end: datetime | str | None = None,
         namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let open backfills of a schedule start nothing more: all, or those up to `end`; what they started goes on.
 
@@ -195,9 +180,7 @@ class Schedules:
             name=name,
             namespace=namespace,
             end=rfc3339_of(end, "end"),
-            requested_by=requested_by,
-            reason=reason,
-            command_id=command_id_of(command_id, self._ids),
+            **named(options, self._ids),
         )
         return await self._send("schedule.stop_backfill", command)
 
@@ -206,17 +189,13 @@ class Schedules:
         name: str,
         *,
         namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """End a schedule; tasks that it started go on."""
         command = ScheduleDelete(
             name=name,
             namespace=namespace,
-            requested_by=requested_by,
-            reason=reason,
-            command_id=command_id_of(command_id, self._ids),
+            **named(options, self._ids),
         )
         return await self._send("schedule.delete", command)
 
@@ -237,12 +216,14 @@ class Schedules:
         namespace: str | None = None,
         template: str | None = None,
         at_least: str | None = None,
+        page_items: int = PAGE_ITEMS,
     ) -> AsyncIterator[ScheduleView]:
         """Yield the schedules that match all of what is given, by namespace and name; deleted ones when asked for."""
         parameters: Parameters = {
             "state": list(texts_of(states)),
             "namespace": namespace,
             "template": template,
+            "limit": page_items,
             "at_least": at_least,
         }
         async for schedule in items_of(self._read, "/v1/schedules", SchedulePage, parameters):

@@ -127,17 +127,21 @@ class SyncCalls:
         """
         return self._loop.run(self._calls.submit(task, reply_to=reply_to))
 
-    def register(self, template: Mapping[str, Any], *, command_id: str | None = None) -> Reply:
+    def register(self, template: Mapping[str, Any], **options: Unpack[OperatorOptions]) -> Reply:
         """Make a template known; `template` is the document that YAML spells too.
 
         Raises:
             TemplateInvalid: `errors` names every fault. TemplateConflict: the version has other content.
         """
-        return self._loop.run(self._calls.register(template, command_id=command_id))
+        return self._loop.run(self._calls.register(template, **options))
 
-    def use(self, name: str, version: str, *, namespace: str = "default", command_id: str | None = None) -> Reply:
-        """Choose the version that new tasks get when they name none."""
-        return self._loop.run(self._calls.use(name, version, namespace=namespace, command_id=command_id))
+    def use(self, name: str, version: str, *, namespace: str = "default", **options: Unpack[OperatorOptions]) -> Reply:
+        """Choose the version that new tasks get when they name none.
+
+        Raises:
+            TemplateUnknown: there is no such version.
+        """
+        return self._loop.run(self._calls.use(name, version, namespace=namespace, **options))
 
     def get(self, task: TaskRef, *, at_least: str | None = None) -> TaskView:
         """Return a task as the view shows it, never older than what `task` itself was returned with.
@@ -221,9 +225,11 @@ class SyncCalls:
         """Yield the recorded events of a task behind `after_seq`, from the log."""
         return self._loop.iterate(lambda: self._calls.events(task, after_seq=after_seq, page_items=page_items))
 
-    def templates(self, *, namespace: str | None = None, name: str | None = None) -> Iterator[TemplateView]:
+    def templates(
+        self, *, namespace: str | None = None, name: str | None = None, page_items: int = PAGE_ITEMS
+    ) -> Iterator[TemplateView]:
         """Yield the registered versions of templates."""
-        return self._loop.iterate(lambda: self._calls.templates(namespace=namespace, name=name))
+        return self._loop.iterate(lambda: self._calls.templates(namespace=namespace, name=name, page_items=page_items))
 
     def template(self, name: str, *, namespace: str = "default", version: str | None = None) -> TemplateView:
         """Return a version of a template (None: the one in use), with its document.
@@ -242,6 +248,7 @@ class SyncCalls:
         template: str | None = None,
         model: str | None = None,
         at_least: str | None = None,
+        page_items: int = PAGE_ITEMS,
     ) -> Iterator[UsageTotal]:
         """Yield what attempts used and cost, failed ones too, added up exactly.
 
@@ -252,16 +259,23 @@ class SyncCalls:
             template: only of its tasks.
             model: only what was used of it.
             at_least: a position that the totals must have reached.
+            page_items: so many are asked for at a time.
         """
         return self._loop.iterate(
             lambda: self._calls.usage(
-                by=by, task=task, namespace=namespace, template=template, model=model, at_least=at_least
+                by=by,
+                task=task,
+                namespace=namespace,
+                template=template,
+                model=model,
+                at_least=at_least,
+                page_items=page_items,
             )
         )
 
-    def refusals(self) -> Iterator[Refusal]:
+    def refusals(self, *, page_items: int = PAGE_ITEMS) -> Iterator[Refusal]:
         """Yield the submitted commands that were refused lately, oldest first."""
-        return self._loop.iterate(self._calls.refusals)
+        return self._loop.iterate(lambda: self._calls.refusals(page_items=page_items))
 
     def stats(self) -> Stats:
         """Return counts of tasks by state and how far the views are."""
@@ -701,6 +715,7 @@ class SyncControls:
         reason: str,
         namespace: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let no attempt in the scope begin, until `resume`; those that run go on. Every node heeds it in a second.
 
@@ -711,10 +726,17 @@ class SyncControls:
             reason: why; shown with it.
             namespace: of the queue or template; else "default".
             command_id: names this command; drawn when absent.
+            dry_run: only answer what would happen.
         """
         return self._loop.run(
             self._calls.pause(
-                scope, name, requested_by=requested_by, reason=reason, namespace=namespace, command_id=command_id
+                scope,
+                name,
+                requested_by=requested_by,
+                reason=reason,
+                namespace=namespace,
+                command_id=command_id,
+                dry_run=dry_run,
             )
         )
 
@@ -728,6 +750,7 @@ class SyncControls:
         ramp_s: float = 0.0,
         namespace: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let attempts in the scope begin again; what was held back comes evenly spread over `ramp_s`.
 
@@ -743,6 +766,7 @@ class SyncControls:
                 ramp_s=ramp_s,
                 namespace=namespace,
                 command_id=command_id,
+                dry_run=dry_run,
             )
         )
 
@@ -758,6 +782,7 @@ class SyncControls:
         key: str | None = None,
         namespace: str = "default",
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let so many attempts of a queue or a handler begin in a time, over all nodes, in place of a limit before.
 
@@ -771,6 +796,7 @@ class SyncControls:
             key: an expression over the task's `input`; each of its values has the limit for itself.
             namespace: of the queue or handler.
             command_id: names this command; drawn when absent.
+            dry_run: only answer what would happen.
 
         Raises:
             ExpressionInvalid: the key is none.
@@ -786,6 +812,7 @@ class SyncControls:
                 key=key,
                 namespace=namespace,
                 command_id=command_id,
+                dry_run=dry_run,
             )
         )
 
@@ -798,6 +825,7 @@ class SyncControls:
         reason: str,
         namespace: str = "default",
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let attempts of a queue or a handler begin as they come.
 
@@ -806,7 +834,13 @@ class SyncControls:
         """
         return self._loop.run(
             self._calls.remove_limit(
-                scope, name, requested_by=requested_by, reason=reason, namespace=namespace, command_id=command_id
+                scope,
+                name,
+                requested_by=requested_by,
+                reason=reason,
+                namespace=namespace,
+                command_id=command_id,
+                dry_run=dry_run,
             )
         )
 
@@ -823,6 +857,7 @@ class SyncControls:
         open_s: float = 600.0,
         namespace: str = "default",
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let no attempt of a handler begin, as if too many of them had failed; those that run go on.
 
@@ -833,6 +868,7 @@ class SyncControls:
             open_s: after so long a trial begins, which closes the circuit or opens it for twice as long.
             namespace: of the handler.
             command_id: names this command; drawn when absent.
+            dry_run: only answer what would happen.
         """
         return self._loop.run(
             self._calls.open_circuit(
@@ -842,6 +878,7 @@ class SyncControls:
                 open_s=open_s,
                 namespace=namespace,
                 command_id=command_id,
+                dry_run=dry_run,
             )
         )
 
@@ -854,6 +891,7 @@ class SyncControls:
         ramp_s: float = 0.0,
         namespace: str = "default",
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Let attempts of a handler begin again, evenly spread over `ramp_s`, as if none of them had failed.
 
@@ -868,6 +906,7 @@ class SyncControls:
                 ramp_s=ramp_s,
                 namespace=namespace,
                 command_id=command_id,
+                dry_run=dry_run,
             )
         )
 
@@ -924,7 +963,14 @@ class SyncDeadLetters:
         return self._loop.run(self._calls.of_task(task, at_least=at_least))
 
     def add(
-        self, task: TaskRef, step: str | None = None, *, requested_by: str, reason: str, command_id: str | None = None
+        self,
+        task: TaskRef,
+        step: str | None = None,
+        *,
+        requested_by: str,
+        reason: str,
+        command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Put a task, or a step of it, among the dead letters, although nothing has failed for good.
 
@@ -932,7 +978,9 @@ class SyncDeadLetters:
             TaskUnknown, StepUnknown, StateForbids: there is nothing to add, or it is there already.
         """
         return self._loop.run(
-            self._calls.add(task, step, requested_by=requested_by, reason=reason, command_id=command_id)
+            self._calls.add(
+                task, step, requested_by=requested_by, reason=reason, command_id=command_id, dry_run=dry_run
+            )
         )
 
     def investigate(
@@ -945,6 +993,7 @@ class SyncDeadLetters:
         note: str | None = None,
         reason: str | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Look into a dead letter: give it an owner ("": nobody), add a note; one of note and reason is needed.
 
@@ -953,7 +1002,14 @@ class SyncDeadLetters:
         """
         return self._loop.run(
             self._calls.investigate(
-                task, step, requested_by=requested_by, owner=owner, note=note, reason=reason, command_id=command_id
+                task,
+                step,
+                requested_by=requested_by,
+                owner=owner,
+                note=note,
+                reason=reason,
+                command_id=command_id,
+                dry_run=dry_run,
             )
         )
 
@@ -967,6 +1023,7 @@ class SyncDeadLetters:
         attempt: int | None = None,
         ignore: bool = False,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Settle a dead letter; `ignore` says that nothing is to be done about it.
 
@@ -982,11 +1039,19 @@ class SyncDeadLetters:
                 attempt=attempt,
                 ignore=ignore,
                 command_id=command_id,
+                dry_run=dry_run,
             )
         )
 
     def reopen(
-        self, task: TaskRef, step: str | None = None, *, requested_by: str, reason: str, command_id: str | None = None
+        self,
+        task: TaskRef,
+        step: str | None = None,
+        *,
+        requested_by: str,
+        reason: str,
+        command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Take back that a dead letter is settled.
 
@@ -994,7 +1059,9 @@ class SyncDeadLetters:
             DeadLetterUnknown: it is none.
         """
         return self._loop.run(
-            self._calls.reopen(task, step, requested_by=requested_by, reason=reason, command_id=command_id)
+            self._calls.reopen(
+                task, step, requested_by=requested_by, reason=reason, command_id=command_id, dry_run=dry_run
+            )
         )
 
     def retry(
@@ -1006,6 +1073,7 @@ class SyncDeadLetters:
         reason: str,
         attempt: int | None = None,
         command_id: str | None = None,
+        dry_run: bool = False,
     ) -> Reply:
         """Give the step, or every failed step of the task, a fresh set of attempts; the task goes on by itself.
 
@@ -1014,7 +1082,13 @@ class SyncDeadLetters:
         """
         return self._loop.run(
             self._calls.retry(
-                task, step, requested_by=requested_by, reason=reason, attempt=attempt, command_id=command_id
+                task,
+                step,
+                requested_by=requested_by,
+                reason=reason,
+                attempt=attempt,
+                command_id=command_id,
+                dry_run=dry_run,
             )
         )
 
@@ -1077,92 +1151,36 @@ class SyncSchedules:
         self._calls = calls
 
     def create(
-        self,
-        name: str,
-        schedule: Document,
-        *,
-        namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        self, name: str, schedule: Document, *, namespace: str = "default", **options: Unpack[OperatorOptions]
     ) -> Reply:
         """Begin a schedule. The same document again is a duplicate.
 
         Raises:
             ScheduleInvalid: `errors` names every fault. ScheduleConflict: the name has another document.
         """
-        return self._loop.run(
-            self._calls.create(
-                name, schedule, namespace=namespace, requested_by=requested_by, reason=reason, command_id=command_id
-            )
-        )
+        return self._loop.run(self._calls.create(name, schedule, namespace=namespace, **options))
 
     def update(
-        self,
-        name: str,
-        schedule: Document,
-        *,
-        namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        self, name: str, schedule: Document, *, namespace: str = "default", **options: Unpack[OperatorOptions]
     ) -> Reply:
         """Give a schedule another document, whole."""
-        return self._loop.run(
-            self._calls.update(
-                name, schedule, namespace=namespace, requested_by=requested_by, reason=reason, command_id=command_id
-            )
-        )
+        return self._loop.run(self._calls.update(name, schedule, namespace=namespace, **options))
 
     def pause(
-        self,
-        name: str,
-        note: str | None = None,
-        *,
-        namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        self, name: str, note: str | None = None, *, namespace: str = "default", **options: Unpack[OperatorOptions]
     ) -> Reply:
         """Let fire times start nothing until `resume`."""
-        return self._loop.run(
-            self._calls.pause(
-                name, note, namespace=namespace, requested_by=requested_by, reason=reason, command_id=command_id
-            )
-        )
+        return self._loop.run(self._calls.pause(name, note, namespace=namespace, **options))
 
     def resume(
-        self,
-        name: str,
-        note: str | None = None,
-        *,
-        namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        self, name: str, note: str | None = None, *, namespace: str = "default", **options: Unpack[OperatorOptions]
     ) -> Reply:
         """Let fire times count again, from now on; those of the pause are skipped (`backfill` makes up for them)."""
-        return self._loop.run(
-            self._calls.resume(
-                name, note, namespace=namespace, requested_by=requested_by, reason=reason, command_id=command_id
-            )
-        )
+        return self._loop.run(self._calls.resume(name, note, namespace=namespace, **options))
 
-    def trigger(
-        self,
-        name: str,
-        *,
-        namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
-    ) -> Reply:
+    def trigger(self, name: str, *, namespace: str = "default", **options: Unpack[OperatorOptions]) -> Reply:
         """Start a task now, whatever runs; `task_id` of the reply is it (absent of a repetition)."""
-        return self._loop.run(
-            self._calls.trigger(
-                name, namespace=namespace, requested_by=requested_by, reason=reason, command_id=command_id
-            )
-        )
+        return self._loop.run(self._calls.trigger(name, namespace=namespace, **options))
 
     def backfill(
         self,
@@ -1172,23 +1190,10 @@ class SyncSchedules:
         *,
         overlap: BackfillOverlap = "buffer_all",
         namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Start the tasks of past fire times that have none: from `start` up to, not including, `end`."""
-        return self._loop.run(
-            self._calls.backfill(
-                name,
-                start,
-                end,
-                overlap=overlap,
-                namespace=namespace,
-                requested_by=requested_by,
-                reason=reason,
-                command_id=command_id,
-            )
-        )
+        return self._loop.run(self._calls.backfill(name, start, end, overlap=overlap, namespace=namespace, **options))
 
     def stop_backfill(
         self,
@@ -1196,36 +1201,18 @@ class SyncSchedules:
         *,
         end: datetime | str | None = None,
         namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
+        **options: Unpack[OperatorOptions],
     ) -> Reply:
         """Let open backfills of a schedule start nothing more: all, or those up to `end`; what they started goes on.
 
         Raises:
             ScheduleForbids: none is open.
         """
-        return self._loop.run(
-            self._calls.stop_backfill(
-                name, end=end, namespace=namespace, requested_by=requested_by, reason=reason, command_id=command_id
-            )
-        )
+        return self._loop.run(self._calls.stop_backfill(name, end=end, namespace=namespace, **options))
 
-    def delete(
-        self,
-        name: str,
-        *,
-        namespace: str = "default",
-        requested_by: str | None = None,
-        reason: str | None = None,
-        command_id: str | None = None,
-    ) -> Reply:
+    def delete(self, name: str, *, namespace: str = "default", **options: Unpack[OperatorOptions]) -> Reply:
         """End a schedule; tasks that it started go on."""
-        return self._loop.run(
-            self._calls.delete(
-                name, namespace=namespace, requested_by=requested_by, reason=reason, command_id=command_id
-            )
-        )
+        return self._loop.run(self._calls.delete(name, namespace=namespace, **options))
 
     def get(self, name: str, *, namespace: str = "default", at_least: str | None = None) -> ScheduleView:
         """Return a schedule with its last fires and its next fire times.
@@ -1242,10 +1229,13 @@ class SyncSchedules:
         namespace: str | None = None,
         template: str | None = None,
         at_least: str | None = None,
+        page_items: int = PAGE_ITEMS,
     ) -> Iterator[ScheduleView]:
         """Yield the schedules that match all of what is given, by namespace and name; deleted ones when asked for."""
         return self._loop.iterate(
-            lambda: self._calls.list(states=states, namespace=namespace, template=template, at_least=at_least)
+            lambda: self._calls.list(
+                states=states, namespace=namespace, template=template, at_least=at_least, page_items=page_items
+            )
         )
 
     def next(

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 import msgspec
 
-from tasker.client.requests import OperatorOptions, TaskRef, command_id_of, rfc3339_of, task_id_of
+from tasker.client.requests import OperatorOptions, TaskRef, named, rfc3339_of, task_id_of
 from tasker.events.codec import encode_value
 from tasker.events.messages import (
     CANCEL_GRACE_S,
@@ -58,7 +58,7 @@ class TaskOperations(abc.ABC):
         Raises:
             TaskUnknown, TaskEnded: there is nothing to cancel.
         """
-        command = TaskCancel(task_id=task_id_of(task), grace_s=grace_s, **self._named(options))
+        command = TaskCancel(task_id=task_id_of(task), grace_s=grace_s, **named(options, self._ids))
         return await self._command("task.cancel", command)
 
     async def retry(
@@ -71,7 +71,7 @@ class TaskOperations(abc.ABC):
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to retry.
         """
-        command = TaskRetry(task_id=task_id_of(task), **self._named(options))
+        command = TaskRetry(task_id=task_id_of(task), **named(options, self._ids))
         return await self._command("task.retry", command)
 
     async def step_retry(
@@ -87,7 +87,7 @@ class TaskOperations(abc.ABC):
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: there is nothing to retry.
         """
-        command = StepRetry(task_id=task_id_of(task), step=step, attempt=attempt, **self._named(options))
+        command = StepRetry(task_id=task_id_of(task), step=step, attempt=attempt, **named(options, self._ids))
         return await self._command("step.retry", command)
 
     async def complete(
@@ -105,7 +105,10 @@ class TaskOperations(abc.ABC):
             ValueInvalid, BodyTooLarge: the result cannot be sent.
         """
         command = TaskComplete(
-            task_id=task_id_of(task), result=msgspec.Raw(encode_value(result)), grace_s=grace_s, **self._named(options)
+            task_id=task_id_of(task),
+            result=msgspec.Raw(encode_value(result)),
+            grace_s=grace_s,
+            **named(options, self._ids),
         )
         return await self._command("task.complete", command)
 
@@ -122,7 +125,7 @@ class TaskOperations(abc.ABC):
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to end.
         """
-        command = TaskFail(task_id=task_id_of(task), message=message, grace_s=grace_s, **self._named(options))
+        command = TaskFail(task_id=task_id_of(task), message=message, grace_s=grace_s, **named(options, self._ids))
         return await self._command("task.fail", command)
 
     async def update(
@@ -144,7 +147,7 @@ class TaskOperations(abc.ABC):
             tags=dict(tags or {}),
             metadata=dict(metadata or {}),
             priority=priority,
-            **self._named(options),
+            **named(options, self._ids),
         )
         return await self._command("task.update", command)
 
@@ -167,7 +170,7 @@ class TaskOperations(abc.ABC):
             deadline=rfc3339_of(deadline, "deadline"),
             within_s=within_s,
             remove=remove,
-            **self._named(options),
+            **named(options, self._ids),
         )
         return await self._command("task.deadline", command)
 
@@ -188,7 +191,7 @@ class TaskOperations(abc.ABC):
             TaskUnknown, StateForbids: there is no such task, or it has not ended.
             TemplateUnknown: there is no such version.
         """
-        command = TaskRestart(task_id=task_id_of(task), version=version, current=current, **self._named(options))
+        command = TaskRestart(task_id=task_id_of(task), version=version, current=current, **named(options, self._ids))
         return await self._command("task.restart", command)
 
     async def pause(
@@ -205,7 +208,7 @@ class TaskOperations(abc.ABC):
         Raises:
             TaskUnknown, TaskEnded, StateForbids: there is nothing to pause.
         """
-        command = TaskPause(task_id=task_id_of(task), children=children, **self._named(options))
+        command = TaskPause(task_id=task_id_of(task), children=children, **named(options, self._ids))
         return await self._command("task.pause", command)
 
     async def resume(
@@ -222,7 +225,7 @@ class TaskOperations(abc.ABC):
         Raises:
             TaskUnknown, TaskEnded, StateForbids: it is not paused.
         """
-        command = TaskResume(task_id=task_id_of(task), children=children, **self._named(options))
+        command = TaskResume(task_id=task_id_of(task), children=children, **named(options, self._ids))
         return await self._command("task.resume", command)
 
     async def set_budget(
@@ -252,7 +255,7 @@ class TaskOperations(abc.ABC):
             cost_max=None if cost_max is None else str(cost_max),
             tokens_max=tokens_max,
             running_s_max=running_s_max,
-            **self._named(options),
+            **named(options, self._ids),
         )
         return await self._command("task.budget", command)
 
@@ -274,7 +277,7 @@ class TaskOperations(abc.ABC):
             SignalsFull: the task keeps as many as it may, and no step has taken them.
         """
         command = TaskSignal(
-            task_id=task_id_of(task), name=name, value=msgspec.Raw(encode_value(value)), **self._named(options)
+            task_id=task_id_of(task), name=name, value=msgspec.Raw(encode_value(value)), **named(options, self._ids)
         )
         return await self._command("task.signal", command)
 
@@ -297,7 +300,7 @@ class TaskOperations(abc.ABC):
             step=step,
             result=msgspec.Raw(encode_value(result)),
             routes=tuple(routes),
-            **self._named(options),
+            **named(options, self._ids),
         )
         return await self._command("step.skip", command)
 
@@ -320,7 +323,7 @@ class TaskOperations(abc.ABC):
             step=step,
             result=msgspec.Raw(encode_value(result)),
             routes=tuple(routes),
-            **self._named(options),
+            **named(options, self._ids),
         )
         return await self._command("step.resolve", command)
 
@@ -335,7 +338,7 @@ class TaskOperations(abc.ABC):
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no attempts to give back.
         """
-        command = StepReset(task_id=task_id_of(task), step=step, **self._named(options))
+        command = StepReset(task_id=task_id_of(task), step=step, **named(options, self._ids))
         return await self._command("step.reset", command)
 
     async def step_edit(
@@ -351,7 +354,7 @@ class TaskOperations(abc.ABC):
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it has no result to edit.
         """
         command = StepEdit(
-            task_id=task_id_of(task), step=step, result=msgspec.Raw(encode_value(result)), **self._named(options)
+            task_id=task_id_of(task), step=step, result=msgspec.Raw(encode_value(result)), **named(options, self._ids)
         )
         return await self._command("step.edit", command)
 
@@ -366,9 +369,5 @@ class TaskOperations(abc.ABC):
         Raises:
             TaskUnknown, StepUnknown, TaskEnded, StateForbids: it waits for nothing that can be released.
         """
-        command = StepRelease(task_id=task_id_of(task), step=step, **self._named(options))
+        command = StepRelease(task_id=task_id_of(task), step=step, **named(options, self._ids))
         return await self._command("step.release", command)
-
-    def _named(self, options: OperatorOptions) -> OperatorOptions:
-        """Return `options` with the id that makes a repetition the same command."""
-        return {**options, "command_id": command_id_of(options.get("command_id"), self._ids)}

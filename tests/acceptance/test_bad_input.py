@@ -161,7 +161,7 @@ class Doors:
             "task.retry": ("POST", f"/v1/tasks/{body.get('task_id')}/retry"),
             "step.retry": ("POST", f"/v1/tasks/{body.get('task_id')}/steps/{body.get('step')}/retry"),
             "template.register": ("PUT", "/v1/templates"),
-            "template.use": ("POST", "/v1/templates/use"),
+            "template.use": ("POST", f"/v1/templates/default/{body.get('name')}/use"),
         }[verb]
         return await self.http(method, path, json.dumps(rest).encode())
 
@@ -478,7 +478,7 @@ async def test_a_limit(doors: Doors, limit: tuple[str, bytes, str, bytes, str]) 
     method, path = {
         "task.create": ("POST", "/v1/tasks"),
         "template.register": ("PUT", "/v1/templates"),
-        "template.use": ("POST", "/v1/templates/use"),
+        "template.use": ("POST", "/v1/templates/default/checked/use"),
     }[verb]
     for answer in (await doors.nats(verb, at), (await doors.http(method, path, at))[1]):
         if isinstance(answer, list):

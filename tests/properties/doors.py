@@ -183,7 +183,7 @@ for _verb, _seed in {
     "schedule.update": b'{"name":"s","schedule":{"template":"t","every_s":60,"overlap":"skip","fires_max":3}}',
     "schedule.pause": b'{"name":"s","note":"closed","command_id":"c"}',
     "schedule.resume": b'{"name":"s","note":"open"}',
-    "schedule.trigger": b'{"name":"s","command_id":"c"}',
+    "schedule.trigger": b'{"name":"s","command_id":"c","dry_run":true}',
     "schedule.stop_backfill": b'{"name":"s","end":"2026-01-02T00:00:00Z"}',
     "schedule.backfill": b'{"name":"s","start":"2026-01-01T00:00:00Z","end":"2026-01-02T00:00:00Z","overlap":"allow"}',
     "schedule.delete": b'{"name":"s","requested_by":"me"}',

@@ -275,7 +275,7 @@ TARGETS = {
     "step.delegate": (b"POST", b"/v1/tasks/%b/steps/ask/delegate"),
     "step.retry": (b"POST", b"/v1/tasks/%b/steps/only/retry"),
     "template.register": (b"PUT", b"/v1/templates"),
-    "template.use": (b"POST", b"/v1/templates/use"),
+    "template.use": (b"POST", b"/v1/templates/default/t/use"),
     "schedule.create": (b"POST", b"/v1/schedules"),
     "schedule.update": (b"PUT", b"/v1/schedules/default/s"),
     "schedule.pause": (b"POST", b"/v1/schedules/default/s/pause"),

@@ -74,7 +74,8 @@ class BulkCreate(OperatorCommand, kw_only=True, omit_defaults=True):
         tasks, dead_letters: to what; `dead_letters` of the verbs `dlq.*`, else `tasks`.
         everything: said where no filter is.
         rate_per_s: so many commands a second at most; at most 1,000.
-        dry_run: only answer how many match (`matched`), and a few of them (`sample`); nothing is recorded.
+
+    A dry run answers how many match (`matched`), and a few of them (`sample`).
     """
 
     verb: BulkVerb
@@ -83,4 +84,3 @@ class BulkCreate(OperatorCommand, kw_only=True, omit_defaults=True):
     dead_letters: BulkDeadLetters | None = None
     everything: bool = False
     rate_per_s: float = BULK_RATE_PER_S
-    dry_run: bool = False

@@ -24,20 +24,17 @@ class OperatorCommand(Command, kw_only=True, omit_defaults=True):
 
     Attributes:
         command_id: names the command; a repetition gets the same answer. Drawn when absent.
-    """
-
-    command_id: Key | None = None
-
-
-class TaskOperatorCommand(OperatorCommand, kw_only=True, omit_defaults=True):
-    """A command to a task.
-
-    Attributes:
         dry_run: only answer what would happen (`would`), after the same checks; nothing is recorded.
     """
 
-    task_id: Id
+    command_id: Key | None = None
     dry_run: bool = False
+
+
+class TaskOperatorCommand(OperatorCommand, kw_only=True, omit_defaults=True):
+    """A command to a task."""
+
+    task_id: Id
 
 
 class StepOperatorCommand(TaskOperatorCommand, kw_only=True, omit_defaults=True):

@@ -10,10 +10,16 @@ from tasker.errors import Problem
 
 
 class WouldHappen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event that a dry run foresees; `steps` are those that it is about, () when it is about the task."""
+    """An event that a dry run foresees.
+
+    Attributes:
+        event: its type. steps: those that it is about; () when it is about all of what the command names.
+        fires: of a backfill, and of fire times that start nothing: how many there are; None: more than are counted.
+    """
 
     event: str
     steps: tuple[str, ...] = ()
+    fires: int | None = None
 
 
 class BulkMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

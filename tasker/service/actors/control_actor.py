@@ -17,15 +17,19 @@ from tasker.events.control_events import AnyControlEvent
 from tasker.events.envelope import Meta
 from tasker.events.state_form import StateForm
 from tasker.events.stored import encode_meta, to_new_event
+from tasker.service.actors.dry_runs import Planned
 from tasker.service.domain.circuits import AnyCircuitCommand, CircuitWord, CloseCircuit, OpenCircuit, decide_circuit
 from tasker.service.domain.controls import AnyControlCommand, decide_control
 from tasker.service.runtime.actor import Kept, Owed, Recorded, Turn
 
 
 class ControlMessage:
-    """Do something to work as a whole. `command_id` is None for what a node says of a circuit: its events name it."""
+    """Do something to work as a whole.
 
-    __slots__ = ("answered", "command", "command_id", "fail", "meta", "tenant")
+    `command_id` is None for what a node says of a circuit: its events name it. `planned` is that of a dry run.
+    """
+
+    __slots__ = ("answered", "command", "command_id", "fail", "meta", "planned", "tenant")
 
     def __init__(
         self,
@@ -36,8 +40,10 @@ class ControlMessage:
         meta: Meta,
         answered: Recorded,
         fail: Callable[[TaskerError], None],
+        planned: Planned | None = None,
     ) -> None:
         self.tenant = tenant
+        self.planned = planned
         self.command = command
         self.command_id = command_id
         self.meta = meta
@@ -60,7 +66,8 @@ class ControlActor(Kept[Controls]):
 
     def receive(self, message: ControlMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
-        if message.command_id in self.state.commands:
+        planned = message.planned
+        if planned is None and message.command_id in self.state.commands:
             return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
         controls, meta = self.state, message.meta
         try:
@@ -68,6 +75,8 @@ class ControlActor(Kept[Controls]):
         except CommandRejected as refusal:
             error = refusal
             return Turn.refusal(error, message.fail)
+        if planned is not None:
+            return Turn.answer(lambda position: planned(position, events), message.fail)
         new = []
         for event in events:
             seq = controls.seq + 1

@@ -14,6 +14,7 @@ from tasker.errors import CommandRejected, TaskerError
 from tasker.events.envelope import Meta
 from tasker.events.state_form import StateForm
 from tasker.events.stored import encode_meta, to_new_event
+from tasker.service.actors.dry_runs import Planned
 from tasker.service.domain.dead_letters.investigation import (
     INVESTIGATION_FORM,
     InvestigationCommand,
@@ -51,9 +52,9 @@ class SubjectMessage:
 
 
 class InvestigationMessage:
-    """Do something about a dead letter."""
+    """Do something about a dead letter; `planned` is that of a dry run."""
 
-    __slots__ = ("answered", "command", "command_id", "fail", "meta", "subject", "task_id", "tenant")
+    __slots__ = ("answered", "command", "command_id", "fail", "meta", "planned", "subject", "task_id", "tenant")
 
     def __init__(
         self,
@@ -66,8 +67,10 @@ class InvestigationMessage:
         meta: Meta,
         answered: Recorded,
         fail: Failed,
+        planned: Planned | None = None,
     ) -> None:
         self.tenant = tenant
+        self.planned = planned
         self.task_id = task_id
         self.subject = subject
         self.command = command
@@ -91,14 +94,16 @@ class InvestigationActor(Kept[Investigations]):
 
     def receive(self, message: InvestigationMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
-        state = self.state
-        if message.command_id in state.commands:
+        state, planned = self.state, message.planned
+        if planned is None and message.command_id in state.commands:
             return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
         try:
             events = decide_investigation(state, str(message.task_id), message.subject, message.command)
         except CommandRejected as refusal:
             error = refusal
             return Turn.refusal(error, message.fail)
+        if planned is not None:
+            return Turn.answer(lambda position: planned(position, events), message.fail)
         meta = encode_meta(message.meta)
         new = []
         for event in events:

@@ -43,6 +43,7 @@ from tasker.service.actors.children.child_news import ChildHint, ChildNews
 from tasker.service.actors.children.standing import StandingMessage
 from tasker.service.actors.dispatch.outcomes import outcome_of
 from tasker.service.actors.dispatch.reservations import Reservations
+from tasker.service.actors.dry_runs import Planned
 from tasker.service.actors.investigation_actor import SubjectMessage
 from tasker.service.actors.limits.admission_news import Admission, AdmissionLook, Admitted
 from tasker.service.actors.limits.place_news import PlaceNews
@@ -382,7 +383,7 @@ class TaskActor:
         self,
         template: CompiledTemplate,
         message: CommandMessage,
-        planned: Callable[[int, Sequence[AnyTaskEvent]], None],
+        planned: Planned,
         now_us: int,
     ) -> Turn:
         try:

@@ -1,11 +1,11 @@
-"""What an operator's command to a task means to the core, and how a dry run of it is told.
+"""What an operator's command to a task means to the core.
 
 Each wire message becomes a command of the domain once its turn has come: `decided_of(message)(at_us)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from tasker.errors import VerbUnknown
 from tasker.events.messages import (
@@ -31,10 +31,8 @@ from tasker.events.messages import (
     TaskRetry,
     TaskSignal,
     TaskUpdate,
-    WouldHappen,
 )
-from tasker.events.stored import TYPE_OF
-from tasker.events.task_events import AnyTaskEvent, Choice, Decision, PathsClosed
+from tasker.events.task_events import Choice, Decision
 from tasker.service.actors.entrances.requests import (
     check_budget,
     check_grace,
@@ -158,15 +156,3 @@ def _approval_of(command: ApprovalCommand) -> Decided:
 
 def _choice_of(command: StepSkip | StepResolve) -> Choice | None:
     return Choice(routes=command.routes, reason=(command.reason or "")[:2000]) if command.routes else None
-
-
-def would_happen(events: Sequence[AnyTaskEvent]) -> tuple[WouldHappen, ...]:
-    """Return how a dry run tells of `events`."""
-    return tuple(WouldHappen(event=TYPE_OF[type(event)], steps=_steps_of(event)) for event in events)
-
-
-def _steps_of(event: AnyTaskEvent) -> tuple[str, ...]:
-    if isinstance(event, PathsClosed):
-        return event.steps
-    step: str | None = getattr(event, "step", None)
-    return () if step is None else (step,)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from tasker.errors import TaskerError
 from tasker.events.envelope import Meta
 from tasker.events.messages import Report, ReportReply
-from tasker.events.task_events import AnyTaskEvent
 from tasker.service.actors.children.child_news import ChildHint, ChildNews
 from tasker.service.actors.children.standing import StandingMessage
+from tasker.service.actors.dry_runs import Planned
 from tasker.service.actors.investigation_actor import SubjectMessage
 from tasker.service.actors.limits.admission_news import AdmissionLook, Admitted
 from tasker.service.actors.limits.place_news import PlaceNews
@@ -91,7 +91,7 @@ class CommandMessage:
         meta: Meta,
         answered: Recorded,
         fail: Failed,
-        planned: Callable[[int, Sequence[AnyTaskEvent]], None] | None = None,
+        planned: Planned | None = None,
     ) -> None:
         self.tenant = tenant
         self.planned = planned

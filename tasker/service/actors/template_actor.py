@@ -16,6 +16,7 @@ from tasker.events.envelope import Meta
 from tasker.events.state_form import StateForm
 from tasker.events.stored import encode_meta, to_new_event
 from tasker.events.template_events import AnyTemplateEvent
+from tasker.service.actors.dry_runs import Planned
 from tasker.service.domain.template_registry import (
     TEMPLATE_FORM,
     RegisterTemplate,
@@ -36,9 +37,9 @@ class Registered(Protocol):
 
 
 class RegisterMessage:
-    """Register a version, or choose the one in use."""
+    """Register a version, or choose the one in use; `planned` is that of a dry run."""
 
-    __slots__ = ("answered", "command", "fail", "meta", "tenant")
+    __slots__ = ("answered", "command", "fail", "meta", "planned", "tenant")
 
     def __init__(
         self,
@@ -48,8 +49,10 @@ class RegisterMessage:
         meta: Meta,
         answered: Registered,
         fail: Callable[[TaskerError], None],
+        planned: Planned | None = None,
     ) -> None:
         self.tenant = tenant
+        self.planned = planned
         self.command = command
         self.meta = meta
         self.answered = answered
@@ -88,12 +91,15 @@ class TemplateActor(Kept[TemplateRegistry]):
         """Decide on `message`; see `Actor`."""
         if isinstance(message, ResolveMessage):
             return Turn.answer(lambda _: message.answered(self.committed), message.fail)
-        command_id = message.meta.command_id
+        planned = message.planned
+        command_id = message.meta.command_id if planned is None else None
         try:
             events = decide_template(self.state, message.command, command_id=command_id)
         except CommandRejected as refusal:
             error = refusal
             return Turn.refusal(error, message.fail)
+        if planned is not None:
+            return Turn.answer(lambda position: planned(position, events), message.fail)
         meta = encode_meta(message.meta)
         new = []
         for event in events:

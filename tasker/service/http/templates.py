@@ -26,9 +26,10 @@ async def register(request: web.Request) -> web.Response:
 
 
 async def use(request: web.Request) -> web.Response:
-    """POST /v1/templates/use, or with namespace and name in the path: choose what "no version" means."""
-    named = {key: check_name(value, key) for key, value in request.match_info.items()}
-    return await command(request, "template.use", await object_body(request, **named))
+    """POST /v1/templates/{namespace}/{name}/use: choose what "no version" means."""
+    namespace = check_name(request.match_info["namespace"], "namespace")
+    name = check_name(request.match_info["name"], "template")
+    return await command(request, "template.use", await object_body(request, namespace=namespace, name=name))
 
 
 async def list_templates(request: web.Request) -> web.Response:

@@ -167,6 +167,8 @@ async def test_commands_have_their_endpoints() -> None:
         await client.approvals.delegate("t-1", "ask", requested_by="ada", to="bob", command_id="c")
         await client.register({"name": "t"}, command_id="c")
         await client.use("t", "1", command_id="c")
+        await client.schedules.pause("s", "closed", command_id="c", dry_run=True)
+        await client.schedules.delete("s", namespace="shop", reason="why", command_id="c", dry_run=True)
     assert [(method, path, body) for method, path, _, body in script.heard] == [
         ("POST", "/v1/tasks/t-1/cancel", {"reason": "why", "command_id": "c"}),
         ("POST", "/v1/tasks/t-1/retry", {"command_id": "c"}),
@@ -176,7 +178,9 @@ async def test_commands_have_their_endpoints() -> None:
         ("POST", "/v1/tasks/t-1/signals/order.paid", {"command_id": "c", "value": {"n": 1}}),
         ("POST", "/v1/tasks/t-1/steps/ask/delegate", {"command_id": "c", "requested_by": "ada", "to": "bob"}),
         ("PUT", "/v1/templates", {"template": {"name": "t"}, "command_id": "c"}),
-        ("POST", "/v1/templates/use", {"name": "t", "version": "1", "command_id": "c"}),
+        ("POST", "/v1/templates/default/t/use", {"version": "1", "command_id": "c"}),
+        ("POST", "/v1/schedules/default/s/pause", {"note": "closed", "command_id": "c", "dry_run": True}),
+        ("DELETE", "/v1/schedules/shop/s", {"reason": "why", "command_id": "c", "dry_run": True}),
     ]
 
 

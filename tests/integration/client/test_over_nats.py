@@ -257,7 +257,26 @@ Act = Callable[[TaskerClient], Awaitable[Any]]
             {"task_id": "t-1", "step": "ask", "to": "bob", "requested_by": "ada"},
         ),
         (lambda c: c.register({"name": "t"}), "template.register", {"template": {"name": "t"}}),
-        (lambda c: c.use("t", "1.0.0"), "template.use", {"name": "t", "version": "1.0.0"}),
+        (
+            lambda c: c.use("t", "1.0.0", requested_by="ada", dry_run=True),
+            "template.use",
+            {"name": "t", "version": "1.0.0", "requested_by": "ada", "dry_run": True},
+        ),
+        (
+            lambda c: c.schedules.trigger("s", requested_by="ada", dry_run=True),
+            "schedule.trigger",
+            {"name": "s", "requested_by": "ada", "dry_run": True},
+        ),
+        (
+            lambda c: c.controls.pause("tenant", requested_by="ada", reason="why", dry_run=True),
+            "control.pause",
+            {"scope": "tenant", "requested_by": "ada", "reason": "why", "dry_run": True},
+        ),
+        (
+            lambda c: c.dlq.resolve("t-1", "a", requested_by="ada", reason="why", dry_run=True),
+            "dlq.resolve",
+            {"task_id": "t-1", "step": "a", "requested_by": "ada", "reason": "why", "dry_run": True},
+        ),
     ],
 )
 async def test_operators_commands_carry_an_id_through_repetitions(

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from tasker.cli.schedule import _fields
-from tasker.events.messages import ScheduleDocument
+from tasker.cli.showing import show_reply
+from tasker.events.messages import Reply, ScheduleDocument, WouldHappen
 from tasker.events.reads import OpenBackfill, ScheduleView
 
 VIEW = ScheduleView(
@@ -51,3 +52,13 @@ def test_an_open_backfill_says_how_far_it_is() -> None:
         "2026-01-01 00:00:00Z to 2026-01-02 00:00:00Z (buffer_all): 3 of 24 started, next 2026-01-01 03:00:00Z, for ada"
     )
     assert second.endswith(": 3 started, next 2026-01-01 03:00:00Z")
+
+
+def test_a_dry_run_shows_fire_times_where_it_is_about_some(capsys: pytest.CaptureFixture[str]) -> None:
+    resumed, skipped = WouldHappen(event="schedule_resumed"), WouldHappen(event="schedule_fires_skipped", fires=3)
+    show_reply(Reply(ok=True, dry_run=True, would=(resumed, skipped)), "table")
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert told[0][-2:] == ["FIRE", "TIMES"]
+    assert told[1:] == [["schedule_resumed", "-", "-"], ["schedule_fires_skipped", "-", "3"]]
+    show_reply(Reply(ok=True, dry_run=True, would=(resumed,)), "table")
+    assert "FIRE" not in capsys.readouterr().out

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from tasker.errors import TaskerError
 from tasker.events.codec import encode_message
 from tasker.events.messages import Accepted, Refused
+from tasker.service.actors.dry_runs import Planned, would_happen
 from tasker.service.actors.entrances.requests import key_of
 from tasker.service.runtime.actor import Recorded
 from tasker.tracing import SpanKind, Tracing
@@ -116,6 +117,12 @@ class Asked:
         """Return what answers that it is recorded at a position of the shard or, `duplicate`, had been."""
         return lambda position, *, duplicate: self.accept(
             Accepted(ok=True, task_id=task_id, position=f"{shard}:{position}", duplicate=duplicate)
+        )
+
+    def planned(self, shard: int, **named: Any) -> Planned:
+        """Return what answers a dry run; `named`: the members of the answer that say what the command is to."""
+        return lambda position, events: self.accept(
+            Accepted(ok=True, position=f"{shard}:{position}", dry_run=True, would=would_happen(events), **named)
         )
 
 

@@ -98,7 +98,7 @@ from tasker.service.actors.entrances.schedule_entrance import schedule_command
 from tasker.service.actors.investigation_actor import InvestigationMessage, SubjectMessage
 from tasker.service.actors.restarts import OriginalMessage, check_restart, restart_of
 from tasker.service.actors.schedules.schedule_actor import ScheduleMessage
-from tasker.service.actors.task_commands import Decided, decided_of, would_happen
+from tasker.service.actors.task_commands import Decided, decided_of
 from tasker.service.actors.task_messages import CommandMessage, CreateMessage
 from tasker.service.actors.template_actor import RegisterMessage
 from tasker.service.domain.commands import CreateTask
@@ -415,17 +415,8 @@ class Entrance:
             meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
             answered=asked.recorded(shard, str(task_id)),
             fail=asked.refuse,
+            planned=asked.planned(shard, task_id=str(task_id)) if command.dry_run else None,
         )
-        if isinstance(command, TaskOperatorCommand) and command.dry_run:
-            message.planned = lambda position, events: asked.accept(
-                Accepted(
-                    ok=True,
-                    task_id=str(task_id),
-                    position=f"{shard}:{position}",
-                    dry_run=True,
-                    would=would_happen(events),
-                )
-            )
         self._shards.send(shard, task_id, StreamKind.TASK, message)
 
     def _restart(self, asked: Asked, command: TaskRestart, *, forwarded: bool) -> None:
@@ -476,6 +467,7 @@ class Entrance:
                 meta=meta,
                 answered=asked.recorded(shard, str(task_id)),
                 fail=asked.refuse,
+                planned=asked.planned(shard, task_id=str(task_id)) if command.dry_run else None,
             )
             stream_id = investigation_stream_id(asked.tenant, task_id)
             self._shards.send(shard, stream_id, StreamKind.INVESTIGATION, message)
@@ -491,7 +483,8 @@ class Entrance:
     async def _register(self, asked: Asked, command: TemplateRegister, *, forwarded: bool) -> None:
         spec = validate(command.template)
         compiled = compile_template(spec)
-        await self._put_blob(bytes.fromhex(compiled.hash), canonical_bytes(spec))
+        if not command.dry_run:
+            await self._put_blob(bytes.fromhex(compiled.hash), canonical_bytes(spec))
         self._directory.keep(compiled)
         register = RegisterTemplate(
             namespace=spec.namespace,
@@ -534,6 +527,7 @@ class Entrance:
             meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
             answered=answered,
             fail=failed,
+            planned=asked.planned(shard) if command.dry_run else None,
         )
         self._shards.send(shard, stream_id, StreamKind.TEMPLATE, message)
 
@@ -553,9 +547,9 @@ class Entrance:
         shard = self._routes.shard_of(stream_id)
         if self._is_elsewhere(asked, shard, command, command_id, forwarded=forwarded):
             return
+        schedule = {"namespace": command.namespace, "name": command.name}
 
         def answered(position: int, *, duplicate: bool, task_id: str | None) -> None:
-            schedule = {"namespace": command.namespace, "name": command.name}
             token = f"{shard}:{position}"
             asked.accept(Accepted(ok=True, task_id=task_id, position=token, duplicate=duplicate, schedule=schedule))
 
@@ -571,6 +565,7 @@ class Entrance:
             meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
             answered=answered,
             fail=refused,
+            planned=asked.planned(shard, schedule=schedule) if command.dry_run else None,
         )
         self._shards.send(shard, stream_id, StreamKind.SCHEDULE, message)
 
@@ -592,6 +587,7 @@ class Entrance:
             meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
             answered=asked.recorded(shard),
             fail=asked.refuse,
+            planned=asked.planned(shard) if command.dry_run else None,
         )
         self._shards.send(shard, stream_id, StreamKind.CONTROL, message)
 

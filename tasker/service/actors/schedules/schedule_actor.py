@@ -17,6 +17,7 @@ from tasker.events.messages import Reply
 from tasker.events.schedule_events import AnyScheduleEvent, ScheduleFired, ScheduleReconciled
 from tasker.events.state_form import StateForm
 from tasker.events.stored import encode_meta, to_new_event
+from tasker.service.actors.dry_runs import Planned
 from tasker.service.actors.lost_message import LostObligations
 from tasker.service.domain.schedules.commands import (
     AnyScheduleCommand,
@@ -96,9 +97,9 @@ class SchedulePorts(Protocol):
 
 
 class ScheduleMessage:
-    """A command to the schedule; `command` is given the time of the turn."""
+    """A command to the schedule; `command` is given the time of the turn. `planned` is that of a dry run."""
 
-    __slots__ = ("answered", "command", "command_id", "fail", "meta", "tenant")
+    __slots__ = ("answered", "command", "command_id", "fail", "meta", "planned", "tenant")
 
     def __init__(
         self,
@@ -109,8 +110,10 @@ class ScheduleMessage:
         meta: Meta,
         answered: ScheduleAnswered,
         fail: Callable[[TaskerError], None],
+        planned: Planned | None = None,
     ) -> None:
         self.tenant = tenant
+        self.planned = planned
         self.command = command
         self.command_id = command_id
         self.meta = meta
@@ -194,13 +197,16 @@ class ScheduleActor(Kept[ScheduleState]):
     def _command(self, message: ScheduleMessage, now_us: int) -> Turn:
         state = self.state
         state.tenant = message.tenant
-        if message.command_id in state.commands:
+        planned = message.planned
+        if planned is None and message.command_id in state.commands:
             return Turn.answer(lambda position: message.answered(position, duplicate=True, task_id=None), message.fail)
         try:
             events = decide_schedule(state, message.command(now_us))
         except CommandRejected as refusal:
             error = refusal
             return Turn.answer(lambda _: message.fail(error), message.fail)
+        if planned is not None:
+            return Turn.answer(lambda position: planned(position, events), message.fail)
         fired = next((event for event in events if isinstance(event, ScheduleFired)), None)
         task_id = None if fired is None else fired.task_id
         duplicate = not events

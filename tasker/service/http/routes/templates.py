@@ -39,18 +39,6 @@ TEMPLATES: Final[tuple[Operation, ...]] = (
         problems=VIEW,
     ),
     Operation(
-        method=POST,
-        path="/v1/templates/use",
-        id="useTemplate",
-        endpoint=templates.use,
-        summary='Choose what "no version" means for new tasks.',
-        tag="templates",
-        parameters=SENT,
-        body=Body(kind=TemplateUse),
-        answers=ACCEPTED,
-        problems=_TEMPLATE,
-    ),
-    Operation(
         method=GET,
         path="/v1/templates/{namespace}/{name}",
         id="getTemplate",
@@ -64,7 +52,7 @@ TEMPLATES: Final[tuple[Operation, ...]] = (
     Operation(
         method=POST,
         path="/v1/templates/{namespace}/{name}/use",
-        id="useNamedTemplate",
+        id="useTemplate",
         endpoint=templates.use,
         summary='Choose what "no version" of this template means for new tasks.',
         tag="templates",
