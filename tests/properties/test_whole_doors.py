@@ -131,7 +131,8 @@ def failures() -> Iterator[list[str]]:
         def emit(self, record: logging.LogRecord) -> None:
             found.append(record.getMessage() + str(record.exc_info))
 
-    handler = Kept(logging.WARNING)
+    # A warning is none: the loop stands still between two examples, so that a pull may find the bus silent.
+    handler = Kept(logging.ERROR)
     logger = logging.getLogger("tasker.bus")
     logger.addHandler(handler)
     try:
