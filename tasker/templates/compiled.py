@@ -48,6 +48,7 @@ class CompiledTemplate:
         is_sticky: a step of it may be kept for a worker.
         is_capped: whether a new task may be let in has to be asked.
         is_telling: a step of it raises domain events.
+        is_listening: a step of it waits for events that fit an expression: what that reads may change meanwhile.
         knows_creator: a task of it keeps who created it: an approval of it may not be theirs.
     """
 
@@ -67,6 +68,7 @@ class CompiledTemplate:
     knows_creator: bool
     is_capped: bool
     is_telling: bool
+    is_listening: bool
     is_paced: bool
     is_guarded: bool
     is_shared: bool
@@ -168,6 +170,7 @@ def compiled_from(blob: bytes) -> CompiledTemplate:
         is_paced=any(step.rate_limit is not None for step in spec.steps),
         is_guarded=any(step.circuit_breaker is not None for step in spec.steps),
         is_telling=any(step.emits for step in spec.steps),
+        is_listening=any(step.event_when is not None for step in spec.steps),
         is_shared=is_shared,
         is_ordered=is_shared or any(step.priority for step in spec.steps),
         is_sticky=any(step.sticky is not None for step in spec.steps),

@@ -73,7 +73,7 @@ from tasker.service.domain.reports import accepted, command_of
 from tasker.service.domain.state import STEP_DISPATCHED, TASK_ABSENT, ChildrenTold, StepStatus, TaskState
 from tasker.service.domain.steps.children import parent_of, waiting_child
 from tasker.service.domain.steps.outcome_facts import settle_facts
-from tasker.service.domain.waits.event_waits import fits_of, waiting_for_event
+from tasker.service.domain.waits.event_waits import fits_of, is_seen_anew, looking, waiting_for_event
 from tasker.service.runtime.actor import Owed, Turn
 from tasker.service.runtime.due import NEWER_BUILD_S
 from tasker.service.runtime.node import Wake
@@ -576,10 +576,13 @@ class TaskActor:
         if self.state.places_left:
             left, self.state.places_left = self.state.places_left, []
         admitted_us = self.state.admitted_us if has_ended else None
+        is_listening = self.template is not None and self.template.is_listening and any(map(is_seen_anew, events))
 
         def on_committed(position: int) -> None:
             for effect in effects:
                 self._perform(effect)
+            for step, attempt in looking(self.state) if is_listening else ():
+                self._watch(step, attempt)
             if left and self._ports.places is not None:
                 self._ports.places.leave(self, left)
             if admitted_us is not None and self._ports.admissions is not None and self.template is not None:

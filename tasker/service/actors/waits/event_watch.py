@@ -78,11 +78,14 @@ class EventWatch:
     # ---------------------------------------------------------------- what is waited for
 
     def watch(self, one: Watched) -> None:
-        """Look for the event of a step, from the time on at which its wait began. Twice is fine."""
+        """Look for the event of a step, from the time on at which its wait began. Twice is fine.
+
+        Where its expression sees something else by now, what was looked at is looked at again.
+        """
         steps = self._watched.setdefault((one.tenant, one.event), {})
         key = (one.stream_id, one.step)
         before = steps.get(key)
-        if before is not None and before.attempt == one.attempt:
+        if before is not None and before.attempt == one.attempt and before.fits.seen == one.fits.seen:
             return
         self._count += before is None
         steps[key] = one

@@ -6,17 +6,20 @@
 The log is watched outside (`actors.waits.event_watch`), which tells the task of events that may be meant; what is told
 twice, late, or of another attempt changes nothing. The first event that the step's expression fits completes it. An
 event counts when its time is not before that of the wait.
+
+The expression sees the task as it is. What it reads can change while the step waits: a person edits a result or the
+tags, or a parent that the step did not wait for is done. Then the log is watched anew from the beginning of the wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 import msgspec
 
 from tasker.errors import ExpressionFailed
-from tasker.events.codec import decode_value
+from tasker.events.codec import JsonValue, canonical, decode_value
 from tasker.events.task_events import (
     NULL,
     AnyTaskEvent,
@@ -25,6 +28,11 @@ from tasker.events.task_events import (
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
+    StepGathered,
+    StepResolved,
+    StepResultEdited,
+    StepSkipped,
+    TaskUpdated,
 )
 from tasker.service.domain.commands import NoteEvent
 from tasker.service.domain.state import StepState, TaskState
@@ -32,12 +40,37 @@ from tasker.service.domain.steps.bindings import bindings_of, expression_error, 
 from tasker.service.domain.waits.signals import deadline_us_of
 from tasker.service.domain.waits.wait_state import EventWait
 from tasker.templates import CompiledTemplate, StepSpec
+from tasker.templates.expressions import Expression
 
 EVENT_BYTES_MAX: Final = 64 * 1024
 """Largest event that a step gets whole; the data of a larger one are null: they are in the log."""
 
 Moves = Iterator[AnyTaskEvent]
-Fits = Callable[[msgspec.Raw], bool]
+
+
+class Fits:
+    """Tells whether an event is meant for a step, by what the step's expression saw of its task at one time."""
+
+    __slots__ = ("_bindings", "_expression")
+
+    def __init__(self, expression: Expression | None, bindings: Mapping[str, JsonValue]) -> None:
+        self._expression = expression
+        self._bindings = bindings
+
+    def __call__(self, event: msgspec.Raw) -> bool:
+        """Return whether an event fits.
+
+        Raises:
+            ExpressionFailed: the expression has no value on it.
+        """
+        if self._expression is None:
+            return True
+        return self._expression.test({**self._bindings, "event": decode_value(bytes(event))})
+
+    @property
+    def seen(self) -> bytes:
+        """Return what it saw, as canonical JSON: who saw the same says the same of every event."""
+        return canonical(dict(self._bindings))
 
 
 def await_event(spec: StepSpec, instance: str, attempt: int, at_us: int) -> EventAwaited:
@@ -59,14 +92,29 @@ def fits_of(state: TaskState, template: CompiledTemplate, instance: str) -> Fits
     """Return what tells whether an event is meant for a step; what does not depend on the event is read once."""
     spec = template.step(instance)
     if spec.event_when is None:
-        return lambda _: True
+        return Fits(None, {})
     expression = template.expression(spec.event_when)
-    bindings: dict[str, Any] = bindings_of(state, template, spec.name, expression, item_of(state, instance))
+    return Fits(expression, bindings_of(state, template, spec.name, expression, item_of(state, instance)))
 
-    def fits(event: msgspec.Raw) -> bool:
-        return expression.test({**bindings, "event": decode_value(bytes(event))})
 
-    return fits
+def is_seen_anew(event: AnyTaskEvent) -> bool:
+    """Return whether expressions of steps that wait may see something else since `event`: a result, or tags."""
+    match event:
+        case StepCompleted(step=name) | StepGathered(step=name) | StepSkipped(step=name) | StepResolved(step=name):
+            return "[" not in name  # the result of a list is there when all of it is
+        case StepResultEdited() | TaskUpdated():
+            return True
+        case _:
+            return False
+
+
+def looking(state: TaskState) -> list[tuple[str, int]]:
+    """Return the steps that still look for an event, each with its attempt."""
+    return [
+        (name, entry.attempt)
+        for name, entry in state.steps.items()
+        if entry.wait is not None and waiting_for_event(state, name, entry.attempt) is not None
+    ]
 
 
 def note_event(state: TaskState, template: CompiledTemplate, command: NoteEvent) -> tuple[AnyTaskEvent, ...]:

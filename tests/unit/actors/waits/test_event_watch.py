@@ -14,6 +14,8 @@ from tasker.service.actors.waits.event_watch import EventWatch, event_document
 from tasker.testing import TaskerTest
 from tests.runs import T0_US, Run, Shelf, append_all, template
 
+BY: Any = {"requested_by": "ada", "reason": "a test"}
+
 orders = Template("orders")
 
 
@@ -26,6 +28,19 @@ def charge(ctx: StepContext, input: dict[str, Any]) -> int:
 parcels = Template("parcels")
 parcels.wait_event("paid", "payment.captured", event_when="event.data.order == input.order")
 parcels.transform("what", "[results.paid.type, results.paid.step]", after="paid")
+
+priced = Template("priced")
+priced.transform("order", "input.order")
+priced.wait_event("paid", "payment.captured", event_when="event.data.order == results.order", after="order")
+
+tagged = Template("tagged")
+tagged.wait_event("paid", "payment.captured", event_when="has(task.tags.ready)")
+
+patient = Template("patient")
+patient.transform("now", "1")
+patient.delay("later", 60)
+patient.wait_event("paid", "payment.captured", event_when="has(results.later)", after=["now", "later"], join="any")
+patient.transform("end", "1", after="later")
 
 slow = Template("slow")
 slow.delay("pause", 600)
@@ -45,7 +60,7 @@ def nested(depth: int) -> Any:
 
 @pytest.fixture
 def tasker_templates() -> list[object]:
-    return [orders, parcels, slow, last]
+    return [orders, parcels, priced, tagged, patient, slow, last]
 
 
 async def test_a_domain_event_of_another_task_is_found(tasker: TaskerTest) -> None:
@@ -65,6 +80,37 @@ async def test_the_end_of_another_task_is_found(tasker: TaskerTest) -> None:
     assert behind.state == "running"
     await behind.wait()
     assert (behind.state, behind.result) == ("completed", 7)
+
+
+@pytest.mark.parametrize("recorded", ["before", "after"])
+async def test_a_wait_sees_a_result_as_it_was_edited(tasker: TaskerTest, recorded: str) -> None:
+    parcel = await tasker.start({"order": 1}, template="priced")
+    if recorded == "before":
+        await tasker.run({"order": 2}, template="orders")
+    await tasker._do(tasker._command(tasker._world.client.step_edit(parcel.task_id, "order", 2, **BY)))
+    if recorded == "after":
+        await tasker.run({"order": 2}, template="orders")
+    await tasker.advance(1)
+    assert parcel.state == "completed"
+    assert len(parcel.events_of("event_matched")) == 1
+
+
+async def test_a_wait_sees_the_tags_as_they_are(tasker: TaskerTest) -> None:
+    parcel = await tasker.start({"order": 1}, template="tagged")
+    await tasker.run({"order": 1}, template="orders")
+    assert parcel.state == "running"
+    await tasker._do(tasker._command(tasker._world.client.update(parcel.task_id, tags={"ready": "1"}, **BY)))
+    await tasker.advance(1)
+    assert parcel.state == "completed"
+
+
+async def test_a_wait_sees_the_result_of_a_parent_that_it_did_not_wait_for(tasker: TaskerTest) -> None:
+    parcel = await tasker.start({"order": 1}, template="patient")
+    await tasker.run({"order": 1}, template="orders")
+    await tasker.advance(30)
+    assert parcel.state == "running"
+    await tasker.advance(31)
+    assert parcel.state == "completed"
 
 
 @pytest.mark.parametrize("dies", ["before the event", "without having seen it"])
