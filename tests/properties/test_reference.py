@@ -4,6 +4,7 @@ Both are told the same, one outcome or command after the other; after each they 
 not run, what came of it, what is kept, and where the task is.
 """
 
+from contextlib import closing
 from typing import Any
 
 from hypothesis import HealthCheck, event, given, note, settings
@@ -14,9 +15,11 @@ from tasker.templates import compile_template, validate
 from tests.properties.examples import examples
 from tests.properties.test_domain import check_history, check_state
 from tests.reference.both import Both
-from tests.reference.documents import documents, sharing
+from tests.reference.documents import companies, documents, sharing
+from tests.reference.together import Together
 
 COMMANDS_MAX = 60
+TURNS_MAX = 40
 RETRIES_MAX = 4
 
 
@@ -30,6 +33,36 @@ def test_the_core_does_what_the_documentation_says(document: dict[str, Any], dat
 @given(sharing(), st.data())
 def test_what_steps_share_is_what_the_documentation_says(document: dict[str, Any], data: st.DataObject) -> None:
     live_through(document, data)
+
+
+@settings(max_examples=examples(1), suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(companies(), st.data())
+def test_tasks_hear_of_each_other_as_the_documentation_says(kinds: list[dict[str, Any]], data: st.DataObject) -> None:
+    try:
+        templates = [compile_template(validate(document)) for document in kinds]
+    except TemplateInvalid:
+        event("the steps do not fit together")
+        return
+    note(str(kinds))
+    with closing(Together(list(zip(templates, kinds, strict=True)), data)) as together:
+        for _ in range(TURNS_MAX):
+            if all(one.run.state.ended for one in together.tasks):
+                break
+            together.turn()
+            check_all(together)
+        together.settle()
+        check_all(together)
+        for one in together.begun():
+            one.agree_on_restart()
+            check_history(one.run)
+            event(str(one.run.state.status))
+
+
+def check_all(together: Together) -> None:
+    """What the core and the model say of each task is the same."""
+    for one in together.begun():
+        one.agree()
+        check_state(one.run)
 
 
 def live_through(document: dict[str, Any], data: st.DataObject) -> None:

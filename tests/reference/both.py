@@ -15,10 +15,10 @@ from tasker.service.domain.repairs.restart import original_of
 from tasker.service.domain.shared_state.shared import seen_raw
 from tasker.service.domain.state import TaskStatus
 from tests.reference.documents import INPUT
-from tests.reference.domain_events import Raised
+from tests.reference.model.domain_events import Raised
+from tests.reference.model.waits import OPERATOR
 from tests.reference.names import name_of
 from tests.reference.people import People
-from tests.reference.waits import OPERATOR
 from tests.reference.workers import Workers
 
 WORDS = {"completed": "done", "dispatched": "open", "running": "open", "waiting": "open"}
@@ -37,39 +37,39 @@ class Both(Workers, People):
     def agree(self) -> None:
         """What both say of the task is the same."""
         state, said = self.run.state, self.said
-        _same("the task", str(state.status), said.status)
+        same("the task", str(state.status), said.status)
         is_held = bool(said.holds)
         begun = {name: one.status for name, one in said.instances.items() if not is_held or one.items is None}
-        _same("what has begun", self._statuses(is_held=is_held), begun)
+        same("what has begun", self._statuses(is_held=is_held), begun)
         for name, one in said.instances.items():
             if one.status == "done" and not (is_held and one.items is not None) and not name.endswith("~undo"):
-                _same(f"result of {name}", self._result_at(name), said.result_of(name))
+                same(f"result of {name}", self._result_at(name), said.result_of(name))
             elif one.status == "open" and one.items is None and "state" in said.document:
-                _same(f"what {name} sees", self._seen_by(name), said.seen_by(name))
+                same(f"what {name} sees", self._seen_by(name), said.seen_by(name))
         self._agree_on_budget()
-        _same("the domain events", self._raised(), said.domain.raised)
+        same("the domain events", self._raised(), said.domain.raised)
         if is_held:
             return  # what follows is said once it goes on
-        _same("what does not run", set(state.closed), said.not_run)
+        same("what does not run", set(state.closed), said.not_run)
         kept = {
             name: [one.value for one in said.inbox if one.name == name] for name in {one.name for one in said.inbox}
         }
-        _same("what is kept", {} if state.inbox is None else kept_of(state.inbox), kept)
+        same("what is kept", {} if state.inbox is None else kept_of(state.inbox), kept)
         if state.status is TaskStatus.COMPLETED:
-            _same("the task's result", _plain(self.run.result()), said.result)
+            same("the task's result", _plain(self.run.result()), said.result)
             ended = self.run.events[-1]
             if isinstance(ended, TaskCompleted) and not said.ending:
                 left = {} if ended.state is None else msgspec.json.decode(ended.state)
-                _same("the state at the end", left, said.last_state())
-        _same("what is to be undone", [f"{name}~undo" for name in state.to_undo], said.to_undo)
+                same("the state at the end", left, said.last_state())
+        same("what is to be undone", [f"{name}~undo" for name in state.to_undo], said.to_undo)
 
     def _agree_on_budget(self) -> None:
         state, budget = self.run.state, self.said.budget
         used = {"tokens": Fraction(budget.tokens()), **{f"cost:{one}": budget.cost(one) for one in ("USD", "EUR")}}
         for name, amount in used.items():
-            _same(name, Fraction((state.usage or {}).get(name, Decimal(0))), amount)
+            same(name, Fraction((state.usage or {}).get(name, Decimal(0))), amount)
         if state.running is not None:
-            _same("how long it ran", state.running.spent_by_us(self.run.now_us), budget.ran_us)
+            same("how long it ran", state.running.spent_by_us(self.run.now_us), budget.ran_us)
 
     def _raised(self) -> list[Raised]:
         """Return the domain events; each stands before the outcome that raised it, with others of it at most."""
@@ -80,9 +80,7 @@ class Both(Workers, People):
                 outcome = next(after for after in events[index:] if not isinstance(after, DomainEventRaised))
                 assert isinstance(outcome, (StepCompleted, StepAttemptFailed)), outcome
                 assert (outcome.step, outcome.attempt) == (one.step, one.attempt)
-                data = msgspec.json.decode(one.data)
-                if isinstance(data, dict) and "error" in data:
-                    data = {"error": data["error"]["type"]}
+                data = _plain_data(msgspec.json.decode(one.data))
                 found.append(Raised(one.step, one.attempt, one.name, one.outcome, data))
         return found
 
@@ -109,11 +107,11 @@ class Both(Workers, People):
             assert not self._takes(lambda: original_of(self.run.state, self.run.template))
             return
         found = original_of(self.run.state, self.run.template)
-        _same("the input", msgspec.json.decode(found.input), INPUT)
-        _same("the tags", found.tags, given.tags)
-        _same("the metadata", msgspec.json.decode(found.metadata or b"{}"), given.metadata)
-        _same("the timeout", found.timeout_s, given.timeout_s)
-        _same("the priority", found.priority, given.priority)
+        same("the input", msgspec.json.decode(found.input), INPUT)
+        same("the tags", found.tags, given.tags)
+        same("the metadata", msgspec.json.decode(found.metadata or b"{}"), given.metadata)
+        same("the timeout", found.timeout_s, given.timeout_s)
+        same("the priority", found.priority, given.priority)
 
     # ---------------------------------------------------------------- what happens
 
@@ -224,14 +222,19 @@ class Both(Workers, People):
             case _ if "signal" in step:
                 self._signal()
             case _ if "event" in step:
-                event = draw(st.sampled_from([{"v": 1}, {"v": 2}, {"w": 1}]), label="event")
-                run.event(name, event, attempt)
-                said.event(name, event)
+                self._event(name, attempt)
             case _:
                 self._answer(name)
 
+    def _event(self, name: str, attempt: int) -> None:
+        """Tell a step of an event that the log is said to have."""
+        event = self.data.draw(st.sampled_from([{"v": 1}, {"v": 2}, {"w": 1}]), label="event")
+        self.run.event(name, event, attempt)
+        self.said.event(name, event)
 
-def _same(what: str, core: object, model: object) -> None:
+
+def same(what: str, core: object, model: object) -> None:
+    """Raise when the two do not say the same."""
     assert core == model, f"{what}: core {core}, model {model}"
 
 
@@ -241,9 +244,25 @@ def kept_of(inbox: Any) -> dict[str, list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Of what people decided, what the model says, too."""
+    """Of what people decided, and of events of other tasks, what the model says, too."""
     if isinstance(value, dict):
+        if value.keys() >= {"type", "task_id", "seq", "at"}:
+            return plain_event(value)
         if "answers" in value:
             return {"decision": value["decision"], "by": value["by"]}
         return {key: _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list) else value
+
+
+def plain_event(document: dict[str, Any]) -> dict[str, Any]:
+    """Return of an event as a step gets it what the model says, too."""
+    found: dict[str, Any] = {name: document[name] for name in ("type", "task_id", "step") if name in document}
+    data = document["data"]
+    if "step" in document:
+        return {**found, "data": _plain_data(data)}
+    return {**found, "data": {"result": _plain(data["result"])} if "result" in data else {}}
+
+
+def _plain_data(data: Any) -> Any:
+    """Return the data of a domain event; of an error, its type."""
+    return {"error": data["error"]["type"]} if isinstance(data, dict) and "error" in data else data

@@ -6,13 +6,45 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.reference.domain_events import RAISED
 from tests.reference.model import Meaning
+from tests.reference.model.domain_events import RAISED
 
 NAMES = [f"s{number}" for number in range(1, 8)]
 INPUT = {"n": 6}
 SIGNALS = ("go", "stop")
 PEOPLE = ("ada", "bob", "carol")
+
+
+def _number(value: Any) -> int:
+    """Return a value that is compared with a number.
+
+    Raises:
+        LookupError: it is none.
+    """
+    if type(value) is not int:
+        raise LookupError(value)
+    return value
+
+
+def _member(value: Any, name: str) -> Any:
+    """Return a member of an object.
+
+    Raises:
+        LookupError: the value has none of that name.
+    """
+    members = value if isinstance(value, dict) else {}
+    return members[name]
+
+
+def _is_result(step: str) -> Meaning:
+    """Return what tells whether an event has the result of a step for data."""
+    return lambda _, results, more: more["event"]["data"] == results[step]
+
+
+def _is_result_if_there(step: str) -> Meaning:
+    """Return what tells the same, and that it has not while the step has none."""
+    return lambda _, results, more: step in results and more["event"]["data"] == results[step]
+
 
 MEANINGS: dict[str, Meaning] = {
     "input.n > 5": lambda value, _, __: value["n"] > 5,
@@ -27,6 +59,10 @@ MEANINGS: dict[str, Meaning] = {
     "signal.v > 1": lambda _, __, more: more["signal"]["v"] > 1,
     "signal.v == item": lambda _, __, more: more["signal"]["v"] == more["item"],
     "event.v > 1": lambda _, __, more: more["event"]["v"] > 1,
+    "event.data > 1": lambda _, __, more: _number(more["event"]["data"]) > 1,
+    "event.data == item": lambda _, __, more: more["event"]["data"] == more["item"],
+    "event.data.result == 1": lambda _, __, more: _member(more["event"]["data"], "result") == 1,
+    "event.step == 's1'": lambda _, __, more: more["event"]["step"] == "s1",
     "state.sum > 2": lambda _, __, more: more["state"]["sum"] > 2,
     "state.sum": lambda _, __, more: more["state"]["sum"],
     "state.any": lambda _, __, more: more["state"]["any"],
@@ -34,6 +70,8 @@ MEANINGS: dict[str, Meaning] = {
         f"results.{name} == 1": lambda _, results, __, name=name: results[name] == 1  # type: ignore[misc]
         for name in NAMES
     },
+    **{f"event.data == results.{name}": _is_result(name) for name in NAMES},
+    **{f"has(results.{name}) && event.data == results.{name}": _is_result_if_there(name) for name in NAMES},
 }
 STATE: dict[str, Any] = {
     "last": "last_edge_wins",
@@ -56,6 +94,12 @@ EMITS: list[dict[str, Any]] = [
     {"name": "on.small", "schema": {"type": "integer", "maximum": 1}},
     {"name": "auto.small", "schema": {"type": "integer", "maximum": 1}, "auto": True},
 ]
+SAYS = [one for one in EMITS if one["name"] in {"on.success", "auto.always"}]
+"""What tasks say to each other."""
+
+HEARD = (*["task_completed"] * 2, "task_failed", "task_cancelled", *[str(one["name"]) for one in SAYS] * 3)
+"""What tasks may wait for from each other."""
+
 ASKS: list[dict[str, Any]] = [
     {},
     {"approvals": 2},
@@ -126,6 +170,57 @@ def sharing(draw: st.DrawFn) -> dict[str, Any]:
             step.update(draw(st.sampled_from([{}, {"compensate": "undo", "compensate_retry": {"max_attempts": 1}}])))
         _add_parents(draw, step, ["state.sum > 2", "input.n > 5"])
     return {"name": "t", "steps": steps, "state": STATE}
+
+
+@st.composite
+def companies(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Documents of two or three tasks beside each other: one at least waits, and one has something to say at once."""
+    kinds = [draw(_listening("event")), draw(_listening("worker"))]
+    return [*kinds, draw(_listening("worker"))] if draw(st.booleans()) else kinds
+
+
+@st.composite
+def _listening(draw: st.DrawFn, first: str) -> dict[str, Any]:
+    """Documents of up to four steps that raise events and wait for those of other tasks; `first`: the kind of one."""
+    steps: list[dict[str, Any]] = []
+    for index in range(draw(st.integers(1, 4))):
+        parents = st.lists(st.sampled_from(NAMES[:index]), unique=True, max_size=2)
+        steps.append({"name": NAMES[index], "after": draw(parents) if index else []})
+    for index, step in enumerate(steps):
+        children = [one["name"] for one in steps if step["name"] in one["after"]]
+        kind = draw(st.sampled_from(["event", "event", "event", "worker", "worker", "worker", "loop"]))
+        if index == (len(steps) > 1 and first == "event"):
+            kind = first
+        if kind == "loop" and not children and index:
+            target = steps[draw(st.integers(0, index))]
+            step.update(back_to=target["name"], max_visits=2)
+            target["max_visits"] = 2
+        if draw(st.integers(0, 3)) == 0 and "back_to" not in step:
+            _add_list(draw, step)
+        if kind == "event":
+            _add_event(draw, step)
+        else:
+            step["retry"] = draw(st.sampled_from([{"max_attempts": 1}, {"max_attempts": 2, "backoff": "none"}]))
+            step["emits"] = draw(st.lists(st.sampled_from(SAYS), unique_by=lambda one: one["name"], min_size=1))
+        _add_parents(draw, step, ["input.n > 5", "input.n > 7"])
+    document: dict[str, Any] = {"name": "t", "steps": steps}
+    if draw(st.booleans()):
+        document["on_failure"] = "fail"
+    if draw(st.integers(0, 4)) == 0:
+        document.update(timeout_s=100_000, on_timeout=draw(st.sampled_from(["fail", "block", "continue"])))
+    return document
+
+
+def _add_event(draw: st.DrawFn, step: dict[str, Any]) -> None:
+    step["event"] = draw(st.sampled_from(HEARD))
+    fits = ["event.data > 1", "event.data.result == 1", "event.step == 's1'"]
+    fits += ["event.data == item"] * ("each" in step)
+    for parent in step["after"]:
+        fits += [f"event.data == results.{parent}", *[f"has(results.{parent}) && event.data == results.{parent}"] * 2]
+    if draw(st.booleans()):
+        step["event_when"] = draw(st.sampled_from(fits))
+    if draw(st.booleans()):
+        step.update(wait_deadline_s=5.0, on_wait_deadline=draw(st.sampled_from(["fail", "continue"])))
 
 
 def _add_kind(draw: st.DrawFn, step: dict[str, Any], steps: list[dict[str, Any]], index: int) -> None:

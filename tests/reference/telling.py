@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from tasker.events.task_events import ErrorInfo
 from tasker.service.domain.obligations import Kind, obligations_of, parse_obligation
 from tasker.templates import CompiledTemplate
 from tests.reference.documents import INPUT, MEANINGS
-from tests.reference.model import Reference
+from tests.reference.model import Company, Reference
 from tests.runs import Run
 
 ERROR = ErrorInfo(type="OSError", message="no route")
@@ -25,9 +26,17 @@ class Telling:
         run: the task in the real core. said: in the model. data: what hypothesis draws from.
     """
 
-    def __init__(self, template: CompiledTemplate, document: dict[str, Any], data: st.DataObject) -> None:
-        self.run = Run(template)
-        self.said = Reference(document, INPUT, MEANINGS)
+    def __init__(
+        self,
+        template: CompiledTemplate,
+        document: dict[str, Any],
+        data: st.DataObject,
+        *,
+        task_id: UUID | None = None,
+        company: Company | None = None,
+    ) -> None:
+        self.run = Run(template, task_id=task_id)
+        self.said = Reference(document, INPUT, MEANINGS, task_id=str(self.run.task_id), company=company)
         self.data = data
         self._signals = 0
         self._written = 0
@@ -36,9 +45,9 @@ class Telling:
 
     def _pass(self) -> None:
         """Let time pass."""
-        self._pass_until(self.run.now_us + self.data.draw(st.sampled_from([1, 5, 30]), label="seconds") * US_PER_S)
+        self.pass_until(self.run.now_us + self.data.draw(st.sampled_from([1, 5, 30]), label="seconds") * US_PER_S)
 
-    def _pass_until(self, at_us: int) -> None:
+    def pass_until(self, at_us: int) -> None:
         """Let time pass up to `at_us`, and what is due of the time that steps may run."""
         run, said = self.run, self.said
         due = {owed: us for owed, us in obligations_of(run.state).items() if owed.startswith(Kind.RUN_BY)}
@@ -53,7 +62,7 @@ class Telling:
 
     def _fire(self, obligation: str) -> bool:
         """Let time pass until an open obligation is due, and fire it; False: it was owed no more by then."""
-        self._pass_until(obligations_of(self.run.state)[obligation])
+        self.pass_until(obligations_of(self.run.state)[obligation])
         if obligation not in obligations_of(self.run.state):
             return False
         self.run.fire(obligation)

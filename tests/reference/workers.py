@@ -13,9 +13,9 @@ from tasker.events.task_events import Choice, ErrorInfo
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.reports import command_of
 from tasker.service.domain.steps.outcome_facts import settle_facts
-from tests.reference.budget import Used
 from tests.reference.documents import STATE
-from tests.reference.domain_events import Emitted
+from tests.reference.model.budget import Used
+from tests.reference.model.domain_events import Emitted
 from tests.reference.names import name_of
 from tests.reference.telling import ERROR, Telling
 from tests.runs import raw

@@ -74,11 +74,17 @@ class Asked:
 
 @dataclass
 class Wait:
-    """One wait of an instance."""
+    """One wait of an instance.
+
+    Attributes:
+        heard: how much tasks had said when it began. kept: the event that came while the task was held.
+    """
 
     since: int
     came: list[Any] = field(default_factory=list)
     asked: Asked | None = None
+    heard: int = 0
+    kept: Any = None
 
 
 @dataclass(eq=False)
