@@ -29,8 +29,8 @@ FACADES: Final = {
 }
 """Module of `tasker.client` -> its classes and what is made of each."""
 
-BASES: Final = {"TaskerClient": ("task_operations", "TaskOperations")}
-"""Class -> the module and the class that it has more calls from."""
+BASES: Final = {"TaskerClient": (("service_reads", "ServiceReads"), ("task_operations", "TaskOperations"))}
+"""Class -> the modules and the classes that it has more calls from."""
 
 NO_CALLS: Final = frozenset({"close", "log_page"})
 """Async methods that are none of the facade's calls: it closes more than its client, and reads no log."""
@@ -62,8 +62,7 @@ def render() -> str:
         origins, sources = _read(module)
         for source, name in facades.items():
             facade = _facade(sources[source], name)
-            if source in BASES:
-                base_module, base = BASES[source]
+            for base_module, base in BASES.get(source, ()):
                 more, bases = _read(base_module)
                 origins = more | origins
                 facade.body += _calls(bases[base])

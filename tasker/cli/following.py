@@ -9,7 +9,7 @@ from tasker.cli.failures import UsageError
 from tasker.cli.options import Format
 from tasker.cli.output import document, line, note, time_text
 from tasker.client import TaskerClient
-from tasker.client.client import LATEST
+from tasker.client.service_reads import LATEST
 from tasker.client.subscription import (
     START,
     EventFilter,

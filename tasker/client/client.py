@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -28,9 +28,7 @@ from tasker.client.controls import WorkControls
 from tasker.client.dead_letters import DeadLetters
 from tasker.client.domain_events import NEW, DomainSubscription
 from tasker.client.http import HttpApi, Parameters
-from tasker.client.pages import items_of
 from tasker.client.requests import (
-    PAGE_ITEMS,
     NamedTemplate,
     NewTask,
     OperatorOptions,
@@ -38,13 +36,11 @@ from tasker.client.requests import (
     TaskRef,
     handle_of,
     named,
-    position_of,
-    rfc3339_of,
-    segment,
     task_id_of,
     texts_of,
 )
 from tasker.client.schedules import Schedules
+from tasker.client.service_reads import LogOverHttp, ServiceReads
 from tasker.client.settings import FindStack, client_settings
 from tasker.client.shared_bus import SharedBus
 from tasker.client.subscription import START, EventFilter, Subscription
@@ -69,38 +65,17 @@ from tasker.events.messages import (
     TemplateRegister,
     TemplateUse,
 )
-from tasker.events.reads import (
-    EventPage,
-    EventView,
-    Explanation,
-    Health,
-    Refusal,
-    RefusalPage,
-    Stats,
-    StepPage,
-    StepView,
-    TaskPage,
-    TaskView,
-    TemplatePage,
-    TemplateView,
-    UsageBy,
-    UsagePage,
-    UsageTotal,
-)
+from tasker.events.reads import Health, TaskView
 from tasker.events.subjects import Subjects
 from tasker.ids import IdSource, SystemIds, check_name
 from tasker.tracing import SpanKind, spanning, tracing_of_process
 
 T = TypeVar("T")
 
-LOG_PAGE_ITEMS = 500
-LATEST = "latest"
-"""In place of a position, to the log's endpoint: its head."""
-
 READY_STATUS_NOT = (503,)
 
 
-class TaskerClient(TaskOperations):
+class TaskerClient(TaskOperations, ServiceReads):
     """A connection to a Tasker service; use it with `async with`, share it freely within one event loop.
 
     Args:
@@ -322,167 +297,7 @@ class TaskerClient(TaskOperations):
         command = TemplateUse(name=name, namespace=namespace, version=version, **named(options, self._ids))
         return await self._command("template.use", command)
 
-    # ---------------------------------------------------------------- reads
-
-    async def get(self, task: TaskRef, *, at_least: str | None = None) -> TaskView:
-        """Return a task as the view shows it, never older than what `task` itself was returned with.
-
-        Raises:
-            TaskUnknown: there is none. Behind: the view did not reach the position in time.
-        """
-        parameters = {"at_least": at_least or position_of(task)}
-        return await self._get(f"/v1/tasks/{segment(task_id_of(task))}", TaskView, parameters)
-
-    async def page(
-        self,
-        *,
-        states: str | Sequence[str] | None = None,
-        namespace: str | None = None,
-        template: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        sort: str | None = None,
-        limit: int = PAGE_ITEMS,
-        after: str | None = None,
-        at_least: str | None = None,
-    ) -> TaskPage:
-        """Return a page of tasks that match all of what is given; `page.next` is `after` of the one behind it."""
-        return await self._get(
-            "/v1/tasks",
-            TaskPage,
-            {
-                "state": list(texts_of(states)),
-                "namespace": namespace,
-                "template": template,
-                "tag": [f"{key}={value}" for key, value in (tags or {}).items()],
-                "created_after": rfc3339_of(created_after, "created_after"),
-                "created_before": rfc3339_of(created_before, "created_before"),
-                "sort": sort,
-                "limit": limit,
-                "after": after,
-                "at_least": at_least,
-            },
-        )
-
-    async def list(
-        self,
-        *,
-        states: str | Sequence[str] | None = None,
-        namespace: str | None = None,
-        template: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        created_after: datetime | str | None = None,
-        created_before: datetime | str | None = None,
-        sort: str | None = None,
-        at_least: str | None = None,
-        page_items: int = PAGE_ITEMS,
-    ) -> AsyncIterator[TaskView]:
-        """Yield every task that matches, page by page; newest first unless `sort` says otherwise."""
-        after: str | None = None
-        while True:
-            page = await self.page(
-                states=states,
-                namespace=namespace,
-                template=template,
-                tags=tags,
-                created_after=created_after,
-                created_before=created_before,
-                sort=sort,
-                limit=page_items,
-                after=after,
-                at_least=at_least,
-            )
-            for task in page.items:
-                yield task
-            after = page.next
-            if after is None:
-                return
-
-    async def explain(self, task: TaskRef, step: str | None = None, *, at_least: str | None = None) -> Explanation:
-        """Return why a task, or a step of it, is where it is: a sentence, and what it waits for.
-
-        Raises:
-            TaskUnknown, StepUnknown: there is none. Behind: the view did not reach the position in time.
-        """
-        path = f"/v1/tasks/{segment(task_id_of(task))}"
-        if step is not None:
-            path = f"{path}/steps/{segment(step)}"
-        return await self._get(f"{path}/explain", Explanation, {"at_least": at_least or position_of(task)})
-
-    async def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
-        """Return the steps of a task, in declared order."""
-        path = f"/v1/tasks/{segment(task_id_of(task))}/steps"
-        pages = items_of(self._get, path, StepPage, {"at_least": at_least or position_of(task)})
-        return [step async for step in pages]
-
-    async def events(
-        self, task: TaskRef, *, after_seq: int = 0, page_items: int = PAGE_ITEMS
-    ) -> AsyncIterator[EventView]:
-        """Yield the recorded events of a task behind `after_seq`, from the log."""
-        path = f"/v1/tasks/{segment(task_id_of(task))}/events"
-        async for event in items_of(self._get, path, EventPage, {"after": str(after_seq), "limit": page_items}):
-            yield event
-
-    async def templates(
-        self, *, namespace: str | None = None, name: str | None = None, page_items: int = PAGE_ITEMS
-    ) -> AsyncIterator[TemplateView]:
-        """Yield the registered versions of templates."""
-        parameters: Parameters = {"namespace": namespace, "name": name, "limit": page_items}
-        async for template in items_of(self._get, "/v1/templates", TemplatePage, parameters):
-            yield template
-
-    async def template(self, name: str, *, namespace: str = "default", version: str | None = None) -> TemplateView:
-        """Return a version of a template (None: the one in use), with its document.
-
-        Raises:
-            TemplateUnknown: there is none.
-        """
-        path = f"/v1/templates/{check_name(namespace, 'namespace')}/{check_name(name, 'template')}"
-        return await self._get(path if version is None else f"{path}/{segment(version)}", TemplateView, {})
-
-    async def usage(
-        self,
-        *,
-        by: UsageBy = "template",
-        task: TaskRef | None = None,
-        namespace: str | None = None,
-        template: str | None = None,
-        model: str | None = None,
-        at_least: str | None = None,
-        page_items: int = PAGE_ITEMS,
-    ) -> AsyncIterator[UsageTotal]:
-        """Yield what attempts used and cost, failed ones too, added up exactly.
-
-        Args:
-            by: what is added up by itself: "tenant", "template", "step" (of a template) or "task".
-            task: only of this one.
-            namespace: only of its tasks.
-            template: only of its tasks.
-            model: only what was used of it.
-            at_least: a position that the totals must have reached.
-            page_items: so many are asked for at a time.
-        """
-        parameters: Parameters = {
-            "by": by,
-            "task_id": None if task is None else task_id_of(task),
-            "namespace": namespace,
-            "template": template,
-            "model": model,
-            "limit": page_items,
-            "at_least": at_least,
-        }
-        async for total in items_of(self._get, "/v1/usage", UsagePage, parameters):
-            yield total
-
-    async def refusals(self, *, page_items: int = PAGE_ITEMS) -> AsyncIterator[Refusal]:
-        """Yield the submitted commands that were refused lately, oldest first."""
-        async for refusal in items_of(self._get, "/v1/refusals", RefusalPage, {"limit": page_items}):
-            yield refusal
-
-    async def stats(self) -> Stats:
-        """Return counts of tasks by state and how far the views are."""
-        return await self._get("/v1/stats", Stats, {})
+    # ---------------------------------------------------------------- how it stands, and waits
 
     async def health(self) -> Health:
         """Return whether the service is ready, with the reasons when it is not; asks once.
@@ -567,7 +382,7 @@ class TaskerClient(TaskOperations):
             subjects=self._subjects,
             tenant=self.settings.tenant,
             bus=None if nats_url is None else self._connected_bus,
-            log=None if self._api is None else _LogOverHttp(self),
+            log=None if self._api is None else LogOverHttp(self),
         )
 
     def subscribe_domain(self, *names: str, durable: str | None = None, start: str = START) -> DomainSubscription:
@@ -617,10 +432,6 @@ class TaskerClient(TaskOperations):
         return await delete_consumer(await self._connected_bus(), self._subjects.event_stream, consumer)
 
     # ---------------------------------------------------------------- what they stand on
-
-    async def log_page(self, *, after: str | None, wanted: EventFilter, limit: int = LOG_PAGE_ITEMS) -> EventPage:
-        """Return recorded events behind the position `after` (None: from the start), from the log."""
-        return await self._get("/v1/events", EventPage, {**wanted.parameters(), "after": after, "limit": limit})
 
     async def _wait_for_events(
         self, task: TaskRef, timeout_s: float | None, on_progress: Callable[[TaskView], None] | None
@@ -737,17 +548,3 @@ def _accepted(data: bytes, carrier: Carrier) -> Reply:
     if reply.ok:
         return reply
     raise TaskerError.from_problem(reply.error) if reply.error else Unavailable("refused without a reason")
-
-
-class _LogOverHttp:
-    """The log's endpoint, as a subscription reads it."""
-
-    def __init__(self, client: TaskerClient) -> None:
-        self._client = client
-
-    async def page(self, *, after: str | None, wanted: EventFilter) -> EventPage:
-        return await self._client.log_page(after=after, wanted=wanted)
-
-    async def head(self) -> str:
-        page = await self._client.log_page(after=LATEST, wanted=EventFilter(), limit=1)
-        return page.next or page.position

@@ -143,6 +143,35 @@ class SyncCalls:
         """
         return self._loop.run(self._calls.use(name, version, namespace=namespace, **options))
 
+    def health(self) -> Health:
+        """Return whether the service is ready, with the reasons when it is not; asks once.
+
+        Raises:
+            Unavailable: nobody answers.
+        """
+        return self._loop.run(self._calls.health())
+
+    def wait(
+        self, task: TaskRef, *, timeout_s: float | None = None, on_progress: Callable[[TaskView], None] | None = None
+    ) -> TaskView:
+        """Return the task once it has ended or is `blocked`; its `state` says which.
+
+        Goes on through restarts of the service. Without a timeout it waits as long as the task takes.
+
+        Raises:
+            TaskUnknown: there is no such task.
+            DeadlineExceeded: `timeout_s` is over; the task goes on.
+        """
+        return self._loop.run(self._calls.wait(task, timeout_s=timeout_s, on_progress=on_progress))
+
+    def forget_domain_subscriber(self, durable: str) -> bool:
+        """Have NATS forget a durable name, and with it what it still owed it; returns whether it knew one.
+
+        Raises:
+            ConfigurationError: no NATS address is known. Unavailable: NATS does not answer.
+        """
+        return self._loop.run(self._calls.forget_domain_subscriber(durable))
+
     def get(self, task: TaskRef, *, at_least: str | None = None) -> TaskView:
         """Return a task as the view shows it, never older than what `task` itself was returned with.
 
@@ -280,35 +309,6 @@ class SyncCalls:
     def stats(self) -> Stats:
         """Return counts of tasks by state and how far the views are."""
         return self._loop.run(self._calls.stats())
-
-    def health(self) -> Health:
-        """Return whether the service is ready, with the reasons when it is not; asks once.
-
-        Raises:
-            Unavailable: nobody answers.
-        """
-        return self._loop.run(self._calls.health())
-
-    def wait(
-        self, task: TaskRef, *, timeout_s: float | None = None, on_progress: Callable[[TaskView], None] | None = None
-    ) -> TaskView:
-        """Return the task once it has ended or is `blocked`; its `state` says which.
-
-        Goes on through restarts of the service. Without a timeout it waits as long as the task takes.
-
-        Raises:
-            TaskUnknown: there is no such task.
-            DeadlineExceeded: `timeout_s` is over; the task goes on.
-        """
-        return self._loop.run(self._calls.wait(task, timeout_s=timeout_s, on_progress=on_progress))
-
-    def forget_domain_subscriber(self, durable: str) -> bool:
-        """Have NATS forget a durable name, and with it what it still owed it; returns whether it knew one.
-
-        Raises:
-            ConfigurationError: no NATS address is known. Unavailable: NATS does not answer.
-        """
-        return self._loop.run(self._calls.forget_domain_subscriber(durable))
 
     def cancel(self, task: TaskRef, *, grace_s: float = CANCEL_GRACE_S, **options: Unpack[OperatorOptions]) -> Reply:
         """End a task; running handlers are told and have `grace_s` to stop.
