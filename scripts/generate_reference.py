@@ -44,6 +44,7 @@ from tasker.service.domain import template_registry
 from tasker.service.domain.decide import HISTORY_EVENTS_MAX
 from tasker.service.domain.repairs import amend
 from tasker.service.domain.task_result import RESULT_LIMIT, TASK_RESULT_BYTES_MAX
+from tasker.service.http.routes import OPERATIONS
 from tasker.settings.keys import OTHER_VARIABLES, parts
 from tasker.templates import emits, input_schema, model, yaml
 
@@ -105,6 +106,19 @@ def command_table() -> str:
         own = [field for field in msgspec.structs.fields(kind) if field.name not in common]
         rows.append((f"`{verb}`", _sentence(kind).partition(": ")[2].removesuffix("."), ", ".join(map(_field, own))))
     return _table(("command", "what it does", "fields"), rows)
+
+
+def endpoint_table() -> str:
+    """Return the table of HTTP's endpoints, with what their queries may have."""
+    rows = [
+        (
+            f"`{one.method} {one.path}`",
+            one.summary.removesuffix("."),
+            ", ".join(f"`{name}`" for name in one.query_names()),
+        )
+        for one in OPERATIONS
+    ]
+    return _table(("endpoint", "what it does", "query"), rows)
 
 
 def event_table() -> str:
@@ -261,6 +275,7 @@ def metric_table() -> str:
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "cli": cli_reference,
     "commands": command_table,
+    "endpoints": endpoint_table,
     "errors": error_table,
     "errorsections": error_sections,
     "events": event_table,

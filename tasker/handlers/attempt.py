@@ -13,6 +13,7 @@ import msgspec
 from tasker.bus.pull import Delivery
 from tasker.events.messages import EmittedEvent, Progress, UsageLine, Work
 from tasker.events.usage import TOKENS_IN, TOKENS_OUT, added, amount_text
+from tasker.failpoints import failpoint
 from tasker.handlers.direct import Source
 from tasker.handlers.live import LiveFeed
 from tasker.handlers.metering import SharedMetering
@@ -163,7 +164,9 @@ class Attempt(Job):
         """Be done with the work message, if there is one."""
         if not self.acked and self.delivery is not None:
             self.acked = True
+            failpoint("before_ack")
             self.queue.open_pull.ack(self.delivery)
+            failpoint("after_ack")
 
     def nak(self, delay_s: float) -> None:
         """Give the work message back to the queue, if there is one that is ours."""

@@ -15,6 +15,7 @@ import structlog
 from tasker.errors import Undecodable
 from tasker.events.envelope import RecordedEvent
 from tasker.events.stored import DomainEvent, from_recorded
+from tasker.failpoints import failpoint
 from tasker.projections.checkpoints import CheckpointMove
 from tasker.projections.projection import Key, Projection, broken, moved_on
 from tasker.projections.store import RowRefused, RowWrites, ViewStore
@@ -233,7 +234,9 @@ class Folding:
             for shard, position in positions.items()
             if position > share.positions[shard]
         ]
+        failpoint("before_view_write")
         await self._store.write(moves, [share.writes() for share in self._shares])
+        failpoint("after_view_write")
         for move_share in self._shares:
             for shard, position in positions.items():
                 move_share.positions[shard] = max(position, move_share.positions[shard])

@@ -21,7 +21,7 @@ CONFIG: Final = "TASKER_CONFIG"
 
 OTHER_VARIABLES: Final = {
     CONFIG: "path of the TOML file, instead of `tasker.toml` in the working directory; `--config` on a command line",
-    "TASKER_FAILPOINT": "kills the service at a named place, for tests of recovery",
+    "TASKER_FAILPOINT": "kills a process of the service or of a worker at a named place, for tests of recovery",
     "TASKER_FAILPOINT_HIT": "names the file that says that the failpoint was hit",
     "TASKER_FAULT_ROUNDS": "rounds of `make faults`",
     "TASKER_SEED": "seed of `make faults`, to run a round again",

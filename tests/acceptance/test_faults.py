@@ -12,7 +12,7 @@ import pytest
 
 from tasker.client import NewTask
 from tasker.embedded.stack import Stack
-from tasker.service.runtime.failpoints import NAMES
+from tasker.failpoints import OF_VIEWS, OF_WORKERS, OF_WRITES
 from tests.acceptance.faults import Load, Rig, until
 from tests.acceptance.fires import every_fire_has_one_task, until_fired
 
@@ -35,44 +35,39 @@ async def test_a_killed_service_loses_nothing(rig: Rig) -> None:
     await rig.check(load)
 
 
+@pytest.mark.timeout(600)
 async def test_every_failpoint(rig: Rig) -> None:
     """One after the other, each in a service of its own, under a load that never stops; each must be hit."""
     rig.service.process.arguments = ["serve", "--roles", "projections,http", "--http-port", str(rig.service.port)]
-    names = list(NAMES)
+    names = [*OF_WRITES, *OF_VIEWS]
     rig.random.shuffle(names)
 
     async def serve(name: str) -> None:
         hit = rig.folder / f"hit_{name}"
         count = rig.random.randint(2, 4) if "cursor" in name or name in SELDOM else rig.random.randint(20, 60)
-        count = 1 if name == "after_take" else count
-        writer = rig.serve(
-            "--roles",
-            "shards,publisher",
-            TASKER_FAILPOINT=f"{name}:{count}",
-            TASKER_FAILPOINT_HIT=str(hit),
-        )
+        count = 1 if name in ONCE else count
+        armed = {"TASKER_FAILPOINT": f"{name}:{count}", "TASKER_FAILPOINT_HIT": str(hit)}
+        writer = rig.serve("--roles", "shards,publisher", **({} if name in OF_VIEWS else armed))
+        if name in OF_VIEWS:
+            rig.kill_tree(rig.service.process)
+        reader = rig.serve("--roles", "projections", **armed) if name in OF_VIEWS else None
         if name == "before_submit_ack":
-            await submit(SUBMITTED)
+            await submit(rig, SUBMITTED)
         if name == "before_postpone":
-            starts.append(asyncio.create_task(start_again(), name="debounced starts"))
+            asking.append(asyncio.create_task(start_again(rig), name="debounced starts"))
+        if name in OF_SNAPSHOTS:
+            asking.append(asyncio.create_task(set_limits(rig, name), name="a long history"))
         async with asyncio.timeout(60):
             while not hit.exists():  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.02)
         # The supervisor starts the process again; both die at a moment that nobody chose.
         await asyncio.sleep(rig.random.random())
         rig.kill_tree(writer)
+        if reader is not None:
+            rig.kill_tree(reader)
+            rig.service.process.start()
 
-    async def submit(count: int) -> None:
-        async with rig.service.client() as client:
-            for number in range(count):
-                await client.submit(NewTask("chain", {"n": number}, idempotency_key=f"submitted-{number}"))
-
-    async def start_again() -> None:
-        async with rig.service.client(timeout_s=60.0) as client:
-            for number in range(12):
-                await client.create("burst", {"key": "one", "n": number}, idempotency_key=f"burst-{number}")
-
-    starts: list[asyncio.Task[None]] = []
+    asking: list[asyncio.Task[None]] = []
     first = rig.serve("--roles", "shards,publisher")
     await rig.start()
     async with rig.load() as load:
@@ -82,10 +77,39 @@ async def test_every_failpoint(rig: Rig) -> None:
             await serve(name)
         rig.serve("--roles", "shards,publisher")
         await load.acked(5)
-    await asyncio.gather(*starts)
+    await asyncio.gather(*asking)
     # What a killed service had taken from the stream comes again when its time to ack is over.
     await rig.until(partial(rig.fetchval, SUBMITTED_IN_LOG), wanted=SUBMITTED)
     await rig.check(load)
+    assert await rig.fetchval(LIMITS_IN_LOG) == LIMITS * len(OF_SNAPSHOTS)
+
+
+async def submit(rig: Rig, count: int) -> None:
+    """Leave commands in the stream."""
+    async with rig.service.client() as client:
+        for number in range(count):
+            await client.submit(NewTask("chain", {"n": number}, idempotency_key=f"submitted-{number}"))
+
+
+async def start_again(rig: Rig) -> None:
+    """Start what is debounced."""
+    async with rig.service.client(timeout_s=60.0) as client:
+        for number in range(12):
+            await client.create("burst", {"key": "one", "n": number}, idempotency_key=f"burst-{number}")
+
+
+async def set_limits(rig: Rig, name: str) -> None:
+    """Give the operators' controls so long a history that their state is kept."""
+    start = LIMITS * OF_SNAPSHOTS.index(name)
+    async with rig.service.client(timeout_s=60.0) as client:
+
+        async def set_limit(number: int) -> None:
+            await client.controls.set_limit(
+                "handler", "nothing", per_s=1.0 + number, requested_by="tests", reason=name, command_id=f"l{number}"
+            )
+
+        for number in range(start, start + LIMITS, 50):
+            await asyncio.gather(*map(set_limit, range(number, number + 50)))
 
 
 SUBMITTED = 60
@@ -93,7 +117,16 @@ SUBMITTED_IN_LOG = (
     "SELECT count(DISTINCT stream_id) FROM event WHERE type = 'task_created'"
     " AND convert_from(payload, 'UTF8')::json ->> 'idempotency_key' LIKE 'submitted-%'"
 )
-SELDOM = {"before_due_write", "after_due_write", "before_renew", "before_postpone"}
+LIMITS = 600
+"""Events of one stream, of which a snapshot is written after 500."""
+
+LIMITS_IN_LOG = "SELECT count(*) FROM event WHERE type = 'rate_limit_set'"
+OF_SNAPSHOTS = ("before_snapshot_write", "after_snapshot_write")
+ONCE = {"after_take", *OF_SNAPSHOTS}
+SELDOM = {
+    *("before_due_write", "after_due_write", "before_renew", "after_renew", "before_postpone"),
+    *("before_timer", "after_timer", *OF_VIEWS),
+}
 
 
 async def test_killed_workers_lose_nothing(rig: Rig) -> None:
@@ -108,6 +141,26 @@ async def test_killed_workers_lose_nothing(rig: Rig) -> None:
         rig.kill_tree(rig.worker)
         await load.acked(5)
         rig.worker.start()
+    await rig.check(load)
+
+
+async def test_workers_killed_as_they_ack_lose_nothing(rig: Rig) -> None:
+    """The owner has recorded what they reported; the message of the work comes again, to be found done with."""
+    rig.service.environ["TASKER_DIRECT_ENABLED"] = "false"  # so that all work has a message
+    await rig.start()
+    async with rig.load() as load:
+        for name in OF_WORKERS:
+            await load.acked(rig.random.randint(3, 15))
+            rig.kill_tree(rig.worker)
+            hit = rig.folder / f"hit_{name}"
+            failpoint = {
+                "TASKER_FAILPOINT": f"{name}:{rig.random.randint(2, 30)}",
+                "TASKER_FAILPOINT_HIT": str(hit),
+            }
+            rig.reach(rig.worker, **failpoint)
+            rig.worker.start()
+            await until(hit.exists)
+        await load.acked(rig.random.randint(3, 15))
     await rig.check(load)
 
 

@@ -25,7 +25,7 @@ APP = Path(__file__).with_name("metrics_app.py")
 WAIT_S_MAX = 30.0
 NOT_CAUSED = {
     "tasker_obligations_reconciled_total",  # a healthy service loses none; see tests/unit/testing
-    "tasker_nats_reconnects_total",  # the server is every test's; see tests/unit/metrics/test_process.py
+    "tasker_nats_reconnects_total",  # the server is every test's; see tests/unit/metrics/test_metrics.py
 }
 
 

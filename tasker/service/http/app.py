@@ -22,6 +22,7 @@ from tasker.service.http.requests import OPERATION
 from tasker.service.http.routes import OPERATIONS
 from tasker.service.http.services import SERVICES, Services
 from tasker.service.http.sites import refuse_other_sites
+from tasker.tenant_book import TenantBook
 
 KEEPALIVE_S: Final = 75.0
 
@@ -33,7 +34,7 @@ def create_app(services: Services) -> web.Application:
     app.on_shutdown.append(_stop_waiting)
     app[tasks.CONTENTS] = OrderedDict()
     app[events.SCAN] = EventScan(services.tail, services.log, services.queries)
-    app[events.STREAMS] = set()
+    app[events.STREAMS] = TenantBook()
     made: dict[str, Callable[[], bytes]] = {
         "openapi": cache(lambda: encode_message(openapi_document(OPERATIONS))),
         "asyncapi": cache(lambda: encode_message(asyncapi_document(prefix=services.nats_prefix))),

@@ -35,18 +35,19 @@ from tasker.service.http.requests import (
     wants_event_stream,
 )
 from tasker.service.http.services import SERVICES, Services, Watch
-from tasker.service.http.waiting import reach
+from tasker.service.http.waiting import reach_log
+from tasker.tenant_book import TenantBook
 from tasker.times import to_rfc3339
 
 STREAMS_MAX: Final = 500
-"""Event streams open at once; more are told `busy`."""
+"""Event streams open at once, of one tenant four fifths of them; more are told `busy`."""
 
 _STREAM_EVENTS: Final = 200
 
 _log = structlog.get_logger(__name__)
 
 SCAN: Final = web.AppKey("scan", EventScan)
-STREAMS: Final = web.AppKey("streams", set[object])
+STREAMS: Final = web.AppKey("streams", TenantBook[tuple[str, str], object])
 
 
 async def of_task(request: web.Request) -> web.StreamResponse:
@@ -55,6 +56,7 @@ async def of_task(request: web.Request) -> web.StreamResponse:
     tenant, task_id = tenant_of(request), task_id_of(request)
     parameters = Parameters(request)
     after_seq = seq_of(request.headers.get(HEADER_LAST_EVENT_ID) or parameters.after())
+    await reach_log(services, parameters.text("at_least"))
     limit = parameters.limit()
     if not wants_event_stream(request):
         events = await services.log.load_stream(task_id, after_seq=after_seq, limit=limit + 1)
@@ -81,7 +83,7 @@ async def of_log(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     wanted, parameters = _filter(request)
     after = await _start(services, request.headers.get(HEADER_LAST_EVENT_ID) or parameters.after())
-    await reach(services, parameters.text("at_least"))
+    await reach_log(services, parameters.text("at_least"))
     limit = parameters.limit()
     scan = request.app[SCAN]
     if wants_event_stream(request):
@@ -233,12 +235,13 @@ def _frame(event_id: str, event: RecordedEvent) -> bytes:
 async def stream_frames(request: web.Request, frames: Frames) -> web.StreamResponse:
     """Answer with a stream of server-sent events, kept alive, until `frames` end or the reader is gone."""
     services, streams = request.app[SERVICES], request.app[STREAMS]
-    if len(streams) >= STREAMS_MAX:
-        raise Busy(f"{STREAMS_MAX} event streams are open already", retry_after_s=5.0)
+    tenant = tenant_of(request)
+    if not streams.has_room(tenant, STREAMS_MAX):
+        raise Busy(f"{len(streams)} event streams are open already", retry_after_s=5.0)
     headers = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
-    ticket = object()
-    streams.add(ticket)
+    ticket = (tenant, f"{id(response):x}")
+    streams[ticket] = response
     try:
         await response.prepare(request)
         await response.write(b"retry: 1000\n\n")
@@ -263,5 +266,5 @@ async def stream_frames(request: web.Request, frames: Frames) -> web.StreamRespo
         _log.exception("event_stream_failed", path=request.path, exc_info=error)
         response.force_close()
     finally:
-        streams.discard(ticket)
+        del streams[ticket]
     return response

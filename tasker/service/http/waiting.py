@@ -27,6 +27,21 @@ async def reach(services: Services, token: str | None) -> None:
         raise Behind(f"the views have not reached {token[:80]} yet; ask again", retry_after_s=1.0)
 
 
+async def reach_log(services: Services, token: str | None) -> None:
+    """Return when the log, which an answer is read from without the views, is at or after `token`, or that is None.
+
+    Raises:
+        PositionInvalid: it is no token of this log.
+        Behind: the log has not so many events (yet).
+    """
+    if token is None:
+        return
+    wanted = parse_position(token, log_id=services.info.log_id, shards=services.info.shards)
+    heads = {head.shard: head.position for head in await services.log.heads(list(wanted))}
+    if any(heads.get(shard, 0) < position for shard, position in wanted.items()):
+        raise Behind(f"the log has not reached {token[:80]} yet; ask again", retry_after_s=1.0)
+
+
 async def task_view(services: Services, tenant: str, task_id: UUID) -> TaskView:
     """Return the task as the view shows it.
 

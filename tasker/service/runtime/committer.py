@@ -31,9 +31,9 @@ from tasker.errors import Fenced, OutcomeUnknown, TaskerError, Unavailable
 from tasker.events.chain import digest_of_batch, leaves_of
 from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, EventLog, Head, ShardAppend
+from tasker.failpoints import failpoint
 from tasker.metrics import Histogram
 from tasker.service.runtime.actor import ids_of
-from tasker.service.runtime.failpoints import failpoint
 from tasker.settings import Limits
 
 SETTLE_PAUSE_S: Final = 0.2

@@ -19,11 +19,11 @@ import structlog
 from tasker.errors import Fenced, TaskerError, Unavailable
 from tasker.events.envelope import US_PER_S, NewEvent, StreamKind
 from tasker.events.log import EventLog
+from tasker.failpoints import failpoint
 from tasker.metrics import Histogram
 from tasker.outages import Outage
 from tasker.service.runtime.committer import Committer
 from tasker.service.runtime.due import HORIZON_US, DueBook
-from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.placement import Placement
 from tasker.service.runtime.shards import Shards
@@ -206,8 +206,10 @@ class Node:
                 if found:
                     self.timer_delays.add(book.late_us / US_PER_S)
                 for stream_id, obligation in found:
+                    failpoint("before_timer")
                     wake = Wake(book, stream_id, obligation, now_us)
                     self._shards.send(shard, stream_id, StreamKind.TASK, wake)
+                    failpoint("after_timer")
 
     async def run_due_writer(self) -> None:
         """Write the due books behind and look ahead to the horizon, for ever."""
@@ -276,6 +278,7 @@ class Node:
 
         failpoint("before_snapshot_write")
         await self._shards.snapshots.write(epoch_of)
+        failpoint("after_snapshot_write")
 
     async def offer_again(self) -> None:
         """Wake every open offer now: the stream that held the work is new."""

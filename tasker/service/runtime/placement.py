@@ -14,8 +14,8 @@ import structlog
 
 from tasker.errors import Unavailable
 from tasker.events.log import EventLog
+from tasker.failpoints import failpoint
 from tasker.outages import Outage
-from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import Pace
 
@@ -82,6 +82,7 @@ class Placement:
         asked_s = self._clock.monotonic_s()
         failpoint("before_renew")
         lease = await self._log.renew(self._owner, self._pace.lease_s)
+        failpoint("after_renew")
         self._clock.set(lease.now_us)
         self._clock.lease(self._pace.lease_s, asked_s=asked_s)
         closed, self._closed = self._closed, set()

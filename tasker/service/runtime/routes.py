@@ -12,8 +12,8 @@ from tasker.bus.bus import Bus, Message
 from tasker.errors import TaskerError, Unavailable
 from tasker.events.log import LogInfo
 from tasker.events.subjects import HEADER_TENANT, Subjects
+from tasker.failpoints import failpoint
 from tasker.ids import slot_of
-from tasker.service.runtime.failpoints import failpoint
 
 _log = structlog.get_logger(__name__)
 
@@ -106,3 +106,4 @@ class Routes:
         except (TaskerError, ValueError) as error:
             # ValueError: the sender named no subject. Whatever it was, the committer that called must go on.
             _log.warning("reply_not_sent", error=str(error))
+        failpoint("after_reply")

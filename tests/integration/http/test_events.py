@@ -1,7 +1,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -232,6 +232,19 @@ async def test_too_many_streams_are_refused(site: Site, client: Client, monkeypa
     monkeypatch.setattr("tasker.service.http.events.STREAMS_MAX", 1)
     async with stream(client, "/v1/events?after=latest"):
         await client.problem("GET", "/v1/events", 429, "busy", headers=SSE)
+
+
+async def test_streams_of_one_tenant_leave_room_for_those_of_others(
+    site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasker.service.http.events.STREAMS_MAX", 5)
+    latest = "/v1/events?after=latest"
+    async with AsyncExitStack() as open_streams:
+        for _ in range(4):
+            await open_streams.enter_async_context(stream(client, latest))
+        await client.problem("GET", latest, 429, "busy", headers=SSE)
+        async with stream(client, latest, **{"Tasker-Tenant": "acme"}):
+            await client.problem("GET", latest, 429, "busy", headers=SSE | {"Tasker-Tenant": "acme"})
 
 
 async def test_streams_and_waits_end_when_the_service_drains(site: Site, client: Client) -> None:

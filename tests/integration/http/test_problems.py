@@ -8,6 +8,9 @@ import asyncpg
 import pytest
 
 from tasker.events.codec import BODY_BYTES_MAX
+from tasker.service.http import parameters as p
+from tasker.service.http.operations import Operation
+from tasker.service.http.routes import OPERATIONS
 from tests.histories import created
 from tests.integration.http.conftest import SHARES_SITE, Client, Site
 
@@ -92,6 +95,55 @@ async def test_a_bad_position(shared_site: Site, shared_client: Client, token: s
     await shared_client.problem("GET", f"/v1/events?after={token}", 400, "position_invalid")
     if token != "3":
         await shared_client.problem("GET", f"/v1/tasks/{task_id}/events?after={token}", 400, "position_invalid")
+
+
+def bad_value(schema: dict[str, Any]) -> str | None:
+    """Return a text that a parameter of this schema cannot be; None: it may be any."""
+    if "enum" in schema:
+        return "nonsense"
+    if schema["type"] != "string" or "format" in schema:
+        return "yesterday"
+    return "A B" if "pattern" in schema else None
+
+
+QUERIES = [
+    pytest.param(operation, parameter.name, bad, id=f"{operation.id}-{parameter.name}")
+    for operation in OPERATIONS
+    for parameter in operation.parameters
+    if parameter.place == "query"
+    and operation.method == "GET"
+    and operation.id != "listScheduleEvents"  # it asks for its schedule first, which is not here
+    and (bad := bad_value(parameter.schema)) is not None
+]
+
+
+@pytest.mark.parametrize(("operation", "name", "bad"), QUERIES)
+@SHARES_SITE
+async def test_whatever_a_query_may_have_is_looked_at(
+    shared_site: Site, shared_client: Client, operation: Operation, name: str, bad: str
+) -> None:
+    """Planted bug: a parameter that is declared, and passed over."""
+    path = path_of(operation, str(await shared_site.task([created()])))
+    response, body = await shared_client.ask("GET", path, params={name: bad})
+    assert (response.status, body["code"]) in {
+        (400, "parameter_invalid"),
+        (400, "position_invalid"),
+        (422, "name_invalid"),
+    }
+
+
+def path_of(operation: Operation, task_id: str) -> str:
+    return operation.path.format(task_id=task_id, step="s1", namespace="shop", name="orders", version="1.0.0")
+
+
+@pytest.mark.parametrize(
+    "operation", [one for one in OPERATIONS if p.AT_LEAST in one.parameters], ids=lambda one: one.id
+)
+@SHARES_SITE
+async def test_who_takes_a_position_looks_at_it(shared_site: Site, shared_client: Client, operation: Operation) -> None:
+    path = path_of(operation, str(await shared_site.task([created()])))
+    await shared_client.problem("GET", f"{path}?at_least=nonsense", 400, "position_invalid")
+    await shared_client.problem("GET", f"{path}?at_least=0:123456789", 503, "behind")
 
 
 @SHARES_SITE

@@ -42,6 +42,7 @@ from tasker.errors import DeadlineExceeded, ExpressionFailed, TaskerError, Unava
 from tasker.events.codec import encode_message
 from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects
+from tasker.failpoints import failpoint
 from tasker.service.actors.dispatch.kept import KeptLine, KeptLines, kept_key
 from tasker.service.actors.dispatch.lines import QUEUE_TOKENS, TURN_ITEMS, Line, LineKey, Offered, Order, Queue, Worker
 from tasker.service.actors.dispatch.stream_demand import Demand, demand_of
@@ -49,11 +50,11 @@ from tasker.service.actors.dispatch.unbegun import Unbegun
 from tasker.service.actors.dispatch.waiting_set import OLD_S, Waiting
 from tasker.service.actors.dispatch.worker_words import slots_of
 from tasker.service.actors.task_actor import TaskActor
-from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import DirectSettings
 from tasker.templates.fairness import NO_SHARE, Share, share_of
 from tasker.templates.model import PRIORITY_MAX
+from tasker.tenant_book import TenantBook
 
 ARRIVAL_S: Final = 1.0
 """What a worker does not count as received so long after it was sent was lost on its way."""
@@ -62,8 +63,8 @@ ARRAY_BYTES_MAX: Final = 256 * 1024
 """This bound, that of an item and those below keep messages and a stranger's claims small; none is a matter of load."""
 
 ARRAY_ITEMS_MAX: Final = 64
-WORKERS_MAX: Final = 10_000
-"""Workers known at once; what more of them say is not heard."""
+WORKERS_MAX: Final = 12_500
+"""Workers known at once, of one tenant four fifths of them; what more of them say is not heard."""
 
 ORDERED_S: Final = 600.0
 """A queue stays ordered for so long after the last work with a priority."""
@@ -71,8 +72,8 @@ ORDERED_S: Final = 600.0
 ORDERED_MAX: Final = 200_000
 """Offers that wait in a node's ordered queues; more go to the work stream."""
 
-LINES_MAX: Final = 10_000
-"""Queues known at once; others are served by the stream alone."""
+LINES_MAX: Final = 12_500
+"""Queues known at once, of one tenant four fifths of them; others are served by the stream alone."""
 
 _SWEEP_S: Final = 0.1
 
@@ -123,8 +124,8 @@ class DirectWork:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._offers: Offers | None = None
-        self._workers: dict[tuple[str, str], Worker] = {}
-        self._lines: dict[LineKey, Line] = {}
+        self._workers: TenantBook[tuple[str, str], Worker] = TenantBook()
+        self._lines: TenantBook[LineKey, Line] = TenantBook()
         self._split: Counter[LineKey] = Counter()
         """How many lines of handlers each queue has."""
         self._unbegun = Unbegun()
@@ -240,7 +241,8 @@ class DirectWork:
         """Begin the line of a worker; None: it is gone, or does not serve the queue."""
         worker, now_s = self._workers.get(owner), self._loop.time()
         line = KeptLine(key, now_s, (self._hearing_s if worker is None else worker.heard_s) + self._silent_s)
-        if len(self._lines) >= LINES_MAX or not (line.aim(worker) or (worker is None and now_s < line.until_s)):
+        has_room = self._lines.has_room(owner[0], LINES_MAX)
+        if not has_room or not (line.aim(worker) or (worker is None and now_s < line.until_s)):
             return None
         self._kept.add(owner, line)
         self._lines[*key, owner[1]] = line
@@ -439,7 +441,7 @@ class DirectWork:
                 self._let_go(key, line)
             return
         if worker is None:
-            if len(self._workers) >= WORKERS_MAX:
+            if not self._workers.has_room(tenant, WORKERS_MAX):
                 _log.warning("too_many_workers", tenant=tenant, known=len(self._workers))
                 return
             subject = self._subjects.worker_work(tenant, said.worker, self.node)
@@ -514,7 +516,7 @@ class DirectWork:
     def _line(self, key: LineKey) -> Line | None:
         """Return the line of a queue, or of a handler that has its own; None: there are too many to begin another."""
         line = self._lines.get(key)
-        if line is None and len(self._lines) < LINES_MAX:
+        if line is None and self._lines.has_room(key[0], LINES_MAX):
             line = self._lines[key] = Line()
             if len(key) > QUEUE_TOKENS:
                 self._split[key[:-1]] += 1

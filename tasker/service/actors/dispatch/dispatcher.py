@@ -27,6 +27,7 @@ from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CancelAttempt, Work
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL
+from tasker.failpoints import failpoint
 from tasker.ids import RESERVED_NAMESPACE
 from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.first_offers import FirstOffers
@@ -42,7 +43,6 @@ from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.domain.obligations import Kind
 from tasker.service.domain.shared_state.shared import seen_raw
 from tasker.service.domain.state import StepState
-from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
 from tasker.service.runtime.tenants import TenantLine

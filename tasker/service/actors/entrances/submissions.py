@@ -40,10 +40,10 @@ from tasker.events.messages import (
     Reply,
 )
 from tasker.events.subjects import Subjects
+from tasker.failpoints import failpoint
 from tasker.ids import check_name
 from tasker.service.actors.entrances.entrance import Entrance
 from tasker.service.actors.entrances.tenant_pulls import TenantPulls
-from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.tenants import TenantLine
 from tasker.settings import StreamSettings
 from tasker.times import to_rfc3339

@@ -24,6 +24,7 @@ from tasker.events.envelope import US_PER_S, StreamKind
 from tasker.events.places import KeyName, LookWords, parse_request, request_of
 from tasker.events.reads import PlaceFacts
 from tasker.events.task_events import PlaceRequested
+from tasker.failpoints import failpoint
 from tasker.ids import concurrency_stream_id
 from tasker.service.actors.limits.admission_news import AdmissionLook
 from tasker.service.actors.limits.concurrency_actor import (
@@ -41,7 +42,6 @@ from tasker.service.domain.limits.admission import ADMISSION
 from tasker.service.domain.limits.concurrency import Ask
 from tasker.service.domain.limits.debounce import DEBOUNCE
 from tasker.service.domain.limits.places import obligation_of
-from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards

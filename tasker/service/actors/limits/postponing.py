@@ -12,8 +12,8 @@ from tasker.errors import KeyConflict, TaskerError, TaskPoisoned, TaskUnknown, U
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.envelope import Meta, StreamKind
 from tasker.events.places import parse_request
+from tasker.failpoints import failpoint
 from tasker.service.domain.commands import PostponeTask
-from tasker.service.runtime.failpoints import failpoint
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
 

@@ -42,11 +42,11 @@ from tasker.events.stored import TYPE_OF, from_recorded
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import ENDING_TYPES, NULL, DomainEventRaised, TaskCreated
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
+from tasker.failpoints import failpoint
 from tasker.outages import Outage
 from tasker.service.actors.publication.cloud_events import cloud_event, domain_cloud_event
 from tasker.service.actors.publication.stream_end import published_upto
 from tasker.service.actors.publication.stream_losses import last_mark, loss_in
-from tasker.service.runtime.failpoints import failpoint
 from tasker.settings import Limits
 
 READ_EVENTS: Final = 2_000
@@ -354,6 +354,7 @@ class Publisher:
             bare = msgspec.structs.replace(event, payload=WITHOUT_DATA)
             document = cloud_event(identity, self._source, feed.shard, position, bare, subject)
             session.publish(prefix + event.type, document, headers=headers, last=last)
+        failpoint("after_publish")
         self._outstanding.append((feed, position))
 
     async def _publish_lost(self, session: Ingest, feed: Feed) -> bool:

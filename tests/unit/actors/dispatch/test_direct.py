@@ -467,6 +467,27 @@ async def test_workers_known_at_once_are_bounded(node: Node, monkeypatch: pytest
     assert [worker for _, worker in node.direct._workers] == ["w2", "w3"]
 
 
+async def test_workers_and_queues_of_one_tenant_leave_room_for_those_of_others(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted bug: the first tenant fills the book, and work of the others goes by the stream alone."""
+    monkeypatch.setattr(direct_module, "WORKERS_MAX", 10)
+    monkeypatch.setattr(direct_module, "LINES_MAX", 10)
+    for number in range(12):
+        queues = tuple(("default", "shop", f"q{number}{letter}") for letter in "ab")
+        await node.said(f"w{number}", queues=queues)
+    assert (len(node.direct._workers), len(node.direct._lines)) == (8, 8)
+    said = WorkerSlots(worker="theirs", slots=3, queues=[("shop", "orders")])
+    before = len(node.times)
+    node.workers.publish(node.subjects.slots("acme"), msgspec.json.encode(said), reply="times")
+    await node.until(lambda: len(node.times) > before)
+    assert node.offer("s1", queue=("acme", "shop", "orders")) == [True]
+    for worker in [worker for tenant, worker in node.direct._workers if tenant == "default"]:
+        await node.said(worker, 0)
+    await node.said("w11")
+    assert ("default", "w11") in node.direct._workers
+
+
 async def test_queues_known_at_once_are_bounded_and_forgotten(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue beyond the bound is served by the stream; one that nobody serves any more is forgotten."""
     monkeypatch.setattr(direct_module, "LINES_MAX", 1)

@@ -1,6 +1,7 @@
 """Failpoints: a process dies at the pass that was asked for, once."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tasker.failpoints import NAMES
+from tests.architecture.tree import ROOT
+
 SCRIPT = """
-from tasker.service.runtime.failpoints import failpoint
+from tasker.failpoints import failpoint
 for number in range(1, 6):
     failpoint("before_append")
     failpoint("after_append")
@@ -22,6 +26,14 @@ def run(**environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", SCRIPT], env=clean | environ, capture_output=True, text=True, check=False
     )
+
+
+def test_every_place_has_a_name_and_every_name_a_place() -> None:
+    """A place without a name is passed by unnoticed, and no test can ask for it."""
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tasker").rglob("*.py")]
+    places = {place for source in sources for place in re.findall(r'\bfailpoint\("(\w+)"\)', source)}
+    assert places == set(NAMES)
+    assert len(set(NAMES)) == len(NAMES)
 
 
 def test_without_the_variable_nothing_happens() -> None:

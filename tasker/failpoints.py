@@ -20,10 +20,11 @@ from tasker.errors import ConfigurationError
 VARIABLE: Final = "TASKER_FAILPOINT"
 HIT_VARIABLE: Final = "TASKER_FAILPOINT_HIT"
 
-NAMES: Final = (
+OF_WRITES: Final = (
     "before_append",
     "after_append",
     "before_reply",
+    "after_reply",
     "before_submit_ack",
     "before_dispatch",
     "after_dispatch",
@@ -31,14 +32,29 @@ NAMES: Final = (
     "before_place_offer",
     "before_postpone",
     "before_place_leave",
+    "before_timer",
+    "after_timer",
     "before_due_write",
     "after_due_write",
+    "before_snapshot_write",
+    "after_snapshot_write",
     "before_publish",
+    "after_publish",
     "before_cursor",
     "after_cursor",
     "before_renew",
+    "after_renew",
     "after_take",
 )
+"""Places of the process that writes the log."""
+
+OF_VIEWS: Final = ("before_view_write", "after_view_write")
+"""Of the one that follows it."""
+
+OF_WORKERS: Final = ("before_ack", "after_ack")
+"""Of the one that runs handlers."""
+
+NAMES: Final = (*OF_WRITES, *OF_VIEWS, *OF_WORKERS)
 
 
 class _Armed:
