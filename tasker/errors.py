@@ -494,6 +494,15 @@ class ConfigurationError(TaskerError):
     title = "The configuration does not work"
 
 
+class AuthenticationFailed(ConfigurationError):
+    """A server does not take who we say we are: to ask again is of no use."""
+
+    code = "authentication_failed"
+    status = 401
+    exit_code = 4
+    title = "A server refused the user, the password or the credentials"
+
+
 class SchemaMismatch(ConfigurationError):
     code = "schema_mismatch"
     title = "The database's schema does not fit this build"

@@ -63,6 +63,7 @@ _NEXT: Final = {
     "behind": "ask again in a moment",
     "deadline_exceeded": "the work goes on; `tasker task wait TASK` waits again",
     "undecodable": "`tasker log verify` names what cannot be read; a newer build may know it",
+    "authentication_failed": "mend user, password or credentials; `tasker config show` says where they come from",
     "schema_mismatch": "run `tasker migrate`",
     "internal_error": "the service's log has it, with a traceback: please report that",
 }

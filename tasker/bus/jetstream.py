@@ -108,7 +108,7 @@ class ApiRefused(Unavailable):
 
     def as_configuration(self) -> ConfigurationError:
         """Return it as the reason why we cannot start."""
-        return ConfigurationError(self.detail)
+        return ConfigurationError(self.detail, remedy="`tasker doctor` says what NATS lacks, and what to change")
 
 
 def parse_pub_ack(data: bytes) -> PubAck | TaskerError:

@@ -1,6 +1,6 @@
 """The bus on NATS, by nats-py.
 
-nats-py 2.16 is kept for its connection: handshake, TLS, credentials, discovery, reconnect. Its hot paths are
+nats-py 2.16 is kept for its connection: handshake, TLS, discovery, reconnect. Its hot paths are
 replaced in the subclass below, the only place that touches its private names (`tests/contracts/test_bus.py` says
 whether they still hold):
 
@@ -12,6 +12,7 @@ whether they still hold):
   after each message that took time, so that what a burst caused (commits, work for workers) does not wait for its end.
 - An unknown `-ERR` closes the client for ever; here it is logged, and when the server closes the connection
   we reconnect. An unexpected exception ends the reconnecting for ever; here it goes on.
+- To a server that wants no encryption it speaks in the clear, also where the address is `tls://`; here not.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import ssl
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ from tasker.bus.bus import Disconnected, Hook, Message, MessageCallback, ReplyCa
 from tasker.bus.guard import call_guarded, log
 from tasker.bus.replies import ReplyMultiplexer
 from tasker.bus.subject import check_pattern
-from tasker.errors import BodyTooLarge, ConfigurationError, DeadlineExceeded, Unavailable
+from tasker.errors import AuthenticationFailed, BodyTooLarge, ConfigurationError, DeadlineExceeded, Unavailable
 from tasker.settings import NatsSettings
 
 PENDING_BYTES_MAX = NatsSettings().pending_bytes_max
@@ -80,27 +80,25 @@ class NatsBus:
         name: str,
         retry_for_s: float = 0.0,
         inbox_prefix: str = "",
-        credentials: str | None = None,
-        tls: ssl.SSLContext | None = None,
         pending_bytes_max: int = PENDING_BYTES_MAX,
     ) -> NatsBus:
         """Return a bus that is connected.
 
         Args:
-            url: `nats://[user:password@|token@]host:port`, several separated by commas.
+            url: `nats://[user:password@|token@]host:port`, several separated by commas; with `tls://` the connection is
+                encrypted, and the server's certificate held against those that the system trusts.
             name: of this connection, in the server's monitoring.
             retry_for_s: how long to go on trying while nobody answers; 0 tries once.
             inbox_prefix: where answers come in, when permissions demand a place; a private random part follows.
-            credentials: path of a `.creds` file.
-            tls: the context for `tls://`; the system's trust by default.
             pending_bytes_max: bound of the send buffer.
 
         Raises:
             Unavailable: no server answered in time.
-            ConfigurationError: the server refused us, or the URL is none.
+            AuthenticationFailed: the server refused us.
+            ConfigurationError: the URL is none.
         """
         bus = cls(inbox_prefix=inbox_prefix, pending_bytes_max=pending_bytes_max)
-        await bus._connect(_options(url, credentials, tls) | {"name": name}, retry_for_s)
+        await bus._connect(_options(url) | {"name": name}, retry_for_s)
         return bus
 
     @property
@@ -262,7 +260,9 @@ class NatsBus:
             name="connect to NATS",
         )
         try:
-            done, _ = await asyncio.wait({self._connecting}, timeout=max(retry_for_s, 2.0 * _CONNECT_TIMEOUT_S))
+            # One try has two waits of the driver: for the connection, and for the server's first word.
+            timeout_s = retry_for_s if self._retry_connect else 2.0 * _CONNECT_TIMEOUT_S
+            done, _ = await asyncio.wait({self._connecting}, timeout=timeout_s)
         finally:
             # nats-py swallows a cancellation in places: repeat it until the task is over.
             while not self._connecting.done():
@@ -457,6 +457,14 @@ class _Client(Client):
         if len(data) > _TURN_BYTES:
             await asyncio.sleep(0)
 
+    def _connect_command(self) -> bytes:
+        # Asked for once the server has said what it wants, before user and password leave. Where it wants no encryption
+        # nats-py goes on in the clear, also to `tls://`: so does whoever stands between, and says it for the server.
+        server = self._current_server
+        if server is not None and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
+            raise nats_errors.Error("the server does not encrypt, and the address, tls://, says that it has to")
+        return super()._connect_command()
+
     async def _process_pong(self) -> None:
         if self._pongs:
             pong = self._pongs.pop(0)
@@ -521,7 +529,7 @@ def parse_headers(block: bytes) -> dict[str, str]:
     return headers
 
 
-def _options(url: str, credentials: str | None, tls: ssl.SSLContext | None) -> dict[str, Any]:
+def _options(url: str) -> dict[str, Any]:
     """Return what nats-py's connect takes for a URL.
 
     Name and password are taken out of the URL: nats-py would not decode them, and would not send them to servers
@@ -542,10 +550,6 @@ def _options(url: str, credentials: str | None, tls: ssl.SSLContext | None) -> d
         elif split.username:
             options["token"] = unquote(split.username)
     options["servers"] = servers
-    if credentials is not None:
-        options["user_credentials"] = credentials
-    if tls is not None:
-        options["tls"] = tls
     return options
 
 
@@ -572,7 +576,7 @@ def _is_authentication(error: Exception) -> bool:
 
 def _connect_error(error: Exception | None) -> Exception:
     if error is not None and _is_authentication(error):
-        return ConfigurationError(f"NATS refused the connection: {error}")
+        return AuthenticationFailed(f"NATS refused the connection: {error}")
     return Unavailable(f"no connection to NATS: {error or 'no answer in time'}")
 
 

@@ -26,8 +26,8 @@ _WORKER_S = 10.0
 _CRASHES_MAX = 5
 _LIVED_WELL_S = 30.0
 _PORT_FILE = "http.port"
-_CONFIGURATION = 2
-"""Exit code of a child whose configuration or app does not work: it would end in the same way again."""
+_HOPELESS = frozenset({2, 4})
+"""Exit codes of a child whose configuration, credentials or app do not work: it would end in the same way again."""
 
 
 def up(
@@ -167,7 +167,7 @@ def _await_ready(port: int, service: Child, stop: Stop) -> int:
         crash = service.crash()
         if crash is not None:
             note(f"error: the service ended with code {crash.code} before it was ready")
-            return _CONFIGURATION if crash.code == _CONFIGURATION else 1
+            return crash.code if crash.code in _HOPELESS else 1
         if _get(port, "/health/ready") is not None:
             return 0
         if time.monotonic() > until_s:
@@ -188,10 +188,10 @@ def _await_worker(health_port: int, worker: Child, stop: Stop) -> int:
     while not stop.asked and time.monotonic() < until_s:
         crash = worker.crash()
         if crash is not None:
-            if crash.code != _CONFIGURATION:
+            if crash.code not in _HOPELESS:
                 return 0
             note("error: the worker cannot run this app; what is wrong stands above")
-            return _CONFIGURATION
+            return crash.code
         if _get(health_port, "/health/ready") is not None:
             return 0
         time.sleep(_POLL_S)

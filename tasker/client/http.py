@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from tasker.errors import (
+    AuthenticationFailed,
     ConfigurationError,
     DeadlineExceeded,
     OutcomeUnknown,
@@ -27,6 +28,9 @@ T = TypeVar("T")
 
 Parameters = Mapping[str, str | int | float | list[str] | None]
 _ERROR_STATUS = 400
+_AUTHENTICATION = (401, 407)
+"""What a proxy answers that wants to know who asks."""
+
 _SERVER_STATUS = 500
 _NOT_IMPLEMENTED = 501
 OTHER: Final = (
@@ -76,6 +80,7 @@ class HttpApi:
             Unavailable: nobody listens, or a GET was cut off.
             OutcomeUnknown: the answer to anything but a GET was lost.
             DeadlineExceeded: there was no answer in time.
+            AuthenticationFailed: a proxy wants to know who asks.
             ConfigurationError: something answers that is not Tasker.
             TaskerError: the service's own refusal.
         """
@@ -127,6 +132,8 @@ def _error_of(asked: str, status: int, headers: Mapping[str, str], data: bytes) 
     except Undecodable:
         text = one_line(data[:100].decode(errors="replace"))
     detail = f"{asked} is answered with HTTP {status}, and not as Tasker does: {text}"
+    if status in _AUTHENTICATION:
+        return AuthenticationFailed(f"{asked} is answered with HTTP {status}, by a proxy before Tasker: {text}")
     if status < _SERVER_STATUS or status == _NOT_IMPLEMENTED:
         return ConfigurationError(detail, remedy=OTHER)
     retry_after_s = None

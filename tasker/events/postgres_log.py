@@ -51,7 +51,7 @@ from tasker.events.log import (
     ShardAppend,
     Snapshot,
 )
-from tasker.events.postgres_schema import MISCONFIGURED, check_schema, migrate
+from tasker.events.postgres_schema import MISCONFIGURED, check_schema, migrate, misconfigured
 from tasker.events.sql import statements
 from tasker.metrics.process import Pool
 from tasker.settings import DatabaseSettings
@@ -179,7 +179,7 @@ class PostgresLog:
             if isinstance(error.__cause__, _NO_SESSION):
                 raise ConfigurationError(_NO_SESSION_DETAIL) from error
             if isinstance(error.__cause__, MISCONFIGURED):
-                raise ConfigurationError(f"TASKER_DATABASE_URL does not work: {error.detail}") from error
+                raise misconfigured(error.__cause__, error.detail) from error
             raise
         await check_sessions([lane.connection for lane in lanes if lane.connection is not None])
 

@@ -20,7 +20,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from tasker.errors import ConfigurationError, SchemaMismatch, Unavailable
+from tasker.errors import AuthenticationFailed, ConfigurationError, SchemaMismatch, Unavailable
 from tasker.events.sql import statements
 from tasker.ids import SystemIds
 from tasker.settings import LogSettings
@@ -37,6 +37,17 @@ MISCONFIGURED: Final = (
     asyncpg.InvalidCatalogNameError,
 )
 """What Postgres or the driver says when the address, the user or the database is wrong."""
+
+
+def misconfigured(error: BaseException | None, detail: str) -> ConfigurationError:
+    """Return the error for one of `MISCONFIGURED`."""
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return AuthenticationFailed(f"PostgreSQL refused the connection: {detail}")
+    return ConfigurationError(
+        f"TASKER_DATABASE_URL does not work: {detail}",
+        remedy="mend the address, or create the database; `tasker config show database` says where the address is from",
+    )
+
 
 _LOST_CONNECTION: Final = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 
@@ -125,11 +136,13 @@ async def administering(dsn: str, work: str) -> AsyncIterator[asyncpg.Connection
         finally:
             await connection.close()
     except MISCONFIGURED as error:
-        raise ConfigurationError(f"TASKER_DATABASE_URL does not work: {error}") from error
+        raise misconfigured(error, str(error)) from error
     except (OSError, TimeoutError, asyncpg.InterfaceError, *_LOST_CONNECTION) as error:
         raise Unavailable(f"the connection to PostgreSQL was lost or not made: {error}") from error
     except asyncpg.PostgresError as error:
-        raise ConfigurationError(f"the database refuses {work}: {error}") from error
+        raise ConfigurationError(
+            f"the database refuses {work}: {error}", remedy="`tasker doctor` says what the user or the database lacks"
+        ) from error
 
 
 async def check_schema(connection: asyncpg.Connection[asyncpg.Record]) -> None:

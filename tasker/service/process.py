@@ -22,16 +22,17 @@ from typing import Final
 import msgspec
 import structlog
 
-from tasker.errors import ConfigurationError, TaskerError, Unavailable
+from tasker.errors import AuthenticationFailed, ConfigurationError, TaskerError, Unavailable
 from tasker.orphans import end_with_owner
+from tasker.remedies import tell
 from tasker.settings import Settings
 from tasker.settings.keys import keys, shown
 from tasker.telemetry import configure_logging
 
 RESTART_PAUSES_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 LIVED_WELL_S: Final = 30.0
-CANNOT_START: Final = 2
-"""Exit code of a child whose configuration does not work: to start it again is of no use."""
+CANNOT_START: Final = frozenset({ConfigurationError.exit_code, AuthenticationFailed.exit_code})
+"""Exit codes of a child whose configuration does not work: to start it again is of no use."""
 
 AWAITS_SERVERS: Final = Unavailable.exit_code
 """Exit code of a child that cannot reach a server: it has said so."""
@@ -72,7 +73,7 @@ class Side:
         code = process.poll()
         if code is None:
             return None
-        if code == CANNOT_START:
+        if code in CANNOT_START:
             return code
         self._crashes = 1 if now_s - self._started_s > LIVED_WELL_S else self._crashes + 1
         pause_s = RESTART_PAUSES_S[min(self._crashes, len(RESTART_PAUSES_S)) - 1]
@@ -180,20 +181,15 @@ def main() -> int:
     try:
         run_side(sys.argv[1], settings, sys.argv[2])
     except* ConfigurationError as group:
-        code = CANNOT_START
-        _tell(group)
+        for error in _leaves(group):
+            code = error.exit_code
+            tell(error, "table")
     except* Unavailable as group:
         # The servers are away: the supervisor starts us again, later each time, and each time we say what is awaited.
         code = AWAITS_SERVERS
         for error in _leaves(group):
             _log.warning("awaits_servers", side=sys.argv[1], error=error.detail, **_servers(settings))
     return code
-
-
-def _tell(group: BaseExceptionGroup[TaskerError]) -> None:
-    """Print one clear line for each thing that is wrong."""
-    for error in _leaves(group):
-        print(f"error: {error.detail}", file=sys.stderr)  # noqa: T201 - one clear line
 
 
 def _leaves(group: BaseExceptionGroup[TaskerError]) -> Iterator[TaskerError]:

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.stream_reader import FromSeq, Gap, StreamReader
 from tasker.bus.streams import FAST_INGEST_VERSION, ensure_streams, ensure_work_consumer, stream_info
 from tasker.embedded.nats import EmbeddedNats
-from tasker.errors import ConfigurationError, TaskerError, Unavailable
+from tasker.errors import AuthenticationFailed, ConfigurationError, TaskerError, Unavailable
 from tasker.events.subjects import Subjects
 from tasker.settings import StreamSettings
 
@@ -206,16 +207,96 @@ async def test_no_server_yet(server: EmbeddedNats) -> None:
     await bus.close()
 
 
-async def test_a_wrong_password_is_a_matter_of_configuration(server: EmbeddedNats) -> None:
+async def test_a_wrong_password_is_refused_and_not_tried_again(server: EmbeddedNats) -> None:
     wrong = server.url.replace("tasker:", "tasker:wrong")
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(AuthenticationFailed):
         await NatsBus.connect(wrong, name="test", retry_for_s=30)
+
+
+async def test_it_tries_for_as_long_as_it_is_told(unused_tcp_port: int) -> None:
+    started_s = time.monotonic()
+    with pytest.raises(Unavailable, match="no connection to NATS"):
+        await NatsBus.connect(f"nats://127.0.0.1:{unused_tcp_port}", name="test", retry_for_s=0.5)
+    assert 0.4 < time.monotonic() - started_s < 3.5
+
+
+async def test_it_waits_no_longer_for_a_server_that_says_nothing() -> None:
+    held: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(lambda _reader, writer: held.append(writer), "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        started_s = time.monotonic()
+        with pytest.raises(Unavailable):
+            await NatsBus.connect(f"nats://127.0.0.1:{port}", name="test", retry_for_s=0.5)
+        assert time.monotonic() - started_s < 3.5
+        for writer in held:
+            writer.close()
+            await writer.wait_closed()
 
 
 @pytest.mark.parametrize("url", ["", "nats://", "http://127.0.0.1:4222", "nats://host:port"])
 async def test_a_url_has_a_form(url: str) -> None:
     with pytest.raises(ConfigurationError):
         await NatsBus.connect(url, name="test")
+
+
+async def test_an_encrypted_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
+    """To a server whose certificate is trusted, as SSL_CERT_FILE says; else there is none, and it is said why."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: NO ENCRYPTED CONNECTION WAS TESTED")
+    key, certificate, configuration = (tmp_path / name for name in ("key.pem", "cert.pem", "nats.conf"))
+    request = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost")
+    making = await asyncio.create_subprocess_exec(
+        *(openssl, *request, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert await making.wait() == 0
+    configuration.write_text(
+        f'listen: 127.0.0.1:{unused_tcp_port}\ntls {{ cert_file: "{certificate}", key_file: "{key}" }}\n'
+    )
+    url = f"tls://127.0.0.1:{unused_tcp_port}"
+    async with nats_with(configuration):
+        with monkeypatch.context() as trusting:
+            trusting.setenv("SSL_CERT_FILE", str(certificate))
+            await echoed(url)
+        with pytest.raises(Unavailable, match="certificate verify failed"):
+            await NatsBus.connect(url, name="test")
+
+
+@pytest.mark.filterwarnings(
+    "ignore:parameter 'timeout' of type 'float' is deprecated:DeprecationWarning"
+)  # nats-py to aiohttp
+async def test_a_connection_through_a_websocket(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> None:
+    port, plain = unused_tcp_port_factory(), unused_tcp_port_factory()
+    configuration = tmp_path / "nats.conf"
+    configuration.write_text(f'listen: 127.0.0.1:{plain}\nwebsocket {{ listen: "127.0.0.1:{port}", no_tls: true }}\n')
+    async with nats_with(configuration):
+        await echoed(f"ws://127.0.0.1:{port}")
+
+
+@contextlib.asynccontextmanager
+async def nats_with(configuration: Path) -> AsyncIterator[None]:
+    """Run a nats-server with a configuration of a test's own."""
+    process = await asyncio.create_subprocess_exec("nats-server", "-c", str(configuration), env=path_with_server())
+    try:
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def echoed(url: str) -> None:
+    """Send something large there and back."""
+    bus = await NatsBus.connect(url, name="test", retry_for_s=20)
+    bus.subscribe("echo", lambda message: bus.publish(message.reply, message.data))
+    assert (await bus.request("echo", b"x" * 100_000, timeout_s=10)).data == b"x" * 100_000
+    await bus.close()
+
+
+async def test_nothing_is_said_in_the_clear_where_the_address_asks_for_encryption(server: EmbeddedNats) -> None:
+    """Neither user nor password: nats-py alone would go on without a word."""
+    with pytest.raises(Unavailable, match="the server does not encrypt"):
+        await NatsBus.connect(server.url.replace("nats://", "tls://"), name="test")
 
 
 async def test_a_refused_publication_does_not_end_the_connection(

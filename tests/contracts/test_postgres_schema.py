@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from tasker.cli.serve import migrate_database
-from tasker.errors import ConfigurationError, SchemaMismatch, Unavailable
+from tasker.errors import AuthenticationFailed, ConfigurationError, SchemaMismatch, Unavailable
 from tasker.events import postgres_schema
 from tasker.events.postgres_log import PostgresLog, check_schema, migrate
 from tasker.events.postgres_schema import Migration, migrations
@@ -155,7 +155,17 @@ async def test_only_utf8_holds_the_log(cluster) -> None:
 async def test_a_missing_database_or_schema_is_a_clear_line(cluster, database: str) -> None:
     missing = urlsplit(database)._replace(path="/no_such_database").geturl()
     for call in (migrate, PostgresLog.connect):
-        with pytest.raises(ConfigurationError, match="no_such_database"):
+        with pytest.raises(ConfigurationError, match="no_such_database") as refused:
             await call(missing)
+        assert "create the database" in refused.value.context["remedy"]
     with pytest.raises(ConfigurationError, match="no schema"):
         await migrate(database + "&search_path=nowhere")
+
+
+async def test_a_user_that_is_refused_is_a_matter_of_authentication(database: str) -> None:
+    """It has an exit code of its own, as a script that is to ask for another password wants to know."""
+    split = urlsplit(database)
+    stranger = split._replace(netloc=f"nobody@{split.netloc.rpartition('@')[2]}").geturl()
+    for call in (migrate, PostgresLog.connect):
+        with pytest.raises(AuthenticationFailed, match="nobody"):
+            await call(stranger)

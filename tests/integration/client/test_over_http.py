@@ -10,6 +10,7 @@ from aiohttp import web
 
 from tasker.client import EVERY_TASK, NewTask, RetryPolicy, TaskerClient, TaskHandle
 from tasker.errors import (
+    AuthenticationFailed,
     Behind,
     ConfigurationError,
     DeadlineExceeded,
@@ -121,6 +122,16 @@ async def test_a_strangers_refusal_names_the_address_and_is_not_asked_again(stat
             assert f"{client.settings.http_url}/v1/tasks/t-1" in told
             assert "is it Tasker's address" in found.value.context["remedy"]
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("status", [401, 407])
+async def test_a_proxy_that_wants_to_know_who_asks_is_a_matter_of_authentication(status: int) -> None:
+    async def proxy(_request: web.Request) -> web.Response:
+        return web.Response(status=status, text="who are you?")
+
+    async with client_of(proxy) as client:
+        with pytest.raises(AuthenticationFailed, match=f"HTTP {status}, by a proxy before Tasker: who are you"):
+            await client.get("t-1")
 
 
 async def test_a_strangers_answer_names_the_address() -> None:
