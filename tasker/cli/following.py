@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tasker.cli.failures import UsageError
 from tasker.cli.options import Format
-from tasker.cli.output import document, line, note, time_text
+from tasker.cli.output import document, line, note, one_by_one, time_text
 from tasker.client import TaskerClient
 from tasker.client.service_reads import LATEST
 from tasker.client.subscription import (
@@ -23,6 +23,7 @@ from tasker.client.subscription import (
 from tasker.errors import ConfigurationError
 from tasker.events.messages import LifecycleEvent
 from tasker.events.position import format_position, log_of_position
+from tasker.events.reads import EventView
 from tasker.events.stored import VERSION_OF
 
 _TYPE_WIDTH = 22
@@ -45,6 +46,21 @@ async def read_events(
     service: TaskerClient, *, start: str | None, wanted: EventFilter, limit: int, output: Format
 ) -> None:
     """Print what the log has behind `start`, up to its head at the beginning; then say where that was."""
+    if output == "table":
+        await _read(service, start=start, wanted=wanted, limit=limit, write=_print_view)
+        return
+    with one_by_one(output) as write:
+        await _read(service, start=start, wanted=wanted, limit=limit, write=lambda _, view: write(view))
+
+
+async def _read(
+    service: TaskerClient,
+    *,
+    start: str | None,
+    wanted: EventFilter,
+    limit: int,
+    write: Callable[[LifecycleEvent, EventView], None],
+) -> None:
     if service.settings.http_url is None:
         raise ConfigurationError("the log is read over HTTP: set TASKER_HTTP_URL, or add --follow")
     after = await _whole(service, start)
@@ -61,7 +77,7 @@ async def read_events(
         for view in page.items:
             event = lifecycle_of(view, page.log_id)
             seen.add(event.shard, int(event.position))
-            _print(event, view.position, output, value=view)
+            write(event, view)
             printed += 1
             if printed == limit:
                 note(f"next: --from {seen.token}")
@@ -86,7 +102,10 @@ async def follow_events(
     async with subscription as events:
         try:
             async for event in events:
-                _print(event, f"{event.shard}:{event.position}", output, value=event)
+                if output == "table":
+                    _print(event, f"{event.shard}:{event.position}")
+                else:
+                    document(event, "jsonl")
                 printed += 1
                 if printed == limit:
                     break
@@ -115,9 +134,10 @@ def _say_where(events: Subscription) -> None:
         note(f"next: --from {events.position}")
 
 
-def _print(event: LifecycleEvent, position: str, output: Format, *, value: object) -> None:
-    if output != "table":
-        document(value, "jsonl")
-        return
+def _print_view(event: LifecycleEvent, view: EventView) -> None:
+    _print(event, view.position)
+
+
+def _print(event: LifecycleEvent, position: str) -> None:
     data = bytes(event.data).decode()
     line(f"{time_text(event.time)}  {position:<10}  {event.subject}  {type_of(event):<{_TYPE_WIDTH}}  {data}")

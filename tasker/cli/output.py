@@ -81,6 +81,26 @@ def rows(items: Sequence[object], columns: Sequence[Column], output: Format, *, 
         note(empty)
 
 
+@contextmanager
+def one_by_one(output: Format) -> Iterator[Callable[[object], None]]:
+    """Yield what writes many things as they come: a line each, for `json` together one array.
+
+    Where the body fails the array stays open, so that nobody takes it for the whole.
+    """
+    if output != "json":
+        yield lambda value: document(value, "jsonl")
+        return
+    before = "["
+
+    def write(value: object) -> None:
+        nonlocal before
+        line(before)
+        before = msgspec.json.encode(value).decode() + ","
+
+    yield write
+    line("[]" if before == "[" else before.removesuffix(",") + "\n]")
+
+
 def on_terminal() -> bool:
     """Say whether a person watches stderr, so that progress may be drawn there."""
     return sys.stderr.isatty()

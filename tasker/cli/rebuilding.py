@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tasker.cli.output import note, progress
+from tasker.cli.options import Format
+from tasker.cli.output import fields, progress
 from tasker.events.postgres_log import PostgresLog
 from tasker.projections.postgres_store import PostgresRebuildStore, PostgresTail, open_pool
 from tasker.projections.rebuild import Rebuilder
@@ -10,8 +11,8 @@ from tasker.projections.views import PROJECTIONS
 from tasker.replay.verifier import collecting_rarely
 
 
-async def rebuild_view(dsn: str, name: str) -> None:
-    """Rebuild view `name` of the database at `dsn`, with progress on a terminal."""
+async def rebuild_view(dsn: str, name: str, *, output: Format) -> None:
+    """Rebuild view `name` of the database at `dsn`, with progress on a terminal, and print what that came to."""
     log = await PostgresLog.connect(dsn, committers=1, readers=1)
     try:
         shards = (await log.info()).shards
@@ -24,4 +25,9 @@ async def rebuild_view(dsn: str, name: str) -> None:
             rebuilt = await rebuilder.rebuild(name, lambda now: advance(now.events, now.of))
     finally:
         await pool.close()
-    note(f"{rebuilt.name} version {rebuilt.version}: {rebuilt.events} events folded; reads show it now")
+    pairs = [
+        ("view", rebuilt.name),
+        ("version", f"{rebuilt.version}, which reads show now"),
+        ("events", rebuilt.events),
+    ]
+    fields(rebuilt, pairs, output)

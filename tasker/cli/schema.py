@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
+from tasker.cli.options import Format, Output
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,45 +15,53 @@ app = App(name="schema", help="Print the contracts: OpenAPI, AsyncAPI, the form 
 
 
 @app.command
-def openapi() -> None:
+def openapi(*, output: Output = "table") -> None:
     """Print the OpenAPI 3.1 document of the HTTP endpoints. A service has it at /v1/openapi.json.
 
     For example:
 
     $ tasker schema openapi > openapi.json
+
+    Args:
+        output: `jsonl` for one line; else it is indented.
     """
     from tasker.service.http.openapi import openapi_document
     from tasker.service.http.routes import OPERATIONS
 
-    print_document(openapi_document(OPERATIONS))
+    print_document(openapi_document(OPERATIONS), output)
 
 
 @app.command
-def asyncapi(*, nats_prefix: str | None = None) -> None:
+def asyncapi(*, nats_prefix: str | None = None, output: Output = "table") -> None:
     """Print the AsyncAPI 3.0 document of subjects, streams and messages. A service has it at /v1/asyncapi.json.
 
     Args:
         nats_prefix: what the subjects start with; else `nats.prefix`, "tasker" at first.
+        output: `jsonl` for one line; else it is indented.
     """
     from tasker.contracts.asyncapi import asyncapi_document
     from tasker.settings import read_settings
 
-    print_document(asyncapi_document(prefix=read_settings(flags={"nats.prefix": nats_prefix}).settings.nats.prefix))
+    prefix = read_settings(flags={"nats.prefix": nats_prefix}).settings.nats.prefix
+    print_document(asyncapi_document(prefix=prefix), output)
 
 
 @app.command
-def template() -> None:
+def template(*, output: Output = "table") -> None:
     """Print the JSON Schema of a template's YAML or JSON document, for editors.
 
     A service has it at /v1/template.schema.json. `tasker template schema` is the same.
+
+    Args:
+        output: `jsonl` for one line; else it is indented.
     """
     from tasker.contracts.template_schema import template_schema
 
-    print_document(template_schema())
+    print_document(template_schema(), output)
 
 
-def print_document(document: Mapping[str, Any]) -> None:
+def print_document(document: Mapping[str, Any], output: Format) -> None:
     """Write a document to stdout, as JSON for people and programs."""
-    import json
+    from tasker.cli.output import document as write
 
-    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201 - the answer
+    write(document, "jsonl" if output == "jsonl" else "json")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from tasker.cli.options import Output
+
 if TYPE_CHECKING:
     from tasker.settings import LogSettings
 
@@ -57,20 +59,21 @@ def serve(
     return run(found.settings)
 
 
-def migrate(*, data: Path | None = None) -> None:
+def migrate(*, data: Path | None = None, output: Output = "table") -> None:
     """Bring the database at TASKER_DATABASE_URL to the schema of this build. Twice is fine.
 
     Args:
         data: data directory of a running `tasker up`, instead of TASKER_DATABASE_URL.
+        output: the form of what is printed.
     """
-    from tasker.cli.output import note
+    from tasker.cli.output import fields
     from tasker.cli.reach import effective, tell_warnings
     from tasker.settings import database_url_of
 
     found = effective(data)
     tell_warnings(found)
     applied = migrate_database(database_url_of(found.settings), found.settings.log)
-    note(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
+    fields({"applied": applied}, [("applied", applied or "nothing: the schema is up to date")], output)
 
 
 def migrate_database(dsn: str, log: LogSettings) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from tasker.cli.options import Format
-from tasker.cli.output import Column, fields, line, note, rows, time_text
+from tasker.cli.output import Column, document, fields, line, note, rows, time_text
 from tasker.events.messages import Reply, StepProgress
 from tasker.events.reads import CircuitFacts, DeadLetterView, EventView, Explanation, StepView, TaskView
 from tasker.times import from_rfc3339
@@ -165,15 +165,20 @@ def page_items_of(limit: int) -> int:
 async def show_first(
     items: AsyncIterator[Any], limit: int, columns: Sequence[Column], output: Format, *, empty: str
 ) -> None:
-    """Write the first `limit` of `items` (0: all), and note it where there are more."""
+    """Write the first `limit` of `items` (0: all), and note it where there are more; a line each as they come."""
     found: list[Any] = []
-    more = False
+    count, more = 0, False
     async for item in items:
-        if limit and len(found) == limit:
+        if limit and count == limit:
             more = True
             break
-        found.append(item)
-    rows(found, columns, output, empty=empty)
+        count += 1
+        if output == "jsonl":
+            document(item, output)
+        else:
+            found.append(item)
+    if output != "jsonl":
+        rows(found, columns, output, empty=empty)
     if more:
         note(f"the first {limit}; --limit 0 shows all")
 

@@ -262,13 +262,12 @@ async def events(task: str, /, *, after_seq: int = 0, common: Common = COMMON) -
         after_seq: only those behind this one.
         common: where the service is, and how to print.
     """
-    from tasker.cli.output import rows
     from tasker.cli.reach import client
-    from tasker.cli.showing import event_columns
+    from tasker.cli.showing import event_columns, show_first
 
     async with client(common) as service:
-        found = [event async for event in service.events(task, after_seq=after_seq)]
-    rows(found, event_columns(), common.output, empty="no event")
+        listing = service.events(task, after_seq=after_seq)
+        await show_first(listing, 0, event_columns(), common.output, empty="no event")
 
 
 @app.command

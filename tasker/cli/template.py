@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
-from tasker.cli.options import BY, COMMON, By, Common, Limit
+from tasker.cli.options import BY, COMMON, By, Common, Limit, Output
 
 if TYPE_CHECKING:
     from tasker.cli.output import Column
@@ -150,7 +150,7 @@ async def show(
 
 
 @app.command
-def schema() -> None:
+def schema(*, output: Output = "table") -> None:
     """Print the JSON Schema of a template's YAML or JSON document, for editors; asks no service.
 
     Save it, and let the first line of a template name it:
@@ -158,11 +158,14 @@ def schema() -> None:
     $ tasker template schema > template.schema.json
 
     # yaml-language-server: $schema=template.schema.json
+
+    Args:
+        output: `jsonl` for one line; else it is indented.
     """
     from tasker.cli.schema import print_document
     from tasker.contracts.template_schema import template_schema
 
-    print_document(template_schema())
+    print_document(template_schema(), output)
 
 
 def _load(file: Path) -> TemplateSpec:

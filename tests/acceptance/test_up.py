@@ -117,12 +117,26 @@ def test_a_task_runs_and_every_read_shows_it(up: Up) -> None:
     task_id = next(task["task_id"] for task in listed if task["state"] == "completed")
     events = json.loads(up.tasker("task", "events", task_id, "-o", "json").stdout)
     assert [event["type"] for event in events][::4] == ["task_created", "task_completed"]
+    tail = ("log", "tail", "--task", task_id)
+    first = up.tasker(*tail, "--from", "start", "--limit", "2", "-o", "json")
+    assert [event["seq"] for event in json.loads(first.stdout)] == [1, 2], first.stderr
+    rest = up.tasker(*tail, "--from", first.stderr.rpartition("--from ")[2].strip(), "-o", "jsonl")
+    assert [json.loads(line)["seq"] for line in rest.stdout.splitlines()] == [3, 4, 5], rest.stderr
+    some = up.tasker(*tail, "--type", "task_created", "--type", "task_completed", "-o", "json")
+    assert [event["type"] for event in json.loads(some.stdout)] == ["task_created", "task_completed"], some.stderr
+    unknown = up.tasker(*tail, "--type", "task_complted")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "is it task_completed?" in unknown.stderr
     then = json.loads(up.tasker("task", "show", task_id, "--at", "1", "-o", "json").stdout)
     assert (then["state"]["state"], then["state"]["seq"]) == ("running", 1)
     assert up.tasker("task", "show", task_id, "--at", "99").returncode == 2
     verified = up.tasker("log", "verify", "-o", "json")
     assert (verified.returncode, json.loads(verified.stdout)["findings"]) == (0, [])
-    assert up.tasker("projection", "rebuild", "task").returncode == 0
+    rebuilt = up.tasker("projection", "rebuild", "task", "-o", "json")
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert (json.loads(rebuilt.stdout)["name"], json.loads(rebuilt.stdout)["version"]) == ("task", 2)
+    migrated = up.tasker("migrate", "-o", "json")
+    assert (migrated.returncode, json.loads(migrated.stdout)) == (0, {"applied": []})
     assert up.tasker("health").returncode == 0
     assert up.tasker("task", "get", "nope").returncode == 3
 

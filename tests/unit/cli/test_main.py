@@ -13,7 +13,16 @@ from scripts.reference_cli import help_file
 from tasker import __version__
 from tasker.cli import main
 from tasker.cli.failures import CheckFailed, NotReady, TaskBlocked, report
-from tasker.errors import FieldError, InputInvalid, KeyConflict, TaskerError, TaskUnknown, Unavailable
+from tasker.errors import (
+    ApprovalForbidden,
+    AuthenticationFailed,
+    FieldError,
+    InputInvalid,
+    KeyConflict,
+    TaskerError,
+    TaskUnknown,
+    Unavailable,
+)
 
 COMMANDS = [
     "up",
@@ -38,6 +47,10 @@ COMMANDS = [
     "projection rebuild",
     *(f"config {verb}" for verb in ("show", "explain", "validate")),
 ]
+
+
+RUNNING = {"up", "serve", "worker"}
+"""They run until they are stopped; all others print something, in the form that is asked for."""
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +108,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     assert f"Usage: tasker {command}" in shown
     assert "--owned" not in shown
+    assert ("--output" in shown) == (command not in RUNNING)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +125,12 @@ def test_contracts_are_printed_as_json(arguments: list[str], member: str, capsys
     shown = capsys.readouterr()
     assert member in json.loads(shown.out)
     assert shown.err == ""
+
+
+def test_a_contract_in_one_line_is_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "template"]) == main(["schema", "template", "-o", "jsonl"]) == 0
+    *indented, line = capsys.readouterr().out.splitlines()
+    assert json.loads("".join(indented)) == json.loads(line)
 
 
 def test_asyncapi_is_printed_for_the_prefix_of_the_environment(
@@ -242,6 +262,8 @@ def test_another_bind_than_loopback_is_asked_about(capsys: pytest.CaptureFixture
         (TaskerError("bug"), 1),
         (InputInvalid("no"), 2),
         (TaskUnknown("no"), 3),
+        (AuthenticationFailed("no"), 4),
+        (ApprovalForbidden("no"), 5),
         (KeyConflict("no"), 6),
         (Unavailable("no"), 7),
         (NotReady("no"), 7),

@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import AsyncIterator
 from typing import Literal
 
 import msgspec
 import pytest
 
-from tasker.cli.output import fields, json_value, note, rows, status, time_text
-from tasker.cli.showing import trial_text
+from tasker.cli.output import fields, json_value, note, one_by_one, rows, status, time_text
+from tasker.cli.showing import show_first, trial_text
 from tasker.events.reads import CircuitFacts
 from tasker.times import from_rfc3339
 
@@ -51,6 +52,49 @@ def test_on_a_narrow_terminal_an_id_stays_in_one_piece(
     assert lines[0].startswith(f"{task}  blocked  a person: step")
     assert len(lines) > 1
     assert {line[: len(task) + 11].strip() for line in lines[1:]} == {""}
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_an_array_is_written_as_it_comes(capsys: pytest.CaptureFixture[str], count: int) -> None:
+    with one_by_one("json") as write:
+        for number in range(count):
+            write({"n": number, "text": "a,b]"})
+    assert json.loads(capsys.readouterr().out) == [{"n": number, "text": "a,b]"} for number in range(count)]
+
+
+def test_an_array_that_was_cut_off_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    def cut_off() -> None:
+        with one_by_one("json") as write:
+            write(1)
+            write(1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        cut_off()
+    with pytest.raises(ValueError, match="Expecting"):
+        json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(0, ["a", "b", "c"]), (2, ["a", "b"]), (3, ["a", "b", "c"])])
+async def test_a_list_of_any_length_is_written_as_it_comes_a_line_each(
+    capsys: pytest.CaptureFixture[str], limit: int, shown: list[str]
+) -> None:
+    """Planted bug: a million tasks are gathered first."""
+    written: list[str] = []
+
+    def out() -> list[str]:
+        written.extend(json.loads(line)["name"] for line in capsys.readouterr().out.splitlines())
+        return written
+
+    async def items() -> AsyncIterator[Row]:
+        for number, name in enumerate("abc"):
+            assert out() == list("abc"[:number])
+            yield Row(name, number)
+
+    await show_first(items(), limit, COLUMNS, "jsonl", empty="nothing")
+    said = capsys.readouterr()
+    written.extend(json.loads(line)["name"] for line in said.out.splitlines())
+    assert written == shown
+    assert ("--limit 0 shows all" in said.err) == (limit == 2)
 
 
 def test_json_is_one_array_and_jsonl_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
