@@ -49,6 +49,9 @@ DIGITS_MAX: Final = 1000
 KEYS_MAX: Final = 4096
 """Most keys of one object."""
 
+UNDECODABLE_CHARS_MAX: Final = 300
+"""Longest detail of a message that cannot be read."""
+
 STRING_CHARS_MAX: Final = 128 * 1024
 """Longest string. An input or a result is bounded below that, a template is not."""
 
@@ -181,7 +184,8 @@ def decode_message(data: bytes, kind: type[T]) -> T:
     try:
         return decoder_of(kind).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Undecodable(f"{getattr(kind, '__name__', kind)}: {error}") from error
+        # It may quote what came, and lands in logs.
+        raise Undecodable(f"{getattr(kind, '__name__', kind)}: {error}"[:UNDECODABLE_CHARS_MAX]) from error
 
 
 def encode_message(message: object) -> bytes:

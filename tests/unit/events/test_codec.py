@@ -8,7 +8,7 @@ import json
 import math
 import time
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -23,6 +23,7 @@ from tasker.events.codec import (
     INPUT_BYTES_MAX,
     KEYS_MAX,
     STRING_CHARS_MAX,
+    UNDECODABLE_CHARS_MAX,
     canonical,
     canonicalize,
     decode_command,
@@ -398,6 +399,10 @@ class Command(msgspec.Struct, forbid_unknown_fields=True):
     tags: dict[str, int] = {}
 
 
+class Choice(msgspec.Struct):
+    one: Literal["a", "b"]
+
+
 class TestStructs:
     def test_a_command_comes_back(self) -> None:
         assert decode_command(b'{"tags":{"a":1},"name":"n"}', Command) == Command("n", {"a": 1})
@@ -455,6 +460,12 @@ class TestStructs:
     def test_damaged_bytes_of_ours_are_undecodable(self, data: bytes) -> None:
         with pytest.raises(Undecodable):
             decode_message(data, Command)
+
+    def test_why_a_message_cannot_be_read_is_bounded(self) -> None:
+        """It quotes what came, from whoever sent it, and lands in logs."""
+        with pytest.raises(Undecodable, match=r"^Choice: Invalid enum value 'xxx") as caught:
+            decode_message(b'{"one":"%b"}' % (b"x" * 10_000), Choice)
+        assert len(caught.value.detail) == UNDECODABLE_CHARS_MAX
 
 
 class TestSplitField:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from tasker.errors import Undecodable
-from tasker.events.codec import decoder_of
+from tasker.events.codec import decode_message
 from tasker.events.messages import SlotsPart, WorkerSlots
 from tasker.events.subjects import is_token
 from tasker.ids import is_name
@@ -17,7 +15,6 @@ QUEUES_MAX: Final = 1_000
 """Queues that one worker may serve, handlers with a limit, and nodes that it may name."""
 
 _COUNT_MAX: Final = 2**53
-_decode = decoder_of(WorkerSlots).decode
 
 
 def slots_of(data: bytes) -> WorkerSlots:
@@ -26,10 +23,7 @@ def slots_of(data: bytes) -> WorkerSlots:
     Raises:
         Undecodable: it is no word of a worker; the detail says why.
     """
-    try:
-        said = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Undecodable(str(error)[:200]) from error
+    said = decode_message(data, WorkerSlots)
     fault = _fault_of(said)
     if fault is not None:
         raise Undecodable(fault)

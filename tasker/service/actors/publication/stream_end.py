@@ -5,6 +5,7 @@ A shard's last mark trails what was published by a second, or by a thousand even
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final
 
@@ -25,16 +26,17 @@ END_MESSAGES: Final = 32
 async def published_upto(bus: Bus, subjects: Subjects, log_id: str, shards: Iterable[int]) -> dict[int, int]:
     """Return shard -> the last position that a mark tells of, or an event at the stream's end.
 
+    NATS may be far, and a start waits for this: what can be asked at once is.
+
     Raises:
         Unavailable: NATS does not answer.
     """
-    found = {}
-    for shard in shards:
-        mark = await last_mark(bus, subjects, log_id, shard)
-        found[shard] = 0 if mark is None else mark.position
+    shards = tuple(shards)
+    marks = await asyncio.gather(*(last_mark(bus, subjects, log_id, shard) for shard in shards))
+    found = {shard: 0 if mark is None else mark.position for shard, mark in zip(shards, marks, strict=True)}
     last_seq = (await stream_info(bus, subjects.event_stream)).state.last_seq
-    for seq in range(max(1, last_seq - END_MESSAGES + 1), last_seq + 1):
-        stored = await stored_at(bus, subjects.event_stream, seq)
+    end = range(max(1, last_seq - END_MESSAGES + 1), last_seq + 1)
+    for stored in await asyncio.gather(*(stored_at(bus, subjects.event_stream, seq) for seq in end)):
         event = None if stored is None else _event_of(stored.data)
         if event is not None and event.shard in found and log_of_event(event.id) == log_id:
             found[event.shard] = max(found[event.shard], int(event.position))

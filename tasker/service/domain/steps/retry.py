@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from tasker.templates import Retry
@@ -9,6 +10,8 @@ from tasker.templates import Retry
 RETRY_AFTER_S_MAX: Final = 3600.0
 """A target may ask for no longer a wait than this."""
 
+DOUBLINGS_MAX: Final = 64
+"""So often doubled, every wait is longer than a wait may be."""
 
 GROWING: Final = frozenset({"exponential", "linear", "fibonacci"})
 """Backoffs that `delay_s_max` bounds; the others do not grow."""
@@ -40,12 +43,13 @@ def retry_delay_s(policy: Retry, *, failures: int, jitter: float, retry_after_s:
 def _backoff_s(policy: Retry, failures: int) -> float:
     match policy.backoff:
         case "exponential":
-            # 64 doublings pass every bound; a larger power only overflows.
-            return float(policy.delay_s * policy.factor ** min(failures - 1, 64))
+            if math.log2(policy.factor) * (failures - 1) > DOUBLINGS_MAX:
+                return policy.delay_s_max  # a larger power only overflows
+            return float(policy.delay_s * policy.factor ** (failures - 1))
         case "linear":
             return policy.delay_s * failures
         case "fibonacci":
-            return policy.delay_s * _fibonacci(min(failures, 64))
+            return policy.delay_s * _fibonacci(min(failures, 2 * DOUBLINGS_MAX))
         case "constant":
             return policy.delay_s
         case "none":

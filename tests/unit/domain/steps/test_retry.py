@@ -45,6 +45,17 @@ def test_jitter_spreads_to_both_sides_after_the_bound() -> None:
     assert retry_delay_s(Retry(jitter=0.0), failures=1, jitter=0.99) == 1
 
 
+def test_a_small_factor_grows_up_to_the_bound_as_well() -> None:
+    """However many failures that takes: it stood still after the 65th."""
+    policy = Retry(factor=1.02, max_attempts=1000)
+    assert [retry_delay_s(policy, failures=failures, jitter=MIDDLE) for failures in (101, 151, 201)] == [
+        pytest.approx(1.02**100),
+        pytest.approx(1.02**150),
+        30,
+    ]
+    assert retry_delay_s(Retry(factor=1.0, max_attempts=1000), failures=999, jitter=MIDDLE) == 1
+
+
 @pytest.mark.parametrize("backoff", ["exponential", "fibonacci", "linear"])
 def test_a_thousandth_failure_waits_no_longer_than_the_bound(backoff: str) -> None:
     policy = Retry(backoff=backoff, max_attempts=1000, factor=2.0)  # type: ignore[arg-type]
