@@ -67,6 +67,7 @@ class PullLoop:
         expires_s: how long a pull waits at the server.
         heartbeat_s: after two of these in silence what is outstanding counts as lost.
         acked: whether the consumer wants acks (what comes unasked is then NAKed, else dropped).
+        draw: gives the jitter of waits, in [0, 1).
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class PullLoop:
         expires_s: float = EXPIRES_S,
         heartbeat_s: float = HEARTBEAT_S,
         acked: bool = True,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self._bus = bus
+        self._draw = draw
         self._next = f"{API_PREFIX}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._on_message = on_message
         self._credit = credit
@@ -258,7 +261,7 @@ class PullLoop:
             return
         bound = min(_RETRY_S_MAX, _RETRY_S_BASE * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        delay_s = bound * (0.5 + 0.5 * random.random())  # noqa: S311 - jitter
+        delay_s = bound * (0.5 + 0.5 * self._draw())
         self._retry = self._loop.call_later(delay_s, self._on_retry)
 
     def _on_retry(self) -> None:

@@ -31,12 +31,14 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         delay_s_base: the bound of the first wait; it doubles each time.
         delay_s_max: the bound of any wait.
         on_repeat: called with each error that another attempt follows.
+        draw: gives the jitter of each wait, in [0, 1).
     """
 
     attempt_s: float = 10.0
     delay_s_base: float = 0.1
     delay_s_max: float = 3.0
     on_repeat: Callable[[TaskerError], object] | None = None
+    draw: Callable[[], float] = random.random
 
 
 def backoff_s(policy: RetryPolicy, *, attempt: int, jitter: float, retry_after_s: float | None) -> float:
@@ -54,7 +56,6 @@ async def attempt_until(
     deadline_s: float,
     policy: RetryPolicy,
     clock: Clock,
-    draw: Callable[[], float] = random.random,
     conclude: Callable[[list[TaskerError]], TaskerError] = itemgetter(-1),
 ) -> T:
     """Return what `ask(timeout_s)` answers, asking again while errors pass, until `deadline_s` (monotonic).
@@ -71,7 +72,7 @@ async def attempt_until(
             if not is_passing(error):
                 raise
             errors.append(error)
-            delay_s = backoff_s(policy, attempt=len(errors), jitter=draw(), retry_after_s=error.retry_after_s)
+            delay_s = backoff_s(policy, attempt=len(errors), jitter=policy.draw(), retry_after_s=error.retry_after_s)
             if clock.monotonic_s() + delay_s + _ATTEMPT_S_MIN >= deadline_s:
                 raise conclude(errors) from error
             if policy.on_repeat is not None:

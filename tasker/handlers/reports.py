@@ -71,8 +71,11 @@ class Outgoing:
 class Reporter:
     """The lanes of one worker."""
 
-    def __init__(self, bus: Bus, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(
+        self, bus: Bus, *, answer_timeout_s: float = ANSWER_TIMEOUT_S, draw: Callable[[], float] = random.random
+    ) -> None:
         self._bus = bus
+        self._draw = draw
         self._answer_timeout_s = answer_timeout_s
         self._lanes: dict[str, _Lane] = {}
 
@@ -84,7 +87,9 @@ class Reporter:
         """Send a report on a short way to its home, with `headers` on each request; its home takes it otherwise."""
         lane = self._lanes.get(subject)
         if lane is None:
-            lane = self._lanes[subject] = _Lane(self._bus, subject, self._answer_timeout_s, headers, self._send_home)
+            lane = self._lanes[subject] = _Lane(
+                self._bus, subject, self._answer_timeout_s, self._draw, headers, self._send_home
+            )
         if lane.is_avoided():
             self._send_home([report])
         else:
@@ -97,7 +102,7 @@ class Reporter:
     def _lane(self, subject: str) -> _Lane:
         lane = self._lanes.get(subject)
         if lane is None:
-            lane = self._lanes[subject] = _Lane(self._bus, subject, self._answer_timeout_s)
+            lane = self._lanes[subject] = _Lane(self._bus, subject, self._answer_timeout_s, self._draw)
         return lane
 
     def hurry(self) -> None:
@@ -112,15 +117,17 @@ class Reporter:
 
 
 class _Lane:
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what its reporter has, and where it leads
         self,
         bus: Bus,
         subject: str,
         answer_timeout_s: float,
+        draw: Callable[[], float],
         headers: Callable[[], Mapping[str, str]] | None = None,
         send_home: Callable[[Iterable[Outgoing]], None] | None = None,
     ) -> None:
         self._bus = bus
+        self._draw = draw
         self._headers = headers
         self._send_home = send_home
         self._avoid_until_s = 0.0
@@ -268,7 +275,7 @@ class _Lane:
         self._waiting.extendleft(report for report in reversed(batch) if report.lasting and not report.void)
         self._failures += 1
         delay_s = min(BACKOFF_S_MAX, BACKOFF_S_BASE * 2.0 ** min(self._failures - 1, 10))
-        delay_s = max(retry_after_s or 0.0, delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
+        delay_s = max(retry_after_s or 0.0, delay_s * (0.5 + 0.5 * self._draw()))
         if self._failures in (1, 10) or self._failures % 100 == 0:
             _log.warning("report_unanswered", subject=self._subject, error=str(why), failures=self._failures)
         if self._backoff is None and not self._stopped:

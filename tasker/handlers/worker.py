@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import secrets
 import socket
@@ -76,6 +77,7 @@ class Worker:
         limits: of single handlers.
         life: opened and closed with the handlers' loop.
         runner: makes what runs the handlers. pull: makes what takes work from a queue.
+        draw: gives the jitter of retries, in [0, 1).
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Worker:
         life: Life | None = None,
         runner: Callable[..., Runner] = Runner,
         pull: Callable[..., PullLoop] = PullLoop,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self.id = worker_id or new_worker_id()
         self.counts = WorkerCounts()
@@ -126,7 +129,7 @@ class Worker:
             pull,
         )
         inbox = DirectInbox(bus, self._subjects, tenant, self.id, clock=time)
-        self._reporter = Reporter(bus)
+        self._reporter = Reporter(bus, draw=draw)
         self._reports = AttemptReports(self._reporter, self._subjects, tenant, self.id, inbox.headers)
         self._course = Course(
             self.id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -18,6 +18,7 @@ from uuid import UUID
 from tasker.bus.bus import Bus
 from tasker.bus.memory_bus import MemoryBroker, MemoryBus
 from tasker.bus.pull import PullLoop
+from tasker.client.attempts import RetryPolicy
 from tasker.client.client import TaskerClient
 from tasker.client.shared_bus import SharedBus
 from tasker.clock import Clock
@@ -109,8 +110,10 @@ class _Log(MemoryLog):
 class _Client(TaskerClient):
     """The client, on a connection in memory."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, ids: IdSource, clock: Clock) -> None:
-        super().__init__("memory://", "", DEFAULT_TENANT, subjects.prefix, environ={}, ids=ids, clock=clock)
+    def __init__(self, bus: Bus, subjects: Subjects, ids: IdSource, clock: Clock, retry: RetryPolicy) -> None:
+        super().__init__(
+            "memory://", "", DEFAULT_TENANT, subjects.prefix, environ={}, ids=ids, clock=clock, retry=retry
+        )
         self._bus = SharedBus(self._connect, bus)
 
 
@@ -172,6 +175,7 @@ class World:
         self.script = Script(registry, self._die, self._die_in_thread)
         self.client: TaskerClient
         self._registry = registry
+        self._seed = seed
         self._shards = shards
         self._ids = SystemIds(random.Random(f"ids {seed}").randbytes, lambda: self.clock.now_us() * 1000)  # noqa: S311 - seeded
         self._jitter = random.Random(f"jitter {seed}")  # noqa: S311 - seeded
@@ -179,7 +183,10 @@ class World:
         self._slots = slots
         self._exact = exact
         self._prices = prices
-        self._open_pull = PullLoop if exact else partial(PullLoop, expires_s=QUIET_S, heartbeat_s=QUIET_S)
+        pull = partial(PullLoop, draw=self._drawing("pulls"))
+        self._open_pull = pull if exact else partial(pull, expires_s=QUIET_S, heartbeat_s=QUIET_S)
+        self._client_retry = RetryPolicy(draw=self._drawing("client"))
+        self._draw_reports = self._drawing("reports")
         self._side: WriteSide | None = None
         self._side_bus: MemoryBus | None = None
         self._side_task: asyncio.Task[None] | None = None
@@ -189,6 +196,9 @@ class World:
         self._workers = 0
         self._lives: list[Life] = []
         self._replacing: asyncio.Task[None] | None = None
+
+    def _drawing(self, name: str) -> Callable[[], float]:
+        return random.Random(f"{name} {self._seed}").random  # noqa: S311 - seeded
 
     # ---------------------------------------------------------------- life
 
@@ -204,7 +214,7 @@ class World:
             await self.start_service()
             views = ViewRunner(self.log, self.views, PROJECTIONS, shards=self._shards, clock=self.clock)
             self._views_task = asyncio.create_task(views.run(), name="projections")
-            self.client = _Client(self.broker.connect(), self.subjects, self._ids, self.clock)
+            self.client = _Client(self.broker.connect(), self.subjects, self._ids, self.clock, self._client_retry)
             for document in self._registry.documents():
                 await self.client.register(document)
             await self._start_worker()
@@ -281,6 +291,7 @@ class World:
             life=equipment,
             runner=partial(_Runner, loop=self.loop, clock=self.clock),
             pull=self._open_pull,
+            draw=self._draw_reports,
         )
         await self._worker.start()
         with self.loop.passing(self.loop.time() + READY_S, exactly=True):

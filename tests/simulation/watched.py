@@ -6,7 +6,7 @@ events alone. What a node learns late (a lost report, a takeover) is no fault of
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +23,16 @@ from tasker.events.task_events import (
     TaskResumed,
     TaskUpdated,
 )
+from tasker.handlers.starts import STARTED_DELAY_S
 from tasker.service.domain.state import StepStatus, TaskState
 from tasker.templates import CompiledTemplate
 
 PRIORITY_MAX = 100
 COUNT_S = 0.1
 """How old a node's count of what waits may be."""
+
+BEGUN_S = 2 * STARTED_DELAY_S
+"""So long the log may say of an attempt that it waits, while a worker has given it a slot."""
 
 KNOWN_S = 1.0
 """After so long a node has what was said to it, and a worker what was offered to it."""
@@ -72,6 +76,11 @@ class Watched:
         self.lives: dict[str, Life] = {}
         self.lines: dict[str, list[tuple[int, int]]] = defaultdict(lambda: [(0, 0)])
         self.admitted_us: dict[str, list[int]] = defaultdict(list)
+        self.begun_us: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        """Of each template: since when an attempt may have had its slot, and when it was recorded to have begun."""
+
+        self.let_in: deque[tuple[str, int, int, int]] = deque()
+        """New tasks that are not looked at yet: template, when, how many may wait, how many were let in before."""
 
     def shape(self, state: TaskState) -> CompiledTemplate:
         """Return the template of a task."""
@@ -86,6 +95,8 @@ class Watched:
     def after(self, life: Life, recorded: RecordedEvent, found: Any, *, is_calm: bool) -> None:
         """Look at what an event that has been folded says."""
         at_us = recorded.at_us
+        while self.let_in and self.let_in[0][1] < at_us - round(BEGUN_S * US_PER_S):
+            self._had_room(*self.let_in.popleft())
         match found:
             case TaskCreated():
                 life.timeout_us = None if found.deadline_us is None else found.deadline_us - at_us
@@ -93,9 +104,10 @@ class Watched:
                     life.timeout_us = None if found.deadline_us is None else found.deadline_us - found.not_before_us
                 if found.restarted_from is not None:
                     _is_run_once_more(self.lives[found.restarted_from], life, found)
-                if is_calm:
-                    self._had_room(life.state, at_us)
-                self.admitted_us[life.state.template.name].append(at_us)
+                name, most = life.state.template.name, self.shape(life.state).spec.max_ready
+                if is_calm and most is not None:
+                    self.let_in.append((name, at_us, most, len(self.admitted_us[name])))
+                self.admitted_us[name].append(at_us)
             case TaskPostponed(deadline_us=deadline_us, not_before_us=begin_us):
                 life.timeout_us = None if deadline_us is None else deadline_us - begin_us
             case TaskUpdated(priority=int()) | TaskResumed():
@@ -103,8 +115,11 @@ class Watched:
             case StepDispatched(step=step):
                 life.offered_us[step] = at_us
                 self._has_time_left(life)
-            case StepStarted(step=step) if is_calm:
-                self._is_first(life, step, at_us)
+            case StepStarted(step=step):
+                since_us = max(life.offered_us[step], at_us - round(BEGUN_S * US_PER_S))
+                self.begun_us[life.state.template.name].append((since_us, at_us))
+                if is_calm:
+                    self._is_first(life, step, at_us)
             case RunningTimeSpent():
                 assert life.ran_us >= _may_run_us(self.shape(life.state)), "it has not run for so long"
             case _:
@@ -120,17 +135,21 @@ class Watched:
         if self.lines[name][-1][1] != count:
             self.lines[name].append((at_us, count))
 
-    def _had_room(self, state: TaskState, at_us: int) -> None:
-        """A new task was let in: by some count of the last moments there was room for it and for those let in since."""
-        most = self.shape(state).spec.max_ready
-        if most is None:
-            return
-        name, since_us = state.template.name, at_us - round(COUNT_S * US_PER_S)
-        line = self.lines[name]
-        counts = [(us, count) for us, count in line if us >= since_us]
-        counts += [(since_us, count) for us, count in line if us < since_us][-1:]
-        let_in = self.admitted_us[name]
-        assert any(count + sum(one > us for one in let_in) < most for us, count in counts), f"{counts} wait, of {most}"
+    def _had_room(self, name: str, at_us: int, most: int, before: int) -> None:
+        """A new task was let in: at some moment just before there was room for it and for those let in since.
+
+        It is asked of what the log says in the end: what happens in one moment is in no order, and that an attempt has
+        begun is recorded a little later.
+        """
+        since_us, line, begun = at_us - round(COUNT_S * US_PER_S), self.lines[name], self.begun_us[name]
+        moments = {since_us, *(us for us, _ in line), *(us for us, _ in begun)}
+        counts = []
+        for moment in sorted(us for us in moments if since_us <= us <= at_us):
+            last_us = max(us for us, _ in line if us <= moment)
+            with_workers = sum(first <= moment < last for first, last in begun)
+            let_in = sum(us > moment for us in self.admitted_us[name][:before])
+            counts += [(moment, count - with_workers, let_in) for us, count in line if us == last_us]
+        assert any(waiting + let_in < most for _, waiting, let_in in counts), f"{counts} wait, of {most}, at {at_us}"
 
     # ---------------------------------------------------------------- the time in which steps run
 

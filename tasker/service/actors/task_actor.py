@@ -313,15 +313,15 @@ class TaskActor:
         turn = self._create(first, now_us)
         assert turn is not None and ports is not None  # noqa: S101, PT018 - it asks no more
         later: tuple[CreateMessage | PostponeMessage, ...] = (*others, *admission.behind)
-        if not later:
-            return turn
 
         def committed(position: int) -> None:
             turn.committed(position)
+            admission.settle()
             ports.again(self, later)
 
         def failed(error: TaskerError) -> None:
             turn.failed(error)
+            admission.settle()
             for one in later:
                 one.fail(error)
 
@@ -504,8 +504,8 @@ class TaskActor:
         if at_us > now_us:
             wake.again(step or TASK_SCOPE, at_us)
             return None
-        if kind is Kind.START_BY and self._ports.holds_back(self, step, attempt):
-            # No worker can begin it now. Once it may begin, the time counts anew.
+        if kind is Kind.START_BY and self._ports.is_held(self, step, attempt):
+            # No worker can begin it now. Once it is let go, the time counts anew.
             allowed_us = at_us - self.state.steps[step].dispatched_us
             wake.again(step, now_us + max(allowed_us, US_PER_S), keep=True)
             return None
@@ -830,13 +830,13 @@ class TaskActor:
         if not self._offers[step]:
             del self._offers[step]
 
-    def is_open(self, step: str, attempt: int) -> bool:
-        """Return whether the attempt is on offer or runs."""
+    def has_begun(self, step: str, attempt: int) -> bool:
+        """Return whether a worker runs the attempt, as far as it is told."""
         entry = self.state.steps.get(step)
         return (
             entry is not None
             and entry.attempt == attempt
-            and entry.status in {StepStatus.DISPATCHED, StepStatus.RUNNING}
+            and entry.status is StepStatus.RUNNING
             and not self.state.ended
         )
 
@@ -865,6 +865,7 @@ def _attach(admission: Admission, running: str, at: str | None) -> Turn:
     busy = Busy(f"task {running} of the same singleton runs", retry_after_s=1.0, task_id=running)
 
     def committed(position: int) -> None:
+        admission.settle()
         for one in admission.waiting:
             if at is not None and one.request_hash != first.request_hash:
                 one.fail(conflict)

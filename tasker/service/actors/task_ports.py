@@ -131,6 +131,10 @@ class TaskPorts(Protocol):
         """Return whether an operator keeps the attempt from beginning; it is offered again once it may."""
         ...
 
+    def is_held(self, actor: TaskActor, step: str, attempt: int) -> bool:
+        """Return whether the attempt is kept from beginning, or has not been offered again since."""
+        ...
+
     def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
         """Wake the actor for an open obligation at `at_us`."""
         ...

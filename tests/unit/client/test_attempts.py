@@ -47,7 +47,7 @@ async def run(answers: list[TaskerError | str], *, deadline_s: float = 10.0, ste
             raise said
         return said
 
-    answer = await attempt_until(ask, deadline_s=deadline_s, policy=POLICY, clock=StepClock(step_s), draw=lambda: 0.5)
+    answer = await attempt_until(ask, deadline_s=deadline_s, policy=POLICY, clock=StepClock(step_s))
     return answer, asked
 
 

@@ -131,6 +131,22 @@ async def test_the_client_waits_for_room_within_its_timeout(tasker: TaskerTest) 
     assert third.state == "completed"
 
 
+async def test_the_same_seed_brings_the_client_back_at_the_same_time() -> None:
+    """Planted bug: the jitter of its retries comes from elsewhere."""
+
+    async def told(seed: int) -> list[Any]:
+        async with TaskerTest(imports, seed=seed) as kit:
+            for seconds in (5, 500):
+                await start(kit, {"s": seconds})
+            third = await start(kit, {"s": 1})
+            await third.wait()
+            return [(event.at, event.type) for event in third.events]
+
+    first = await told(1)
+    assert await told(1) == first
+    assert await told(2) != first
+
+
 async def test_what_is_refused_or_there_already_takes_no_place(tasker: TaskerTest) -> None:
     first = await start(tasker, idempotency_key="one")
     again = await start(tasker, idempotency_key="one")

@@ -54,6 +54,24 @@ async def only(ctx: StepContext) -> None:
     return None
 
 
+days = Template("days")
+days.step(
+    retry=Retry(max_attempts=30, backoff="constant", delay_s=1), circuit_breaker=BREAKER, start_to_close_s=86_400
+)(pay)
+hogs = Template("hogs", queue="days")
+
+
+@hogs.step(start_to_close_s=86_400)
+async def hog(input: float) -> None:
+    await asyncio.sleep(input)
+
+
+rare = Template("rare")
+rare.step(requires={"gpu": "a100"}, start_to_close_s=86_400)(pay)
+sharing = Template("sharing", queue="days")
+sharing.step(retry=Retry(max_attempts=30, backoff="constant", delay_s=1), circuit_breaker=BREAKER)(pay)
+
+
 @pytest.fixture
 def tasker_templates() -> list[Template]:
     down.update(bank=False, slow=False, planted=False)
@@ -189,6 +207,68 @@ async def test_a_probe_that_is_cancelled_gives_its_place_to_another(tasker: Task
     down["slow"] = False
     await completed([run for run in runs if run.task_id not in tried])
     assert states(tasker)[-1] == "closed"
+
+
+async def test_a_probe_that_cannot_begin_keeps_no_other_from_being_tried(tasker: TaskerTest) -> None:
+    """Its task is paused while it waits for a slot; its time for an attempt is a day."""
+    async with TaskerTest(days, hogs, slots=1) as kit:
+        down["bank"] = True
+        runs = [await kit.start("a", template=days) for _ in range(6)]
+        await kit.advance(8)
+        assert states(kit) == ["opened"]
+        for run in runs:  # whoever of them is a probe
+            await kit._do(kit._command(kit._world.client.pause(run.task_id, **WHO)))
+        blocker = await kit.start(200.0, template=hogs)
+        for run in runs:
+            await kit._do(kit._command(kit._world.client.resume(run.task_id, **WHO)))
+        while states(kit)[-1] != "half_opened":
+            await kit.advance(1)
+        await kit.advance(2)
+        side = kit._world._side
+        assert side is not None
+        [trial] = side._gate._breakers._trials.values()
+        probes = {str(stream_id) for stream_id, _, _ in trial.running}
+        assert (len(probes), blocker.state) == (BREAKER.probes, "running")
+        for task_id in probes:
+            await kit._do(kit._command(kit._world.client.pause(task_id, **WHO)))
+        down["bank"] = False
+        await completed([run for run in runs if run.task_id not in probes], 400)
+        assert states(kit)[-1] == "closed"
+
+
+async def test_what_no_worker_begins_within_a_minute_is_no_trial(tasker: TaskerTest) -> None:
+    """No worker has the labels of those whose turn it is."""
+    async with TaskerTest(rare, payments, labels={"gpu": "none"}) as kit:
+        await kit._do(kit._command(kit._world.client.controls.open_circuit("pay", open_s=10, **WHO)))
+        lost = [await kit.start("a", template=rare) for _ in range(3)]
+        runs = [await kit.start("a", template=payments) for _ in range(4)]
+        await kit.advance(30)
+        assert (states(kit), kit.calls()) == (["opened", "half_opened"], ())
+        await completed(runs, 120)
+        assert (states(kit)[-1], {run.state for run in lost}) == ("closed", {"running"})
+
+
+async def test_a_trial_goes_on_with_others_while_its_probes_are_held_by_a_pause(tasker: TaskerTest) -> None:
+    """Two templates share the handler; the probes of one wait for a slot while its work is paused."""
+    async with TaskerTest(days, sharing, hogs, slots=1) as kit:
+        down["bank"] = True
+        runs = [await kit.start("a", template=days) for _ in range(5)]
+        await kit.advance(8)
+        assert states(kit) == ["opened"]
+        blocker = await kit.start(60.0, template=hogs)
+        while states(kit)[-1] != "half_opened":
+            await kit.advance(1)
+        await kit.advance(2)
+        assert blocker.state == "running"
+        controls = kit._world.client.controls
+        await kit._do(kit._command(controls.pause("template", "days", **WHO)))
+        more = [await kit.start("a", template=sharing) for _ in range(3)]
+        down["bank"] = False
+        await completed(more, 200)
+        assert states(kit)[-1] == "closed"
+        assert {run.state for run in runs} == {"running"}
+        await kit._do(kit._command(controls.resume("template", "days", **WHO)))
+        await completed(runs, 100)
 
 
 async def test_operators_open_and_close_it_by_hand(tasker: TaskerTest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tasker import StepContext, Template
 from tasker.events.control_events import ControlScope
+from tasker.service.actors.dispatch.gate import Gate
 from tasker.testing import TaskerTest
 
 WHO: dict[str, Any] = {"requested_by": "ada", "reason": "the bank is down"}
@@ -86,6 +88,26 @@ async def test_the_time_to_wait_for_a_worker_does_not_pass_in_a_pause(tasker: Ta
     await tasker.advance(600)
     await resume(tasker, "queue", "till")
     await run.wait(within_s=5)
+    assert run.state == "completed"
+    assert "step_attempt_failed" not in run.history
+
+
+async def test_nor_while_what_may_go_has_not_come_by_yet(tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted bug: of 100,000 attempts that a resume lets go the last ones time out before they are offered."""
+    wake = Gate._wake
+
+    async def slowly(gate: Gate, *, repaced: bool) -> None:
+        await asyncio.sleep(90)
+        await wake(gate, repaced=repaced)
+
+    await pause(tasker, "queue", "till")
+    run = await start(tasker)
+    await tasker.advance(600)
+    monkeypatch.setattr(Gate, "_wake", slowly)
+    await resume(tasker, "queue", "till")
+    await tasker.advance(80)
+    assert len(tasker.calls()) == 1
+    await run.wait(within_s=300)
     assert run.state == "completed"
     assert "step_attempt_failed" not in run.history
 

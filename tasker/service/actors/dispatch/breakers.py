@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from tasker.controls import Circuits, Target
@@ -28,12 +28,16 @@ WINDOWS_MAX: Final = 10_000
 
 SAY_AGAIN_S: Final = 1.0
 PROBE_S: Final = 60.0
-"""What of a trial has not ended so long after it had to is lost, and others are let begin."""
+"""What of a trial has not ended so long after it had to is lost, and others are let begin; so are they for what has not
+begun by then."""
 
 Key = tuple[UUID, str, int]
 """An attempt: the task's stream, step and number."""
 
 Tell = Callable[[str, CircuitWord], None]
+
+Standing = Literal["waits", "begun", "over"]
+"""How an attempt stands: a worker may yet begin it, has begun it, or never will or has ended it."""
 
 
 class _Counted(NamedTuple):
@@ -43,12 +47,20 @@ class _Counted(NamedTuple):
     window: Window
 
 
+class _Probe(NamedTuple):
+    """An attempt of a trial: its shard, until when it has to have begun, and when it is lost."""
+
+    shard: int
+    begun_by_s: float
+    until_s: float
+
+
 class _Trial:
     """What of a half-open circuit's trial is this node's.
 
     Attributes:
         seq: of the event that began it.
-        running: its attempts -> their shard, and when each is lost.
+        running: its attempts, those that a worker is to begin among them.
         successes: how many succeeded. told: what is to be said of it, until that is known to be recorded.
     """
 
@@ -56,7 +68,7 @@ class _Trial:
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
-        self.running: dict[Key, tuple[int, float]] = {}
+        self.running: dict[Key, _Probe] = {}
         self.successes = 0
         self.told: SettleCircuit | None = None
 
@@ -68,7 +80,7 @@ class Breakers:
         circuits: what is recorded, as far as this node knows.
         share: of all shards, those that are owned here.
         tell: says it to the owner of the controls.
-        is_over: whether it is known that an attempt of a shard is not open any more.
+        standing: how an attempt of a shard stands; None: nobody knows.
     """
 
     def __init__(
@@ -77,13 +89,13 @@ class Breakers:
         share: Callable[[], float],
         monotonic_s: Callable[[], float],
         tell: Tell,
-        is_over: Callable[[int, Key], bool],
+        standing: Callable[[int, Key], Standing | None],
     ) -> None:
         self._circuits = circuits
         self._share = share
         self._monotonic_s = monotonic_s
         self._tell = tell
-        self._is_over = is_over
+        self._standing = standing
         self._counts: dict[tuple[Target, CircuitBreaker], _Counted] = {}
         self._trials: dict[Target, _Trial] = {}
         self._tripped_s: dict[Target, float] = {}
@@ -146,8 +158,15 @@ class Breakers:
         """Take note that an attempt begins that `lets` let."""
         trial = self._trial(target)
         if trial is not None and key not in trial.running:
-            trial.running[key] = (shard, self._monotonic_s() + start_to_close_s + PROBE_S)
+            now_s = self._monotonic_s()
+            trial.running[key] = _Probe(shard, now_s + PROBE_S, now_s + start_to_close_s + PROBE_S)
             self.probes += 1
+
+    def held_up(self, target: Target, key: Key) -> None:
+        """Take note that something else keeps an attempt of a trial from beginning: another one may be tried."""
+        trial = self._trial(target)
+        if trial is not None:
+            trial.running.pop(key, None)
 
     def trial_runs(self) -> bool:
         """Return whether any circuit is half open."""
@@ -157,7 +176,7 @@ class Breakers:
     def close_shard(self, shard: int) -> None:
         """Forget what another node lets begin from now on."""
         for trial in self._trials.values():
-            trial.running = {key: at for key, at in trial.running.items() if at[0] != shard}
+            trial.running = {key: probe for key, probe in trial.running.items() if probe.shard != shard}
 
     def _trial(self, target: Target) -> _Trial | None:
         circuit = self._circuits().of(target)
@@ -203,11 +222,12 @@ class Breakers:
             if trial.told is not None:
                 self._tell(target.tenant, trial.told)
                 continue
-            trial.running = {
-                key: (shard, until_s)
-                for key, (shard, until_s) in trial.running.items()
-                if until_s > now_s and not self._is_over(shard, key)
-            }
+            trial.running = {key: probe for key, probe in trial.running.items() if self._is_tried(key, probe, now_s)}
             room = min(self._room(target, trial), held.get(target, 0))
             if room > 0:
                 yield target, room
+
+    def _is_tried(self, key: Key, probe: _Probe, now_s: float) -> bool:
+        """Return whether an attempt of a trial may yet tell how the target is."""
+        standing = self._standing(probe.shard, key)
+        return standing != "over" and now_s < (probe.begun_by_s if standing == "waits" else probe.until_s)

@@ -333,6 +333,10 @@ class Dispatcher:
         """Return whether an attempt that a worker wants to run may not begin; it is offered again once it may."""
         return self._gate.asks(actor) and self._gate.holds_back(actor, step, attempt)
 
+    def is_held(self, actor: TaskActor, step: str, attempt: int) -> bool:
+        """See `TaskPorts.is_held`."""
+        return self._gate.asks(actor) and self._gate.keeps(actor, step, attempt)
+
     def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
         """Wake the actor for an open obligation at `at_us`."""
         book = self._shards.book_of(actor.shard)

@@ -27,8 +27,10 @@ from tasker.controls.watch import ControlsWatch
 from tasker.errors import Unavailable
 from tasker.events.envelope import US_PER_S
 from tasker.events.log import EventLog
+from tasker.labels import plain_queue
 from tasker.outages import Outage
-from tasker.service.actors.dispatch.breakers import Breakers, Tell
+from tasker.service.actors.dispatch.breakers import Breakers, Standing, Tell
+from tasker.service.actors.dispatch.lines import Queue
 from tasker.service.actors.dispatch.outcomes import Outcome
 from tasker.service.actors.dispatch.pacing import Pacing
 from tasker.service.actors.task_actor import TaskActor
@@ -108,7 +110,7 @@ class Gate:
             lambda: len(self._open) / self._shard_count,
             clock.monotonic_s,
             tell,
-            self._is_over,
+            self._standing,
         )
         self._of_circuit: dict[Target, dict[_Key, int]] = {}
         """What each circuit holds -> its shard, in order."""
@@ -121,6 +123,7 @@ class Gate:
         """Attempts that had their tokens, and when."""
 
         self._count = 0
+        self._of_queue: Counter[Queue] = Counter()
         self._need_asking = 0
         """Those of them that do not ask by themselves."""
 
@@ -190,6 +193,11 @@ class Gate:
         self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
         return True
 
+    def keeps(self, actor: TaskActor, step: str, attempt: int) -> bool:
+        """Return whether an attempt is held, or may go and has not come by yet: of many at once each has its turn."""
+        key = (actor.stream_id, step, attempt)
+        return key in self._held.get(actor.shard, ()) or self.holds_back(actor, step, attempt)
+
     def take_back(self, actor: TaskActor, step: str, attempt: int) -> None:
         """Hold an attempt that has ended no more: what holds it may last."""
         key, kept = (actor.stream_id, step, attempt), self._held.get(actor.shard, {})
@@ -212,6 +220,7 @@ class Gate:
         elif self._count < HELD_MAX:
             held = kept[key] = new
             self._count += 1
+            self._of_queue[_queue_of(new.place)] += 1
             self._need_asking += not held.asks
         else:
             self._overflowed = True
@@ -224,6 +233,10 @@ class Gate:
     def _drop(self, kept: dict[_Key, _Held], key: _Key) -> None:
         held = kept.pop(key)
         self._count -= 1
+        queue = _queue_of(held.place)
+        self._of_queue[queue] -= 1
+        if not self._of_queue[queue]:
+            del self._of_queue[queue]
         self._need_asking -= not held.asks
         self._leave_circuit(key, held)
 
@@ -252,6 +265,8 @@ class Gate:
         `waits`: how it is held already, when it is only asked after: then it does not become one now.
         """
         hold = self._watch.controls.hold_of(place, chance_of(actor.task_id, key[1]), now_us)
+        if hold is not None and hold.circuit is None and self.watches:
+            self._breakers.held_up(place.handled(), key)
         if hold is None or hold.circuit is None or (waits is not None and waits.circuit is not None):
             return hold
         return None if self._breakers.lets(hold.target, key) else hold
@@ -261,10 +276,14 @@ class Gate:
             limit_s = actor.template.step(step).start_to_close_s
             self._breakers.begins(place.handled(), actor.shard, key, start_to_close_s=limit_s)
 
-    def _is_over(self, shard: int, key: _Key) -> bool:
+    def _standing(self, shard: int, key: _Key) -> Standing | None:
         stream_id, step, attempt = key
         actor = self._shards.actor_of(shard, stream_id)
-        return isinstance(actor, TaskActor) and not actor.is_open(step, attempt)
+        if not isinstance(actor, TaskActor):
+            return None
+        if actor.is_offered(step, attempt):
+            return "waits"
+        return "begun" if actor.has_begun(step, attempt) else "over"
 
     def _by_circuit(self) -> dict[Target, int]:
         """Return how many attempts each circuit holds here; 0 for one of which that is not known."""
@@ -411,12 +430,10 @@ class Gate:
         """Return how many attempts are held."""
         return self._count
 
-    def held_by_queue(self) -> Counter[tuple[str, str, str]]:
-        """Return how many attempts of each queue are held: tenant, namespace, name."""
-        if not self._count:
-            return Counter()
-        kept = (one.place for held in self._held.values() for one in held.values())
-        return Counter((place.tenant, place.namespace, place.queue) for place in kept)
+    def held_in(self, queue: Queue) -> int:
+        """Return how many attempts of a queue are held, with all labels together."""
+        tenant, namespace, name = queue
+        return self._of_queue[tenant, namespace, plain_queue(name)]
 
     @property
     def circuits(self) -> int:
@@ -437,6 +454,10 @@ class Gate:
 def _is_paced(actor: TaskActor) -> bool:
     """Return whether a step of the task's template has a rate limit."""
     return actor.template is not None and actor.template.is_paced
+
+
+def _queue_of(place: Place) -> Queue:
+    return place.tenant, place.namespace, place.queue
 
 
 def _held_of(actor: TaskActor, place: Place, step: str, *, is_first: bool) -> _Held:

@@ -7,7 +7,6 @@ speaks for, too. Who was there the last time is asked at once.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -18,15 +17,11 @@ import structlog
 from tasker.bus.bus import Message
 from tasker.errors import TaskerError, Undecodable
 from tasker.events.codec import decode_message, encode_message
-from tasker.labels import plain_queue
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
 
 HANDS: Final = "hands"
 """How the question is called between nodes."""
-
-HELD_S: Final = 1.0
-"""How old a count of what the gate holds may be, which takes long to count."""
 
 Queue = tuple[str, str, str]
 """Tenant, namespace and name."""
@@ -73,7 +68,7 @@ class Hands:
 
     Args:
         in_hand: how many steps of a queue wait here for a worker with a free slot.
-        held: how many steps of each queue the gate holds.
+        held: how many steps of a queue the gate holds here.
     """
 
     def __init__(  # noqa: PLR0917 - the parts it joins
@@ -82,19 +77,15 @@ class Hands:
         routes: Routes,
         node: str,
         shard_count: int,
-        monotonic_s: Callable[[], float],
         in_hand: Callable[[Queue], int],
-        held: Callable[[], Counter[Queue]],
+        held: Callable[[Queue], int],
     ) -> None:
         self._shards = shards
         self._routes = routes
         self._node = node
         self._all = frozenset(range(shard_count))
-        self._monotonic_s = monotonic_s
         self._in_hand = in_hand
         self._held = held
-        self._held_counts: Counter[Queue] = Counter()
-        self._held_s = float("-inf")
         self._known: dict[str, int] = {}
         """Other nodes that spoke the last time, and a shard of each."""
 
@@ -136,12 +127,8 @@ class Hands:
 
     def here(self, queue: Queue) -> int:
         """Return how much of a queue waits with this node."""
-        now_s = self._monotonic_s()
-        if now_s - self._held_s >= HELD_S:
-            self._held_counts, self._held_s = self._held(), now_s
         # The gate holds a queue with all labels together: at worst too many count here, and new tasks wait longer.
-        tenant, namespace, name = queue
-        return self._in_hand(queue) + self._held_counts[tenant, namespace, plain_queue(name)]
+        return self._in_hand(queue) + self._held(queue)
 
     def on_asked(self, message: Message) -> None:
         """Answer another node."""

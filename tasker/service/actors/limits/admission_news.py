@@ -11,6 +11,7 @@ from tasker.errors import TaskerError
 from tasker.service.domain.limits.debounce import waiting
 
 if TYPE_CHECKING:
+    from tasker.service.actors.dispatch.backlogs import Given
     from tasker.service.actors.limits.postponing import PostponeMessage
     from tasker.service.actors.task_messages import CreateMessage
     from tasker.service.domain.commands import CreateTask
@@ -27,9 +28,10 @@ class Admission:
         command: what is to become of it.
         behind: other starts, which wait for this task to be there.
         has_place: it has asked for one, so when it is let in it has it.
+        given: the room in queues that it was given (`max_ready`).
     """
 
-    __slots__ = ("at_us", "behind", "command", "debounce", "has_place", "singleton", "template", "waiting")
+    __slots__ = ("at_us", "behind", "command", "debounce", "given", "has_place", "singleton", "template", "waiting")
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Admission:
         self.behind: list[PostponeMessage] = []
         self.at_us = command.at_us
         self.has_place = False
+        self.given: list[Given] = []
         self.waiting: list[CreateMessage] = [first]
 
     def plan(self, at_us: int) -> tuple[CompiledTemplate, CreateTask]:
@@ -56,8 +59,14 @@ class Admission:
             command = waiting(self.template.spec.debounce, command)
         return self.template, command
 
+    def settle(self) -> None:
+        """Need the room no more: the task waits where all wait, or never will."""
+        for one in self.given:
+            one.is_settled = True
+
     def fail(self, error: TaskerError) -> None:
         """Refuse them all."""
+        self.settle()
         for one in self.waiting:
             one.fail(error)
         for other in self.behind:

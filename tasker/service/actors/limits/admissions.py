@@ -21,7 +21,7 @@ from tasker.errors import Busy, KeyConflict, TaskerError, Unavailable
 from tasker.events.envelope import StreamKind
 from tasker.events.places import KeyName, parse_request
 from tasker.service.actors.children.standing import Standing, Standings
-from tasker.service.actors.dispatch.backlogs import Backlogs
+from tasker.service.actors.dispatch.backlogs import Backlogs, Given
 from tasker.service.actors.limits.admission_news import Admission, Admitted
 from tasker.service.actors.limits.concurrency_actor import Verdict
 from tasker.service.actors.limits.places import Places
@@ -84,8 +84,10 @@ class Admissions:
             return
         (queue, adds), *others = queues
 
-        def answered(room: bool | None) -> None:  # noqa: FBT001 - an answer
+        def answered(room: Given | bool | None) -> None:  # noqa: FBT001 - an answer
             if room:
+                if isinstance(room, Given):
+                    admission.given.append(room)
                 self._ask_for_room(actor, template, admission, others)
             elif room is None:
                 self._tell(actor, admission, _nobody_says())

@@ -147,6 +147,8 @@ def decide_investigation(
             raise StateForbids(f"{what} is a dead letter already")
         return () if known.added and not is_settled else (DeadLetterAdded(**at),)
     if not subject.is_dead and not known.added:
+        if subject.is_over:
+            raise DeadLetterUnknown(f"{what} is no dead letter: it is over, and nothing is left to see to")
         raise DeadLetterUnknown(f"{what} is no dead letter: it has not failed for good, or goes on by now")
     match command:
         case Investigate(owner=owner, note=note):
