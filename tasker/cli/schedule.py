@@ -160,7 +160,8 @@ async def list_(
         ("last", lambda row: _fire_text(row.last_fires[0]) if row.last_fires else None),
         ("note", lambda row: row.note),
     ]
-    empty = "there is no schedule; `tasker schedule create --help` makes one"
+    unfiltered = state is None and namespace is None and template is None
+    empty = "there is no schedule; `tasker schedule create --help` makes one" if unfiltered else "no schedule matches"
     async with client(common) as service:
         found = service.schedules.list(
             states=state, namespace=namespace, template=template, page_items=page_items_of(limit)

@@ -116,6 +116,8 @@ async def list_(
         ("hash", lambda row: row.hash[:12]),
     ]
     empty = "no template is registered; a worker registers its own at its start"
+    if namespace is not None or name is not None:
+        empty = "no template matches"
     async with client(common) as service:
         found = service.templates(namespace=namespace, name=name, page_items=page_items_of(limit))
         await show_first(found, limit, columns, common.output, empty=empty)

@@ -391,7 +391,7 @@ def remedy(row: DeadLetterRow, task: DeadLetterTask) -> str | None:
     if row.reason == "stale":
         return _stale_remedy(row, task)
     if row.reason in ("retries_exhausted", "permanent_error", "no_worker"):
-        return f"tasker dlq retry {row.task_id} --step '{row.step}'"
+        return f"tasker dlq retry {row.task_id} --step '{row.step}' --reason WHY"
     return None
 
 

@@ -93,7 +93,10 @@ def decide_circuit(
             return (CircuitOpened(**at, open_s=open_s, open_s_max=most, probes=_BY_HAND.probes),)
         case CloseCircuit(ramp_s=ramp_s):
             if circuit is None or not circuit.holds:
-                raise StateForbids(f"the circuit of {target.words()} is closed; `tasker circuits list` shows others")
+                raise StateForbids(
+                    f"the circuit of {target.words()} is closed",
+                    remedy="`tasker circuits list` shows those that are not",
+                )
             return (CircuitClosed(**at, ramp_s=ramp_s, anew=True),)
         case TripCircuit(breaker=breaker, failures=failures, attempts=attempts, error=error):
             stale = command.seen != circuits.seq_of(target) or (circuit is not None and circuit.holds)

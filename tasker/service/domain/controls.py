@@ -86,7 +86,7 @@ def decide_control(controls: Controls, tenant: str, command: AnyControlCommand) 
             return (WorkPaused(scope=within.scope, namespace=within.namespace, name=within.name),)
         case ResumeWork(ramp_s=ramp_s):
             if pause is None:
-                raise StateForbids(f"{target.words()} is not paused; `tasker controls` lists what is")
+                raise StateForbids(f"{target.words()} is not paused", remedy="`tasker controls` lists what is")
             if ramp_s > 0 and len(controls.ramps) >= RAMPS_MAX:
                 raise StateForbids(f"{RAMPS_MAX} things come back slowly already; resume it at once")
             return (WorkResumed(scope=within.scope, namespace=within.namespace, name=within.name, ramp_s=ramp_s),)
@@ -99,7 +99,7 @@ def decide_control(controls: Controls, tenant: str, command: AnyControlCommand) 
             return (RateLimitSet(**at, per_s=per_s, burst=burst, key=key),)
         case UnlimitWork():
             if limit is None:
-                raise StateForbids(f"{target.words()} has no limit; `tasker controls` lists what has")
+                raise StateForbids(f"{target.words()} has no limit", remedy="`tasker limits list` shows what has")
             return (RateLimitRemoved(scope=within.scope, namespace=within.namespace, name=within.name),)
         case _:
             assert_never(command)

@@ -13,8 +13,9 @@ from tasker.events.control_events import ControlEvent, ControlScope, WorkPaused,
 from tasker.events.envelope import US_PER_S, Meta, NewEvent, RecordedEvent
 from tasker.events.stored import encode_meta, to_new_event
 from tasker.ids import control_stream_id
+from tasker.remedies import lines_of
 from tasker.service.domain import controls as rules
-from tasker.service.domain.controls import PauseWork, ResumeWork, Within, decide_control
+from tasker.service.domain.controls import PauseWork, ResumeWork, UnlimitWork, Within, decide_control
 
 T0_US = 1_790_000_000_000_000
 SHOP = Place("acme", "shop", "orders", "charges")
@@ -110,8 +111,12 @@ def test_a_second_pause_changes_nothing_and_a_second_resumption_is_refused() -> 
     assert decide_control(controls, "acme", ResumeWork(within, 5.0)) == (
         WorkResumed(scope="queue", namespace="shop", name="charges", ramp_s=5.0),
     )
-    with pytest.raises(StateForbids, match="queue shop/charges is not paused"):
+    with pytest.raises(StateForbids, match="queue shop/charges is not paused") as found:
         decide_control(controls, "other", ResumeWork(within))
+    assert "tasker controls" in lines_of(found.value)[-1]
+    with pytest.raises(StateForbids, match="queue shop/charges has no limit") as found:
+        decide_control(controls, "acme", UnlimitWork(within))
+    assert "tasker limits list" in lines_of(found.value)[-1]
 
 
 def test_so_much_is_kept_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_a_step_that_ran_out_is_dead_and_open() -> None:
     assert (letter.state, letter.status, letter.reason) == ("dead", "open", "retries_exhausted")
     assert (letter.error_type, letter.message, letter.attempt, letter.failures) == ("ValueError", "no such card", 2, 1)
     assert (letter.namespace, letter.template, letter.tags) == ("shop", "orders", {"team": "core"})
-    assert letter.remedy == f"tasker dlq retry {letter.task_id} --step 'charge'"
+    assert letter.remedy == f"tasker dlq retry {letter.task_id} --step 'charge' --reason WHY"
 
 
 def test_errors_that_differ_in_what_varies_have_one_fingerprint() -> None:
