@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError
+from cyclopts import CycloptsError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
 from tasker.errors import TaskerError
 from tasker.remedies import one_line, tell
@@ -91,6 +91,8 @@ def report_usage(error: CycloptsError, output: str) -> int:
     if isinstance(error, UnknownCommandError):
         # The parser's list ends after eight names and looks whole; the help has all of them.
         text = text.partition(" Available commands:")[0].rstrip(".")
+    if isinstance(error, UnusedCliTokensError):
+        text = f"it takes no more arguments: {' '.join(map(repr, error.unused_tokens or ()))}"
     if isinstance(error, UnknownOptionError) and (meant := _meant(error)) is not None:
         text = f"{text.partition(' Did you mean')[0].rstrip('.')}. Did you mean {meant}?"
     return report(UsageError(text, remedy=f"`{chain} --help` shows the forms"), output)

@@ -200,6 +200,14 @@ def test_an_option_that_there_is_not_is_refused_with_the_one_that_was_meant(
     assert first.endswith(f"{wrong}. Did you mean {meant}? (usage)" if meant else f"{wrong} (usage)")
 
 
+def test_what_a_command_has_no_place_for_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schedule", "pause", "nightly", "extra", "more"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: it takes no more arguments: 'extra' 'more' (usage)",
+        "next: `tasker schedule pause --help` shows the forms",
+    ]
+
+
 def test_no_processes_cannot_verify(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["log", "verify", "--workers", "0"]) == 2
     assert "--workers" in capsys.readouterr().err
