@@ -468,12 +468,14 @@ class TaskerClient(TaskOperations, ServiceReads):
         )
 
     async def _connect(self) -> Bus:
+        # It says why before the call's time is over, in which the driver is loaded as well.
+        until_s = self._clock.monotonic_s() + 0.9 * self.timeout_s
         from tasker.bus.nats_bus import NatsBus
 
         return await NatsBus.connect(
             self.settings.nats_url or "",
             name="tasker-client",
-            retry_for_s=0.9 * self.timeout_s,  # so that it has said why before the call's time is over
+            retry_for_s=max(0.0, until_s - self._clock.monotonic_s()),
             inbox_prefix=self.settings.inbox_prefix,
             pending_bytes_max=self.settings.pending_bytes_max,
         )

@@ -179,7 +179,7 @@ class PostgresLog:
             if isinstance(error.__cause__, _NO_SESSION):
                 raise ConfigurationError(_NO_SESSION_DETAIL) from error
             if isinstance(error.__cause__, MISCONFIGURED):
-                raise misconfigured(error.__cause__, error.detail) from error
+                raise misconfigured(error.__cause__, _line(error.__cause__)) from error
             raise
         await check_sessions([lane.connection for lane in lanes if lane.connection is not None])
 

@@ -55,7 +55,10 @@ class Rebuilder:
         """
         projection = self._projections.get(name)
         if projection is None:
-            raise ParameterInvalid(f"there is no projection {name[:80]!r}; there are {', '.join(self._projections)}")
+            raise ParameterInvalid(
+                f"there is no projection {name[:80]!r}; there are {', '.join(self._projections)}",
+                remedy="name one of them",
+            )
         version = await self._store.begin(name, self._shards)
         folding = Folding(self._store)
         await folding.open([(projection, version)], shards=self._shards)
