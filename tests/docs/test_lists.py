@@ -27,3 +27,9 @@ def test_a_decision_has_a_number_and_a_line_of_its_own() -> None:
     assert twice([name[:4] for name in names]) == []
     index = (DECISIONS / "README.md").read_text(encoding="utf-8")
     assert [name for name in names if index.count(f"]({name})") != 1] == []
+
+
+def test_every_example_is_on_the_page_of_them() -> None:
+    page = (ROOT / "docs" / "reference" / "workloads.md").read_text(encoding="utf-8")
+    names = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+    assert [name for name in names if page.count(f"](../../examples/{name})") != 1] == []

@@ -58,6 +58,14 @@ async def test_every_visit_of_a_loop_is_a_step_of_its_own(tasker: TaskerTest) ->
     assert [event.visit for event in run.events_of("loop_turned")] == [2, 3]
 
 
+async def test_a_loop_ends_at_its_bound(tasker: TaskerTest) -> None:
+    run = await tasker.run({"ready_at_visit": 99}, template="polling_loop")
+    assert (run.state, run.steps["check#11"].state) == ("blocked", "failed")
+    assert run.error is not None
+    assert run.error.type == "visits_exhausted"
+    assert run.steps["check#10"].state == "completed"
+
+
 async def test_the_service_may_be_lost_at_any_part_of_a_dynamic_task(tasker: TaskerTest) -> None:
     run = await tasker.start({"ready_at_visit": 2}, template="polling_loop")
     for _ in range(4):
