@@ -47,7 +47,8 @@ def _expansion(expansion: Expansion | None, known: dict[int, Expansion]) -> Expa
     made = known.get(id(expansion))
     if made is None:
         made = known[id(expansion)] = copy(expansion)
-        made.open, made.failed, made.cancelled = dict(made.open), dict(made.failed), dict(made.cancelled)
+        made.open, made.again = dict(made.open), dict(made.again)
+        made.failed, made.cancelled = dict(made.failed), dict(made.cancelled)
     return made
 
 
