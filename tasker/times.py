@@ -43,10 +43,14 @@ def from_rfc3339(text: str) -> int:
     """Return the microseconds since the epoch that an RFC 3339 `text` names.
 
     Raises:
-        ValueError: it is no RFC 3339 time, or has no zone.
+        ValueError: it is no RFC 3339 time, has no zone, or none that can be written in UTC.
     """
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         message = f"{text!r} has no time zone"
         raise ValueError(message)
-    return from_datetime(at)
+    try:
+        return from_datetime(at.astimezone(UTC))
+    except OverflowError:
+        message = f"{text!r} lies outside the years 1 to 9999 in UTC"
+        raise ValueError(message) from None

@@ -42,7 +42,7 @@ class Document:
         end_at: all fire times lie before.
         fires_max: so many fires at most.
         overlap: what a fire does while a task of the schedule runs; else skip.
-        catch_up_s: a fire later than this is not made up for; else a day.
+        catch_up_s: a fire later than this is not made up for; else a day. 10 s are not late.
     """
 
     file: Path | None = None

@@ -263,6 +263,7 @@ def check_paths(spec: TemplateSpec, places: Mapping[str, int], known: Collection
             check_sticky(step, steps, graph, fault)
     if all_known:
         _check_depth(spec, graph, faults)
+        _check_visits(steps, places, faults)
     parallel = sum(step.items_at_a_time for step in spec.steps if step.expands)
     if parallel > PARALLEL_TOGETHER_MAX:
         faults.add(("steps",), f"{parallel} items at a time are more than the {PARALLEL_TOGETHER_MAX} of a template")
@@ -319,6 +320,20 @@ def _check_loop(step: StepSpec, steps: dict[str, StepSpec], graph: Graph, fault:
         fault("back_to", f"nothing can come behind a step that leads back: {graph.children[step.name][0]} does")
     if not (_takes_time(step) or _takes_time(steps[target])):
         fault("back_to", f"neither {step.name} nor {target} waits for a worker or a time: the loop would turn at once")
+
+
+def _check_visits(steps: dict[str, StepSpec], places: Mapping[str, int], faults: Faults) -> None:
+    """Note bounds of visits at a step that no loop comes back to: nobody counts there."""
+    targets = {step.back_to for step in steps.values() if step.back_to is not None}
+    if not targets.issubset(places):
+        return  # it may be the one that was meant
+    default = model.StepSpec(name="a", handler="a")
+    for step in steps.values():
+        for key in ("max_visits", "unchanged_visits_max"):
+            if step.name not in targets and getattr(step, key) != getattr(default, key):
+                there = f"{step.name} leads back to {step.back_to}; give it there" if step.back_to else "there is none"
+                detail = f"does nothing: it belongs to the step that a loop comes back to ({there})"
+                faults.add(("steps", places[step.name], key), detail)
 
 
 def _check_reads(step: StepSpec, places: Mapping[str, int], graph: Graph, fault: Fault) -> None:

@@ -221,6 +221,13 @@ class ObjectReader:
         """Return a duration, or None."""
         return self.seconds(key, 1.0) if key in self else None
 
+    def told_seconds(self, key: str) -> float | None:
+        """Return a duration that is read, and its faults noted, elsewhere; None: it is missing or has one."""
+        value = self.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        return float(value) if 0 < value <= model.SECONDS_MAX else None
+
     def whole(self, key: str, default: int, *, low: int, high: int) -> int:
         """Return a whole number within bounds."""
         value = self.get(key)

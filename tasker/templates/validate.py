@@ -12,11 +12,12 @@ where all of it is known: one fault hides no other, and causes none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
 import msgspec
 
+from tasker.errors import FieldError
 from tasker.events import codec
 from tasker.ids import RESERVED_NAMESPACE, is_event_name
 from tasker.templates import model
@@ -34,17 +35,18 @@ from tasker.templates.state_keys import state_keys
 _CYCLE_STEPS_MAX: Final = 20
 
 
-def validate(document: object, *, lines: Lines | None = None) -> TemplateSpec:
+def validate(document: object, *, lines: Lines | None = None, found: Iterable[FieldError] = ()) -> TemplateSpec:
     """Return the spec that `document` spells, defaults filled in.
 
     Args:
         document: what JSON or YAML gave. Anything at all may be given.
         lines: where the document came from a text; then each fault names its line.
+        found: faults that its text had already; they are told with the others.
 
     Raises:
         TemplateInvalid: it has faults; `errors` has all of them.
     """
-    faults = Faults(lines)
+    faults = Faults(lines, found)
     spec = _template(document, faults)
     faults.refuse()
     return spec
@@ -138,7 +140,7 @@ def _step(path: Path, value: object, faults: Faults) -> StepSpec | None:
         queue=read.name("queue"),
         retry=_retry(read, "retry", faults) or Retry(),
         start_to_close_s=start_to_close_s,
-        schedule_to_start_s=read.optional_seconds("schedule_to_start_s"),
+        schedule_to_start_s=_start(read),
         heartbeat_s=heartbeat_s,
         schedule_to_close_s=_close(read, start_to_close_s),
         compensate_retry=_retry(read, "compensate_retry", faults),
@@ -164,6 +166,19 @@ def _stale_after(template: ObjectReader, faults: Faults) -> StaleAfter | None:
     if found == StaleAfter() and template.get("stale_after") == {}:
         template.fault("stale_after", f"does nothing without one of {', '.join(keys)}")
     return found
+
+
+def _start(read: ObjectReader) -> float | None:
+    """Return the limit of the wait for a worker; the step may not be over before it."""
+    start_s = read.optional_seconds("schedule_to_start_s")
+    told_s, close_s = read.told_seconds("schedule_to_start_s"), read.told_seconds("schedule_to_close_s")
+    if told_s is not None and close_s is not None and close_s <= told_s:
+        read.fault(
+            "schedule_to_start_s",
+            f"does nothing: the step is over after {close_s:g} s (schedule_to_close_s), "
+            f"not later than a wait of {told_s:g} s",
+        )
+    return start_s
 
 
 def _close(read: ObjectReader, start_to_close_s: float) -> float | None:

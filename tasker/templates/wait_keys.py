@@ -83,6 +83,8 @@ def _approval(step: ObjectReader) -> Approval | None:
         escalate_to=_persons(read, "escalate_to"),
         escalate_roles=_persons(read, "escalate_roles"),
     )
+    if "escalate_after_s" in read and step.get("on_wait_deadline") != "escalate":
+        _check_time_to_escalate(read, step)
     if "escalate_after_s" in read and not approval.escalates:
         read.fault("escalate_after_s", "does nothing without escalate_to or escalate_roles: who may answer then")
     later = "escalate_after_s" in read or step.get("on_wait_deadline") == "escalate"
@@ -96,6 +98,15 @@ def _approval(step: ObjectReader) -> Approval | None:
     if many and 0 < len(approval.assignees) < approval.approvals:
         read.fault("approvals", f"only {len(approval.assignees)} persons may answer, so that so many never approve")
     return approval
+
+
+def _check_time_to_escalate(read: ObjectReader, step: ObjectReader) -> None:
+    after_s, deadline_s = read.told_seconds("escalate_after_s"), step.told_seconds("wait_deadline_s")
+    if after_s is not None and deadline_s is not None and deadline_s <= after_s:
+        read.fault(
+            "escalate_after_s",
+            f"does nothing: the wait is over after {deadline_s:g} s (wait_deadline_s), not later than {after_s:g} s",
+        )
 
 
 def _title(read: ObjectReader) -> str:

@@ -3,7 +3,8 @@
 A subset that reads as people mean it. Scalars follow the core schema of YAML 1.2: only `true`, `false`,
 `null` and numbers are more than text, so `on`, `no`, `12:30` and `2026-11-21` are text. Refused are
 duplicate keys, tags, merge keys, keys that are not text, a second document, and an anchor that holds
-itself. Aliases work; what a document amounts to with all of them written out is bounded.
+itself. A duplicate key is named beside all other faults, as the last of its values; the others end the
+reading. Aliases work; what a document amounts to with all of them written out is bounded.
 
 The document is built from the parser's events: the library's own composer recurses with the text.
 """
@@ -22,6 +23,7 @@ from tasker.errors import FieldError, TemplateInvalid
 from tasker.events.codec import DEPTH_MAX, DIGITS_MAX
 from tasker.templates.input_schema import pointer_of
 from tasker.templates.model import TemplateSpec
+from tasker.templates.reading import FAULTS_MAX, Faults
 from tasker.templates.validate import validate
 
 YAML_BYTES_MAX: Final = 512 * 1024
@@ -52,8 +54,8 @@ def load_yaml(text: str) -> TemplateSpec:
     Raises:
         TemplateInvalid: it is no such YAML, or the template has faults; each names its line.
     """
-    document, lines = parse_yaml(text)
-    return validate(document, lines=lines)
+    document, lines, faults = _read(text)
+    return validate(document, lines=lines, found=faults)
 
 
 def parse_yaml(text: str) -> tuple[Any, dict[str, int]]:
@@ -61,6 +63,17 @@ def parse_yaml(text: str) -> tuple[Any, dict[str, int]]:
 
     Raises:
         TemplateInvalid: `text` is not the YAML that we take.
+    """
+    document, lines, faults = _read(text)
+    Faults(found=faults).refuse()
+    return document, lines
+
+
+def _read(text: str) -> tuple[Any, dict[str, int], list[FieldError]]:
+    """Return the document, the lines, and the faults in spite of which it could be read.
+
+    Raises:
+        TemplateInvalid: it could not.
     """
     try:
         size = len(text.encode())
@@ -98,8 +111,9 @@ class _Builder:
         self._pointer_chars = 0
         self._document: Any = None
         self._documents = 0
+        self._faults: list[FieldError] = []
 
-    def build(self, parsed: Iterator[Any]) -> tuple[Any, dict[str, int]]:
+    def build(self, parsed: Iterator[Any]) -> tuple[Any, dict[str, int], list[FieldError]]:
         for event in parsed:
             line = event.start_mark.line + 1
             match event:
@@ -117,7 +131,7 @@ class _Builder:
                     self._add_alias(event.anchor or "", line)
                 case _:
                     pass
-        return self._document, self._lines
+        return self._document, self._lines, self._faults
 
     def _open(self, event: Any, line: int) -> None:
         is_object = isinstance(event, events.MappingStartEvent)
@@ -154,8 +168,9 @@ class _Builder:
             _refuse(f"the tag {event.tag!r} is not known", line)
         if event.value == "<<" and event.implicit[0]:
             _refuse("merge keys (<<) are not known; repeat the keys or use an alias for a whole value", line)
-        if event.value in top.value:
-            _refuse(f"the key {event.value[:80]!r} stands twice in one object", line)
+        if event.value in top.value and len(self._faults) < FAULTS_MAX:
+            detail = f"line {line}: the key {event.value[:80]!r} stands twice in one object"
+            self._faults.append(FieldError(pointer_of((*top.path, event.value)), detail))
         if event.anchor is not None:
             self._anchors[event.anchor] = (event.value, 1, len(event.value))
         top.key = event.value

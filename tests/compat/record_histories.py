@@ -498,7 +498,7 @@ def progressed() -> Run:
 def shared() -> Run:
     """A state that branches, items and the visits of a loop write; a conflict that a person settles."""
     shape = {"a": [], "b": ["a"], "m": ["a"], "join": ["b", "m"], "back": ["join"]}
-    steps = {"m": {"each": "['x', 'y']"}, "back": {"back_to": "a", "max_visits": 3}}
+    steps = {"m": {"each": "['x', 'y']"}, "back": {"back_to": "a"}}
     run = new_run("shared", shape, steps=steps, state={"n": "sum", "all": "append", "who": "last_edge_wins"})
 
     def complete(step: str, attempt: int = 1, **writes: Any) -> None:

@@ -98,7 +98,7 @@ def make_dynamic(draw: st.DrawFn, steps: list[dict[str, Any]]) -> None:
                 make_waiting(draw, step)
             case "loop" if not children and index:
                 target = steps[draw(st.integers(0, index))]
-                step.update({"back_to": target["name"], "max_visits": 2})
+                step["back_to"] = target["name"]
                 target["max_visits"] = 2
             case _:
                 pass

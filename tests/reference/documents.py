@@ -160,7 +160,7 @@ def sharing(draw: st.DrawFn) -> dict[str, Any]:
         if kind == "each":
             _add_list(draw, step)
         elif kind == "loop" and not children and index:
-            step.update(back_to=steps[draw(st.integers(0, index))]["name"], max_visits=3)
+            step.update(back_to=steps[draw(st.integers(0, index))]["name"])
         elif kind == "routes" and children:
             step["routes"] = draw(st.lists(st.sampled_from(children), unique=True, min_size=1))
         if kind == "transform":
@@ -235,13 +235,15 @@ def _add_kind(draw: st.DrawFn, step: dict[str, Any], steps: list[dict[str, Any]]
     elif kind == "each":
         _add_list(draw, step)
     elif kind == "loop" and not children and index:
-        step.update(back_to=steps[draw(st.integers(0, index))]["name"])
-        steps[0]["max_visits"] = 2
-        step["max_visits"] = 2
+        target = steps[draw(st.integers(0, index))]
+        step.update(back_to=target["name"])
+        target["max_visits"] = 2
     if kind == "service":
         step.update(draw(st.sampled_from([{"transform": "input.n + 1"}, {"asserts": "input.n > 7"}, {"delay_s": 3.0}])))
     elif kind == "child":
         step.update(child="c", on_parent_close=draw(st.sampled_from(["cancel", "wait", "abandon"])))
+        if draw(st.booleans()):
+            _add_list(draw, step)
     elif kind == "wait":
         _add_wait(draw, step)
     else:

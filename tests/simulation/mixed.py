@@ -18,7 +18,7 @@ from tasker import (
     StepContext,
     Template,
 )
-from tasker.errors import ConfigurationError, TemplateInvalid
+from tasker.errors import TemplateInvalid
 from tasker.templates.model import ConcurrencyStrategy, OnLimit, OnParentClose
 
 WORK = "work"
@@ -42,7 +42,9 @@ def workflows(draw: random.Random, body: Body) -> list[Template]:
         try:
             work = _Work(draw, body).template
             work.spec()
-        except (ConfigurationError, TemplateInvalid):
+        except TemplateInvalid as refused:
+            if "unknown key" in refused.detail:
+                raise
             continue  # these keys do not fit together: the next ones may
         return [work, errand]
 
@@ -55,23 +57,26 @@ class _Work:
         self._body = body
         self.template = self._empty()
         names: list[str] = []
-        for number, kind in enumerate(draw.sample(KINDS, draw.randint(3, 6))):
+        kinds = draw.sample(KINDS, draw.randint(4, 7))
+        target = f"s{draw.randrange(len(kinds))}" if draw.random() < 0.6 else None
+        for number, kind in enumerate(kinds):
             name = f"s{number}"
             keys: dict[str, Any] = {"after": draw.sample(names, min(len(names), draw.randint(0, 2)))}
             if keys["after"]:
                 keys["join"] = draw.choice(["all", "all", "deferred", "any", "all_settled"])
             if draw.random() < 0.15:
                 keys["when"] = draw.choice(["input.n > 2", "input.n < 6"])
+            if name == target:
+                keys["max_visits"] = 3
             self._declare(kind, name, keys)
             names.append(name)
-        if len(names) > 2 and draw.random() < 0.6:
-            again = self.template.step(name="again", after=names[-1], back_to=draw.choice(names), max_visits=3)
-            again(_plain(body))
+        if target is not None:
+            self.template.step(name="again", after=names[-1], back_to=target)(_plain(body))
 
     def _empty(self) -> Template:
         draw = self._draw
         concurrency = None
-        if draw.random() < 0.4:
+        if draw.random() < 0.25:
             strategy: ConcurrencyStrategy = draw.choice(["queue", "queue", "drop", "cancel_oldest", "cancel_newest"])
             concurrency = Concurrency(key="input.n % 2 == 0", limit=draw.randint(1, 2), strategy=strategy)
         return Template(
@@ -108,10 +113,13 @@ class _Work:
                 after = [f"{name}a", f"{name}b"]
                 template.step(name=name, routes=after, **keys, **worked)(_choosing(body, after))
                 for one in after:
-                    template.step(name=one, after=name, max_visits=3)(_plain(body))
+                    template.step(name=one, after=name)(_plain(body))
             case "child":
                 closing: OnParentClose = draw.choice(["cancel", "abandon", "wait"])
-                template.child(name, CHILD, on_parent_close=closing, max_visits=3, **keys)
+                if draw.random() < 0.25:
+                    policy = draw.choice(["fail_fast", "continue"])
+                    keys |= {"each": "[1, 2, 3]", "max_parallel": 2, "on_item_failure": policy}
+                template.child(name, CHILD, on_parent_close=closing, **keys)
             case "signal":
                 signal, count = draw.choice(SIGNALS), draw.choice([None, 2])
                 template.wait(name, signal, signal_count=count, **self._deadline("fail", "continue"), **keys)
@@ -124,19 +132,18 @@ class _Work:
                 template.wait_event(name, "task_completed", **self._deadline("continue"), **keys)
             case _:
                 if draw.random() < 0.5:
-                    template.delay(name, draw.choice([0.2, 3.0]), max_visits=3, **keys)
+                    template.delay(name, draw.choice([0.2, 3.0]), **keys)
                 else:
-                    template.transform(name, "input.n + 1", max_visits=3, **keys)
+                    template.transform(name, "input.n + 1", **keys)
 
     def _worked(self, name: str) -> dict[str, Any]:
         """Return keys of a step that a worker runs."""
         draw = self._draw
         found: dict[str, Any] = {
             "retry": Retry(max_attempts=draw.randint(2, 5), delay_s=draw.choice([0.05, 1.0]), delay_s_max=5.0),
-            "timeout_s": draw.choice([1.0, 4.0, 15.0]),
+            "start_to_close_s": draw.choice([1.0, 4.0, 15.0]),
             "heartbeat_s": draw.choice([0.5, 1.5]),
             "schedule_to_close_s": draw.choice([None, None, 45.0]),
-            "max_visits": 3,
         }
         if draw.random() < 0.6:
             then: list[OnLimit] = ["retry", "fail", "block", "continue"]
@@ -152,7 +159,7 @@ class _Work:
     def _deadline(self, *then: str) -> dict[str, Any]:
         """Return keys of a step that waits, with what happens when it has waited for too long."""
         wait_deadline_s = self._draw.uniform(1.0, WAIT_S)
-        return {"wait_deadline_s": wait_deadline_s, "on_wait_deadline": self._draw.choice(then), "max_visits": 3}
+        return {"wait_deadline_s": wait_deadline_s, "on_wait_deadline": self._draw.choice(then)}
 
 
 def _plain(body: Body) -> Callable[..., Any]:

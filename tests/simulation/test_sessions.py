@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 from typing import Any
 
 import pytest
 
+from tasker import StepContext
 from tasker.projections.memory_store import MemoryViewStore
 from tasker.replay.findings import Invariant
 from tasker.service.actors.publication.publisher import Feed
+from tests.simulation.mixed import workflows
 from tests.simulation.mixed_sessions import MixedSession
 from tests.simulation.sessions import simulate, told
 
@@ -67,6 +70,20 @@ def test_a_seed_names_one_session() -> None:
     second, _ = simulate(2, MixedSession)
     assert first.happened == second.happened
     assert first.digest == second.digest
+
+
+def test_workflows_of_every_kind_are_drawn() -> None:
+    """For a while none had a step of a worker: a keyword had got another name, and what is refused is drawn anew."""
+
+    async def body(ctx: StepContext) -> None:
+        """Do nothing."""
+
+    steps = [step for seed in range(40) for step in workflows(random.Random(seed), body)[0].spec().steps]
+    kinds = {step.kind for step in steps}
+    assert kinds == {"handler", "transform", "delay", "child", "signal", "approval", "event"}
+    for key in ("each", "routes", "back_to", "compensate", "on_timeout", "sticky", "rate_limit", "circuit_breaker"):
+        assert any(getattr(step, key) for step in steps), f"no step has {key}"
+    assert sum(bool(step.handler) for step in steps) > len(steps) / 3
 
 
 # -------------------------------------------------------------------- planted bugs are found

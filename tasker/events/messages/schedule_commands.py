@@ -28,7 +28,7 @@ class ScheduleDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         overlap: what a fire does while a task of the schedule runs: nothing (`skip`); wait, one of them
             (`buffer_one`) or all (`buffer_all`); have it cancelled and wait (`cancel_running`); start beside it
             (`allow`).
-        catch_up_s: a fire that is later than this, after a stop of the service, is not made up for.
+        catch_up_s: a fire that is later than this, after a stop of the service, is not made up for. 10 s are not late.
     """
 
     template: Name

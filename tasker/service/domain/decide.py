@@ -79,7 +79,7 @@ from tasker.service.domain.limits.shares import check_shares
 from tasker.service.domain.obligations import TASK_SCOPE, Kind, obligations_of, obligations_of_scope, parse_obligation
 from tasker.service.domain.repairs.amend import set_deadline, update
 from tasker.service.domain.repairs.force import force
-from tasker.service.domain.repairs.guards import must_be_current, must_exist, must_go_on, unblocked
+from tasker.service.domain.repairs.guards import must_be_current, must_exist, must_go_on, must_have_ended, unblocked
 from tasker.service.domain.repairs.pause import pause, resume
 from tasker.service.domain.repairs.repair import repair
 from tasker.service.domain.shared_state.shared import fault_of_writes
@@ -305,7 +305,7 @@ def _yield(state: TaskState, template: CompiledTemplate, command: YieldAttempt) 
         attempt=attempt,
         checkpoint=command.checkpoint,
         delay_s=command.delay_s,
-        resume_at_us=at_us + round(command.delay_s * US_PER_S),
+        resume_at_us=after(at_us, command.delay_s) if command.delay_s > 0 else at_us,
         writes=command.writes,
     )
     if state.stopping is not None and state.is_stopping:
@@ -396,7 +396,19 @@ def _retry_task(state: TaskState, template: CompiledTemplate, at_us: int) -> Ite
 
 
 def _retried(state: TaskState, template: CompiledTemplate, failed: Sequence[str], at_us: int) -> Iterator[AnyTaskEvent]:
-    """Yield the retries, all before the first of them begins; of a held task only those."""
+    """Return the retries, all before the first of them begins; of a held task only those.
+
+    Raises:
+        StateForbids: something of them has not ended yet.
+    """
+    for name in failed:
+        must_have_ended(state, name)
+    return _each_retried(state, template, failed, at_us)
+
+
+def _each_retried(
+    state: TaskState, template: CompiledTemplate, failed: Sequence[str], at_us: int
+) -> Iterator[AnyTaskEvent]:
     yield from unblocked(state)
     attempts = {name: state.steps[name].attempt + 1 for name in failed}
     for name, attempt in attempts.items():

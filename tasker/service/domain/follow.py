@@ -89,8 +89,10 @@ from tasker.service.domain.steps.begin import (
     begin_again,
     cancel,
     cancel_node,
+    complete_lists,
     dispatch,
     next_items,
+    waits_for_childs_end,
 )
 from tasker.service.domain.steps.bindings import expression_error, is_true
 from tasker.service.domain.steps.compensate import at_rest, next_undo
@@ -260,7 +262,8 @@ def _ended(
             yield from _failures_ahead(state, template, name, at_us)
         return
     if is_item(name):
-        if not isinstance(event, StepCancelled):  # an item is cancelled with its step, which goes its own way
+        # An item is cancelled with its step, which goes its own way; behind one whose child had to end it may go on.
+        if not isinstance(event, StepCancelled) or waits_for_childs_end(template, name, state.steps[name]):
             yield from next_items(state, template, node_of(name), at_us)
         return
     step = name_of(name)
@@ -534,7 +537,7 @@ def _held_up(state: TaskState, template: CompiledTemplate) -> AnyTaskEvent | Non
     if state.paused:
         return None
     if is_done(state, template):
-        return _ending(state, template)
+        return next(iter(complete_lists(state, template)), None) or _ending(state, template)
     if state.blocked_reason == "history_limit":
         return None
     reason: Literal["budget_exceeded", "deadline_passed"] = (

@@ -28,6 +28,8 @@ class AtRest(Loops, Undoing):
         if self.holds:
             self.status = "blocked"
             if self._is_done():
+                for node in self._complete_lists():
+                    self._done(node, None)
                 self.status, self.result = "completed", self._task_result()
             return
         for by, one in self.steps.items():

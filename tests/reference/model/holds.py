@@ -76,6 +76,9 @@ class Holds(Retries, Failures, EventWaits):
         for step in self._in_order():
             for parent in self.steps[step]["after"]:
                 self._edge(parent, step)
+        for step in self._in_order():
+            if not self.steps[step]["after"]:
+                self._look(step)
         self._hand_out()
         self._take_kept_events()
         for name in [name for name, one in self.instances.items() if one.is_to_begin]:
@@ -83,8 +86,6 @@ class Holds(Retries, Failures, EventWaits):
             self._begin_again(name)
         for step in self._in_order():
             one = self._at(step)
-            if not self.steps[step]["after"]:
-                self._look(step)
             is_out = step in self.not_run or self._is(step, "cancelled") or self.node(step) in self.accepted
             if is_out or self._is(step, "done"):
                 self._after(step)

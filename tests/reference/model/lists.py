@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from tests.reference.model.ending import Ending
 from tests.reference.model.instances import Instance, Status
 from tests.reference.model.leaves import Leaves
@@ -56,16 +53,6 @@ class Lists(Leaves, Ending):
 
     def _is_open(self, name: str) -> bool:
         return self.instances[name].status == "open" and not self.ending
-
-    @staticmethod
-    def _stands(step: Mapping[str, Any], policy: str, items: int) -> float:
-        """Return how many failed items a list stands."""
-        if policy == "fail_fast":
-            return 0
-        if policy != "tolerate":
-            return float("inf")
-        share = step["tolerate"]
-        return int(items * float(share[:-1]) / 100) if isinstance(share, str) else int(share)
 
     def _takes_its_turn(self, name: str) -> None:
         """An item that waited for its turn waits for it no more."""

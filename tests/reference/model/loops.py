@@ -10,7 +10,8 @@ class Loops(Failures):
 
     def _turn(self, target: str) -> bool:
         body = [step for step in self.steps if step == target or target in self._ahead(step)]
-        if any(self._is(step, "open") for step in body):
+        nodes = {self.node(step) for step in body}
+        if any(one.status == "open" and name.partition("[")[0] in nodes for name, one in self.instances.items()):
             return False
         if self.visits[target] > self.steps[target].get("max_visits", 100) and self.node(target) in self.accepted:
             return False

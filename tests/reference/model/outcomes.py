@@ -139,7 +139,8 @@ class Outcomes(Lists, Undoing, Spending):
         if self.ending:
             self._undo_next()
         elif "[" in name:
-            if self.instances[name].status != "cancelled":
+            one = self.instances[name]
+            if one.status != "cancelled" or one.stops_with_child:  # else it is cancelled with its list
                 self._next_items(name.partition("[")[0])
         elif name == self.node(name_of(name)):
             self._after(name_of(name))

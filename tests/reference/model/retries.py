@@ -15,17 +15,22 @@ class Retries(Lists, Paths):
     def retry(self) -> bool:
         """A person retries what failed and holds the task up; False: it is refused, there is nothing of that kind."""
         again = list(self.failures())
-        if not again or (self.ending and not self.to_undo):
+        if not again or (self.ending and not self.to_undo) or any(map(self._is_being_stopped, again)):
             return False
         self._try_again(again)
         return True
 
     def retry_one(self, name: str) -> bool:
-        """A person retries one failed instance; False: it is refused, another visit has begun since."""
-        if self.ending or name.partition("[")[0] != self.node(name_of(name)):
+        """A person retries one failed instance; False: refused, as another visit has begun, or it is stopping."""
+        if self.ending or name.partition("[")[0] != self.node(name_of(name)) or self._is_being_stopped(name):
             return False
         self._try_again([name])
         return True
+
+    def _is_being_stopped(self, name: str) -> bool:
+        """Return whether items of a list wait for the end of their children, which were cancelled with it."""
+        items = (self.instances.get(item) for item in self.instances[name].items or ())
+        return any(item is not None and item.status == "open" and item.stops_with_child for item in items)
 
     def _try_again(self, names: Sequence[str]) -> None:
         self._goes_on()
@@ -48,7 +53,7 @@ class Retries(Lists, Paths):
             del self.instances[name]
             return
         one.status, one.is_left, one.attempt, one.first_attempt = "open", False, one.attempt + 1, one.attempt + 1
-        one.wait = None
+        one.wait, one.stops_with_child = None, False
         if "[" in name and not name.endswith("~undo"):
             self.instances[name.partition("[")[0]].again.append(name)
         for item in one.items or ():

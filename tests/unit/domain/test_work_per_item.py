@@ -6,13 +6,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
 import pytest
 
 import tasker
 from tasker.service.domain.obligations import scope_of
 from tasker.service.runtime import due
 from tasker.service.runtime.due import DueBook
-from tests.runs import Run, template
+from tests.runs import Run, raw, template
 
 PACKAGE = str(Path(tasker.__file__).parent)
 FEW, MANY = 60, 360
@@ -86,3 +87,21 @@ def test_an_item_takes_as_much_of_many_as_of_few(keys: dict[str, Any], monkeypat
     keys = {"max_parallel": MANY, "retry": {"max_attempts": 1}, **keys}
     few, many = lines_per_item(FEW, **keys), lines_per_item(MANY, **keys)
     assert many < 1.3 * few, f"{few:.0f} lines an item of {FEW}, {many:.0f} of {MANY}"
+
+
+def test_the_input_is_read_once_for_all_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was read for each, so that a list in it took the square of its length."""
+    given, decode = raw({"order": "o1", "items": list(range(300))}), msgspec.json.decode
+    read: list[bytes] = []
+
+    def counted(data: Any, **more: Any) -> Any:
+        read.append(bytes(data))
+        return decode(data, **more)
+
+    monkeypatch.setattr(msgspec.json, "decode", counted)
+    kid = {"child": "c", "child_input": "{'of': input.order, 'item': item}", "max_parallel": 300}
+    keys = {"each": "input.items", "item_key": "input.order + '-' + string(item)"}
+    run = Run(template({"a": []}, steps={"a": kid | keys}))
+    run.create(input=given)
+    assert len(run.state.steps) == 301
+    assert read.count(bytes(given)) == 1

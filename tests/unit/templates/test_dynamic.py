@@ -118,6 +118,24 @@ def test_a_fault_among_the_parents_hides_no_other() -> None:
     }
 
 
+def test_visits_are_bounded_where_a_loop_comes_back_to() -> None:
+    """At the step that leads back the bound did nothing: the loop turned a hundred times."""
+    loop: list[dict[str, Any]] = [
+        {"name": "check"},
+        {"name": "pause", "after": ["check"], "back_to": "check", "max_visits": 5},
+    ]
+    assert faults(*loop) == {
+        "/steps/1/max_visits": "does nothing: it belongs to the step that a loop comes back to "
+        "(pause leads back to check; give it there)"
+    }
+    assert faults({**A, "unchanged_visits_max": 2}) == {
+        "/steps/0/unchanged_visits_max": "does nothing: it belongs to the step that a loop comes back to "
+        "(there is none)"
+    }
+    assert faults({**A, "max_visits": 5, "back_to": "b"}) == {"/steps/0/back_to": "unknown step 'b'"}
+    assert validate({"name": "t", "steps": [{**A, "max_visits": 5, "back_to": "a"}]}).steps[0].max_visits == 5
+
+
 def test_decisions_are_bounded_in_depth() -> None:
     steps = [{"name": "d0", "routes": ["d1"]}]
     steps += [{"name": f"d{n}", "after": [f"d{n - 1}"], "routes": [f"d{n + 1}"]} for n in range(1, 22)]

@@ -86,6 +86,15 @@ def test_faults_name_their_line(old: str, new: str, fault: str) -> None:
     assert fault in refused.value.errors[0].detail
 
 
+def test_no_time_is_left_for_the_wait_for_a_worker() -> None:
+    text = "name: t\nsteps:\n  - {name: a, schedule_to_start_s: 60, schedule_to_close_s: 50}"
+    with pytest.raises(TemplateInvalid, match=r"the step is over after 50 s .* not later than a wait of 60 s"):
+        load_yaml(text)
+    with pytest.raises(TemplateInvalid) as refused:
+        load_yaml(text.replace("50", "soon"))
+    assert [fault.pointer for fault in refused.value.errors] == ["/steps/0/schedule_to_close_s"]
+
+
 def test_no_time_is_left_for_a_retry() -> None:
     text = YAML.replace("schedule_to_start_s: 5", "schedule_to_start_s: 5\n    schedule_to_close_s: 50")
     with pytest.raises(TemplateInvalid, match="'retry' cannot be: the time over all attempts is over"):

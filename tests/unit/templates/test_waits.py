@@ -196,6 +196,11 @@ def test_faults_of_an_approval_are_named_with_their_place(approval: Any, place: 
             "0/on_wait_deadline",
             "does nothing beside escalate_after_s",
         ),
+        (
+            {"approval": {"roles": ["r"], "escalate_to": ["bob"], "escalate_after_s": 5}},
+            "0/approval/escalate_after_s",
+            "does nothing: the wait is over after 5 s (wait_deadline_s), not later than 5 s",
+        ),
         ({"approval": {}, "signal": "go"}, "0/approval", "cannot stand beside signal"),
         ({"approval": {}, "emits": [{"name": "x"}]}, "0/emits", "does nothing beside approval"),
     ],

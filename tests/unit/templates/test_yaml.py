@@ -46,6 +46,18 @@ def test_faults_name_their_lines() -> None:
     ]
 
 
+def test_keys_that_stand_twice_hide_no_other_fault() -> None:
+    text = ORDERS.replace("namespace: shop", "namespace: shop\nname: again").replace("start_to_close_s", "after")
+    assert refusal(text.replace("5, non", "0, non")).splitlines() == [
+        "line 3: the key 'name' stands twice in one object",
+        "line 10: the key 'after' stands twice in one object",
+        "line 10: must be a list of steps, not the number 60",
+        "line 9: must be at least 1 and at most 1000, not 0",
+    ]
+    with pytest.raises(TemplateInvalid, match="stands twice"):
+        parse_yaml("a: 1\na: 2")
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -40,6 +40,7 @@ from tasker.service.domain.costs.running_time import RunningTime
 from tasker.service.domain.evolve import count_usage
 from tasker.service.domain.repairs.guards import must_go_on
 from tasker.service.domain.state import BUDGET_EXCEEDED, TaskState, TaskStatus
+from tasker.service.domain.steps.begin import complete_lists
 from tasker.service.domain.steps.loops import may_turn
 from tasker.service.domain.stop import stop
 from tasker.templates import CompiledTemplate
@@ -136,7 +137,8 @@ def ended_by_budget(
 
 def is_done(state: TaskState, template: CompiledTemplate) -> bool:
     """Return whether nothing of the task is left to begin."""
-    if state.open or state.settled != len(template.steps):
+    lists = len(complete_lists(state, template))
+    if state.open != lists or state.settled + lists != len(template.steps):
         return False
     return not any(may_turn(state, template, loop) for loop in template.loops)
 

@@ -48,6 +48,22 @@ def must_be_current(state: TaskState, template: CompiledTemplate, instance: str)
         raise StateForbids(f"{instance} is no current visit of step {step}; {newest} is")
 
 
+def must_have_ended(state: TaskState, instance: str) -> None:
+    """Return when nothing of a step that has failed is open any more.
+
+    Raises:
+        StateForbids: child tasks of items that were cancelled with it have not ended.
+    """
+    expansion = state.steps[instance].expansion
+    stopping = [] if expansion is None else [name for name in expansion.open if state.steps[name].cancel_by_us]
+    if expansion is not None and stopping:
+        child = state.steps[stopping[0]].child or "that is being started"
+        raise StateForbids(
+            f"{len(stopping)} of {len(expansion.items)} items of step {instance} are being stopped, and wait for the "
+            f"end of their child tasks: {child} of {stopping[0]} has not ended; retry the step when they have"
+        )
+
+
 def unblocked(state: TaskState) -> tuple[AnyTaskEvent, ...]:
     """Return what lets a blocked task go on; () when it is not blocked, or by its budget: that takes more of it."""
     return (TaskResumed(),) if state.status is TaskStatus.BLOCKED and not state.held else ()

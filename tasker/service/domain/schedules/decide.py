@@ -65,6 +65,10 @@ FIRES_PER_TURN: Final = 50
 COUNTED_MAX: Final = 1_000
 """Skipped fire times are counted up to here."""
 
+ON_TIME_S: Final = 10.0
+"""A fire time that is handled within this is not late, whatever `catch_up_s` says: nobody is there at its very moment,
+and a node that takes over from a lost one needs some seconds."""
+
 BUFFERED_MAX: Final = 1_000
 BACKFILLS_MAX: Final = 10
 
@@ -246,7 +250,7 @@ def _due(state: ScheduleState, at_us: int, *, busy: bool, buffered: list[int]) -
     spec, next_us, due_us = state.spec, state.next_us, state.due_us
     if next_us is None or due_us is None or due_us > at_us:
         return events
-    catch_up_us = round(spec.catch_up_s * US_PER_S)
+    catch_up_us = round(max(spec.catch_up_s, ON_TIME_S) * US_PER_S)
     if due_us < at_us - catch_up_us:
         missed = _skip_behind(state, at_us - catch_up_us - 1, "missed")
         events.append(missed)

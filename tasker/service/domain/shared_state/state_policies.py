@@ -7,6 +7,7 @@ from functools import reduce
 from typing import Any, Final
 
 from tasker.events.codec import JsonValue, canonical
+from tasker.templates.expression_values import Fault, kept_number
 from tasker.templates.expressions import compile_expression
 from tasker.templates.model import StatePolicy, Using
 
@@ -26,7 +27,10 @@ def joined(policy: StatePolicy | Using, values: Sequence[JsonValue]) -> JsonValu
 
 def _sum(values: Sequence[Any]) -> Any:
     _must(all(_is_number(value) for value in values), "it sums numbers")
-    return sum(values)
+    try:
+        return reduce(lambda total, value: kept_number(total + value), values)
+    except (OverflowError, Fault) as error:
+        raise ValueError("the sum is no number that can be kept") from error
 
 
 def _max(values: Sequence[Any]) -> Any:

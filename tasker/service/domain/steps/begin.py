@@ -44,8 +44,15 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain.limits.places import request_for_step
 from tasker.service.domain.shared_state.shared import failed_by_state, fault_of_state
-from tasker.service.domain.state import STEP_OPEN, STEP_WAITING, Expansion, StepState, StepStatus, TaskState
-from tasker.service.domain.steps.bindings import expression_error, is_true, items_of, raw_items, value_of
+from tasker.service.domain.state import STEP_OPEN, STEP_WAITING, Expansion, StepState, TaskState
+from tasker.service.domain.steps.bindings import (
+    bindings_of,
+    expression_error,
+    is_true,
+    items_of,
+    raw_items,
+    value_of,
+)
 from tasker.service.domain.steps.children import request_child
 from tasker.service.domain.steps.sticky import kept_for
 from tasker.service.domain.waits.common import begin_wait
@@ -55,6 +62,8 @@ from tasker.templates.model import INSTANCES_MAX, ITEMS_MAX
 from tasker.times import from_rfc3339
 
 RESULT_BYTES_MAX: Final = 64 * 1024
+CURSORS_BYTES_MAX: Final = 512 * 1024
+"""They go into one event; only what a step gives that runs for a list itself can be more."""
 
 Moves = Iterator[AnyTaskEvent]
 
@@ -234,14 +243,19 @@ def _cursors(state: TaskState, batchable: str) -> tuple[msgspec.Raw, int]:
         raise ExpressionFailed(f"the result of {batchable} is no list of cursors: return Batches(...)") from error
     if len(found) > ITEMS_MAX:
         raise ExpressionFailed(f"{batchable} gives {len(found)} batches, above the {ITEMS_MAX} of a step")
+    size = len(memoryview(result))
+    if size > CURSORS_BYTES_MAX:
+        raise ExpressionFailed(f"{batchable} gives {size} bytes of cursors, above the {CURSORS_BYTES_MAX} of a step")
     return result, len(found)
 
 
 def _keys(state: TaskState, template: CompiledTemplate, spec: StepSpec, values: list[Any]) -> tuple[str, ...]:
     assert spec.item_key is not None  # noqa: S101 - as the caller saw
     keys: dict[str, int] = {}
+    expression = template.expression(spec.item_key)
+    bindings = bindings_of(state, template, spec.name, expression, {})
     for index, item in enumerate(values):
-        key = value_of(state, template, spec.name, spec.item_key, item=item, index=index)
+        key = expression.evaluate({**bindings, "item": item, "index": index})
         if not is_item_key(key):
             raise ExpressionFailed(
                 f"{spec.item_key!r} names item {index} {key!r:.80}; "
@@ -278,8 +292,32 @@ def next_items(state: TaskState, template: CompiledTemplate, node: str, at_us: i
     waiting = expansion.waiting
     if expansion.open and not expansion.is_held and waiting:
         yield StepItemsHeld(step=node, limit=spec.items_at_a_time, waiting=waiting)
-    if not expansion.open and not (expansion.failed and spec.isolates):
-        yield StepGathered(step=node, completed=expansion.completed, failed=len(expansion.failed))
+    gathered = _gathered(spec, node, expansion)
+    if gathered is not None:
+        yield gathered
+
+
+def complete_lists(state: TaskState, template: CompiledTemplate) -> list[StepGathered]:
+    """Return what completes the steps of a held task all of whose items have ended; nothing where a loop may turn.
+
+    Nothing begins by that, so that the task is done if nothing else is left of it.
+    """
+    if template.loops:
+        return []
+    steps = [(spec, spec.name, state.steps.get(spec.name)) for spec in template.steps.values() if spec.expands]
+    found = [
+        _gathered(spec, node, entry.expansion)
+        for spec, node, entry in steps
+        if entry is not None and entry.expansion is not None and _takes_items(state, entry)
+    ]
+    return [one for one in found if one is not None]
+
+
+def _gathered(spec: StepSpec, node: str, expansion: Expansion) -> StepGathered | None:
+    """Return the event that completes a step when all its items have ended, and nobody has to repair one."""
+    if expansion.open or expansion.waiting or is_over(spec, expansion) or (expansion.failed and spec.isolates):
+        return None
+    return StepGathered(step=node, completed=expansion.completed, failed=len(expansion.failed))
 
 
 def _takes_items(state: TaskState, entry: StepState) -> bool:
@@ -342,10 +380,14 @@ def cancel(
     template: CompiledTemplate, name: str, entry: StepState, reason: str, at_us: int
 ) -> StepCancelled | StepCancelRequested:
     """Return the event that cancels an open instance; one whose child is not abandoned stays open until that ended."""
-    waits_for_child = entry.waits == "child" and entry.status is StepStatus.WAITING
-    if waits_for_child and template.step(name).on_parent_close != "abandon":
+    if entry.status is STEP_WAITING and waits_for_childs_end(template, name, entry):
         return StepCancelRequested(step=name, attempt=entry.attempt, grace_until_us=after(at_us, CHILD_GRACE_S))
     return StepCancelled(step=name, attempt=entry.attempt, reason=reason)
+
+
+def waits_for_childs_end(template: CompiledTemplate, name: str, entry: StepState) -> bool:
+    """Return whether an instance is cancelled in a turn of its own, once the child that it waits for has ended."""
+    return entry.waits == "child" and template.step(name).on_parent_close != "abandon"
 
 
 def cancel_node(state: TaskState, template: CompiledTemplate, node: str, reason: str, at_us: int) -> Moves:

@@ -1,12 +1,14 @@
 """What an expression of a template sees: the task's input, results of steps, the item, the task itself.
 
-Only what an expression names is decoded. A step without a result is not among `results`.
+Only what an expression names is decoded. A step without a result is not among `results`. That of a step that runs for a
+list has no bound of its own: one that is too large to be read has no value for an expression.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +20,36 @@ from tasker.service.domain.state import TaskState
 from tasker.templates import CompiledTemplate
 from tasker.templates.expressions import Expression
 from tasker.times import to_rfc3339
+
+READ_BYTES_MAX: Final = 1024 * 1024
+"""Largest result that an expression reads."""
+
+_KEPT_BYTES_MAX: Final = 2 * READ_BYTES_MAX
+_KEPT_MAX: Final = 64
+
+
+class _Decoded:
+    """What was read last: the items of a list, say, all read the same input. Nothing changes what it has read."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, tuple[msgspec.Raw, JsonValue]] = OrderedDict()
+        self._bytes = 0
+
+    def value_of(self, raw: msgspec.Raw) -> JsonValue:
+        """Return the value of canonical bytes that a state holds."""
+        found = self._kept.get(id(raw))
+        if found is not None:
+            return found[1]
+        value = msgspec.json.decode(raw)
+        self._kept[id(raw)] = raw, value  # with the bytes, so that no others come to have their id
+        self._bytes += len(memoryview(raw))
+        while self._bytes > _KEPT_BYTES_MAX or len(self._kept) > _KEPT_MAX:
+            _, (oldest, _) = self._kept.popitem(last=False)
+            self._bytes -= len(memoryview(oldest))
+        return value
+
+
+_decoded: Final = _Decoded()
 
 
 def bindings_of(
@@ -32,11 +64,14 @@ def bindings_of(
     """Return the values of the names that an expression of `step` reads; `more` has those of its item.
 
     `behind` is the parent whose edge a condition is on.
+
+    Raises:
+        ExpressionFailed: a result is too large to be read.
     """
     names = expression.names
     found: dict[str, JsonValue] = {name: value for name, value in more.items() if name in names}
     if "input" in names:
-        found["input"] = decode_value(bytes(state.input))
+        found["input"] = _decoded.value_of(state.input)
     if "results" in names:
         read = expression.results_read
         found["results"] = _results(state, template.graph.ancestors(step) if read is None else read)
@@ -59,8 +94,15 @@ def _results(state: TaskState, steps: Iterable[str]) -> dict[str, JsonValue]:
     found: dict[str, JsonValue] = {}
     for step in sorted(steps):
         result = state.result_of(step)
-        if result is not None:
-            found[step] = decode_value(bytes(result))
+        if result is None:
+            continue
+        size = len(memoryview(result))
+        if size > READ_BYTES_MAX:
+            raise ExpressionFailed(
+                f"the result of {step} has {size:,} bytes, more than the {READ_BYTES_MAX:,} that an expression reads; "
+                "let a handler take it"
+            )
+        found[step] = _decoded.value_of(result)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasker.service.domain.state import STEP_OPEN, TaskState
+from tasker.service.domain.state import STEP_OPEN, StepState, TaskState
 from tasker.service.domain.steps.joins import wanted_of
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import name_of
@@ -19,9 +19,14 @@ def may_turn(state: TaskState, template: CompiledTemplate, loop: Loop) -> bool:
         return False  # what comes behind the target has gone on without it: it would for ever
     for name in loop.body:
         entry = state.at_node(name)
-        if entry is not None and entry.status in STEP_OPEN:
+        if entry is not None and (entry.status in STEP_OPEN or _has_open_items(entry)):
             return False
     return True
+
+
+def _has_open_items(entry: StepState) -> bool:
+    """Return whether children of items have not ended that were cancelled with their step."""
+    return entry.expansion is not None and bool(entry.expansion.open)
 
 
 def needed_again(state: TaskState, template: CompiledTemplate, loop: Loop) -> tuple[str, ...]:

@@ -49,13 +49,19 @@ Moves = Iterator[AnyTaskEvent]
 
 
 class Fits:
-    """Tells whether an event is meant for a step, by what the step's expression saw of its task at one time."""
+    """Tells whether an event is meant for a step, by what the step's expression saw of its task at one time.
 
-    __slots__ = ("_bindings", "_expression")
+    `fault`: it could not see that, and so has no value on any event.
+    """
 
-    def __init__(self, expression: Expression | None, bindings: Mapping[str, JsonValue]) -> None:
+    __slots__ = ("_bindings", "_expression", "_fault")
+
+    def __init__(
+        self, expression: Expression | None, bindings: Mapping[str, JsonValue], fault: str | None = None
+    ) -> None:
         self._expression = expression
         self._bindings = bindings
+        self._fault = fault
 
     def __call__(self, event: msgspec.Raw) -> bool:
         """Return whether an event fits.
@@ -63,6 +69,8 @@ class Fits:
         Raises:
             ExpressionFailed: the expression has no value on it.
         """
+        if self._fault is not None:
+            raise ExpressionFailed(self._fault)
         if self._expression is None:
             return True
         return self._expression.test({**self._bindings, "event": decode_value(bytes(event))})
@@ -70,7 +78,7 @@ class Fits:
     @property
     def seen(self) -> bytes:
         """Return what it saw, as canonical JSON: who saw the same says the same of every event."""
-        return canonical(dict(self._bindings))
+        return canonical(self._fault if self._fault is not None else dict(self._bindings))
 
 
 def await_event(spec: StepSpec, instance: str, attempt: int, at_us: int) -> EventAwaited:
@@ -94,7 +102,10 @@ def fits_of(state: TaskState, template: CompiledTemplate, instance: str) -> Fits
     if spec.event_when is None:
         return Fits(None, {})
     expression = template.expression(spec.event_when)
-    return Fits(expression, bindings_of(state, template, spec.name, expression, item_of(state, instance)))
+    try:
+        return Fits(expression, bindings_of(state, template, spec.name, expression, item_of(state, instance)))
+    except ExpressionFailed as error:  # what cannot be read fails the step with the first event
+        return Fits(expression, {}, error.detail)
 
 
 def is_seen_anew(event: AnyTaskEvent) -> bool:

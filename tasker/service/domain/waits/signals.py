@@ -15,7 +15,7 @@ A signal on which the expression of a step has no value is used up, and fails th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -168,9 +168,11 @@ def _meant_for(
     if spec.signal_when is None:
         return lambda _: True
     expression = template.expression(spec.signal_when)
-    bindings = bindings_of(state, template, spec.name, expression, item_of(state, instance))
+    bindings: dict[str, Any] = {}
 
     def fits(value: msgspec.Raw) -> bool:
+        if not bindings:  # read here: what an expression cannot read fails the step as what has no value does
+            bindings.update(bindings_of(state, template, spec.name, expression, item_of(state, instance)))
         bindings["signal"] = decode_value(bytes(value))
         return expression.test(bindings)
 

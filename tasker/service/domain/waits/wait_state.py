@@ -167,8 +167,10 @@ class ApprovalWait(Wait):
         self.handed_over.pop(event.to, None)
 
     def escalate(self, event: ApprovalEscalated) -> None:
-        """Let others answer as well."""
+        """Let others answer as well; who is among them may, even if they had handed it over before."""
         self.escalated = True
+        for one in event.assignees:
+            self.handed_over.pop(one, None)
         self.assignees.update(dict.fromkeys(event.assignees))
         self.roles.update(dict.fromkeys(event.roles))
 

@@ -15,6 +15,7 @@ from tasker.events.task_events import (
     StepCompleted,
     StepDispatched,
     StepFailed,
+    StepGathered,
     StepRetried,
     StepRetryScheduled,
     StepStarted,
@@ -314,6 +315,25 @@ def test_a_task_of_which_nothing_is_left_to_begin_completes() -> None:
     run.start("b")
     assert types(complete(run, "a", tokens(1000)))[-1] is TaskBlocked
     assert types(complete(run, "b")) == [StepCompleted, TaskCompleted]
+
+
+@pytest.mark.parametrize("on_exceeded", ["block", "fail"])
+def test_a_task_is_done_too_when_the_last_item_of_a_list_is(on_exceeded: str) -> None:
+    """It failed, or was blocked, with all of its work done: only its list had not been gathered."""
+    keys = {"each": "[1, 2]", "on_item_failure": "continue"}
+    budget = BUDGET | {"on_exceeded": on_exceeded}
+    run = created(Run(template({"a": []}, steps={"a": keys}, budget=budget)))
+    complete(run, "a[1]")
+    assert types(complete(run, "a[0]", tokens(101)))[-3:] == [StepCompleted, StepGathered, TaskCompleted]
+    assert run.result() == [1, 1]
+
+    run = created(Run(template({"a": [], "b": ["a"]}, steps={"a": keys}, budget=budget)))
+    complete(run, "a[1]")
+    assert StepGathered not in types(complete(run, "a[0]", tokens(101))), "a step is left to begin"
+    isolated = {**keys, "on_item_failure": "isolate", "retry": {"max_attempts": 1}}
+    run = created(Run(template({"a": []}, steps={"a": isolated}, budget=budget)))
+    fail(run, "a[1]")
+    assert StepGathered not in types(complete(run, "a[0]", tokens(101))), "an item is left to repair"
 
 
 def test_a_task_without_a_failed_step_has_nothing_to_retry_and_says_what_helps() -> None:

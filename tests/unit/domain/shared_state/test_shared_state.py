@@ -70,6 +70,22 @@ def test_a_step_sees_what_those_ahead_of_it_wrote_and_no_other() -> None:
     assert seen(run, "y") == {}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(10**400, 0.5), (0.5, 10**400), (1.5e308, 1.5e308), (9 * 10**999, 9 * 10**999)],
+    ids=["large and small", "small and large", "doubles", "digits"],
+)
+def test_a_sum_that_is_no_number_any_more_is_told_as_a_conflict(one: float, other: float) -> None:
+    """An integer that is too large for a double ended the task's actor; two large doubles were null."""
+    run = begun({"a": [], "b": [], "c": ["a", "b"]}, state={"n": "sum"})
+    complete(run, "a", n=one)
+    event = failed(complete(run, "b", n=other))
+    assert (event.step, event.reason) == ("c", "state_conflict")
+    assert "the sum is no number that can be kept" in event.error.message
+    run.skip("c")
+    assert run.state.status is TaskStatus.COMPLETED
+
+
 def test_a_later_write_takes_the_place_of_one_ahead_of_it() -> None:
     run = begun(DIAMOND)
     complete(run, "a", k=1)
@@ -197,7 +213,7 @@ LOOP = {"check": [], "b": ["check"], "c": ["check"], "back": ["b", "c"]}
 
 
 def looping(**state: Any) -> Run:
-    return begun(LOOP, steps={"back": {"back_to": "check", "max_visits": 4}}, state=state)
+    return begun(LOOP, steps={"check": {"max_visits": 4}, "back": {"back_to": "check"}}, state=state)
 
 
 def test_a_visit_sees_what_the_visits_before_wrote() -> None:
@@ -353,7 +369,7 @@ def test_what_is_written_after_a_step_began_is_not_seen_by_later_attempts() -> N
 
 
 def test_a_compensation_sees_what_its_step_left_not_what_later_visits_wrote() -> None:
-    steps = {"a": {"compensate": "undo"}, "b": {"back_to": "a", "max_visits": 2}}
+    steps = {"a": {"compensate": "undo"}, "b": {"back_to": "a"}}
     run = begun({"a": [], "b": ["a"]}, steps=steps, state={"n": "sum"})
     for visit in ("", "#2"):
         complete(run, f"a{visit}", n=1, k=visit)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tasker.errors import StateForbids
 from tasker.events.task_events import (
     ChildRequested,
     ChildStarted,
@@ -14,12 +15,13 @@ from tasker.events.task_events import (
     StepCompleted,
     StepDispatched,
     StepFailed,
+    StepGathered,
     TaskBlocked,
     TaskCancelled,
 )
-from tasker.service.domain.state import TaskStatus
+from tasker.service.domain.state import StepStatus, TaskStatus
 from tasker.service.domain.steps.children import CHILD_DEPTH_MAX, child_key, parent_of
-from tests.runs import Run, raw, template
+from tests.runs import ERROR, Run, raw, template
 
 SHAPE: dict[str, list[str]] = {"kid": [], "end": ["kid"]}
 
@@ -176,3 +178,72 @@ def test_what_is_below_a_failed_child_may_have_been_cancelled() -> None:
     found = above.state.steps["kid"].error
     assert found is not None
     assert (found.type, found.message) == ("child_failed", "child task c2 > c1 is cancelled")
+
+
+# ---------------------------------------------------------------- one for each item
+
+
+def two_children(**keys: Any) -> Run:
+    """A task whose step starts a child for each of two items."""
+    run = Run(template(SHAPE, steps={"kid": {"child": "parcel", "each": "[1, 2]", **keys}}))
+    run.create()
+    return run
+
+
+def test_a_step_is_not_retried_before_the_children_that_were_cancelled_with_it_have_ended() -> None:
+    """It was, and hung when the other items were done first, or had null for an item that nobody gave up."""
+    run = two_children()
+    run.child("kid[0]", "c0", state="failed", error=ERROR)
+    run.child("kid[1]", "c1")
+    assert (run.state.steps["kid"].status, run.state.open) == (StepStatus.FAILED, 1)
+    for step in ("kid", None):
+        with pytest.raises(StateForbids, match=r"1 of 2 items of step kid are being stopped.* c1 of kid\[1\] has"):
+            run.retry(step)
+    run.child("kid[1]", "c1", state="cancelled")
+    run.retry("kid")
+    run.child("kid[0]", "c2", 2, state="completed", result="a")
+    run.child("kid[1]", "c3", 2, state="completed", result="b")
+    assert run.result_of("kid") == ["a", "b"]
+    assert run.offered() == ["end"]
+
+
+def test_an_item_that_makes_room_lets_its_step_go_on_once_its_child_has_ended() -> None:
+    """The other item was done by then, and nobody looked at the step any more."""
+    run = two_children(concurrency={"key": "'k'", "limit": 1, "strategy": "cancel_oldest"})
+    run.take("kid[0]", 1)
+    run.child("kid[0]", "c0")
+    assert [type(one) for one in run.deny("kid[0]", 1, "evicted")][1:] == [StepCancelRequested]
+    run.take("kid[1]", 1)
+    run.child("kid[1]", "c1", state="completed", result="b")
+    events = run.child("kid[0]", "c0", state="cancelled")
+    assert [type(one) for one in events] == [StepCancelled, StepGathered, StepDispatched]
+    assert run.result_of("kid") == [None, "b"]
+
+
+@pytest.mark.parametrize("policy", ["cancel", "abandon"])
+def test_an_item_that_is_cancelled_with_its_step_begins_no_other(policy: str) -> None:
+    shape = {"kid": [], "other": [], "end": ["kid", "other"]}
+    kid = {"child": "parcel", "each": "[1, 2]", "max_parallel": 1, "on_parent_close": policy}
+    run = Run(template(shape, steps={"kid": kid, "end": {"join": "any"}}))
+    run.create()
+    run.child("kid[0]", "c0")
+    run.complete("other")
+    run.child("kid[0]", "c0", state="cancelled")
+    assert list(run.state.steps) == ["kid", "kid[0]", "other", "end"]
+    assert run.state.steps["kid[0]"].status is StepStatus.CANCELLED
+
+
+def test_a_loop_turns_when_the_children_of_its_lists_have_ended() -> None:
+    """It turned while children that were cancelled with their list ran on beside those of the next visit."""
+    shape = {"first": [], "kid": ["first"], "other": ["first"], "back": ["kid", "other"]}
+    steps = {"kid": {"child": "parcel", "each": "[1, 2]"}, "back": {"join": "any", "back_to": "first"}}
+    run = Run(template(shape, steps=steps))
+    run.create()
+    run.complete("first")
+    run.child("kid[0]", "c0")
+    run.complete("other")
+    run.child("kid[1]", "c1", state="cancelled")
+    run.complete("back")
+    assert run.offered() == []
+    run.child("kid[0]", "c0", state="cancelled")
+    assert run.offered() == ["first#2"]

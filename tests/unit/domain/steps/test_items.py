@@ -259,3 +259,58 @@ def test_an_item_that_fails_again_at_once_begins_no_other() -> None:
     run.create()
     assert run.retry()[-1] == TaskBlocked(reason="step_failed", steps=("a",))
     assert run.owes() == {}
+
+
+@pytest.mark.parametrize(("items", "said"), [(10, "completed"), (18, "blocked")])
+def test_an_expression_reads_what_a_long_list_gave_or_fails_its_step(items: int, said: str) -> None:
+    """Above half a megabyte the task could not be decided on any more, whoever told it what."""
+    run = Run(
+        template(
+            {"list": [], "each": ["list"], "count": ["each"]},
+            steps={"each": {"batches": "list"}, "count": {"transform": "results.each.size()"}},
+        )
+    )
+    run.create()
+    run.complete("list", result=list(range(items)))
+    for index in range(items):
+        run.complete(f"each[{index}]", result="x" * 60_000)
+    assert run.state.status == said
+    error = run.state.steps["count"].error
+    assert (run.result_of("count"), None if error is None else error.type) == (
+        (items, None) if said == "completed" else (None, "expression_failed")
+    )
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        {"signal": "go", "signal_when": "signal == results.each.size()"},
+        {"event": "done", "event_when": "results.each.size() > 1"},
+    ],
+)
+def test_a_wait_whose_expression_reads_too_long_a_list_fails_with_what_comes(wait: dict[str, Any]) -> None:
+    steps = {"each": {"batches": "list"}, "w": wait}
+    run = Run(template({"list": [], "each": ["list"], "w": ["each"]}, steps=steps))
+    run.create()
+    run.complete("list", result=list(range(18)))
+    for index in range(18):
+        run.complete(f"each[{index}]", result="x" * 60_000)
+    assert run.state.steps["w"].status is StepStatus.WAITING
+    if "signal" in wait:
+        run.signal("go", 18)
+    else:
+        run.event("w", {"data": {}})
+    error = run.state.steps["w"].error
+    assert error is not None
+    assert error.type == "expression_failed"
+
+
+def test_the_results_of_a_list_are_cursors_up_to_what_an_event_carries() -> None:
+    shape = {"list": [], "each": ["list"], "again": ["each"]}
+    for size, said in ((20_000, "running"), (30_000, "blocked")):
+        run = Run(template(shape, steps={"each": {"batches": "list"}, "again": {"batches": "each"}}))
+        run.create()
+        run.complete("list", result=list(range(20)))
+        for index in range(20):
+            run.complete(f"each[{index}]", result="x" * size)
+        assert run.state.status == said

@@ -135,6 +135,9 @@ def test_a_task_may_begin_only_so_many_steps() -> None:
     run.choose("check#2", "pause")
     (failed,) = [one for one in run.events if isinstance(one, StepFailed)]
     assert (failed.step, failed.reason) == ("pause#2", "steps_exhausted")
+    assert isinstance(run.retry("pause#2")[-2], StepFailed), "there is no more than that, whoever asks"
+    run.skip("pause#2")
+    assert run.state.status is TaskStatus.BLOCKED, "and no visit more"
 
 
 def test_items_count_among_the_steps_that_a_task_may_begin() -> None:
@@ -195,7 +198,7 @@ def test_a_failure_without_which_a_join_has_enough_outside_its_loop_counts_no_mo
     steps = {
         "lost": {"retry": {"max_attempts": 1}},
         "end": {"join": "all_settled"},
-        "last": {"join": "any", "back_to": "work", "max_visits": 3},
+        "last": {"join": "any", "back_to": "work"},
     }
     run = Run(template(shape, steps=steps))
     run.create()

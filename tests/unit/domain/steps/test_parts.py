@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from tasker.events.task_events import (
     ErrorInfo,
@@ -13,8 +14,10 @@ from tasker.events.task_events import (
     StepFailed,
     StepYielded,
     TaskCancelled,
+    TaskCompleted,
 )
 from tasker.service.domain.state import TaskStatus
+from tasker.times import to_rfc3339
 from tests.runs import Run, linear, raw, template
 
 
@@ -38,6 +41,15 @@ def test_it_may_ask_to_be_called_later() -> None:
     assert run.offered() == ["s1"]
 
 
+@pytest.mark.parametrize("delay_s", [1e-9, 4e-7, 1e-6])
+def test_however_soon_it_is_called_again_its_time_lies_ahead(delay_s: float) -> None:
+    """What is due in the very turn wakes nobody: the step waited until its shard went to another node."""
+    run = Run(linear(1))
+    run.create()
+    run.give_back("s1", delay_s=delay_s)
+    assert run.owes() == {"retry:s1:2": run.now_us + 1}
+
+
 def test_failures_count_from_the_last_checkpoint_on_and_keep_it() -> None:
     run = Run(linear(1, retry={"max_attempts": 2, "backoff": "none"}))
     run.create()
@@ -48,6 +60,20 @@ def test_failures_count_from_the_last_checkpoint_on_and_keep_it() -> None:
     assert run.offered() == ["s1"]
     run.fail("s1", 4)
     assert run.state.blocked_reason == "step_failed"
+
+
+def test_a_checkpoint_outlives_the_retry_of_a_person() -> None:
+    keys = {"each": "[1, 2]", "retry": {"max_attempts": 1}}
+    run = Run(template({"a": []}, steps={"a": keys}))
+    run.create()
+    run.give_back("a[0]", checkpoint={"at": 25})
+    run.fail("a[0]", 2)
+    run.retry("a")
+    assert (run.state.steps["a[0]"].attempt, run.state.steps["a[1]"].attempt) == (3, 2)
+    assert run.state.steps["a[0]"].checkpoint == raw({"at": 25})
+    assert run.state.steps["a[1]"].checkpoint is None
+    run.give_back("a[0]", 3, checkpoint={"at": 50})
+    assert run.state.steps["a[0]"].checkpoint == raw({"at": 50})
 
 
 def test_a_stale_checkpoint_changes_nothing() -> None:
@@ -97,12 +123,26 @@ def test_until_a_time_from_the_input() -> None:
     assert run.state.status is TaskStatus.COMPLETED
 
 
-def test_what_is_no_time_fails_the_step_with_its_expression() -> None:
+@pytest.mark.parametrize(
+    "at", [17, 1e300, None, [], "soon", "2027-01-01", "2027-01-01T00:00:00", "9999-12-31T23:59:59-14:00"]
+)
+def test_what_is_no_time_fails_the_step_with_its_expression(at: Any) -> None:
+    """The last one lies behind all that can be written in UTC, as every reader of the step's time would."""
     run = Run(template({"wait": []}, steps={"wait": {"until": "input.at"}}))
-    run.create(input=raw({"at": 17}))
+    run.create(input=raw({"at": at}))
     error = run.state.steps["wait"].error
     assert error is not None
     assert "input.at" in error.message
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "1969-07-20T20:17:40Z", "9999-12-31T23:59:59Z"])
+def test_however_far_a_time_is_it_can_be_told(at: str) -> None:
+    run = Run(template({"wait": []}, steps={"wait": {"until": "input.at"}}))
+    run.create(input=raw({"at": at}))
+    due_us = run.owes()["timer:wait:1"]
+    assert to_rfc3339(due_us)
+    assert due_us > run.now_us
+    assert [type(one) for one in run.fire_at("timer:wait:1")] == [StepCompleted, TaskCompleted]
 
 
 def test_inline_steps_need_no_worker() -> None:

@@ -199,6 +199,24 @@ def test_others_may_answer_once_it_is_escalated() -> None:
     assert run.state.ended
 
 
+def test_who_had_handed_it_over_may_answer_once_it_is_escalated_to_them() -> None:
+    """They were refused, though lists showed them among those who may, and nobody could hand it to them either."""
+    run = asking(assignees=["ada"], escalate_after_s=60, escalate_to=["ada"])
+    run.delegate("ask", "ada", "bob")
+    run.fire_at("escalate:ask:1")
+    run.approve("ask", "ada")
+    assert run.state.ended
+
+
+def test_an_escalation_lets_no_creator_in_whom_four_eyes_keep_out() -> None:
+    run = asking("ada", assignees=["bob"], escalate_after_s=60, escalate_to=["ada", "carol"], four_eyes=True)
+    run.fire_at("escalate:ask:1")
+    with pytest.raises(ApprovalForbidden, match="ada created the task"):
+        run.approve("ask", "ada")
+    run.approve("ask", "carol")
+    assert run.state.ended
+
+
 def test_a_deadline_may_escalate_and_it_waits_on() -> None:
     run = asking(step={"wait_deadline_s": 60, "on_wait_deadline": "escalate"}, assignees=["ada"], escalate_to=["bob"])
     assert types(run.fire_at("escalate:ask:1")) == [ApprovalEscalated]
