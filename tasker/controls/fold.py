@@ -36,6 +36,9 @@ from tasker.events.state_form import StateForm
 from tasker.events.stored import from_recorded, meta_of
 from tasker.ids import RESERVED_NAMESPACE
 
+FREED_MAX: Final = 1_000
+"""Of so many pauses and circuits that ended last it is remembered when that was."""
+
 _CHANCES: Final = 2**32
 
 
@@ -158,14 +161,16 @@ class Controls:
     Attributes:
         seq: the last event that was taken.
         commands: the last commands that changed it -> the seq of their event.
+        freed: by when all that was held by a pause or a circuit might begin again, of those that ended last.
     """
 
-    __slots__ = ("circuits", "commands", "limits", "pauses", "ramps", "seq")
+    __slots__ = ("circuits", "commands", "freed", "limits", "pauses", "ramps", "seq")
 
     def __init__(self) -> None:
         self.seq = 0
         self.circuits = Circuits()
         self.commands: dict[str, int] = {}
+        self.freed: dict[Target, int] = {}
         self.pauses: dict[Target, Pause] = {}
         self.ramps: dict[Target, Ramp] = {}
         self.limits: dict[Target, Limit] = {}
@@ -216,8 +221,17 @@ class Controls:
                 assert_never(event)
 
     def _come_back(self, target: Target, ramp_s: float, at_us: int, by: str, reason: str) -> None:
+        until_us = at_us + round(ramp_s * US_PER_S)
         if ramp_s > 0:
-            self.ramps[target] = Ramp(at_us, at_us + round(ramp_s * US_PER_S), by, reason)
+            self.ramps[target] = Ramp(at_us, until_us, by, reason)
+        self.freed.pop(target, None)
+        self.freed[target] = until_us
+        if len(self.freed) > FREED_MAX:
+            del self.freed[next(iter(self.freed))]
+
+    def freed_us(self, place: Place) -> int:
+        """Return by when work of a place might begin again, after what held it last; 0: nothing did, or long ago."""
+        return max(self.freed.get(target, 0) for target in (*place.targets(), place.handled()))
 
     def hold_something(self, now_us: int) -> bool:
         """Return whether anything is held back or limited at all."""
@@ -273,6 +287,7 @@ class KeptControls(msgspec.Struct):
     limits: list[tuple[Target, Limit]]
     commands: dict[str, int]
     circuits: KeptCircuits
+    freed: list[tuple[Target, int]]
 
 
 def _keep(controls: Controls) -> KeptControls:
@@ -283,6 +298,7 @@ def _keep(controls: Controls) -> KeptControls:
         limits=list(controls.limits.items()),
         commands=controls.commands,
         circuits=controls.circuits.keep(),
+        freed=list(controls.freed.items()),
     )
 
 
@@ -290,13 +306,14 @@ def _restore(kept: KeptControls) -> Controls:
     controls = Controls()
     controls.seq, controls.commands = kept.seq, kept.commands
     controls.circuits = Circuits.restored(kept.circuits)
+    controls.freed = dict(kept.freed)
     controls.pauses, controls.ramps, controls.limits = dict(kept.pauses), dict(kept.ramps), dict(kept.limits)
     return controls
 
 
 CONTROL_FORM: Final = StateForm[Controls](
     kind=StreamKind.CONTROL,
-    number=2,
+    number=3,
     new=Controls,
     fold=Controls.take_recorded,
     kept=KeptControls,

@@ -504,11 +504,17 @@ class TaskActor:
         if at_us > now_us:
             wake.again(step or TASK_SCOPE, at_us)
             return None
-        if kind is Kind.START_BY and self._ports.is_held(self, step, attempt):
-            # No worker can begin it now. Once it is let go, the time counts anew.
-            allowed_us = at_us - self.state.steps[step].dispatched_us
-            wake.again(step, now_us + max(allowed_us, US_PER_S), keep=True)
-            return None
+        if kind is Kind.START_BY:
+            allowed_us = max(at_us - self.state.steps[step].dispatched_us, US_PER_S)
+            if self._ports.is_held(self, step, attempt):
+                # No worker can begin it now. Once it is let go, the time counts anew.
+                wake.again(step, now_us + allowed_us, keep=True)
+                return None
+            until_us = self._ports.freed_us(self, step) + allowed_us
+            if until_us > now_us:
+                # It was let go so late; an owner of before knew, and the log of controls knows.
+                wake.again(step, until_us, keep=True)
+                return None
         command = FireObligation(obligation=wake.obligation, at_us=now_us, jitter=self._ports.jitter())
         events = advance(self.state, self.template, command)
         if not events:

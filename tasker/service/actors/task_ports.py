@@ -131,6 +131,10 @@ class TaskPorts(Protocol):
         """Return whether an operator keeps the attempt from beginning; it is offered again once it may."""
         ...
 
+    def freed_us(self, actor: TaskActor, step: str) -> int:
+        """Return by when attempts of a step might begin again after they were held back; 0: they were not."""
+        ...
+
     def is_held(self, actor: TaskActor, step: str, attempt: int) -> bool:
         """Return whether the attempt is kept from beginning, or has not been offered again since."""
         ...

@@ -333,6 +333,10 @@ class Dispatcher:
         """Return whether an attempt that a worker wants to run may not begin; it is offered again once it may."""
         return self._gate.asks(actor) and self._gate.holds_back(actor, step, attempt)
 
+    def freed_us(self, actor: TaskActor, step: str) -> int:
+        """See `TaskPorts.freed_us`."""
+        return self._gate.freed_us(actor, step)
+
     def is_held(self, actor: TaskActor, step: str, attempt: int) -> bool:
         """See `TaskPorts.is_held`."""
         return self._gate.asks(actor) and self._gate.keeps(actor, step, attempt)

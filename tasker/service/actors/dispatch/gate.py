@@ -198,6 +198,10 @@ class Gate:
         key = (actor.stream_id, step, attempt)
         return key in self._held.get(actor.shard, ()) or self.holds_back(actor, step, attempt)
 
+    def freed_us(self, actor: TaskActor, step: str) -> int:
+        """Return by when attempts of a step might begin again, after a pause or a circuit; 0: nothing held them."""
+        return self._watch.controls.freed_us(_place_and_limit(actor, step)[0])
+
     def take_back(self, actor: TaskActor, step: str, attempt: int) -> None:
         """Hold an attempt that has ended no more: what holds it may last."""
         key, kept = (actor.stream_id, step, attempt), self._held.get(actor.shard, {})
