@@ -35,6 +35,14 @@ async def only(ctx: StepContext) -> None:
     return None
 
 
+letters = Template("letters")
+
+
+@letters.step(schedule_to_start_s=25, rate_limit=RateLimit(per_s=0.1))
+async def post(input: int) -> int:
+    return input
+
+
 rare = Template("rare", priority=5)
 
 
@@ -109,6 +117,17 @@ async def test_it_outlives_the_service(tasker: TaskerTest) -> None:
     await tasker.advance(4)
     assert paid(tasker) - before <= 4 * 0.5 + 2 + 1
     await completed(runs)
+
+
+async def test_whose_turn_has_not_come_when_another_owner_takes_it_does_not_time_out(tasker: TaskerTest) -> None:
+    """Planted bug: the time to wait for a worker counts from the dispatch, and the whole line fails at a restart."""
+    async with TaskerTest(letters) as kit:
+        runs = [await kit.start(number) for number in range(6)]
+        await kit.advance(32)
+        await kit.crash_service()
+        await kit.advance(150)
+        assert {run.state for run in runs} == {"completed"}
+        assert [run.events_of("step_attempt_failed") for run in runs] == [()] * 6
 
 
 async def test_an_operators_limit_of_the_handler_takes_its_place(tasker: TaskerTest) -> None:

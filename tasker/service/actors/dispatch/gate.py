@@ -101,7 +101,9 @@ class Gate:
         self._clock = clock
         self._pacing = Pacing(lambda: self._watch.controls.limits)
         self._shard_count = shard_count
-        self._open: set[int] = set()
+        self._open: dict[int, int] = {}
+        """The shards that are owned here, and since when."""
+
         self._unknown = False
         """What is held of a shard that was taken over is not known here: it comes by in time, or is asked to."""
 
@@ -199,8 +201,14 @@ class Gate:
         return key in self._held.get(actor.shard, ()) or self.holds_back(actor, step, attempt)
 
     def freed_us(self, actor: TaskActor, step: str) -> int:
-        """Return by when attempts of a step might begin again, after a pause or a circuit; 0: nothing held them."""
-        return self._watch.controls.freed_us(_place_and_limit(actor, step)[0])
+        """Return by when attempts of a step might begin again, after a pause or a circuit; 0: nothing held them.
+
+        Who waited for a turn under a rate limit is not told by the log: with a new owner it waits anew.
+        """
+        place, declared = _place_and_limit(actor, step)
+        controls = self._watch.controls
+        is_paced = bool(controls.limits_of(place, declared=declared))
+        return max(controls.freed_us(place), self._open.get(actor.shard, 0) if is_paced else 0)
 
     def take_back(self, actor: TaskActor, step: str, attempt: int) -> None:
         """Hold an attempt that has ended no more: what holds it may last."""
@@ -325,7 +333,7 @@ class Gate:
 
     async def open_shard(self, shard: int, epoch: int) -> None:  # noqa: ARG002 - the protocol's
         """Give out the shard's share of what is limited; attempts come by as they are due."""
-        self._open.add(shard)
+        self._open[shard] = self._clock.now_us()
         self._unknown |= self._watch.controls.hold_something(self._clock.now_us())
         self._pacing.own(len(self._open) / self._shard_count, self._clock.now_us())
         self._repaced = True
@@ -335,7 +343,7 @@ class Gate:
         kept = self._held.pop(shard, {})
         for key in list(kept):
             self._drop(kept, key)
-        self._open.discard(shard)
+        self._open.pop(shard, None)
         self._breakers.close_shard(shard)
         self._pacing.own(len(self._open) / self._shard_count, self._clock.now_us())
 
