@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from tasker.cli import task_operations
-from tasker.cli.options import COMMON, Common, Format, Limit, Tags, Wait
+from tasker.cli.options import COMMON, Common, DryRun, Format, Limit, Tags, Wait
 
 if TYPE_CHECKING:
     from tasker.cli.output import Column
@@ -41,6 +41,7 @@ async def create(
     reason: str | None = None,
     wait: Wait = False,
     submit: Annotated[bool, Parameter(negative="")] = False,
+    dry_run: DryRun = False,
     common: Common = COMMON,
 ) -> int:
     """Create a task; it is in the log when this returns, unless it is only submitted.
@@ -68,16 +69,20 @@ async def create(
         wait: wait for the end, at most S seconds, and print the result. Exit code 8 when it failed or is blocked.
         submit: only leave the command on NATS and print its key, also while the service is away. A refusal shows in
             `tasker task refusals`.
+        dry_run: only show what would happen.
         common: where the service is, and how to print.
     """
     from tasker.cli.failures import UsageError
     from tasker.cli.given import asked_by, place_of, read_json, read_object, read_tags
     from tasker.cli.output import fields, note
     from tasker.cli.reach import client
+    from tasker.cli.showing import show_reply
     from tasker.client import NewTask
 
     if submit and wait is not False:
         raise UsageError("--submit does not wait; leave out --wait")
+    if dry_run and (submit or wait is not False):
+        raise UsageError("--dry-run creates nothing; leave out --wait and --submit")
     value = read_json(input)
     name, namespace = place_of(template, namespace)
     given: dict[str, Any] = {
@@ -97,6 +102,9 @@ async def create(
         if submit:
             left = await service.submit(NewTask(name, value, **given))
             fields({"idempotency_key": left}, [("submitted with key", left)], common.output)
+            return 0
+        if dry_run:
+            show_reply(await service.preview(NewTask(name, value, **given)), common.output)
             return 0
         handle = await service.create(name, value, **given)
         if wait is False:

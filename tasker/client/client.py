@@ -213,6 +213,19 @@ class TaskerClient(TaskOperations, ServiceReads):
         except DeadlineExceeded:
             return handle
 
+    async def preview(self, task: NewTask) -> Reply:
+        """Return what the creation of a task would cause (`would`), after the same checks; nothing is recorded.
+
+        Of a template with limits (`concurrency`, `debounce`, ...) that is what happens once it lets the task in; of a
+        key that names such a task already it is nothing.
+
+        Raises:
+            CommandRejected: the service would refuse it (`input_invalid`, `key_conflict`, `template_unknown`, ...).
+        """
+        command = task.command(self._ids)
+        command.dry_run = True
+        return await self._command("task.create", command)
+
     async def create_many(
         self, tasks: Iterable[NewTask], *, in_flight: int = BATCHES_IN_FLIGHT
     ) -> list[TaskHandle | TaskerError]:

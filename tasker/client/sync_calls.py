@@ -100,6 +100,17 @@ class SyncCalls:
             )
         )
 
+    def preview(self, task: NewTask) -> Reply:
+        """Return what the creation of a task would cause (`would`), after the same checks; nothing is recorded.
+
+        Of a template with limits (`concurrency`, `debounce`, ...) that is what happens once it lets the task in; of a
+        key that names such a task already it is nothing.
+
+        Raises:
+            CommandRejected: the service would refuse it (`input_invalid`, `key_conflict`, `template_unknown`, ...).
+        """
+        return self._loop.run(self._calls.preview(task))
+
     def create_many(
         self, tasks: Iterable[NewTask], *, in_flight: int = BATCHES_IN_FLIGHT
     ) -> list[TaskHandle | TaskerError]:

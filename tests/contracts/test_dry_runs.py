@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasker.events.messages import COMMANDS, OperatorCommand, TaskOperatorCommand
+from tasker.events.messages import COMMANDS, TaskCreate, TaskOperatorCommand
 from tasker.events.stored import meta_of
 from tests.contracts.pair import Pair
 
@@ -47,10 +47,11 @@ STORY: tuple[tuple[str, dict[str, Any]], ...] = (
 """Commands of which each is possible once those before it are done; `dlq` of a task that is blocked at its step."""
 
 
-def test_every_command_to_something_has_a_dry_run() -> None:
-    told = {verb for verb, kind in COMMANDS.items() if issubclass(kind, OperatorCommand)}
-    of_tasks = {verb for verb, kind in COMMANDS.items() if issubclass(kind, TaskOperatorCommand)}
-    assert told - of_tasks - {"bulk.create"} == {verb for verb, _ in STORY}, "tasks and bulks have tests of their own"
+def test_every_command_has_a_dry_run() -> None:
+    assert all("dry_run" in kind.__struct_fields__ for kind in COMMANDS.values())
+    of_tasks = {verb for verb, kind in COMMANDS.items() if issubclass(kind, TaskOperatorCommand | TaskCreate)}
+    told = set(COMMANDS) - of_tasks - {"bulk.create"}
+    assert told == {verb for verb, _ in STORY}, "tasks and bulks have tests of their own"
 
 
 async def test_what_a_dry_run_foresees_is_what_the_command_records(pair: Pair) -> None:
@@ -70,6 +71,71 @@ async def test_what_a_dry_run_foresees_is_what_the_command_records(pair: Pair) -
         assert recorded, verb
         if verb == "schedule.trigger":
             await _settled(pair)
+
+
+CHECKED = {
+    "name": "checked",
+    "version": "1.0.0",
+    "input_schema": {"type": "object", "required": ["n"]},
+    "max_running": 99,
+    "steps": [{"name": "only"}],
+}
+
+
+@pytest.mark.parametrize("create", [{"template": "t"}, {"template": "checked", "input": {"n": 1}}])
+async def test_what_the_dry_run_of_a_creation_foresees_is_what_it_records(pair: Pair, create: dict[str, Any]) -> None:
+    """Also where it has to be let in."""
+    assert (await pair.ask("template.register", {"template": CHECKED}))["ok"]
+    for number in range(TIMES):
+        command = create | {"idempotency_key": f"k{number}", "timeout_s": 60}
+        before = await pair.events()
+        told = [await pair.ask("task.create", command | {"dry_run": True}) for _ in range(2)]
+        assert [one["dry_run"] for one in told] == [True, True], told
+        assert "task_id" not in told[0]
+        assert await pair.events() == before
+        done = await pair.ask("task.create", command)
+        assert not {"duplicate", "dry_run", "would"} & set(done)
+        recorded = [one.type for one in await pair.all_recorded() if str(one.stream_id) == done["task_id"]]
+        foreseen = [one["event"] for one in told[0]["would"]]
+        assert recorded[: len(foreseen)] == foreseen
+        assert foreseen[0] == "task_created"
+        before = await pair.events()
+        again = await pair.ask("task.create", command | {"dry_run": True})
+        assert (again["dry_run"], again.get("would", [])) == (True, [])
+        other = await pair.ask("task.create", command | {"input": {"n": 2}, "dry_run": True})
+        assert other["error"]["code"] == "key_conflict"
+        assert await pair.events() == before
+
+
+@pytest.mark.parametrize(
+    ("create", "code"),
+    [
+        ({"template": "none"}, "template_unknown"),
+        ({"template": "checked", "input": {}}, "input_invalid"),
+        ({"template": "t", "priority": 500}, "body_invalid"),
+        ({"template": "t", "namespace": "tasker"}, "name_invalid"),
+    ],
+)
+async def test_the_dry_run_of_a_creation_is_refused_as_it_is(pair: Pair, create: dict[str, Any], code: str) -> None:
+    assert (await pair.ask("template.register", {"template": CHECKED}))["ok"]
+    before = await pair.events()
+    told = [await pair.ask("task.create", create | {"dry_run": dry_run}) for dry_run in (True, False) * TIMES]
+    assert [one["error"]["code"] for one in told] == [code] * len(told)
+    assert {one["error"]["detail"] for one in told} == {told[0]["error"]["detail"]}
+    assert await pair.events() == before
+
+
+async def test_the_dry_run_of_a_restart_asks_the_version_that_it_would_run(pair: Pair) -> None:
+    old = (await pair.ask("task.create", {"template": "t", "input": 7}))["task_id"]
+    assert (await pair.ask("task.complete", {"task_id": old}))["ok"]
+    strict = {"name": "t", "version": "2.0.0", "input_schema": {"type": "object"}, "steps": [{"name": "only"}]}
+    assert (await pair.ask("template.register", {"template": strict}))["ok"]
+    before = await pair.events()
+    restart = {"task_id": old, "dry_run": True}
+    for _ in range(TIMES):
+        assert (await pair.ask("task.restart", restart))["would"][0] == {"event": "task_created"}
+        assert (await pair.ask("task.restart", restart | {"current": True}))["error"]["code"] == "input_invalid"
+    assert await pair.events() == before
 
 
 async def test_a_dry_run_says_how_many_fire_times_it_is_about(pair: Pair) -> None:

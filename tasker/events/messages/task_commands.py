@@ -25,6 +25,7 @@ class TaskCreate(Command, kw_only=True, omit_defaults=True):
         not_before: RFC 3339; no step starts earlier.
         timeout_s: the task fails when it has not ended so long after its creation.
         priority: -100 to 100: where workers are short, work of a higher one begins first; None: the template's.
+        dry_run: only answer what would happen (`would`), after the same checks; nothing is recorded.
     """
 
     template: Name
@@ -37,6 +38,7 @@ class TaskCreate(Command, kw_only=True, omit_defaults=True):
     not_before: Time | None = None
     timeout_s: float | None = None
     priority: int | None = None
+    dry_run: bool = False
 
 
 class TaskCancel(TaskOperatorCommand, kw_only=True, omit_defaults=True):

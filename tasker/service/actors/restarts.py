@@ -47,16 +47,17 @@ def restart_of(command: TaskRestart, original: Original) -> TaskCreate:
         requested_by=command.requested_by,
         reason=command.reason,
         correlation_id=command.correlation_id,
+        dry_run=command.dry_run,
     )
 
 
 class OriginalMessage:
-    """The question; `answered` gets the position behind all that the answer rests on, and the answer."""
+    """The question; `answered` gets the answer once all that it rests on is durable."""
 
     __slots__ = ("answered", "fail", "tenant")
 
     def __init__(
-        self, *, tenant: str, answered: Callable[[int, Original], None], fail: Callable[[TaskerError], None]
+        self, *, tenant: str, answered: Callable[[Original], None], fail: Callable[[TaskerError], None]
     ) -> None:
         self.tenant = tenant
         self.answered = answered
@@ -69,4 +70,4 @@ class OriginalMessage:
         except CommandRejected as refusal:
             error = refusal
             return Turn.refusal(error, self.fail)
-        return Turn.answer(lambda position: self.answered(position, original), self.fail)
+        return Turn.answer(lambda _: self.answered(original), self.fail)

@@ -256,8 +256,11 @@ class TaskActor:
                 return message.turn(self.state)
 
     def _create(self, message: CreateMessage, now_us: int) -> Turn | None:
+        planned = message.planned
         if self.state.status is not TASK_ABSENT:
             if message.tenant == self.tenant and message.request_hash == self.state.request_hash:
+                if planned is not None:
+                    return Turn.answer(lambda position: planned(position, ()), message.fail)
                 return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
             conflict = KeyConflict(
                 "the key belongs to a task with another input or version; use a new key for another request",
@@ -268,6 +271,10 @@ class TaskActor:
             return Turn.refusal(message.plan, message.fail)
         try:
             template, command = message.plan(now_us)
+            if planned is not None:
+                check_start(template, command)
+                foreseen = would_cause(self.state, template, command)
+                return Turn.answer(lambda position: planned(position, foreseen), message.fail)
             if template.is_capped and not message.is_admitted:
                 self._ask_to_be_admitted(template, message, command)
                 return None

@@ -33,6 +33,7 @@ class CreateMessage:
         is_admitted: it is let in under the caps of its template.
         attached: answers with another task that runs, of which there may be one; None: this start waits for its end.
         debounced: answers with the task that took this start, and where; None: this start is a task of its own.
+        planned: of a dry run: takes what the creation would cause, in place of `answered`; nothing is recorded.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class CreateMessage:
         "is_admitted",
         "meta",
         "plan",
+        "planned",
         "request_hash",
         "tenant",
     )
@@ -60,7 +62,9 @@ class CreateMessage:
         goes_on: bool = False,
         attached: Callable[[int, str], None] | None = None,
         debounced: Callable[[str, str], None] | None = None,
+        planned: Planned | None = None,
     ) -> None:
+        self.planned = planned
         self.attached = attached
         self.debounced = debounced
         self.tenant = tenant

@@ -68,7 +68,7 @@ async def create(request: web.Request) -> web.Response:
     if reply.error is not None:
         return problem_response(reply.error)
     headers = {} if reply.task_id is None else {"Location": f"/v1/tasks/{reply.task_id}"}
-    status = 200 if reply.duplicate else 201
+    status = 200 if reply.duplicate or reply.dry_run else 201
     if wait_s > 0 and reply.task_id is not None:
         answer = await _with_task(services, tenant, answer, reply, wait_s)
     return bytes_response(answer, status=status, headers=headers)

@@ -195,6 +195,16 @@ async def test_commands_have_their_endpoints() -> None:
     ]
 
 
+async def test_a_preview_is_the_dry_run_of_a_creation() -> None:
+    script = Scripted({"ok": True, "position": "0:1", "dry_run": True, "would": [{"event": "task_created"}]})
+    async with client_of(script) as client:
+        reply = await client.preview(NewTask("hello", 1, idempotency_key="k"))
+    assert [one.event for one in reply.would] == ["task_created"]
+    [(method, path, _, body)] = script.heard
+    assert (method, path) == ("POST", "/v1/tasks")
+    assert body == {"template": "hello", "input": 1, "idempotency_key": "k", "dry_run": True}
+
+
 async def test_get_reads_its_own_create() -> None:
     script = Scripted(ACCEPTED, Behind("not yet", retry_after_s=0.0), view())
     async with client_of(script) as client:

@@ -40,6 +40,14 @@ async def test_a_conflict_is_409_and_names_the_task(site: Site, client: Client) 
     assert problem["context"] == {"task_id": "t"}
 
 
+async def test_a_dry_run_creates_nothing_and_is_200(site: Site, client: Client) -> None:
+    told = {"ok": True, "position": "3:812", "dry_run": True, "would": [{"event": "task_created"}]}
+    site.gateway.answers.append(told)
+    response, body = await client.ask("POST", "/v1/tasks?wait_s=30", json=BODY | {"dry_run": True}, status=200)
+    assert "Location" not in response.headers
+    assert body == told
+
+
 async def test_key_tenant_and_trace_go_along(site: Site, client: Client) -> None:
     site.gateway.answers.append({"ok": True, "task_id": str(uuid4())})
     headers = {"Idempotency-Key": "k", "traceparent": "00-1-2-01", "Tasker-Tenant": "acme", "Other": "x"}

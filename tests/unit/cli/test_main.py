@@ -200,6 +200,12 @@ def test_an_option_that_there_is_not_is_refused_with_the_one_that_was_meant(
     assert first.endswith(f"{wrong}. Did you mean {meant}? (usage)" if meant else f"{wrong} (usage)")
 
 
+@pytest.mark.parametrize("option", ["--wait", "--submit"])
+def test_a_dry_run_waits_for_nothing(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["task", "create", "hello", "--dry-run", option]) == 2
+    assert "leave out --wait and --submit" in capsys.readouterr().err
+
+
 def test_what_a_command_has_no_place_for_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schedule", "pause", "nightly", "extra", "more"]) == 2
     assert capsys.readouterr().err.splitlines() == [

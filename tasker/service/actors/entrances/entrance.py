@@ -62,7 +62,6 @@ from tasker.events.messages import (
     TaskRestart,
     TemplateRegister,
     TemplateUse,
-    WouldHappen,
 )
 from tasker.events.subjects import HEADER_TENANT, Subjects
 from tasker.events.task_events import TemplateRef
@@ -339,6 +338,7 @@ class Entrance:
                 goes_on=asked.depth > 0,
                 attached=asked.attached(shard) if restarted_from is None else None,
                 debounced=asked.debounced() if restarted_from is None else None,
+                planned=asked.planned(shard, task_id=restarted_from) if command.dry_run else None,
             )
             self._shards.send(shard, task_id, StreamKind.TASK, message)
 
@@ -428,12 +428,7 @@ class Entrance:
         if self._is_elsewhere(asked, shard, command, command_id, forwarded=forwarded):
             return
 
-        def known(position: int, original: Original) -> None:
-            if command.dry_run:
-                would = (WouldHappen(event="task_created"),)
-                token = f"{shard}:{position}"
-                asked.accept(Accepted(ok=True, task_id=str(task_id), position=token, dry_run=True, would=would))
-                return
+        def known(original: Original) -> None:
             asked.task_id = restart_id_of(asked.tenant, task_id, command_id)
             create = restart_of(command, original)
             try:

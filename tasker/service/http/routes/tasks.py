@@ -34,7 +34,7 @@ TASKS: Final[tuple[Operation, ...]] = (
                 headers=_LOCATION,
             ),
             Answer(
-                description="The key named a task that was there; of an array, a verdict for each, in its order.",
+                description="The key named a task that was there, or it was a dry run; of an array, its verdicts.",
                 kind=tasks.CreatedTask | list[Accepted | Refused],
                 headers=_LOCATION,
             ),
