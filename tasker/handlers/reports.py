@@ -49,7 +49,7 @@ class Outgoing:
     """One report on its way.
 
     Attributes:
-        lasting: sent until it is answered; else lost with its request (a heartbeat: the next one comes).
+        lasting: sent until it is answered; else lost with its request to its home (a heartbeat: the next one comes).
         void: nobody wants it any more; it is not sent (again), and its answer is dropped.
         sent: it left at least once.
         alone: it stood in a body that was refused as a whole, so it goes by itself.
@@ -232,7 +232,7 @@ class _Lane:
             return
         self._failures = 0
         if busy and self._send_home is not None:
-            self._send_home(report for report, _ in busy if report.lasting)
+            self._send_home(report for report, _ in busy)
         elif busy:  # single tasks are busy, not the shard: only their reports wait
             delay_s = max(BACKOFF_S_BASE, *(_retry_after_s(verdict) for _, verdict in busy))
             self._loop.call_later(delay_s, self._send_all, [report for report, _ in busy if report.lasting])
@@ -270,7 +270,8 @@ class _Lane:
             waiting = [*batch, *self._waiting]
             self._waiting.clear()
             _log.info("reports_sent_home", subject=self._subject, error=str(why), reports=len(waiting))
-            self._send_home(report for report in waiting if report.lasting and not report.void)
+            # Also what does not last: all beats of an attempt would be lost, since each tries this lane first.
+            self._send_home(report for report in waiting if not report.void)
             return
         self._waiting.extendleft(report for report in reversed(batch) if report.lasting and not report.void)
         self._failures += 1

@@ -216,8 +216,8 @@ class Short:
         self.node = owner.subscribe("node", self._on_node)
         owner.subscribe("home", self._on_home)
 
-    def send(self, number: int) -> None:
-        report = Outgoing(msgspec.json.encode([number]), self.answered.append, home="home")
+    def send(self, number: int, *, lasting: bool = True) -> None:
+        report = Outgoing(msgspec.json.encode([number]), self.answered.append, lasting=lasting, home="home")
         self.reporter.send_by("node", lambda: {"Tasker-Released": "7"}, report)
 
     async def until(self, messages: list[Message], count: int = 1) -> None:
@@ -270,8 +270,19 @@ async def test_what_nobody_takes_at_a_node_goes_home_at_once(short: Short) -> No
     await short.until(short.at_home)
 
 
-async def test_what_a_node_does_not_own_any_more_goes_home_alone(short: Short) -> None:
-    short.send(1)
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_heartbeat_that_a_node_does_not_take_goes_home(short: Short, *, is_there: bool) -> None:
+    """Planted bug: it is lost, and the next one comes when the node is tried again; so all of them are."""
+    if not is_there:
+        short.node.unsubscribe()
+    short.send(1, lasting=False)
+    await short.until(short.at_home)
+    assert [msgspec.json.decode(one.data) for one in short.at_home] == [[[1]]]
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+async def test_what_a_node_does_not_own_any_more_goes_home_alone(short: Short, *, lasting: bool) -> None:
+    short.send(1, lasting=lasting)
     short.send(2)
     await short.until(short.at_node)
     fenced = ReportReply(ok=False, recorded=False, error=Unavailable("not ours").problem())

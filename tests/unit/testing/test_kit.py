@@ -601,6 +601,25 @@ async def test_usage_is_priced_recorded_of_failed_attempts_too_and_held_to_a_bud
         assert (await run.wait()).result == 1_000
 
 
+lasting = Template("lasting")
+
+
+@lasting.step(start_to_close_s=3_600)
+async def brew(input: float) -> str:
+    await asyncio.sleep(input)
+    return "brewed"
+
+
+@pytest.mark.parametrize("tasker_templates", [[lasting]])
+async def test_an_attempt_outlives_the_node_that_sent_it(tasker: TaskerTest) -> None:
+    """Planted bug: its heartbeats go to that node for ever, and its task's new owner takes the worker for lost."""
+    run = await tasker.start(300.0)
+    await tasker.advance(40)
+    await tasker.crash_service()
+    await run.wait(within_s=300)
+    assert (run.state, len(tasker.calls("brew"))) == ("completed", 1)
+
+
 patient = Template("patient", stale_after=StaleAfter(waiting_s=3_600.0, paused_s=60.0))
 patient.wait("paid", "paid", wait_deadline_s=86_400.0)
 
