@@ -19,6 +19,9 @@ from tests.simulation.sessions import simulate, told
 PUBLISHER_TROUBLE = 3
 """A seed whose session breaks the publisher's sessions with something on its way."""
 
+CHANGED_LATER = 5
+"""A seed whose session changes many rows in other batches than those in which they are born."""
+
 OF_MIXED = {
     "approval_answered",
     "child_started",
@@ -103,7 +106,7 @@ def test_a_view_that_skips_rows_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
         await write(store, moves, [one for one in writes if one.born])
 
     monkeypatch.setattr(MemoryViewStore, "write", forgetful)
-    _, findings = simulate(0)
+    _, findings = simulate(CHANGED_LATER)
     # Usage is found out as well where its row was there before the batch, which is a matter of the session's times.
     assert Invariant.PROJECTED in findings.counts
     assert set(findings.counts) <= {Invariant.PROJECTED, Invariant.METERED}
