@@ -180,46 +180,40 @@ def companies(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @st.composite
-def _listening(draw: st.DrawFn, first: str) -> dict[str, Any]:
-    """Documents of up to four steps that raise events and wait for those of other tasks; `first`: the kind of one."""
+def _listening(draw: st.DrawFn, last: str) -> dict[str, Any]:
+    """Documents of up to three steps that raise events or wait for those of other tasks; `last`: what the last does."""
     steps: list[dict[str, Any]] = []
-    for index in range(draw(st.integers(1, 4))):
+    for index in range(draw(st.integers(1, 3))):
         parents = st.lists(st.sampled_from(NAMES[:index]), unique=True, max_size=2)
         steps.append({"name": NAMES[index], "after": draw(parents) if index else []})
-    for index, step in enumerate(steps):
-        children = [one["name"] for one in steps if step["name"] in one["after"]]
-        kind = draw(st.sampled_from(["event", "event", "event", "worker", "worker", "worker", "loop"]))
-        if index == (len(steps) > 1 and first == "event"):
-            kind = first
-        if kind == "loop" and not children and index:
-            target = steps[draw(st.integers(0, index))]
-            step.update(back_to=target["name"], max_visits=2)
-            target["max_visits"] = 2
-        if draw(st.integers(0, 3)) == 0 and "back_to" not in step:
+    for step in steps:
+        if len(step["after"]) == 2:
+            step["join"] = draw(st.sampled_from(["all", "any"]))
+        if draw(st.integers(0, 4)) == 0:
             _add_list(draw, step)
-        if kind == "event":
+        if (last if step is steps[-1] else draw(st.sampled_from(["event", "worker", "worker"]))) == "event":
             _add_event(draw, step)
-        else:
-            step["retry"] = draw(st.sampled_from([{"max_attempts": 1}, {"max_attempts": 2, "backoff": "none"}]))
-            step["emits"] = draw(st.lists(st.sampled_from(SAYS), unique_by=lambda one: one["name"], min_size=1))
-        _add_parents(draw, step, ["input.n > 5", "input.n > 7"])
-    document: dict[str, Any] = {"name": "t", "steps": steps}
-    if draw(st.booleans()):
-        document["on_failure"] = "fail"
-    if draw(st.integers(0, 4)) == 0:
-        document.update(timeout_s=100_000, on_timeout=draw(st.sampled_from(["fail", "block", "continue"])))
-    return document
+            continue
+        step["retry"] = draw(st.sampled_from([{"max_attempts": 1}, {"max_attempts": 2, "backoff": "none"}]))
+        step["emits"] = draw(st.sampled_from([SAYS, SAYS[:1], SAYS[1:]]))
+        has_child = any(step["name"] in one["after"] for one in steps)
+        if NAMES[0] in step["after"] and not has_child and draw(st.integers(0, 2)) == 0:
+            step.update(back_to=NAMES[0], max_visits=3)
+            steps[0]["max_visits"] = 3
+    return {"name": "t", "steps": steps, "on_failure": draw(st.sampled_from(["block", "fail"]))}
 
 
 def _add_event(draw: st.DrawFn, step: dict[str, Any]) -> None:
+    """Let a step wait for an event, which mostly has to fit what steps ahead of it gave."""
     step["event"] = draw(st.sampled_from(HEARD))
-    fits = ["event.data > 1", "event.data.result == 1", "event.step == 's1'"]
-    fits += ["event.data == item"] * ("each" in step)
-    for parent in step["after"]:
-        fits += [f"event.data == results.{parent}", *[f"has(results.{parent}) && event.data == results.{parent}"] * 2]
-    if draw(st.booleans()):
+    fits = [f"{test}event.data == results.{one}" for one in step["after"] for test in ("", f"has(results.{one}) && ")]
+    if "each" in step:
+        fits.append("event.data == item")
+    if fits and draw(st.integers(0, 3)) > 0:
         step["event_when"] = draw(st.sampled_from(fits))
-    if draw(st.booleans()):
+    elif draw(st.integers(0, 4)) == 0:
+        step["event_when"] = draw(st.sampled_from(["event.data > 1", "event.data.result == 1", "event.step == 's1'"]))
+    if draw(st.integers(0, 3)) == 0:
         step.update(wait_deadline_s=5.0, on_wait_deadline=draw(st.sampled_from(["fail", "continue"])))
 
 

@@ -63,12 +63,14 @@ class Beside(Both):
 
     def go_on(self) -> None:
         """Let something happen, mostly by itself: who is always meddled with says little."""
-        acts = ["tell"] * 6 * bool(self.said.open()) + ["edit", "meddle"]
+        acts = ["tell"] * 16 * bool(self.said.open()) + ["edit", "edit", "pause", "meddle"]
         match self.data.draw(st.sampled_from(acts), label="what") if self._goes() else "meddle":
             case "tell":
                 self._tell()
             case "edit":
                 self._edit()
+            case "pause":
+                self._pause()
             case _:
                 super().go_on()
 
