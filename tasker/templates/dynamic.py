@@ -263,7 +263,7 @@ def check_paths(spec: TemplateSpec, places: Mapping[str, int], known: Collection
             check_sticky(step, steps, graph, fault)
     if all_known:
         _check_depth(spec, graph, faults)
-        _check_visits(steps, places, faults)
+    _check_visits(steps, places, faults)
     parallel = sum(step.items_at_a_time for step in spec.steps if step.expands)
     if parallel > PARALLEL_TOGETHER_MAX:
         faults.add(("steps",), f"{parallel} items at a time are more than the {PARALLEL_TOGETHER_MAX} of a template")
@@ -325,8 +325,8 @@ def _check_loop(step: StepSpec, steps: dict[str, StepSpec], graph: Graph, fault:
 def _check_visits(steps: dict[str, StepSpec], places: Mapping[str, int], faults: Faults) -> None:
     """Note bounds of visits at a step that no loop comes back to: nobody counts there."""
     targets = {step.back_to for step in steps.values() if step.back_to is not None}
-    if not targets.issubset(places):
-        return  # it may be the one that was meant
+    if len(steps) < len(places) or not targets.issubset(places):
+        return  # what cannot be read, or there is not, may lead back to it
     default = model.StepSpec(name="a", handler="a")
     for step in steps.values():
         for key in ("max_visits", "unchanged_visits_max"):

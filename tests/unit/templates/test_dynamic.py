@@ -128,6 +128,9 @@ def test_visits_are_bounded_where_a_loop_comes_back_to() -> None:
         "/steps/1/max_visits": "does nothing: it belongs to the step that a loop comes back to "
         "(pause leads back to check; give it there)"
     }
+    assert faults(*loop, {"name": "x", "after": ["nobody"]}).keys() == {"/steps/1/max_visits", "/steps/2/after/0"}
+    assert faults(*loop, {"name": "x", "afterr": ["check"]}).keys() == {"/steps/1/max_visits", "/steps/2/afterr"}
+    assert faults(*loop, {"name": 7}).keys() == {"/steps/1/max_visits", "/steps/2/name"}
     assert faults({**A, "unchanged_visits_max": 2}) == {
         "/steps/0/unchanged_visits_max": "does nothing: it belongs to the step that a loop comes back to "
         "(there is none)"
