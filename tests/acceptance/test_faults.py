@@ -144,6 +144,7 @@ async def test_killed_workers_lose_nothing(rig: Rig) -> None:
     await rig.check(load)
 
 
+@pytest.mark.whole
 async def test_workers_killed_as_they_ack_lose_nothing(rig: Rig) -> None:
     """The owner has recorded what they reported; the message of the work comes again, to be found done with."""
     rig.service.environ["TASKER_DIRECT_ENABLED"] = "false"  # so that all work has a message
