@@ -409,6 +409,8 @@ class TaskActor:
         if report.kind in _ASKS and self._is_denied(report, found, now_us):
             found = ReportReply(ok=True, recorded=False, reason="gone")
         if type(found) is ReportReply:
+            if report.kind in _ASKS and not found.run:
+                self._note_dropped_copy(report.step, report.attempt)
             if report.kind == "peek":
                 found.result = msgspec.Raw(encode_message(self._running_progress()))
             elif report.kind == "heartbeat" and found.recorded:
@@ -454,7 +456,18 @@ class TaskActor:
             if report.kind == "claim":
                 return False
             self._reservations = Reservations()
-        return not self._reservations.let(report, now_us)
+        until_us = self._reservations.denied_until_us(report, now_us)
+        if until_us:
+            # The worker that was promised it may have died of it, or have given it back.
+            obligation = f"{Kind.OFFER}:{report.step}:{report.attempt}"
+            self._ports.later(self, report.step, obligation, until_us, keep=False)
+        return bool(until_us)
+
+    def _note_dropped_copy(self, step: str, attempt: int) -> None:
+        """Let the next offer of what nobody runs be a new message: who asked in vain is done with the one it had."""
+        entry = self.state.steps.get(step)
+        if entry is not None and entry.status is STEP_DISPATCHED and entry.attempt == attempt:
+            self._offers.setdefault(step, 1)
 
     def _told_to_circuits(
         self, turn: Turn, events: Sequence[AnyTaskEvent], step: str, attempt: int, limit: Kind | None = None

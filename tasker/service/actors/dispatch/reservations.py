@@ -26,14 +26,14 @@ class Reservations:
     def __init__(self) -> None:
         self._by_attempt: dict[_Key, tuple[str, int]] = {}
 
-    def let(self, report: Report, now_us: int) -> bool:
-        """Return whether the worker that asks may begin the attempt; one that reserves it is promised it."""
+    def denied_until_us(self, report: Report, now_us: int) -> int:
+        """Return until when the attempt is another worker's; 0: the one that asks may begin it, or is promised it."""
         key = (report.step, report.attempt)
         worker, until_us = self._by_attempt.get(key, (report.worker, 0))
         if worker != report.worker and now_us < until_us:
-            return False
+            return until_us
         if report.kind == "reserve":
             if len(self._by_attempt) >= _SWEEP_AT:
                 self._by_attempt = {one: held for one, held in self._by_attempt.items() if now_us < held[1]}
             self._by_attempt[key] = (report.worker, now_us + RESERVED_US)
-        return True
+        return 0
