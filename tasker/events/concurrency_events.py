@@ -37,10 +37,26 @@ class ConcurrencyKeyOpened(ConcurrencyEvent, frozen=True, kw_only=True):
 
 
 class PlacesAsked(ConcurrencyEvent, frozen=True, kw_only=True):
-    """Requests wait for a place, in this order; from now on there are `limit` places."""
+    """Requests wait for a place, in this order; from now on there are `limit` places.
+
+    Attributes:
+        priority: the higher gets its place first.
+        share, weight: among those of one priority, whose share of the places they take (absent: that of all without a
+            key of fairness), and how large that is.
+    """
 
     requests: tuple[str, ...]
     limit: int
+    priority: int = 0
+    share: str | None = None
+    weight: float = 1.0
+
+
+class PlacesMoved(ConcurrencyEvent, frozen=True, kw_only=True):
+    """Waiting requests have another priority: that of their task was changed."""
+
+    requests: tuple[str, ...]
+    priority: int
 
 
 class PlacesGranted(ConcurrencyEvent, frozen=True, kw_only=True):
@@ -94,6 +110,7 @@ class ConcurrencyKeyReconciled(ConcurrencyEvent, frozen=True, kw_only=True):
 AnyConcurrencyEvent = (
     ConcurrencyKeyOpened
     | PlacesAsked
+    | PlacesMoved
     | PlacesGranted
     | PlacesEvicted
     | PlacesReturned

@@ -332,7 +332,11 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         c.ConcurrencyKeyOpened(namespace="shop", template="order_fulfillment", key='"é 7"', step="charge"),
         c.ConcurrencyKeyOpened(namespace="shop", template="order_fulfillment", key="7"),
     ),
-    ("places_asked", 1): (c.PlacesAsked(requests=(TASK_ID, f"{TASK_ID}:charge[2]:1"), limit=3),),
+    ("places_asked", 1): (
+        c.PlacesAsked(requests=(TASK_ID, f"{TASK_ID}:charge[2]:1"), limit=3),
+        c.PlacesAsked(requests=(TASK_ID,), limit=3, priority=-7, share='"acme"', weight=2.5),
+    ),
+    ("places_moved", 1): (c.PlacesMoved(requests=(TASK_ID,), priority=40),),
     ("places_granted", 1): (
         c.PlacesGranted(requests=(TASK_ID,)),
         c.PlacesGranted(requests=(f"{TASK_ID}:~admission:{US}",), beyond=True),

@@ -69,7 +69,8 @@ class PlaceFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         key: what its expression gave, as JSON.
         limit: how many places there are. held: how many are taken. waiting: how many wait for one.
-        ahead: how many of them come before the one that is explained; absent: far more than matter.
+        ahead: how many of them come before the one that is explained, by priority and by when they asked (with fair
+            shares: of its own share, so others may come in between); absent: far more than matter.
         holders: the first of those that hold one.
     """
 

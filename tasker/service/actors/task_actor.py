@@ -689,10 +689,7 @@ class TaskActor:
             case PlaceRequested(step=step, attempt=attempt):
                 place = place_of(self.state, step, attempt)
                 if place is not None and not place.held:
-                    self._offers.pop(step, None)
-                    at_us = self._ports.now_us() + round(PLACE_S * US_PER_S)
-                    self._ports.later(self, step, obligation_of(step, attempt), at_us, keep=False)
-                    self._ask_for_place(effect)
+                    self._begin_asking_for_place(effect, keep=False)
             case EventAwaited(step=step, attempt=attempt):
                 self._watch(step, attempt)
             case TaskStarted():
@@ -715,6 +712,10 @@ class TaskActor:
             admissions.begun(self, self.tenant, template, at_us)
 
     def _reprioritize(self) -> None:
+        for place in self.state.places.values():
+            if not place.held and not place.denied:
+                # Its row says to ask again in an hour, which the next owner would heed.
+                self._begin_asking_for_place(place.request, keep=True)
         for step, entry in self.state.steps.items():
             if self.is_offered(step, entry.attempt):
                 # The work stream may have a copy, too.
@@ -733,6 +734,13 @@ class TaskActor:
         return times
 
     # ---------------------------------------------------------------- places under concurrency keys
+
+    def _begin_asking_for_place(self, request: PlaceRequested, *, keep: bool) -> None:
+        """Ask, and soon again unless it is answered: for the first time, or as the priority is another one."""
+        self._offers.pop(request.step, None)
+        at_us = self._ports.now_us() + round(PLACE_S * US_PER_S)
+        self._ports.later(self, request.step, obligation_of(request.step, request.attempt), at_us, keep=keep)
+        self._ask_for_place(request)
 
     def _ask_for_place(self, request: PlaceRequested) -> None:
         assert self._ports.places is not None  # noqa: S101 - set before any shard is taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tasker.events.concurrency_events import (
@@ -10,15 +11,17 @@ from tasker.events.concurrency_events import (
     PlacesAsked,
     PlacesEvicted,
     PlacesGranted,
+    PlacesMoved,
     PlacesReturned,
 )
-from tasker.events.envelope import US_PER_S
+from tasker.events.envelope import US_PER_S, NewEvent
 from tasker.events.task_events import PlaceRequested
 from tasker.ids import concurrency_stream_id
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.order import OrderChecker
 from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.findings import Finding
+from tasker.service.domain.limits.ranks import OLD_S
 from tests.histories import Recorder
 from tests.runs import Run, linear
 
@@ -43,6 +46,41 @@ def check(*events: ConcurrencyEvent) -> tuple[PlacedChecker, list[str], Recorder
     return checker, [one.detail for one in findings], recorder
 
 
+RANKED: tuple[ConcurrencyEvent, ...] = (
+    OPENED,
+    PlacesAsked(requests=("a", "b"), limit=1),
+    PlacesAsked(requests=("c", "d"), limit=1, priority=5, share="x"),
+    PlacesAsked(requests=("e",), limit=1, priority=5, share="y"),
+)
+
+
+def test_a_key_whose_places_go_by_rank_has_no_findings() -> None:
+    returned = (PlacesReturned(requests=(one,)) for one in "ceda")
+    granted = (PlacesGranted(requests=(one,)) for one in "edab")
+    turns = [event for pair in zip(returned, granted, strict=True) for event in pair]
+    _, findings, _ = check(*RANKED, PlacesGranted(requests=("c",)), *turns)
+    assert findings == []
+
+
+def test_who_is_moved_has_its_place_among_those_of_that_priority_who_asked_before_and_after() -> None:
+    moved = (*RANKED, PlacesMoved(requests=("b", "a"), priority=9))
+    turns = [PlacesGranted(requests=("a",)), PlacesReturned(requests=("a",)), PlacesGranted(requests=("b",))]
+    assert check(*moved, *turns)[1] == []
+    assert check(*moved, PlacesGranted(requests=("c",)))[1] == ["c gets a place before a, which has a higher priority"]
+
+
+def test_what_is_old_may_go_first() -> None:
+    def later(new: NewEvent) -> NewEvent:
+        return msgspec.structs.replace(new, at_us=new.at_us + round(OLD_S * US_PER_S))
+
+    recorder = Recorder(shards=1)
+    recorder.record(STREAM, RANKED)
+    recorder.record(STREAM, [PlacesGranted(requests=("a",))], change=later)
+    findings: list[Finding] = []
+    feed(recorder.events, [PlacedChecker(0, findings.append)])
+    assert findings == []
+
+
 def test_a_good_key_has_no_findings() -> None:
     checker, findings, _ = check(*GOOD)
     assert findings == []
@@ -53,6 +91,9 @@ def test_a_good_key_has_no_findings() -> None:
     ("events", "detail"),
     [
         (GOOD[1:], "begins with places_asked"),
+        ((*RANKED, PlacesGranted(requests=("a",))), "a gets a place before c, which has a higher priority"),
+        ((*RANKED, PlacesGranted(requests=("d",))), "d gets a place before c, which waits longer"),
+        ((*RANKED, PlacesMoved(requests=("f",), priority=1)), "f is moved and does not wait"),
         ((*GOOD[:3], PlacesGranted(requests=("b",))), "2 hold a place of 1"),
         (
             (*GOOD[:3], PlacesGranted(requests=("b",), beyond=True), PlacesGranted(requests=("c",))),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasker import Concurrency, StepContext, Template
+from tasker import Concurrency, Fairness, StepContext, Template
 from tasker.errors import InputInvalid, Unavailable
 from tasker.events.places import KeyName
 from tasker.events.reads import PlaceFacts
@@ -20,6 +20,7 @@ from tasker.replay.checkers.placed import PlacedChecker
 from tasker.replay.findings import Findings
 from tasker.service.actors.limits.places import Places
 from tasker.service.domain.limits.concurrency import ConcurrencyState, evolve_concurrency
+from tasker.service.domain.limits.ranks import OLD_EVERY
 from tasker.service.http.place_facts import BusPlaces
 from tasker.templates import compile_template
 from tasker.testing import TaskerTest
@@ -40,10 +41,34 @@ def limited(name: str, **concurrency: Any) -> Template:
 
 TEMPLATES = (
     limited("queued", limit=2),
+    limited("in_line"),
     limited("dropping", strategy="drop"),
     limited("oldest", strategy="cancel_oldest"),
     limited("newest", limit=2, strategy="cancel_newest"),
 )
+
+queued_by_share = Template(
+    "shared",
+    concurrency=Concurrency(key="input.customer"),
+    fairness=Fairness(key="input.team", weight="input.team == 'big' ? 3 : 1"),
+)
+
+
+@queued_by_share.step(start_to_close_s=86_400)
+async def share(input: dict[str, Any]) -> str:
+    await asyncio.sleep(60)
+    return "done"
+
+
+ranked_steps = Template("ranked_steps")
+
+
+@ranked_steps.step(priority=5, start_to_close_s=86_400, concurrency=Concurrency(key="input.dock"))
+async def lift(input: dict[str, Any]) -> str:
+    await asyncio.sleep(60)
+    return "lifted"
+
+
 shipping = Template("shipping")
 
 
@@ -79,9 +104,12 @@ async def carry(ctx: StepContext, item: str) -> str:
     return item
 
 
+DECLARED = (*TEMPLATES, queued_by_share, ranked_steps, shipping, parcels)
+
+
 @pytest.fixture
 async def tasker() -> AsyncIterator[TaskerTest]:
-    async with TaskerTest(*TEMPLATES, shipping, parcels) as kit:
+    async with TaskerTest(*DECLARED) as kit:
         yield kit
         await kit._do(assert_proved(kit))
 
@@ -89,7 +117,7 @@ async def tasker() -> AsyncIterator[TaskerTest]:
 async def assert_proved(kit: TaskerTest) -> None:
     """The whole log, and so every place that was ever granted, is as the checkers want it."""
     log, findings = kit._world.log, Findings()
-    templates = {made.hash: made for made in (compile_template(one.spec()) for one in (*TEMPLATES, shipping, parcels))}
+    templates = {made.hash: made for made in (compile_template(one.spec()) for one in DECLARED)}
     for shard in range(SHARDS):
         events = await log.read(shard, after=0, limit=100_000)
         feed(events, [PlacedChecker(shard, findings.add), OrderChecker(shard, findings.add, templates.get)])
@@ -191,6 +219,87 @@ class TestQueue:
         await tasker._do(tasker._command(tasker._world.client.resume(runs[2].task_id)))
         await tasker.advance(61)
         assert runs[2].state == "completed"
+
+
+async def update(kit: TaskerTest, run: Run, priority: int) -> None:
+    await kit._do(kit._command(kit._world.client.update(run.task_id, priority=priority)))
+
+
+async def order_of(kit: TaskerTest, runs: list[Run]) -> list[int]:
+    """Return which of the tasks, under a key with one place, began one after the other; each runs for a minute."""
+    found: list[int] = []
+    while len(found) < len(runs):
+        found += [number for number, run in enumerate(runs) if run.state != "pending" and number not in found]
+        await kit.advance(61)
+    return found
+
+
+class TestRanks:
+    """Who gets the next place: by priority, by share, by age."""
+
+    async def test_the_highest_priority_first(self, tasker: TaskerTest):
+        given = {"customer": 1}
+        runs = [await tasker.start(given, template="in_line", priority=one) for one in (0, 0, -5, 9, 9)]
+        assert await order_of(tasker, runs) == [0, 3, 4, 1, 2]
+
+    async def test_a_priority_that_changes_moves_who_waits_at_once(self, tasker: TaskerTest):
+        runs = [await tasker.start({"customer": 1}, template="in_line") for _ in range(4)]
+        await update(tasker, runs[3], 1)
+        await update(tasker, runs[1], -1)
+        await update(tasker, runs[0], 100)
+        assert await order_of(tasker, runs) == [0, 3, 2, 1]
+
+    @pytest.mark.parametrize("killed", [False, True], ids=["lost", "killed"])
+    async def test_the_word_of_it_may_get_lost(
+        self, tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch, *, killed: bool
+    ):
+        runs = [await tasker.start({"customer": 1, "s": s}, template="in_line") for s in (700, 60, 60)]
+        await tasker.advance(600)  # their rows say that they ask again in an hour
+        asked = 0
+
+        def lost(_self: Places, *_arguments: Any) -> None:
+            nonlocal asked
+            asked += 1
+
+        monkeypatch.setattr(Places, "ask", lost)
+        await update(tasker, runs[2], 1)
+        assert asked
+        if killed:
+            await tasker.advance(3)  # so that its rows are written: they must not say so any more
+            await tasker.crash_service()
+        monkeypatch.undo()
+        assert await order_of(tasker, runs) == [0, 2, 1]
+
+    async def test_shares_take_turns(self, tasker: TaskerTest):
+        teams = ["big"] * 8 + ["small"] * 8
+        runs = [await tasker.start({"customer": 1, "team": team}, template="shared") for team in teams]
+        began = [teams[number] for number in (await order_of(tasker, runs))[1:9]]
+        assert began.count("big") == 6
+
+    async def test_a_restart_keeps_the_order(self, tasker: TaskerTest):
+        teams = ["big"] * 6 + ["small"] * 6
+        runs = [await tasker.start({"customer": 1, "team": team}, template="shared") for team in teams]
+        found: list[int] = []
+        for _ in range(4):
+            await tasker.crash_service()
+            found += [number for number, run in enumerate(runs) if run.state != "pending" and number not in found]
+            await tasker.advance(61)
+        assert sorted(teams[number] for number in found) == ["big"] * 3 + ["small"]
+
+    async def test_of_steps_by_the_priorities_of_their_tasks(self, tasker: TaskerTest):
+        runs = [await tasker.start({"dock": 1}, template="ranked_steps", priority=one) for one in (0, 0, 7)]
+        assert [run.steps["lift"].state for run in runs] == ["running", "waiting", "waiting"]
+        await update(tasker, runs[1], 8)
+        await tasker.advance(61)
+        assert [run.steps["lift"].state for run in runs] == ["completed", "running", "waiting"]
+        await tasker.advance(130)
+        assert states(runs) == ["completed"] * 3
+
+    async def test_what_is_old_has_a_turn_at_times(self, tasker: TaskerTest):
+        first = await tasker.start({"customer": 1}, template="in_line")
+        old = await tasker.start({"customer": 1}, template="in_line", priority=-100)
+        urgent = [await tasker.start({"customer": 1}, template="in_line", priority=50) for _ in range(20)]
+        assert (await order_of(tasker, [first, old, *urgent])).index(1) == OLD_EVERY
 
 
 class TestOtherStrategies:

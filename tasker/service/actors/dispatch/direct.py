@@ -38,7 +38,7 @@ from typing import Final, Protocol
 import structlog
 
 from tasker.bus.bus import Bus, Message
-from tasker.errors import DeadlineExceeded, ExpressionFailed, TaskerError, Unavailable, Undecodable
+from tasker.errors import DeadlineExceeded, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import encode_message
 from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects
@@ -47,13 +47,12 @@ from tasker.service.actors.dispatch.kept import KeptLine, KeptLines, kept_key
 from tasker.service.actors.dispatch.lines import QUEUE_TOKENS, TURN_ITEMS, Line, LineKey, Offered, Order, Queue, Worker
 from tasker.service.actors.dispatch.stream_demand import Demand, demand_of
 from tasker.service.actors.dispatch.unbegun import Unbegun
-from tasker.service.actors.dispatch.waiting_set import OLD_S, Waiting
+from tasker.service.actors.dispatch.waiting_set import Waiting
 from tasker.service.actors.dispatch.worker_words import slots_of
 from tasker.service.actors.task_actor import TaskActor
+from tasker.service.domain.limits.ranks import OLD_S, priority_of, rank_of
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import DirectSettings
-from tasker.templates.fairness import NO_SHARE, Share, share_of
-from tasker.templates.model import PRIORITY_MAX
 from tasker.tenant_book import TenantBook
 
 ARRIVAL_S: Final = 1.0
@@ -176,7 +175,7 @@ class DirectWork:
     ) -> bool:
         """Let an offer wait in its place until there is a slot; False: the stream has to keep it."""
         assert actor.template is not None  # noqa: S101 - a task with steps has one
-        now_s, priority = self._loop.time(), _priority_of(actor, step)
+        now_s, priority = self._loop.time(), priority_of(actor.state, actor.template, step)
         line = line or self._line(key)
         if line is None:
             return False
@@ -285,9 +284,10 @@ class DirectWork:
     def _add(self, order: Order, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
         entry = actor.state.steps.get(step)
         since_us = self._clock.now_us() if entry is None else entry.dispatched_us
-        key, weight = _share_of(actor, step)
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        priority, share, weight = rank_of(actor.state, actor.template, step)
         place = (actor.shard, actor.stream_id, step, attempt, offer)
-        order.waiting.add(Waiting(*place, _priority_of(actor, step), since_us, key, weight))
+        order.waiting.add(Waiting(*place, priority, since_us, share, weight))
         self._ordered += 1
 
     def _taken(self, order: Order, one: Waiting) -> Offered | None:
@@ -688,27 +688,3 @@ class DirectWork:
         for line in self._lines.values():
             if line.order is not None:
                 self._ordered -= line.order.waiting.remove_shard(shard)
-
-
-def _priority_of(actor: TaskActor, step: str) -> int:
-    """Return the priority of an attempt: that of the task, and what its step adds."""
-    assert actor.template is not None  # noqa: S101 - a task with steps has one
-    priority = actor.state.priority
-    if actor.template.is_ordered:
-        priority += actor.template.step(step).priority
-        return max(-PRIORITY_MAX, min(priority, PRIORITY_MAX))
-    return priority
-
-
-def _share_of(actor: TaskActor, step: str) -> Share:
-    """Return whose share of the slots an attempt takes."""
-    assert actor.template is not None  # noqa: S101 - a task with steps has one
-    fairness = actor.template.fairness_of(step) if actor.template.is_shared else None
-    if fairness is None:
-        return NO_SHARE
-    try:
-        return share_of(fairness, actor.state.input)
-    except ExpressionFailed as error:
-        # Its creation was refused for that; a newer build may find other values.
-        _log.warning("fairness_failed", task_id=actor.task_id, error=error.detail)
-        return NO_SHARE

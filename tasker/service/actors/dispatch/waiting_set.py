@@ -1,18 +1,13 @@
 """The attempts of one queue that wait for a slot, in the order in which they get one.
 
 What has the higher priority goes first. Of one priority the slots are shared among the keys (of fairness) by their
-weights: each slot that a key gets moves its *pass* by 1 / weight, and the key with the smallest one is next. So a key
-with a long backlog holds up another one's single attempt by one slot for each key that waits. A key that comes, or
-comes back, begins at the pass of the moment: nobody saves up slots, nobody gets around what he used. Of one key, what
-was dispatched first goes first; without keys that is all there is.
+weights (`stride`). Of one key, what was dispatched first goes first; without keys that is all there is.
 
 So that nothing starves, each `OLD_EVERY`-th slot is for what has waited longest, once that is longer than `OLD_S`:
 ageing with a bound. Were a priority to grow with the time waited instead, a queue that is behind by hours would be
 served by age alone, and urgent work would be none.
 
 It names attempts, and holds no actor: that may be dropped and rebuilt while its attempt waits.
-
-Source: C. Waldspurger, W. Weihl, "Stride Scheduling: Deterministic Proportional-Share Resource Management", MIT, 1995.
 """
 
 from __future__ import annotations
@@ -23,12 +18,8 @@ from typing import Final
 from uuid import UUID
 
 from tasker.events.envelope import US_PER_S
-
-OLD_S: Final = 60.0
-"""What has waited longer than this is old."""
-
-OLD_EVERY: Final = 16
-"""One of so many slots is for what is old, whatever its priority."""
+from tasker.service.domain.limits.ranks import OLD_EVERY, OLD_S
+from tasker.service.domain.limits.stride import Stride
 
 _SLACK: Final = 64
 
@@ -72,66 +63,32 @@ class Waiting:
 _Heap = list[tuple[int, int, Waiting]]
 
 
-class _Flow:
-    """What waits of one key: the oldest first. `passed` is its pass."""
-
-    __slots__ = ("heap", "key", "passed")
-
-    def __init__(self, key: str | None, passed: float) -> None:
-        self.key = key
-        self.passed = passed
-        self.heap: _Heap = []
-
-
 class _Level:
-    """What waits of one priority.
+    """What waits of one priority, by key, each with the oldest first."""
 
-    `turns` orders the flows by pass; an entry whose pass is not its flow's any more is passed over. `left` has the pass
-    of those that left ahead of `now`, the pass of the moment.
-    """
-
-    __slots__ = ("flows", "left", "now", "turns")
+    __slots__ = ("flows", "stride")
 
     def __init__(self) -> None:
-        self.flows: dict[str | None, _Flow] = {}
-        self.turns: list[tuple[float, int, _Flow]] = []
-        self.left: dict[str | None, float] = {}
-        self.now = 0.0
+        self.flows: dict[str | None, _Heap] = {}
+        self.stride = Stride()
 
     def add(self, one: Waiting, order: int) -> None:
         flow = self.flows.get(one.key)
         if flow is None:
-            passed = max(self.now, self.left.pop(one.key, 0.0))
-            flow = self.flows[one.key] = _Flow(one.key, passed)
-            heapq.heappush(self.turns, (passed, order, flow))
-        heapq.heappush(flow.heap, (one.since_us, order, one))
+            flow = self.flows[one.key] = []
+            self.stride.join(one.key)
+        heapq.heappush(flow, (one.since_us, order, one))
 
     def first(self) -> Waiting | None:
         """Return what is next; None: nothing waits."""
-        turns = self.turns
-        while turns:
-            passed, _, flow = turns[0]
-            if flow.passed == passed and self.flows.get(flow.key) is flow:
-                found = _first(flow.heap)
-                if found is not None:
-                    return found
-                self._leave(flow)
-            heapq.heappop(turns)
+        while self.stride:
+            key = self.stride.next()
+            found = _first(self.flows[key])
+            if found is not None:
+                return found
+            del self.flows[key]
+            self.stride.leave(key)
         return None
-
-    def charge(self, one: Waiting, order: int) -> None:
-        """Let the key of `one`, which gets a slot, have used its share."""
-        flow = self.flows[one.key]
-        self.now = max(self.now, flow.passed)
-        flow.passed += 1.0 / one.weight
-        heapq.heappush(self.turns, (flow.passed, order, flow))
-
-    def _leave(self, flow: _Flow) -> None:
-        del self.flows[flow.key]
-        if flow.passed > self.now:
-            self.left[flow.key] = flow.passed
-        if len(self.left) > len(self.flows) + _SLACK:
-            self.left = {key: passed for key, passed in self.left.items() if passed > self.now}
 
 
 class WaitingSet:
@@ -199,8 +156,7 @@ class WaitingSet:
     def take(self, one: Waiting) -> None:
         """Give `one`, which is `next`, its slot."""
         self._turn += 1
-        self._added += 1
-        self._levels[one.priority].charge(one, self._added)
+        self._levels[one.priority].stride.charge(one.key, one.weight)
         self.remove(one)
 
     def old(self, now_us: int) -> Waiting | None:

@@ -42,6 +42,7 @@ from tasker.service.domain.limits.admission import ADMISSION
 from tasker.service.domain.limits.concurrency import Ask
 from tasker.service.domain.limits.debounce import DEBOUNCE
 from tasker.service.domain.limits.places import obligation_of
+from tasker.service.domain.limits.ranks import rank_of
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
@@ -106,7 +107,16 @@ class Places:
         """Ask for a place; a refusal comes as `PlaceNews`, the place itself from the key."""
         step, attempt = request.step, request.attempt
         name = _name_of(actor, request)
-        ask = Ask(request=request_of(actor.task_id, step, attempt), limit=request.limit, strategy=request.strategy)
+        assert actor.template is not None  # noqa: S101 - it has asked by its template
+        priority, share, weight = rank_of(actor.state, actor.template, step)
+        ask = Ask(
+            request=request_of(actor.task_id, step, attempt),
+            limit=request.limit,
+            strategy=request.strategy,
+            priority=priority,
+            share=share,
+            weight=weight,
+        )
 
         def answered(verdict: Verdict | None, _held_by: str | None) -> None:
             if verdict == "waits":

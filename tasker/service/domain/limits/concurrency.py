@@ -4,8 +4,9 @@
       |         `-> evicted -> returned
       `-> evicted, returned
 
-A place is held from its grant to its return, and granted only while fewer than `limit` are held. Nothing is counted
-beside the fold, so nothing can leak by a crash: who holds is in the log. That every place comes back is the key's own
+A place is held from its grant to its return, and granted only while fewer than `limit` are held: to who asked first,
+or, once somebody waits who has a priority or takes a share, by their ranks (`ranked_line`). Nothing is counted beside
+the fold, so nothing can leak by a crash: who holds is in the log. That every place comes back is the key's own
 care: as long as somebody holds one (or is to end) it owes `LOOK`, to ask each of them how it stands.
 
     queue          a request waits for its turn
@@ -47,6 +48,7 @@ from tasker.events.concurrency_events import (
     PlacesAsked,
     PlacesEvicted,
     PlacesGranted,
+    PlacesMoved,
     PlacesReturned,
     StartsMet,
 )
@@ -54,6 +56,8 @@ from tasker.events.envelope import US_PER_S, RecordedEvent, StreamKind
 from tasker.events.places import KeyName, parse_request
 from tasker.events.state_form import StateForm
 from tasker.events.stored import from_recorded
+from tasker.service.domain.limits.ranked_line import KeptLine, RankedLine
+from tasker.service.domain.limits.ranks import OLD_S, PLAIN, Rank
 from tasker.templates.model import ConcurrencyStrategy
 
 AskStrategy = ConcurrencyStrategy | Literal["admit", "admit_always", "single", "meet", "debounce"]
@@ -75,6 +79,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         past: of `debounce`: the request of one that has begun without this start; it is over, and so is its place.
         holder: of `meet`: the request of the task that it met.
+        priority, share, weight: its rank among those who wait; who asks again with another priority is moved.
     """
 
     request: str
@@ -82,6 +87,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     strategy: AskStrategy = "queue"
     past: str | None = None
     holder: str | None = None
+    priority: int = 0
+    share: str | None = None
+    weight: float = 1.0
 
 
 class ConcurrencyState:
@@ -91,13 +99,14 @@ class ConcurrencyState:
         name: None: nobody has asked yet.
         limit: how many places there are, by the newest request.
         holders: requests with a place, in the order in which they asked, and since when they have it.
-        waiting: those without one, likewise.
+        waiting: those without one, likewise, and since when they wait.
+        line: whose turn it is among them; None: who asked first.
         evicted: those of them that are to end; of the waiting ones only here.
         met: task of a start -> the request of the one that waited then, of the newest starts.
         since_us: since when somebody holds a place or is to end, without a break.
     """
 
-    __slots__ = ("evicted", "holders", "limit", "met", "name", "seq", "since_us", "waiting")
+    __slots__ = ("evicted", "holders", "limit", "line", "met", "name", "seq", "since_us", "waiting")
 
     def __init__(self) -> None:
         self.name: ConcurrencyKeyOpened | None = None
@@ -105,13 +114,55 @@ class ConcurrencyState:
         self.limit = 1
         # Linked: to take the first of a plain dict passes over all that were taken before.
         self.holders: OrderedDict[str, int] = OrderedDict()
-        self.waiting: OrderedDict[str, None] = OrderedDict()
+        self.waiting: OrderedDict[str, int] = OrderedDict()
+        self.line: RankedLine | None = None
         self.evicted: dict[str, None] = {}
         self.met: OrderedDict[str, str] = OrderedDict()
         self.since_us = 0
 
     def __contains__(self, request: str) -> bool:
         return request in self.holders or request in self.waiting or request in self.evicted
+
+    def wait(self, request: str, rank: Rank, at_us: int) -> None:
+        """Let a request wait that does not yet."""
+        if request in self.waiting:
+            return
+        if self.line is None and rank != PLAIN:
+            self.line = RankedLine(self.waiting)
+        self.waiting[request] = at_us
+        if self.line is not None:
+            self.line.add(request, rank)
+
+    def move(self, requests: Iterable[str], priority: int) -> None:
+        """Give those of the requests that wait another priority."""
+        if self.line is None and self.waiting and priority != PLAIN.priority:
+            self.line = RankedLine(self.waiting)
+        if self.line is not None:
+            self.line.move(self.waiting, [one for one in requests if one in self.waiting], priority)
+
+    def wait_no_more(self, request: str, *, has_turn: bool = False) -> None:
+        """Let a request wait no more, if it does; `has_turn`: since it has its place."""
+        if self.waiting.pop(request, None) is None or self.line is None:
+            return
+        if has_turn:
+            self.line.take(request)
+        else:
+            self.line.remove(request)
+        if not self.waiting:
+            self.line = None
+
+    def next(self, at_us: int) -> str | None:
+        """Return who gets the next place; None: nobody waits."""
+        oldest = next(iter(self.waiting), None)
+        if self.line is None or oldest is None:
+            return oldest
+        return self.line.next(oldest, is_old=self.waiting[oldest] <= at_us - OLD_S * US_PER_S)
+
+    def priority_of(self, request: str) -> int | None:
+        """Return the priority of a request that waits; None: it does not."""
+        if request not in self.waiting:
+            return None
+        return PLAIN.priority if self.line is None else self.line.rank_of(request).priority
 
     def held_by(self, request: str) -> str | None:
         """Return who has the place that the request did not get; of a start: whom it met."""
@@ -138,21 +189,25 @@ def _take_up(state: ConcurrencyState, event: AnyConcurrencyEvent, at_us: int) ->
     match event:
         case ConcurrencyKeyOpened():
             state.name = event
-        case PlacesAsked(requests=requests, limit=limit):
+        case PlacesAsked(requests=requests, limit=limit, priority=priority, share=share, weight=weight):
             state.limit = limit
-            state.waiting.update(dict.fromkeys(requests))
+            rank = Rank(priority, share, weight)
+            for request in requests:
+                state.wait(request, rank, at_us)
+        case PlacesMoved(requests=requests, priority=priority):
+            state.move(requests, priority)
         case PlacesGranted(requests=requests):
             for request in requests:
-                state.waiting.pop(request, None)
+                state.wait_no_more(request, has_turn=True)
                 state.holders[request] = at_us
         case PlacesEvicted(requests=requests):
             for request in requests:
-                state.waiting.pop(request, None)
+                state.wait_no_more(request)
                 state.evicted[request] = None
         case PlacesReturned(requests=requests):
             for request in requests:
                 state.holders.pop(request, None)
-                state.waiting.pop(request, None)
+                state.wait_no_more(request)
                 state.evicted.pop(request, None)
         case StartsMet(requests=requests, holder=holder):
             for request in requests:
@@ -219,6 +274,8 @@ def advance_concurrency(
         take(PlacesReturned(requests=known))
     for ask in asks:
         if ask.request in state:
+            if state.priority_of(ask.request) not in (None, ask.priority):
+                take(PlacesMoved(requests=(ask.request,), priority=ask.priority))
             continue
         if ask.strategy == "debounce" and (met := _met(state, ask)) is not None:
             refused.append(ask.request)
@@ -236,15 +293,15 @@ def advance_concurrency(
         if state.name is None:
             assert name is not None  # noqa: S101 - who asks names the key
             take(ConcurrencyKeyOpened(namespace=name.namespace, template=name.template, step=name.step, key=name.key))
-        take(PlacesAsked(requests=(ask.request,), limit=ask.limit))
+        rank = {"priority": ask.priority, "share": ask.share, "weight": ask.weight}
+        take(PlacesAsked(requests=(ask.request,), limit=ask.limit, **rank))  # type: ignore[arg-type]
         if ask.strategy in ("admit", "admit_always", "single", "debounce"):
             admitted.append(ask.request)
         elif ask.strategy in ("cancel_oldest", "cancel_newest"):
             for request in _in_the_way(state, newest=ask.strategy == "cancel_newest"):
                 take(PlacesEvicted(requests=(request,)))
-    granted = list(_granted(state))
-    if granted:
-        take(PlacesGranted(requests=tuple(granted)))
+    while len(state.holders) < state.limit and (first := state.next(at_us)) is not None:
+        take(PlacesGranted(requests=(first,)))
     beyond = [request for request in admitted if request in state.waiting]
     if beyond:
         take(PlacesGranted(requests=tuple(beyond), beyond=True))
@@ -272,15 +329,6 @@ def _in_the_way(state: ConcurrencyState, *, newest: bool) -> list[str]:
     return before[-many:] if newest else before[:many]
 
 
-def _granted(state: ConcurrencyState) -> Iterator[str]:
-    free = state.limit - len(state.holders)
-    for request in state.waiting:
-        if free <= 0:
-            return
-        free -= 1
-        yield request
-
-
 def _joined(events: Iterable[AnyConcurrencyEvent]) -> Iterator[AnyConcurrencyEvent]:
     """Tell the same in fewer events: neighbours that say the same of requests become one, of a bounded size."""
     for _, alike in groupby(events, _all_but_requests):
@@ -296,7 +344,9 @@ def _joined(events: Iterable[AnyConcurrencyEvent]) -> Iterator[AnyConcurrencyEve
 def _all_but_requests(event: AnyConcurrencyEvent) -> tuple[object, ...]:
     """Return what an event says, without the requests of which it says so."""
     if type(event) is PlacesAsked:
-        return PlacesAsked, event.limit
+        return PlacesAsked, event.limit, event.priority, event.share, event.weight
+    if type(event) is PlacesMoved:
+        return PlacesMoved, event.priority
     if type(event) is PlacesGranted:
         return PlacesGranted, event.beyond
     if type(event) is StartsMet:
@@ -312,7 +362,8 @@ class KeptConcurrency(msgspec.Struct):
     limit: int
     since_us: int
     holders: dict[str, int]
-    waiting: list[str]
+    waiting: dict[str, int]
+    line: KeptLine | None
     evicted: list[str]
     met: dict[str, str]
 
@@ -324,7 +375,8 @@ def _keep(state: ConcurrencyState) -> KeptConcurrency:
         limit=state.limit,
         since_us=state.since_us,
         holders=state.holders,
-        waiting=list(state.waiting),
+        waiting=state.waiting,
+        line=None if state.line is None else state.line.kept(state.waiting),
         evicted=list(state.evicted),
         met=state.met,
     )
@@ -334,7 +386,8 @@ def _restore(kept: KeptConcurrency) -> ConcurrencyState:
     state = ConcurrencyState()
     state.name, state.seq, state.limit, state.since_us = kept.name, kept.seq, kept.limit, kept.since_us
     state.holders.update(kept.holders)
-    state.waiting.update(dict.fromkeys(kept.waiting))
+    state.waiting.update(kept.waiting)
+    state.line = None if kept.line is None else RankedLine.restored(kept.line, kept.waiting)
     state.evicted.update(dict.fromkeys(kept.evicted))
     state.met.update(kept.met)
     return state
@@ -342,7 +395,7 @@ def _restore(kept: KeptConcurrency) -> ConcurrencyState:
 
 CONCURRENCY_FORM: Final = StateForm[ConcurrencyState](
     kind=StreamKind.CONCURRENCY,
-    number=1,
+    number=2,
     new=ConcurrencyState,
     fold=fold_concurrency,
     kept=KeptConcurrency,

@@ -19,7 +19,11 @@ def place_facts(state: ConcurrencyState, request: str) -> PlaceFacts | None:
     """Return how the key stands for `request`; None: nobody has ever asked for a place under it."""
     if state.name is None:
         return None
-    ahead = next((count for count, one in enumerate(islice(state.waiting, AHEAD_COUNTED)) if one == request), None)
+    if state.line is None or request not in state.waiting:
+        first = islice(state.waiting, AHEAD_COUNTED)
+        ahead = next((count for count, one in enumerate(first) if one == request), None)
+    else:
+        ahead = state.line.ahead_of(request, AHEAD_COUNTED)
     return PlaceFacts(
         key=state.name.key,
         limit=state.limit,

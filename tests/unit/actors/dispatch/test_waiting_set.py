@@ -3,7 +3,8 @@
 import random
 from uuid import UUID
 
-from tasker.service.actors.dispatch.waiting_set import OLD_EVERY, OLD_S, Waiting, WaitingSet
+from tasker.service.actors.dispatch.waiting_set import Waiting, WaitingSet
+from tasker.service.domain.limits.ranks import OLD_EVERY, OLD_S
 
 S = 1_000_000
 OLD_US = round(OLD_S * S)
@@ -177,4 +178,4 @@ def test_what_keys_used_is_forgotten_once_it_is_no_advantage() -> None:
         assert len(served(waits, 2)) == 2
     served(waits)
     level = waits._levels.get(0)
-    assert level is None or len(level.left) + len(level.flows) < 200
+    assert level is None or len(level.stride._left) + len(level.flows) < 200

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from tasker.errors import StateForbids
@@ -9,6 +10,7 @@ from tasker.events.concurrency_events import REQUESTS_MAX, PlacesAsked, PlacesGr
 from tasker.events.envelope import US_PER_S
 from tasker.events.places import KeyName
 from tasker.service.domain.limits.concurrency import (
+    CONCURRENCY_FORM,
     LOOK,
     LOOK_S,
     Ask,
@@ -29,6 +31,7 @@ class Key:
     def __init__(self) -> None:
         self.state = ConcurrencyState()
         self.events: list[object] = []
+        self._at_us: list[int] = []
         self.now_us = 1_000
 
     def ask(self, *requests: str, limit: int = 2, strategy: AskStrategy = "queue") -> list[str]:
@@ -43,10 +46,13 @@ class Key:
         assert self.state.seq == seq + len(events)
         again = ConcurrencyState()
         self.events += events
-        for event in self.events:
-            evolve_concurrency(again, event, at_us=self.now_us)  # type: ignore[arg-type]
-        for slot in ("seq", "limit", "holders", "waiting", "evicted", "met"):
-            assert getattr(again, slot) == getattr(self.state, slot), slot
+        self._at_us += [self.now_us] * len(events)
+        for event, at_us in zip(self.events, self._at_us, strict=True):
+            evolve_concurrency(again, event, at_us=at_us)  # type: ignore[arg-type]
+        form = CONCURRENCY_FORM
+        kept = msgspec.json.encode(form.keep(self.state))
+        assert msgspec.json.encode(form.keep(again)) == kept
+        assert msgspec.json.encode(form.keep(form.restore(msgspec.json.decode(kept, type=form.kept)))) == kept
         return refused
 
     def stands(self) -> tuple[list[str], list[str], list[str]]:
