@@ -46,6 +46,16 @@ def line(text: str) -> None:
     print(text, flush=True)  # noqa: T201 the one door to stdout
 
 
+def plain(text: str) -> str:
+    """Return `text` as a terminal may be given it: what would steer it is written as an escape.
+
+    Messages and stacks come from whoever runs handlers or creates tasks.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+
+
 def document(value: object, output: Format) -> None:
     """Write `value` as JSON: indented, or in one line for `jsonl`."""
     data = msgspec.json.encode(value)
@@ -177,4 +187,4 @@ def _cell(value: object) -> str:
         return " ".join(f"{key}={item}" for key, item in value.items()) or "-"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "-"
-    return str(value).replace("\n", " ")
+    return plain(str(value)).replace("\n", " ")

@@ -8,19 +8,26 @@ from typing import Any, Final
 import msgspec
 
 from tasker.cli.options import Format
-from tasker.cli.output import Column, document, fields, line, note, rows, time_text
+from tasker.cli.output import Column, document, fields, line, note, plain, rows, time_text
 from tasker.events.messages import Reply, StepProgress
 from tasker.events.reads import CircuitFacts, DeadLetterView, EventView, Explanation, StepView, TaskView
 from tasker.times import from_rfc3339
 
 _PAGE_ITEMS_MAX: Final = 500
+_STACKS_MAX: Final = 3
 
 
 def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
-    """Write a task with its steps, as a person reads them."""
+    """Write a task with its steps, as a person reads them, and where in their code the first that failed did so."""
     fields(view, task_fields(view), "table")
     line("")
-    rows(list(steps), step_columns(), "table")
+    shown = list(steps)
+    rows(shown, step_columns(), "table")
+    raised = [(step, step.error.stack) for step in shown if step.error is not None and step.error.stack]
+    for step, stack in raised[:_STACKS_MAX]:
+        line(f"\nstep {step.step}, attempt {step.attempt}:\n{plain(stack).rstrip()}")
+    if len(raised) > _STACKS_MAX:
+        line(f"\n{len(raised) - _STACKS_MAX} more steps failed; `-o json` has the stack of each")
 
 
 def show_explanation(why: Explanation, output: Format) -> None:

@@ -36,6 +36,7 @@ from tasker.events.task_events import ErrorInfo
 from tasker.handlers.attempt import NEVER, Attempt, Key, Stop
 from tasker.handlers.attempt_reports import AttemptReports, why_not
 from tasker.handlers.context import StepContext
+from tasker.handlers.failure_log import FailureLog
 from tasker.handlers.live import LivePublisher
 from tasker.handlers.outcome import RESULT_INVALID, cancelled_info, cut_message, timeout_info, worker_lost_info
 from tasker.handlers.runner import Runner
@@ -107,6 +108,7 @@ class Course:
             end_unrun=self._end_unrun,
             on_lost=on_lost,
         )
+        self._failure_log = FailureLog(clock)
         self._worker = worker
         self._tenant_of = tenant_of
         self._reports = reports
@@ -342,6 +344,7 @@ class Course:
             self._counts.completed += 1
         else:
             self._counts.failed += 1
+            self._failure_log.tell(attempt, error)
         self.unanswered += 1
         if self.unanswered >= UNANSWERED_MAX:
             self._on_choked()

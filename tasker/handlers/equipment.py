@@ -20,6 +20,7 @@ from tasker.handlers.process_pool import Place, ProcessPool
 from tasker.handlers.registry import Registry
 from tasker.handlers.resources import Resource, ResourceScope
 from tasker.handlers.runner import Invocable
+from tasker.settings.model import LoggingSettings
 
 
 class Callee(Invocable, Protocol):
@@ -37,6 +38,7 @@ class Equipment:
         app: what child processes load; None: this is such a child, or there are none, and everything runs here.
         processes: how many child processes at most; None: one a core.
         start_method: of child processes; None: `forkserver` where there is one.
+        logging: what child processes write to stderr; None: as the settings say that nobody has set.
         dress: makes of each function what is run in its place, inside the hooks; None: the function itself.
     """
 
@@ -47,6 +49,7 @@ class Equipment:
         app: str | None = None,
         processes: int | None = None,
         start_method: str | None = None,
+        logging: LoggingSettings | None = None,
         dress: Callable[[HandlerSpec], Callee] | None = None,
     ) -> None:
         self._registry = registry
@@ -56,7 +59,7 @@ class Equipment:
         places = max(1, processes or os.cpu_count() or 1)
         self._pool = None
         if app is not None and any(spec.process for spec in registry.specs_of_work().values()):
-            self._pool = ProcessPool(app, places, start_method=start_method)
+            self._pool = ProcessPool(app, places, start_method=start_method, logging=logging)
         pool_limit = Limit(places)
         limits: dict[Callable[..., Any], tuple[Limit, ...]] = {}
         self._found: dict[tuple[str, str, str], Invocable] = {}

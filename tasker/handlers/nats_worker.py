@@ -50,7 +50,10 @@ async def serve(
         ConfigurationError, CommandRejected: it cannot start.
     """
     equipment = Equipment(
-        registry := load_app(options.app, labels_of(options.labels)), app=options.app, processes=options.processes
+        registry := load_app(options.app, labels_of(options.labels)),
+        app=options.app,
+        processes=options.processes,
+        logging=options.logging,
     )
     health = None
     if options.health_port is not None:

@@ -17,6 +17,7 @@ from tasker.handlers.options import WorkerOptions
 from tasker.handlers.supervisor import Supervisor
 from tasker.remedies import tell
 from tasker.settings import Settings, nats_url_of, read_settings
+from tasker.telemetry import configure_logging
 
 
 def run_worker(app: str, settings: Settings, *, reload: bool = False) -> int:
@@ -33,6 +34,7 @@ def run_worker(app: str, settings: Settings, *, reload: bool = False) -> int:
         ConfigurationError: no NATS is known, or `reload` without the package that watches files.
     """
     options = options_of(app, settings)
+    configure_logging(options.logging.level, options.logging.form)
     if sys.platform == "win32":
         import asyncio
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import faulthandler
 import multiprocessing
 import os
@@ -35,6 +36,8 @@ from tasker.handlers.live import LiveFeed
 from tasker.handlers.metering import SharedMetering
 from tasker.handlers.outcome import error_info, input_invalid_info, result_invalid_info
 from tasker.handlers.returned import Returned, returned_of
+from tasker.settings.model import LoggingSettings
+from tasker.telemetry import current_attempt
 from tasker.tracing import tracing_of_process
 
 _CLOSE_S = 5.0
@@ -94,7 +97,9 @@ Said = Ready | Asked | Ended
 _decode_order = msgspec.json.Decoder(Order).decode
 
 
-def run_child(app: str, connection: Connection[bytes, bytes], stacks: Connection[bytes, bytes]) -> None:
+def run_child(
+    app: str, connection: Connection[bytes, bytes], stacks: Connection[bytes, bytes], logging: LoggingSettings
+) -> None:
     """Serve orders until the parent hangs up, or is gone; on SIGUSR1 write to `stacks` where the handler stands."""
     from tasker.handlers.app_module import load_app
     from tasker.telemetry import configure_logging
@@ -104,7 +109,7 @@ def run_child(app: str, connection: Connection[bytes, bytes], stacks: Connection
     faulthandler.enable()
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1, file=stacks.fileno(), all_threads=False)
-    configure_logging()
+    configure_logging(logging.level, logging.form)
     threading.Thread(target=_end_with_parent, name="tasker-parent", daemon=True).start()
     try:
         child = _Child(load_app(app), connection)
@@ -149,10 +154,15 @@ class _Child:
         port = _Port(self._connection, order.now_us - time.monotonic_ns() // 1000, self._loop)
         context = StepContext.of(order.context, deadline_s=time.monotonic() + order.remaining_s, port=port)
         try:
-            with self._traced(order.context.traceparent):
-                return self._call(handler, context, order)
+            # In a context of its own: what a handler binds to its log lines is not there for the next attempt.
+            return contextvars.Context().run(self._run_as, handler, context, order)
         finally:
             port.close()
+
+    def _run_as(self, handler: Any, context: StepContext, order: Order) -> Ended:
+        current_attempt.set(context)
+        with self._traced(order.context.traceparent):
+            return self._call(handler, context, order)
 
     @contextmanager
     def _traced(self, traceparent: str | None) -> Iterator[None]:

@@ -32,6 +32,7 @@ from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import Killed, RetryableError, Told
 from tasker.handlers.process_child import Asked, Ended, Order, Ready, Said, run_child
 from tasker.handlers.returned import Returned
+from tasker.settings.model import LoggingSettings
 
 CLOSE_S: Final = 6.0
 _GONE_S: Final = 2.0
@@ -62,12 +63,16 @@ class ProcessPool:
         app: what a child loads.
         size: how many at most.
         start_method: `forkserver` or `spawn`; None: the first that there is.
+        logging: what children write to stderr; None: as the settings say that nobody has set.
     """
 
-    def __init__(self, app: str, size: int, *, start_method: str | None = None) -> None:
+    def __init__(
+        self, app: str, size: int, *, start_method: str | None = None, logging: LoggingSettings | None = None
+    ) -> None:
         chosen = start_method or ("spawn" if sys.platform == "win32" else "forkserver")
         self._context: Any = multiprocessing.get_context(chosen)
         self._app = app
+        self._logging = logging or LoggingSettings()
         self._size = size
         self._idle: deque[_Child] = deque()
         self._children: set[_Child] = set()
@@ -147,7 +152,7 @@ class ProcessPool:
         child = _Child(asyncio.get_running_loop())
         self._children.add(child)
         try:
-            await child.start(self._context, self._app)
+            await child.start(self._context, self._app, self._logging)
         except BaseException:
             self._children.discard(child)
             await child.kill()
@@ -172,7 +177,7 @@ class _Child:
     def alive(self) -> bool:
         return self._process is not None and not self._gone.is_set()
 
-    async def start(self, context: Any, app: str) -> None:
+    async def start(self, context: Any, app: str, logging: LoggingSettings) -> None:
         """Return when the child has loaded the app.
 
         Raises:
@@ -181,7 +186,8 @@ class _Child:
         ours, theirs = context.Pipe()
         self._stacks, stacks = context.Pipe(duplex=False)
         self._connection = ours
-        process = context.Process(target=run_child, args=(app, theirs, stacks), name="tasker-process", daemon=True)
+        told = (app, theirs, stacks, logging)
+        process = context.Process(target=run_child, args=told, name="tasker-process", daemon=True)
         starting = asyncio.ensure_future(asyncio.to_thread(process.start))
         try:
             await asyncio.shield(starting)

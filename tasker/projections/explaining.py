@@ -122,7 +122,8 @@ def _cause(wait: Wait, text: str, remedy: str | None) -> Cause:
 
 def _task_sentence(view: TaskView, causes: Sequence[Cause]) -> str:
     if view.state in TASK_ENDED:
-        return f"The task has ended: it {_ENDED[view.state]} at {view.ended_at}."
+        error = "" if view.error is None else f": {view.error.type}: {view.error.message[:200]}"
+        return f"The task has ended: it {_ENDED[view.state]} at {view.ended_at}{error}."
     if not causes:
         return f"The task is {view.state}; nothing that it waits for has reached the views yet."
     return f"The task is {view.state}: it waits for {_joined(_in_task(cause) for cause in causes)}."

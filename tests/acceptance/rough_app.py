@@ -1,8 +1,12 @@
 """Handlers that do what a handler should not do, one a template; `fine` does nothing wrong."""
 
 import datetime as dt
+import logging
+import os
 import sys
 import time
+
+import structlog
 
 from tasker import Template
 from tasker.handlers import Retry
@@ -20,6 +24,7 @@ interrupt = Template("interrupt")
 blocking = Template("blocking")
 sync_blocking = Template("sync-blocking")
 fine = Template("fine")
+logging_process = Template("logging-process")
 
 
 @set_result.step(retry=ONCE)
@@ -79,3 +84,18 @@ def blocks_its_thread() -> None:
 @fine.step
 async def works() -> str:
     return "fine"
+
+
+@logging_process.step(process=True)
+def says_in_a_process(input: str) -> int:
+    structlog.contextvars.bind_contextvars(**{f"bound_{input}": True})
+    logging.getLogger("mine").info("said %s", input)
+    return os.getpid()
+
+
+dying = Template("dying")
+
+
+@dying.step(retry=ONCE)
+def dies() -> None:
+    os._exit(7)

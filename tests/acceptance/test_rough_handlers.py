@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -84,6 +86,46 @@ async def test_a_blocking_handler_is_failed_with_the_line_that_blocks(
     assert handle.task is not None
     assert handle.task.state == "completed"
     assert worker.ended() is None
+
+
+async def test_the_worker_tells_of_a_failed_attempt_with_the_line_that_raised(
+    service: Service, worker: Process
+) -> None:
+    """Whoever watches `tasker up` sees why her step fails; the log has one form, whichever process writes a line."""
+    step = await failed_step(service, "base-exception")
+    lines = [line for line in said(worker) if line["event"] == "attempt_failed" and line["task_id"] == step.task_id]
+    assert [(line["step"], line["attempt"], line["level"]) for line in lines] == [(step.step, 1, "info")]
+    assert lines[0]["error"].endswith(": the handler raised Odd, which is no Exception: out of the ordinary")
+    assert 'rough_app.py", line' in lines[0]["exception"]
+
+
+async def test_what_a_handler_logs_in_a_process_names_its_attempt_and_nothing_of_the_one_before(
+    service: Service, worker: Process
+) -> None:
+    tasks = {}
+    async with service.client() as client:
+        for text in ("first", "second"):
+            handle = await client.create("logging-process", text, wait_s=WAIT_S)
+            assert handle.task is not None
+            assert handle.task.result is not None
+            tasks[text] = (handle.task_id, bytes(handle.task.result))
+    assert tasks["first"][1] == tasks["second"][1], "each had a process of its own"
+    for text, (task_id, _) in tasks.items():
+        [line] = [line for line in said(worker) if line["event"] == f"said {text}"]
+        assert (line["task_id"], line["step"], line["attempt"]) == (task_id, "says_in_a_process", 1)
+        assert [name for name in line if name.startswith("bound_")] == [f"bound_{text}"]
+
+
+async def test_the_parent_of_a_worker_that_died_says_so_as_all_others_do(service: Service, worker: Process) -> None:
+    step = await failed_step(service, "dying")
+    assert step.error is not None
+    assert step.error.type == "worker_lost"
+    assert 7 in [line["exit_code"] for line in said(worker) if line["event"] == "worker_restarts"]
+
+
+def said(worker: Process) -> list[dict[str, Any]]:
+    """Return the worker's log so far; every line of it is JSON."""
+    return [json.loads(line) for line in worker.log.read_text().splitlines()]
 
 
 def children(worker: Process) -> set[int]:

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from tasker.cli.output import fields, json_value, note, one_by_one, rows, status, time_text
-from tasker.cli.showing import show_first, trial_text
-from tasker.events.reads import CircuitFacts
+from tasker.cli.showing import show_first, show_task, trial_text
+from tasker.events.reads import CircuitFacts, StepView, TaskView
+from tasker.events.task_events import ErrorInfo
 from tasker.times import from_rfc3339
 
 
@@ -151,3 +152,38 @@ def test_a_trial_that_nobody_came_for_waits_for_the_next_attempt(
     opened_at, trial_at = "2026-11-26T20:00:00.000000Z", "2026-11-26T20:01:00.000000Z"
     circuit = CircuitFacts(state=state, opened_at=opened_at, trial_at=trial_at, open_s=60)
     assert trial_text(circuit, from_rfc3339(now)) == words
+
+
+def test_what_would_steer_a_terminal_is_shown_as_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
+    rows([Row("\x1b[2Jgone\nü", 1)], COLUMNS, "table")
+    assert capsys.readouterr().out.splitlines()[1].startswith("\\x1b[2Jgone ü")
+
+
+def failed_steps(count: int) -> list[StepView]:
+    error = ErrorInfo(
+        type="ValueError", message="no", stack='Traceback:\n  File "shop.py", line 7\n\x1b]0;mine\x07no\n'
+    )
+    return [StepView(task_id="t", step=f"s{n}", state="failed", attempt=2, error=error) for n in range(count)]
+
+
+def test_a_task_shows_where_its_first_failed_steps_raised(capsys: pytest.CaptureFixture[str]) -> None:
+    task = TaskView(
+        task_id="t",
+        tenant="default",
+        namespace="default",
+        template="shop",
+        version="1",
+        template_hash="h",
+        state="blocked",
+        input=msgspec.Raw(b"1"),
+        created_at="2026-11-21T10:00:00.000000Z",
+        updated_at="2026-11-21T10:00:00.000000Z",
+        seq=1,
+        position="0:1",
+    )
+    show_task(task, failed_steps(5))
+    shown = capsys.readouterr().out
+    assert '\nstep s0, attempt 2:\nTraceback:\n  File "shop.py", line 7\n\\x1b]0;mine\\x07no\n' in shown
+    assert "step s2, attempt 2:" in shown
+    assert "step s3, attempt 2:" not in shown
+    assert shown.endswith("\n2 more steps failed; `-o json` has the stack of each\n")

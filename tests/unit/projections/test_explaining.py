@@ -1,5 +1,6 @@
 """Why a task or a step is where it is, from the rows of real tasks."""
 
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -310,6 +311,12 @@ def test_what_is_over_has_no_causes() -> None:
     assert explained(run).sentence.startswith("The task has ended: it completed at ")
     assert explained(run, "a").sentence.startswith("Step a completed at ")
     assert explained(run, "b").sentence == "Step b will not run: its condition is false: results.a > 1."
+
+
+def test_a_task_that_failed_says_of_what() -> None:
+    run = run_of({"a": []}, steps={"a": {"retry": {"max_attempts": 1}}}, on_failure="fail")
+    run.fail("a")
+    assert re.fullmatch(r"The task has ended: it failed at \S+: \w+: .+\.", explained(run).sentence)
     cancelled = run_of({"a": [], "b": ["a"]})
     cancelled.cancel()
     assert explained(cancelled, "b").sentence == "Step b has not begun, and the task has ended: it was cancelled."
