@@ -1,7 +1,8 @@
 """Writes deploy/runtime.lock and deploy/build.lock: the parts of requirements.lock that an image needs.
 
-`runtime` is what the service needs, `build` what makes its wheel. Both are entries of requirements.lock, chosen by
-walking the requirements of the installed distributions; no network is asked. A test fails when one is stale.
+`runtime` is what the service needs, with the extra `credentials`, `build` what makes its wheel. Both are entries of
+requirements.lock, chosen by walking the requirements of the installed distributions; no network is asked. A test fails
+when one is stale.
 
     python scripts/generate_deploy_locks.py
 """  # noqa: INP001 - a folder of scripts
@@ -24,7 +25,9 @@ def locks(root: Path = ROOT) -> dict[Path, str]:
     """Return the text of each lock by its path."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     entries = _entries((root / "requirements.lock").read_text(encoding="utf-8"))
-    wanted = {"runtime": project["project"]["dependencies"], "build": project["build-system"]["requires"]}
+    of_project = project["project"]
+    runtime = [*of_project["dependencies"], *of_project["optional-dependencies"]["credentials"]]
+    wanted = {"runtime": runtime, "build": project["build-system"]["requires"]}
     return {
         root / "deploy" / f"{name}.lock": "".join(
             text for package, text in entries if package in _closure(requirements)

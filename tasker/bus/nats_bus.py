@@ -30,6 +30,7 @@ from nats.aio.client import Client, Server
 from nats.aio.subscription import Subscription as NatsPySubscription
 
 from tasker.bus.bus import Disconnected, Hook, Message, MessageCallback, ReplyCallback
+from tasker.bus.credentials import credentials_of
 from tasker.bus.guard import call_guarded, log
 from tasker.bus.replies import ReplyMultiplexer
 from tasker.bus.subject import check_pattern
@@ -86,7 +87,8 @@ class NatsBus:
 
         Args:
             url: `nats://[user:password@|token@]host:port`, several separated by commas; with `tls://` the connection is
-                encrypted, and the server's certificate held against those that the system trusts.
+                encrypted, and the server's certificate held against those that the system trusts. It may end with
+                `?creds=FILE` or `?nkey=FILE` (see `credentials`).
             name: of this connection, in the server's monitoring.
             retry_for_s: how long to go on trying while nobody answers; 0 tries once.
             inbox_prefix: where answers come in, when permissions demand a place; a private random part follows.
@@ -95,7 +97,7 @@ class NatsBus:
         Raises:
             Unavailable: no server answered in time.
             AuthenticationFailed: the server refused us.
-            ConfigurationError: the URL is none.
+            ConfigurationError: the URL is none, or its credentials are not there.
         """
         bus = cls(inbox_prefix=inbox_prefix, pending_bytes_max=pending_bytes_max)
         await bus._connect(_options(url) | {"name": name}, retry_for_s)
@@ -534,10 +536,14 @@ def _options(url: str) -> dict[str, Any]:
 
     Name and password are taken out of the URL: nats-py would not decode them, and would not send them to servers
     that it discovered itself.
+
+    Raises:
+        ConfigurationError: the URL is none, or its credentials are not there.
     """
-    options: dict[str, Any] = {}
+    addresses, asks, query = url.partition("?")
+    options = credentials_of(query) if asks else {}
     servers = []
-    for part in url.split(","):
+    for part in addresses.split(","):
         text = part.strip()
         try:
             split = urlsplit(text if "://" in text else f"nats://{text}")

@@ -95,7 +95,8 @@ class NatsSettings(_Part, frozen=True, kw_only=True):
         Annotated[
             str,
             rule(
-                "Address of NATS, `nats://user:password@host:port`, several separated by commas.",
+                "Address of NATS, `nats://user:password@host:port`, several separated by commas; at the end "
+                "`?creds=FILE` (what `nsc` writes) or `?nkey=FILE` (a seed).",
                 secret=True,
                 pattern="^(nats|tls|ws|wss)://",
             ),

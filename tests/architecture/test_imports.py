@@ -9,8 +9,8 @@ from importlib.metadata import packages_distributions
 
 from tests.architecture.tree import ROOT
 
-OPTIONAL = {"pydantic", "pytest", "watchfiles"}
-"""Imported only where a user has them: for models of his, by his tests, with the extra `reload`."""
+OPTIONAL = {"nkeys", "pydantic", "pytest", "watchfiles"}
+"""Imported only where a user has them: for models of his, by his tests, with the extras `credentials` and `reload`."""
 
 
 def imported(source: str) -> set[str]:
