@@ -7,7 +7,7 @@ Words of one wait are those of `views.words`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -45,10 +45,21 @@ class Around(NamedTuple):
 
 
 def explain_task(view: TaskView, steps: Sequence[StepView], around: Around) -> Explanation:
-    """Return why a task is where it is; `steps` are its steps that have begun, as many as are to be named."""
+    """Return why a task is where it is.
+
+    Args:
+        view: of the task.
+        steps: those that have begun, as many as are to be named; of items that failed those that are waited for.
+        around: what else there is to be known.
+    """
     causes = [*_of_task(view, around)]
     if view.state not in ("blocked", "paused", "pending"):
-        causes += _first(cause for step in steps for cause in _of_step(step, around, ()))
+        lists = {one.step for one in steps if one.waiting_facts is not None and one.waiting_facts.kind == "items"}
+        causes += _first(
+            cause
+            for step in steps
+            for cause in (_of_failed(step) if _failed_in(step, lists) else _of_step(step, around, ()))
+        )
     return Explanation(
         task_id=view.task_id,
         state=view.state,
@@ -81,6 +92,8 @@ def explain_step(
             [] if step.state == "running" else [cause for cause in _of_task(view, around) if cause.kind == "resume"]
         )
         causes += _first(_of_step(step, around, steps))
+        if step.state == "failed" and {name, node_of(name)}.intersection(view.blocked_steps):
+            causes += _of_failed(step)
         sentence = _sentence_of_step(step, causes)
     return Explanation(
         task_id=view.task_id, step=name, state=state, sentence=sentence, position=view.position, causes=tuple(causes)
@@ -197,6 +210,10 @@ def _remedy_of_hold(hold: HoldFacts | None) -> str:
     return f"tasker resume {hold.scope}{named}{at} --reason WHY"
 
 
+def _failed_in(step: StepView, lists: Container[str]) -> bool:
+    return step.state == "failed" and is_item(step.step) and node_of(step.step) in lists
+
+
 def _of_failed(step: StepView) -> Iterable[Cause]:
     detail = None if step.error is None else f"{step.error.type}: {step.error.message[:200]}"
     wait = Wait(
@@ -220,7 +237,7 @@ def _sentence_of_step(step: StepView, causes: Sequence[Cause]) -> str:
         case "running":
             return f"Step {step.step} has run on worker {step.worker} since {step.started_at} (attempt {step.attempt})."
         case _:
-            words = _joined(cause.text for cause in causes)
+            words = _joined(cause.text if cause.step in {None, step.step} else _in_task(cause) for cause in causes)
             error = (
                 ""
                 if step.error is None

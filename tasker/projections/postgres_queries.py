@@ -149,6 +149,18 @@ class PostgresQueries:
         records = await self._fetch(_SQL["instances"], tenant, task_id, list(beside), after, limit)
         return [step.to_view(row_of(step.StepRow, record)) for record in records]
 
+    async def open_instances(
+        self, tenant: str, task_id: UUID, *, beside: Sequence[str], within: str, limit: int
+    ) -> list[StepView]:
+        """Return up to `limit` of the same that are open, the longest first, then of those that failed."""
+        records = await self._fetch(_SQL["open_instances"], tenant, task_id, list(beside), within, limit)
+        return [step.to_view(row_of(step.StepRow, record)) for record in records]
+
+    async def newest_visits(self, tenant: str, task_id: UUID) -> list[StepView]:
+        """Return the newest visit of each step of a task that a loop has come back to."""
+        records = await self._fetch(_SQL["newest_visits"], tenant, task_id)
+        return [step.to_view(row_of(step.StepRow, record)) for record in records]
+
     async def approvals(self, tenant: str, query: ApprovalQuery) -> Approvals:
         """Return a page of the tenant's open approvals."""
         after: tuple[Any, ...] = (None, None, None)

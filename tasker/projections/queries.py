@@ -198,6 +198,19 @@ class Queries(Protocol):
         """Return up to `limit` other step instances of a task that have begun, by name, behind the name `after`."""
         ...
 
+    async def open_instances(
+        self, tenant: str, task_id: UUID, *, beside: Sequence[str], within: str, limit: int
+    ) -> list[StepView]:
+        """Return up to `limit` of the same that are open, the longest first, then of those that failed.
+
+        All of them have names that begin with `within`.
+        """
+        ...
+
+    async def newest_visits(self, tenant: str, task_id: UUID) -> list[StepView]:
+        """Return the newest visit of each step of a task that a loop has come back to."""
+        ...
+
     async def approvals(self, tenant: str, query: ApprovalQuery) -> Approvals:
         """Return a page of the tenant's open approvals.
 

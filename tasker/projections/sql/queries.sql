@@ -57,6 +57,18 @@ SELECT * FROM step
 WHERE task_id = $2 AND tenant = $1 AND step <> ALL ($3::text[]) AND step COLLATE "C" > $4
 ORDER BY step COLLATE "C" LIMIT $5
 
+-- name: open_instances
+-- Of the same those that are open, longest first, then those that failed; of names that begin with $4.
+SELECT * FROM step
+WHERE task_id = $2 AND tenant = $1 AND step <> ALL ($3::text[]) AND starts_with(step, $4)
+  AND (ended_at_us IS NULL OR state = 'failed')
+ORDER BY state = 'failed', since_us, step COLLATE "C" LIMIT $5
+
+-- name: newest_visits
+SELECT DISTINCT ON (split_part(step, '#', 1)) * FROM step
+WHERE task_id = $2 AND tenant = $1 AND step ~ '^[^#]+#[0-9]+$'
+ORDER BY split_part(step, '#', 1), split_part(step, '#', 2)::bigint DESC
+
 -- name: approvals
 -- `asks` holds whom an approval asks: p: and a person, r: and a role, or * for everybody.
 SELECT s.task_id, s.step, s.attempt, s.shard, s.position, s.dispatched_at_us, s.awaits, t.namespace, t.template

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -18,11 +19,11 @@ from tasker.service.http.services import SERVICES, Services
 from tasker.service.http.tasks import content_of
 from tasker.service.http.waiting import reach, task_view
 from tasker.templates import TemplateSpec
-from tasker.templates.instances import is_item, node_of, parse_instance
+from tasker.templates.instances import is_item, name_of, node_of, parse_instance
 from tasker.templates.model import undo_step
 
 INSTANCES_LOOKED_AT: Final = 500
-"""Most visits and items that an explanation looks at; what holds a task up is among the first."""
+"""Most open visits and items that an explanation looks at: those that have stood longest."""
 
 QUEUES_ASKED: Final = 10
 
@@ -73,20 +74,32 @@ async def _around(services: Services, view: TaskView, spec: TemplateSpec | None,
 async def _begun(
     services: Services, view: TaskView, task_id: UUID, spec: TemplateSpec | None, asked: str
 ) -> Sequence[StepView]:
-    """Return the steps of the template that have begun, the one asked for, and the first of the other instances."""
-    tenant = view.tenant
+    """Return what may hold a task up, or the step asked for: what is open or failed, and each step's newest visit."""
+    tenant, queries = view.tenant, services.queries
     names = [] if spec is None else [step.name for step in spec.steps]
     named = [*names, *([asked] if asked and asked not in names else [])]
-    declared = await services.queries.steps(tenant, task_id, named)
-    after = f"{node_of(asked)}[" if asked else ""
-    further = await services.queries.instances(tenant, task_id, beside=named, after="", limit=INSTANCES_LOOKED_AT)
-    if after:
-        items = await services.queries.instances(tenant, task_id, beside=named, after=after, limit=INSTANCES_LOOKED_AT)
-        known = {one.step for one in further}
-        further = [*further, *(one for one in items if one.step not in known)]
-    found = [*declared, *further]
+    open_ones = partial(queries.open_instances, tenant, task_id, beside=named, limit=INSTANCES_LOOKED_AT)
+    declared, visits, items, others = await asyncio.gather(
+        queries.steps(tenant, task_id, named),
+        queries.newest_visits(tenant, task_id),
+        open_ones(within=f"{node_of(asked)}[") if asked else _nothing(),
+        open_ones(within=""),
+    )
+    by_name = {one.step: one for one in (*declared, *visits, *items, *others)}
+    found = [one for one in by_name.values() if one.step == asked or _counts(one, spec)]
     await holds.add_to_steps(services, view, spec, found)
     return found
+
+
+async def _nothing() -> list[StepView]:
+    return []
+
+
+def _counts(one: StepView, spec: TemplateSpec | None) -> bool:
+    """Return whether it can hold anything up: not an item that failed and that its step goes on without."""
+    if one.state != "failed" or not is_item(one.step) or spec is None:
+        return True
+    return any(step.isolates for step in spec.steps if step.name == name_of(one.step))
 
 
 async def _queues(

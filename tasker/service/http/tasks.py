@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from tasker.events.messages import Accepted, Reply
 from tasker.events.position import format_position
 from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, TaskView, Wait
 from tasker.ids import is_event_name
-from tasker.projections.explaining import unmet_parents, unmet_words
+from tasker.projections.explaining import newest_visits, unmet_parents, unmet_words
 from tasker.projections.queries import TASK_SORTS, TaskQuery, decode_cursor, encode_cursor
 from tasker.service.http import holds, place_facts
 from tasker.service.http.operations import Endpoint
@@ -131,10 +131,14 @@ async def steps(request: web.Request) -> web.Response:
     if part == "declared" and spec is not None:
         ahead = spec.steps[names.index(name) + 1 :] if name in names else spec.steps
         begun = await services.queries.steps(tenant, task_id, names)
+        loops = any(step.back_to is not None for step in spec.steps)
+        visits = await services.queries.newest_visits(tenant, task_id) if loops else []
         await _add_progress(services, tenant, task_id, begun)
         await holds.add_to_steps(services, view, spec, begun)
         await place_facts.add_to_steps(services, view, begun)
-        items = _declared(view, ahead[:limit], {step.step: step for step in begun})
+        newest = newest_visits((*begun, *visits))
+        first = {step.step: step for step in begun}
+        items = [first.get(step.name) or _not_begun(view, step, newest) for step in ahead[:limit]]
         if len(ahead) > limit:
             return _step_page(view, items, ("declared", items[-1].step))
         name = ""
@@ -239,15 +243,11 @@ async def content_of(app: web.Application, digest: str) -> TemplateSpec | None:
     return spec
 
 
-def _declared(view: TaskView, steps: Sequence[StepSpec], begun: dict[str, StepView]) -> list[StepView]:
-    return [begun.get(step.name) or _not_begun(view, step, begun) for step in steps]
-
-
-def _not_begun(view: TaskView, step: StepSpec, begun: dict[str, StepView]) -> StepView:
+def _not_begun(view: TaskView, step: StepSpec, newest: Mapping[str, StepView]) -> StepView:
     why_not = view.not_chosen.get(step.name)
     if why_not is not None:
         return StepView(task_id=view.task_id, step=step.name, state="not_chosen", waiting_on=why_not)
-    unmet = unmet_parents(view, step, begun.get)
+    unmet = unmet_parents(view, step, newest.get)
     return StepView(
         task_id=view.task_id,
         step=step.name,

@@ -2,20 +2,33 @@
 
 import hashlib
 
+import pytest
+
 from tasker.events.places import KeyName
 from tasker.events.reads import PlaceFacts, PlaceHolder, QueueFacts
-from tasker.events.task_events import PlaceRequested, StepDispatched
+from tasker.events.task_events import (
+    ErrorInfo,
+    LoopTurned,
+    PlaceRequested,
+    StepAttemptFailed,
+    StepDispatched,
+    StepExpanded,
+    StepFailed,
+    StepRouted,
+)
 from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
-from tests.histories import completed_task, created, ran
+from tasker.templates.model import ItemFailure
+from tests.histories import completed_task, created, ran, raw
 from tests.integration.http.conftest import Client, Site
 
+LINE = (
+    StepSpec(name="first", handler="h", queue="slow"),
+    StepSpec(name="second", handler="h", after=("first",)),
+    StepSpec(name="third", handler="h", after=("second",)),
+)
 
-async def begun(site: Site, *events: object) -> str:
-    steps = (
-        StepSpec(name="first", handler="h", queue="slow"),
-        StepSpec(name="second", handler="h", after=("first",)),
-        StepSpec(name="third", handler="h", after=("second",)),
-    )
+
+async def begun(site: Site, *events: object, steps: tuple[StepSpec, ...] = LINE) -> str:
     content = canonical_bytes(TemplateSpec(name="t", namespace="shop", steps=steps))
     digest = hashlib.sha256(content)
     await site.log.put_blob(digest.digest(), content)
@@ -46,6 +59,55 @@ async def test_a_task_and_its_steps_say_why(site: Site, client: Client) -> None:
     assert why["causes"][1]["queue"] == {"namespace": "shop", "queue": "slow", "known": False}
     await client.problem("GET", f"/v1/tasks/{task_id}/steps/fourth/explain", 404, "step_unknown")
     await client.problem("GET", f"/v1/tasks/{task_id}/steps/first[7]/explain", 404, "step_unknown")
+
+
+@pytest.mark.parametrize("policy", ["continue", "isolate"])
+async def test_of_a_long_list_the_items_that_hold_it_up_are_named(
+    site: Site, client: Client, policy: ItemFailure
+) -> None:
+    """Wherever they stand in it, and whatever of it is over; what failed counts where it is waited for."""
+    steps = (StepSpec(name="each", handler="h", each="input", on_item_failure=policy), *LINE[:1])
+    items = [event for index in range(900) if index not in {7, 777} for event in ran(f"each[{index}]")]
+    failure = ErrorInfo(type="ValueError", message="no")
+    task_id = await begun(
+        site,
+        StepExpanded(step="each", items=raw(list(range(900)))),
+        StepDispatched(step="each[7]", attempt=1),
+        StepAttemptFailed(step="each[7]", attempt=1, error=failure),
+        StepFailed(step="each[7]", attempt=1, reason="retries_exhausted", error=failure),
+        *items,
+        StepDispatched(step="each[777]", attempt=1),
+        steps=steps,
+    )
+    open_and_failed = ["each", "each[777]", *(["each[7]"] if policy == "isolate" else [])]
+    for path in ("explain", "steps/each/explain"):
+        why = await client.get(f"/v1/tasks/{task_id}/{path}")
+        named = [cause["step"] for cause in why["causes"]]
+        assert list(dict.fromkeys(named)) == open_and_failed, path
+    assert "(step each[777])" in (await client.get(f"/v1/tasks/{task_id}/explain"))["sentence"]
+    why = await client.get(f"/v1/tasks/{task_id}/steps/each[7]/explain")
+    assert why["sentence"].startswith("Step each[7] failed at ")
+
+
+async def test_of_a_loop_the_newest_visit_counts(site: Site, client: Client) -> None:
+    steps = (
+        StepSpec(name="check", handler="h", routes=("again", "done")),
+        StepSpec(name="again", handler="h", after=("check",), back_to="check", max_visits=1000),
+        StepSpec(name="done", handler="h", after=("check",)),
+    )
+    visits = []
+    for visit in range(1, 600):
+        suffix = "" if visit == 1 else f"#{visit}"
+        visits += [
+            *ran(f"check{suffix}"),
+            StepRouted(step=f"check{suffix}", attempt=1, chosen=("again",), closed=("done",)),
+            LoopTurned(step="check", by=f"again{suffix}", visit=visit + 1, steps=("check", "again", "done")),
+        ]
+    task_id = await begun(site, *visits, StepDispatched(step="check#600", attempt=1), steps=steps)
+    why = await client.get(f"/v1/tasks/{task_id}/steps/done/explain")
+    assert [(cause["kind"], cause["step"]) for cause in why["causes"]] == [("parents", "done"), ("worker", "check#600")]
+    [done] = [one for one in (await client.get(f"/v1/tasks/{task_id}/steps"))["items"] if one["step"] == "done"]
+    assert done["waiting_on"] == "step check"
 
 
 async def test_nothing_is_asked_where_no_step_waits_for_a_worker(site: Site, client: Client) -> None:

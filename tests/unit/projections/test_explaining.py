@@ -155,7 +155,11 @@ def test_a_failed_step_ahead_is_named_with_the_command_that_helps() -> None:
     whole = explained(run)
     assert (whole.state, kinds(whole), whole.causes[0].steps) == ("blocked", ["repair"], ("b",))
     assert whole.causes[0].remedy == f"tasker task retry {run.task_id}"
-    assert explained(run, "b").sentence.startswith("Step b failed at ")
+    failed = explained(run, "b")
+    assert failed.sentence.startswith("Step b failed at ")
+    assert [cause.remedy for cause in failed.causes] == [f"tasker step retry {run.task_id} b"]
+    run.cancel()
+    assert explained(run, "b").causes == ()
 
 
 def test_a_pause_names_who_and_why() -> None:
@@ -292,6 +296,12 @@ def test_a_step_with_items_names_those_that_are_open_or_failed() -> None:
     run.fail("m[0]")
     why = explained(run, "m")
     assert kinds(why) == ["items", "repair", "outcome"]
+    assert why.sentence.endswith("; worker w1 to finish it (step m[1]).")
+    assert [(cause.kind, cause.step) for cause in explained(run).causes] == [
+        ("items", "m"),
+        ("repair", "m[0]"),
+        ("outcome", "m[1]"),
+    ]
     assert kinds(explained(run, "m[1]")) == ["outcome"]
 
 
