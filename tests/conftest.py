@@ -15,6 +15,8 @@ from tests.servers import SharedCluster, as_text, from_text
 settings.register_profile("each_change", deadline=None, derandomize=True)
 settings.load_profile("each_change")
 
+pytest_plugins = ["tests.unit.determinism.guarantees"]
+
 _controller = pytest.StashKey[SharedCluster]()
 
 

@@ -21,7 +21,7 @@ import msgspec
 from aiohttp import web
 
 from tasker.bus.bus import Bus, Message
-from tasker.errors import TaskerError, Undecodable
+from tasker.errors import StepUnknown, TaskerError, Undecodable
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import LiveUpdate, StepProgress
 from tasker.events.reads import TASK_ENDED
@@ -29,6 +29,7 @@ from tasker.events.subjects import Subjects
 from tasker.service.http.events import stream_frames
 from tasker.service.http.requests import Parameters, json_response, task_id_of, tenant_of, wants_event_stream
 from tasker.service.http.services import SERVICES, LiveUpdates, Services
+from tasker.service.http.tasks import content_of
 from tasker.service.http.waiting import task_view
 from tasker.templates.instances import name_of, parse_instance
 
@@ -54,6 +55,10 @@ async def of_task(request: web.Request) -> web.StreamResponse:
     if step is not None:
         parse_instance(step)
     view = await task_view(services, tenant, task_id)
+    if step is not None:
+        spec = await content_of(request.app, view.template_hash)
+        if spec is not None and name_of(step) not in {one.name for one in spec.steps}:
+            raise StepUnknown(f"the task has no step {step[:80]!r}", step=step)
     if wants_event_stream(request):
         if view.state in TASK_ENDED:
             return web.Response(status=204)  # the one answer after which an EventSource does not come back

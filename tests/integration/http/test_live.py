@@ -1,6 +1,7 @@
 """What running attempts say live, over HTTP."""
 
 import asyncio
+import hashlib
 from typing import Any
 
 import aiohttp
@@ -10,6 +11,7 @@ import pytest
 from tasker.events.messages import LiveUpdate, Progress, StepProgress
 from tasker.events.task_events import StepDispatched, TaskCompleted
 from tasker.service.http import live
+from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
 from tasker.templates.instances import name_of
 from tests.histories import completed_task, created, raw
 from tests.integration.http.conftest import Client, Site
@@ -90,6 +92,16 @@ async def test_one_item_of_a_step_can_be_followed(site: Site, client: Client) ->
         say(site, task, 1, step="b[x.2]")
         say(site, task, 1, step="b[x.1]")
         assert (await frame(response))[1]["step"] == "b[x.1]"
+
+
+async def test_a_step_that_the_template_does_not_have_is_no_silent_stream(site: Site, client: Client) -> None:
+    content = canonical_bytes(TemplateSpec(name="t", namespace="shop", steps=(StepSpec(name="a", handler="h"),)))
+    digest = hashlib.sha256(content)
+    await site.log.put_blob(digest.digest(), content)
+    task = await site.task([created(hash=digest.hexdigest())])
+    for headers in (STREAM, {}):
+        await client.problem("GET", f"/v1/tasks/{task}/stream?step=b", 404, "step_unknown", headers=headers)
+    assert await client.get(f"/v1/tasks/{task}/stream?step=a%5B7%5D") == {"steps": {}}
 
 
 async def test_who_comes_late_is_told_the_progress_first(site: Site, client: Client) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from tasker import Decision, RetryableError, StepContext, Template
+from tasker.errors import Busy
 from tasker.events.codec import canonical, hash_of
 from tasker.events.messages import Work
 from tasker.events.task_events import StepItemsHeld
@@ -182,6 +183,30 @@ def test_the_second_of_three_items_waits_and_nothing_deadlocks() -> None:
     assert run.state.status is TaskStatus.COMPLETED
     held = [event for event in run.events if isinstance(event, StepItemsHeld)]
     assert held == [StepItemsHeld(step="each", limit=1, waiting=2)]
+
+
+async def test_a_queue_of_depth_one_holds_back_new_tasks_and_no_step_of_those_that_run() -> None:
+    """Items, and the step behind them, go on in the very queue whose line is full: only who comes anew is refused."""
+    packing = Template("packing", queue="narrow", max_ready=1)
+
+    @packing.step(each="[1, 2, 3]", start_to_close_s=300)
+    async def pack(item: int) -> int:
+        await asyncio.sleep(60)
+        return item
+
+    @packing.step
+    def ship(pack: list[int]) -> int:
+        return sum(pack)
+
+    async with TaskerTest(packing, slots=1) as tasker:
+        run = await tasker.start()
+        await tasker.advance(1)
+        with pytest.raises(Busy) as refused:
+            await tasker.start(idempotency_key="another")
+        assert refused.value.context == {"cap": "max_ready", "queue": "narrow"}
+        await tasker.advance(300)
+        assert (run.state, run.result) == ("completed", 6)
+        assert (await tasker.start(idempotency_key="another")).state == "running"
 
 
 async def test_random_numbers_are_those_of_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:

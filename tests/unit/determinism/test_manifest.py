@@ -2,47 +2,20 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.architecture.tree import ROOT
+from tests.unit.determinism import guarantees
+from tests.unit.determinism.guarantees import HELD, MAY_NOT_BE_SKIPPED, RACES
 
 PAGE = ROOT / "docs" / "explanation" / "determinism.md"
 TEST = re.compile(r"\[`(?P<name>test_\w+)`\]\((?P<target>[^)]+)\)")
 BULLET = re.compile(r"^- .*?(?=^- |\Z)", re.MULTILINE | re.DOTALL)
 MAY_SKIP = re.compile(r"\b(skip|skipif|xfail|importorskip|whole)\b")
-
-HELD = {
-    "test_results_merge_in_edge_order_whatever_finished_first",
-    "test_the_same_commands_give_the_same_bytes_and_the_same_hash",
-    "test_results_do_not_depend_on_the_order_of_finishing",
-    "test_ten_thousand_instances_have_ten_thousand_ids",
-    "test_a_thousand_tasks_at_once_have_one_outcome_a_step",
-    "test_killed_workers_lose_nothing",
-    "test_a_thousand_tasks_at_once_on_real_servers_have_one_outcome_each",
-    "test_a_seq_twice_is_refused",
-    "test_the_second_of_three_items_waits_and_nothing_deadlocks",
-    "test_random_numbers_are_those_of_the_attempt",
-    "test_the_state_merges_in_edge_order_whatever_finished_first",
-    "test_a_hundred_signals_at_once_to_one_task_are_all_counted",
-}
-"""What the page must name; a new guarantee is added here and there."""
-
-RACES = {
-    "test_a_result_before_the_cancel_wins",
-    "test_a_result_behind_the_cancel_is_late",
-    "test_a_result_within_the_grace_is_kept_and_the_task_is_cancelled_all_the_same",
-    "test_of_a_cancellation_and_a_result_one_wins",
-    "test_of_an_answer_and_the_deadline_the_first_decides",
-    "test_of_an_approval_and_its_deadline_one_wins",
-    "test_a_signal_counts_on_either_side_of_the_start",
-    "test_a_signal_that_meets_the_start_of_its_task_is_taken_or_refused_by_name",
-    "test_the_start_and_end_of_a_child_race_with_its_parents_cancel",
-    "test_a_cancel_that_meets_the_start_or_the_end_of_a_child_is_decided_once",
-    "test_one_key_a_hundred_times_at_once_is_one_task",
-}
-"""The same of what excludes each other."""
 
 SECTIONS = {"Guarantees": HELD, "Races": RACES}
 
@@ -103,3 +76,41 @@ def test_a_missing_and_a_skipped_test_are_found(tmp_path: Path) -> None:
     assert faults_of("test_one", file)
     file.write_text("def test_one(): ...\n")
     assert faults_of("test_one", file) == []
+
+
+SKIPPED_BY = {
+    "a mark": "@pytest.mark.skipif(True, reason='no')\ndef {name}(): ...\n",
+    "a fixture": "@pytest.fixture\ndef server():\n    pytest.skip('no')\n\n\ndef {name}(server): ...\n",
+    "a module": "pytest.importorskip('no_such_module')\n\n\ndef {name}(): ...\n",
+    "a failure": "@pytest.mark.xfail\ndef {name}():\n    raise AssertionError\n",
+}
+
+
+@pytest.mark.parametrize("by", [*SKIPPED_BY, None])
+def test_a_run_that_skips_a_guarantee_fails(tmp_path: Path, by: str | None) -> None:
+    body = "def {name}(): ...\n" if by is None else SKIPPED_BY[by]
+    file = tmp_path / "test_some.py"
+    file.write_text("import pytest\n\n\n" + body.format(name=min(HELD)))
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        guarantees.__name__,
+        "-c",
+        "pytest.ini",
+        "--rootdir",
+        str(tmp_path),
+        "test_some.py",
+    ]
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode == 0) == (by is None), run.stdout
+    assert (MAY_NOT_BE_SKIPPED in run.stdout) == (by is not None), run.stdout

@@ -145,7 +145,7 @@ TASKS: Final[tuple[Operation, ...]] = (
                 description="The task has ended. Only where a stream was asked for.",
             ),
         ),
-        problems=(*READ, errors.TaskUnknown, errors.Busy),
+        problems=(*READ, errors.TaskUnknown, errors.StepUnknown, errors.NameInvalid, errors.Busy),
     ),
     *task_operations.operations(COMMAND),
     Operation(
