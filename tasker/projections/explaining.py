@@ -28,6 +28,7 @@ from tasker.projections.views.words import NAMED_MAX, words_of, words_of_task
 from tasker.templates import StepSpec, TemplateSpec
 from tasker.templates.graph import Graph, graph_of
 from tasker.templates.instances import is_item, is_undo, name_of, node_of, parse_instance
+from tasker.templates.model import PRIORITY_MAX
 
 CAUSES_MAX: Final = 10
 
@@ -120,12 +121,13 @@ def unmet_words(spec: StepSpec, open_parents: Sequence[str]) -> str | None:
 def _of_task(view: TaskView, around: Around) -> Iterable[Cause]:
     if view.state not in ("blocked", "paused", "pending", "compensating") or not view.waiting_facts:
         return
-    first = view.waiting_facts[0]
+    first, remedy = view.waiting_facts[0], view.remedy
     text = words_of_task(view.waiting_facts) or ""
     if first.kind == "place":
         first = msgspec.structs.replace(first, place=around.places.get("", first.place))
         text = words_of(first)
-    yield _cause(first, text, view.remedy)
+        remedy = remedy or _remedy_of_place(view.task_id, first.place)
+    yield _cause(first, text, remedy)
 
 
 def _cause(wait: Wait, text: str, remedy: str | None) -> Cause:
@@ -195,8 +197,19 @@ def _remedy(step: StepView, wait: Wait) -> str | None:
             return f"tasker task explain {wait.child_task_id}"
         case "hold":
             return _remedy_of_hold(wait.hold)
+        case "place":
+            return _remedy_of_place(step.task_id, wait.place)
         case _:
             return None
+
+
+def _remedy_of_place(task_id: str, place: PlaceFacts | None) -> str | None:
+    """Return the command that lets a task go before others, or, where it is the next, tells what is before it."""
+    if place is not None and place.ahead:
+        return f"tasker task update {task_id} --priority {PRIORITY_MAX}"
+    if place is not None and place.holders:
+        return f"tasker task explain {place.holders[0].task_id}"
+    return None
 
 
 def _remedy_of_hold(hold: HoldFacts | None) -> str:

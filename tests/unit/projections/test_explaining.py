@@ -238,11 +238,12 @@ def test_who_holds_a_place_is_told_and_how_many_come_first() -> None:
         why = explained(of_task, step, places={"": HELD})
         assert "held by task t0" in why.sentence
         assert why.causes[0].place == HELD
+        assert why.causes[0].remedy == f"tasker task update {of_task.task_id} --priority 100"
     by_step = PlaceHolder(task_id="t9", step="w[1]", since="2026-11-26T01:02:03.000000Z")
     lone = PlaceFacts(key="6", limit=1, held=1, waiting=1, ahead=0, holders=(by_step,))
-    assert explained(run, "w", places={"w": lone}).sentence.endswith(
-        "key 6: held by step w[1] of task t9 since 2026-11-26T01:02:03.000000Z."
-    )
+    why = explained(run, "w", places={"w": lone})
+    assert why.sentence.endswith("key 6: held by step w[1] of task t9 since 2026-11-26T01:02:03.000000Z.")
+    assert why.causes[0].remedy == "tasker task explain t9"
 
 
 @pytest.mark.parametrize(
