@@ -684,6 +684,7 @@ class TaskActor:
                     self._cancel_child(step, attempt)
                 self._hold_child(step, attempt)
             case TaskPaused(children=children) | TaskUnpaused(children=children):
+                self._set_aside()
                 for step, entry in self.state.steps.items() if children else ():
                     self._hold_child(step, entry.attempt)
             case PlaceRequested(step=step, attempt=attempt):
@@ -710,6 +711,12 @@ class TaskActor:
         at_us, template, admissions = self.state.admitted_us, self.template, self._ports.admissions
         if at_us is not None and template is not None and template.spec.debounce is not None and admissions is not None:
             admissions.begun(self, self.tenant, template, at_us)
+
+    def _set_aside(self) -> None:
+        """Let nothing wait for a slot or a turn while the task is paused; at its end all is offered anew."""
+        for step, entry in self.state.steps.items() if self.state.held else ():
+            if entry.status is STEP_DISPATCHED:
+                self._ports.taken_back(self, step, entry.attempt)
 
     def _reprioritize(self) -> None:
         for place in self.state.places.values():

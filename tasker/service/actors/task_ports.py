@@ -120,7 +120,7 @@ class TaskPorts(Protocol):
         ...
 
     def taken_back(self, actor: TaskActor, step: str, attempt: int) -> None:
-        """Offer an attempt that has ended no more."""
+        """Offer an attempt no more: it has ended, or its task is paused."""
         ...
 
     def tell_cancel(self, actor: TaskActor, worker: str, step: str, attempt: int, grace_s: float) -> None:

@@ -14,6 +14,7 @@ from tasker.controls.bucket import Bucket
 from tasker.events.envelope import US_PER_S
 from tasker.service.actors.dispatch import pacing
 from tasker.service.actors.dispatch.pacing import Pacing, key_of
+from tasker.service.actors.dispatch.turns import are_free, keep_moment
 
 T0_US = 1_790_000_000_000_000
 SHARDS = 16
@@ -33,6 +34,21 @@ def most_above(times_us: list[int], rate_per_s: float) -> float:
     return most
 
 
+def asked(buckets: tuple[Bucket, ...], now_us: int, *, waited: bool) -> int | None:
+    """Take a token of each bucket; returns when to come back where one lacks it."""
+    if not are_free(buckets, now_us, waited=waited):
+        return keep_moment(buckets, now_us, waited=waited)[0]
+    for bucket in buckets:
+        bucket.take()
+    return None
+
+
+def asked_of(node: Pacing, place: Place, input: bytes, now_us: int, *, waited: bool) -> int | None:
+    """Ask at a node for an attempt of a place; who asks at one that takes a shard comes back in a second."""
+    buckets = node.find(place, msgspec.Raw(input), now_us)
+    return now_us + US_PER_S if buckets is None else asked(buckets, now_us, waited=waited)
+
+
 def begun(bucket: Bucket, asks: list[int]) -> list[int]:
     """When attempts begin that ask at these times, and come back when they are told to; late by up to 3 s."""
     waiting = [(at_us, False) for at_us in asks]
@@ -41,9 +57,8 @@ def begun(bucket: Bucket, asks: list[int]) -> list[int]:
     while waiting:
         waiting.sort()
         at_us, waited = waiting.pop(0)
-        turn_us = bucket.wait_until(at_us, waited=waited)
+        turn_us = asked((bucket,), at_us, waited=waited)
         if turn_us is None:
-            bucket.take()
             found.append(at_us)
             continue
         assert turn_us > at_us
@@ -74,25 +89,21 @@ def test_who_waits_gets_the_whole_rate_in_order() -> None:
     bucket = Bucket(10.0, 5, since_us=T0_US - 10 * US_PER_S, now_us=T0_US)
     turns = []
     for _ in range(25):
-        turn_us = bucket.wait_until(T0_US, waited=False)
-        if turn_us is None:
-            bucket.take()
+        turn_us = asked((bucket,), T0_US, waited=False)
         turns.append(turn_us or T0_US)
     assert turns[:5] == [T0_US] * 5
     assert [after - before for before, after in pairwise(turns[4:])] == [100_000] * 20
     for turn_us in turns[5:]:
-        assert bucket.wait_until(turn_us, waited=True) is None
-        bucket.take()
+        assert asked((bucket,), turn_us, waited=True) is None
 
 
 def test_a_newcomer_does_not_overtake_who_waits() -> None:
     bucket = Bucket(1.0, 1, since_us=T0_US - 10 * US_PER_S, now_us=T0_US)
-    assert bucket.wait_until(T0_US, waited=False) is None
-    bucket.take()
-    assert bucket.wait_until(T0_US, waited=False) == T0_US + US_PER_S
-    assert bucket.wait_until(T0_US, waited=False) == T0_US + 2 * US_PER_S
-    assert bucket.wait_until(T0_US + US_PER_S, waited=False) == T0_US + 3 * US_PER_S
-    assert bucket.wait_until(T0_US + US_PER_S, waited=True) is None
+    assert asked((bucket,), T0_US, waited=False) is None
+    assert asked((bucket,), T0_US, waited=False) == T0_US + US_PER_S
+    assert asked((bucket,), T0_US, waited=False) == T0_US + 2 * US_PER_S
+    assert asked((bucket,), T0_US + US_PER_S, waited=False) == T0_US + 3 * US_PER_S
+    assert asked((bucket,), T0_US + US_PER_S, waited=True) is None
 
 
 def limit(per_s: float = 10.0, burst: int = 4, key: str | None = None) -> Limit:
@@ -123,7 +134,7 @@ def test_all_nodes_together_stay_within_the_limit(moves: list[tuple[int, int, in
         for _ in range(steps):
             now_us += 50_000
             for node in nodes:
-                while node.wait_until(SHOP, msgspec.Raw(b"{}"), now_us, waited=True) is None:
+                while asked_of(node, SHOP, b"{}", now_us, waited=True) is None:
                     times.append(now_us)
     assert most_above(times, 10.0) <= max(burst, len(nodes)) + len(nodes) + ROUNDING
     assert len(times) <= 10.0 * (now_us - T0_US) / US_PER_S + max(burst, len(nodes)) + ROUNDING
@@ -133,11 +144,11 @@ def test_an_attempt_needs_a_token_of_its_queue_and_of_its_handler() -> None:
     node = Pacing(lambda: {QUEUE: limit(10.0, 10), HANDLER: limit(1.0, 1)})
     node.own(1.0, T0_US)
     now_us = T0_US + 10 * US_PER_S
-    assert node.wait_until(SHOP, msgspec.Raw(b"1"), now_us, waited=False) is None
-    assert node.wait_until(SHOP, msgspec.Raw(b"1"), now_us, waited=False) == now_us + US_PER_S
+    assert asked_of(node, SHOP, b"1", now_us, waited=False) is None
+    assert asked_of(node, SHOP, b"1", now_us, waited=False) == now_us + US_PER_S
     other = SHOP._replace(handler="other")
-    assert [node.wait_until(other, msgspec.Raw(b"1"), now_us, waited=False) for _ in range(9)] == [None] * 9
-    assert node.wait_until(other, msgspec.Raw(b"1"), now_us, waited=False) is not None
+    assert [asked_of(node, other, b"1", now_us, waited=False) for _ in range(9)] == [None] * 9
+    assert asked_of(node, other, b"1", now_us, waited=False) is not None
 
 
 def test_each_value_of_the_key_has_the_limit_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +157,7 @@ def test_each_value_of_the_key_has_the_limit_for_itself(monkeypatch: pytest.Monk
     now_us = T0_US + 10 * US_PER_S
 
     def ask(text: bytes) -> bool:
-        return node.wait_until(SHOP, msgspec.Raw(text), now_us, waited=False) is None
+        return asked_of(node, SHOP, text, now_us, waited=False) is None
 
     assert [ask(b'{"customer":1}'), ask(b'{"customer":2}'), ask(b'{"customer":1}')] == [True, True, False]
     assert [ask(b'{"n":1}'), ask(b"7")] == [True, False]
@@ -163,12 +174,12 @@ def test_a_limit_that_is_set_anew_holds_at_once() -> None:
     node = Pacing(lambda: limits)
     node.own(1.0, T0_US)
     now_us = T0_US + 10 * US_PER_S
-    node.wait_until(SHOP, msgspec.Raw(b"1"), now_us, waited=False)
-    assert node.wait_until(SHOP, msgspec.Raw(b"1"), now_us, waited=False) == now_us + US_PER_S
+    asked_of(node, SHOP, b"1", now_us, waited=False)
+    assert asked_of(node, SHOP, b"1", now_us, waited=False) == now_us + US_PER_S
     limits[QUEUE] = limit(100.0, 1)
     assert node.changed(now_us)
-    assert node.wait_until(SHOP, msgspec.Raw(b"1"), now_us, waited=True) == now_us + 10_000
+    assert asked_of(node, SHOP, b"1", now_us, waited=True) == now_us + 10_000
     del limits[QUEUE]
     assert node.changed(now_us)
-    assert node.wait_until(SHOP, msgspec.Raw(b"1"), now_us, waited=False) is None
+    assert asked_of(node, SHOP, b"1", now_us, waited=False) is None
     assert not node.changed(now_us)

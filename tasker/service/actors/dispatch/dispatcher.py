@@ -125,11 +125,12 @@ class Dispatcher:
 
     def reprioritized(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Give an attempt on offer the place of its task's new priority; the first copy that a worker begins counts."""
+        self._gate.reprioritized(actor, step, attempt)
         if not _is_own(actor) and not self.holds_back(actor, step, attempt):
             self._take(actor, step, attempt, offer)
 
     def taken_back(self, actor: TaskActor, step: str, attempt: int) -> None:
-        """Let an attempt that has ended wait neither for a worker nor for what holds it back."""
+        """Let an attempt that has ended, or is paused, wait neither for a worker nor for what holds it back."""
         self._gate.take_back(actor, step, attempt)
         self.own_queues.let_go(actor.task_id, step, attempt)
         if self._direct is not None and actor.template is not None:

@@ -8,6 +8,8 @@ What is held is owed as before, so a crash or another owner loses nothing and le
 asks its own gate. The gate only remembers what it holds, to wake it when a control changes. It remembers so many; when
 there are more, every open offer is looked at again after a change.
 
+What finds no token of a rate limit is held until a moment of its own; its line says whose turn that is (`turns.py`).
+
 It knows the controls from the log: before this node takes a shard, then each second, and at once after a commit here.
 """
 
@@ -18,7 +20,6 @@ import contextlib
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
-from uuid import UUID
 
 import structlog
 
@@ -33,7 +34,10 @@ from tasker.service.actors.dispatch.breakers import Breakers, Standing, Tell
 from tasker.service.actors.dispatch.lines import Queue
 from tasker.service.actors.dispatch.outcomes import Outcome
 from tasker.service.actors.dispatch.pacing import Pacing
+from tasker.service.actors.dispatch.turns import Buckets, Key, Turns, key_of
+from tasker.service.actors.dispatch.waiting_set import Waiting
 from tasker.service.actors.task_actor import TaskActor
+from tasker.service.domain.limits.ranks import priority_of, rank_of
 from tasker.service.domain.obligations import Kind
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
@@ -58,8 +62,6 @@ _FORGET_US: Final = 60 * US_PER_S
 
 _log = structlog.get_logger(__name__)
 
-_Key = tuple[UUID, str, int]
-
 
 class _Held:
     """An attempt that is held back.
@@ -69,10 +71,11 @@ class _Held:
         is_paced: a rate limit gave it a moment to come back.
         circuit: the handler whose circuit holds it.
         asks: its template has rate limits: it asks the gate, whether or not that is shut.
+        tokens: of these buckets it was given tokens at another one's turn, and has not come by with them.
         woken_us: when it was told to come by again.
     """
 
-    __slots__ = ("asks", "chance", "circuit", "is_first", "is_paced", "place", "woken_us")
+    __slots__ = ("asks", "chance", "circuit", "is_first", "is_paced", "place", "tokens", "woken_us")
 
     def __init__(self, place: Place, chance: float, *, is_first: bool, asks: bool) -> None:
         self.asks = asks
@@ -81,11 +84,12 @@ class _Held:
         self.is_first = is_first
         self.is_paced = False
         self.circuit: Target | None = None
+        self.tokens: Buckets = ()
         self.woken_us: int | None = None
 
 
 class Gate:
-    """Holds back what a control keeps from beginning. A `ShardService`.
+    """Holds back what a control keeps from beginning. A `ShardService`, and the `Wakes` of the lines under limits.
 
     Attributes:
         shut: something may be held: only then is the gate asked, but for templates with rate limits.
@@ -100,6 +104,7 @@ class Gate:
         self._shards = shards
         self._clock = clock
         self._pacing = Pacing(lambda: self._watch.controls.limits)
+        self._turns = Turns(self)
         self._shard_count = shard_count
         self._open: dict[int, int] = {}
         """The shards that are owned here, and since when."""
@@ -114,14 +119,14 @@ class Gate:
             tell,
             self._standing,
         )
-        self._of_circuit: dict[Target, dict[_Key, int]] = {}
+        self._of_circuit: dict[Target, dict[Key, int]] = {}
         """What each circuit holds -> its shard, in order."""
 
         self._repaced = False
         """What waits for its turn may have another one now."""
 
-        self._held: dict[int, dict[_Key, _Held]] = {}
-        self._given: OrderedDict[_Key, int] = OrderedDict()
+        self._held: dict[int, dict[Key, _Held]] = {}
+        self._given: OrderedDict[Key, int] = OrderedDict()
         """Attempts that had their tokens, and when."""
 
         self._count = 0
@@ -152,7 +157,7 @@ class Gate:
         turn_us = None
         if hold is None and key not in self._given and (controls.limits or declared is not None):
             waited = offer > 0 or (held is not None and held.is_paced)
-            turn_us = self._pacing.wait_until(place, actor.state.input, now_us, declared, name_of(step), waited=waited)
+            turn_us = self._turn_us(actor, place, declared, key, now_us, waited=waited)
             if turn_us is None:
                 self._give(key, now_us)
         if hold is None and turn_us is None:
@@ -163,7 +168,9 @@ class Gate:
             self._wait_anew(actor, step, attempt, now_us)
             return 0 if held.is_first else offer
         held = self._keep(actor.shard, key, _held_of(actor, place, step, is_first=offer == 0), hold)
-        if held is not None:
+        if held is None:
+            self._turns.forget(key)
+        else:
             held.is_paced = hold is None
         until_us = now_us + round(RECHECK_S * US_PER_S)
         if hold is None or hold.until_us is not None:
@@ -213,17 +220,71 @@ class Gate:
     def take_back(self, actor: TaskActor, step: str, attempt: int) -> None:
         """Hold an attempt that has ended no more: what holds it may last."""
         key, kept = (actor.stream_id, step, attempt), self._held.get(actor.shard, {})
-        if key in kept:
+        held = kept.get(key)
+        if held is not None:
+            self._leave_line(key, held)
             self._drop(kept, key)
-        self._given.pop(key, None)
 
-    def _give(self, key: _Key, now_us: int) -> None:
+    def reprioritized(self, actor: TaskActor, step: str, attempt: int) -> None:
+        """Give an attempt that waits for its turn the place of its task's new priority."""
+        assert actor.template is not None  # noqa: S101 - a task with steps has one
+        self._turns.move((actor.stream_id, step, attempt), priority_of(actor.state, actor.template, step))
+
+    def _turn_us(
+        self, actor: TaskActor, place: Place, declared: RateLimit | None, key: Key, now_us: int, *, waited: bool
+    ) -> int | None:
+        """Return when an attempt that nothing else holds is to come back; None: it may begin, and has its tokens.
+
+        `waited`: it was told to come back, so it overtakes nobody.
+        """
+        buckets = self._pacing.find(place, actor.state.input, now_us, declared, name_of(key[1]))
+        if buckets is None:
+            return now_us + US_PER_S
+        if not buckets:
+            return None
+        return self._turns.ask(key, buckets, now_us, lambda: _waiting(actor, key), waited=waited)
+
+    def is_on_offer(self, one: Waiting) -> bool:
+        """See `Wakes`; what has no actor in memory is on offer, as far as that is known."""
+        key = key_of(one)
+        if self._standing(one.shard, key) in {"waits", None}:
+            return True
+        held = self._held.get(one.shard, {}).get(key)
+        if held is not None:
+            held.woken_us = self._clock.now_us()
+        return False
+
+    def got_tokens(self, one: Waiting, buckets: Buckets, now_us: int) -> None:
+        """See `Wakes`."""
+        key = key_of(one)
+        self._give(key, now_us)
+        held = self._held.get(one.shard, {}).get(key)
+        if held is not None:
+            held.tokens, held.woken_us = buckets, now_us
+        self.comes_at(one, now_us, now_us)
+
+    def comes_at(self, one: Waiting, at_us: int, now_us: int) -> None:
+        """See `Wakes`."""
+        book = self._shards.book_of(one.shard)
+        if book is not None:
+            book.retry(one.stream_id, f"{Kind.OFFER}:{one.step}:{one.attempt}", at_us, keep=at_us > now_us)
+
+    def _leave_line(self, key: Key, held: _Held) -> None:
+        """Let an attempt wait for no turn; tokens with which it has not come by are others'."""
+        now_us = self._clock.now_us()
+        self._turns.leave(key, now_us)
+        if held.tokens:
+            self._given.pop(key, None)
+            buckets, held.tokens = held.tokens, ()
+            self._turns.put_back(buckets, now_us)
+
+    def _give(self, key: Key, now_us: int) -> None:
         """Remember that an attempt has its tokens: it is offered again while it waits for a worker, and given back."""
         self._given[key] = now_us
         if len(self._given) > HELD_MAX:
             self._given.popitem(last=False)
 
-    def _keep(self, shard: int, key: _Key, new: _Held, hold: Hold | None) -> _Held | None:
+    def _keep(self, shard: int, key: Key, new: _Held, hold: Hold | None) -> _Held | None:
         kept = self._held.setdefault(shard, {})
         held = kept.get(key)
         if held is not None:
@@ -237,12 +298,14 @@ class Gate:
         else:
             self._overflowed = True
             return None
+        if hold is not None:
+            self._leave_line(key, held)
         if hold is not None and hold.circuit is not None:
             held.circuit = hold.target
             self._of_circuit.setdefault(hold.target, {})[key] = shard
         return held
 
-    def _drop(self, kept: dict[_Key, _Held], key: _Key) -> None:
+    def _drop(self, kept: dict[Key, _Held], key: Key) -> None:
         held = kept.pop(key)
         self._count -= 1
         queue = _queue_of(held.place)
@@ -251,8 +314,9 @@ class Gate:
             del self._of_queue[queue]
         self._need_asking -= not held.asks
         self._leave_circuit(key, held)
+        self._turns.forget(key)
 
-    def _leave_circuit(self, key: _Key, held: _Held) -> None:
+    def _leave_circuit(self, key: Key, held: _Held) -> None:
         if held.circuit is not None:
             others = self._of_circuit[held.circuit]
             del others[key]
@@ -270,7 +334,7 @@ class Gate:
         self._breakers.ended(target, spec.circuit_breaker, (actor.stream_id, step, attempt), outcome)
 
     def _hold_of(
-        self, actor: TaskActor, place: Place, key: _Key, now_us: int, waits: _Held | None = None
+        self, actor: TaskActor, place: Place, key: Key, now_us: int, waits: _Held | None = None
     ) -> Hold | None:
         """Return what keeps an attempt from beginning; nothing does where it is a part of a circuit's trial.
 
@@ -283,12 +347,12 @@ class Gate:
             return hold
         return None if self._breakers.lets(hold.target, key) else hold
 
-    def _probe(self, actor: TaskActor, place: Place, step: str, key: _Key) -> None:
+    def _probe(self, actor: TaskActor, place: Place, step: str, key: Key) -> None:
         if self.watches and actor.template is not None:
             limit_s = actor.template.step(step).start_to_close_s
             self._breakers.begins(place.handled(), actor.shard, key, start_to_close_s=limit_s)
 
-    def _standing(self, shard: int, key: _Key) -> Standing | None:
+    def _standing(self, shard: int, key: Key) -> Standing | None:
         stream_id, step, attempt = key
         actor = self._shards.actor_of(shard, stream_id)
         if not isinstance(actor, TaskActor):
@@ -396,18 +460,23 @@ class Gate:
     async def _wake(self, *, repaced: bool) -> None:
         """Have every attempt that may go now, or at another moment, come by then; `repaced`: limits changed, too."""
         controls, done = self._watch.controls, 0
+        if repaced:
+            self._pacing.forget_moments()
         for shard, kept in list(self._held.items()):
             for (stream_id, step, attempt), held in list(kept.items()):
                 done += 1
                 if done % WAKES_AT_ONCE == 0:
                     await asyncio.sleep(0)
-                if held.is_paced and not repaced:
-                    continue  # it comes at its turn
                 book = self._shards.book_of(shard)
                 if book is None:
                     break
-                now_us = self._clock.now_us()
+                now_us, key = self._clock.now_us(), (stream_id, step, attempt)
                 hold = controls.hold_of(held.place, held.chance, now_us)
+                if held.is_paced and hold is not None:
+                    self._leave_line(key, held)
+                if held.is_paced and not repaced and (hold is not None or key in self._turns):
+                    continue  # it comes at its moment
+                self._turns.is_due(key, now_us)
                 at_us = now_us if hold is None else hold.until_us
                 if at_us is not None:
                     held.woken_us = at_us
@@ -421,6 +490,7 @@ class Gate:
         for shard, kept in self._held.items():
             gone = [key for key, held in kept.items() if held.woken_us is not None and held.woken_us < before_us]
             for key in gone:
+                self._leave_line(key, kept[key])
                 self._drop(kept, key)
             if gone:
                 _log.debug("held_attempts_gone", shard=shard, count=len(gone))
@@ -470,6 +540,16 @@ def _is_paced(actor: TaskActor) -> bool:
 
 def _queue_of(place: Place) -> Queue:
     return place.tenant, place.namespace, place.queue
+
+
+def _waiting(actor: TaskActor, key: Key) -> Waiting:
+    """Return an attempt as it stands in a line."""
+    assert actor.template is not None  # noqa: S101 - a task with steps has one
+    stream_id, step, attempt = key
+    priority, share, weight = rank_of(actor.state, actor.template, step)
+    return Waiting(
+        actor.shard, stream_id, step, attempt, 0, priority, actor.state.steps[step].dispatched_us, share, weight
+    )
 
 
 def _held_of(actor: TaskActor, place: Place, step: str, *, is_first: bool) -> _Held:

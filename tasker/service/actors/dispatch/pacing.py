@@ -74,41 +74,32 @@ class Pacing:
                 found = True
         return found
 
-    def wait_until(
-        self,
-        place: Place,
-        input: msgspec.Raw,
-        now_us: int,
-        declared: RateLimit | None = None,
-        step: str = "",
-        *,
-        waited: bool,
-    ) -> int | None:
-        """Return when an attempt is to ask again; None: it may begin, and has its tokens.
+    def forget_moments(self) -> None:
+        """Let nobody have a moment: all who wait are told to ask again."""
+        for buckets in self._buckets.values():
+            for bucket in buckets.values():
+                bucket.forget_moments()
+
+    def find(
+        self, place: Place, input: msgspec.Raw, now_us: int, declared: RateLimit | None = None, step: str = ""
+    ) -> tuple[Bucket, ...] | None:
+        """Return the buckets of which an attempt needs a token each; None: a shard is being taken, so nothing begins.
 
         `declared`: the limit that the template gives the attempt's step. An operator's limit of the handler takes its
         place.
         """
         if self._share <= 0.0:
-            return now_us + US_PER_S  # a shard is being taken
+            return None
         limits = self._limits()
-        found: list[Bucket] = []
-        at_us: int | None = None
+        found: tuple[Bucket, ...] = ()
         for target in place.limited():
             limit = limits.get(target)
             if limit is None:
                 if declared is None or target.scope != "handler":
                     continue
                 target, limit = _declared(place, step, declared)  # noqa: PLW2901 - in place of what is not set
-            bucket = self._bucket(target, limit, key_of(limit, input), now_us)
-            found.append(bucket)
-            turn_us = bucket.wait_until(now_us, waited=waited)
-            if turn_us is not None:
-                at_us = turn_us if at_us is None else max(at_us, turn_us)
-        if at_us is None:
-            for bucket in found:
-                bucket.take()
-        return at_us
+            found += (self._bucket(target, limit, key_of(limit, input), now_us),)
+        return found
 
     def _bucket(self, target: Target, limit: Limit, key: bytes, now_us: int) -> Bucket:
         buckets = self._buckets.get(target)
