@@ -29,6 +29,21 @@ def read_json(text: str) -> object:
         raise UsageError(f"{text[1:]}: {error.strerror}") from error
 
 
+def read_text(file: Path) -> str:
+    """Return the text of a file, or of stdin (`-`).
+
+    Raises:
+        UsageError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return data.decode()
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: not UTF-8 at byte {error.start}") from error
+
+
 def read_object(text: str, option: str) -> dict[str, Any]:
     """Return the JSON object that the value of an option is, as `read_json` does.
 

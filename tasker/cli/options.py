@@ -16,6 +16,9 @@ Format = Literal["table", "json", "jsonl"]
 Output = Annotated[Format, Parameter(name=["--output", "-o"])]
 """Of every command that prints data. Its default is the setting `output`: `app.py` fills it in."""
 
+File = Annotated[Path, Parameter(allow_leading_hyphen=True)]
+"""A file that is read whole; `-` is stdin."""
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from tasker.cli.options import BY, COMMON, By, Common, Limit, Tags
+from tasker.cli.options import BY, COMMON, By, Common, File, Limit, Tags
 
 if TYPE_CHECKING:
     from tasker.cli.output import Column
@@ -26,7 +26,7 @@ class Document:
     """The schedule's document, by options or as a file.
 
     Attributes:
-        file: a YAML or JSON file with the document, in place of the other options of this group.
+        file: a YAML or JSON file with the document (`-`: stdin), in place of the other options of this group.
         template: of the tasks; its name, or NAMESPACE/NAME.
         version: of the template; else the one in use at each fire.
         cron: five fields (minute hour day month weekday), or @hourly, @daily, @weekly, @monthly, @yearly.
@@ -45,7 +45,7 @@ class Document:
         catch_up_s: a fire later than this is not made up for; else a day. 10 s are not late.
     """
 
-    file: Path | None = None
+    file: File | None = None
     template: str | None = None
     version: str | None = None
     cron: str | None = None
@@ -520,12 +520,11 @@ def _read(file: Path) -> dict[str, Any]:
     import yaml
 
     from tasker.cli.failures import UsageError
+    from tasker.cli.given import read_text
 
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        found = yaml.safe_load(read_text(file))
+    except yaml.YAMLError as error:
         raise UsageError(f"{file}: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise UsageError(f"{file}: a schedule's document is a mapping")

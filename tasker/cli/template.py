@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclopts import App
 
-from tasker.cli.options import BY, COMMON, By, Common, Limit, Output
+from tasker.cli.options import BY, COMMON, By, Common, File, Limit, Output
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tasker.cli.output import Column
     from tasker.templates import TemplateSpec
 
@@ -17,7 +18,7 @@ app = App(name="template", help="Check, register and choose templates.")
 
 
 @app.command
-async def register(file: Path, /, *, by: By = BY, common: Common = COMMON) -> None:
+async def register(file: File, /, *, by: By = BY, common: Common = COMMON) -> None:
     """Register the template in a YAML file. Twice is fine; other content under the same version is refused.
 
     For example:
@@ -25,7 +26,7 @@ async def register(file: Path, /, *, by: By = BY, common: Common = COMMON) -> No
     $ tasker template register order_fulfillment.yaml
 
     Args:
-        file: YAML or JSON; one template.
+        file: YAML or JSON; one template. `-`: from stdin.
         by: who asks, and why.
         common: where the service is, and how to print.
     """
@@ -40,13 +41,13 @@ async def register(file: Path, /, *, by: By = BY, common: Common = COMMON) -> No
 
 
 @app.command
-def validate(file: Path, /, *, common: Common = COMMON) -> None:
+def validate(file: File, /, *, common: Common = COMMON) -> None:
     """Check the template in a YAML file, naming every fault at once; asks no service.
 
     Exit code 2 when it has faults.
 
     Args:
-        file: YAML or JSON; one template.
+        file: YAML or JSON; one template. `-`: from stdin.
         common: where the service is, and how to print.
     """
     from tasker.cli.output import fields
@@ -171,13 +172,7 @@ def schema(*, output: Output = "table") -> None:
 
 
 def _load(file: Path) -> TemplateSpec:
-    from tasker.cli.failures import UsageError
+    from tasker.cli.given import read_text
     from tasker.templates import load_yaml
 
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: not UTF-8 at byte {error.start}") from error
-    return load_yaml(text)
+    return load_yaml(read_text(file))
