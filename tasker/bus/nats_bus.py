@@ -40,6 +40,9 @@ from tasker.settings import NatsSettings
 PENDING_BYTES_MAX = NatsSettings().pending_bytes_max
 """The send buffer: above it `publish` raises."""
 
+_PORTS = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
+"""Where a server is whose address names no port."""
+
 _CONNECT_TIMEOUT_S = 2
 _CLOSE_TIMEOUT_S = 2.0
 _PING_INTERVAL_S = 10
@@ -560,10 +563,10 @@ def _options(url: str) -> dict[str, Any]:
 
 
 def _address(split: SplitResult) -> str:
-    if not split.hostname or split.scheme not in {"nats", "tls", "ws", "wss"}:
+    if not split.hostname or split.scheme not in _PORTS:
         raise ValueError(f"{split.scheme}://{split.hostname}")
     host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
-    return f"{split.scheme}://{host}:{split.port or 4222}"
+    return f"{split.scheme}://{host}:{split.port or _PORTS[split.scheme]}"
 
 
 def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:

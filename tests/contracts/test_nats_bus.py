@@ -17,7 +17,7 @@ from tasker.bus import nats_bus
 from tasker.bus.bus import MSG_ID, Bus, Disconnected, Message
 from tasker.bus.fast_ingest import open_ingest
 from tasker.bus.jetstream import PubAck
-from tasker.bus.nats_bus import NatsBus
+from tasker.bus.nats_bus import NatsBus, _options
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.stream_reader import FromSeq, Gap, StreamReader
@@ -237,6 +237,14 @@ async def test_it_waits_no_longer_for_a_server_that_says_nothing() -> None:
 async def test_a_url_has_a_form(url: str) -> None:
     with pytest.raises(ConfigurationError):
         await NatsBus.connect(url, name="test")
+
+
+@pytest.mark.parametrize(("scheme", "port"), [("nats", 4222), ("tls", 4222), ("ws", 80), ("wss", 443)])
+def test_an_address_without_a_port_means_that_of_its_scheme(scheme: str, port: int) -> None:
+    assert _options(f"{scheme}://host, {scheme}://[::1]:9")["servers"] == [
+        f"{scheme}://host:{port}",
+        f"{scheme}://[::1]:9",
+    ]
 
 
 async def test_an_encrypted_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
