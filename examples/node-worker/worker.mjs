@@ -57,11 +57,12 @@ async function run(work, key, stop) {
   try {
     const results = { ...work.results };
     for (const of of work.results_ref ?? []) results[of] = (await tell(work, "result", { of })).result;
-    const given = { ...work, results, signal: stop.signal };
+    if (work.input_ref) work.input = (await tell(work, "input")).result;
     const aborted = new Promise((_, fail) => stop.signal.addEventListener("abort", () => fail(stop.signal.reason)));
     stop.signal.throwIfAborted();
-    const result = (await Promise.race([handlers[work.handler](given), aborted])) ?? null;
-    await tell(work, "completed", { result });
+    const result = (await Promise.race([handlers[work.handler]({ ...work, results, signal: stop.signal }), aborted])) ?? null;
+    const { ok, error } = await tell(work, "completed", { result });
+    if (!ok) throw { name: "result_invalid", message: error?.detail, retryable: false }; // it would run again otherwise
   } catch (fault) {
     if (fault === "dropped") return;
     const { name: type = "Error", message = `${fault}`, retryable = true, retryAfterS, stack } = fault;
@@ -82,8 +83,7 @@ nats.subscribe(`${prefix}.${tenant}.worker.${worker}.cancel`, {
   callback: (_, message) => follow({ cancel: true }, running.get(keyOf(message.json()))?.stop),
 });
 
-const stream = `${prefix.toUpperCase()}_WORK`;
-const name = `${tenant}=${namespace}=${queue}`;
+const [stream, name] = [`${prefix.toUpperCase()}_WORK`, `${tenant}=${namespace}=${queue}`];
 const taken = { durable_name: name, filter_subject: `${prefix}.${tenant}.work.${namespace}.${queue}` };
 const settings = { ...taken, ack_policy: AckPolicy.Explicit, max_deliver: -1, max_ack_pending: 20_000 };
 const { consumers } = await jetstreamManager(nats);

@@ -341,10 +341,17 @@ def _operation(channel: _Channel, channels: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
+_SOME_TENANT: Final = "in-place-of-a-tenant"
+
+
 def _streams(subjects: Subjects) -> dict[str, Any]:
     """Return the streams with the settings of a service that was told nothing else."""
     settings = StreamSettings()
     consumer = work_consumer_config(subjects, settings, tenant="{tenant}", namespace="{namespace}", queue="{queue}")
+    # Its name has a digest in place of what cannot be the name of a tenant, as `{tenant}` cannot.
+    commands = command_consumer_config(subjects, settings, _SOME_TENANT)
+    for key in ("name", "durable_name", "filter_subject"):
+        commands[key] = commands[key].replace(_SOME_TENANT, "{tenant}")
     return {
         "work": {
             "description": "Work until a worker has it; one consumer a queue, which a worker makes when it is missing.",
@@ -358,7 +365,7 @@ def _streams(subjects: Subjects) -> dict[str, Any]:
         "commands": {
             "description": "Submitted commands; full, it refuses more. One consumer a tenant, which a node makes.",
             "config": commands_config(subjects, settings),
-            "consumers": {"tenant": command_consumer_config(subjects, settings, "{tenant}")},
+            "consumers": {"tenant": commands},
         },
         "refusals": {
             "description": "The last refusals of each tenant.",

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tasker.errors import BodyTooLarge
 from tasker.events.messages import CancelAttempt, Report, ReportReply, Work
 from tests.conformance.service import ASKS, BUSY, GONE, ConformanceService
 from tests.integration.scripted_owner import friendly
@@ -202,6 +203,31 @@ async def results_left_out_are_asked_for(service: ConformanceService) -> None:
     expect(set(asked) == {"big"}, f"it asked for {asked}", service, work)
 
 
+async def an_input_left_out_is_asked_for(service: ConformanceService) -> None:
+    """With `input_ref` the input is asked for before the handler runs."""
+    work = service.prepare("echo", input=None, input_ref=True, item=msgspec.Raw(b"7"), index=0)
+    told = ReportReply(ok=True, recorded=True, result=msgspec.Raw(b'{"large":true}'))
+    service.answer_with(work, lambda report: told if report.kind == "input" else friendly(report))
+    await send(service, work)
+    await completed(service, work, {"large": True})
+
+
+async def a_refused_result_is_a_failure(service: ConformanceService) -> None:
+    """Where the owner refuses a result for good, the attempt is reported as failed, not to be retried; then acked."""
+    acked = await service.settled()
+    work = service.prepare("echo", input="too large")
+    refusal = BodyTooLarge("70012 bytes are more than the 65536 allowed").problem()
+    refused = ReportReply(ok=False, recorded=False, error=refusal)
+    service.answer_with(work, lambda report: refused if report.kind == "completed" else friendly(report))
+    await send(service, work)
+    await service.until_kind(work, "failed")
+    error = next(item for item in service.raw[work.task_id] if item["kind"] == "failed")["error"]
+    told = (error["type"], error.get("retryable", True))
+    expect(told == ("result_invalid", False), f"it said {error}", service, work)
+    expect(service.kinds(work).count("completed") == 1, "it repeated what was refused", service, work)
+    await service.until_acked(acked + 1)
+
+
 async def results_in_the_message_are_used(service: ConformanceService) -> None:
     """Results of parents in the message are used as they are."""
     work = await offer(service, "gather", results={"big": msgspec.Raw(b'"here"'), "other": msgspec.Raw(b"1")})
@@ -239,6 +265,8 @@ CHECKS: tuple[Check, ...] = (
     errors_say_whether_to_retry,
     unknown_members_are_ignored,
     results_left_out_are_asked_for,
+    an_input_left_out_is_asked_for,
+    a_refused_result_is_a_failure,
     results_in_the_message_are_used,
     many_at_once_are_all_reported,
     big_integers_are_exact,

@@ -2,7 +2,10 @@
 
 import re
 from collections import Counter
+from typing import get_args
 
+from tasker.events.messages import CancelAttempt, Report, ReportReply, Work, WorkerSlots
+from tasker.events.messages.reports import RefusalReason, ReportKind
 from tests.architecture.tree import ROOT
 
 DECISIONS = ROOT / "docs" / "decisions"
@@ -33,3 +36,12 @@ def test_every_example_is_on_the_page_of_them() -> None:
     page = (ROOT / "docs" / "reference" / "workloads.md").read_text(encoding="utf-8")
     names = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
     assert [name for name in names if page.count(f"](../../examples/{name})") != 1] == []
+
+
+def test_the_page_of_the_wire_has_all_that_a_worker_reads_and_says() -> None:
+    """A worker in another language is written from it: what is not there would be missed without a word."""
+    page = (ROOT / "docs" / "reference" / "wire.md").read_text(encoding="utf-8")
+    said = set(re.findall(r'[`"](\w+)', page[page.index("## Work") : page.index("## Events")]))
+    for message in (Work, Report, ReportReply, WorkerSlots, CancelAttempt):
+        assert set(message.__struct_fields__) - said == set(), message.__name__
+    assert {*get_args(ReportKind), *get_args(RefusalReason)} - said == set()

@@ -97,6 +97,9 @@ def test_every_header_is_told_of() -> None:
 def test_every_stream_is_told_of_with_the_consumer_of_a_queue() -> None:
     streams = DOCUMENT["x-nats-streams"]
     assert {stream["config"]["name"] for stream in streams.values()} == set(Subjects().streams)
+    submitted = streams["commands"]["consumers"]["tenant"]
+    assert (submitted["name"], submitted["durable_name"]) == ("{tenant}=submit", "{tenant}=submit")
+    assert submitted["filter_subject"] == "tasker.{tenant}.submit.>"
     consumer = streams["work"]["consumers"]["queue"]
     assert consumer["durable_name"] == "{tenant}={namespace}={queue}"
     assert consumer["filter_subject"] == "tasker.{tenant}.work.{namespace}.{queue}"
