@@ -309,10 +309,15 @@ class StepCancelled(TaskEvent, frozen=True, kw_only=True):
 
 
 class StepRetried(TaskEvent, frozen=True, kw_only=True):
-    """A person gave a failed step a fresh set of attempts; the next one is `attempt`."""
+    """A person gave a failed step a fresh set of attempts; the next one is `attempt`.
+
+    Attributes:
+        cancelled: it is an item that had not failed: it was cancelled when its list did.
+    """
 
     step: str
     attempt: int
+    cancelled: bool = False
 
 
 class StepSkipped(TaskEvent, frozen=True, kw_only=True):

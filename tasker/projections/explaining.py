@@ -93,8 +93,10 @@ def explain_step(
             [] if step.state == "running" else [cause for cause in _of_task(view, around) if cause.kind == "resume"]
         )
         causes += _first(_of_step(step, around, steps))
-        if step.state == "failed" and {name, node_of(name)}.intersection(view.blocked_steps):
-            causes += _of_failed(step)
+        if step.state == "failed":
+            # The list that an item has failed goes on when it is retried itself: with what of it is left.
+            held_up = {name, node_of(name)}.intersection(view.blocked_steps)
+            causes += [cause for one in steps if one.step in held_up for cause in _of_failed(one)]
         sentence = _sentence_of_step(step, causes)
     return Explanation(
         task_id=view.task_id, step=name, state=state, sentence=sentence, position=view.position, causes=tuple(causes)

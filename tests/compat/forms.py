@@ -98,7 +98,10 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ),
     ("step_cancel_requested", 1): (t.StepCancelRequested(step="charge", attempt=1, grace_until_us=US),),
     ("step_cancelled", 1): (t.StepCancelled(step="charge", attempt=1, reason="the task was cancelled"),),
-    ("step_retried", 1): (t.StepRetried(step="charge", attempt=4),),
+    ("step_retried", 1): (
+        t.StepRetried(step="charge", attempt=4),
+        t.StepRetried(step="resize[2]", attempt=2, cancelled=True),
+    ),
     ("step_skipped", 1): (
         t.StepSkipped(step="charge", attempt=3, result=RAW(b'{"by":"hand"}'), failed=True),
         t.StepSkipped(step="charge", attempt=0, result=t.NULL),

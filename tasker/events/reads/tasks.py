@@ -22,7 +22,8 @@ class TaskView(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         state: of the task. waiting_on: what it waits for, in words; None when nothing.
         waiting_facts: that as facts; of a running task, what its first open steps wait for.
-        steps_*: counts of steps that have begun, completed, failed.
+        steps_*: counts of steps that have begun, completed, failed. retries: attempts after a failure, and those that a
+            person asked for; an attempt that goes on from a checkpoint (`Again`) is none.
         result: of a completed task. error: of a failed one or of the step that blocks it.
         not_chosen: steps that will not run -> why.
         metadata: a JSON object that people and programs keep with it.

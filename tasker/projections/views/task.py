@@ -220,10 +220,7 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
         row.steps_completed += 1
         return
     if type(event) is StepDispatched:
-        if event.attempt == 1:
-            row.steps_dispatched += 1
-        else:
-            row.retries += 1
+        row.steps_dispatched += event.attempt == 1
         return
     if type(event) is TaskCompleted:
         _end(row, "completed", at_us)
@@ -237,7 +234,6 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
             row.steps_completed += 1
         case (
             StepAttemptFailed()
-            | StepRetryScheduled()
             | StepCancelRequested()
             | StepCancelled()
             | StepRouted()
@@ -300,8 +296,11 @@ def _evolve(row: TaskRow, event: AnyTaskEvent, at_us: int) -> None:  # noqa: PLR
         case StepFailed(error=error):
             row.steps_failed += 1
             row.error = encode_message(error)
-        case StepRetried():
-            row.steps_failed -= 1
+        case StepRetryScheduled():
+            row.retries += 1
+        case StepRetried(cancelled=cancelled):
+            row.retries += 1
+            row.steps_failed -= not cancelled
         case TaskFailed(error=error):
             _end(row, "failed", at_us)
             if error is not None:

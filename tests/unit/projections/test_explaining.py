@@ -306,6 +306,13 @@ def test_a_step_with_items_names_those_that_are_open_or_failed() -> None:
     assert kinds(explained(run, "m[1]")) == ["outcome"]
 
 
+def test_an_item_that_failed_its_list_is_repaired_with_the_list() -> None:
+    run = run_of({"m": []}, steps={"m": {"each": "[0, 1]", "retry": {"max_attempts": 1}}})
+    run.fail("m[0]")
+    for step in ("m", "m[0]"):
+        assert [cause.remedy for cause in explained(run, step).causes] == [f"tasker step retry {run.task_id} m"]
+
+
 def test_an_item_that_has_not_begun_waits_for_its_turn() -> None:
     run = run_of({"m": []}, steps={"m": {"each": "[0, 1, 2]", "max_parallel": 1}})
     run.start("m[0]")

@@ -15,6 +15,7 @@ from tasker.events.task_events import (
     StepRetried,
     StepSkipped,
     StepStarted,
+    StepYielded,
     TaskBlocked,
     TaskCancelled,
     TaskCompensating,
@@ -118,6 +119,20 @@ def test_a_retried_task_goes_on_without_the_error() -> None:
     )
     assert (view.state, view.steps_failed, view.blocked_steps, view.error) == ("running", 0, (), None)
     assert view.waiting_on == "a worker for step charge"
+
+
+def test_items_that_were_cancelled_with_their_list_had_not_failed_when_they_are_retried() -> None:
+    row = fold(
+        *blocked_task("each"),
+        *(StepRetried(step=f"each[{index}]", attempt=2, cancelled=index > 0) for index in range(3)),
+    )
+    assert (row.steps_failed, row.retries) == (0, 4)
+
+
+def test_an_attempt_that_is_called_again_is_no_retry() -> None:
+    again = StepYielded(step="s1", attempt=1, checkpoint=raw({}), delay_s=1.0, resume_at_us=T0_US)
+    row = fold(created(), StepDispatched(step="s1", attempt=1), again, *ran("s1", attempt=2))
+    assert (row.steps_dispatched, row.steps_completed, row.retries) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(

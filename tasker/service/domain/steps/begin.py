@@ -44,7 +44,7 @@ from tasker.events.task_events import (
 )
 from tasker.service.domain.limits.places import request_for_step
 from tasker.service.domain.shared_state.shared import failed_by_state, fault_of_state
-from tasker.service.domain.state import STEP_OPEN, STEP_WAITING, Expansion, StepState, TaskState
+from tasker.service.domain.state import STEP_CANCELLED, STEP_OPEN, STEP_WAITING, Expansion, StepState, TaskState
 from tasker.service.domain.steps.bindings import (
     bindings_of,
     expression_error,
@@ -366,7 +366,8 @@ def left_items(node: str, expansion: Expansion) -> list[str]:
 def retry_items(state: TaskState, items: Iterable[str]) -> Moves:
     """Retry items of a step that a person retries."""
     for name in items:
-        yield StepRetried(step=name, attempt=state.steps[name].attempt + 1)
+        entry = state.steps[name]
+        yield StepRetried(step=name, attempt=entry.attempt + 1, cancelled=entry.status is STEP_CANCELLED)
 
 
 # ---------------------------------------------------------------- cancelling

@@ -11,6 +11,7 @@ from tasker.events.task_events import (
     StepExpanded,
     StepFailed,
     StepGathered,
+    StepRetried,
     TaskBlocked,
 )
 from tasker.service.domain.state import StepStatus, TaskStatus
@@ -81,7 +82,8 @@ def test_a_retry_of_the_step_runs_only_what_is_left_of_it() -> None:
     run = batches([1, 2, 3], parallelism=2)
     run.complete("process[0]")
     run.fail("process[1]", error=NEVER)
-    run.retry()
+    retried = {one.step: one.cancelled for one in run.retry() if isinstance(one, StepRetried)}
+    assert retried == {"process": False, "process[1]": False, "process[2]": True}
     assert run.offered() == ["process[1]", "process[2]"]
     assert run.state.steps["process[1]"].attempt == 2
     run.complete("process[1]", 2)
