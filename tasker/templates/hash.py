@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from tasker.events import codec
-from tasker.templates.model import LATER_KEYS, TemplateSpec
+from tasker.templates.model import LATER_KEYS, TemplateSpec, defaults_of
 
 VERSION_PATTERN: Final = re.compile(
     r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
@@ -46,11 +46,9 @@ def content_of(spec: TemplateSpec) -> dict[str, Any]:
 
 
 def _leave_out_later(form: msgspec.Struct, content: dict[str, Any]) -> None:
-    for field in msgspec.structs.fields(form):
-        if field.name in LATER_KEYS:
-            default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-            if getattr(form, field.name) == default:
-                del content[field.name]
+    for name, default in defaults_of(type(form)).items():
+        if name in LATER_KEYS and getattr(form, name) == default:
+            del content[name]
 
 
 def content_hash(spec: TemplateSpec) -> str:

@@ -9,6 +9,7 @@ How long a retry waits is computed in `service.domain`; here stand only the numb
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -691,10 +692,19 @@ def _used_retry(retry: Retry) -> dict[str, Any]:
 
 
 def _without_defaults(form: _Form, more_defaults: dict[str, Any]) -> dict[str, Any]:
-    defaults = {field.name: _default_of(field) for field in msgspec.structs.fields(form)} | more_defaults
+    defaults = defaults_of(type(form)) | more_defaults
     return {
         name: _spelled(value) for name in form.__struct_fields__ if (value := getattr(form, name)) != defaults[name]
     }
+
+
+@functools.cache
+def defaults_of(form: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the default of each field of a form, `NODEFAULT` where there is none; to be compared with, not handed on.
+
+    Kept, because msgspec resolves every annotation anew each time that it is asked for the fields.
+    """
+    return {field.name: _default_of(field) for field in msgspec.structs.fields(form)}
 
 
 def _default_of(field: msgspec.structs.FieldInfo) -> Any:
