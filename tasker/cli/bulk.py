@@ -242,7 +242,9 @@ async def carry_out(
             return
         bulk = await service.bulk.start(verb, wanted, requested_by=who, reason=why, **options)
         if how.detach:
-            fields(bulk, [("task", bulk.task_id), ("next", f"tasker task wait {bulk.task_id}")], common.output)
+            fields(
+                bulk, [("task", bulk.task_id), ("next", common.next(f"tasker task wait {bulk.task_id}"))], common.output
+            )
             return
         note(f"task {bulk.task_id} does it; it goes on when you leave, and `tasker task cancel` ends it")
         with progress(verb, "") as change:

@@ -181,7 +181,7 @@ async def show(task: str, /, *, common: Common = COMMON) -> None:
     for index, letter in enumerate(found):
         if index:
             line("")
-        fields(letter, dead_letter_fields(letter), "table")
+        fields(letter, dead_letter_fields(letter, common), "table")
 
 
 @app.command

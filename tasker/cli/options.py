@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -36,6 +37,14 @@ class Common:
     tenant: str | None = None
     data: Annotated[Path | None, Parameter(name="--data")] = None
     timeout_s: Annotated[float | None, Parameter(name="--call-timeout-s")] = None
+
+    def next(self, command: str | None) -> str | None:
+        """Return a command that the service names with what this one was given to find its task: tenant, directory."""
+        if command is None or not command.startswith("tasker "):
+            return command
+        tenant = [] if self.tenant is None else ["--tenant", self.tenant]
+        data = [] if self.data is None else ["--data", shlex.quote(str(self.data))]
+        return " ".join([command, *tenant, *data])
 
 
 COMMON = Common()

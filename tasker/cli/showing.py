@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tasker.cli.options import Format
+from tasker.cli.options import Common, Format
 from tasker.cli.output import Column, document, fields, line, note, plain, rows, time_text
 from tasker.events.messages import Reply, StepProgress
 from tasker.events.reads import CircuitFacts, DeadLetterView, EventView, Explanation, StepView, TaskView
@@ -17,9 +17,9 @@ _PAGE_ITEMS_MAX: Final = 500
 _STACKS_MAX: Final = 3
 
 
-def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
+def show_task(view: TaskView, steps: Iterable[StepView], common: Common) -> None:
     """Write a task with its steps, as a person reads them, and where in their code the first that failed did so."""
-    fields(view, task_fields(view), "table")
+    fields(view, task_fields(view, common), "table")
     line("")
     shown = list(steps)
     rows(shown, step_columns(), "table")
@@ -30,17 +30,17 @@ def show_task(view: TaskView, steps: Iterable[StepView]) -> None:
         line(f"\n{len(raised) - _STACKS_MAX} more steps failed; `-o json` has the stack of each")
 
 
-def show_explanation(why: Explanation, output: Format) -> None:
+def show_explanation(why: Explanation, common: Common) -> None:
     """Write why a task or a step is where it is: the sentence, then a line for each cause."""
-    if output != "table":
-        fields(why, [], output)
+    if common.output != "table":
+        fields(why, [], common.output)
         return
     line(why.sentence)
     columns: list[Column] = [
         ("waits for", lambda cause: cause.kind),
         ("step", lambda cause: cause.step),
         ("what", lambda cause: cause.text),
-        ("next", lambda cause: cause.remedy),
+        ("next", lambda cause: common.next(cause.remedy)),
     ]
     if why.causes:
         line("")
@@ -70,7 +70,7 @@ def show_reply(reply: Reply, output: Format) -> None:
     fields(told, pairs, output)
 
 
-def task_fields(view: TaskView) -> list[tuple[str, object]]:
+def task_fields(view: TaskView, common: Common) -> list[tuple[str, object]]:
     """Return what a table shows of a task."""
     return [
         ("task", view.task_id),
@@ -96,13 +96,13 @@ def task_fields(view: TaskView) -> list[tuple[str, object]]:
         ("result", view.result),
         ("error", f"{view.error.type}: {view.error.message}" if view.error else None),
         ("blocked at", view.blocked_steps or None),
-        ("next", view.remedy),
+        ("next", common.next(view.remedy)),
         ("events", view.seq),
         ("position", view.position),
     ]
 
 
-def dead_letter_fields(letter: DeadLetterView) -> list[tuple[str, object]]:
+def dead_letter_fields(letter: DeadLetterView, common: Common) -> list[tuple[str, object]]:
     """Return what a table shows of a dead letter."""
     settled = f"by {letter.settled_by}, {time_text(letter.settled_at)}: {letter.settled_reason}"
     return [
@@ -124,7 +124,7 @@ def dead_letter_fields(letter: DeadLetterView) -> list[tuple[str, object]]:
         ("settled", settled if letter.settled_at else None),
         ("tags", letter.tags or None),
         *(("note", f"{time_text(note.at)} {note.requested_by}: {note.note}") for note in letter.notes),
-        ("next", letter.remedy),
+        ("next", common.next(letter.remedy)),
     ]
 
 

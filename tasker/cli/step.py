@@ -48,7 +48,7 @@ async def explain(task: str, step: str, /, *, common: Common = COMMON) -> None:
     from tasker.cli.showing import show_explanation
 
     async with client(common) as service:
-        show_explanation(await service.explain(task, step), common.output)
+        show_explanation(await service.explain(task, step), common)
 
 
 @app.command

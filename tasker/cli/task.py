@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from tasker.cli import task_operations
-from tasker.cli.options import COMMON, Common, DryRun, Format, Limit, Tags, Wait
+from tasker.cli.options import COMMON, Common, DryRun, Limit, Tags, Wait
 
 if TYPE_CHECKING:
     from tasker.cli.output import Column
@@ -114,7 +114,7 @@ async def create(
             return 0
         known = " (it was there already)" if handle.duplicate else ""
         note(f"task {handle.task_id}{' (it waited for this start)' if handle.debounced else known}")
-        return await _await_end(service, handle, None if wait is True else wait, common.output)
+        return await _await_end(service, handle, None if wait is True else wait, common)
 
 
 @app.command
@@ -156,7 +156,7 @@ async def get(task: str, /, *, common: Common = COMMON) -> None:
 
     async with client(common) as service:
         view = await service.get(task)
-    fields(view, task_fields(view), common.output)
+    fields(view, task_fields(view, common), common.output)
 
 
 @app.command(name="list")
@@ -235,7 +235,7 @@ async def explain(task: str, /, *, common: Common = COMMON) -> None:
     from tasker.cli.showing import show_explanation
 
     async with client(common) as service:
-        show_explanation(await service.explain(task), common.output)
+        show_explanation(await service.explain(task), common)
 
 
 @app.command
@@ -258,7 +258,7 @@ async def wait(
     from tasker.cli.reach import client
 
     async with client(common) as service:
-        return await _await_end(service, task, timeout_s, common.output)
+        return await _await_end(service, task, timeout_s, common)
 
 
 @app.command
@@ -325,7 +325,7 @@ async def show(
         document(shown, common.output)
         return
     if at is None:
-        show_task(view, steps)
+        show_task(view, steps, common)
     else:
         document(shown["state"], "json")
     if events:
@@ -333,12 +333,12 @@ async def show(
         rows(recorded, event_columns(), "table")
 
 
-async def _await_end(service: TaskerClient, task: TaskRef, timeout_s: float | None, output: Format) -> int:
+async def _await_end(service: TaskerClient, task: TaskRef, timeout_s: float | None, common: Common) -> int:
     from tasker.cli.output import json_value, status
     from tasker.cli.patience import telling
 
     with status("waiting") as change:
-        async with telling(service, task, output):
+        async with telling(service, task, common.output):
             view = await service.wait(
                 task,
                 timeout_s=timeout_s,
@@ -347,10 +347,10 @@ async def _await_end(service: TaskerClient, task: TaskRef, timeout_s: float | No
     if view.state == "completed":
         json_value(view.result)
         return 0
-    raise _not_completed(view)
+    raise _not_completed(view, common)
 
 
-def _not_completed(view: TaskView) -> Exception:
+def _not_completed(view: TaskView, common: Common) -> Exception:
     from tasker.cli.failures import TaskBlocked, TaskCancelled, TaskFailed
 
     why = f"{view.error.type}: {view.error.message}" if view.error else view.reason or ""
@@ -358,10 +358,11 @@ def _not_completed(view: TaskView) -> Exception:
     detail = f"task {view.task_id} is {view.state}{at}{': ' + why if why else ''}"
     match view.state:
         case "blocked":
-            remedy = view.remedy or f"tasker task retry {view.task_id}"
+            remedy = common.next(view.remedy or f"tasker task retry {view.task_id}")
             return TaskBlocked(detail, task_id=view.task_id, steps=list(view.blocked_steps), remedy=f"`{remedy}`")
         case "cancelled":
             return TaskCancelled(detail, task_id=view.task_id)
         case _:
-            remedy = f"`tasker task show {view.task_id} --events` shows how it came to that"
+            shown = common.next(f"tasker task show {view.task_id} --events")
+            remedy = f"`{shown}` shows how it came to that"
             return TaskFailed(detail, task_id=view.task_id, remedy=remedy)

@@ -3,14 +3,16 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 import pytest
 
+from tasker.cli.options import Common
 from tasker.cli.output import fields, json_value, note, one_by_one, rows, status, time_text
-from tasker.cli.showing import show_first, show_task, trial_text
-from tasker.events.reads import CircuitFacts, StepView, TaskView
+from tasker.cli.showing import show_explanation, show_first, show_task, trial_text
+from tasker.events.reads import Cause, CircuitFacts, Explanation, StepView, TaskView
 from tasker.events.task_events import ErrorInfo
 from tasker.times import from_rfc3339
 
@@ -181,9 +183,23 @@ def test_a_task_shows_where_its_first_failed_steps_raised(capsys: pytest.Capture
         seq=1,
         position="0:1",
     )
-    show_task(task, failed_steps(5))
+    show_task(task, failed_steps(5), Common())
     shown = capsys.readouterr().out
     assert '\nstep s0, attempt 2:\nTraceback:\n  File "shop.py", line 7\n\\x1b]0;mine\\x07no\n' in shown
     assert "step s2, attempt 2:" in shown
     assert "step s3, attempt 2:" not in shown
     assert shown.endswith("\n2 more steps failed; `-o json` has the stack of each\n")
+
+
+def test_the_next_command_finds_the_task_as_this_one_did() -> None:
+    there = Common(tenant="acme", data=Path("my data"))
+    assert there.next("tasker task retry t") == "tasker task retry t --tenant acme --data 'my data'"
+    assert Common().next("tasker task retry t") == "tasker task retry t"
+    assert there.next(None) is None
+
+
+def test_an_explanation_names_commands_for_the_tenant_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    cause = Cause(kind="resume", text="a person", remedy="tasker task resume t")
+    why = Explanation(task_id="t", state="paused", sentence="It waits.", position="0:1", causes=(cause,))
+    show_explanation(why, Common(tenant="acme"))
+    assert "tasker task resume t --tenant acme\n" in capsys.readouterr().out
