@@ -11,8 +11,9 @@ TESTS = $(if $(AFTER_CHECK),$(filter-out $(FAST_TESTS),$(patsubst %/,%,$(wildcar
 # More arguments for pytest, as in: make test PYTEST_ARGS='-x -k embedded'
 PYTEST_ARGS ?=
 # Processes that tests run in. A file stays in one of them; servers are shared. TEST_JOBS=0: one process, for a debugger.
-TEST_JOBS ?= 2
-JOBS = -n $(TEST_JOBS) --dist loadfile
+# Fast tests compute. Those on real servers wait half of their time, for leases, drains and kills: three fill two cores.
+FAST_JOBS = -n $(or $(TEST_JOBS),2) --dist loadfile
+JOBS = -n $(or $(TEST_JOBS),3) --dist loadfile
 
 # Tests start hundreds of processes: each would compile every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -59,7 +60,7 @@ imports: setup
 
 .PHONY: fast-tests
 fast-tests: setup
-	@$(PYTHON) -m pytest $(FAST_TESTS) $(JOBS) $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest $(FAST_TESTS) $(FAST_JOBS) $(PYTEST_ARGS)
 
 .PHONY: test
 test: setup ## every test, on real PostgreSQL and NATS
@@ -77,7 +78,7 @@ fuzz: setup ## many examples a property, then bad bytes through every decoder; a
 .PHONY: machines
 machines: setup ## the state machines over a whole service with MACHINE_EXAMPLES (200) each; about 5 minutes
 	@TASKER_MACHINE_EXAMPLES="$${MACHINE_EXAMPLES:-200}" $(PYTHON) -m pytest tests/simulation/test_machine.py \
-		tests/simulation/test_limits_machine.py -o timeout=3600 $(JOBS) $(PYTEST_ARGS)
+		tests/simulation/test_limits_machine.py -o timeout=3600 $(FAST_JOBS) $(PYTEST_ARGS)
 
 .PHONY: deploy-try
 deploy-try: setup ## follow the pages of deploy/ for real; needs root, mmdebstrap and systemd-nspawn, or a Docker with compose

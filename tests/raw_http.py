@@ -23,7 +23,7 @@ async def raw_request(
         lines.append(b"Content-Length: %d" % len(body))
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"\r\n".join(lines) + b"\r\n\r\n" + (body or b""))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         answer = await reader.read()
     writer.close()
     head, _, rest = answer.partition(b"\r\n\r\n")

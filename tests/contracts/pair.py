@@ -43,7 +43,7 @@ class Pair:
         self.running.append(asyncio.create_task(side.run(stop, ready.set)))
         self._stops.append(stop)
         self.sides.append(side)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             await ready.wait()
 
     async def stop(self, *numbers: int) -> None:
@@ -77,7 +77,7 @@ class Pair:
         self.log._shards[shard].lease_until_us = 0
         await taker._node.placement._round()
         await giver._node.placement._round()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             while not taker._shards.owns(shard):  # noqa: ASYNC110 - restoring tells nobody
                 await asyncio.sleep(0.001)
         assert not giver._shards.owns(shard)

@@ -23,7 +23,7 @@ class Collector:
         self._grown.set()
 
     async def wait(self, count: int) -> list[Message]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             while len(self.messages) < count:
                 self._grown.clear()
                 await self._grown.wait()
@@ -86,7 +86,7 @@ async def test_a_queue_group_gets_each_message_once(connect: Connect, nats_prefi
     for number in range(300):
         sender.publish(nats_prefix, b"%d" % number)
     await everyone.wait(300)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while sum(len(each.messages) for each in members) < 300:
             await sender.flush()
     got = sorted(int(message.data) for member in members for message in member.messages)

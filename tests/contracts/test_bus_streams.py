@@ -72,7 +72,7 @@ class Taker:
         return self.slots - len(self.held)
 
     async def wait(self, count: int) -> list[Delivery]:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(25):
             while len(self.all) < count:
                 self._grown.clear()
                 await self._grown.wait()
@@ -95,7 +95,7 @@ async def put_work(bus: Bus, subjects: Subjects, count: int) -> None:
 
 async def emptied(bus: Bus, subjects: Subjects) -> None:
     """Return when the work stream holds nothing: the server takes acks in its own time."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while (await stream_info(bus, subjects.work_stream)).state.messages:
             await bus.flush()
 
@@ -209,7 +209,7 @@ async def test_what_is_in_flight_is_bounded(bus: Bus, subjects: Subjects) -> Non
         publisher.publish_acked(work(subjects), b"", answers.append)
     await publisher.wait_room()
     assert publisher.room > 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while publisher.in_flight:
             await bus.flush()
     assert [each.seq for each in answers if isinstance(each, PubAck)] == [1, 2, 3]
@@ -476,7 +476,7 @@ async def test_a_deleted_consumer_is_missed_and_made_anew(bus: Bus, subjects: Su
     loop.ack((await taker.wait(1))[0])
     await emptied(bus, subjects)
     await delete_consumer(bus, subjects.work_stream, consumer)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         await missed.wait()
     await ensure_work_consumer(bus, subjects, SMALL, **QUEUE)
     loop.restart()
@@ -491,7 +491,7 @@ async def test_a_deleted_stream_is_missed_and_work_flows_again(bus: Bus, subject
     taker, missed = Taker(10), asyncio.Event()
     loop = PullLoop(bus, subjects.work_stream, consumer, taker.take, taker.credit, on_missing=missed.set)
     await delete_stream(bus, subjects.work_stream)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         await missed.wait()
     await ensure_streams(bus, subjects, SMALL)
     await ensure_work_consumer(bus, subjects, SMALL, **QUEUE)
@@ -508,7 +508,7 @@ async def test_a_pull_that_expires_is_asked_anew(bus: Bus, subjects: Subjects) -
     pulls: list[Message] = []
     bus.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{subjects.work_stream}.>", pulls.append)
     loop = PullLoop(bus, subjects.work_stream, consumer, taker.take, taker.credit, expires_s=0.2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while len(pulls) < 3:
             await bus.flush()
             assert loop.outstanding <= 3
@@ -523,7 +523,7 @@ async def test_a_pull_that_expires_is_asked_anew(bus: Bus, subjects: Subjects) -
 
 async def read(reader: StreamReader, count: int) -> list[Delivery]:
     items: list[Delivery | Gap] = []
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(25):
         while len(items) < count:
             items += await reader.read()
     assert all(isinstance(each, Delivery) for each in items)
@@ -576,7 +576,7 @@ async def test_a_reader_tells_that_the_stream_was_made_anew(bus: Bus, subjects: 
     await ensure_streams(bus, subjects, SMALL)
     await put_events(bus, subjects, 7, 8)
     items: list[Delivery | Gap] = []
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(25):
         while len(items) < 2:
             items += await reader.read()
     assert items[0] == Gap(0, 1, recreated=True)
@@ -639,7 +639,7 @@ async def test_a_reader_tells_what_a_damaged_stream_has_lost(bus: Bus, subjects:
     await put_events(bus, subjects, 1, 10)
     reader = StreamReader(bus, subjects.event_stream, (subjects.evt_all,), FromSeq(1), buffer_max=3)
     await reader.open()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(25):
         while len(reader._items) < 3:  # noqa: ASYNC110 - reading would make room for more
             await asyncio.sleep(0.01)
         await lose(bus, subjects, *lost)

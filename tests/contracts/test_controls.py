@@ -26,7 +26,7 @@ QUEUE = {"scope": "queue", "name": "t"} | WHO
 
 async def known(side: WriteSide, seq: int) -> None:
     """Return when a node knows so many controls."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while side._gate._watch.controls.seq < seq or side._gate._recorded.is_set():  # noqa: ASYNC110 - tells nobody
             await asyncio.sleep(0.001)
 

@@ -221,6 +221,6 @@ async def _blocked(pair: Pair) -> str:
 
 async def _settled(pair: Pair) -> None:
     """Return once the log has what follows from a trigger by itself."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while all(kind != "schedule_task_started" for *_, kind in await pair.events()):  # noqa: ASYNC110 - tells nobody
             await asyncio.sleep(0.01)

@@ -216,7 +216,7 @@ async def test_an_owner_whose_lease_is_over_does_not_create_from_what_it_remembe
 async def test_a_message_without_a_reply_is_taken_too(pair: Pair) -> None:
     pair.bus.publish(pair.subjects.command("default", "task", "create"), b'{"template": "t", "idempotency_key": "q"}')
     pair.bus.publish(pair.subjects.command("default", "task", "create"), b"{")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while "task_created" not in {kind for _, _, kind in await pair.events()}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert (await pair.ask("task.create", {"template": "t", "idempotency_key": "q"}))["duplicate"]
@@ -254,7 +254,7 @@ async def test_an_answer_that_cannot_be_sent_stops_nothing(pair: Pair, reply: st
         pair.bus.publish(subject, data, reply=reply)
     told = await pair.report(shard, json.dumps({**report, "kind": "heartbeat"}).encode())
     assert told["recorded"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while [kind for _, _, kind in await pair.events()].count("task_created") < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert (await pair.ask("task.create", {"template": "t", "idempotency_key": "q"}))["duplicate"]

@@ -232,7 +232,7 @@ async def test_a_wake_up_is_answered_at_once(bench: Bench) -> None:
     watch = PositionWatch(bench.store.positions, SystemClock(), poll_s=60.0)
     woken = bench.runner(poll_s=60.0, watch=watch)
     async with running(woken):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(25):
             while not woken.positions():  # noqa: ASYNC110 - the runner tells the watch, which the test is about
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
