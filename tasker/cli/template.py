@@ -42,26 +42,45 @@ async def register(file: File, /, *, by: By = BY, common: Common = COMMON) -> No
 
 @app.command
 def validate(file: File, /, *, common: Common = COMMON) -> None:
-    """Check the template in a YAML file, naming every fault at once; asks no service.
+    """Check the template in a YAML file, or all of a Python app, naming every fault at once; asks no service.
 
-    Exit code 2 when it has faults.
+    Exit code 2 when there are faults.
+
+    For example:
+
+    $ tasker template validate order_fulfillment.yaml
+
+    $ tasker template validate app.py
 
     Args:
-        file: YAML or JSON; one template. `-`: from stdin.
+        file: YAML or JSON with one template, or the Python file of an app, which is loaded. `-`: YAML from stdin.
         common: where the service is, and how to print.
     """
-    from tasker.cli.output import fields
+    from tasker.cli.output import fields, rows
     from tasker.templates import content_hash, effective_version
 
-    spec = _load(file)
-    shown = {
-        "namespace": spec.namespace,
-        "name": spec.name,
-        "version": effective_version(spec),
-        "hash": content_hash(spec),
-        "steps": [step.name for step in spec.steps],
-    }
-    fields(shown, list(shown.items()), common.output)
+    def shown(spec: TemplateSpec) -> dict[str, object]:
+        return {
+            "namespace": spec.namespace,
+            "name": spec.name,
+            "version": effective_version(spec),
+            "hash": content_hash(spec),
+            "steps": [step.name for step in spec.steps],
+        }
+
+    if not _is_app(file):
+        one = shown(_load(file))
+        fields(one, list(one.items()), common.output)
+        return
+    from tasker.handlers.app_module import load_app
+
+    columns: list[Column] = [
+        ("template", lambda row: f"{row['namespace']}/{row['name']}"),
+        ("version", lambda row: row["version"]),
+        ("steps", lambda row: row["steps"]),
+    ]
+    found = [shown(template.spec()) for template in load_app(str(file)).templates]
+    rows(found, columns, common.output, empty="the app has handlers and no template")
 
 
 @app.command
@@ -171,8 +190,18 @@ def schema(*, output: Output = "table") -> None:
     print_document(template_schema(), output)
 
 
+def _is_app(file: Path) -> bool:
+    return file.suffix == ".py"
+
+
 def _load(file: Path) -> TemplateSpec:
+    from tasker.cli.failures import UsageError
     from tasker.cli.given import read_text
     from tasker.templates import load_yaml
 
+    if _is_app(file):
+        raise UsageError(
+            f"{file} is a Python app: its worker registers its templates at its start (`tasker worker {file}`), and "
+            f"`tasker template validate {file}` checks them before"
+        )
     return load_yaml(read_text(file))

@@ -195,6 +195,7 @@ def _run(argv: list[str], account: Account | None, cwd: Path, *, text: str = "")
         group=account.gid if account else None,
         extra_groups=[] if account else None,
         env={**os.environ, "LC_ALL": "C"},
+        start_new_session=True,  # Ctrl-C is for us alone: it would end the making of a cluster halfway, as a failure
     )
     if done.returncode:
         message = f"{shlex.join(argv)} failed: {(done.stderr or done.stdout).strip()[-1000:]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tasker.errors import ConfigurationError
@@ -22,7 +23,15 @@ def keywords_told(function: F) -> F:
         for name in keywords:
             if name not in known:
                 hint = did_you_mean(name, known, OTHER_STEP_NAMES)
-                raise ConfigurationError(f"{function.__name__}() has no keyword {name!r}{hint}")
+                raise ConfigurationError(f"{_place()}{function.__name__}() has no keyword {name!r}{hint}")
         return function(*args, **keywords)
 
     return checked  # type: ignore[return-value] # it is called like the function
+
+
+def _place() -> str:
+    """Return where the declaration stands: what called the function that called this."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return "" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}: "

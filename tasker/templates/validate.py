@@ -314,7 +314,7 @@ def _check_steps(read: ObjectReader, readable: frozenset[str], faults: Faults) -
     parents: dict[str, list[str]] = {}
     for index, name, _ in outlines:
         if name in first:
-            faults.add(("steps", index, "name"), f"duplicate step {quoted(name)}: it is also step {first[name] + 1}")
+            faults.add(("steps", index, "name"), f"duplicate step {quoted(name)}: /steps/{first[name]} has it too")
         else:
             first[name] = index
             parents[name] = []

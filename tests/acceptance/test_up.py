@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,32 @@ def test_a_signal_drains_everything_and_leaves_nothing(up: Up, number: signal.Si
     assert ended(family)
     assert find_stack(up.data) is None
     assert "Traceback" not in up.err.read_text()
+
+
+def test_ctrl_c_while_the_database_is_made_is_no_failure(tmp_path: Path) -> None:
+    """A terminal sends it to the whole group, so to whatever the start has under way."""
+    with (tmp_path / "err").open("w+") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tasker", "up", "--data", str(tmp_path / "data")],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+            start_new_session=True,
+        )
+        one = psutil.Process(process.pid)
+        until_s = time.monotonic() + WAIT_S
+        while not any("initdb" in child.name() for child in one.children(recursive=True)):
+            assert process.poll() is None
+            assert time.monotonic() < until_s
+            time.sleep(0.001)
+        family = one.children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(WAIT_S) == 0
+        err.seek(0)
+        said = err.read()
+    assert "error" not in said
+    assert "Traceback" not in said
+    assert ended(family)
 
 
 @pytest.mark.linux

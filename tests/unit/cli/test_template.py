@@ -42,3 +42,50 @@ def test_what_is_no_text_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     file.write_bytes(b"name: \xff")
     assert main(["template", "validate", str(file)]) == 2
     assert "not UTF-8 at byte 6" in capsys.readouterr().err
+
+
+APP = """
+from tasker import Template
+
+one, two = Template("one", namespace="shop"), Template("two")
+
+
+@one.step
+def reserve(input: int) -> int:
+    return input
+
+
+@two.step(after="{after}")
+def pack() -> int:
+    return 1
+
+
+@two.step
+def reserve(input: int) -> int:
+    return input
+"""
+
+
+def test_every_template_of_an_app_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "app_to_validate.py"
+    file.write_text(APP.format(after="reserve"))
+    assert main(["template", "validate", str(file), "-o", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [(one["namespace"], one["name"], one["steps"]) for one in shown] == [
+        ("shop", "one", ["reserve"]),
+        ("default", "two", ["pack", "reserve"]),
+    ]
+
+
+def test_a_fault_of_an_app_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "app_with_a_fault.py"
+    file.write_text(APP.format(after="reserv"))
+    assert main(["template", "validate", str(file)]) == 2
+    assert "unknown step 'reserv' (did you mean 'reserve'?)" in capsys.readouterr().err
+
+
+def test_an_app_is_not_taken_for_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(APP)
+    assert main(["template", "register", str(file)]) == 2
+    assert f"`tasker worker {file}`" in capsys.readouterr().err

@@ -218,7 +218,9 @@ def test_a_keyword_that_there_is_not_is_refused_with_the_one_that_was_meant(wron
     keys: dict[str, Any] = {wrong: 5}
     with pytest.raises(ConfigurationError) as caught:
         Template("t").step(**keys)
-    assert caught.value.detail == f"step() has no keyword {wrong!r} (did you mean {meant}?)"
+    place, _, told = caught.value.detail.partition(": ")
+    assert told == f"step() has no keyword {wrong!r} (did you mean {meant}?)"
+    assert place.startswith("test_template.py:")
 
 
 def test_a_compensation_tells_of_its_keywords_too() -> None:

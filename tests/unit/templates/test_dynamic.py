@@ -112,7 +112,7 @@ def test_a_fault_among_the_parents_hides_no_other() -> None:
         "/steps/4/routes/2": "unknown step 'start' (did you mean 'starts'?)",
         "/steps/5/after": "cycle: x -> x",
         "/steps/5/on_timeout": "'block' cannot hold back a single item, unless on_item_failure is 'isolate'",
-        "/steps/6/name": "duplicate step 'x': it is also step 6",
+        "/steps/6/name": "duplicate step 'x': /steps/5 has it too",
         "/steps/7": "'name' is missing",
         "/steps/7/neme": "unknown key 'neme' (did you mean 'name'?)",
     }

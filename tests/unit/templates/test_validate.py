@@ -61,7 +61,7 @@ def test_every_fault_is_named_at_once() -> None:
         "/steps/0/start_to_close_s": "must be above 0 and at most 2.592e+06, not 0",
         "/steps/0/after/0": "unknown step 'bb' (did you mean 'b'?)",
         "/steps/1/retry/max_attempts": "must be a whole number, not the text '5'",
-        "/steps/2/name": "duplicate step 'b': it is also step 2",
+        "/steps/2/name": "duplicate step 'b': /steps/1 has it too",
         "/steps/3": "a step must be an object, not the number 7",
         "/result": "unknown step 'c'",
     }
