@@ -18,6 +18,7 @@ whether they still hold):
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
 from collections import deque
@@ -168,7 +169,13 @@ class NatsBus:
         """See `Bus.request`."""
         if not self._up:
             raise Disconnected("there is no connection to NATS")
-        return await self._replies.request(subject, data, timeout_s, headers)
+        try:
+            return await self._replies.request(subject, data, timeout_s, headers)
+        except DeadlineExceeded as error:
+            if not self._is_refused("publish", subject):
+                raise
+            message = f"no answer on {subject}: NATS refuses this user to publish there, by its permissions"
+            raise DeadlineExceeded(message) from error
 
     def subscribe(self, subject: str, callback: MessageCallback, *, queue: str = "") -> NatsSubscription:
         """See `Bus.subscribe`."""
@@ -281,6 +288,29 @@ class NatsBus:
             raise _connect_error(self._last_error)
         self._up = True
         self._client.subscribe_plain(self._replies.pattern, "", self._replies.dispatch)
+        try:
+            await self._refuse_to_be_deaf()
+        except BaseException:  # a cancellation as well: nobody else knows of the connection yet
+            await self.close()
+            raise
+
+    async def _refuse_to_be_deaf(self) -> None:
+        """Raise where the user may not hear answers: each request would wait for one until its time is over."""
+        with contextlib.suppress(Unavailable):  # a connection that drops at once is made again, and says so
+            await self._client.round_trip(_CONNECT_TIMEOUT_S)
+        if not self._is_refused("subscription", self._replies.pattern):
+            return
+        message = f"NATS does not let this user hear answers at {self._replies.pattern}"
+        remedy = (
+            "set nats.inbox_prefix (TASKER_NATS_INBOX_PREFIX) to where its permissions allow to subscribe, such as "
+            "_INBOX_client; deploy/nats-users.conf has the permissions of each program"
+        )
+        raise AuthenticationFailed(message, remedy=remedy)
+
+    def _is_refused(self, what: str, subject: str) -> bool:
+        """Return whether the server refused a publication or subscription lately; it tells subjects in lower case."""
+        wanted = f'{what} to "{subject}"'.lower()
+        return any(wanted in told.lower() for told in self.refusals)
 
     def _report(self, error: Exception) -> None:
         """Take what nats-py reports: failed attempts to connect, and what the server refuses later."""

@@ -16,6 +16,7 @@ import pytest
 from tasker import TaskerClient
 from tasker.bus.nats_bus import NatsBus
 from tasker.embedded._binaries import find_nats
+from tasker.errors import AuthenticationFailed, DeadlineExceeded
 from tests.acceptance.conftest import READY_S_MAX, ROOT, Process, Service, free_port
 
 pytestmark = [pytest.mark.linux, pytest.mark.timeout(180)]
@@ -176,4 +177,24 @@ async def test_what_is_not_its_work_is_refused(
     await bus.flush(timeout_s=10)
     told = " ".join(guarded.refused())
     assert [subject for subject in (*publish, *subscribe) if f'"{subject}"' not in told] == []
+    await bus.close()
+
+
+async def test_who_forgot_the_place_of_answers_is_told_at_once(guarded: Guarded, tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(APP)
+    service = Service(database_url="", nats_url=guarded.url("client"), nats_prefix="tasker", folder=tmp_path)
+    for user, arguments in (("client", ["task", "create", "paying"]), ("worker", ["worker", str(app)])):
+        service.environ["TASKER_NATS_URL"] = guarded.url(user)
+        done = await asyncio.to_thread(service.run, *arguments)
+        assert done.returncode == AuthenticationFailed.exit_code, done.stderr
+        assert "NATS does not let this user hear answers" in done.stderr
+        assert "\nnext: set nats.inbox_prefix (TASKER_NATS_INBOX_PREFIX)" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+async def test_a_command_that_the_user_may_not_give_says_so(guarded: Guarded) -> None:
+    bus = await guarded.bus("reader")
+    with pytest.raises(DeadlineExceeded, match="NATS refuses this user to publish there"):
+        await bus.request("tasker.default.cmd.task.create", b"{}", timeout_s=0.5)
     await bus.close()
