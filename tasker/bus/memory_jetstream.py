@@ -271,6 +271,7 @@ class MemoryJetStream:
             "name": tokens[1],
             "config": consumer.config,
             "created": stream.created,
+            "delivered": {"consumer_seq": consumer.delivered_seq, "stream_seq": consumer.next_seq - 1},
             "num_waiting": len(consumer.pulls),
             "num_pending": sum(consumer.wants(stored) for stored in kept),
         }

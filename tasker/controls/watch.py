@@ -22,10 +22,15 @@ _log = structlog.get_logger(__name__)
 
 
 class ControlsWatch:
-    """The controls as they were at the last look."""
+    """The controls as they were at the last look.
+
+    Attributes:
+        changed_us: when they changed last; 0: never.
+    """
 
     def __init__(self, log: EventLog, monotonic_s: Callable[[], float]) -> None:
         self.controls = Controls()
+        self.changed_us = 0
         self._log = log
         self._monotonic_s = monotonic_s
         self._looked_s: float | None = None
@@ -49,6 +54,7 @@ class ControlsWatch:
                 except Undecodable as error:
                     # A newer build wrote it: nodes of that build heed it, and this one must not stop for it.
                     _log.error("control_undecodable", seq=recorded.seq, error=error.detail)
+                self.changed_us = recorded.at_us
                 changed = True
             if len(page) < PAGE_EVENTS:
                 self._looked_s = asked_s
@@ -56,10 +62,11 @@ class ControlsWatch:
 
     async def _begin(self) -> bool:
         """Begin with the snapshot, where there is one that this build can read; returns whether there was."""
-        kept = (await read_history(self._log, control_stream_id())).resumed(CONTROL_FORM)
+        history = await read_history(self._log, control_stream_id())
+        kept = history.resumed(CONTROL_FORM)
         if kept is None or kept.seq <= self.controls.seq:
             return False
-        self.controls = kept
+        self.controls, self.changed_us = kept, history.at_us
         return True
 
     async def look_if_older(self, age_s: float) -> Controls:

@@ -66,6 +66,11 @@ class History:
         return 0 if self._last is None else self._last.position
 
     @property
+    def at_us(self) -> int:
+        """Return when it was recorded."""
+        return 0 if self._last is None else self._last.at_us
+
+    @property
     def tenant(self) -> str:
         """Return its tenant."""
         return "" if self._last is None else self._last.tenant

@@ -52,6 +52,10 @@ class Messages:
         assert answer["ok"]
         return bool(answer.get("run", False))
 
+    async def hand_over(self) -> None:
+        """Give the task's shard to the other node."""
+        await self.pair.hand_over(self._shard, *self.pair.sides)
+
     async def command(self, verb: str) -> None:
         """Pause or resume the task."""
         assert (await self.pair.ask(f"task.{verb}", {"task_id": self._task_id} | WHO))["ok"]
@@ -92,5 +96,14 @@ async def test_what_a_paused_task_held_back(messages, kind) -> None:
     await messages.command("pause")
     assert not await messages.ask(kind)
     await messages.command("resume")
+    await messages.take()
+    assert await messages.ask("claim")
+
+
+async def test_what_was_denied_by_an_owner_that_lost_the_shard(messages) -> None:
+    """The next owner offers it under the id that the stream knows; the one message under it is done with."""
+    assert await messages.ask("reserve", "dead")
+    assert not await messages.ask("claim", "w")
+    await messages.hand_over()
     await messages.take()
     assert await messages.ask("claim")

@@ -144,6 +144,7 @@ class TaskActor:
         "_admitting",
         "_beats",
         "_children_told",
+        "_is_rebuilt",
         "_meta",
         "_offers",
         "_ports",
@@ -179,6 +180,7 @@ class TaskActor:
         self._progress: dict[str, StepProgress] = {}
         self._offers: dict[str, int] = {}
         self._admitting: Admission | None = None
+        self._is_rebuilt = False
         self._children_told: dict[str, ChildrenTold] = {}
 
     # ---------------------------------------------------------------- the past
@@ -189,6 +191,7 @@ class TaskActor:
         Raises:
             Undecodable: this build cannot read one of them.
         """
+        self._is_rebuilt = True
         for recorded in events:
             event = from_recorded(recorded)
             assert isinstance(event, TaskEvent)  # noqa: S101 - a task's stream holds only these
@@ -730,14 +733,19 @@ class TaskActor:
                 self._ports.reprioritized(self, step, entry.attempt, offer=offer)
 
     def _reoffer(self, step: str, attempt: int, obligation: str, now_us: int) -> None:
-        offers = self._again_later(step, obligation, now_us, first_s=REOFFER_S, most_s=REOFFER_S_MAX)
+        offers = self._again_later(step, obligation, now_us, first_s=REOFFER_S, most_s=REOFFER_S_MAX, keep=False)
+        if offers > 1 or self._is_rebuilt:
+            # Its row may say a later time. Until the stream has the offer it waits in memory alone.
+            self._ports.leave_due(self, step, obligation)
         self._ports.offer(self, step, attempt, offer=offers)
 
-    def _again_later(self, step: str, obligation: str, now_us: int, *, first_s: float, most_s: float) -> int:
+    def _again_later(
+        self, step: str, obligation: str, now_us: int, *, first_s: float, most_s: float, keep: bool = True
+    ) -> int:
         """Look at what a step owes again, each time after twice as long; returns how often that was."""
         times = self._offers[step] = self._offers.get(step, 0) + 1
         wait_s = min(first_s * 2 ** min(times, 10), most_s)
-        self._ports.later(self, step, obligation, now_us + round(wait_s * US_PER_S), keep=times > 1)
+        self._ports.later(self, step, obligation, now_us + round(wait_s * US_PER_S), keep=keep and times > 1)
         return times
 
     # ---------------------------------------------------------------- places under concurrency keys

@@ -139,6 +139,10 @@ class TaskPorts(Protocol):
         """Return whether the attempt is kept from beginning, or has not been offered again since."""
         ...
 
+    def leave_due(self, actor: TaskActor, step: str, obligation: str) -> None:
+        """Let another owner do at once what this one has in hand, until somebody else has it for good."""
+        ...
+
     def later(self, actor: TaskActor, step: str, obligation: str, at_us: int, *, keep: bool) -> None:
         """Wake the actor for an open obligation at `at_us`."""
         ...

@@ -55,6 +55,8 @@ class DueBook:
         self._writing: dict[UUID, dict[str, int | None]] = {}
         self._rows: dict[UUID, set[str]] = {}
         """What has (or may have) a row, of the streams in memory: only that needs a delete."""
+        self._left_due: dict[UUID, set[str]] = {}
+        """What wakes later than its row says: nothing but memory holds it. Such a stream stays in memory."""
         self._unfolded: set[UUID] = set()
         """Streams with a row that says so: what else they owe may be in no row."""
         self._order = 0
@@ -130,7 +132,18 @@ class DueBook:
         owed[obligation] = at_us
         self._push(stream_id, obligation, at_us, scope)
         if keep:
-            self._dirty.setdefault(stream_id, {})[obligation] = at_us
+            self._write_time(stream_id, obligation, at_us)
+
+    def leave_due(self, stream_id: UUID, scope: Scope, obligation: str, now_us: int) -> None:
+        """Let the row of an open obligation say that it is due, whenever memory wakes for it: so will another owner."""
+        if obligation in self._open.get(stream_id, {}).get(scope, {}):
+            self._dirty.setdefault(stream_id, {})[obligation] = now_us
+            self._left_due.setdefault(stream_id, set()).add(obligation)
+
+    def keep(self, stream_id: UUID, scope: Scope, obligation: str) -> None:
+        """Let the row of what was left due say when memory wakes for it: it is in safe hands."""
+        if obligation in self._left_due.get(stream_id, ()):
+            self._write_time(stream_id, obligation, self._open[stream_id][scope][obligation])
 
     def retry(self, stream_id: UUID, obligation: str, at_us: int, *, keep: bool = False) -> None:
         """Wake for an obligation again at `at_us`, whatever is known of it: its actor could not be asked.
@@ -146,7 +159,7 @@ class DueBook:
                 owed[obligation] = at_us
                 self._push(stream_id, obligation, at_us, scope)
                 if keep:
-                    self._dirty.setdefault(stream_id, {})[obligation] = at_us
+                    self._write_time(stream_id, obligation, at_us)
 
     def wake_all(self, prefix: str, now_us: int) -> None:
         """Wake for every open obligation in memory that begins with `prefix`."""
@@ -162,7 +175,7 @@ class DueBook:
         scopes = self._open.get(stream_id, {})
         for owed in scopes.values():
             owed.pop(obligation, None)
-        self._dirty.setdefault(stream_id, {})[obligation] = None
+        self._write_time(stream_id, obligation, None)
 
     # ---------------------------------------------------------------- time
 
@@ -254,7 +267,7 @@ class DueBook:
         scopes = self._open.get(stream_id)
         if scopes is None:
             return True
-        if stream_id in self._dirty or stream_id in self._writing:
+        if stream_id in self._dirty or stream_id in self._writing or stream_id in self._left_due:
             return False
         if any(at_us <= until_us for owed in scopes.values() for at_us in owed.values()):
             return False
@@ -293,6 +306,18 @@ class DueBook:
 
     # ----------------------------------------------------------------
 
+    def _write_time(self, stream_id: UUID, name: str, at_us: int | None) -> None:
+        """Have the row of an obligation say `at_us`; None: have no row of it."""
+        self._dirty.setdefault(stream_id, {})[name] = at_us
+        self._hold_no_more(stream_id, name)
+
+    def _hold_no_more(self, stream_id: UUID, name: str) -> None:
+        left_due = self._left_due.get(stream_id)
+        if left_due is not None:
+            left_due.discard(name)
+            if not left_due:
+                del self._left_due[stream_id]
+
     def _note(self, stream_id: UUID, scope: Scope, name: str, at_us: int, decided_us: int) -> None:
         self._dirty.setdefault(stream_id, {})[name] = at_us
         if at_us > decided_us:
@@ -302,6 +327,7 @@ class DueBook:
         rows = self._rows.get(stream_id, ())
         writing = self._writing.get(stream_id, ())
         for name in names:
+            self._hold_no_more(stream_id, name)
             if name in rows or name in writing:
                 self._dirty.setdefault(stream_id, {})[name] = None
             elif (dirty := self._dirty.get(stream_id)) is not None:

@@ -238,6 +238,33 @@ def test_a_kept_time_is_written() -> None:
     assert rows(write(due)) == ({(A, "offer:s1:1", 800)}, set())
 
 
+def test_what_memory_alone_holds_is_due_for_another_owner_until_it_is_kept() -> None:
+    due = book()
+    due.apply(A, {"s1": {"offer:s1:1": 100}})
+    due.reschedule(A, "s1", "offer:s1:1", 800, keep=True)
+    assert rows(write(due)) == ({(A, "offer:s1:1", 800)}, set())
+    due.reschedule(A, "s1", "offer:s1:1", 900, keep=False)
+    due.leave_due(A, "s1", "offer:s1:1", 500)
+    assert rows(write(due)) == ({(A, "offer:s1:1", 500)}, set())
+    assert not due.release(A, 600), "its row would not wake it here again"
+    due.keep(A, "s1", "offer:s1:1")
+    assert rows(write(due)) == ({(A, "offer:s1:1", 900)}, set())
+    due.keep(A, "s1", "offer:s1:1")
+    assert due.begin_write(7) is None
+    assert due.pop_due(899, 10) == []
+    assert due.release(A, 600)
+
+
+def test_what_was_left_due_and_is_closed_keeps_nothing_in_memory() -> None:
+    due = book()
+    due.apply(A, {"s1": {"offer:s1:1": 100}, "s2": {"retry:s2:2": 900}})
+    due.leave_due(A, "s1", "offer:s1:1", 500)
+    due.apply(A, {"s1": {}})
+    due.leave_due(A, "s1", "offer:s1:1", 500)
+    write(due)
+    assert due.release(A, 600)
+
+
 def test_a_row_that_outlived_its_obligation_is_deleted() -> None:
     due = book()
     due.load([Due(3, A, "retry:s1:2", 100)])

@@ -129,6 +129,8 @@ class DirectWork:
         """How many lines of handlers each queue has."""
         self._unbegun = Unbegun()
         self._unreachable: set[Worker] = set()
+        self._leaving: dict[Worker, float] = {}
+        """Workers that get nothing more, and until when they may begin, or give back, what they have."""
         self._flushing: asyncio.Handle | None = None
         self._waiting: dict[LineKey, None] = {}
         """Queues with offers that wait, the next one first."""
@@ -436,7 +438,7 @@ class DirectWork:
         worker = self._workers.get(key)
         if said.slots <= 0:
             if worker is not None:
-                self._remove({worker})
+                self._part_with({worker})
             for line in self._kept.of(key):
                 self._let_go(key, line)
             return
@@ -548,7 +550,7 @@ class DirectWork:
         worker.backlogged = queues
 
     def _remove(self, workers: set[Worker]) -> None:
-        """Send workers nothing more; what they have they will report on."""
+        """Send workers nothing more."""
         gone = {one for worker in workers for one in worker.all_of_it()}
         for key in {key for one in gone for key in one.queues | one.backlogged}:
             self._lines[key].without(gone)
@@ -560,6 +562,19 @@ class DirectWork:
                 for line in self._kept.of(worker.owner):
                     line.aim(None)
 
+    def _part_with(self, workers: set[Worker]) -> None:
+        """Send workers nothing more. What they have they report on soon; if they do not, it is offered again."""
+        self._remove(workers)
+        self._leaving |= dict.fromkeys(workers, self._loop.time() + self._silent_s)
+
+    def _miss_leaving(self, now_s: float) -> None:
+        """Offer again what workers that left have not begun."""
+        gone = {worker for worker, until_s in self._leaving.items() if until_s <= now_s}
+        for worker in gone:
+            del self._leaving[worker]
+        if gone:
+            self._again(self._unbegun.of(gone))
+
     def _drop(self, workers: set[Worker]) -> None:
         """Count workers as gone: what they have not begun is offered again."""
         self._remove(workers)
@@ -567,7 +582,7 @@ class DirectWork:
 
     def _forget_workers(self) -> None:
         """Without a connection nobody is known; those who are there speak up again."""
-        self._remove(set(self._workers.values()))
+        self._part_with(set(self._workers.values()))
 
     # ---------------------------------------------------------------- time
 
@@ -633,6 +648,7 @@ class DirectWork:
             _log.warning("worker_silent", subject=worker.subject)
         if silent:
             self._drop(set(silent))
+        self._miss_leaving(now_s)
         self._unbegun.forget_old(now_s)
         self._look_after_kept(now_s)
         self._look_at_paces(now_s)

@@ -29,6 +29,7 @@ from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL
 from tasker.failpoints import failpoint
 from tasker.ids import RESERVED_NAMESPACE
+from tasker.service.actors.dispatch.copies import Copies
 from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.first_offers import FirstOffers
 from tasker.service.actors.dispatch.gate import Gate
@@ -97,6 +98,7 @@ class Dispatcher:
         self._gate = gate
         self._waiting: TenantLine[tuple[TaskActor, str, int, int]] = TenantLine(weights)
         self.first_offers = FirstOffers(clock.now_us)
+        self._copies = Copies(bus, subjects)
         self.own_queues = OwnQueues(
             self._to_stream, self._may_leave, self.actor_of, shards.owns, clock.monotonic_s, weights
         )
@@ -180,6 +182,8 @@ class Dispatcher:
         def on_ack(answer: PubAck | TaskerError) -> None:
             if not isinstance(answer, PubAck):
                 self._failed(actor, step, attempt)
+            elif offer:
+                self._stream_has(actor, step, attempt, answer)
             if self._waiting:
                 self._pump()
 
@@ -194,6 +198,14 @@ class Dispatcher:
             self._note_left(work)
         except TaskerError:
             self._failed(actor, step, attempt)
+
+    def _stream_has(self, actor: TaskActor, step: str, attempt: int, answer: PubAck) -> None:
+        """Leave a further offer to the stream; one that it had before may have been taken, and not begun, since."""
+        book = self._shards.book_of(actor.shard)
+        if book is not None:
+            book.keep(actor.stream_id, step, f"{Kind.OFFER}:{step}:{attempt}")
+        if answer.duplicate:
+            self._copies.look(self._queue_of(actor, step), answer.seq, lambda: self._failed(actor, step, attempt))
 
     # ---------------------------------------------------------------- `Offers`
 
@@ -262,8 +274,11 @@ class Dispatcher:
             self._publish(*self._waiting.take())
 
     def _failed(self, actor: TaskActor, step: str, attempt: int) -> None:
-        obligation = f"{Kind.OFFER}:{step}:{attempt}"
-        self.later(actor, step, obligation, self._clock.now_us() + round(FAILED_OFFER_S * US_PER_S), keep=False)
+        """Wake the actor of an attempt, in memory or not, which offers it again if it is still open."""
+        book = self._shards.book_of(actor.shard)
+        if book is not None:
+            at_us = self._clock.now_us() + round(FAILED_OFFER_S * US_PER_S)
+            book.retry(actor.stream_id, f"{Kind.OFFER}:{step}:{attempt}", at_us)
 
     def _work(self, actor: TaskActor, step: str, attempt: int, offer: int) -> Work:
         template, state = actor.template, actor.state
@@ -347,6 +362,12 @@ class Dispatcher:
         book = self._shards.book_of(actor.shard)
         if book is not None:
             book.reschedule(actor.stream_id, step, obligation, at_us, keep=keep)
+
+    def leave_due(self, actor: TaskActor, step: str, obligation: str) -> None:
+        """See `TaskPorts.leave_due`."""
+        book = self._shards.book_of(actor.shard)
+        if book is not None:
+            book.leave_due(actor.stream_id, step, obligation, self._clock.now_us())
 
     def jitter(self) -> float:
         """Draw a number in [0, 1)."""

@@ -50,6 +50,9 @@ LOOK_S: Final = 1.0
 RECHECK_S: Final = 900.0
 """What is held is looked at again after this, whatever happens."""
 
+LET_GO_S: Final = 60.0
+"""How long an owner may take to offer what nothing holds any more."""
+
 HELD_MAX: Final = 100_000
 """Held attempts that a node remembers."""
 
@@ -111,6 +114,9 @@ class Gate:
 
         self._unknown = False
         """What is held of a shard that was taken over is not known here: it comes by in time, or is asked to."""
+
+        self._let_go = False
+        """Something of a shard that was taken over may be put off though nothing holds it."""
 
         self._breakers = Breakers(
             lambda: self._watch.controls.circuits,
@@ -398,8 +404,11 @@ class Gate:
     async def open_shard(self, shard: int, epoch: int) -> None:  # noqa: ARG002 - the protocol's
         """Give out the shard's share of what is limited; attempts come by as they are due."""
         self._open[shard] = self._clock.now_us()
-        self._unknown |= self._watch.controls.hold_something(self._clock.now_us())
-        self._pacing.own(len(self._open) / self._shard_count, self._clock.now_us())
+        now_us = self._clock.now_us()
+        self._unknown |= self._watch.controls.hold_something(now_us)
+        # What was held until lately may have been put off by an owner that did not hear of the end, or died then.
+        self._let_go |= now_us < self._watch.changed_us + round((RECHECK_S + LET_GO_S) * US_PER_S)
+        self._pacing.own(len(self._open) / self._shard_count, now_us)
         self._repaced = True
 
     def close_shard(self, shard: int) -> None:
@@ -446,8 +455,8 @@ class Gate:
                     if changed and self._overflowed:
                         await offer_all()
                         self._overflowed = False
-                if self._unknown and (changed or self._breakers.trial_runs()):
-                    self._unknown = False
+                if self._let_go or (self._unknown and (changed or self._breakers.trial_runs())):
+                    self._unknown = self._let_go = False
                     await offer_all()
                 self._try_circuits()
                 self._forget()

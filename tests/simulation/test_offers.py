@@ -1,0 +1,173 @@
+"""What may begin begins soon, whatever became of those who held it before."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tasker.ids import control_stream_id, shard_of
+from tests.simulation.offers import DEAD_S, SHARDS, SOON_S, Stage, staged
+
+QUEUE = {"scope": "queue", "name": "t"}
+
+
+def test_a_message_that_died_with_its_worker() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.create()
+        worker = await stage.work("w", hears_nodes=False)
+        await asyncio.sleep(1)
+        assert worker.hands
+        await worker.die()
+        await stage.healthy()
+        await stage.until_begun(DEAD_S)
+
+    staged(scenario)
+
+
+def test_direct_work_that_died_with_its_worker() -> None:
+    async def scenario(stage: Stage) -> None:
+        worker = await stage.work("w", takes_stream=False)
+        await asyncio.sleep(2)
+        await stage.create()
+        await asyncio.sleep(0.1)
+        assert worker.hands
+        await worker.die()
+        await stage.healthy()
+        await stage.until_begun(SOON_S)
+
+    staged(scenario)
+
+
+def test_direct_work_of_a_worker_that_said_farewell_and_died() -> None:
+    async def scenario(stage: Stage) -> None:
+        worker = await stage.work("w", takes_stream=False)
+        await asyncio.sleep(2)
+        await stage.create()
+        await asyncio.sleep(0.1)
+        assert worker.hands
+        worker.farewell()
+        await asyncio.sleep(0.1)
+        await worker.die()
+        await stage.healthy()
+        await stage.until_begun(SOON_S)
+
+    staged(scenario)
+
+
+def test_direct_work_of_a_worker_that_died_while_its_node_had_no_connection() -> None:
+    async def scenario(stage: Stage) -> None:
+        worker = await stage.work("w", takes_stream=False)
+        await asyncio.sleep(2)
+        await stage.create()
+        await asyncio.sleep(0.1)
+        assert worker.hands
+        await asyncio.sleep(1.5)
+        ((_, bus, _),) = stage.nodes.values()
+        bus.cut()
+        await worker.die()
+        await asyncio.sleep(0.5)
+        bus.mend()
+        await stage.healthy()
+        await stage.until_begun(SOON_S)
+
+    staged(scenario)
+
+
+def test_a_copy_whose_worker_asked_in_vain_before_the_task_left_memory() -> None:
+    """The owner has forgotten what it offered when the pause ends; the stream still knows the first message's id."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.create()
+        worker = await stage.work("w", hears_nodes=False)
+        await asyncio.sleep(1)
+        await stage.command("control.pause", **QUEUE)
+        await asyncio.sleep(1.5)
+        (item,) = worker.hands.values()
+        assert not (await worker.ask(item, "claim")).get("run")
+        worker.ack(item)
+        await worker.die()
+        await asyncio.sleep(15)
+        await stage.command("control.resume", **QUEUE)
+        await stage.healthy(hears_nodes=False)
+        await stage.until_begun(SOON_S)
+
+    staged(scenario)
+
+
+def test_a_copy_whose_worker_asked_the_owner_before_this_one_in_vain() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.create()
+        worker = await stage.work("w", hears_nodes=False)
+        await asyncio.sleep(1)
+        (item,) = worker.hands.values()
+        dead = await stage.work("dead", hears_nodes=False)
+        await dead.ask(item, "reserve")
+        assert not (await worker.ask(item, "claim")).get("run")
+        worker.ack(item)
+        await worker.die()
+        await dead.die()
+        (node,) = stage.nodes
+        await stage.kill_node(node)
+        await stage.start_node()
+        await stage.healthy(hears_nodes=False)
+        await stage.until_begun(SOON_S)
+
+    staged(scenario)
+
+
+def test_what_was_resumed_while_nobody_owned_its_shard() -> None:
+    async def scenario(stage: Stage) -> None:
+        one, two = stage.nodes
+        await stage.hand_over(shard_of(control_stream_id(), SHARDS), one, two)
+        await stage.command("control.pause", **QUEUE)
+        await asyncio.sleep(1.5)
+        for _ in range(8):
+            await stage.create()
+        await asyncio.sleep(20)
+        await stage.kill_node(one)
+        await asyncio.sleep(1)
+        await stage.command("control.resume", ramp_s=0, **QUEUE)
+        await stage.healthy()
+        await stage.until_begun(SOON_S)
+
+    staged(scenario, nodes=2)
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_what_waited_long_in_an_ordered_queue_of_a_node_that_went(how: str) -> None:
+    async def scenario(stage: Stage) -> None:
+        worker = await stage.work("w", slots=1, takes_stream=False)
+        await asyncio.sleep(2)
+        await stage.create(template="two", priority=5)
+        await asyncio.sleep(0.1)
+        (item,) = worker.hands.values()
+        await worker.ask(item, "started")
+        await asyncio.sleep(95)
+        (node,) = stage.nodes
+        await (stage.kill_node(node) if how == "kill" else stage.stop_node(node))
+        await worker.die()
+        await stage.start_node()
+        await stage.healthy()
+        await stage.until_begun(SOON_S)
+
+    staged(scenario)
+
+
+def test_direct_work_whose_question_was_heard_and_never_recorded() -> None:
+    async def scenario(stage: Stage) -> None:
+        worker = await stage.work("w", takes_stream=False)
+        await asyncio.sleep(2)
+        await stage.create()
+        await asyncio.sleep(0.1)
+        (item,) = worker.hands.values()
+        stage.log.unavailable = True
+        asking = asyncio.create_task(worker.ask(item, "claim"))
+        await asyncio.sleep(1)
+        asking.cancel()
+        await worker.die()
+        stage.log.unavailable = False
+        await stage.healthy()
+        await stage.until_begun(SOON_S)
+
+    staged(scenario)
