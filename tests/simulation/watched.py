@@ -163,14 +163,17 @@ class Watched:
         """A worker has begun a step: nothing urgent waits that was known before that step was offered.
 
         What is not urgent may be in the work stream, which knows no order, and a worker may have taken it from there.
+        Under a rate limit with a key it is asked of the work of the same value.
         """
         known_us = at_us - round(KNOWN_S * US_PER_S)
-        is_paced = self.shape(life.state).step(step).rate_limit is not None
-        if is_paced or at_us - life.offered_us[step] > OLD_S * US_PER_S:
+        limit = self.shape(life.state).step(step).rate_limit
+        if at_us - life.offered_us[step] > OLD_S * US_PER_S:
             return
         mine = self._priority(life.state, step)
         for other in self.lives.values():
             if other.state.template.name != life.state.template.name:
+                continue
+            if limit is not None and _key(other.state) != _key(life.state):
                 continue
             for name in other.waiting():
                 theirs = self._priority(other.state, name)
@@ -181,6 +184,11 @@ class Watched:
     def _priority(self, state: TaskState, step: str) -> int:
         found = state.priority + self.shape(state).step(step).priority
         return max(-PRIORITY_MAX, min(found, PRIORITY_MAX))
+
+
+def _key(state: TaskState) -> Any:
+    """Return the value under which the machine's limits count."""
+    return msgspec.json.decode(state.input)["key"]
 
 
 def _may_run_us(shape: CompiledTemplate) -> float:

@@ -176,8 +176,6 @@ class Gate:
         held = self._keep(actor.shard, key, _held_of(actor, place, step, is_first=offer == 0), hold)
         if held is None:
             self._turns.forget(key)
-        else:
-            held.is_paced = hold is None
         until_us = now_us + round(RECHECK_S * US_PER_S)
         if hold is None or hold.until_us is not None:
             until_us = turn_us or (hold.until_us if hold is not None else None) or until_us
@@ -304,6 +302,7 @@ class Gate:
         else:
             self._overflowed = True
             return None
+        held.is_paced = hold is None
         if hold is not None:
             self._leave_line(key, held)
         if hold is not None and hold.circuit is not None:
@@ -476,16 +475,14 @@ class Gate:
                 done += 1
                 if done % WAKES_AT_ONCE == 0:
                     await asyncio.sleep(0)
+                if held.is_paced and not repaced:
+                    continue  # it comes at its moment, or is woken with its tokens
                 book = self._shards.book_of(shard)
                 if book is None:
                     break
-                now_us, key = self._clock.now_us(), (stream_id, step, attempt)
+                now_us = self._clock.now_us()
+                self._turns.is_due((stream_id, step, attempt), now_us)
                 hold = controls.hold_of(held.place, held.chance, now_us)
-                if held.is_paced and hold is not None:
-                    self._leave_line(key, held)
-                if held.is_paced and not repaced and (hold is not None or key in self._turns):
-                    continue  # it comes at its moment
-                self._turns.is_due(key, now_us)
                 at_us = now_us if hold is None else hold.until_us
                 if at_us is not None:
                     held.woken_us = at_us

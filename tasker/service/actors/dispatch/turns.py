@@ -107,9 +107,6 @@ class Turns:
 
         self._moments: dict[Bucket, _Moments] = {}
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._of
-
     def __len__(self) -> int:
         return len(self._of)
 
