@@ -96,6 +96,9 @@ class How:
 WHICH = Which()
 HOW = How()
 
+REFUSALS_SHOWN = 10
+"""Of each bulk in a table: enough to see why, and the counts stay in sight."""
+
 
 @app.command
 async def cancel(
@@ -251,7 +254,7 @@ async def carry_out(
             outcome = await service.bulk.outcome(bulk, on_progress=change)
         if service.settings.http_url is not None:
             await service.page(limit=1, at_least=outcome.position)  # so that the next command sees it done
-        _show_outcome(outcome, common)
+        show_outcome(bulk.task_id, outcome, common)
 
 
 def _show_preview(found: BulkPreview, common: Common) -> None:
@@ -274,12 +277,22 @@ def _show_preview(found: BulkPreview, common: Common) -> None:
         rows(found.sample, columns, "table")
 
 
-def _show_outcome(found: BulkOutcome, common: Common) -> None:
+def show_outcome(bulk: str, found: BulkOutcome, common: Common) -> None:
+    """Write what became of a bulk; of refusals how many of each kind, and the first."""
     from tasker.cli.output import fields, note
 
-    pairs = [("matched", found.matched), ("done", found.done), ("refused", found.refused)]
+    by_code = ", ".join(f"{code} {count}" for code, count in sorted(found.refused_by_code.items()))
+    pairs = [
+        ("matched", found.matched),
+        ("done", found.done),
+        ("refused", found.refused),
+        ("of these", by_code or None),
+    ]
     fields(found, pairs, common.output)
-    for one in found.refusals if common.output == "table" else ():
+    if common.output != "table":
+        return
+    for one in found.refusals[:REFUSALS_SHOWN]:
         note(f"{one.task_id} {one.step}{' ' if one.step else ''}{one.detail} ({one.code})")
-    if common.output == "table" and found.refused > len(found.refusals):
-        note(f"the first {len(found.refusals)} of those that refused")
+    if found.refused > REFUSALS_SHOWN:
+        listed = common.next(f"tasker task get {bulk}")
+        note(f"the first {REFUSALS_SHOWN} of those that refused; `{listed}` has {len(found.refusals)} of them")
