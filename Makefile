@@ -11,7 +11,7 @@ TESTS = $(if $(AFTER_CHECK),$(filter-out $(FAST_TESTS),$(patsubst %/,%,$(wildcar
 # More arguments for pytest, as in: make test PYTEST_ARGS='-x -k embedded'
 PYTEST_ARGS ?=
 # Processes that tests run in. A file stays in one of them; servers are shared. TEST_JOBS=0: one process, for a debugger.
-# Fast tests compute. Those on real servers wait half of their time, for leases, drains and kills: three fill two cores.
+# Fast tests compute. Those on real servers wait for almost half of the time, as for leases and drains: one more process.
 FAST_JOBS = -n $(or $(TEST_JOBS),2) --dist loadfile
 JOBS = -n $(or $(TEST_JOBS),3) --dist loadfile
 
