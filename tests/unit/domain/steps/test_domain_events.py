@@ -62,6 +62,13 @@ def names(outcome: Any, *prefixes: str) -> set[str]:
 # ---------------------------------------------------------------- which
 
 
+def test_those_of_the_handler_come_in_its_order_and_then_those_that_come_by_themselves() -> None:
+    one = run({"name": "sent", "auto": True}, {"name": "paid"}, {"name": "booked", "auto": True}, {"name": "kept"})
+    events = complete(one, emitted("kept", "paid", "kept"))
+    said = [event.name for event in events if isinstance(event, DomainEventRaised)]
+    assert said == ["kept", "paid", "kept", "sent", "booked"]
+
+
 def test_they_stand_in_one_unit_with_the_outcome_and_right_before_it() -> None:
     events = complete(run({"name": "paid"}, {"name": "kept"}), emitted("kept", "paid"))
     assert [type(event) for event in events] == [
