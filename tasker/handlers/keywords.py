@@ -12,6 +12,7 @@ from tasker.errors import ConfigurationError
 from tasker.templates.reading import OTHER_STEP_NAMES, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
+_HERE = Path(__file__).parent
 
 
 def keywords_told(function: F) -> F:
@@ -23,15 +24,15 @@ def keywords_told(function: F) -> F:
         for name in keywords:
             if name not in known:
                 hint = did_you_mean(name, known, OTHER_STEP_NAMES)
-                raise ConfigurationError(f"{_place()}{function.__name__}() has no keyword {name!r}{hint}")
+                raise ConfigurationError(f"{place_of_caller()}{function.__name__}() has no keyword {name!r}{hint}")
         return function(*args, **keywords)
 
     return checked  # type: ignore[return-value] # it is called like the function
 
 
-def _place() -> str:
-    """Return where the declaration stands: what called the function that called this."""
+def place_of_caller() -> str:
+    """Return where the declaration stands that is being made, to begin a message with: the first line outside."""
     frame = inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename == __file__:
+    while frame is not None and Path(frame.f_code.co_filename).parent == _HERE:
         frame = frame.f_back
     return "" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}: "

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+import msgspec
+
 from tasker.errors import ConfigurationError, TemplateInvalid
 from tasker.handlers.declarations import Declarations, DeclaredStep, StepHandler, Undo
 from tasker.handlers.emits import Emits, emits_document
-from tasker.handlers.keywords import keywords_told
+from tasker.handlers.keywords import keywords_told, place_of_caller
 from tasker.handlers.models import schema_of
 from tasker.templates.model import (
     BatchFailure,
@@ -41,7 +43,7 @@ from tasker.templates.model import (
     document_of,
     form_document,
 )
-from tasker.templates.reading import Faults
+from tasker.templates.reading import Faults, kind_of
 from tasker.templates.validate import validate
 from tasker.templates.yaml import load_yaml
 
@@ -139,16 +141,16 @@ class Template:
             "identity_bucket_s": identity_bucket_s,
             "max_steps": max_steps,
             "compensate_on": compensate_on,
-            "budget": form_document(budget) if isinstance(budget, Budget) else budget,
-            "concurrency": None if concurrency is None else form_document(concurrency),
+            "budget": _spelled(budget),
+            "concurrency": _spelled(concurrency),
             "priority": priority,
-            "fairness": None if fairness is None else form_document(fairness),
-            "stale_after": None if stale_after is None else form_document(stale_after),
-            "state": None if state is None else dict(state),
+            "fairness": _spelled(fairness),
+            "stale_after": _spelled(stale_after),
+            "state": dict(state) if isinstance(state, Mapping) else state,
             "max_running": max_running,
             "max_ready": max_ready,
             "singleton": singleton,
-            "debounce": None if debounce is None else form_document(debounce),
+            "debounce": _spelled(debounce),
         }
         self._declared = Declarations()
         self._spec: TemplateSpec | None = None
@@ -327,21 +329,21 @@ class Template:
             raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
         keys = {
             "queue": queue,
-            "requires": None if requires is None else dict(requires),
+            "requires": dict(requires) if isinstance(requires, Mapping) else requires,
             "sticky": sticky,
             "sticky_wait_s": sticky_wait_s,
             "priority": priority,
-            "fairness": None if fairness is None else form_document(fairness),
-            "retry": form_document(retry) if isinstance(retry, Retry) else retry,
+            "fairness": _spelled(fairness),
+            "retry": _spelled(retry),
             "start_to_close_s": start_to_close_s,
             "schedule_to_start_s": schedule_to_start_s,
             "schedule_to_close_s": schedule_to_close_s,
             "heartbeat_s": heartbeat_s,
-            "on_timeout": None if on_timeout is None else form_document(on_timeout) or None,  # all as by default
+            "on_timeout": _spelled(on_timeout) or None,  # all as by default
             "when": when,
             "join": join,
             "join_count": join_count,
-            "routes": list(routes),
+            "routes": list(routes) if isinstance(routes, (list, tuple)) else routes,
             "each": each,
             "item_key": item_key,
             "max_parallel": max_parallel,
@@ -354,15 +356,13 @@ class Template:
             "max_visits": max_visits,
             "unchanged_visits_max": unchanged_visits_max,
             "emits": emits_document(emits),
-            "rate_limit": None if rate_limit is None else form_document(rate_limit),
-            "circuit_breaker": None if circuit_breaker is None else form_document(circuit_breaker),
+            "rate_limit": _spelled(rate_limit),
+            "circuit_breaker": _spelled(circuit_breaker),
             "concurrency": form_document(concurrency) if isinstance(concurrency, Concurrency) else None,
         }
         of_worker = None if isinstance(concurrency, Concurrency) else concurrency
         conditions = dict(after_when or {})
-        if batches is not None:
-            after = (*((after,) if isinstance(after, str) else after), batches)
-        parents = (after,) if isinstance(after, str) else tuple(after)
+        parents = _parents(after) if batches is None else (*_parents(after), batches)
 
         def declare(function: F) -> F:
             if not callable(function):
@@ -402,8 +402,13 @@ class Template:
         """
         if self._is_loaded:
             raise ConfigurationError(f"{self!r} was loaded whole; its functions are marked @handler(name)")
+        if not isinstance(step, str):
+            raise ConfigurationError(
+                f"{place_of_caller()}compensation() is given the name of the step that it undoes, such as "
+                f"'{getattr(step, '__name__', 'charge')}', not {kind_of(step)}"
+            )
         keys = {
-            "compensate_retry": None if retry is None else form_document(retry),
+            "compensate_retry": _spelled(retry),
             "compensate_start_to_close_s": start_to_close_s,
         }
 
@@ -627,7 +632,7 @@ class Template:
         conditions = dict(keys.pop("after_when", None) or {})
         if isinstance(keys.get("concurrency"), Concurrency):
             keys["concurrency"] = form_document(keys["concurrency"])
-        parents = (after,) if isinstance(after, str) else tuple(after)
+        parents = _parents(after)
         self._declared.steps.append(
             DeclaredStep(name, None, None, parents, conditions, keys, process=False, concurrency=None)
         )
@@ -661,3 +666,20 @@ class Template:
 
 def _texts(value: str | Sequence[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
+
+
+def _spelled(form: Any) -> Any:
+    """Return the document that spells a form; what is none as it is, so that the check of the template names it."""
+    is_form = isinstance(form, msgspec.Struct)
+    return form_document(form) if is_form else form
+
+
+def _parents(after: object) -> tuple[str, ...]:
+    """Return the parents that `after` names, in their order, which a set would not keep."""
+    if isinstance(after, str):
+        return (after,)
+    if isinstance(after, (list, tuple)):
+        return tuple(after)
+    raise ConfigurationError(
+        f"{place_of_caller()}after is the name of a step, or a list of names, not {kind_of(after)}"
+    )

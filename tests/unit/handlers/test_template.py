@@ -1,12 +1,13 @@
 """Templates in Python: the DAG from signatures, and its faults."""
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasker.errors import ConfigurationError, TemplateInvalid
+from tasker.errors import ConfigurationError, TaskerError, TemplateInvalid
 from tasker.handlers.template import Template
 from tasker.templates import Retry, differences, effective_version, load_yaml
 from tasker.templates.dynamic import STEP_KEYS
@@ -253,3 +254,38 @@ def test_a_key_that_there_is_not_is_refused_with_the_one_that_was_meant(wrong: s
     keys: dict[str, Any] = {wrong: 1}
     t.wait("a", "go", **keys)
     assert faults(t)[0] == (f"/steps/0/{wrong}", f"unknown key {wrong!r} (did you mean {meant}?)")
+
+
+def charge(input: int) -> int:
+    return input
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"after": charge}, "after is the name of a step, or a list of names, not a function"),
+        ({"after": {"a", "b"}}, "after is the name of a step, or a list of names, not a set"),
+        ({"after": None}, "after is the name of a step, or a list of names, not null"),
+        ({"routes": charge}, "/steps/0/routes: must be a list of steps, not a function"),
+        ({"routes": "pack"}, "/steps/0/routes: must be a list of steps, not the text 'pack'"),
+        ({"requires": "gpu"}, "/steps/0/requires: must be labels with their values, such as {gpu: a100}, not the text"),
+        ({"rate_limit": 5}, "/steps/0/rate_limit: rate_limit must be an object, not the number 5"),
+    ],
+    ids=str,
+)
+def test_what_is_no_value_of_a_keyword_is_refused_in_words(keys: dict[str, Any], told: str) -> None:
+    """Not with the TypeError of whatever stumbled over it; and a set would give each process another order."""
+
+    def declare() -> TemplateSpec:
+        template = Template("t")
+        template.step(**keys)(charge)
+        return template.spec()
+
+    with pytest.raises(TaskerError, match=re.escape(told)):
+        declare()
+
+
+def test_a_compensation_names_its_step() -> None:
+    undone: Any = charge
+    with pytest.raises(ConfigurationError, match=r"such as 'charge', not a function"):
+        Template("t").compensation(undone)
