@@ -173,6 +173,8 @@ def test_a_limit_that_is_set_anew_holds_at_once() -> None:
     limits = {QUEUE: limit(1.0, 1)}
     node = Pacing(lambda: limits)
     node.own(1.0, T0_US)
+    assert node.changed(T0_US)
+    assert not node.changed(T0_US)
     now_us = T0_US + 10 * US_PER_S
     asked_of(node, SHOP, b"1", now_us, waited=False)
     assert asked_of(node, SHOP, b"1", now_us, waited=False) == now_us + US_PER_S

@@ -194,6 +194,17 @@ async def test_a_limit_that_is_set_anew_keeps_the_order(tasker: TaskerTest) -> N
     assert gate_of(tasker).held == len(gate_of(tasker)._turns) == 0
 
 
+async def test_a_limit_that_comes_to_another_one_holds_for_who_waits_already(tasker: TaskerTest) -> None:
+    """Planted bug: who comes gives its turn to one that knows of the first limit alone."""
+    await start(tasker, map(str, range(20)), priority=-10)
+    await start(tasker, map(str, range(20)), priority=10)
+    controls = tasker._world.client.controls
+    await tasker._do(tasker._command(controls.set_limit("queue", "mails", per_s=0.1, **WHO)))
+    before = len(BEGUN)
+    await tasker.advance(60)
+    assert 4 <= len(BEGUN) - before <= 7
+
+
 async def test_two_limits_at_once(tasker: TaskerTest) -> None:
     """A limit of a queue, and one of a step in it: what is urgent passes by both lines, and neither stands still."""
     controls = tasker._world.client.controls

@@ -446,7 +446,10 @@ class Gate:
                 if changed:
                     self.shut = True
                     self.watches = self._watch.controls.circuits.hold_something
-                    self._repaced |= self._pacing.changed(self._clock.now_us())
+                    if self._pacing.changed(self._clock.now_us()):
+                        # Those in the lines may need tokens of other buckets now: all ask again.
+                        self._turns = Turns(self)
+                        self._repaced = True
                     _log.info("controls_changed", seq=self._watch.controls.seq)
                 if changed or self._repaced:
                     repaced, self._repaced = self._repaced, False

@@ -39,6 +39,7 @@ class Pacing:
         self._limits = limits
         self._buckets: dict[Target, dict[bytes, Bucket]] = {}
         self._made_of: dict[Target, Limit] = {}
+        self._known: dict[Target, Limit] = {}
         self._since_us = 0
         self._share = 0.0
         self._room_us = 0
@@ -58,21 +59,22 @@ class Pacing:
 
     def changed(self, now_us: int) -> bool:
         """Take up limits that were set anew or removed; returns whether there were any."""
-        limits, found = self._limits(), False
+        limits = self._limits()
+        if limits == self._known:
+            return False
+        self._known = dict(limits)
         for target in list(self._buckets):
             if target.scope == _DECLARED:
                 continue
             limit, before = limits.get(target), self._made_of[target]
             if limit is None or limit.key != before.key:
                 del self._buckets[target], self._made_of[target]
-                found = True
             elif limit != before:
                 self._made_of[target] = limit
                 rate, burst = self._part_of(limit)
                 for bucket in self._buckets[target].values():
                     bucket.change(rate, burst, now_us)
-                found = True
-        return found
+        return True
 
     def forget_moments(self) -> None:
         """Let nobody have a moment: all who wait are told to ask again."""
