@@ -209,6 +209,8 @@ class BulkParts:
             context.progress(
                 progress.over, max(progress.matched, progress.over), f"{sum(progress.refused.values())} refused"
             )
+        if progress.after is not None:  # the next part begins as if nothing had been given yet
+            await asyncio.sleep(max(0.0, next_s - self._clock.monotonic_s()))
 
     async def _verdicts(self, tenant: str, order: BulkOrder, array: list[tuple[Target, bytes]]) -> list[Reply]:
         """Return the verdict on each; what passes by is asked for again."""

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import sys
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from tasker.clock import SystemClock
@@ -22,6 +24,7 @@ from tasker.projections.queries import Queries, TaskQuery
 from tasker.service.bulk import part
 from tasker.service.bulk.part import BulkParts
 from tasker.service.bulk.targets import BulkTargets, Target, Targets
+from tasker.testing.virtual_loop import VirtualLoop
 
 BULK = "01930000-0000-7000-8000-000000000000"
 TENANT = "shop"
@@ -200,6 +203,30 @@ def test_nothing_that_matches_is_an_outcome_at_once(site: Site) -> None:
 
 def test_a_slow_bulk_has_small_parts(site: Site) -> None:
     assert [part._part_items(rate) for rate in (1, 20, 1_000)] == [2, 40, part.PART_ITEMS_MAX]
+
+
+def test_it_gives_no_more_commands_a_second_than_it_may_over_all_of_its_parts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ORDER", msgspec.structs.replace(ORDER, rate_per_s=20.0))
+
+    async def timed() -> float:
+        began_s = asyncio.get_running_loop().time()
+        await site.to_the_end()
+        return asyncio.get_running_loop().time() - began_s
+
+    async def run() -> float:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        monkeypatch.setattr(site.parts._clock, "monotonic_s", loop.time)
+        bulk = asyncio.create_task(timed())
+        await loop.pass_until(loop.time() + 60)
+        return await bulk
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        took_s = runner.run(run())
+    assert len(site.given) == 450
+    assert 22 <= took_s <= 23
 
 
 def test_dead_letters_are_told_by_step_and_attempt(site: Site) -> None:
