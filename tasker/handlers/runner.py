@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -315,6 +316,7 @@ class Runner:
 
     def _run_sync(self, job: Job) -> None:
         job.thread_id = threading.get_ident()
+        process_id = os.getpid()
         try:
             if job.stopping:
                 job.interrupted = True
@@ -324,6 +326,9 @@ class Runner:
                     self._finish(job, contextvars.Context().run(_run_as, job, call))
         except BaseException as error:  # noqa: BLE001 - as in _run_async
             self._fail(job, error)
+        if os.getpid() != process_id:
+            # The handler has forked, and it is the child that comes back: a worker that is none, and would never end.
+            os._exit(0 if job.error is None else 1)
         self._tell(job)
 
     # -------------------------------------------------------- on either

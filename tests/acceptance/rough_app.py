@@ -99,3 +99,16 @@ dying = Template("dying")
 @dying.step(retry=ONCE)
 def dies() -> None:
     os._exit(7)
+
+
+forking = Template("forking")
+
+
+@forking.step(retry=ONCE, start_to_close_s=10)
+def forks(input: str) -> int:
+    child = os.fork()
+    if child == 0:
+        if input == "raise":
+            raise SystemExit(3)
+        return 0
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -123,6 +123,16 @@ async def test_the_parent_of_a_worker_that_died_says_so_as_all_others_do(service
     assert 7 in [line["exit_code"] for line in said(worker) if line["event"] == "worker_restarts"]
 
 
+@pytest.mark.parametrize(("given", "code"), [("raise", b"1"), ("return", b"0")])
+async def test_a_forked_child_that_comes_back_from_its_handler_ends(
+    service: Service, worker: Process, given: str, code: bytes
+) -> None:
+    async with service.client() as client:
+        handle = await client.create("forking", given, wait_s=WAIT_S)
+    assert handle.task is not None
+    assert (handle.task.state, bytes(handle.task.result or b"")) == ("completed", code)
+
+
 def said(worker: Process) -> list[dict[str, Any]]:
     """Return the worker's log so far; every line of it is JSON."""
     return [json.loads(line) for line in worker.log.read_text().splitlines()]
