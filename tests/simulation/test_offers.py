@@ -171,3 +171,16 @@ def test_direct_work_whose_question_was_heard_and_never_recorded() -> None:
         await stage.until_begun(SOON_S)
 
     staged(scenario)
+
+
+def test_a_task_that_was_paused_and_resumed_in_the_very_moment_of_its_dispatch() -> None:
+    """As where the clock of a shard's owner is behind the shard's last event: its time stands still until then."""
+
+    async def scenario(stage: Stage) -> None:
+        task_id = await stage.create(priority=5)
+        await stage.command("task.pause", task_id=task_id)
+        await stage.command("task.resume", task_id=task_id)
+        await stage.healthy()
+        await stage.until_begun(SOON_S)
+
+    staged(scenario)

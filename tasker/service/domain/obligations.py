@@ -212,7 +212,7 @@ def _of_attempt(state: TaskState, name: str, step: StepState) -> dict[str, int]:
         if state.held:
             return {}
         offer_us = step.dispatched_us
-        if offer_us < state.resumed_us:
+        if state.resumed_us and offer_us <= state.resumed_us:
             offer_us = _not_before_resumed(state, offer_us)
         found = {f"{_OFFER}:{at}": offer_us}
         if step.start_by_us is not None:
