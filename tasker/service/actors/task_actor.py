@@ -92,7 +92,9 @@ CHILD_S_MAX: Final = 60.0
 PLACE_S: Final = 6.0
 """A place that nobody has heard of is asked for again after this, then after twice as long, and so on."""
 
-PLACE_S_MAX: Final = 3600.0
+PLACE_S_MAX: Final = 60.0
+"""At most this long: a key that could not be reached for hours does not keep its tasks waiting once it can be."""
+
 EVENT_S: Final = 3600.0
 """How often a task says again what event it waits for: only a new owner of its shard does not know."""
 

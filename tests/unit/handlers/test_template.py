@@ -271,7 +271,7 @@ def charge(input: int) -> int:
         ({"requires": "gpu"}, "/steps/0/requires: must be labels with their values, such as {gpu: a100}, not the text"),
         ({"rate_limit": 5}, "/steps/0/rate_limit: rate_limit must be an object, not the number 5"),
     ],
-    ids=str,
+    ids=["after", "after-set", "after-null", "routes", "routes-text", "requires", "rate_limit"],
 )
 def test_what_is_no_value_of_a_keyword_is_refused_in_words(keys: dict[str, Any], told: str) -> None:
     """Not with the TypeError of whatever stumbled over it; and a set would give each process another order."""

@@ -390,6 +390,17 @@ class TestLostWords:
         assert states(runs) == ["completed"] * 4
         assert is_quiet(key(tasker, "queued"))
 
+    async def test_a_key_that_could_not_be_reached_for_long_is_asked_soon_once_it_can(
+        self, tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(Places, "ask", lambda *_: None)
+        [run] = await start(tasker, "queued")
+        await tasker.advance(hours=1)
+        assert run.state == "pending"
+        monkeypatch.undo()
+        await tasker.advance(61)
+        assert run.state == "running"
+
     async def test_a_service_that_dies_again_and_again(self, tasker: TaskerTest):
         runs = await start(tasker, "queued", 8, s=10)
         for _ in range(6):
