@@ -52,7 +52,8 @@ class Bucket:
 
     def is_free(self, now_us: int, *, waited: bool) -> bool:
         """Return whether there is a token for who asks; a newcomer (not `waited`) overtakes nobody with a moment."""
-        return self.has_token(now_us) and (waited or self._turn_us <= now_us)
+        self._fill(now_us)
+        return self._tokens >= _ALMOST and (waited or self._turn_us <= now_us)
 
     def moment_us(self, now_us: int, *, waited: bool) -> int:
         """Return the moment, later than now, at which somebody may come: behind all who wait.

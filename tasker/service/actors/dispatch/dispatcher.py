@@ -114,7 +114,7 @@ class Dispatcher:
             admitted = self._gate.admit(actor, step, attempt, offer)
             if admitted is None:
                 return
-            if not admitted:
+            if offer and not admitted:
                 actor.begin_offers(step)
             offer = admitted
         if offer and self._waits_for_first(actor, step, attempt):

@@ -167,7 +167,8 @@ class Gate:
             if turn_us is None:
                 self._give(key, now_us)
         if hold is None and turn_us is None:
-            self._probe(actor, place, step, key)
+            if self.watches:
+                self._probe(actor, place, step, key)
             if held is None:
                 return offer
             self._drop(kept, key)
@@ -197,7 +198,8 @@ class Gate:
         if hold is None:
             if held is not None and held.is_paced:
                 return True
-            self._probe(actor, place, step, key)
+            if self.watches:
+                self._probe(actor, place, step, key)
             if held is not None:
                 self._drop(kept, key)
             return False
@@ -353,7 +355,7 @@ class Gate:
         return None if self._breakers.lets(hold.target, key) else hold
 
     def _probe(self, actor: TaskActor, place: Place, step: str, key: Key) -> None:
-        if self.watches and actor.template is not None:
+        if actor.template is not None:
             limit_s = actor.template.step(step).start_to_close_s
             self._breakers.begins(place.handled(), actor.shard, key, start_to_close_s=limit_s)
 

@@ -100,7 +100,8 @@ class Pacing:
                 if declared is None or target.scope != "handler":
                     continue
                 target, limit = _declared(place, step, declared)  # noqa: PLW2901 - in place of what is not set
-            found += (self._bucket(target, limit, key_of(limit, input), now_us),)
+            key = NO_KEY if limit.key is None else key_of(limit.key, input)
+            found += (self._bucket(target, limit, key, now_us),)
         return found
 
     def _bucket(self, target: Target, limit: Limit, key: bytes, now_us: int) -> Bucket:
@@ -145,15 +146,13 @@ def _declared(place: Place, step: str, limit: RateLimit) -> tuple[Target, Limit]
     return Target(_DECLARED, place.tenant, place.namespace, name), made
 
 
-def key_of(limit: Limit, input: msgspec.Raw) -> bytes:
-    """Return whose share of the limit an attempt takes: the value of its expression, as canonical JSON.
+def key_of(expression: str, input: msgspec.Raw) -> bytes:
+    """Return whose share of a limit an attempt takes: the value of the limit's expression, as canonical JSON.
 
     Tasks whose input has no such value share one bucket.
     """
-    if limit.key is None:
-        return NO_KEY
     try:
-        value = compile_expression(limit.key, variables=INPUT).evaluate({"input": decode_value(bytes(input))})
+        value = compile_expression(expression, variables=INPUT).evaluate({"input": decode_value(bytes(input))})
     except ExpressionFailed:
         return NO_KEY
     return encode_value(value)
