@@ -323,13 +323,19 @@ class Rig:
 
     @staticmethod
     def kill_tree(process: Process) -> None:
-        """Kill a process with all its children at once."""
+        """Kill a process with all its children at once; who ends by itself meanwhile is as good as killed."""
         parent = psutil.Process(process.pid)
-        family = [parent, *parent.children(recursive=True)]
-        for one in family:
-            one.send_signal(signal.SIGSTOP)
-        for one in family:
-            one.kill()
+        parent.suspend()
+        stopped = [parent]
+        # Who is not stopped yet may start others, as a supervisor does for one that died.
+        while found := [one for one in parent.children(recursive=True) if one not in stopped]:
+            for one in found:
+                with suppress(psutil.NoSuchProcess):
+                    one.suspend()
+            stopped += found
+        for one in stopped:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         process.kill()
 
     async def kill_backend(self) -> None:
