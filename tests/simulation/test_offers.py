@@ -7,9 +7,25 @@ import asyncio
 import pytest
 
 from tasker.ids import control_stream_id, shard_of
-from tests.simulation.offers import DEAD_S, SHARDS, SOON_S, Stage, staged
+from tests.simulation.offers import DEAD_S, SHARDS, SOON_S, ScriptedWorker, Stage, staged
 
 QUEUE = {"scope": "queue", "name": "t"}
+
+
+async def with_direct_work(stage: Stage) -> ScriptedWorker:
+    """Return a worker that a node has sent an attempt, which it has not begun."""
+    worker = await stage.work("w", takes_stream=False)
+    await asyncio.sleep(2)
+    await stage.create()
+    await asyncio.sleep(0.1)
+    assert worker.hands
+    return worker
+
+
+async def begins_soon(stage: Stage, *, hears_nodes: bool = True) -> None:
+    """Hold the system to its promise, with a healthy worker."""
+    await stage.healthy(hears_nodes=hears_nodes)
+    await stage.until_begun(SOON_S)
 
 
 def test_a_message_that_died_with_its_worker() -> None:
@@ -27,49 +43,34 @@ def test_a_message_that_died_with_its_worker() -> None:
 
 def test_direct_work_that_died_with_its_worker() -> None:
     async def scenario(stage: Stage) -> None:
-        worker = await stage.work("w", takes_stream=False)
-        await asyncio.sleep(2)
-        await stage.create()
-        await asyncio.sleep(0.1)
-        assert worker.hands
+        worker = await with_direct_work(stage)
         await worker.die()
-        await stage.healthy()
-        await stage.until_begun(SOON_S)
+        await begins_soon(stage)
 
     staged(scenario)
 
 
 def test_direct_work_of_a_worker_that_said_farewell_and_died() -> None:
     async def scenario(stage: Stage) -> None:
-        worker = await stage.work("w", takes_stream=False)
-        await asyncio.sleep(2)
-        await stage.create()
-        await asyncio.sleep(0.1)
-        assert worker.hands
+        worker = await with_direct_work(stage)
         worker.farewell()
         await asyncio.sleep(0.1)
         await worker.die()
-        await stage.healthy()
-        await stage.until_begun(SOON_S)
+        await begins_soon(stage)
 
     staged(scenario)
 
 
 def test_direct_work_of_a_worker_that_died_while_its_node_had_no_connection() -> None:
     async def scenario(stage: Stage) -> None:
-        worker = await stage.work("w", takes_stream=False)
-        await asyncio.sleep(2)
-        await stage.create()
-        await asyncio.sleep(0.1)
-        assert worker.hands
+        worker = await with_direct_work(stage)
         await asyncio.sleep(1.5)
         ((_, bus, _),) = stage.nodes.values()
         bus.cut()
         await worker.die()
         await asyncio.sleep(0.5)
         bus.mend()
-        await stage.healthy()
-        await stage.until_begun(SOON_S)
+        await begins_soon(stage)
 
     staged(scenario)
 
@@ -89,8 +90,7 @@ def test_a_copy_whose_worker_asked_in_vain_before_the_task_left_memory() -> None
         await worker.die()
         await asyncio.sleep(15)
         await stage.command("control.resume", **QUEUE)
-        await stage.healthy(hears_nodes=False)
-        await stage.until_begun(SOON_S)
+        await begins_soon(stage, hears_nodes=False)
 
     staged(scenario)
 
@@ -110,8 +110,7 @@ def test_a_copy_whose_worker_asked_the_owner_before_this_one_in_vain() -> None:
         (node,) = stage.nodes
         await stage.kill_node(node)
         await stage.start_node()
-        await stage.healthy(hears_nodes=False)
-        await stage.until_begun(SOON_S)
+        await begins_soon(stage, hears_nodes=False)
 
     staged(scenario)
 
@@ -128,8 +127,7 @@ def test_what_was_resumed_while_nobody_owned_its_shard() -> None:
         await stage.kill_node(one)
         await asyncio.sleep(1)
         await stage.command("control.resume", ramp_s=0, **QUEUE)
-        await stage.healthy()
-        await stage.until_begun(SOON_S)
+        await begins_soon(stage)
 
     staged(scenario, nodes=2)
 
@@ -148,18 +146,14 @@ def test_what_waited_long_in_an_ordered_queue_of_a_node_that_went(how: str) -> N
         await (stage.kill_node(node) if how == "kill" else stage.stop_node(node))
         await worker.die()
         await stage.start_node()
-        await stage.healthy()
-        await stage.until_begun(SOON_S)
+        await begins_soon(stage)
 
     staged(scenario)
 
 
 def test_direct_work_whose_question_was_heard_and_never_recorded() -> None:
     async def scenario(stage: Stage) -> None:
-        worker = await stage.work("w", takes_stream=False)
-        await asyncio.sleep(2)
-        await stage.create()
-        await asyncio.sleep(0.1)
+        worker = await with_direct_work(stage)
         (item,) = worker.hands.values()
         stage.log.unavailable = True
         asking = asyncio.create_task(worker.ask(item, "claim"))
@@ -167,8 +161,7 @@ def test_direct_work_whose_question_was_heard_and_never_recorded() -> None:
         asking.cancel()
         await worker.die()
         stage.log.unavailable = False
-        await stage.healthy()
-        await stage.until_begun(SOON_S)
+        await begins_soon(stage)
 
     staged(scenario)
 
@@ -180,7 +173,6 @@ def test_a_task_that_was_paused_and_resumed_in_the_very_moment_of_its_dispatch()
         task_id = await stage.create(priority=5)
         await stage.command("task.pause", task_id=task_id)
         await stage.command("task.resume", task_id=task_id)
-        await stage.healthy()
-        await stage.until_begun(SOON_S)
+        await begins_soon(stage)
 
     staged(scenario)
