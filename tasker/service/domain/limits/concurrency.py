@@ -33,7 +33,7 @@ So is the `debounce` of a template. Of the starts under such a key one has the p
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from typing import Final, Literal, assert_never
 
@@ -263,6 +263,7 @@ def advance_concurrency(
     events: list[AnyConcurrencyEvent] = []
     refused: list[str] = []
     admitted: list[str] = []
+    asked_again: dict[str, int] = {}
 
     def take(event: AnyConcurrencyEvent) -> None:
         _take_up(state, event, at_us)
@@ -274,8 +275,7 @@ def advance_concurrency(
         take(PlacesReturned(requests=known))
     for ask in asks:
         if ask.request in state:
-            if state.priority_of(ask.request) not in (None, ask.priority):
-                take(PlacesMoved(requests=(ask.request,), priority=ask.priority))
+            asked_again[ask.request] = ask.priority
             continue
         if ask.strategy == "debounce" and (met := _met(state, ask)) is not None:
             refused.append(ask.request)
@@ -293,13 +293,18 @@ def advance_concurrency(
         if state.name is None:
             assert name is not None  # noqa: S101 - who asks names the key
             take(ConcurrencyKeyOpened(namespace=name.namespace, template=name.template, step=name.step, key=name.key))
-        rank = {"priority": ask.priority, "share": ask.share, "weight": ask.weight}
-        take(PlacesAsked(requests=(ask.request,), limit=ask.limit, **rank))  # type: ignore[arg-type]
+        take(
+            PlacesAsked(
+                requests=(ask.request,), limit=ask.limit, priority=ask.priority, share=ask.share, weight=ask.weight
+            )
+        )
         if ask.strategy in ("admit", "admit_always", "single", "debounce"):
             admitted.append(ask.request)
         elif ask.strategy in ("cancel_oldest", "cancel_newest"):
             for request in _in_the_way(state, newest=ask.strategy == "cancel_newest"):
                 take(PlacesEvicted(requests=(request,)))
+    for moved in _moved(state, asked_again):
+        take(moved)
     while len(state.holders) < state.limit and (first := state.next(at_us)) is not None:
         take(PlacesGranted(requests=(first,)))
     beyond = [request for request in admitted if request in state.waiting]
@@ -327,6 +332,16 @@ def _in_the_way(state: ConcurrencyState, *, newest: bool) -> list[str]:
     if many <= 0:
         return []
     return before[-many:] if newest else before[:many]
+
+
+def _moved(state: ConcurrencyState, asked_again: Mapping[str, int]) -> Iterator[PlacesMoved]:
+    """Tell who waits with another priority than it asks with now; all of one priority at once, which costs a pass."""
+    moves: dict[int, list[str]] = {}
+    for request, priority in asked_again.items():
+        if state.priority_of(request) not in (None, priority):
+            moves.setdefault(priority, []).append(request)
+    for priority, requests in moves.items():
+        yield PlacesMoved(requests=tuple(requests), priority=priority)
 
 
 def _joined(events: Iterable[AnyConcurrencyEvent]) -> Iterator[AnyConcurrencyEvent]:

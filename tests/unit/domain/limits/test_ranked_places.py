@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +14,7 @@ from tasker.events.concurrency_events import PlacesAsked, PlacesGranted, PlacesM
 from tasker.events.envelope import US_PER_S
 from tasker.service.domain.limits.concurrency import Ask
 from tasker.service.domain.limits.place_look import place_facts
+from tasker.service.domain.limits.ranked_line import RankedLine
 from tasker.service.domain.limits.ranks import OLD_EVERY, OLD_S
 from tests.unit.domain.limits.test_concurrency import Key
 
@@ -84,6 +87,30 @@ def test_a_priority_that_changes_moves_who_waits() -> None:
     assert [(one.requests, one.priority) for one in moved] == [(("c", "b"), 7)]
     assert turns(key, 5) == ["first", "b", "c", "a", "d"]
     assert key.state.line is None
+
+
+def test_many_that_are_moved_at_once_cost_one_pass_over_those_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = held(*(ask(f"r{number}") for number in range(300)))
+    moves: list[int] = []
+    move = RankedLine.move
+
+    def counted(line: RankedLine, waiting: Iterable[str], moved: Sequence[str], priority: int) -> None:
+        moves.append(len(moved))
+        move(line, waiting, moved, priority)
+
+    monkeypatch.setattr(RankedLine, "move", counted)
+    key.decide([ask(f"r{number}", 3) for number in range(200)], ())
+    assert [len(one.requests) for one in key.events if isinstance(one, PlacesMoved)] == [200]
+    assert moves == [200, 200], "decided once, and folded once by the twin"
+
+
+def test_who_asks_twice_at_once_has_the_later_priority() -> None:
+    key = held(ask("a"), ask("b"))
+    key.decide([ask("b", 3), ask("b", 0)], ())
+    assert [one for one in key.events if isinstance(one, PlacesMoved)] == []
+    key.decide([ask("b", 3), ask("b", 5)], ())
+    assert [one.priority for one in key.events if isinstance(one, PlacesMoved)] == [5]
+    assert turns(key, 3) == ["first", "b", "a"]
 
 
 def test_the_same_priority_again_and_that_of_a_holder_change_nothing() -> None:
