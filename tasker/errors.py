@@ -267,7 +267,7 @@ class KeyConflict(CommandRejected):
     code = "key_conflict"
     status = 409
     exit_code = 6
-    title = "The key belongs to a task with another request"
+    title = "The key belongs to another request"
 
 
 class TaskUnknown(CommandRejected):

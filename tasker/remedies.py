@@ -33,7 +33,7 @@ _NEXT: Final = {
     "schedule_invalid": "mend what is named; `tasker schedule next` shows when a schedule would fire",
     "schedule_forbids": "`tasker schedule show NAME` says what state it is in",
     "key_ambiguous": "send the key once: as the field or as the header",
-    "key_conflict": "to get the first task again, send the same input and version; another request needs another key",
+    "key_conflict": "a repeat says what the first one said (for a task: input, version); all else needs another key",
     "task_unknown": "`tasker task list` shows the tasks",
     "step_unknown": "`tasker step list TASK` shows the steps",
     "dead_letter_unknown": "`tasker dlq list` shows the dead letters",

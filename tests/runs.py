@@ -106,10 +106,12 @@ class Run:
         self.units: list[list[NewEvent]] = []
         self.owed: dict[str, dict[str, int]] = {}
 
-    def do(self, command: AnyTaskCommand, *, command_id: str | None = None) -> tuple[AnyTaskEvent, ...]:
+    def do(
+        self, command: AnyTaskCommand, *, command_id: str | None = None, request: str | None = None
+    ) -> tuple[AnyTaskEvent, ...]:
         """Decide on `command` and move the task on; returns the events."""
         seq = self.state.seq
-        events = tuple(advance(self.state, self.template, command, command_id=command_id))
+        events = tuple(advance(self.state, self.template, command, command_id=command_id, request=request))
         unit = []
         scopes: set[str] | None = set()
         for index, event in enumerate(events, 1):
@@ -120,7 +122,7 @@ class Run:
                     seq=seq + index,
                     tenant=self.tenant,
                     at_us=self.now_us,
-                    meta=encode_meta(Meta(command_id=command_id)),
+                    meta=encode_meta(Meta(command_id=command_id, request=request)),
                 )
             )
             scope = scope_of(event)
@@ -279,8 +281,11 @@ class Run:
     def release(self, step: str) -> tuple[AnyTaskEvent, ...]:
         return self.do(ReleaseStep(step=step, at_us=self.now_us))
 
-    def signal(self, name: str, value: Any = None, *, command_id: str | None = None) -> tuple[AnyTaskEvent, ...]:
-        return self.do(SignalTask(name=name, value=raw(value), at_us=self.now_us), command_id=command_id)
+    def signal(
+        self, name: str, value: Any = None, *, command_id: str | None = None, request: str | None = None
+    ) -> tuple[AnyTaskEvent, ...]:
+        command = SignalTask(name=name, value=raw(value), at_us=self.now_us)
+        return self.do(command, command_id=command_id, request=request)
 
     def answer(
         self,

@@ -19,7 +19,7 @@ import msgspec
 from tasker.controls.circuits import Circuit, Circuits, KeptCircuits
 from tasker.controls.target import Target
 from tasker.errors import Undecodable
-from tasker.events.command_memory import remember
+from tasker.events.command_memory import CommandMemory
 from tasker.events.control_events import (
     AnyControlEvent,
     CircuitClosed,
@@ -160,7 +160,7 @@ class Controls:
 
     Attributes:
         seq: the last event that was taken.
-        commands: the last commands that changed it -> the seq of their event.
+        commands: the last commands that changed it.
         freed: by when all that was held by a pause or a circuit might begin again, of those that ended last.
     """
 
@@ -169,7 +169,7 @@ class Controls:
     def __init__(self) -> None:
         self.seq = 0
         self.circuits = Circuits()
-        self.commands: dict[str, int] = {}
+        self.commands = CommandMemory()
         self.freed: dict[Target, int] = {}
         self.pauses: dict[Target, Pause] = {}
         self.ramps: dict[Target, Ramp] = {}
@@ -191,8 +191,7 @@ class Controls:
         assert isinstance(event, ControlEvent)  # noqa: S101 - the stream holds only these
         by, reason = meta.requested_by or "", meta.reason or ""
         self.take(event, tenant=recorded.tenant, at_us=recorded.at_us, by=by, reason=reason)  # type: ignore[arg-type]
-        if meta.command_id is not None:
-            remember(self.commands, meta.command_id, self.seq)
+        self.commands.remember(meta.command_id, meta.request, self.seq)
 
     def take(self, event: AnyControlEvent, *, tenant: str, at_us: int, by: str, reason: str) -> None:
         """Move on by `event`. Total."""
@@ -285,7 +284,7 @@ class KeptControls(msgspec.Struct):
     pauses: list[tuple[Target, Pause]]
     ramps: list[tuple[Target, Ramp]]
     limits: list[tuple[Target, Limit]]
-    commands: dict[str, int]
+    commands: CommandMemory
     circuits: KeptCircuits
     freed: list[tuple[Target, int]]
 
@@ -313,7 +312,7 @@ def _restore(kept: KeptControls) -> Controls:
 
 CONTROL_FORM: Final = StateForm[Controls](
     kind=StreamKind.CONTROL,
-    number=3,
+    number=4,
     new=Controls,
     fold=Controls.take_recorded,
     kept=KeptControls,

@@ -37,6 +37,8 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         command_id: the command whose decision this is; a repeat of it is answered from here.
+        request: what that command asked for, in short: tells a repeat from another command with its id.
+            None: builds that did not say it, and what no command caused.
         correlation_id: the caller's id of the whole undertaking.
         causation_id: id of the event or command that led here.
         traceparent: W3C trace context of the command.
@@ -49,6 +51,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     traceparent: str | None = None
     requested_by: str | None = None
     reason: str | None = None
+    request: str | None = None
 
 
 class NewEvent(msgspec.Struct, frozen=True):

@@ -48,7 +48,8 @@ def folded(events: Iterable[RecordedEvent | EventView], seq: int | None = None) 
         event = from_recorded(stored)
         if not isinstance(event, TaskEvent):
             raise Undecodable(f"{stored.type} is no event of a task")
-        evolve(state, cast("AnyTaskEvent", event), at_us=stored.at_us, command_id=meta_of(stored).command_id)
+        meta, known = meta_of(stored), cast("AnyTaskEvent", event)
+        evolve(state, known, at_us=stored.at_us, command_id=meta.command_id, request=meta.request)
     return state
 
 

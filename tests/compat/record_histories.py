@@ -582,6 +582,17 @@ def kept_for_a_worker() -> Run:
     return run
 
 
+def named() -> Run:
+    """Commands and a signal under ids, whose events say what was asked for."""
+    run = new_run("named", {"a": [], "w": ["a"]}, steps={"w": {"signal": "go"}})
+    run.create()
+    run.do(PauseTask(at_us=run.now_us), command_id="c1", request="0011223344556677")
+    run.do(ResumeTask(at_us=run.now_us), command_id="c2", request="8899aabbccddeeff")
+    run.complete("a")
+    run.signal("go", 1, command_id="c3", request="0123456789abcdef")
+    return run
+
+
 STORIES: Final[tuple[Callable[[], Run], ...]] = (
     completed,
     repaired,
@@ -615,6 +626,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     prioritized,
     debounced,
     kept_for_a_worker,
+    named,
 )
 
 

@@ -54,7 +54,7 @@ def lines_of(kind: str) -> list[Line]:
     lines: list[Line] = []
     for event in (event for forms in STORED.values() for event in forms):
         seq = len(lines) + 1
-        meta = encode_meta(Meta(command_id=f"c{seq}", requested_by="ada", reason="why"))
+        meta = encode_meta(Meta(command_id=f"c{seq}", requested_by="ada", reason="why", request=f"{seq:016x}"))
         at_us = T0_US + seq * US_PER_S
         new = to_new_event(event, stream_id=STREAM, seq=seq, tenant="default", at_us=at_us, meta=meta)
         if new.kind == kind:

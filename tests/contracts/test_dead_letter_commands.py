@@ -58,6 +58,19 @@ async def test_a_repeated_command_is_done_once(pair: Pair) -> None:
     assert len(await told(pair, task_id)) == 2
 
 
+async def test_a_command_id_that_was_another_commands_is_a_conflict_and_changes_nothing(pair: Pair) -> None:
+    task_id, _ = await blocked(pair)
+    note = {"task_id": task_id, "step": "only", "note": "seen", "command_id": "mine", "requested_by": "ada"}
+    assert (await pair.ask("dlq.investigate", note))["ok"]
+    before = await told(pair, task_id)
+    closes = {key: value for key, value in note.items() if key != "note"} | {"reason": "done"}
+    for verb, body in [("dlq.investigate", note | {"note": "seen twice"}), ("dlq.resolve", closes)]:
+        answers = [await pair.ask(verb, body) for _ in range(TIMES)]
+        assert {answer["error"]["code"] for answer in answers} == {"key_conflict"}, verb
+    assert (await pair.ask("dlq.investigate", note))["duplicate"]
+    assert await told(pair, task_id) == before
+
+
 async def test_a_retry_goes_to_the_task_and_its_step_is_no_dead_letter_any_more(pair: Pair) -> None:
     for _ in range(TIMES):
         task_id, _ = await blocked(pair)

@@ -92,6 +92,70 @@ async def test_a_repeated_command_is_answered_from_the_log(pair: Pair) -> None:
     assert [one.get("duplicate", False) for one in told] == [False, *[True] * (TIMES - 1)]
 
 
+_SCHEDULE = {"name": "daily", "namespace": "shop"}
+_QUEUE = {"scope": "queue", "namespace": "shop", "name": "q", "requested_by": "ada", "reason": "why"}
+
+
+@pytest.mark.parametrize(
+    ("first", "others"),
+    [
+        pytest.param(
+            ("task.update", {"tags": {"team": "core"}}),
+            [
+                ("task.cancel", {}),
+                ("task.pause", {}),
+                ("task.update", {"tags": {"team": "edge"}}),
+                ("task.update", {"tags": {"team": "core"}, "requested_by": "ada"}),
+            ],
+            id="task",
+        ),
+        pytest.param(
+            ("template.register", {"template": {"name": "t", "version": "2.0.0", "steps": [{"name": "only"}]}}),
+            [
+                ("template.use", {"name": "t", "version": "2.0.0"}),
+                ("template.register", {"template": {"name": "t", "version": "2.0.0", "steps": [{"name": "other"}]}}),
+            ],
+            id="template",
+        ),
+        pytest.param(
+            ("schedule.create", {**_SCHEDULE, "schedule": {"template": "t", "every_s": 3600}}),
+            [
+                ("schedule.pause", _SCHEDULE),
+                ("schedule.trigger", _SCHEDULE),
+                ("schedule.create", {**_SCHEDULE, "schedule": {"template": "t", "every_s": 60}}),
+            ],
+            id="schedule",
+        ),
+        pytest.param(
+            ("control.pause", _QUEUE),
+            [("control.resume", _QUEUE), ("control.pause", _QUEUE | {"name": "other"})],
+            id="control",
+        ),
+    ],
+)
+async def test_a_command_id_that_was_another_commands_is_a_conflict_and_changes_nothing(
+    pair: Pair, first: tuple[str, dict[str, Any]], others: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """Another verb, other fields, somebody else; why it is asked for may be said otherwise."""
+    made = await pair.ask("task.create", {"template": "t"})
+
+    async def ask(verb: str, fields: dict[str, Any]) -> Any:
+        of_task = {"task_id": made["task_id"]} if verb.startswith("task.") else {}
+        return await pair.ask(verb, {**of_task, **fields, "command_id": "mine"})
+
+    told = await ask(*first)
+    assert told["ok"], told
+    before = await pair.events()
+    for other in others:
+        told = [await ask(*other) for _ in range(TIMES)]
+        assert {one["error"]["code"] for one in told} == {"key_conflict"}, other
+        assert "'mine'" in told[0]["error"]["detail"]
+    verb, fields = first
+    told = [await ask(verb, fields | {"reason": f"try {number}"}) for number in range(TIMES)]
+    assert all(one["ok"] and one["duplicate"] for one in told), told
+    assert await pair.events() == before
+
+
 async def test_a_repeated_choice_of_a_version_is_answered_and_not_done_again(pair: Pair) -> None:
     """Its reply may have been lost; meanwhile somebody else has chosen."""
     for version in ("1.0.0", "9.9.9"):

@@ -398,7 +398,8 @@ def check_history(run: Run) -> None:
     assert findings == []
     again = TaskState()
     for one in shelf.events[0]:
-        evolve(again, from_recorded(one), at_us=one.at_us, command_id=meta_of(one).command_id)  # type: ignore[arg-type]
+        meta = meta_of(one)
+        evolve(again, from_recorded(one), at_us=one.at_us, command_id=meta.command_id, request=meta.request)  # type: ignore[arg-type]
     assert state_hash(again) == state_hash(run.state)
 
 

@@ -50,7 +50,12 @@ def events_of(draw: Any, kind: str) -> list[RecordedEvent]:
         event = draw(st.sampled_from(samples))
         fields = {name: draw(names[name]) for name in event.__struct_fields__ if name in names}
         at_us += draw(st.sampled_from([0, 1, US_PER_S, 3600 * US_PER_S]))
-        meta = Meta(command_id=draw(st.sampled_from([None, "c1", "c2", f"c{seq}"])), requested_by="ada", reason="r")
+        meta = Meta(
+            command_id=draw(st.sampled_from([None, "c1", "c2", f"c{seq}"])),
+            requested_by="ada",
+            reason="r",
+            request=draw(st.sampled_from([None, "r1"])),
+        )
         new = _new(msgspec.structs.replace(event, **fields), seq=seq, at_us=at_us, meta=encode_meta(meta))
         found.append(
             RecordedEvent(shard=0, position=10 * seq, epoch=1, chain=None, **msgspec.structs.asdict(new)),

@@ -286,7 +286,8 @@ class LimitsMachine(Machine):
         found: Any = from_recorded(recorded)
         life = self.watched.lives.setdefault(str(recorded.stream_id), Life(state))
         self.watched.before(life, recorded)
-        evolve(state, found, at_us=recorded.at_us, command_id=meta_of(recorded).command_id)
+        meta = meta_of(recorded)
+        evolve(state, found, at_us=recorded.at_us, command_id=meta.command_id, request=meta.request)
         self.watched.after(life, recorded, found, is_calm=self.is_calm and self.is_whole and not self.paced_since_us)
         if isinstance(found, StepStarted):
             self.begun_us[_kind(state), msgspec.json.decode(state.input)["key"]].append(recorded.at_us)

@@ -297,7 +297,8 @@ class Machine(RuleBasedStateMachine):
 
 
 def _take(state: TaskState, one: Any) -> None:
-    evolve(state, from_recorded(one), at_us=one.at_us, command_id=meta_of(one).command_id)  # type: ignore[arg-type]
+    meta = meta_of(one)
+    evolve(state, from_recorded(one), at_us=one.at_us, command_id=meta.command_id, request=meta.request)  # type: ignore[arg-type]
 
 
 TestMachine = Machine.TestCase

@@ -57,7 +57,8 @@ def watch(events: list[RecordedEvent]) -> None:
         state, found = states.setdefault(str(one.stream_id), TaskState()), from_recorded(one)
         life = watched.lives.setdefault(str(one.stream_id), Life(state))
         watched.before(life, one)
-        evolve(state, found, at_us=one.at_us, command_id=meta_of(one).command_id)  # type: ignore[arg-type]
+        meta = meta_of(one)
+        evolve(state, found, at_us=one.at_us, command_id=meta.command_id, request=meta.request)  # type: ignore[arg-type]
         watched.after(life, one, found, is_calm=True)
 
 

@@ -23,7 +23,8 @@ class OperatorCommand(Command, kw_only=True, omit_defaults=True):
     """A command to something that exists.
 
     Attributes:
-        command_id: names the command; a repetition gets the same answer. Drawn when absent.
+        command_id: names the command; a repetition gets the same answer, and another command with it is refused.
+            Drawn when absent.
         dry_run: only answer what would happen (`would`), after the same checks; nothing is recorded.
     """
 

@@ -17,6 +17,7 @@ from tasker.events.concurrency_events import ConcurrencyEvent
 from tasker.events.dead_letter_events import DeadLetterEvent
 from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.schedule_events import AnyScheduleEvent, ScheduleEvent
+from tasker.events.stored import EMPTY_META
 from tasker.events.task_events import ENDING_TYPES, TASK_EVENT_TYPES, AnyTaskEvent
 from tasker.events.template_events import AnyTemplateEvent, TemplateEvent
 from tasker.replay.checkers.checker import Decoded
@@ -86,7 +87,8 @@ class FoldedChecker:
             state = self.tasks[stream_id] = TaskState()
             self.tasks_seen += recorded.seq == 1
         try:
-            evolve(state, _task_event(event), at_us=recorded.at_us, command_id=_command_id(recorded.meta))
+            meta, known = _meta(recorded.meta), _task_event(event)
+            evolve(state, known, at_us=recorded.at_us, command_id=meta.command_id, request=meta.request)
         except Undecodable as error:
             self.tasks[stream_id] = None
             self._find(recorded, error.detail)
@@ -198,5 +200,5 @@ def _concurrency_event(event: Decoded) -> ConcurrencyEvent:
 
 
 @lru_cache(maxsize=4096)
-def _command_id(meta: bytes) -> str | None:
-    return None if meta == b"{}" else decode_message(meta, Meta).command_id
+def _meta(meta: bytes) -> Meta:
+    return EMPTY_META if meta == b"{}" else decode_message(meta, Meta)

@@ -12,7 +12,6 @@ from uuid import UUID
 
 from tasker.controls import CONTROL_FORM, Controls
 from tasker.errors import CommandRejected, TaskerError
-from tasker.events.command_memory import remember
 from tasker.events.control_events import AnyControlEvent
 from tasker.events.envelope import Meta
 from tasker.events.state_form import StateForm
@@ -67,10 +66,10 @@ class ControlActor(Kept[Controls]):
     def receive(self, message: ControlMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
         planned = message.planned
-        if planned is None and message.command_id in self.state.commands:
-            return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
         controls, meta = self.state, message.meta
         try:
+            if planned is None and controls.commands.knows(message.command_id, meta.request):
+                return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
             events = _decided(controls, message.tenant, message.command, now_us)
         except CommandRejected as refusal:
             error = refusal
@@ -92,8 +91,7 @@ class ControlActor(Kept[Controls]):
             )
             by, reason = meta.requested_by or "", meta.reason or ""
             controls.take(event, tenant=message.tenant, at_us=now_us, by=by, reason=reason)
-            if message.command_id is not None:
-                remember(controls.commands, message.command_id, seq)
+            controls.commands.remember(message.command_id, meta.request, seq)
         duplicate = not events
 
         def on_committed(position: int) -> None:

@@ -95,9 +95,10 @@ class InvestigationActor(Kept[Investigations]):
     def receive(self, message: InvestigationMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
         state, planned = self.state, message.planned
-        if planned is None and message.command_id in state.commands:
-            return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
+        command_id, request = message.command_id, message.meta.request
         try:
+            if planned is None and state.commands.knows(command_id, request):
+                return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
             events = decide_investigation(state, str(message.task_id), message.subject, message.command)
         except CommandRejected as refusal:
             error = refusal
@@ -111,7 +112,7 @@ class InvestigationActor(Kept[Investigations]):
             new.append(
                 to_new_event(event, stream_id=self.stream_id, seq=seq, tenant=message.tenant, at_us=now_us, meta=meta)
             )
-            evolve_investigation(state, event, command_id=message.command_id)
+            evolve_investigation(state, event, command_id=command_id, request=request)
         duplicate = not events
         return Turn(new, lambda position: message.answered(position, duplicate=duplicate), message.fail, {})
 

@@ -200,7 +200,7 @@ class TaskActor:
             meta = meta_of(recorded)
             if recorded.seq == 1:
                 self._begin(recorded.tenant, meta)
-            evolve(self.state, event, at_us=recorded.at_us, command_id=meta.command_id)  # type: ignore[arg-type]
+            evolve(self.state, event, at_us=recorded.at_us, command_id=meta.command_id, request=meta.request)  # type: ignore[arg-type]
         self.state.places_left.clear()  # their keys were told, or ask
         return self.state.template
 
@@ -374,10 +374,12 @@ class TaskActor:
             return Turn.refusal(TaskUnknown(f"there is no task {self.stream_id}"), message.fail)
         if message.planned is not None:
             return self._dry_run(self.template, message, message.planned, now_us)
-        if self.state.has_taken(message.command_id):
-            return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
+        command_id, request = message.command_id, message.meta.request
         try:
-            events = advance(self.state, self.template, message.command(now_us), command_id=message.command_id)
+            if self.state.has_taken(command_id, request):
+                return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
+            command = message.command(now_us)
+            events = advance(self.state, self.template, command, command_id=command_id, request=request)
         except CommandRejected as refusal:
             return Turn.refusal(refusal, message.fail)
         if not events:

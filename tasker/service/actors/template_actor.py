@@ -92,9 +92,9 @@ class TemplateActor(Kept[TemplateRegistry]):
         if isinstance(message, ResolveMessage):
             return Turn.answer(lambda _: message.answered(self.committed), message.fail)
         planned = message.planned
-        command_id = message.meta.command_id if planned is None else None
+        command_id, request = (message.meta.command_id, message.meta.request) if planned is None else (None, None)
         try:
-            events = decide_template(self.state, message.command, command_id=command_id)
+            events = decide_template(self.state, message.command, command_id=command_id, request=request)
         except CommandRejected as refusal:
             error = refusal
             return Turn.refusal(error, message.fail)
@@ -107,7 +107,7 @@ class TemplateActor(Kept[TemplateRegistry]):
             new.append(
                 to_new_event(event, stream_id=self.stream_id, seq=seq, tenant=message.tenant, at_us=now_us, meta=meta)
             )
-            evolve_template(self.state, event, command_id=command_id)
+            evolve_template(self.state, event, command_id=command_id, request=request)
         version, digest = self.state.hash_of(message.command.version)
         return Turn(new, lambda position: self._committed(message, events, position, version, digest), message.fail, {})
 

@@ -19,7 +19,12 @@ from tasker.templates import CompiledTemplate
 
 
 def advance(
-    state: TaskState, template: CompiledTemplate, command: AnyTaskCommand, *, command_id: str | None = None
+    state: TaskState,
+    template: CompiledTemplate,
+    command: AnyTaskCommand,
+    *,
+    command_id: str | None = None,
+    request: str | None = None,
 ) -> list[AnyTaskEvent]:
     """Move `state` on by what `command` causes and return the events; [] when it changes nothing.
 
@@ -35,7 +40,7 @@ def advance(
     while True:
         for event in ahead:
             events.append(event)
-            evolve(state, event, at_us=at_us, command_id=command_id)
+            evolve(state, event, at_us=at_us, command_id=command_id, request=request)
             rests = state.held or state.status is TASK_PENDING
             follow = (FOLLOWS_WHILE_HELD if rests else FOLLOWS).get(type(event))
             if follow is not None:

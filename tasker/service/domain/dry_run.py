@@ -32,6 +32,7 @@ def copied(state: TaskState) -> TaskState:
         step.expansion = _expansion(entry.expansion, expansions)
         step.of = _expansion(entry.of, expansions)
         step.wait = entry.wait and entry.wait.copy()
+    made.commands = state.commands.copy()
     made.staleness = state.staleness and state.staleness.copy()
     made.running = state.running and state.running.copy()
     made.inbox = state.inbox and state.inbox.copy()

@@ -11,7 +11,6 @@ from typing import Final, assert_never
 
 import msgspec
 
-from tasker.events.command_memory import remember
 from tasker.events.task_events import (
     NULL,
     AnyTaskEvent,
@@ -109,12 +108,15 @@ from tasker.templates.instances import is_item, is_undo, name_of, node_of
 
 
 def evolve(  # noqa: PLR0915 - one case an event
-    state: TaskState, event: AnyTaskEvent, *, at_us: int, command_id: str | None = None
+    state: TaskState, event: AnyTaskEvent, *, at_us: int, command_id: str | None = None, request: str | None = None
 ) -> TaskState:
-    """Return `state` moved on by `event`, which was recorded at `at_us`. Total."""
+    """Return `state` moved on by `event`, which was recorded at `at_us`. Total.
+
+    `command_id` and `request` are those of its `Meta`.
+    """
     state.seq += 1
     if command_id is not None and type(event) is not SignalReceived:  # the inbox knows those for good
-        remember(state.commands, command_id, state.seq)
+        state.commands.remember(command_id, request, state.seq)
     match event:
         case StepDispatched(step=name, attempt=attempt):
             step = _enter(state, name, STEP_DISPATCHED)
@@ -278,7 +280,7 @@ def evolve(  # noqa: PLR0915 - one case an event
         case ChildStarted(step=name):
             _entry(state, name).child = event.child
         case SignalReceived():
-            _inbox(state).receive(event, command_id)
+            _inbox(state).receive(event, command_id, request)
         case StepAwaited(step=name):
             step = _enter(state, name, STEP_WAITING)
             step.attempt = event.attempt

@@ -32,6 +32,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from tasker.events.command_memory import CommandMemory, check_repeat
 from tasker.events.task_events import (
     NULL,
     ChildRequested,
@@ -316,7 +317,7 @@ class TaskState:
         starts: other starts that it took while it waited (`debounce`) -> what tells each from a conflict; None: none.
         depth: how many tasks are above it.
         is_late: its deadline has passed, and nothing of it begins until a person gives it another one.
-        commands: the last commands that changed the task -> the seq of their last event.
+        commands: the last commands that changed the task, but for those that brought a signal.
         created_by: who created it, where that is known (see `TaskCreated`).
         inbox: the signals that came, and who waits for more; None: none came, and nobody does.
         places: what waits for or holds a place under a concurrency key: a step instance, "" for the task.
@@ -400,7 +401,7 @@ class TaskState:
         self.blocked_reason: str | None = None
         self.result: msgspec.Raw | None = None
         self.error: ErrorInfo | None = None
-        self.commands: dict[str, int] = {}
+        self.commands = CommandMemory()
         self.settled = 0
         self.closed: dict[str, str] = {}
         self.closed_edges: dict[tuple[str, str], None] = {}
@@ -451,9 +452,18 @@ class TaskState:
         """Return whether nothing is closed and no step was visited twice: steps are their own nodes."""
         return not (self.closed or self.closed_edges or self.visits)
 
-    def has_taken(self, command_id: str) -> bool:
-        """Return whether the command has changed the task: one of the last ones, or any that brought a signal."""
-        return command_id in self.commands or (self.inbox is not None and command_id in self.inbox.commands)
+    def has_taken(self, command_id: str, request: str | None = None) -> bool:
+        """Return whether the command has changed the task: one of the last ones, or any that brought a signal.
+
+        Raises:
+            KeyConflict: one with its id has, that asked for something else.
+        """
+        if self.commands.knows(command_id, request):
+            return True
+        if self.inbox is None or command_id not in self.inbox.commands:
+            return False
+        check_repeat(command_id, request, self.inbox.commands[command_id])
+        return True
 
     def node(self, step: str) -> str:
         """Return the newest visit of a step of the template."""

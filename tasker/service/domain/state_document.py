@@ -32,7 +32,7 @@ def state_document(state: TaskState) -> dict[str, Any]:
         "blocked_reason": state.blocked_reason,
         "result": None if state.result is None else msgspec.json.decode(state.result),
         "error": msgspec.to_builtins(state.error),
-        "commands": state.commands,
+        "commands": state.commands.seqs,
         **_later_document(state),
     }
 
@@ -65,6 +65,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "is_late": state.is_late,
         "priority": state.priority,
         "depth": state.depth,
+        "requests": state.commands.requests,
     }
     return {key: value for key, value in document.items() if value}
 

@@ -7,7 +7,7 @@ from typing import Final, assert_never
 import msgspec
 
 from tasker.errors import TemplateConflict, TemplateLimit, TemplateUnknown
-from tasker.events.command_memory import remember
+from tasker.events.command_memory import CommandMemory
 from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.state_form import StateForm
 from tasker.events.stored import from_recorded, meta_of
@@ -46,7 +46,7 @@ class TemplateRegistry(msgspec.Struct):
     Attributes:
         hashes: version -> content hash, in the order of registration.
         in_use: the version that "no version" means; None before the first registration.
-        commands: the last commands that changed it -> the seq of their event.
+        commands: the last commands that changed it.
     """
 
     seq: int = 0
@@ -54,7 +54,7 @@ class TemplateRegistry(msgspec.Struct):
     name: str = ""
     hashes: dict[str, str] = {}
     in_use: str | None = None
-    commands: dict[str, int] = {}
+    commands: CommandMemory = msgspec.field(default_factory=CommandMemory)
 
     def hash_of(self, version: str | None, namespace: str = "", name: str = "") -> tuple[str, str]:
         """Return version and content hash of `version`, or of the one in use.
@@ -80,19 +80,24 @@ class TemplateRegistry(msgspec.Struct):
 
 
 def decide_template(
-    registry: TemplateRegistry, command: RegisterTemplate | UseTemplate, *, command_id: str | None = None
+    registry: TemplateRegistry,
+    command: RegisterTemplate | UseTemplate,
+    *,
+    command_id: str | None = None,
+    request: str | None = None,
 ) -> tuple[AnyTemplateEvent, ...]:
     """Return the events that `command` causes; () when it says what is so already, or was done before.
 
     A repeat must not win over what others chose since.
 
     Raises:
+        KeyConflict: a command with its id asked for something else.
         TemplateConflict: the version is registered with other content.
         TemplateUnknown: the version to use, or of a repeated command, is not registered.
         TemplateLimit: the template has as many versions as it may have.
     """
-    if command_id in registry.commands:
-        registry.hash_of(command.version)  # the id may have been another command's
+    if registry.commands.knows(command_id, request):
+        registry.hash_of(command.version)  # the id may have been another command's, of which no more is known
         return ()
     events = _decide(registry, command)
     name = f"{registry.namespace}/{registry.name}"
@@ -132,12 +137,11 @@ def _decide(registry: TemplateRegistry, command: RegisterTemplate | UseTemplate)
 
 
 def evolve_template(
-    registry: TemplateRegistry, event: AnyTemplateEvent, *, command_id: str | None = None
+    registry: TemplateRegistry, event: AnyTemplateEvent, *, command_id: str | None = None, request: str | None = None
 ) -> TemplateRegistry:
-    """Return `registry` moved on by `event`, which `command_id` caused. Total."""
+    """Return `registry` moved on by `event`; `command_id` and `request` are those of its `Meta`. Total."""
     registry.seq += 1
-    if command_id is not None:
-        remember(registry.commands, command_id, registry.seq)
+    registry.commands.remember(command_id, request, registry.seq)
     registry.namespace = event.namespace
     registry.name = event.name
     match event:
@@ -157,12 +161,13 @@ def fold_template(registry: TemplateRegistry, recorded: RecordedEvent) -> None:
     """
     event = from_recorded(recorded)
     assert isinstance(event, TemplateEvent)  # noqa: S101 - a template's stream holds only these
-    evolve_template(registry, event, command_id=meta_of(recorded).command_id)  # type: ignore[arg-type]
+    meta = meta_of(recorded)
+    evolve_template(registry, event, command_id=meta.command_id, request=meta.request)  # type: ignore[arg-type]
 
 
 TEMPLATE_FORM: Final = StateForm[TemplateRegistry](
     kind=StreamKind.TEMPLATE,
-    number=1,
+    number=2,
     new=TemplateRegistry,
     fold=fold_template,
     kept=TemplateRegistry,

@@ -14,8 +14,8 @@ def test_a_state_remembers_the_last_commands_with_their_seq() -> None:
     state = TaskState()
     for number in range(COMMANDS_REMEMBERED + 2):
         evolve(state, StepDispatched(step="a", attempt=1), at_us=1, command_id=f"c{number}")
-    assert len(state.commands) == COMMANDS_REMEMBERED
-    assert next(iter(state.commands.items())) == ("c2", 3)
+    assert len(state.commands.seqs) == COMMANDS_REMEMBERED
+    assert next(iter(state.commands.seqs.items())) == ("c2", 3)
 
 
 def test_all_events_of_a_command_count_as_its_seq() -> None:
@@ -25,7 +25,7 @@ def test_all_events_of_a_command_count_as_its_seq() -> None:
     state = run.state
     for _ in range(3):
         evolve(state, StepDispatched(step="s1", attempt=1), at_us=1, command_id="c1")
-    assert state.commands == {"c1": state.seq}
+    assert state.commands.seqs == {"c1": state.seq}
 
 
 def test_equal_histories_have_equal_hashes_and_any_difference_shows() -> None:

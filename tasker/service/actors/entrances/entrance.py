@@ -37,7 +37,7 @@ from tasker.events.codec import (
     decode_command,
     split_array,
 )
-from tasker.events.envelope import US_PER_S, StreamKind
+from tasker.events.envelope import US_PER_S, Meta, StreamKind
 from tasker.events.messages import (
     COMMANDS,
     HEADER_IDEMPOTENCY_KEY,
@@ -87,6 +87,7 @@ from tasker.service.actors.entrances.requests import (
     check_create,
     check_use,
     creator_of,
+    fingerprint_of,
     meta_of_command,
     request_hash_of,
     task_id_of_text,
@@ -306,7 +307,7 @@ class Entrance:
         not_before_us = time_us_of(command.not_before, "/not_before")
         metadata = checked_metadata(command.metadata) if command.metadata else None
         canonical_input = _input_of(command)
-        meta = meta_of_command(command, command_id=None, traceparent=asked.traceparent)
+        meta = meta_of_command(command, traceparent=asked.traceparent)
 
         def planned(plan: tuple[str, CompiledTemplate] | TaskerError) -> None:
             task_id = asked.task_id or self._task_id(asked, command, key, canonical_input, plan)
@@ -412,7 +413,7 @@ class Entrance:
             tenant=asked.tenant,
             command=decided,
             command_id=command_id,
-            meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
+            meta=_meta_of(asked, command, command_id),
             answered=asked.recorded(shard, str(task_id)),
             fail=asked.refuse,
             planned=asked.planned(shard, task_id=str(task_id)) if command.dry_run else None,
@@ -450,7 +451,7 @@ class Entrance:
         shard = self._routes.shard_of(task_id)
         if self._is_elsewhere(asked, shard, command, command_id, forwarded=forwarded):
             return
-        meta = meta_of_command(command, command_id=command_id, traceparent=asked.traceparent)
+        meta = _meta_of(asked, command, command_id)
 
         def known(subject: Subject) -> None:
             message = InvestigationMessage(
@@ -519,7 +520,7 @@ class Entrance:
         message = RegisterMessage(
             tenant=asked.tenant,
             command=decided,
-            meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
+            meta=_meta_of(asked, command, command_id),
             answered=answered,
             fail=failed,
             planned=asked.planned(shard) if command.dry_run else None,
@@ -557,7 +558,7 @@ class Entrance:
             tenant=asked.tenant,
             command=decided,
             command_id=command_id,
-            meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
+            meta=_meta_of(asked, command, command_id),
             answered=answered,
             fail=refused,
             planned=asked.planned(shard, schedule=schedule) if command.dry_run else None,
@@ -579,7 +580,7 @@ class Entrance:
             tenant=asked.tenant,
             command=decided,
             command_id=command_id,
-            meta=meta_of_command(command, command_id=command_id, traceparent=asked.traceparent),
+            meta=_meta_of(asked, command, command_id),
             answered=asked.recorded(shard),
             fail=asked.refuse,
             planned=asked.planned(shard) if command.dry_run else None,
@@ -659,6 +660,16 @@ def _input_of(command: TaskCreate) -> bytes:
     if len(data) > INPUT_BYTES_MAX:
         raise BodyTooLarge(f"an input of {len(data)} bytes is more than the {INPUT_BYTES_MAX} allowed")
     return data
+
+
+def _meta_of(asked: Asked, command: OperatorCommand, command_id: str) -> Meta:
+    """Return who and what asked, and what tells a repetition of the command from another one with its id.
+
+    Raises:
+        BodyInvalid: it is more than is kept.
+    """
+    request = fingerprint_of(asked.verb, command)
+    return meta_of_command(command, command_id=command_id, request=request, traceparent=asked.traceparent)
 
 
 def _kind_of(verb: str) -> type[Command]:

@@ -14,9 +14,9 @@ from uuid import UUID
 import msgspec
 
 from tasker.errors import BodyInvalid, BodyTooLarge, KeyAmbiguous, TaskUnknown, UsageInvalid
-from tasker.events.codec import META_BYTES_MAX, is_text
+from tasker.events.codec import META_BYTES_MAX, canonicalize, encode_message, is_text
 from tasker.events.envelope import Meta
-from tasker.events.messages import Command, TaskBudget, TaskCreate, TaskDeadline, TemplateUse
+from tasker.events.messages import Command, OperatorCommand, TaskBudget, TaskCreate, TaskDeadline, TemplateUse
 from tasker.events.stored import encode_meta
 from tasker.events.task_events import ErrorInfo
 from tasker.events.usage import amount_of, amount_text
@@ -31,6 +31,7 @@ TIMEOUT_S_MAX: Final = 10 * 365 * 24 * 3600.0
 GRACE_S_MAX: Final = 3600.0
 VERSION_CHARS_MAX: Final = 128
 ERROR_CHARS_MAX: Final = 2000
+_FINGERPRINT_CHARS: Final = 16
 
 _traceparent = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -210,8 +211,19 @@ def check_result(result: msgspec.Raw, what: str = "a result") -> msgspec.Raw:
     return result
 
 
-def meta_of_command(command: Command, *, command_id: str | None, traceparent: str | None) -> Meta:
-    """Return who and what asked.
+def fingerprint_of(verb: str, command: OperatorCommand) -> str:
+    """Return what tells a repetition of a command from another one with its id.
+
+    Why it is asked for, and what undertaking it is of, may be said otherwise the next time.
+    """
+    asked = msgspec.structs.replace(command, command_id=None, dry_run=False, reason=None, correlation_id=None)
+    return digest_of(verb.encode(), canonicalize(encode_message(asked))).hex()[:_FINGERPRINT_CHARS]
+
+
+def meta_of_command(
+    command: Command, *, traceparent: str | None, command_id: str | None = None, request: str | None = None
+) -> Meta:
+    """Return who and what asked; `request` is the command's fingerprint.
 
     Raises:
         BodyInvalid: it is more than is kept.
@@ -223,6 +235,7 @@ def meta_of_command(command: Command, *, command_id: str | None, traceparent: st
         traceparent=traceparent,
         requested_by=command.requested_by,
         reason=command.reason,
+        request=request,
     )
     if len(encode_meta(meta)) > META_BYTES_MAX:
         raise BodyInvalid.at(

@@ -16,7 +16,7 @@ from tasker.events.envelope import US_PER_S, Meta, NewEvent
 from tasker.events.messages import Reply
 from tasker.events.schedule_events import AnyScheduleEvent, ScheduleFired, ScheduleReconciled
 from tasker.events.state_form import StateForm
-from tasker.events.stored import encode_meta, to_new_event
+from tasker.events.stored import EMPTY_META, encode_meta, to_new_event
 from tasker.service.actors.dry_runs import Planned
 from tasker.service.actors.lost_message import LostObligations
 from tasker.service.domain.schedules.commands import (
@@ -61,7 +61,6 @@ KEPT_S: Final = 3600.0
 """A schedule that is due within this stays in memory."""
 
 DETAIL_CHARS_MAX: Final = 500
-_NO_META: Final = b"{}"
 
 
 class ScheduleAnswered(Protocol):
@@ -198,9 +197,11 @@ class ScheduleActor(Kept[ScheduleState]):
         state = self.state
         state.tenant = message.tenant
         planned = message.planned
-        if planned is None and message.command_id in state.commands:
-            return Turn.answer(lambda position: message.answered(position, duplicate=True, task_id=None), message.fail)
         try:
+            if planned is None and state.commands.knows(message.command_id, message.meta.request):
+                return Turn.answer(
+                    lambda position: message.answered(position, duplicate=True, task_id=None), message.fail
+                )
             events = decide_schedule(state, message.command(now_us))
         except CommandRejected as refusal:
             error = refusal
@@ -213,8 +214,7 @@ class ScheduleActor(Kept[ScheduleState]):
         return self._record(
             events,
             now_us,
-            encode_meta(message.meta),
-            message.command_id,
+            message.meta,
             lambda position: message.answered(position, duplicate=duplicate, task_id=task_id),
             message.fail,
         )
@@ -237,7 +237,7 @@ class ScheduleActor(Kept[ScheduleState]):
         if not events:
             return None
         self._tries.pop(task_id, None)
-        return self._record(events, now_us, _NO_META, None, _nothing, _ignored)
+        return self._record(events, now_us, EMPTY_META, _nothing, _ignored)
 
     def _standing_answered(self, message: StandingAnswered, now_us: int) -> Turn | None:
         self._waiting_for.discard(message.task_id)
@@ -281,7 +281,7 @@ class ScheduleActor(Kept[ScheduleState]):
         self._known.clear()
         events = decide_schedule(state, GoOn(at_us=now_us, ended=ended))
         if events:
-            return self._record(events, now_us, _NO_META, None, _nothing, _ignored)
+            return self._record(events, now_us, EMPTY_META, _nothing, _ignored)
         if GO_ON in schedule_obligations(state):
             self._cancel_running()
             self._checks += 1
@@ -309,16 +309,15 @@ class ScheduleActor(Kept[ScheduleState]):
                     self._ports.later(self, name, max(owed[name], self._ports.now_us()))
             message.repaired(len(found))
 
-        return self._record(events, now_us, _NO_META, None, committed, message.fail, anew=found)
+        return self._record(events, now_us, EMPTY_META, committed, message.fail, anew=found)
 
     # ---------------------------------------------------------------- recording
 
-    def _record(  # noqa: PLR0917 - what a turn is made of
+    def _record(
         self,
         events: Sequence[AnyScheduleEvent],
         now_us: int,
-        meta: bytes,
-        command_id: str | None,
+        meta: Meta,
         committed: Callable[[int], None],
         failed: Callable[[TaskerError], None],
         *,
@@ -328,12 +327,13 @@ class ScheduleActor(Kept[ScheduleState]):
         state = self.state
         before = schedule_obligations(state)
         new: list[NewEvent] = []
+        data = encode_meta(meta)
         for event in events:
             seq = state.seq + 1
             new.append(
-                to_new_event(event, stream_id=self.stream_id, seq=seq, tenant=state.tenant, at_us=now_us, meta=meta)
+                to_new_event(event, stream_id=self.stream_id, seq=seq, tenant=state.tenant, at_us=now_us, meta=data)
             )
-            evolve_schedule(state, event, at_us=now_us, command_id=command_id)
+            evolve_schedule(state, event, at_us=now_us, command_id=meta.command_id, request=meta.request)
         self._checks = 0
         fired = [event for event in events if isinstance(event, ScheduleFired)]
 

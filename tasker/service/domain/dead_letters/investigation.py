@@ -11,7 +11,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from tasker.errors import DeadLetterUnknown, StateForbids, StepUnknown
-from tasker.events.command_memory import remember
+from tasker.events.command_memory import CommandMemory
 from tasker.events.dead_letter_events import (
     AnyDeadLetterEvent,
     DeadLetterAdded,
@@ -119,12 +119,12 @@ class Investigations(msgspec.Struct):
     Kept in snapshots as they are (`INVESTIGATION_FORM`).
 
     Attributes:
-        commands: the last commands that changed it -> the seq of their event.
+        commands: the last commands that changed it.
     """
 
     seq: int = 0
     letters: dict[str, Investigation] = {}
-    commands: dict[str, int] = {}
+    commands: CommandMemory = msgspec.field(default_factory=CommandMemory)
 
 
 def decide_investigation(
@@ -173,12 +173,11 @@ def decide_investigation(
 
 
 def evolve_investigation(
-    state: Investigations, event: AnyDeadLetterEvent, *, command_id: str | None = None
+    state: Investigations, event: AnyDeadLetterEvent, *, command_id: str | None = None, request: str | None = None
 ) -> Investigations:
-    """Return `state` moved on by `event`, which `command_id` caused. Total."""
+    """Return `state` moved on by `event`; `command_id` and `request` are those of its `Meta`. Total."""
     state.seq += 1
-    if command_id is not None:
-        remember(state.commands, command_id, state.seq)
+    state.commands.remember(command_id, request, state.seq)
     letter = state.letters.setdefault(event.step, Investigation())
     letter.attempt = event.attempt
     match event:
@@ -208,12 +207,13 @@ def fold_investigation(state: Investigations, recorded: RecordedEvent) -> None:
     """
     event = from_recorded(recorded)
     assert isinstance(event, DeadLetterEvent)  # noqa: S101 - such a stream holds only these
-    evolve_investigation(state, event, command_id=meta_of(recorded).command_id)  # type: ignore[arg-type]
+    meta = meta_of(recorded)
+    evolve_investigation(state, event, command_id=meta.command_id, request=meta.request)  # type: ignore[arg-type]
 
 
 INVESTIGATION_FORM: Final = StateForm[Investigations](
     kind=StreamKind.INVESTIGATION,
-    number=1,
+    number=2,
     new=Investigations,
     fold=fold_investigation,
     kept=Investigations,

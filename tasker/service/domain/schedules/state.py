@@ -7,7 +7,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from tasker.events.command_memory import remember
+from tasker.events.command_memory import CommandMemory
 from tasker.events.envelope import US_PER_S, RecordedEvent, StreamKind
 from tasker.events.schedule_events import (
     AnyScheduleEvent,
@@ -80,7 +80,7 @@ class ScheduleState(msgspec.Struct):
         buffered: fire times that wait for the end of a task, in order.
         fired: how many fire times started a task; with those that wait they count for `fires_max`.
         go_on_us: when what waits is to be looked at.
-        commands: the last commands that changed it -> the seq of their event.
+        commands: the last commands that changed it.
     """
 
     tenant: str
@@ -98,7 +98,7 @@ class ScheduleState(msgspec.Struct):
     buffered: list[int] = []
     backfills: list[Backfill] = []
     go_on_us: int = 0
-    commands: dict[str, int] = {}
+    commands: CommandMemory = msgspec.field(default_factory=CommandMemory)
 
     @property
     def exists(self) -> bool:
@@ -123,12 +123,16 @@ class ScheduleState(msgspec.Struct):
 
 
 def evolve_schedule(
-    state: ScheduleState, event: AnyScheduleEvent, *, at_us: int, command_id: str | None = None
+    state: ScheduleState,
+    event: AnyScheduleEvent,
+    *,
+    at_us: int,
+    command_id: str | None = None,
+    request: str | None = None,
 ) -> ScheduleState:
-    """Return `state` moved on by `event`, which `command_id` caused. Total; in place."""
+    """Return `state` moved on by `event`; `command_id` and `request` are those of its `Meta`. Total; in place."""
     state.seq += 1
-    if command_id is not None:
-        remember(state.commands, command_id, state.seq)
+    state.commands.remember(command_id, request, state.seq)
     match event:
         case ScheduleCreated():
             state.namespace, state.name, state.spec = event.namespace, event.name, event.spec
@@ -189,8 +193,8 @@ def fold_schedule(state: ScheduleState, recorded: RecordedEvent) -> None:
     event = from_recorded(recorded)
     assert isinstance(event, ScheduleEvent)  # noqa: S101 - a schedule's stream holds only these
     state.tenant = recorded.tenant
-    command_id = meta_of(recorded).command_id
-    evolve_schedule(state, event, at_us=recorded.at_us, command_id=command_id)  # type: ignore[arg-type]
+    meta = meta_of(recorded)
+    evolve_schedule(state, event, at_us=recorded.at_us, command_id=meta.command_id, request=meta.request)  # type: ignore[arg-type]
 
 
 def _move(
@@ -231,7 +235,7 @@ def _must_wait(state: ScheduleState) -> bool:
 
 SCHEDULE_FORM: Final = StateForm[ScheduleState](
     kind=StreamKind.SCHEDULE,
-    number=1,
+    number=2,
     new=lambda: ScheduleState(""),
     fold=fold_schedule,
     kept=ScheduleState,

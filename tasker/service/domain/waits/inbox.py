@@ -20,7 +20,7 @@ class Inbox:
 
     Attributes:
         received: how many signals have come.
-        commands: which commands brought them: a signal is known for as long as the task is.
+        commands: which commands brought them -> what each asked for: a signal is known for as long as the task is.
         kept: name -> number -> value of those that nobody has taken.
         size: bytes of these values.
         waiting: name -> the step instances that wait for such a signal, in the order in which they began to.
@@ -30,18 +30,18 @@ class Inbox:
 
     def __init__(self) -> None:
         self.received = 0
-        self.commands: dict[str, None] = {}
+        self.commands: dict[str, str | None] = {}
         self.kept: dict[str, dict[int, msgspec.Raw]] = {}
         self.size = 0
         self.waiting: dict[str, dict[str, None]] = {}
 
-    def receive(self, event: SignalReceived, command_id: str | None) -> None:
+    def receive(self, event: SignalReceived, command_id: str | None, request: str | None) -> None:
         """Keep a signal."""
         self.received = event.number
         self.kept.setdefault(event.name, {})[event.number] = event.value
         self.size += len(bytes(event.value))
         if command_id is not None:
-            self.commands[command_id] = None
+            self.commands[command_id] = request
 
     def await_signal(self, step: str, event: StepAwaited) -> SignalWait:
         """Let a step wait."""
@@ -78,7 +78,9 @@ class Inbox:
 
     def document(self) -> dict[str, Any]:
         """Return it as a JSON value."""
+        requests = {name: request for name, request in self.commands.items() if request is not None}
         return {
+            **({"requests": requests} if requests else {}),
             "received": self.received,
             "commands": list(self.commands),
             "kept": {

@@ -6,6 +6,7 @@ import pytest
 
 from tasker.errors import (
     HistoryLimit,
+    KeyConflict,
     SignalInvalid,
     SignalsFull,
     SignalUnknown,
@@ -232,8 +233,18 @@ def test_a_command_that_brought_a_signal_is_known_as_long_as_the_task_is() -> No
     for number in range(500):
         run.signal("go", number, command_id=f"c{number}")
     assert run.state.has_taken("c0")
-    assert run.state.commands == {}, "signals push no other command out of the memory"
+    assert run.state.commands.seqs == {}, "signals push no other command out of the memory"
     assert not run.state.has_taken("c500")
+
+
+def test_a_signal_under_the_id_of_another_one_is_a_conflict() -> None:
+    run = waiting(shape={"a": [], "w": ["a"]})
+    run.signal("go", 1, command_id="said", request="one")
+    run.signal("go", 2, command_id="of an older build")
+    assert run.state.has_taken("said", "one")
+    with pytest.raises(KeyConflict, match="'said'"):
+        run.state.has_taken("said", "another")
+    assert run.state.has_taken("of an older build", "whatever")
 
 
 # ---------------------------------------------------------------- deadlines and people
