@@ -85,8 +85,7 @@ class Factory:
     async def _task(self, stream_id: UUID, shard: int, events: Sequence[RecordedEvent]) -> Actor:
         actor = TaskActor(stream_id, shard, self._ports)
         if events:
-            reference = actor.fold(events)
-            actor.give_grace(self._ports.now_us())
+            reference = actor.fold(events, self._ports.now_us())
             actor.template = self._directory.compiled_now(reference.hash)
             if actor.template is None:
                 actor.template = await self._directory.compiled(reference.hash)

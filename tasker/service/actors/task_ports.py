@@ -37,7 +37,7 @@ class ChildPorts(Protocol):
         ...
 
     def hold(self, actor: TaskActor, step: str, attempt: int, told: ChildrenTold) -> None:
-        """Have it paused, or resumed, with its parent; `child_told` once it has answered."""
+        """Have it paused, or resumed, with its parent; `children_told` has it once it has answered."""
         ...
 
     def tell_parent(self, tenant: str, task_id: str, step: str, attempt: int) -> None:
@@ -105,10 +105,10 @@ class TaskPorts(Protocol):
     step_times: StepTimes
     prices: PriceTable | None
     traces: TaskTraces | None
-    children: ChildPorts | None
-    places: PlacePorts | None
-    admissions: AdmissionPorts | None
-    events: EventPorts | None
+    children: ChildPorts
+    places: PlacePorts
+    admissions: AdmissionPorts
+    events: EventPorts
     circuits: CircuitPorts
 
     def offer(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:

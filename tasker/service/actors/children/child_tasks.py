@@ -123,7 +123,7 @@ class ChildTasks:
         def answered(data: bytes) -> None:
             reply = decode_message(data, Reply)
             if reply.error is None or not is_passing(TaskerError.from_problem(reply.error)):
-                actor.child_told(step, told)
+                actor.children_told[step] = told
 
         verb = "task.resume" if told.is_over else "task.pause"
         self._commands.send(actor.tenant, verb, command, answered, traceparent=actor.traceparent)

@@ -78,11 +78,12 @@ class Dispatcher:
         weights: Mapping[str, float] | None = None,
     ) -> None:
         self.step_times = StepTimes()
-        self.children: ChildPorts | None = None
         self.prices = prices
-        self.places: PlacePorts | None = None
-        self.admissions: AdmissionPorts | None = None
-        self.events: EventPorts | None = None
+        # These are set where all parts are joined, before any shard is taken.
+        self.children: ChildPorts
+        self.places: PlacePorts
+        self.admissions: AdmissionPorts
+        self.events: EventPorts
         self.circuits: CircuitPorts = gate
         tracing = tracing_of_process()
         self.traces = None if tracing is None else TaskTraces(tracing)
@@ -115,10 +116,10 @@ class Dispatcher:
             if admitted is None:
                 return
             if offer and not admitted:
-                actor.begin_offers(step)
+                actor.repeats.begin(step)
             offer = admitted
         if offer and self._waits_for_first(actor, step, attempt):
-            actor.leave_out_offer(step)
+            actor.repeats.leave_out_last(step)
             return
         if _is_own(actor):
             self.own_queues.take(actor, step, attempt, offer)
@@ -380,7 +381,7 @@ class Dispatcher:
 
 def _number_of(actor: TaskActor, step: str, offer: int) -> int:
     """Return the number with which an offer leaves: a first one behind a further one is asked for, too."""
-    return offer or int(actor.is_offered_again(step))
+    return offer or int(actor.repeats.of(step) > 0)
 
 
 def _is_own(actor: TaskActor) -> bool:

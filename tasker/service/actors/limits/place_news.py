@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from tasker.errors import TaskerError
+from tasker.errors import TaskerError, TaskUnknown
+from tasker.service.domain.advance import advance
 from tasker.service.domain.commands import DenyPlace, TakePlace
+from tasker.service.domain.limits.places import place_of
+from tasker.service.runtime.actor import Turn
+
+if TYPE_CHECKING:
+    from tasker.service.actors.task_actor import TaskActor
 
 
 class PlaceNews:
@@ -28,3 +35,16 @@ class PlaceNews:
         self.command = command
         self.answered = answered
         self.fail = fail
+
+
+def take_place(actor: TaskActor, news: PlaceNews, now_us: int) -> Turn:
+    """Record that the place is there, or that there is none."""
+    try:
+        template = actor.template_for(news.tenant)
+    except TaskUnknown as refusal:
+        return Turn.refusal(refusal, news.fail)
+    events = advance(actor.state, template, news.command(now_us))
+    stands = place_of(actor.state, news.step, news.attempt) is not None
+    if not events:
+        return Turn.answer(lambda _: news.answered(stands), news.fail)
+    return actor.record(events, now_us, news.fail, lambda _: news.answered(stands))

@@ -87,6 +87,6 @@ async def test_a_child_that_has_answered_is_not_told_again() -> None:
     for _ in range(2):
         actor.receive(ChildHint(tenant=actor.tenant, task_id=str(run.task_id), step="kid", attempt=1), T0_US)
     assert len(children.held) == 2
-    actor.child_told("kid", children.held[0][2])
+    actor.children_told["kid"] = children.held[0][2]
     actor.receive(ChildHint(tenant=actor.tenant, task_id=str(run.task_id), step="kid", attempt=1), T0_US)
     assert len(children.held) == 2

@@ -143,7 +143,7 @@ async def test_a_further_one_waits_until_the_first_cannot_be_begun_without_a_que
     owner.now_s = 1.0 + UNASKED_S - 0.1
     assert owner.reoffer() is None
     await owner.bus.flush()
-    assert (owner.work, owner.actor.is_offered_again("s1")) == ([], False)
+    assert (owner.work, owner.actor.repeats.of("s1")) == ([], 0)
     assert owner.due_again() == ["offer:s1:1"]
     assert owner.encoded(1) is None
     assert owner.due_again() == ["offer:s1:1"]
