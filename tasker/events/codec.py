@@ -32,6 +32,7 @@ from uuid import UUID
 import msgspec
 
 from tasker.errors import BodyInvalid, BodyTooLarge, FieldError, Undecodable, ValueInvalid
+from tasker.events.field_errors import field_error, pointer_step
 
 T = TypeVar("T")
 
@@ -170,7 +171,7 @@ def decode_checked(data: bytes, kind: type[T]) -> T:
     try:
         return decoder_of(kind).decode(data)
     except msgspec.ValidationError as error:
-        fault = _field_error(error, kind)
+        fault = field_error(error, kind)
         detail = f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail
         raise BodyInvalid(detail, errors=(fault,)) from error
 
@@ -366,7 +367,7 @@ def _plain(value: object, path: str, depth: int) -> JsonValue:
     if isinstance(value, dict):
         if len(value) > KEYS_MAX:
             raise _invalid(path, f"an object has {len(value)} keys, more than the {KEYS_MAX} allowed")
-        return {_key(key, path): _plain(item, f"{path}/{_pointer(key)}", depth + 1) for key, item in value.items()}
+        return {_key(key, path): _plain(item, f"{path}/{pointer_step(key)}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{path}/{index}", depth + 1) for index, item in enumerate(value)]
     if isinstance(value, enum.Enum):
@@ -407,11 +408,6 @@ def _key(key: object, path: str) -> str:
     return _text(str(key), path)
 
 
-def _pointer(key: object) -> str:
-    """Return a key as a pointer spells it (RFC 6901, section 3)."""
-    return str(key).replace("~", "~0").replace("/", "~1")
-
-
 def _text(text: str, path: str) -> str:
     if len(text) > STRING_CHARS_MAX:
         raise _invalid(path, f"a string has {len(text)} characters, more than the {STRING_CHARS_MAX} allowed")
@@ -425,23 +421,3 @@ def _text(text: str, path: str) -> str:
 def _invalid(path: str, detail: str) -> ValueInvalid:
     place = path.encode("utf-8", "replace").decode()[:200]
     return ValueInvalid(f"{place or 'the value'}: {detail}", errors=(FieldError(place, detail),))
-
-
-_place = re.compile(r"^(?P<detail>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
-_unknown_field = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_NAME_TOLD_CHARS_MAX: Final = 60
-_step = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
-
-
-def _field_error(error: msgspec.ValidationError, kind: type) -> FieldError:
-    """Return msgspec's message as a pointer and a detail ("... - at `$.a[0]`" -> "/a/0")."""
-    found = _place.match(str(error))
-    assert found is not None  # noqa: S101 - any text matches
-    pointer = "".join(f"/{_pointer(name or index)}" for name, index in _step.findall(found["path"] or ""))
-    unknown = _unknown_field.match(found["detail"])
-    if unknown is None:
-        return FieldError(pointer, found["detail"])
-    known = ""
-    if not pointer and hasattr(kind, "__struct_fields__"):
-        known = f"; there are {', '.join(field.encode_name for field in msgspec.structs.fields(kind))}"
-    return FieldError(pointer, f"there is no field '{unknown[1][:_NAME_TOLD_CHARS_MAX]}'{known}")

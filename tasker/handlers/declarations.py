@@ -13,8 +13,8 @@ from typing import Any
 from tasker.errors import ConfigurationError, FieldError
 from tasker.handlers.handler import HandlerSpec, Parameter, faults_of_running, parameters_of, place_of, type_of
 from tasker.handlers.models import schema_of
+from tasker.suggestions import did_you_mean
 from tasker.templates.model import StepSpec, TemplateSpec
-from tasker.templates.reading import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from tasker.handlers.models import Decoder, decoder_of
 from tasker.handlers.resources import Resource, resource_of
 from tasker.ids import check_name
 from tasker.labels import is_work_queue, work_queue
-from tasker.templates.reading import did_you_mean
+from tasker.suggestions import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 

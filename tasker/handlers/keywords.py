@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasker.errors import ConfigurationError
-from tasker.templates.reading import OTHER_STEP_NAMES, did_you_mean
+from tasker.suggestions import did_you_mean
+from tasker.templates.reading import OTHER_STEP_NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
 _HERE = Path(__file__).parent

@@ -12,8 +12,8 @@ from tasker.handlers.hooks import Middleware
 from tasker.handlers.resources import check_resources
 from tasker.handlers.template import Template
 from tasker.labels import may_serve
+from tasker.suggestions import did_you_mean
 from tasker.templates.model import StepSpec, TemplateSpec
-from tasker.templates.reading import did_you_mean
 
 DEFAULT_NAMESPACE: Final = "default"
 DEFAULT_QUEUE: Final = "default"

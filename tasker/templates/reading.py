@@ -6,13 +6,13 @@ faulty, and a key that no one asks for is a fault.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar, get_args
 
 from tasker.errors import ExpressionInvalid, FieldError, NameInvalid, TemplateInvalid
 from tasker.events import codec
 from tasker.ids import check_name
+from tasker.suggestions import did_you_mean
 from tasker.templates import model
 from tasker.templates.expressions import compile_expression
 from tasker.templates.input_schema import pointer_of, schema_faults
@@ -115,20 +115,6 @@ OTHER_STEP_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "wait": ("child_wait",),
 }
 """What people call keys of a step that are spelled too differently to be found by that."""
-
-
-def did_you_mean(name: str, known: Iterable[str], other_names: Mapping[str, tuple[str, ...]] | None = None) -> str:
-    """Return " (did you mean 'x'?)" with the closest of `known`, or "" when none is close.
-
-    Args:
-        name: what was written.
-        known: what could have been meant.
-        other_names: what is meant by names that are not close to it.
-    """
-    candidates = list(known)
-    meant = [one for one in (other_names or {}).get(name, ()) if one in candidates]
-    meant = meant or difflib.get_close_matches(name[:_QUOTED_CHARS_MAX], candidates, n=1)
-    return f" (did you mean {' or '.join(repr(one) for one in meant)}?)" if meant else ""
 
 
 class ObjectReader:

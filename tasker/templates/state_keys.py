@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final, get_args
 
+from tasker.suggestions import did_you_mean
 from tasker.templates import model
 from tasker.templates.model import StatePolicy, Using
-from tasker.templates.reading import Faults, ObjectReader, did_you_mean, kind_of, quoted
+from tasker.templates.reading import Faults, ObjectReader, kind_of, quoted
 
 STATE_KEY_PATTERN: Final = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
 _key: Final = re.compile(STATE_KEY_PATTERN)

@@ -430,7 +430,9 @@ async def test_labels_and_deadline_are_changed_from_any_node(pair: Pair) -> None
     for number in range(TIMES):
         assert (await pair.ask("task.update", task | {"tags": {"n": str(number)}, "metadata": {"n": number}}))["ok"]
         assert (await pair.ask("task.deadline", task | {"within_s": 60 + number}))["ok"]
-    assert (await pair.ask("task.update", task))["duplicate"]
+    assert (await pair.ask("task.update", task | {"metadata": {"n": TIMES - 1}}))["duplicate"]
+    nothing = (await pair.ask("task.update", task | {"tags": {}}))["error"]
+    assert (nothing["code"], "give tags, metadata, priority" in nothing["detail"]) == ("body_invalid", True)
     for body in ({}, {"within_s": 1, "remove": True}, {"within_s": 0}, {"deadline": "tomorrow"}):
         assert (await pair.ask("task.deadline", task | body))["error"]["code"] == "body_invalid", body
     assert (await pair.ask("task.fail", task | {"message": " "}))["error"]["code"] == "body_invalid"

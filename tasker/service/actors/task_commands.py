@@ -37,9 +37,8 @@ from tasker.service.actors.entrances.requests import (
     check_budget,
     check_grace,
     check_person,
-    check_priority,
     check_result,
-    check_tags,
+    check_update,
     deadline_of,
     forced_error,
 )
@@ -88,8 +87,7 @@ def decided_of(command: TaskOperatorCommand) -> Decided:
             error, grace_s = forced_error(command.message), check_grace(command.grace_s)
             return lambda at_us: FailTask(at_us=at_us, error=error, grace_s=grace_s)
         case TaskUpdate(tags=tags, metadata=metadata, priority=priority):
-            check_tags(tags)
-            check_priority(priority)
+            check_update(command)
             return lambda at_us: UpdateTask(at_us=at_us, tags=tags, metadata=metadata or None, priority=priority)
         case TaskDeadline():
             deadline_us, within_s = deadline_of(command)

@@ -135,4 +135,5 @@ def _check_arguments(command: BulkCreate) -> None:
         elif isinstance(one, DeadLetterResolve):
             investigation_of(one)
     except CommandRejected as error:
-        raise BodyInvalid.at("/arguments", f"{command.verb}: {error.detail}") from error
+        pointer, detail = (error.errors[0].pointer, error.errors[0].detail) if error.errors else ("", error.detail)
+        raise BodyInvalid.at(f"/arguments{pointer}", f"{command.verb}: {detail}") from error

@@ -111,6 +111,7 @@ from tasker.service.runtime.routes import HEADER_DEPTH, HEADER_OWN, HEADER_TASK_
 from tasker.service.runtime.shards import Shards
 from tasker.service.runtime.tenants import TenantRoom
 from tasker.settings import Limits
+from tasker.suggestions import did_you_mean
 from tasker.templates import (
     CompiledTemplate,
     canonical_bytes,
@@ -675,7 +676,8 @@ def _meta_of(asked: Asked, command: OperatorCommand, command_id: str) -> Meta:
 def _kind_of(verb: str) -> type[Command]:
     kind = COMMANDS.get(verb)
     if kind is None:
-        raise VerbUnknown(f"there is no command {verb[:80]!r}; there are {', '.join(COMMANDS)}")
+        hint = did_you_mean(verb, COMMANDS)
+        raise VerbUnknown(f"there is no command {verb[:80]!r}{hint}; there are {', '.join(COMMANDS)}")
     return kind
 
 

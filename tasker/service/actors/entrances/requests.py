@@ -16,7 +16,15 @@ import msgspec
 from tasker.errors import BodyInvalid, BodyTooLarge, KeyAmbiguous, TaskUnknown, UsageInvalid
 from tasker.events.codec import META_BYTES_MAX, canonicalize, encode_message, is_text
 from tasker.events.envelope import Meta
-from tasker.events.messages import Command, OperatorCommand, TaskBudget, TaskCreate, TaskDeadline, TemplateUse
+from tasker.events.messages import (
+    Command,
+    OperatorCommand,
+    TaskBudget,
+    TaskCreate,
+    TaskDeadline,
+    TaskUpdate,
+    TemplateUse,
+)
 from tasker.events.stored import encode_meta
 from tasker.events.task_events import ErrorInfo
 from tasker.events.usage import amount_of, amount_text
@@ -97,6 +105,18 @@ def check_tags(tags: Mapping[str, str | None]) -> None:
     for key, value in tags.items():
         if (fault := fault_of_tag(key, value or "")) is not None:
             raise BodyInvalid.at("/tags", fault)
+
+
+def check_update(command: TaskUpdate) -> None:
+    """Return when the fields of a `task.update` say what to change, and may.
+
+    Raises:
+        BodyInvalid: they do not.
+    """
+    if not command.tags and not command.metadata and command.priority is None:
+        raise BodyInvalid.at("", "say what to change: give tags, metadata, priority or several of them")
+    check_tags(command.tags)
+    check_priority(command.priority)
 
 
 def creator_of(command: TaskCreate, template: CompiledTemplate) -> str:

@@ -39,9 +39,9 @@ from tasker.service.domain.repairs.guards import must_exist, must_go_on
 from tasker.service.domain.state import StepState, TaskState
 from tasker.service.domain.steps.bindings import bindings_of, expression_error, item_of
 from tasker.service.domain.waits.wait_state import SignalWait
+from tasker.suggestions import did_you_mean
 from tasker.templates import CompiledTemplate, StepSpec
 from tasker.templates.model import SIGNALS_MAX
-from tasker.templates.reading import did_you_mean
 
 SIGNALS_BYTES_MAX: Final = 1024 * 1024
 """Most bytes of signals that a task keeps until steps take them."""

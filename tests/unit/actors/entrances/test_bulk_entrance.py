@@ -1,14 +1,14 @@
 """`bulk.create` at the door: what it may not say, and the task that it becomes."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from tasker.errors import BodyInvalid, CommandRejected
 from tasker.events.bulk import BulkOrder
 from tasker.events.codec import decode_command, decode_message
-from tasker.events.messages import BulkCreate
+from tasker.events.messages import BulkCreate, BulkTasks, BulkVerb
 from tasker.service.actors.entrances.bulk_entrance import bulk_task_of
 
 SAID: dict[str, Any] = {
@@ -17,6 +17,8 @@ SAID: dict[str, Any] = {
     "requested_by": "ada",
     "reason": "the season is over",
 }
+VERBS = sorted(get_args(BulkVerb))
+FILTERS = BulkTasks.__struct_fields__
 LETTERS: dict[str, Any] = {**SAID, "verb": "dlq.retry", "tasks": None, "dead_letters": {"template": "orders"}}
 
 
@@ -53,12 +55,16 @@ def test_the_same_bulk_has_the_same_input_whatever_the_order_of_its_members() ->
         ({"tasks": {"states": ["running", "asleep"]}}, "/tasks/states"),
         ({"tasks": {"namespace": "tasker"}}, "/tasks/namespace"),
         ({"tasks": {"created_after": "yesterday"}}, "/tasks/created_after"),
-        ({"arguments": {"grace_s": -1}}, "/arguments"),
+        ({"arguments": {"grace_s": -1}}, "/arguments/grace_s"),
         ({"arguments": {"grace": 1}}, "/arguments"),
         ({"arguments": {"task_id": "x"}}, "/arguments/task_id"),
         ({"arguments": {"dry_run": True}}, "/arguments/dry_run"),
         ({"verb": "task.fail"}, "/arguments"),
-        ({"verb": "task.restart", "arguments": {"version": "1", "current": True}}, "/arguments"),
+        ({"verb": "task.update"}, "/arguments"),
+        ({"verb": "task.update", "arguments": {"tags": {}, "metadata": {}}}, "/arguments"),
+        ({"verb": "task.update", "arguments": {"priority": 101}}, "/arguments/priority"),
+        ({"verb": "task.explode"}, "/verb"),
+        ({"verb": "task.restart", "arguments": {"version": "1", "current": True}}, "/arguments/current"),
         ({"verb": "dlq.retry"}, "/tasks"),
         ({**LETTERS, "dead_letters": {"reasons": ["bad luck"]}}, "/dead_letters/reasons"),
         ({**LETTERS, "dead_letters": {"statuses": ["dead"]}}, "/dead_letters/statuses"),
@@ -71,6 +77,29 @@ def test_what_may_not_be_used_is_named_before_anything_is_recorded(change: dict[
         bulk_task_of(bulk({**SAID, **change}))
     (fault,) = refusal.value.errors
     assert fault.pointer == pointer
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        (
+            {"verb": "task.cancell"},
+            f"/verb: there is no 'task.cancell' (did you mean 'task.cancel'?); there are {', '.join(VERBS)}",
+        ),
+        (
+            {"verb": "task.update"},
+            "/arguments: task.update: say what to change: give tags, metadata, priority or several of them",
+        ),
+        (
+            {"tasks": {"state": ["running"]}},
+            f"/tasks: there is no field 'state' (did you mean 'states'?); there are {', '.join(FILTERS)}",
+        ),
+    ],
+)
+def test_what_may_be_said_instead_is_told(change: dict[str, Any], detail: str) -> None:
+    with pytest.raises(BodyInvalid) as refusal:
+        bulk_task_of(bulk({**SAID, **change}))
+    assert refusal.value.detail == detail
 
 
 @pytest.mark.parametrize(
