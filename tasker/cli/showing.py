@@ -187,7 +187,18 @@ async def show_first(
     if output != "jsonl":
         rows(found, columns, output, empty=empty)
     if more:
-        note(f"the first {limit}; --limit 0 shows all")
+        _note_more(limit)
+
+
+def show_found(found: Sequence[Any], limit: int, columns: Sequence[Column], output: Format, *, empty: str) -> None:
+    """Write the first `limit` of a list (0: all), and note it where there are more."""
+    rows(found[:limit] if limit else found, columns, output, empty=empty)
+    if limit and len(found) > limit:
+        _note_more(limit)
+
+
+def _note_more(limit: int) -> None:
+    note(f"the first {limit}; --limit 0 shows all")
 
 
 async def show_history(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from tasker.cli.options import BY, COMMON, By, Common
+from tasker.cli.options import BY, COMMON, By, Common, Limit
 
 app = App(name="step", help="Look at the steps of a task, repair them.")
 
@@ -15,20 +15,24 @@ Routes = Annotated[list[str] | None, Parameter(name="--route", negative="")]
 
 
 @app.command(name="list")
-async def list_(task: str, /, *, common: Common = COMMON) -> None:
-    """List the steps of a task, in declared order.
+async def list_(task: str, /, *, limit: Limit = 100, common: Common = COMMON) -> None:
+    """List the steps of a task: those of the template in declared order, then further visits and items.
+
+    For example:
+
+    $ tasker step list 0192f7... -o jsonl --limit 0
 
     Args:
         task: its id.
+        limit: at most so many; 0 for all.
         common: where the service is, and how to print.
     """
-    from tasker.cli.output import rows
     from tasker.cli.reach import client
-    from tasker.cli.showing import step_columns
+    from tasker.cli.showing import show_found, step_columns
 
     async with client(common) as service:
-        steps = await service.steps(task)
-    rows(steps, step_columns(), common.output, empty="no step has begun")
+        found = await service.steps(task, limit=limit + 1 if limit else None)
+    show_found(found, limit, step_columns(), common.output, empty="no step has begun")
 
 
 @app.command

@@ -130,11 +130,25 @@ class ServiceReads(abc.ABC):
             path = f"{path}/steps/{segment(step)}"
         return await self._get(f"{path}/explain", Explanation, {"at_least": at_least or position_of(task)})
 
-    async def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
-        """Return the steps of a task, in declared order."""
+    async def steps(
+        self, task: TaskRef, *, limit: int | None = None, at_least: str | None = None
+    ) -> Sequence[StepView]:
+        """Return the steps of a task: those of the template in declared order, then further visits and items.
+
+        Args:
+            task: its id, or a handle.
+            limit: at most so many, from 1 on; None: all.
+            at_least: as of this position or later.
+        """
         path = f"/v1/tasks/{segment(task_id_of(task))}/steps"
-        pages = items_of(self._get, path, StepPage, {"at_least": at_least or position_of(task)})
-        return [step async for step in pages]
+        page_items = PAGE_ITEMS if limit is None else min(limit, PAGE_ITEMS)
+        parameters: Parameters = {"at_least": at_least or position_of(task), "limit": page_items}
+        found: list[StepView] = []
+        async for step in items_of(self._get, path, StepPage, parameters):
+            found.append(step)
+            if len(found) == limit:
+                break
+        return found
 
     async def events(
         self, task: TaskRef, *, after_seq: int = 0, page_items: int = PAGE_ITEMS

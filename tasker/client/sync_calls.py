@@ -257,9 +257,15 @@ class SyncCalls:
         """
         return self._loop.run(self._calls.explain(task, step, at_least=at_least))
 
-    def steps(self, task: TaskRef, *, at_least: str | None = None) -> Sequence[StepView]:
-        """Return the steps of a task, in declared order."""
-        return self._loop.run(self._calls.steps(task, at_least=at_least))
+    def steps(self, task: TaskRef, *, limit: int | None = None, at_least: str | None = None) -> Sequence[StepView]:
+        """Return the steps of a task: those of the template in declared order, then further visits and items.
+
+        Args:
+            task: its id, or a handle.
+            limit: at most so many, from 1 on; None: all.
+            at_least: as of this position or later.
+        """
+        return self._loop.run(self._calls.steps(task, limit=limit, at_least=at_least))
 
     def events(self, task: TaskRef, *, after_seq: int = 0, page_items: int = PAGE_ITEMS) -> Iterator[EventView]:
         """Yield the recorded events of a task behind `after_seq`, from the log."""

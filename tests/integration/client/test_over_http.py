@@ -224,6 +224,26 @@ async def test_list_goes_through_all_pages() -> None:
     assert script.heard[1][2] == {"state": "running", "tag": "a=b", "limit": "2", "after": "c2"}
 
 
+@pytest.mark.parametrize(("limit", "shown", "asked"), [(None, 250, [100] * 3), (7, 7, [7]), (150, 150, [100] * 2)])
+async def test_of_the_steps_of_a_task_no_more_are_asked_for_than_are_wanted(
+    limit: int | None, shown: int, asked: list[int]
+) -> None:
+    heard: list[int] = []
+
+    async def pages(request: web.Request) -> web.StreamResponse:
+        first, count = int(request.query.get("after", 0)), int(request.query["limit"])
+        heard.append(count)
+        names = [f"s{number}" for number in range(first, min(250, first + count))]
+        items = [{"task_id": "t-1", "step": name, "state": "pending"} for name in names]
+        following = str(first + count) if first + count < 250 else None
+        return as_json({"items": items, "next": following, "position": "0:1"})
+
+    async with client_of(pages) as client:
+        found = await client.steps("t-1", limit=limit)
+    assert [step.step for step in found] == [f"s{number}" for number in range(shown)]
+    assert heard == asked
+
+
 async def test_wait_polls_until_the_task_is_over() -> None:
     seen: list[str] = []
     script = Scripted(view(), Unavailable("restart"), None, view(), view("completed", result=[1]))

@@ -11,7 +11,7 @@ import pytest
 
 from tasker.cli.options import Common
 from tasker.cli.output import fields, json_value, note, one_by_one, rows, status, time_text
-from tasker.cli.showing import show_explanation, show_first, show_task, trial_text
+from tasker.cli.showing import show_explanation, show_first, show_found, show_task, trial_text
 from tasker.events.reads import Cause, CircuitFacts, Explanation, StepView, TaskView
 from tasker.events.task_events import ErrorInfo
 from tasker.times import from_rfc3339
@@ -97,6 +97,16 @@ async def test_a_list_of_any_length_is_written_as_it_comes_a_line_each(
     said = capsys.readouterr()
     written.extend(json.loads(line)["name"] for line in said.out.splitlines())
     assert written == shown
+    assert ("--limit 0 shows all" in said.err) == (limit == 2)
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(0, 3), (2, 2), (3, 3)])
+def test_a_list_that_is_whole_is_cut_at_its_limit_and_says_so(
+    capsys: pytest.CaptureFixture[str], limit: int, shown: int
+) -> None:
+    show_found([Row(name, 1) for name in "abc"], limit, COLUMNS, "jsonl", empty="nothing")
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == shown
     assert ("--limit 0 shows all" in said.err) == (limit == 2)
 
 
