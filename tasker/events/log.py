@@ -2,16 +2,20 @@
 
 The log is divided into shards; a shard has one owner at a time, who numbers its positions. An owner
 took the shard by a lease, which raised the shard's `epoch`. Every append states the epoch and the
-position it continues, so a former owner's append changes nothing (`FENCED`), however late it comes.
+position it continues, so a former owner's append changes nothing (`FENCED`), however late it comes. Nor does
+one of an owner under whom the log was restored to an earlier time: it has its epoch, and knows of events that
+the log has not. What an owner keeps beside the events (`due`, snapshots, cursors) is fenced in the same way.
 
 An append is for several shards at once and succeeds per shard, never for a part of a shard:
 
 | outcome    | meaning                                                                                |
 |------------|----------------------------------------------------------------------------------------|
 | `APPENDED` | committed, durable                                                                     |
-| `FENCED`   | the epoch is no longer ours; nothing was or will be written                            |
-| `REFUSED`  | the epoch is ours, but these events cannot be written (a stream born twice, another    |
-|            | position, a value the store refuses); nothing was written; a part of them may succeed  |
+| `FENCED`   | the epoch is no longer ours, or the log does not reach the position that the append    |
+|            | continues: it was restored to an earlier time; nothing was or will be written          |
+| `REFUSED`  | the epoch is ours, but these events cannot be written (a stream born twice, a position |
+|            | that is taken, a value the store refuses); nothing was written; a part of them may     |
+|            | succeed                                                                                |
 | `UNKNOWN`  | the answer was lost; `settle` finds out                                                |
 
 `contracts/event_log.py` in the tests holds every implementation to this.
@@ -230,8 +234,11 @@ class EventLog(Protocol):
         """
         ...
 
-    async def confirm(self, epochs: dict[int, int]) -> set[int]:
-        """Return those shards whose epoch is still the one given, at one moment after the call."""
+    async def confirm(self, ends: dict[int, tuple[int, int]]) -> set[int]:
+        """Return the shards that are still ours, at one moment after the call; `ends`: shard -> (epoch, position).
+
+        Ours is one whose epoch is still this one and whose log has this position.
+        """
         ...
 
     async def ensure_partitions(self, ahead: int = 2) -> int:
@@ -274,7 +281,10 @@ class EventLog(Protocol):
     # ---- snapshots
 
     async def write_snapshots(self, snapshots: Sequence[Snapshot], epochs: dict[int, int]) -> set[UUID]:
-        """Keep these, each in place of its stream's last; returns the streams whose shard still has the given epoch."""
+        """Keep these, each in place of its stream's last; returns the streams whose was kept.
+
+        The others' shard has another epoch, or the log does not have the event that the snapshot was made at.
+        """
         ...
 
     async def snapshots(self, shard: int, *, after: UUID | None, limit: int) -> list[Snapshot]:
@@ -284,7 +294,10 @@ class EventLog(Protocol):
     # ---- due
 
     async def write_due(self, changes: Sequence[DueChange]) -> set[int]:
-        """Write the changes with their checkpoints, in one transaction; returns the shards whose epoch was right."""
+        """Write the changes with their checkpoints, in one transaction; returns the shards that were written.
+
+        Not written is one whose epoch is another, or whose log does not have the checkpoint's position.
+        """
         ...
 
     async def due_checkpoint(self, shards: Sequence[int]) -> dict[int, int]:
@@ -312,5 +325,5 @@ class EventLog(Protocol):
         ...
 
     async def move_publish_cursors(self, moves: Sequence[tuple[int, int, int]]) -> set[int]:
-        """Move cursors; `moves` are (shard, epoch, position). Returns the shards whose epoch was right."""
+        """Move cursors; `moves` are (shard, epoch, position). Returns the shards that were moved, as `write_due`."""
         ...

@@ -70,6 +70,10 @@ class _Shard:
         self.checkpoint = 0
         self.cursor = 0
 
+    def fits(self, epoch: int, position: int) -> bool:
+        """Return whether an owner who knows the log up to `position` still owns the shard."""
+        return self.epoch == epoch and len(self.events) >= position
+
 
 class MemoryLog:
     """`EventLog` in memory.
@@ -210,7 +214,7 @@ class MemoryLog:
 
     def _append(self, part: ShardAppend) -> AppendOutcome:
         shard = self._shards[part.shard]
-        if shard.epoch != part.epoch:
+        if not shard.fits(part.epoch, part.position):
             return AppendOutcome.FENCED
         if len(shard.events) != part.position or not self._acceptable(part):
             return AppendOutcome.REFUSED
@@ -250,10 +254,10 @@ class MemoryLog:
         shard.epoch += 1
         return AppendOutcome.REFUSED, shard.epoch
 
-    async def confirm(self, epochs: dict[int, int]) -> set[int]:
-        """Return those shards whose epoch is still the one given."""
+    async def confirm(self, ends: dict[int, tuple[int, int]]) -> set[int]:
+        """Return those shards whose epoch is still the one given and whose log has the position."""
         self._check()
-        return {shard for shard, epoch in epochs.items() if self._shards[shard].epoch == epoch}
+        return {shard for shard, (epoch, position) in ends.items() if self._shards[shard].fits(epoch, position)}
 
     async def put_blob(self, digest: bytes, data: bytes) -> None:
         """Store `data` under its sha256. Twice is fine."""
@@ -309,9 +313,13 @@ class MemoryLog:
     # ---------------------------------------------------------------- snapshots
 
     async def write_snapshots(self, snapshots: Sequence[Snapshot], epochs: dict[int, int]) -> set[UUID]:
-        """Keep these, each in place of its stream's last; returns the streams whose shard still has the given epoch."""
+        """Keep these, each in place of its stream's last; returns the streams whose was kept."""
         self._check()
-        ours = {one.stream_id: one for one in snapshots if self._shards[one.shard].epoch == epochs.get(one.shard)}
+        ours = {
+            one.stream_id: one
+            for one in snapshots
+            if one.shard in epochs and self._shards[one.shard].fits(epochs[one.shard], one.position)
+        }
         self.kept.update(ours)
         return set(ours)
 
@@ -329,12 +337,12 @@ class MemoryLog:
         return min((at_us for at_us in times if at_us > after_us), default=None)
 
     async def write_due(self, changes: Sequence[DueChange]) -> set[int]:
-        """Write the changes with their checkpoints; returns the shards whose epoch was right."""
+        """Write the changes with their checkpoints; returns the shards that were written."""
         self._check()
         written: set[int] = set()
         for change in changes:
             shard = self._shards[change.shard]
-            if shard.epoch != change.epoch:
+            if not shard.fits(change.epoch, change.position):
                 continue
             for stream_id, name in change.deletes:
                 shard.due.pop((stream_id, name), None)
@@ -392,12 +400,12 @@ class MemoryLog:
         return {shard: self._shards[shard].cursor for shard in shards}
 
     async def move_publish_cursors(self, moves: Sequence[tuple[int, int, int]]) -> set[int]:
-        """Move cursors; `moves` are (shard, epoch, position). Returns the shards whose epoch was right."""
+        """Move cursors; `moves` are (shard, epoch, position). Returns the shards that were moved."""
         self._check()
         moved: set[int] = set()
         for number, epoch, position in moves:
             shard = self._shards[number]
-            if shard.epoch == epoch:
+            if shard.fits(epoch, position):
                 shard.cursor = position
                 moved.add(number)
         return moved

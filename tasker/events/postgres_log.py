@@ -302,10 +302,10 @@ class PostgresLog:
                 return None
             _logger.warning("append_unknown", shards=[part.shard for part in parts], error=error.detail)
             return dict.fromkeys((part.shard for part in parts), AppendOutcome.UNKNOWN)
-        outcomes = dict.fromkeys((part.shard for part in parts), AppendOutcome.FENCED)
-        for shard, appended in rows:
-            outcomes[shard] = AppendOutcome.APPENDED if appended else AppendOutcome.REFUSED
-        return outcomes
+        appended = {row[0] for row in rows}
+        return {
+            part.shard: AppendOutcome.APPENDED if part.shard in appended else AppendOutcome.FENCED for part in parts
+        }
 
     async def _partition_made(self) -> bool:
         try:
@@ -335,9 +335,14 @@ class PostgresLog:
 
         return await self._settling.run(ask)
 
-    async def confirm(self, epochs: dict[int, int]) -> set[int]:
-        """Return those shards whose epoch is still the one given, at one moment after the call."""
-        rows = await self._control.fetch(_sql["confirm"], list(epochs), list(epochs.values()))
+    async def confirm(self, ends: dict[int, tuple[int, int]]) -> set[int]:
+        """Return those shards whose epoch is still the one given and whose log has the position, at one moment."""
+        rows = await self._control.fetch(
+            _sql["confirm"],
+            list(ends),
+            [epoch for epoch, _ in ends.values()],
+            [position for _, position in ends.values()],
+        )
         return {row[0] for row in rows}
 
     async def put_blob(self, digest: bytes, data: bytes) -> None:
@@ -405,7 +410,7 @@ class PostgresLog:
     # ---------------------------------------------------------------- snapshots
 
     async def write_snapshots(self, snapshots: Sequence[Snapshot], epochs: dict[int, int]) -> set[UUID]:
-        """Keep these, each in place of its stream's last; returns the streams whose shard still has the given epoch."""
+        """Keep these, each in place of its stream's last; returns the streams whose was kept."""
         rows = await self._behind.fetch(
             _sql["write_snapshots"],
             list(epochs),
@@ -421,7 +426,7 @@ class PostgresLog:
     # ---------------------------------------------------------------- due
 
     async def write_due(self, changes: Sequence[DueChange]) -> set[int]:
-        """Write the changes with their checkpoints, in one transaction; returns the shards whose epoch was right."""
+        """Write the changes with their checkpoints, in one transaction; returns the shards that were written."""
         upserts = {
             (change.shard, stream_id, name): at_us for change in changes for stream_id, name, at_us in change.upserts
         }
@@ -481,7 +486,7 @@ class PostgresLog:
         return {row["shard"]: row["position"] for row in rows}
 
     async def move_publish_cursors(self, moves: Sequence[tuple[int, int, int]]) -> set[int]:
-        """Move cursors; `moves` are (shard, epoch, position). Returns the shards whose epoch was right."""
+        """Move cursors; `moves` are (shard, epoch, position). Returns the shards that were moved."""
         rows = await self._behind.fetch(_sql["move_publish_cursors"], *_columns(moves, 3))
         return {row[0] for row in rows}
 

@@ -16,6 +16,15 @@ from tests.acceptance.faults import Rig, until
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 CANNOT_START = 2
+DUE_WRITTEN = """
+SELECT bool_and(c.position = coalesce((SELECT max(e.position) FROM event AS e WHERE e.shard = c.shard), 0))
+FROM due_checkpoint AS c
+"""
+BESIDE_THE_LOG = """
+SELECT count(*)
+FROM (SELECT shard, position FROM due_checkpoint UNION ALL SELECT shard, position FROM publish_cursor) AS c
+WHERE c.position > coalesce((SELECT max(e.position) FROM event AS e WHERE e.shard = c.shard), 0)
+"""
 
 
 async def test_a_log_restored_to_an_earlier_time_goes_on_under_a_new_id(own_rig: Rig) -> None:
@@ -75,6 +84,45 @@ async def test_a_log_restored_to_an_earlier_time_goes_on_under_a_new_id(own_rig:
     assert all(f"{ids['log_id']}:" in json.loads(body)["id"] for body in await rig.published())
 
 
+async def test_a_log_restored_under_its_running_service_takes_nothing_from_it(own_rig: Rig) -> None:
+    """It still has its leases and epochs. What it knows of the lost time is kept out, and it ends and says why."""
+    rig = own_rig
+    await rig.start()
+    async with rig.service.client() as client:
+        kept = await create(client, "kept", 20)
+        open_task = await client.create("slow", idempotency_key="open")
+        await rig.sink.begun("waits")
+        for task in kept:
+            await client.wait(task)
+        await rig.until(lambda: rig.fetchval(DUE_WRITTEN), wanted=True)
+        await copy(rig, "_backup")
+        # What it owes with the restored log is gone in the time that is lost.
+        await client.cancel(open_task)
+        lost = await create(client, "lost", 20)
+        rig.kill_tree(rig.worker)
+        await restore(rig, "_backup")
+        await until(lambda: rig.service.process.ended() is not None)
+    assert rig.service.process.ended() == CANNOT_START
+    assert "it was restored to an earlier time. `tasker log renew`" in rig.service.process.said()
+    assert "unit_refused" not in rig.service.process.said()
+    assert await rig.fetchval(BESIDE_THE_LOG) == 0
+
+    renewed = rig.service.run("log", "renew")
+    assert renewed.returncode == 0, renewed.stderr
+    rig.sink.go()
+    rig.service.process.start()
+    rig.worker.start()
+    await rig.registered()
+    async with rig.service.client() as client:
+        assert (await client.wait(open_task.task_id)).state == "completed"
+        for task in lost:
+            with pytest.raises(TaskUnknown):
+                await client.get(task.task_id)
+    async with rig.load() as load:
+        await load.acked(20)
+    await rig.check(load)
+
+
 async def create(client: TaskerClient, name: str, count: int) -> list[TaskHandle]:
     made = await client.create_many(
         [NewTask("chain", {"n": 1}, idempotency_key=f"{name}-{number}") for number in range(count)]
@@ -90,8 +138,14 @@ def stop(rig: Rig) -> None:
 
 
 async def copy(rig: Rig, suffix: str) -> None:
-    """Keep the database as it is now, under another name."""
-    await over(rig, f'CREATE DATABASE "{name_of(rig)}{suffix}" TEMPLATE "{name_of(rig)}"')
+    """Keep the database as it is now, under another name; who is connected has to come again."""
+    await over(
+        rig,
+        f'ALTER DATABASE "{name_of(rig)}" ALLOW_CONNECTIONS false',
+        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name_of(rig)}'",  # noqa: S608
+        f'CREATE DATABASE "{name_of(rig)}{suffix}" TEMPLATE "{name_of(rig)}"',
+        f'ALTER DATABASE "{name_of(rig)}" ALLOW_CONNECTIONS true',
+    )
 
 
 async def restore(rig: Rig, suffix: str) -> None:

@@ -77,6 +77,11 @@ class Owner:
         self.epochs: dict[int, int] = {}
         self.heads: dict[int, tuple[int, bytes]] = {}
 
+    @property
+    def ends(self) -> dict[int, tuple[int, int]]:
+        """Return shard -> its epoch and its last position."""
+        return {shard: (epoch, self.heads[shard][0]) for shard, epoch in self.epochs.items()}
+
     async def take(self, *shards: int, lease_s: float = LEASE_S) -> "Owner":
         lease = await self.log.acquire(self.name, shards, lease_s)
         self.epochs.update(lease.epochs)

@@ -223,7 +223,7 @@ class TestOutcomeUnknown:
             await wire.door.close()
             assert await log.append([part]) == {0: UNKNOWN}
             with pytest.raises(Unavailable):
-                await log.confirm(owner.epochs)
+                await log.confirm(owner.ends)
             wire._upstream = upstream
             outcome, epoch = await until_available(lambda: log.settle(owner.name, part))
             assert (outcome, epoch) == (REFUSED, part.epoch + 1)

@@ -16,7 +16,7 @@ from tests.simulation.mixed import workflows
 from tests.simulation.mixed_sessions import MixedSession
 from tests.simulation.sessions import simulate, told
 
-PUBLISHER_TROUBLE = 3
+PUBLISHER_TROUBLE = 19
 """A seed whose session breaks the publisher's sessions with something on its way."""
 
 CHANGED_LATER = 5

@@ -9,7 +9,8 @@
 -- $22-$24 an event; `tag` holds seq << 32 | number of its part << 16 | number of its form: an array less costs as
 --         much as a twentieth of the whole
 -- The heads are locked in one order; a takeover waits for us, or we see its epoch and the shard drops out.
--- The events of a shard that drops out, or whose old position is not there, join nothing and are not written.
+-- The events of a shard that drops out, or whose old position is not there (the log was restored to an earlier time
+-- under its owner), join nothing and are not written.
 -- Any other fault (a key that is taken) fails the whole statement.
 WITH part AS MATERIALIZED (
     SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[],
@@ -40,7 +41,7 @@ WITH part AS MATERIALIZED (
         ON t.number = e.turn
     JOIN ready AS p ON p.number = (e.tag >> 16) & 65535
 )
-SELECT h.shard, h.shard IN (SELECT shard FROM ready) AS appended FROM head AS h
+SELECT shard FROM ready
 
 -- name: info
 SELECT log_id, format, slots, hash, partition_size, partitions,
@@ -110,8 +111,10 @@ SELECT chain FROM event WHERE shard = $1 AND position = $2
 UPDATE shard_head SET epoch = epoch + 1 WHERE shard = $1 RETURNING epoch
 
 -- name: confirm
-SELECT h.shard FROM unnest($1::integer[], $2::bigint[]) AS asked (shard, epoch)
+SELECT h.shard FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS asked (shard, epoch, position)
 JOIN shard_head AS h ON h.shard = asked.shard AND h.epoch = asked.epoch
+WHERE asked.position = 0
+   OR EXISTS (SELECT FROM event AS e WHERE e.shard = asked.shard AND e.position = asked.position)
 
 -- name: put_blob
 INSERT INTO blob (hash, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING
@@ -167,6 +170,7 @@ WHERE e.shard = $1 AND e.position > $2::bigint AND e.position <= $2::bigint + $3
 ORDER BY e.position
 
 -- name: write_snapshots
+-- What tells of an event that the log does not have comes from before it was restored, as in `write_due`.
 WITH right_epoch AS MATERIALIZED (
     SELECT h.shard, h.epoch
     FROM unnest($1::integer[], $2::bigint[]) AS c (shard, epoch)
@@ -179,6 +183,7 @@ SELECT w.shard, w.stream_id, w.position, r.epoch, w.seq, w.form, w.kind, w.state
 FROM unnest($3::integer[], $4::uuid[], $5::bigint[], $6::integer[], $7::smallint[], $8::text[], $9::bytea[])
     AS w (shard, stream_id, position, seq, form, kind, state)
 JOIN right_epoch AS r ON r.shard = w.shard
+WHERE EXISTS (SELECT FROM event AS e WHERE e.shard = w.shard AND e.position = w.position)
 ON CONFLICT (shard, stream_id) DO UPDATE
 SET position = excluded.position, epoch = excluded.epoch, seq = excluded.seq, form = excluded.form,
     kind = excluded.kind, state = excluded.state
@@ -191,11 +196,14 @@ WHERE shard = $1 AND stream_id > coalesce($2::uuid, '00000000-0000-0000-0000-000
 ORDER BY stream_id LIMIT $3
 
 -- name: write_due
+-- An owner that outlives a restore to an earlier time has its old epoch and a checkpoint that the log has lost: it would
+-- take away what the restored tasks owe.
 WITH right_epoch AS MATERIALIZED (
     SELECT h.shard, c.epoch, c.position
     FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS c (shard, epoch, position)
     JOIN shard_head AS h ON h.shard = c.shard
     WHERE h.epoch = c.epoch
+      AND (c.position = 0 OR EXISTS (SELECT FROM event AS e WHERE e.shard = c.shard AND e.position = c.position))
     ORDER BY h.shard FOR SHARE OF h
 ), gone AS (
     DELETE FROM due AS d USING unnest($8::integer[], $9::uuid[], $10::text[]) AS g (shard, stream_id, obligation)
@@ -252,6 +260,7 @@ WITH right_epoch AS MATERIALIZED (
     FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS m (shard, epoch, position)
     JOIN shard_head AS h ON h.shard = m.shard
     WHERE h.epoch = m.epoch
+      AND (m.position = 0 OR EXISTS (SELECT FROM event AS e WHERE e.shard = m.shard AND e.position = m.position))
     ORDER BY h.shard FOR SHARE OF h
 )
 UPDATE publish_cursor AS c SET epoch = r.epoch, position = r.position

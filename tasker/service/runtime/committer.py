@@ -201,7 +201,7 @@ class Committer:
 
     async def _write(self, queues: Sequence[ShardQueue]) -> None:
         parts: list[ShardAppend] = []
-        confirms: dict[int, int] = {}
+        confirms: dict[int, tuple[int, int]] = {}
         by_shard: dict[int, ShardQueue] = {}
         for queue in queues:
             units = self._take(queue)
@@ -211,7 +211,7 @@ class Committer:
             if events:
                 parts.append(self._part(queue, events))
             else:
-                confirms[queue.shard] = queue.epoch
+                confirms[queue.shard] = (queue.epoch, queue.position)
         if parts:
             failpoint("before_append")
             started_s = time.perf_counter()
@@ -332,16 +332,16 @@ class Committer:
         queue.queue.extend((*kept, *rest))
         self._fail(queue, dropped, Unavailable("the log refused the event; repeat the command", retry_after_s=1.0))
 
-    async def _confirm(self, epochs: dict[int, int], by_shard: dict[int, ShardQueue]) -> None:
+    async def _confirm(self, ends: dict[int, tuple[int, int]], by_shard: dict[int, ShardQueue]) -> None:
         try:
-            ours = await self._log.confirm(epochs)
+            ours = await self._log.confirm(ends)
         except Unavailable as error:
-            for shard in epochs:
+            for shard in ends:
                 queue = by_shard[shard]
                 units, queue.in_flight = queue.in_flight, []
                 self._fail(queue, units, error)
             return
-        for shard in epochs:
+        for shard in ends:
             queue = by_shard[shard]
             units, queue.in_flight = queue.in_flight, []
             if shard not in ours:

@@ -21,6 +21,8 @@ from tasker.service.runtime.actor import Kept, Owed, Turn
 from tasker.service.runtime.due import DueBook
 from tasker.service.runtime.shards import Shards
 from tasker.service.runtime.snapshots import SnapshotBook
+from tests.contracts.event_logs import Owner
+from tests.contracts.event_logs import stream as stream_of
 from tests.unit.runtime.committing import Desk, new_event
 
 EVERY = 4
@@ -252,7 +254,10 @@ async def test_a_state_larger_than_its_events_is_kept_less_often(floor: Floor, m
 
 async def test_what_could_not_be_written_is_written_by_the_next_call() -> None:
     log = MemoryLog(shards=2)
-    epochs = (await log.acquire("o", [0, 1], 60.0)).epochs
+    owner = await Owner(log).take(0, 1)
+    epochs = owner.epochs
+    for shard in epochs:
+        await owner.write(shard, stream_of(11))
     book = SnapshotBook(log)
     streams = [uuid4() for _ in range(3)]
     for rank, stream in enumerate(streams):
@@ -274,7 +279,9 @@ async def test_what_could_not_be_written_is_written_by_the_next_call() -> None:
 async def test_large_ones_go_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WRITE_BYTES_MAX", 10)
     log = MemoryLog(shards=1)
-    epochs = (await log.acquire("o", [0], 60.0)).epochs
+    owner = await Owner(log).take(0)
+    await owner.write(0, stream_of(7))
+    epochs = owner.epochs
     sizes, write = [], log.write_snapshots
 
     async def noted(some: list[Snapshot], held: dict[int, int]) -> set[UUID]:

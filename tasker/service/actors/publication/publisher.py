@@ -82,12 +82,10 @@ class Feed:
         marked: the last position a mark was sent for.
         from_log: the events behind `sent` are read from the log, not from `memory`.
         lost: positions to publish again, behind the first and up to the second of each pair.
-        checked: the log was found to have all that the stream says was published.
         known: holes of the stream whose events are in `lost`, or were published again.
     """
 
     __slots__ = (
-        "checked",
         "committed",
         "cursor",
         "epoch",
@@ -110,7 +108,6 @@ class Feed:
         self.from_log = True
         self.lost: deque[tuple[int, int]] = deque()
         self.known: tuple[Hole, ...] = ()
-        self.checked = False
 
     def rewind(self, position: int) -> None:
         """Publish again from behind `position`."""
@@ -496,11 +493,7 @@ class Publisher:
     async def _compare_marks(self) -> None:
         """Go back where the stream has less than the cursor says, and have filled what it lost in its middle."""
         refill, reconnected = self._refill, self._reconnected
-        unchecked = [feed for feed in self._feeds.values() if not feed.checked]
-        if unchecked:
-            await self.check_log([feed.shard for feed in unchecked])
-            for feed in unchecked:
-                feed.checked = True
+        await self.check_log(list(self._feeds))
         for feed in list(self._feeds.values()):
             mark = None if refill else await self._last_mark(feed.shard)
             if mark is None:
