@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from tasker import StepContext, Template
+from tasker.errors import Unavailable
 from tasker.events.control_events import ControlScope
+from tasker.events.log import Due
 from tasker.service.actors.dispatch.gate import Gate
+from tasker.service.runtime.node import FAR_FUTURE_US
 from tasker.testing import TaskerTest
 
 WHO: dict[str, Any] = {"requested_by": "ada", "reason": "the bank is down"}
@@ -205,6 +209,31 @@ async def test_more_than_is_remembered_comes_back_as_well(tasker: TaskerTest, mo
     for run in runs:
         await run.wait(within_s=60)
         assert run.state == "completed"
+    assert len(tasker.calls("reserve")) == 8
+
+
+async def test_what_comes_back_does_so_when_the_log_does_not_answer_at_that_moment(
+    tasker: TaskerTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows say a time far off, and the gate does not know of it: all depends on the look at every open offer."""
+    monkeypatch.setattr("tasker.service.actors.dispatch.gate.HELD_MAX", 3)
+    await pause(tasker, "queue", "counter")
+    runs = [await start(tasker, number) for number in range(8)]
+    log, failed = tasker._world.log, []
+    due_between = log.due_between
+
+    async def fails_once(shards: Sequence[int], after_us: int, until_us: int) -> AsyncIterator[list[Due]]:
+        if until_us == FAR_FUTURE_US and not failed:
+            failed.append(until_us)
+            raise Unavailable("planted")
+        async for rows in due_between(shards, after_us, until_us):
+            yield rows
+
+    monkeypatch.setattr(log, "due_between", fails_once)
+    await resume(tasker, "queue", "counter")
+    for run in runs:
+        await run.wait(within_s=60)
+    assert failed
     assert len(tasker.calls("reserve")) == 8
 
 

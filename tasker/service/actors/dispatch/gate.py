@@ -116,7 +116,7 @@ class Gate:
         """What is held of a shard that was taken over is not known here: it comes by in time, or is asked to."""
 
         self._let_go = False
-        """Something of a shard that was taken over may be put off though nothing holds it."""
+        """Something that is not known here may be put off though nothing holds it."""
 
         self._breakers = Breakers(
             lambda: self._watch.controls.circuits,
@@ -404,8 +404,7 @@ class Gate:
 
     async def open_shard(self, shard: int, epoch: int) -> None:  # noqa: ARG002 - the protocol's
         """Give out the shard's share of what is limited; attempts come by as they are due."""
-        self._open[shard] = self._clock.now_us()
-        now_us = self._clock.now_us()
+        now_us = self._open[shard] = self._clock.now_us()
         self._unknown |= self._watch.controls.hold_something(now_us)
         # What was held until lately may have been put off by an owner that did not hear of the end, or died then.
         self._let_go |= now_us < self._watch.changed_us + round((RECHECK_S + LET_GO_S) * US_PER_S)
@@ -456,12 +455,12 @@ class Gate:
                 if changed or self._repaced:
                     repaced, self._repaced = self._repaced, False
                     await self._wake(repaced=repaced)
-                    if changed and self._overflowed:
-                        await offer_all()
-                        self._overflowed = False
-                if self._let_go or (self._unknown and (changed or self._breakers.trial_runs())):
-                    self._unknown = self._let_go = False
-                    await offer_all()
+                if (
+                    self._let_go
+                    or (changed and self._overflowed)
+                    or (self._unknown and (changed or self._breakers.trial_runs()))
+                ):
+                    await self._look_at_all(offer_all)
                 self._try_circuits()
                 self._forget()
                 self._outage.is_over()
@@ -469,6 +468,15 @@ class Gate:
                 self._outage.goes_on(error.detail)
                 continue
             self._set_shut()
+
+    async def _look_at_all(self, offer_all: Callable[[], Awaitable[None]]) -> None:
+        """Have every open offer come by; what is put off, or comes with a shard, meanwhile is looked at next time."""
+        self._unknown = self._let_go = self._overflowed = False
+        try:
+            await offer_all()
+        except Unavailable:
+            self._let_go = True
+            raise
 
     async def _wake(self, *, repaced: bool) -> None:
         """Have every attempt that may go now, or at another moment, come by then; `repaced`: limits changed, too."""
