@@ -122,8 +122,8 @@ def _attach(admission: Admission, running: str, at: str | None) -> Turn:
     def committed(position: int) -> None:
         admission.settle()
         for one in admission.waiting:
-            if at is not None and one.request_hash != first.request_hash:
-                one.fail(conflict)
+            if one.request_hash != first.request_hash:
+                one.fail(moment if at is None else conflict)
             elif at is not None and one.debounced is not None:
                 one.debounced(at, running)
             elif one.attached is None or at is not None:

@@ -317,6 +317,18 @@ class TestSingleton:
         assert len({one.task_id for one in found}) == 1
         assert sum(not one.duplicate for one in found) == 1
 
+    async def test_another_request_that_waits_with_one_is_not_answered_for_it(self, tasker: TaskerTest) -> None:
+        """It has the key of the one that met the task, and is about something else."""
+        client = tasker._world.client
+        first = await synced(tasker, "a")
+
+        async def both_at_once() -> list[Any]:
+            made = (client.create(syncs, {"shop": shop}, idempotency_key="click") for shop in ("a", "b"))
+            return list(await tasker._command(asyncio.gather(*made)))  # type: ignore[arg-type]
+
+        found = await tasker._do(both_at_once())
+        assert [one.task_id == first.task_id for one in found] == [True, False]
+
     async def test_null_is_no_key_and_none_at_all_is_refused(self, tasker: TaskerTest) -> None:
         runs = [await synced(tasker, None) for _ in range(2)]
         assert len({run.task_id for run in runs}) == 2
