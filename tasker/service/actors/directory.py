@@ -108,28 +108,21 @@ class TemplateDirectory:
         answer: asyncio.Future[TemplateRegistry] = asyncio.get_running_loop().create_future()
         done = _setter(answer)
 
-        def on_reply(reply: bytes | TaskerError) -> None:
-            if isinstance(reply, TaskerError):
-                done(reply)
-                return
-            try:
-                known = decode_message(reply, Registrations)
-            except Undecodable as error:
-                done(Unavailable(f"the template's owner answers otherwise: {error.detail}", retry_after_s=1.0))
+        def on_reply(known: Registrations | TaskerError) -> None:
+            if isinstance(known, TaskerError):
+                done(known)
                 return
             registry = TemplateRegistry()
             registry.namespace, registry.name = namespace, name
             registry.hashes, registry.in_use = known.hashes, known.in_use
             done(registry if known.ok else Unavailable("the template's owner does not answer", retry_after_s=0.5))
 
-        ask = encode_message(RegistrationsOf(tenant=tenant, namespace=namespace, name=name))
-        self._routes.ask_owner(shard, "registry", ask, {}, on_reply)
+        ask = RegistrationsOf(tenant=tenant, namespace=namespace, name=name)
+        self._routes.ask(shard, "registry", ask, Registrations, on_reply)
         return await answer
 
     def on_registry_asked(self, message: Message) -> None:
         """Answer another node's question for the registrations of a template of ours."""
-        asked = decode_message(message.data, RegistrationsOf)
-        stream_id = template_stream_id(asked.tenant, asked.namespace, asked.name)
 
         def done(found: TemplateRegistry | TaskerError) -> None:
             known = (
@@ -139,6 +132,12 @@ class TemplateDirectory:
             )
             self._routes.respond(message, encode_message(known))
 
+        try:
+            asked = decode_message(message.data, RegistrationsOf)
+        except Undecodable as error:
+            done(error)
+            return
+        stream_id = template_stream_id(asked.tenant, asked.namespace, asked.name)
         self._resolve(stream_id, self._routes.shard_of(stream_id), done)
 
     # ---------------------------------------------------------------- contents

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
 
 from tasker.bus.bus import Bus, Message
-from tasker.errors import TaskerError, Unavailable
+from tasker.errors import TaskerError, Unavailable, Undecodable
+from tasker.events.codec import decode_message, encode_message
 from tasker.events.log import LogInfo
 from tasker.events.subjects import HEADER_TENANT, Subjects
 from tasker.failpoints import failpoint
 from tasker.ids import slot_of
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 LOCATED_MAX = 10_000
 NODE_TIMEOUT_S = 5.0
@@ -69,6 +73,24 @@ class Routes:
         except TaskerError as error:
             on_reply(Unavailable(error.detail, retry_after_s=1.0))
 
+    def ask(
+        self, shard: int, what: str, words: object, kind: type[T], on_reply: Callable[[T | TaskerError], None]
+    ) -> None:
+        """Ask the node that owns `shard` in words of ours; `on_reply` gets its answer or why there is none.
+
+        An answer that this build does not understand is none: a newer node may say more.
+        """
+
+        def answered(reply: bytes | TaskerError) -> None:
+            answer: T | TaskerError
+            try:
+                answer = reply if isinstance(reply, TaskerError) else decode_message(reply, kind)
+            except Undecodable as error:
+                answer = Unavailable(f"the owner of shard {shard} answers otherwise: {error.detail}", retry_after_s=1.0)
+            on_reply(answer)
+
+        self.ask_owner(shard, what, encode_message(words), {}, answered)
+
     def ask_views(self, what: str, tenant: str, data: bytes, on_reply: RawReply) -> None:
         """Ask whoever reads the views, for a tenant; `on_reply` gets the bytes or why there are none."""
 
@@ -84,10 +106,10 @@ class Routes:
         except TaskerError as error:
             on_reply(Unavailable(error.detail, retry_after_s=1.0))
 
-    def tell_owner(self, shard: int, what: str, data: bytes) -> None:
+    def tell(self, shard: int, what: str, words: object) -> None:
         """Tell the node that owns `shard`, which may not hear it."""
         try:
-            self._bus.publish(self._subjects.node_shard(shard, what), data)
+            self._bus.publish(self._subjects.node_shard(shard, what), encode_message(words))
         except TaskerError as error:
             _log.debug("owner_not_told", shard=shard, what=what, error=error.detail)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tasker.bus.bus import Message
 from tasker.errors import TaskerError, Undecodable, is_passing
-from tasker.events.codec import decode_message, encode_message
+from tasker.events.codec import decode_message
 from tasker.events.envelope import StreamKind
 from tasker.events.messages import Reply, TaskCancel, TaskCreate, TaskPause, TaskResume
 from tasker.events.task_events import ErrorInfo
@@ -138,7 +138,7 @@ class ChildTasks:
         if self._shards.owns(shard):
             self._shards.send(shard, stream_id, StreamKind.TASK, hint)
         else:
-            self._routes.tell_owner(shard, WHAT, encode_message(hint))
+            self._routes.tell(shard, WHAT, hint)
 
     def on_told(self, message: Message) -> None:
         """Take another node's word that a child of a task of ours has ended."""

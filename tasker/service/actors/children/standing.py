@@ -79,10 +79,10 @@ class Standings:
             self._ask_here(tenant, stream_id, shard, done)
             return
 
-        def on_reply(reply: bytes | TaskerError) -> None:
-            done(None if isinstance(reply, TaskerError) else decode_message(reply, StandingReply).standing)
+        def on_reply(reply: StandingReply | TaskerError) -> None:
+            done(None if isinstance(reply, TaskerError) else reply.standing)
 
-        self._routes.ask_owner(shard, WHAT, encode_message(StandingOf(tenant=tenant, task_id=task_id)), {}, on_reply)
+        self._routes.ask(shard, WHAT, StandingOf(tenant=tenant, task_id=task_id), StandingReply, on_reply)
 
     def on_asked(self, message: Message) -> None:
         """Answer another node's question about a task of ours."""

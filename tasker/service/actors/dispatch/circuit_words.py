@@ -9,7 +9,7 @@ import structlog
 
 from tasker.bus.bus import Message
 from tasker.errors import TaskerError, Undecodable
-from tasker.events.codec import decode_message, encode_message
+from tasker.events.codec import decode_message
 from tasker.events.envelope import Meta, StreamKind
 from tasker.ids import control_stream_id
 from tasker.service.actors.control_actor import ControlMessage
@@ -47,7 +47,7 @@ class CircuitWords:
         if self._shards.owns(self._shard):
             self._take(tenant, word)
         else:
-            self._routes.tell_owner(self._shard, CIRCUIT, encode_message(_Words(tenant=tenant, word=word)))
+            self._routes.tell(self._shard, CIRCUIT, _Words(tenant=tenant, word=word))
 
     def on_told(self, message: Message) -> None:
         """Take another node's word."""

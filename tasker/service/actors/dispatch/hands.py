@@ -53,7 +53,7 @@ class _Count:
 
     __slots__ = ("counted", "covered", "failed", "open", "spoken", "sum", "words")
 
-    def __init__(self, words: bytes, counted: Counted, here: int, node: str) -> None:
+    def __init__(self, words: _AskWords, counted: Counted, here: int, node: str) -> None:
         self.words = words
         self.counted = counted
         self.sum = here
@@ -93,7 +93,7 @@ class Hands:
         """Count what waits of a queue in the hands of all nodes."""
         known = {shard for shard in self._known.values() if not self._shards.owns(shard)}
         self._known = {}
-        count = _Count(encode_message(_AskWords(queue=queue)), counted, self.here(queue), self._node)
+        count = _Count(_AskWords(queue=queue), counted, self.here(queue), self._node)
         if known:
             self._ask(count, known)
         else:
@@ -102,19 +102,18 @@ class Hands:
     def _ask(self, count: _Count, shards: set[int]) -> None:
         count.open += len(shards)
         for shard in shards:
-            self._routes.ask_owner(shard, HANDS, count.words, {}, partial(self._take, count, shard))
+            self._routes.ask(shard, HANDS, count.words, _AskReply, partial(self._take, count, shard))
 
-    def _take(self, count: _Count, shard: int, reply: bytes | TaskerError) -> None:
+    def _take(self, count: _Count, shard: int, reply: _AskReply | TaskerError) -> None:
         count.open -= 1
         if isinstance(reply, TaskerError):
             count.failed = True
         else:
-            told = decode_message(reply, _AskReply)
-            count.covered |= {shard, *told.shards}
-            if told.node not in count.spoken:
-                count.spoken.add(told.node)
-                count.sum += told.count
-                self._known[told.node] = shard
+            count.covered |= {shard, *reply.shards}
+            if reply.node not in count.spoken:
+                count.spoken.add(reply.node)
+                count.sum += reply.count
+                self._known[reply.node] = shard
         if not count.open:
             self._go_on(count)
 

@@ -138,11 +138,11 @@ class Places:
             self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, message)
             return
 
-        def on_reply(reply: bytes | TaskerError) -> None:
-            told = _AskReply() if isinstance(reply, TaskerError) else decode_message(reply, _AskReply)
+        def on_reply(reply: _AskReply | TaskerError) -> None:
+            told = _AskReply() if isinstance(reply, TaskerError) else reply
             answered(told.verdict, told.held_by)
 
-        self._routes.ask_owner(shard, ASK, encode_message(_AskWords(name=name, ask=ask)), {}, on_reply)
+        self._routes.ask(shard, ASK, _AskWords(name=name, ask=ask), _AskReply, on_reply)
 
     def _deny(self, tenant: str, stream_id: UUID, shard: int, step: str, attempt: int) -> None:
         news = PlaceNews(
@@ -167,7 +167,7 @@ class Places:
         if self._shards.owns(shard):
             self._shards.send(shard, stream_id, StreamKind.CONCURRENCY, PlacesLeft(over))
         else:
-            self._routes.tell_owner(shard, LEAVE, encode_message(_LeaveWords(name=name, requests=over)))
+            self._routes.tell(shard, LEAVE, _LeaveWords(name=name, requests=over))
 
     # ---------------------------------------------------------------- of a key
 
@@ -184,11 +184,11 @@ class Places:
             self._offer_here(actor.tenant, request, answered, evicted=evicted)
             return
 
-        def on_reply(reply: bytes | TaskerError) -> None:
-            answered(None if isinstance(reply, TaskerError) else decode_message(reply, _OfferReply).stands)
+        def on_reply(reply: _OfferReply | TaskerError) -> None:
+            answered(None if isinstance(reply, TaskerError) else reply.stands)
 
         words = _OfferWords(tenant=actor.tenant, request=request, evicted=evicted)
-        self._routes.ask_owner(shard, OFFER, encode_message(words), {}, on_reply)
+        self._routes.ask(shard, OFFER, words, _OfferReply, on_reply)
 
     def _offer_here(self, tenant: str, request: str, answered: Callable[[bool | None], None], *, evicted: bool) -> None:
         task_id, step, attempt = parse_request(request)

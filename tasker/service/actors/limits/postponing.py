@@ -91,10 +91,10 @@ class Postponing:
             self._ask_here(words, done)
             return
 
-        def on_reply(reply: bytes | TaskerError) -> None:
-            done(Postponed() if isinstance(reply, TaskerError) else decode_message(reply, Postponed))
+        def on_reply(reply: Postponed | TaskerError) -> None:
+            done(Postponed() if isinstance(reply, TaskerError) else reply)
 
-        self._routes.ask_owner(shard, POSTPONE, encode_message(words), {}, on_reply)
+        self._routes.ask(shard, POSTPONE, words, Postponed, on_reply)
 
     def on_asked(self, message: Message) -> None:
         """Take another node's start for a task of ours."""
