@@ -27,15 +27,13 @@ from tasker.events.task_events import (
 from tasker.service.actors import repeats
 from tasker.service.actors.children import child_care
 from tasker.service.actors.waits.event_waiting import watch
-from tasker.service.domain.limits.places import obligation_of, place_of
-from tasker.service.domain.obligations import Kind
+from tasker.service.domain.limits.places import place_of
+from tasker.service.domain.obligations import Kind, obligation_of
 from tasker.service.domain.state import STEP_DISPATCHED
 from tasker.service.domain.steps.children import waiting_child
 
 if TYPE_CHECKING:
     from tasker.service.actors.task_actor import TaskActor
-
-_OFFER: Final = str(Kind.OFFER)
 
 Effect = (
     StepDispatched
@@ -66,7 +64,7 @@ def perform(actor: TaskActor, effect: Effect) -> None:
             actor.repeats.begin(step)
             if actor.is_offered(step, attempt):
                 at_us = ports.now_us() + repeats.OFFER.first_us
-                ports.later(actor, step, f"{_OFFER}:{step}:{attempt}", at_us, keep=False)
+                ports.later(actor, step, obligation_of(Kind.OFFER, step, attempt), at_us, keep=False)
                 ports.offer(actor, step, attempt, offer=0)
         case (
             StepCancelled(step=step, attempt=attempt)
@@ -83,7 +81,7 @@ def perform(actor: TaskActor, effect: Effect) -> None:
             if waiting_child(state, step, attempt) is not None:
                 actor.repeats.begin(step)
                 at_us = ports.now_us() + repeats.CHILD.first_us
-                ports.later(actor, step, f"{Kind.CHILD}:{step}:{attempt}", at_us, keep=False)
+                ports.later(actor, step, obligation_of(Kind.CHILD, step, attempt), at_us, keep=False)
                 child_care.look_after(actor, step, attempt)
         case ChildStarted(step=step, attempt=attempt):
             # It was being started while its step was asked to stop.
@@ -115,7 +113,7 @@ def perform(actor: TaskActor, effect: Effect) -> None:
 
 def offer_again(actor: TaskActor, step: str, attempt: int, now_us: int) -> None:
     """Offer an attempt once more that nobody has begun."""
-    obligation = f"{_OFFER}:{step}:{attempt}"
+    obligation = obligation_of(Kind.OFFER, step, attempt)
     offers = repeats.look_again(actor, step, obligation, repeats.OFFER, now_us, keep=False)
     if offers > 1 or actor.is_rebuilt:
         # Its row may say a later time. Until the stream has the offer it waits in memory alone.
@@ -127,7 +125,7 @@ def _ask_for_place(actor: TaskActor, request: PlaceRequested, *, keep: bool) -> 
     """Ask, and soon again unless it is answered: for the first time, or as the priority is another one."""
     actor.repeats.begin(request.step)
     at_us = actor.ports.now_us() + repeats.PLACE.first_us
-    actor.ports.later(actor, request.step, obligation_of(request.step, request.attempt), at_us, keep=keep)
+    actor.ports.later(actor, request.step, obligation_of(Kind.PLACE, request.step, request.attempt), at_us, keep=keep)
     actor.ports.places.ask(actor, request)
 
 

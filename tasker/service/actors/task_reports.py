@@ -17,7 +17,7 @@ from tasker.service.actors.task_effects import offer_again
 from tasker.service.actors.task_messages import ReportMessage
 from tasker.service.domain.advance import advance
 from tasker.service.domain.commands import AnyTaskCommand, StartAttempt
-from tasker.service.domain.obligations import Kind
+from tasker.service.domain.obligations import Kind, obligation_of
 from tasker.service.domain.reports import accepted, command_of
 from tasker.service.domain.state import STEP_DISPATCHED
 from tasker.service.domain.steps.outcome_facts import settle_facts
@@ -94,7 +94,7 @@ def _is_denied(actor: TaskActor, report: Report, found: AnyTaskCommand | ReportR
     until_us = actor.reservations.denied_until_us(report, now_us)
     if until_us:
         # The worker that was promised it may have died of it, or have given it back.
-        obligation = f"{Kind.OFFER}:{report.step}:{report.attempt}"
+        obligation = obligation_of(Kind.OFFER, report.step, report.attempt)
         actor.ports.later(actor, report.step, obligation, until_us, keep=False)
     return bool(until_us)
 

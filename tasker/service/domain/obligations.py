@@ -101,7 +101,9 @@ class Kind(StrEnum):
     STALE = "stale"
 
 
-_OFFER: Final = str(Kind.OFFER)
+def obligation_of(kind: Kind, step: str, attempt: int) -> str:
+    """Return the id of what an attempt of a step owes; with "" for the step, of what the task does."""
+    return f"{kind}:{step}:{attempt}" if step else kind.value
 
 
 def parse_obligation(obligation: str) -> tuple[Kind, str, int]:
@@ -214,7 +216,7 @@ def _of_attempt(state: TaskState, name: str, step: StepState) -> dict[str, int]:
         offer_us = step.dispatched_us
         if state.resumed_us and offer_us <= state.resumed_us:
             offer_us = _not_before_resumed(state, offer_us)
-        found = {f"{_OFFER}:{at}": offer_us}
+        found = {f"{Kind.OFFER}:{at}": offer_us}
         if step.start_by_us is not None:
             found[f"{Kind.START_BY}:{at}"] = step.start_by_us + max(0, state.resumed_us - step.dispatched_us)
         return found

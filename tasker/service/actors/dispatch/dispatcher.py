@@ -41,7 +41,7 @@ from tasker.service.actors.task_actor import TaskActor
 from tasker.service.actors.task_ports import AdmissionPorts, ChildPorts, CircuitPorts, EventPorts, PlacePorts
 from tasker.service.actors.task_traces import TaskTraces
 from tasker.service.domain.costs.prices import PriceTable
-from tasker.service.domain.obligations import Kind
+from tasker.service.domain.obligations import Kind, obligation_of
 from tasker.service.domain.shared_state.shared import seen_raw
 from tasker.service.domain.state import StepState
 from tasker.service.runtime.node_clock import NodeClock
@@ -204,7 +204,7 @@ class Dispatcher:
         """Leave a further offer to the stream; one that it had before may have been taken, and not begun, since."""
         book = self._shards.book_of(actor.shard)
         if book is not None:
-            book.keep(actor.stream_id, step, f"{Kind.OFFER}:{step}:{attempt}")
+            book.keep(actor.stream_id, step, obligation_of(Kind.OFFER, step, attempt))
         if answer.duplicate:
             self._copies.look(self._queue_of(actor, step), answer.seq, lambda: self._failed(actor, step, attempt))
 
@@ -226,7 +226,9 @@ class Dispatcher:
             return actor
         book = self._shards.book_of(waiting.shard)
         if book is not None:
-            book.retry(waiting.stream_id, f"{Kind.OFFER}:{waiting.step}:{waiting.attempt}", self._clock.now_us())
+            book.retry(
+                waiting.stream_id, obligation_of(Kind.OFFER, waiting.step, waiting.attempt), self._clock.now_us()
+            )
         return None
 
     def to_stream(self, offered: Offered) -> None:
@@ -263,7 +265,7 @@ class Dispatcher:
         until_us = self.first_offers.until_us(actor.task_id, step, attempt, dispatched_us)
         if until_us <= self._clock.now_us():
             return False
-        self.later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us, keep=False)
+        self.later(actor, step, obligation_of(Kind.OFFER, step, attempt), until_us, keep=False)
         return True
 
     def _note_left(self, work: Work) -> None:
@@ -279,7 +281,7 @@ class Dispatcher:
         book = self._shards.book_of(actor.shard)
         if book is not None:
             at_us = self._clock.now_us() + round(FAILED_OFFER_S * US_PER_S)
-            book.retry(actor.stream_id, f"{Kind.OFFER}:{step}:{attempt}", at_us)
+            book.retry(actor.stream_id, obligation_of(Kind.OFFER, step, attempt), at_us)
 
     def _work(self, actor: TaskActor, step: str, attempt: int, offer: int) -> Work:
         template, state = actor.template, actor.state

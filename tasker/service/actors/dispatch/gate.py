@@ -38,7 +38,7 @@ from tasker.service.actors.dispatch.turns import Buckets, Key, Turns, key_of
 from tasker.service.actors.dispatch.waiting_set import Waiting
 from tasker.service.actors.task_actor import TaskActor
 from tasker.service.domain.limits.ranks import priority_of, rank_of
-from tasker.service.domain.obligations import Kind
+from tasker.service.domain.obligations import Kind, obligation_of
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
 from tasker.templates import RateLimit
@@ -180,7 +180,7 @@ class Gate:
         until_us = now_us + round(RECHECK_S * US_PER_S)
         if hold is None or hold.until_us is not None:
             until_us = turn_us or (hold.until_us if hold is not None else None) or until_us
-        self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
+        self._later(actor, step, obligation_of(Kind.OFFER, step, attempt), until_us)
         return None
 
     def holds_back(self, actor: TaskActor, step: str, attempt: int) -> bool:
@@ -205,7 +205,7 @@ class Gate:
             return False
         self._keep(actor.shard, key, _held_of(actor, place, step, is_first=False), hold)
         until_us = now_us + round(RECHECK_S * US_PER_S) if hold.until_us is None else hold.until_us
-        self._later(actor, step, f"{Kind.OFFER}:{step}:{attempt}", until_us)
+        self._later(actor, step, obligation_of(Kind.OFFER, step, attempt), until_us)
         return True
 
     def keeps(self, actor: TaskActor, step: str, attempt: int) -> bool:
@@ -273,7 +273,7 @@ class Gate:
         """See `Wakes`."""
         book = self._shards.book_of(one.shard)
         if book is not None:
-            book.retry(one.stream_id, f"{Kind.OFFER}:{one.step}:{one.attempt}", at_us, keep=at_us > now_us)
+            book.retry(one.stream_id, obligation_of(Kind.OFFER, one.step, one.attempt), at_us, keep=at_us > now_us)
 
     def _leave_line(self, key: Key, held: _Held) -> None:
         """Let an attempt wait for no turn; tokens with which it has not come by are others'."""
@@ -386,14 +386,14 @@ class Gate:
                     left -= 1
                     held.woken_us = now_us
                     stream_id, step, attempt = key
-                    book.retry(stream_id, f"{Kind.OFFER}:{step}:{attempt}", now_us)
+                    book.retry(stream_id, obligation_of(Kind.OFFER, step, attempt), now_us)
 
     def _wait_anew(self, actor: TaskActor, step: str, attempt: int, now_us: int) -> None:
         """Let the time that the attempt may wait for a worker begin now."""
         entry = actor.state.steps.get(step)
         if entry is not None and entry.start_by_us is not None:
             allowed_us = entry.start_by_us - entry.dispatched_us
-            self._later(actor, step, f"{Kind.START_BY}:{step}:{attempt}", now_us + allowed_us)
+            self._later(actor, step, obligation_of(Kind.START_BY, step, attempt), now_us + allowed_us)
 
     def _later(self, actor: TaskActor, step: str, obligation: str, at_us: int) -> None:
         book = self._shards.book_of(actor.shard)
@@ -499,7 +499,7 @@ class Gate:
                 at_us = now_us if hold is None else hold.until_us
                 if at_us is not None:
                     held.woken_us = at_us
-                    book.retry(stream_id, f"{Kind.OFFER}:{step}:{attempt}", at_us, keep=at_us > now_us)
+                    book.retry(stream_id, obligation_of(Kind.OFFER, step, attempt), at_us, keep=at_us > now_us)
 
     def _forget(self) -> None:
         given_us = self._clock.now_us() - round(GIVEN_S * US_PER_S)

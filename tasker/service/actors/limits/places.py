@@ -41,8 +41,8 @@ from tasker.service.domain.commands import DenyPlace, TakePlace
 from tasker.service.domain.limits.admission import ADMISSION
 from tasker.service.domain.limits.concurrency import Ask
 from tasker.service.domain.limits.debounce import DEBOUNCE
-from tasker.service.domain.limits.places import obligation_of
 from tasker.service.domain.limits.ranks import rank_of
+from tasker.service.domain.obligations import Kind, obligation_of
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
@@ -123,7 +123,7 @@ class Places:
                 book = self._shards.book_of(actor.shard)
                 if book is not None:
                     at_us = self._clock.now_us() + round(WAITS_S * US_PER_S)
-                    book.reschedule(actor.stream_id, step, obligation_of(step, attempt), at_us, keep=True)
+                    book.reschedule(actor.stream_id, step, obligation_of(Kind.PLACE, step, attempt), at_us, keep=True)
             elif verdict == "full":
                 self._deny(actor.tenant, actor.stream_id, actor.shard, step, attempt)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from tasker.events.envelope import US_PER_S
 from tasker.service.actors.waits.event_news import EventNews, Watched
 from tasker.service.domain.advance import advance
-from tasker.service.domain.obligations import Kind
+from tasker.service.domain.obligations import Kind, obligation_of
 from tasker.service.domain.waits.event_waits import fits_of, waiting_for_event
 from tasker.service.runtime.actor import Turn
 
@@ -36,7 +36,7 @@ def watch(actor: TaskActor, step: str, attempt: int) -> None:
         return
     ports = actor.ports
     at_us = ports.now_us() + round(SAY_AGAIN_S * US_PER_S)
-    ports.later(actor, step, f"{Kind.EVENT}:{step}:{attempt}", at_us, keep=False)
+    ports.later(actor, step, obligation_of(Kind.EVENT, step, attempt), at_us, keep=False)
     ports.events.watch(
         Watched(
             shard=actor.shard,

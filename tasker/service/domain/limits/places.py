@@ -17,7 +17,6 @@ import msgspec
 from tasker.events.task_events import AnyTaskEvent, PlaceDenied, PlaceRequested, PlaceTaken
 from tasker.service.domain.commands import DenyPlace, TakePlace
 from tasker.service.domain.limits.input_keys import key_of_input, key_of_start
-from tasker.service.domain.obligations import Kind
 from tasker.service.domain.state import Place, TaskState
 from tasker.service.domain.steps.bindings import item_of, value_of
 from tasker.templates import CompiledTemplate, StepSpec
@@ -28,11 +27,6 @@ _OF_TASK: Final = ""
 
 
 # ---------------------------------------------------------------- requests
-
-
-def obligation_of(step: str, attempt: int) -> str:
-    """Return the obligation to ask for a place."""
-    return f"{Kind.PLACE}:{step}:{attempt}" if step else Kind.PLACE.value
 
 
 def check_key(concurrency: Concurrency, template: CompiledTemplate, task_input: msgspec.Raw) -> None:
