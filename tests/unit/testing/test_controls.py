@@ -219,7 +219,7 @@ async def test_what_comes_back_does_so_when_the_log_does_not_answer_at_that_mome
     monkeypatch.setattr("tasker.service.actors.dispatch.gate.HELD_MAX", 3)
     await pause(tasker, "queue", "counter")
     runs = [await start(tasker, number) for number in range(8)]
-    log, failed = tasker._world.log, []
+    log, failed = tasker._world.log, list[int]()
     due_between = log.due_between
 
     async def fails_once(shards: Sequence[int], after_us: int, until_us: int) -> AsyncIterator[list[Due]]:
