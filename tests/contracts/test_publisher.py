@@ -532,6 +532,17 @@ async def test_holes_are_filled_and_nobody_fills_them_again(press: Press, monkey
     assert len(again) - len(ids) == len(set(again)) - len(set(ids))
 
 
+async def test_what_a_hole_held_of_domain_events_comes_again_as_well(press: Press) -> None:
+    await ensure_streams(press.bus, press.subjects, msgspec.structs.replace(SETTINGS, dedupe_s=0.1))
+    await press.write(10, template=TELLING)
+    await settled(lambda: marked(press))
+    await delete_messages(press, *range(20, 60))
+    await asyncio.sleep(0.15)
+    press.publisher.compare_soon()
+    await settled(lambda: fills(press, (20, 59)))
+    await press.check(repeated=True)
+
+
 async def test_what_is_lost_before_any_mark_comes_from_the_start_of_the_window(press: Press) -> None:
     await ensure_streams(press.bus, press.subjects, msgspec.structs.replace(SETTINGS, dedupe_s=0.1))
     await press.write(20)

@@ -296,14 +296,7 @@ class Publisher:
             page = await self._log.read(feed.shard, after=feed.sent, limit=limit)
             if not page:
                 return False
-            for event in page:
-                if event.stream_id not in self._routes:
-                    await self._find_route(event)
-                if event.type == DOMAIN_EVENT_TYPE:
-                    await self._publish_domain(session, feed, event.position, event)
-                if session.room <= 0:
-                    await session.wait_room()
-                self._publish(session, feed, event.position, event)
+            await self._publish_page(session, feed, page, self._publish)
             if feed.sent == feed.committed:
                 feed.from_log = False
             return True
@@ -318,6 +311,23 @@ class Publisher:
             last = not feed.memory and self._nothing_else(feed)
             self._publish(session, feed, feed.sent + 1, next_event, last=last)
         return feed.sent < feed.committed
+
+    async def _publish_page(
+        self,
+        session: Ingest,
+        feed: Feed,
+        page: Sequence[RecordedEvent],
+        publish: Callable[[Ingest, Feed, int, RecordedEvent], None],
+    ) -> None:
+        """Publish events that were read from the log, each behind what is published with it."""
+        for event in page:
+            if event.stream_id not in self._routes:
+                await self._find_route(event)
+            if event.type == DOMAIN_EVENT_TYPE:
+                await self._publish_domain(session, feed, event.position, event)
+            if session.room <= 0:
+                await session.wait_room()
+            publish(session, feed, event.position, event)
 
     def _nothing_else(self, feed: Feed) -> bool:
         """Return whether the other shards have nothing to publish: then an event can ask for the ack of all."""
@@ -360,12 +370,7 @@ class Publisher:
             return False
         after, upto = feed.lost[0]
         page = await self._log.read(feed.shard, after=after, limit=min(READ_EVENTS, upto - after))
-        for event in page:
-            if event.stream_id not in self._routes:
-                await self._find_route(event)
-            if session.room <= 0:
-                await session.wait_room()
-            self._put(session, feed, event.position, event)
+        await self._publish_page(session, feed, page, self._put)
         # Only what is acknowledged is done: a session that breaks leaves it to the next one.
         await session.wait_acked()
         feed.lost.popleft()
