@@ -27,6 +27,7 @@ import msgspec
 
 from tasker.errors import ConfigurationError
 from tasker.handlers.classification import Statuses, check_statuses, is_retryable_status
+from tasker.handlers.keywords import keywords_told
 from tasker.handlers.outcome import PermanentError, RetryableError
 from tasker.scrubbing import masked_error
 from tasker.telemetry import current_attempt
@@ -144,6 +145,7 @@ async def call_api(
     return _result(request, data, what)
 
 
+@keywords_told
 def api_step(
     *,
     timeout_s: float = TIMEOUT_S,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeVar
 
 from tasker.errors import ConfigurationError
+from tasker.handlers.keywords import keywords_told
 from tasker.handlers.outcome import Verdict, cause_of, give_verdict
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,6 +59,7 @@ def retry_after_of(error: BaseException) -> str | None:
     return None
 
 
+@keywords_told
 def errors_are(
     *,
     permanent: type[Exception] | tuple[type[Exception], ...] = (),

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from tasker.errors import ConfigurationError, FieldError, NameInvalid, TaskerError
+from tasker.handlers.keywords import keywords_told
 from tasker.handlers.models import Decoder, decoder_of
 from tasker.handlers.resources import Resource, resource_of
 from tasker.ids import check_name
@@ -169,6 +170,7 @@ class HandlerSpec:
             ) from error
 
 
+@keywords_told
 def handler(
     name: str,
     *,

@@ -6,26 +6,41 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from tasker.errors import ConfigurationError
 from tasker.suggestions import did_you_mean
+from tasker.templates.dynamic import HANDLER_KEYS, SERVICE_KEYS, STEP_KEYS
 from tasker.templates.reading import OTHER_STEP_NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
 _HERE = Path(__file__).parent
 
 
+_FURTHER: Final = frozenset((*STEP_KEYS, "after_when")) - frozenset(SERVICE_KEYS)
+"""What a declaration that takes further keys of a step may be given: what kind of step it is, it says itself."""
+
+
 def keywords_told(function: F) -> F:
-    """Return `function`; an unknown keyword raises `ConfigurationError` instead of `TypeError`."""
-    known = inspect.signature(function).parameters
+    """Return `function`; an unknown keyword raises `ConfigurationError` instead of `TypeError`.
+
+    Where the function takes `**keys`, those are further keys of a step that no worker runs. That one is for steps
+    that a worker runs is told with the template's other faults.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    likely = {one.name for one in parameters if one.kind in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}}
+    known = likely
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        known, likely = likely | _FURTHER, likely | (_FURTHER - frozenset(HANDLER_KEYS))
+    owner, _, name = function.__qualname__.rpartition(".")
+    called = owner if name == "__init__" else name
 
     @functools.wraps(function)
     def checked(*args: Any, **keywords: Any) -> Any:
-        for name in keywords:
-            if name not in known:
-                hint = did_you_mean(name, known, OTHER_STEP_NAMES)
-                raise ConfigurationError(f"{place_of_caller()}{function.__name__}() has no keyword {name!r}{hint}")
+        for keyword in keywords:
+            if keyword not in known:
+                hint = did_you_mean(keyword, sorted(likely), OTHER_STEP_NAMES)
+                raise ConfigurationError(f"{place_of_caller()}{called}() has no keyword {keyword!r}{hint}")
         return function(*args, **keywords)
 
     return checked  # type: ignore[return-value] # it is called like the function

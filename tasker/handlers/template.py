@@ -98,6 +98,7 @@ class Template:
         debounce: of its starts with the same key, close behind each other, one task runs, with the input of the last.
     """
 
+    @keywords_told
     def __init__(
         self,
         name: str,
@@ -420,6 +421,7 @@ class Template:
 
         return declare
 
+    @keywords_told
     def transform(self, name: str, expression: str, *, after: str | Sequence[str] = (), **keys: Any) -> None:
         """Declare a step that no worker runs: its result is the value of `expression`.
 
@@ -431,10 +433,12 @@ class Template:
         """
         self._declare(name, after, {"transform": expression, **keys})
 
+    @keywords_told
     def asserts(self, name: str, expression: str, *, after: str | Sequence[str] = (), **keys: Any) -> None:
         """Declare a step that no worker runs: it completes when `expression` is true, else it fails for good."""
         self._declare(name, after, {"asserts": expression, **keys})
 
+    @keywords_told
     def delay(
         self,
         name: str,
@@ -447,6 +451,7 @@ class Template:
         """Declare a step that only waits: so many seconds, or until the time that the expression `until` gives."""
         self._declare(name, after, {"delay_s": delay_s, "until": until, **keys})
 
+    @keywords_told
     def wait(
         self,
         name: str,
@@ -488,6 +493,7 @@ class Template:
         }
         self._declare(name, after, {**own, **keys})
 
+    @keywords_told
     def approval(
         self,
         name: str,
@@ -549,6 +555,7 @@ class Template:
         }
         self._declare(name, after, {**own, **keys})
 
+    @keywords_told
     def wait_event(
         self,
         name: str,
@@ -589,6 +596,7 @@ class Template:
             )
         return schema
 
+    @keywords_told
     def child(
         self,
         name: str,

@@ -33,7 +33,7 @@ SERVICE_KEYS: Final = ("transform", "asserts", "delay_s", "until", "child", "sig
 PARALLEL_TOGETHER_MAX: Final = 4_000
 """Most items of all steps of a template that may run at a time: so many may begin in one turn."""
 
-_HANDLER_KEYS: Final = (
+HANDLER_KEYS: Final = (
     "handler",
     "queue",
     "retry",
@@ -52,6 +52,8 @@ _HANDLER_KEYS: Final = (
     "priority",
     "fairness",
 )
+"""Keys of a step that a worker runs; they do nothing at others."""
+
 _EACH_KEYS: Final = ("item_key", "max_parallel", "on_item_failure", "tolerate")
 _CHILD_KEYS: Final = ("child_namespace", "child_version", "child_input", "child_wait", "on_parent_close")
 _UNDO_KEYS: Final = ("compensate_retry", "compensate_start_to_close_s")
@@ -107,7 +109,7 @@ def _check_kind(read: ObjectReader) -> None:
         return
     waits = found in (["child"], ["signal"], ["approval"], ["event"])
     others = () if waits else ("each", "batches", "compensate", "concurrency")
-    for key in (*_HANDLER_KEYS, *others):
+    for key in (*HANDLER_KEYS, *others):
         if key in read:
             read.fault(key, f"does nothing beside {found[0]}, which no worker runs")
 

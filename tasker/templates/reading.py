@@ -100,9 +100,12 @@ class Faults:
         return did_you_mean(name, candidates, other_names)
 
 
+_SAID_OF_PEOPLE: Final = ("role", "assignee", "approvers")
+
 OTHER_STEP_NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "timeout": ("start_to_close_s",),
-    "timeout_s": ("start_to_close_s",),
+    **dict.fromkeys((*(set(model.Approval.__struct_fields__) - {"title", "form"}), *_SAID_OF_PEOPLE), ("approval",)),
+    "timeout": ("start_to_close_s", "wait_deadline_s"),
+    "timeout_s": ("start_to_close_s", "wait_deadline_s"),
     "retries": ("retry",),
     "depends_on": ("after",),
     "needs": ("after",),

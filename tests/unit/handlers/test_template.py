@@ -2,14 +2,18 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasker.errors import ConfigurationError, TaskerError, TemplateInvalid
+from tasker.handlers.api import api_step
+from tasker.handlers.classification import errors_are
+from tasker.handlers.handler import handler
 from tasker.handlers.template import Template
-from tasker.templates import Retry, differences, effective_version, load_yaml
+from tasker.templates import Retry, differences, effective_version, load_yaml, validate
 from tasker.templates.dynamic import STEP_KEYS
 from tasker.templates.model import Approval, TemplateSpec
 from tests.unit.handlers import sample_app
@@ -224,6 +228,46 @@ def test_a_keyword_that_there_is_not_is_refused_with_the_one_that_was_meant(wron
     assert place.startswith("test_template.py:")
 
 
+@pytest.mark.parametrize(
+    ("declare", "told"),
+    [
+        (lambda keys: Template("t", **keys), "Template() has no keyword 'on_failur' (did you mean 'on_failure'?)"),
+        (lambda keys: Template("t").approval("a", **keys), "approval() has no keyword 'role' (did you mean 'roles'?)"),
+        (
+            lambda keys: Template("t").wait("w", "go", **keys),
+            "wait() has no keyword 'timeout_s' (did you mean 'wait_deadline_s'?)",
+        ),
+        (lambda keys: Template("t").wait("w", **keys), "wait() has no keyword 'signl' (did you mean 'signal'?)"),
+        (lambda keys: Template("t").wait_event("w", "e", **keys), "wait_event() has no keyword 'zzz'"),
+        (lambda keys: Template("t").delay("d", **keys), "delay() has no keyword 'seconds' (did you mean 'delay_s'?)"),
+        (lambda keys: Template("t").child("c", "t", **keys), "child() has no keyword 'eech' (did you mean 'each'?)"),
+        (lambda keys: Template("t").transform("v", "1", **keys), "transform() has no keyword 'transfrm'"),
+        (lambda keys: Template("t").asserts("v", "1", **keys), "asserts() has no keyword 'wen' (did you mean 'when'?)"),
+        (lambda keys: handler("h", **keys), "handler() has no keyword 'proces' (did you mean 'process'?)"),
+        (lambda keys: api_step(**keys), "api_step() has no keyword 'timeouts' (did you mean 'timeout_s'?)"),
+        (lambda keys: errors_are(**keys), "errors_are() has no keyword 'permanet' (did you mean 'permanent'?)"),
+    ],
+)
+def test_every_declaration_tells_of_its_keywords(declare: Callable[[dict[str, Any]], object], told: str) -> None:
+    """Planted bug: `approval(role=...)` means `routes`, which no approval has."""
+    keys: dict[str, Any] = {told.split("'")[1]: 5}
+    with pytest.raises(ConfigurationError) as caught:
+        declare(keys)
+    place, _, said = caught.value.detail.partition(": ")
+    assert said == told
+    assert place.startswith("test_template.py:")
+
+
+def test_keys_of_every_kind_of_step_are_taken_where_no_worker_runs_it() -> None:
+    template = Template("t")
+    template.transform("v", "1", when="true")
+    template.child("c", "t", after="v", after_when={"v": "results.v == 1"}, join="any", each="[1]")
+    assert [step.name for step in template.spec().steps] == ["v", "c"]
+    template.transform("w", "1", heartbeat_s=1)
+    with pytest.raises(TemplateInvalid, match="heartbeat_s: does nothing beside transform, which no worker runs"):
+        template.spec()
+
+
 def test_a_compensation_tells_of_its_keywords_too() -> None:
     keys: dict[str, Any] = {"timeout_s": 5}
     with pytest.raises(
@@ -235,7 +279,10 @@ def test_a_compensation_tells_of_its_keywords_too() -> None:
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [
-        ("timeout_s", "'start_to_close_s'"),
+        ("timeout_s", "'start_to_close_s' or 'wait_deadline_s'"),
+        ("role", "'approval'"),
+        ("assignees", "'approval'"),
+        ("four_eyes", "'approval'"),
         ("deadline_s", "'wait_deadline_s'"),
         ("on_deadline", "'on_wait_deadline'"),
         ("matching", "'signal_when' or 'event_when'"),
@@ -249,11 +296,11 @@ def test_a_compensation_tells_of_its_keywords_too() -> None:
         ("seconds", "'delay_s'"),
     ],
 )
-def test_a_key_that_there_is_not_is_refused_with_the_one_that_was_meant(wrong: str, meant: str) -> None:
-    t = Template("t")
-    keys: dict[str, Any] = {wrong: 1}
-    t.wait("a", "go", **keys)
-    assert faults(t)[0] == (f"/steps/0/{wrong}", f"unknown key {wrong!r} (did you mean {meant}?)")
+def test_a_key_of_a_document_that_there_is_not_is_refused_with_the_one_that_was_meant(wrong: str, meant: str) -> None:
+    with pytest.raises(TemplateInvalid) as caught:
+        validate({"name": "t", "steps": [{"name": "a", "signal": "go", wrong: 1}]})
+    told = caught.value.errors[0]
+    assert (told.pointer, told.detail) == (f"/steps/0/{wrong}", f"unknown key {wrong!r} (did you mean {meant}?)")
 
 
 def charge(input: int) -> int:
