@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from tasker.errors import TaskerError
+from tasker.errors import BodyTooLarge, TaskerError
 
 _NEXT: Final = {
     "body_invalid": "mend what is named; JSON stands in single quotes, as `@input.json`, or as `-` for stdin",
@@ -88,6 +88,13 @@ def lines_of(error: TaskerError) -> list[str]:
 def one_line(text: str) -> str:
     """Return `text` without line breaks."""
     return " ".join(text.split())
+
+
+def with_result_remedy(detail: str, error: Exception) -> str:
+    """Return `detail`, why a handler's result cannot be kept, with what to do next: no attempt follows by itself."""
+    how = "the key of what is large in a store of yours" if isinstance(error, BodyTooLarge) else "what JSON has"
+    again = "`tasker step retry` runs the step again, `tasker step resolve` gives it a result"
+    return f"{detail}; let the handler return {how}: {again}"
 
 
 def next_step(code: str) -> str | None:

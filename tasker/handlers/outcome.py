@@ -32,6 +32,7 @@ from typing import Final, NamedTuple
 
 from tasker.errors import EventRefused, TaskerError, UsageRefused
 from tasker.events.task_events import ErrorInfo
+from tasker.remedies import with_result_remedy
 from tasker.scrubbing import masked_error
 from tasker.times import to_datetime
 
@@ -161,10 +162,9 @@ def cancelled_info(stack: str | None = None) -> ErrorInfo:
 
 
 def result_invalid_info(error: Exception) -> ErrorInfo:
-    """Return what a report says of a result that has no JSON form, naming the place in it."""
-    return ErrorInfo(
-        type=RESULT_INVALID, message=cut_message(f"the handler's result: {_detail(error)}"), retryable=False
-    )
+    """Return what a report says of a result that has no JSON form, naming the place in it, and what to do next."""
+    why = with_result_remedy(cut_message(f"the handler's result: {_detail(error)}"), error)
+    return ErrorInfo(type=RESULT_INVALID, message=cut_message(why), retryable=False)
 
 
 def input_invalid_info(error: Exception) -> ErrorInfo:

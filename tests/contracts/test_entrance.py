@@ -246,6 +246,7 @@ async def test_half_a_character_in_a_result_fails_the_step(pair: Pair) -> None:
     error = json.loads(failed.payload)["error"]
     assert error["type"] == "result_invalid"
     assert error["message"].startswith("/a/0: ")
+    assert "; let the handler return what JSON has: `tasker step retry`" in error["message"]
 
 
 async def test_a_result_too_deep_to_be_read_fails_the_step(pair: Pair) -> None:

@@ -148,18 +148,20 @@ def test_any_text_can_be_sent(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "words", "instead"),
     [
-        ({"a": [1, float("nan")]}, "/a/1"),
-        ({"a": b"x"}, "/a"),
-        ({1: 2}, "key"),
-        ({"x": "y" * 70_000}, "bytes"),
-        (object(), "no JSON form"),
+        ({"a": [1, float("nan")]}, "/a/1", "what JSON has"),
+        ({"a": b"x"}, "/a", "what JSON has"),
+        ({1: 2}, "key", "what JSON has"),
+        ({"x": "y" * 70_000}, "bytes", "the key of what is large"),
+        (object(), "no JSON form", "what JSON has"),
     ],
 )
-def test_a_result_without_a_json_form_is_named_with_its_place(value, words) -> None:
+def test_a_result_without_a_json_form_is_named_with_its_place_and_what_to_do(value, words, instead) -> None:
     with pytest.raises((ValueInvalid, BodyTooLarge)) as caught:
         encode_value(value)
     found = result_invalid_info(caught.value)
     assert (found.type, found.retryable) == ("result_invalid", False)
     assert words in found.message
+    assert f"; let the handler return {instead}" in found.message
+    assert found.message.endswith("`tasker step retry` runs the step again, `tasker step resolve` gives it a result")

@@ -26,6 +26,7 @@ from tasker.events.envelope import StreamKind
 from tasker.events.messages import HEADER_RELEASED, HEADER_RELEASED_PARTS, Report, ReportReply
 from tasker.events.subjects import Subjects, is_token
 from tasker.events.task_events import NULL, Choice, ErrorInfo
+from tasker.remedies import with_result_remedy
 from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.first_offers import FirstOffers
 from tasker.service.actors.dispatch.own_queues import OwnQueues
@@ -230,7 +231,8 @@ def _checked(report: Report) -> Report:
         except (BodyTooLarge, BodyInvalid, ValueInvalid) as error:
             report.kind = "failed"
             report.result = NULL
-            report.error = ErrorInfo(type="result_invalid", message=error.detail[:MESSAGE_CHARS_MAX], retryable=False)
+            told = with_result_remedy(error.detail, error)[:MESSAGE_CHARS_MAX]
+            report.error = ErrorInfo(type="result_invalid", message=told, retryable=False)
         if report.choice is not None:
             report.choice = _bounded_choice(report.choice)
     elif report.kind == "yielded":
@@ -241,9 +243,8 @@ def _checked(report: Report) -> Report:
         except (BodyTooLarge, BodyInvalid, ValueInvalid) as error:
             report.kind = "failed"
             report.checkpoint = NULL
-            report.error = ErrorInfo(
-                type="checkpoint_invalid", message=error.detail[:MESSAGE_CHARS_MAX], retryable=False
-            )
+            told = with_result_remedy(error.detail, error)[:MESSAGE_CHARS_MAX]
+            report.error = ErrorInfo(type="checkpoint_invalid", message=told, retryable=False)
     elif report.kind == "failed":
         if report.error is None:
             raise BodyInvalid("a failed report names its error")
