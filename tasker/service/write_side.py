@@ -204,6 +204,7 @@ class WriteSide:
         )
         self._step_times = dispatcher.step_times
         self._own_queues = dispatcher.own_queues
+        self._copies = dispatcher.copies
         standings = Standings(self._shards, routes)
         commands = OwnCommands()
         children = ChildTasks(self._shards, routes, standings, commands)
@@ -229,6 +230,7 @@ class WriteSide:
             self._direct,
             dispatcher.own_queues,
             dispatcher.first_offers,
+            dispatcher.copies,
         )
         intake = Intake(
             bus,
@@ -261,7 +263,15 @@ class WriteSide:
             owner=owner,
             shards=self._shards,
             committer=self._committer,
-            services=(self._publisher, intake, directory, self._gate, self._event_watch, self._direct),
+            services=(
+                self._publisher,
+                intake,
+                directory,
+                self._gate,
+                self._event_watch,
+                self._direct,
+                dispatcher.copies,
+            ),
             shard_numbers=range(info.shards),
             pace=pace,
         )
@@ -274,7 +284,7 @@ class WriteSide:
             bus,
             subjects,
             streams,
-            on_new_work=self._node.offer_again,
+            on_new_work=self._on_new_work,
             on_new_events=self._publisher.refill,
             monotonic_s=clock.monotonic_s,
         )
@@ -290,6 +300,10 @@ class WriteSide:
         books = [self._shards.book_of(shard) for shard in self._shards.owned]
         times = [self._gate.next_due_us(), *(book.next_us() for book in books if book is not None)]
         return min((at_us for at_us in times if at_us is not None), default=None)
+
+    async def _on_new_work(self) -> None:
+        self._copies.clear()
+        await self._node.offer_again()
 
     def _epoch_of(self, shard: int) -> int | None:
         queue = self._committer.queue_of(shard)

@@ -13,7 +13,8 @@ from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.streams import delete_stream, ensure_streams, ensure_work_consumer
 from tasker.events.subjects import Subjects
-from tasker.service.actors.dispatch.copies import Copies
+from tasker.service.actors.dispatch import copies
+from tasker.service.actors.dispatch.copies import Answer, Copies, Copy
 from tests.contracts.pair import STREAMS
 
 QUEUE = ("default", "shop", "charge")
@@ -27,7 +28,7 @@ class Work:
         self.subjects = subjects
         self.taken: asyncio.Queue[Delivery] = asyncio.Queue()
         self.credit = 0
-        self._copies = Copies(bus, subjects)
+        self.copies = Copies(bus, subjects)
 
     async def publish(self, count: int) -> list[int]:
         """Return the sequences of new messages."""
@@ -47,14 +48,25 @@ class Work:
         self.credit -= 1
         self.taken.put_nowait(delivery)
 
+    async def told(self, seqs: list[int]) -> dict[int, Answer]:
+        """Return of each whether it is there."""
+        found: dict[int, Answer] = {}
+        all_told = asyncio.Event()
+
+        def tell(seq: int, answer: Answer) -> None:
+            found[seq] = answer
+            if len(found) == len(seqs):
+                all_told.set()
+
+        for seq in seqs:
+            self.copies.look(QUEUE, seq, partial(tell, seq))
+        async with asyncio.timeout(10):
+            await all_told.wait()
+        return found
+
     async def gone(self, seqs: list[int]) -> list[int]:
         """Return those that are not there any more."""
-        found: list[int] = []
-        for seq in seqs:
-            self._copies.look(QUEUE, seq, partial(found.append, seq))
-        for _ in range(4):
-            await self.bus.request(f"$JS.API.STREAM.INFO.{self.subjects.work_stream}", timeout_s=5)
-        return found
+        return [seq for seq, answer in (await self.told(seqs)).items() if answer == "gone"]
 
 
 @pytest.fixture
@@ -86,6 +98,22 @@ async def test_without_a_stream_nothing_is_there(work: Work) -> None:
 async def test_without_a_connection_nobody_can_say(bus: Bus, nats_prefix: str) -> None:
     work = Work(bus, Subjects(nats_prefix))
     await bus.close()
-    found: list[int] = []
-    work._copies.look(QUEUE, 1, lambda: found.append(1))
-    assert found == [1]
+    assert await work.told([1, 2]) == {1: "untold", 2: "untold"}
+
+
+async def test_more_than_may_be_asked_at_once_is_asked_in_turn(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has made the queue's consumer, so each message is asked for by itself."""
+    monkeypatch.setattr(copies, "IN_FLIGHT_MAX", 3)
+    seqs = await work.publish(20)
+    assert await work.told([*seqs, seqs[-1] + 1]) == dict.fromkeys(seqs, "there") | {seqs[-1] + 1: "gone"}
+
+
+async def test_what_is_deleted_is_gone_and_nobody_gets_it(work: Work) -> None:
+    first, second, third = await work.publish(3)
+    work.copies.delete(Copy(first, 0))
+    work.copies.delete(Copy(first, 0))
+    work.copies.delete(Copy(third, 0))
+    assert await work.gone([first, second, third]) == [first, third]
+    (taken,) = await work.take(1)
+    assert taken.stream_seq == second
+    await work.pull.stop()

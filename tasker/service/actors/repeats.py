@@ -1,7 +1,8 @@
 """How often what a step owes was seen to again: an offer, the start of its child, its ask for a place.
 
 Each is seen to again after a while, then after twice as long, and so on, until something answers. The counts are
-memory's alone: with a new owner they begin anew.
+memory's alone: with a new owner, and once the task has left memory, they begin anew. What rests in the work stream
+meanwhile needs none (`dispatch/copies.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class Waits(NamedTuple):
     def after_us(self, times: int) -> int:
         """Return the wait behind so many repetitions."""
         return min(self.first_us << min(times, 10), self.most_us)
+
+    def as_long_again_us(self, waited_us: int) -> int:
+        """Return the wait behind one of so long: as long again, within the bounds of what is repeated."""
+        return min(max(waited_us, self.after_us(1)), self.most_us)
 
 
 OFFER: Final = Waits(30 * US_PER_S, 3600 * US_PER_S)

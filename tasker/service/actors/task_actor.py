@@ -311,13 +311,16 @@ class TaskActor:
 
     def is_offered(self, step: str, attempt: int) -> bool:
         """Return whether the attempt is on offer and nobody has begun it."""
+        return self.is_dispatched(step, attempt) and not self.state.held
+
+    def is_dispatched(self, step: str, attempt: int) -> bool:
+        """Return whether nobody has begun the attempt, and somebody may, once its task is not paused."""
         entry = self.state.steps.get(step)
         return (
             entry is not None
             and entry.status is STEP_DISPATCHED
             and entry.attempt == attempt
             and not self.state.ended
-            and not self.state.held
         )
 
     def has_begun(self, step: str, attempt: int) -> bool:

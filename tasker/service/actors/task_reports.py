@@ -19,7 +19,6 @@ from tasker.service.domain.advance import advance
 from tasker.service.domain.commands import AnyTaskCommand, StartAttempt
 from tasker.service.domain.obligations import Kind, obligation_of
 from tasker.service.domain.reports import accepted, command_of
-from tasker.service.domain.state import STEP_DISPATCHED
 from tasker.service.domain.steps.outcome_facts import settle_facts
 from tasker.service.runtime.actor import Turn
 
@@ -96,13 +95,14 @@ def _is_denied(actor: TaskActor, report: Report, found: AnyTaskCommand | ReportR
         # The worker that was promised it may have died of it, or have given it back.
         obligation = obligation_of(Kind.OFFER, report.step, report.attempt)
         actor.ports.later(actor, report.step, obligation, until_us, keep=False)
+        # This one is done with its copy, so for the next owner nobody has any, whatever the row said.
+        actor.ports.leave_due(actor, report.step, obligation)
     return bool(until_us)
 
 
 def _note_dropped_copy(actor: TaskActor, step: str, attempt: int) -> None:
     """Let the next offer of what nobody runs be a new message: who asked in vain is done with the one it had."""
-    entry = actor.state.steps.get(step)
-    if entry is not None and entry.status is STEP_DISPATCHED and entry.attempt == attempt:
+    if actor.is_dispatched(step, attempt):
         actor.repeats.at_least_one(step)
 
 

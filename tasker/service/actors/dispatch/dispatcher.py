@@ -29,7 +29,8 @@ from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL
 from tasker.failpoints import failpoint
 from tasker.ids import RESERVED_NAMESPACE
-from tasker.service.actors.dispatch.copies import Copies
+from tasker.service.actors import repeats
+from tasker.service.actors.dispatch.copies import Answer, Copies, Copy
 from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.first_offers import FirstOffers
 from tasker.service.actors.dispatch.gate import Gate
@@ -99,7 +100,7 @@ class Dispatcher:
         self._gate = gate
         self._waiting: TenantLine[tuple[TaskActor, str, int, int]] = TenantLine(weights)
         self.first_offers = FirstOffers(clock.now_us)
-        self._copies = Copies(bus, subjects)
+        self.copies = Copies(bus, subjects)
         self.own_queues = OwnQueues(
             self._to_stream, self._may_leave, self.actor_of, shards.owns, clock.monotonic_s, weights
         )
@@ -138,6 +139,10 @@ class Dispatcher:
         self.own_queues.let_go(actor.task_id, step, attempt)
         if self._direct is not None and actor.template is not None:
             self._direct.take_back(self._queue_of(actor, step), actor, step, attempt)
+        if not actor.is_dispatched(step, attempt):
+            copy = self.copies.forget(actor.shard, (actor.stream_id, step, attempt))
+            if copy is not None:
+                self.copies.delete(copy)
 
     def _take(self, actor: TaskActor, step: str, attempt: int, offer: int) -> bool:
         if self._direct is None:
@@ -164,6 +169,11 @@ class Dispatcher:
         return direct.keep(entry.kept_for, queue, actor, step, attempt, offer, wait_s)
 
     def _to_stream(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
+        copy = self.copies.find(actor.shard, (actor.stream_id, step, attempt)) if offer else None
+        if copy is not None:
+            if self._may_leave(actor, step, attempt, offer):
+                self._look_after(actor, step, attempt, copy)
+            return
         if self._publisher.room <= 0 or self._waiting:
             if not self._waiting.add(actor.tenant, (actor, step, attempt, offer), OFFERS_WAITING_MAX):
                 self._failed(actor, step, attempt)
@@ -181,10 +191,10 @@ class Dispatcher:
             message_id = f"{message_id}:{self._clock.now_us()}"
 
         def on_ack(answer: PubAck | TaskerError) -> None:
-            if not isinstance(answer, PubAck):
+            if isinstance(answer, PubAck):
+                self._stream_has(actor, step, attempt, offer, answer)
+            else:
                 self._failed(actor, step, attempt)
-            elif offer:
-                self._stream_has(actor, step, attempt, answer)
             if self._waiting:
                 self._pump()
 
@@ -200,13 +210,48 @@ class Dispatcher:
         except TaskerError:
             self._failed(actor, step, attempt)
 
-    def _stream_has(self, actor: TaskActor, step: str, attempt: int, answer: PubAck) -> None:
-        """Leave a further offer to the stream; one that it had before may have been taken, and not begun, since."""
+    def _stream_has(self, actor: TaskActor, step: str, attempt: int, offer: int, answer: PubAck) -> None:
+        """Leave an offer to the stream; one that it had before may have been taken, and not begun, since."""
+        if not self._shards.owns(actor.shard):
+            return
+        copy = Copy(answer.seq, self._clock.now_us())
+        if actor.is_dispatched(step, attempt):
+            self.copies.keep(actor.shard, (actor.stream_id, step, attempt), copy)
+        elif not actor.has_begun(step, attempt):
+            self.copies.delete(copy)
+            return
         book = self._shards.book_of(actor.shard)
-        if book is not None:
+        if offer and book is not None:
             book.keep(actor.stream_id, step, obligation_of(Kind.OFFER, step, attempt))
-        if answer.duplicate:
-            self._copies.look(self._queue_of(actor, step), answer.seq, lambda: self._failed(actor, step, attempt))
+        if offer and answer.duplicate:
+            self._look(actor, step, attempt, copy, lambda: None)
+
+    def _look_after(self, actor: TaskActor, step: str, attempt: int, copy: Copy) -> None:
+        """Leave an attempt to the stream while that has its copy: each time for as long again as it had it."""
+
+        def is_there() -> None:
+            now_us = self._clock.now_us()
+            at_us = now_us + repeats.OFFER.as_long_again_us(now_us - copy.since_us)
+            self.later(actor, step, obligation_of(Kind.OFFER, step, attempt), at_us, keep=True)
+
+        self._look(actor, step, attempt, copy, is_there)
+
+    def _look(self, actor: TaskActor, step: str, attempt: int, copy: Copy, is_there: Callable[[], None]) -> None:
+        """Have an attempt offered again if its copy is gone, and `is_there` called if it is not."""
+        shard, key = actor.shard, (actor.stream_id, step, attempt)
+        is_remembered = self.copies.find(shard, key) is copy
+
+        def told(answer: Answer) -> None:
+            if is_remembered and self.copies.find(shard, key) is not copy:
+                return  # a worker has asked, or the stream is another one: what follows from that is on its way
+            if answer == "there":
+                is_there()
+                return
+            if answer == "gone":
+                self.copies.forget(shard, key)
+            self._failed(actor, step, attempt)
+
+        self.copies.look(self._queue_of(actor, step), copy.seq, told)
 
     # ---------------------------------------------------------------- `Offers`
 

@@ -27,6 +27,7 @@ from tasker.events.messages import HEADER_RELEASED, HEADER_RELEASED_PARTS, Repor
 from tasker.events.subjects import Subjects, is_token
 from tasker.events.task_events import NULL, Choice, ErrorInfo
 from tasker.remedies import with_result_remedy
+from tasker.service.actors.dispatch.copies import Copies
 from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.first_offers import FirstOffers
 from tasker.service.actors.dispatch.own_queues import OwnQueues
@@ -58,11 +59,13 @@ class Reports:
         direct: DirectWork,
         own_queues: OwnQueues,
         first_offers: FirstOffers,
+        copies: Copies,
     ) -> None:
         self._subjects = subjects
         self._direct = direct
         self._own_queues = own_queues
         self._first_offers = first_offers
+        self._copies = copies
         self._shards = shards
         self._routes = routes
         self.unrecorded: Counter[str] = Counter()
@@ -145,6 +148,8 @@ class Reports:
         except TaskerError as error:
             answer(_refusal(error))
             return
+        # Whoever has the work stream's copy may be done with it as soon as this is answered.
+        self._copies.forget(shard, (task_id, report.step, report.attempt))
         message = ReportMessage(
             tenant=tenant,
             report=checked,
