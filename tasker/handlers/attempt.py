@@ -55,7 +55,8 @@ class Attempt(Job):
     Attributes:
         delivery, source: the work message, or where a node counts what it sent itself.
         recorded: the owner knows that it runs here.
-        acked: the owner has answered, so the work message is done with; from a node there is none.
+        acked: the owner has answered, so the work message is done with, if there is one: from a node comes none, but a
+            copy of it may come from the stream.
         started, claim, beat: the report on its way, or the last one.
         submitted: it is with the runner, so it ends there.
         emitted, metering: the domain events and the usage (None: none) that go with its outcome.
@@ -113,7 +114,7 @@ class Attempt(Job):
         self.queue = queue
         self.key = key
         self.recorded = False
-        self.acked = delivery is None
+        self.acked = False
         self.running = False
         self.reported = False
         self.holds_slot = True
@@ -158,12 +159,15 @@ class Attempt(Job):
 
     def due_s(self) -> float:
         """Return when something of it is due."""
-        return min(self.deadline_s, self.beat_s, self.kill_s, NEVER if self.acked else self.touch_s)
+        touch_s = NEVER if self.acked or self.delivery is None else self.touch_s
+        return min(self.deadline_s, self.beat_s, self.kill_s, touch_s)
 
     def ack(self) -> None:
         """Be done with the work message, if there is one."""
-        if not self.acked and self.delivery is not None:
-            self.acked = True
+        if self.acked:
+            return
+        self.acked = True
+        if self.delivery is not None:
             failpoint("before_ack")
             self.queue.open_pull.ack(self.delivery)
             failpoint("after_ack")

@@ -16,7 +16,7 @@ from tasker.bus.pull import Delivery
 from tasker.clock import Clock
 from tasker.events.messages import Work
 from tasker.handlers.ahead import Ahead
-from tasker.handlers.attempt import YOUNG_US, Attempt, Key, may_run
+from tasker.handlers.attempt import IN_PROGRESS_S, YOUNG_US, Attempt, Key, may_run
 from tasker.handlers.limits import Limits, return_s
 from tasker.handlers.runner import Invocable
 from tasker.handlers.served_queues import ServedQueue
@@ -106,7 +106,7 @@ class StreamIntake:
         key = (work.task_id, work.step, work.attempt)
         known = self._attempts.get(key)
         if known is not None:
-            _take_copy(known, delivery)
+            self._take_copy(known, delivery)
             return
         now_s = self._clock.monotonic_s()
         handler = self._lookup(work.namespace, queue.name, work.handler)
@@ -154,12 +154,18 @@ class StreamIntake:
             return
         attempt.queue.open_pull.nak(delivery, delay_s=return_s(delivery.num_delivered))
 
+    def _take_copy(self, known: Attempt, delivery: Delivery) -> None:
+        """Take another message of an attempt that we hold: only one of them waits for the owner's answer.
 
-def _take_copy(known: Attempt, delivery: Delivery) -> None:
-    """The message of an attempt that we hold came again: its ack goes to the latest copy."""
-    known.delivery, stale = delivery, known.delivery
-    if known.acked or stale is None:
-        known.queue.open_pull.ack(delivery)
-    elif stale.stream_seq != delivery.stream_seq:
-        # A further offer is another message: the older one is done with, this one waits for the answer.
-        known.queue.open_pull.ack(stale)
+        What a node sent has had none. Were this one acked before it is begun, nobody would miss the work with us: the
+        node that sent it may be gone as well.
+        """
+        known.delivery, stale = delivery, known.delivery
+        if known.acked:
+            known.queue.open_pull.ack(delivery)
+        elif stale is None:
+            known.touch_s = self._clock.monotonic_s() + IN_PROGRESS_S
+            self._tick.arm(known.touch_s)
+        elif stale.stream_seq != delivery.stream_seq:
+            # A further offer is another message: the older one is done with, this one waits for the answer.
+            known.queue.open_pull.ack(stale)

@@ -240,6 +240,30 @@ async def test_of_two_copies_that_wait_for_a_slot_one_runs(node: Node, serve: Se
     assert runs == [1]
 
 
+@pytest.mark.parametrize("offer", [0, 1])
+async def test_a_copy_of_the_stream_waits_for_the_answer_on_what_a_node_sent(node: Node, serve: Serve, offer: int) -> None:
+    """A worker that dies before the owner has heard of it takes what the node sent with it, but not the message."""
+    go_on = threading.Event()
+
+    def slow() -> None:
+        go_on.wait(20)
+
+    worker = await serve(slow)
+    node.answer = lambda _: None
+    (work,) = node.give(worker.id, "slow", offer=offer)
+    await node.until(lambda: {"started", "claim"} & set(kinds(node.direct)))
+    await node.offer("slow", task_id=work.task_id, offer=1)
+    await node.until(lambda: worker.counts.delivered == 2)
+    # It is delivered again while it waits, and kept.
+    await node.until(lambda: worker.counts.delivered == 3)
+    assert not node.acks
+    node.answer = lambda report: RUN if report.kind == "claim" else RECORDED
+    await node.until(lambda: node.acks == ["+ACK"])
+    go_on.set()
+    await node.until(lambda: "completed" in kinds([*node.reports, *node.direct]))
+    assert node.acks == ["+ACK"]
+
+
 async def test_a_limited_handler_has_slots_of_its_own_and_its_limit_is_held(node: Node, serve: Serve) -> None:
     begun, go_on = threading.Semaphore(0), threading.Event()
     running, most = 0, 0
