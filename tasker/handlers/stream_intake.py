@@ -160,7 +160,8 @@ class StreamIntake:
         What a node sent has had none. Were this one acked before it is begun, nobody would miss the work with us: the
         node that sent it may be gone as well.
         """
-        known.delivery, stale = delivery, known.delivery
+        stale = known.delivery
+        known.delivery = delivery
         if known.acked:
             known.queue.open_pull.ack(delivery)
         elif stale is None:

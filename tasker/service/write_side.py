@@ -215,7 +215,13 @@ class WriteSide:
         schedules = ScheduleEffects(self._shards, clock, standings, commands)
         places = Places(self._shards, routes, clock)
         dispatcher.places = places
-        hands = Hands(self._shards, routes, self._name, info.shards, self._direct.waiting_in, self._gate.held_in)
+        hands = Hands(
+            self._shards,
+            routes,
+            self._name,
+            info.shards,
+            (self._direct.waiting_in, dispatcher.leaving_in, self._gate.held_in),
+        )
         backlogs = Backlogs(bus, subjects, clock.monotonic_s, hands.count)
         postponing = Postponing(self._shards, routes)
         self._admissions = dispatcher.admissions = Admissions(self._shards, places, backlogs, standings, postponing)

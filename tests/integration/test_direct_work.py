@@ -241,7 +241,9 @@ async def test_of_two_copies_that_wait_for_a_slot_one_runs(node: Node, serve: Se
 
 
 @pytest.mark.parametrize("offer", [0, 1])
-async def test_a_copy_of_the_stream_waits_for_the_answer_on_what_a_node_sent(node: Node, serve: Serve, offer: int) -> None:
+async def test_a_copy_of_the_stream_waits_for_the_answer_on_what_a_node_sent(
+    node: Node, serve: Serve, offer: int
+) -> None:
     """A worker that dies before the owner has heard of it takes what the node sent with it, but not the message."""
     go_on = threading.Event()
 

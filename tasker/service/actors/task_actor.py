@@ -317,10 +317,7 @@ class TaskActor:
         """Return whether nobody has begun the attempt, and somebody may, once its task is not paused."""
         entry = self.state.steps.get(step)
         return (
-            entry is not None
-            and entry.status is STEP_DISPATCHED
-            and entry.attempt == attempt
-            and not self.state.ended
+            entry is not None and entry.status is STEP_DISPATCHED and entry.attempt == attempt and not self.state.ended
         )
 
     def has_begun(self, step: str, attempt: int) -> bool:

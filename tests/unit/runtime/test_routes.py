@@ -48,7 +48,7 @@ def takes_a_place(shards: Shards, routes: Routes, done: Callable[..., None]) -> 
 
 
 def counts(shards: Shards, routes: Routes, done: Callable[..., None]) -> None:
-    Hands(shards, routes, "here", 1, lambda _: 0, lambda _: 0).count(("t", "n", "q"), done)
+    Hands(shards, routes, "here", 1, [lambda _: 0]).count(("t", "n", "q"), done)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -99,6 +100,9 @@ class Dispatcher:
         self._draw = draw
         self._gate = gate
         self._waiting: TenantLine[tuple[TaskActor, str, int, int]] = TenantLine(weights)
+        self._leaving: Counter[Queue] = Counter()
+        """How many offers of each queue wait for room on their way to the stream, or for its ack."""
+
         self.first_offers = FirstOffers(clock.now_us)
         self.copies = Copies(bus, subjects)
         self.own_queues = OwnQueues(
@@ -174,14 +178,18 @@ class Dispatcher:
             if self._may_leave(actor, step, attempt, offer):
                 self._look_after(actor, step, attempt, copy)
             return
-        if self._publisher.room <= 0 or self._waiting:
-            if not self._waiting.add(actor.tenant, (actor, step, attempt, offer), OFFERS_WAITING_MAX):
-                self._failed(actor, step, attempt)
-            return
-        self._publish(actor, step, attempt, offer)
+        if self._publisher.room > 0 and not self._waiting:
+            self._leaving[self._queue_of(actor, step)] += 1
+            self._publish(actor, step, attempt, offer)
+        elif self._waiting.add(actor.tenant, (actor, step, attempt, offer), OFFERS_WAITING_MAX):
+            self._leaving[self._queue_of(actor, step)] += 1
+        else:
+            self._failed(actor, step, attempt)
 
     def _publish(self, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
+        """Publish an offer, which is counted as leaving until this has ended."""
         if not self._may_leave(actor, step, attempt, offer):
+            self._has_left(actor, step)
             return
         assert actor.template is not None  # noqa: S101 - a task with steps has one
         spec = actor.template.spec
@@ -191,6 +199,7 @@ class Dispatcher:
             message_id = f"{message_id}:{self._clock.now_us()}"
 
         def on_ack(answer: PubAck | TaskerError) -> None:
+            self._has_left(actor, step)
             if isinstance(answer, PubAck):
                 self._stream_has(actor, step, attempt, offer, answer)
             else:
@@ -208,7 +217,18 @@ class Dispatcher:
             failpoint("after_dispatch")
             self._note_left(work)
         except TaskerError:
+            self._has_left(actor, step)
             self._failed(actor, step, attempt)
+
+    def leaving_in(self, queue: Queue) -> int:
+        """Return how many offers of a queue are on their way to the stream: it may count them already, or not yet."""
+        return self._leaving[queue]
+
+    def _has_left(self, actor: TaskActor, step: str) -> None:
+        queue = self._queue_of(actor, step)
+        self._leaving[queue] -= 1
+        if not self._leaving[queue]:
+            del self._leaving[queue]
 
     def _stream_has(self, actor: TaskActor, step: str, attempt: int, offer: int, answer: PubAck) -> None:
         """Leave an offer to the stream; one that it had before may have been taken, and not begun, since."""

@@ -1,4 +1,4 @@
-"""What waits in the hands of nodes: held at their gates, and for a worker of theirs with a free slot.
+"""What waits in the hands of nodes: held at their gates, for a worker of theirs with a free slot, or to leave.
 
 The stream tells nothing of it, and an ordered queue keeps everything there. So who wants to know asks the other nodes.
 They are found by their shards: of those that nobody has spoken for, the owner of one is asked, and says which others it
@@ -7,7 +7,7 @@ speaks for, too. Who was there the last time is asked at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -67,25 +67,22 @@ class Hands:
     """The hand of this node, and the way to those of others.
 
     Args:
-        in_hand: how many steps of a queue wait here for a worker with a free slot.
-        held: how many steps of a queue the gate holds here.
+        waits: each says how many steps of a queue wait here in one way.
     """
 
-    def __init__(  # noqa: PLR0917 - the parts it joins
+    def __init__(
         self,
         shards: Shards,
         routes: Routes,
         node: str,
         shard_count: int,
-        in_hand: Callable[[Queue], int],
-        held: Callable[[Queue], int],
+        waits: Sequence[Callable[[Queue], int]],
     ) -> None:
         self._shards = shards
         self._routes = routes
         self._node = node
         self._all = frozenset(range(shard_count))
-        self._in_hand = in_hand
-        self._held = held
+        self._waits = waits
         self._known: dict[str, int] = {}
         """Other nodes that spoke the last time, and a shard of each."""
 
@@ -127,7 +124,7 @@ class Hands:
     def here(self, queue: Queue) -> int:
         """Return how much of a queue waits with this node."""
         # The gate holds a queue with all labels together: at worst too many count here, and new tasks wait longer.
-        return self._in_hand(queue) + self._held(queue)
+        return sum(wait(queue) for wait in self._waits)
 
     def on_asked(self, message: Message) -> None:
         """Answer another node."""
