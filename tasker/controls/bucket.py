@@ -35,25 +35,26 @@ class Bucket:
         self._tokens = 0.0
         self._last_us = since_us
         self._turn_us = self._next_us = 0
-        self._fill(now_us)
+        self.fill(now_us)
 
     def change(self, rate_per_s: float, burst: float, now_us: int) -> None:
         """Fill by another rate up to another burst from now on; who waited asks again."""
-        self._fill(now_us)
+        self.fill(now_us)
         self._rate = rate_per_s / US_PER_S
         self._burst = burst
         self._tokens = min(self._tokens, burst)
         self.forget_moments()
 
-    def has_token(self, now_us: int) -> bool:
-        """Return whether there is a token."""
-        self._fill(now_us)
+    def fill(self, now_us: int) -> bool:
+        """Have what has come by now; returns whether there is a token."""
+        if now_us > self._last_us:
+            self._tokens = min(self._burst, self._tokens + (now_us - self._last_us) * self._rate)
+            self._last_us = now_us
         return self._tokens >= _ALMOST
 
     def is_free(self, now_us: int, *, waited: bool) -> bool:
         """Return whether there is a token for who asks; a newcomer (not `waited`) overtakes nobody with a moment."""
-        self._fill(now_us)
-        return self._tokens >= _ALMOST and (waited or self._turn_us <= now_us)
+        return self.fill(now_us) and (waited or self._turn_us <= now_us)
 
     def moment_us(self, now_us: int, *, waited: bool) -> int:
         """Return the moment, later than now, at which somebody may come: behind all who wait.
@@ -61,7 +62,7 @@ class Bucket:
         Who `waited` and came too early is the one who comes for the next token, unless another one does: else each
         moment at which a timer was a little early would be nobody's.
         """
-        self._fill(now_us)
+        self.fill(now_us)
         soon_us = max(now_us + round(max(0.0, 1.0 - self._tokens) / self._rate), now_us + 1)
         return soon_us if waited and self._next_us <= now_us else max(soon_us, self._turn_us + round(1.0 / self._rate))
 
@@ -89,10 +90,5 @@ class Bucket:
 
     def is_full(self, now_us: int) -> bool:
         """Return whether nothing would be lost with it: a new one would be as full."""
-        self._fill(now_us)
+        self.fill(now_us)
         return self._tokens >= self._burst and self._turn_us <= now_us
-
-    def _fill(self, now_us: int) -> None:
-        if now_us > self._last_us:
-            self._tokens = min(self._burst, self._tokens + (now_us - self._last_us) * self._rate)
-            self._last_us = now_us

@@ -305,7 +305,7 @@ def key_of(one: Waiting) -> Key:
 
 def have_tokens(buckets: Buckets, now_us: int) -> bool:
     """Return whether each bucket has a token."""
-    return all(bucket.has_token(now_us) for bucket in buckets)
+    return all(bucket.fill(now_us) for bucket in buckets)
 
 
 def are_free(buckets: Buckets, now_us: int, *, waited: bool) -> bool:
