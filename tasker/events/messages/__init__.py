@@ -41,6 +41,7 @@ from tasker.events.messages.headers import (
 from tasker.events.messages.published import DomainEventMessage, LifecycleEvent, LogHead, Mark
 from tasker.events.messages.replies import Accepted, BulkMatch, Refused, RefusedCommand, Reply, WouldHappen
 from tasker.events.messages.reports import (
+    PEEKED_STEPS_MAX,
     EmittedEvent,
     LiveUpdate,
     Progress,
@@ -106,6 +107,7 @@ __all__ = [
     "HEADER_REPLY_TO",
     "HEADER_SUBMITTED",
     "HEADER_TRACEPARENT",
+    "PEEKED_STEPS_MAX",
     "Accepted",
     "ApprovalCommand",
     "BulkCreate",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import msgspec
 
@@ -87,6 +87,10 @@ class LiveUpdate(msgspec.Struct, kw_only=True, omit_defaults=True):
     ended: bool = False
 
 
+PEEKED_STEPS_MAX: Final = 400
+"""An answer to `peek` has the progress of so many running steps: with the longest messages it fits into one."""
+
+
 class StepProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The progress that a running attempt told last, and when its owner heard of it.
 
@@ -115,7 +119,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     | `result`    | give me the result of step `of`                     | `result`                        |
     | `input`     | give me the task's input                            | `result`                        |
     | `returned`  | I have not begun it and shall not: offer it again   | `ok`                            |
-    | `peek`      | (readers) the task's `StepProgress` by running step | `result`                        |
+    | `peek`      | (readers) `StepProgress` by running step, of the next `PEEKED_STEPS_MAX` behind `of` | `result` |
     """
 
     kind: ReportKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tasker.events.envelope import US_PER_S
-from tasker.events.messages import Progress, StepProgress
+from tasker.events.messages import PEEKED_STEPS_MAX, Progress, StepProgress
 from tasker.service.domain.state import STEP_RUNNING, TaskState
 from tasker.times import to_rfc3339
 
@@ -43,10 +43,16 @@ class Heartbeats:
         """Return by when the next heartbeat of a running step is due, as far as memory knows."""
         return self._at_us.get(step, 0) + round(state.steps[step].heartbeat_s * US_PER_S)
 
-    def progress(self, state: TaskState) -> dict[str, StepProgress]:
-        """Return what running attempts told last; what ended ones did is forgotten."""
+    def progress(self, state: TaskState, behind: str | None) -> dict[str, StepProgress]:
+        """Return what running attempts told last, of the steps next `behind` a name; what ended ones did is forgotten.
+
+        Args:
+            state: of their task.
+            behind: None: of the first by name.
+        """
         for name, told in list(self._progress.items()):
             step = state.steps.get(name)
             if step is None or step.status is not STEP_RUNNING or step.attempt != told.attempt:
                 del self._progress[name]
-        return self._progress
+        names = sorted(self._progress if behind is None else (name for name in self._progress if name > behind))
+        return {name: self._progress[name] for name in names[:PEEKED_STEPS_MAX]}

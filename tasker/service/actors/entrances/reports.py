@@ -90,7 +90,7 @@ class Reports:
             return
         self._tell_direct(tenant, message, reports)
         if not many:
-            self._take(tenant, reports[0], respond)
+            self._take(tenant, reports[0], self._alone(respond))
             return
         if not reports:
             respond(b"[]")
@@ -130,7 +130,7 @@ class Reports:
             return
         answers = Answers(len(items), respond, self._fitted) if many else None
         for index, item in enumerate(items):
-            answer = respond if answers is None else answers.at(index)
+            answer = self._alone(respond) if answers is None else answers.at(index)
             try:
                 report = _decoded(item)
             except TaskerError as error:
@@ -157,6 +157,10 @@ class Reports:
             fail=lambda error: answer(_refusal(error)),
         )
         self._shards.send(shard, task_id, StreamKind.TASK, message)
+
+    def _alone(self, respond: Answer) -> Answer:
+        """Return the way to give one answer in a message of its own."""
+        return lambda data: respond(*self._fitted([data]))
 
     def _fitted(self, answers: list[bytes]) -> list[bytes]:
         return fitted(answers, self._routes.answer_bytes_max)
