@@ -12,13 +12,14 @@ async def test_a_declined_card_is_tried_again() -> None:
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tasker.client.approvals import Approvals
+from tasker.client.client import TaskerClient
 from tasker.client.requests import NamedTemplate, TaskHandle
 from tasker.client.schedules import Schedules
 from tasker.events.messages import CANCEL_GRACE_S
@@ -116,6 +117,14 @@ class Run(RunView):
         await self._ask(
             self._approvals.delegate(self.task_id, step, to=to, requested_by=requested_by, roles=roles, reason=reason)
         )
+
+    def child(self, step: str) -> Run:
+        """Return the task that `step` (or one of its items) started last, which is under test like this one.
+
+        Raises:
+            LookupError: the step has started none.
+        """
+        return Run(self._kit, self._kit._handle_of(self._child_id(step)))  # noqa: SLF001
 
     @property
     def _approvals(self) -> Approvals:
@@ -216,6 +225,17 @@ class TaskerTest(Kit):
         """
         namespace, name = await self._do(self._schedule(name, document))
         return ScheduleRun(self, namespace, name)
+
+    async def ask(self, command: Callable[[TaskerClient], Coroutine[Any, Any, T]]) -> T:
+        """Return what a command of the client is answered: what people do that a run has no call for.
+
+        `await tasker.ask(lambda client: client.step_resolve(run.task_id, "charge", {"paid": 1}))`. Reads of the client
+        have nobody to ask here: a run shows what they would.
+
+        Raises:
+            CommandRejected: the service refuses it, as in production: `StateForbids`, `StepUnknown`, ...
+        """
+        return await self._do(self._ask(command))
 
     async def advance(
         self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0

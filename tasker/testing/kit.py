@@ -9,14 +9,17 @@ second pass, so that what they cause has happened when they return.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from tasker.client.approvals import Approvals
+from tasker.client.client import TaskerClient
 from tasker.client.requests import NamedTemplate, TaskHandle
 from tasker.errors import ConfigurationError
+from tasker.events.stored import from_recorded
+from tasker.events.task_events import TaskCreated
 from tasker.handlers.outcome import RetryableError
 from tasker.service.domain.costs.prices import price_table
 from tasker.testing.engine import REAL_S_MAX, Engine
@@ -35,8 +38,12 @@ WITHIN_S: Final = 400 * 86_400.0
 """How much time a task may take, when a test does not say: more than any timeout that a template can name."""
 
 
+REAL_SHARE: Final = 0.9
+"""How much of the real time of a call its wait may take: the rest is for telling where the task stands."""
+
+
 class NotOver(AssertionError):
-    """A task neither ended nor was blocked in the time it was given."""
+    """A task neither ended nor was blocked in the time it was given, or as far as time passed in that of a call."""
 
 
 class Kit:
@@ -64,6 +71,7 @@ class Kit:
     ) -> None:
         self._registry = registry_of(sources, handlers, labels)
         self.seed = seed
+        self._real_s_max = real_s_max
         table = None if prices is None else price_table(dict(prices))
         self._engine: Engine[World] = Engine(
             partial(World, self._registry, seed=seed, slots=slots, prices=table), VirtualLoop, real_s_max=real_s_max
@@ -160,6 +168,12 @@ class Kit:
         await world.settle()
         return handle
 
+    def _handle_of(self, task_id: str) -> TaskHandle:
+        """Return a handle of a task that another one has started."""
+        [created] = (event for event in self._world.recorded(task_id) if event.seq == 1)
+        template = cast("TaskCreated", from_recorded(created)).template
+        return TaskHandle(task_id=task_id, template=template.name, namespace=template.namespace, idempotency_key="")
+
     async def _schedule(self, name: str, options: dict[str, Any]) -> tuple[str, str]:
         if "template" not in options:
             [spec] = self._registry.specs
@@ -173,8 +187,13 @@ class Kit:
         return namespace, name
 
     async def _until_over(self, run: RunView, within_s: float) -> None:
-        if not await self._world.until_over(run.task_id, within_s=within_s):
-            raise NotOver(f"task {run.task_id} is {run.state} after {within_s:g} s: {_standing(run)}")
+        began = self.now
+        within_real_s = self._real_s_max * REAL_SHARE
+        if not await self._world.until_over(run.task_id, within_s=within_s, within_real_s=within_real_s):
+            raise NotOver(f"task {run.task_id} is {run.state} after {self.now - began}: {_standing(run)}")
+
+    async def _ask(self, command: Callable[[TaskerClient], Coroutine[Any, Any, T]]) -> T:
+        return await self._command(command(self._world.client))
 
     async def _command(self, command: Coroutine[Any, Any, T]) -> T:
         world = self._world

@@ -22,6 +22,7 @@ from tasker.events.task_events import (
     StepRetryScheduled,
     TaskEvent,
 )
+from tasker.projections.views.task import TaskProjection, TaskRow, error_of
 from tasker.replay.state_at import folded, stored_form
 from tasker.service.domain.state import StepState, TaskState
 from tasker.times import from_rfc3339, to_datetime
@@ -31,6 +32,7 @@ T = TypeVar("T")
 Recorded = RecordedEvent | EventView
 PENDING = "pending"
 NOT_CHOSEN = "not_chosen"
+_VIEW = TaskProjection()
 
 
 class RunEvent(msgspec.Struct, frozen=True):
@@ -142,11 +144,12 @@ class RunView:
 
     @property
     def error(self) -> ErrorInfo | None:
-        """Why it failed, or is blocked; None when neither."""
-        state = self._fold()
-        if state.error is not None:
-            return state.error
-        return next((state.steps[name].error for name in state.failed), None)
+        """Why it failed, or is blocked, as reads of the service show it; None when neither."""
+        row: TaskRow | None = None
+        for one in self._recorded():
+            recorded = _recorded(one)
+            row = _VIEW.apply(row, recorded, from_recorded(recorded))
+        return None if row is None else error_of(row)
 
     @property
     def steps(self) -> Mapping[str, StepRun]:
@@ -181,8 +184,26 @@ class RunView:
             for event in self.events
         )
 
+    def _child_id(self, step: str) -> str:
+        """Return the task that `step` started last.
+
+        Raises:
+            LookupError: it has started none.
+        """
+        started: dict[str, str] = {event.step: str(event.child) for event in self.events_of("child_started")}
+        if step in started:
+            return started[step]
+        raise LookupError(f"step {step!r} has started no child task; {', '.join(sorted(started)) or 'no step'} has")
+
     def _fold(self) -> TaskState:
         return folded(self._recorded())
+
+
+def _recorded(one: Recorded) -> RecordedEvent:
+    """Return an event as the log has it; of one that a read showed only its place in its own stream is known."""
+    if not isinstance(one, EventView):
+        return one
+    return RecordedEvent(shard=0, position=one.seq, epoch=0, chain=None, **msgspec.structs.asdict(stored_form(one)))
 
 
 def _event(one: Recorded) -> RunEvent:

@@ -64,7 +64,9 @@ class Script:
         self.die_in_thread = die_in_thread
         self._registry = registry
         steps = [step for spec in registry.specs for step in spec.steps]
-        self._steps = {step.name for step in steps} | {undo_of(step.name) for step in steps if step.compensate}
+        self._steps = {step.name for step in steps if step.kind == "handler"}
+        self._steps |= {undo_of(step.name) for step in steps if step.compensate}
+        self._of_service = {step.name: step.kind for step in steps}
         self._stubs: dict[str, Any] = {}
         self._rules: dict[str, list[_Rule]] = {}
         self._equipment = Equipment(registry, dress=partial(_Scripted, self))
@@ -93,8 +95,14 @@ class Script:
         self._rules.setdefault(step, []).append(_Rule(times, when, None))
 
     def _known(self, step: str) -> None:
-        if not any(name in self._steps for name in _names(step)):
-            raise ConfigurationError(f"there is no step {step!r}; there are {', '.join(sorted(self._steps))}")
+        if any(name in self._steps for name in _names(step)):
+            return
+        kind = next((self._of_service[name] for name in _names(step) if name in self._of_service), None)
+        if kind == "child":
+            raise ConfigurationError(f"no handler runs step {step!r}: it starts a child task; name a step of that one")
+        if kind is not None:
+            raise ConfigurationError(f"no handler runs step {step!r}: the service completes it itself ({kind})")
+        raise ConfigurationError(f"there is no step {step!r}; there are {', '.join(sorted(self._steps))}")
 
     # ---------------------------------------------------------------- for the worker
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tasker.client.approvals import Approvals
+from tasker.client.client import TaskerClient
 from tasker.client.requests import NamedTemplate, TaskHandle
 from tasker.client.schedules import Schedules
 from tasker.events.messages import CANCEL_GRACE_S
@@ -95,6 +96,10 @@ class SyncRun(RunView):
             self._approvals.delegate(self.task_id, step, to=to, requested_by=requested_by, roles=roles, reason=reason)
         )
 
+    def child(self, step: str) -> SyncRun:
+        """See `Run.child`."""
+        return SyncRun(self._kit, self._kit._handle_of(self._child_id(step)))  # noqa: SLF001
+
     @property
     def _approvals(self) -> Approvals:
         return self._kit._approvals  # noqa: SLF001 - a part of its kit
@@ -178,6 +183,10 @@ class SyncTaskerTest(Kit):
         """See `TaskerTest.schedule`."""
         namespace, name = self._do(self._schedule(name, document))
         return SyncScheduleRun(self, namespace, name)
+
+    def ask(self, command: Callable[[TaskerClient], Coroutine[Any, Any, T]]) -> T:
+        """See `TaskerTest.ask`; the call of the client is the same: `lambda client: client.pause(run.task_id)`."""
+        return self._do(self._ask(command))
 
     def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0) -> None:
         """See `TaskerTest.advance`."""

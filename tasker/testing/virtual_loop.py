@@ -110,6 +110,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Take note that it is done, or sleeps. On the loop."""
         self._threads -= 1
 
+    @property
+    def has_threads_at_work(self) -> bool:
+        """Return whether time waits for a thread."""
+        return bool(self._threads)
+
     def sleep_in_thread(self, seconds: float) -> None:
         """Return when `seconds` of virtual time have passed; for a thread that `thread_begins` has counted."""
         over = threading.Event()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -115,6 +116,19 @@ class _Client(TaskerClient):
             "memory://", "", DEFAULT_TENANT, subjects.prefix, environ={}, ids=ids, clock=clock, retry=retry
         )
         self._bus = SharedBus(self._connect, bus)
+
+
+@contextmanager
+def _in_real_time(loop: VirtualLoop, delay_s: float | None, call: Callable[[], None]) -> Iterator[None]:
+    """Have `call` called on `loop` after `delay_s` of real time, unless this is closed before; None: never."""
+    timer = threading.Timer(delay_s or 0.0, loop.call_soon_threadsafe, (call,))
+    timer.daemon = True
+    if delay_s is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Runner(Runner):
@@ -347,12 +361,25 @@ class World:
         await self.loop.pass_until(self.loop.time() + seconds)
         await self.loop.settled()
 
-    async def until_over(self, task_id: str, *, within_s: float) -> bool:
-        """Return True when the task has ended or is blocked; False when it is not, `within_s` later."""
+    async def until_over(self, task_id: str, *, within_s: float, within_real_s: float | None = None) -> bool:
+        """Return True when the task has ended or is blocked; False when it is not, `within_s` later.
+
+        Where what it waits for is asked after from time to time, that much may not pass `within_real_s`: False then,
+        too, unless a handler is at work.
+        """
+        began_s, spent = self.loop.time(), False
+
+        def spend() -> None:
+            nonlocal spent
+            spent = not self.loop.has_threads_at_work and self.loop.time() > began_s
+            self.log.grew.set()
+
         try:
-            with self.loop.passing(self.loop.time() + within_s):
+            with self.loop.passing(began_s + within_s), _in_real_time(self.loop, within_real_s, spend):
                 async with asyncio.timeout(within_s):
                     while not self._is_over(task_id):
+                        if spent:
+                            return False
                         self.log.grew.clear()
                         await self.log.grew.wait()
         except TimeoutError:

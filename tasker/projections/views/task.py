@@ -459,18 +459,6 @@ def to_view(row: TaskRow, open_steps: Sequence[Standing] = (), *, restarted_as: 
         restarted_as: the tasks that are restarts of it, if they were looked for.
     """
     task_id = str(row.task_id)
-    error = None
-    if row.error is not None and row.state in ("blocked", "failed"):
-        error = decode_message(row.error, ErrorInfo)
-    elif row.blocked_reason in (
-        "poison",
-        "history_limit",
-        "no_progress",
-        "result_limit",
-        "budget_exceeded",
-        "deadline_passed",
-    ):
-        error = ErrorInfo(type=row.blocked_reason, message=row.blocked_detail or "", retryable=False)
     waits = waits_of(row, open_steps)
     return TaskView(
         task_id=task_id,
@@ -489,7 +477,7 @@ def to_view(row: TaskRow, open_steps: Sequence[Standing] = (), *, restarted_as: 
         not_before=to_rfc3339_if(row.not_before_us),
         deadline_at=to_rfc3339_if(row.deadline_us),
         result=None if row.result is None else msgspec.Raw(row.result),
-        error=error,
+        error=error_of(row),
         waiting_on=words_of_task(waits),
         waiting_facts=waits,
         blocked_steps=_blocked_steps(row),
@@ -509,6 +497,23 @@ def to_view(row: TaskRow, open_steps: Sequence[Standing] = (), *, restarted_as: 
         restarted_as=tuple(map(str, restarted_as)),
         priority=row.priority,
     )
+
+
+def error_of(row: TaskRow) -> ErrorInfo | None:
+    """Return why the task failed or is blocked; None when it is neither, or for no error.
+
+    What blocks the task itself comes before what a step failed with: that may be long repaired, or was tolerated.
+    """
+    if row.state == "blocked" and row.blocked_reason is not None and row.blocked_reason in _BLOCKED_AS_A_TASK:
+        return ErrorInfo(type=row.blocked_reason, message=row.blocked_detail or "", retryable=False)
+    if row.error is None or row.state not in ("blocked", "failed"):
+        return None
+    return decode_message(row.error, ErrorInfo)
+
+
+_BLOCKED_AS_A_TASK: Final = frozenset(
+    {"poison", "history_limit", "no_progress", "result_limit", "budget_exceeded", "deadline_passed"}
+)
 
 
 def waits_of(row: TaskRow, open_steps: Sequence[Standing]) -> tuple[Wait, ...]:

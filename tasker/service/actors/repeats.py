@@ -1,8 +1,8 @@
 """How often what a step owes was seen to again: an offer, the start of its child, its ask for a place.
 
-Each is seen to again after a while, then after twice as long, and so on, until something answers. The counts are
-memory's alone: with a new owner, and once the task has left memory, they begin anew. What rests in the work stream
-meanwhile needs none (`dispatch/copies.py`).
+Each is seen to again after a while, then after twice as long, and so on, until something answers. The counts of
+offers are memory's alone: with a new owner, and once the task has left memory, they begin anew. What rests in the work
+stream meanwhile needs none (`dispatch/copies.py`); for children and places the log says how long they took so far.
 """
 
 from __future__ import annotations
@@ -71,6 +71,15 @@ class Repeats:
         self._times[step] -= 1
         if not self._times[step]:
             del self._times[step]
+
+
+def ask_again(actor: TaskActor, step: str, obligation: str, waits: Waits, *, since_us: int, now_us: int) -> None:
+    """Have asked again, later than the last time, what a step has waited for since `since_us`.
+
+    Its task is out of memory for most of a long wait, with all that was counted there; the log knows how long it is.
+    """
+    wait_us = waits.as_long_again_us(now_us - since_us)
+    actor.ports.later(actor, step, obligation, now_us + wait_us, keep=wait_us > waits.after_us(1))
 
 
 def look_again(actor: TaskActor, step: str, obligation: str, waits: Waits, now_us: int, *, keep: bool = True) -> int:

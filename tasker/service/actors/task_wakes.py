@@ -8,7 +8,7 @@ from tasker.events.envelope import US_PER_S
 from tasker.events.task_events import TaskReconciled
 from tasker.service.actors.children import child_care
 from tasker.service.actors.lost_message import LostObligations
-from tasker.service.actors.repeats import CHILD, PLACE, look_again
+from tasker.service.actors.repeats import CHILD, PLACE, ask_again
 from tasker.service.actors.task_effects import offer_again
 from tasker.service.actors.task_reports import telling_circuits
 from tasker.service.actors.waits.event_waiting import watch
@@ -43,11 +43,11 @@ def take_wake(actor: TaskActor, wake: Wake, now_us: int) -> Turn | None:
             watch(actor, step, attempt)
             return None
         case Kind.CHILD:
-            look_again(actor, step, wake.obligation, CHILD, now_us)
+            ask_again(actor, step, wake.obligation, CHILD, since_us=state.steps[step].dispatched_us, now_us=now_us)
             child_care.look_after(actor, step, attempt)
             return None
         case Kind.PLACE:
-            look_again(actor, step, wake.obligation, PLACE, now_us)
+            ask_again(actor, step, wake.obligation, PLACE, since_us=state.places[step].asked_us, now_us=now_us)
             ports.places.ask(actor, state.places[step].request)
             return None
         case Kind.HEARTBEAT:

@@ -136,6 +136,7 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
         "_asks",
         "_deciding",
         "_left",
+        "_look_us",
         "_looks",
         "_ports",
         "correlation_id",
@@ -158,6 +159,8 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
         self._left: list[str] = []
         self._deciding = False
         self._looks: dict[str, tuple[int, float]] = {}
+        self._look_us = 0
+        """When it looks next; 0: within `LOOK_S`, as its obligation says."""
 
     # ---------------------------------------------------------------- turns
 
@@ -237,6 +240,7 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
         for request in requests:
             if request in self.state.holders or request in self.state.evicted:
                 self._look(request, now_us, LOOK_S)
+                self._look_by(self._looks[request][0])
 
     @property
     def _admits(self) -> bool:
@@ -246,6 +250,12 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
     def _look(self, request: str, now_us: int, again_s: float) -> None:
         self._looks[request] = (now_us + round(again_s * US_PER_S), again_s)
         self._ports.offer(self, request, evicted=request in self.state.evicted)
+
+    def _look_by(self, at_us: int) -> None:
+        """Look at `at_us`, if that is before the next look, which may be as far off as they allow who hold places."""
+        if at_us < self._look_us:
+            self._look_us = at_us
+            self._ports.later(self, LOOK, at_us)
 
     def _first_look(self, request: str) -> tuple[int, float]:
         """Return when to ask how a request stands that was never told, and how long it was left alone before."""
@@ -261,12 +271,15 @@ class ConcurrencyActor(Kept[ConcurrencyState]):
         at_us = concurrency_obligations(self.state).get(LOOK)
         if at_us is None:
             return Turn.answer(lambda _: wake.closed(), wake.fail)
-        wake.again(LOOK, now_us + round(LOOK_S * US_PER_S))
         look_s_max = ADMITTED_LOOK_S_MAX if self._admits else LOOK_S_MAX
+        self._look_us = now_us + round(look_s_max * US_PER_S)
         for request in self.state.looked_at():
             due_us, waited_s = self._looks.get(request) or self._first_look(request)
             if due_us <= now_us:
                 self._look(request, now_us, min(2 * waited_s, look_s_max))
+                due_us = self._looks[request][0]
+            self._look_us = min(self._look_us, due_us)
+        wake.again(LOOK, self._look_us)
         return None
 
     def _reconcile(self, message: LostObligations, now_us: int) -> Turn | None:
