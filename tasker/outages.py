@@ -1,6 +1,7 @@
 """How the log tells that something is away: when that begins, then less and less often, and once when it is over.
 
-Whoever tries again twice a second would fill the log with one line for as long as a server is gone.
+Whoever tries again twice a second would fill the log with one line for as long as a server is gone, and so would
+everybody who asks meanwhile (`Repetition`).
 """
 
 from __future__ import annotations
@@ -63,3 +64,35 @@ class Outage:
         if self._since_s is not None:
             self._log.info("outage_over", outage=self._name, lasted_s=round(self._monotonic_s() - self._since_s, 1))
             self._since_s = None
+
+
+class Repetition:
+    """Tells of what befalls one caller after the other, for the same reason: the first, then fewer and fewer of them.
+
+    Args:
+        log: where.
+        name: the lines' event, as in `http_error`.
+        monotonic_s: seconds that only grow.
+    """
+
+    def __init__(self, log: Log, name: str, monotonic_s: Callable[[], float]) -> None:
+        self._log = log
+        self._name = name
+        self._monotonic_s = monotonic_s
+        self._due_s = float("-inf")
+        self._silent_s = SILENT_S_MIN
+        self._left_out = 0
+
+    def tell(self, **fields: Any) -> None:
+        """Write a line, unless one was written lately; the next one says how many were left out since."""
+        now_s = self._monotonic_s()
+        if now_s < self._due_s:
+            self._left_out += 1
+            return
+        if now_s - self._due_s > SILENT_S_MAX:
+            self._silent_s = SILENT_S_MIN
+        more = {"left_out": self._left_out} if self._left_out else {}
+        self._log.warning(self._name, **fields, **more)
+        self._left_out = 0
+        self._due_s = now_s + self._silent_s
+        self._silent_s = min(self._silent_s * 2, SILENT_S_MAX)

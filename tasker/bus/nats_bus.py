@@ -21,8 +21,9 @@ import asyncio
 import contextlib
 import random
 import secrets
+import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -74,6 +75,7 @@ class NatsBus:
         self._connecting: asyncio.Task[None] | None = None
         self._retry_connect = False
         self._last_error: Exception | None = None
+        self._on_repeat: Callable[[Unavailable], object] | None = None
         self.refusals: deque[str] = deque(maxlen=_REFUSALS_KEPT)
         """What the server refused lately: it says so beside everything else, in no answer to a call."""
 
@@ -86,6 +88,7 @@ class NatsBus:
         retry_for_s: float = 0.0,
         inbox_prefix: str = "",
         pending_bytes_max: int = PENDING_BYTES_MAX,
+        on_repeat: Callable[[Unavailable], object] | None = None,
     ) -> NatsBus:
         """Return a bus that is connected.
 
@@ -97,6 +100,7 @@ class NatsBus:
             retry_for_s: how long to go on trying while nobody answers; 0 tries once.
             inbox_prefix: where answers come in, when permissions demand a place; a private random part follows.
             pending_bytes_max: bound of the send buffer.
+            on_repeat: told why a try failed that is followed by another.
 
         Raises:
             Unavailable: no server answered in time.
@@ -104,6 +108,7 @@ class NatsBus:
             ConfigurationError: the URL is none, or its credentials are not there.
         """
         bus = cls(inbox_prefix=inbox_prefix, pending_bytes_max=pending_bytes_max)
+        bus._on_repeat = on_repeat
         await bus._connect(_options(url) | {"name": name}, retry_for_s)
         return bus
 
@@ -319,6 +324,8 @@ class NatsBus:
             self._last_error = error
             if not self._retry_connect or _is_authentication(error):
                 connecting.cancel()
+            elif self._on_repeat is not None:
+                call_guarded(self._on_repeat, _not_connected(error))
         elif self._up:
             self.refusals.append(str(error))
             log.warning("NATS: %s", str(error) or type(error).__name__)
@@ -455,9 +462,17 @@ class _Client(Client):
         except (TimeoutError, OSError, RuntimeError) as error:
             # RuntimeError is uvloop's word for a transport that was lost, not yet noticed, and is written to.
             log.warning("NATS: closed without a farewell: %s", str(error) or type(error).__name__)
-            writer = getattr(self._transport, "_io_writer", None)
-            if writer is not None:
-                writer.transport.abort()
+            self._abort()
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            # A connect that was cancelled as it closed after a failed handshake: nats-py awaits its cancelled future.
+            self._abort()
+
+    def _abort(self) -> None:
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
 
     async def _flusher(self) -> None:
         queue, transport = self._flush_queue, self._transport
@@ -613,10 +628,21 @@ def _is_authentication(error: Exception) -> bool:
     return isinstance(error, nats_errors.AuthorizationError) or any(word in text for word in _AUTHENTICATION)
 
 
+def _is_cancelled() -> bool:
+    """Return whether it is the task that runs here that is cancelled, and not a future that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _connect_error(error: Exception | None) -> Exception:
     if error is not None and _is_authentication(error):
         return AuthenticationFailed(f"NATS refused the connection: {error}")
-    return Unavailable(f"no connection to NATS: {error or 'no answer in time'}")
+    return _not_connected(error)
+
+
+def _not_connected(error: Exception | None) -> Unavailable:
+    trust = "; SSL_CERT_FILE names the authority to trust" if isinstance(error, ssl.SSLCertVerificationError) else ""
+    return Unavailable(f"no connection to NATS: {error or 'no answer in time'}{trust}")
 
 
 def _remove(hooks: list[Hook], hook: Hook) -> None:

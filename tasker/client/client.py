@@ -491,6 +491,7 @@ class TaskerClient(TaskOperations, ServiceReads):
             retry_for_s=max(0.0, until_s - self._clock.monotonic_s()),
             inbox_prefix=self.settings.inbox_prefix,
             pending_bytes_max=self.settings.pending_bytes_max,
+            on_repeat=self._retry.on_repeat,
         )
 
     async def _connected_bus(self) -> Bus:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tasker.clock import Clock
 from tasker.doctor.finding import Examination, Finding
 from tasker.doctor.http_checks import examine_http
+from tasker.doctor.log_checks import examine_log
 from tasker.doctor.machine import examine_files, examine_settings, examine_versions
 from tasker.doctor.nats_checks import examine_nats
 from tasker.doctor.postgres_checks import examine_database
@@ -36,6 +37,7 @@ async def examine(
     findings += await examine_database(settings, clock)
     on_progress("NATS")
     findings += await examine_nats(settings)
+    findings += await examine_log(settings)
     on_progress("HTTP")
     findings += await examine_http(settings)
     return Examination(ok=not findings, findings=tuple(findings))

@@ -32,6 +32,7 @@ CATALOGUE: Final = {
     "publisher_behind": "the event stream is behind the log",
     "projection_behind": "a view is behind the log",
     "due_overdue": "what was due long ago has not been done",
+    "log_restored": "the log ends before what was published: it was restored to an earlier time",
     # nats
     "nats_unset": "no NATS is named",
     "nats_unreachable": "NATS cannot be reached",

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,6 +24,7 @@ from tasker.events.subjects import Subjects
 from tasker.metrics.local import SUPPORTED, socket_of, told_at
 from tasker.metrics.process import Pool, ProcessMetrics
 from tasker.metrics.scrape import Scrape
+from tasker.outages import Outage
 from tasker.settings import METRICS_ROLE, Settings, database_url_of, nats_url_of
 
 if TYPE_CHECKING:
@@ -225,13 +227,17 @@ async def _open_log(settings: Settings, *, committers: int) -> PostgresLog:
 
 async def _open_bus(settings: Settings, name: str) -> NatsBus:
     nats = settings.nats
-    return await NatsBus.connect(
+    waiting = Outage(_log, "awaits_nats", time.monotonic)
+    bus = await NatsBus.connect(
         nats_url_of(settings),
         name=name,
         retry_for_s=settings.service.connect_s,
         inbox_prefix=nats.inbox_prefix,
         pending_bytes_max=nats.pending_bytes_max,
+        on_repeat=lambda error: waiting.goes_on(error.detail),
     )
+    waiting.is_over()
+    return bus
 
 
 def _part_drain_s(settings: Settings) -> float:

@@ -62,8 +62,11 @@ async def test_a_log_restored_to_an_earlier_time_goes_on_under_a_new_id(own_rig:
     assert rig.service.process.ended() == CANNOT_START
     assert "it was restored to an earlier time. `tasker log renew`" in rig.service.process.said()
 
+    assert "log_restored: the stream" in rig.service.run("doctor").stdout
+
     renewed = rig.service.run("log", "renew", "-o", "json")
     assert renewed.returncode == 0, renewed.stderr
+    assert "log_restored" not in rig.service.run("doctor").stdout
     ids = json.loads(renewed.stdout)
     assert ids["before"] != ids["log_id"]
     rig.sink.go()

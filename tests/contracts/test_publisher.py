@@ -228,6 +228,20 @@ async def test_a_log_that_ends_before_what_was_published_is_refused(
         await publishing
 
 
+async def test_an_owner_that_ends_in_order_marks_what_it_published(
+    press: Press, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the next one does not find the stream behind, and says so of nothing."""
+    monkeypatch.setattr(publisher_module, "MARK_S", 60.0)
+    await press.write(3)
+    await press.published()
+    assert not await is_marked(press)
+    await press.publisher.stop(timeout_s=10.0)
+    mark = await press.publisher._last_mark(0)
+    assert mark is not None
+    assert mark.position == press.publisher._feeds[0].committed
+
+
 async def test_the_cursor_moves_behind_the_acks_and_is_kept(press: Press) -> None:
     await press.write(20)
     await press.published()

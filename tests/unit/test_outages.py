@@ -4,7 +4,7 @@ from typing import Any
 
 from structlog.testing import CapturingLogger
 
-from tasker.outages import SILENT_S_MAX, Outage
+from tasker.outages import SILENT_S_MAX, Outage, Repetition
 
 
 class Told:
@@ -47,3 +47,24 @@ def test_its_end_is_said_once_and_the_next_one_begins_anew() -> None:
         ("info", "outage_over", 0.5),
         ("warning", "streams_not_checked", 0.0),
     ]
+
+
+def test_what_befalls_many_is_told_of_fewer_and_fewer_and_they_are_counted() -> None:
+    log, now_s = CapturingLogger(), 0.0
+    told = Repetition(log, "http_error", lambda: now_s)
+    for number in range(400):
+        now_s = number / 10
+        told.tell(path=f"/v1/tasks/{number}", code="unavailable")
+    assert [(call.args[0], call.kwargs["path"]) for call in log.calls] == [
+        ("http_error", f"/v1/tasks/{number}") for number in (0, 10, 30, 70, 150, 310)
+    ]
+    assert [call.kwargs.get("left_out", 0) for call in log.calls] == [0, 9, 19, 39, 79, 159]
+
+
+def test_what_comes_again_after_a_quiet_time_is_told_as_if_it_were_the_first() -> None:
+    log, now_s = CapturingLogger(), 0.0
+    told = Repetition(log, "http_error", lambda: now_s)
+    for now_s in (0.0, 1.0, 3.0, 100.0, 101.0):  # noqa: B007 - the clock
+        told.tell(code="unavailable")
+    assert len(log.calls) == 5
+    assert "left_out" not in log.calls[-1].kwargs

@@ -17,7 +17,7 @@ from tasker.service.http import documents, events, tasks
 from tasker.service.http.event_scan import EventScan
 from tasker.service.http.openapi import openapi_document
 from tasker.service.http.operations import Endpoint, Operation
-from tasker.service.http.problems import errors_to_problems
+from tasker.service.http.problems import ERRORS_TOLD, errors_to_problems, errors_told
 from tasker.service.http.requests import OPERATION
 from tasker.service.http.routes import OPERATIONS
 from tasker.service.http.services import SERVICES, Services
@@ -31,6 +31,7 @@ def create_app(services: Services) -> web.Application:
     """Return the application over `services`. It owns nothing: whoever made the parts closes them."""
     app = web.Application(middlewares=[errors_to_problems, refuse_other_sites], client_max_size=BODY_BYTES_MAX)
     app[SERVICES] = services
+    app[ERRORS_TOLD] = errors_told()
     app.on_shutdown.append(_stop_waiting)
     app[tasks.CONTENTS] = OrderedDict()
     app[events.SCAN] = EventScan(services.tail, services.log, services.queries)

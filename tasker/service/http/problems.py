@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -19,6 +21,7 @@ from tasker.errors import (
     TaskerError,
 )
 from tasker.events.codec import encode_message
+from tasker.outages import Repetition
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 
@@ -31,7 +34,15 @@ _SERVER_STATUS_MIN: Final = 500
 
 _log = structlog.get_logger(__name__)
 
+ERRORS_TOLD: Final = web.AppKey("errors_told", defaultdict[str, Repetition])
+"""Per code of an error, of which there are few."""
+
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def errors_told() -> defaultdict[str, Repetition]:
+    """Return what an application keeps at `ERRORS_TOLD`."""
+    return defaultdict(lambda: Repetition(_log, "http_error", time.monotonic))
 
 
 def problem_response(problem: Problem, *, headers: dict[str, str] | None = None) -> web.Response:
@@ -65,7 +76,8 @@ async def errors_to_problems(request: web.Request, handler: Endpoint) -> web.Str
 
 def _answer(request: web.Request, error: TaskerError) -> web.Response:
     if error.status >= _SERVER_STATUS_MIN:
-        _log.warning("http_error", method=request.method, path=request.path, code=error.code, error=error.detail)
+        told = request.app[ERRORS_TOLD][error.code]
+        told.tell(method=request.method, path=request.path, code=error.code, error=error.detail)
     return problem_response(error.problem())
 
 

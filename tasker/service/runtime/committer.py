@@ -33,6 +33,7 @@ from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, EventLog, Head, ShardAppend
 from tasker.failpoints import failpoint
 from tasker.metrics import Histogram
+from tasker.outages import Outage
 from tasker.service.runtime.actor import ids_of
 from tasker.settings import Limits
 
@@ -112,6 +113,7 @@ class Committer:
         self._stopping = False
         self._idle = asyncio.Event()
         self._paused: Callable[[], bool] = lambda: False
+        self._unsettled = Outage(_log, "outcome_unknown", time.monotonic)
         self.append_durations = Histogram("tasker_append_duration_seconds")
         self.append_sizes = Histogram("tasker_append_batch_events")
         self.backlog = 0
@@ -267,11 +269,12 @@ class Committer:
             try:
                 outcome, epoch = await self._log.settle(self._owner, part)
             except Unavailable as error:
-                _log.warning("outcome_unknown", shard=part.shard, error=error.detail)
+                self._unsettled.goes_on(error.detail)
                 if self._stopping or self._shards.get(part.shard) is not queue:
                     break
                 await asyncio.sleep(SETTLE_PAUSE_S)
                 continue
+            self._unsettled.is_over()
             queue.epoch = epoch
             if outcome is AppendOutcome.UNKNOWN:
                 break

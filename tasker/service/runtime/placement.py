@@ -89,8 +89,9 @@ class Placement:
         lost = self._held - lease.epochs.keys()
         self._held -= lost | closed
         self.expired += len(lost)
+        if lost:
+            _log.warning("shards_lost", shards=sorted(lost))
         for shard in lost:
-            _log.warning("shard_lost", shard=shard)
             if shard not in closed:
                 self._lost(shard)
         wanted = sorted(self._shards - self._held)

@@ -213,6 +213,12 @@ class Publisher:
         """Return how many committed events the stream has not acknowledged."""
         return sum(feed.committed - feed.cursor for feed in self._feeds.values())
 
+    @property
+    def _owes(self) -> bool:
+        """Return whether the stream has not acknowledged all events, or marks behind them."""
+        marked = all(feed.marked >= feed.sent for feed in self._feeds.values())
+        return bool(self.lag_events or self._outstanding or not marked)
+
     def compare_soon(self) -> None:
         """Compare marks and cursors at the next opportunity."""
         self._compare_due_s = 0.0
@@ -246,9 +252,13 @@ class Publisher:
                 await asyncio.sleep(RETRY_S)
 
     async def stop(self, *, timeout_s: float) -> None:
-        """Return when everything committed is acknowledged, the time is over, or nobody is there to acknowledge."""
+        """Return when everything committed is acknowledged, the time is over, or nobody is there to acknowledge.
+
+        Marks as well: else the next owner would find the stream behind, and publish the last second again.
+        """
         deadline_s = self._monotonic_s() + timeout_s
-        while self.lag_events and self._bus.connected and self._monotonic_s() < deadline_s:
+        while self._owes and self._bus.connected and self._monotonic_s() < deadline_s:
+            self._mark_due = True
             self._wake.set()
             await asyncio.sleep(0.02)
         await self.write_cursors()
@@ -499,6 +509,7 @@ class Publisher:
         """Go back where the stream has less than the cursor says, and have filled what it lost in its middle."""
         refill, reconnected = self._refill, self._reconnected
         await self.check_log(list(self._feeds))
+        behind: dict[int, int] = {}
         for feed in list(self._feeds.values()):
             mark = None if refill else await self._last_mark(feed.shard)
             if mark is None:
@@ -515,9 +526,12 @@ class Publisher:
                 if start >= feed.marked or start >= feed.cursor:
                     continue
             if start < feed.cursor:
-                _log.warning("event_stream_behind", shard=feed.shard, cursor=feed.cursor, stream=start)
+                behind[feed.shard] = feed.cursor - start
                 self._end_session()
                 feed.rewind(start)
+        if behind:
+            # Without a mark since: what an owner that was killed published in its last second, or what NATS has lost.
+            _log.warning("event_stream_behind", shards=sorted(behind), events=sum(behind.values()))
         await self._look_for_holes()
         self._refill &= not refill
         self._reconnected &= not reconnected
