@@ -274,6 +274,7 @@ class MemoryJetStream:
             "delivered": {"consumer_seq": consumer.delivered_seq, "stream_seq": consumer.next_seq - 1},
             "num_waiting": len(consumer.pulls),
             "num_pending": sum(consumer.wants(stored) for stored in kept),
+            "num_redelivered": sum(delivered.count > 1 for delivered in consumer.open.values()),
         }
 
     def _consumer_delete(self, tokens: list[str], _data: bytes) -> dict[str, Any]:

@@ -44,15 +44,20 @@ class QueueFacts(msgspec.Struct, kw_only=True, omit_defaults=True):
         asking: how many requests for work of it are open: each is a worker with a free slot. 0: no worker runs that
             serves it, or all are busy.
         offered: how much of its work lies in the stream and nobody has taken.
+        given_back: how much of its work was taken and given back, and nobody has begun: a worker that has no such
+            handler does that, and one whose handler is at its `concurrency`.
         known: whether a worker has ever served it. last_taken: when work of it was last taken from the stream.
+        handler: what the work of the step that waits names.
     """
 
     namespace: str
     queue: str
     asking: int = 0
     offered: int = 0
+    given_back: int = 0
     known: bool = True
     last_taken: str | None = None
+    handler: str | None = None
 
 
 class PlaceHolder(msgspec.Struct, kw_only=True, omit_defaults=True):

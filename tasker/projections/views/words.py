@@ -142,9 +142,19 @@ def _queue_words(queue: QueueFacts) -> str:
         return f"no worker has ever served {named}"
     offered = f", where {queue.offered} wait" if queue.offered else ""
     if queue.asking:
-        return f"workers ask for work of {named}{offered}"
+        return f"workers ask for work of {named}{offered}{_given_back_words(queue)}"
     since = f"; the last took some at {queue.last_taken}" if queue.last_taken else ""
     return f"no worker with a free slot asks for work of {named}{offered}{since}"
+
+
+def _given_back_words(queue: QueueFacts) -> str:
+    """Return what work that is given back, though workers have slots, may come from."""
+    if not queue.given_back or queue.handler is None:
+        return ""
+    return (
+        f", and have given {queue.given_back} back: there may be none with the handler {queue.handler} (its log says "
+        "handler_unknown then), or it is at its concurrency"
+    )
 
 
 def _awaited_words(wait: Wait) -> str:

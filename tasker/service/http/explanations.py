@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
+import msgspec
 from aiohttp import web
 
 from tasker.errors import StepUnknown
@@ -110,12 +111,18 @@ async def _queues(
         return {}
     declared = {step.name: step for step in spec.steps}
     queue_of: dict[str, str] = {}
+    handler_of: dict[str, str | None] = {}
     for one in steps:
         if _waits_for(one, "worker"):
             instance = parse_instance(one.step)
             step = declared[instance.name]
-            queue_of[one.step] = spec.work_queue_of(undo_step(step) if instance.undoes else step)
+            work = undo_step(step) if instance.undoes else step
+            queue_of[one.step], handler_of[one.step] = spec.work_queue_of(work), work.handler
     asked = list(dict.fromkeys(queue_of.values()))[:QUEUES_ASKED]
     told = await asyncio.gather(*(services.queue_of(view.tenant, view.namespace, queue) for queue in asked))
     facts = dict(zip(asked, told, strict=True))
-    return {step: found for step, queue in queue_of.items() if (found := facts.get(queue)) is not None}
+    return {
+        step: msgspec.structs.replace(found, handler=handler_of[step])
+        for step, queue in queue_of.items()
+        if (found := facts.get(queue)) is not None
+    }

@@ -22,6 +22,7 @@ class _Delivered(msgspec.Struct, frozen=True):
 class _Info(msgspec.Struct):
     num_waiting: int = 0
     num_pending: int = 0
+    num_redelivered: int = 0
     delivered: _Delivered = _Delivered()
 
 
@@ -48,5 +49,6 @@ class BusQueues:
             queue=queue,
             asking=info.num_waiting,
             offered=info.num_pending,
+            given_back=info.num_redelivered,
             last_taken=None if at is None else to_rfc3339(from_rfc3339(at)),
         )

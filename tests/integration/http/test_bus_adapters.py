@@ -8,7 +8,7 @@ import pytest
 from tasker.bus.bus import Bus, Message
 from tasker.bus.memory_bus import MemoryBroker
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.pull import PullLoop
+from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.streams import ensure_streams, ensure_work_consumer
 from tasker.errors import DeadlineExceeded, Unavailable
 from tasker.events.codec import encode_message
@@ -128,6 +128,31 @@ async def test_without_a_bus_nobody_hears_and_nobody_fails(bus: Bus, subjects: S
     with BusWatcher(bus, subjects).task("acme", TASK) as watch:
         assert not await watch.news(0.01)
     await asyncio.sleep(0)
+
+
+async def test_a_queue_tells_what_was_given_back_and_not_begun(bus: Bus, subjects: Subjects) -> None:
+    queues, streams = BusQueues(bus, subjects), StreamSettings()
+    await ensure_streams(bus, subjects, streams)
+    name = await ensure_work_consumer(bus, subjects, streams, tenant="acme", namespace="shop", queue="orders")
+    for _ in range(2):
+        await bus.request(subjects.work("acme", "shop", "orders"), b"{}", timeout_s=5)
+    again = asyncio.Event()
+
+    def take(delivery: Delivery) -> None:
+        """Begin the second; as of a handler that is not here, the first is given back each time."""
+        if delivery.stream_seq == 2:
+            pull.ack(delivery)
+        else:
+            pull.nak(delivery, delay_s=0.02 if delivery.num_delivered == 1 else 60.0)
+            if delivery.num_delivered == 2:
+                again.set()
+
+    pull = PullLoop(bus, subjects.work_stream, name, take, lambda: 2)
+    await asyncio.wait_for(again.wait(), 5)
+    told = await queues("acme", "shop", "orders")
+    await pull.stop()
+    assert told is not None
+    assert (told.asking > 0, told.offered, told.given_back) == (True, 0, 1)
 
 
 async def test_a_queue_tells_what_is_offered_and_who_asks(bus: Bus, subjects: Subjects) -> None:

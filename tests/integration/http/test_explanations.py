@@ -56,7 +56,7 @@ async def test_a_task_and_its_steps_say_why(site: Site, client: Client) -> None:
         ("parents", "third"),
         ("worker", "first"),
     ]
-    assert why["causes"][1]["queue"] == {"namespace": "shop", "queue": "slow", "known": False}
+    assert why["causes"][1]["queue"] == {"namespace": "shop", "queue": "slow", "known": False, "handler": "h"}
     await client.problem("GET", f"/v1/tasks/{task_id}/steps/fourth/explain", 404, "step_unknown")
     await client.problem("GET", f"/v1/tasks/{task_id}/steps/first[7]/explain", 404, "step_unknown")
 

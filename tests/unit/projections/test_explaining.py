@@ -4,6 +4,7 @@ import re
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from tasker.events.envelope import Meta, RecordedEvent
@@ -105,6 +106,20 @@ def test_a_step_that_is_kept_for_a_worker_names_it() -> None:
     assert read(run)[1][1].worker == "w1"
     run.start("b", worker="w2")
     assert "has run on worker w2" in explained(run, "b").sentence
+
+
+def test_a_step_whose_work_comes_back_names_the_handler_that_no_worker_may_have() -> None:
+    """Its worker only logs it: the step was renamed, or another build serves the queue."""
+    given_back = QueueFacts(namespace="default", queue="t", asking=2, given_back=1, handler="pack")
+    why = explained(run_of(DIAMOND), "a", queues={"a": given_back})
+    assert why.sentence == (
+        "Step a waits for a worker: workers ask for work of queue t of namespace default, and have given 1 back: there "
+        "may be none with the handler pack (its log says handler_unknown then), or it is at its concurrency."
+    )
+    busy = msgspec.structs.replace(given_back, asking=0)
+    assert "given" not in explained(run_of(DIAMOND), "a", queues={"a": busy}).sentence
+    at_once = msgspec.structs.replace(given_back, given_back=0)
+    assert "pack" not in explained(run_of(DIAMOND), "a", queues={"a": at_once}).sentence
 
 
 def test_a_step_that_requires_labels_tells_which() -> None:
