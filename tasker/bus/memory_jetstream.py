@@ -191,9 +191,12 @@ class MemoryJetStream:
             raise _Refusal(404, STREAM_NOT_FOUND, "stream not found")
         return stream
 
+    def _told(self, stream: _Stream) -> dict[str, Any]:
+        return stream.info() | {"ts": to_rfc3339(self._clock.now_us())}
+
     def _stream_info(self, tokens: list[str], data: bytes) -> dict[str, Any]:
         stream = self._find(tokens[0])
-        told = stream.info() | {"ts": to_rfc3339(self._clock.now_us())}
+        told = self._told(stream)
         asked = msgspec.json.decode(data) if data else {}
         if (pattern := asked.get("subjects_filter")) is not None:
             counts = {subject: count for subject, count in stream.per_subject.items() if count}
@@ -209,15 +212,16 @@ class MemoryJetStream:
         if found is not None:
             if found.config != config:
                 raise _Refusal(400, STREAM_NAME_IN_USE, "stream name already in use with a different configuration")
-            return found.info()
-        created = f"{to_rfc3339(self._clock.now_us())}#{next(self._made)}"
+            return self._told(found)
+        # Two of one microsecond differ as well.
+        created = f"{to_rfc3339(self._clock.now_us())[:-1]}{next(self._made):03}Z"
         stream = self._streams[tokens[0]] = _Stream(config, created)
-        return stream.info()
+        return self._told(stream)
 
     def _stream_update(self, tokens: list[str], data: bytes) -> dict[str, Any]:
         stream = self._find(tokens[0])
         stream.config = msgspec.json.decode(data)
-        return stream.info()
+        return self._told(stream)
 
     def _stream_delete(self, tokens: list[str], _data: bytes) -> dict[str, Any]:
         stream = self._find(tokens[0])

@@ -21,8 +21,10 @@ from tasker.bus.jetstream import (
     api_request,
 )
 from tasker.errors import Unavailable
+from tasker.events.envelope import US_PER_S
 from tasker.events.subjects import Subjects
 from tasker.settings import StreamSettings
+from tasker.times import from_rfc3339
 
 FAST_INGEST_VERSION = (2, 14)
 """The first server that knows `allow_batched`."""
@@ -56,11 +58,24 @@ class StreamState(msgspec.Struct, frozen=True):
 
 
 class StreamInfo(msgspec.Struct, frozen=True):
-    """A stream as the server tells of it. `created` is a text that is another one after a re-creation."""
+    """A stream as the server tells of it.
+
+    Attributes:
+        created: when it was made: another text after a re-creation.
+        ts: what the time was when the server told this, by the same clock.
+    """
 
     created: str
     state: StreamState
     config: dict[str, Any]
+    ts: str = ""
+
+    def is_younger_than(self, age_s: float) -> bool:
+        """Return whether it was made less than `age_s` ago, or the server does not say so."""
+        try:
+            return from_rfc3339(self.ts) - from_rfc3339(self.created) < age_s * US_PER_S
+        except ValueError:
+            return True
 
 
 class Streams(msgspec.Struct, frozen=True):

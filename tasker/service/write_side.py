@@ -53,6 +53,7 @@ from tasker.service.actors.lost_message import LostObligations
 from tasker.service.actors.publication.publisher import Publisher
 from tasker.service.actors.publication.stream_keeper import StreamKeeper
 from tasker.service.actors.schedules.schedule_effects import ScheduleEffects
+from tasker.service.actors.task_actor import REOFFER_S_MAX
 from tasker.service.actors.waits.event_watch import EventWatch
 from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.runtime.actor import ActorFactory
@@ -263,6 +264,16 @@ class WriteSide:
             limits=limits,
             monotonic_s=clock.monotonic_s,
         )
+        self._keeper = StreamKeeper(
+            bus,
+            subjects,
+            streams,
+            on_new_work=self._on_new_work,
+            offer_at_rest=lambda shards: self._node.offer_at_rest(shards),  # noqa: PLW0108 - it comes after
+            rest_s_max=REOFFER_S_MAX,
+            on_new_events=self._publisher.refill,
+            monotonic_s=clock.monotonic_s,
+        )
         self._node = Node(
             log=log,
             clock=clock,
@@ -276,6 +287,7 @@ class WriteSide:
                 self._gate,
                 self._event_watch,
                 self._direct,
+                self._keeper,
                 dispatcher.copies,
             ),
             shard_numbers=range(info.shards),
@@ -286,14 +298,6 @@ class WriteSide:
         )
         self._counts = CommitCounts()
         fanout.listeners += (self._node, self._publisher, HeadNotifier(bus, subjects), self._counts, self._event_watch)
-        self._keeper = StreamKeeper(
-            bus,
-            subjects,
-            streams,
-            on_new_work=self._on_new_work,
-            on_new_events=self._publisher.refill,
-            monotonic_s=clock.monotonic_s,
-        )
         self._commands: Subscription | None = None
 
     @property

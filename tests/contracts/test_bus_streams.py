@@ -15,6 +15,7 @@ from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.stored import stored_at
 from tasker.bus.stream_reader import FromNew, FromSeq, FromTime, Gap, StreamReader
 from tasker.bus.streams import (
+    Streams,
     delete_consumer,
     delete_stream,
     ensure_streams,
@@ -104,6 +105,13 @@ async def emptied(bus: Bus, subjects: Subjects) -> None:
 
 
 @pytest.mark.usefixtures("streams")
+async def test_a_stream_tells_how_old_it_is(bus: Bus, subjects: Subjects, streams: Streams) -> None:
+    for told in (streams.work, await stream_info(bus, subjects.work_stream)):
+        assert told.is_younger_than(60)
+        assert not told.is_younger_than(0)
+    assert msgspec.structs.replace(streams.work, ts="").is_younger_than(0), "what is not told may be so"
+
+
 async def test_streams_are_ensured_again_and_again(connect: Connect, subjects: Subjects) -> None:
     buses = [await connect() for _ in range(3)]
     found = await asyncio.gather(*(ensure_streams(bus, subjects, SMALL) for bus in buses))

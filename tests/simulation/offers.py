@@ -322,6 +322,10 @@ class Stage:
         await running
         await bus.close()
 
+    def drop_stream(self) -> None:
+        """Delete the work stream with all that it holds."""
+        self.broker.accept(Message(f"$JS.API.STREAM.DELETE.{self.subjects.work_stream}", b""))
+
     async def hand_over(self, shard: int, giver: WriteSide, taker: WriteSide) -> None:
         """Move a shard from one node to the other, as when a lease runs out."""
         self.log._shards[shard].lease_until_us = 0

@@ -176,3 +176,20 @@ def test_a_task_that_was_paused_and_resumed_in_the_very_moment_of_its_dispatch()
         await begins_soon(stage)
 
     staged(scenario)
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_work_stream_that_was_lost_while_nobody_owned_what_it_held(nodes: int) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.create()
+        # By then the row says that the stream has it.
+        await asyncio.sleep(600)
+        await stage.kill_node(next(iter(stage.nodes)))
+        stage.drop_stream()
+        if nodes == 1:
+            await stage.start_node()
+        # Whoever else there is makes the stream anew before it owns anything.
+        await asyncio.sleep(8)
+        await begins_soon(stage)
+
+    staged(scenario, nodes=nodes)

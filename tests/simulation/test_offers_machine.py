@@ -217,7 +217,7 @@ class OffersMachine(RuleBasedStateMachine):
     @rule()
     def drop_stream(self) -> None:
         """Delete the work stream with all that it holds."""
-        self.stage.broker.accept(Message(f"$JS.API.STREAM.DELETE.{self.stage.subjects.work_stream}", b""))
+        self.stage.drop_stream()
         self.do(lambda: asyncio.sleep(0))
 
     @rule(seconds=st.sampled_from(SECONDS))

@@ -9,7 +9,7 @@ once when the shard is lost. Timers, the writing of due rows and passivation run
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -281,21 +281,33 @@ class Node:
         failpoint("after_snapshot_write")
 
     async def offer_again(self) -> None:
-        """Wake every open offer now: the stream that held the work is new."""
+        """Wake every open offer now: the stream that held the work is new.
+
+        Raises:
+            Unavailable: the log cannot be read.
+        """
         now_us = self._clock.now_us()
-        for shard in self._shards.owned:
+        owned = self._shards.owned
+        for shard in owned:
             book = self._shards.book_of(shard)
-            if book is None:
-                continue
-            book.wake_all(OFFER_PREFIX, now_us)
+            if book is not None:
+                book.wake_all(OFFER_PREFIX, now_us)
+        await self.offer_at_rest(owned)
+
+    async def offer_at_rest(self, shards: Iterable[int]) -> None:
+        """Wake now what shards have on offer by their rows alone: what memory knows this owner has offered itself.
+
+        Raises:
+            Unavailable: the log cannot be read.
+        """
+        now_us = self._clock.now_us()
+        for shard in shards:
             async for rows in self._log.due_between([shard], now_us, FAR_FUTURE_US):
-                book.load(
-                    [
-                        msgspec.structs.replace(row, at_us=now_us)
-                        for row in rows
-                        if row.obligation.startswith(OFFER_PREFIX)
-                    ]
-                )
+                book = self._shards.book_of(shard)
+                if book is None:
+                    break
+                offers = [row for row in rows if row.obligation.startswith(OFFER_PREFIX)]
+                book.load([msgspec.structs.replace(row, at_us=now_us) for row in offers])
 
     async def _scan(self, shard: int, after_us: int, until_us: int) -> None:
         """Take rows with a time in (`after_us`, `until_us`] into memory."""
