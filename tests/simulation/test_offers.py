@@ -193,3 +193,16 @@ def test_a_work_stream_that_was_lost_while_nobody_owned_what_it_held(nodes: int)
         await begins_soon(stage)
 
     staged(scenario, nodes=nodes)
+
+
+def test_a_limit_that_was_removed_while_a_pause_held_what_waited_for_its_turn() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.command("limit.set", scope="queue", name="t", per_s=0.05, burst=1)
+        for _ in range(3):
+            await stage.create()
+        await stage.command("control.pause", scope="template", name="t")
+        await stage.command("limit.remove", scope="queue", name="t")
+        await stage.command("control.resume", scope="template", name="t", ramp_s=0)
+        await begins_soon(stage)
+
+    staged(scenario)

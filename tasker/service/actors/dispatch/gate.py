@@ -496,6 +496,10 @@ class Gate:
                 now_us = self._clock.now_us()
                 self._turns.is_due((stream_id, step, attempt), now_us)
                 hold = controls.hold_of(held.place, held.chance, now_us)
+                if hold is not None and held.is_paced:
+                    # It has no moment any more: it comes when the hold ends, and asks for one then.
+                    held.is_paced = False
+                    self._leave_line((stream_id, step, attempt), held)
                 at_us = now_us if hold is None else hold.until_us
                 if at_us is not None:
                     held.woken_us = at_us
