@@ -43,6 +43,13 @@ STREAMS: Final = StreamSettings()
 SOON_S: Final = 10.0
 """Within this begins what may: a worker's silence takes 4 s, a node's lease 5 s."""
 
+PLACES: Final = 2
+PLACE_S_MAX: Final = 75.0
+"""The same for a place under a key, where words between tasks and key were lost: tasks ask again after 60 s at most."""
+
+FRAGILE_S: Final = 150.0
+"""The same behind a circuit: a trial that a worker took with it has to time out first, and the wait doubles."""
+
 DEAD_S: Final = STREAMS.ack_wait_s + 2.0
 """The same where a message died with its worker: the stream waits for its ack first."""
 
@@ -140,9 +147,13 @@ class ScriptedWorker:
 
     # ---------------------------------------------------------------- what it does with what it has
 
-    async def ask(self, item: Item, kind: Literal["claim", "reserve", "started", "completed", "returned"]) -> Any:
+    async def ask(
+        self, item: Item, kind: Literal["claim", "reserve", "started", "completed", "failed", "returned"]
+    ) -> Any:
         """Return the owner's answer to a report, however long that takes."""
-        report = {"kind": kind, "task_id": item.key[0], "step": item.key[1], "attempt": item.key[2]}
+        report: dict[str, Any] = {"kind": kind, "task_id": item.key[0], "step": item.key[1], "attempt": item.key[2]}
+        if kind == "failed":
+            report["error"] = {"type": "Broken", "message": "the other side is down", "retryable": True}
         body = json.dumps(report | {"worker": self.name}).encode()
         while True:
             try:
@@ -382,15 +393,25 @@ class Stage:
 
     # ---------------------------------------------------------------- what is promised
 
-    def waiting(self) -> list[Key]:
-        """Return the attempts that may begin, and have not."""
-        found: list[Key] = []
+    def waiting(self) -> list[tuple[Key, float]]:
+        """Return the attempts that may begin, or have the next free place, and have not, and how long they may need."""
+        found: list[tuple[Key, float]] = []
+        asking: list[Key] = []
+        places_held = 0
         for task_id in self.tasks:
             state = folded(self.recorded(task_id))
+            for place in () if state.ended else state.places.values():
+                if place.held:
+                    places_held += 1
+                elif not place.denied and not state.held:
+                    asking.append((task_id, place.request.step, place.request.attempt))
             if not state.ended and not state.held:
+                within_s = FRAGILE_S if state.template == "fragile" else SOON_S
                 steps = state.steps.items()
-                found += [(task_id, name, one.attempt) for name, one in steps if one.status is STEP_DISPATCHED]
-        return found
+                found += [
+                    ((task_id, name, one.attempt), within_s) for name, one in steps if one.status is STEP_DISPATCHED
+                ]
+        return found + [(key, PLACE_S_MAX) for key in (asking if places_held < PLACES else ())]
 
     @property
     def in_hands(self) -> int:
@@ -402,11 +423,13 @@ class Stage:
         """Return the events of a task."""
         return self.log.events_of(UUID(task_id))
 
-    async def until_begun(self, within_s: float) -> float:
-        """Return how long it took until all that may begin has begun."""
+    async def until_begun(self, within_s: float = 0.0) -> float:
+        """Return how long it took until all that may begin has begun; `within_s`: so long it may need at least."""
         began_s = self.loop.time()
         while waiting := self.waiting():
-            assert self.loop.time() - began_s <= within_s, f"{waiting} stood still for {within_s:g} s"
+            took_s = self.loop.time() - began_s
+            late = [key for key, soon_s in waiting if took_s > max(soon_s, within_s)]
+            assert not late, f"{late} stood still for {took_s:g} s"
             await asyncio.sleep(0.1)
         return self.loop.time() - began_s
 
@@ -425,8 +448,17 @@ class Stage:
 
 
 _STEP: Final = {"queue": QUEUE, "start_to_close_s": 7200, "heartbeat_s": 3600}
+_FRAGILE: Final[dict[str, Any]] = {
+    "queue": QUEUE,
+    "start_to_close_s": 5,
+    "heartbeat_s": 3,
+    "retry": {"max_attempts": 1000, "backoff": "constant", "delay_s": 1},
+    "circuit_breaker": {"min_attempts": 1, "open_s": 2, "open_s_max": 8, "probes": 1},
+}
 TEMPLATES: Final[list[dict[str, Any]]] = [
     {"name": "t", "steps": [{"name": "only"} | _STEP]},
+    {"name": "keyed", "steps": [{"name": "only", "concurrency": {"key": "'k'", "limit": PLACES}} | _STEP]},
+    {"name": "fragile", "steps": [{"name": "only"} | _FRAGILE]},
     {"name": "two", "steps": [{"name": "one"} | _STEP, {"name": "other"} | _STEP]},
     {"name": "sticky", "steps": [{"name": "a"} | _STEP, {"name": "b", "after": ["a"], "sticky": "a"} | _STEP]},
 ]

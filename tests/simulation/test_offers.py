@@ -206,3 +206,18 @@ def test_a_limit_that_was_removed_while_a_pause_held_what_waited_for_its_turn() 
         await begins_soon(stage)
 
     staged(scenario)
+
+
+def test_a_limit_that_was_removed_after_its_node_came_anew() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.command("limit.set", scope="queue", name="t", per_s=0.05, burst=1)
+        (node,) = stage.nodes
+        await stage.stop_node(node)
+        await stage.start_node()
+        for _ in range(3):
+            await stage.create()
+        await asyncio.sleep(2)
+        await stage.command("limit.remove", scope="queue", name="t")
+        await begins_soon(stage)
+
+    staged(scenario)

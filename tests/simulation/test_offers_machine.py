@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tasker.bus.bus import Message
 from tasker.testing.virtual_loop import VirtualLoop
-from tests.simulation.offers import DEAD_S, LIFE_S, SHARDS, SOON_S, Item, ScriptedWorker, Stage
+from tests.simulation.offers import DEAD_S, LIFE_S, SHARDS, TEMPLATES, Item, ScriptedWorker, Stage
 
 ASKED = os.environ.get("TASKER_MACHINE_EXAMPLES")
 EXAMPLES = int(ASKED or "8")
@@ -26,7 +26,8 @@ TASKS_MAX = 8
 WORKERS_MAX = 3
 SECONDS = [0.1, 1.0, 2.5, 5.0, 12.0, 40.0, 130.0]
 HOLDS = ["queue", "template", "limit"]
-KINDS = ["claim", "reserve", "started", "completed"]
+KINDS = ["claim", "reserve", "started", "completed", "failed"]
+NAMES = [template["name"] for template in TEMPLATES]
 picked = st.integers(0, 7)
 
 
@@ -77,7 +78,7 @@ class OffersMachine(RuleBasedStateMachine):
         self.runner.run(begin())
 
     @precondition(lambda self: len(self.stage.tasks) < TASKS_MAX)
-    @rule(template=st.sampled_from(["t", "two", "sticky"]), priority=st.sampled_from([0, 0, 5]))
+    @rule(template=st.sampled_from(NAMES), priority=st.sampled_from([0, 0, 5]))
     def create(self, template: str, priority: int) -> None:
         """Create a task."""
         self.do(lambda: self.stage.create(template=template, priority=priority))
@@ -135,6 +136,12 @@ class OffersMachine(RuleBasedStateMachine):
     def hold(self, what: str) -> None:
         """Hold work back, or let it go."""
         self.do(lambda: self._let_go(what) if what in self.held else self._hold(what))
+
+    @rule(per_s=st.sampled_from([0.001, 0.05, 5.0]))
+    def limit(self, per_s: float) -> None:
+        """Set another rate."""
+        self.held["limit"] = None
+        self.do(lambda: self.stage.command("limit.set", scope="queue", name="t", per_s=per_s, burst=1))
 
     async def _hold(self, what: str) -> None:
         self.held[what] = None
@@ -244,7 +251,7 @@ class OffersMachine(RuleBasedStateMachine):
             await stage.ask("task.resume", {"task_id": task_id, "requested_by": "ada", "reason": "r"})
         self.paused.clear()
         healthy = await stage.healthy(f"healthy-{len(stage.workers)}")
-        await stage.until_begun(max(SOON_S, stage.died_s + DEAD_S - stage.loop.time()))
+        await stage.until_begun(stage.died_s + DEAD_S - stage.loop.time())
         assert len(set(healthy.ran)) == len(healthy.ran), "a worker begins an attempt once"
         stage.check_told()
         await asyncio.sleep(2)

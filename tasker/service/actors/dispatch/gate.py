@@ -429,6 +429,7 @@ class Gate:
             Unavailable: the log cannot be read.
         """
         await self._watch.look()
+        self._pacing.changed(self._clock.now_us())
         self._set_shut()
 
     def on_recorded(self) -> None:
