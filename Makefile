@@ -76,9 +76,11 @@ fuzz: setup ## many examples a property, then bad bytes through every decoder; a
 	@$(PYTHON) -m tests.properties.fuzz
 
 .PHONY: machines
-machines: setup ## the state machines over a whole service with MACHINE_EXAMPLES (200) each; about 5 minutes
+machines: setup ## the state machines over a whole service with MACHINE_EXAMPLES (200) each, and walks; about 8 minutes
 	@TASKER_MACHINE_EXAMPLES="$${MACHINE_EXAMPLES:-200}" $(PYTHON) -m pytest tests/simulation/test_machine.py \
 		tests/simulation/test_limits_machine.py -o timeout=3600 $(FAST_JOBS) $(PYTEST_ARGS)
+	@TASKER_SIMULATION_SEEDS="$${SIMULATION_SEEDS:-0-200}" $(PYTHON) -m pytest tests/simulation/test_offers_walk.py \
+		$(FAST_JOBS) $(PYTEST_ARGS)
 
 .PHONY: deploy-try
 deploy-try: setup ## follow the pages of deploy/ for real; needs root, mmdebstrap and systemd-nspawn, or a Docker with compose

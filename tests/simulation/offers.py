@@ -406,7 +406,7 @@ class Stage:
                 elif not place.denied and not state.held:
                     asking.append((task_id, place.request.step, place.request.attempt))
             if not state.ended and not state.held:
-                within_s = FRAGILE_S if state.template == "fragile" else SOON_S
+                within_s = FRAGILE_S if state.template.name == "fragile" else SOON_S
                 steps = state.steps.items()
                 found += [
                     ((task_id, name, one.attempt), within_s) for name, one in steps if one.status is STEP_DISPATCHED
@@ -449,6 +449,7 @@ class Stage:
 
 _STEP: Final = {"queue": QUEUE, "start_to_close_s": 7200, "heartbeat_s": 3600}
 _FRAGILE: Final[dict[str, Any]] = {
+    "handler": "fragile",
     "queue": QUEUE,
     "start_to_close_s": 5,
     "heartbeat_s": 3,

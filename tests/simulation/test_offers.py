@@ -221,3 +221,20 @@ def test_a_limit_that_was_removed_after_its_node_came_anew() -> None:
         await begins_soon(stage)
 
     staged(scenario)
+
+
+def test_a_pause_that_ends_while_a_circuit_holds_what_it_held() -> None:
+    async def scenario(stage: Stage) -> None:
+        worker = await stage.work("w")
+        await asyncio.sleep(2)
+        await stage.create(template="fragile")
+        await asyncio.sleep(0.1)
+        (item,) = worker.hands.values()
+        await worker.ask(item, "failed")
+        worker.ack(item)
+        await stage.command("control.pause", **QUEUE)
+        await asyncio.sleep(30)
+        await stage.command("control.resume", ramp_s=0, **QUEUE)
+        await begins_soon(stage)
+
+    staged(scenario)

@@ -649,7 +649,9 @@ class DirectWork:
         if silent:
             self._drop(set(silent))
         self._miss_leaving(now_s)
-        self._unbegun.forget_old(now_s)
+        for offered in self._unbegun.overdue(now_s):
+            if offered.actor.is_offered(offered.step, offered.attempt):
+                self._source.again(offered)
         self._look_after_kept(now_s)
         self._look_at_paces(now_s)
         for queue in list(self._waiting):

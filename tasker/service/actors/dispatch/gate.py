@@ -306,11 +306,16 @@ class Gate:
             return None
         held.is_paced = hold is None
         if hold is not None:
-            self._leave_line(key, held)
-        if hold is not None and hold.circuit is not None:
+            self._held_by(hold, shard, key, held)
+        return held
+
+    def _held_by(self, hold: Hold, shard: int, key: Key, held: _Held) -> None:
+        """Let an attempt wait for the end of what holds it, and for no turn: it asks for one then."""
+        held.is_paced = False
+        self._leave_line(key, held)
+        if hold.circuit is not None and held.circuit is None:
             held.circuit = hold.target
             self._of_circuit.setdefault(hold.target, {})[key] = shard
-        return held
 
     def _drop(self, kept: dict[Key, _Held], key: Key) -> None:
         held = kept.pop(key)
@@ -485,7 +490,7 @@ class Gate:
         if repaced:
             self._pacing.forget_moments()
         for shard, kept in list(self._held.items()):
-            for (stream_id, step, attempt), held in list(kept.items()):
+            for key, held in list(kept.items()):
                 done += 1
                 if done % WAKES_AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -495,14 +500,13 @@ class Gate:
                 if book is None:
                     break
                 now_us = self._clock.now_us()
-                self._turns.is_due((stream_id, step, attempt), now_us)
+                self._turns.is_due(key, now_us)
                 hold = controls.hold_of(held.place, held.chance, now_us)
-                if hold is not None and held.is_paced:
-                    # It has no moment any more: it comes when the hold ends, and asks for one then.
-                    held.is_paced = False
-                    self._leave_line((stream_id, step, attempt), held)
+                if hold is not None:
+                    self._held_by(hold, shard, key, held)
                 at_us = now_us if hold is None else hold.until_us
                 if at_us is not None:
+                    stream_id, step, attempt = key
                     held.woken_us = at_us
                     book.retry(stream_id, obligation_of(Kind.OFFER, step, attempt), at_us, keep=at_us > now_us)
 

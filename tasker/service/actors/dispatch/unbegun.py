@@ -7,8 +7,8 @@ from typing import Final
 
 from tasker.service.actors.dispatch.lines import Offered, Worker
 
-FORGET_S: Final = 60.0
-"""What has not begun so long after it was to be sent is no longer missed here: its obligation has offered it again."""
+BEGIN_S: Final = 60.0
+"""A worker that lives begins what it gets, or gives it back, long before this; what it did not is offered to others."""
 
 
 class Unbegun(dict[tuple[str, str, int], tuple[Worker, Offered]]):
@@ -19,7 +19,9 @@ class Unbegun(dict[tuple[str, str, int], tuple[Worker, Offered]]):
     def sent(self, worker: Worker, items: Iterable[Offered]) -> None:
         """Take note of what goes to a worker."""
         for offered in items:
-            self[offered.actor.task_id, offered.step, offered.attempt] = (worker, offered)
+            key = (offered.actor.task_id, offered.step, offered.attempt)
+            self.pop(key, None)
+            self[key] = (worker, offered)
 
     def missed(self, items: Iterable[Offered]) -> list[Offered]:
         """Return, once, those of `items` that have not begun: they may never have arrived."""
@@ -30,12 +32,11 @@ class Unbegun(dict[tuple[str, str, int], tuple[Worker, Offered]]):
         """Return what workers have, with their parts."""
         return [offered for holder, offered in self.values() if holder.whole in workers]
 
-    def forget_old(self, now_s: float) -> None:
-        """Forget what was sent long ago."""
+    def overdue(self, now_s: float) -> list[Offered]:
+        """Return, once, what was sent long ago."""
         old = []
-        for key, (_, offered) in self.items():
-            if offered.until_s > now_s - FORGET_S:
+        for _, offered in self.values():
+            if offered.until_s > now_s - BEGIN_S:
                 break
-            old.append(key)
-        for key in old:
-            del self[key]
+            old.append(offered)
+        return self.missed(old)

@@ -41,6 +41,7 @@ class Node:
         self.bus.subscribe(self.subjects.slots_all, self.direct.on_slots)
         self.streamed: list[str] = []
         self.offered_again: list[str] = []
+        self.over: set[str] = set()
         self.anybodys: list[str] = []
         self.closed: set[str] = set()
         self.size = 10
@@ -115,7 +116,14 @@ class Node:
             step=lambda step: SimpleNamespace(handler=step[0], priority=0), is_shared=False, is_ordered=False
         )
         state = SimpleNamespace(priority=priority, steps={})
-        actor = SimpleNamespace(task_id="T", template=template, state=state, shard=shard, stream_id=uuid4())
+        actor = SimpleNamespace(
+            task_id="T",
+            template=template,
+            state=state,
+            shard=shard,
+            stream_id=uuid4(),
+            is_offered=lambda step, _attempt: step not in self.over,
+        )
         self.actors[actor.stream_id] = actor
         return actor
 
@@ -503,17 +511,19 @@ async def test_queues_known_at_once_are_bounded_and_forgotten(node: Node, monkey
     assert node.offer("s3", queue=OTHER) == [True]
 
 
-async def test_what_was_never_begun_is_forgotten_once_its_obligation_takes_over(
+async def test_what_a_worker_does_not_begin_is_offered_again_and_no_longer_missed_with_it(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its task may have ended, or moved to another node, without the worker saying a word of it."""
-    monkeypatch.setattr(unbegun_module, "FORGET_S", 0.0)
+    monkeypatch.setattr(unbegun_module, "BEGIN_S", 0.0)
     node.join("a")
     await node.said("a")
     node.offer("s1", "s2")
     await node.until(lambda: len(node.arrived.get("a", ())) == 2)
+    node.over.add("s1")
     node.direct._sweep(asyncio.get_running_loop().time() + 1.0)
     assert node.direct._unbegun == {}
+    assert node.offered_again == ["s2"]
 
 
 async def many_workers(node: Node, count: int, *, items: int) -> None:
