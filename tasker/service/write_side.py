@@ -20,7 +20,7 @@ from tasker.bus.bus import Bus, Message, Subscription
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import PullLoop
 from tasker.errors import Unavailable
-from tasker.events.envelope import NewEvent
+from tasker.events.envelope import US_PER_S, NewEvent
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.places import LOOK_AT as PLACE_LOOK
 from tasker.events.subjects import Subjects
@@ -52,8 +52,8 @@ from tasker.service.actors.limits.postponing import POSTPONE, Postponing
 from tasker.service.actors.lost_message import LostObligations
 from tasker.service.actors.publication.publisher import Publisher
 from tasker.service.actors.publication.stream_keeper import StreamKeeper
+from tasker.service.actors.repeats import OFFER
 from tasker.service.actors.schedules.schedule_effects import ScheduleEffects
-from tasker.service.actors.task_actor import REOFFER_S_MAX
 from tasker.service.actors.waits.event_watch import EventWatch
 from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.runtime.actor import ActorFactory
@@ -270,7 +270,7 @@ class WriteSide:
             streams,
             on_new_work=self._on_new_work,
             offer_at_rest=lambda shards: self._node.offer_at_rest(shards),  # noqa: PLW0108 - it comes after
-            rest_s_max=REOFFER_S_MAX,
+            rest_s_max=OFFER.most_us / US_PER_S,
             on_new_events=self._publisher.refill,
             monotonic_s=clock.monotonic_s,
         )
