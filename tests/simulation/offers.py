@@ -13,7 +13,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -24,7 +24,7 @@ from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.streams import ensure_work_consumer
 from tasker.errors import TaskerError, Unavailable
 from tasker.events.memory_log import MemoryLog
-from tasker.events.messages import Work, WorkArray
+from tasker.events.messages import ReportKind, Work, WorkArray
 from tasker.events.subjects import Subjects
 from tasker.ids import SystemIds
 from tasker.replay.state_at import folded
@@ -147,9 +147,7 @@ class ScriptedWorker:
 
     # ---------------------------------------------------------------- what it does with what it has
 
-    async def ask(
-        self, item: Item, kind: Literal["claim", "reserve", "started", "completed", "failed", "returned"]
-    ) -> Any:
+    async def ask(self, item: Item, kind: ReportKind) -> Any:
         """Return the owner's answer to a report, however long that takes."""
         report: dict[str, Any] = {"kind": kind, "task_id": item.key[0], "step": item.key[1], "attempt": item.key[2]}
         if kind == "failed":

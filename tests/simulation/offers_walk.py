@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tasker.bus.bus import Message
+from tasker.events.messages import ReportKind
 from tests.simulation.offers import DEAD_S, SHARDS, TEMPLATES, Item, ScriptedWorker, Stage
 
 NODES: Final = 2
@@ -19,6 +20,9 @@ MOVES_PER_WALK: Final = 60
 TASKS_MAX: Final = 30
 WORKERS_MAX: Final = 3
 NAMES: Final = [template["name"] for template in TEMPLATES] + ["fragile"]
+FAILS: Final[list[ReportKind]] = ["failed"] * 4
+"""What fragile work is made to do more often than other work: for its circuit."""
+
 BRIEF_S: Final = (0.0, 0.1)
 WAITS_S: Final = (0.1, 1.0, 2.5, 5.0, 12.0, 40.0, 130.0)
 BY: Final = {"requested_by": "ada", "reason": "a test"}
@@ -124,8 +128,8 @@ class Walk:
         if found is None:
             return
         worker, item = found
-        kinds = ["claim", "reserve", "started", "completed", "failed"]
-        kind = self._draw.choice(kinds + ["failed"] * 4 if item.work.template == "fragile" else kinds)
+        kinds: list[ReportKind] = ["claim", "reserve", "started", "completed", "failed"]
+        kind = self._draw.choice([*kinds, *FAILS] if item.work.template == "fragile" else kinds)
         is_heard = self._draw.random() < 0.7
         self._say("ask", worker.name, kind, *item.key, "" if is_heard else "(unheard)")
         if not is_heard:
