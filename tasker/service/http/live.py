@@ -155,6 +155,7 @@ class LiveBuffer:
         found, lost = list(self._bodies), self._lost
         self._bodies.clear()
         self._bytes = self._lost = 0
+        self._arrived.clear()
         return found, lost
 
     def _is_stale(self, update: LiveUpdate) -> bool:
@@ -165,8 +166,7 @@ class LiveBuffer:
         return update.attempt < newest
 
     async def more(self, timeout_s: float) -> None:
-        """Return when there is more, or it is time to look."""
-        self._arrived.clear()
+        """Return when there is more than was taken, or it is time to look."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._arrived.wait()

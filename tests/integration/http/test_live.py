@@ -155,6 +155,16 @@ async def test_a_reader_that_is_too_slow_misses_the_oldest_and_is_told_how_many(
     assert buffer.take() == ([], 0)
 
 
+async def test_an_update_between_a_look_and_the_wait_for_more_is_not_waited_for() -> None:
+    """A stream looks how its task is in between, which takes a question to the database."""
+    buffer = live.LiveBuffer("t")
+    assert buffer.take() == ([], 0)
+    buffer.put(message(update("t", 1)))
+    async with asyncio.timeout(5):
+        await buffer.more(60)
+    assert len(buffer.take()[0]) == 1
+
+
 async def test_what_a_buffer_knows_of_steps_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "STEPS_KNOWN_MAX", 3)
     buffer = live.LiveBuffer("t")
