@@ -96,16 +96,19 @@ class Placement:
                 self._lost(shard)
         wanted = sorted(self._shards - self._held)
         if wanted and not self._leaving:
-            lease = await self._log.acquire(self._owner, wanted, self._pace.lease_s)
-            self._clock.set(lease.now_us)
-            failpoint("after_take")
-            if self._leaving:
-                # All was given up while these were asked for: they are nobody's, too.
-                await self._log.release(self._owner)
-                return
-            epochs = {shard: epoch for shard, epoch in lease.epochs.items() if shard in wanted}
-            if epochs:
-                # The clock keeps the end that the renewal gave it: leases taken now end later than those renewed.
-                _log.info("shards_taken", shards=sorted(epochs))
-                self._held |= epochs.keys()
-            self._taken(epochs)
+            await self._acquire(wanted)
+
+    async def _acquire(self, wanted: Sequence[int]) -> None:
+        lease = await self._log.acquire(self._owner, wanted, self._pace.lease_s)
+        self._clock.set(lease.now_us)
+        failpoint("after_take")
+        if self._leaving:
+            # All was given up while these were asked for: they are nobody's, too.
+            await self._log.release(self._owner)
+            return
+        epochs = {shard: epoch for shard, epoch in lease.epochs.items() if shard in wanted}
+        if epochs:
+            # The clock keeps the end that the renewal gave it: leases taken now end later than those renewed.
+            _log.info("shards_taken", shards=sorted(epochs))
+            self._held |= epochs.keys()
+        self._taken(epochs)
