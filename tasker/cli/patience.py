@@ -43,18 +43,17 @@ async def _tell(service: TaskerClient, task_id: str) -> None:
         words = ""
         # What keeps us from asking is told by the wait itself.
         with suppress(TaskerError):
-            words = await _words(service, await service.get(task_id))
+            words = _words(await service.get(task_id))
         if words and words != told:
             note(words)
             told = words
         await asyncio.sleep(AGAIN_S)
 
 
-async def _words(service: TaskerClient, view: TaskView) -> str:
+def _words(view: TaskView) -> str:
     """Return what `view` waits for, and what to do about it."""
     if not view.waiting_on:
         return ""
-    offered = [step.step for step in await service.steps(view.task_id) if step.state == "dispatched"]
-    if not offered:
+    if not any(wait.kind == "worker" for wait in view.waiting_facts):
         return f"waiting on {view.waiting_on}"
     return f"waiting on {view.waiting_on}; nobody has begun it yet: `tasker worker APP.py` runs the handlers of an app"

@@ -11,7 +11,7 @@ from tasker.errors import ConfigurationError
 from tasker.ids import check_name
 from tasker.settings import read_settings
 from tasker.settings.keys import keys
-from tasker.settings.running import running_stack
+from tasker.settings.running import data_dir_of, running_stack
 
 NATS_URL = keys()["nats.url"].variable
 HTTP_URL = keys()["http.url"].variable
@@ -68,7 +68,8 @@ def client_settings(
         nats_url, http_url = stack.get(NATS_URL), stack.get(HTTP_URL)
     if not nats_url and not http_url:
         raise ConfigurationError(
-            f"no service is known: set {NATS_URL} and {HTTP_URL}; `tasker up` starts one here and prints both lines",
+            f"no service is known: set {NATS_URL} and {HTTP_URL}; `tasker up` starts one here and prints both lines "
+            f"(none runs on {data_dir_of(found.data, environ)})",
         )
     return ClientSettings(
         nats_url=nats_url or None,

@@ -14,7 +14,7 @@ import msgspec
 from tasker.client.subscription import Subscription, type_of
 from tasker.client.waiting import is_over
 from tasker.events.messages import LifecycleEvent
-from tasker.events.reads import TASK_ENDED, TaskView
+from tasker.events.reads import TASK_ENDED, TaskView, blocked_error
 from tasker.events.task_events import (
     NULL,
     ErrorInfo,
@@ -111,13 +111,7 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
         case "step_failed":
             changes |= {"error": _data(event, StepFailed).error, "steps_failed": view.steps_failed + 1}
         case "task_blocked":
-            changes |= {"state": "blocked", "blocked_steps": _data(event, TaskBlocked).steps}
-            remedy = f"tasker task retry {view.task_id}"
-            if _data(event, TaskBlocked).reason == "budget_exceeded":
-                remedy = budget_remedy(view.task_id)
-            elif _data(event, TaskBlocked).reason == "deadline_passed":
-                remedy = deadline_remedy(view.task_id)
-            changes |= {"remedy": remedy}
+            changes |= _blocked(view, _data(event, TaskBlocked))
         case "task_completed":
             result = _data(event, TaskCompleted).result
             changes |= {"state": "completed", "result": result, "ended_at": event.time, "error": None}
@@ -147,6 +141,16 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
         case _:
             pass
     return msgspec.structs.replace(view, **changes)
+
+
+def _blocked(view: TaskView, event: TaskBlocked) -> dict[str, Any]:
+    remedy = f"tasker task retry {view.task_id}"
+    if event.reason == "budget_exceeded":
+        remedy = budget_remedy(view.task_id)
+    elif event.reason == "deadline_passed":
+        remedy = deadline_remedy(view.task_id)
+    error = blocked_error(event.reason, event.detail) or view.error
+    return {"state": "blocked", "blocked_steps": event.steps, "remedy": remedy, "error": error}
 
 
 def _created(event: LifecycleEvent) -> TaskView:

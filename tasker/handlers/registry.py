@@ -142,7 +142,8 @@ class Registry:
                 if missing:
                     raise ConfigurationError(
                         f"{place_of(found.function)}: parameter {missing[0]!r} is no parent of step {step.name!r} "
-                        f"of template {spec.name!r}"
+                        f"of template {spec.name!r}: name it in the step's `after`, or read the result of an earlier "
+                        f"step with `await ctx.result({missing[0]!r})`"
                     )
             for step in spec.steps:
                 self._check_undone(spec, step)

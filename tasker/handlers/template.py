@@ -687,7 +687,13 @@ def _parents(after: object) -> tuple[str, ...]:
     if isinstance(after, str):
         return (after,)
     if isinstance(after, (list, tuple)):
-        return tuple(after)
+        odd = next((one for one in after if not isinstance(one, str)), None)
+        if odd is None:
+            return tuple(after)
+        raise ConfigurationError(
+            f"{place_of_caller()}after lists names of steps, not {kind_of(odd)}: the condition of an edge is "
+            "after_when={step: expression}"
+        )
     raise ConfigurationError(
         f"{place_of_caller()}after is the name of a step, or a list of names, not {kind_of(after)}"
     )

@@ -14,6 +14,7 @@ import msgspec
 
 from tasker.events.reads import (
     TASK_ENDED,
+    AskedFacts,
     Cause,
     Explanation,
     HoldFacts,
@@ -190,7 +191,7 @@ def _remedy(step: StepView, wait: Wait) -> str | None:
             labels = {} if wait.queue is None else required_by(wait.queue.queue)
             return " ".join(["tasker worker APP.py", *(f"--label {name}={labels[name]}" for name in sorted(labels))])
         case "approval":
-            return f"tasker approval approve {at} --requested-by NAME"
+            return f"tasker approval approve {at} --requested-by NAME{_in_a_role(wait.approval)}"
         case "signal":
             return f"tasker task signal {step.task_id} {wait.signal or 'NAME'}"
         case "retry" | "time" | "checkpoint" if step.state == "waiting":
@@ -205,12 +206,22 @@ def _remedy(step: StepView, wait: Wait) -> str | None:
             return None
 
 
+def _in_a_role(asked: AskedFacts | None) -> str:
+    """Return the option without which nobody may answer: a role, where no person is asked by name."""
+    if asked is None or asked.assignees or not asked.roles:
+        return ""
+    return f" --role {asked.roles[0] if len(asked.roles) == 1 else 'ROLE'}"
+
+
 def _remedy_of_place(task_id: str, place: PlaceFacts | None) -> str | None:
     """Return the command that lets a task go before others, or, where it is the next, tells what is before it."""
     if place is not None and place.ahead:
         return f"tasker task update {task_id} --priority {PRIORITY_MAX}"
     if place is not None and place.holders:
-        return f"tasker task explain {place.holders[0].task_id}"
+        holder = place.holders[0]
+        if holder.task_id == task_id and holder.step is not None:
+            return f"tasker step explain {task_id} {holder.step}"
+        return f"tasker task explain {holder.task_id}"
     return None
 
 

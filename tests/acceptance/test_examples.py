@@ -122,11 +122,11 @@ async def test_reads_show_what_was_not_chosen_and_page_through_items(workflows: 
         steps = {view.step: view for view in await client.steps(routed)}
         mapped = await over(client, "fanout100", {"numbers": list(range(150))})
         items = [view.step for view in await client.steps(mapped)]
-    assert routed.not_chosen == dict.fromkeys(("manager", "finance"), "no way to it is open behind route")
+    assert routed.not_chosen == dict.fromkeys(("manager", "finance"), "route did not choose it")
     assert {name: step.state for name, step in steps.items() if step.attempt == 0} == dict.fromkeys(
         ("manager", "finance"), "not_chosen"
     )
-    assert steps["manager"].waiting_on == "no way to it is open behind route"
+    assert steps["manager"].waiting_on == "route did not choose it"
     assert items[:2] == ["number", "total"]
     assert sorted(items[2:]) == sorted(f"number[{index}]" for index in range(150))
 

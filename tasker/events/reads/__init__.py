@@ -65,6 +65,7 @@ from tasker.events.reads.tasks import (
     TaskPage,
     TaskStatus,
     TaskView,
+    blocked_error,
 )
 from tasker.events.reads.templates import (
     TemplatePage,
@@ -157,4 +158,5 @@ __all__ = [
     "UsageTotal",
     "Wait",
     "WaitKind",
+    "blocked_error",
 ]

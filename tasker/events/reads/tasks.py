@@ -101,6 +101,23 @@ class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
     waiting_facts: Wait | None = None
 
 
+def blocked_error(reason: str | None, detail: str | None) -> ErrorInfo | None:
+    """Return the error of a task that is blocked as a task, by its budget say; None where a step of it has failed."""
+    if reason not in _BLOCKED_AS_A_TASK:
+        return None
+    return ErrorInfo(type=reason, message=detail or "", retryable=False)
+
+
+_BLOCKED_AS_A_TASK: Final = (
+    "poison",
+    "history_limit",
+    "no_progress",
+    "result_limit",
+    "budget_exceeded",
+    "deadline_passed",
+)
+
+
 class TaskPage(msgspec.Struct, kw_only=True):
     """A page of tasks; `next` asks for the one behind it; `position` is what the page was read at."""
 

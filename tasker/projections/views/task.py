@@ -10,7 +10,7 @@ import msgspec
 
 from tasker.events.codec import canonical, decode_message, encode_message
 from tasker.events.envelope import Meta, RecordedEvent, StreamKind
-from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView, Wait
+from tasker.events.reads import TASK_ENDED, TaskStatus, TaskView, Wait, blocked_error
 from tasker.events.stored import DomainEvent, meta_of
 from tasker.events.task_events import (
     NULL,
@@ -504,16 +504,11 @@ def error_of(row: TaskRow) -> ErrorInfo | None:
 
     What blocks the task itself comes before what a step failed with: that may be long repaired, or was tolerated.
     """
-    if row.state == "blocked" and row.blocked_reason is not None and row.blocked_reason in _BLOCKED_AS_A_TASK:
-        return ErrorInfo(type=row.blocked_reason, message=row.blocked_detail or "", retryable=False)
+    if row.state == "blocked" and (error := blocked_error(row.blocked_reason, row.blocked_detail)) is not None:
+        return error
     if row.error is None or row.state not in ("blocked", "failed"):
         return None
     return decode_message(row.error, ErrorInfo)
-
-
-_BLOCKED_AS_A_TASK: Final = frozenset(
-    {"poison", "history_limit", "no_progress", "result_limit", "budget_exceeded", "deadline_passed"}
-)
 
 
 def waits_of(row: TaskRow, open_steps: Sequence[Standing]) -> tuple[Wait, ...]:

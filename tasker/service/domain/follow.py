@@ -184,8 +184,15 @@ def _children(state: TaskState, template: CompiledTemplate, step: str, at_us: in
         elif state.failed and state.node(child) in state.failed:
             yield from _failures_ahead(state, template, child, at_us)  # it may have what it wants by now
     closed = [child for child in closed if not state.has_begun(child)]  # a join that began may have closed it
-    if closed and state.stopping is None:
-        yield PathsClosed(steps=tuple(closed), by=state.node(step), reason=f"no way to it is open behind {step}")
+    if not closed or state.stopping is not None:
+        return
+    routes = template.steps[step].routes if is_done else ()
+    not_chosen = tuple(child for child in closed if child in routes and (step, child) in state.closed_edges)
+    if not_chosen:
+        yield PathsClosed(steps=not_chosen, by=state.node(step), reason=f"{step} did not choose it")
+    behind = tuple(child for child in closed if child not in not_chosen)
+    if behind:
+        yield PathsClosed(steps=behind, by=state.node(step), reason=f"no way to it is open behind {step}")
 
 
 def _all_completed(steps: dict[str, StepState], names: tuple[str, ...]) -> bool:

@@ -15,18 +15,15 @@ class Waiting:
 
     def __init__(self) -> None:
         self.words: str | None = "a worker for step only"
-        self.state = "dispatched"
+        self.kind = "worker"
         self.looks = 0
         self.looked = asyncio.Event()
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        if request.path.endswith("/steps"):
-            step = {"task_id": "t-1", "step": "only", "state": self.state}
-            return as_json({"items": [step], "next": None, "position": "0:1"})
         self.looks += 1
         if self.looks % 3 == 0:
             self.looked.set()
-        return as_json(view(waiting_on=self.words))
+        return as_json(view(waiting_on=self.words, waiting_facts=[{"kind": self.kind, "step": "only"}]))
 
     async def three_looks(self) -> None:
         self.looked.clear()
@@ -49,9 +46,10 @@ async def test_it_says_what_is_waited_for_and_what_to_do(monkeypatch: pytest.Mon
         first = await notes.get()
         await waiting.three_looks()
         assert notes.empty()
-        waiting.words, waiting.state = "step only on worker w1", "running"
+        # No worker helps where a circuit holds it.
+        waiting.words, waiting.kind = "the circuit of handler h", "hold"
         # It may have been looked at between the two.
-        while await notes.get() != "waiting on step only on worker w1":
+        while await notes.get() != "waiting on the circuit of handler h":
             pass
     assert first.startswith("waiting on a worker for step only; nobody has begun it yet: `tasker worker ")
 

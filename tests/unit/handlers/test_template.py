@@ -336,3 +336,11 @@ def test_a_compensation_names_its_step() -> None:
     undone: Any = charge
     with pytest.raises(ConfigurationError, match=r"such as 'charge', not a function"):
         Template("t").compensation(undone)
+
+
+def test_a_condition_in_after_is_told_where_it_belongs() -> None:
+    """Planted bug: a `TypeError` of a dict that cannot be hashed, once the app is run."""
+    flow = Template("flow")
+    edge: Any = {"step": "ask", "when": "results.ask"}
+    with pytest.raises(ConfigurationError, match=r"after lists names of steps, .*after_when=\{step: expression\}"):
+        flow.transform("pay", "1", after=["judge", edge])

@@ -259,12 +259,17 @@ def test_who_holds_a_place_is_told_and_how_many_come_first() -> None:
     why = explained(run, "w", places={"w": lone})
     assert why.sentence.endswith("key 6: held by step w[1] of task t9 since 2026-11-26T01:02:03.000000Z.")
     assert why.causes[0].remedy == "tasker task explain t9"
+    mine = msgspec.structs.replace(lone, holders=(msgspec.structs.replace(by_step, task_id=str(run.task_id)),))
+    why = explained(run, "w", places={"w": mine})
+    assert why.causes[0].remedy == f"tasker step explain {run.task_id} w[1]"
 
 
 @pytest.mark.parametrize(
     ("keys", "remedy"),
     [
         ({"approval": {"assignees": ["ada"]}}, "tasker approval approve TASK w --requested-by NAME"),
+        ({"approval": {"roles": ["editors"]}}, "tasker approval approve TASK w --requested-by NAME --role editors"),
+        ({"approval": {"roles": ["a", "b"]}}, "tasker approval approve TASK w --requested-by NAME --role ROLE"),
         ({"signal": "order.paid", "wait_deadline_s": 60}, "tasker task signal TASK order.paid"),
         ({"signal": "go", "signal_take": "all", "signal_count": 3}, "tasker task signal TASK go"),
         ({"delay_s": 60}, "tasker step release TASK w"),

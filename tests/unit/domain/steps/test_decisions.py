@@ -47,7 +47,7 @@ def test_only_what_is_chosen_runs_and_the_join_waits_for_it() -> None:
         StepCompleted(step="route", attempt=1, result=run.state.steps["route"].result or NULL),
         StepDispatched(step="manager", attempt=1),
         StepDispatched(step="finance", attempt=1),
-        PathsClosed(steps=("auto",), by="route", reason="no way to it is open behind route"),
+        PathsClosed(steps=("auto",), by="route", reason="route did not choose it"),
     )
     run.complete("finance")
     assert "finalize" not in run.state.steps
