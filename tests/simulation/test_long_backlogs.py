@@ -7,12 +7,15 @@ import json
 from typing import Any, Literal
 from uuid import UUID
 
+import msgspec
 import pytest
 
+from tasker.bus.publish import AckedPublisher
 from tasker.bus.streams import delete_stream, ensure_streams
 from tasker.ids import shard_of
 from tasker.service.actors.dispatch import backlogs
 from tasker.service.actors.dispatch.dispatcher import Dispatcher
+from tests.simulation import offers
 from tests.simulation.offers import SHARDS, SOON_S, STREAMS, Stage, staged
 
 
@@ -166,5 +169,39 @@ def test_what_waits_for_room_on_its_way_to_the_stream_counts_as_ready(monkeypatc
         await asyncio.sleep(30)
         assert len(stream_of(stage).messages) == 7
         assert dispatcher.leaving_in(("default", "default", "capped")) == 0
+
+    staged(scenario)
+
+
+@pytest.mark.parametrize("hears_nodes", [False, True])
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_what_a_full_queue_has_no_room_for_waits_with_its_owner(
+    hears_nodes: bool,  # noqa: FBT001 - a case
+    is_killed: bool,  # noqa: FBT001 - a case
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was offered anew each second, each attempt of it."""
+    monkeypatch.setattr(offers, "STREAMS", msgspec.structs.replace(STREAMS, work_messages_per_queue_max=10))
+    published = 0
+    publish = AckedPublisher.publish_acked
+
+    def counted(publisher: AckedPublisher, subject: str, *args: Any, **more: Any) -> None:
+        nonlocal published
+        published += ".work." in subject
+        publish(publisher, subject, *args, **more)
+
+    monkeypatch.setattr(AckedPublisher, "publish_acked", counted)
+
+    async def scenario(stage: Stage) -> None:
+        await backlog(stage, 40, 200)
+        assert len(stream_of(stage).messages) == 10
+        assert published <= 10 + 40
+        if is_killed:
+            (node,) = stage.nodes
+            await stage.kill_node(node)
+            await stage.start_node()
+        await stage.healthy(hears_nodes=hears_nodes)
+        await stage.until_begun(3 * SOON_S)
+        assert sorted(key[0] for worker in stage.workers for key in worker.ran) == sorted(stage.tasks)
 
     staged(scenario)

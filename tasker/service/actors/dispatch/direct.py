@@ -22,10 +22,11 @@ comes late does no harm.
 
 The idea is Temporal's "sync match": a task that meets a waiting poller is not stored on its way.
 
-A queue in which some work has a priority, or a key that shares its slots, is *ordered*: its offers stay here until
-there is a slot (`waiting_set.py`), and the stream, which knows no order but that of arrival, gets only what it asks for
-(`stream_demand.py`). What is urgent also goes to workers whose queue has a backlog in the stream: there it gets the
-next slot that is free. So does what waits for one worker alone, which the stream could give to any (`kept.py`).
+A queue in which some work has a priority, or a key that shares its slots, or for which the stream has no room, is
+*ordered*: its offers stay here until there is a slot (`waiting_set.py`), and the stream, which knows no order but that
+of arrival, gets only what it asks for (`stream_demand.py`). What is urgent also goes to workers whose queue has a
+backlog in the stream: there it gets the next slot that is free. So does what waits for one worker alone, which the
+stream could give to any (`kept.py`).
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ ORDERED_MAX: Final = 200_000
 
 LINES_MAX: Final = 12_500
 """Queues known at once, of one tenant four fifths of them; others are served by the stream alone."""
+
+FULL_S: Final = 1.0
+"""For so long nothing more of a queue goes to the stream after that had no room for it."""
 
 _SWEEP_S: Final = 0.1
 
@@ -200,6 +204,20 @@ class DirectWork:
             self._add(order, actor, step, attempt, offer)
         self._waiting[key] = None
         self._flush_soon()
+        return True
+
+    def take_overflow(self, queue: Queue, actor: TaskActor, step: str, attempt: int, offer: int) -> bool:
+        """Take an offer for which the stream has no room, as all of its queue from now on; False: there is none here.
+
+        It waits in its place for a slot, or until the stream has nothing left of the queue.
+        """
+        key = self._key_of(queue, actor, step)
+        if not self._open or not self._take_ordered(key, self._lines.get(key), actor, step, attempt, offer):
+            return False
+        order = self._lines[key].order
+        assert order is not None  # noqa: S101 - it has just been made
+        now_s = self._loop.time()
+        order.until_s, order.full_until_s = now_s + ORDERED_S, now_s + FULL_S
         return True
 
     def take_back(self, queue: Queue, actor: TaskActor, step: str, attempt: int) -> None:
@@ -605,6 +623,8 @@ class DirectWork:
             line = self._lines.get(key)
             order = None if line is None else line.order
             if line is None or order is None or isinstance(line, KeptLine) or not self._finds_none(line, order):
+                continue
+            if order.full_until_s > self._loop.time():
                 continue
             tenant, namespace, queue = key[:QUEUE_TOKENS]
             demand = await demand_of(self._bus, self._subjects, tenant, namespace, queue)

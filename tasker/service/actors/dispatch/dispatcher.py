@@ -22,7 +22,7 @@ import msgspec
 from tasker.bus.bus import Bus
 from tasker.bus.jetstream import PubAck
 from tasker.bus.publish import AckedPublisher
-from tasker.errors import TaskerError
+from tasker.errors import Busy, TaskerError
 from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S
 from tasker.events.messages import CancelAttempt, Work
@@ -130,6 +130,11 @@ class Dispatcher:
             self.own_queues.take(actor, step, attempt, offer)
         elif not self._take(actor, step, attempt, offer):
             self._to_stream(actor, step, attempt, offer)
+        elif offer:
+            # It waits here: the row is due, for the next owner, and this one need not look often.
+            now_us = self._clock.now_us()
+            wait_us = repeats.OFFER.as_long_again_us(now_us - actor.state.steps[step].dispatched_us)
+            self.later(actor, step, obligation_of(Kind.OFFER, step, attempt), now_us + wait_us, keep=False)
 
     def reprioritized(self, actor: TaskActor, step: str, attempt: int, *, offer: int) -> None:
         """Give an attempt on offer the place of its task's new priority; the first copy that a worker begins counts."""
@@ -202,7 +207,7 @@ class Dispatcher:
             self._has_left(actor, step)
             if isinstance(answer, PubAck):
                 self._stream_has(actor, step, attempt, offer, answer)
-            else:
+            elif not isinstance(answer, Busy) or not self._overflows(actor, step, attempt, offer):
                 self._failed(actor, step, attempt)
             if self._waiting:
                 self._pump()
@@ -219,6 +224,12 @@ class Dispatcher:
         except TaskerError:
             self._has_left(actor, step)
             self._failed(actor, step, attempt)
+
+    def _overflows(self, actor: TaskActor, step: str, attempt: int, offer: int) -> bool:
+        """Keep here what the stream has no room for; False: it has to be offered again."""
+        if self._direct is None or _is_own(actor) or not self._may_leave(actor, step, attempt, offer):
+            return False
+        return self._direct.take_overflow(self._queue_of(actor, step), actor, step, attempt, offer)
 
     def leaving_in(self, queue: Queue) -> int:
         """Return how many offers of a queue are on their way to the stream: it may count them already, or not yet."""

@@ -113,15 +113,17 @@ class Order:
     Attributes:
         waiting: its offers. until_s: it is ordered until then, or longer.
         handed_s: when an offer got a slot last, or the first one came. window: what goes to the stream.
+        full_until_s: the stream had no room for the queue lately: nothing goes there before this.
     """
 
-    __slots__ = ("handed_s", "until_s", "waiting", "window")
+    __slots__ = ("full_until_s", "handed_s", "until_s", "waiting", "window")
 
     def __init__(self, now_s: float) -> None:
         self.waiting = WaitingSet()
         self.window = Window()
         self.handed_s = now_s
         self.until_s = now_s
+        self.full_until_s = 0.0
 
 
 class Line:
