@@ -89,8 +89,10 @@ def report_usage(error: CycloptsError, output: str) -> int:
     chain = " ".join(["tasker", *(error.command_chain or ())])
     text = one_line(str(error)).rstrip(".")
     if isinstance(error, UnknownCommandError):
-        # The parser's list ends after eight names and looks whole; the help has all of them.
+        # The parser's list ends after eight names and looks whole.
+        there = [name for name in error.app or () if not name.startswith("-")]
         text = text.partition(" Available commands:")[0].rstrip(".")
+        text += f"{' There' if text.endswith('?') else '; there'} are {', '.join(there)}"
     if isinstance(error, UnusedCliTokensError):
         text = f"it takes no more arguments: {' '.join(map(repr, error.unused_tokens or ()))}"
     if isinstance(error, UnknownOptionError) and (meant := _meant(error)) is not None:

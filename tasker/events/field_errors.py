@@ -17,6 +17,7 @@ _TOLD_CHARS_MAX: Final = 60
 _place = re.compile(r"^(?P<detail>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _step = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _unknown_field = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_missing_field = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _unknown_value = re.compile(r"Invalid enum value '(.*)'", re.DOTALL)
 
 
@@ -31,8 +32,11 @@ def field_error(error: msgspec.ValidationError, kind: Any) -> FieldError:
     pointer = "".join(f"/{pointer_step(step)}" for step in steps)
     detail = found["detail"]
     if (unknown := _unknown_field.match(detail)) is not None:
-        fields = [field.encode_name for one in _types_at(kind, steps) for field in getattr(one, "fields", ())]
-        return FieldError(pointer, _no_such(f"there is no field '{unknown[1][:_TOLD_CHARS_MAX]}'", unknown[1], fields))
+        what = f"there is no field '{unknown[1][:_TOLD_CHARS_MAX]}'"
+        return FieldError(pointer, _no_such(what, unknown[1], _fields_at(kind, steps)))
+    if (missing := _missing_field.match(detail)) is not None:
+        fields = _fields_at(kind, steps)
+        return FieldError(pointer, f"the field '{missing[1]}' is missing; there are {', '.join(fields)}")
     if (unknown := _unknown_value.match(detail)) is not None:
         words = [word for one in _types_at(kind, steps) for word in _words(one)]
         return FieldError(pointer, _no_such(f"there is no '{unknown[1][:_TOLD_CHARS_MAX]}'", unknown[1], words))
@@ -46,6 +50,11 @@ def pointer_step(key: object) -> str:
 
 def _no_such(what: str, given: str, known: list[str]) -> str:
     return f"{what}{did_you_mean(given, known)}; there are {', '.join(known)}" if known else what
+
+
+def _fields_at(kind: Any, steps: Iterable[str]) -> list[str]:
+    """Return the fields of the structs that may stand at a place within a `kind`."""
+    return [field.encode_name for one in _types_at(kind, steps) for field in getattr(one, "fields", ())]
 
 
 def _types_at(kind: Any, steps: Iterable[str]) -> list[types.Type]:

@@ -123,7 +123,7 @@ class Faults:
         """Return whether a number lies within its bounds; note it when it does not."""
         fine = math.isfinite(value) and least <= value <= most
         if not fine:
-            self.add(pointer, f"a number of seconds from {least:g} to {most:g}")
+            self.add(pointer, f"a number of seconds from {least:g} to {most:.0f}")
         return fine
 
     def time(self, pointer: str, text: str) -> int | None:

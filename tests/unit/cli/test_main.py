@@ -219,12 +219,18 @@ def test_no_processes_cannot_verify(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--workers" in capsys.readouterr().err
 
 
-def test_an_unknown_command_is_sent_to_the_whole_list(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["task", "creat"]) == 2
-    assert capsys.readouterr().err.splitlines() == [
-        'error: Unknown command "creat". Did you mean "create"? (usage)',
-        "next: `tasker task --help` shows the forms",
-    ]
+def test_an_unknown_command_is_told_with_all_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """The verbs of a bulk among them."""
+    assert main(["task", "bulk", "cancell"]) == 2
+    error, after = capsys.readouterr().err.splitlines()
+    start = 'error: Unknown command "cancell". Did you mean "cancel"? There are '
+    assert error.startswith(start)
+    assert error.removeprefix(start) == "cancel, retry, pause, resume, tag, restart (usage)"
+    assert after == "next: `tasker task bulk --help` shows the forms"
+    assert main(["task", "explode"]) == 2
+    error = capsys.readouterr().err.splitlines()[0]
+    assert error.startswith('error: Unknown command "explode"; there are ')
+    assert {"bulk", "create", "wait"} <= set(error.partition("; there are ")[2].removesuffix(" (usage)").split(", "))
 
 
 def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -429,7 +429,7 @@ class TestStructs:
             (b'{"name":"n","other":1}', "there is no field 'other'; there are name, tags"),
             (b'{"name":"n","' + b"o" * 5000 + b'":1}', f"there is no field '{'o' * 60}'; there are name, tags"),
             (b'{"name":1}', "/name: Expected `str`, got `int`"),
-            (b"{}", "Object missing required field `name`"),
+            (b"{}", "the field 'name' is missing; there are name, tags"),
         ],
     )
     def test_a_wrong_field_is_told_with_what_there_is(self, data: bytes, detail: str) -> None:

@@ -21,15 +21,21 @@ class Leaf(msgspec.Struct, forbid_unknown_fields=True):
     size_s: float = 0.0
 
 
+class Named(msgspec.Struct):
+    name: str
+    tag: str = ""
+
+
 class Tree(msgspec.Struct, forbid_unknown_fields=True):
     leaf: Leaf | None = None
     leaves: list[Leaf] = []
     by_name: dict[str, Leaf] = {}
     pairs: tuple[Leaf, ...] = ()
     free: dict[str, Any] = {}
+    named: list[Named] = []
 
 
-TREE = "there are leaf, leaves, by_name, pairs, free"
+TREE = "there are leaf, leaves, by_name, pairs, free, named"
 LEAF = "there are word, colour, size_s"
 
 
@@ -43,6 +49,7 @@ LEAF = "there are word, colour, size_s"
         (b'{"by_name":{"a":{"x":1}}}', "/by_name/...", f"there is no field 'x'; {LEAF}"),
         (b'{"pairs":[{"word":"x"}]}', "/pairs/0/word", "there is no 'x'; there are down, up"),
         (b'{"leafs":[]}', "", f"there is no field 'leafs' (did you mean 'leaf'?); {TREE}"),
+        (b'{"named":[{"tag":"x"}]}', "/named/0", "the field 'name' is missing; there are name, tag"),
         (b'{"leaf":{"size_s":"x"}}', "/leaf/size_s", "Expected `float`, got `str`"),
     ],
 )

@@ -70,7 +70,7 @@ def _limit_of(command: LimitCommand) -> AnyControlCommand:
     match command:
         case LimitSet(per_s=per_s, burst=burst, key=key):
             if not PER_S_MIN <= per_s <= PER_S_MAX:
-                raise BodyInvalid.at("/per_s", f"a limit is from {PER_S_MIN:g} to {PER_S_MAX:g} attempts a second")
+                raise BodyInvalid.at("/per_s", f"a limit is from {PER_S_MIN:.5f} to {PER_S_MAX:.0f} attempts a second")
             if not 1 <= burst <= BURST_MAX:
                 raise BodyInvalid.at("/burst", f"a burst is from 1 to {BURST_MAX} attempts")
             if key is not None:
