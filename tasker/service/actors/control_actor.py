@@ -72,24 +72,16 @@ class ControlActor(Kept[Controls]):
                 return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
             events = _decided(controls, message.tenant, message.command, now_us)
         except CommandRejected as refusal:
-            error = refusal
-            return Turn.refusal(error, message.fail)
+            return Turn.refusal(refusal, message.fail)
         if planned is not None:
             return Turn.answer(lambda position: planned(position, events), message.fail)
-        new = []
+        new, data = [], encode_meta(meta)
+        by, reason = meta.requested_by or "", meta.reason or ""
         for event in events:
             seq = controls.seq + 1
             new.append(
-                to_new_event(
-                    event,
-                    stream_id=self.stream_id,
-                    seq=seq,
-                    tenant=message.tenant,
-                    at_us=now_us,
-                    meta=encode_meta(meta),
-                )
+                to_new_event(event, stream_id=self.stream_id, seq=seq, tenant=message.tenant, at_us=now_us, meta=data)
             )
-            by, reason = meta.requested_by or "", meta.reason or ""
             controls.take(event, tenant=message.tenant, at_us=now_us, by=by, reason=reason)
             controls.commands.remember(message.command_id, meta.request, seq)
         duplicate = not events

@@ -46,8 +46,7 @@ class SubjectMessage:
         try:
             subject = subject_of(state, self.step)
         except CommandRejected as refusal:
-            error = refusal
-            return Turn.refusal(error, self.fail)
+            return Turn.refusal(refusal, self.fail)
         return Turn.answer(lambda _: self.answered(subject), self.fail)
 
 
@@ -101,8 +100,7 @@ class InvestigationActor(Kept[Investigations]):
                 return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
             events = decide_investigation(state, str(message.task_id), message.subject, message.command)
         except CommandRejected as refusal:
-            error = refusal
-            return Turn.refusal(error, message.fail)
+            return Turn.refusal(refusal, message.fail)
         if planned is not None:
             return Turn.answer(lambda position: planned(position, events), message.fail)
         meta = encode_meta(message.meta)

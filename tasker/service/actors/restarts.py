@@ -68,6 +68,5 @@ class OriginalMessage:
         try:
             original = original_of(state, template)
         except CommandRejected as refusal:
-            error = refusal
-            return Turn.refusal(error, self.fail)
+            return Turn.refusal(refusal, self.fail)
         return Turn.answer(lambda _: self.answered(original), self.fail)

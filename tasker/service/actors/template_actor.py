@@ -96,8 +96,7 @@ class TemplateActor(Kept[TemplateRegistry]):
         try:
             events = decide_template(self.state, message.command, command_id=command_id, request=request)
         except CommandRejected as refusal:
-            error = refusal
-            return Turn.refusal(error, message.fail)
+            return Turn.refusal(refusal, message.fail)
         if planned is not None:
             return Turn.answer(lambda position: planned(position, events), message.fail)
         meta = encode_meta(message.meta)

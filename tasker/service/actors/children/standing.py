@@ -60,7 +60,7 @@ class StandingMessage:
     def turn(self, tenant: str, state: TaskState) -> Turn:
         """Return the answer of the task's actor."""
         if tenant != self.tenant:
-            return Turn.answer(lambda _: self.fail(TaskUnknown("there is no such task")), self.fail)
+            return Turn.refusal(TaskUnknown("there is no such task"), self.fail)
         standing = Standing(ended=state.ended, state=str(state.status), result=state.result, error=state.error)
         return Turn.answer(lambda _: self.answered(standing), self.fail)
 

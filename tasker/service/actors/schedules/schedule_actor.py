@@ -204,8 +204,7 @@ class ScheduleActor(Kept[ScheduleState]):
                 )
             events = decide_schedule(state, message.command(now_us))
         except CommandRejected as refusal:
-            error = refusal
-            return Turn.answer(lambda _: message.fail(error), message.fail)
+            return Turn.refusal(refusal, message.fail)
         if planned is not None:
             return Turn.answer(lambda position: planned(position, events), message.fail)
         fired = next((event for event in events if isinstance(event, ScheduleFired)), None)
