@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import orjson
 import structlog
 
+from tasker.named_lines import NAMED
 from tasker.scrubbing import MASK, masked
 
 PAYLOAD_FIELDS: Final = frozenset({"body", "data", "input", "message_body", "payload", "result", "results"})
@@ -89,7 +90,7 @@ def configure_logging(level: str = "info", form: str = "auto") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[take_name, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -103,6 +104,12 @@ def configure_logging(level: str = "info", form: str = "auto") -> None:
 
 
 # ---------------------------------------------------------------- processors
+
+
+def take_name(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Give a line of the standard library the name and the fields that it has for programs, in place of its text."""
+    fields.update(getattr(fields["_record"], NAMED, {}))
+    return fields
 
 
 def name_attempt(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -37,6 +37,7 @@ from tasker.bus.guard import call_guarded, log
 from tasker.bus.replies import ReplyMultiplexer
 from tasker.bus.subject import check_pattern
 from tasker.errors import AuthenticationFailed, BodyTooLarge, ConfigurationError, DeadlineExceeded, Unavailable
+from tasker.named_lines import named
 from tasker.settings import NatsSettings
 
 PENDING_BYTES_MAX = NatsSettings().pending_bytes_max
@@ -219,7 +220,9 @@ class NatsBus:
             try:
                 await self._client.round_trip(timeout_s)
             except Unavailable as error:
-                log.warning("NATS: drained without a confirmation: %s", error)
+                log.warning(
+                    "NATS: drained without a confirmation: %s", error, extra=named("nats_not_drained", error=error)
+                )
         await self.close()
 
     async def close(self) -> None:
@@ -307,8 +310,8 @@ class NatsBus:
             return
         message = f"NATS does not let this user hear answers at {self._replies.pattern}"
         remedy = (
-            "set nats.inbox_prefix (TASKER_NATS_INBOX_PREFIX) to where its permissions allow to subscribe, such as "
-            "_INBOX_client; deploy/nats-users.conf has the permissions of each program"
+            "set nats.inbox_prefix (TASKER_NATS_INBOX_PREFIX) to where its permissions allow to subscribe; in "
+            "deploy/nats-users.conf that is _INBOX_service, _INBOX_worker, _INBOX_client or _INBOX_reader"
         )
         raise AuthenticationFailed(message, remedy=remedy)
 
@@ -328,7 +331,8 @@ class NatsBus:
                 call_guarded(self._on_repeat, _not_connected(error))
         elif self._up:
             self.refusals.append(str(error))
-            log.warning("NATS: %s", str(error) or type(error).__name__)
+            words = str(error) or type(error).__name__
+            log.warning("NATS: %s", words, extra=named("nats_error", error=words))
         else:
             log.debug("NATS: still not connected: %s", str(error) or type(error).__name__)
 
@@ -337,7 +341,8 @@ class NatsBus:
         if not self._up:
             return
         self._up = False
-        log.warning("NATS: connection lost: %s", str(error) or type(error).__name__)
+        words = str(error) or type(error).__name__
+        log.warning("NATS: connection lost: %s", words, extra=named("nats_connection_lost", error=words))
         self._replies.fail_all("the connection to NATS dropped")
         for hook in tuple(self._disconnect_hooks):
             call_guarded(hook)
@@ -346,7 +351,7 @@ class NatsBus:
         if self._closed:
             return
         self._up = True
-        log.info("NATS: connected again")
+        log.info("NATS: connected again", extra=named("nats_connected_again"))
         for hook in tuple(self._reconnect_hooks):
             call_guarded(hook)
 
@@ -461,7 +466,8 @@ class _Client(Client):
                 await self.close()
         except (TimeoutError, OSError, RuntimeError) as error:
             # RuntimeError is uvloop's word for a transport that was lost, not yet noticed, and is written to.
-            log.warning("NATS: closed without a farewell: %s", str(error) or type(error).__name__)
+            words = str(error) or type(error).__name__
+            log.warning("NATS: closed without a farewell: %s", words, extra=named("nats_not_closed", error=words))
             self._abort()
         except asyncio.CancelledError:
             if _is_cancelled():

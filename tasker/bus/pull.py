@@ -25,6 +25,7 @@ from tasker.bus.bus import Bus, Message
 from tasker.bus.guard import call_guarded, log
 from tasker.bus.jetstream import API_PREFIX, NS_PER_S, parse_ack_subject
 from tasker.errors import Unavailable
+from tasker.named_lines import named
 
 BATCH_MAX = 500
 EXPIRES_S = 30.0
@@ -141,7 +142,7 @@ class PullLoop:
         try:
             self._bus.publish(self._next, request.encode(), reply=reply)
         except Unavailable as error:
-            log.info("pull: %s", error)
+            log.info("pull: %s", error, extra=named("pull_not_sent", error=error))
             self._ask_later()
             return
         self._outstanding += size
@@ -235,7 +236,7 @@ class PullLoop:
         description = headers.get("Description", "").lower()
         if message.status == "503" or "consumer deleted" in description or "not found" in description:
             self._forget()
-            log.info("pull: %s is not there", self._next)
+            log.info("pull: %s is not there", self._next, extra=named("pull_without_consumer", subject=self._next))
             if self._on_missing is not None:
                 call_guarded(self._on_missing)
             self._ask_later()
@@ -249,7 +250,8 @@ class PullLoop:
         if message.status in {"404", "408"}:
             self.ask()
         else:
-            log.info("pull: %s answers %s %s", self._next, message.status, description)
+            told = named("pull_refused", subject=self._next, status=message.status, error=description)
+            log.info("pull: %s answers %s %s", self._next, message.status, description, extra=told)
             self._ask_later()
 
     def _on_wake(self) -> None:
@@ -273,7 +275,8 @@ class PullLoop:
         self._watch = self._loop.call_later(self._heartbeat_s, self._look)
         silent_s = self._loop.time() - self._heard_s
         if self._outstanding and self._bus.connected and silent_s > 2.0 * self._heartbeat_s + 0.5:
-            log.warning("pull: %s is silent for %.1f s; asking anew", self._next, silent_s)
+            told = named("pull_silent", subject=self._next, silent_s=round(silent_s, 1))
+            log.warning("pull: %s is silent for %.1f s; asking anew", self._next, silent_s, extra=told)
             # Under another inbox, so that pulls which wait somewhere after all lose the interest in them.
             self._subscription.unsubscribe()
             self._inbox = f"{self._bus.new_inbox()}."

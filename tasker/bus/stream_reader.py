@@ -30,6 +30,7 @@ from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.stored import stored_at
 from tasker.bus.streams import StreamInfo, create_consumer, delete_consumer, stream_info
 from tasker.errors import TaskerError, Unavailable
+from tasker.named_lines import named
 from tasker.times import to_rfc3339
 
 BUFFER_MAX = 1000
@@ -172,7 +173,8 @@ class StreamReader:
                 await self._begin()
             except Unavailable as error:
                 self._failure = error
-                log.info("reader of %s: %s", self._stream, error)
+                told = named("reader_renewed", stream=self._stream, error=error)
+                log.info("reader of %s: %s", self._stream, error, extra=told)
                 bound = min(_RETRY_S_MAX, _RETRY_S_BASE * 2.0 ** min(failures, 16))
                 failures += 1
                 await asyncio.sleep(bound * (0.5 + 0.5 * random.random()))  # noqa: S311 - jitter

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 
 import structlog
 
@@ -364,7 +365,8 @@ class WriteSide:
         for _, compiled in BUILT_IN.values():
             await self._log.put_blob(bytes.fromhex(compiled.hash), canonical_bytes(compiled.spec))
         await self._gate.begin()
-        async with asyncio.TaskGroup() as duties:
+        async with asyncio.TaskGroup() as duties, AsyncExitStack() as ends:
+            ends.callback(self._node.stop_opening)
             self._committer.start(paused=lambda: not self._clock.trusted())
             running = [
                 duties.create_task(duty, name=name)

@@ -167,6 +167,11 @@ class Node:
             await service.open_shard(shard, epoch)
         _log.debug("shard_open", shard=shard, epoch=epoch, position=head.position, restored=len(touched))
 
+    def stop_opening(self) -> None:
+        """Give up shards that are being restored: nobody will serve them."""
+        for opening in self._opening.values():
+            opening.cancel()
+
     def close_shard(self, shard: int) -> None:
         """Stop serving (or restoring) a shard that is lost or given up. Twice is fine."""
         opening = self._opening.pop(shard, None)

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -12,7 +13,10 @@ import pytest
 import structlog
 
 from tasker import telemetry
+from tasker.bus.guard import log as bus_log
+from tasker.named_lines import named
 from tasker.telemetry import configure_logging, current_attempt, scrub
+from tests.architecture.tree import ROOT
 
 ATTEMPT: Any = SimpleNamespace(task_id="t1", step="charge", attempt=2, correlation_id="order-17")
 
@@ -36,6 +40,19 @@ def test_a_line_is_json_with_the_stable_fields(lines: Any) -> None:
     (line,) = lines()
     assert line.pop("timestamp").endswith("Z")
     assert line == {"event": "shard_lost", "level": "warning", "logger": "tasker.x", "shard": 3}
+
+
+def test_a_line_of_the_bus_has_a_fixed_name_and_the_rest_in_fields(lines: Any) -> None:
+    """A program that sets up its own logs shows the text."""
+    record = {"error": "nats://user:hunter2@host:4222 is gone"}
+    bus_log.warning("NATS: connection lost: %s", record["error"], extra=named("nats_connection_lost", **record))
+    (line,) = lines()
+    assert (line["event"], line["error"]) == ("nats_connection_lost", "nats://user:***@host:4222 is gone")
+
+
+def test_the_bus_says_nothing_without_a_fixed_name() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tasker" / "bus").glob("*.py"))
+    assert len(re.findall(r"\blog\.(?:info|warning)\(", source)) == source.count("extra=")
 
 
 def test_the_standard_library_s_lines_have_the_same_form(lines: Any) -> None:
