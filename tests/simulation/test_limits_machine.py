@@ -16,7 +16,7 @@ from typing import Any, cast
 import msgspec
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant
 
 from tasker import (
     Budget,
@@ -41,6 +41,7 @@ from tasker.templates.model import ConcurrencyStrategy
 from tasker.testing.network import MessageKind
 from tasker.testing.sources import registry_of
 from tasker.testing.world import World
+from tests.simulation.moves import move
 from tests.simulation.test_machine import BY, EXAMPLES, IS_LONG, MESSAGES, Machine
 from tests.simulation.watched import Life, Watched
 
@@ -151,9 +152,9 @@ class LimitsMachine(Machine):
 
     # ---------------------------------------------------------------- moves
 
-    @precondition(lambda self: len(self.starts) < TASKS_MAX)
-    @rule(
-        data=st.data(),
+    @move(
+        weight=4,
+        when=lambda self: len(self.starts) < TASKS_MAX,
         key=st.sampled_from(["a", "a", "b", None]),
         count=st.integers(1, 3),
         priority=st.sampled_from([None, None, 0, -50, 50, 95]),
@@ -177,8 +178,9 @@ class LimitsMachine(Machine):
 
         self._do(create)
 
-    @precondition(lambda self: any(one.ended for one in self.states.values()))
-    @rule(data=st.data())
+    @move(
+        when=lambda self: any(one.ended for one in self.states.values()),
+    )
     def restart(self, *, data: st.DataObject) -> None:
         """Run one that has ended once more; the same command again names the same task."""
         ended = [task for task, one in self.states.items() if one.ended]
@@ -193,7 +195,7 @@ class LimitsMachine(Machine):
 
         self._do(restart)
 
-    @rule(data=st.data())
+    @move()
     def pace(self, *, data: st.DataObject) -> None:
         """An operator lets attempts of a queue begin one after the other, or as they come."""
         kind, controls = data.draw(st.sampled_from(self.kinds), label="queue"), self.world.client.controls
@@ -203,8 +205,9 @@ class LimitsMachine(Machine):
         else:
             self._do(lambda: controls.remove_limit("queue", kind, **BY))
 
-    @precondition(lambda self: not self.is_peaceful)
-    @rule(
+    @move(
+        weight=2,
+        when=lambda self: not self.is_peaceful,
         kind=st.sampled_from(MESSAGES),
         how=st.sampled_from(["lose", "duplicate", "delay"]),
         times=st.integers(1, 3),
@@ -215,15 +218,13 @@ class LimitsMachine(Machine):
         self.is_calm = False
         super().bad_messages(kind=kind, how=how, times=times, by_s=by_s)
 
-    @precondition(lambda self: not self.is_peaceful)
-    @rule(down_s=st.sampled_from([0.0, 1.0, 30.0]))
+    @move(when=lambda self: not self.is_peaceful, down_s=st.sampled_from([0.0, 1.0, 30.0]))
     def kill_service(self, *, down_s: float) -> None:
         """Who takes over learns by and by what waits where."""
         self.is_whole = False
         super().kill_service(down_s=down_s)
 
-    @precondition(lambda self: not self.is_peaceful)
-    @rule()
+    @move(when=lambda self: not self.is_peaceful)
     def kill_worker(self) -> None:
         """What it had taken is offered anew by and by."""
         self.is_whole = False

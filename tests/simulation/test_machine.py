@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant
 
 from tasker import PermanentError, RetryableError, StepContext
 from tasker.errors import TaskerError
@@ -40,9 +40,10 @@ from tasker.testing.virtual_loop import VirtualLoop
 from tasker.testing.world import World
 from tests.properties.test_domain import check_waits
 from tests.simulation.mixed import PEOPLE, SIGNALS, WORK, workflows
+from tests.simulation.moves import Moving, move
 
 ASKED = os.environ.get("TASKER_MACHINE_EXAMPLES")
-EXAMPLES = int(ASKED or "6")
+EXAMPLES = int(ASKED or "16")
 IS_LONG = ASKED is not None
 """A long run looks for what is not known: each time with other examples."""
 TASKS_MAX = 4
@@ -53,7 +54,7 @@ MESSAGES: list[MessageKind] = ["work", "started", "completed", "failed", "answer
 SECONDS = [0.0, 0.3, 1.0, 5.0, 12.0, 60.0, 600.0]
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(Moving):
     """One world, its tasks, and what they were."""
 
     def __init__(self) -> None:
@@ -113,8 +114,12 @@ class Machine(RuleBasedStateMachine):
         self.commands += 1
         return {**BY, "command_id": f"c{self.commands}"}
 
-    @precondition(lambda self: len(self.tasks) < TASKS_MAX)
-    @rule(n=st.integers(0, 8), key=st.sampled_from(["a", "b", "c"]))
+    @move(
+        weight=4,
+        when=lambda self: len(self.tasks) < TASKS_MAX,
+        n=st.integers(0, 8),
+        key=st.sampled_from(["a", "b", "c"]),
+    )
     def create(self, *, n: int, key: str) -> None:
         async def create() -> None:
             made = await self.world.client.create(WORK, {"n": n}, idempotency_key=f"{key}{n}", requested_by="ada")
@@ -123,8 +128,12 @@ class Machine(RuleBasedStateMachine):
 
         self._do(create)
 
-    @precondition(lambda self: self.tasks)
-    @rule(data=st.data(), grace_s=st.sampled_from([0.0, 2.0]), seconds=st.sampled_from([None, 0.5, 500.0]))
+    @move(
+        weight=3,
+        when=lambda self: self.tasks,
+        grace_s=st.sampled_from([0.0, 2.0]),
+        seconds=st.sampled_from([None, 0.5, 500.0]),
+    )
     def command_task(self, *, data: st.DataObject, grace_s: float, seconds: float | None) -> None:
         client, task, by = self.world.client, data.draw(st.sampled_from(self.tasks)), self._named()
         verbs: dict[str, Callable[[], Awaitable[object]]] = {
@@ -143,8 +152,7 @@ class Machine(RuleBasedStateMachine):
         verb = data.draw(st.sampled_from([*often, *often, "cancel", "complete", "fail", "restart"]), label="verb")
         self._do(verbs[verb])
 
-    @precondition(lambda self: self.tasks)
-    @rule(data=st.data(), value=st.integers(0, 3))
+    @move(weight=3, when=lambda self: self.tasks, value=st.integers(0, 3))
     def command_step(self, *, data: st.DataObject, value: int) -> None:
         client, task, by = self.world.client, data.draw(st.sampled_from(self.tasks)), self._named()
         begun = list(folded(self.world.recorded(task)).steps)
@@ -159,14 +167,17 @@ class Machine(RuleBasedStateMachine):
         }
         self._do(verbs[data.draw(st.sampled_from(sorted(verbs)), label="verb")])
 
-    @precondition(lambda self: self.tasks)
-    @rule(data=st.data(), name=st.sampled_from(SIGNALS), value=st.integers(0, 3))
+    @move(weight=3, when=lambda self: self.tasks, name=st.sampled_from(SIGNALS), value=st.integers(0, 3))
     def signal(self, *, data: st.DataObject, name: str, value: int) -> None:
         task, by = data.draw(st.sampled_from(self.tasks)), self._named()
         self._do(lambda: self.world.client.signal(task, name, value, **by))
 
-    @precondition(lambda self: self._asked())
-    @rule(data=st.data(), by=st.sampled_from([*PEOPLE, "carol"]), to=st.sampled_from(["bob", "carol"]))
+    @move(
+        weight=4,
+        when=lambda self: self._asked(),
+        by=st.sampled_from([*PEOPLE, "carol"]),
+        to=st.sampled_from(["bob", "carol"]),
+    )
     def answer(self, *, data: st.DataObject, by: str, to: str) -> None:
         task, step = data.draw(st.sampled_from(self._asked()))
         people, name = self.world.client.approvals, self._named()["command_id"]
@@ -186,8 +197,7 @@ class Machine(RuleBasedStateMachine):
             if step.waits == "approval"
         ]
 
-    @precondition(lambda self: self.last is not None)
-    @rule()
+    @move(when=lambda self: self.last is not None)
     def repeat(self) -> None:
         """Give the last command once more, as a caller does that lost the answer."""
         assert self.last is not None
@@ -195,16 +205,16 @@ class Machine(RuleBasedStateMachine):
         self._do(self.last)
         assert before.keys() <= set(self.tasks)
 
-    @rule(hold=st.booleans())
+    @move(hold=st.booleans())
     def control(self, *, hold: bool) -> None:
         controls = self.world.client.controls
         self._do(lambda: (controls.pause if hold else controls.resume)("queue", WORK, **BY))
 
-    @rule(seconds=st.sampled_from(SECONDS))
+    @move(weight=5, seconds=st.sampled_from(SECONDS))
     def pass_time(self, *, seconds: float) -> None:
         self.runner.run(self.world.advance(seconds))
 
-    @rule(down_s=st.sampled_from([0.0, 1.0, 30.0]))
+    @move(down_s=st.sampled_from([0.0, 1.0, 30.0]))
     def kill_service(self, *, down_s: float) -> None:
         """The service dies; another takes its shards over."""
 
@@ -216,11 +226,12 @@ class Machine(RuleBasedStateMachine):
 
         self.runner.run(killed())
 
-    @rule()
+    @move()
     def kill_worker(self) -> None:
         self.runner.run(self.world.replace_worker())
 
-    @rule(
+    @move(
+        weight=2,
         kind=st.sampled_from(MESSAGES),
         how=st.sampled_from(["lose", "duplicate", "delay"]),
         times=st.integers(1, 3),
