@@ -13,7 +13,7 @@ from typing import Final
 
 from tasker.bus.bus import Message
 from tasker.events.messages import ReportKind
-from tests.simulation.offers import DEAD_S, SHARDS, TEMPLATES, Item, ScriptedWorker, Stage
+from tests.simulation.offers import DEAD_S, SHARDS, SOON_S, TEMPLATES, Item, ScriptedWorker, Stage
 
 NODES: Final = 2
 MOVES_PER_WALK: Final = 60
@@ -25,6 +25,7 @@ FAILS: Final[list[ReportKind]] = ["failed"] * 4
 
 BRIEF_S: Final = (0.0, 0.1)
 WAITS_S: Final = (0.1, 1.0, 2.5, 5.0, 12.0, 40.0, 130.0)
+RAMP_S: Final = 5.0
 BY: Final = {"requested_by": "ada", "reason": "a test"}
 QUEUE: Final = {"scope": "queue", "name": "t"}
 
@@ -43,6 +44,8 @@ class Walk:
         self._held: dict[str, None] = {}
         self._paused: dict[str, None] = {}
         self._hired = 0
+        self._ramped_s = 0.0
+        """By then all that a pause held has come back."""
 
     async def go(self, moves: int = MOVES_PER_WALK) -> None:
         """Make so many moves, and hold the system to its promise at the end."""
@@ -56,6 +59,7 @@ class Walk:
             self._limit: 1,
             self._pause: 2,
             self._prioritize: 1,
+            self._cancel: 1,
             self._trouble: 2,
             self._lose_answers: 1,
             self._drop_stream: 1,
@@ -108,6 +112,13 @@ class Walk:
             body = {"task_id": self._draw.choice(self.stage.tasks), "priority": self._draw.choice([0, 5, 9])}
             self._say("update", body)
             await self.stage.ask("task.update", body | BY)
+
+    async def _cancel(self) -> None:
+        """Cancel a task: what of it is in the stream, in a line or in a hand is nobody's any more."""
+        if self.stage.tasks:
+            task_id = self._draw.choice(self.stage.tasks)
+            self._say("cancel", task_id)
+            await self.stage.ask("task.cancel", {"task_id": task_id, "grace_s": 0.0} | BY)
 
     # ---------------------------------------------------------------- workers
 
@@ -164,7 +175,7 @@ class Walk:
     async def _hold_or_let_go(self) -> None:
         what = self._draw.choice(["queue", "template", "limit"])
         if what in self._held:
-            await self._let_go(what)
+            await self._let_go(what, ramp_s=self._draw.choice([0.0, RAMP_S]))
         elif what == "limit":
             await self._limit()
         else:
@@ -179,13 +190,14 @@ class Walk:
         self._say("limit", per_s)
         await self.stage.command("limit.set", per_s=per_s, burst=1, **QUEUE)
 
-    async def _let_go(self, what: str) -> None:
+    async def _let_go(self, what: str, ramp_s: float = 0.0) -> None:
         del self._held[what]
-        self._say("let go", what)
+        self._say("let go", what, ramp_s)
         if what == "limit":
             await self.stage.command("limit.remove", **QUEUE)
         else:
-            await self.stage.command("control.resume", scope=what, name="t", ramp_s=0)
+            await self.stage.command("control.resume", scope=what, name="t", ramp_s=ramp_s)
+            self._ramped_s = max(self._ramped_s, self.stage.loop.time() + ramp_s)
 
     # ---------------------------------------------------------------- trouble
 
@@ -246,7 +258,8 @@ class Walk:
             await stage.ask("task.resume", {"task_id": task_id} | BY)
         self._paused.clear()
         healthy = await stage.healthy(f"healthy-{len(stage.workers)}")
-        await stage.until_begun(stage.died_s + DEAD_S - stage.loop.time())
+        until_s = max(stage.died_s + DEAD_S, self._ramped_s + SOON_S)
+        await stage.until_begun(until_s - stage.loop.time())
         assert len(set(healthy.ran)) == len(healthy.ran), "a worker begins an attempt once"
         stage.check_told()
         await asyncio.sleep(2)
