@@ -6,12 +6,13 @@ from uuid import UUID
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant
 
 from tasker.events.chain import GENESIS, digest_of_batch, leaf_of
 from tasker.events.log import AppendOutcome, ShardAppend
 from tasker.events.memory_log import Fault, MemoryLog
 from tests.contracts.event_logs import ENDED_S, LEASE_S, new_event, part_of
+from tests.moves import Moving, move
 from tests.properties.examples import examples
 
 SHARDS = 2
@@ -43,7 +44,7 @@ class Owner:
             held.pop(shard, None)
 
 
-class LogModel(RuleBasedStateMachine):
+class LogModel(Moving):
     """What was acknowledged is kept beside the log, and the log must hold just that."""
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class LogModel(RuleBasedStateMachine):
         for shard in range(SHARDS):
             self.take(name="a", shard=shard, ended=True)
 
-    @rule(name=owners, shard=shards, ended=st.sampled_from([True, True, False]))
+    @move(weight=2, name=owners, shard=shards, ended=st.sampled_from([True, True, False]))
     def take(self, *, name: str, shard: int, ended: bool) -> None:
         owner = self.owners[name]
         lease = now(self.log.acquire(name, [shard], ENDED_S if ended else LEASE_S))
@@ -70,19 +71,19 @@ class LogModel(RuleBasedStateMachine):
         [head] = now(self.log.heads([shard]))
         owner.heads[shard] = (head.position, head.digest)
 
-    @rule(name=owners)
+    @move(name=owners)
     def renew(self, name: str) -> None:
         before = {head.shard: head.epoch for head in now(self.log.heads(range(SHARDS)))}
         for shard, epoch in now(self.log.renew(name, LEASE_S)).epochs.items():
             assert epoch == before[shard]
 
-    @rule(name=owners)
+    @move(name=owners)
     def release(self, name: str) -> None:
         now(self.log.release(name))
 
-    @precondition(lambda self: self.believers())
-    @rule(
-        data=st.data(),
+    @move(
+        weight=6,
+        when=lambda self: self.believers(),
         number=streams,
         count=st.integers(1, 4),
         fault=st.sampled_from(FAULTS),
@@ -120,8 +121,7 @@ class LogModel(RuleBasedStateMachine):
             assert outcome is AppendOutcome.APPENDED
             self.acknowledge(owner, part)
 
-    @precondition(lambda self: self.waiting())
-    @rule(data=st.data())
+    @move(weight=2, when=lambda self: self.waiting())
     def settle(self, data: st.DataObject) -> None:
         name, shard = data.draw(st.sampled_from(self.waiting()))
         owner = self.owners[name]
@@ -137,13 +137,12 @@ class LogModel(RuleBasedStateMachine):
         else:
             owner.epochs[shard] = epoch
 
-    @precondition(lambda self: self.waiting())
-    @rule(data=st.data())
+    @move(when=lambda self: self.waiting())
     def settle_unheard(self, data: st.DataObject) -> None:
         name, shard = data.draw(st.sampled_from(self.waiting()))
         now(self.log.settle(name, self.owners[name].unknown[shard]))
 
-    @rule()
+    @move()
     def strays_arrive(self) -> None:
         before = {shard: len(now(self.log.read(shard, after=0, limit=10_000))) for shard in range(SHARDS)}
         for outcomes in self.log.deliver_strays():

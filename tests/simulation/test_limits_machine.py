@@ -41,7 +41,7 @@ from tasker.templates.model import ConcurrencyStrategy
 from tasker.testing.network import MessageKind
 from tasker.testing.sources import registry_of
 from tasker.testing.world import World
-from tests.simulation.moves import move
+from tests.moves import move
 from tests.simulation.test_machine import BY, EXAMPLES, IS_LONG, MESSAGES, Machine
 from tests.simulation.watched import Life, Watched
 

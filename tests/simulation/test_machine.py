@@ -38,9 +38,9 @@ from tasker.testing.network import MessageKind
 from tasker.testing.sources import registry_of
 from tasker.testing.virtual_loop import VirtualLoop
 from tasker.testing.world import World
+from tests.moves import Moving, move
 from tests.properties.test_domain import check_waits
 from tests.simulation.mixed import PEOPLE, SIGNALS, WORK, workflows
-from tests.simulation.moves import Moving, move
 
 ASKED = os.environ.get("TASKER_MACHINE_EXAMPLES")
 EXAMPLES = int(ASKED or "16")
