@@ -86,7 +86,7 @@ class _Stream:
         self.config = config
         self.created = created
         self.messages: dict[int, _Stored] = {}
-        self.last_seq = 0
+        self.last_seq = max(1, config.get("first_seq", 1)) - 1
         self.seen: dict[str, tuple[int, int]] = {}
         self.per_subject: dict[str, int] = {}
         self.consumers: dict[str, _Consumer] = {}
@@ -117,7 +117,7 @@ class _Consumer:
         self.stream = stream
         self.config = config
         self.filters: list[str] = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
-        self.next_seq = 1
+        self.next_seq = min(stream.messages, default=stream.last_seq + 1)
         self.delivered_seq = 0
         self.open: dict[int, _Delivered] = {}
         self.redeliver: list[int] = []

@@ -6,6 +6,7 @@ empty: `created` tells, and whoever fills a stream compares it with the one he k
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -384,7 +385,7 @@ async def _ensure_stream(bus: Bus, wanted: dict[str, Any], share: int) -> Stream
             found = await stream_info(bus, name)
         except StreamMissing:
             try:
-                return await api_request(bus, f"STREAM.CREATE.{name}", config, StreamInfo)
+                return await api_request(bus, f"STREAM.CREATE.{name}", config | _beginning(config), StreamInfo)
             except ApiRefused as refused:
                 if refused.api_error.err_code != STREAM_NAME_IN_USE:
                     raise
@@ -398,6 +399,15 @@ async def _ensure_stream(bus: Bus, wanted: dict[str, Any], share: int) -> Stream
         except StreamMissing:
             continue
     raise Unavailable(f"stream {name} changes faster than it can be ensured")
+
+
+def _beginning(config: dict[str, Any]) -> dict[str, int]:
+    """Return where a new work queue begins to count: behind all that an earlier one of its name ever had.
+
+    An ack names a sequence and nothing else. One that comes late, for a message of a stream that is gone, would take a
+    message of the new stream for the one it means, which nobody would deliver again.
+    """
+    return {"first_seq": time.time_ns() // 1000} if config["retention"] == "workqueue" else {}
 
 
 def _differs(config: dict[str, Any], found: dict[str, Any], share: int) -> bool:

@@ -84,6 +84,12 @@ def work(subjects: Subjects) -> str:
     return subjects.work("default", "shop", "charge")
 
 
+def first_seq(streams: Streams) -> int:
+    """Return where the work stream begins to count."""
+    seq: int = streams.work.config["first_seq"]
+    return seq
+
+
 def event(subjects: Subjects, task: str = "t1") -> str:
     return subjects.event("default", "shop", "orders", task, "step_completed")
 
@@ -105,6 +111,25 @@ async def emptied(bus: Bus, subjects: Subjects) -> None:
 
 
 @pytest.mark.usefixtures("streams")
+@pytest.mark.usefixtures("streams")
+async def test_an_ack_for_a_stream_that_is_gone_takes_nothing_from_the_next_one(bus: Bus, subjects: Subjects) -> None:
+    got: list[Delivery] = []
+    for number in range(2):
+        consumer = await ensure_work_consumer(bus, subjects, SMALL, **QUEUE)
+        await put_work(bus, subjects, 1)
+        taker = Taker(1)
+        loop = PullLoop(bus, subjects.work_stream, consumer, taker.take, taker.credit)
+        got += await taker.wait(1)
+        loop.ack(got[0])
+        await bus.flush()
+        left = (await stream_info(bus, subjects.work_stream)).state.messages
+        assert left == number, "the first ack is of the first stream"
+        await loop.stop()
+        await delete_stream(bus, subjects.work_stream)
+        await ensure_streams(bus, subjects, SMALL)
+    assert got[0].consumer_seq == got[1].consumer_seq
+
+
 async def test_a_stream_tells_how_old_it_is(bus: Bus, subjects: Subjects, streams: Streams) -> None:
     for told in (streams.work, await stream_info(bus, subjects.work_stream)):
         assert told.is_younger_than(60)
@@ -183,13 +208,12 @@ async def test_messages_of_one_subject_are_counted(bus: Bus, subjects: Subjects)
 # Acked publishing
 
 
-@pytest.mark.usefixtures("streams")
-async def test_a_repetition_is_stored_once(bus: Bus, subjects: Subjects) -> None:
+async def test_a_repetition_is_stored_once(bus: Bus, subjects: Subjects, streams: Streams) -> None:
     publisher = AckedPublisher(bus)
     first = await publisher.publish(work(subjects), b"x", msg_id="a")
     again = await publisher.publish(work(subjects), b"x", msg_id="a")
-    assert first == PubAck(subjects.work_stream, 1)
-    assert again == PubAck(subjects.work_stream, 1, duplicate=True)
+    assert first == PubAck(subjects.work_stream, first_seq(streams))
+    assert again == PubAck(subjects.work_stream, first_seq(streams), duplicate=True)
 
 
 @pytest.mark.usefixtures("streams")
@@ -206,8 +230,7 @@ async def test_no_stream_takes_the_subject(bus: Bus, subjects: Subjects) -> None
         await AckedPublisher(bus).publish(work(subjects), b"")
 
 
-@pytest.mark.usefixtures("streams")
-async def test_what_is_in_flight_is_bounded(bus: Bus, subjects: Subjects) -> None:
+async def test_what_is_in_flight_is_bounded(bus: Bus, subjects: Subjects, streams: Streams) -> None:
     publisher = AckedPublisher(bus, in_flight_max=3)
     answers: list[PubAck | TaskerError] = []
     for _ in range(3):
@@ -220,7 +243,8 @@ async def test_what_is_in_flight_is_bounded(bus: Bus, subjects: Subjects) -> Non
     async with asyncio.timeout(25):
         while publisher.in_flight:
             await bus.flush()
-    assert [each.seq for each in answers if isinstance(each, PubAck)] == [1, 2, 3]
+    first = first_seq(streams)
+    assert [each.seq for each in answers if isinstance(each, PubAck)] == [first, first + 1, first + 2]
 
 
 # Feeding the event stream
@@ -352,15 +376,14 @@ async def test_a_stream_made_anew_does_not_pass_for_the_old_one(bus: Bus, subjec
 # The pull loop
 
 
-@pytest.mark.usefixtures("streams")
-async def test_work_is_delivered_acked_and_gone(bus: Bus, subjects: Subjects) -> None:
+async def test_work_is_delivered_acked_and_gone(bus: Bus, subjects: Subjects, streams: Streams) -> None:
     consumer = await ensure_work_consumer(bus, subjects, SMALL, **QUEUE)
     await put_work(bus, subjects, 5)
     taker = Taker(10)
     loop = PullLoop(bus, subjects.work_stream, consumer, taker.take, taker.credit)
     got = await taker.wait(5)
     assert [(each.data, each.num_delivered, each.stream_seq) for each in got] == [
-        (b"%d" % number, 1, number + 1) for number in range(5)
+        (b"%d" % number, 1, first_seq(streams) + number) for number in range(5)
     ]
     assert got[0].subject == work(subjects)
     assert got[0].at_us > 0
