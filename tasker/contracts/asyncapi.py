@@ -266,7 +266,8 @@ _CHANNELS: Final[tuple[_Channel, ...]] = (
         name="views",
         action="receive",
         address=lambda subjects: subjects.views("{what}"),
-        summary="From a node to whoever reads the views: what a bulk would be for. Closed to everybody else.",
+        summary="From a node to whoever reads the views: what a bulk would be for; without a body (`free`), that "
+        "it no longer writes them. Closed to everybody else.",
         messages=("BulkOrder",),
         replies=(Accepted.__name__, Refused.__name__),
         internal=True,

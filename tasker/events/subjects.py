@@ -228,7 +228,7 @@ class Subjects:
         return f"{self.prefix}._node.shard.{shard}.{what}"
 
     def views(self, what: str) -> str:
-        """Return where whoever reads the views takes `what` ("bulk") from nodes; closed to tenants."""
+        """Return where whoever reads the views takes `what` ("bulk", "free") from nodes; closed to tenants."""
         return f"{self.prefix}._node.views.{what}"
 
     def mark(self, shard: int) -> str:

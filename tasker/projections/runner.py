@@ -4,7 +4,8 @@ It wakes when it is told that the log grew, and looks by itself each second. Idl
 gathers, the busier the log the longer, up to `GATHER_S_MAX`, so that a row is written once for several events.
 
 Any number of processes may run one; one of them writes. The others find the checkpoints moved, stand by and
-look from time to time; when the checkpoints stand still although the log goes on, one of them takes over.
+look from time to time; when the checkpoints stand still although the log goes on, one of them takes over. When the
+one that writes says that it ends (`take_over`), they try at once: the checkpoints choose one of them.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Runner:
         self._rate = 0.0
         self._written_s = clock.monotonic_s()
         self._standing_by = False
+        self._freed = asyncio.Event()
         self._outage = Outage(_log, "projection_unavailable", clock.monotonic_s)
         self.events = 0
         self.behind = True
@@ -99,6 +101,10 @@ class Runner:
         at = self._folding.positions
         if heads is None or any(position > at.get(shard, -1) for shard, position in heads.items()):
             self._woken.set()
+
+    def take_over(self) -> None:
+        """Say that who wrote the views has ended. May be said wrongly or never."""
+        self._freed.set()
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
@@ -132,11 +138,18 @@ class Runner:
             self._tell()
             if not self._standing_by:
                 return
-            if before == self._folding.positions and await self._tail.read_shards(before, limit=1):
+            if self._freed.is_set() or (
+                before == self._folding.positions and await self._tail.read_shards(before, limit=1)
+            ):
                 _log.info("projection_takeover")
+                self._freed.clear()
                 self._standing_by = False
                 return
-            await asyncio.sleep(self._standby_s)
+            try:
+                async with asyncio.timeout(self._standby_s):
+                    await self._freed.wait()
+            except TimeoutError:
+                pass
 
     async def _follow(self) -> None:
         while True:

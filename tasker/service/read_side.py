@@ -51,6 +51,9 @@ PING_S: Final = 1.0
 BULK_DRAIN_S: Final = 3.0
 """A part of a bulk is over by then; what is not goes on from its checkpoint."""
 
+FREE: Final = "free"
+"""The word, below `Subjects.views`, of a node that no longer writes the views."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -107,15 +110,12 @@ class ReadSide:
         targets = BulkTargets(self._queries, self._dead_letters)
         previews = BulkPreviews(self._bus, self._subjects, targets)
         bulks = self._bulk_worker(targets, watch)
+        runner: Runner | None = None
         async with asyncio.TaskGroup() as duties:
             running: list[asyncio.Task[None]] = []
             if with_projections:
-                runner = Runner(
-                    self._tail, self._store, PROJECTIONS, shards=self._info.shards, clock=self._clock, watch=watch
-                )
-                self._bus.subscribe(self._subjects.log_head, lambda message: _wake(runner, message))
+                runner = self._follow(watch)
                 running.append(duties.create_task(runner.run(), name="projections"))
-                self._scrape.tellers.append(lambda samples: _tell(runner, samples))
             serving = await self._serve(watch) if with_http else None
             previews.start()
             await bulks.start()
@@ -128,6 +128,23 @@ class ReadSide:
                 await self._runner.cleanup()
             for duty in running:
                 duty.cancel()
+        if runner is not None and not runner.standing_by:
+            self._hand_over()
+
+    def _follow(self, watch: PositionWatch) -> Runner:
+        runner = Runner(self._tail, self._store, PROJECTIONS, shards=self._info.shards, clock=self._clock, watch=watch)
+        self._bus.subscribe(self._subjects.log_head, lambda message: _wake(runner, message))
+        self._bus.subscribe(self._subjects.views(FREE), lambda _message: runner.take_over())
+        self._scrape.tellers.append(lambda samples: _tell(runner, samples))
+        return runner
+
+    def _hand_over(self) -> None:
+        """Say that nobody writes the views now, so that who stands by need not find it out."""
+        try:
+            self._bus.publish(self._subjects.views(FREE))
+        except TaskerError as error:
+            # Who stands by looks by itself.
+            _log.debug("views_not_handed_over", error=error.detail)
 
     def _bulk_worker(self, targets: BulkTargets, watch: PositionWatch) -> Worker:
         gateway = BusGateway(self._bus, self._subjects)

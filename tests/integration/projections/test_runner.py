@@ -227,6 +227,35 @@ async def test_a_runner_that_stands_by_takes_over_when_the_other_is_gone(bench: 
         assert await bench.is_folded()
 
 
+async def test_a_runner_that_is_told_that_the_other_ended_takes_over_at_once(bench: Bench) -> None:
+    active, standby = bench.runner(), bench.runner(standby_s=3600.0)
+    await some_load(bench)
+    await active.catch_up()
+    standby._standing_by = True
+    async with running(standby):
+        await some_load(bench)
+        standby.take_over()
+        await bench.follow()
+        assert not standby.standing_by
+        assert await bench.is_folded()
+
+
+async def test_a_runner_that_is_told_so_wrongly_stands_by_again(bench: Bench) -> None:
+    active, standby = bench.runner(), bench.runner(standby_s=3600.0)
+    standby._standing_by = True
+    async with running(active, standby):
+        await some_load(bench)
+        await bench.follow()
+        standby.take_over()
+        async with asyncio.timeout(25):
+            while standby.standing_by:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+            while standby.standing_by == active.standing_by:
+                await some_load(bench)
+                await bench.follow()
+        assert await bench.is_folded()
+
+
 async def test_a_wake_up_is_answered_at_once(bench: Bench) -> None:
     runner = bench.runner(poll_s=60.0)
     watch = PositionWatch(bench.store.positions, SystemClock(), poll_s=60.0)
