@@ -85,6 +85,13 @@ def test_every_secret_is_asked_for_and_in_the_example() -> None:
     assert "$" not in re.sub(r"\$\{\w+:\?[^}]+\}", "", FILE.read_text(encoding="utf-8"))
 
 
+def test_handlers_do_not_see_the_database() -> None:
+    told = {name for name in OURS if "TASKER_DATABASE_URL" in SERVICES[name]["environment"]}
+    assert told == {"migrate", "service"}
+    assert "POSTGRES_PASSWORD" not in yaml.dump(SERVICES["worker"])
+    assert all({"TASKER_NATS_URL", "TASKER_HTTP_URL"} <= set(SERVICES[name]["environment"]) for name in OURS)
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_commands_are_commands_of_ours(name: str) -> None:
     command = SERVICES[name].get("command", ["serve"])

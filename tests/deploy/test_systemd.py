@@ -12,7 +12,8 @@ from tasker.settings.keys import variables
 from tests.architecture.tree import ROOT
 
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
-EXAMPLE = ROOT / "deploy" / "tasker.env.example"
+EXAMPLES = {name: ROOT / "deploy" / f"{name}.env.example" for name in ("tasker", "worker")}
+"""Of the service and of workers, by the name of the file that the units read."""
 PAGE = ROOT / "docs" / "howto" / "deploy-systemd.md"
 EXPOSURE_MAX = {
     "tasker.service": 20,
@@ -87,22 +88,45 @@ def test_units_wait_longer_than_what_they_start_drains() -> None:
     assert int(stop[1]) > int(drain[1])
 
 
-def test_the_example_names_variables_that_are_read() -> None:
-    named = re.findall(r"^#?(TASKER_\w+)=", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert {"TASKER_DATABASE_URL", "TASKER_NATS_URL"} <= set(named)
-    assert [name for name in named if name not in variables()] == []
+def values_of(example: Path) -> dict[str, str]:
+    return dict(re.findall(r"^#?(TASKER_\w+)=(.*)$", example.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def values_in(unit: Path, name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_examples_name_variables_that_are_read() -> None:
+    service, worker = values_of(EXAMPLES["tasker"]), values_of(EXAMPLES["worker"])
+    assert {"TASKER_DATABASE_URL", "TASKER_NATS_URL"} <= set(service)
+    assert [name for name in service if name not in variables()] == []
+    assert service == worker | {"TASKER_DATABASE_URL": service["TASKER_DATABASE_URL"]}
+
+
+def test_handlers_see_nothing_of_the_database() -> None:
+    page, own = PAGE.read_text(encoding="utf-8"), {unit.name: unit for unit in UNITS if unit.name.startswith("tasker")}
+    for name, unit in own.items():
+        part = "worker" if "worker" in name else "tasker"
+        assert values_in(unit, "EnvironmentFile") == [f"/etc/tasker/{part}.env"]
+        assert f"install -m 0600 deploy/{part}.env.example /etc/tasker/{part}.env" in page
+    # Whoever has the same user reads /proc/PID/environ of the service, whatever its own environment says.
+    users = {name: values_in(unit, "User") for name, unit in own.items()}
+    assert users.pop("tasker-worker@.service") == ["tasker-worker"]
+    assert list(users.values()) == [["tasker"]] * len(users)
+    assert "DATABASE" not in EXAMPLES["worker"].read_text(encoding="utf-8")
 
 
 def test_the_page_makes_the_users_of_the_units_without_a_home_in_reach_of_protect_home() -> None:
     texts = [unit.read_text(encoding="utf-8") for unit in UNITS]
-    made = re.findall(r"^useradd .*--home-dir /nonexistent .*?(\w+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert {found for text in texts for found in re.findall(r"^User=(\w+)$", text, re.MULTILINE)} == set(made)
+    made = re.findall(r"^useradd .*--home-dir /nonexistent .*?([\w-]+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {found for text in texts for found in re.findall(r"^User=([\w-]+)$", text, re.MULTILINE)} == set(made)
     # asyncpg looks for keys in the home folder: `yes` would let it see a closed one, and nothing would connect.
     assert [text for text in texts if "bin/tasker " in text and "\nProtectHome=tmpfs\n" not in text] == []
 
 
 def test_the_passwords_of_the_examples_fit() -> None:
     nats = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / "deploy/nats.env.example").read_text("utf-8"), re.MULTILINE))
-    assert f"nats://tasker:{nats['NATS_PASSWORD']}@" in EXAMPLE.read_text(encoding="utf-8")
+    for example in EXAMPLES.values():
+        assert f"nats://tasker:{nats['NATS_PASSWORD']}@" in values_of(example)["TASKER_NATS_URL"]
     conf = (ROOT / "deploy" / "nats.conf").read_text(encoding="utf-8")
     assert set(nats) == set(re.findall(r"\$(\w+)", conf))
