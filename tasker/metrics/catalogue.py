@@ -52,6 +52,8 @@ RETRY_REASONS: Final = ("error", "timeout", "worker_lost", "result_invalid", "in
 
 OUTCOMES: Final = ("completed", "failed")
 STATES_IN_FLIGHT: Final = ("dispatched", "running", "waiting")
+STATES_OPEN: Final = ("pending", "running", "blocked", "compensating", "paused")
+STATUSES_OPEN: Final = ("open", "investigating")
 
 CATALOGUE: Final[dict[str, Metric]] = {
     metric.name: metric
@@ -201,6 +203,20 @@ CATALOGUE: Final[dict[str, Metric]] = {
         Metric("tasker_projection_lag_events", _G, "read", "Events in the log that the views do not show yet."),
         Metric("tasker_projection_events_total", _C, "read", "Events that this process folded into the views."),
         Metric(
+            "tasker_tasks_open",
+            _G,
+            "read",
+            "Tasks that have not ended, by state; those that are `blocked` wait for a person.",
+            ("state",),
+        ),
+        Metric(
+            "tasker_dead_letters_open",
+            _G,
+            "read",
+            "Dead letters that nobody has settled yet, by status: `open`, or `investigating` when somebody has taken it.",
+            ("status",),
+        ),
+        Metric(
             "tasker_steps_in_flight",
             _G,
             "read",
@@ -226,7 +242,7 @@ CATALOGUE: Final[dict[str, Metric]] = {
             "tasker_queue_read_duration_seconds",
             _G,
             "read",
-            "How long the last count of the steps in flight took; it is kept for twenty times as long.",
+            "How long the last count of tasks, dead letters and steps in flight took; it is kept for twenty times as long.",
         ),
     )
 }

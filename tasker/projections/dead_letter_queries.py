@@ -72,6 +72,10 @@ class DeadLetterQueries(Protocol):
         """Return how many of the tenant's dead letters match; the query's page is of no effect."""
         ...
 
+    async def open_counts(self) -> dict[str, int]:
+        """Return status -> number of what has neither left nor been settled, of all tenants; others are left out."""
+        ...
+
     async def of_task(self, tenant: str, task_id: UUID) -> list[DeadLetterView]:
         """Return every dead letter of a task, those that left among them, with their notes."""
         ...

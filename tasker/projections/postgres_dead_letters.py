@@ -33,6 +33,7 @@ def _statements(name: str) -> dict[bool, str]:
 _PAGE: Final = _statements("page")
 _GROUPS: Final = _statements("groups")
 _COUNT: Final = _statements("count")
+_OPEN_COUNTS: Final = _SQL["open_counts"].replace("{which}", _SQL["open"])
 
 
 class PostgresDeadLetters:
@@ -68,6 +69,10 @@ class PostgresDeadLetters:
         """Return how many of the tenant's dead letters match."""
         records = await self._fetch(_COUNT, tenant, query)
         return int(records[0][0])
+
+    async def open_counts(self) -> dict[str, int]:
+        """Return status -> number of what has neither left nor been settled, of all tenants; others are left out."""
+        return pairs(await fetch(self._pool, _OPEN_COUNTS))
 
     async def of_task(self, tenant: str, task_id: UUID) -> list[DeadLetterView]:
         """Return every dead letter of a task, those that left among them, with their notes."""

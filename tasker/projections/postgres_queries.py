@@ -258,6 +258,10 @@ class PostgresQueries:
         """Return state -> number of the tenant's tasks; states without tasks are left out."""
         return pairs(await self._fetch(_SQL["counts"], tenant))
 
+    async def open_counts(self) -> dict[str, int]:
+        """Return state -> number of the tasks that have not ended, of all tenants; states without tasks are left out."""
+        return pairs(await self._fetch(_SQL["open_counts"]))
+
     async def in_flight(self) -> list[InFlight]:
         """Return the steps in flight, counted by template and state."""
         return [InFlight(*record) for record in await self._fetch(_SQL["in_flight"])]

@@ -255,6 +255,10 @@ class Queries(Protocol):
         """Return state -> number of the tenant's tasks; states without tasks are left out."""
         ...
 
+    async def open_counts(self) -> dict[str, int]:
+        """Return state -> number of the tasks that have not ended, of all tenants; states without tasks are left out."""
+        ...
+
     async def in_flight(self) -> list[InFlight]:
         """Return the steps in flight, counted by template and state."""
         ...

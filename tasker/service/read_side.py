@@ -90,7 +90,7 @@ class ReadSide:
         self._queries = queries
         self._dead_letters = dead_letters
         self._scrape = scrape
-        self._scrape.askers.append(ViewMetrics(queries, log, info).ask)
+        self._scrape.askers.append(ViewMetrics(queries, dead_letters, log, info).ask)
         self._clock = SystemClock()
 
     async def run(

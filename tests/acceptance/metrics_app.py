@@ -31,3 +31,12 @@ async def second_time(ctx: StepContext) -> None:
     ctx.usage(model="m", tokens_in=10, tokens_out=2, cost="0.01")
     if ctx.attempt == 1:
         raise RuntimeError("not yet")
+
+
+doomed = Template("doomed")
+
+
+@doomed.step(retry=Retry(max_attempts=1))
+async def never(ctx: StepContext) -> None:
+    """Fail for good, so that a person has to decide."""
+    raise RuntimeError("never")

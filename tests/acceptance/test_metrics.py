@@ -74,6 +74,14 @@ class Watch:
             await asyncio.sleep(0.02)
 
 
+    async def reads(self, *lines: str) -> None:
+        """Return once a scrape has all of these lines."""
+        until_s = time.monotonic() + WAIT_S_MAX
+        while missing := [line for line in lines if line not in self.text]:
+            assert time.monotonic() < until_s, f"never there: {missing}"
+            await asyncio.sleep(0.02)
+
+
 @pytest.fixture(scope="module")
 def watch(service: Service) -> Iterator[Watch]:
     """A watch over a service to which everything was done that its metrics tell of."""
@@ -119,6 +127,10 @@ async def _run_steps(client: TaskerClient, watch: Watch) -> None:
     for handle in [await client.create("flaky"), *[await client.create("quick") for _ in range(60)]]:
         await client.wait(handle)
     await watch.saw("tasker_step_retries_total", "tasker_timer_delay_seconds", "tasker_publisher_lag_events")
+    blocked = await client.create("doomed")
+    await watch.reads('tasker_dead_letters_open{status="open"} 1.0', 'tasker_tasks_open{state="blocked"} 1.0')
+    await client.cancel(blocked, requested_by="tests", reason="was seen")
+    await watch.reads('tasker_dead_letters_open{status="open"} 0.0', 'tasker_tasks_open{state="blocked"} 0.0')
     await client.controls.pause("template", "quick", requested_by="tests", reason="to be seen")
     held = await client.create("quick")
     await watch.saw("tasker_pauses", "tasker_attempts_held")

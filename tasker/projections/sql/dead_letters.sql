@@ -41,5 +41,9 @@ WHERE $14::bigint IS NULL OR (g.count, g.fingerprint) < ($14, $15::text)
 ORDER BY g.count DESC, g.fingerprint DESC
 LIMIT $16
 
+-- name: open_counts
+-- Of all tenants.
+SELECT d.status, count(*) FROM dlq AS d WHERE {which} GROUP BY d.status
+
 -- name: count
 SELECT count(*) {matching}

@@ -101,6 +101,11 @@ LIMIT 1
 -- name: counts
 SELECT state, count(*) FROM task WHERE tenant = $1 GROUP BY state
 
+-- name: open_counts
+-- Of all tenants, from an index alone.
+SELECT state, count(*) FROM task
+WHERE state IN ('pending', 'running', 'blocked', 'compensating', 'paused') GROUP BY state
+
 -- name: in_flight
 -- From the running tasks, which are few and found by index, never from all steps.
 SELECT t.namespace, t.template, s.state, count(*),
