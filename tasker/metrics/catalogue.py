@@ -213,7 +213,7 @@ CATALOGUE: Final[dict[str, Metric]] = {
             "tasker_dead_letters_open",
             _G,
             "read",
-            "Dead letters that nobody has settled yet, by status: `open`, or `investigating` when somebody has taken it.",
+            "Dead letters that nobody has settled yet, by status: `open`, or `investigating` once somebody looks into it.",
             ("status",),
         ),
         Metric(
@@ -242,7 +242,8 @@ CATALOGUE: Final[dict[str, Metric]] = {
             "tasker_queue_read_duration_seconds",
             _G,
             "read",
-            "How long the last count of tasks, dead letters and steps in flight took; it is kept for twenty times as long.",
+            "How long the last count of tasks, dead letters and steps in flight took; it is kept for twenty times as "
+            "long.",
         ),
     )
 }

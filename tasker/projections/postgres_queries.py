@@ -259,7 +259,7 @@ class PostgresQueries:
         return pairs(await self._fetch(_SQL["counts"], tenant))
 
     async def open_counts(self) -> dict[str, int]:
-        """Return state -> number of the tasks that have not ended, of all tenants; states without tasks are left out."""
+        """Return state -> number of tasks that have not ended, of all tenants; states without tasks are left out."""
         return pairs(await self._fetch(_SQL["open_counts"]))
 
     async def in_flight(self) -> list[InFlight]:

@@ -256,7 +256,7 @@ class Queries(Protocol):
         ...
 
     async def open_counts(self) -> dict[str, int]:
-        """Return state -> number of the tasks that have not ended, of all tenants; states without tasks are left out."""
+        """Return state -> number of tasks that have not ended, of all tenants; states without tasks are left out."""
         ...
 
     async def in_flight(self) -> list[InFlight]:
