@@ -213,7 +213,10 @@ class Node:
                 for stream_id, obligation in found:
                     failpoint("before_timer")
                     wake = Wake(book, stream_id, obligation, now_us)
-                    self._shards.send(shard, stream_id, StreamKind.TASK, wake)
+                    if obligation.startswith(OFFER_PREFIX):
+                        self._shards.send_patiently(shard, stream_id, StreamKind.TASK, wake)
+                    else:
+                        self._shards.send(shard, stream_id, StreamKind.TASK, wake)
                     failpoint("after_timer")
 
     async def run_due_writer(self) -> None:

@@ -1,7 +1,8 @@
 """The shards that this node owns: mailboxes, turns, activation and passivation.
 
 A message finds its actor: in memory its turn runs at once, in the caller's call; otherwise it waits in
-a bounded mailbox while the stream is loaded, many streams in one query. A turn decides on pending
+a bounded mailbox while the stream is loaded, many streams in one query; those that only a repeated look
+at an offer waits for come behind those that somebody waits for. A turn decides on pending
 state, so the next one need not wait for the commit; what a turn says to the world waits for it.
 
 A stream is read from the log only when nothing of it is queued or in flight, so that what is read is
@@ -14,6 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -31,6 +33,9 @@ from tasker.settings import Limits
 
 LOAD_STREAMS_MAX: Final = 200
 """Streams in one load."""
+
+LOAD_PATIENT_MIN: Final = 50
+"""As many of them have room for messages that can wait, however many cannot."""
 
 LONG_LOADS_MAX: Final = 2
 """So many streams that take more than one reading are folded at once, beside the others."""
@@ -77,6 +82,8 @@ class Shards:
         self._books: dict[int, DueBook] = {}
         self._last_us: dict[int, int] = {}
         self._to_load: dict[UUID, int] = {}
+        self._to_load_later: dict[UUID, int] = {}
+        """Streams that only messages wait for that can wait."""
         self._load_wake = asyncio.Event()
         self._failures: dict[UUID, list[int]] = {}
         self._long_loads = asyncio.Semaphore(LONG_LOADS_MAX)
@@ -107,7 +114,7 @@ class Shards:
         cells = self._cells.pop(shard, {})
         self._books.pop(shard, None)
         for stream_id, cell in cells.items():
-            self._to_load.pop(stream_id, None)
+            self._load_no_more(stream_id)
             self._fail_mailbox(cell, Fenced(f"shard {shard} is not ours"))
 
     def owns(self, shard: int) -> bool:
@@ -155,6 +162,16 @@ class Shards:
 
     def send(self, shard: int, stream_id: UUID, kind: str, message: Message) -> None:
         """Give `message` to the actor of a stream; it is answered through `message` itself."""
+        self._give(shard, stream_id, kind, message, self._to_load)
+
+    def send_patiently(self, shard: int, stream_id: UUID, kind: str, message: Message) -> None:
+        """Do as `send`, with a message that can wait while others wait for streams that are not in memory.
+
+        A backlog is looked at all at once, when it is as old again as it was, and when a shard was taken.
+        """
+        self._give(shard, stream_id, kind, message, self._to_load_later)
+
+    def _give(self, shard: int, stream_id: UUID, kind: str, message: Message, line: dict[UUID, int]) -> None:
         cells = self._cells.get(shard)
         if cells is None or shard not in self._serving or shard in self._paused:
             message.fail(Fenced(f"shard {shard} is not ours"))
@@ -165,8 +182,10 @@ class Shards:
                 message.fail(Busy("too much waits for the log", retry_after_s=0.5))
                 return
             cell = cells[stream_id] = Cell(kind, self._now_us())
-            self._to_load[stream_id] = shard
+            line[stream_id] = shard
             self._load_wake.set()
+        elif line is self._to_load and self._to_load_later.pop(stream_id, None) is not None:
+            line[stream_id] = shard
         if cell.actor is not None:
             self._turn(shard, stream_id, cell, message)
         elif len(cell.mailbox) >= self._limits.mailbox_messages_max:
@@ -213,8 +232,12 @@ class Shards:
         """Forget an actor; the next message rebuilds it from the log."""
         cell = self._cells.get(shard, {}).pop(stream_id, None)
         if cell is not None and cell.mailbox:
-            self._to_load.pop(stream_id, None)
+            self._load_no_more(stream_id)
             self._fail_mailbox(cell, Unavailable("the task is being rebuilt", retry_after_s=0.2))
+
+    def _load_no_more(self, stream_id: UUID) -> None:
+        self._to_load.pop(stream_id, None)
+        self._to_load_later.pop(stream_id, None)
 
     def _crashed(self, shard: int, stream_id: UUID, cell: Cell, message: Message, error: Exception) -> None:
         """Supervise: drop the actor, so that it is rebuilt; leave it alone for a while when that does not help."""
@@ -257,17 +280,22 @@ class Shards:
                             self.fail_waiting(shard, stream_id, error)
 
     def _next_load(self) -> dict[UUID, int]:
-        batch: dict[UUID, int] = {}
-        for stream_id, shard in list(self._to_load.items()):
-            queue = self._committer.queue_of(shard)
-            if queue is not None and queue.holds(stream_id):
-                continue
-            batch[stream_id] = self._to_load.pop(stream_id)
-            if len(batch) == LOAD_STREAMS_MAX:
-                break
-        if not batch and self._to_load:
+        batch = self._take(self._to_load, LOAD_STREAMS_MAX - (LOAD_PATIENT_MIN if self._to_load_later else 0))
+        batch |= self._take(self._to_load_later, LOAD_PATIENT_MIN if batch else LOAD_STREAMS_MAX)
+        if not batch and (self._to_load or self._to_load_later):
             asyncio.get_running_loop().call_later(0.01, self._load_wake.set)
         return batch
+
+    def _take(self, line: dict[UUID, int], streams_max: int) -> dict[UUID, int]:
+        """Take the first of those that wait out of their line, but what has events on their way to the log."""
+        batch = dict(islice((one for one in line.items() if not self._is_held(*one)), streams_max))
+        for stream_id in batch:
+            del line[stream_id]
+        return batch
+
+    def _is_held(self, stream_id: UUID, shard: int) -> bool:
+        queue = self._committer.queue_of(shard)
+        return queue is not None and queue.holds(stream_id)
 
     async def _load(self, batch: dict[UUID, int], others: asyncio.TaskGroup) -> None:
         for stream_id, shard in list(batch.items()):

@@ -141,6 +141,49 @@ async def test_streams_that_wait_together_are_loaded_in_one_query(floor: Floor) 
     assert [count for _, count in floor.factory.revived] == [0] * 5
 
 
+class TestMessagesThatCanWait:
+    @pytest.fixture(autouse=True)
+    def _few_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shards_module, "LOAD_STREAMS_MAX", 4)
+        monkeypatch.setattr(shards_module, "LOAD_PATIENT_MIN", 1)
+
+    def look(self, floor: Floor, stream_id: UUID) -> Say:
+        message = Say()
+        floor.shards.send_patiently(0, stream_id, "task", message)
+        return message
+
+    async def test_a_command_is_loaded_before_a_backlog_that_came_first(self, floor: Floor) -> None:
+        looks = [self.look(floor, uuid4()) for _ in range(20)]
+        stream = uuid4()
+        await floor.say(stream).ended
+        assert stream in floor.loads[0]
+        await asyncio.gather(*(one.ended for one in looks))
+        assert [len(load) for load in floor.loads] == [2, 4, 4, 4, 4, 3]
+
+    async def test_they_have_room_while_more_commands_wait_than_one_load_takes(self, floor: Floor) -> None:
+        backlog = [uuid4() for _ in range(2)]
+        looks = [self.look(floor, stream) for stream in backlog]
+        said = [floor.say(uuid4()) for _ in range(20)]
+        await asyncio.gather(*(one.ended for one in looks))
+        assert [backlog[0] in floor.loads[0], backlog[1] in floor.loads[1]] == [True, True]
+        await asyncio.gather(*(one.ended for one in said))
+
+    async def test_a_stream_for_which_somebody_waits_now_as_well_moves_up(self, floor: Floor) -> None:
+        backlog = [uuid4() for _ in range(20)]
+        looks = [self.look(floor, stream) for stream in backlog]
+        await floor.say(backlog[-1]).ended
+        assert floor.loads[0] == [backlog[-1], backlog[0]]
+        await asyncio.gather(*(one.ended for one in looks))
+        assert sorted(stream for load in floor.loads for stream in load) == sorted(backlog)
+
+    async def test_closing_their_shard_fails_them(self, floor: Floor) -> None:
+        look = self.look(floor, uuid4())
+        floor.shards.close(0)
+        assert await look.ended == "fenced"
+        assert await floor.say(uuid4(), shard=1).ended == 1
+        assert len(floor.loads) == 1
+
+
 async def test_messages_of_one_stream_take_their_turns_in_order(floor: Floor) -> None:
     """Those behind the first do not wait for its commit: they decide on what is pending."""
     stream = uuid4()
