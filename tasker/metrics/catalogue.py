@@ -213,7 +213,7 @@ CATALOGUE: Final[dict[str, Metric]] = {
             "tasker_dead_letters_open",
             _G,
             "read",
-            "Dead letters that nobody has settled yet, by status: `open`, or `investigating` once somebody looks into it.",
+            "Dead letters that nobody has settled yet, by status: `open`, or `investigating` by somebody.",
             ("status",),
         ),
         Metric(

@@ -73,7 +73,6 @@ class Watch:
                 await again()
             await asyncio.sleep(0.02)
 
-
     async def reads(self, *lines: str) -> None:
         """Return once a scrape has all of these lines."""
         until_s = time.monotonic() + WAIT_S_MAX

@@ -118,7 +118,8 @@ def test_handlers_see_nothing_of_the_database() -> None:
 
 def test_the_page_makes_the_users_of_the_units_without_a_home_in_reach_of_protect_home() -> None:
     texts = [unit.read_text(encoding="utf-8") for unit in UNITS]
-    made = re.findall(r"^useradd .*--home-dir /nonexistent .*?([\w-]+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    page = PAGE.read_text(encoding="utf-8")
+    made = re.findall(r"^useradd .*--home-dir /nonexistent .*?([\w-]+)$", page, re.MULTILINE)
     assert {found for text in texts for found in re.findall(r"^User=([\w-]+)$", text, re.MULTILINE)} == set(made)
     # asyncpg looks for keys in the home folder: `yes` would let it see a closed one, and nothing would connect.
     assert [text for text in texts if "bin/tasker " in text and "\nProtectHome=tmpfs\n" not in text] == []
