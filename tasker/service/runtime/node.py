@@ -18,7 +18,7 @@ import structlog
 
 from tasker.errors import Fenced, TaskerError, Unavailable
 from tasker.events.envelope import US_PER_S, NewEvent, StreamKind
-from tasker.events.log import EventLog
+from tasker.events.log import DueChange, EventLog
 from tasker.failpoints import failpoint
 from tasker.metrics import Histogram
 from tasker.outages import Outage
@@ -32,6 +32,9 @@ from tasker.settings import Pace
 TICK_S: Final = 0.02
 WAKES_PER_TICK_MAX: Final = 200
 """Overdue timers after a takeover fire at no more than this many each tick, so that they do not drown new work."""
+
+DUE_ROWS_MAX: Final = 2000
+"""Changes of shards are written together up to so many rows: a statement that does not end in time was in vain."""
 
 HORIZON_SCAN_S: Final = 20.0
 RETRY_WAKE_US: Final = US_PER_S
@@ -248,17 +251,25 @@ class Node:
 
     async def _write_due(self) -> None:
         books: list[DueBook] = []
-        changes = []
+        changes: list[DueChange] = []
+        rows = 0
         for shard in self._shards.owned:
             book, queue = self._shards.book_of(shard), self._committer.queue_of(shard)
             if book is None or queue is None:
                 continue
             change = book.begin_write(queue.epoch)
-            if change is not None:
-                books.append(book)
-                changes.append(change)
-        if not changes:
-            return
+            if change is None:
+                continue
+            books.append(book)
+            changes.append(change)
+            rows += len(change.upserts) + len(change.deletes)
+            if rows >= DUE_ROWS_MAX:
+                await self._write_books(books, changes)
+                books, changes, rows = [], [], 0
+        if changes:
+            await self._write_books(books, changes)
+
+    async def _write_books(self, books: Sequence[DueBook], changes: Sequence[DueChange]) -> None:
         try:
             failpoint("before_due_write")
             ours = await self._log.write_due(changes)

@@ -438,6 +438,30 @@ class TestDueWrites:
         [page] = [page async for page in log.due_between([0], 0, 2**62)]
         assert len(page) == 2
 
+    async def test_a_long_backlog_is_written_in_parts_and_what_was_written_stays_so(
+        self, one: OneNode, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(node_module, "DUE_ROWS_MAX", 2)
+        write = log.write_due
+        sizes: list[int] = []
+
+        async def failing_later(changes):
+            sizes.append(sum(len(change.upserts) for change in changes))
+            if len(sizes) == 2:
+                await unavailable()
+            return await write(changes)
+
+        monkeypatch.setattr(log, "write_due", failing_later)
+        for shard in range(SHARDS):
+            for _ in range(shard + 1):
+                await one.say(shard, uuid4()).ended
+        with pytest.raises(Unavailable):
+            await one.node.write_due()
+        assert await log.due_checkpoint(range(SHARDS)) == {0: 1, 1: 2, 2: 0}
+        await one.node.write_due()
+        assert await log.due_checkpoint(range(SHARDS)) == {0: 1, 1: 2, 2: 3}
+        assert sizes == [3, 3, 3]
+
     async def test_a_former_owner_writes_none(self, one: OneNode, two: OneNode, log: MemoryLog, time: Time) -> None:
         await one.say(0, uuid4()).ended
         time.s += LEASE_S + 0.1
