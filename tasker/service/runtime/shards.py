@@ -254,13 +254,8 @@ class Shards:
         message.fail(Unavailable("the task's actor failed; the service's log has the cause", retry_after_s=5.0))
 
     def _restarts_spent(self, stream_id: UUID) -> bool:
-        times = self._failures.get(stream_id)
-        if times is None:
-            return False
-        recent = [at for at in times if at > self._now_us() - RESTART_WINDOW_US]
-        if not recent:
-            del self._failures[stream_id]
-        return len(recent) >= RESTARTS_MAX
+        since_us = self._now_us() - RESTART_WINDOW_US
+        return sum(at > since_us for at in self._failures.get(stream_id, ())) >= RESTARTS_MAX
 
     # ---------------------------------------------------------------- activation
 
@@ -387,6 +382,7 @@ class Shards:
     def passivate(self, idle_us: int) -> int:
         """Drop actors that had no message for `idle_us`; returns how many."""
         now_us = self._now_us()
+        self._failures = {one: at for one, at in self._failures.items() if at[-1] > now_us - RESTART_WINDOW_US}
         dropped = 0
         for shard, cells in self._cells.items():
             queue = self._committer.queue_of(shard)

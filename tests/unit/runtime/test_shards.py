@@ -252,6 +252,16 @@ class TestSupervision:
         floor.clock.us += shards_module.RESTART_WINDOW_US + 1
         assert await floor.say(stream).ended == 2
 
+    async def test_failures_are_forgotten_after_the_window_also_of_what_nobody_asks_for_again(
+        self, floor: Floor
+    ) -> None:
+        old, new = uuid4(), uuid4()
+        await floor.say(old, crash=ValueError("a bug")).ended
+        floor.clock.us += shards_module.RESTART_WINDOW_US
+        await floor.say(new, crash=ValueError("a bug")).ended
+        floor.shards.passivate(5_000_000)
+        assert list(floor.shards._failures) == [new]
+
     async def test_an_actor_that_leaves_a_gap_is_rebuilt(self, floor: Floor) -> None:
         """The committer refuses what does not continue the last unit; nothing of it is recorded."""
         stream = uuid4()

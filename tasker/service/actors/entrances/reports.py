@@ -83,7 +83,7 @@ class Reports:
             if len(reports) > BATCH_ITEMS_MAX:
                 raise BodyTooLarge(f"{len(reports)} items are more than the {BATCH_ITEMS_MAX} of an array")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._take_apart(tenant, message.data, respond)
+            self._take_apart(tenant, message, respond)
             return
         except TaskerError as error:
             respond(_refusal(error))
@@ -118,8 +118,9 @@ class Reports:
             if reports and count.isdecimal() and len(count) <= COUNT_DIGITS_MAX:
                 direct.released(tenant, reports[0].worker, int(count), part)
 
-    def _take_apart(self, tenant: str, data: bytes, respond: Answer) -> None:
+    def _take_apart(self, tenant: str, message: Message, respond: Answer) -> None:
         """Take a message that does not decode as a whole: each report in it by itself."""
+        data = message.data
         many = data[:1] == b"["
         try:
             items = split_array(data) if many else [data]
@@ -129,14 +130,16 @@ class Reports:
             respond(_refusal(error))
             return
         answers = Answers(len(items), respond, self._fitted) if many else None
+        taken: list[tuple[Report, Answer]] = []
         for index, item in enumerate(items):
             answer = self._alone(respond) if answers is None else answers.at(index)
             try:
-                report = _decoded(item)
+                taken.append((_decoded(item), answer))
             except TaskerError as error:
                 answer(_refusal(error))
-            else:
-                self._take(tenant, report, answer)
+        self._tell_direct(tenant, message, [report for report, _ in taken])
+        for report, answer in taken:
+            self._take(tenant, report, answer)
 
     def _take(self, tenant: str, report: Report, answer: Answer) -> None:
         try:

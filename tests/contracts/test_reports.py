@@ -1,0 +1,62 @@
+"""Reports that come with a bad one in one array, or to a task that takes no more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import msgspec
+import pytest
+
+from tasker.bus.bus import Message
+from tasker.events.messages import HEADER_RELEASED, WorkerSlots
+from tests.contracts.pair import Pair
+
+BAD = b'{"kind":"completed","task_id":7}'
+
+
+async def test_a_bad_report_beside_a_good_one_keeps_no_slot_of_the_worker(pair: Pair) -> None:
+    """What waits for the slot comes with the report, not with what the worker tells of its slots a second later."""
+    arrived: asyncio.Queue[dict] = asyncio.Queue()
+
+    def on_work(message: Message) -> None:
+        for item in json.loads(message.data)["work"]:
+            arrived.put_nowait(item)
+
+    pair.bus.subscribe(pair.subjects.worker_work("default", "w", "*"), on_work)
+    told: asyncio.Queue[Message] = asyncio.Queue()
+    pair.bus.subscribe("times", told.put_nowait)
+    slots = WorkerSlots(worker="w", slots=1, queues=[("default", "t")])
+    async with asyncio.timeout(25):
+        pair.bus.publish(pair.subjects.slots("default"), msgspec.json.encode(slots), reply="times")
+        for _ in pair.sides:
+            await told.get()
+        first = await pair.ask("task.create", {"template": "t"})
+        await pair.ask("task.create", {"template": "t"})
+        work = await arrived.get()
+        assert work["task_id"] == first["task_id"]
+        report = {"kind": "completed", "task_id": work["task_id"], "step": "only", "attempt": 1, "worker": "w"}
+        answer = await pair.bus.request(
+            pair.subjects.report("default", int(first["position"].partition(":")[0])),
+            b"[%b,%b]" % (BAD, json.dumps(report).encode()),
+            headers={HEADER_RELEASED: "1"},
+            timeout_s=10,
+        )
+        bad, good = json.loads(answer.data)
+        assert (bad["ok"], good["recorded"]) == (False, True)
+        assert (await arrived.get())["task_id"] != first["task_id"]
+
+
+async def test_a_report_that_a_full_history_does_not_take_counts_in_no_histogram(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await pair.ask("task.create", {"template": "t"})
+    shard = int(made["position"].partition(":")[0])
+    report = {"task_id": made["task_id"], "step": "only", "attempt": 1, "worker": "w"}
+    times = pair.sides[0]._step_times
+    assert (await pair.report(shard, json.dumps(report | {"kind": "started"}).encode()))["recorded"]
+    assert (sum(times.starts.counts), sum(times.outcomes["completed"].counts)) == (1, 0)
+    monkeypatch.setattr("tasker.service.domain.decide.HISTORY_EVENTS_MAX", 1)
+    monkeypatch.setattr("tasker.service.domain.decide.HISTORY_EVENTS_RESERVED", 0)
+    assert not (await pair.report(shard, json.dumps(report | {"kind": "completed"}).encode()))["recorded"]
+    assert sum(times.outcomes["completed"].counts) == 0
