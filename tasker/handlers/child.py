@@ -65,8 +65,13 @@ async def serve_app(options: WorkerOptions, pipes: tuple[int, int] | None) -> in
     loop = asyncio.get_running_loop()
     stop, quit_now, replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
+    was_told = False
+
     def on_signal() -> None:
-        (quit_now if stop.is_set() else stop).set()
+        # Of its own kind: one that drains already, for its successor, has not been told to stop at once.
+        nonlocal was_told
+        (quit_now if was_told else stop).set()
+        was_told = True
 
     def on_replaced() -> None:
         replaced.set()

@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from tasker.errors import ConfigurationError
+from tasker.handlers.cancellation import times_cancelled
 from tasker.handlers.context import StepContext
 
 T = TypeVar("T")
@@ -180,28 +181,30 @@ def _leave(hook: Middleware, running: Any, outcome: Outcome) -> None:
 
 
 async def _enter_async(hook: Middleware, context: StepContext) -> Any:
+    before = times_cancelled()
     try:
         running: Any = hook.function(context)
         await anext(running)
     except StopAsyncIteration:
         return None
-    except asyncio.CancelledError:
-        raise
-    except BaseException:  # noqa: BLE001 - as in _enter
+    except BaseException as error:  # as in _enter
+        if isinstance(error, asyncio.CancelledError) and times_cancelled() > before:
+            raise
         _log.exception("middleware_failed", middleware=hook.name, context=repr(context))
         return None
     return running
 
 
 async def _leave_async(hook: Middleware, running: Any, outcome: Outcome) -> None:
+    before = times_cancelled()
     try:
         await running.asend(outcome)
         await running.aclose()
     except StopAsyncIteration:
         return
-    except asyncio.CancelledError:
-        raise
-    except BaseException:  # noqa: BLE001 - as in _enter
+    except BaseException as error:  # as in _enter
+        if isinstance(error, asyncio.CancelledError) and times_cancelled() > before:
+            raise
         _log.exception("middleware_failed", middleware=hook.name)
         return
     _log.error("middleware_yields_twice", middleware=hook.name)

@@ -21,7 +21,7 @@ import structlog
 
 from tasker.bus.bus import Bus, Message
 from tasker.bus.guard import call_guarded
-from tasker.errors import TaskerError
+from tasker.errors import BodyTooLarge, TaskerError
 from tasker.events.codec import BODY_BYTES_MAX
 from tasker.events.messages import ReportReply
 
@@ -202,6 +202,12 @@ class _Lane:
         try:
             headers = None if self._headers is None else self._headers()
             self._bus.ask(self._subject, body, on_reply, timeout_s=self._answer_timeout_s, headers=headers)
+        except BodyTooLarge as error:
+            self._in_flight -= 1
+            if self._send_home is not None:  # with less around it
+                self._again(batch, error, retry_after_s=None)
+            else:
+                self._refused_whole(batch, ReportReply(ok=False, recorded=False, error=error.problem()))
         except TaskerError as error:
             self._in_flight -= 1
             self._again(batch, error, retry_after_s=None)

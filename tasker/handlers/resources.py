@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import inspect
 import typing
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -22,6 +24,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 import structlog
 
 from tasker.errors import ConfigurationError
+from tasker.handlers.cancellation import times_cancelled
 from tasker.handlers.outcome import RetryableError
 
 T = TypeVar("T")
@@ -150,6 +153,7 @@ class ResourceScope:
 
     def __init__(self) -> None:
         self._making: dict[Resource[Any], asyncio.Task[Any]] = {}
+        self._entering: dict[asyncio.Future[Any], Resource[Any]] = {}
         self._closers: list[tuple[Resource[Any], Callable[[], Any]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -166,14 +170,17 @@ class ResourceScope:
         making = self._making.get(wanted)
         if making is None:
             making = self._making[wanted] = asyncio.create_task(self._make(wanted), name=f"resource-{wanted.name}")
+            making.add_done_callback(functools.partial(self._on_made, wanted))
         try:
             # Who waits may be cancelled; the others still want it.
             found: T = await asyncio.shield(making)
-        except Exception as error:
-            if self._making.get(wanted) is making:
-                del self._making[wanted]
-            if isinstance(error, ResourceFailed):
+        except asyncio.CancelledError as error:
+            if times_cancelled() or not making.cancelled():
                 raise
+            raise ResourceFailed(f"{wanted!r} could not be made: CancelledError") from error
+        except ResourceFailed:
+            raise
+        except Exception as error:
             raise ResourceFailed(f"{wanted!r} could not be made: {type(error).__name__}: {error}") from error
         return found
 
@@ -196,12 +203,19 @@ class ResourceScope:
         for making in [making for making in self._making.values() if not making.done()]:
             making.cancel()
             await asyncio.wait([making], timeout=TEARDOWN_S)
+        if self._entering:
+            await asyncio.wait(self._entering, timeout=TEARDOWN_S)
+        for late in self._entering.values():
+            _log.error("resource_not_torn_down", resource=late.name, hint="its making does not end")
+        before = times_cancelled()
         while self._closers:
             one, tear_down = self._closers.pop()
             try:
                 async with asyncio.timeout(TEARDOWN_S):
                     await tear_down()
-            except Exception:  # noqa: BLE001 - a user's own code; the others are torn down all the same
+            except BaseException as error:  # a user's own code; the others are torn down all the same
+                if isinstance(error, asyncio.CancelledError) and times_cancelled() > before:
+                    raise
                 _log.exception("resource_teardown_failed", resource=one.name)
         self._making.clear()
 
@@ -213,10 +227,28 @@ class ResourceScope:
             self._closers.append((wanted, lambda: manager.__aexit__(None, None, None)))
         else:
             blocking: AbstractContextManager[Any] = contextlib.contextmanager(wanted.function)(**needs)
-            value = await asyncio.to_thread(blocking.__enter__)
-            self._closers.append((wanted, lambda: asyncio.to_thread(blocking.__exit__, None, None, None)))
+            value = await self._enter_blocking(wanted, blocking)
         _log.debug("resource_made", resource=wanted.name)
         return value
+
+    async def _enter_blocking(self, wanted: Resource[Any], blocking: AbstractContextManager[Any]) -> Any:
+        """Make a sync one in a thread, which goes on when who waits is cancelled: what it makes is given back then."""
+        run = contextvars.copy_context().run
+        entering = asyncio.get_running_loop().run_in_executor(None, run, blocking.__enter__)
+        self._entering[entering] = wanted
+
+        def on_entered(_entering: asyncio.Future[Any]) -> None:
+            del self._entering[entering]
+            if entering.exception() is None:
+                self._closers.append((wanted, lambda: asyncio.to_thread(blocking.__exit__, None, None, None)))
+
+        entering.add_done_callback(on_entered)
+        return await asyncio.shield(entering)
+
+    def _on_made(self, wanted: Resource[Any], making: asyncio.Task[Any]) -> None:
+        """Have the next who wants it try again, where it could not be made, whether anybody still waits or not."""
+        if (making.cancelled() or making.exception() is not None) and self._making.get(wanted) is making:
+            del self._making[wanted]
 
 
 def _metadata(annotation: object, scope: dict[str, Any]) -> tuple[Any, ...]:

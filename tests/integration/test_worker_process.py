@@ -289,7 +289,7 @@ async def test_sigterm_while_nats_is_gone_ends_it_soon_and_cleanly(start, mortal
     work = await mortal.owner.offer("sleeps")
     await mortal.owner.until_begun(work)
     await asyncio.to_thread(mortal.server.kill)
-    await seen(log_has(tmp_path, "connection lost"))
+    await seen(log_has(tmp_path, "nats_connection_lost"))
     process.send_signal(signal.SIGTERM)
     began_s = time.monotonic()
     assert await ended(process) == 0
@@ -332,6 +332,23 @@ async def test_sighup_replaces_the_process_while_the_old_one_ends_its_work(owner
     await asyncio.to_thread(psutil.Process(first).wait, 20)
     assert bytes(owner.outcome(work).result) == b'"go"'
     assert process.poll() is None
+
+
+async def test_the_first_sigterm_cuts_off_nothing_that_already_drains_for_its_successor(owner, start, tmp_path) -> None:
+    process = start()
+    first = await child_pid(owner)
+    work = await owner.offer("waits_for_file", input="go")
+    await owner.until_begun(work)
+    process.send_signal(signal.SIGHUP)
+    await seen(log_has(tmp_path, "worker_replaced"))
+    successor = await child_pid(owner)
+    process.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(psutil.Process(successor).wait, 20)
+    assert psutil.pid_exists(first)
+    (tmp_path / "go").touch()
+    await owner.until_ended(work)
+    assert await ended(process) == 0
+    assert bytes(owner.outcome(work).result) == b'"go"'
 
 
 async def test_a_successor_that_cannot_start_leaves_the_old_process_at_work(owner, start, tmp_path) -> None:

@@ -96,6 +96,45 @@ async def test_a_hook_that_breaks_changes_nothing() -> None:
     assert seen[-1] == ("outer", 1, type(None))
 
 
+@middleware
+async def ends_its_ticker(ctx: StepContext) -> Any:
+    ticker = asyncio.ensure_future(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    yield
+    ticker.cancel()
+    await ticker
+
+
+@middleware
+async def begins_badly(ctx: StepContext) -> Any:
+    ticker = asyncio.ensure_future(asyncio.Event().wait())
+    ticker.cancel()
+    await ticker
+    yield
+
+
+@pytest.mark.parametrize("hook", [ends_its_ticker, begins_badly])
+async def test_a_cancellation_of_a_hooks_own_is_one_that_breaks(hook) -> None:
+    async def call() -> int:
+        return 1
+
+    assert await around([outer, hook], context(), call) == 1
+    assert seen[-1] == ("outer", 1, type(None))
+    loop = asyncio.get_running_loop()
+    assert await asyncio.to_thread(around_blocking, [inner, hook], context(), lambda: 5, loop) == 5
+    assert seen[-1] == ("inner", 5, type(None))
+
+
+async def test_a_hook_that_breaks_when_the_attempt_is_stopped_keeps_no_other_from_its_end() -> None:
+    running = asyncio.ensure_future(around([outer, ends_its_ticker], context(), asyncio.Event().wait))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert seen[-1] == ("outer", None, asyncio.CancelledError)
+
+
 async def test_beside_a_sync_handler_async_hooks_run_on_the_loop() -> None:
     threads: list[int] = []
 

@@ -1,6 +1,7 @@
 """Resources: made once, in order, on demand; torn down the other way round."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
@@ -93,6 +94,69 @@ async def test_one_that_cannot_be_made_fails_its_attempt_and_the_next_tries_agai
     await scope.close()
 
 
+async def test_one_whose_making_was_cancelled_by_its_own_code_is_tried_again() -> None:
+    tries: list[int] = []
+
+    @resource
+    async def flaky() -> AsyncIterator[int]:
+        tries.append(1)
+        if len(tries) == 1:
+            raise asyncio.CancelledError
+        yield len(tries)
+
+    scope = ResourceScope()
+    with pytest.raises(ResourceFailed, match="CancelledError"):
+        await scope.get(flaky)
+    assert await scope.get(flaky) == 2
+    await scope.close()
+
+
+async def test_a_failure_that_nobody_waited_for_is_not_told_to_the_next() -> None:
+    fail = asyncio.Event()
+    tries: list[int] = []
+
+    @resource
+    async def flaky() -> AsyncIterator[int]:
+        tries.append(1)
+        if len(tries) == 1:
+            await fail.wait()
+            raise ConnectionRefusedError("long ago")
+        yield len(tries)
+
+    scope = ResourceScope()
+    impatient = asyncio.ensure_future(scope.get(flaky))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    impatient.cancel()
+    fail.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert await scope.get(flaky) == 2
+    await scope.close()
+
+
+async def test_one_that_is_made_in_a_thread_while_the_worker_ends_is_torn_down() -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    @resource
+    def slow() -> Iterator[int]:
+        entered.set()
+        go.wait(10)
+        made.append("slow")
+        yield 1
+        made.append("slow gone")
+
+    scope = ResourceScope()
+    wanting = asyncio.ensure_future(scope.get(slow))
+    await asyncio.to_thread(entered.wait, 10)
+    closing = asyncio.ensure_future(scope.close())
+    await asyncio.sleep(0)
+    go.set()
+    await closing
+    await asyncio.gather(wanting, return_exceptions=True)
+    assert made == ["slow", "slow gone"]
+
+
 async def test_a_teardown_that_fails_or_hangs_keeps_no_other_from_its_own(monkeypatch) -> None:
     monkeypatch.setattr("tasker.handlers.resources.TEARDOWN_S", 0.05)
     gone: list[str] = []
@@ -112,8 +176,15 @@ async def test_a_teardown_that_fails_or_hangs_keeps_no_other_from_its_own(monkey
         yield 1
         await asyncio.Event().wait()
 
+    @resource
+    async def awaits_what_it_cancelled() -> AsyncIterator[int]:
+        pinger = asyncio.ensure_future(asyncio.Event().wait())
+        yield 1
+        pinger.cancel()
+        await pinger
+
     scope = ResourceScope()
-    for one in (first, raises, hangs):
+    for one in (first, raises, hangs, awaits_what_it_cancelled):
         await scope.get(one)
     await scope.close()
     assert gone == ["first"]
