@@ -17,6 +17,9 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.stopped = False
+        self._handing = threading.Lock()
+        """Under it calls are handed over, so that none comes behind `stop`, which would leave it waiting for ever."""
+
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="tasker-client", daemon=True)
         self._thread.start()
@@ -24,11 +27,12 @@ class LoopThread:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` does on the loop. Who is interrupted (Ctrl-C) cancels it."""
         try:
-            self._check()
+            with self._handing:
+                self._check()
+                doing = asyncio.run_coroutine_threadsafe(work, self._loop)
         except ConfigurationError:
             work.close()
             raise
-        doing = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return doing.result()
         except BaseException:
@@ -47,9 +51,10 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the loop and its thread."""
-        if self.stopped:
-            return
-        self.stopped = True
+        with self._handing:
+            if self.stopped:
+                return
+            self.stopped = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 

@@ -13,6 +13,7 @@ import time
 from typing import Final
 
 import msgspec
+import structlog
 
 from tasker.errors import TaskerError
 from tasker.handlers.equipment import Equipment
@@ -32,6 +33,8 @@ _YOUNG_OBJECTS = 10_000
 """Made and not freed, before the cyclic collector looks at them. By default 700: less than the attempts that are under
 way have, so that it walked them again and again, for a quarter of a worker's time under load."""
 
+_log = structlog.get_logger(__name__)
+
 
 def run_child(lifeline_fd: int, beats_fd: int) -> int:
     """Run the child that a parent has started, and return its exit code; the options come through the lifeline."""
@@ -49,6 +52,7 @@ def run_child(lifeline_fd: int, beats_fd: int) -> int:
         factory = _loop_factory()
         with asyncio.Runner(loop_factory=factory) as runner:
             code = runner.run(serve_app(options, (lifeline.fileno(), beats_fd)))
+    threading.Thread(target=_end_in_time, args=(code,), name="tasker-worker-end", daemon=True).start()
     return code
 
 
@@ -106,7 +110,8 @@ async def serve_app(options: WorkerOptions, pipes: tuple[int, int] | None) -> in
         loop.add_signal_handler(signal.SIGTERM, on_signal)
         loop.add_signal_handler(signal.SIGHUP, on_replaced)
         lifeline_fd, beats_fd = pipes
-        threading.Thread(target=_wait_for_orphanhood, args=(lifeline_fd, loop, quit_now), daemon=True).start()
+        orphaned = (lifeline_fd, loop, quit_now)
+        threading.Thread(target=_wait_for_orphanhood, args=orphaned, name="tasker-worker-parent", daemon=True).start()
         duties.append(asyncio.create_task(_beat(beats_fd, running), name="tasker-worker-beat"))
     try:
         worker = await serve(options, stop=stop, quit_now=quit_now, replaced=replaced, watch=on_ready)
@@ -124,6 +129,16 @@ async def serve_app(options: WorkerOptions, pipes: tuple[int, int] | None) -> in
         os._exit(EXIT_LOST)
     say(BEAT_END)
     return code
+
+
+def _end_in_time(code: int) -> None:
+    """End the process when the interpreter does not: it waits for threads, which handlers may have left behind."""
+    time.sleep(SETTLE_S)
+    left = [one.name for one in threading.enumerate() if not one.name.startswith(("MainThread", "tasker-"))]
+    _log.warning("threads_left_behind", threads=left)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def _beat(beats_fd: int, running: list[Worker]) -> None:

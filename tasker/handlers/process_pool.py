@@ -105,15 +105,9 @@ class ProcessPool:
             try:
                 return await child.run(place, context, input_bytes, results)
             except asyncio.CancelledError as error:
-                stack = await child.stack()
-                await child.kill()
-                raise Killed(stack) from error
+                raise Killed(await child.stack()) from error
             finally:
-                if child.alive:
-                    self._idle.append(child)
-                else:
-                    self._children.discard(child)
-                    self.warm_up()
+                await self._put_back(child)
 
     async def close(self) -> None:
         """End the idle children, which tear down what they made; kill the others."""
@@ -131,12 +125,27 @@ class ProcessPool:
         self._children.clear()
 
     async def _take(self) -> _Child:
-        while self._idle:
-            child = self._idle.pop()
-            if child.alive:
-                return child
+        while True:
+            while self._idle:
+                child = self._idle.pop()
+                if child.alive:
+                    return child
+                self._children.discard(child)
+            # The one that is being made may not be among them yet.
+            if self._warming is None or len(self._children) + 1 < self._size:
+                return await self._start()
+            await asyncio.wait([self._warming])
+
+    async def _put_back(self, child: _Child) -> None:
+        """Keep a child that is done; end one that is not, whatever kept its attempt from its end."""
+        if child.alive and not child.busy:
+            self._idle.append(child)
+            return
+        try:
+            await child.kill()
+        finally:
             self._children.discard(child)
-        return await self._start()
+            self.warm_up()
 
     async def _warm(self) -> None:
         try:
@@ -168,6 +177,8 @@ class _Child:
         self._stacks: Connection[bytes, bytes] | None = None
         self._heard: asyncio.Queue[Ready | Asked | Ended | None] = asyncio.Queue()
         self._gone = asyncio.Event()
+        self.busy = False
+        """It has an order whose end it has not told."""
 
     @property
     def pid(self) -> int | None:
@@ -222,14 +233,15 @@ class _Child:
             remaining_s=context.remaining_s,
             now_us=context.now_us(),
         )
+        self.busy = True
         await self._send(msgspec.json.encode(order))
         while True:
             match await self._heard.get():
-                case Ended(error=None, returned=returned):
+                case Ended(returned=returned, error=error):
+                    self.busy = False
+                    if error is not None:
+                        raise Told(error)
                     return returned
-                case Ended(error=error):
-                    assert error is not None  # noqa: S101 - the arm before took the others
-                    raise Told(error)
                 case Asked() as asked:
                     await self._answer(asked, context)
                 case _:

@@ -106,6 +106,27 @@ async def test_the_cyclic_collector_waits_until_more_is_new_than_attempts_have(o
     assert bytes(owner.outcome(work).result) == b"10000"
 
 
+async def test_a_thread_that_a_handler_left_behind_does_not_keep_a_drained_process(owner, start, tmp_path) -> None:
+    app = tmp_path / "leaves_threads.py"
+    app.write_text(
+        "import asyncio, time\n"
+        "from tasker import Template\n"
+        "t = Template('flow')\n"
+        "@t.step\n"
+        "async def leaves() -> int:\n"
+        "    asyncio.ensure_future(asyncio.to_thread(time.sleep, 600))\n"
+        "    await asyncio.sleep(0)\n"
+        "    return 1\n"
+    )
+    process = start(app=app)
+    work = await owner.offer("leaves")
+    await owner.until_ended(work)
+    process.send_signal(signal.SIGTERM)
+    began_s = time.monotonic()
+    assert await asyncio.to_thread(process.wait, 60) == 0
+    assert time.monotonic() - began_s < 4 * SETTLE_S
+
+
 async def test_the_drain_is_bounded_and_what_is_left_is_told_as_lost(owner, start) -> None:
     process = start("--drain-s", "0.2")
     work = await owner.offer("sleeps")
