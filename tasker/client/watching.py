@@ -146,7 +146,7 @@ def watched(view: TaskView | None, event: LifecycleEvent) -> TaskView | None:
 def _blocked(view: TaskView, event: TaskBlocked) -> dict[str, Any]:
     remedy = f"tasker task retry {view.task_id}"
     if event.reason == "budget_exceeded":
-        remedy = budget_remedy(view.task_id)
+        remedy = budget_remedy(view.task_id, event.detail)
     elif event.reason == "deadline_passed":
         remedy = deadline_remedy(view.task_id)
     error = blocked_error(event.reason, event.detail) or view.error

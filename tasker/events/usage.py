@@ -90,9 +90,34 @@ def is_currency(text: str) -> bool:
     return _currency.fullmatch(text) is not None
 
 
-def budget_remedy(task_id: str) -> str:
-    """Return the command that lets a task go on which has used up its budget."""
-    return f"tasker task budget {task_id} --cost-max COST --tokens-max TOKENS --running-s-max SECONDS"
+def excess_tokens(used: Decimal, most: int) -> str:
+    """Return in words how a task went over its budget of tokens; it is recorded, and read by `budget_remedy`."""
+    return f"its budget: {amount_text(used)} tokens of at most {most}"
+
+
+def excess_cost(used: Decimal, most: str, currency: str) -> str:
+    """Return the same of its costs."""
+    return f"its budget: {amount_text(used)} {currency} of at most {most}"
+
+
+def excess_running(used_s: float, most_s: float) -> str:
+    """Return the same of how long its steps ran."""
+    return f"{_RAN}{used_s:g} s of at most {most_s:g}"
+
+
+_RAN: Final = "its budget: its steps ran for "
+
+
+def budget_remedy(task_id: str, excess: str | None) -> str:
+    """Return the command that lets a task go on which has used up its budget, as `excess` says in words."""
+    words = excess or ""
+    if words.startswith(_RAN):
+        option = "--running-s-max SECONDS"
+    elif " tokens of at most " in words:
+        option = "--tokens-max TOKENS"
+    else:
+        option = "--cost-max COST"
+    return f"tasker task budget {task_id} {option}"
 
 
 def deadline_remedy(task_id: str) -> str:

@@ -16,15 +16,18 @@ from tasker.events.reads import (
     TASK_ENDED,
     AskedFacts,
     Cause,
+    EndFacts,
     Explanation,
     HoldFacts,
     PlaceFacts,
     QueueFacts,
+    RouteFacts,
     StepView,
     TaskView,
     Wait,
 )
 from tasker.labels import required_by
+from tasker.projections.recorded import Told
 from tasker.projections.views.words import NAMED_MAX, words_of, words_of_task
 from tasker.templates import StepSpec, TemplateSpec
 from tasker.templates.graph import Graph, graph_of
@@ -40,10 +43,12 @@ class Around(NamedTuple):
     Attributes:
         queues: name of the step -> how its queue stands, of those that wait for a worker.
         places: the same of concurrency keys, of those that wait for a place; "": of the task.
+        told: what the log tells of what is over.
     """
 
     queues: Mapping[str, QueueFacts] = {}
     places: Mapping[str, PlaceFacts] = {}
+    told: Told = Told()
 
 
 def explain_task(view: TaskView, steps: Sequence[StepView], around: Around) -> Explanation:
@@ -65,9 +70,10 @@ def explain_task(view: TaskView, steps: Sequence[StepView], around: Around) -> E
     return Explanation(
         task_id=view.task_id,
         state=view.state,
-        sentence=_task_sentence(view, causes),
+        sentence=_task_sentence(view, causes, around.told.end),
         position=view.position,
         causes=tuple(causes),
+        end=around.told.end,
     )
 
 
@@ -98,9 +104,16 @@ def explain_step(
             # The list that an item has failed goes on when it is retried itself: with what of it is left.
             held_up = {name, node_of(name)}.intersection(view.blocked_steps)
             causes += [cause for one in steps if one.step in held_up for cause in _of_failed(one)]
-        sentence = _sentence_of_step(step, causes)
+        sentence = _sentence_of_step(step, causes, around.told)
     return Explanation(
-        task_id=view.task_id, step=name, state=state, sentence=sentence, position=view.position, causes=tuple(causes)
+        task_id=view.task_id,
+        step=name,
+        state=state,
+        sentence=sentence,
+        position=view.position,
+        causes=tuple(causes),
+        route=around.told.route,
+        end=around.told.end,
     )
 
 
@@ -138,16 +151,31 @@ def _cause(wait: Wait, text: str, remedy: str | None) -> Cause:
     return Cause(**facts, text=text, remedy=remedy)
 
 
-def _task_sentence(view: TaskView, causes: Sequence[Cause]) -> str:
+def _task_sentence(view: TaskView, causes: Sequence[Cause], end: EndFacts | None) -> str:
     if view.state in TASK_ENDED:
         error = "" if view.error is None else f": {view.error.type}: {view.error.message[:200]}"
-        return f"The task has ended: it {_ENDED[view.state]} at {view.ended_at}{error}."
+        return f"The task has ended: it {_ENDED[view.state]} at {view.ended_at}{error}{_end_words(end)}."
     if not causes:
         return f"The task is {view.state}; nothing that it waits for has reached the views yet."
-    return f"The task is {view.state}: it waits for {_joined(_in_task(cause) for cause in causes)}."
+    ending = next((wait.ending for wait in view.waiting_facts if wait.kind == "stop"), None)
+    state = view.state if ending is None else f"{view.state} and ends as {ending}"
+    return f"The task is {state}: it waits for {_joined(_in_task(cause) for cause in causes)}{_end_words(end)}."
 
 
 _ENDED: Final = {"completed": "completed", "failed": "failed", "cancelled": "was cancelled"}
+
+
+def _end_words(end: EndFacts | None) -> str:
+    """Return what ended the task, where its state and its error do not say it."""
+    if end is None:
+        return ""
+    if end.cause == "concurrency":
+        room = "no place was free" if end.place == "full" else "it made room for another task"
+        return f"; {room} under its concurrency key"
+    if end.cause not in {"cancel", "operator"} or not (end.requested_by or end.reason):
+        return ""
+    who = end.requested_by or "somebody"
+    return f"; {who} asked for it" + (f": {end.reason}" if end.reason else "")
 
 
 def _in_task(cause: Cause) -> str:
@@ -248,18 +276,19 @@ def _of_failed(step: StepView) -> Iterable[Cause]:
     yield _cause(wait, words_of(wait), f"tasker step retry {step.task_id} {step.step}")
 
 
-def _sentence_of_step(step: StepView, causes: Sequence[Cause]) -> str:
+def _sentence_of_step(step: StepView, causes: Sequence[Cause], told: Told) -> str:
     match step.state:
         case "completed":
             how = f" ({step.by_hand} by hand)" if step.by_hand else ""
             if step.error is not None:
                 how = f" without a result, as its template says, after {step.error.type}: {step.error.message[:200]}"
-            return f"Step {step.step} completed at {step.ended_at}{how}."
+            return f"Step {step.step} completed at {step.ended_at}{how}{_route_words(told.route)}."
         case "failed":
             error = "" if step.error is None else f": {step.error.type}: {step.error.message[:200]}"
             return f"Step {step.step} failed at {step.ended_at}, with attempt {step.attempt}{error}."
         case "cancelled":
-            return f"Step {step.step} was cancelled at {step.ended_at}."
+            why = f": {told.cancelled}" if told.cancelled else ""
+            return f"Step {step.step} was cancelled at {step.ended_at}{why}{_end_words(told.end)}."
         case "running":
             return f"Step {step.step} has run on worker {step.worker} since {step.started_at} (attempt {step.attempt})."
         case _:
@@ -270,6 +299,15 @@ def _sentence_of_step(step: StepView, causes: Sequence[Cause]) -> str:
                 else f" Its last attempt failed: {step.error.type}: {step.error.message[:200]}."
             )
             return f"Step {step.step} waits for {words}.{error}"
+
+
+def _route_words(route: RouteFacts | None) -> str:
+    if route is None:
+        return ""
+    chosen, closed = ", ".join(route.chosen), ", ".join(route.closed)
+    which = f"{chosen}, not {closed}" if chosen and closed else chosen or f"none of {closed}"
+    why = f": {route.reason}" if route.reason else ""
+    return f"; {route.requested_by or 'it'} chose {which}{why}"
 
 
 # ---------------------------------------------------------------- a step that has not begun
@@ -286,7 +324,9 @@ def _sentence_of_absent(  # noqa: PLR0917 - what is around it
     if name in view.not_chosen:
         return f"Step {name} will not run: {view.not_chosen[name]}."
     if view.state in TASK_ENDED:
-        return f"Step {name} has not begun, and the task has ended: it {_ENDED[view.state]}."
+        return (
+            f"Step {name} has not begun, and the task has ended: it {_ENDED[view.state]}{_end_words(around.told.end)}."
+        )
     causes += [cause for cause in _of_task(view, around) if cause.kind in ("resume", "start_time", "place")]
     if is_item(name):
         causes += _of_item(name, spec, steps, around)

@@ -198,6 +198,36 @@ class Cause(Wait, kw_only=True, omit_defaults=True):
     remedy: str | None = None
 
 
+class RouteFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a completed decision chose.
+
+    Attributes:
+        chosen, closed: those of its `routes` that it chose, and the others.
+        reason: why, as the handler says it, or as the person does who completed the step (`requested_by`).
+    """
+
+    chosen: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    reason: str | None = None
+    requested_by: str | None = None
+
+
+class EndFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What ended a task, or has it end, other than its last step.
+
+    Attributes:
+        cause: `cancel`, `operator` (a person had it complete or fail), `concurrency` (it was cancelled for its key),
+            `timeout`, `step_failed`, `budget_exceeded` or `result_limit`.
+        requested_by, reason: who asked for it, and why, as they say it.
+        place: of `concurrency`: `full`: no place was free; `evicted`: it made room for another.
+    """
+
+    cause: str
+    requested_by: str | None = None
+    reason: str | None = None
+    place: str | None = None
+
+
 class Explanation(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Why a task or a step is where it is.
 
@@ -206,6 +236,8 @@ class Explanation(msgspec.Struct, kw_only=True, omit_defaults=True):
         sentence: the whole of it, for people.
         causes: what it waits for, the nearest first; of a step that has not begun, also what the steps ahead wait for.
         position: token of what it was read from.
+        route: of a completed decision, what it chose.
+        end: of what has ended, or is about to: what ended the task.
     """
 
     task_id: str
@@ -214,3 +246,5 @@ class Explanation(msgspec.Struct, kw_only=True, omit_defaults=True):
     position: str
     step: str | None = None
     causes: tuple[Cause, ...] = ()
+    route: RouteFacts | None = None
+    end: EndFacts | None = None

@@ -561,7 +561,7 @@ def remedy(row: TaskRow) -> str | None:
         case "step_failed" | "compensation_failed":
             return f"tasker task retry {row.task_id}"
         case "budget_exceeded":
-            return budget_remedy(str(row.task_id))
+            return budget_remedy(str(row.task_id), row.blocked_detail)
         case "deadline_passed":
             return deadline_remedy(str(row.task_id))
         case "history_limit" | "no_progress" | "result_limit":

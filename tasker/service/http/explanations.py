@@ -15,6 +15,7 @@ from tasker.errors import StepUnknown
 from tasker.events.reads import QueueFacts, StepView, TaskView, WaitKind
 from tasker.projections.explaining import Around, explain_step, explain_task
 from tasker.service.http import holds, place_facts
+from tasker.service.http.recorded_facts import told_of
 from tasker.service.http.requests import Parameters, json_response, task_id_of, tenant_of
 from tasker.service.http.services import SERVICES, Services
 from tasker.service.http.tasks import content_of
@@ -38,7 +39,8 @@ async def of_task(request: web.Request) -> web.Response:
     spec = await content_of(request.app, view.template_hash)
     steps = await _begun(services, view, task_id, spec, "")
     around = await _around(services, view, spec, steps)
-    return json_response(explain_task(view, steps, around))
+    told = await told_of(services, view, spec, None)
+    return json_response(explain_task(view, steps, around._replace(told=told)))
 
 
 async def of_step(request: web.Request) -> web.Response:
@@ -57,7 +59,8 @@ async def of_step(request: web.Request) -> web.Response:
     if not (is_known or may_come) and all(one.step != name for one in steps):
         raise StepUnknown(f"the task has no step {name[:80]!r}", step=name)
     around = await _around(services, view, spec, steps)
-    return json_response(explain_step(view, name, spec, steps, around))
+    told = await told_of(services, view, spec, next((one for one in steps if one.step == name), None))
+    return json_response(explain_step(view, name, spec, steps, around._replace(told=told)))
 
 
 def _waits_for(step: StepView, kind: WaitKind) -> bool:

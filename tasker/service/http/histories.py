@@ -74,7 +74,7 @@ async def _page(
     """Answer with the events of a stream before `after`, or from its end, the newest first."""
     after = parameters.after()
     before_seq = head_seq + 1 if after is None else min(seq_of(after), head_seq + 1)
-    items, next_seq, newest = await _read_back(services.log, stream_id, before_seq, parameters.limit(), wanted)
+    items, next_seq, newest = await read_back(services.log, stream_id, before_seq, parameters.limit(), wanted)
     return json_response(
         EventPage(
             items=[view_of(event) for event in items],
@@ -85,8 +85,14 @@ async def _page(
     )
 
 
-async def _read_back(
-    log: EventLog, stream_id: UUID, before_seq: int, limit: int, wanted: Wanted
+async def read_back(
+    log: EventLog,
+    stream_id: UUID,
+    before_seq: int,
+    limit: int,
+    wanted: Wanted,
+    *,
+    looked_at_max: int = LOOKED_AT_MAX,
 ) -> tuple[list[RecordedEvent], int | None, RecordedEvent | None]:
     """Return up to `limit` events before `before_seq`, where to go on (None: at the beginning), and the newest read."""
     found: list[RecordedEvent] = []
@@ -104,6 +110,6 @@ async def _read_back(
                 found.append(event)
         before_seq = after_seq + 1
         looked_at += len(page)
-        if looked_at >= LOOKED_AT_MAX and before_seq > 1:
+        if looked_at >= looked_at_max and before_seq > 1:
             return found, before_seq, newest
     return found, None, newest

@@ -1,20 +1,27 @@
 """Explanations over HTTP: the sentence, the structure, and who may see them."""
 
 import hashlib
+from uuid import UUID
 
 import pytest
 
+from tasker.events.envelope import Meta
 from tasker.events.places import KeyName
 from tasker.events.reads import PlaceFacts, PlaceHolder, QueueFacts
 from tasker.events.task_events import (
     ErrorInfo,
     LoopTurned,
+    PlaceDenied,
     PlaceRequested,
     StepAttemptFailed,
+    StepCancelled,
     StepDispatched,
     StepExpanded,
     StepFailed,
+    StepResultEdited,
     StepRouted,
+    TaskCancelled,
+    TaskStopping,
 )
 from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
 from tasker.templates.model import ItemFailure
@@ -151,3 +158,55 @@ async def test_lists_say_who_holds_a_place(site: Site, client: Client) -> None:
     assert "place" not in why["causes"][0]
     why = await client.get(f"/v1/tasks/{pending}/explain")
     assert why["causes"][0]["place"]["holders"] == [{"task_id": "t1", "since": "2026-11-26T01:02:03.000000Z"}]
+
+
+async def test_a_decision_says_what_it_chose_wherever_it_stands_in_the_log(site: Site, client: Client) -> None:
+    """Also of one whose result was edited long after."""
+    steps = (
+        StepSpec(name="route", handler="h", routes=("auto", "manager")),
+        StepSpec(name="auto", handler="h", after=("route",)),
+        StepSpec(name="manager", handler="h", after=("route",)),
+    )
+    choice = StepRouted(step="route", attempt=1, chosen=("manager",), closed=("auto",), reason="5,000 or more")
+    task_id = await begun(site, *ran("route")[:2], choice, *ran("route")[2:], steps=steps)
+    words = "; it chose manager, not auto: 5,000 or more."
+    why = await client.get(f"/v1/tasks/{task_id}/steps/route/explain")
+    assert why["sentence"].endswith(words)
+    assert why["route"] == {"chosen": ["manager"], "closed": ["auto"], "reason": "5,000 or more"}
+    much = [event for _ in range(200) for event in ran("manager")]
+    site.recorder.record(UUID(task_id), [*much, StepResultEdited(step="route", result=raw(2))])
+    await site.settle()
+    why = await client.get(f"/v1/tasks/{task_id}/steps/route/explain")
+    assert why["sentence"].endswith(words)
+
+
+async def test_a_cancelled_task_says_by_whom_however_many_steps_it_stopped(site: Site, client: Client) -> None:
+    steps = (StepSpec(name="each", handler="h", each="input"), *LINE[:1])
+    task_id = await begun(site, StepExpanded(step="each", items=raw(list(range(900)))), steps=steps)
+    items = [f"each[{index}]" for index in range(900)]
+    site.recorder.record(UUID(task_id), [StepDispatched(step=item, attempt=1) for item in items])
+    ended = [
+        TaskStopping(ending="cancelled", cause="cancel"),
+        *(StepCancelled(step=item, attempt=1, reason="the task is stopping: cancel") for item in items),
+        TaskCancelled(),
+    ]
+    site.recorder.record(UUID(task_id), ended, meta=Meta(requested_by="ada", reason="sold out"))
+    await site.settle()
+    for path in ("explain", "steps/first/explain", "steps/each[3]/explain"):
+        why = await client.get(f"/v1/tasks/{task_id}/{path}")
+        assert why["sentence"].endswith("; ada asked for it: sold out."), why
+        assert why["end"] == {"cause": "cancel", "requested_by": "ada", "reason": "sold out"}
+    assert "the task is stopping: cancel" in why["sentence"]
+
+
+async def test_a_task_that_its_key_cancelled_says_so(site: Site, client: Client) -> None:
+    task_id = await begun(
+        site,
+        PlaceRequested(key="7", limit=1, strategy="cancel_oldest"),
+        PlaceDenied(reason="evicted"),
+        TaskStopping(ending="cancelled", cause="concurrency"),
+        TaskCancelled(),
+    )
+    why = await client.get(f"/v1/tasks/{task_id}/explain")
+    assert why["sentence"].endswith("; it made room for another task under its concurrency key.")
+    assert why["end"] == {"cause": "concurrency", "place": "evicted"}

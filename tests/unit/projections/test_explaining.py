@@ -1,7 +1,7 @@
 """Why a task or a step is where it is, from the rows of real tasks."""
 
 import re
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
@@ -10,16 +10,19 @@ import pytest
 from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.reads import (
     AskedFacts,
+    EndFacts,
     Explanation,
     PlaceFacts,
     PlaceHolder,
     QueueFacts,
+    RouteFacts,
     StepView,
     TaskView,
     Wait,
 )
 from tasker.events.stored import encode_meta, from_recorded
 from tasker.projections.explaining import Around, explain_step, explain_task
+from tasker.projections.recorded import Told, cancelled_of, end_of, route_of
 from tasker.projections.views import step as step_view
 from tasker.projections.views import task as task_view
 from tasker.projections.views.reasons import Standing
@@ -62,16 +65,40 @@ def read(run: Run, *, by: str | None = None, reason: str | None = None) -> tuple
     return task_view.to_view(row, open_steps), [step_view.to_view(one) for one in rows.values()]
 
 
+def told(run: Run, step: str | None, *, by: str | None = None, reason: str | None = None) -> Told:
+    """What the log tells, of a task whose last command had a person and a reason."""
+    events = [
+        msgspec.structs.replace(event, meta=encode_meta(Meta(requested_by=by, reason=reason)))
+        if unit is run.units[-1]
+        else event
+        for unit in run.units
+        for event in unit
+    ]
+    newest_first = [
+        RecordedEvent(
+            shard=0,
+            position=event.seq,
+            epoch=1,
+            chain=None,
+            **{name: getattr(event, name) for name in event.__struct_fields__},
+        )
+        for event in reversed(events)
+    ]
+    if step is None:
+        return Told(end=end_of(newest_first))
+    return Told(route_of(newest_first, step), cancelled_of(newest_first, step), end_of(newest_first))
+
+
 def explained(
     run: Run,
     step: str | None = None,
     *,
     queues: dict[str, QueueFacts] | None = None,
     places: dict[str, PlaceFacts] | None = None,
-    **paused: Any,
+    **asked: Any,
 ) -> Explanation:
-    view, steps = read(run, **paused)
-    around = Around(queues or {}, places or {})
+    view, steps = read(run, **asked)
+    around = Around(queues or {}, places or {}, told(run, step, **asked))
     if step is None:
         return explain_task(view, steps, around)
     return explain_step(view, step, run.template.spec, steps, around)
@@ -407,3 +434,132 @@ def test_a_wait_carries_what_its_words_say_as_facts() -> None:
         "s": Wait(kind="signal", step="s", attempt=1, since=since, signal="order", count=3),
         "w": Wait(kind="outcome", step="w", attempt=1, since=since, worker="w1"),
     }
+
+
+ROUTES = {"route": [], "auto": ["route"], "manager": ["route"], "finance": ["route"]}
+
+
+def test_a_decision_says_what_it_chose_and_why() -> None:
+    run = run_of(ROUTES, steps={"route": {"routes": ["auto", "manager", "finance"]}})
+    run.choose("route", "manager", "finance", reason="5,000 or more")
+    why = explained(run, "route")
+    assert re.fullmatch(
+        r"Step route completed at \S+; it chose manager, finance, not auto: 5,000 or more\.", why.sentence
+    )
+    assert why.route == RouteFacts(chosen=("manager", "finance"), closed=("auto",), reason="5,000 or more")
+    assert explained(run, "manager").route is None
+    for chosen, words in (
+        (("auto", "manager", "finance"), "it chose auto, manager, finance."),
+        ((), "it chose none of auto, manager, finance."),
+    ):
+        other = run_of(ROUTES, steps={"route": {"routes": ["auto", "manager", "finance"]}})
+        other.choose("route", *chosen)
+        assert explained(other, "route").sentence.endswith(f"; {words}")
+
+
+def test_a_decision_that_a_person_made_names_the_person() -> None:
+    run = run_of(ROUTES, steps={"route": {"routes": ["auto", "manager", "finance"]}})
+    run.skip("route", None, "auto")
+    assert explained(run, "route", by="ada", reason="a small one").sentence.endswith(
+        " (skipped by hand); ada chose auto, not manager, finance: a small one."
+    )
+
+
+def test_of_a_decision_in_a_loop_each_visit_says_its_own() -> None:
+    run = run_of(
+        {"check": [], "again": ["check"], "done": ["check"]},
+        steps={"check": {"routes": ["again", "done"]}, "again": {"back_to": "check"}},
+    )
+    run.choose("check", "again", reason="not yet")
+    run.complete("again")
+    run.choose("check#2", "done", reason="good")
+    assert "it chose again, not done: not yet." in explained(run, "check").sentence
+    assert "it chose done, not again: good." in explained(run, "check#2").sentence
+
+
+def test_a_cancelled_task_says_by_whom_and_why() -> None:
+    run = run_of({"a": [], "b": ["a"]})
+    run.cancel()
+    asked = {"by": "ada", "reason": "the order was withdrawn"}
+    why = explained(run, **asked)
+    words = "; ada asked for it: the order was withdrawn."
+    assert re.fullmatch(r"The task has ended: it was cancelled at \S+" + re.escape(words), why.sentence)
+    assert why.end == EndFacts(cause="cancel", requested_by="ada", reason="the order was withdrawn")
+    assert re.fullmatch(
+        r"Step a was cancelled at \S+: the task is stopping: cancel" + re.escape(words),
+        explained(run, "a", **asked).sentence,
+    )
+    assert explained(run, "b", **asked).sentence.endswith("the task has ended: it was cancelled" + words)
+    assert explained(run, reason="no need").sentence.endswith("; somebody asked for it: no need.")
+    assert explained(run, by="ada").sentence.endswith("; ada asked for it.")
+
+
+def test_a_task_that_stops_says_who_asked_for_it() -> None:
+    run = run_of({"a": []})
+    run.start("a")
+    run.cancel()
+    why = explained(run, by="ada", reason="too late")
+    assert why.sentence == (
+        "The task is running and ends as cancelled: it waits for worker w1 to stop it (step a); ada asked for it: "
+        "too late."
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("full", "no place was free under its concurrency key"),
+        ("evicted", "it made room for another task under its concurrency key"),
+    ],
+)
+def test_a_task_that_its_key_cancelled_says_so(reason: Literal["full", "evicted"], words: str) -> None:
+    run = Run(template({"a": []}, concurrency={"key": "input.n", "strategy": "cancel_oldest"}), task_id=uuid4())
+    run.create()
+    run.deny(reason=reason)
+    why = explained(run)
+    assert re.fullmatch(rf"The task has ended: it was cancelled at \S+; {words}\.", why.sentence)
+    assert why.end == EndFacts(cause="concurrency", place=reason)
+
+
+def test_a_step_that_its_key_cancelled_says_so() -> None:
+    run = run_of({"w": [], "x": []}, steps={"w": {"concurrency": {"key": "input.n", "strategy": "drop"}}})
+    run.deny("w", 1)
+    assert re.fullmatch(
+        r"Step w was cancelled at \S+: no place was free under the concurrency key of step w\.",
+        explained(run, "w").sentence,
+    )
+
+
+def test_an_end_that_a_person_said_names_the_person() -> None:
+    for end in ("complete", "fail"):
+        run = run_of({"a": []})
+        if end == "complete":
+            run.force_complete(1)
+        else:
+            run.force_fail(ERROR)
+        why = explained(run, by="ada", reason="done by phone")
+        assert why.sentence.endswith("; ada asked for it: done by phone.")
+        assert why.end is not None
+        assert why.end.cause == "operator"
+
+
+def test_a_task_that_its_deadline_ended_says_so() -> None:
+    late = Run(template({"a": []}), task_id=uuid4())
+    late.create(timeout_s=60)
+    late.fire_at("deadline")
+    assert explained(late).sentence.endswith(": timeout: the task's timeout was over.")
+    assert "the task is stopping: timeout" in explained(late, "a").sentence
+
+
+def test_what_of_the_log_cannot_be_read_tells_nothing() -> None:
+    run = run_of({"a": []})
+    run.cancel()
+    for damaged in ({"payload": b"{"}, {"meta": b"{"}):
+        unit = [msgspec.structs.replace(event, **damaged) for event in run.units[-1]]
+        recorded = [
+            RecordedEvent(
+                shard=0, position=1, epoch=1, chain=None, **{name: getattr(one, name) for name in one.__struct_fields__}
+            )
+            for one in reversed(unit)
+        ]
+        assert end_of(recorded) is None

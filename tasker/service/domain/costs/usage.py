@@ -33,7 +33,15 @@ from tasker.events.task_events import (
     TaskBudgetSet,
     UsageRecorded,
 )
-from tasker.events.usage import Metering, amount_text, multiplied, usage_line
+from tasker.events.usage import (
+    Metering,
+    amount_text,
+    excess_cost,
+    excess_running,
+    excess_tokens,
+    multiplied,
+    usage_line,
+)
 from tasker.service.domain.commands import Outcome, SetBudget
 from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.domain.costs.running_time import RunningTime
@@ -188,10 +196,10 @@ def excess_of(budget: Budget, used: Mapping[str, Decimal]) -> str | None:
     """Return in words what of `budget` is used up by `used` (see `TaskState.usage`); None: nothing is."""
     tokens = used.get("tokens", Decimal(0))
     if budget.tokens_max is not None and tokens > budget.tokens_max:
-        return f"its budget: {amount_text(tokens)} tokens of at most {budget.tokens_max}"
+        return excess_tokens(tokens, budget.tokens_max)
     cost = used.get(f"cost:{budget.currency}", Decimal(0))
     if budget.cost_max is not None and cost > Decimal(budget.cost_max):
-        return f"its budget: {amount_text(cost)} {budget.currency} of at most {budget.cost_max}"
+        return excess_cost(cost, budget.cost_max, budget.currency)
     return None
 
 
@@ -240,14 +248,10 @@ def running_time_spent(state: TaskState, template: CompiledTemplate, at_us: int)
     if running is None:
         return
     limit_s, running_us = running.limit_s, running.spent_by_us(at_us)
-    yield RunningTimeSpent(running_us=running_us, excess=_ran_words(running_us, limit_s))
+    yield RunningTimeSpent(running_us=running_us, excess=excess_running(running_us / US_PER_S, limit_s))
     yield from ended_by_budget(state, template, at_us)
 
 
 def _ran_out(running: RunningTime, limit_s: float, at_us: int) -> str | None:
     running_us = running.spent_by_us(at_us)
-    return _ran_words(running_us, limit_s) if running_us >= round(limit_s * US_PER_S) else None
-
-
-def _ran_words(running_us: int, limit_s: float) -> str:
-    return f"its budget: its steps ran for {running_us / US_PER_S:g} s of at most {limit_s:g}"
+    return excess_running(running_us / US_PER_S, limit_s) if running_us >= round(limit_s * US_PER_S) else None

@@ -1,5 +1,6 @@
 """Usage is settled, priced and recorded with its outcome; a budget stops a task."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from tasker.events.task_events import (
     TaskUnpaused,
     UsageRecorded,
 )
+from tasker.events.usage import budget_remedy, excess_cost, excess_running, excess_tokens
 from tasker.service.domain.commands import CompleteAttempt, FailAttempt, SetBudget, YieldAttempt
 from tasker.service.domain.costs.prices import price_table
 from tasker.service.domain.reports import command_of
@@ -188,6 +190,22 @@ def test_over_it_nothing_more_begins_until_a_person_allows_more() -> None:
     assert types(complete(run, "s2", tokens(100)))[-1] is StepDispatched, "all of it counts, from the beginning"
     assert types(complete(run, "s3", tokens(1)))[-1] is TaskCompleted, "nothing was left to begin"
     assert run.state.status is TaskStatus.COMPLETED
+
+
+def test_the_command_that_helps_names_what_was_exceeded() -> None:
+    """Of tasks that the recorded words of their budget blocked, whoever recorded them."""
+    helps = {
+        excess_tokens(Decimal(101), 100): "--tokens-max TOKENS",
+        excess_cost(Decimal("2.50"), "1", "USD"): "--cost-max COST",
+        excess_running(60.5, 60): "--running-s-max SECONDS",
+    }
+    for words, option in helps.items():
+        assert budget_remedy("t1", words) == f"tasker task budget t1 {option}"
+    assert list(helps) == [
+        "its budget: 101 tokens of at most 100",
+        "its budget: 2.5 USD of at most 1",
+        "its budget: its steps ran for 60.5 s of at most 60",
+    ]
 
 
 def test_what_is_allowed_must_be_more_than_was_used_and_there_must_be_a_budget() -> None:
