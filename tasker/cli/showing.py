@@ -192,13 +192,23 @@ async def show_first(
 
 def show_found(found: Sequence[Any], limit: int, columns: Sequence[Column], output: Format, *, empty: str) -> None:
     """Write the first `limit` of a list (0: all), and note it where there are more."""
-    rows(found[:limit] if limit else found, columns, output, empty=empty)
+    rows(first_of(found, limit), columns, output, empty=empty)
+    note_more(found, limit)
+
+
+def first_of(found: Sequence[Any], limit: int) -> Sequence[Any]:
+    """Return the first `limit` (0: all) of what was found."""
+    return found[:limit] if limit else found
+
+
+def note_more(found: Sequence[Any], limit: int, what: str = "") -> None:
+    """Note it where more was found than `limit` (0: all); `what` it is, where not all that is shown is of one kind."""
     if limit and len(found) > limit:
-        _note_more(limit)
+        _note_more(limit, what)
 
 
-def _note_more(limit: int) -> None:
-    note(f"the first {limit}; --limit 0 shows all")
+def _note_more(limit: int, what: str = "") -> None:
+    note(f"the first {limit}{f' {what}' if what else ''}; --limit 0 shows all")
 
 
 async def show_history(

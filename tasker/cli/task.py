@@ -285,6 +285,7 @@ async def show(
     *,
     at: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     events: Annotated[bool, Parameter(negative="")] = False,
+    limit: Limit = 100,
     common: Common = COMMON,
 ) -> None:
     """Show a task with its steps; --at folds the log up to an event and shows the task as it was then.
@@ -298,19 +299,20 @@ async def show(
         task: its id.
         at: the state after event number SEQ.
         events: also list the events.
+        limit: at most so many steps, and so many events; 0 for all.
         common: where the service is, and how to print.
     """
     from tasker.cli.output import document, line, rows
     from tasker.cli.reach import client
-    from tasker.cli.showing import event_columns, show_task
+    from tasker.cli.showing import event_columns, first_of, note_more, show_task
 
     recorded: list[EventView] = []
     async with client(common) as service:
         view = await service.get(task)
-        steps = await service.steps(task)
+        steps = await service.steps(task, limit=limit + 1 if limit else None) if at is None else ()
         if events or at is not None:
             recorded = [event async for event in service.events(task) if at is None or event.seq <= at]
-    shown: dict[str, Any] = {"task": view, "steps": list(steps)}
+    shown: dict[str, Any] = {"task": view, "steps": first_of(steps, limit)}
     if at is not None:
         from tasker.cli.failures import UsageError
         from tasker.cli.folding import state_after
@@ -320,17 +322,18 @@ async def show(
 
         shown = {"at": at, "state": state_after(recorded)}
     if events:
-        shown["events"] = recorded
+        shown["events"] = first_of(recorded, limit)
     if common.output != "table":
         document(shown, common.output)
-        return
-    if at is None:
-        show_task(view, steps, common)
+    elif at is None:
+        show_task(view, shown["steps"], common)
     else:
         document(shown["state"], "json")
-    if events:
+    if events and common.output == "table":
         line("")
-        rows(recorded, event_columns(), "table")
+        rows(shown["events"], event_columns(), "table")
+    for found, what in ((steps, "steps"), (recorded if events else (), "events")):
+        note_more(found, limit, what)
 
 
 async def _await_end(service: TaskerClient, task: TaskRef, timeout_s: float | None, common: Common) -> int:

@@ -114,7 +114,7 @@ async def complete(
     task: str,
     /,
     *,
-    result: Annotated[str, Parameter(name=["--result", "-r"], metavar="JSON|@FILE|-")] = "null",
+    result: Annotated[str, Parameter(name=["--result", "-r"], metavar="JSON|@FILE|-")],
     grace_s: float = 10.0,
     by: By = BY,
     common: Common = COMMON,
@@ -129,7 +129,7 @@ async def complete(
 
     Args:
         task: its id.
-        result: its result as JSON, a file's content, or stdin.
+        result: its result as JSON (such as null), a file's content, or stdin.
         grace_s: how long running handlers have to stop.
         by: who asks, and why.
         common: where the service is, and how to print.

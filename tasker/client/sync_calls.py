@@ -354,12 +354,7 @@ class SyncCalls:
         return self._loop.run(self._calls.step_retry(task, step, attempt=attempt, **options))
 
     def complete(
-        self,
-        task: TaskRef,
-        *,
-        result: object = None,
-        grace_s: float = CANCEL_GRACE_S,
-        **options: Unpack[OperatorOptions],
+        self, task: TaskRef, *, result: object, grace_s: float = CANCEL_GRACE_S, **options: Unpack[OperatorOptions]
     ) -> Reply:
         """End a task as completed, with a result of yours, whatever its steps have done; nothing is undone.
 

@@ -94,7 +94,7 @@ class TaskOperations(abc.ABC):
         self,
         task: TaskRef,
         *,
-        result: object = None,
+        result: object,
         grace_s: float = CANCEL_GRACE_S,
         **options: Unpack[OperatorOptions],
     ) -> Reply:

@@ -411,4 +411,31 @@ def _ahead(
 
 
 def _first(causes: Iterable[Cause]) -> list[Cause]:
-    return [cause for cause, _ in zip(causes, range(CAUSES_MAX), strict=False)]
+    """Return the first causes; items of one list that wait for the same are one, which says how many they are."""
+    found: list[Cause] = []
+    alike: dict[tuple[object, ...], Cause] = {}
+    for cause in causes:
+        likeness = _likeness(cause)
+        first = None if likeness is None else alike.get(likeness)
+        if first is not None:
+            first.more += 1
+            continue
+        if likeness is not None:
+            alike[likeness] = cause
+        found.append(cause)
+    for cause in alike.values():
+        if cause.more:
+            cause.text += f"; so do{_more_items(cause.more)}"
+    return found[:CAUSES_MAX]
+
+
+def _more_items(count: int) -> str:
+    return f" {count} more items of its list" if count > 1 else "es 1 more item of its list"
+
+
+def _likeness(cause: Cause) -> tuple[object, ...] | None:
+    """Return what is the same of items that wait for the same; None: it is no item, or waits for what is its own."""
+    if cause.step is None or not is_item(cause.step) or cause.kind not in {"worker", "place", "hold", "turn"}:
+        return None
+    queue = None if cause.queue is None else cause.queue.queue
+    return node_of(cause.step), cause.kind, cause.key, cause.worker, queue, cause.hold

@@ -127,7 +127,7 @@ async def test_the_dry_run_of_a_creation_is_refused_as_it_is(pair: Pair, create:
 
 async def test_the_dry_run_of_a_restart_asks_the_version_that_it_would_run(pair: Pair) -> None:
     old = (await pair.ask("task.create", {"template": "t", "input": 7}))["task_id"]
-    assert (await pair.ask("task.complete", {"task_id": old}))["ok"]
+    assert (await pair.ask("task.complete", {"task_id": old, "result": None}))["ok"]
     strict = {"name": "t", "version": "2.0.0", "input_schema": {"type": "object"}, "steps": [{"name": "only"}]}
     assert (await pair.ask("template.register", {"template": strict}))["ok"]
     before = await pair.events()

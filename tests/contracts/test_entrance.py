@@ -378,8 +378,18 @@ async def test_a_result_given_by_hand_has_the_bound_of_a_result(pair: Pair) -> N
     for verb in ("step.skip", "step.resolve", "step.edit"):
         told = await pair.ask(verb, step | {"result": "x" * 66_000})
         assert told["error"]["code"] == "body_too_large"
-    assert (await pair.ask("step.resolve", step))["error"]["code"] == "body_invalid"
+    for verb, named in (("step.resolve", step), ("task.complete", {"task_id": made["task_id"]})):
+        refused = (await pair.ask(verb, named))["error"]
+        assert refused["code"] == "body_invalid"
+        assert "result" in refused["detail"], "it is over with it: null has to be said"
     assert (await pair.ask("step.release", step | {"step": "a b"}))["error"]["code"] == "name_invalid"
+
+
+async def test_a_task_is_completed_with_null_where_that_is_said(pair: Pair) -> None:
+    task = {"task_id": (await pair.ask("task.create", {"template": "t"}))["task_id"]}
+    assert (await pair.ask("task.complete", task | {"result": None}))["ok"]
+    [ended] = [one for one in await pair.all_recorded() if one.type == "task_completed"]
+    assert json.loads(ended.payload)["result"] is None
 
 
 async def test_a_restart_is_one_new_task_however_often_it_is_told_and_wherever(pair: Pair) -> None:
@@ -410,7 +420,7 @@ async def test_a_restart_is_one_new_task_however_often_it_is_told_and_wherever(p
 
 async def test_a_restart_takes_the_version_that_it_is_told(pair: Pair) -> None:
     made = await pair.ask("task.create", {"template": "t"})
-    await pair.ask("task.complete", {"task_id": made["task_id"]})
+    await pair.ask("task.complete", {"task_id": made["task_id"], "result": None})
     newer = await pair.ask("template.register", {"template": {"name": "t", "steps": [{"name": "other"}]}})
     task = {"task_id": made["task_id"]}
     ids = [

@@ -51,9 +51,12 @@ class TaskComplete(TaskOperatorCommand, kw_only=True, omit_defaults=True):
     """`task.complete`: end a task as completed, with a result of yours, whatever its steps have done.
 
     Running handlers are told and have `grace_s` to stop. Nothing is undone.
+
+    Attributes:
+        result: any JSON value, null too; it has to be said, for the task is over with it.
     """
 
-    result: msgspec.Raw = NULL
+    result: msgspec.Raw
     grace_s: float = CANCEL_GRACE_S
 
 

@@ -192,10 +192,14 @@ class Wait(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Cause(Wait, kw_only=True, omit_defaults=True):
-    """One thing that something waits for: its facts, in words, and (`remedy`) a command that helps."""
+    """One thing that something waits for: its facts, in words, and (`remedy`) a command that helps.
+
+    `more`: so many further items of the same list wait for the same; they have no causes of their own.
+    """
 
     text: str
     remedy: str | None = None
+    more: int = 0
 
 
 class RouteFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,22 +1,22 @@
-"""A service of which every list is empty."""
+"""A service of which every list is empty, but for what a test has it answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 
 @contextmanager
-def service_of_empty_lists() -> Iterator[tuple[str, list[str]]]:
-    """Answer every list with an empty page; yields the address and what was asked for."""
+def service_of_empty_lists(answers: Mapping[str, bytes] = {}) -> Iterator[tuple[str, list[str]]]:
+    """Answer every list with an empty page, and some paths as told; yields the address and what was asked for."""
     asked: list[str] = []
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            body = b'{"items":[],"next":null,"position":""}'
+            body = answers.get(self.path.partition("?")[0], b'{"items":[],"next":null,"position":""}')
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -10,8 +10,11 @@ import pytest
 from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.reads import (
     AskedFacts,
+    CircuitFacts,
     EndFacts,
     Explanation,
+    HoldFacts,
+    LimitFacts,
     PlaceFacts,
     PlaceHolder,
     QueueFacts,
@@ -26,6 +29,7 @@ from tasker.projections.recorded import Told, cancelled_of, end_of, route_of
 from tasker.projections.views import step as step_view
 from tasker.projections.views import task as task_view
 from tasker.projections.views.reasons import Standing
+from tasker.projections.views.words import words_of_task
 from tasker.service.domain.state import StepStatus
 from tests.runs import DIAMOND, ERROR, T0_US, Run, template
 
@@ -480,7 +484,7 @@ def test_of_a_decision_in_a_loop_each_visit_says_its_own() -> None:
 def test_a_cancelled_task_says_by_whom_and_why() -> None:
     run = run_of({"a": [], "b": ["a"]})
     run.cancel()
-    asked = {"by": "ada", "reason": "the order was withdrawn"}
+    asked: dict[str, Any] = {"by": "ada", "reason": "the order was withdrawn"}
     why = explained(run, **asked)
     words = "; ada asked for it: the order was withdrawn."
     assert re.fullmatch(r"The task has ended: it was cancelled at \S+" + re.escape(words), why.sentence)
@@ -563,3 +567,169 @@ def test_what_of_the_log_cannot_be_read_tells_nothing() -> None:
             for one in reversed(unit)
         ]
         assert end_of(recorded) is None
+
+
+def test_items_that_wait_for_the_same_are_counted_not_repeated() -> None:
+    """Who holds the key is said once; what of the list waits for something else is named beside it."""
+    steps = {"m": {"each": "[0, 1, 2, 3, 4]", "concurrency": {"key": "item % 2"}}}
+    run = run_of({"m": []}, steps=steps)
+    holder = PlaceHolder(task_id="t1", since="2026-11-26T01:02:03.000000Z")
+    held = {
+        f"m[{index}]": PlaceFacts(key=str(index % 2), limit=1, held=1, waiting=5, ahead=index, holders=(holder,))
+        for index in range(5)
+    }
+    for step in (None, "m"):
+        why = explained(run, step, places=held)
+        named = [(cause.kind, cause.step, cause.more) for cause in why.causes]
+        assert named == [("items", "m", 0), ("place", "m[0]", 2), ("place", "m[1]", 1)]
+        assert why.sentence.count("held by task t1") == 2
+        assert (
+            "key 0: held by task t1 since 2026-11-26T01:02:03.000000Z; so do 2 more items of its list" in why.sentence
+        )
+        assert "1 more waits ahead of it; so does 1 more item of its list" in why.sentence
+
+
+def test_of_a_long_list_that_waits_for_workers_one_item_is_named() -> None:
+    run = run_of({"m": []}, steps={"m": {"each": "lists.range(40)"}})
+    run.start("m[7]")
+    why = explained(run, queues={f"m[{index}]": BUSY for index in range(40)})
+    assert [(cause.kind, cause.step, cause.more) for cause in why.causes] == [
+        ("items", "m", 0),
+        ("worker", "m[0]", 38),
+        ("outcome", "m[7]", 0),
+    ]
+
+
+SINCE = "2026-11-26T01:02:03.000000Z"
+LATER = "2026-11-26T01:05:00.000000Z"
+OPEN = CircuitFacts(state="open", opened_at=SINCE, trial_at=LATER, open_s=60, failures=5, attempts=8, error="Timeout")
+HALF = CircuitFacts(state="half_open", opened_at=SINCE, trial_at=LATER, open_s=60, again=1)
+OPENED, TRIAL = f"open since {SINCE}", f"the next trial is at {LATER}"
+PAUSE = HoldFacts(scope="queue", namespace="shop", name="q", since=SINCE, requested_by="ada", reason="bank down")
+
+
+@pytest.mark.parametrize(
+    ("hold", "until", "words", "remedy"),
+    [
+        (
+            PAUSE,
+            None,
+            f"a person to resume queue shop/q; paused by ada at {SINCE}: bank down",
+            "tasker resume queue q --namespace shop --reason WHY",
+        ),
+        (
+            HoldFacts(scope="everything", since=SINCE, requested_by="ada", reason="moving"),
+            None,
+            f"a person to resume everything; paused by ada at {SINCE}: moving",
+            "tasker resume everything --reason WHY",
+        ),
+        (
+            HoldFacts(scope="tenant", name="acme", since=SINCE, ramp_until=LATER),
+            SINCE,
+            f"its turn at {SINCE}; tenant acme comes back slowly until {LATER}",
+            "tasker controls",
+        ),
+        (
+            HoldFacts(scope="handler", namespace="default", name="h", since=SINCE, circuit=OPEN),
+            LATER,
+            f"the circuit of handler default/h, {OPENED}; 5 of 8 attempts failed, the last with Timeout; {TRIAL}",
+            "tasker circuits events h",
+        ),
+        (
+            HoldFacts(scope="handler", namespace="shop", name="h", since=SINCE, circuit=HALF),
+            None,
+            f"the circuit of handler shop/h, {OPENED}; its trial failed; its trial runs",
+            "tasker circuits events h --namespace shop",
+        ),
+        (
+            HoldFacts(
+                scope="handler",
+                namespace="shop",
+                name="h",
+                since=SINCE,
+                requested_by="ada",
+                reason="bank down",
+                circuit=msgspec.structs.replace(OPEN, failures=0, attempts=0, error=None),
+            ),
+            LATER,
+            f"the circuit of handler shop/h, {OPENED}; ada opened it: bank down; {TRIAL}",
+            "tasker circuits events h --namespace shop",
+        ),
+        (
+            HoldFacts(
+                scope="handler",
+                namespace="shop",
+                name="h",
+                since=SINCE,
+                circuit=msgspec.structs.replace(HALF, again=0),
+            ),
+            None,
+            f"the circuit of handler shop/h, {OPENED}; it was opened by hand; its trial runs",
+            "tasker circuits events h --namespace shop",
+        ),
+    ],
+)
+def test_what_holds_work_back_is_told(hold: HoldFacts, until: str | None, words: str, remedy: str) -> None:
+    run = run_of({"a": [], "b": ["a"]})
+    view, [step] = read(run)
+    assert step.waiting_facts is not None
+    step.waiting_facts = msgspec.structs.replace(step.waiting_facts, kind="hold", hold=hold, until=until)
+    why = explain_step(view, "a", run.template.spec, [step], Around())
+    assert why.sentence == f"Step a waits for {words}."
+    assert why.causes[0].remedy == remedy
+    assert explain_task(view, [step], Around()).sentence == f"The task is running: it waits for {words} (step a)."
+    assert explain_step(view, "b", run.template.spec, [step], Around()).sentence.endswith(f"; there {words} (step a).")
+    assert words_of_task((step.waiting_facts,)) == f"{words} (step a)"
+
+
+def test_rate_limits_are_told() -> None:
+    view, [step] = read(run_of({"a": []}))
+    assert step.waiting_facts is not None
+    step.waiting_facts.limits = (
+        LimitFacts(scope="queue", per_s=2.5, namespace="shop", name="q"),
+        LimitFacts(scope="handler", per_s=1, namespace="shop", name="h", key="input.n"),
+    )
+    assert explain_task(view, [step], Around()).sentence == (
+        "The task is running: it waits for a worker, within the limit of 2.5 a second of queue shop/q and "
+        "1 a second for each input.n of handler shop/h (step a)."
+    )
+
+
+def test_the_next_part_of_a_step_is_told() -> None:
+    run = run_of({"a": []})
+    run.start("a")
+    run.give_back("a", delay_s=60)
+    why = explained(run, "a")
+    assert re.fullmatch(r"Step a waits for its next part at \S+\.", why.sentence)
+    assert why.causes[0].remedy == f"tasker step release {run.task_id} a"
+    assert re.fullmatch(r"the next part of step a at \S+", read(run)[0].waiting_on or "")
+
+
+def test_a_step_that_joins_some_says_how_many() -> None:
+    run = run_of({"a": [], "b": [], "c": [], "j": ["a", "b", "c"]}, steps={"j": {"join": "n_of", "join_count": 2}})
+    run.complete("a")
+    assert explained(run, "j").causes[0].text == "2 of its parents, of which steps b, c are open"
+
+
+def test_what_has_not_reached_the_views_is_not_guessed() -> None:
+    """Of a task whose steps are not there yet; and of a step whose parents are over."""
+    run = run_of({"a": [], "b": ["a"]})
+    run.complete("a")
+    view, steps = read(run)
+    assert explain_task(view, [], Around()).sentence == (
+        "The task is running; nothing that it waits for has reached the views yet."
+    )
+    begun = [one for one in steps if one.step == "a"]
+    assert explain_step(view, "b", run.template.spec, begun, Around()).sentence == (
+        "Step b has not begun; what it waits for has not reached the views yet."
+    )
+
+
+def test_a_task_that_its_budget_blocks_says_of_what_and_how_it_goes_on() -> None:
+    run = run_of({"a": [], "b": ["a"]}, budget={"running_s_max": 60})
+    run.start("a")
+    run.fire_at(next(name for name in run.owes() if name.startswith("run_by:")))
+    run.complete("a")
+    why = explained(run)
+    assert why.sentence.startswith("The task is blocked: it waits for a person: it went over its budget: its steps ran")
+    assert why.causes[0].remedy == f"tasker task budget {run.task_id} --running-s-max SECONDS"
