@@ -458,6 +458,7 @@ TEMPLATES: Final[list[dict[str, Any]]] = [
     {"name": "t", "steps": [{"name": "only"} | _STEP]},
     {"name": "keyed", "steps": [{"name": "only", "concurrency": {"key": "'k'", "limit": PLACES}} | _STEP]},
     {"name": "fragile", "steps": [{"name": "only"} | _FRAGILE]},
+    {"name": "paced", "steps": [{"name": "only", "handler": "paced", "rate_limit": {"per_s": 5}} | _STEP]},
     {"name": "two", "steps": [{"name": "one"} | _STEP, {"name": "other"} | _STEP]},
     {"name": "sticky", "steps": [{"name": "a"} | _STEP, {"name": "b", "after": ["a"], "sticky": "a"} | _STEP]},
 ]

@@ -60,6 +60,7 @@ class Walk:
             self._pause: 2,
             self._prioritize: 1,
             self._cancel: 1,
+            self._meddle: 1,
             self._trouble: 2,
             self._lose_answers: 1,
             self._drop_stream: 1,
@@ -119,6 +120,17 @@ class Walk:
             task_id = self._draw.choice(self.stage.tasks)
             self._say("cancel", task_id)
             await self.stage.ask("task.cancel", {"task_id": task_id, "grace_s": 0.0} | BY)
+
+    async def _meddle(self) -> None:
+        """Have a person do a step's work, or see to it that it is done once more."""
+        if self.stage.tasks:
+            verb, step = (
+                self._draw.choice(["reset", "retry", "skip", "resolve"]),
+                self._draw.choice(["only", "one", "a"]),
+            )
+            body = {"task_id": self._draw.choice(self.stage.tasks), "step": step}
+            self._say(f"step.{verb}", body)
+            await self.stage.ask(f"step.{verb}", body | BY)
 
     # ---------------------------------------------------------------- workers
 
