@@ -71,12 +71,13 @@ class StreamInfo(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     ts: str = ""
 
-    def is_younger_than(self, age_s: float) -> bool:
-        """Return whether it was made less than `age_s` ago, or the server does not say so."""
+    @property
+    def age_s(self) -> float:
+        """Return how long ago it was made; 0.0 when the server does not say."""
         try:
-            return from_rfc3339(self.ts) - from_rfc3339(self.created) < age_s * US_PER_S
+            return (from_rfc3339(self.ts) - from_rfc3339(self.created)) / US_PER_S
         except ValueError:
-            return True
+            return 0.0
 
 
 class Streams(msgspec.Struct, frozen=True):

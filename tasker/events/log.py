@@ -304,8 +304,13 @@ class EventLog(Protocol):
         """Return shard -> the position up to which `due` is complete (0 at first)."""
         ...
 
-    def due_between(self, shards: Sequence[int], after_us: int, until_us: int) -> AsyncIterator[list[Due]]:
-        """Yield pages of the rows with `after_us` < time <= `until_us`, earliest first."""
+    def due_between(
+        self, shards: Sequence[int], after_us: int, until_us: int, *, born_before_us: int | None = None
+    ) -> AsyncIterator[list[Due]]:
+        """Yield pages of the rows with `after_us` < time <= `until_us`, earliest first.
+
+        `born_before_us`: only those of streams whose first event is older.
+        """
         ...
 
     async def due_of(self, shard: int, stream_ids: Sequence[UUID]) -> dict[UUID, set[str]]:

@@ -357,18 +357,27 @@ class MemoryLog:
         self._check()
         return {shard: self._shards[shard].checkpoint for shard in shards}
 
-    async def due_between(self, shards: Sequence[int], after_us: int, until_us: int) -> AsyncIterator[list[Due]]:
-        """Yield pages of the rows with `after_us` < time <= `until_us`, earliest first."""
+    async def due_between(
+        self, shards: Sequence[int], after_us: int, until_us: int, *, born_before_us: int | None = None
+    ) -> AsyncIterator[list[Due]]:
+        """Yield pages of the rows with `after_us` < time <= `until_us`, earliest first.
+
+        `born_before_us`: only those of streams whose first event is older.
+        """
         self._check()
         rows = sorted(
             (at_us, stream_id, name, shard)
             for shard in shards
             for (stream_id, name), at_us in self._shards[shard].due.items()
-            if after_us < at_us <= until_us
+            if after_us < at_us <= until_us and (born_before_us is None or self._is_older(stream_id, born_before_us))
         )
         for start in range(0, len(rows), DUE_PAGE_ROWS):
             page = rows[start : start + DUE_PAGE_ROWS]
             yield [Due(shard=shard, stream_id=stream, obligation=name, at_us=at) for at, stream, name, shard in page]
+
+    def _is_older(self, stream_id: UUID, than_us: int) -> bool:
+        events = self._streams.get(stream_id)
+        return events is not None and events[0].at_us < than_us
 
     async def due_of(self, shard: int, stream_ids: Sequence[UUID]) -> dict[UUID, set[str]]:
         """Return stream -> the obligations that its rows name, of those that have some."""

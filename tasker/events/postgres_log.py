@@ -452,11 +452,18 @@ class PostgresLog:
         rows = await self._behind.fetch(_sql["due_checkpoint"], list(shards))
         return {row["shard"]: row["position"] for row in rows}
 
-    async def due_between(self, shards: Sequence[int], after_us: int, until_us: int) -> AsyncIterator[list[Due]]:
-        """Yield pages of the rows with `after_us` < time <= `until_us`, earliest first."""
+    async def due_between(
+        self, shards: Sequence[int], after_us: int, until_us: int, *, born_before_us: int | None = None
+    ) -> AsyncIterator[list[Due]]:
+        """Yield pages of the rows with `after_us` < time <= `until_us`, earliest first.
+
+        `born_before_us`: only those of streams whose first event is older.
+        """
         after = (after_us + 1, UUID(int=0), "")
         while True:
-            rows = await self._behind.fetch(_sql["due_between"], list(shards), *after, until_us, DUE_PAGE_ROWS)
+            rows = await self._behind.fetch(
+                _sql["due_between"], list(shards), *after, until_us, DUE_PAGE_ROWS, born_before_us
+            )
             if rows:
                 yield [Due(*row) for row in rows]
             if len(rows) < DUE_PAGE_ROWS:

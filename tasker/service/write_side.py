@@ -270,7 +270,7 @@ class WriteSide:
             subjects,
             streams,
             on_new_work=self._on_new_work,
-            offer_at_rest=lambda shards: self._node.offer_at_rest(shards),  # noqa: PLW0108 - it comes after
+            offer_at_rest=lambda shards, age_s: self._node.offer_at_rest(shards, older_than_s=age_s),
             rest_s_max=OFFER.most_us / US_PER_S,
             on_new_events=self._publisher.refill,
             monotonic_s=clock.monotonic_s,

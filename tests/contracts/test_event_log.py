@@ -507,6 +507,18 @@ class TestDue:
         assert await log.due_checkpoint([0]) == {0: 9}
         assert await self.rows(log, [0]) == [(0, a, "timeout", 20), (0, a, "retry", 40)]
 
+    async def test_rows_of_streams_that_were_born_before(self, log: EventLog, owner: Owner) -> None:
+        older, younger = stream(1), stream(1)
+        for events in (older, younger):
+            await owner.write(0, events)
+        [old], [young] = [(await log.load([one[0].stream_id]))[one[0].stream_id] for one in (older, younger)]
+        rows = [(one.stream_id, "retry", 30) for one in (old, young)] + [(uuid4(), "retry", 30)]
+        await log.write_due([DueChange(0, owner.epochs[0], 1, rows, [])])
+        for before_us, born in ((old.at_us, []), (young.at_us, [old]), (young.at_us + 1, [old, young])):
+            pages = [page async for page in log.due_between([0], 0, 10**15, born_before_us=before_us)]
+            found = {row.stream_id for page in pages for row in page}
+            assert found == {one.stream_id for one in born if one.at_us < before_us}
+
     async def test_rows_are_read_by_stream(self, log: EventLog, grown: Owner) -> None:
         a, b, c = uuid4(), uuid4(), uuid4()
         rows = [(a, "retry", 30), (a, "deadline", 90), (b, "retry", 10)]

@@ -39,6 +39,19 @@ async def backlog(stage: Stage, count: int, waited_s: float) -> None:
         await asyncio.sleep(1)
 
 
+def test_another_owner_leaves_a_backlog_of_this_stream_where_it_is() -> None:
+    async def scenario(stage: Stage) -> None:
+        await asyncio.sleep(100)
+        await backlog(stage, 50, 600)
+        (node,) = stage.nodes
+        await stage.kill_node(node)
+        await stage.start_node()
+        await asyncio.sleep(20)
+        assert stored_in(stage) == 50
+
+    staged(scenario)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_backlog_is_published_once_and_looked_at_less_and_less(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(stage: Stage) -> None:

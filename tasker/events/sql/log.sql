@@ -230,6 +230,8 @@ CROSS JOIN LATERAL (
     SELECT * FROM due
     WHERE due.shard = asked.shard AND due.at_us <= $5
       AND (due.at_us, due.stream_id, due.obligation) > ($2::bigint, $3::uuid, $4::text)
+      AND ($7::bigint IS NULL
+           OR EXISTS (SELECT FROM stream AS s WHERE s.stream_id = due.stream_id AND s.created_at_us < $7))
     ORDER BY due.at_us, due.stream_id, due.obligation LIMIT $6
 ) AS d
 ORDER BY d.at_us, d.stream_id, d.obligation LIMIT $6

@@ -77,6 +77,10 @@ class Wake:
         self._book.retry(self._stream_id, self.obligation, self._now_us + by_us)
 
 
+CLOCKS_US: Final = 60 * US_PER_S
+"""So much may ages differ that were told by different clocks, or a little earlier."""
+
+
 class ShardService(Protocol):
     """What serves a shard besides its actors."""
 
@@ -313,15 +317,18 @@ class Node:
                 book.wake_all(OFFER_PREFIX, now_us)
         await self.offer_at_rest(owned)
 
-    async def offer_at_rest(self, shards: Iterable[int]) -> None:
+    async def offer_at_rest(self, shards: Iterable[int], *, older_than_s: float = 0.0) -> None:
         """Wake now what shards have on offer by their rows alone: what memory knows this owner has offered itself.
+
+        `older_than_s`: only of streams that are about so old, or older.
 
         Raises:
             Unavailable: the log cannot be read.
         """
         now_us = self._clock.now_us()
+        born_before_us = now_us - round(older_than_s * US_PER_S) + CLOCKS_US
         for shard in shards:
-            async for rows in self._log.due_between([shard], now_us, FAR_FUTURE_US):
+            async for rows in self._log.due_between([shard], now_us, FAR_FUTURE_US, born_before_us=born_before_us):
                 book = self._shards.book_of(shard)
                 if book is None:
                     break

@@ -2,7 +2,7 @@
 
 The work stream is missed by who owns a shard while it vanishes. Who takes the shard later knows the new one only, and
 the rows may say of an offer that the stream has it. So as long as the stream is younger than the time for which a row
-may put an offer off, whoever takes a shard offers anew what is open.
+may put an offer off, whoever takes a shard offers anew what is open, of the tasks that were there before the stream.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ class StreamKeeper:
         settings: StreamSettings,
         *,
         on_new_work: Callable[[], Awaitable[None]],
-        offer_at_rest: Callable[[Iterable[int]], Awaitable[None]],
+        offer_at_rest: Callable[[Iterable[int], float], Awaitable[None]],
         rest_s_max: float,
         on_new_events: Callable[[], None],
         monotonic_s: Callable[[], float],
     ) -> None:
-        """`offer_at_rest`: offers what rows of shards put off, which they do for `rest_s_max` at most."""
+        """`offer_at_rest`: offers what rows of shards put off, of tasks older than so many seconds.
+
+        They put it off for `rest_s_max` at most.
+        """
         self._bus = bus
         self._subjects = subjects
         self._settings = settings
@@ -102,10 +105,10 @@ class StreamKeeper:
     async def _compare(self, work: StreamInfo) -> None:
         """Offer what shards that were just taken may have left to an earlier work stream."""
         taken, self._taken = self._taken, set()
-        if not work.is_younger_than(self._rest_s_max):
+        if work.age_s > self._rest_s_max:
             return
         try:
-            await self._offer_at_rest(taken)
+            await self._offer_at_rest(taken, work.age_s)
         except Unavailable:
             self._taken |= taken
             raise
