@@ -222,11 +222,13 @@ async def test_what_comes_back_does_so_when_the_log_does_not_answer_at_that_mome
     log, failed = tasker._world.log, list[int]()
     due_between = log.due_between
 
-    async def fails_once(shards: Sequence[int], after_us: int, until_us: int) -> AsyncIterator[list[Due]]:
+    async def fails_once(
+        shards: Sequence[int], after_us: int, until_us: int, *, born_before_us: int | None = None
+    ) -> AsyncIterator[list[Due]]:
         if until_us == FAR_FUTURE_US and not failed:
             failed.append(until_us)
             raise Unavailable("planted")
-        async for rows in due_between(shards, after_us, until_us):
+        async for rows in due_between(shards, after_us, until_us, born_before_us=born_before_us):
             yield rows
 
     monkeypatch.setattr(log, "due_between", fails_once)
