@@ -20,6 +20,9 @@ DUE_WRITTEN = """
 SELECT bool_and(c.position = coalesce((SELECT max(e.position) FROM event AS e WHERE e.shard = c.shard), 0))
 FROM due_checkpoint AS c
 """
+LEASED = "SELECT max(lease_until) > clock_timestamp() FROM shard_head"
+"""What is restored says so as well, for some seconds, whoever the owner was."""
+
 BESIDE_THE_LOG = """
 SELECT count(*)
 FROM (SELECT shard, position FROM due_checkpoint UNION ALL SELECT shard, position FROM publish_cursor) AS c
@@ -110,6 +113,7 @@ async def test_a_log_restored_under_its_running_service_takes_nothing_from_it(ow
     assert "unit_refused" not in rig.service.process.said()
     assert await rig.fetchval(BESIDE_THE_LOG) == 0
 
+    await rig.until(lambda: rig.fetchval(LEASED), wanted=False)
     renewed = rig.service.run("log", "renew")
     assert renewed.returncode == 0, renewed.stderr
     rig.sink.go()

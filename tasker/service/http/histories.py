@@ -74,7 +74,9 @@ async def _page(
     """Answer with the events of a stream before `after`, or from its end, the newest first."""
     after = parameters.after()
     before_seq = head_seq + 1 if after is None else min(seq_of(after), head_seq + 1)
-    items, next_seq, newest = await read_back(services.log, stream_id, before_seq, parameters.limit(), wanted)
+    items, next_seq, newest = await read_back(
+        services.log, stream_id, before_seq, parameters.limit(), wanted, looked_at_max=LOOKED_AT_MAX
+    )
     return json_response(
         EventPage(
             items=[view_of(event) for event in items],
@@ -92,7 +94,7 @@ async def read_back(
     limit: int,
     wanted: Wanted,
     *,
-    looked_at_max: int = LOOKED_AT_MAX,
+    looked_at_max: int,
 ) -> tuple[list[RecordedEvent], int | None, RecordedEvent | None]:
     """Return up to `limit` events before `before_seq`, where to go on (None: at the beginning), and the newest read."""
     found: list[RecordedEvent] = []

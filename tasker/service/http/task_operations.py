@@ -57,7 +57,7 @@ _OF_STEPS: Final = {
     "step.reject": "Say no to what a step asks.",
     "step.delegate": "Have somebody else answer what a step asks.",
 }
-_OF_RESTARTS: Final = (errors.KeyConflict, errors.TemplateUnknown, errors.InputInvalid)
+_OF_RESTARTS: Final = (errors.TemplateUnknown, errors.InputInvalid)
 """It creates a task, which may be refused as any other."""
 
 _OF_APPROVALS: Final = (errors.ApprovalForbidden, errors.ApprovalInvalid)

@@ -134,13 +134,13 @@ async def test_a_queue_tells_what_was_given_back_and_not_begun(bus: Bus, subject
     queues, streams = BusQueues(bus, subjects), StreamSettings()
     await ensure_streams(bus, subjects, streams)
     name = await ensure_work_consumer(bus, subjects, streams, tenant="acme", namespace="shop", queue="orders")
-    for _ in range(2):
-        await bus.request(subjects.work("acme", "shop", "orders"), b"{}", timeout_s=5)
+    for which in (b"first", b"second"):
+        await bus.request(subjects.work("acme", "shop", "orders"), which, timeout_s=5)
     again = asyncio.Event()
 
     def take(delivery: Delivery) -> None:
         """Begin the second; as of a handler that is not here, the first is given back each time."""
-        if delivery.stream_seq == 2:
+        if delivery.data == b"second":
             pull.ack(delivery)
         else:
             pull.nak(delivery, delay_s=0.02 if delivery.num_delivered == 1 else 60.0)

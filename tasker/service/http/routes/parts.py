@@ -28,6 +28,7 @@ COMMAND: Final[Problems] = (
     errors.BodyTooLarge,
     errors.ValueInvalid,
     errors.KeyAmbiguous,
+    errors.KeyConflict,
     errors.Busy,
     errors.Fenced,
     errors.OutcomeUnknown,

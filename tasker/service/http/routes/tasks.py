@@ -44,7 +44,6 @@ TASKS: Final[tuple[Operation, ...]] = (
             errors.InputInvalid,
             errors.TemplateInvalid,
             errors.TemplateUnknown,
-            errors.KeyConflict,
             errors.TaskPoisoned,
             errors.HistoryLimit,
         ),
@@ -169,6 +168,6 @@ TASKS: Final[tuple[Operation, ...]] = (
         parameters=SENT,
         body=Body(kind=BulkCreate),
         answers=ACCEPTED,
-        problems=(*COMMAND, errors.KeyConflict),
+        problems=COMMAND,
     ),
 )
