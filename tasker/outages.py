@@ -26,6 +26,23 @@ class Log(Protocol):
         ...
 
 
+class _Pauses:
+    """The time between two lines: after each one twice as long.
+
+    Attributes:
+        due_s: when the next line may be written.
+    """
+
+    def __init__(self) -> None:
+        self.due_s = float("-inf")
+        self._silent_s = SILENT_S_MIN
+
+    def told(self, now_s: float) -> None:
+        """Take note that a line is written now."""
+        self.due_s = now_s + self._silent_s
+        self._silent_s = min(self._silent_s * 2, SILENT_S_MAX)
+
+
 class Outage:
     """Tells of one thing that cannot be done for a while.
 
@@ -40,8 +57,7 @@ class Outage:
         self._name = name
         self._monotonic_s = monotonic_s
         self._since_s: float | None = None
-        self._due_s = 0.0
-        self._silent_s = SILENT_S_MIN
+        self._pauses = _Pauses()
 
     @property
     def lasts(self) -> bool:
@@ -52,12 +68,11 @@ class Outage:
         """Take note that a try failed, and say so if nothing was said for long enough."""
         now_s = self._monotonic_s()
         if self._since_s is None:
-            self._since_s, self._due_s, self._silent_s = now_s, now_s, SILENT_S_MIN
-        if now_s < self._due_s:
+            self._since_s, self._pauses = now_s, _Pauses()
+        if now_s < self._pauses.due_s:
             return
         self._log.warning(self._name, error=error, lasts_s=round(now_s - self._since_s, 1))
-        self._due_s = now_s + self._silent_s
-        self._silent_s = min(self._silent_s * 2, SILENT_S_MAX)
+        self._pauses.told(now_s)
 
     def is_over(self) -> None:
         """Take note that a try succeeded, and say so if the one before had failed."""
@@ -79,20 +94,18 @@ class Repetition:
         self._log = log
         self._name = name
         self._monotonic_s = monotonic_s
-        self._due_s = float("-inf")
-        self._silent_s = SILENT_S_MIN
+        self._pauses = _Pauses()
         self._left_out = 0
 
     def tell(self, **fields: Any) -> None:
         """Write a line, unless one was written lately; the next one says how many were left out since."""
         now_s = self._monotonic_s()
-        if now_s < self._due_s:
+        if now_s < self._pauses.due_s:
             self._left_out += 1
             return
-        if now_s - self._due_s > SILENT_S_MAX:
-            self._silent_s = SILENT_S_MIN
+        if now_s - self._pauses.due_s > SILENT_S_MAX:
+            self._pauses = _Pauses()
         more = {"left_out": self._left_out} if self._left_out else {}
         self._log.warning(self._name, **fields, **more)
         self._left_out = 0
-        self._due_s = now_s + self._silent_s
-        self._silent_s = min(self._silent_s * 2, SILENT_S_MAX)
+        self._pauses.told(now_s)

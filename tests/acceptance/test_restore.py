@@ -35,11 +35,7 @@ async def test_a_log_restored_to_an_earlier_time_goes_on_under_a_new_id(own_rig:
     rig = own_rig
     await rig.start()
     async with rig.service.client() as client:
-        kept = await create(client, "kept", 20)
-        open_task = await client.create("slow", idempotency_key="open")
-        await rig.sink.begun("waits")
-        for task in kept:
-            await client.wait(task)
+        kept, open_task = await what_is_kept(rig, client)
     stop(rig)
     await copy(rig, "_backup")
 
@@ -95,11 +91,7 @@ async def test_a_log_restored_under_its_running_service_takes_nothing_from_it(ow
     rig = own_rig
     await rig.start()
     async with rig.service.client() as client:
-        kept = await create(client, "kept", 20)
-        open_task = await client.create("slow", idempotency_key="open")
-        await rig.sink.begun("waits")
-        for task in kept:
-            await client.wait(task)
+        _, open_task = await what_is_kept(rig, client)
         await rig.until(lambda: rig.fetchval(DUE_WRITTEN), wanted=True)
         await copy(rig, "_backup")
         # What it owes with the restored log is gone in the time that is lost.
@@ -128,6 +120,16 @@ async def test_a_log_restored_under_its_running_service_takes_nothing_from_it(ow
     async with rig.load() as load:
         await load.acked(20)
     await rig.check(load)
+
+
+async def what_is_kept(rig: Rig, client: TaskerClient) -> tuple[list[TaskHandle], TaskHandle]:
+    """Return tasks that have ended, and one whose handler waits: all of the time before the copy."""
+    ended = await create(client, "kept", 20)
+    open_task = await client.create("slow", idempotency_key="open")
+    await rig.sink.begun("waits")
+    for task in ended:
+        await client.wait(task)
+    return ended, open_task
 
 
 async def create(client: TaskerClient, name: str, count: int) -> list[TaskHandle]:

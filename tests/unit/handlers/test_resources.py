@@ -77,35 +77,29 @@ async def test_who_is_cancelled_while_it_is_made_does_not_take_it_from_others() 
     await scope.close()
 
 
-async def test_one_that_cannot_be_made_fails_its_attempt_and_the_next_tries_again() -> None:
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionRefusedError("nobody there"), "ConnectionRefusedError: nobody there"),
+        # As of code that cancels itself while it makes it.
+        (asyncio.CancelledError(), "CancelledError"),
+    ],
+    ids=["fails", "cancels-itself"],
+)
+async def test_one_that_cannot_be_made_fails_its_attempt_and_the_next_tries_again(
+    error: BaseException, words: str
+) -> None:
     tries: list[int] = []
 
     @resource
     async def flaky() -> AsyncIterator[int]:
         tries.append(1)
         if len(tries) == 1:
-            raise ConnectionRefusedError("nobody there")
+            raise error
         yield len(tries)
 
     scope = ResourceScope()
-    with pytest.raises(ResourceFailed, match="ConnectionRefusedError: nobody there"):
-        await scope.get(flaky)
-    assert await scope.get(flaky) == 2
-    await scope.close()
-
-
-async def test_one_whose_making_was_cancelled_by_its_own_code_is_tried_again() -> None:
-    tries: list[int] = []
-
-    @resource
-    async def flaky() -> AsyncIterator[int]:
-        tries.append(1)
-        if len(tries) == 1:
-            raise asyncio.CancelledError
-        yield len(tries)
-
-    scope = ResourceScope()
-    with pytest.raises(ResourceFailed, match="CancelledError"):
+    with pytest.raises(ResourceFailed, match=words):
         await scope.get(flaky)
     assert await scope.get(flaky) == 2
     await scope.close()

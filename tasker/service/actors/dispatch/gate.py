@@ -304,8 +304,9 @@ class Gate:
         else:
             self._overflowed = True
             return None
-        held.is_paced = hold is None
-        if hold is not None:
+        if hold is None:
+            held.is_paced = True
+        else:
             self._held_by(hold, shard, key, held)
         return held
 
