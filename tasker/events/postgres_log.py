@@ -66,12 +66,17 @@ CONNECT_TIMEOUT_S: Final = 3.0
 RECONNECT_PAUSE_S_MIN: Final = 0.05
 RECONNECT_PAUSE_S_MAX: Final = 1.0
 DUE_PAGE_ROWS: Final = 1_000
+TURN_EVENTS_MAX: Final = 64
+"""Of a turn that is written by itself: from there on, what its events share is worth sending once."""
+
 _SNAPSHOT: Final = "snapshot"
 """What tells a snapshot among the rows of events."""
 
 _T = TypeVar("_T")
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _sql = statements("log")
+_APPEND: Final = _sql["append"].replace("{fence}", _sql["fence"])
+_APPEND_TURN: Final = _sql["append_turn"].replace("{fence}", _sql["fence"])
 _logger = structlog.get_logger(__name__)
 
 # What went wrong lies in the events themselves: their key is taken, or a value does not fit its column.
@@ -293,7 +298,11 @@ class PostgresLog:
     async def _append(self, lane: _Lane, parts: Sequence[ShardAppend]) -> dict[int, AppendOutcome] | None:
         """Return shard -> outcome of one statement; None when it failed for what it holds: nothing was written."""
         try:
-            rows = await lane.fetch(_sql["append"], *_append_arguments(parts))
+            turn = _turn_arguments(parts[0]) if len(parts) == 1 else None
+            if turn is None:
+                rows = await lane.fetch(_APPEND, *_append_arguments(parts))
+            else:
+                rows = await lane.fetch(_APPEND_TURN, *turn)
         except Unavailable as error:
             if _no_partition(error.__cause__) and await self._partition_made():
                 return await self._append(lane, parts)
@@ -701,6 +710,32 @@ async def check_sessions(connections: Sequence[_Connection]) -> None:
 
 
 # -------------------------------------------------------------------- arguments and rows
+
+
+def _turn_arguments(part: ShardAppend) -> tuple[object, ...] | None:
+    """Return the arguments of the append of one turn, as its statement names them; None: it is more than one."""
+    first = part.events[0]
+    if part.border is not None or len(part.events) > TURN_EVENTS_MAX:
+        return None
+    versions: list[int] = []
+    types: list[str] = []
+    encodings: list[str] = []
+    payloads: list[bytes] = []
+    shared = (first.stream_id, first.at_us, first.meta, first.kind, first.tenant)
+    for seq, event in enumerate(part.events, first.seq):
+        if (event.stream_id, event.at_us, event.meta, event.kind, event.tenant) != shared or event.seq != seq:
+            return None
+        versions.append(event.version)
+        types.append(event.type)
+        encodings.append(event.encoding)
+        payloads.append(event.payload)
+    return (
+        *(part.shard, part.epoch, part.position),
+        *shared,
+        first.seq - 1,
+        *(len(part.events), part.digest),
+        *(versions, types, encodings, payloads),
+    )
 
 
 def _append_arguments(parts: Sequence[ShardAppend]) -> tuple[Sequence[object], ...]:

@@ -98,15 +98,19 @@ class Slots:
 
     def credit_of(self, part: QueueSlots) -> int:
         """Return how many messages the queue may ask for, those counted that it already did."""
-        free = self.free_for(part)
-        if self.closed or free <= 0:
+        if self.closed or self.busy >= self.total:
             return 0
         if len(self._queues) == 1:
-            return free
+            return self.free_for(part)
         base = self._base
+        most = max(base, self.total // (_PROMISED_SHARE if part.backlog else _PROMISED_SHARE * len(self._queues)))
+        if not part.backlog and part.promised() >= most:
+            return most  # all that it may ever ask for, it has: what others keep need not be counted
+        free = self.free_for(part)
+        if free <= 0:
+            return 0
         share = max(base, self.total // (self.backlogs - part.backlog + 1)) - part.busy
-        most = self.total // (_PROMISED_SHARE if part.backlog else _PROMISED_SHARE * len(self._queues))
-        return max(0, min(free, share, max(base, most)))
+        return max(0, min(free, share, most))
 
     @property
     def _base(self) -> int:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from tasker.events.log import Loaded
 from tasker.settings import Limits
 from tests.contracts.pair import Pair
 
@@ -76,6 +79,24 @@ async def test_a_creation_without_a_key_is_one_task_each(pair: Pair) -> None:
     made = [await pair.ask("task.create", {"template": "t"}) for _ in range(TIMES)]
     assert len({one["task_id"] for one in made}) == TIMES
     assert [kind for _, _, kind in await pair.events()].count("task_created") == TIMES
+
+
+async def test_the_log_is_not_asked_for_a_task_whose_id_is_drawn(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be there under it; a key's task may be."""
+    asked: list[UUID] = []
+    load = pair.log.load_histories
+
+    async def counted(stream_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
+        asked.extend(stream_ids)
+        return await load(stream_ids)
+
+    monkeypatch.setattr(pair.log, "load_histories", counted)
+    await pair.stop(1)  # what arrives there is handed on, with its id
+    made = await pair.ask("task.create", {"template": "t"})
+    assert made["ok"], made
+    assert asked == []
+    made = await pair.ask("task.create", {"template": "t", "idempotency_key": "k"})
+    assert asked == [UUID(made["task_id"])]
 
 
 async def test_a_command_without_an_id_is_given_one_and_recorded(pair: Pair) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tasker.events import postgres_log
 from tasker.events.chain import GENESIS, digest_of_batch, leaf_of
 from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, DueChange, EventLog, Snapshot
@@ -31,10 +32,14 @@ from tests.contracts.event_logs import (
 APPENDED, FENCED, REFUSED = AppendOutcome.APPENDED, AppendOutcome.FENCED, AppendOutcome.REFUSED
 
 
-@pytest.fixture(params=["memory", "postgres"])
-def where(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=["memory", "postgres", "postgres, never a turn by itself"])
+def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The DSN of PostgreSQL, or nothing for memory."""
-    return "" if request.param == "memory" else request.getfixturevalue("postgres_small")
+    if request.param == "memory":
+        return ""
+    if request.param != "postgres":
+        monkeypatch.setattr(postgres_log, "TURN_EVENTS_MAX", 0)
+    return str(request.getfixturevalue("postgres_small"))
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import asyncpg
 import pytest
 
 from tasker.errors import ConfigurationError, Unavailable
+from tasker.events import postgres_log
+from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, ShardAppend
 from tasker.events.postgres_log import PostgresLog
 from tests.contracts.event_logs import (
@@ -85,6 +87,27 @@ async def lock_waiters(other: asyncpg.Connection, count: int) -> list[int]:
             return [row["pid"] for row in rows]
 
 
+class TestStatements:
+    @pytest.mark.parametrize(
+        ("events", "statements"),
+        [
+            (stream(3), {postgres_log._APPEND_TURN}),
+            (stream(4), {postgres_log._APPEND}),
+            ([*stream(1), *stream(1)], {postgres_log._APPEND}),
+        ],
+        ids=["one turn", "two turns", "two streams"],
+    )
+    async def test_a_turn_alone_has_a_statement_of_its_own(
+        self, log: PostgresLog, owner: Owner, events: list[NewEvent], statements: set[str]
+    ) -> None:
+        assert await owner.write(0, events) is APPENDED
+        assert set(log._committers[log.committer_of(0)]._statements) == statements
+
+    async def test_both_statements_have_the_same_fence(self) -> None:
+        for statement in (postgres_log._APPEND, postgres_log._APPEND_TURN):
+            assert postgres_log._sql["fence"] in statement
+
+
 class TestTakeover:
     async def test_a_takeover_waits_for_an_append_in_flight(
         self, log: PostgresLog, small: str, other: asyncpg.Connection
@@ -101,6 +124,17 @@ class TestTakeover:
             assert new.heads[0][0] == 1
             assert await old.write(0, stream(1)) is FENCED
             assert await new.write(0, stream(1)) is APPENDED
+
+    async def test_a_turn_behind_a_takeover_is_fenced(
+        self, log: PostgresLog, owner: Owner, other: asyncpg.Connection
+    ) -> None:
+        """As below, by the statement for a turn that is written by itself."""
+        async with other.transaction():
+            await other.execute("UPDATE shard_head SET epoch = epoch + 1, owner = 'new' WHERE shard = 0")
+            append = asyncio.create_task(owner.write(0, stream(2)))
+            await lock_waiters(other, 1)
+        assert await append is FENCED
+        assert await log.read(0, after=0, limit=10) == []
 
     async def test_an_append_behind_a_takeover_is_fenced(
         self, log: PostgresLog, owner: Owner, other: asyncpg.Connection

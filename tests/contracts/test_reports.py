@@ -60,3 +60,24 @@ async def test_a_report_that_a_full_history_does_not_take_counts_in_no_histogram
     monkeypatch.setattr("tasker.service.domain.decide.HISTORY_EVENTS_RESERVED", 0)
     assert not (await pair.report(shard, json.dumps(report | {"kind": "completed"}).encode()))["recorded"]
     assert sum(times.outcomes["completed"].counts) == 0
+
+
+async def test_the_next_work_leaves_before_the_answer_to_what_it_follows_from(pair: Pair) -> None:
+    """A worker that is told both in one go takes up the work first."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    pair.bus.subscribe(pair.subjects.worker_work("default", "w", "*"), lambda _: told.put_nowait("work"))
+    pair.bus.subscribe("answers", lambda _: told.put_nowait("answer"))
+    pair.bus.subscribe("times", lambda _: told.put_nowait("slots"))
+    template = {"name": "two", "steps": [{"name": "first"}, {"name": "then", "after": ["first"]}]}
+    assert (await pair.ask("template.register", {"template": template}))["ok"]
+    slots = WorkerSlots(worker="w", slots=2, queues=[("default", "two")])
+    async with asyncio.timeout(25):
+        pair.bus.publish(pair.subjects.slots("default"), msgspec.json.encode(slots), reply="times")
+        for _ in pair.sides:
+            assert await told.get() == "slots"
+        made = await pair.ask("task.create", {"template": "two"})
+        assert await told.get() == "work"
+        report = {"kind": "completed", "task_id": made["task_id"], "step": "first", "attempt": 1, "worker": "w"}
+        subject = pair.subjects.report("default", int(made["position"].partition(":")[0]))
+        pair.bus.publish(subject, json.dumps([report]).encode(), reply="answers")
+        assert [await told.get(), await told.get()] == ["work", "answer"]

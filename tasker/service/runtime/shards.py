@@ -164,6 +164,10 @@ class Shards:
         """Give `message` to the actor of a stream; it is answered through `message` itself."""
         self._give(shard, stream_id, kind, message, self._to_load)
 
+    def send_first(self, shard: int, stream_id: UUID, kind: str, message: Message) -> None:
+        """Do as `send` with the first message of a stream whose id was drawn just now: the log has none of it."""
+        self._give(shard, stream_id, kind, message, self._to_load, is_drawn=True)
+
     def send_patiently(self, shard: int, stream_id: UUID, kind: str, message: Message) -> None:
         """Do as `send`, with a message that can wait while others wait for streams that are not in memory.
 
@@ -171,7 +175,16 @@ class Shards:
         """
         self._give(shard, stream_id, kind, message, self._to_load_later)
 
-    def _give(self, shard: int, stream_id: UUID, kind: str, message: Message, line: dict[UUID, int]) -> None:
+    def _give(
+        self,
+        shard: int,
+        stream_id: UUID,
+        kind: str,
+        message: Message,
+        line: dict[UUID, int],
+        *,
+        is_drawn: bool = False,
+    ) -> None:
         cells = self._cells.get(shard)
         if cells is None or shard not in self._serving or shard in self._paused:
             message.fail(Fenced(f"shard {shard} is not ours"))
@@ -182,8 +195,11 @@ class Shards:
                 message.fail(Busy("too much waits for the log", retry_after_s=0.5))
                 return
             cell = cells[stream_id] = Cell(kind, self._now_us())
-            line[stream_id] = shard
-            self._load_wake.set()
+            if is_drawn:
+                cell.actor = self._factory.new(shard, stream_id, kind)
+            if cell.actor is None:
+                line[stream_id] = shard
+                self._load_wake.set()
         elif line is self._to_load and self._to_load_later.pop(stream_id, None) is not None:
             line[stream_id] = shard
         if cell.actor is not None:

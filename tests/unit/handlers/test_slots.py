@@ -130,3 +130,22 @@ def test_a_greedy_queue_leaves_something_to_each(total: int, queues: int, greedy
             model.ask(other)
             assert model.asked[other] >= 1
     assert model.spoken_for <= model.slots.total
+
+
+def test_a_queue_that_asked_for_all_it_may_costs_no_look_at_the_others() -> None:
+    """Each end of an attempt asks all queues, and most of them have nothing to ask for: not the square of them."""
+    looks = 0
+
+    def promised(queue: QueueSlots) -> int:
+        nonlocal looks
+        looks += 1
+        return model.asked[queue]
+
+    model = Model(100, 20)
+    for queue in model.queues:
+        model.ask(queue)
+    for queue in model.queues:
+        queue.promised = lambda queue=queue: promised(queue)  # type: ignore[misc]
+    for queue in model.queues:
+        assert queue.credit() <= model.asked[queue]
+    assert looks == len(model.queues)

@@ -311,7 +311,8 @@ class Entrance:
         meta = meta_of_command(command, traceparent=asked.traceparent)
 
         def planned(plan: tuple[str, CompiledTemplate] | TaskerError) -> None:
-            task_id = asked.task_id or self._task_id(asked, command, key, canonical_input, plan)
+            named_id = asked.task_id or self._task_id(asked, command, key, canonical_input, plan)
+            task_id = named_id or self._ids.uuid7()
             shard = self._routes.shard_of(task_id)
             if not self._shards.owns(shard):
                 header_key = None if command.idempotency_key else key
@@ -342,7 +343,8 @@ class Entrance:
                 debounced=asked.debounced() if restarted_from is None else None,
                 planned=asked.planned(shard, task_id=restarted_from) if command.dry_run else None,
             )
-            self._shards.send(shard, task_id, StreamKind.TASK, message)
+            send = self._shards.send_first if named_id is None else self._shards.send
+            send(shard, task_id, StreamKind.TASK, message)
 
         plan = self._plan_now(asked.tenant, command)
         if plan is not None:
@@ -383,8 +385,8 @@ class Entrance:
         key: str | None,
         canonical_input: bytes,
         plan: tuple[str, CompiledTemplate] | TaskerError,
-    ) -> UUID:
-        """Return the task's id: from its input under `identity: strict`, else from the key, else drawn."""
+    ) -> UUID | None:
+        """Return the task's id: from its input under `identity: strict`, else from the key; None: it is to be drawn."""
         if not isinstance(plan, TaskerError) and plan[1].spec.identity == "strict":
             bucket_s = plan[1].spec.identity_bucket_s
             at_us = self._clock.now_us() if asked.submitted is None else asked.submitted.at_us
@@ -393,7 +395,7 @@ class Entrance:
             return uuid8("strict", asked.tenant, command.namespace, command.template, request, bucket)
         if key is not None:
             return task_id_of(asked.tenant, command.namespace, command.template, key)
-        return self._ids.uuid7()
+        return None
 
     # ---------------------------------------------------------------- other commands to tasks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -73,7 +74,7 @@ class Reports:
 
     def on_report(self, message: Message) -> None:
         """Take a message with one report or an array of them."""
-        respond = partial(self._routes.respond, message)
+        respond = partial(self._respond, message)
         tenant = self._subjects.tenant_of(message.subject)
         try:
             if len(message.data) > BODY_BYTES_MAX:
@@ -98,6 +99,10 @@ class Reports:
         answers = Answers(len(reports), respond, self._fitted)
         for index, report in enumerate(reports):
             self._take(tenant, report, answers.at(index))
+
+    def _respond(self, message: Message, data: bytes) -> None:
+        """Answer behind the work that follows from the reports, so that a worker takes up that first."""
+        asyncio.get_running_loop().call_soon(self._routes.respond, message, data)
 
     def _tell_direct(self, tenant: str, message: Message, reports: Sequence[Report]) -> None:
         direct = self._direct
