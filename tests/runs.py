@@ -264,19 +264,23 @@ class Run:
     def resume(self, *, children: bool = False, paused_by: str | None = None) -> tuple[AnyTaskEvent, ...]:
         return self.do(ResumeTask(at_us=self.now_us, children=children, paused_by=paused_by))
 
-    def skip(self, step: str, result: Any = None, *routes: str) -> tuple[AnyTaskEvent, ...]:
+    def skip(
+        self, step: str, result: Any = None, *routes: str, by: str | None = "operator"
+    ) -> tuple[AnyTaskEvent, ...]:
         choice = Choice(routes=routes) if routes else None
-        return self.do(SkipStep(step=step, result=raw(result), choice=choice, at_us=self.now_us))
+        return self.do(SkipStep(step=step, result=raw(result), choice=choice, by=by, at_us=self.now_us))
 
-    def resolve(self, step: str, result: Any = None, *routes: str) -> tuple[AnyTaskEvent, ...]:
+    def resolve(
+        self, step: str, result: Any = None, *routes: str, by: str | None = "operator"
+    ) -> tuple[AnyTaskEvent, ...]:
         choice = Choice(routes=routes) if routes else None
-        return self.do(ResolveStep(step=step, result=raw(result), choice=choice, at_us=self.now_us))
+        return self.do(ResolveStep(step=step, result=raw(result), choice=choice, by=by, at_us=self.now_us))
 
     def reset(self, step: str) -> tuple[AnyTaskEvent, ...]:
         return self.do(ResetStep(step=step, at_us=self.now_us))
 
-    def edit(self, step: str, result: Any) -> tuple[AnyTaskEvent, ...]:
-        return self.do(EditResult(step=step, result=raw(result), at_us=self.now_us))
+    def edit(self, step: str, result: Any, *, by: str | None = "operator") -> tuple[AnyTaskEvent, ...]:
+        return self.do(EditResult(step=step, result=raw(result), by=by, at_us=self.now_us))
 
     def release(self, step: str) -> tuple[AnyTaskEvent, ...]:
         return self.do(ReleaseStep(step=step, at_us=self.now_us))
@@ -327,10 +331,14 @@ class Run:
         return self.do(TakePlace(step=step, attempt=attempt, at_us=self.now_us))
 
     def deny(
-        self, step: str = "", attempt: int = 0, reason: Literal["full", "evicted"] = "full"
+        self,
+        step: str = "",
+        attempt: int = 0,
+        reason: Literal["full", "evicted"] = "full",
+        taken_by: str | None = None,
     ) -> tuple[AnyTaskEvent, ...]:
         """Refuse a place, or want it back."""
-        return self.do(DenyPlace(step=step, attempt=attempt, reason=reason, at_us=self.now_us))
+        return self.do(DenyPlace(step=step, attempt=attempt, reason=reason, taken_by=taken_by, at_us=self.now_us))
 
     def event(
         self, step: str, event: Any, attempt: int = 1, *, task_id: str = "other", seq: int = 1, at_us: int | None = None

@@ -131,7 +131,8 @@ def dead_letter_fields(letter: DeadLetterView, common: Common) -> list[tuple[str
 def progress_text(told: StepProgress) -> str:
     """Return a step's progress in words, such as "3 of 4, packing"."""
     done = f"{told.done:g}" if told.total is None else f"{told.done:g} of {told.total:g}"
-    return f"{done}, {told.message}" if told.message else done
+    failed = f"{told.failed} failed" if told.failed else ""
+    return ", ".join(part for part in (done, failed, told.message) if part)
 
 
 def step_columns() -> list[Column]:

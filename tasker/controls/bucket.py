@@ -52,6 +52,11 @@ class Bucket:
             self._last_us = now_us
         return self._tokens >= _ALMOST
 
+    def token_us(self, before: int, now_us: int) -> int:
+        """Return when there is a token for who comes behind `before` others, if each of them takes one."""
+        self.fill(now_us)
+        return now_us + max(0, round((before + 1 - self._tokens) / self._rate))
+
     def is_free(self, now_us: int, *, waited: bool) -> bool:
         """Return whether there is a token for who asks; a newcomer (not `waited`) overtakes nobody with a moment."""
         return self.fill(now_us) and (waited or self._turn_us <= now_us)

@@ -71,9 +71,14 @@ class PlacesGranted(ConcurrencyEvent, frozen=True, kw_only=True):
 
 
 class PlacesEvicted(ConcurrencyEvent, frozen=True, kw_only=True):
-    """Who has, or waits for, a place is to end and so make room for others."""
+    """Who has, or waits for, a place is to end and so make room for others.
+
+    Attributes:
+        taken_by: the request that they make room for; absent: an earlier version did not say.
+    """
 
     requests: tuple[str, ...]
+    taken_by: str | None = None
 
 
 class PlacesReturned(ConcurrencyEvent, frozen=True, kw_only=True):

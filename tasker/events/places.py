@@ -37,3 +37,9 @@ def parse_request(request: str) -> tuple[str, str, int]:
     task_id, _, rest = request.partition(":")
     step, _, attempt = rest.rpartition(":")
     return task_id, step, int(attempt or 0)
+
+
+def request_words(request: str) -> str:
+    """Return who a request is of, for people."""
+    task_id, step, _ = parse_request(request)
+    return f"step {step} of task {task_id}" if step else f"task {task_id}"

@@ -117,6 +117,7 @@ class TaskPostponed(TaskEvent, frozen=True, kw_only=True):
         start: names the other start: the id that its task would have.
         request_hash: of the other start; tells a repetition from a conflict.
         deadline_us: when the task's timeout, counted from its begin, ends it; absent: it has none.
+        by: who asked for the other start, where an approval of its template may not be theirs.
     """
 
     start: str
@@ -124,6 +125,7 @@ class TaskPostponed(TaskEvent, frozen=True, kw_only=True):
     input: msgspec.Raw
     not_before_us: int
     deadline_us: int | None = None
+    by: str | None = None
 
 
 class TaskStarted(TaskEvent, frozen=True, kw_only=True):
@@ -326,21 +328,24 @@ class StepSkipped(TaskEvent, frozen=True, kw_only=True):
     Attributes:
         attempt: its newest; 0: it had not begun.
         failed: whether it had failed.
+        by: who, where an approval of its template may not be theirs.
     """
 
     step: str
     attempt: int
     result: msgspec.Raw
     failed: bool = False
+    by: str | None = None
 
 
 class StepResolved(TaskEvent, frozen=True, kw_only=True):
-    """A person completed a step with a result got in another way; `attempt` and `failed` as of `StepSkipped`."""
+    """A person completed a step with a result got in another way; other fields are as of `StepSkipped`."""
 
     step: str
     attempt: int
     result: msgspec.Raw
     failed: bool = False
+    by: str | None = None
 
 
 class StepAttemptsReset(TaskEvent, frozen=True, kw_only=True):
@@ -351,10 +356,15 @@ class StepAttemptsReset(TaskEvent, frozen=True, kw_only=True):
 
 
 class StepResultEdited(TaskEvent, frozen=True, kw_only=True):
-    """A person gave a completed step another result; steps that had used the old one are not repeated."""
+    """A person gave a completed step another result; steps that had used the old one are not repeated.
+
+    Attributes:
+        by: who, where an approval of its template may not be theirs.
+    """
 
     step: str
     result: msgspec.Raw
+    by: str | None = None
 
 
 class StepReleased(TaskEvent, frozen=True, kw_only=True):
@@ -537,7 +547,7 @@ class ApprovalRequested(TaskEvent, frozen=True, kw_only=True):
         assignees, roles: who may answer; both empty: everybody.
         form: JSON Schema of the values of an answer; null: any values.
         approvals: how many different persons have to approve.
-        four_eyes: who created the task may not answer.
+        four_eyes: who created the task, or changed its input or a result by hand, may not answer.
         may_delegate: who may answer may hand that to somebody else.
         deadline_us: until when; None: as long as it takes.
         escalate_us: when others may answer as well.
@@ -658,11 +668,14 @@ class PlaceDenied(TaskEvent, frozen=True, kw_only=True):
 
     Attributes:
         reason: `full`: all places were taken; `evicted`: it makes room for another.
+        taken_by: who has a place, or gets this one: a task's id or, of a step, `<task>:<step>:<attempt>`; absent: not
+            known.
     """
 
     reason: Literal["full", "evicted"]
     step: str = ""
     attempt: int = 0
+    taken_by: str | None = None
 
 
 class LoopTurned(TaskEvent, frozen=True, kw_only=True):

@@ -524,7 +524,7 @@ class Template:
             assignees_from: an expression that gives a person, or a list of them, who may answer besides.
             form: what the values of an answer must match: a JSON Schema, or a type as an `input` may have it.
             approvals: so many different persons have to approve. One rejection rejects.
-            four_eyes: who created the task may not answer.
+            four_eyes: who created the task, or changed its input or a result by hand, may not answer.
             may_delegate: who may answer may hand that to somebody else, which is so unless it is False.
             escalate_to: who may answer as well once it is escalated.
             escalate_roles: the same, for who has one of these roles.

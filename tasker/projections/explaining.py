@@ -24,6 +24,7 @@ from tasker.events.reads import (
     RouteFacts,
     StepView,
     TaskView,
+    TurnFacts,
     Wait,
 )
 from tasker.labels import required_by
@@ -44,11 +45,13 @@ class Around(NamedTuple):
         queues: name of the step -> how its queue stands, of those that wait for a worker.
         places: the same of concurrency keys, of those that wait for a place; "": of the task.
         told: what the log tells of what is over.
+        turns: when those have their turn that wait for one under a rate limit.
     """
 
     queues: Mapping[str, QueueFacts] = {}
     places: Mapping[str, PlaceFacts] = {}
     told: Told = Told()
+    turns: Mapping[str, TurnFacts] = {}
 
 
 def explain_task(view: TaskView, steps: Sequence[StepView], around: Around) -> Explanation:
@@ -170,8 +173,10 @@ def _end_words(end: EndFacts | None) -> str:
     if end is None:
         return ""
     if end.cause == "concurrency":
-        room = "no place was free" if end.place == "full" else "it made room for another task"
-        return f"; {room} under its concurrency key"
+        other = "another task" if end.taken_by is None else f"task {end.taken_by}"
+        if end.place != "full":
+            return f"; it made room for {other} under its concurrency key"
+        return "; no place was free under its concurrency key" + (f": {other} had one" if end.taken_by else "")
     if end.cause not in {"cancel", "operator"} or not (end.requested_by or end.reason):
         return ""
     who = end.requested_by or "somebody"
@@ -197,7 +202,7 @@ def _of_step(step: StepView, around: Around, steps: Sequence[StepView]) -> Itera
         return
     match wait.kind:
         case "worker":
-            wait = msgspec.structs.replace(wait, queue=around.queues.get(step.step))
+            wait = msgspec.structs.replace(wait, queue=around.queues.get(step.step), turn=around.turns.get(step.step))
         case "place":
             wait = msgspec.structs.replace(wait, place=around.places.get(step.step, wait.place))
         case _:
@@ -213,6 +218,8 @@ def _remedy(step: StepView, wait: Wait) -> str | None:
     """Return a command that helps, or tells more; None: there is nothing to be done but to wait."""
     at = f"{step.task_id} {step.step}"
     match wait.kind:
+        case "worker" if wait.turn is not None and (wait.queue is None or wait.queue.asking):
+            return f"tasker task update {step.task_id} --priority {PRIORITY_MAX}" if wait.turn.ahead else None
         case "worker" if wait.worker is not None and wait.queue is not None and wait.queue.asking:
             return None
         case "worker":

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
+import msgspec
+
 from tasker.errors import Undecodable
 from tasker.events.envelope import Meta, RecordedEvent
 from tasker.events.reads import EndFacts, RouteFacts
@@ -54,13 +56,11 @@ def end_of(newest_first: Iterable[RecordedEvent]) -> EndFacts | None:
     """Return what ended a task; a place that was denied stands right before that. None: none of the events says."""
     events = list(newest_first)
     for event, meta in _of_type(events, TaskStopping, "task_stopping"):
+        end = EndFacts(cause=event.cause, requested_by=meta.requested_by, reason=meta.reason)
         denied = [one for one, _ in _of_type(events, PlaceDenied, "place_denied") if not one.step]
-        return EndFacts(
-            cause=event.cause,
-            requested_by=meta.requested_by,
-            reason=meta.reason,
-            place=denied[0].reason if event.cause == "concurrency" and denied else None,
-        )
+        if event.cause == "concurrency" and denied:
+            return msgspec.structs.replace(end, place=denied[0].reason, taken_by=denied[0].taken_by)
+        return end
     return None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Final
+from uuid import UUID
 
 import structlog
 from aiohttp import web
@@ -43,6 +44,7 @@ from tasker.service.http.progress import OwnersProgress
 from tasker.service.http.queue_facts import BusQueues
 from tasker.service.http.refusals import BusRefusals
 from tasker.service.http.services import Check, Services
+from tasker.service.http.turn_facts import BusTurns
 from tasker.service.http.watcher import BusWatcher
 from tasker.settings import HttpSettings, StreamSettings
 
@@ -171,14 +173,11 @@ class ReadSide:
                 refusals=BusRefusals(self._bus, self._subjects),
                 clock=self._clock,
                 checks=self._checks(),
-                progress_of=OwnersProgress(
-                    self._bus, self._subjects, lambda task_id: self._info.shard_of_slot[slot_of(task_id)]
-                ),
+                progress_of=OwnersProgress(self._bus, self._subjects, self._shard_of),
                 live=BusLive(self._bus, self._subjects),
                 queue_of=BusQueues(self._bus, self._subjects),
-                place_of=BusPlaces(
-                    self._bus, self._subjects, lambda stream_id: self._info.shard_of_slot[slot_of(stream_id)]
-                ),
+                place_of=BusPlaces(self._bus, self._subjects, self._shard_of),
+                turns_of=BusTurns(self._bus, self._subjects, self._shard_of),
                 settings=self._http,
             )
         )
@@ -196,6 +195,9 @@ class ReadSide:
                 f"cannot bind http://{host}:{port}: {error.strerror}; choose another http.port (--http-port)"
             ) from error
         return site
+
+    def _shard_of(self, stream_id: UUID) -> int:
+        return self._info.shard_of_slot[slot_of(stream_id)]
 
     # ---------------------------------------------------------------- readiness
 

@@ -26,6 +26,7 @@ from tasker.events.log import EventLog, LogInfo
 from tasker.events.places import LOOK_AT as PLACE_LOOK
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import ENDING_TYPES
+from tasker.events.turns import LOOK_AT as TURN_LOOK
 from tasker.ids import IdSource, SystemIds
 from tasker.metrics import Samples
 from tasker.service.actors.children.child_tasks import WHAT as CHILD_ENDED
@@ -39,6 +40,7 @@ from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.dispatcher import Dispatcher
 from tasker.service.actors.dispatch.gate import Gate
 from tasker.service.actors.dispatch.hands import HANDS, Hands
+from tasker.service.actors.dispatch.turn_looks import TurnLooks
 from tasker.service.actors.entrances.entrance import Entrance
 from tasker.service.actors.entrances.own_commands import OwnCommands
 from tasker.service.actors.entrances.reports import Reports
@@ -110,6 +112,7 @@ class Intake:
         postponing: Postponing,
         hands: Hands,
         circuits: CircuitWords,
+        turns: TurnLooks,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -126,6 +129,7 @@ class Intake:
             (lambda shard: subjects.node_shard(shard, POSTPONE), postponing.on_asked),
             (lambda shard: subjects.node_shard(shard, HANDS), hands.on_asked),
             (lambda shard: subjects.node_shard(shard, CIRCUIT), circuits.on_told),
+            (lambda shard: subjects.node_shard(shard, TURN_LOOK), turns.on_asked),
             (lambda shard: subjects.node_shard(shard, "ping"), self._on_ping),
         )
         self._open: dict[int, list[Subscription]] = {}
@@ -252,6 +256,7 @@ class WriteSide:
             postponing,
             hands,
             circuits,
+            TurnLooks(self._gate, routes),
         )
         self._publisher = Publisher(
             log,

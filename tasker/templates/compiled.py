@@ -49,7 +49,7 @@ class CompiledTemplate:
         is_capped: whether a new task may be let in has to be asked.
         is_telling: a step of it raises domain events.
         is_listening: a step of it waits for events that fit an expression: what that reads may change meanwhile.
-        knows_creator: a task of it keeps who created it: an approval of it may not be theirs.
+        knows_creator: a task of it keeps who created it, or changed it by hand: an approval of it may not be theirs.
     """
 
     spec: TemplateSpec

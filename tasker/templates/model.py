@@ -206,7 +206,7 @@ class Approval(_Form, frozen=True):
         roles: who has one of them may answer too. Without assignees and roles everybody may.
         form: JSON Schema (draft 2020-12) of the values that come with an answer; None: any values.
         approvals: so many different persons have to approve. One rejection rejects.
-        four_eyes: who created the task may not answer.
+        four_eyes: who created the task, or changed its input or a result by hand, may not answer.
         may_delegate: who may answer may hand that to somebody else.
         escalate_after_s: so long after it is asked others may answer as well.
         escalate_to, escalate_roles: those others.

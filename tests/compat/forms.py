@@ -105,13 +105,18 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("step_skipped", 1): (
         t.StepSkipped(step="charge", attempt=3, result=RAW(b'{"by":"hand"}'), failed=True),
         t.StepSkipped(step="charge", attempt=0, result=t.NULL),
+        t.StepSkipped(step="charge", attempt=0, result=t.NULL, by="ada"),
     ),
     ("step_resolved", 1): (
         t.StepResolved(step="charge", attempt=3, result=RAW(b'{"by":"hand"}'), failed=True),
         t.StepResolved(step="charge", attempt=0, result=t.NULL),
+        t.StepResolved(step="charge", attempt=0, result=t.NULL, by="ada"),
     ),
     ("step_attempts_reset", 1): (t.StepAttemptsReset(step="charge", attempt=2),),
-    ("step_result_edited", 1): (t.StepResultEdited(step="charge", result=RAW(b"[1,2.5]")),),
+    ("step_result_edited", 1): (
+        t.StepResultEdited(step="charge", result=RAW(b"[1,2.5]")),
+        t.StepResultEdited(step="charge", result=RAW(b"[1,2.5]"), by="ada"),
+    ),
     ("step_released", 1): (t.StepReleased(step="charge", attempt=1),),
     ("parents_overridden", 1): (
         t.ParentsOverridden(step="charge", parents=("a", "b")),
@@ -238,6 +243,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("task_postponed", 1): (
         t.TaskPostponed(start=TASK_ID, request_hash="ab12", input=RAW(b'{"n":2}'), not_before_us=US),
         t.TaskPostponed(start=TASK_ID, request_hash="ab12", input=t.NULL, not_before_us=US, deadline_us=US + 1),
+        t.TaskPostponed(start=TASK_ID, request_hash="ab12", input=t.NULL, not_before_us=US, by="ada"),
     ),
     ("task_deadline_passed", 1): (t.TaskDeadlinePassed(then="block"), t.TaskDeadlinePassed(then="continue")),
     ("task_reconciled", 1): (
@@ -330,6 +336,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
     ("place_denied", 1): (
         t.PlaceDenied(step="charge", attempt=1, reason="evicted"),
         t.PlaceDenied(reason="full"),
+        t.PlaceDenied(reason="evicted", taken_by=f"{TASK_ID}:charge[2]:1"),
     ),
     ("concurrency_key_opened", 1): (
         c.ConcurrencyKeyOpened(namespace="shop", template="order_fulfillment", key='"é 7"', step="charge"),
@@ -344,7 +351,10 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
         c.PlacesGranted(requests=(TASK_ID,)),
         c.PlacesGranted(requests=(f"{TASK_ID}:~admission:{US}",), beyond=True),
     ),
-    ("places_evicted", 1): (c.PlacesEvicted(requests=(TASK_ID,)),),
+    ("places_evicted", 1): (
+        c.PlacesEvicted(requests=(TASK_ID,)),
+        c.PlacesEvicted(requests=(TASK_ID,), taken_by=f"{TASK_ID}:charge[2]:1"),
+    ),
     ("starts_met", 1): (c.StartsMet(requests=(f"{TASK_ID}:~debounce:{US}",), holder=f"{TASK_ID}:~debounce:{US - 1}"),),
     ("places_returned", 1): (c.PlacesReturned(requests=(TASK_ID,)),),
     ("concurrency_key_reconciled", 1): (c.ConcurrencyKeyReconciled(lost="not_woken", obligations=("look",)),),

@@ -430,6 +430,22 @@ def approved() -> Run:
     return run
 
 
+def changed() -> Run:
+    """An approval that may not be of who changed by hand what it is about."""
+    run = new_run(
+        "changed",
+        {"a": [], "b": [], "c": [], "ask": ["a", "b", "c"]},
+        steps={"ask": {"approval": {"four_eyes": True}}},
+    )
+    run.create(created_by="mallory")
+    run.complete("a")
+    run.edit("a", "better", by="ada")
+    run.skip("b", by="bob")
+    run.resolve("c", 7, by="ada")
+    run.approve("ask", "carol")
+    return run
+
+
 def metered() -> Run:
     """Usage of a failed attempt and of a completed one, over the budget, allowed to go on."""
     keys = {"a": {"retry": {"backoff": "none"}}}
@@ -614,6 +630,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     events_awaited,
     forced,
     approved,
+    changed,
     stale,
     given_up,
     announced,

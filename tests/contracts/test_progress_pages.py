@@ -23,7 +23,10 @@ async def report(pair: Pair, shard: int, items: list[dict[str, Any]]) -> None:
 
 async def running(pair: Pair, count: int) -> tuple[str, int]:
     """Return a task with so many running items, each of which has told its progress, and its shard."""
-    steps = [{"name": "all", "each": "input.items", "max_parallel": count}, {"name": "last", "after": ["all"]}]
+    steps = [
+        {"name": "all", "each": "input.items", "max_parallel": count, "on_item_failure": "continue"},
+        {"name": "last", "after": ["all"]},
+    ]
     template = {"name": "wide", "steps": steps}
     assert (await pair.ask("template.register", {"template": template}))["ok"]
     made = await pair.ask("task.create", {"template": "wide", "input": {"items": list(range(count))}})
@@ -42,14 +45,28 @@ async def running(pair: Pair, count: int) -> tuple[str, int]:
 async def test_of_any_number_of_running_attempts_all_progress_is_read(pair: Pair) -> None:
     task_id, shard = await running(pair, ITEMS)
     progress_of = OwnersProgress(pair.bus, pair.subjects, lambda _: shard)
-    found = await progress_of("default", UUID(task_id))
+    found = dict(await progress_of("default", UUID(task_id)))
+    of_list = found.pop("all")
+    assert (of_list.done, of_list.total, of_list.failed) == (0, ITEMS, 0)
     assert {name: one.done for name, one in found.items()} == {f"all[{number}]": number for number in range(ITEMS)}
+
+
+async def test_of_a_list_it_is_told_how_many_items_have_completed_and_failed(pair: Pair) -> None:
+    task_id, shard = await running(pair, 5)
+    base = {"task_id": task_id, "attempt": 1, "worker": "w"}
+    error = {"type": "Broken", "message": "no", "retryable": False}
+    over = [{**base, "kind": "completed", "step": f"all[{number}]", "result": number} for number in range(3)]
+    await report(pair, shard, [*over, {**base, "kind": "failed", "step": "all[3]", "error": error}])
+    progress_of = OwnersProgress(pair.bus, pair.subjects, lambda _: shard)
+    found = await progress_of("default", UUID(task_id))
+    assert set(found) == {"all", "all[4]"}
+    assert (found["all"].done, found["all"].total, found["all"].failed) == (3, 5, 1)
 
 
 async def test_progress_that_takes_too_long_is_told_as_far_as_it_came(pair: Pair) -> None:
     task_id, shard = await running(pair, 3)
     progress_of = OwnersProgress(pair.bus, pair.subjects, lambda _: shard)
-    assert len(await progress_of("default", UUID(task_id))) == 3
+    assert len(await progress_of("default", UUID(task_id))) == 4
     nobody = OwnersProgress(pair.bus, Subjects("nobody"), lambda _: shard)
     assert await nobody("default", UUID(task_id)) == {}
 

@@ -88,13 +88,15 @@ class LiveUpdate(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 PEEKED_STEPS_MAX: Final = 400
-"""An answer to `peek` has the progress of so many running steps: with the longest messages it fits into one."""
+"""An answer to `peek` has the progress of so many steps: with the longest messages it fits into one."""
 
 
 class StepProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The progress that a running attempt told last, and when its owner heard of it.
 
     It is in the owner's memory alone: not in the log, and gone until the next heartbeat when the owner changes.
+
+    Of a step that runs for each item of a list, and waits for them, it is how many have completed and `failed`, now.
     """
 
     attempt: int
@@ -102,6 +104,7 @@ class StepProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     done: float
     total: float | None = None
     message: str = ""
+    failed: int = 0
 
 
 class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -119,7 +122,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     | `result`    | give me the result of step `of`                     | `result`                        |
     | `input`     | give me the task's input                            | `result`                        |
     | `returned`  | I have not begun it and shall not: offer it again   | `ok`                            |
-    | `peek`      | (readers) `StepProgress` by running step, of the next `PEEKED_STEPS_MAX` behind `of` | `result` |
+    | `peek`      | (readers) `StepProgress` by step, of the next `PEEKED_STEPS_MAX` behind `of` | `result` |
     """
 
     kind: ReportKind

@@ -90,6 +90,7 @@ from tasker.events.reads.waits import (
     PlaceHolder,
     QueueFacts,
     RouteFacts,
+    TurnFacts,
     Wait,
     WaitKind,
 )
@@ -157,6 +158,7 @@ __all__ = [
     "TaskView",
     "TemplatePage",
     "TemplateView",
+    "TurnFacts",
     "UsageBy",
     "UsagePage",
     "UsageTotal",

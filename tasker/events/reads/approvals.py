@@ -15,7 +15,7 @@ class ApprovalView(msgspec.Struct, kw_only=True, omit_defaults=True):
         assignees, roles: who may answer now; both empty: everybody.
         form: JSON Schema of the values of an answer; absent: any values.
         approvals: how many have to approve. approved_by: who has.
-        four_eyes: who created the task may not answer.
+        four_eyes: who created the task, or changed its input or a result by hand, may not answer.
         escalate_at: when others may answer as well. escalated: they may by now.
     """
 

@@ -79,7 +79,8 @@ class StepView(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `by_hand` says what a person did to its result: `skipped`, `resolved` or `edited`.
 
-    `progress` is no part of the view: the owner of the task tells it, while an attempt runs.
+    `progress` is no part of the view: the owner of the task tells it, while an attempt runs, or a step waits for its
+    items.
     """
 
     task_id: str

@@ -134,6 +134,19 @@ class LimitFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: str | None = None
 
 
+class TurnFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt waits for its turn under rate limits, as its owner says at this moment.
+
+    Attributes:
+        ahead: how many that wait for the same have their turn before it: of a higher priority or, of its own,
+            dispatched earlier (with fair shares these take turns, so it may come earlier or later).
+        at: about when it comes, if nothing more urgent arrives.
+    """
+
+    ahead: int
+    at: str
+
+
 class AskedFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whom an approval asks, how many of them have to approve and who has; see `ApprovalView`."""
 
@@ -160,7 +173,8 @@ class Wait(msgspec.Struct, kw_only=True, omit_defaults=True):
         approval: whom it asks.
         key: the concurrency key of a place, as JSON. place: how that key stands; absent where its owner did not say.
         hold: what holds the attempt back. limits: rate limits that the attempt is under.
-        queue: how its queue stands; only in explanations.
+        turn: when it has its turn under them; absent where it has had it. queue: how its queue stands. Both only in
+            explanations.
         steps: with `parents` those that have not completed, with `repair` those that failed, with `stop` those that
             still run.
         reason: of a blocked task, its code (`step_failed`, `budget_exceeded`, ...); of a paused one, the one given.
@@ -183,6 +197,7 @@ class Wait(msgspec.Struct, kw_only=True, omit_defaults=True):
     place: PlaceFacts | None = None
     hold: HoldFacts | None = None
     limits: tuple[LimitFacts, ...] = ()
+    turn: TurnFacts | None = None
     queue: QueueFacts | None = None
     steps: tuple[str, ...] = ()
     reason: str | None = None
@@ -224,12 +239,14 @@ class EndFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             `timeout`, `step_failed`, `budget_exceeded` or `result_limit`.
         requested_by, reason: who asked for it, and why, as they say it.
         place: of `concurrency`: `full`: no place was free; `evicted`: it made room for another.
+        taken_by: the task that had a place, or for which it made room; absent: the log does not say.
     """
 
     cause: str
     requested_by: str | None = None
     reason: str | None = None
     place: str | None = None
+    taken_by: str | None = None
 
 
 class Explanation(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tasker.events.control_events import target_words
-from tasker.events.reads import AskedFacts, CircuitFacts, HoldFacts, LimitFacts, PlaceFacts, QueueFacts, Wait
+from tasker.events.reads import AskedFacts, CircuitFacts, HoldFacts, LimitFacts, PlaceFacts, QueueFacts, TurnFacts, Wait
 from tasker.labels import plain_queue, required_by, spelled
 
 NAMED_MAX: Final = 3
@@ -120,7 +120,7 @@ def _circuit_words(of: str, hold: HoldFacts, circuit: CircuitFacts) -> str:
 
 def _worker_words(wait: Wait) -> str:
     who = "a worker" if wait.worker is None else f"worker {wait.worker}, with which it stays while that lives"
-    words = who + _limit_words(wait.limits)
+    words = who + _limit_words(wait.limits) + _turn_words(wait.turn)
     return words if wait.queue is None else f"{words}: {_queue_words(wait.queue)}"
 
 
@@ -131,6 +131,14 @@ def _limit_words(limits: Sequence[LimitFacts]) -> str:
         for limit in limits
     ]
     return f", within the limit of {' and '.join(found)}" if found else ""
+
+
+def _turn_words(turn: TurnFacts | None) -> str:
+    if turn is None:
+        return ""
+    if not turn.ahead:
+        return f" (it has the next turn, at about {turn.at})"
+    return f" (its turn comes at about {turn.at}, behind {turn.ahead} other{'s' * (turn.ahead > 1)})"
 
 
 def _queue_words(queue: QueueFacts) -> str:

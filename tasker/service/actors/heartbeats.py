@@ -1,4 +1,7 @@
-"""When running attempts were heard of last, and the progress they told: this is in memory alone."""
+"""When running attempts were heard of last, and the progress they told: this is in memory alone.
+
+With it is asked how far the lists of the task are, which its state says.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Final
 
 from tasker.events.envelope import US_PER_S
 from tasker.events.messages import PEEKED_STEPS_MAX, Progress, StepProgress
-from tasker.service.domain.state import STEP_RUNNING, TaskState
+from tasker.service.domain.state import STEP_RUNNING, STEP_WAITING, TaskState
 from tasker.times import to_rfc3339
 
 PROGRESS_CHARS_MAX: Final = 200
@@ -43,16 +46,32 @@ class Heartbeats:
         """Return by when the next heartbeat of a running step is due, as far as memory knows."""
         return self._at_us.get(step, 0) + round(state.steps[step].heartbeat_s * US_PER_S)
 
-    def progress(self, state: TaskState, behind: str | None) -> dict[str, StepProgress]:
-        """Return what running attempts told last, of the steps next `behind` a name; what ended ones did is forgotten.
+    def progress(self, state: TaskState, behind: str | None, now_us: int) -> dict[str, StepProgress]:
+        """Return what running attempts told last, and how far lists are; what ended attempts told is forgotten.
 
         Args:
             state: of their task.
-            behind: None: of the first by name.
+            behind: of the steps next behind this name; None: of the first by name.
+            now_us: now.
         """
         for name, told in list(self._progress.items()):
             step = state.steps.get(name)
             if step is None or step.status is not STEP_RUNNING or step.attempt != told.attempt:
                 del self._progress[name]
-        names = sorted(self._progress if behind is None else (name for name in self._progress if name > behind))
-        return {name: self._progress[name] for name in names[:PEEKED_STEPS_MAX]}
+        found = self._progress | _of_lists(state, now_us)
+        names = sorted(found if behind is None else (name for name in found if name > behind))
+        return {name: found[name] for name in names[:PEEKED_STEPS_MAX]}
+
+
+def _of_lists(state: TaskState, now_us: int) -> dict[str, StepProgress]:
+    return {
+        name: StepProgress(
+            attempt=step.attempt,
+            at=to_rfc3339(now_us),
+            done=step.expansion.completed,
+            total=len(step.expansion.items),
+            failed=len(step.expansion.failed),
+        )
+        for name, step in state.steps.items()
+        if step.expansion is not None and step.status is STEP_WAITING
+    }

@@ -109,17 +109,17 @@ def decided_of(command: TaskOperatorCommand) -> Decided:
             return lambda at_us: SignalTask(at_us=at_us, name=name, value=value)
         case StepRetry(step=step, attempt=attempt):
             return lambda at_us: RetryStep(at_us=at_us, step=step, attempt=attempt)
-        case StepSkip(step=step):
+        case StepSkip(step=step, requested_by=by):
             result, choice = check_result(command.result), _choice_of(command)
-            return lambda at_us: SkipStep(at_us=at_us, step=step, result=result, choice=choice)
-        case StepResolve(step=step):
+            return lambda at_us: SkipStep(at_us=at_us, step=step, result=result, choice=choice, by=by)
+        case StepResolve(step=step, requested_by=by):
             result, choice = check_result(command.result), _choice_of(command)
-            return lambda at_us: ResolveStep(at_us=at_us, step=step, result=result, choice=choice)
+            return lambda at_us: ResolveStep(at_us=at_us, step=step, result=result, choice=choice, by=by)
         case StepReset(step=step):
             return lambda at_us: ResetStep(at_us=at_us, step=step)
-        case StepEdit(step=step):
+        case StepEdit(step=step, requested_by=by):
             result = check_result(command.result)
-            return lambda at_us: EditResult(at_us=at_us, step=step, result=result)
+            return lambda at_us: EditResult(at_us=at_us, step=step, result=result, by=by)
         case StepRelease(step=step):
             return lambda at_us: ReleaseStep(at_us=at_us, step=step)
         case ApprovalCommand():

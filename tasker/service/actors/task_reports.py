@@ -41,7 +41,7 @@ def take_report(actor: TaskActor, message: ReportMessage, now_us: int) -> Turn:
         if report.kind in _ASKS and not found.run:
             _note_dropped_copy(actor, report.step, report.attempt)
         if report.kind == "peek":
-            found.result = msgspec.Raw(encode_message(actor.heartbeats.progress(actor.state, report.of)))
+            found.result = msgspec.Raw(encode_message(actor.heartbeats.progress(actor.state, report.of, now_us)))
         elif report.kind == "heartbeat" and found.recorded:
             actor.heartbeats.take(report.step, report.attempt, report.progress, now_us)
         elif report.kind == "returned" and actor.is_offered(report.step, report.attempt):

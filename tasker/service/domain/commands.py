@@ -35,13 +35,17 @@ class CreateTask(TaskCommand, frozen=True, kw_only=True):
 
 
 class PostponeTask(TaskCommand, frozen=True, kw_only=True):
-    """Begin later and with another input, as another start says (`debounce`); it has been checked as one's own."""
+    """Begin later and with another input, as another start says (`debounce`); it has been checked as one's own.
+
+    `by` asked for it, where an approval of the template may not be theirs.
+    """
 
     start: str
     request_hash: str
     input: msgspec.Raw
     not_before_us: int | None = None
     timeout_s: float | None = None
+    by: str | None = None
 
 
 class CancelTask(TaskCommand, frozen=True, kw_only=True):
@@ -109,19 +113,24 @@ class RetryStep(TaskCommand, frozen=True, kw_only=True):
 
 
 class SkipStep(TaskCommand, frozen=True, kw_only=True):
-    """Complete a step without running it; of a decision, `choice` says what runs then (None: nothing)."""
+    """Have a person, `by`, complete a step without running it.
+
+    Of a decision, `choice` says what runs then (None: nothing).
+    """
 
     step: str
     result: msgspec.Raw
     choice: Choice | None = None
+    by: str | None = None
 
 
 class ResolveStep(TaskCommand, frozen=True, kw_only=True):
-    """Complete a step with a result got in another way; of a decision with its choice."""
+    """Have a person, `by`, complete a step with a result got in another way; of a decision with its choice."""
 
     step: str
     result: msgspec.Raw
     choice: Choice | None = None
+    by: str | None = None
 
 
 class ResetStep(TaskCommand, frozen=True, kw_only=True):
@@ -131,10 +140,11 @@ class ResetStep(TaskCommand, frozen=True, kw_only=True):
 
 
 class EditResult(TaskCommand, frozen=True, kw_only=True):
-    """Give a completed step another result."""
+    """Have a person, `by`, give a completed step another result."""
 
     step: str
     result: msgspec.Raw
+    by: str | None = None
 
 
 class ReleaseStep(TaskCommand, frozen=True, kw_only=True):
@@ -259,11 +269,12 @@ class TakePlace(TaskCommand, frozen=True, kw_only=True):
 
 
 class DenyPlace(TaskCommand, frozen=True, kw_only=True):
-    """A concurrency key refuses the place, or wants it back for another."""
+    """A concurrency key refuses the place, or wants it back for another; `taken_by` is that one's request."""
 
     step: str
     attempt: int
     reason: Literal["full", "evicted"]
+    taken_by: str | None = None
 
 
 class NoteEvent(TaskCommand, frozen=True, kw_only=True):

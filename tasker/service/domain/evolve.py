@@ -170,6 +170,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             if state.starts is None:
                 state.starts = {}
             state.starts[event.start] = event.request_hash
+            _changed_by(state, event.by)
         case TaskStarted():
             state.status = TASK_RUNNING
         case StepAttemptFailed(step=name, attempt=attempt):
@@ -220,6 +221,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.result = event.result
             step.error = None
             step.cancel_by_us = None
+            _changed_by(state, event.by)
         case StepAttemptsReset(step=name, attempt=attempt):
             _entry(state, name).first_attempt = attempt
         case StepResultEdited(step=name):
@@ -227,6 +229,7 @@ def evolve(  # noqa: PLR0915 - one case an event
             step.result = event.result
             if step.of is not None:
                 step.of.changed()
+            _changed_by(state, event.by)
         case StepReleased(step=name):
             step = _entry(state, name)
             step.retry_at_us = at_us
@@ -505,6 +508,14 @@ def _write(state: TaskState, name: str, writes: dict[str, msgspec.Raw]) -> None:
     if state.shared is None:
         state.shared = Shared(state.visits)
     state.shared.write(state.seq, name, writes)
+
+
+def _changed_by(state: TaskState, by: str | None) -> None:
+    if by is None:
+        return
+    if state.changed_by is None:
+        state.changed_by = {}
+    state.changed_by[by] = None
 
 
 def _inbox(state: TaskState) -> Inbox:

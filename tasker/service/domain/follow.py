@@ -148,7 +148,7 @@ def _denied(state: TaskState, template: CompiledTemplate, event: PlaceDenied, at
     entry = state.steps[name]
     if entry.status not in STEP_OPEN:
         return
-    reason = denied_words(name, event.reason)
+    reason = denied_words(event)
     if is_item(name):
         yield cancel(template, name, entry, reason, at_us)
         if not state.held:

@@ -319,6 +319,7 @@ class TaskState:
         is_late: its deadline has passed, and nothing of it begins until a person gives it another one.
         commands: the last commands that changed the task, but for those that brought a signal.
         created_by: who created it, where that is known (see `TaskCreated`).
+        changed_by: who changed its input or a result by hand, where that is known; None: nobody.
         inbox: the signals that came, and who waits for more; None: none came, and nobody does.
         places: what waits for or holds a place under a concurrency key: a step instance, "" for the task.
         admitted_us: names its place under the `max_running` of its template; None: it has none.
@@ -333,6 +334,7 @@ class TaskState:
         "admitted_us",
         "blocked_reason",
         "budget",
+        "changed_by",
         "children_told",
         "closed",
         "closed_edges",
@@ -415,6 +417,7 @@ class TaskState:
         self.resumed_us = 0
         self.inbox: Inbox | None = None
         self.created_by: str | None = None
+        self.changed_by: dict[str, None] | None = None
         self.usage: dict[str, Decimal] | None = None
         self.budget: TaskBudgetSet | None = None
         self.over_budget: str | None = None

@@ -53,6 +53,7 @@ def _later_document(state: TaskState) -> dict[str, Any]:
         "inbox": state.inbox and state.inbox.document(),
         "metadata": state.metadata and msgspec.json.decode(state.metadata),
         "created_by": state.created_by,
+        "changed_by": state.changed_by and list(state.changed_by),
         "usage": state.usage and {what: amount_text(amount) for what, amount in state.usage.items()},
         "budget": state.budget and {"cost_max": state.budget.cost_max, "tokens_max": state.budget.tokens_max},
         "over_budget": state.over_budget,

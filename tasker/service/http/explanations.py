@@ -14,7 +14,7 @@ from aiohttp import web
 from tasker.errors import StepUnknown
 from tasker.events.reads import QueueFacts, StepView, TaskView, WaitKind
 from tasker.projections.explaining import Around, explain_step, explain_task
-from tasker.service.http import holds, place_facts
+from tasker.service.http import holds, place_facts, turn_facts
 from tasker.service.http.recorded_facts import told_of
 from tasker.service.http.requests import Parameters, json_response, task_id_of, tenant_of
 from tasker.service.http.services import SERVICES, Services
@@ -38,7 +38,7 @@ async def of_task(request: web.Request) -> web.Response:
     view = await task_view(services, tenant, task_id)
     spec = await content_of(request.app, view.template_hash)
     steps = await _begun(services, view, task_id, spec, "")
-    around = await _around(services, view, spec, steps)
+    around = await _around(services, view, spec, steps, "")
     told = await told_of(services, view, spec, None)
     return json_response(explain_task(view, steps, around._replace(told=told)))
 
@@ -58,7 +58,7 @@ async def of_step(request: web.Request) -> web.Response:
     may_come = is_item(name) and any(one.step == node_of(name) and _waits_for(one, "items") for one in steps)
     if not (is_known or may_come) and all(one.step != name for one in steps):
         raise StepUnknown(f"the task has no step {name[:80]!r}", step=name)
-    around = await _around(services, view, spec, steps)
+    around = await _around(services, view, spec, steps, name)
     told = await told_of(services, view, spec, next((one for one in steps if one.step == name), None))
     return json_response(explain_step(view, name, spec, steps, around._replace(told=told)))
 
@@ -67,12 +67,16 @@ def _waits_for(step: StepView, kind: WaitKind) -> bool:
     return step.waiting_facts is not None and step.waiting_facts.kind == kind
 
 
-async def _around(services: Services, view: TaskView, spec: TemplateSpec | None, steps: Sequence[StepView]) -> Around:
-    """Return what is to be known of the queues and keys that they wait for."""
-    queues, places = await asyncio.gather(
-        _queues(services, view, spec, steps), place_facts.of_steps(services, view, steps)
+async def _around(
+    services: Services, view: TaskView, spec: TemplateSpec | None, steps: Sequence[StepView], asked: str
+) -> Around:
+    """Return what is to be known of the queues, keys and rate limits that they wait for."""
+    queues, places, turns = await asyncio.gather(
+        _queues(services, view, spec, steps),
+        place_facts.of_steps(services, view, steps),
+        turn_facts.of_steps(services, view, steps, asked),
     )
-    return Around(queues, places)
+    return Around(queues, places, turns=turns)
 
 
 async def _begun(

@@ -42,7 +42,7 @@ ALL_STEPS: Final = "*"
 
 
 class LivePage(msgspec.Struct, kw_only=True):
-    """The progress of a task's running attempts, by step."""
+    """The progress of a task's running attempts and of its lists, by step."""
 
     steps: dict[str, StepProgress]
 

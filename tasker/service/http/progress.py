@@ -1,4 +1,4 @@
-"""How far running attempts are: asked of the owner of their task, who knows it from heartbeats."""
+"""How far running attempts and lists are: asked of the owner of their task, who knows it from heartbeats."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OwnersProgress:
         self._shard_of = shard_of
 
     async def __call__(self, tenant: str, task_id: UUID) -> Mapping[str, StepProgress]:
-        """Return what the task's running attempts told last, by step; what is not told in time is missing."""
+        """Return how far the task's running attempts and lists are, by step; what is not told in time is missing."""
         found: dict[str, StepProgress] = {}
         try:
             async with asyncio.timeout(ANSWER_S):

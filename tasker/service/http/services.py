@@ -16,7 +16,7 @@ from tasker.controls.watch import ControlsWatch
 from tasker.events.log import EventLog, LogInfo
 from tasker.events.messages import StepProgress
 from tasker.events.places import KeyName
-from tasker.events.reads import PlaceFacts, QueueFacts, Refusal
+from tasker.events.reads import PlaceFacts, QueueFacts, Refusal, TurnFacts
 from tasker.events.subjects import DEFAULT_PREFIX
 from tasker.projections.checkpoints import Positions, PositionWatch
 from tasker.projections.dead_letter_queries import DeadLetterQueries
@@ -96,13 +96,16 @@ class Live(Protocol):
 
 
 ProgressOf = Callable[[str, UUID], Awaitable[Mapping[str, StepProgress]]]
-"""Returns what the running attempts of a task (tenant, id) told last, by step; nothing when its owner is away."""
+"""Returns how far running attempts and lists of a task (tenant, id) are, by step; nothing when its owner is away."""
 
 QueueOf = Callable[[str, str, str], Awaitable[QueueFacts | None]]
 """Returns how a queue (tenant, namespace, name) stands with the workers; None when NATS does not say."""
 
 PlaceOf = Callable[[KeyName, str], Awaitable[PlaceFacts | None]]
 """Returns how a concurrency key stands for a request; None when its owner does not say."""
+
+TurnsOf = Callable[[UUID, Mapping[str, int]], Awaitable[Mapping[str, TurnFacts]]]
+"""Returns when attempts of a task (step -> number) have their turn under rate limits, of those that wait for one."""
 
 Check = Callable[[], Awaitable[str | None]]
 """Returns None when all is well, else what is wrong, in words."""
@@ -121,6 +124,7 @@ class Services:
         live: listens to running attempts; None: nothing is live.
         queue_of: asks NATS; None: nobody is asked.
         place_of: asks the owners of concurrency keys; None: nobody is asked.
+        turns_of: asks the owner of a task; None: nobody is asked.
         stopping: set once the process drains: whoever waits answers what there is, and event streams end.
     """
 
@@ -141,6 +145,7 @@ class Services:
     live: Live | None = None
     queue_of: QueueOf | None = None
     place_of: PlaceOf | None = None
+    turns_of: TurnsOf | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     settings: HttpSettings = field(default_factory=HttpSettings)
 

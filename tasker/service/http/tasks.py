@@ -216,15 +216,19 @@ async def _with_task(services: Services, tenant: str, answer: bytes, reply: Repl
 
 
 async def _add_progress(services: Services, tenant: str, task_id: UUID, steps: Sequence[StepView]) -> None:
-    """Add to running steps what their attempts told of their progress."""
-    running = [step for step in steps if step.state == "running"]
-    if services.progress_of is None or not running:
+    """Add to running steps what their attempts told of their progress, and to lists how many items are over."""
+    going_on = [step for step in steps if step.state == "running" or _waits_for_items(step)]
+    if services.progress_of is None or not going_on:
         return
     told_of = await services.progress_of(tenant, task_id)
-    for step in running:
+    for step in going_on:
         told = told_of.get(step.step)
         if told is not None and step.attempt == told.attempt:
             step.progress = told
+
+
+def _waits_for_items(step: StepView) -> bool:
+    return step.waiting_facts is not None and step.waiting_facts.kind == "items"
 
 
 async def content_of(app: web.Application, digest: str) -> TemplateSpec | None:

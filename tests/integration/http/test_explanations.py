@@ -1,13 +1,14 @@
 """Explanations over HTTP: the sentence, the structure, and who may see them."""
 
 import hashlib
+from collections.abc import Mapping
 from uuid import UUID
 
 import pytest
 
 from tasker.events.envelope import Meta
 from tasker.events.places import KeyName
-from tasker.events.reads import PlaceFacts, PlaceHolder, QueueFacts
+from tasker.events.reads import PlaceFacts, PlaceHolder, QueueFacts, TurnFacts
 from tasker.events.task_events import (
     ErrorInfo,
     LoopTurned,
@@ -23,7 +24,8 @@ from tasker.events.task_events import (
     TaskCancelled,
     TaskStopping,
 )
-from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
+from tasker.service.http.turn_facts import STEPS_ASKED
+from tasker.templates import RateLimit, StepSpec, TemplateSpec, canonical_bytes
 from tasker.templates.model import ItemFailure
 from tests.histories import completed_task, created, ran, raw
 from tests.integration.http.conftest import Client, Site
@@ -160,6 +162,33 @@ async def test_lists_say_who_holds_a_place(site: Site, client: Client) -> None:
     assert why["causes"][0]["place"]["holders"] == [{"task_id": "t1", "since": "2026-11-26T01:02:03.000000Z"}]
 
 
+async def test_the_owner_is_asked_when_a_step_has_its_turn_under_a_limit(site: Site, client: Client) -> None:
+    """Of many items a few are asked after: those that are explained, and the first."""
+    steps = (StepSpec(name="each", handler="h", each="input", rate_limit=RateLimit(per_s=2.0)), *LINE[:1])
+    items = [StepDispatched(step=f"each[{index}]", attempt=1) for index in range(30)]
+    expanded = StepExpanded(step="each", items=raw(list(range(30))))
+    task_id = await begun(site, expanded, *items, *ran("first")[:1], steps=steps)
+    asked: list[tuple[str, dict[str, int]]] = []
+
+    async def turns_of(task: UUID, attempts: Mapping[str, int]) -> dict[str, TurnFacts]:
+        asked.append((str(task), dict(attempts)))
+        return {"each[27]": TurnFacts(ahead=27, at="2026-11-26T01:02:03.000000Z")}
+
+    object.__setattr__(site.services, "turns_of", turns_of)
+    why = await client.get(f"/v1/tasks/{task_id}/steps/each[27]/explain")
+    assert why["sentence"] == (
+        "Step each[27] waits for a worker, within the limit of 2 a second of step linear4/each "
+        "(its turn comes at about 2026-11-26T01:02:03.000000Z, behind 27 others)."
+    )
+    assert why["causes"][0]["turn"] == {"ahead": 27, "at": "2026-11-26T01:02:03.000000Z"}
+    [(task, attempts)] = asked
+    assert (task, next(iter(attempts)), len(attempts)) == (task_id, "each[27]", STEPS_ASKED)
+    assert "first" not in attempts, "it is under no limit"
+    asked.clear()
+    await client.get(f"/v1/tasks/{task_id}/steps/first/explain")
+    assert len(asked) == 1
+
+
 async def test_a_decision_says_what_it_chose_wherever_it_stands_in_the_log(site: Site, client: Client) -> None:
     """Also of one whose result was edited long after."""
     steps = (
@@ -204,10 +233,10 @@ async def test_a_task_that_its_key_cancelled_says_so(site: Site, client: Client)
     task_id = await begun(
         site,
         PlaceRequested(key="7", limit=1, strategy="cancel_oldest"),
-        PlaceDenied(reason="evicted"),
+        PlaceDenied(reason="evicted", taken_by="t7"),
         TaskStopping(ending="cancelled", cause="concurrency"),
         TaskCancelled(),
     )
     why = await client.get(f"/v1/tasks/{task_id}/explain")
-    assert why["sentence"].endswith("; it made room for another task under its concurrency key.")
-    assert why["end"] == {"cause": "concurrency", "place": "evicted"}
+    assert why["sentence"].endswith("; it made room for task t7 under its concurrency key.")
+    assert why["end"] == {"cause": "concurrency", "place": "evicted", "taken_by": "t7"}

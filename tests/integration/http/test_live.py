@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import msgspec
 import pytest
 
 from tasker.events.messages import LiveUpdate, Progress, StepProgress
-from tasker.events.task_events import StepDispatched, TaskCompleted
+from tasker.events.task_events import StepDispatched, StepExpanded, StepGathered, TaskCompleted
 from tasker.service.http import live
 from tasker.templates import StepSpec, TemplateSpec, canonical_bytes
 from tasker.templates.instances import name_of
@@ -198,6 +199,23 @@ async def test_without_a_stream_the_progress_of_the_moment_is_shown(site: Site, 
     object.__setattr__(site.services, "progress_of", progress_of)
     assert set((await client.get(f"/v1/tasks/{task}/stream"))["steps"]) == {"a", "b"}
     assert set((await client.get(f"/v1/tasks/{task}/stream?step=b"))["steps"]) == {"b"}
+
+
+async def test_a_step_that_waits_for_its_items_says_how_many_are_over(site: Site, client: Client) -> None:
+    task = await site.task([created(), StepExpanded(step="each", items=raw([1, 2, 3]))])
+    asked: list[UUID] = []
+
+    async def progress_of(tenant: str, task_id: UUID) -> dict[str, StepProgress]:
+        asked.append(task_id)
+        return {"each": StepProgress(attempt=1, at="now", done=1, total=3, failed=2)}
+
+    object.__setattr__(site.services, "progress_of", progress_of)
+    [each] = (await client.get(f"/v1/tasks/{task}/steps"))["items"]
+    assert each["progress"] == {"attempt": 1, "at": "now", "done": 1, "total": 3, "failed": 2}
+    site.recorder.record(task, [StepGathered(step="each", completed=3)])
+    await site.settle()
+    [each] = (await client.get(f"/v1/tasks/{task}/steps"))["items"]
+    assert ("progress" in each, asked) == (False, [task])
 
 
 @pytest.fixture(autouse=True)

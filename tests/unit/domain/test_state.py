@@ -57,6 +57,7 @@ LATER = {
     "resumed_us",
     "inbox",
     "metadata",
+    "changed_by",
     "created_by",
     "usage",
     "budget",

@@ -21,6 +21,7 @@ from tasker.events.reads import (
     RouteFacts,
     StepView,
     TaskView,
+    TurnFacts,
     Wait,
 )
 from tasker.events.stored import encode_meta, from_recorded
@@ -510,28 +511,40 @@ def test_a_task_that_stops_says_who_asked_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"),
+    ("reason", "taken_by", "words"),
     [
-        ("full", "no place was free under its concurrency key"),
-        ("evicted", "it made room for another task under its concurrency key"),
+        ("full", None, "no place was free under its concurrency key"),
+        ("full", "t7", "no place was free under its concurrency key: task t7 had one"),
+        ("evicted", None, "it made room for another task under its concurrency key"),
+        ("evicted", "t7", "it made room for task t7 under its concurrency key"),
     ],
 )
-def test_a_task_that_its_key_cancelled_says_so(reason: Literal["full", "evicted"], words: str) -> None:
+def test_a_task_that_its_key_cancelled_says_for_whom(
+    reason: Literal["full", "evicted"], taken_by: str | None, words: str
+) -> None:
     run = Run(template({"a": []}, concurrency={"key": "input.n", "strategy": "cancel_oldest"}), task_id=uuid4())
     run.create()
-    run.deny(reason=reason)
+    run.deny(reason=reason, taken_by=taken_by)
     why = explained(run)
     assert re.fullmatch(rf"The task has ended: it was cancelled at \S+; {words}\.", why.sentence)
-    assert why.end == EndFacts(cause="concurrency", place=reason)
+    assert why.end == EndFacts(cause="concurrency", place=reason, taken_by=taken_by)
 
 
-def test_a_step_that_its_key_cancelled_says_so() -> None:
+@pytest.mark.parametrize(
+    ("reason", "taken_by", "words"),
+    [
+        ("full", None, "no place was free under the concurrency key of step w"),
+        ("full", "t7:w:1", "no place was free under the concurrency key of step w; step w of task t7 has one"),
+        ("evicted", None, "step w makes room for another under its concurrency key"),
+        ("evicted", "t7:w:1", "step w makes room for step w of task t7 under its concurrency key"),
+    ],
+)
+def test_a_step_that_its_key_cancelled_says_for_whom(
+    reason: Literal["full", "evicted"], taken_by: str | None, words: str
+) -> None:
     run = run_of({"w": [], "x": []}, steps={"w": {"concurrency": {"key": "input.n", "strategy": "drop"}}})
-    run.deny("w", 1)
-    assert re.fullmatch(
-        r"Step w was cancelled at \S+: no place was free under the concurrency key of step w\.",
-        explained(run, "w").sentence,
-    )
+    run.deny("w", 1, reason, taken_by)
+    assert re.fullmatch(rf"Step w was cancelled at \S+: {words}\.", explained(run, "w").sentence)
 
 
 def test_an_end_that_a_person_said_names_the_person() -> None:
@@ -693,6 +706,30 @@ def test_rate_limits_are_told() -> None:
         "The task is running: it waits for a worker, within the limit of 2.5 a second of queue shop/q and "
         "1 a second for each input.n of handler shop/h (step a)."
     )
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words", "next_"),
+    [
+        (0, " (it has the next turn, at about soon)", None),
+        (1, " (its turn comes at about soon, behind 1 other)", "tasker task update {} --priority 100"),
+        (41, " (its turn comes at about soon, behind 41 others)", "tasker task update {} --priority 100"),
+    ],
+)
+def test_the_turn_under_a_limit_is_told(ahead: int, words: str, next_: str | None) -> None:
+    """It named the limit, and not how long that lasts."""
+    view, [step] = read(run_of({"a": []}))
+    assert step.waiting_facts is not None
+    step.waiting_facts.limits = (LimitFacts(scope="queue", per_s=2.5, namespace="shop", name="q"),)
+    turn = TurnFacts(ahead=ahead, at="soon")
+    why = explain_task(view, [step], Around(turns={"a": turn}))
+    limit = "within the limit of 2.5 a second of queue shop/q"
+    assert why.sentence == f"The task is running: it waits for a worker, {limit}{words} (step a)."
+    [cause] = why.causes
+    assert (cause.turn, cause.remedy) == (turn, next_ and next_.format(view.task_id))
+    queue = QueueFacts(namespace="shop", queue="q")
+    [cause] = explain_task(view, [step], Around(queues={"a": queue}, turns={"a": turn})).causes
+    assert cause.remedy == "tasker worker APP.py", "nobody asks for its work: there is more in the way than the limit"
 
 
 def test_the_next_part_of_a_step_is_told() -> None:

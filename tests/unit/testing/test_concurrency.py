@@ -307,6 +307,7 @@ class TestOtherStrategies:
         runs = await start(tasker, "dropping", 3)
         assert states(runs) == ["running", "cancelled", "cancelled"]
         assert runs[1].history[-3:] == ("place_denied", "task_stopping", "task_cancelled")
+        assert runs[1].events_of("place_denied")[0].taken_by == runs[0].task_id
         await tasker.advance(61)
         assert states(await start(tasker, "dropping")) == ["running"]
 
@@ -314,6 +315,8 @@ class TestOtherStrategies:
         runs = await start(tasker, "oldest", 3)
         await tasker.advance(30)
         assert states(runs) == ["cancelled", "cancelled", "running"]
+        made_room_for = [run.events_of("place_denied")[0].taken_by for run in runs[:2]]
+        assert made_room_for == [runs[1].task_id, runs[2].task_id]
         await tasker.advance(61)
         assert runs[2].state == "completed"
         assert is_quiet(key(tasker, "oldest"))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from tasker import Fairness, RateLimit, Template
+from tasker.events.envelope import US_PER_S
+from tasker.events.reads import TurnFacts
+from tasker.ids import slot_of
 from tasker.service.actors.dispatch.gate import Gate
 from tasker.service.domain.limits.ranks import OLD_EVERY, OLD_S
+from tasker.service.http.turn_facts import BusTurns
 from tasker.testing import TaskerTest
+from tasker.times import from_rfc3339
 
 BEGUN: list[str] = []
 WHO: dict[str, Any] = {"requested_by": "ada", "reason": "the bank asks for it"}
@@ -95,6 +101,27 @@ async def test_the_customer_who_waits_does_not_wait_behind_the_newsletter(tasker
     assert names.index("usual") <= before + 3
     assert [name for name in names if name.isdigit()] == [str(number) for number in range(100)]
     assert gate_of(tasker).held == len(gate_of(tasker)._turns) == 0
+
+
+async def test_the_owner_tells_when_a_step_has_its_turn(tasker: TaskerTest) -> None:
+    async def asked(run: Any) -> TurnFacts | None:
+        """What the owner of a task says, over the bus."""
+        world = tasker._world
+        info = await world.log.info()
+        turns = BusTurns(world.broker.connect(), world.subjects, lambda stream: info.shard_of_slot[slot_of(stream)])
+        found = await turns(UUID(run.task_id), {"mail": 1, "other": 1})
+        assert set(found) <= {"mail"}
+        return found.get("mail")
+
+    runs = await start(tasker, map(str, range(20)))
+    await tasker.advance(2.5)
+    begun = len(BEGUN)
+    found = await tasker._do(asked(runs[-1]))
+    assert found is not None
+    assert found.ahead == 20 - begun - 1
+    await runs[-1].wait(within_s=60)
+    assert abs(from_rfc3339(found.at) / US_PER_S - tasker.now.timestamp()) < 1.5
+    assert await tasker._do(asked(runs[-1])) is None
 
 
 async def test_turns_are_shared_among_keys_by_their_weights(tasker: TaskerTest) -> None:

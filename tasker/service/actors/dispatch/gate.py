@@ -28,6 +28,7 @@ from tasker.controls.watch import ControlsWatch
 from tasker.errors import Unavailable
 from tasker.events.envelope import US_PER_S
 from tasker.events.log import EventLog
+from tasker.events.reads import TurnFacts
 from tasker.labels import plain_queue
 from tasker.outages import Outage
 from tasker.service.actors.dispatch.breakers import Breakers, Standing, Tell
@@ -43,6 +44,7 @@ from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.runtime.shards import Shards
 from tasker.templates import RateLimit
 from tasker.templates.instances import name_of
+from tasker.times import to_rfc3339
 
 LOOK_S: Final = 1.0
 """How long a node may not know of what was recorded on another one."""
@@ -235,6 +237,11 @@ class Gate:
         """Give an attempt that waits for its turn the place of its task's new priority."""
         assert actor.template is not None  # noqa: S101 - a task with steps has one
         self._turns.move((actor.stream_id, step, attempt), priority_of(actor.state, actor.template, step))
+
+    def turn_of(self, key: Key) -> TurnFacts | None:
+        """Return when an attempt that waits for its turn has it; None: it waits for none, as far as is known here."""
+        found = self._turns.look(key, self._clock.now_us())
+        return None if found is None else TurnFacts(ahead=found[0], at=to_rfc3339(found[1]))
 
     def _turn_us(
         self, actor: TaskActor, place: Place, declared: RateLimit | None, key: Key, now_us: int, *, waited: bool

@@ -181,6 +181,22 @@ class Turns:
             line.waits.remove(one)
             self._left(line, key)
 
+    def look(self, key: Key, now_us: int) -> tuple[int, int] | None:
+        """Return how many others have their turn before an attempt, and about when it has its own; None: it waits not.
+
+        Of lines that have a bucket in common all are counted, so this takes as long as many wait.
+        """
+        own = self._of.get(key)
+        one = None if own is None else own.waits.find(*key)
+        if own is None or one is None:
+            return None
+        lines = dict.fromkeys([own, *(line for bucket in own.buckets for line in self._sharing[bucket])])
+        ahead = {line: line.waits.ahead_of(one) for line in lines}
+        at_us = max(
+            bucket.token_us(sum(ahead[line] for line in self._sharing[bucket]), now_us) for bucket in own.buckets
+        )
+        return sum(ahead.values()), at_us
+
     def leave(self, key: Key, now_us: int) -> None:
         """Let an attempt wait no more; at its moment comes who would have come last."""
         line = self._of.get(key)

@@ -164,6 +164,11 @@ class WaitingSet:
         found = _first(self._by_age)
         return found if found is not None and found.since_us <= now_us - OLD_S * US_PER_S else None
 
+    def ahead_of(self, one: Waiting) -> int:
+        """Return how many of higher priority wait, or of its own and for longer; shares take turns among those."""
+        place = one.priority, -one.since_us
+        return sum((other.priority, -other.since_us) > place for other in self._all())
+
     def remove_shard(self, shard: int) -> int:
         """Let nothing of a shard wait any more; returns how many did."""
         found = [one for one in self._all() if one.shard == shard]

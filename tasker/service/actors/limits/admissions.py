@@ -201,6 +201,7 @@ class Admissions:
             input=command.input,
             not_before_us=command.not_before_us,
             timeout_s=command.timeout_s,
+            by=command.created_by,
         )
         self._postponing.ask(first.tenant, held_by, postpone, first.meta, done)
 

@@ -79,6 +79,7 @@ class _OfferWords(msgspec.Struct, kw_only=True):
     tenant: str
     request: str
     evicted: bool
+    taken_by: str | None = None
 
 
 class _OfferReply(msgspec.Struct, kw_only=True):
@@ -118,14 +119,14 @@ class Places:
             weight=weight,
         )
 
-        def answered(verdict: Verdict | None, _held_by: str | None) -> None:
+        def answered(verdict: Verdict | None, held_by: str | None) -> None:
             if verdict == "waits":
                 book = self._shards.book_of(actor.shard)
                 if book is not None:
                     at_us = self._clock.now_us() + round(WAITS_S * US_PER_S)
                     book.reschedule(actor.stream_id, step, obligation_of(Kind.PLACE, step, attempt), at_us, keep=True)
             elif verdict == "full":
-                self._deny(actor.tenant, actor.stream_id, actor.shard, step, attempt)
+                self._deny(actor, step, attempt, held_by)
 
         self.ask_key(name, ask, answered)
 
@@ -144,16 +145,16 @@ class Places:
 
         self._routes.ask(shard, ASK, _AskWords(name=name, ask=ask), _AskReply, on_reply)
 
-    def _deny(self, tenant: str, stream_id: UUID, shard: int, step: str, attempt: int) -> None:
+    def _deny(self, actor: TaskActor, step: str, attempt: int, held_by: str | None) -> None:
         news = PlaceNews(
-            tenant,
+            actor.tenant,
             step,
             attempt,
-            lambda at_us: DenyPlace(at_us=at_us, step=step, attempt=attempt, reason="full"),
+            lambda at_us: DenyPlace(at_us=at_us, step=step, attempt=attempt, reason="full", taken_by=held_by),
             lambda _: None,
             lambda _: None,
         )
-        self._shards.send(shard, stream_id, StreamKind.TASK, news)
+        self._shards.send(actor.shard, actor.stream_id, StreamKind.TASK, news)
 
     def leave(self, actor: TaskActor, requests: Sequence[PlaceRequested]) -> None:
         """Tell the keys that requests are over; a word that is lost is no harm."""
@@ -179,24 +180,25 @@ class Places:
             if stands is False:
                 self._shards.send(actor.shard, actor.stream_id, StreamKind.CONCURRENCY, PlacesLeft((request,)))
 
+        taken_by = actor.state.evicted.get(request)
+        words = _OfferWords(tenant=actor.tenant, request=request, evicted=evicted, taken_by=taken_by)
         _, shard = self._routes.locate(parse_request(request)[0])
         if self._shards.owns(shard):
-            self._offer_here(actor.tenant, request, answered, evicted=evicted)
+            self._offer_here(words, answered)
             return
 
         def on_reply(reply: _OfferReply | TaskerError) -> None:
             answered(None if isinstance(reply, TaskerError) else reply.stands)
 
-        words = _OfferWords(tenant=actor.tenant, request=request, evicted=evicted)
         self._routes.ask(shard, OFFER, words, _OfferReply, on_reply)
 
-    def _offer_here(self, tenant: str, request: str, answered: Callable[[bool | None], None], *, evicted: bool) -> None:
-        task_id, step, attempt = parse_request(request)
+    def _offer_here(self, words: _OfferWords, answered: Callable[[bool | None], None]) -> None:
+        task_id, step, attempt = parse_request(words.request)
         stream_id, shard = self._routes.locate(task_id)
 
         def command(at_us: int) -> TakePlace | DenyPlace:
-            if evicted:
-                return DenyPlace(at_us=at_us, step=step, attempt=attempt, reason="evicted")
+            if words.evicted:
+                return DenyPlace(at_us=at_us, step=step, attempt=attempt, reason="evicted", taken_by=words.taken_by)
             return TakePlace(at_us=at_us, step=step, attempt=attempt)
 
         def failed(error: TaskerError) -> None:
@@ -204,10 +206,10 @@ class Places:
             answered(False if isinstance(error, TaskUnknown) else None)
 
         if step in (ADMISSION, DEBOUNCE):
-            look = AdmissionLook(tenant, attempt, answered, failed, until_begun=step == DEBOUNCE)
+            look = AdmissionLook(words.tenant, attempt, answered, failed, until_begun=step == DEBOUNCE)
             self._shards.send(shard, stream_id, StreamKind.TASK, look)
             return
-        news = PlaceNews(tenant, step, attempt, command, answered, failed)
+        news = PlaceNews(words.tenant, step, attempt, command, answered, failed)
         self._shards.send(shard, stream_id, StreamKind.TASK, news)
 
     def flush(self, actor: ConcurrencyActor) -> None:
@@ -277,7 +279,7 @@ class Places:
         except (Undecodable, ValueError):
             answered(None)
             return
-        self._offer_here(words.tenant, words.request, answered, evicted=words.evicted)
+        self._offer_here(words, answered)
 
 
 def _name_of(actor: TaskActor, request: PlaceRequested) -> KeyName:

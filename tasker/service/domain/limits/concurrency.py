@@ -101,7 +101,7 @@ class ConcurrencyState:
         holders: requests with a place, in the order in which they asked, and since when they have it.
         waiting: those without one, likewise, and since when they wait.
         line: whose turn it is among them; None: who asked first.
-        evicted: those of them that are to end; of the waiting ones only here.
+        evicted: those of them that are to end -> for whom, where that is known; of the waiting ones only here.
         met: task of a start -> the request of the one that waited then, of the newest starts.
         since_us: since when somebody holds a place or is to end, without a break.
     """
@@ -116,7 +116,7 @@ class ConcurrencyState:
         self.holders: OrderedDict[str, int] = OrderedDict()
         self.waiting: OrderedDict[str, int] = OrderedDict()
         self.line: RankedLine | None = None
-        self.evicted: dict[str, None] = {}
+        self.evicted: dict[str, str | None] = {}
         self.met: OrderedDict[str, str] = OrderedDict()
         self.since_us = 0
 
@@ -200,10 +200,10 @@ def _take_up(state: ConcurrencyState, event: AnyConcurrencyEvent, at_us: int) ->
             for request in requests:
                 state.wait_no_more(request, has_turn=True)
                 state.holders[request] = at_us
-        case PlacesEvicted(requests=requests):
+        case PlacesEvicted(requests=requests, taken_by=taken_by):
             for request in requests:
                 state.wait_no_more(request)
-                state.evicted[request] = None
+                state.evicted[request] = taken_by
         case PlacesReturned(requests=requests):
             for request in requests:
                 state.holders.pop(request, None)
@@ -302,7 +302,7 @@ def advance_concurrency(
             admitted.append(ask.request)
         elif ask.strategy in ("cancel_oldest", "cancel_newest"):
             for request in _in_the_way(state, newest=ask.strategy == "cancel_newest"):
-                take(PlacesEvicted(requests=(request,)))
+                take(PlacesEvicted(requests=(request,), taken_by=ask.request))
     for moved in _moved(state, asked_again):
         take(moved)
     while len(state.holders) < state.limit and (first := state.next(at_us)) is not None:
@@ -364,6 +364,8 @@ def _all_but_requests(event: AnyConcurrencyEvent) -> tuple[object, ...]:
         return PlacesMoved, event.priority
     if type(event) is PlacesGranted:
         return PlacesGranted, event.beyond
+    if type(event) is PlacesEvicted:
+        return PlacesEvicted, event.taken_by
     if type(event) is StartsMet:
         return StartsMet, event.holder
     return (type(event),)
@@ -379,7 +381,7 @@ class KeptConcurrency(msgspec.Struct):
     holders: dict[str, int]
     waiting: dict[str, int]
     line: KeptLine | None
-    evicted: list[str]
+    evicted: dict[str, str | None]
     met: dict[str, str]
 
 
@@ -392,7 +394,7 @@ def _keep(state: ConcurrencyState) -> KeptConcurrency:
         holders=state.holders,
         waiting=state.waiting,
         line=None if state.line is None else state.line.kept(state.waiting),
-        evicted=list(state.evicted),
+        evicted=state.evicted,
         met=state.met,
     )
 
@@ -403,14 +405,14 @@ def _restore(kept: KeptConcurrency) -> ConcurrencyState:
     state.holders.update(kept.holders)
     state.waiting.update(kept.waiting)
     state.line = None if kept.line is None else RankedLine.restored(kept.line, kept.waiting)
-    state.evicted.update(dict.fromkeys(kept.evicted))
+    state.evicted.update(kept.evicted)
     state.met.update(kept.met)
     return state
 
 
 CONCURRENCY_FORM: Final = StateForm[ConcurrencyState](
     kind=StreamKind.CONCURRENCY,
-    number=2,
+    number=3,
     new=ConcurrencyState,
     fold=fold_concurrency,
     kept=KeptConcurrency,

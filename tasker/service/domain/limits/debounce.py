@@ -123,6 +123,7 @@ def postpone(state: TaskState, template: CompiledTemplate, command: PostponeTask
             input=command.input,
             not_before_us=begin_us,
             deadline_us=None if command.timeout_s is None else after(begin_us, command.timeout_s),
+            by=command.by,
         ),
     )
 

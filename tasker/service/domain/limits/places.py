@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tasker.events.places import request_words
 from tasker.events.task_events import AnyTaskEvent, PlaceDenied, PlaceRequested, PlaceTaken
 from tasker.service.domain.commands import DenyPlace, TakePlace
 from tasker.service.domain.limits.input_keys import key_of_input, key_of_start
@@ -97,12 +98,14 @@ def deny_place(state: TaskState, command: DenyPlace) -> tuple[AnyTaskEvent, ...]
     place = place_of(state, command.step, command.attempt)
     if place is None or place.denied or state.stopping is not None or (place.held and command.reason == "full"):
         return ()
-    return (PlaceDenied(step=command.step, attempt=command.attempt, reason=command.reason),)
+    denied = PlaceDenied(step=command.step, attempt=command.attempt, reason=command.reason, taken_by=command.taken_by)
+    return (denied,)
 
 
-def denied_words(step: str, reason: str) -> str:
+def denied_words(event: PlaceDenied) -> str:
     """Return why a step, or the task, is cancelled, for people."""
-    what = f"step {step}" if step != _OF_TASK else "the task"
-    if reason == "full":
-        return f"no place was free under the concurrency key of {what}"
-    return f"{what} makes room for another under its concurrency key"
+    what = f"step {event.step}" if event.step != _OF_TASK else "the task"
+    other = None if event.taken_by is None else request_words(event.taken_by)
+    if event.reason == "full":
+        return f"no place was free under the concurrency key of {what}" + (f"; {other} has one" if other else "")
+    return f"{what} makes room for {other or 'another'} under its concurrency key"

@@ -21,8 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-import msgspec
-
 from tasker.errors import StateForbids
 from tasker.events.task_events import (
     AnyTaskEvent,
@@ -43,6 +41,7 @@ from tasker.service.domain.steps.begin import cancel_items
 from tasker.service.domain.steps.choices import fault_of_choice
 from tasker.service.domain.steps.compensate import failed_undo
 from tasker.service.domain.task_result import RESULT_LIMIT
+from tasker.service.domain.waits.approvals import changer_of
 from tasker.templates import CompiledTemplate
 from tasker.templates.instances import is_item, name_of
 
@@ -59,7 +58,8 @@ def repair(
         CommandRejected: the state forbids it.
     """
     if isinstance(command, SkipStep | ResolveStep) and command.step == failed_undo(state):
-        return _completed(state, template, command, _choice_of(template, command))
+        choice = _choice_of(template, command)
+        return _completed(state, template, command, choice, changer_of(state, template, command.by))
     must_go_on(state)
     must_be_current(state, template, command.step)
     if isinstance(command, SkipStep | ResolveStep | ReleaseStep) and waits_as_a_whole(state):
@@ -70,11 +70,11 @@ def repair(
         case SkipStep() | ResolveStep():
             choice = _choice_of(template, command)
             _must_be_completable(state, command.step)
-            return _completed(state, template, command, choice)
+            return _completed(state, template, command, choice, changer_of(state, template, command.by))
         case ResetStep(step=name):
             return _reset(state, name)
-        case EditResult(step=name, result=result):
-            return _edited(state, name, result)
+        case EditResult():
+            return _edited(state, template, command)
         case ReleaseStep(step=name):
             return _released(state, template, name)
         case _:
@@ -120,7 +120,11 @@ def _must_be_completable(state: TaskState, name: str) -> None:
 
 
 def _completed(
-    state: TaskState, template: CompiledTemplate, command: SkipStep | ResolveStep, choice: Choice | None
+    state: TaskState,
+    template: CompiledTemplate,
+    command: SkipStep | ResolveStep,
+    choice: Choice | None,
+    by: str | None,
 ) -> Moves:
     name = command.step
     entry = state.steps.get(name)
@@ -139,7 +143,7 @@ def _completed(
             reason=choice.reason,
         )
     made = StepSkipped if isinstance(command, SkipStep) else StepResolved
-    yield made(step=name, attempt=attempt, result=command.result, failed=failed)
+    yield made(step=name, attempt=attempt, result=command.result, failed=failed, by=by)
 
 
 # ---------------------------------------------------------------- reset, edit
@@ -161,7 +165,8 @@ def _reset(state: TaskState, name: str) -> Events:
     return () if entry.first_attempt == first else (StepAttemptsReset(step=name, attempt=first),)
 
 
-def _edited(state: TaskState, name: str, result: msgspec.Raw) -> Events:
+def _edited(state: TaskState, template: CompiledTemplate, command: EditResult) -> Events:
+    name, result = command.step, command.result
     entry = state.steps.get(name)
     if entry is None or entry.status is not StepStatus.COMPLETED:
         raise StateForbids(
@@ -174,8 +179,9 @@ def _edited(state: TaskState, name: str, result: msgspec.Raw) -> Events:
         )
     if entry.result == result:
         return ()
+    by = changer_of(state, template, command.by)
     goes_on = unblocked(state) if state.blocked_reason == RESULT_LIMIT else ()
-    return (*goes_on, StepResultEdited(step=name, result=result))
+    return (*goes_on, StepResultEdited(step=name, result=result, by=by))
 
 
 # ---------------------------------------------------------------- release

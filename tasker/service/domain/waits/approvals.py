@@ -4,8 +4,9 @@
     one rejection, or `approvals` different persons who approve, decide
 
 Who may answer: the assignees, and who has one of the roles; where there are neither, everybody. Not: who created the
-task, where `four_eyes` says so; who has handed it over. That a person is who they say, and has the roles that the
-command names, whoever sends the command vouches for. Who answers again in the same way changes nothing.
+task or changed its input or a result by hand, where `four_eyes` says so; who has handed it over. That a person is who
+they say, and has the roles that the command names, whoever sends the command vouches for. Who answers again in the same
+way changes nothing.
 
 The result is what was decided, also when it was not approved: the steps behind say what that means.
 """
@@ -20,6 +21,7 @@ import msgspec
 from tasker.errors import (
     ApprovalForbidden,
     ApprovalInvalid,
+    BodyInvalid,
     BodyTooLarge,
     ExpressionFailed,
     StateForbids,
@@ -163,8 +165,7 @@ def delegate(state: TaskState, template: CompiledTemplate, command: DelegateAppr
         raise StateForbids(f"{by} or {to} has answered already")
     if by == to or (to in wait.assignees):
         raise StateForbids(f"{to} may answer already")
-    if wait.asked.four_eyes and to == state.created_by:
-        raise ApprovalForbidden(f"{to} created the task, and may not answer (four_eyes)")
+    _must_be_another(state, wait, to)
     return (
         ApprovalDelegated(
             step=command.step, attempt=entry.attempt, by=by, to=to, reason=command.reason[:REASON_CHARS_MAX]
@@ -191,8 +192,7 @@ def _asked(
 
 
 def _must_be_asked(state: TaskState, wait: ApprovalWait, by: str, roles: Sequence[str]) -> None:
-    if wait.asked.four_eyes and by == state.created_by:
-        raise ApprovalForbidden(f"{by} created the task, and may not answer (four_eyes)")
+    _must_be_another(state, wait, by)
     to = wait.handed_over.get(by)
     if to is not None:
         raise ApprovalForbidden(f"{by} has handed it to {to}")
@@ -201,6 +201,35 @@ def _must_be_asked(state: TaskState, wait: ApprovalWait, by: str, roles: Sequenc
     if not wait.asked.assignees and not wait.asked.roles:
         return
     raise ApprovalForbidden(f"{by} is not among those who may answer: {who_may(wait.assignees, wait.roles)}")
+
+
+def _must_be_another(state: TaskState, wait: ApprovalWait, person: str) -> None:
+    if not wait.asked.four_eyes:
+        return
+    if person == state.created_by:
+        raise ApprovalForbidden(f"{person} created the task, and may not answer (four_eyes)")
+    if person in (state.changed_by or ()):
+        raise ApprovalForbidden(f"{person} changed the input or a result by hand, and may not answer (four_eyes)")
+
+
+def changer_of(state: TaskState, template: CompiledTemplate, by: str | None) -> str | None:
+    """Return who changes a result by hand, as the event keeps it; None: no approval of the template asks who.
+
+    Raises:
+        BodyInvalid: an approval may not be theirs, and the command does not say who they are.
+        ApprovalForbidden: they have answered such an approval, and it is not decided.
+    """
+    if not template.knows_creator:
+        return None
+    if by is None or not is_person(by):
+        raise BodyInvalid.at(
+            "/requested_by", f"say who does it: an approval of {template.spec.name} may not be theirs (four_eyes)"
+        )
+    for name, step in state.steps.items():
+        wait = step.wait
+        if isinstance(wait, ApprovalWait) and wait.asked.four_eyes and any(one.by == by for one, _ in wait.answers):
+            raise ApprovalForbidden(f"{by} has answered the approval of {name}, and may change nothing (four_eyes)")
+    return by
 
 
 def who_may(assignees: Sequence[str] | dict[str, None], roles: Sequence[str] | dict[str, None]) -> str:

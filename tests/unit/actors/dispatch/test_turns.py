@@ -176,6 +176,39 @@ def test_a_newcomer_of_high_priority_gets_the_very_next_turn() -> None:
     assert line.names[6:] == [str(number) for number in range(5, 100)]
 
 
+def test_who_waits_is_told_how_many_go_before_it_and_when_its_turn_is() -> None:
+    """And so it is, when nobody else comes."""
+    line, limit = Line(), (bucket(2.0),)
+    for number in range(40):
+        line.add(str(number), limit, priority=number % 3)
+        line.run(0.01)
+    told = {asker.key[1]: line.turns.look(asker.key, line.now_us) for asker in line.askers.values()}
+    ranked = sorted((asker for asker in line.askers.values()), key=lambda one: (-one.priority, one.since_us))
+    assert [told[asker.key[1]] for asker in ranked] == [
+        (number, T0_US + (number + 1) * US_PER_S // 2) for number in range(40)
+    ]
+    line.run(60.0)
+    assert [(name, at_us) for at_us, name in line.begun] == [
+        (asker.key[1], T0_US + (number + 1) * US_PER_S // 2) for number, asker in enumerate(ranked)
+    ]
+    assert all(line.turns.look(key, line.now_us) is None for key in line.askers)
+
+
+def test_who_needs_tokens_of_two_limits_is_told_of_the_slower_one() -> None:
+    line = Line()
+    shared, own, other = bucket(1.0), bucket(0.1), bucket(10.0)
+    for _ in range(5):
+        line.add("other", (shared, other))
+        line.run(0.001)
+    first = line.add("first", (shared, own))
+    line.run(0.001)
+    second = line.add("second", (shared, own))
+    ahead, at_us = line.turns.look(first.key, line.now_us) or (0, 0)
+    assert (ahead, at_us) == (5, T0_US + 10 * US_PER_S)
+    ahead, at_us = line.turns.look(second.key, line.now_us) or (0, 0)
+    assert (ahead, at_us) == (6, T0_US + 20 * US_PER_S)
+
+
 def test_one_of_low_priority_gives_its_turn_away() -> None:
     line, limit = Line(), (bucket(1.0),)
     line.add("low", limit, priority=-1)

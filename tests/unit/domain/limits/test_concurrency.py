@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tasker.errors import StateForbids
-from tasker.events.concurrency_events import REQUESTS_MAX, PlacesAsked, PlacesGranted
+from tasker.events.concurrency_events import REQUESTS_MAX, PlacesAsked, PlacesEvicted, PlacesGranted
 from tasker.events.envelope import US_PER_S
 from tasker.events.places import KeyName
 from tasker.service.domain.limits.concurrency import (
@@ -160,6 +160,18 @@ def test_the_newest_makes_room() -> None:
     key.ask("a", "b", strategy="cancel_newest")
     key.ask("c", strategy="cancel_newest")
     assert key.stands() == (["a", "b"], ["c"], ["b"])
+
+
+def test_who_is_to_end_is_told_for_whom() -> None:
+    key = Key()
+    key.ask("a", "b", strategy="cancel_oldest")
+    key.ask("c", "d", strategy="cancel_oldest")
+    assert key.state.evicted == {"a": "c", "b": "d"}
+    evicted = [one for one in key.events if isinstance(one, PlacesEvicted)]
+    assert evicted == [
+        PlacesEvicted(requests=("a",), taken_by="c"),
+        PlacesEvicted(requests=("b",), taken_by="d"),
+    ]
 
 
 def test_the_newest_limit_holds_and_takes_no_place_away() -> None:

@@ -1,5 +1,6 @@
 """Approvals: who may answer, what decides, and what becomes of silence."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tasker.errors import (
     ApprovalForbidden,
     ApprovalInvalid,
+    BodyInvalid,
     BodyTooLarge,
     StateForbids,
     StepUnknown,
@@ -22,12 +24,14 @@ from tasker.events.task_events import (
     StepCompleted,
     StepFailed,
     StepReleased,
+    StepResultEdited,
     StepSkipped,
     TaskBlocked,
     TaskCompleted,
     WaitExpired,
 )
-from tasker.service.domain.obligations import obligations_of
+from tasker.service.domain.commands import PostponeTask
+from tasker.service.domain.obligations import Kind, obligations_of
 from tasker.service.domain.state import TaskStatus
 from tasker.service.domain.state_document import state_document
 from tests.runs import T0_US, Run, raw, template, types
@@ -130,6 +134,64 @@ def test_four_eyes_keep_the_creator_out() -> None:
         run.approve("ask", "ada")
     with pytest.raises(ApprovalForbidden, match="ada created the task"):
         run.delegate("ask", "bob", "ada")
+    run.approve("ask", "bob")
+    assert run.state.ended
+
+
+@pytest.mark.parametrize("how", ["edit", "resolve", "skip", "start"])
+def test_four_eyes_keep_out_who_changed_what_is_to_be_approved(how: str) -> None:
+    """Whoever wrote the text that is to be published could approve it, if somebody else had created the task."""
+    steps = {"ask": {"approval": {"four_eyes": True, "assignees": ["carol"]}}}
+    debounce = {"debounce": {"key": "1", "for_s": 60}} if how == "start" else {}
+    run = Run(template({"draft": [], "more": [], "ask": ["draft"]}, steps=steps, **debounce))
+    run.create(created_by="ada", not_before_us=T0_US + 60_000_000 if debounce else None)
+    match how:
+        case "edit":
+            run.complete("draft")
+            assert run.edit("draft", "bad", by="bob") == (StepResultEdited(step="draft", result=raw("bad"), by="bob"),)
+        case "resolve":
+            run.complete("draft")
+            run.resolve("more", "bad", by="bob")
+        case "skip":
+            run.skip("draft", "bad", by="bob")
+        case _:
+            start = {"start": "s2", "request_hash": "h2", "input": raw({"n": 7}), "by": "bob"}
+            run.do(PostponeTask(at_us=run.now_us, **start))  # type: ignore[arg-type]
+            run.fire_at(Kind.NOT_BEFORE)
+            run.complete("draft")
+    assert state_document(run.state)["changed_by"] == ["bob"]
+    for answer in (run.approve, run.reject):
+        with pytest.raises(ApprovalForbidden, match="bob changed the input or a result by hand"):
+            answer("ask", "bob")
+    with pytest.raises(ApprovalForbidden, match="bob changed"):
+        run.delegate("ask", "carol", "bob")
+    run.approve("ask", "carol")
+    assert run.state.has_result("ask")
+
+
+def test_under_four_eyes_who_changes_a_result_says_who_they_are_and_has_not_answered() -> None:
+    steps = {"ask": {"approval": {"four_eyes": True, "approvals": 2}}}
+    run = Run(template({"draft": [], "more": [], "ask": ["draft"]}, steps=steps))
+    run.create(created_by="ada")
+    run.complete("draft")
+    for by_hand in (partial(run.edit, "draft"), partial(run.skip, "more"), partial(run.resolve, "more")):
+        with pytest.raises(BodyInvalid, match="/requested_by: say who does it"):
+            by_hand("bad", by=None)
+    run.approve("ask", "bob")
+    for by_hand in (partial(run.edit, "draft"), partial(run.skip, "more"), partial(run.resolve, "more")):
+        with pytest.raises(ApprovalForbidden, match="bob has answered the approval of ask, and may change nothing"):
+            by_hand("bad", by="bob")
+    run.edit("draft", "better", by="dave")
+    run.approve("ask", "carol")
+    run.edit("draft", "best", by="bob")
+
+
+def test_without_four_eyes_nobody_is_asked_who_changes_a_result() -> None:
+    run = Run(template({"draft": [], "ask": ["draft"]}, steps={"ask": {"approval": {}}}))
+    run.create()
+    run.complete("draft")
+    assert run.edit("draft", "bad", by="bob") == (StepResultEdited(step="draft", result=raw("bad")),)
+    run.edit("draft", "worse", by=None)
     run.approve("ask", "bob")
     assert run.state.ended
 
