@@ -75,16 +75,19 @@ async def api_request(bus: Bus, verb: str, body: dict[str, Any] | None, answer: 
     Raises:
         StreamMissing: the stream or consumer does not exist.
         ApiRefused: JetStream refused it for another reason.
-        Unavailable: no connection, no JetStream, or no answer in time.
+        Unavailable: no connection, no JetStream, no answer in time, or one that cannot be read.
     """
     data = b"" if body is None else msgspec.json.encode(body)
     try:
         message = await bus.request(f"{API_PREFIX}.{verb}", data, timeout_s=API_TIMEOUT_S)
     except NoResponders as error:
         raise Unavailable("JetStream does not answer; is it enabled on this NATS server?") from error
-    error_told = _decode_reply(message.data).error
-    if error_told is None:
-        return msgspec.json.decode(message.data, type=answer)
+    try:
+        error_told = _decode_reply(message.data).error
+        if error_told is None:
+            return msgspec.json.decode(message.data, type=answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unavailable(f"the answer to {verb} cannot be read: {error}") from error
     if error_told.err_code in _MISSING:
         raise StreamMissing(f"{verb}: {error_told.description}")
     raise ApiRefused(verb, error_told)

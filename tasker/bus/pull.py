@@ -179,20 +179,32 @@ class PullLoop:
         return self._returned
 
     def ack(self, delivery: Delivery) -> None:
-        """Tell the stream that the message is done with."""
-        self._bus.publish(delivery.reply, b"+ACK")
+        """Tell the stream that the message is done with. Like all that it is told this may be lost: see `_tell`."""
+        self._tell(delivery.reply, b"+ACK")
 
     def nak(self, delivery: Delivery, *, delay_s: float = 0.0) -> None:
         """Give a message back, to be delivered again after `delay_s`."""
-        self._bus.publish(delivery.reply, b'-NAK {"delay":%d}' % round(delay_s * NS_PER_S) if delay_s else b"-NAK")
+        self._tell(delivery.reply, b'-NAK {"delay":%d}' % round(delay_s * NS_PER_S) if delay_s else b"-NAK")
 
     def in_progress(self, delivery: Delivery) -> None:
         """Start the ack wait of a message anew."""
-        self._bus.publish(delivery.reply, b"+WPI")
+        self._tell(delivery.reply, b"+WPI")
 
     def term(self, delivery: Delivery) -> None:
         """Tell the stream never to deliver the message again."""
-        self._bus.publish(delivery.reply, b"+TERM")
+        self._tell(delivery.reply, b"+TERM")
+
+    def _tell(self, reply: str, word: bytes) -> None:
+        """Tell the stream what becomes of a message, unless the bus has no room for that.
+
+        Nobody waits for an answer to it, and it may be lost on its way as well: the message is delivered again then.
+        So who has to do more with the message goes on.
+        """
+        try:
+            self._bus.publish(reply, word)
+        except Unavailable as error:
+            told = named("ack_not_sent", word=word.decode(), error=error)
+            log.info("pull: %s is not told: %s", word.decode(), error, extra=told)
 
     def _take(self, message: Message) -> None:
         self._heard_s = self._loop.time()
@@ -223,7 +235,7 @@ class PullLoop:
     def _give_back(self, message: Message) -> None:
         self._returned += 1
         if self._acked:
-            self._bus.publish(message.reply, b"-NAK")
+            self._tell(message.reply, b"-NAK")
 
     def _take_status(self, message: Message) -> None:
         """Take what the server says of a pull: all but a heartbeat ends it."""

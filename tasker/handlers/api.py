@@ -7,6 +7,7 @@
 | any other status from 300                        | `ApiRefused`      | none                        |
 | an answer that is too large, or no JSON          | `ApiRefused`      | none                        |
 | a URL that is none, a certificate that is wrong  | `ApiRefused`      | none                        |
+| a request that cannot be sent as it is           | `ApiRefused`      | none                        |
 
 A request that may have an effect carries the step's idempotency key, the same over all its attempts, so that the
 target can do it once. An error names method, host, path and status; never a query, a header or a user.
@@ -25,6 +26,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tasker.callers import place_of_caller
 from tasker.errors import ConfigurationError
 from tasker.handlers.classification import Statuses, check_statuses, is_retryable_status
 from tasker.handlers.keywords import keywords_told
@@ -51,7 +53,7 @@ class ApiRequest:
     """A request to make.
 
     Attributes:
-        json: sent as JSON when it is given; data: sent as it is.
+        json: sent as JSON when it is given; data: sent as it is. One of them, or neither.
         headers: beside those of `call_api`; an `Idempotency-Key` here is kept.
         result: what becomes of the body: decoded JSON (None when it is empty), text, or bytes.
     """
@@ -116,7 +118,7 @@ async def call_api(
 
     what = f"{request.method} {url_text(request.url)}"
     headers = _headers(request, idempotency_header)
-    body: bytes | str | None = request.data if request.json is msgspec.UNSET else msgspec.json.encode(request.json)
+    body = _body(request, what)
     own = aiohttp.ClientSession() if session is None else None
     try:
         async with (
@@ -139,6 +141,8 @@ async def call_api(
         raise ApiRefused(f"{what}: {_words(error)}") from error
     except (aiohttp.ClientError, OSError) as error:
         raise ApiUnavailable(f"{what}: {_words(error)}") from error
+    except (TypeError, ValueError) as error:  # of headers or parameters
+        raise ApiRefused(f"{what}: the request cannot be sent: {_words(error)}") from error
     finally:
         if own is not None:
             await own.close()
@@ -167,8 +171,8 @@ def api_step(
     Raises:
         ConfigurationError: a bound or a status is none.
     """
-    if not timeout_s > 0 or response_bytes_max < 1:
-        raise ConfigurationError("api_step: timeout_s and response_bytes_max are above 0")
+    if not (_is_number(timeout_s) and timeout_s > 0 and _is_number(response_bytes_max) and response_bytes_max >= 1):
+        raise ConfigurationError(f"{place_of_caller()}api_step: timeout_s and response_bytes_max are numbers above 0")
     check_statuses(statuses)
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -189,6 +193,10 @@ def api_step(
         return step
 
     return wrap
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def url_text(url: str) -> str:
@@ -215,6 +223,17 @@ def _headers(request: ApiRequest, idempotency_header: str | None) -> dict[str, s
     if request.json is not msgspec.UNSET and "content-type" not in known:
         headers["Content-Type"] = "application/json"
     return headers
+
+
+def _body(request: ApiRequest, what: str) -> bytes | str | None:
+    if request.json is msgspec.UNSET:
+        return request.data
+    if request.data is not None:
+        raise ApiRefused(f"{what}: the request has json and data; one of them can be sent")
+    try:
+        return msgspec.json.encode(request.json)
+    except Exception as error:  # encoding runs the user's own properties
+        raise ApiRefused(f"{what}: the request cannot be sent: {_words(error)}") from error
 
 
 async def _read(answer: aiohttp.ClientResponse, bytes_max: int, what: str) -> bytes:

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
+from tasker.callers import place_of_caller
 from tasker.errors import ConfigurationError
 from tasker.handlers.keywords import keywords_told
 from tasker.handlers.outcome import Verdict, cause_of, give_verdict
+from tasker.templates.reading import kind_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 Help = Literal["retryable", "permanent"]
 Statuses = Mapping[int, Help]
+ExceptionClasses = type[Exception] | Sequence[type[Exception]]
 
 RETRYABLE_STATUSES: Final = frozenset({408, 425, 429, *range(500, 600)})
 _STATUS_MIN: Final = 300
@@ -62,8 +65,8 @@ def retry_after_of(error: BaseException) -> str | None:
 @keywords_told
 def errors_are(
     *,
-    permanent: type[Exception] | tuple[type[Exception], ...] = (),
-    retryable: type[Exception] | tuple[type[Exception], ...] = (),
+    permanent: ExceptionClasses = (),
+    retryable: ExceptionClasses = (),
     statuses: Statuses | None = None,
     by_status: bool = False,
 ) -> Callable[[F], F]:
@@ -86,9 +89,9 @@ def errors_are(
             as a cause) by it, and wait for as long as their `Retry-After` says.
 
     Raises:
-        ConfigurationError: a class is both, or a status none.
+        ConfigurationError: a class is both, or none, or a status is none.
     """
-    never, again = _classes(permanent), _classes(retryable)
+    never, again = _classes("permanent", permanent), _classes("retryable", retryable)
     if both := [kind.__name__ for kind in never if kind in again]:
         raise ConfigurationError(f"errors_are: {both[0]} is both permanent and retryable")
     check_statuses(statuses)
@@ -156,5 +159,13 @@ def _with_status(error: BaseException) -> tuple[BaseException, int] | None:
     return None
 
 
-def _classes(given: type[Exception] | tuple[type[Exception], ...]) -> tuple[type[Exception], ...]:
-    return given if isinstance(given, tuple) else (given,)
+def _classes(keyword: str, given: ExceptionClasses) -> tuple[type[Exception], ...]:
+    """Return the classes; what is none is told now, not in place of the error that it was to judge."""
+    classes = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    for one in classes:
+        if not (isinstance(one, type) and issubclass(one, Exception)):
+            raise ConfigurationError(
+                f"{place_of_caller()}errors_are: {keyword} is a class of exceptions, or a list of them, "
+                f"not {kind_of(one)}"
+            )
+    return classes

@@ -7,14 +7,17 @@ is looked at before all of them are there.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from tasker.errors import ConfigurationError, FieldError
 from tasker.handlers.handler import HandlerSpec, Parameter, faults_of_running, parameters_of, place_of, type_of
 from tasker.handlers.models import schema_of
 from tasker.suggestions import did_you_mean
 from tasker.templates.model import StepSpec, TemplateSpec
+
+_POINTER_OF_STEP: Final = re.compile(r"/steps/(\d+)(/compensate.*)?")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,9 +31,14 @@ class StepHandler:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DeclaredStep:
-    """A step as its decorator, or its method, was told of it; `function` is None where the service does it."""
+    """A step as its decorator, or its method, was told of it; `function` is None where the service does it.
+
+    Attributes:
+        place: where it is declared, to begin a message with.
+    """
 
     name: str
+    place: str
     handler: str | None
     function: Callable[..., Any] | None
     after: tuple[str, ...]
@@ -69,18 +77,22 @@ class Declarations:
             results: list[str] = []
             if declared.function is not None:
                 parameters, found = parameters_of(declared.function, [name for name in names if name != declared.name])
-                place = place_of(declared.function)
                 running = faults_of_running(
                     declared.function, process=declared.process, concurrency=declared.concurrency
                 )
                 found = (*found, *running, *_faults_of_item(declared, parameters))
-                faults += [FieldError(f"/steps/{index}", f"{place}: {fault}") for fault in found]
+                faults += [FieldError(f"/steps/{index}", f"{declared.place}: {fault}") for fault in found]
                 inputs += [(declared.function, parameter) for parameter in parameters if parameter.source == "input"]
                 results = [parameter.step for parameter in parameters if parameter.step is not None]
+            parents = list(dict.fromkeys((*results, *declared.after)))
+            faults += [
+                FieldError(f"/steps/{index}/after", f"{declared.place}: {fault}")
+                for fault in _faults_of_conditions(declared, parents)
+            ]
             step = {
                 "name": declared.name,
                 "handler": declared.handler,
-                "after": _edges(declared, [*results, *(name for name in declared.after if name not in results)]),
+                "after": _edges(declared, parents),
                 **declared.keys,
                 **undos.get(declared.name, {}),
             }
@@ -91,6 +103,19 @@ class Declarations:
             if schema is not None:
                 document["input_schema"] = schema
         return document, faults
+
+    def placed(self, faults: Iterable[FieldError]) -> list[FieldError]:
+        """Return the faults of a document of these steps, those of a step with the place of its declaration."""
+        undos = {undo.step: place_of(undo.function) for undo in self.undos}
+        found = []
+        for fault in faults:
+            of_step = _POINTER_OF_STEP.match(fault.pointer)
+            if of_step is not None:
+                step = self.steps[int(of_step[1])]
+                place = undos.get(step.name, step.place) if of_step[2] else step.place
+                fault = FieldError(fault.pointer, f"{place}: {fault.detail}")  # noqa: PLW2901 - the same, told better
+            found.append(fault)
+        return found
 
     def handlers(self, spec: TemplateSpec) -> tuple[StepHandler, ...]:
         """Return the functions with the places they serve in the finished template."""
@@ -156,7 +181,15 @@ def _faults_of_undo(undo: Undo, undone: DeclaredStep, names: Sequence[str]) -> t
 
 def _edges(declared: DeclaredStep, parents: list[str]) -> list[Any]:
     conditions = declared.conditions
-    return [{"step": name, "when": conditions[name]} if name in conditions else name for name in dict.fromkeys(parents)]
+    return [{"step": name, "when": conditions[name]} if name in conditions else name for name in parents]
+
+
+def _faults_of_conditions(declared: DeclaredStep, parents: Collection[str]) -> Iterable[str]:
+    """Yield what is wrong with conditions of edges that there are not: nothing would ever ask them."""
+    for name in declared.conditions:
+        if name not in parents:
+            hint = did_you_mean(str(name), parents)
+            yield f"after_when: {declared.name} has no parent {name!r}{hint}; name it in after, or take its result"
 
 
 def _faults_of_item(declared: DeclaredStep, parameters: Sequence[Parameter]) -> tuple[str, ...]:

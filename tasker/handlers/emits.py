@@ -6,9 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from tasker.callers import place_of_caller
 from tasker.errors import ConfigurationError
+from tasker.handlers.keywords import keywords_told
 from tasker.handlers.models import schema_of
 from tasker.templates.model import EmitOn
+from tasker.templates.reading import kind_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,16 +37,32 @@ class Emits:
     auto: bool = False
 
 
-def emits_document(emits: Sequence[Emits | str]) -> list[dict[str, Any]] | None:
-    """Return what a template's document says of them; None: there are none.
+Emits.__init__ = keywords_told(Emits.__init__)  # type: ignore[method-assign]
+
+
+def emits_document(emits: Emits | str | Sequence[Emits | str]) -> list[dict[str, Any]] | None:
+    """Return what a template's document says of them, of one alone as well; None: there are none.
 
     Raises:
-        ConfigurationError: no JSON Schema can be derived from a type.
+        ConfigurationError: they are no domain events, or no JSON Schema can be derived from a type.
     """
-    return [_document(Emits(one) if isinstance(one, str) else one) for one in emits] or None
+    several = [emits] if isinstance(emits, (str, Emits)) else emits
+    if not isinstance(several, (list, tuple)):
+        raise _no_events(several)
+    return [_document(one) for one in several] or None
 
 
-def _document(emits: Emits) -> dict[str, Any]:
+def _no_events(value: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"{place_of_caller()}emits is a list of names of domain events, or of Emits(...), not {kind_of(value)}"
+    )
+
+
+def _document(emits: Emits | str) -> dict[str, Any]:
+    if isinstance(emits, str):
+        emits = Emits(emits)
+    if not isinstance(emits, Emits):
+        raise _no_events(emits)
     schema = emits.schema
     if isinstance(schema, type):
         derived = schema_of(schema)

@@ -96,11 +96,14 @@ class Equipment:
         if self._pool is not None:
             loop.call_soon_threadsafe(self._pool.warm_up)
 
-    async def close(self) -> None:
-        """Give everything back; on the handlers' loop, when nothing runs on it any more."""
+    async def close(self, timeout_s: float) -> None:
+        """Give everything back within `timeout_s`; on the handlers' loop, when nothing runs on it any more."""
+        parts = [self.scope.close(timeout_s)]
         if self._pool is not None:
-            await self._pool.close()
-        await self.scope.close()
+            parts.append(self._pool.close(timeout_s))
+        for fault in await asyncio.gather(*parts, return_exceptions=True):
+            if fault is not None:
+                raise fault
 
     def _invocable(self, spec: HandlerSpec, place: Place) -> Invocable:
         if spec.process and self._pool is not None:

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from tasker.callers import place_of_caller
 from tasker.errors import ConfigurationError, FieldError, NameInvalid, TaskerError
 from tasker.handlers.keywords import keywords_told
 from tasker.handlers.models import Decoder, decoder_of
@@ -25,6 +26,7 @@ from tasker.handlers.resources import Resource, resource_of
 from tasker.ids import check_name
 from tasker.labels import is_work_queue, work_queue
 from tasker.suggestions import did_you_mean
+from tasker.templates.reading import kind_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -194,6 +196,16 @@ def handler(
     Raises:
         ConfigurationError: the name is none, or the function cannot be a handler.
     """
+    if not isinstance(name, str):
+        raise ConfigurationError(
+            f"{place_of_caller()}handler() is given the name that steps say, such as "
+            f"'{getattr(name, '__name__', 'charge')}', not {kind_of(name)}"
+        )
+    if not (requires is None or isinstance(requires, Mapping)):
+        raise ConfigurationError(
+            f"@handler({name!r}): requires is labels with their values, such as {{'gpu': 'a100'}}, "
+            f"not {kind_of(requires)}"
+        )
     try:
         check_name(name, "handler")
         if queue is not None:
@@ -237,10 +249,14 @@ def plain_handlers_of(value: object) -> tuple[HandlerSpec, ...]:
 def faults_of_running(function: Callable[..., Any], *, process: bool, concurrency: int | None) -> tuple[str, ...]:
     """Return what is wrong with how a function is to be run."""
     faults = []
-    if process and _is_async(function):
+    if not isinstance(process, bool):
+        faults.append(f"process is {process!r}: True or False")
+    elif process and _is_async(function):
         faults.append("process=True is for plain functions: write `def`, not `async def`")
-    if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
-        faults.append(f"concurrency is {concurrency!r}: how many attempts run at a time, at least 1")
+    if concurrency is not None and (
+        isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
+    ):
+        faults.append(f"concurrency is {concurrency!r}: how many attempts run at a time, a whole number, at least 1")
     return tuple(faults)
 
 

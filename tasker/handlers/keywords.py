@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from tasker.callers import place_of_caller
 from tasker.errors import ConfigurationError
 from tasker.suggestions import did_you_mean
 from tasker.templates.dynamic import HANDLER_KEYS, SERVICE_KEYS, STEP_KEYS
 from tasker.templates.reading import OTHER_STEP_NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
-_HERE = Path(__file__).parent
-
 
 _FURTHER: Final = frozenset((*STEP_KEYS, "after_when")) - frozenset(SERVICE_KEYS)
 """What a declaration that takes further keys of a step may be given: what kind of step it is, it says itself."""
@@ -28,6 +26,7 @@ def keywords_told(function: F) -> F:
     that a worker runs is told with the template's other faults.
     """
     parameters = inspect.signature(function).parameters.values()
+    is_keyword_only = all(one.kind is one.KEYWORD_ONLY for one in parameters)
     likely = {one.name for one in parameters if one.kind in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}}
     known = likely
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
@@ -37,6 +36,8 @@ def keywords_told(function: F) -> F:
 
     @functools.wraps(function)
     def checked(*args: Any, **keywords: Any) -> Any:
+        if args and is_keyword_only and callable(args[0]):
+            raise ConfigurationError(f"{place_of_caller()}write @{called}(...): it is no decorator without parentheses")
         for keyword in keywords:
             if keyword not in known:
                 hint = did_you_mean(keyword, sorted(likely), OTHER_STEP_NAMES)
@@ -44,11 +45,3 @@ def keywords_told(function: F) -> F:
         return function(*args, **keywords)
 
     return checked  # type: ignore[return-value] # it is called like the function
-
-
-def place_of_caller() -> str:
-    """Return where the declaration stands that is being made, to begin a message with: the first line outside."""
-    frame = inspect.currentframe()
-    while frame is not None and Path(frame.f_code.co_filename).parent == _HERE:
-        frame = frame.f_back
-    return "" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}: "

@@ -15,6 +15,10 @@ DRAIN_S_DEFAULT: Final = WorkerSettings().drain_s
 SETTLE_S: Final = 5.0
 """How long an ending worker waits for answers to its last reports."""
 
+GIVE_BACK_S: Final = 10.0
+"""How long all that an app made may take together to be given back when its process ends: its resources, and its child
+processes with theirs."""
+
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker process is started with.

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -34,18 +34,22 @@ from tasker.events.task_events import ErrorInfo
 from tasker.handlers.context import ContextFacts, StepContext
 from tasker.handlers.live import LiveFeed
 from tasker.handlers.metering import SharedMetering
+from tasker.handlers.options import GIVE_BACK_S
 from tasker.handlers.outcome import error_info, input_invalid_info, result_invalid_info
 from tasker.handlers.returned import Returned, returned_of
 from tasker.settings.model import LoggingSettings
 from tasker.telemetry import current_attempt
 from tasker.tracing import tracing_of_process
 
-_CLOSE_S = 5.0
 _PROGRESS_S = 0.1
 """How long progress waits for a later one, so that a tight loop does not flood the parent."""
 
 _EXIT_ORPHANED = 70
 _FLUSH_S = 2.0
+_MARGIN_S = 0.5
+_CLOSE_S: Final = GIVE_BACK_S - _FLUSH_S - 2 * _MARGIN_S
+"""How long its resources may take to be given back, so that it has ended by itself before its parent kills it."""
+
 TRACEPARENT_VARIABLE = "TRACEPARENT"
 
 
@@ -141,8 +145,8 @@ class _Child:
             if not data:
                 break
             _say(self._connection, self._run(_decode_order(data)))
-        closing = asyncio.run_coroutine_threadsafe(self._equipment.close(), self._loop)
-        concurrent.futures.wait([closing], timeout=_CLOSE_S)
+        closing = asyncio.run_coroutine_threadsafe(self._equipment.close(_CLOSE_S), self._loop)
+        concurrent.futures.wait([closing], timeout=_CLOSE_S + _MARGIN_S)
         if self._tracing is not None:
             self._tracing.flush(_FLUSH_S)
 

@@ -34,7 +34,6 @@ from tasker.handlers.process_child import Asked, Ended, Order, Ready, Said, run_
 from tasker.handlers.returned import Returned
 from tasker.settings.model import LoggingSettings
 
-CLOSE_S: Final = 6.0
 _GONE_S: Final = 2.0
 _STACK_S: Final = 0.3
 _STACK_PIECE_S: Final = 0.02
@@ -109,8 +108,8 @@ class ProcessPool:
             finally:
                 await self._put_back(child)
 
-    async def close(self) -> None:
-        """End the idle children, which tear down what they made; kill the others."""
+    async def close(self, timeout_s: float) -> None:
+        """End the idle children, which tear down what they made within `timeout_s`; kill the others."""
         self._closed = True
         if self._warming is not None:
             self._warming.cancel()
@@ -120,7 +119,7 @@ class ProcessPool:
                 await child.kill()
         for child in self._idle:
             child.hang_up()
-        await asyncio.gather(*(child.ended(CLOSE_S) for child in children))
+        await asyncio.gather(*(child.ended(timeout_s) for child in children))
         self._idle.clear()
         self._children.clear()
 

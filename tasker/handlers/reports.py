@@ -87,6 +87,7 @@ class Reporter:
         """Send a report on a short way to its home, with `headers` on each request; its home takes it otherwise."""
         lane = self._lanes.get(subject)
         if lane is None:
+            self._forget_idle_detours()
             lane = self._lanes[subject] = _Lane(
                 self._bus, subject, self._answer_timeout_s, self._draw, headers, self._send_home
             )
@@ -94,6 +95,11 @@ class Reporter:
             self._send_home([report])
         else:
             lane.send(report)
+
+    def _forget_idle_detours(self) -> None:
+        """Drop the lanes of nodes that have nothing to carry: each start of a node has another name."""
+        for subject in [subject for subject, lane in self._lanes.items() if lane.is_idle_detour]:
+            del self._lanes[subject]
 
     def _send_home(self, reports: Iterable[Outgoing]) -> None:
         for report in reports:
@@ -147,6 +153,11 @@ class _Lane:
 
     def is_avoided(self) -> bool:
         return self._loop.time() < self._avoid_until_s
+
+    @property
+    def is_idle_detour(self) -> bool:
+        """Whether it leads to a node, no report is in it, and it need not be avoided."""
+        return self._send_home is not None and not (self._waiting or self._in_flight or self.is_avoided())
 
     def hurry(self) -> None:
         self._avoid_until_s = 0.0

@@ -25,12 +25,13 @@ import structlog
 
 from tasker.errors import ConfigurationError
 from tasker.handlers.cancellation import times_cancelled
+from tasker.handlers.options import GIVE_BACK_S
 from tasker.handlers.outcome import RetryableError
 
 T = TypeVar("T")
 
 TEARDOWN_S: Final = 5.0
-"""How long one resource may take to be given back."""
+"""How long one resource may take to be given back, within the time that all of them have (`GIVE_BACK_S`)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -198,20 +199,29 @@ class ResourceScope:
             making.cancel()
             raise ResourceFailed(f"{wanted!r} was not made within {timeout_s:.1f} s") from error
 
-    async def close(self) -> None:
-        """Tear down what was made, the last first. Whatever fails is logged."""
+    async def close(self, timeout_s: float = GIVE_BACK_S) -> None:
+        """Tear down what was made, the last first, all within `timeout_s`. Whatever fails is logged."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + timeout_s
+
+        def may_take_s() -> float:
+            return max(0.0, min(TEARDOWN_S, ends_s - loop.time()))
+
         for making in [making for making in self._making.values() if not making.done()]:
             making.cancel()
-            await asyncio.wait([making], timeout=TEARDOWN_S)
+            await asyncio.wait([making], timeout=may_take_s())
         if self._entering:
-            await asyncio.wait(self._entering, timeout=TEARDOWN_S)
+            await asyncio.wait(self._entering, timeout=may_take_s())
         for late in self._entering.values():
             _log.error("resource_not_torn_down", resource=late.name, hint="its making does not end")
         before = times_cancelled()
         while self._closers:
             one, tear_down = self._closers.pop()
+            if not may_take_s():
+                _log.error("resource_not_torn_down", resource=one.name, hint=f"others took all of the {timeout_s:g} s")
+                continue
             try:
-                async with asyncio.timeout(TEARDOWN_S):
+                async with asyncio.timeout(may_take_s()):
                     await tear_down()
             except BaseException as error:  # a user's own code; the others are torn down all the same
                 if isinstance(error, asyncio.CancelledError) and times_cancelled() > before:

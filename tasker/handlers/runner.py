@@ -23,6 +23,7 @@ import structlog
 from tasker.clock import Clock, SystemClock
 from tasker.events.task_events import ErrorInfo
 from tasker.handlers.context import StepContext
+from tasker.handlers.options import GIVE_BACK_S
 from tasker.handlers.outcome import (
     AttemptCancelled,
     Killed,
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 _STOP_WAIT_S = 1.0
-_LIFE_WAIT_S = 6.0
+_BLOCKED_S = 0.5
+"""After so long without the sign of life that it was asked for, the handlers' loop counts as blocked."""
 
 
 class Invocable(Protocol):
@@ -68,8 +70,8 @@ class Life(Protocol):
         """Learn the loop, before anything runs on it. On any thread."""
         ...
 
-    async def close(self) -> None:
-        """End, on the loop, when nothing else runs on it any more."""
+    async def close(self, timeout_s: float) -> None:
+        """End within `timeout_s`, on the loop, when nothing else runs on it any more."""
         ...
 
 
@@ -191,8 +193,8 @@ class Runner:
             self._loop.close()
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
-        if not self.silent_s:
-            wait_s = 2 * _STOP_WAIT_S + (0.0 if self._life is None else _LIFE_WAIT_S)
+        if self.silent_s < _BLOCKED_S:
+            wait_s = 2 * _STOP_WAIT_S + (0.0 if self._life is None else GIVE_BACK_S)
             await asyncio.to_thread(self._thread.join, wait_s)
 
     def submit(self, job: Job) -> None:
@@ -265,7 +267,7 @@ class Runner:
         if left:
             await asyncio.wait(left, timeout=_STOP_WAIT_S)
         if self._life is not None:
-            await self._life.close()
+            await self._life.close(GIVE_BACK_S)
         await self._loop.shutdown_asyncgens()
 
     def _take(self) -> None:

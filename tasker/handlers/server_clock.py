@@ -53,7 +53,7 @@ class ServerClock:
         """Ask the server.
 
         Raises:
-            Unavailable: it does not answer.
+            Unavailable: it does not answer, or tells no time.
         """
         asked_us = self._monotonic_us()
         told = await api_request(self._bus, f"STREAM.INFO.{self._stream}", None, _Told)
@@ -61,7 +61,10 @@ class ServerClock:
             self._offset_us = self._clock.now_us() - self._monotonic_us()
             return
         # Stamped before the answer came back: counted from the question, ages come out too old, never too young.
-        self._offset_us = from_rfc3339(told.ts) - asked_us
+        try:
+            self._offset_us = from_rfc3339(told.ts) - asked_us
+        except ValueError as error:
+            raise Unavailable(f"the server tells no time: {told.ts!r:.60}") from error
 
     def _monotonic_us(self) -> int:
         return int(self._clock.monotonic_s() * 1e6)

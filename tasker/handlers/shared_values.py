@@ -1,6 +1,7 @@
 """Values that many attempts of one task share, fetched once: the input and parents' results of the items of a list.
 
-Neither ever changes: the input not at all, a parent's result not within the visit that the items belong to.
+Neither ever changes: the input not at all, a parent's result not within the visit that the items belong to. Nor does it
+matter who asks: the owner answers from the task alone, whatever has become of the attempt that asks (`domain.reports`).
 """
 
 from __future__ import annotations

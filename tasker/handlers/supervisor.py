@@ -31,7 +31,7 @@ import msgspec
 import structlog
 
 from tasker.errors import ConfigurationError
-from tasker.handlers.options import SETTLE_S, WorkerOptions
+from tasker.handlers.options import GIVE_BACK_S, SETTLE_S, WorkerOptions
 
 EXIT_LOST: Final = 75
 """The child asks to be replaced."""
@@ -271,7 +271,7 @@ class _Child:
     def terminate(self, drain_s: float, number: signal.Signals = signal.SIGTERM) -> None:
         """Tell it to drain (SIGHUP: because another took its place); told again, to stop at once."""
         if self._stop_by_s is None:
-            self._stop_by_s = time.monotonic() + drain_s + 2 * SETTLE_S + _SPARE_S
+            self._stop_by_s = time.monotonic() + drain_s + 2 * SETTLE_S + GIVE_BACK_S + _SPARE_S
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)

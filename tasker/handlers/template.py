@@ -13,10 +13,12 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
+from tasker.callers import place_of_caller
 from tasker.errors import ConfigurationError, TemplateInvalid
 from tasker.handlers.declarations import Declarations, DeclaredStep, StepHandler, Undo
 from tasker.handlers.emits import Emits, emits_document
-from tasker.handlers.keywords import keywords_told, place_of_caller
+from tasker.handlers.handler import place_of
+from tasker.handlers.keywords import keywords_told
 from tasker.handlers.models import schema_of
 from tasker.templates.model import (
     BatchFailure,
@@ -48,6 +50,7 @@ from tasker.templates.validate import validate
 from tasker.templates.yaml import load_yaml
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Template:
@@ -165,8 +168,11 @@ class Template:
         """Return the template that YAML spells; its functions are those marked `@handler(name)`.
 
         Raises:
+            ConfigurationError: it is no text.
             TemplateInvalid: `errors` has every fault, with its line.
         """
+        if not isinstance(text, str):
+            raise ConfigurationError(f"{place_of_caller()}from_yaml() takes the text itself, not {kind_of(text)}")
         spec = load_yaml(text)
         template = cls(spec.name, namespace=spec.namespace)
         template._spec = spec
@@ -183,7 +189,7 @@ class Template:
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError, TypeError) as error:
             raise ConfigurationError(f"the template {path} cannot be read: {error}") from error
         try:
             return cls.from_yaml(text)
@@ -232,7 +238,7 @@ class Template:
         back_to: str | None = None,
         max_visits: int | None = None,
         unchanged_visits_max: int | None = None,
-        emits: Sequence[Emits | str] = (),
+        emits: Emits | str | Sequence[Emits | str] = (),
     ) -> Callable[[F], F]: ...
     @keywords_told
     def step(
@@ -275,7 +281,7 @@ class Template:
         back_to: str | None = None,
         max_visits: int | None = None,
         unchanged_visits_max: int | None = None,
-        emits: Sequence[Emits | str] = (),
+        emits: Emits | str | Sequence[Emits | str] = (),
     ) -> Any:
         """Declare a step; the function stays as it is.
 
@@ -359,17 +365,19 @@ class Template:
             "emits": emits_document(emits),
             "rate_limit": _spelled(rate_limit),
             "circuit_breaker": _spelled(circuit_breaker),
-            "concurrency": form_document(concurrency) if isinstance(concurrency, Concurrency) else None,
+            "concurrency": _spelled(concurrency) if isinstance(concurrency, (Concurrency, Mapping)) else None,
         }
-        of_worker = None if isinstance(concurrency, Concurrency) else concurrency
-        conditions = dict(after_when or {})
+        of_worker = None if isinstance(concurrency, (Concurrency, Mapping)) else concurrency
+        conditions = _conditions(after_when)
         parents = _parents(after) if batches is None else (*_parents(after), batches)
 
         def declare(function: F) -> F:
             if not callable(function):
                 raise ConfigurationError(f"{self!r}: write @step or @step(name=...); {function!r} is no function")
             step_name = name or str(getattr(function, "__name__", type(function).__name__))
-            declared = DeclaredStep(step_name, handler, function, parents, conditions, keys, process, of_worker)
+            declared = DeclaredStep(
+                _name(step_name), place_of(function), handler, function, parents, conditions, keys, process, of_worker
+            )
             self._declared.steps.append(declared)
             self._spec = None
             return function
@@ -414,6 +422,8 @@ class Template:
         }
 
         def declare(function: F) -> F:
+            if not callable(function):
+                raise ConfigurationError(f"{place_of_caller()}compensation() is a decorator; {function!r} is no function")
             name = handler or str(getattr(function, "__name__", type(function).__name__))
             self._declared.undos.append(Undo(step, name, function, keys, process, concurrency))
             self._spec = None
@@ -431,12 +441,12 @@ class Template:
             after: its parents.
             keys: more keys of a step, such as `when` and `join`.
         """
-        self._declare(name, after, {"transform": expression, **keys})
+        self._declare(name, after, {"transform": _said("an expression", expression), **keys})
 
     @keywords_told
     def asserts(self, name: str, expression: str, *, after: str | Sequence[str] = (), **keys: Any) -> None:
         """Declare a step that no worker runs: it completes when `expression` is true, else it fails for good."""
-        self._declare(name, after, {"asserts": expression, **keys})
+        self._declare(name, after, {"asserts": _said("an expression", expression), **keys})
 
     @keywords_told
     def delay(
@@ -449,6 +459,8 @@ class Template:
         **keys: Any,
     ) -> None:
         """Declare a step that only waits: so many seconds, or until the time that the expression `until` gives."""
+        if until is None:
+            delay_s = _said("delay_s or until", delay_s)
         self._declare(name, after, {"delay_s": delay_s, "until": until, **keys})
 
     @keywords_told
@@ -483,7 +495,7 @@ class Template:
             keys: more keys of a step, such as `each` (a wait for each item), `when` and `join`.
         """
         own = {
-            "signal": signal,
+            "signal": _said("a signal", signal),
             "signal_schema": signal_schema,
             "signal_take": "all" if signal_take is None and signal_count is not None else signal_take,
             "signal_count": signal_count,
@@ -579,7 +591,7 @@ class Template:
             keys: more keys of a step, such as `each` (a wait for each item), `when` and `join`.
         """
         own = {
-            "event": event,
+            "event": _said("an event", event),
             "event_when": event_when,
             "wait_deadline_s": wait_deadline_s,
             "on_wait_deadline": on_wait_deadline,
@@ -625,7 +637,7 @@ class Template:
             keys: more keys of a step, such as `each` (a child for each item), `when` and `join`.
         """
         own = {
-            "child": template,
+            "child": _said("a template", template),
             "child_input": child_input,
             "child_namespace": child_namespace,
             "child_version": child_version,
@@ -637,12 +649,11 @@ class Template:
     def _declare(self, name: str, after: str | Sequence[str], keys: dict[str, Any]) -> None:
         if self._is_loaded:
             raise ConfigurationError(f"{self!r} was loaded whole; it has its steps")
-        conditions = dict(keys.pop("after_when", None) or {})
-        if isinstance(keys.get("concurrency"), Concurrency):
-            keys["concurrency"] = form_document(keys["concurrency"])
-        parents = _parents(after)
+        conditions = _conditions(keys.pop("after_when", None))
+        keys = {key: _spelled(value) for key, value in keys.items()}
+        place = f"{place_of_caller()}step {_name(name)}"
         self._declared.steps.append(
-            DeclaredStep(name, None, None, parents, conditions, keys, process=False, concurrency=None)
+            DeclaredStep(name, place, None, None, _parents(after), conditions, keys, process=False, concurrency=None)
         )
         self._spec = None
 
@@ -657,7 +668,7 @@ class Template:
             try:
                 spec = validate(document)
             except TemplateInvalid as error:
-                Faults(found=(*faults, *error.errors)).refuse()
+                Faults(found=(*faults, *self._declared.placed(error.errors))).refuse()
                 raise
             Faults(found=faults).refuse()
             self._spec = spec
@@ -672,8 +683,32 @@ class Template:
         return self._declared.handlers(self.spec())
 
 
-def _texts(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _name(name: object) -> str:
+    """Return the name of a step; whether it can be one is looked at with the whole template."""
+    if isinstance(name, str):
+        return name
+    raise ConfigurationError(f"{place_of_caller()}the name of a step is text, not {kind_of(name)}")
+
+
+def _said(what: str, value: T | None) -> T:
+    """Return what makes a step of the service's own; without it a worker would be looked for to run the step."""
+    if value is None:
+        raise ConfigurationError(f"{place_of_caller()}the step needs {what}; None says nothing")
+    return value
+
+
+def _texts(value: object) -> object:
+    """Return the list that one text, or several, spell; what is none as it is, so that the check names it."""
+    return [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _conditions(after_when: object) -> dict[str, Any]:
+    """Return the conditions of edges by the parent that they lead from."""
+    if after_when is None or isinstance(after_when, Mapping):
+        return dict(after_when or {})
+    raise ConfigurationError(
+        f"{place_of_caller()}after_when is an object, such as {{'judge': 'results.judge.ok'}}, not {kind_of(after_when)}"
+    )
 
 
 def _spelled(form: Any) -> Any:

@@ -128,15 +128,17 @@ def suggestion(wrong: str, names: list[str]) -> str:
 
 def shown(key: Key, value: Any) -> Any:
     """Return the value as it may be shown: a secret without what is secret in it."""
-    if key.secret and isinstance(value, str):
+    if not key.secret:
+        return value
+    if isinstance(value, str):
         return ",".join(_without_secret(one) for one in value.split(","))
-    return value
+    return value if value is None or isinstance(value, (bool, int, float)) else _HIDDEN
 
 
 def _without_secret(text: str) -> str:
-    url = urlsplit(text)
-    if not url.scheme:
+    if "://" not in text:  # what stands before a colon need not be a scheme
         return _HIDDEN
+    url = urlsplit(text)
     user, at, host = url.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
     if colon:

@@ -7,6 +7,7 @@ gives every container `<NAME>_SERVICE_HOST` and `<NAME>_PORT_...` for each Servi
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -162,7 +163,11 @@ def _convert(key: Key, value: Any, where: str, *, exact: bool, faults: list[Fiel
     if not exact and key.is_list and isinstance(value, str):
         value = [item.strip() for item in value.split(",") if item.strip()]
     try:
-        return msgspec.convert(value, key.type, strict=exact)
+        converted = msgspec.convert(value, key.type, strict=exact)
+        if isinstance(converted, float) and not math.isfinite(converted):
+            faults.append(FieldError(_place(key, where), f"{value!r}: expected a number that is finite"))
+            return _FAULTY
+        return converted
     except msgspec.ValidationError as error:
         text = str(error).replace("`str`", "a text").replace("`int`", "an integer").replace("`float`", "a number")
         if key.form not in {"text", "integer", "number"}:

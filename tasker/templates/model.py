@@ -14,8 +14,11 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from tasker.callers import place_of_caller
+from tasker.errors import ConfigurationError
 from tasker.ids import EVENT_NAME_PATTERN, NAME_PATTERN, PERSON_CHARS_MAX
 from tasker.labels import LABEL_PATTERN, work_queue
+from tasker.suggestions import did_you_mean
 from tasker.weights import WEIGHT_MAX, WEIGHT_MIN
 
 Backoff = Literal["exponential", "linear", "fibonacci", "constant", "none"]
@@ -153,8 +156,21 @@ UNUSED_RETRY_KEYS: Final[dict[Backoff, frozenset[str]]] = {
 """Keys of `Retry` that would do nothing under a backoff, and so are refused beside it."""
 
 
-class _Form(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A stored form: keyword arguments only, and a key that this build does not know is an error."""
+class _Called(msgspec.StructMeta):
+    """Lets a call that does not fit a form say so as every declaration does: with its place, and what was meant."""
+
+    def __call__(cls, *args: Any, **keys: Any) -> Any:
+        try:
+            return super().__call__(*args, **keys)
+        except TypeError as error:
+            known = cls.__struct_fields__
+            wrong = next((key for key in keys if key not in known), None)
+            told = f"() has no keyword {wrong!r}{did_you_mean(wrong, known)}" if wrong is not None else f"(): {error}"
+            raise ConfigurationError(f"{place_of_caller()}{cls.__name__}{told}") from error
+
+
+class _Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True, metaclass=_Called):
+    """A stored form: a key that this build does not know is an error."""
 
 
 class Retry(_Form, frozen=True):

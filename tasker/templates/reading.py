@@ -320,5 +320,7 @@ def kind_of(value: object) -> str:
             return "a list"
         case dict():
             return "an object"
+        case type():
+            return f"the class {value.__name__}"
         case _:
             return f"a {type(value).__name__}"

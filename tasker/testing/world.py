@@ -29,6 +29,7 @@ from tasker.events.log import AppendOutcome, ShardAppend
 from tasker.events.memory_log import MemoryLog
 from tasker.events.messages import DEFAULT_TENANT
 from tasker.events.subjects import Subjects
+from tasker.handlers.options import GIVE_BACK_S
 from tasker.handlers.registry import Registry
 from tasker.handlers.runner import Job, Life, Runner
 from tasker.handlers.worker import Worker
@@ -246,7 +247,7 @@ class World:
                 await self._end_worker(self._worker)
             # A killed worker gives nothing back; but this process, and what it holds, goes on.
             while self._lives:
-                await self._lives.pop().close()
+                await self._lives.pop().close(GIVE_BACK_S)
 
     # ---------------------------------------------------------------- the service
 

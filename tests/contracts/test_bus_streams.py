@@ -130,6 +130,32 @@ async def test_an_ack_for_a_stream_that_is_gone_takes_nothing_from_the_next_one(
     assert got[0].consumer_seq == got[1].consumer_seq
 
 
+@pytest.mark.usefixtures("streams")
+async def test_what_cannot_be_told_of_a_message_is_no_error_and_it_is_delivered_again(
+    connect: Connect, bus: Bus, subjects: Subjects
+) -> None:
+    consumer = await ensure_work_consumer(bus, subjects, SMALL, **QUEUE)
+    await put_work(bus, subjects, 1)
+    other, first, second = await connect(), Taker(1), Taker(1)
+    loop = PullLoop(other, subjects.work_stream, consumer, first.take, first.credit)
+    (delivery,) = await first.wait(1)
+    await other.close()
+    for tell in (loop.ack, loop.nak, loop.in_progress, loop.term):
+        tell(delivery)
+    again = PullLoop(bus, subjects.work_stream, consumer, second.take, second.credit)
+    assert [one.stream_seq for one in await second.wait(1)] == [delivery.stream_seq]
+    await again.stop()
+    await loop.stop()
+
+
+async def test_an_answer_that_is_none_of_jetstreams_is_no_answer(bus: Bus) -> None:
+    """Whoever makes streams goes on trying then; a worker's queue was never served."""
+    bus.subscribe("$JS.API.NOTHING", lambda message: bus.publish(message.reply, b"<html>"))
+    await bus.flush()
+    with pytest.raises(Unavailable, match=r"the answer to NOTHING cannot be read"):
+        await api_request(bus, "NOTHING", None, dict)
+
+
 async def test_a_stream_tells_how_old_it_is(bus: Bus, subjects: Subjects, streams: Streams) -> None:
     for told in (streams.work, await stream_info(bus, subjects.work_stream)):
         assert 0.0 < told.age_s < 60.0

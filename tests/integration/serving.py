@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tasker.bus.nats_bus import NatsBus
+from tasker.bus.nats_bus import PENDING_BYTES_MAX, NatsBus
 from tasker.handlers import handler
 from tasker.handlers.handler import HandlerSpec, plain_handlers_of
 from tasker.handlers.registry import Registry
@@ -22,8 +22,13 @@ async def serving(nats_url: str, owner: ScriptedOwner) -> AsyncIterator[Serve]:
     workers: list[Worker] = []
     buses: list[NatsBus] = []
 
-    async def start(*functions: Callable, queues: tuple[str, ...] = ("flow",), **options: Any) -> Worker:
-        bus = await NatsBus.connect(nats_url, name="worker")
+    async def start(
+        *functions: Callable,
+        queues: tuple[str, ...] = ("flow",),
+        pending_bytes_max: int = PENDING_BYTES_MAX,
+        **options: Any,
+    ) -> Worker:
+        bus = await NatsBus.connect(nats_url, name="worker", pending_bytes_max=pending_bytes_max)
         buses.append(bus)
         specs: list[HandlerSpec] = []
         for queue in queues:

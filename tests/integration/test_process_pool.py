@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from tasker.handlers.context import StepContext
+from tasker.handlers.options import GIVE_BACK_S
 from tasker.handlers.process_pool import Place, ProcessPool
 from tests.integration.scripted_owner import seen
 from tests.unit.handlers.test_context import context
@@ -20,7 +21,7 @@ async def pool(tmp_path, monkeypatch) -> AsyncIterator[ProcessPool]:
     monkeypatch.setenv("WORKER_APP_FOLDER", str(tmp_path))
     pool = ProcessPool(str(APP), 1, start_method="spawn")
     yield pool
-    await pool.close()
+    await pool.close(GIVE_BACK_S)
 
 
 def place(handler: str) -> Place:

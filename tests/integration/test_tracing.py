@@ -70,7 +70,7 @@ def run(nats_url: str, nats_prefix: str, nodes: Pair) -> Callable:
     """Return what runs the flow once and returns its log and the task's id."""
     bus, subjects = nodes.bus, nodes.subjects
 
-    async def run() -> tuple[Pair, str]:
+    async def run(until: str = "task_completed") -> tuple[Pair, str]:
         await nodes.start(bus)
         registry = Registry([flow])
         worker = Worker(bus, registry, subjects=subjects, streams=STREAMS)
@@ -78,7 +78,7 @@ def run(nats_url: str, nats_prefix: str, nodes: Pair) -> Callable:
             await client.register(registry.documents()[0])
             await worker.start()
             ended = asyncio.Event()
-            bus.subscribe(subjects.event("default", "default", "flow", "*", "task_completed"), lambda _: ended.set())
+            bus.subscribe(subjects.event("default", "default", "flow", "*", until), lambda _: ended.set())
             handle = await client.create("flow", None)
             await ended.wait()
         await worker.drain()
@@ -142,6 +142,18 @@ async def test_one_trace_goes_through_all_parts(exporter: InMemorySpanExporter, 
     (traceparent,) = metas
     assert str(traceparent).startswith(f"00-{command.context.trace_id:032x}-{_id(command):016x}-")
     assert not [span for span in ours if span.name.startswith("tasker") and "not yet" in span.to_json()]
+
+
+async def test_a_result_that_a_full_history_does_not_take_has_no_span(
+    exporter: InMemorySpanExporter, run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted bug: one with the worker's outcome, above a commit that says that the task is blocked."""
+    monkeypatch.setattr("tasker.service.domain.decide.HISTORY_EVENTS_MAX", 3)
+    monkeypatch.setattr("tasker.service.domain.decide.HISTORY_EVENTS_RESERVED", 0)
+    await run(until="task_blocked")
+    spans = exporter.get_finished_spans()
+    assert _named(spans, "tasker.handler first").attributes
+    assert not [span for span in spans if span.name.startswith("tasker.result")]
 
 
 async def test_a_task_that_is_only_submitted_is_traced_from_its_client_as_well(

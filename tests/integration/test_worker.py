@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from tasker.bus.nats_bus import NatsBus
-from tasker.bus.pull import PullLoop
+from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.streams import delete_stream, ensure_streams, ensure_work_consumer
 from tasker.errors import Unavailable, ValueInvalid
-from tasker.events.messages import ReportReply
+from tasker.events.messages import Report, ReportReply
 from tasker.handlers import PermanentError, RetryableError, StepContext, handler, starts
 from tasker.handlers.attempt import Attempt
 from tasker.handlers.handler import plain_handlers_of
@@ -85,6 +85,37 @@ async def test_the_message_is_not_acked_before_the_owner_answers(owner, serve) -
     held[0] = False
     await owner.until(lambda: "+ACK" in owner.acks)
     assert owner.acks.count("+ACK") == 1
+
+
+class Crowded(PullLoop):
+    """One whose bus has no room left whenever something is to be told of a message."""
+
+    def ack(self, delivery: Delivery) -> None:
+        self._bus.publish("crowd", b"x" * 200_000)
+        super().ack(delivery)
+
+
+@pytest.mark.parametrize("offer", [0, 1], ids=["ran at once", "was claimed"])
+async def test_a_full_send_buffer_keeps_no_attempt(owner, serve, offer) -> None:
+    """Planted bugs: outcomes that counted as unanswered for ever; a claim that was granted and never ran."""
+    ran: list[int] = []
+
+    async def step(input: int) -> None:
+        ran.append(input)
+
+    def answer(report: Report) -> ReportReply:
+        """Let nothing run that has run: what could not be acked is delivered again."""
+        told = [one.kind for one in owner.reports if one.task_id == report.task_id]
+        has_run = report.kind == "claim" and "completed" in told
+        return ReportReply(ok=True, recorded=False, reason="gone") if has_run else friendly(report)
+
+    owner.answer = answer
+    worker = await serve(step, pull=Crowded, pending_bytes_max=100_000)
+    works = [await owner.offer("step", input=number, offer=offer) for number in range(3)]
+    await owner.until_ended(*works)
+    await owner.until(lambda: not worker._course.attempts)
+    assert (worker.vitals().unanswered, worker.running) == (0, 0)
+    assert sorted(ran) == [0, 1, 2]
 
 
 async def test_a_later_offer_runs_only_after_the_owner_said_so(owner, serve) -> None:

@@ -339,13 +339,27 @@ def log_has(tmp_path: Path, text: str) -> Callable[[], bool]:
     return lambda: text in (tmp_path / "worker.log").read_text()
 
 
-async def test_sighup_replaces_the_process_while_the_old_one_ends_its_work(owner, start, tmp_path) -> None:
+class Replaced(NamedTuple):
+    """A worker whose child was replaced while that had `work`, which ends once the file `go` is there."""
+
+    process: subprocess.Popen
+    first_pid: int
+    work: Work
+
+
+@pytest.fixture
+async def replaced(owner: ScriptedOwner, start: Start, tmp_path: Path) -> Replaced:
     process = start()
     first = await child_pid(owner)
     work = await owner.offer("waits_for_file", input="go")
     await owner.until_begun(work)
     process.send_signal(signal.SIGHUP)
     await seen(log_has(tmp_path, "worker_replaced"))
+    return Replaced(process, first, work)
+
+
+async def test_sighup_replaces_the_process_while_the_old_one_ends_its_work(owner, replaced, tmp_path) -> None:
+    process, first, work = replaced
     assert await child_pid(owner) != first
     assert psutil.pid_exists(first)
     (tmp_path / "go").touch()
@@ -355,13 +369,10 @@ async def test_sighup_replaces_the_process_while_the_old_one_ends_its_work(owner
     assert process.poll() is None
 
 
-async def test_the_first_sigterm_cuts_off_nothing_that_already_drains_for_its_successor(owner, start, tmp_path) -> None:
-    process = start()
-    first = await child_pid(owner)
-    work = await owner.offer("waits_for_file", input="go")
-    await owner.until_begun(work)
-    process.send_signal(signal.SIGHUP)
-    await seen(log_has(tmp_path, "worker_replaced"))
+async def test_the_first_sigterm_cuts_off_nothing_that_already_drains_for_its_successor(
+    owner, replaced, tmp_path
+) -> None:
+    process, first, work = replaced
     successor = await child_pid(owner)
     process.send_signal(signal.SIGTERM)
     await asyncio.to_thread(psutil.Process(successor).wait, 20)

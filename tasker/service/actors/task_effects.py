@@ -146,7 +146,7 @@ def _set_aside(actor: TaskActor) -> None:
 def _reprioritize(actor: TaskActor) -> None:
     for place in actor.state.places.values():
         if not place.held and not place.denied:
-            # Its row says to ask again in an hour, which the next owner would heed.
+            # Its row says to ask again in up to a minute, which the next owner would heed.
             _ask_for_place(actor, place.request, keep=True)
     for step, entry in actor.state.steps.items():
         if actor.is_offered(step, entry.attempt):

@@ -52,17 +52,17 @@ def take_report(actor: TaskActor, message: ReportMessage, now_us: int) -> Turn:
     events = advance(actor.state, template, found)
     if not events:
         return _answer(message, ReportReply(ok=True, recorded=False, reason="not_open"))
+    failed, cause = message.fail, report.traceparent
+    span = None
     if type(events[0]) is TaskBlocked:
         # The history is full: that was recorded, the report was not.
         reply = ReportReply(ok=True, recorded=False, reason="not_open")
     else:
         ports.step_times.add(report.kind, events, now_us - dispatched_us)
         reply = accepted(report, actor.state.steps[report.step], at_us=now_us)
-    failed, cause = message.fail, report.traceparent
-    span = None
-    if ports.traces is not None and report.kind in OUTCOMES:
-        span, cause = ports.traces.result(report, actor.traceparent_of(report.step))
-        failed = ports.traces.failing(span, failed)
+        if ports.traces is not None and report.kind in OUTCOMES:
+            span, cause = ports.traces.result(report, actor.traceparent_of(report.step))
+            failed = ports.traces.failing(span, failed)
 
     def committed(_position: int) -> None:
         if span is not None:

@@ -184,6 +184,16 @@ def test_a_result_is_given_to_who_asks() -> None:
     assert (answer.ok, answer.recorded, msgspec.json.decode(answer.result)) == (True, False, {"big": [1, 2]})
 
 
+@pytest.mark.parametrize("attempt", [1, 9])
+def test_whoever_asks_for_a_result_is_given_it(attempt: int) -> None:
+    """Workers share one answer among the items of a list, whatever became of the one that asked."""
+    run = dispatched()
+    run.complete("s1", result=[1])
+    run.complete("s2")
+    given = judge(run, report("result", attempt, step="s2", of="s1", worker="w9"))
+    assert given == ReportReply(ok=True, recorded=False, result=raw([1]))
+
+
 def test_a_result_that_is_not_there_is_not_given() -> None:
     assert judge(dispatched(), report("result", of="s1")) == stale("not_open")
     assert judge(dispatched(), report("result")) == stale("not_open")

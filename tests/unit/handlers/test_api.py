@@ -1,6 +1,7 @@
 """Calls of a real HTTP server that answers as it is told."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
@@ -212,7 +213,27 @@ async def test_a_step_that_returns_a_request_makes_it(bank: Bank, attempt: None)
         await second.bind(None, b"null", {"charge": b"{}"})()
 
 
-@pytest.mark.parametrize("said", [{"timeout_s": 0}, {"response_bytes_max": 0}, {"statuses": {1: "permanent"}}])
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"json": 1, "data": "x"}, "json and data; one of them can be sent"),
+        ({"json": {1, 2, object()}}, "the request cannot be sent: TypeError"),
+        ({"params": {"a": None}}, "the request cannot be sent: TypeError"),
+        ({"headers": {"a": 5}}, "the request cannot be sent: TypeError"),
+        ({"headers": {"a": "x\r\ny: z"}}, "the request cannot be sent: ValueError"),
+    ],
+    ids=["two-bodies", "no-json", "no-parameter", "no-header", "two-headers"],
+)
+async def test_a_request_that_cannot_be_sent_is_not_tried_again(bank: Bank, keys: Any, told: str) -> None:
+    """Planted bugs: `data` that was dropped beside `json`; as many attempts as the step has, all alike."""
+    with pytest.raises(ApiRefused, match=re.escape(told)):
+        await call_api(ApiRequest("POST", bank.url, **keys))
+    assert bank.heard == []
+
+
+@pytest.mark.parametrize(
+    "said", [{"timeout_s": 0}, {"timeout_s": "5"}, {"response_bytes_max": 0}, {"statuses": {1: "permanent"}}]
+)
 def test_bounds_that_make_no_sense_are_refused(said: Any) -> None:
     with pytest.raises(ConfigurationError):
         api_step(**said)

@@ -190,3 +190,16 @@ def test_a_short_traceback_has_the_chain_by_itself() -> None:
     found = info(chain(KeyError("first"), ValueError("second")))
     assert found.stack is not None
     assert found.stack.index("KeyError: 'first'") < found.stack.index("direct cause") < found.stack.index("second")
+
+
+@pytest.mark.parametrize("classes", [CardDeclined, (CardDeclined,), [CardDeclined]])
+def test_classes_may_stand_in_a_list(classes: Any) -> None:
+    """Planted bug: a list made of each error a TypeError of its own, when the handler had failed."""
+    found = raising(CardDeclined("no"), permanent=classes)
+    assert (found.type, found.retryable) == ("CardDeclined", False)
+
+
+@pytest.mark.parametrize("classes", ["CardDeclined", [409], int, None])
+def test_what_is_no_class_of_exceptions_is_refused_where_it_is_declared(classes: Any) -> None:
+    with pytest.raises(ConfigurationError, match="permanent is a class of exceptions, or a list of them, not"):
+        errors_are(permanent=classes)

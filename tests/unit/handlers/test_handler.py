@@ -129,3 +129,12 @@ def test_a_type_that_json_cannot_give_is_told(kind: Any) -> None:
     (spec,) = plain_handlers_of(handler("h")(run))
     with pytest.raises(ConfigurationError, match="cannot be decoded"):
         spec.check_types()
+
+
+def test_a_handler_is_given_its_name_and_labels_have_values() -> None:
+    function: Any = len
+    labels: Any = ["gpu"]
+    with pytest.raises(ConfigurationError, match=r"handler\(\) is given the name that steps say, such as 'len'"):
+        handler(function)
+    with pytest.raises(ConfigurationError, match="requires is labels with their values, .* not a list"):
+        handler("h", queue="q", requires=labels)

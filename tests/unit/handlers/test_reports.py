@@ -259,6 +259,19 @@ async def short() -> AsyncIterator[Short]:
     await owner.close()
 
 
+async def test_nodes_that_are_gone_leave_no_lane_behind(short: Short) -> None:
+    for number in range(3):
+        short.reporter.send_by(f"node-{number}", dict, Outgoing(b"1", short.answered.append, home="home"))
+        await short.until(short.at_home, number + 1)
+    assert len(short.reporter._lanes) == 4, "home, and detours that are avoided for a while"
+    short.reporter.hurry()
+    short.send(4)
+    await short.until(short.at_node)
+    assert set(short.reporter._lanes) == {"home", "node"}
+    short.reporter.send_by("node-5", dict, Outgoing(b"1", short.answered.append, home="home"))
+    assert "node" in short.reporter._lanes, "it has a request under way"
+
+
 async def test_a_report_goes_by_its_node_with_the_lanes_headers(short: Short) -> None:
     short.send(1)
     await short.until(short.at_node)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import pytest
+import structlog
 
 from tasker.errors import ConfigurationError
 from tasker.handlers import Template, handler, resource
@@ -182,6 +183,31 @@ async def test_a_teardown_that_fails_or_hangs_keeps_no_other_from_its_own(monkey
         await scope.get(one)
     await scope.close()
     assert gone == ["first"]
+
+
+async def test_what_others_leave_no_time_for_is_told() -> None:
+    """Planted bug: the process ended in the middle of it, and nobody was told."""
+
+    @resource
+    async def never() -> AsyncIterator[int]:
+        yield 1
+        made.append("never")
+
+    @resource
+    async def slow() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    scope = ResourceScope()
+    for one in (never, slow):
+        await scope.get(one)
+    with structlog.testing.capture_logs() as lines:
+        await scope.close(0.05)
+    assert [(line["event"], line["resource"]) for line in lines] == [
+        ("resource_teardown_failed", "slow"),
+        ("resource_not_torn_down", "never"),
+    ]
+    assert made == []
 
 
 def test_circles_and_gaps_are_refused() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tasker.events.messages import EmittedEvent, Progress, UsageLine
 from tasker.events.usage import Metering
+from tasker.handlers import runner as runner_module
 from tasker.handlers.context import StepContext
 from tasker.handlers.outcome import AttemptCancelled, PermanentError
 from tasker.handlers.runner import Job, Runner
@@ -104,6 +105,33 @@ async def bench() -> AsyncIterator[Bench]:
     yield bench
     await bench.runner.stop()
     await bench.runner.stop()
+
+
+class Held:
+    """What an app made; it takes half of the time that there is for it to be given back."""
+
+    def __init__(self) -> None:
+        self.is_given_back = False
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None: ...
+
+    async def close(self, timeout_s: float) -> None:
+        await asyncio.sleep(timeout_s / 2)
+        self.is_given_back = True
+
+
+@pytest.mark.parametrize("pinged", [False, True])
+async def test_what_an_app_made_has_its_time_to_be_given_back(monkeypatch: pytest.MonkeyPatch, *, pinged: bool) -> None:
+    """Planted bugs: six seconds for any number of resources; none at all just after a look at the vitals."""
+    monkeypatch.setattr(runner_module, "GIVE_BACK_S", 1.0)
+    monkeypatch.setattr(runner_module, "_STOP_WAIT_S", 0.05)
+    held = Held()
+    runner = Runner(lambda _job: None, life=held)
+    runner.start()
+    if pinged:
+        runner.ping()
+    await runner.stop()
+    assert held.is_given_back
 
 
 def raiser(error: BaseException, *, is_async: bool) -> Callable[[StepContext], Any]:

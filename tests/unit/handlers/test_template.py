@@ -11,11 +11,12 @@ import pytest
 from tasker.errors import ConfigurationError, TaskerError, TemplateInvalid
 from tasker.handlers.api import api_step
 from tasker.handlers.classification import errors_are
+from tasker.handlers.emits import Emits
 from tasker.handlers.handler import handler
 from tasker.handlers.template import Template
 from tasker.templates import Retry, differences, effective_version, load_yaml, validate
 from tasker.templates.dynamic import STEP_KEYS
-from tasker.templates.model import Approval, TemplateSpec
+from tasker.templates.model import Approval, Concurrency, StaleAfter, TemplateSpec
 from tests.unit.handlers import sample_app
 
 
@@ -246,6 +247,10 @@ def test_a_keyword_that_there_is_not_is_refused_with_the_one_that_was_meant(wron
         (lambda keys: handler("h", **keys), "handler() has no keyword 'proces' (did you mean 'process'?)"),
         (lambda keys: api_step(**keys), "api_step() has no keyword 'timeouts' (did you mean 'timeout_s'?)"),
         (lambda keys: errors_are(**keys), "errors_are() has no keyword 'permanet' (did you mean 'permanent'?)"),
+        (lambda keys: Emits("e", **keys), "Emits() has no keyword 'shema' (did you mean 'schema'?)"),
+        (lambda keys: Retry(**keys), "Retry() has no keyword 'max_attempt' (did you mean 'max_attempts'?)"),
+        (lambda keys: Concurrency(key="1", **keys), "Concurrency() has no keyword 'limt' (did you mean 'limit'?)"),
+        (lambda keys: StaleAfter(**keys), "StaleAfter() has no keyword 'pending' (did you mean 'pending_s'?)"),
     ],
 )
 def test_every_declaration_tells_of_its_keywords(declare: Callable[[dict[str, Any]], object], told: str) -> None:
@@ -313,12 +318,21 @@ def charge(input: int) -> int:
         ({"after": charge}, "after is the name of a step, or a list of names, not a function"),
         ({"after": {"a", "b"}}, "after is the name of a step, or a list of names, not a set"),
         ({"after": None}, "after is the name of a step, or a list of names, not null"),
-        ({"routes": charge}, "/steps/0/routes: must be a list of steps, not a function"),
-        ({"routes": "pack"}, "/steps/0/routes: must be a list of steps, not the text 'pack'"),
-        ({"requires": "gpu"}, "/steps/0/requires: must be labels with their values, such as {gpu: a100}, not the text"),
-        ({"rate_limit": 5}, "/steps/0/rate_limit: rate_limit must be an object, not the number 5"),
+        ({"routes": charge}, "must be a list of steps, not a function"),
+        ({"routes": "pack"}, "must be a list of steps, not the text 'pack'"),
+        ({"requires": "gpu"}, "must be labels with their values, such as {gpu: a100}, not the text"),
+        ({"rate_limit": 5}, "rate_limit must be an object, not the number 5"),
+        ({"retry": Retry}, "retry must be an object, not the class Retry"),
+        ({"emits": None}, "emits is a list of names of domain events, or of Emits(...), not null"),
+        ({"emits": [{"name": "a"}]}, "emits is a list of names of domain events, or of Emits(...), not an object"),
+        ({"after_when": "ask"}, "after_when is an object, such as {'judge': 'results.judge.ok'}, not the text 'ask'"),
+        ({"after_when": {"ask": "true"}}, "after_when: charge has no parent 'ask'; name it in after, or take its"),
+        ({"name": 5}, "the name of a step is text, not the number 5"),
+        ({"process": "no"}, "process is 'no': True or False"),
+        ({"concurrency": "2"}, "concurrency is '2': how many attempts run at a time, a whole number, at least 1"),
+        ({"concurrency": 2.5}, "concurrency is 2.5: how many attempts run at a time, a whole number, at least 1"),
+        ({"concurrency": {"key": "1", "limt": 2}}, "unknown key 'limt' (did you mean 'limit'?)"),
     ],
-    ids=["after", "after-set", "after-null", "routes", "routes-text", "requires", "rate_limit"],
 )
 def test_what_is_no_value_of_a_keyword_is_refused_in_words(keys: dict[str, Any], told: str) -> None:
     """Not with the TypeError of whatever stumbled over it; and a set would give each process another order."""
@@ -332,10 +346,96 @@ def test_what_is_no_value_of_a_keyword_is_refused_in_words(keys: dict[str, Any],
         declare()
 
 
+def test_a_form_may_be_spelled_as_in_a_document() -> None:
+    """Planted bug: `concurrency`, alone among them, was taken for a number."""
+    flow = Template("flow", fairness={"key": "input.who"})  # type: ignore[arg-type]
+    spelled: Any = {"concurrency": {"key": "input.x", "limit": 2}, "retry": {"max_attempts": 5}}
+    flow.step(**spelled)(charge)
+    flow.child("more", "other", after="charge", concurrency=Concurrency(key="1"))
+    step = flow.spec().steps[0]
+    assert (step.concurrency, step.retry) == (Concurrency(key="input.x", limit=2), Retry(max_attempts=5))
+    assert flow.handlers()[0].spec.concurrency is None
+
+
+@pytest.mark.parametrize("emits", ["paid", Emits("paid"), ["paid"]])
+def test_one_domain_event_need_not_stand_in_a_list(emits: Any) -> None:
+    """Planted bug: the events `p`, `a`, `i` and `d`."""
+    flow = Template("flow")
+    flow.step(emits=emits)(charge)
+    assert [event.name for event in flow.spec().steps[0].emits] == ["paid"]
+
+
+def test_a_form_that_lacks_what_it_needs_says_where() -> None:
+    form: Any = Concurrency
+    with pytest.raises(ConfigurationError, match=r"^test_template\.py:\d+: Concurrency\(\): Missing required argument 'key'"):
+        form()
+
+
+def test_faults_of_a_step_are_told_with_the_line_of_its_declaration() -> None:
+    """Planted bug: `/steps/1/delay_s`, for whoever counts decorators."""
+    flow = Template("flow")
+    flow.step(start_to_close_s=-1)(charge)
+    late: Any = "5"
+    flow.delay("later", late, after="charge")
+    undo: Any = "2"
+
+    @flow.compensation("charge", start_to_close_s=undo)
+    def give_back(charge: int) -> None: ...
+
+    found = dict(faults(flow))
+    told = {pointer: re.sub(r"\d+", "N", detail.partition(": must")[0]) for pointer, detail in found.items()}
+    assert told == {
+        "/steps/0/start_to_close_s": "charge() in test_template.py:N",
+        "/steps/0/compensate_start_to_close_s": "give_back() in test_template.py:N",
+        "/steps/1/delay_s": "test_template.py:N: step later",
+    }
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda flow: flow.delay("a"),
+        lambda flow: flow.transform("a", None),
+        lambda flow: flow.asserts("a", None),
+        lambda flow: flow.wait("a", None),
+        lambda flow: flow.wait_event("a", None),
+        lambda flow: flow.child("a", None),
+    ],
+)
+def test_a_step_of_the_service_says_what_it_does(declare: Callable[[Any], object]) -> None:
+    """Planted bug: one that says nothing was a worker's, and waited for one for ever."""
+    with pytest.raises(ConfigurationError, match=r"^test_template\.py:\d+: the step needs .*; None says nothing"):
+        declare(Template("flow"))
+
+
+@pytest.mark.parametrize("assignees", [5, {"ann"}])
+def test_who_may_answer_is_a_text_or_a_list(assignees: Any) -> None:
+    flow = Template("flow")
+    flow.approval("ask", assignees=assignees)
+    assert [pointer for pointer, _ in faults(flow)] == ["/steps/0/approval/assignees"]
+
+
+@pytest.mark.parametrize("decorator", [api_step, errors_are])
+def test_a_decorator_without_its_parentheses_says_so(decorator: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"write @{decorator.__name__}\(\.\.\.\)"):
+        decorator(charge)
+
+
+@pytest.mark.parametrize("text", [None, b"name: x"])
+def test_yaml_is_text(text: Any) -> None:
+    with pytest.raises(ConfigurationError, match="takes the text itself"):
+        Template.from_yaml(text)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Template.load(None)  # type: ignore[arg-type]
+
+
 def test_a_compensation_names_its_step() -> None:
     undone: Any = charge
+    number: Any = 5
     with pytest.raises(ConfigurationError, match=r"such as 'charge', not a function"):
         Template("t").compensation(undone)
+    with pytest.raises(ConfigurationError, match="5 is no function"):
+        Template("t").compensation("charge")(number)
 
 
 def test_a_condition_in_after_is_told_where_it_belongs() -> None:

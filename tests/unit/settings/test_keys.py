@@ -94,13 +94,15 @@ def test_a_name_carries_its_unit() -> None:
         ("database.url", "postgresql://tasker@/tasker?host=/run/x", "postgresql://tasker@/tasker?host=/run/x"),
         ("database.url", "postgresql://h/d?user=u&password=secret", "postgresql://h/d?user=u&password=***"),
         ("database.url", "host=h password=secret", "***"),
+        ("nats.url", "u:secret@h:4222", "***"),
+        ("nats.url", ["nats://u:secret@h:4222"], "***"),
         ("nats.url", "nats://secret@h:4222", "nats://***@h:4222"),
         ("nats.url", "nats://u:secret@a:1,nats://b:1", "nats://u:***@a:1,nats://b:1"),
         ("http.url", "https://u:secret@h/x", "https://u:***@h/x"),
         ("tenant", "secret:no", "secret:no"),
     ],
 )
-def test_secrets_are_masked(key: str, value: str, told: str) -> None:
+def test_secrets_are_masked(key: str, value: object, told: str) -> None:
     assert shown(keys()[key], value) == told
 
 

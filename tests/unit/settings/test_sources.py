@@ -8,6 +8,9 @@ from tasker.settings import Settings, SettingsInvalid, read_settings
 from tasker.settings.keys import keys
 
 
+UNBOUNDED = [name for name, key in keys().items() if key.form == "number" and "at most" not in key.bounds]
+
+
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -127,6 +130,17 @@ def test_a_file_that_cannot_be_used(text: str | None, why: str) -> None:
     file = Path("missing.toml") if text is None else write(text)
     [detail] = faults(file=file).values()
     assert why in detail
+
+
+@pytest.mark.parametrize("name", UNBOUNDED)
+def test_a_number_without_an_end_is_none(name: str) -> None:
+    """Planted bug: JSON has no infinity, so a worker's processes could not read the options that they are given."""
+    part, _, key = name.partition(".")
+    write(f"[{part}]\n{key} = inf")
+    assert faults({keys()[name].variable: "inf"}) == {
+        keys()[name].variable: "'inf': expected a number that is finite",
+        f"tasker.toml: {name}": "inf: expected a number that is finite",
+    }
 
 
 def test_a_password_is_not_told_with_its_fault() -> None:

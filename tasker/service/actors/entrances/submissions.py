@@ -28,7 +28,7 @@ import structlog
 from tasker.bus.bus import Bus
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import Delivery, PullLoop
-from tasker.errors import ParameterInvalid, Problem, TaskerError, Unavailable, is_passing
+from tasker.errors import ParameterInvalid, Problem, TaskerError, is_passing
 from tasker.events.codec import BATCH_ITEMS_MAX, BODY_BYTES_MAX, decode_message, encode_message, split_array
 from tasker.events.messages import (
     HEADER_IDEMPOTENCY_KEY,
@@ -225,11 +225,7 @@ class Submissions:
         return subject
 
     def _give_back(self, delivery: Delivery, delay_s: float) -> None:
-        try:
-            self._pulls.nak(delivery, delay_s=delay_s)
-        except Unavailable as error:
-            # It comes again when the wait for its ack is over.
-            _log.info("submitted_not_given_back", error=error.detail)
+        self._pulls.nak(delivery, delay_s=delay_s)
         self._pulls.done(delivery)
 
 
