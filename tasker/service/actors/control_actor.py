@@ -11,43 +11,20 @@ from typing import ClassVar
 from uuid import UUID
 
 from tasker.controls import CONTROL_FORM, Controls
-from tasker.errors import CommandRejected, TaskerError
+from tasker.errors import CommandRejected
 from tasker.events.control_events import AnyControlEvent
-from tasker.events.envelope import Meta
 from tasker.events.state_form import StateForm
 from tasker.events.stored import encode_meta, to_new_event
-from tasker.service.actors.dry_runs import Planned
+from tasker.service.actors.command_message import CommandMessageBase
 from tasker.service.domain.circuits import AnyCircuitCommand, CircuitWord, CloseCircuit, OpenCircuit, decide_circuit
 from tasker.service.domain.controls import AnyControlCommand, decide_control
 from tasker.service.runtime.actor import Kept, Owed, Recorded, Turn
 
 
-class ControlMessage:
-    """Do something to work as a whole.
+class ControlMessage(CommandMessageBase[AnyControlCommand | AnyCircuitCommand, Recorded]):
+    """Do something to work as a whole, what a node says of a circuit among it: that has no id, as its events name it."""
 
-    `command_id` is None for what a node says of a circuit: its events name it. `planned` is that of a dry run.
-    """
-
-    __slots__ = ("answered", "command", "command_id", "fail", "meta", "planned", "tenant")
-
-    def __init__(
-        self,
-        *,
-        tenant: str,
-        command: AnyControlCommand | AnyCircuitCommand,
-        command_id: str | None,
-        meta: Meta,
-        answered: Recorded,
-        fail: Callable[[TaskerError], None],
-        planned: Planned | None = None,
-    ) -> None:
-        self.tenant = tenant
-        self.planned = planned
-        self.command = command
-        self.command_id = command_id
-        self.meta = meta
-        self.answered = answered
-        self.fail = fail
+    __slots__ = ()
 
 
 class ControlActor(Kept[Controls]):
@@ -68,7 +45,7 @@ class ControlActor(Kept[Controls]):
         planned = message.planned
         controls, meta = self.state, message.meta
         try:
-            if planned is None and controls.commands.knows(message.command_id, meta.request):
+            if planned is None and controls.commands.knows(meta.command_id, meta.request):
                 return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)
             events = _decided(controls, message.tenant, message.command, now_us)
         except CommandRejected as refusal:
@@ -83,7 +60,7 @@ class ControlActor(Kept[Controls]):
                 to_new_event(event, stream_id=self.stream_id, seq=seq, tenant=message.tenant, at_us=now_us, meta=data)
             )
             controls.take(event, tenant=message.tenant, at_us=now_us, by=by, reason=reason)
-            controls.commands.remember(message.command_id, meta.request, seq)
+            controls.commands.remember(meta.command_id, meta.request, seq)
         duplicate = not events
 
         def on_committed(position: int) -> None:

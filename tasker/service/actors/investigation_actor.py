@@ -7,14 +7,13 @@ actor (`SubjectMessage`) and hands the answer on (`InvestigationMessage`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
-from tasker.errors import CommandRejected, TaskerError
-from tasker.events.envelope import Meta
+from tasker.errors import CommandRejected
 from tasker.events.state_form import StateForm
 from tasker.events.stored import encode_meta, to_new_event
-from tasker.service.actors.dry_runs import Planned
+from tasker.service.actors.command_message import CommandMessageBase, Failed
 from tasker.service.domain.dead_letters.investigation import (
     INVESTIGATION_FORM,
     InvestigationCommand,
@@ -26,8 +25,6 @@ from tasker.service.domain.dead_letters.investigation import (
 )
 from tasker.service.domain.state import TaskState
 from tasker.service.runtime.actor import Kept, Owed, Recorded, Turn
-
-Failed = Callable[[TaskerError], None]
 
 
 class SubjectMessage:
@@ -50,33 +47,15 @@ class SubjectMessage:
         return Turn.answer(lambda _: self.answered(subject), self.fail)
 
 
-class InvestigationMessage:
-    """Do something about a dead letter; `planned` is that of a dry run."""
+class InvestigationMessage(CommandMessageBase[InvestigationCommand, Recorded]):
+    """Do something about a dead letter of the task `task_id`, of which its owner said `subject`."""
 
-    __slots__ = ("answered", "command", "command_id", "fail", "meta", "planned", "subject", "task_id", "tenant")
+    __slots__ = ("subject", "task_id")
 
-    def __init__(
-        self,
-        *,
-        tenant: str,
-        task_id: UUID,
-        subject: Subject,
-        command: InvestigationCommand,
-        command_id: str,
-        meta: Meta,
-        answered: Recorded,
-        fail: Failed,
-        planned: Planned | None = None,
-    ) -> None:
-        self.tenant = tenant
-        self.planned = planned
+    def __init__(self, *, task_id: UUID, subject: Subject, **asked: Any) -> None:
+        super().__init__(**asked)
         self.task_id = task_id
         self.subject = subject
-        self.command = command
-        self.command_id = command_id
-        self.meta = meta
-        self.answered = answered
-        self.fail = fail
 
 
 class InvestigationActor(Kept[Investigations]):
@@ -94,7 +73,7 @@ class InvestigationActor(Kept[Investigations]):
     def receive(self, message: InvestigationMessage, now_us: int) -> Turn | None:
         """Decide on `message`; see `Actor`."""
         state, planned = self.state, message.planned
-        command_id, request = message.command_id, message.meta.request
+        command_id, request = message.meta.command_id, message.meta.request
         try:
             if planned is None and state.commands.knows(command_id, request):
                 return Turn.answer(lambda position: message.answered(position, duplicate=True), message.fail)

@@ -179,7 +179,7 @@ class TaskActor:
         return self.template
 
     def _command(self, message: CommandMessage, now_us: int) -> Turn:
-        planned, command_id, request = message.planned, message.command_id, message.meta.request
+        planned, command_id, request = message.planned, message.meta.command_id, message.meta.request
         try:
             template = self.template_for(message.tenant)
             if planned is not None:

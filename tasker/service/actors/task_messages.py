@@ -9,6 +9,7 @@ from tasker.events.envelope import Meta
 from tasker.events.messages import Report, ReportReply
 from tasker.service.actors.children.child_news import ChildHint, ChildNews
 from tasker.service.actors.children.standing import StandingMessage
+from tasker.service.actors.command_message import CommandMessageBase, Failed
 from tasker.service.actors.dry_runs import Planned
 from tasker.service.actors.investigation_actor import SubjectMessage
 from tasker.service.actors.limits.admission_news import AdmissionLook, Admitted
@@ -20,8 +21,6 @@ from tasker.service.domain.commands import AnyTaskCommand, CreateTask
 from tasker.service.runtime.actor import Recorded
 from tasker.service.runtime.node import Wake
 from tasker.templates import CompiledTemplate
-
-Failed = Callable[[TaskerError], None]
 
 
 class CreateMessage:
@@ -77,33 +76,10 @@ class CreateMessage:
         self.fail = fail
 
 
-class CommandMessage:
-    """A command of a person or program to an existing task; `command` is given the time of the turn.
+class CommandMessage(CommandMessageBase[Callable[[int], AnyTaskCommand], Recorded]):
+    """A command to an existing task."""
 
-    Attributes:
-        planned: of a dry run: takes what the command would cause, in place of `answered`; nothing is recorded.
-    """
-
-    __slots__ = ("answered", "command", "command_id", "fail", "meta", "planned", "tenant")
-
-    def __init__(
-        self,
-        *,
-        tenant: str,
-        command: Callable[[int], AnyTaskCommand],
-        command_id: str,
-        meta: Meta,
-        answered: Recorded,
-        fail: Failed,
-        planned: Planned | None = None,
-    ) -> None:
-        self.tenant = tenant
-        self.planned = planned
-        self.command = command
-        self.command_id = command_id
-        self.meta = meta
-        self.answered = answered
-        self.fail = fail
+    __slots__ = ()
 
 
 class ReportMessage:

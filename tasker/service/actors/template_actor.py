@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 from uuid import UUID
 
-from tasker.errors import CommandRejected, TaskerError
-from tasker.events.envelope import Meta
+from tasker.errors import CommandRejected
 from tasker.events.state_form import StateForm
 from tasker.events.stored import encode_meta, to_new_event
 from tasker.events.template_events import AnyTemplateEvent
-from tasker.service.actors.dry_runs import Planned
+from tasker.service.actors.command_message import CommandMessageBase, Failed
 from tasker.service.domain.template_registry import (
     TEMPLATE_FORM,
     RegisterTemplate,
@@ -36,27 +35,10 @@ class Registered(Protocol):
         ...
 
 
-class RegisterMessage:
-    """Register a version, or choose the one in use; `planned` is that of a dry run."""
+class RegisterMessage(CommandMessageBase[RegisterTemplate | UseTemplate, Registered]):
+    """Register a version, or choose the one in use."""
 
-    __slots__ = ("answered", "command", "fail", "meta", "planned", "tenant")
-
-    def __init__(
-        self,
-        *,
-        tenant: str,
-        command: RegisterTemplate | UseTemplate,
-        meta: Meta,
-        answered: Registered,
-        fail: Callable[[TaskerError], None],
-        planned: Planned | None = None,
-    ) -> None:
-        self.tenant = tenant
-        self.planned = planned
-        self.command = command
-        self.meta = meta
-        self.answered = answered
-        self.fail = fail
+    __slots__ = ()
 
 
 class ResolveMessage:
@@ -64,7 +46,7 @@ class ResolveMessage:
 
     __slots__ = ("answered", "fail")
 
-    def __init__(self, answered: Callable[[TemplateRegistry], None], fail: Callable[[TaskerError], None]) -> None:
+    def __init__(self, answered: Callable[[TemplateRegistry], None], fail: Failed) -> None:
         self.answered = answered
         self.fail = fail
 

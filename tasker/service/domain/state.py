@@ -455,7 +455,7 @@ class TaskState:
         """Return whether nothing is closed and no step was visited twice: steps are their own nodes."""
         return not (self.closed or self.closed_edges or self.visits)
 
-    def has_taken(self, command_id: str, request: str | None = None) -> bool:
+    def has_taken(self, command_id: str | None, request: str | None = None) -> bool:
         """Return whether the command has changed the task: one of the last ones, or any that brought a signal.
 
         Raises:
@@ -463,7 +463,7 @@ class TaskState:
         """
         if self.commands.knows(command_id, request):
             return True
-        if self.inbox is None or command_id not in self.inbox.commands:
+        if command_id is None or self.inbox is None or command_id not in self.inbox.commands:
             return False
         check_repeat(command_id, request, self.inbox.commands[command_id])
         return True

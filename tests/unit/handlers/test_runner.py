@@ -122,7 +122,7 @@ class Held:
 
 @pytest.mark.parametrize("pinged", [False, True])
 async def test_what_an_app_made_has_its_time_to_be_given_back(monkeypatch: pytest.MonkeyPatch, *, pinged: bool) -> None:
-    """Planted bugs: six seconds for any number of resources; none at all just after a look at the vitals."""
+    """Planted bugs: eight seconds for any number of resources; none at all just after a look at the vitals."""
     monkeypatch.setattr(runner_module, "GIVE_BACK_S", 1.0)
     monkeypatch.setattr(runner_module, "_STOP_WAIT_S", 0.05)
     held = Held()

@@ -63,7 +63,6 @@ class CircuitWords:
         message = ControlMessage(
             tenant=tenant,
             command=word,
-            command_id=None,
             meta=Meta(requested_by=BY_ITSELF, reason=_reason(word)),
             answered=_answered,
             fail=_failed,

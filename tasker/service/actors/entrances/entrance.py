@@ -415,7 +415,6 @@ class Entrance:
         message = CommandMessage(
             tenant=asked.tenant,
             command=decided,
-            command_id=command_id,
             meta=_meta_of(asked, command, command_id),
             answered=asked.recorded(shard, str(task_id)),
             fail=asked.refuse,
@@ -462,7 +461,6 @@ class Entrance:
                 task_id=task_id,
                 subject=subject,
                 command=decided,
-                command_id=command_id,
                 meta=meta,
                 answered=asked.recorded(shard, str(task_id)),
                 fail=asked.refuse,
@@ -560,7 +558,6 @@ class Entrance:
         message = ScheduleMessage(
             tenant=asked.tenant,
             command=decided,
-            command_id=command_id,
             meta=_meta_of(asked, command, command_id),
             answered=answered,
             fail=refused,
@@ -582,7 +579,6 @@ class Entrance:
         message = ControlMessage(
             tenant=asked.tenant,
             command=decided,
-            command_id=command_id,
             meta=_meta_of(asked, command, command_id),
             answered=asked.recorded(shard),
             fail=asked.refuse,

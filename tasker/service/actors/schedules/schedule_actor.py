@@ -17,7 +17,7 @@ from tasker.events.messages import Reply
 from tasker.events.schedule_events import AnyScheduleEvent, ScheduleFired, ScheduleReconciled
 from tasker.events.state_form import StateForm
 from tasker.events.stored import EMPTY_META, encode_meta, to_new_event
-from tasker.service.actors.dry_runs import Planned
+from tasker.service.actors.command_message import CommandMessageBase
 from tasker.service.actors.lost_message import LostObligations
 from tasker.service.domain.schedules.commands import (
     AnyScheduleCommand,
@@ -95,29 +95,10 @@ class SchedulePorts(Protocol):
         ...
 
 
-class ScheduleMessage:
-    """A command to the schedule; `command` is given the time of the turn. `planned` is that of a dry run."""
+class ScheduleMessage(CommandMessageBase[Callable[[int], AnyScheduleCommand], ScheduleAnswered]):
+    """A command to the schedule."""
 
-    __slots__ = ("answered", "command", "command_id", "fail", "meta", "planned", "tenant")
-
-    def __init__(
-        self,
-        *,
-        tenant: str,
-        command: Callable[[int], AnyScheduleCommand],
-        command_id: str,
-        meta: Meta,
-        answered: ScheduleAnswered,
-        fail: Callable[[TaskerError], None],
-        planned: Planned | None = None,
-    ) -> None:
-        self.tenant = tenant
-        self.planned = planned
-        self.command = command
-        self.command_id = command_id
-        self.meta = meta
-        self.answered = answered
-        self.fail = fail
+    __slots__ = ()
 
 
 class StartAnswered:
@@ -198,7 +179,7 @@ class ScheduleActor(Kept[ScheduleState]):
         state.tenant = message.tenant
         planned = message.planned
         try:
-            if planned is None and state.commands.knows(message.command_id, message.meta.request):
+            if planned is None and state.commands.knows(message.meta.command_id, message.meta.request):
                 return Turn.answer(
                     lambda position: message.answered(position, duplicate=True, task_id=None), message.fail
                 )
