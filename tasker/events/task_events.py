@@ -207,7 +207,7 @@ class DomainEventRaised(TaskEvent, frozen=True, kw_only=True):
 
 
 class UsageRecorded(TaskEvent, frozen=True, kw_only=True):
-    """What an attempt used of one meter; recorded in one unit with the attempt's outcome, and before it.
+    """What an attempt used of one meter; recorded in one unit with the attempt's outcome, and before it, or late.
 
     Attributes:
         amount, cost: decimal text, exact. cost: null: nobody knows it.
@@ -215,6 +215,7 @@ class UsageRecorded(TaskEvent, frozen=True, kw_only=True):
         currency: of the cost.
         price, prices: where the cost is the amount times a price: that price, and the version of its price table.
         excess: with this the task has gone over its budget; how, in words. Nothing more of it begins.
+        late: the attempt was over when its worker told of it, and its outcome has been recorded otherwise.
     """
 
     step: str
@@ -228,6 +229,7 @@ class UsageRecorded(TaskEvent, frozen=True, kw_only=True):
     price: str | None = None
     prices: str | None = None
     excess: str | None = None
+    late: bool = False
 
 
 class ProgressRecorded(TaskEvent, frozen=True, kw_only=True):

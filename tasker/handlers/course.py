@@ -322,9 +322,10 @@ class Course:
         if attempt.reported:
             attempt.let_go()
             return
-        if attempt.stop is Stop.DROPPED:
+        if attempt.stop is Stop.DROPPED and attempt.metering is None:
             self._drop(attempt)
             return
+        # Of one whose outcome nobody wants what it used is told.
         self.report_outcome(attempt, _error_of(attempt))
 
     def _end_unrun(self, attempt: Attempt) -> None:

@@ -317,6 +317,7 @@ FORMS: dict[tuple[str, int], tuple[DomainEvent, ...]] = {
             step="charge", attempt=1, meter="pages", amount="2", excess="its budget: 12 tokens of at most 10"
         ),
         t.UsageRecorded(step="charge", attempt=1, meter="pages", amount="0.5"),
+        t.UsageRecorded(step="charge", attempt=2, meter="pages", amount="3", late=True),
     ),
     ("progress_recorded", 1): (
         t.ProgressRecorded(step="charge", attempt=1, done=3.5, total=4.0, message="packing ☕"),

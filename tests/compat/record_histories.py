@@ -22,6 +22,8 @@ from tasker.service.domain.commands import (
     PauseTask,
     PostponeTask,
     Reconcile,
+    RecordUsage,
+    ResolveStep,
     ResumeTask,
     RetryTask,
     SetBudget,
@@ -461,6 +463,24 @@ def metered() -> Run:
     return run
 
 
+def metered_late() -> Run:
+    """Usage of an attempt that had timed out, and of one whose step a person had resolved; it is over the budget."""
+    keys = {"a": {"retry": {"backoff": "none"}}}
+    run = new_run("metered_late", {"a": [], "b": ["a"]}, steps=keys, budget={"tokens_max": 100})
+    run.create()
+    run.start("a")
+    run.fire_at("finish_by:a:1")
+    tokens = UsageLine(meter="tokens_in", amount="60", unit="token", model="m")
+    run.do(RecordUsage(step="a", attempt=1, usage=(tokens,), at_us=run.now_us))
+    run.start("a", 2)
+    run.do(ResolveStep(step="a", result=raw(1), at_us=run.now_us), command_id="command-18")
+    pages = UsageLine(meter="pages", amount="2.5", unit="page")
+    run.do(RecordUsage(step="a", attempt=2, usage=(tokens, pages), at_us=run.now_us))
+    run.do(SetBudget(tokens_max=200, at_us=run.now_us), command_id="command-19")
+    run.finish()
+    return run
+
+
 def timed() -> Run:
     """Its steps run for longer than its budget allows, until a person allows more."""
     run = new_run("timed", {"a": [], "b": ["a"]}, budget={"running_s_max": 60})
@@ -635,6 +655,7 @@ STORIES: Final[tuple[Callable[[], Run], ...]] = (
     given_up,
     announced,
     metered,
+    metered_late,
     timed,
     limited,
     progressed,

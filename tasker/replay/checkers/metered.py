@@ -1,7 +1,8 @@
 """I13: what is metered equals a recount from the log.
 
-The log: usage stands in the unit of its attempt's outcome and before it, once a meter; a cost that prices gave is the
-amount times the price. The view: each row is the sum of the log's lines. The recount shares no arithmetic with what it
+The log: usage stands in the unit of its attempt's outcome and before it, or by itself once that attempt is over; each
+attempt tells it once, a meter at a time, behind those before it. A cost that prices gave is the amount times the price.
+The view: each row is the sum of the log's lines. The recount shares no arithmetic with what it
 checks: it adds up fractions.
 """
 
@@ -78,6 +79,9 @@ class MeteredChecker:
         self._checkpoint = checkpoint
         self._sums: dict[UUID, dict[Line, Sum]] = {}
         self._pending: dict[UUID, tuple[UsageRecorded, set[Line]]] = {}
+        self._newest: dict[UUID, dict[str, int]] = {}
+        """Of each step the newest attempt whose usage is told."""
+
 
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:
         """Check the next event of the shard."""
@@ -87,14 +91,18 @@ class MeteredChecker:
         elif stream_id in self._pending and not isinstance(event, _BETWEEN):
             used, _ = self._pending.pop(stream_id)
             outcome = (event.step, event.attempt) if isinstance(event, _OUTCOMES) else None
-            if outcome != (used.step, used.attempt):
+            if outcome != (used.step, used.attempt) and not used.late:
                 self._find(recorded, f"usage of attempt {used.attempt} of step {used.step} is not before its outcome")
-        if self._checkpoint is None and recorded.type in ENDING_TYPES:
-            self._sums.pop(stream_id, None)
+        if recorded.type in ENDING_TYPES:
+            self._newest.pop(stream_id, None)
+            if self._checkpoint is None:
+                self._sums.pop(stream_id, None)
 
     def close(self) -> None:
         """Take note that the shard ends here: no usage may be left without its outcome."""
         for stream_id, (used, _) in self._pending.items():
+            if used.late:
+                continue
             detail = f"usage of attempt {used.attempt} of step {used.step} has no outcome"
             self._report(Finding(invariant=Invariant.METERED, shard=self._shard, task_id=str(stream_id), detail=detail))
         self._pending.clear()
@@ -116,8 +124,15 @@ class MeteredChecker:
 
     def _take_usage(self, recorded: RecordedEvent, used: UsageRecorded) -> None:
         line = Line(used.step, used.meter, used.unit, used.model, used.currency, used.prices or "")
-        first, lines = self._pending.setdefault(recorded.stream_id, (used, set()))
-        if (first.step, first.attempt) != (used.step, used.attempt):
+        stream_id = recorded.stream_id
+        first, lines = self._pending.get(stream_id, (None, set()))
+        if first is None or (first.late and (first.step, first.attempt) != (used.step, used.attempt)):
+            first, lines = self._pending[stream_id] = (used, set())
+            newest = self._newest.setdefault(stream_id, {})
+            if used.attempt <= newest.get(used.step, 0):
+                self._find(recorded, f"usage of attempt {used.attempt} of step {used.step} is told again")
+            newest[used.step] = used.attempt
+        elif (first.step, first.attempt, first.late) != (used.step, used.attempt, used.late):
             self._find(recorded, f"usage of {used.step} stands among that of {first.step}")
         if line in lines:
             self._find(recorded, f"{used.meter} of attempt {used.attempt} of step {used.step} is told twice")

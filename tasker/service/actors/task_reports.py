@@ -17,6 +17,7 @@ from tasker.service.actors.task_effects import offer_again
 from tasker.service.actors.task_messages import ReportMessage
 from tasker.service.domain.advance import advance
 from tasker.service.domain.commands import AnyTaskCommand, StartAttempt
+from tasker.service.domain.costs.usage import late_usage_of
 from tasker.service.domain.obligations import Kind, obligation_of
 from tasker.service.domain.reports import accepted, command_of
 from tasker.service.domain.steps.outcome_facts import settle_facts
@@ -29,7 +30,7 @@ _ASKS: Final = ("claim", "reserve")
 
 
 def take_report(actor: TaskActor, message: ReportMessage, now_us: int) -> Turn:
-    """Record a report, or answer why it changes nothing."""
+    """Record a report, or answer why it changes nothing; what an attempt used that is over is recorded even so."""
     report, template, ports = message.report, actor.template, actor.ports
     if template is None or message.tenant != actor.tenant:
         return _answer(message, ReportReply(ok=True, recorded=False, reason="task_unknown"))
@@ -46,7 +47,11 @@ def take_report(actor: TaskActor, message: ReportMessage, now_us: int) -> Turn:
             actor.heartbeats.take(report.step, report.attempt, report.progress, now_us)
         elif report.kind == "returned" and actor.is_offered(report.step, report.attempt):
             offer_again(actor, report.step, report.attempt, now_us)
-        return _answer(message, found)
+        late = late_usage_of(actor.state, report, found, now_us) if report.usage else None
+        if late is None:
+            return _answer(message, found)
+        events = advance(actor.state, template, late)
+        return actor.record(events, now_us, message.fail, lambda _: message.answered(found), cause=report.traceparent)
     entry = actor.state.steps.get(report.step)
     dispatched_us = 0 if entry is None else entry.dispatched_us
     events = advance(actor.state, template, found)

@@ -244,6 +244,14 @@ class FailAttempt(TaskCommand, frozen=True, kw_only=True):
     progress: Progress | None = None
 
 
+class RecordUsage(TaskCommand, frozen=True, kw_only=True):
+    """A worker told what an attempt used that is over for its task: it was paid for all the same."""
+
+    step: str
+    attempt: int
+    usage: tuple[UsageLine, ...]
+
+
 class NoteChild(TaskCommand, frozen=True, kw_only=True):
     """The owner of a step's child told how that stands.
 
@@ -332,6 +340,7 @@ AnyTaskCommand = (
     | CompleteAttempt
     | YieldAttempt
     | FailAttempt
+    | RecordUsage
     | NoteChild
     | TakePlace
     | DenyPlace

@@ -55,6 +55,7 @@ from tasker.service.domain.commands import (
     PauseTask,
     PostponeTask,
     Reconcile,
+    RecordUsage,
     ReleaseStep,
     ResetStep,
     ResolveStep,
@@ -70,7 +71,13 @@ from tasker.service.domain.commands import (
     UpdateTask,
     YieldAttempt,
 )
-from tasker.service.domain.costs.usage import ended_by_budget, metered, running_time_spent, set_budget
+from tasker.service.domain.costs.usage import (
+    ended_by_budget,
+    metered,
+    record_late,
+    running_time_spent,
+    set_budget,
+)
 from tasker.service.domain.dead_letters.stale import limits_of, stale
 from tasker.service.domain.follow import begin_retried
 from tasker.service.domain.limits.debounce import postpone
@@ -186,6 +193,8 @@ def _decide(state: TaskState, template: CompiledTemplate, command: AnyTaskComman
             return delegate(state, template, command)
         case SetBudget():
             return set_budget(state, template, command)
+        case RecordUsage():
+            return record_late(state, template, command)
         case NoteChild():
             return note_child(state, template, command)
         case TakePlace():

@@ -395,6 +395,9 @@ def evolve(  # noqa: PLR0915 - one case an event
             if state.usage is None:
                 state.usage = {}
             count_usage(state.usage, event)
+            metered = state.steps.get(event.step)
+            if metered is not None:
+                metered.metered = event.attempt
             if event.excess is not None:
                 state.over_budget = event.excess
         case RunningTimeSpent():

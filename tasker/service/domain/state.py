@@ -215,6 +215,7 @@ class StepState:
         undoes: it is the compensation of another.
         wait: what it waits for from outside, while it does.
         timed_out: what its template says happens, of the limit of it that was over last; None: none of that kind.
+        metered: the newest attempt of which usage is recorded; 0: of none. Each tells it once.
     """
 
     __slots__ = (
@@ -233,6 +234,7 @@ class StepState:
         "first_attempt",
         "heartbeat_s",
         "kept_for",
+        "metered",
         "of",
         "result",
         "retry_at_us",
@@ -273,6 +275,7 @@ class StepState:
         self.undoes = False
         self.wait: Wait | None = None
         self.timed_out: str | None = None
+        self.metered = 0
 
     @property
     def failed_before_it_began(self) -> bool:

@@ -93,6 +93,7 @@ _NO_FACT: Final = (
     "undoes",
     "wait",
     "timed_out",
+    "metered",
 )
 
 

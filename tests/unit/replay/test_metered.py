@@ -11,7 +11,7 @@ from tasker.projections.views.usage import UsageProjection, UsageRow
 from tasker.replay.checkers.checker import feed
 from tasker.replay.checkers.metered import MeteredChecker
 from tasker.replay.findings import Finding, Invariant
-from tasker.service.domain.commands import CompleteAttempt, FailAttempt
+from tasker.service.domain.commands import CompleteAttempt, FailAttempt, RecordUsage
 from tests.runs import ERROR, Run, Shelf, linear, raw
 from tests.view_rows import fold_into
 
@@ -106,6 +106,29 @@ def altered(events: list[RecordedEvent], **changed: Any) -> list[RecordedEvent]:
 def test_a_cost_that_is_not_the_amount_times_the_price_is_found() -> None:
     assert find(altered(metered_log(1), cost="0.016")) == ["1000 tokens_in at 0.000015 do not cost 0.016"]
     assert find(altered(metered_log(1), prices=None))[0].startswith("tokens_in has a price without")
+
+
+def late_log() -> list[RecordedEvent]:
+    """A task whose first attempt timed out and told its usage late, in one unit of two lines."""
+    shelf = Shelf(1)
+    run = Run(linear(1, retry={"backoff": "none"}))
+    run.create()
+    run.start("s1")
+    run.fire_at("finish_by:s1:1")
+    run.do(RecordUsage(step="s1", attempt=1, usage=(TOKENS, PAGES), at_us=run.now_us))
+    run.do(CompleteAttempt(step="s1", attempt=2, worker="w1", result=raw(1), at_us=run.now_us, usage=(TOKENS,)))
+    shelf.put(run.units)
+    return shelf.events[0]
+
+
+def test_usage_that_is_told_late_needs_no_outcome_and_is_told_once() -> None:
+    events = late_log()
+    assert find(events, rows_of(events)) == []
+    used = [one for one in events if one.type == "usage_recorded"]
+    assert [msgspec.json.decode(one.payload).get("late", False) for one in used] == [True, True, False]
+    at = events.index(used[1]) + 1
+    again = find([*events[:at], events[at], *used[:1], *events[at + 1 :]])
+    assert "usage of attempt 1 of step s1 is told again" in again
 
 
 def test_usage_that_is_not_before_the_outcome_of_its_attempt_is_found() -> None:

@@ -1,7 +1,8 @@
 """What attempts used: settled when it is reported, recorded with the outcome, held to the task's budget.
 
-Usage is recorded of every attempt that was heard of, of failed ones too: it was paid for. What a worker does not tell
-before it is lost nobody knows.
+Usage is recorded of every attempt that was heard of, of failed ones too: it was paid for. Of one that was over before
+its worker told (it had timed out, or a person resolved its step) it is recorded by itself, late, as long as the task
+has not ended. What a worker does not tell before it is lost nobody knows.
 
 A budget is looked at in the turn of each outcome: after what was used, before the outcome and all that follows from it.
 Over it, the task begins nothing, as when it is paused; the event that went over it says so.
@@ -23,7 +24,7 @@ import msgspec
 
 from tasker.errors import CommandRejected, StateForbids
 from tasker.events.envelope import US_PER_S
-from tasker.events.messages import CANCEL_GRACE_S, Report, UsageLine
+from tasker.events.messages import CANCEL_GRACE_S, Report, ReportReply, UsageLine
 from tasker.events.task_events import (
     NULL,
     AnyTaskEvent,
@@ -42,7 +43,7 @@ from tasker.events.usage import (
     multiplied,
     usage_line,
 )
-from tasker.service.domain.commands import Outcome, SetBudget
+from tasker.service.domain.commands import Outcome, RecordUsage, SetBudget
 from tasker.service.domain.costs.prices import PriceTable
 from tasker.service.domain.costs.running_time import RunningTime
 from tasker.service.domain.evolve import count_usage
@@ -143,6 +144,25 @@ def ended_by_budget(
         )
 
 
+def late_usage_of(state: TaskState, report: Report, answer: ReportReply, at_us: int) -> RecordUsage | None:
+    """Return what records the usage of a `report` whose outcome is not, as its `answer` says; None: nothing is to be.
+
+    Each attempt tells its usage once, in the order of the attempts: a repetition would be counted twice.
+    """
+    step = state.steps.get(report.step)
+    if not report.usage or not answer.ok or answer.recorded or step is None or state.ended:
+        return None
+    if not step.metered < report.attempt <= step.attempt or state.blocked_reason == "history_limit":
+        return None
+    return RecordUsage(step=report.step, attempt=report.attempt, usage=report.usage, at_us=at_us)
+
+
+def record_late(state: TaskState, template: CompiledTemplate, command: RecordUsage) -> Iterator[AnyTaskEvent]:
+    """Yield what an attempt used that is over, and what the task's budget says to that."""
+    yield from _recorded(state, template, command)
+    yield from ended_by_budget(state, template, command.at_us, step=command.step)
+
+
 def is_done(state: TaskState, template: CompiledTemplate) -> bool:
     """Return whether nothing of the task is left to begin."""
     lists = len(complete_lists(state, template))
@@ -151,7 +171,7 @@ def is_done(state: TaskState, template: CompiledTemplate) -> bool:
     return not any(may_turn(state, template, loop) for loop in template.loops)
 
 
-def _recorded(state: TaskState, template: CompiledTemplate, command: Outcome) -> Iterator[AnyTaskEvent]:
+def _recorded(state: TaskState, template: CompiledTemplate, command: Outcome | RecordUsage) -> Iterator[AnyTaskEvent]:
     total = dict(state.usage or {})
     last = len(command.usage) - 1
     for index, line in enumerate(command.usage):
@@ -166,6 +186,7 @@ def _recorded(state: TaskState, template: CompiledTemplate, command: Outcome) ->
             currency=line.currency,
             price=line.price,
             prices=line.prices,
+            late=isinstance(command, RecordUsage),
         )
         count_usage(total, event)
         if index == last and state.over_budget is None and state.stopping is None:

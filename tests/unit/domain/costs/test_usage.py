@@ -32,8 +32,16 @@ from tasker.events.task_events import (
     UsageRecorded,
 )
 from tasker.events.usage import budget_remedy, excess_cost, excess_running, excess_tokens
-from tasker.service.domain.commands import CompleteAttempt, FailAttempt, SetBudget, YieldAttempt
+from tasker.service.domain.commands import (
+    CompleteAttempt,
+    FailAttempt,
+    RecordUsage,
+    ResolveStep,
+    SetBudget,
+    YieldAttempt,
+)
 from tasker.service.domain.costs.prices import price_table
+from tasker.service.domain.costs.usage import late_usage_of
 from tasker.service.domain.reports import command_of
 from tasker.service.domain.state import TaskStatus
 from tasker.service.domain.state_document import state_document
@@ -116,6 +124,83 @@ def test_an_outcome_that_is_not_recorded_meters_nothing() -> None:
     complete(run, "s1", tokens(5))
     assert complete(run, "s1", tokens(5)) == ()
     assert (run.state.usage or {})["tokens"] == 5
+
+
+# ---------------------------------------------------------------- told late
+
+
+def told_late(run: Run, step: str, *usage: UsageLine, attempt: int = 1, kind: Any = "completed") -> RecordUsage | None:
+    """What a report amounts to whose outcome is not recorded; it is done."""
+    report = Report(
+        kind=kind, task_id="t", step=step, attempt=attempt, worker="w1", error=ERROR, result=raw(1), usage=tuple(usage)
+    )
+    answer = command_of(run.state, report, at_us=run.now_us, jitter=0.5)
+    assert isinstance(answer, ReportReply)
+    command = late_usage_of(run.state, report, answer, run.now_us)
+    if command is not None:
+        run.do(command)
+    return command
+
+
+def timed_out(**keys: Any) -> Run:
+    run = created(Run(linear(2, retry=NO_WAIT, **keys)))
+    run.start("s1")
+    run.fire_at("finish_by:s1:1")
+    return run
+
+
+def late_lines(run: Run) -> list[tuple[int, str]]:
+    return [(one.attempt, one.amount) for one in run.events if isinstance(one, UsageRecorded) and one.late]
+
+
+def test_that_of_an_attempt_that_had_timed_out_is_recorded_once() -> None:
+    run = timed_out()
+    assert told_late(run, "s1", tokens(5), kind="failed") is not None
+    assert told_late(run, "s1", tokens(5), kind="failed") is None, "an answer that was lost is asked for again"
+    complete(run, "s1", tokens(7), attempt=2)
+    assert told_late(run, "s1", tokens(9), kind="failed") is None
+    assert late_lines(run) == [(1, "5")]
+    assert (run.state.usage or {})["tokens"] == 12
+
+
+def test_that_of_a_step_that_a_person_resolved_is_recorded() -> None:
+    run = created(Run(linear(2)))
+    run.start("s1")
+    run.do(ResolveStep(step="s1", result=raw(1), at_us=run.now_us))
+    assert told_late(run, "s1", tokens(5)) is not None
+    assert late_lines(run) == [(1, "5")]
+
+
+def test_what_was_recorded_with_its_outcome_is_not_late() -> None:
+    run = created(Run(linear(2, retry=NO_WAIT)))
+    fail(run, "s1", tokens(5))
+    assert told_late(run, "s1", tokens(5), kind="failed") is None, "another attempt is open by now"
+    complete(run, "s1", attempt=2)
+    assert told_late(run, "s1", tokens(5), attempt=2) is None, "a repetition that equals what is recorded"
+    assert late_lines(run) == []
+
+
+def test_nothing_is_recorded_behind_the_end_of_a_task_nor_of_what_never_was() -> None:
+    run = timed_out()
+    assert told_late(run, "s1", tokens(5), attempt=3) is None
+    assert told_late(run, "s1", kind="failed") is None
+    assert told_late(run, "s2", tokens(5)) is None
+    complete(run, "s1", attempt=2)
+    complete(run, "s2")
+    assert run.state.ended
+    assert told_late(run, "s1", tokens(5)) is None
+
+
+@pytest.mark.parametrize(("on_exceeded", "status"), [("block", TaskStatus.RUNNING), ("fail", TaskStatus.FAILED)])
+def test_a_budget_counts_what_is_told_late(on_exceeded: str, status: TaskStatus) -> None:
+    run = timed_out(budget={**BUDGET, "on_exceeded": on_exceeded})
+    told_late(run, "s1", tokens(101), kind="failed")
+    assert run.state.over_budget is not None
+    if on_exceeded == "fail":
+        run.fire_at("grace:s1:2") if run.state.open else None
+    assert run.state.status is status
+    complete(run, "s1", attempt=2)
+    assert "s2" not in run.state.steps
 
 
 # ---------------------------------------------------------------- settled
