@@ -246,7 +246,7 @@ def plain_handlers_of(value: object) -> tuple[HandlerSpec, ...]:
     return tuple(dataclasses.replace(spec, parameters=parameters_of(spec.function, None)[0]) for spec in found)
 
 
-def faults_of_running(function: Callable[..., Any], *, process: bool, concurrency: int | None) -> tuple[str, ...]:
+def faults_of_running(function: Callable[..., Any], *, process: object, concurrency: object) -> tuple[str, ...]:
     """Return what is wrong with how a function is to be run."""
     faults = []
     if not isinstance(process, bool):

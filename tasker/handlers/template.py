@@ -423,7 +423,9 @@ class Template:
 
         def declare(function: F) -> F:
             if not callable(function):
-                raise ConfigurationError(f"{place_of_caller()}compensation() is a decorator; {function!r} is no function")
+                raise ConfigurationError(
+                    f"{place_of_caller()}compensation() is a decorator; {function!r} is no function"
+                )
             name = handler or str(getattr(function, "__name__", type(function).__name__))
             self._declared.undos.append(Undo(step, name, function, keys, process, concurrency))
             self._spec = None
@@ -707,7 +709,8 @@ def _conditions(after_when: object) -> dict[str, Any]:
     if after_when is None or isinstance(after_when, Mapping):
         return dict(after_when or {})
     raise ConfigurationError(
-        f"{place_of_caller()}after_when is an object, such as {{'judge': 'results.judge.ok'}}, not {kind_of(after_when)}"
+        f"{place_of_caller()}after_when is an object, such as {{'judge': 'results.judge.ok'}}, "
+        f"not {kind_of(after_when)}"
     )
 
 

@@ -164,10 +164,6 @@ def _convert(key: Key, value: Any, where: str, *, exact: bool, faults: list[Fiel
         value = [item.strip() for item in value.split(",") if item.strip()]
     try:
         converted = msgspec.convert(value, key.type, strict=exact)
-        if isinstance(converted, float) and not math.isfinite(converted):
-            faults.append(FieldError(_place(key, where), f"{value!r}: expected a number that is finite"))
-            return _FAULTY
-        return converted
     except msgspec.ValidationError as error:
         text = str(error).replace("`str`", "a text").replace("`int`", "an integer").replace("`float`", "a number")
         if key.form not in {"text", "integer", "number"}:
@@ -175,6 +171,10 @@ def _convert(key: Key, value: Any, where: str, *, exact: bool, faults: list[Fiel
         told = shown(key, value)
         faults.append(FieldError(_place(key, where), f"{told!r}: {text[:1].lower()}{text[1:]}"))
         return _FAULTY
+    if isinstance(converted, float) and not math.isfinite(converted):
+        faults.append(FieldError(_place(key, where), f"{value!r}: expected a number that is finite"))
+        return _FAULTY
+    return converted
 
 
 def _place(key: Key, where: str) -> str:

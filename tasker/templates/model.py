@@ -159,7 +159,7 @@ UNUSED_RETRY_KEYS: Final[dict[Backoff, frozenset[str]]] = {
 class _Called(msgspec.StructMeta):
     """Lets a call that does not fit a form say so as every declaration does: with its place, and what was meant."""
 
-    def __call__(cls, *args: Any, **keys: Any) -> Any:
+    def __call__(cls, *args: Any, **keys: Any) -> Any:  # noqa: N805 - a class is what it makes
         try:
             return super().__call__(*args, **keys)
         except TypeError as error:

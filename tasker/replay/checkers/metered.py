@@ -82,7 +82,6 @@ class MeteredChecker:
         self._newest: dict[UUID, dict[str, int]] = {}
         """Of each step the newest attempt whose usage is told."""
 
-
     def take(self, recorded: RecordedEvent, event: Decoded) -> None:
         """Check the next event of the shard."""
         stream_id = recorded.stream_id

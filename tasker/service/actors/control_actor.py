@@ -22,7 +22,7 @@ from tasker.service.runtime.actor import Kept, Owed, Recorded, Turn
 
 
 class ControlMessage(CommandMessageBase[AnyControlCommand | AnyCircuitCommand, Recorded]):
-    """Do something to work as a whole, what a node says of a circuit among it: that has no id, as its events name it."""
+    """Do something to work as a whole. What a node says of a circuit has no command id: its events name it."""
 
     __slots__ = ()
 

@@ -19,6 +19,7 @@ from tasker.events.task_events import AnyTaskEvent, PlaceRequested, StepDispatch
 from tasker.service.actors.children import child_care
 from tasker.service.actors.children.child_news import ChildHint, ChildNews
 from tasker.service.actors.children.standing import StandingMessage
+from tasker.service.actors.command_message import Failed
 from tasker.service.actors.dispatch.reservations import Reservations
 from tasker.service.actors.heartbeats import Heartbeats
 from tasker.service.actors.investigation_actor import SubjectMessage
@@ -29,7 +30,7 @@ from tasker.service.actors.lost_message import LostObligations
 from tasker.service.actors.repeats import Repeats
 from tasker.service.actors.restarts import OriginalMessage
 from tasker.service.actors.task_effects import EFFECTS, Effect, perform
-from tasker.service.actors.task_messages import CommandMessage, CreateMessage, Failed, ReportMessage, TaskMessage
+from tasker.service.actors.task_messages import CommandMessage, CreateMessage, ReportMessage, TaskMessage
 from tasker.service.actors.task_ports import TaskPorts
 from tasker.service.actors.task_reports import take_report
 from tasker.service.actors.task_starts import answer_look, create, postpone, take_admission

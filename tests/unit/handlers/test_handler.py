@@ -136,5 +136,5 @@ def test_a_handler_is_given_its_name_and_labels_have_values() -> None:
     labels: Any = ["gpu"]
     with pytest.raises(ConfigurationError, match=r"handler\(\) is given the name that steps say, such as 'len'"):
         handler(function)
-    with pytest.raises(ConfigurationError, match="requires is labels with their values, .* not a list"):
+    with pytest.raises(ConfigurationError, match=r"requires is labels with their values, .* not a list"):
         handler("h", queue="q", requires=labels)

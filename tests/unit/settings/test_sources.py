@@ -7,7 +7,6 @@ import pytest
 from tasker.settings import Settings, SettingsInvalid, read_settings
 from tasker.settings.keys import keys
 
-
 UNBOUNDED = [name for name, key in keys().items() if key.form == "number" and "at most" not in key.bounds]
 
 
