@@ -62,6 +62,7 @@ class Attempt(Job):
         emitted, metering: the domain events and the usage (None: none) that go with its outcome.
         live: what it says while it runs; None: nothing so far.
         written: what it wrote to the state.
+        is_over: its owner has said that it has ended, so its outcome changes nothing; what it used counts.
         reported: its outcome is on its way or answered. holds_slot: something of it may still run.
         since_s: when it came, or, where its owner was asked, when it began.
         deadline_s, beat_s, kill_s, touch_s: when it is over; when a heartbeat is due; when it is reported, ended or
@@ -77,6 +78,7 @@ class Attempt(Job):
         "delivery",
         "emitted",
         "holds_slot",
+        "is_over",
         "key",
         "kill_s",
         "live",
@@ -127,6 +129,7 @@ class Attempt(Job):
         self.live: LiveFeed | None = None
         self.written: dict[str, msgspec.Raw] = {}
         self.stop: Stop | None = None
+        self.is_over = False
         self.started: Outgoing | None = None
         self.claim: Outgoing | None = None
         self.deadline_s = self.beat_s = self.kill_s = NEVER

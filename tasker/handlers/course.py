@@ -31,7 +31,7 @@ from tasker.bus.bus import Message
 from tasker.clock import Clock
 from tasker.errors import Undecodable
 from tasker.events.codec import decode_message
-from tasker.events.messages import CancelAttempt, ReportKind, ReportReply, Work
+from tasker.events.messages import CancelAttempt, RefusalReason, ReportKind, ReportReply, Work
 from tasker.events.task_events import ErrorInfo
 from tasker.handlers.attempt import NEVER, Attempt, Key, Stop
 from tasker.handlers.attempt_reports import AttemptReports, why_not
@@ -53,6 +53,10 @@ from tasker.tracing import tracing_of_process
 
 UNANSWERED_MAX: Final = 5_000
 """Outcomes on their way above which nothing more is claimed: each holds its result in memory."""
+
+_OVER: Final[frozenset[RefusalReason]] = frozenset({"stale_attempt", "not_open"})
+"""By these an attempt is over, whoever had it. What it used is told then; else it would be taken for the outcome of what
+another worker runs."""
 
 _log = structlog.get_logger(__name__)
 
@@ -295,6 +299,7 @@ class Course:
             return
         if not reply.recorded and reply.reason is not None:
             self._counts.gone += 1
+            attempt.is_over = reply.reason in _OVER
             _log.info("attempt_dropped", **attempt.ids, reason=reply.reason)
             self.stopping.stop(attempt, Stop.DROPPED, 0.0 if reply.grace_s is None else reply.grace_s)
             return
@@ -322,10 +327,9 @@ class Course:
         if attempt.reported:
             attempt.let_go()
             return
-        if attempt.stop is Stop.DROPPED and attempt.metering is None:
+        if attempt.stop is Stop.DROPPED and not (attempt.is_over and attempt.metering is not None):
             self._drop(attempt)
             return
-        # Of one whose outcome nobody wants what it used is told.
         self.report_outcome(attempt, _error_of(attempt))
 
     def _end_unrun(self, attempt: Attempt) -> None:

@@ -215,6 +215,33 @@ async def test_started_elsewhere_stops_the_handler_and_drops_its_outcome(owner, 
     assert owner.kinds() == ["started"]
 
 
+@pytest.mark.parametrize(
+    ("reason", "kinds"),
+    [("not_open", ["started", "failed"]), ("stale_attempt", ["started", "failed"]), ("started_elsewhere", ["started"])],
+)
+async def test_what_an_attempt_used_that_is_over_is_told(owner, serve, reason, kinds) -> None:
+    """Not where another worker has it: this would be taken for the outcome of that."""
+    begun = threading.Event()
+
+    async def calls(ctx: StepContext) -> None:
+        ctx.meter("pages", 3)
+        begun.set()
+        await asyncio.sleep(60)
+
+    def answer(_report):
+        begun.wait(20)
+        return ReportReply(ok=True, recorded=False, reason=reason)
+
+    owner.answer = answer
+    worker = await serve(calls)
+    work = await owner.offer("calls")
+    await owner.until(lambda: "+ACK" in owner.acks)
+    await worker.drain()
+    assert owner.kinds() == kinds
+    if "failed" in kinds:
+        assert [(line.meter, line.amount) for line in owner.outcome(work).usage] == [("pages", "3")]
+
+
 @pytest.mark.usefixtures("patient")
 async def test_a_report_is_repeated_until_it_is_answered(owner, serve) -> None:
     async def step() -> int:
