@@ -565,6 +565,29 @@ def test_a_signal_is_sent_without_asyncio() -> None:
         assert run.result == 1
 
 
+@pytest.mark.parametrize("over", ["timed out", "resolved"])
+async def test_what_an_attempt_used_that_is_over_is_recorded(over: str) -> None:
+    flow = Template("flow", budget=Budget(tokens_max=1_000))
+
+    @flow.step(start_to_close_s=5, heartbeat_s=1, retry=Retry(max_attempts=2, delay_s=1))
+    async def calls(ctx: StepContext) -> int:
+        ctx.usage(model="opus", tokens_in=7)
+        if ctx.attempt == 1:
+            await asyncio.sleep(60)
+        return 1
+
+    flow.delay("later", 600, after="calls")
+    async with TaskerTest(flow) as tasker:
+        run = await tasker.start()
+        await tasker.advance(2)
+        if over == "resolved":
+            await tasker.ask(lambda client: client.step_resolve(run.task_id, "calls", 2, requested_by="ada"))
+        await tasker.advance(60)
+        told = [(one.attempt, one.meter, one.amount) for one in run.events_of("usage_recorded") if one.meter != "calls"]
+        attempts = (1,) if over == "resolved" else (1, 2)
+        assert told == [(attempt, "tokens_in", "7") for attempt in attempts]
+
+
 async def test_usage_is_priced_recorded_of_failed_attempts_too_and_held_to_a_budget() -> None:
     flow = Template("flow", budget=Budget(cost_max="0.01"))
 
