@@ -55,7 +55,7 @@ UNANSWERED_MAX: Final = 5_000
 """Outcomes on their way above which nothing more is claimed: each holds its result in memory."""
 
 _OVER: Final[frozenset[RefusalReason]] = frozenset({"stale_attempt", "not_open"})
-"""By these an attempt is over, whoever had it. Only then what it used is told: else that would be taken for the outcome of
+"""By these an attempt is over, whoever had it. Only then is told what it used: else that were taken for the outcome of
 what another worker runs."""
 
 _log = structlog.get_logger(__name__)
