@@ -457,7 +457,7 @@ class Unavailable(TaskerError):
     status = 503
     exit_code = 7
     title = "The service cannot answer now"
-    wait_s = 0.2
+    wait_s: ClassVar[float | None] = 0.2
 
 
 class OutcomeUnknown(Unavailable):
@@ -476,6 +476,15 @@ class DeadlineExceeded(Unavailable):
     code = "deadline_exceeded"
     status = 504
     title = "No answer came within the time given"
+
+
+class NotPermitted(Unavailable):
+    """NATS does not let this user publish or subscribe there: only other permissions help, no repetition."""
+
+    code = "not_permitted"
+    exit_code = 4
+    title = "NATS does not permit the user what it takes"
+    wait_s = None
 
 
 @final
@@ -510,4 +519,4 @@ class SchemaMismatch(ConfigurationError):
 
 def is_passing(error: TaskerError) -> bool:
     """Say whether a repetition with the same key may succeed where `error` came."""
-    return isinstance(error, (Unavailable, Fenced, Busy))
+    return isinstance(error, (Unavailable, Fenced, Busy)) and not isinstance(error, NotPermitted)

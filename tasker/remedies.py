@@ -62,6 +62,7 @@ _NEXT: Final = {
     "outcome_unknown": "run it again with the same --idempotency-key: it is done once",
     "behind": "ask again in a moment",
     "deadline_exceeded": "the work goes on; `tasker task wait TASK` waits again",
+    "not_permitted": "give the user that permission in nats-server's configuration; see `deploy/nats-users.conf`",
     "undecodable": "`tasker log verify` names what cannot be read; a newer build may know it",
     "authentication_failed": "mend user, password or credentials; `tasker config show` says where they come from",
     "schema_mismatch": "run `tasker migrate`",

@@ -121,7 +121,7 @@ class Bus(Protocol):
     ) -> str:
         """Send a message and call `on_reply` exactly once, later, with the answer or the error.
 
-        The errors given to `on_reply`: `NoResponders`, `Disconnected`, `DeadlineExceeded`.
+        The errors given to `on_reply`: `NoResponders`, `Disconnected`, `DeadlineExceeded`, `NotPermitted`.
 
         Returns:
             The reply subject: what `forget` takes.
@@ -150,6 +150,7 @@ class Bus(Protocol):
             NoResponders: nobody listens.
             Disconnected: no connection, or it dropped before the answer.
             DeadlineExceeded: no answer within `timeout_s`.
+            NotPermitted: the server does not let this user publish there.
             BodyTooLarge, Unavailable, ValueError: as `publish`.
         """
         ...
@@ -164,6 +165,10 @@ class Bus(Protocol):
             Unavailable: the bus was closed.
             ValueError: the subject is no subject.
         """
+        ...
+
+    def may_hear(self, subject: str) -> bool:
+        """Return whether the server took a subscription to `subject`; it has said so by the next `flush`."""
         ...
 
     def new_inbox(self) -> str:

@@ -250,6 +250,10 @@ class MemoryBus:
         self.broker.add(subscription)
         return subscription
 
+    def may_hear(self, subject: str) -> bool:  # noqa: ARG002 - the protocol's
+        """See `Bus.may_hear`; the twin has no users."""
+        return True
+
     def new_inbox(self) -> str:
         """See `Bus.new_inbox`."""
         self._inboxes += 1

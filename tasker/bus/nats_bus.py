@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import secrets
 import ssl
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -34,6 +34,7 @@ from nats.aio.subscription import Subscription as NatsPySubscription
 from tasker.bus.bus import Disconnected, Hook, Message, MessageCallback, ReplyCallback
 from tasker.bus.credentials import credentials_of
 from tasker.bus.guard import call_guarded, log
+from tasker.bus.permissions import Refusal, refusal_in
 from tasker.bus.replies import ReplyMultiplexer
 from tasker.bus.subject import check_pattern
 from tasker.errors import AuthenticationFailed, BodyTooLarge, ConfigurationError, DeadlineExceeded, Unavailable
@@ -45,6 +46,9 @@ PENDING_BYTES_MAX = NatsSettings().pending_bytes_max
 
 _PORTS = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 """Where a server is whose address names no port."""
+
+NOWHERE = {"Nats-Expected-Stream": "_none"}
+"""Headers of a publication that no stream keeps."""
 
 _CONNECT_TIMEOUT_S = 2
 _CLOSE_TIMEOUT_S = 2.0
@@ -77,8 +81,8 @@ class NatsBus:
         self._retry_connect = False
         self._last_error: Exception | None = None
         self._on_repeat: Callable[[Unavailable], object] | None = None
-        self.refusals: deque[str] = deque(maxlen=_REFUSALS_KEPT)
-        """What the server refused lately: it says so beside everything else, in no answer to a call."""
+        self.refusals: dict[Refusal, None] = {}
+        """What the permissions of the user do not allow, as far as it was tried on this connection; the newest last."""
 
     @classmethod
     async def connect(
@@ -175,20 +179,38 @@ class NatsBus:
         """See `Bus.request`."""
         if not self._up:
             raise Disconnected("there is no connection to NATS")
-        try:
-            return await self._replies.request(subject, data, timeout_s, headers)
-        except DeadlineExceeded as error:
-            if not self._is_refused("publish", subject):
-                raise
-            message = f"no answer on {subject}: NATS refuses this user to publish there, by its permissions"
-            raise DeadlineExceeded(message) from error
+        return await self._replies.request(subject, data, timeout_s, headers)
 
     def subscribe(self, subject: str, callback: MessageCallback, *, queue: str = "") -> NatsSubscription:
         """See `Bus.subscribe`."""
         if self._closed:
             raise Disconnected("the bus is closed")
         check_pattern(subject)
+        self.refusals.pop(Refusal("subscribe to", subject.lower()), None)  # it may be allowed by now
         return NatsSubscription(self._client, self._client.subscribe_plain(subject, queue, callback))
+
+    def may_hear(self, subject: str) -> bool:
+        """See `Bus.may_hear`."""
+        return Refusal("subscribe to", subject.lower()) not in self.refusals
+
+    async def refused_of(self, *, heard: Iterable[str], said: Iterable[str]) -> list[str]:
+        """Return what the user may not do of what is tried: subscriptions, and empty publications that no stream keeps.
+
+        Raises:
+            Unavailable: the server does not answer.
+        """
+        heard, said = tuple(heard), tuple(said)
+        listening = [self.subscribe(subject, lambda _message: None) for subject in heard]
+        for subject in said:
+            self.publish(subject, headers=NOWHERE)
+        await self.flush()
+        for subscription in listening:
+            subscription.unsubscribe()
+        tried = [Refusal("subscribe to", subject) for subject in heard]
+        tried += [Refusal("publish to", subject) for subject in said]
+        return [
+            f"{one.verb} {one.subject}" for one in tried if one._replace(subject=one.subject.lower()) in self.refusals
+        ]
 
     def new_inbox(self) -> str:
         """See `Bus.new_inbox`."""
@@ -306,7 +328,7 @@ class NatsBus:
         """Raise where the user may not hear answers: each request would wait for one until its time is over."""
         with contextlib.suppress(Unavailable):  # a connection that drops at once is made again, and says so
             await self._client.round_trip(_CONNECT_TIMEOUT_S)
-        if not self._is_refused("subscription", self._replies.pattern):
+        if self.may_hear(self._replies.pattern):
             return
         message = f"NATS does not let this user hear answers at {self._replies.pattern}"
         remedy = (
@@ -314,11 +336,6 @@ class NatsBus:
             "deploy/nats-users.conf that is _INBOX_service, _INBOX_worker, _INBOX_client or _INBOX_reader"
         )
         raise AuthenticationFailed(message, remedy=remedy)
-
-    def _is_refused(self, what: str, subject: str) -> bool:
-        """Return whether the server refused a publication or subscription lately; it tells subjects in lower case."""
-        wanted = f'{what} to "{subject}"'.lower()
-        return any(wanted in told.lower() for told in self.refusals)
 
     def _report(self, error: Exception) -> None:
         """Take what nats-py reports: failed attempts to connect, and what the server refuses later."""
@@ -330,17 +347,29 @@ class NatsBus:
             elif self._on_repeat is not None:
                 call_guarded(self._on_repeat, _not_connected(error))
         elif self._up:
-            self.refusals.append(str(error))
             words = str(error) or type(error).__name__
-            log.warning("NATS: %s", words, extra=named("nats_error", error=words))
+            refusal = refusal_in(words)
+            # What is refused is tried again and again, by whoever needs it.
+            level = logging.DEBUG if refusal in self.refusals else logging.WARNING
+            log.log(level, "NATS: %s", words, extra=named("nats_error", error=words))
+            if refusal is not None:
+                self._take_refusal(refusal)
         else:
             log.debug("NATS: still not connected: %s", str(error) or type(error).__name__)
+
+    def _take_refusal(self, refusal: Refusal) -> None:
+        self.refusals[refusal] = None
+        if len(self.refusals) > _REFUSALS_KEPT:
+            del self.refusals[next(iter(self.refusals))]
+        if refusal.verb == "publish to":
+            self._replies.refuse(refusal.subject)
 
     def connection_lost(self, error: Exception) -> None:
         """Take note that the connection dropped; called by the client before it reconnects."""
         if not self._up:
             return
         self._up = False
+        self.refusals.clear()
         words = str(error) or type(error).__name__
         log.warning("NATS: connection lost: %s", words, extra=named("nats_connection_lost", error=words))
         self._replies.fail_all("the connection to NATS dropped")

@@ -51,7 +51,7 @@ class AckedPublisher:
         """Publish, and call `on_ack` exactly once, later, with the ack or the error.
 
         The errors given to `on_ack`: `Busy` (the queue is full), `StreamMissing` (no stream takes the subject),
-        `Unavailable` (`Disconnected`, `DeadlineExceeded`, or another refusal; it may be stored or not).
+        `Unavailable` (`NotPermitted`; `Disconnected`, `DeadlineExceeded` or another refusal: it may be stored or not).
 
         Args:
             subject: of a stream.

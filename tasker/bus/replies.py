@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from tasker.bus.bus import Disconnected, Message, NoResponders, ReplyCallback
 from tasker.bus.guard import call_guarded
-from tasker.errors import DeadlineExceeded, TaskerError
+from tasker.errors import DeadlineExceeded, NotPermitted, TaskerError
 
 Publish = Callable[[str, bytes, "Mapping[str, str] | None", str], None]
 
@@ -30,7 +30,9 @@ class ReplyMultiplexer:
         self._prefix = f"{prefix}."
         self._publish = publish
         self._count = 0
-        self._waiting: dict[str, tuple[ReplyCallback, asyncio.TimerHandle]] = {}
+        self._waiting: dict[str, tuple[ReplyCallback, asyncio.TimerHandle, str]] = {}
+        """Reply subject -> who waits, until when, and what was asked."""
+
         self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
@@ -48,7 +50,7 @@ class ReplyMultiplexer:
         self._count += 1
         reply = f"{self._prefix}{self._count}"
         self._publish(subject, data, headers, reply)
-        self._waiting[reply] = (on_reply, self._loop.call_later(timeout_s, self._expire, reply, subject))
+        self._waiting[reply] = (on_reply, self._loop.call_later(timeout_s, self._expire, reply), subject)
         return reply
 
     def forget(self, reply: str) -> None:
@@ -80,7 +82,7 @@ class ReplyMultiplexer:
         entry = self._waiting.pop(message.subject, None)
         if entry is None:
             return
-        on_reply, timer = entry
+        on_reply, timer, _ = entry
         timer.cancel()
         if message.headers is not None and message.status == "503":
             on_reply(NoResponders("nobody listens on the subject"))
@@ -90,10 +92,17 @@ class ReplyMultiplexer:
     def fail_all(self, detail: str) -> None:
         """Fail whatever waits with `Disconnected`."""
         waiting, self._waiting = self._waiting, {}
-        for on_reply, timer in waiting.values():
+        for on_reply, timer, _ in waiting.values():
             timer.cancel()
             call_guarded(on_reply, Disconnected(detail))
 
-    def _expire(self, reply: str, subject: str) -> None:
-        on_reply, _ = self._waiting.pop(reply)
+    def refuse(self, subject: str) -> None:
+        """Fail with `NotPermitted` whatever was asked on `subject`, which the server tells in lower case."""
+        for reply, (on_reply, timer, asked) in tuple(self._waiting.items()):
+            if asked.lower() == subject and self._waiting.pop(reply, None) is not None:
+                timer.cancel()
+                call_guarded(on_reply, NotPermitted(f"NATS does not let this user publish to {asked}"))
+
+    def _expire(self, reply: str) -> None:
+        on_reply, _, subject = self._waiting.pop(reply)
         call_guarded(on_reply, DeadlineExceeded(f"no answer on {subject}"))

@@ -29,7 +29,7 @@ from tasker.bus.jetstream import NS_PER_S, StreamMissing
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.stored import stored_at
 from tasker.bus.streams import StreamInfo, create_consumer, delete_consumer, stream_info
-from tasker.errors import TaskerError, Unavailable
+from tasker.errors import NotPermitted, TaskerError, Unavailable
 from tasker.named_lines import named
 from tasker.times import to_rfc3339
 
@@ -122,6 +122,7 @@ class StreamReader:
 
         Raises:
             StreamMissing: there is no such stream.
+            NotPermitted: NATS does not let this user read it.
             Unavailable: NATS does not answer within `timeout_s`.
         """
         self._keeper = asyncio.create_task(self._keep(), name=f"keeper of the reader of {self._stream}")
@@ -137,6 +138,9 @@ class StreamReader:
         except asyncio.CancelledError:
             await self.close()
             raise
+        if isinstance(self._failure, NotPermitted):
+            await self.close()
+            raise self._failure
 
     async def read(self) -> list[Delivery | Gap]:
         """Return what has arrived, in order, at least one; wait for it. Empty once closed."""
@@ -173,6 +177,8 @@ class StreamReader:
                 await self._begin()
             except Unavailable as error:
                 self._failure = error
+                if isinstance(error, NotPermitted):
+                    self._opened.set()  # in vain
                 told = named("reader_renewed", stream=self._stream, error=error)
                 log.info("reader of %s: %s", self._stream, error, extra=told)
                 bound = min(_RETRY_S_MAX, _RETRY_S_BASE * 2.0 ** min(failures, 16))
@@ -181,6 +187,7 @@ class StreamReader:
                 self._renew.set()
             else:
                 failures = 0
+                self._failure = None
                 self._opened.set()
 
     async def _begin(self) -> None:

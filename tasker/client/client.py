@@ -335,6 +335,7 @@ class TaskerClient(TaskOperations, ServiceReads):
         Raises:
             TaskUnknown: there is no such task.
             DeadlineExceeded: `timeout_s` is over; the task goes on.
+            PositionInvalid: (without HTTP) the stream on NATS does not go back to its creation any more.
         """
         if isinstance(task, TaskView) and is_over(task):
             return task
@@ -379,24 +380,18 @@ class TaskerClient(TaskOperations, ServiceReads):
 
         Raises:
             ConfigurationError: `live` with a position, or without NATS.
+            NameInvalid: namespace or template is no name.
         """
         nats_url = self.settings.nats_url
         if live and (start is not None or nats_url is None):
             raise ConfigurationError("live events need NATS, and begin now: leave out `live` to start at a position")
-        return Subscription(
-            wanted=EventFilter(
-                namespace=namespace,
-                template=template,
-                task_id=None if task is None else task_id_of(task),
-                types=texts_of(types),
-            ),
-            start=start,
-            live=live,
-            subjects=self._subjects,
-            tenant=self.settings.tenant,
-            bus=None if nats_url is None else self._connected_bus,
-            log=None if self._api is None else LogOverHttp(self),
+        wanted = EventFilter(
+            namespace=None if namespace is None else check_name(namespace, "namespace"),
+            template=None if template is None else check_name(template, "template"),
+            task_id=None if task is None else task_id_of(task),
+            types=texts_of(types),
         )
+        return self._subscription(wanted, start=start, live=live)
 
     def subscribe_domain(self, *names: str, durable: str | None = None, start: str = START) -> DomainSubscription:
         """Return a subscription to the domain events that steps raise; needs NATS.
@@ -446,18 +441,32 @@ class TaskerClient(TaskOperations, ServiceReads):
 
     # ---------------------------------------------------------------- what they stand on
 
+    def _subscription(
+        self, wanted: EventFilter, *, start: str | None, live: bool = False, from_kept: bool = False
+    ) -> Subscription:
+        return Subscription(
+            wanted=wanted,
+            start=start,
+            live=live,
+            subjects=self._subjects,
+            tenant=self.settings.tenant,
+            bus=None if self.settings.nats_url is None else self._connected_bus,
+            log=None if self._api is None else LogOverHttp(self),
+            from_kept=from_kept,
+        )
+
     async def _wait_for_events(
         self, task: TaskRef, timeout_s: float | None, on_progress: Callable[[TaskView], None] | None
     ) -> TaskView:
         """Return the task when it is over, from the event stream alone."""
         known = task if isinstance(task, (TaskHandle, TaskView)) else None
-        events = self.subscribe(
+        wanted = EventFilter(
             namespace=known.namespace if known is not None else None,
             template=known.template if known is not None else None,
-            task=task,
+            task_id=task_id_of(task),
             types=WATCHED,
-            start=START,
         )
+        events = self._subscription(wanted, start=START, from_kept=True)
         watch = Watch(on_progress)
         try:
             async with asyncio.timeout(timeout_s), events:

@@ -19,6 +19,7 @@ from typing import Final, Protocol, Self
 
 from tasker.bus.bus import Bus, Message
 from tasker.bus.jetstream import NS_PER_S
+from tasker.bus.listening import listen
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.streams import consumer_config, create_consumer
 from tasker.client.live_buffer import LiveBuffer
@@ -84,6 +85,7 @@ class DomainSubscription:
 
         Raises:
             Unavailable: NATS cannot be reached, or has no event stream (`StreamMissing`).
+            NotPermitted: NATS does not let this user hear them.
         """
         bus = await self._bus()
         if self._durable is None:
@@ -181,9 +183,8 @@ class _Live:
     @classmethod
     async def open(cls, bus: Bus, patterns: tuple[str, ...]) -> Self:
         source = cls()
-        for pattern in patterns:
-            source._held.callback(bus.subscribe(pattern, source._on_message).unsubscribe)
-        await bus.flush()
+        for held in await listen(bus, patterns, source._on_message):
+            source._held.callback(held.unsubscribe)
         return source
 
     def take(self) -> bytes | None:

@@ -27,8 +27,9 @@ from typing import Protocol, Self
 import msgspec
 
 from tasker.bus.bus import Bus, Message
+from tasker.bus.listening import listen
 from tasker.bus.pull import Delivery
-from tasker.bus.stream_reader import FromNew, FromSeq, Gap, StreamReader
+from tasker.bus.stream_reader import FromNew, FromSeq, FromTime, Gap, StreamReader
 from tasker.client.live_buffer import LiveBuffer
 from tasker.errors import ConfigurationError, PositionInvalid, Unavailable, Undecodable
 from tasker.events.codec import decode_message
@@ -221,9 +222,12 @@ class Subscription:
         tenant: str,
         bus: Callable[[], Awaitable[Bus]] | None,
         log: EventLogReader | None,
+        from_kept: bool = False,
     ) -> None:
+        """`from_kept`: without a log, begin with whatever the stream still has."""
         self._wanted = wanted
         self._start = start
+        self._from_kept = from_kept
         self._live = live
         self._subjects = subjects
         self._tenant = tenant
@@ -251,6 +255,7 @@ class Subscription:
 
         Raises:
             Unavailable: the service cannot be reached. PositionInvalid: the token is none of this log.
+            NotPermitted: NATS does not let this user hear them.
         """
         try:
             if self._live:
@@ -298,9 +303,8 @@ class Subscription:
 
     async def _open_live(self, bus: Bus) -> _Source:
         source = _Live()
-        for pattern in self._wanted.live(self._subjects, self._tenant):
-            self._held.callback(bus.subscribe(pattern, source.put).unsubscribe)
-        await bus.flush()
+        for held in await listen(bus, self._wanted.live(self._subjects, self._tenant), source.put):
+            self._held.callback(held.unsubscribe)
         return source
 
     async def _open_polling(self, log: EventLogReader) -> _Source:
@@ -310,8 +314,10 @@ class Subscription:
 
     async def _open_stream(self, bus: Bus) -> _Source:
         patterns = (*self._wanted.stored(self._subjects, self._tenant), self._subjects.marks_all)
-        old = self._log is None and self._start is not None
-        reader = StreamReader(bus, self._subjects.event_stream, patterns, FromSeq(1) if old else FromNew())
+        begin: FromSeq | FromTime | FromNew = FromNew()
+        if self._log is None and self._start is not None:
+            begin = FromTime(0) if self._from_kept else FromSeq(1)
+        reader = StreamReader(bus, self._subjects.event_stream, patterns, begin)
         await reader.open()
         self._held.push_async_callback(reader.close)
         if self._log is not None:
@@ -372,7 +378,7 @@ class Subscription:
         self._page.extend(page.items)
         if page.next is not None:
             self._page.append(page.next)
-        if page.next is None or (not page.items and (page.next == after or covers(page.next, self._goal))):
+        if page.next is None or (page.next == after and not page.items) or covers(page.next, self._goal):
             self._log_due, self._goal = False, None
 
     def _fill(self, gap: Gap) -> None:

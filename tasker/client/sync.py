@@ -150,6 +150,7 @@ class TaskerSyncClient(SyncCalls):
 
         Raises:
             ConfigurationError: `live` with a position, or without NATS.
+            NameInvalid: namespace or template is no name.
         """
         return SyncSubscription(
             self._loop,

@@ -172,6 +172,7 @@ class SyncCalls:
         Raises:
             TaskUnknown: there is no such task.
             DeadlineExceeded: `timeout_s` is over; the task goes on.
+            PositionInvalid: (without HTTP) the stream on NATS does not go back to its creation any more.
         """
         return self._loop.run(self._calls.wait(task, timeout_s=timeout_s, on_progress=on_progress))
 

@@ -13,6 +13,7 @@ import msgspec
 
 from tasker.client.subscription import Subscription, type_of
 from tasker.client.waiting import is_over
+from tasker.errors import PositionInvalid
 from tasker.events.messages import LifecycleEvent
 from tasker.events.reads import TASK_ENDED, TaskView, blocked_error
 from tasker.events.task_events import (
@@ -62,14 +63,25 @@ class Watch:
         self._on_progress = on_progress
 
     async def until_over(self, events: Subscription) -> TaskView:
-        """Return the task when it has ended, or is blocked and nothing that is recorded says that it went on."""
+        """Return the task when it has ended, or is blocked and nothing that is recorded says that it went on.
+
+        Raises:
+            PositionInvalid: the events do not go back to its creation.
+        """
         coming = asyncio.ensure_future(anext(events))
         try:
             while True:
                 settled = self.view is not None and is_over(self.view)
                 done, _ = await asyncio.wait({coming}, timeout=_SETTLE_S if settled else None)
                 if done:
-                    self._take(coming.result())
+                    event = coming.result()
+                    self._take(event)
+                    if self.view is None and events.pending == 0:
+                        raise PositionInvalid(
+                            f"the event stream begins behind the creation of task {event.subject}: the service knows "
+                            "how it is; give http_url (TASKER_HTTP_URL)",
+                            task_id=event.subject,
+                        )
                     coming = asyncio.ensure_future(anext(events))
                 if self.view is not None and (
                     self.view.state in TASK_ENDED or (not done and is_over(self.view) and events.pending == 0)

@@ -6,7 +6,6 @@ refuses it, and a tenant that cannot be.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -37,12 +36,9 @@ PAYLOAD_BYTES_MIN: Final = BODY_BYTES_MAX + 64 * 1024
 """The largest body of ours, with its headers and envelope."""
 
 STORE_SHARE_MAX: Final = 0.9
-FLUSH_S: Final = 5.0
 
 _NOT_ENABLED: Final = frozenset({10039, 10076})
-_NOWHERE: Final = {"Nats-Expected-Stream": "_none"}
 _NAMED_MAX: Final = 5
-_refused_subject = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
 
 
 class _Limits(msgspec.Struct, frozen=True):
@@ -151,37 +147,25 @@ def _jetstream_off(why: str) -> Finding:
 
 
 async def _permissions(bus: NatsBus, subjects: Subjects) -> list[str]:
-    """Return what the server refuses, in words: it tells before it answers the next round trip."""
+    """Return what the server refuses of what a service does, in words."""
     prefix = subjects.prefix
-    listening = [
-        bus.subscribe(subject, lambda _message: None)
-        for subject in (
-            subjects.commands_all,
-            f"{prefix}.*.report.*",
-            subjects.node_shard(0, "*"),
-            subjects.log_head,
-            subjects.work_all,
-            subjects.evt_all,
-        )
-    ]
-    for subject, headers in (
-        (subjects.work("_doctor", "doctor", "doctor"), _NOWHERE),
-        (subjects.event("_doctor", "doctor", "doctor", "doctor", "doctor"), _NOWHERE),
-        (f"{prefix}._log.mark.doctor", _NOWHERE),
-        (subjects.command("_doctor", "doctor", "examine"), None),
-        (subjects.worker_cancel("_doctor", "doctor"), None),
-        (f"{prefix}._node.doctor", None),
-    ):
-        bus.publish(subject, headers=headers)
-    await bus.flush(timeout_s=FLUSH_S)
-    for subscription in listening:
-        subscription.unsubscribe()
-    refused = []
-    for told in bus.refusals:
-        if found := _refused_subject.search(told):
-            verb = "publish" if found[1].lower().startswith("pub") else "subscribe to"
-            refused.append(f"{verb} {found[2]}")
-    return refused
+    heard = (
+        subjects.commands_all,
+        f"{prefix}.*.report.*",
+        subjects.node_shard(0, "*"),
+        subjects.log_head,
+        subjects.work_all,
+        subjects.evt_all,
+    )
+    said = (
+        subjects.work("_doctor", "doctor", "doctor"),
+        subjects.event("_doctor", "doctor", "doctor", "doctor", "doctor"),
+        f"{prefix}._log.mark.doctor",
+        subjects.command("_doctor", "doctor", "examine"),
+        subjects.worker_cancel("_doctor", "doctor"),
+        f"{prefix}._node.doctor",
+    )
+    return await bus.refused_of(heard=heard, said=said)
 
 
 def _store(account: _Account) -> Iterator[Finding]:

@@ -65,6 +65,7 @@ class Subjects:
         if _prefix.fullmatch(prefix) is None:
             raise ConfigurationError(f"TASKER_NATS_PREFIX {prefix!r} must match {_prefix.pattern}")
         self.prefix = prefix
+        self._below = f"{prefix}."
         self.work_stream = f"{prefix.upper()}_WORK"
         self.event_stream = f"{prefix.upper()}_EVENTS"
         self.command_stream = f"{prefix.upper()}_COMMANDS"
@@ -77,6 +78,13 @@ class Subjects:
         self.mark_end = f"{prefix}._log.mark.end"
         """Ends a batch of publications: nothing is stored under it."""
         self.log_head = f"{prefix}._log.head"
+
+    def is_callers(self, subject: str) -> bool:
+        """Return whether an answer may go to the subject that a caller names: not the server's (`$`), nor one of ours.
+
+        We publish with rights that he may not have: there an answer would be a request, as if it were from us.
+        """
+        return not subject.startswith(("$", self._below))
 
     def command(self, tenant: str, noun: str, verb: str) -> str:
         """Return where `noun.verb` is asked for."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from tasker.bus.bus import Bus
-from tasker.errors import Busy, TaskerError, Unavailable
+from tasker.errors import TaskerError, is_passing
 from tasker.events.codec import decode_message, encode_message
 from tasker.events.messages import Reply, TemplateRegister
 from tasker.events.subjects import Subjects
@@ -38,7 +38,9 @@ async def _register(bus: Bus, subject: str, document: dict[str, Any]) -> None:
             reply = decode_message((await bus.request(subject, body, timeout_s=COMMAND_TIMEOUT_S)).data, Reply)
             if reply.error is not None:
                 raise TaskerError.from_problem(reply.error)
-        except (Unavailable, Busy) as error:
+        except TaskerError as error:
+            if not is_passing(error):
+                raise
             failures += 1
             if failures == 3 or failures % 30 == 0:  # noqa: PLR2004 - one line soon, then one a minute
                 _log.warning("waiting_for_the_service", template=document["name"], error=str(error))

@@ -235,9 +235,11 @@ class PostgresQueries:
 
     async def usage(self, tenant: str, query: UsageQuery) -> UsageTotals:
         """Return a page of what the tenant's attempts used, added up."""
-        after: tuple[Any, ...] = (None,) * 8
+        after: Sequence[Any] = (None,) * 8
         if query.after is not None:
-            after = decode_cursor(query.after, tuple[str, str, str, str, str, str, str, str])
+            by, *after = decode_cursor(query.after, tuple[str, str, str, str, str, str, str, str, str])
+            if by != query.by:
+                raise ParameterInvalid(f"the cursor is of totals by {by}, not {query.by}")
         positions = await self.positions()
         records = await self._fetch(
             _SQL["usage"],
@@ -250,7 +252,9 @@ class PostgresQueries:
             *after,
             query.limit + 1,
         )
-        records, following = page_of(records, query.limit, lambda last: [last[name] for name in _USAGE_KEY])
+        records, following = page_of(
+            records, query.limit, lambda last: [query.by, *(last[name] for name in _USAGE_KEY)]
+        )
         totals = [UsageTotal(**{**dict(record), "prices": tuple(record["prices"])}) for record in records]
         return UsageTotals(totals, following, positions)
 

@@ -239,7 +239,7 @@ class Queries(Protocol):
         """Return a page of what the tenant's attempts used, added up.
 
         Raises:
-            ParameterInvalid: the cursor is none.
+            ParameterInvalid: the cursor is none, or of what was added up otherwise.
         """
         ...
 

@@ -10,15 +10,15 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 from tasker.bus.nats_bus import NatsBus
-from tasker.errors import ConfigurationError
+from tasker.errors import ConfigurationError, NotPermitted
 from tasker.events.postgres_log import PostgresLog
 from tasker.events.subjects import Subjects
 from tasker.metrics.local import SUPPORTED, socket_of, told_at
@@ -29,6 +29,11 @@ from tasker.settings import METRICS_ROLE, Settings, database_url_of, nats_url_of
 
 if TYPE_CHECKING:
     from tasker.service.domain.costs.prices import PriceTable
+
+_REMEDY: Final = (
+    "give it these permissions in nats-server's configuration: deploy/nats-users.conf has a user for the service; "
+    "`tasker doctor` names what else it lacks"
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -119,6 +124,16 @@ async def run_write(
         log = await parts.enter_async_context(await _open_log(settings, committers=database.committers))
         bus = await _open_bus(settings, "tasker-write")
         parts.push_async_callback(bus.close)
+        await _refuse_to_lack(
+            bus,
+            heard=(
+                subjects.commands_all,
+                subjects.slots_all,
+                subjects.reports_of_shard(0),
+                subjects.node_shard(0, "permitted"),
+            ),
+            said=(subjects.mark_end, subjects.log_head, subjects.node_shard(0, "permitted")),
+        )
         side = WriteSide(
             log,
             await log.info(),
@@ -183,6 +198,11 @@ async def run_read(
         log = await parts.enter_async_context(await _open_log(settings, committers=0))
         bus = await _open_bus(settings, "tasker-read")
         parts.push_async_callback(bus.close)
+        await _refuse_to_lack(
+            bus,
+            heard=(subjects.log_head, subjects.views("permitted")),
+            said=(subjects.node_shard(0, "permitted"), subjects.views("permitted")),
+        )
         pool = await open_pool(dsn, size=settings.database.view_connections)
         parts.push_async_callback(pool.close)
         read_pool = await open_read_pool(dsn, size=settings.database.query_connections)
@@ -238,6 +258,19 @@ async def _open_bus(settings: Settings, name: str) -> NatsBus:
     )
     waiting.is_over()
     return bus
+
+
+async def _refuse_to_lack(bus: NatsBus, *, heard: Sequence[str], said: Sequence[str]) -> None:
+    """Raise where the user may not do what there is no service without, whoever its tenants are.
+
+    It would wait for ever: for commands that it does not hear, for acks of what the server did not take.
+
+    Raises:
+        NotPermitted: with all of it.
+    """
+    refused = await bus.refused_of(heard=heard, said=said)
+    if refused:
+        raise NotPermitted(f"NATS does not let this user {', '.join(refused)}", remedy=_REMEDY)
 
 
 def _part_drain_s(settings: Settings) -> float:

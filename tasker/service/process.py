@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from tasker.errors import AuthenticationFailed, ConfigurationError, TaskerError, Unavailable
+from tasker.errors import AuthenticationFailed, ConfigurationError, NotPermitted, TaskerError, Unavailable
 from tasker.orphans import end_with_owner
 from tasker.remedies import tell
 from tasker.settings import Settings
@@ -181,6 +181,11 @@ def main() -> int:
     try:
         run_side(sys.argv[1], settings, sys.argv[2])
     except* ConfigurationError as group:
+        for error in _leaves(group):
+            code = error.exit_code
+            tell(error, "table")
+    except* NotPermitted as group:
+        # To start again is of no use: its permissions do not come by waiting.
         for error in _leaves(group):
             code = error.exit_code
             tell(error, "table")

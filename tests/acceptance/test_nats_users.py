@@ -15,8 +15,10 @@ import pytest
 
 from tasker import TaskerClient
 from tasker.bus.nats_bus import NatsBus
+from tasker.bus.subject_counts import count_subjects
+from tasker.client import NewTask
 from tasker.embedded._binaries import find_nats
-from tasker.errors import AuthenticationFailed, DeadlineExceeded
+from tasker.errors import AuthenticationFailed, NotPermitted
 from tests.acceptance.conftest import READY_S_MAX, ROOT, Process, Service, free_port
 
 pytestmark = [pytest.mark.linux, pytest.mark.timeout(180)]
@@ -180,6 +182,60 @@ async def test_what_is_not_its_work_is_refused(
     await bus.close()
 
 
+@pytest.mark.parametrize("user", ["client", "worker", "reader"])
+async def test_a_service_without_permissions_says_what_it_lacks_and_ends(
+    guarded: Guarded, database: str, tmp_path: Path, user: str
+) -> None:
+    service = Service(database_url=database, nats_url=guarded.url(user), nats_prefix="tasker", folder=tmp_path)
+    service.environ |= guarded.environ(user)
+    assert (await asyncio.to_thread(service.run, "migrate")).returncode == 0
+    done = await asyncio.to_thread(service.run, "serve", "--http-port", str(service.port))
+    assert done.returncode == NotPermitted.exit_code, done.stderr
+    assert "error: NATS does not let this user subscribe to tasker." in done.stderr  # whichever side comes first
+    assert ", publish to tasker._node.shard.0." in done.stderr
+    assert "deploy/nats-users.conf" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_no_answer_goes_where_the_caller_may_not_publish(guarded: Guarded, guarded_service: Service) -> None:
+    """The service may: there an answer would be a command, an event or a mark in its name."""
+    bus, overseer = await guarded.bus("client"), await guarded.bus("service")
+    for reply in ("tasker.other.submit.task.create", "tasker.other.evt.a.b.c.d", "tasker._log.mark.1000"):
+        for body in (b"none", b"[none]", b"[]", b'{"template": "none"}'):
+            bus.publish("tasker.default.cmd.task.create", body, reply=reply)
+    await bus.request("tasker.default.cmd.task.create", b"none", timeout_s=10)
+    assert not await count_subjects(overseer, "TASKER_REFUSALS", ">")
+    assert not await count_subjects(overseer, "TASKER_EVENTS", "tasker.other.>")
+    assert not await count_subjects(overseer, "TASKER_EVENTS", "tasker._log.mark.1000")
+    async with client_of("client", guarded, guarded_service) as client:
+        handle = await client.submit(NewTask("none"))  # what is submitted is taken in the order of the stream
+        async with asyncio.timeout(READY_S_MAX):
+            while not await count_subjects(overseer, "TASKER_REFUSALS", ">"):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+    assert handle
+    assert list(await count_subjects(overseer, "TASKER_REFUSALS", ">")) == ["tasker._log.refused.default"]
+    await bus.close()
+    await overseer.close()
+
+
+async def test_nobody_listens_in_vain(guarded: Guarded, guarded_service: Service) -> None:
+    async with client_of("client", guarded, guarded_service) as client:
+        for events in (client.subscribe(live=True), client.subscribe(), client.subscribe_domain()):
+            with pytest.raises(NotPermitted, match="NATS does not let this user"):
+                await events.__aenter__()
+
+
+async def test_a_worker_that_may_not_register_its_templates_ends(guarded: Guarded, tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(APP)
+    service = Service(database_url="", nats_url="", nats_prefix="tasker", folder=tmp_path)
+    service.environ |= guarded.environ("reader")
+    done = await asyncio.to_thread(service.run, "worker", str(app))
+    assert done.returncode == NotPermitted.exit_code, done.stderr
+    assert "does not let this user publish to tasker.default.cmd.template.register" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 async def test_who_forgot_the_place_of_answers_is_told_at_once(guarded: Guarded, tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(APP)
@@ -195,6 +251,6 @@ async def test_who_forgot_the_place_of_answers_is_told_at_once(guarded: Guarded,
 
 async def test_a_command_that_the_user_may_not_give_says_so(guarded: Guarded) -> None:
     bus = await guarded.bus("reader")
-    with pytest.raises(DeadlineExceeded, match="NATS refuses this user to publish there"):
-        await bus.request("tasker.default.cmd.task.create", b"{}", timeout_s=0.5)
+    with pytest.raises(NotPermitted, match="does not let this user publish to tasker"):
+        await bus.request("tasker.default.cmd.task.create", b"{}", timeout_s=READY_S_MAX)
     await bus.close()

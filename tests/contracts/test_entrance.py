@@ -14,7 +14,11 @@ from uuid import UUID
 
 import pytest
 
+from tasker.bus.bus import Message
+from tasker.bus.streams import stream_info
+from tasker.events.codec import encode_message
 from tasker.events.log import Loaded
+from tasker.events.messages import WorkerSlots
 from tasker.settings import Limits
 from tests.contracts.pair import Pair
 
@@ -48,6 +52,34 @@ async def test_a_tenant_whose_commands_fill_a_node_keeps_no_other_out(pair: Pair
 
 async def test_only_the_first_owns_shards(pair: Pair) -> None:
     assert [sorted(side._shards.owned) for side in pair.sides] == [[0, 1, 2, 3], []]
+
+
+async def test_an_answer_goes_to_no_place_but_the_callers(pair: Pair) -> None:
+    """The service may publish where a caller may not: to other tenants, to its own nodes, to NATS itself."""
+    subjects, heard = pair.subjects, list[Message]()
+    pair.bus.subscribe(f"{subjects.prefix}.acme.>", heard.append)
+    pair.bus.subscribe(f"{subjects.prefix}._node.views.>", heard.append)
+    await pair.bus.flush()
+    places = [
+        subjects.worker_cancel("acme", "w"),
+        subjects.views("any"),
+        f"$JS.API.STREAM.PURGE.{subjects.event_stream}",
+    ]
+    slots = WorkerSlots(worker="w", slots=1)
+    for reply in places * TIMES:
+        pair.bus.publish(subjects.command("default", "task", "create"), b'{"template": "t"}', reply=reply)
+        pair.bus.publish(subjects.command("default", "task", "create"), b"none", reply=reply)
+        pair.bus.publish(subjects.report("default", 0), b"none", reply=reply)
+        pair.bus.publish(subjects.slots("default"), encode_message(slots), reply=reply)
+    async with asyncio.timeout(25):
+        while [kind for _, _, kind in await pair.events()].count("task_created") < TIMES * len(places):  # noqa: ASYNC110 - as answers
+            await asyncio.sleep(0.01)
+    for _ in range(TIMES):
+        await pair.ask("task.create", {"template": "t"})
+        await pair.report(0, b"none")
+    assert [message.subject for message in heard] == []
+    # What was published before is there: nobody purged it.
+    assert (await stream_info(pair.bus, subjects.event_stream)).state.first_seq == 1
 
 
 async def test_a_creation_is_recorded_once_wherever_it_arrives(pair: Pair) -> None:

@@ -23,7 +23,7 @@ from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.stream_reader import FromSeq, Gap, StreamReader
 from tasker.bus.streams import FAST_INGEST_VERSION, ensure_streams, ensure_work_consumer, stream_info
 from tasker.embedded.nats import EmbeddedNats
-from tasker.errors import AuthenticationFailed, ConfigurationError, TaskerError, Unavailable
+from tasker.errors import AuthenticationFailed, ConfigurationError, NotPermitted, TaskerError, Unavailable
 from tasker.events.subjects import Subjects
 from tasker.settings import StreamSettings
 
@@ -339,7 +339,15 @@ async def test_a_refused_publication_does_not_end_the_connection(
             await got.get()
         await bus.flush()
         assert bus.connected
-        assert caplog.text.lower().count("permissions violation") >= 2
+        assert (bus.may_hear("ok"), bus.may_hear("forbidden.too")) == (True, False)
+        for _ in range(3):  # each is told at once, and the log says it once
+            with pytest.raises(NotPermitted, match="does not let this user publish to Forbidden"):
+                await bus.request("Forbidden", b"", timeout_s=60)
+        assert await bus.refused_of(heard=["ok", "Two.>"], said=["ok", "Three"]) == [
+            "subscribe to Two.>",
+            "publish to Three",
+        ]
+        assert caplog.text.lower().count("permissions violation") == 4
         await bus.close()
     finally:
         process.kill()

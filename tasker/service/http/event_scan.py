@@ -1,12 +1,13 @@
 """The log of all shards as one filtered sequence, page by page.
 
-Events of several shards are merged by time; each shard's stay in order. A page ends when it is full, or when a
-bounded number of events was looked at, so that a filter that matches nothing costs no request more than another;
-its token says how far the filter was evaluated.
+Events of several shards are merged by time; each shard's stay in order. A page ends when it is full, in events or in
+bytes, or when a bounded number of events was looked at, so that a filter that matches nothing costs no request more
+than another; its token says how far the filter was evaluated.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -27,8 +28,19 @@ from tasker.projections.store import LogTail
 
 SCAN_EVENTS_MAX: Final = 8000
 READ_EVENTS: Final = 1600
+READ_EVENTS_FIRST: Final = 64
+READ_BYTES: Final = 16 * 1024 * 1024
+"""A scan reads a few events first, then more and more of them at once, as long as they are not so large together."""
+
+SCANS_AT_ONCE: Final = 4
+"""Scans that have in memory what they just read; others wait."""
+
+PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of the events of a page, which waits in memory for whoever reads it; one event is always taken."""
+
 PLACES_MAX: Final = 50_000
 
+_GROWTH: Final = 4
 _UNREADABLE: Final = ("", "")
 
 
@@ -55,6 +67,14 @@ class Scanned(NamedTuple):
     more: bool
 
 
+class _Looked(NamedTuple):
+    """The next events of the log, by time: those that match, shard and position of all, and the bytes of those read."""
+
+    hits: list[RecordedEvent]
+    places: list[tuple[int, int]]
+    bytes: int
+
+
 class EventScan:
     """Scans the log with filters."""
 
@@ -63,9 +83,12 @@ class EventScan:
         self._log = log
         self._queries = queries
         self._places: OrderedDict[UUID, tuple[str, str]] = OrderedDict()
+        self._reading = asyncio.Semaphore(SCANS_AT_ONCE)
 
-    async def page(self, wanted: EventFilter, after: dict[int, int], *, limit: int) -> Scanned:
-        """Return up to `limit` matching events behind `after` (shard -> position), merged by time."""
+    async def page(
+        self, wanted: EventFilter, after: dict[int, int], *, limit: int, bytes_max: int = PAGE_BYTES_MAX
+    ) -> Scanned:
+        """Return up to `limit` matching events of up to `bytes_max` behind `after` (shard -> position), by time."""
         at = dict(after)
         reading = list(at)
         if wanted.task_id is not None:
@@ -74,22 +97,31 @@ class EventScan:
                 return Scanned([], at, more=False)
         matching: list[RecordedEvent] = []
         looked_at = 0
-        per_shard = max(1, READ_EVENTS // len(reading))
+        most = max(1, READ_EVENTS // len(reading))
+        per_shard = min(most, max(1, READ_EVENTS_FIRST // len(reading)))
         while looked_at < SCAN_EVENTS_MAX:
-            events = await self._tail.read_shards({shard: at[shard] for shard in reading}, limit=per_shard)
-            if not events:
+            looked = await self._look(wanted, {shard: at[shard] for shard in reading}, per_shard)
+            if not looked.places:
                 return Scanned(matching, at, more=False)
-            merged = merge(events, per_shard)
-            looked_at += len(merged)
-            hits = await self._matching(wanted, merged)
-            if len(matching) + len(hits) >= limit:
-                hits = hits[: limit - len(matching)]
-                matching.extend(hits)
-                _move(at, merged[: merged.index(hits[-1]) + 1] if hits else ())
-                return Scanned(matching, at, more=True)
-            matching.extend(hits)
-            _move(at, merged)
+            looked_at += len(looked.places)
+            found = fitting([*matching, *looked.hits], limit, bytes_max)
+            new = len(found) - len(matching)
+            if new < len(looked.hits) or len(found) == limit:
+                if new:
+                    at.update(looked.places[: looked.places.index((found[-1].shard, found[-1].position)) + 1])
+                return Scanned(found, at, more=True)
+            matching = found
+            at.update(looked.places)
+            if _GROWTH * looked.bytes <= READ_BYTES:
+                per_shard = min(most, _GROWTH * per_shard)
         return Scanned(matching, at, more=True)
+
+    async def _look(self, wanted: EventFilter, after: dict[int, int], per_shard: int) -> _Looked:
+        async with self._reading:
+            events = await self._tail.read_shards(after, limit=per_shard)
+            merged = merge(events, per_shard)
+            hits = await self._matching(wanted, merged)
+            return _Looked(hits, [(event.shard, event.position) for event in merged], sum(map(_bytes_of, events)))
 
     async def _shard_of(self, task_id: UUID, at: dict[int, int]) -> list[int]:
         """Return the shard that alone can hold events of the task, none when there is no such task.
@@ -114,30 +146,51 @@ class EventScan:
         ]
         if wanted.namespace is None and wanted.template is None:
             return found
-        await self._learn(found)
-        return [event for event in found if self._is_of(wanted, event)]
+        places = await self._places_of(found)
+        return [event for event in found if _is_of(wanted, places[event.stream_id])]
 
-    def _is_of(self, wanted: EventFilter, event: RecordedEvent) -> bool:
-        namespace, template = self._places.get(event.stream_id, _UNREADABLE)
-        return wanted.namespace in (None, namespace) and wanted.template in (None, template)
+    async def _places_of(self, events: Sequence[RecordedEvent]) -> dict[UUID, tuple[str, str]]:
+        """Return of which template the streams of `events` are: from births among them, the view, the log.
 
-    async def _learn(self, events: Sequence[RecordedEvent]) -> None:
-        """Find out of which template the streams of `events` are: from births among them, the view, the log."""
-        while len(self._places) > PLACES_MAX:
-            self._places.popitem(last=False)
+        What is kept from one call to the next is bounded, and shared by scans that make each other forget.
+        """
+        places: dict[UUID, tuple[str, str]] = {}
         for event in events:
-            if event.stream_id not in self._places and (event.seq == 1 or event.kind == StreamKind.TEMPLATE):
-                self._places[event.stream_id] = place_of(event)
-        missing = list({event.stream_id: None for event in events if event.stream_id not in self._places})
-        if not missing:
-            return
-        known: dict[UUID, TaskPlace] = await self._queries.places(missing)
+            if event.stream_id in self._places:
+                places[event.stream_id] = self._places[event.stream_id]
+            elif event.seq == 1 or event.kind == StreamKind.TEMPLATE:
+                places[event.stream_id] = place_of(event)
+        missing = list({event.stream_id: None for event in events if event.stream_id not in places})
+        known: dict[UUID, TaskPlace] = await self._queries.places(missing) if missing else {}
         for stream_id in missing:
             if stream_id in known:
-                self._places[stream_id] = (known[stream_id].namespace, known[stream_id].template)
+                places[stream_id] = (known[stream_id].namespace, known[stream_id].template)
             else:
                 first = await self._log.load_stream(stream_id, after_seq=0, limit=1)
-                self._places[stream_id] = place_of(first[0]) if first else _UNREADABLE
+                places[stream_id] = place_of(first[0]) if first else _UNREADABLE
+        self._places |= places
+        while len(self._places) > PLACES_MAX:
+            self._places.popitem(last=False)
+        return places
+
+
+def _is_of(wanted: EventFilter, place: tuple[str, str]) -> bool:
+    namespace, template = place
+    return wanted.namespace in (None, namespace) and wanted.template in (None, template)
+
+
+def fitting(events: list[RecordedEvent], limit: int, bytes_max: int) -> list[RecordedEvent]:
+    """Return the first of `events`: up to `limit`, of up to `bytes_max` together; the first is always among them."""
+    size = 0
+    for count, event in enumerate(events[:limit]):
+        size += _bytes_of(event)
+        if count and size > bytes_max:
+            return events[:count]
+    return events[:limit]
+
+
+def _bytes_of(event: RecordedEvent) -> int:
+    return len(event.payload) + len(event.meta)
 
 
 def merge(events: Sequence[RecordedEvent], per_shard: int) -> list[RecordedEvent]:
@@ -175,8 +228,3 @@ def place_of(event: RecordedEvent) -> tuple[str, str]:
                 return _UNREADABLE
     except Undecodable:
         return _UNREADABLE
-
-
-def _move(at: dict[int, int], events: Sequence[RecordedEvent]) -> None:
-    for event in events:
-        at[event.shard] = event.position

@@ -1,7 +1,7 @@
 """Endpoints of events: pages, and live streams of server-sent events, both from the log.
 
 A stream reads a page, writes it, and reads the next when the caller has taken it: what waits for a slow reader is
-one page and the socket's buffer, and nobody else waits for him.
+one page, bounded in bytes, and the socket's buffer, and nobody else waits for him.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncGenerator
+from http import HTTPMethod
 from typing import Final
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from tasker.events.position import format_position, parse_position
 from tasker.events.reads import EventPage, EventView
 from tasker.events.stored import VERSION_OF
 from tasker.events.task_events import ENDING_TYPES
-from tasker.service.http.event_scan import EventFilter, EventScan, Scanned
+from tasker.service.http.event_scan import PAGE_BYTES_MAX, EventFilter, EventScan, Scanned, fitting
 from tasker.service.http.parameters import HEADER_LAST_EVENT_ID
 from tasker.service.http.requests import (
     EVENT_STREAM,
@@ -43,6 +44,7 @@ STREAMS_MAX: Final = 500
 """Event streams open at once, of one tenant four fifths of them; more are told `busy`."""
 
 _STREAM_EVENTS: Final = 200
+_STREAM_BYTES: Final = 1024 * 1024
 
 _log = structlog.get_logger(__name__)
 
@@ -62,12 +64,12 @@ async def of_task(request: web.Request) -> web.StreamResponse:
         events = await services.log.load_stream(task_id, after_seq=after_seq, limit=limit + 1)
         head = events or await services.log.load_stream(task_id, after_seq=0, limit=1)
         _must_be_of(head, tenant, task_id)
-        page = events[:limit]
+        page = fitting(events, limit, PAGE_BYTES_MAX)
         last = (page or head)[-1]
         return json_response(
             EventPage(
                 items=[view_of(event) for event in page],
-                next=str(page[-1].seq) if len(events) > limit else None,
+                next=str(page[-1].seq) if len(events) > len(page) else None,
                 position=format_position({last.shard: last.position}),
                 log_id=services.info.log_id,
             )
@@ -188,9 +190,13 @@ Frames = AsyncGenerator[bytes]
 
 
 async def _task_stream(services: Services, tenant: str, task_id: UUID, after_seq: int) -> Frames:
+    at_once = _STREAM_EVENTS
     with services.watcher.task(tenant, str(task_id)) as watch:
         while not services.stopping.is_set():
-            events = await services.log.load_stream(task_id, after_seq=after_seq, limit=_STREAM_EVENTS)
+            read = await services.log.load_stream(task_id, after_seq=after_seq, limit=at_once)
+            events = fitting(read, at_once, _STREAM_BYTES)
+            at_once = 2 * len(events) if len(events) < len(read) else _STREAM_EVENTS
+            del read  # a slow reader holds a page, not what it was cut from
             if events:
                 after_seq = events[-1].seq
                 yield b"".join(_frame(str(event.seq), event) for event in events)
@@ -204,7 +210,7 @@ async def _log_stream(services: Services, scan: EventScan, wanted: EventFilter, 
     log_id = services.info.log_id
     with services.watcher.log() as watch:
         while not services.stopping.is_set():
-            scanned: Scanned = await scan.page(wanted, at, limit=_STREAM_EVENTS)
+            scanned: Scanned = await scan.page(wanted, at, limit=_STREAM_EVENTS, bytes_max=_STREAM_BYTES)
             frames = []
             for event in scanned.events:
                 at[event.shard] = event.position
@@ -236,9 +242,11 @@ async def stream_frames(request: web.Request, frames: Frames) -> web.StreamRespo
     """Answer with a stream of server-sent events, kept alive, until `frames` end or the reader is gone."""
     services, streams = request.app[SERVICES], request.app[STREAMS]
     tenant = tenant_of(request)
+    headers = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if request.method == HTTPMethod.HEAD:
+        return web.Response(headers=headers)
     if not streams.has_room(tenant, STREAMS_MAX):
         raise Busy(f"{len(streams)} event streams are open already", retry_after_s=5.0)
-    headers = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
     ticket = (tenant, f"{id(response):x}")
     streams[ticket] = response

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
-from tasker.errors import BodyInvalid, ParameterInvalid, TaskUnknown
+from tasker.errors import BodyInvalid, KeyAmbiguous, ParameterInvalid, TaskUnknown
 from tasker.events.codec import decode_value, encode_message, is_text
 from tasker.events.messages import DEFAULT_TENANT, HEADER_IDEMPOTENCY_KEY, HEADER_TRACEPARENT
 from tasker.events.subjects import HEADER_TENANT
@@ -38,8 +38,12 @@ def tenant_of(request: web.Request) -> str:
 
     Raises:
         NameInvalid: it is no name.
+        ParameterInvalid: several are named: a proxy that adds its own behind a caller's must not be taken for him.
     """
-    return check_name(request.headers.get(HEADER_TENANT, DEFAULT_TENANT), "tenant")
+    named = request.headers.getall(HEADER_TENANT, [DEFAULT_TENANT])
+    if len(named) > 1:
+        raise ParameterInvalid(f"the header {HEADER_TENANT} is given {len(named)} times")
+    return check_name(named[0], "tenant")
 
 
 def task_id_of(request: web.Request) -> UUID:
@@ -60,7 +64,10 @@ def passed_headers(request: web.Request) -> dict[str, str]:
 
     Raises:
         ParameterInvalid: the key is empty (on NATS it would be as if there were none), or no text.
+        KeyAmbiguous: several keys are given.
     """
+    if len(set(request.headers.getall(HEADER_IDEMPOTENCY_KEY, []))) > 1:
+        raise KeyAmbiguous(f"the header {HEADER_IDEMPOTENCY_KEY} is given several times, with keys that differ")
     key = request.headers.get(HEADER_IDEMPOTENCY_KEY)
     if key is not None and not key.strip():
         raise ParameterInvalid(f"the header {HEADER_IDEMPOTENCY_KEY} is empty; send a key, or leave it out")

@@ -119,8 +119,11 @@ class Routes:
         return self._bus.payload_bytes_max
 
     def respond(self, message: Message, data: bytes) -> None:
-        """Answer a message, if anybody waits; a lost answer is asked for again by who does."""
+        """Answer a message, if anybody waits, at a place of his; a lost answer is asked for again by who does."""
         if not message.reply:
+            return
+        if not self._subjects.is_callers(message.reply):
+            _log.warning("reply_not_sent", error=f"{message.reply[:80]!r} is no place for answers")
             return
         failpoint("before_reply")
         try:

@@ -26,6 +26,8 @@ class ScriptedLog:
     def __init__(self) -> None:
         self.events: list[EventView] = []
         self.pages_read = 0
+        self.on_page: Callable[[], object] | None = None
+        """Called before a page is read."""
 
     def append(self, task_id: str, type: str, *, shard: int = 0, data: object = None) -> EventView:
         position = 1 + sum(event.shard == shard for event in self.events)
@@ -47,6 +49,8 @@ class ScriptedLog:
 
     def page(self, query: Any) -> EventPage:
         self.pages_read += 1
+        if self.on_page is not None:
+            self.on_page()
         heads = {shard: sum(event.shard == shard for event in self.events) for shard in range(SHARDS)}
         after = dict.fromkeys(range(SHARDS), 0)
         if query.get("after") == "latest":

@@ -10,9 +10,10 @@ from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import delete_stream, ensure_streams
 from tasker.cli.following import follow_events, read_events
 from tasker.cli.options import Format
-from tasker.client import TaskerClient
+from tasker.client import TaskerClient, TaskerSyncClient
 from tasker.client.subscription import START, EventFilter, Subscription
-from tasker.errors import ConfigurationError, PositionInvalid
+from tasker.client.sync_subscription import SyncSubscription
+from tasker.errors import ConfigurationError, NameInvalid, PositionInvalid
 from tasker.events.messages import LifecycleEvent
 from tasker.events.subjects import Subjects
 from tasker.settings import StreamSettings
@@ -232,6 +233,71 @@ async def test_over_nats_alone_the_stream_must_reach_back(world: World) -> None:
         async with client.subscribe(start="0:1") as events:
             with pytest.raises(PositionInvalid, match="TASKER_HTTP_URL"):
                 await anext(events)
+
+
+async def test_a_busy_log_is_read_up_to_where_its_head_was_and_then_the_stream(world: World) -> None:
+    """However fast events come meanwhile: each page of the log costs the service a read of all shards."""
+    publisher, log = world.publisher, world.log
+    log.on_page = lambda: log.append("a", "task_created")
+    log.append("a", "task_created")
+    async with world.client() as client, client.subscribe(start=START) as events:
+        found = await take(events, 2)
+        log.append("a", "task_completed")
+        await publisher.publish(*log.events)
+        found += await take(events, 1)
+    assert (ids(found), log.pages_read) == (["0:1", "0:2", "0:3"], 1)
+
+
+async def test_a_blocking_subscription_counts_what_it_showed(world: World) -> None:
+    """An event that comes between two calls is not in the position yet: it would be lost to who resumes there."""
+
+    def begin() -> SyncSubscription:
+        assert events.next(timeout_s=0.01) is None
+        return events
+
+    client = await asyncio.to_thread(
+        TaskerSyncClient, world.nats_url, world.http_url, nats_prefix=world.subjects.prefix, environ={}
+    )
+    events = await asyncio.to_thread(client.subscribe)
+    await asyncio.to_thread(events.__enter__)
+    before = events.position
+    await asyncio.to_thread(begin)
+    await world.publisher.publish(world.log.append("a", "task_created"))
+    async with asyncio.timeout(20):
+        while not (events._coming is not None and events._coming.done()):  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.01)
+    assert events.position == before == f"{LOG_ID}/0:0,1:0,2:0,3:0"
+    event = await asyncio.to_thread(events.next)
+    assert event is not None
+    assert (event.position, events.position) == ("1", f"{LOG_ID}/0:1,1:0,2:0,3:0")
+    await asyncio.to_thread(events.__exit__, None, None, None)
+    await asyncio.to_thread(client.close)
+
+
+async def test_wait_without_http_needs_no_more_of_the_stream_than_the_task(world: World) -> None:
+    """The stream drops what is old; of a task whose creation it has dropped nobody can tell without HTTP."""
+    template = {"namespace": "default", "name": "hello", "version": "v", "hash": "h"}
+    created = {"template": template, "input": None, "request_hash": "r"}
+    log, publish = world.log, world.publisher.publish
+    await publish(log.append("old", "task_created", data=created))
+    await purge(world)
+    await publish(
+        log.append("a", "task_created", data=created),
+        log.append("a", "task_completed", data={"result": 1}),
+        log.append("old", "task_completed", data={"result": 1}),
+    )
+    async with world.client(http=False) as client:
+        assert (await client.wait("a", timeout_s=20)).state == "completed"
+        with pytest.raises(PositionInvalid, match=r"behind the creation of task old.*TASKER_HTTP_URL"):
+            await client.wait("old", timeout_s=20)
+
+
+async def test_names_that_are_none_are_refused(world: World) -> None:
+    """Over NATS they would be part of a subject, which nothing is published under."""
+    async with world.client() as client:
+        for names in ({"namespace": "Shop"}, {"template": "a.b"}, {"template": "*"}):
+            with pytest.raises(NameInvalid):
+                client.subscribe(**names)  # type: ignore[arg-type]
 
 
 async def test_wait_without_http_follows_the_events(world: World) -> None:

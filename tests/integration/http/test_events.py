@@ -8,12 +8,13 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from tasker.events.task_events import TaskCompleted
+from tasker.events.task_events import TaskCompleted, TaskUpdated
 from tasker.events.template_events import TemplateRegistered
 from tasker.ids import template_stream_id
-from tasker.service.http import event_scan
+from tasker.service.http import event_scan, events
 from tests.histories import HASH, blocked_task, completed_task, created, damaged, ran, raw
 from tests.integration.http.conftest import Client, Site
+from tests.raw_http import raw_request
 
 SSE = {"Accept": "text/event-stream"}
 
@@ -226,6 +227,85 @@ async def test_a_stopped_reader_holds_up_nobody(site: Site, client: Client) -> N
             await asyncio.wait_for(client.get("/v1/stats"), 5)
         reading = asyncio.wait_for(collect(client, "&type=task_created", limit=100), 20)
         assert len(await reading) == 300
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/tasks/{}/events", "/v1/tasks/{}/stream"])
+async def test_a_stream_that_only_the_headers_are_wanted_of_has_no_body(site: Site, path: str) -> None:
+    """What followed them would be taken for the answer to the next request on the connection."""
+    task_id = await site.task([created(), *ran("s1")])
+    answer = await raw_request(
+        int(site.url.rpartition(":")[2]), b"HEAD", path.format(task_id).encode(), {b"Accept": b"text/event-stream"}
+    )
+    assert answer == (200, "text/event-stream", "")
+
+
+async def test_a_page_is_no_larger_than_memory_should_hold_for_a_reader(site: Site, client: Client) -> None:
+    """Neither of the log nor of one task, and of a live stream what waits for its reader is less."""
+    big = raw({"text": "x" * 60_000})
+    for _ in range(100):
+        site.recorder.task([created(input=big)])
+    one = site.recorder.task([created(input=big)])
+    site.recorder.record(one, [TaskUpdated(metadata=big) for _ in range(99)])
+    await site.append()
+    for path, count in (("/v1/events?limit=500", 200), (f"/v1/tasks/{one}/events?limit=500", 100)):
+        found = []
+        after: str | None = ""
+        while after is not None:
+            async with client.session.get(client.url + path + after) as response:
+                body = await response.read()
+            assert len(body) < event_scan.PAGE_BYTES_MAX + 200_000
+            page = json.loads(body)
+            found += page["items"]
+            is_last = page["next"] is None or not page["items"]
+            after = None if is_last else f"&after={page['next']}"
+        assert len({event["position"] for event in found}) == len(found) == count
+    services = site.services
+    scan = event_scan.EventScan(services.tail, services.log, services.queries)
+    shards = dict.fromkeys(range(services.info.shards), 0)
+    for frames, count in (
+        (events._task_stream(services, "default", one, 0), 100),
+        (events._log_stream(services, scan, event_scan.EventFilter(tenant="default"), shards), 200),
+    ):
+        seen = 0
+        async for frame in frames:
+            assert len(frame) < 1_500_000
+            seen += frame.count(b"data: ")
+            if seen == count:
+                break
+        await frames.aclose()
+
+
+async def test_scans_do_not_make_each_other_forget(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whose template a task is a run is kept for later scans, a bounded number; a scan under way knows its own."""
+    monkeypatch.setattr(event_scan, "PLACES_MAX", 1)
+    services = site.services
+    asked, go_on, slow = asyncio.Event(), asyncio.Event(), [False]
+
+    class Queries:
+        """Those of the site; a question may take its time."""
+
+        async def places(self, task_ids: Any) -> Any:
+            if slow[0]:
+                slow[0] = False
+                asked.set()
+                await go_on.wait()
+            return await services.queries.places(task_ids)
+
+    scan = event_scan.EventScan(services.tail, services.log, Queries())  # type: ignore[arg-type]
+    wanted = event_scan.EventFilter(tenant="default", types=frozenset({"task_completed"}), template="orders")
+    start = behind = dict.fromkeys(range(services.info.shards), 0)
+    tasks = []
+    for _ in range(2):
+        tasks.append(await site.task(completed_task("s1", template="orders")))
+        behind = (await scan.page(wanted, behind, limit=10)).after
+    tasks.append(await site.task(completed_task("s1", template="orders")))
+    slow[0] = True
+    reading = asyncio.create_task(scan.page(wanted, start, limit=10))
+    await asked.wait()
+    for _ in range(2):
+        assert len((await scan.page(wanted, behind, limit=10)).events) == 1
+    go_on.set()
+    assert [event.stream_id for event in (await reading).events] == tasks
 
 
 async def test_too_many_streams_are_refused(site: Site, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,22 @@ async def test_a_bad_parameter(shared_client: Client, query: str, told: str) -> 
     assert told in problem["detail"]
 
 
+@SHARES_SITE
+async def test_a_tenant_that_is_named_twice(shared_client: Client) -> None:
+    """As behind a proxy that adds the tenant it has found out to the one that the caller claims to be."""
+    for named in (("acme", "default"), ("acme", "acme")):
+        headers = [("Tasker-Tenant", name) for name in named]
+        for method, path in (("GET", "/v1/tasks"), ("POST", "/v1/tasks"), ("GET", "/v1/events")):
+            problem = await shared_client.problem(method, path, 400, "parameter_invalid", headers=headers)
+            assert problem["detail"] == "the header Tasker-Tenant is given 2 times"
+
+
+@SHARES_SITE
+async def test_keys_that_differ(shared_client: Client) -> None:
+    headers = [("Idempotency-Key", key) for key in ("one", "other")]
+    await shared_client.problem("POST", "/v1/tasks", 400, "key_ambiguous", headers=headers, data=b'{"template": "t"}')
+
+
 @pytest.mark.parametrize("value", ["-1", "soon", "NaN", "1e3", "inf"])
 @SHARES_SITE
 async def test_a_bad_wait(shared_client: Client, value: str) -> None:

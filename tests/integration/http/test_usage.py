@@ -83,3 +83,10 @@ async def test_another_tenant_sees_its_own(site: Site, client: Client) -> None:
 async def test_a_cursor_of_another_list_and_an_unknown_way_to_add_up_are_refused(site: Site, client: Client) -> None:
     await client.problem("GET", "/v1/usage?after=abc", 400, "parameter_invalid")
     await client.problem("GET", "/v1/usage?by=day", 400, "parameter_invalid")
+
+
+async def test_a_page_goes_on_with_what_the_one_before_added_up(site: Site, client: Client) -> None:
+    await filled(site)
+    page = await client.get("/v1/usage?by=step&limit=1")
+    problem = await client.problem("GET", f"/v1/usage?by=task&after={page['next']}", 400, "parameter_invalid")
+    assert problem["detail"] == "the cursor is of totals by step, not task"

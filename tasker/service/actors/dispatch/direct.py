@@ -444,7 +444,7 @@ class DirectWork:
             _log.warning("slots_undecodable", tenant=tenant, error=error.detail)
             return
         self._note(tenant, said)
-        if message.reply:
+        if message.reply and self._subjects.is_callers(message.reply):
             try:
                 now = NodeTime(node=self.node, now_us=self._clock.now_us())
                 self._bus.publish(message.reply, encode_message(now))

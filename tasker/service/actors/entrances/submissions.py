@@ -61,7 +61,7 @@ DETAIL_CHARS_MAX: Final = 2_000
 FAULTS_MAX: Final = 20
 
 _log = structlog.get_logger(__name__)
-_subject = re.compile(r"[^\s.*>$][^\s.*>]*(\.[^\s.*>]+)*")
+_subject = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 
 
 class _Held(NamedTuple):
@@ -208,7 +208,7 @@ class Submissions:
         """Return where the verdict is wanted; None: nowhere.
 
         Raises:
-            ParameterInvalid: no verdict may go there. We publish with rights that the caller may not have.
+            ParameterInvalid: no verdict may go there.
         """
         subject = (delivery.headers or {}).get(HEADER_REPLY_TO)
         if not subject:
@@ -216,7 +216,7 @@ class Submissions:
         if (
             _subject.fullmatch(subject) is None
             or not subject.isprintable()
-            or f"{subject}.".startswith(f"{self._subjects.prefix}.")
+            or not self._subjects.is_callers(f"{subject}.")
         ):
             raise ParameterInvalid(
                 f"{HEADER_REPLY_TO} {subject[:80]!r} is no subject for a verdict: without wildcards, and not below "
