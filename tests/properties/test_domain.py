@@ -228,8 +228,9 @@ def act(run: Run, data: st.DataObject) -> None:
     attempt = data.draw(st.sampled_from([newest, newest, newest, newest - 1, newest + 1]), label="attempt")
     match action:
         case "child":
-            state = data.draw(st.sampled_from(["", "", "completed", "failed", "cancelled"]), label="state")
-            run.child(step, data.draw(st.sampled_from(["c1", "c1", None]), label="child"), attempt, state=state)
+            child = data.draw(st.sampled_from(["c1", "c1", None]), label="child")  # None: it was refused
+            states = ["", "", "completed", "failed", "cancelled"] if child is not None else [""]
+            run.child(step, child, attempt, state=data.draw(st.sampled_from(states), label="state"))
         case "start":
             run.start(step, attempt, worker=data.draw(st.sampled_from(["w1", "w2"])))
         case "complete":
@@ -475,20 +476,29 @@ def test_a_task_at_its_history_limit_blocks_and_can_always_be_cancelled(run: Run
             check_state(run)
         if not run.state.ended and run.state.stopping is None:
             run.cancel(data.draw(st.sampled_from([0.0, 10.0])))
-        while owed := obligations_of(run.state):
-            obligation = min(owed, key=lambda one: (owed[one], one))
-            kind, step, attempt = parse_obligation(obligation)
-            if kind is Kind.CHILD:
-                run.child(step, "c1", attempt, state="cancelled")
-            elif kind is Kind.PLACE:
-                run.deny(step, attempt)
-            elif kind is Kind.OFFER:  # what is offered now can only be a compensation
-                complete(run, step, attempt, data, gives_back=False)
+        while not run.state.ended:
+            undo = failed_undo(run.state)
+            if undo is not None:
+                run.skip(undo)
             else:
-                run.fire_at(obligation)
+                follow_up(run, data)
             check_state(run)
-    assert run.state.ended
     check_history(run)
+
+
+def follow_up(run: Run, data: st.DataObject) -> None:
+    """Have come what a task that stops is owed next: there is something as long as no compensation has failed."""
+    owed = obligations_of(run.state)
+    obligation = min(owed, key=lambda one: (owed[one], one))
+    kind, step, attempt = parse_obligation(obligation)
+    if kind is Kind.CHILD:
+        run.child(step, "c1", attempt, state="cancelled")
+    elif kind is Kind.PLACE:
+        run.deny(step, attempt)
+    elif kind is Kind.OFFER:  # what is offered now can only be a compensation
+        complete(run, step, attempt, data, gives_back=False)
+    else:
+        run.fire_at(obligation)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)

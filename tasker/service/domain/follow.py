@@ -29,7 +29,7 @@ ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from tasker.errors import ExpressionFailed
@@ -183,16 +183,18 @@ def _children(state: TaskState, template: CompiledTemplate, step: str, at_us: in
                 yield from _failures_ahead(state, template, child, at_us)
         elif state.failed and state.node(child) in state.failed:
             yield from _failures_ahead(state, template, child, at_us)  # it may have what it wants by now
-    closed = [child for child in closed if not state.has_begun(child)]  # a join that began may have closed it
-    if not closed or state.stopping is not None:
-        return
     routes = template.steps[step].routes if is_done else ()
-    not_chosen = tuple(child for child in closed if child in routes and (step, child) in state.closed_edges)
+    not_chosen = _still_to_close(state, [one for one in closed if one in routes and (step, one) in state.closed_edges])
     if not_chosen:
         yield PathsClosed(steps=not_chosen, by=state.node(step), reason=f"{step} did not choose it")
-    behind = tuple(child for child in closed if child not in not_chosen)
+    behind = _still_to_close(state, closed)
     if behind:
         yield PathsClosed(steps=behind, by=state.node(step), reason=f"no way to it is open behind {step}")
+
+
+def _still_to_close(state: TaskState, steps: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `steps` that still will not run: what followed meanwhile may have closed some of them, or all."""
+    return () if state.stopping is not None else tuple(step for step in steps if not state.has_begun(step))
 
 
 def _all_completed(steps: dict[str, StepState], names: tuple[str, ...]) -> bool:

@@ -134,3 +134,14 @@ def test_decisions_behind_each_other() -> None:
     run.complete("end")
     assert run.state.status is TaskStatus.COMPLETED
     assert set(run.state.closed) == {"x", "y"}
+
+
+def test_what_is_closed_by_what_was_not_chosen_is_not_closed_by_the_decision_as_well() -> None:
+    """Counted twice, it left the task blocked with nothing to do."""
+    steps = {"route": {"routes": ["extra"]}, "end": {"after": [{"step": "route", "when": "input.n > 7"}, "extra"]}}
+    run = Run(template({"route": [], "extra": ["route"], "end": []}, steps=steps))
+    run.create()
+    run.choose("route", reason="not today")
+    closed = [event for event in run.events if isinstance(event, PathsClosed) and event.steps]
+    assert [(event.steps, event.by) for event in closed] == [(("extra",), "route"), (("end",), "extra")]
+    assert run.state.status is TaskStatus.COMPLETED
