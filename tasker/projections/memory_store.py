@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -25,13 +25,23 @@ class MemoryTail:
     def __init__(self, events: Sequence[RecordedEvent]) -> None:
         self.events = events
 
-    async def read_shards(self, after: Positions, *, limit: int) -> list[RecordedEvent]:
+    async def read_shards(self, after: Positions, *, limit: int, bytes_max: int | None = None) -> list[RecordedEvent]:
         """Return up to `limit` events of each shard of `after` behind its position; each shard's in order."""
-        return [
-            event
-            for event in self.events
-            if event.shard in after and after[event.shard] < event.position <= after[event.shard] + limit
-        ]
+        found: dict[int, list[RecordedEvent]] = {shard: [] for shard in after}
+        for event in self.events:
+            if event.shard in after and after[event.shard] < event.position <= after[event.shard] + limit:
+                found[event.shard].append(event)
+        return [event for events in found.values() for event in first_of(events, bytes_max=bytes_max)]
+
+
+def first_of(events: Iterable[RecordedEvent], *, bytes_max: int | None) -> Iterator[RecordedEvent]:
+    """Yield the first events, whose payloads have `bytes_max` bytes together, or one that has more; None: all."""
+    size = 0
+    for event in events:
+        if bytes_max is not None and size and size + len(event.payload) > bytes_max:
+            return
+        size += len(event.payload)
+        yield event
 
 
 class MemoryViewStore:

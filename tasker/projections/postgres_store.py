@@ -7,7 +7,7 @@ the runner folds the log again from the older checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final
 from uuid import UUID
@@ -20,7 +20,7 @@ from tasker.events.envelope import RecordedEvent
 from tasker.projections.checkpoints import CheckpointMove, CheckpointMoved, Positions
 from tasker.projections.projection import Key, Projection
 from tasker.projections.sql import statements
-from tasker.projections.store import RowRefused, RowWrites, ViewSnapshot
+from tasker.projections.store import RowRefused, RowWrites, ViewInUse, ViewSnapshot
 
 UPDATED_ROWS_MAX: Final = 1000
 """Rows of one statement that updates."""
@@ -45,6 +45,17 @@ _SERVER_SETTINGS: Final = {
     "synchronous_commit": "off",
 }
 
+COUNT_S_MAX: Final = 3600.0
+"""Rows are counted in one scan of their table, which of a large one takes minutes."""
+
+REPLACE_LOCK_TIMEOUT: Final = "200ms"
+
+_SNAPSHOT_SETTINGS: Final = {
+    "statement_timeout": f"{COUNT_S_MAX:.0f}s",
+    # Who compares a long log with the views asks for their rows now and then, and meanwhile the transaction is idle.
+    "idle_in_transaction_session_timeout": "1h",
+}
+
 LOST: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
@@ -66,7 +77,7 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError) as error:
         raise RowRefused(f"a row cannot be stored: {error}") from error
     except _OUTSIDE as error:
         raise Unavailable(f"the database: {str(error) or type(error).__name__}") from error
@@ -90,10 +101,15 @@ class PostgresTail:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def read_shards(self, after: Positions, *, limit: int) -> list[RecordedEvent]:
+    async def read_shards(self, after: Positions, *, limit: int, bytes_max: int | None = None) -> list[RecordedEvent]:
         """Return up to `limit` events of each shard of `after` behind its position; each shard's in order."""
         with translated():
-            rows = await self._pool.fetch(_SQL["tail"], list(after), list(after.values()), limit)
+            if bytes_max is None:
+                rows = await self._pool.fetch(_SQL["tail"], list(after), list(after.values()), limit)
+            else:
+                rows = await self._pool.fetch(
+                    _SQL["tail_by_bytes"], list(after), list(after.values()), limit, bytes_max
+                )
         return [RecordedEvent(*row) for row in rows]
 
 
@@ -172,44 +188,55 @@ class PostgresViewStore:
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                yield _PostgresSnapshot(connection)
+                await connection.fetch(_SQL["choose"], list(_SNAPSHOT_SETTINGS), list(_SNAPSHOT_SETTINGS.values()))
+                yield _PostgresSnapshot(connection, pairs(await connection.fetch(_SQL["all_versions"])))
 
 
 class _PostgresSnapshot:
-    """The views within one transaction."""
+    """The views within one transaction: by their tables, as a rebuild may let a view show another one meanwhile."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, versions: Mapping[str, int]) -> None:
         self._connection = connection
+        self._versions = versions
 
     async def positions(self, projection: Projection[Any]) -> dict[int, int]:
         """Return how far the view is, by shard."""
-        return pairs(await self._connection.fetch(_SQL["checkpoints_read"], projection.name))
+        with translated():
+            rows = await self._connection.fetch(
+                _SQL["checkpoints_of"], projection.name, self._versions[projection.name]
+            )
+        return pairs(rows)
 
     async def counts(self, projection: Projection[Any]) -> dict[int, int]:
         """Return how many rows the view has, by shard; a shard without any is left out."""
         with translated():
-            rows = await self._connection.fetch(_SQL["count_rows"].replace("{table}", projection.name))
+            rows = await self._connection.fetch(self._statement(projection, "count_rows"), timeout=COUNT_S_MAX)
         return dict(rows)
 
     async def rows_of(self, projection: Projection[Any], stream_ids: Sequence[UUID]) -> Sequence[Any]:
         """Return all rows of some streams, in any order."""
-        statement = _SQL[f"{projection.name}_rows_of"].replace("{table}", projection.name)
         with translated():
-            records = await self._connection.fetch(statement, stream_ids)
+            records = await self._connection.fetch(
+                self._statement(projection, f"{projection.name}_rows_of"), stream_ids
+            )
         return [row_of(projection.row_type, record) for record in records]
 
     async def rows(self, projection: Projection[Any]) -> AsyncIterator[Sequence[Any]]:
         """Yield all rows of the view, by key, in pages."""
-        statement = _SQL[f"scan_{projection.name}"].replace("{table}", projection.name)
+        statement = self._statement(projection, f"scan_{projection.name}")
         after = _NO_KEY
         while True:
-            records = await self._connection.fetch(statement, *after, SCAN_ROWS)
+            with translated():
+                records = await self._connection.fetch(statement, *after, SCAN_ROWS)
             rows = [row_of(projection.row_type, record) for record in records]
             if rows:
                 yield rows
             if len(rows) < SCAN_ROWS:
                 return
             after = projection.key_of(rows[-1])
+
+    def _statement(self, projection: Projection[Any], name: str) -> str:
+        return _SQL[name].replace("{table}", f"{projection.name}_v{self._versions[projection.name]:d}")
 
 
 def row_of(row_type: type[Any], record: asyncpg.Record) -> Any:
@@ -287,7 +314,7 @@ class PostgresRebuildStore(PostgresViewStore):
                     return present
                 await connection.execute(_SQL["switch_version"], name, version)
                 await connection.execute(_SQL["forget_version"], name, active)
-                await connection.execute(_view_statement(name, version))
+                await _replace(connection, name, _view_statement(name, version))
         return None
 
     async def drop_unread(self, name: str) -> None:
@@ -301,9 +328,18 @@ async def _drop_unread(connection: Any, name: str, active: int) -> None:
     kept = f"{name}_v{active:d}"
     for (table,) in await connection.fetch(_SQL["tables_of"], name):
         if table != kept:
-            await connection.execute(_SQL["drop_table"].replace("{table}", table))
+            await _replace(connection, name, _SQL["drop_table"].replace("{table}", table))
     for (version,) in await connection.fetch(_SQL["unread_versions"], name, active):
         await connection.execute(_SQL["forget_version"], name, version)
+
+
+async def _replace(connection: Any, name: str, statement: str) -> None:
+    """Run a statement that no reader of a view goes on beside. While it waits for one, all others wait behind it."""
+    await connection.fetch(_SQL["choose"], ["lock_timeout"], [REPLACE_LOCK_TIMEOUT])
+    try:
+        await connection.execute(statement)
+    except asyncpg.LockNotAvailableError as error:
+        raise ViewInUse(f"view {name} is being read, as by `tasker log verify`") from error
 
 
 def _view_statement(name: str, version: int) -> str:

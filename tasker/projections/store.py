@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -14,9 +14,16 @@ from tasker.events.envelope import RecordedEvent
 from tasker.projections.checkpoints import CheckpointMove, Positions
 from tasker.projections.projection import Key, Projection
 
+SHARD_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Payloads of one shard that are read at once. Events may be large, and there are several shards."""
+
 
 class RowRefused(Unavailable):
     """The store cannot hold a row (a text or number outside what its columns take). Nothing was written."""
+
+
+class ViewInUse(Unavailable):
+    """Somebody who reads a view would not let go of it in time. Nothing was changed."""
 
 
 class RowWrites(msgspec.Struct, frozen=True):
@@ -31,8 +38,10 @@ class RowWrites(msgspec.Struct, frozen=True):
 class LogTail(Protocol):
     """Reads the log over many shards at once."""
 
-    async def read_shards(self, after: Positions, *, limit: int) -> list[RecordedEvent]:
+    async def read_shards(self, after: Positions, *, limit: int, bytes_max: int | None = None) -> list[RecordedEvent]:
         """Return up to `limit` events of each shard of `after` behind its position; each shard's in order.
+
+        `bytes_max`: of the payloads of one shard, where there may be many; an event that has more comes alone.
 
         Raises:
             Unavailable: the log cannot be read now.
@@ -108,9 +117,16 @@ class RebuildStore(ViewStore, Protocol):
         """Make `version` the one that is read, if it is nowhere behind the present one.
 
         Returns None when it was done, else the positions it has to reach.
+
+        Raises:
+            ViewInUse: a reader holds the view.
         """
         ...
 
     async def drop_unread(self, name: str) -> None:
-        """Drop the tables of versions that nobody reads."""
+        """Drop the tables of versions that nobody reads.
+
+        Raises:
+            ViewInUse: somebody who began before still reads one.
+        """
         ...

@@ -35,7 +35,7 @@ from tasker.handlers.runner import Job, Life, Runner
 from tasker.handlers.worker import Worker
 from tasker.ids import IdSource, SystemIds
 from tasker.projections.checkpoints import Positions
-from tasker.projections.memory_store import MemoryViewStore
+from tasker.projections.memory_store import MemoryViewStore, first_of
 from tasker.projections.runner import Runner as ViewRunner
 from tasker.projections.views import PROJECTIONS
 from tasker.replay.state_at import folded
@@ -104,9 +104,13 @@ class _Log(MemoryLog):
         self.grew.set()
         return outcomes
 
-    async def read_shards(self, after: Positions, *, limit: int) -> list[RecordedEvent]:
+    async def read_shards(self, after: Positions, *, limit: int, bytes_max: int | None = None) -> list[RecordedEvent]:
         """Return up to `limit` events of each shard of `after` behind its position."""
-        return [event for shard in after for event in await self.read(shard, after=after[shard], limit=limit)]
+        return [
+            event
+            for shard in after
+            for event in first_of(await self.read(shard, after=after[shard], limit=limit), bytes_max=bytes_max)
+        ]
 
 
 class _Client(TaskerClient):

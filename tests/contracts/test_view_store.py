@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import random
+import string
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -37,6 +39,8 @@ from tests.view_rows import folded, stored
 
 SHARDS = 4
 VERSIONS = [(one, 1) for one in PROJECTIONS]
+LONG = "".join(random.Random(1).choices(string.ascii_letters, k=9000))
+"""No index of PostgreSQL takes it, compressed or not."""
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -151,6 +155,16 @@ async def test_poison_marks_its_task_and_stops_nobody(store: RebuildStore) -> No
     assert rows[good, ""].state == "completed"
 
 
+async def test_an_investigation_of_no_task_stops_nobody(store: RebuildStore) -> None:
+    recorder = Recorder(shards=SHARDS)
+    good = recorder.task([created()])
+    of_nobody = DeadLetterInvestigated(task_id="nobody", step="s", attempt=1)
+    recorder.record(investigation_stream_id("default", good), [of_nobody])
+    await (await opened(store)).take(recorder.events)
+    assert await store.positions() == recorder.positions
+    assert await stored(store) == folded(recorder.events)
+
+
 async def test_a_rebuild_gives_the_same_rows_under_the_next_version(store: RebuildStore) -> None:
     recorder = history()
     folding = await opened(store)
@@ -215,7 +229,9 @@ async def test_a_rebuild_under_load_loses_nothing(store: RebuildStore) -> None:
 
 
 @pytest.mark.parametrize("is_born", [True, False], ids=["new", "there"])
-@pytest.mark.parametrize(("column", "value"), [("state", "a\0b"), ("state", "\ud800"), ("retries", 2**40)])
+@pytest.mark.parametrize(
+    ("column", "value"), [("state", "a\0b"), ("state", "\ud800"), ("state", LONG), ("retries", 2**40)]
+)
 async def test_a_row_that_cannot_be_stored_poisons_its_task(
     store: RebuildStore, column: str, value: object, monkeypatch: pytest.MonkeyPatch, *, is_born: bool
 ) -> None:

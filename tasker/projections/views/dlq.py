@@ -165,7 +165,10 @@ class DeadLetterProjection:
             case TaskBlocked():
                 return (recorded.stream_id, "") if event.reason in _POISON_TYPES else None
             case DeadLetterEvent():
-                return UUID(event.task_id), event.step
+                try:
+                    return UUID(event.task_id), event.step
+                except ValueError:
+                    return None  # of no task: there is no row to say so
             case _:
                 return None
 

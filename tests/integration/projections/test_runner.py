@@ -13,7 +13,9 @@ from tasker.clock import SystemClock
 from tasker.errors import Unavailable
 from tasker.events.postgres_log import PostgresLog
 from tasker.events.task_events import StepDispatched, StepStarted, TaskCompleted
+from tasker.ids import shard_of
 from tasker.projections.checkpoints import CheckpointMove, PositionWatch
+from tasker.projections.memory_store import MemoryTail
 from tasker.projections.postgres_store import PostgresRebuildStore, PostgresTail, open_pool
 from tasker.projections.runner import Runner
 from tasker.projections.store import RowWrites
@@ -179,6 +181,72 @@ async def test_a_runner_that_lost_its_answer_asks_where_it_is(
     )
     async with running(bench.runner(dying)):
         await bench.follow()
+    assert await bench.is_folded()
+
+
+async def test_a_batch_that_takes_too_long_is_written_in_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is slow would never get through with the whole of it, however often that is tried."""
+    monkeypatch.setattr("tasker.projections.runner.BACKOFF_S_MIN", 0.001)
+    monkeypatch.setattr("tasker.projections.runner.BACKOFF_S_MAX", 0.002)
+
+    class SlowStore(PostgresRebuildStore):
+        refused = 0
+
+        async def write(self, moves: list[CheckpointMove], writes: list[RowWrites]) -> None:  # type: ignore[override]
+            if sum(len(one.born) + len(one.moved) for one in writes) > 80:
+                self.refused += 1
+                raise Unavailable("the database: canceling statement due to statement timeout")
+            await super().write(moves, writes)
+
+    await some_load(bench)
+    store = SlowStore(bench.pool)
+    async with running(bench.runner(store)):
+        await bench.follow()
+    assert store.refused > 1
+    assert await bench.is_folded()
+
+
+async def test_large_events_come_in_smaller_batches(bench: Bench) -> None:
+    """However many there are: what is read at once is bounded by its bytes. One that is larger comes alone."""
+    for size in (10, 3_000, 9_000, 10):
+        bench.recorder.task([created(input=raw("x" * size))])
+    task_id = bench.recorder.task([created(input=raw("x"))])
+    shard = shard_of(task_id, len(bench.epochs))
+    for size in (3_000, 3_000, 9_000, 10, 10, 3_000, 10, 3_000):
+        bench.recorder.record(task_id, [StepDispatched(step="x" * size, attempt=1)])
+    await bench.append()
+    for tail in (PostgresTail(bench.pool), MemoryTail(bench.recorder.events)):
+        pages = 0
+        after = dict.fromkeys(bench.recorder.positions, 0)
+        while events := await tail.read_shards(after, limit=4, bytes_max=7_000):
+            sizes: dict[int, int] = {}
+            for event in events:
+                sizes.setdefault(event.shard, 0)
+                assert sizes[event.shard] + len(event.payload) <= 7_000 or not sizes[event.shard]
+                sizes[event.shard] += len(event.payload)
+                assert event.position == after[event.shard] + 1
+                after[event.shard] = event.position
+            pages += shard in sizes
+        assert after == bench.recorder.positions
+        assert pages >= 4
+
+
+async def test_who_stands_by_learns_how_long_batches_take(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took over whenever a batch took longer than its pause, and folded in vain what the other wrote meanwhile."""
+    monkeypatch.setattr("tasker.projections.runner.BATCH_EVENTS_MAX", 60)
+    long_s = 0.3
+
+    class SlowStore(PostgresRebuildStore):
+        async def write(self, moves: list[CheckpointMove], writes: list[RowWrites]) -> None:  # type: ignore[override]
+            await asyncio.sleep(long_s)
+            await super().write(moves, writes)
+
+    await some_load(bench)
+    with structlog.testing.capture_logs() as lines:
+        async with running(*(bench.runner(SlowStore(bench.pool)) for _ in range(2))):
+            await bench.follow()
+    takeovers = [line for line in lines if line["event"] == "projection_takeover"]
+    assert len(takeovers) <= 8
     assert await bench.is_folded()
 
 
