@@ -427,7 +427,7 @@ async def append_all(log: EventLog, units: Iterable[Sequence[NewEvent]], *, batc
     epochs = (await log.acquire("tests", range(shards), 60)).epochs
     heads = {head.shard: head for head in await log.heads(range(shards))}
     positions = {shard: head.position for shard, head in heads.items()}
-    digests = {shard: head.digest for shard, head in heads.items()}
+    digests = {shard: head.digest or GENESIS for shard, head in heads.items()}
     waiting: dict[int, list[NewEvent]] = {shard: [] for shard in range(shards)}
     total = 0
 

@@ -13,7 +13,7 @@ from tasker.replay.verifier import collecting_rarely
 
 async def rebuild_view(dsn: str, name: str, *, output: Format) -> None:
     """Rebuild view `name` of the database at `dsn`, with progress on a terminal, and print what that came to."""
-    log = await PostgresLog.connect(dsn, committers=1, readers=1)
+    log = await PostgresLog.connect(dsn, committers=0, readers=1)
     try:
         shards = (await log.info()).shards
     finally:

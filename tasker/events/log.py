@@ -93,7 +93,8 @@ class Head(msgspec.Struct, frozen=True):
 
     Attributes:
         position: the last event's; 0 when empty.
-        digest: the chain's digest there (`chain.GENESIS` when empty).
+        digest: the chain's digest there (`chain.GENESIS` when empty); None: the event ends no batch, which is damage:
+            nobody can go on behind it.
         at_us: the last event's time; 0 when empty.
     """
 
@@ -101,7 +102,7 @@ class Head(msgspec.Struct, frozen=True):
     epoch: int
     owner: str | None
     position: int
-    digest: bytes
+    digest: bytes | None
     at_us: int
 
 
@@ -196,11 +197,18 @@ class EventLog(Protocol):
         """Take those of `shards` whose lease has run out (or is ours): each one's epoch is raised.
 
         Waits for appends in flight; none under an older epoch can land afterwards.
+
+        Raises:
+            ConfigurationError: the log has another id by now than `info` says. Nothing was taken.
         """
         ...
 
     async def renew(self, owner: str, lease_s: float) -> Lease:
-        """Prolong every lease that `owner` holds; returns what it still holds. Never raises an epoch."""
+        """Prolong every lease that `owner` holds; returns what it still holds. Never raises an epoch.
+
+        Raises:
+            ConfigurationError: the log has another id by now than `info` says.
+        """
         ...
 
     async def release(self, owner: str) -> None:
@@ -264,6 +272,10 @@ class EventLog(Protocol):
 
     async def load(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[RecordedEvent]]:
         """Return each existing stream's events, by `seq`."""
+        ...
+
+    async def last_events(self, stream_ids: Sequence[UUID]) -> dict[UUID, RecordedEvent]:
+        """Return each existing stream's last event."""
         ...
 
     async def load_histories(self, stream_ids: Sequence[UUID]) -> dict[UUID, Loaded]:

@@ -172,7 +172,7 @@ class MemoryLog:
                     epoch=shard.epoch,
                     owner=shard.owner,
                     position=len(shard.events),
-                    digest=(last.chain or GENESIS) if last else GENESIS,
+                    digest=last.chain if last else GENESIS,
                     at_us=last.at_us if last else 0,
                 )
             )
@@ -281,6 +281,11 @@ class MemoryLog:
         """Return each existing stream's events, by `seq`."""
         self._check()
         return {stream_id: list(self._streams[stream_id]) for stream_id in stream_ids if stream_id in self._streams}
+
+    async def last_events(self, stream_ids: Sequence[UUID]) -> dict[UUID, RecordedEvent]:
+        """Return each existing stream's last event."""
+        self._check()
+        return {stream_id: self._streams[stream_id][-1] for stream_id in stream_ids if stream_id in self._streams}
 
     async def load_histories(self, stream_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
         """Return what each existing stream is folded from."""

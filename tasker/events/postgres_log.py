@@ -36,7 +36,7 @@ import msgspec
 import structlog
 from asyncpg.connect_utils import SessionAttribute
 
-from tasker.errors import ConfigurationError, Unavailable, Undecodable
+from tasker.errors import ConfigurationError, Unavailable
 from tasker.events.chain import GENESIS
 from tasker.events.envelope import RecordedEvent
 from tasker.events.log import (
@@ -252,15 +252,29 @@ class PostgresLog:
 
         Returns the shards that were taken now. Waits for appends in flight; none under an older epoch can
         land afterwards.
+
+        Raises:
+            ConfigurationError: the log was renewed since it was opened. Nothing was taken.
         """
-        return await self._lease(_sql["acquire"], owner, list(shards), lease_s)
+        info = await self.info()
+        return await self._lease(_sql["acquire"], owner, list(shards), lease_s, info.log_id)
 
     async def renew(self, owner: str, lease_s: float) -> Lease:
-        """Prolong every lease that `owner` holds; returns what it still holds. Never raises an epoch."""
+        """Prolong every lease that `owner` holds; returns what it still holds. Never raises an epoch.
+
+        Raises:
+            ConfigurationError: the log was renewed since it was opened.
+        """
         return await self._lease(_sql["renew"], owner, lease_s)
 
     async def _lease(self, statement: str, *arguments: object) -> Lease:
         row = await self._leases.fetchrow(statement, *arguments)
+        known = (await self.info()).log_id
+        if row["log_id"] != known:
+            raise ConfigurationError(
+                f"the log has the id {row['log_id']} now, and this process knows it as {known}: `tasker log renew` ran "
+                "meanwhile. Start again"
+            )
         return Lease(epochs=dict(zip(row["shards"] or (), row["epochs"] or (), strict=True)), now_us=row["now_us"])
 
     async def release(self, owner: str) -> None:
@@ -378,6 +392,11 @@ class PostgresLog:
             event = RecordedEvent(*row)
             found.setdefault(event.stream_id, []).append(event)
         return found
+
+    async def last_events(self, stream_ids: Sequence[UUID]) -> dict[UUID, RecordedEvent]:
+        """Return each existing stream's last event."""
+        rows = await self._read(_sql["last_of_streams"], list(dict.fromkeys(stream_ids)))
+        return {event.stream_id: event for event in (RecordedEvent(*row) for row in rows)}
 
     async def load_histories(self, stream_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
         """Return what each existing stream is folded from, in one statement."""
@@ -785,8 +804,6 @@ def _head(row: asyncpg.Record) -> Head:
     shard, epoch, owner, position, digest, at_us = row
     if position is None:
         return Head(shard=shard, epoch=epoch, owner=owner, position=0, digest=GENESIS, at_us=0)
-    if digest is None:
-        raise Undecodable(f"event {position} of shard {shard} ends the log but no batch: it has no chain digest")
     return Head(shard=shard, epoch=epoch, owner=owner, position=position, digest=digest, at_us=at_us)
 
 

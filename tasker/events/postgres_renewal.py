@@ -40,11 +40,11 @@ async def renew_log(dsn: str) -> Renewed:
     async with administering(dsn, "to renew the log") as connection:
         await check_schema(connection)
         async with connection.transaction():
-            # No shard can be acquired while its row is locked.
+            before = await connection.fetchval(_sql["lock_log"])
             until_us = await connection.fetchval(_sql["leased_until"])
             if until_us is not None:
                 raise ConfigurationError(
                     f"a service owns this log until {to_rfc3339(until_us)}: stop it, and run this again after that"
                 )
-            before = await connection.fetchval(_sql["renew"], log_id)
+            await connection.execute(_sql["renew"], log_id)
     return Renewed(before, log_id)

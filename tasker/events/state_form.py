@@ -50,4 +50,8 @@ class StateForm(msgspec.Struct, Generic[S], frozen=True):
         """
         if (snapshot.kind, snapshot.form) != (self.kind, self.number):
             raise Undecodable(f"it is {snapshot.kind} form {snapshot.form}, not {self.kind} form {self.number}")
-        return self.restore(decode_message(snapshot.state, self.kept))
+        kept = decode_message(snapshot.state, self.kept)
+        try:
+            return self.restore(kept)
+        except Exception as error:  # whatever of it does not fit together: the events give the state as well
+            raise Undecodable(f"it does not fit together: {type(error).__name__}: {error}") from error

@@ -11,21 +11,21 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import length_hint
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from tasker.errors import Undecodable
 from tasker.events.envelope import RecordedEvent
 from tasker.events.log import EventLog
-from tasker.events.places import parse_request
 from tasker.events.task_events import ENDING_TYPES
 from tasker.projections.projection import Projection
 from tasker.projections.store import ViewSnapshot
 from tasker.projections.views.task import TaskRow
 from tasker.projections.views.usage import UsageRow
-from tasker.replay.checkers.checker import LogChecker, decoded
+from tasker.replay.checkers.beside import check_beside, read_beside
+from tasker.replay.checkers.checker import Decoded, LogChecker, decoded
 from tasker.replay.checkers.circuits import CircuitsChecker
 from tasker.replay.checkers.complete import CompleteChecker
 from tasker.replay.checkers.epochs import EpochsChecker
@@ -47,7 +47,10 @@ from tasker.service.domain.state import TaskState
 PAGE_EVENTS: Final = 1_000
 SNAPSHOTS_AT_ONCE: Final = 100
 COMPARED_AT_ONCE: Final = 500
-"""Streams whose rows are read and compared in one statement."""
+"""Streams that are looked up in one statement."""
+
+COMPARED_ROWS: Final = 1_000
+"""Rows of a view that are read and compared in one statement: a stream may have very many."""
 
 
 class ShardResult(msgspec.Struct, frozen=True):
@@ -104,7 +107,7 @@ class ShardVerifier:
         self._on_progress = on_progress
         self._page_events = page_events
         self._events = 0
-        self._position = 0
+        self._last: RecordedEvent | None = None
         self._views = [
             (ViewChecker(projection, shard, positions.get(shard, 0), report), counts.get(shard, 0))
             for projection, positions, counts in (() if views is None else views.views)
@@ -141,7 +144,8 @@ class ShardVerifier:
         """
         # The snapshots come before the head, so that the events they are of are among those that are read.
         await self._expect_snapshots()
-        head = await self._head()
+        beside = await read_beside(self._log, self._shard)
+        head = None if beside.head is None else beside.head.position
         after = 0
         reading: asyncio.Task[list[RecordedEvent]] | None = self._read(after)
         try:
@@ -158,6 +162,7 @@ class ShardVerifier:
                 with contextlib.suppress(asyncio.CancelledError):
                     await reading
         await self._end()
+        check_beside(beside, self._last, self._report)
         return ShardResult(
             shard=self._shard,
             events=self._events,
@@ -177,14 +182,6 @@ class ShardVerifier:
         if self._kept:
             self._checkers = (*self._checkers, self._kept)
 
-    async def _head(self) -> int | None:
-        """Return the last position; None when it has no digest, which is a finding later on."""
-        try:
-            heads = await self._log.heads([self._shard])
-        except Undecodable:
-            return None
-        return heads[0].position if heads else None
-
     def _read(self, after: int) -> asyncio.Task[list[RecordedEvent]]:
         return asyncio.create_task(
             self._log.read(self._shard, after=after, limit=self._page_events), name=f"read {self._shard}:{after}"
@@ -196,17 +193,41 @@ class ShardVerifier:
         kinds = {recorded.kind for recorded in page}
         # One checker over the page, then the next: a loop in C over code and data that stay at hand.
         for checker in self._checkers:
-            deque(map(checker.take, page, events), maxlen=0)
+            self._feed(checker, page, events)
         for view, _ in self._views:
             if not kinds.isdisjoint(view.projection.kinds):
                 view.take_page(page, events)
         # The views come before the fold, which compares its last word with theirs.
-        deque(map(self._folded.take, page, events), maxlen=0)
+        self._feed(self._folded, page, events)
         if page:
             self._events += len(page)
-            self._position = page[-1].position
+            self._last = page[-1]
             self._on_progress(len(page))
-        await self._compare(due_min=COMPARED_AT_ONCE)
+        await self._compare(births_min=COMPARED_AT_ONCE, rows_min=COMPARED_ROWS)
+
+    def _feed(self, checker: LogChecker, page: Sequence[RecordedEvent], events: Sequence[Decoded]) -> None:
+        """Have a checker take a page. An event on which it breaks is a finding, and it goes on behind that."""
+        left, left_decoded = iter(page), iter(events)
+        while True:
+            try:
+                deque(map(checker.take, left, left_decoded), maxlen=0)
+            except Exception as error:  # noqa: BLE001 - whatever damage does to a checker must not end the verification
+                recorded = page[len(page) - length_hint(left) - 1]
+                self._report(
+                    Finding(
+                        invariant=Invariant.FOLD,
+                        shard=self._shard,
+                        position=recorded.position,
+                        task_id=str(recorded.stream_id),
+                        detail=f"{type(checker).__name__} breaks on {recorded.type}: {type(error).__name__}: {error}",
+                    )
+                )
+            else:
+                return
+
+    @property
+    def _position(self) -> int:
+        return 0 if self._last is None else self._last.position
 
     async def _end(self) -> None:
         await self._compare_births()
@@ -215,19 +236,19 @@ class ShardVerifier:
             checker.close()
         for view, _ in self._views:
             view.close()
-        await self._compare(due_min=1)
+        await self._compare(births_min=1, rows_min=1)
         for view, count in self._views:
             view.check_whole(rows=count, head=self._position)
 
-    async def _compare(self, *, due_min: int) -> None:
-        if len(self._indexed.due) >= due_min:
+    async def _compare(self, *, births_min: int, rows_min: int) -> None:
+        if len(self._indexed.due) >= births_min:
             await self._compare_births()
         if self._snapshot is None:
             return
         for view, _ in self._views:
-            if view.due < due_min:
+            if view.due < rows_min:
                 continue
-            for expected in view.take_due(COMPARED_AT_ONCE):
+            for expected in view.take_due(COMPARED_ROWS):
                 rows = await self._snapshot.rows_of(view.projection, list(expected))
                 view.compare(expected, rows)
                 if view.projection.row_type is UsageRow:
@@ -238,12 +259,13 @@ class ShardVerifier:
 
     async def _compare_places(self) -> None:
         """Ask whether who holds a place under a concurrency key has ended; the tasks may lie in any shard."""
-        held = list(self._placed.held())
-        for start in range(0, len(held), COMPARED_AT_ONCE):
-            page = {request: UUID(parse_request(request)[0]) for request in held[start : start + COMPARED_AT_ONCE]}
-            found = await self._log.load(list(set(page.values())))
+        held = self._placed.held()
+        requests = list(held)
+        for start in range(0, len(requests), COMPARED_AT_ONCE):
+            page = {request: held[request] for request in requests[start : start + COMPARED_AT_ONCE]}
+            found = await self._log.last_events(list(set(page.values())))
             for request, task_id in page.items():
-                last = found[task_id][-1] if task_id in found else None
+                last = found.get(task_id)
                 if last is not None and last.type in ENDING_TYPES:
                     self._placed.check_ended(request, last.at_us)
 

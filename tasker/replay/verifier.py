@@ -41,9 +41,9 @@ def collecting_rarely() -> Iterator[None]:
 
 @asynccontextmanager
 async def opened(dsn: str) -> AsyncIterator[tuple[EventLog, ViewStore]]:
-    """Yield the log and the views of the database that `dsn` names, to be read."""
+    """Yield the log and the views of the database that `dsn` names, to be read: its user need not be able to write."""
     async with AsyncExitStack() as stack:
-        log = await stack.enter_async_context(await PostgresLog.connect(dsn, committers=1))
+        log = await stack.enter_async_context(await PostgresLog.connect(dsn, committers=0))
         pool = await open_pool(dsn, size=1)
         stack.push_async_callback(pool.close)
         yield log, PostgresViewStore(pool)
@@ -83,6 +83,11 @@ class Verifier:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Let go of the views; a second time does nothing."""
+        self._views = None
         await self._moment.aclose()
 
     async def verify(self, shard: int) -> ShardResult:

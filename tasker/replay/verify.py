@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
-from tasker.errors import Undecodable
-from tasker.events.log import EventLog
 from tasker.events.position import format_position
 from tasker.replay.checkers.tried import read_openings, unexplained
 from tasker.replay.findings import Finding, Findings
@@ -57,7 +55,8 @@ async def verify(
     with collecting_rarely():
         async with opened(dsn) as (log, store):
             chosen = range((await log.info()).shards) if shards is None else sorted(set(shards))
-            sizes = {shard: await _size(log, shard) for shard in chosen}
+            sizes = dict.fromkeys(chosen, 0)
+            sizes.update({head.shard: head.position for head in await log.heads(list(chosen))})
             queue = sorted(sizes, key=sizes.__getitem__)
             progress = _Progress(sum(sizes.values()), on_progress)
             count = _count(workers, len(queue), progress.of)
@@ -127,13 +126,6 @@ def _count(workers: int | None, shards: int, events: int) -> int:
     return max(1, min(workers, shards))
 
 
-async def _size(log: EventLog, shard: int) -> int:
-    try:
-        return max((head.position for head in await log.heads([shard])), default=0)
-    except Undecodable:
-        return 0
-
-
 async def _share(
     queue: list[int], verifier: Verifier, start: Callable[[], Awaitable[Process]], *, others: int
 ) -> list[ShardResult]:
@@ -143,6 +135,7 @@ async def _share(
     async def work(one: Verifier | Process) -> None:
         while queue:
             results.append(await one.verify(queue.pop()))
+        await one.stop()  # the others may need long, and nothing of this one is to wait so long
 
     async def work_apart() -> None:
         process = await start()

@@ -86,6 +86,7 @@ class Owner:
         lease = await self.log.acquire(self.name, shards, lease_s)
         self.epochs.update(lease.epochs)
         for head in await self.log.heads(list(lease.epochs)):
+            assert head.digest is not None
             self.heads[head.shard] = (head.position, head.digest)
         return self
 

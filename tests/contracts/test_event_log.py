@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
 from tasker.events import postgres_log
@@ -288,6 +289,14 @@ class TestOwnership:
         assert (heads[1].position, heads[1].digest, heads[1].at_us) == (0, GENESIS, 0)
         assert heads[1].owner == "owner"
 
+    async def test_a_shard_that_ends_within_a_batch_hides_no_other(self, log: EventLog, owner: Owner) -> None:
+        """Readers ask for the heads of all shards at once: of one that is damaged they still learn where it ends."""
+        await owner.write(0, stream(2))
+        await owner.write(1, stream(3))
+        await owner.append(msgspec.structs.replace(owner.part(0, stream(2)), digest=None))
+        heads = await log.heads([0, 1])
+        assert [(head.position, head.digest is None) for head in heads] == [(4, True), (3, False)]
+
     async def test_confirm_names_the_epochs_that_still_hold(self, log: EventLog, owner: Owner) -> None:
         assert await log.confirm(owner.ends) == set(range(SHARDS))
         await log.acquire(owner.name, [1], LEASE_S)
@@ -394,6 +403,18 @@ class TestStreams:
         for number, stream_id in enumerate(ids):
             assert [event.seq for event in found[stream_id]] == [1, 2, 3]
             assert {event.shard for event in found[stream_id]} == {number % SHARDS}
+
+    async def test_the_last_event_of_each_stream(self, log: EventLog, owner: Owner) -> None:
+        long, short = stream(PARTITION_SIZE + 7), stream(1)
+        for start in range(0, len(long), 25):
+            assert await owner.write(0, long[start : start + 25]) is APPENDED
+        await owner.write(1, short)
+        a, b = long[0].stream_id, short[0].stream_id
+        found = await log.last_events([b, uuid4(), a, a])
+        assert {key: (one.seq, one.payload) for key, one in found.items()} == {
+            a: (len(long), long[-1].payload),
+            b: (1, short[0].payload),
+        }
 
     async def test_a_stream_is_read_in_pages(self, log: EventLog, owner: Owner) -> None:
         events = stream(7)

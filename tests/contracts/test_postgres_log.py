@@ -12,6 +12,7 @@ from tasker.events import postgres_log
 from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, ShardAppend
 from tasker.events.postgres_log import PostgresLog
+from tasker.events.postgres_renewal import renew_log
 from tests.contracts.event_logs import (
     ENDED_S,
     LEASE_S,
@@ -160,6 +161,50 @@ class TestTakeover:
                 assert len((await log.renew(owner.name, LEASE_S)).epochs) == SHARDS
 
         await asyncio.gather(write([2, 0]), write([3, 1]), renew())
+
+
+class TestRenewal:
+    """A process that knows the log by its old id takes nothing any more: its events would have ids of the lost time."""
+
+    async def test_who_knows_the_log_by_its_old_id_takes_nothing(
+        self, log: PostgresLog, small: str, other: asyncpg.Connection
+    ) -> None:
+        renewed = await renew_log(small)
+        with pytest.raises(ConfigurationError, match=f"has the id {renewed.log_id} now.*knows it as {renewed.before}"):
+            await log.acquire("a", [0, 1], LEASE_S)
+        assert await other.fetchval("SELECT count(*) FROM shard_head WHERE owner IS NOT NULL OR epoch > 0") == 0
+        async with await PostgresLog.connect(small) as second:
+            assert (await second.acquire("b", [0, 1], LEASE_S)).epochs == {0: 1, 1: 1}
+
+    async def test_who_wakes_up_behind_its_lease_is_told_by_its_renewal(self, log: PostgresLog, small: str) -> None:
+        await log.acquire("a", [0], ENDED_S)
+        await renew_log(small)
+        with pytest.raises(ConfigurationError, match="log renew"):
+            await log.renew("a", LEASE_S)
+
+    async def test_who_takes_shards_while_the_log_is_renewed_waits_for_the_new_id(
+        self, log: PostgresLog, other: asyncpg.Connection
+    ) -> None:
+        async with other.transaction():
+            await other.execute("UPDATE log SET log_id = 'renewed'")
+            taking = asyncio.create_task(log.acquire("a", [0], LEASE_S))
+            await lock_waiters(other, 1)
+        with pytest.raises(ConfigurationError, match="has the id renewed now"):
+            await taking
+        assert await other.fetchval("SELECT owner FROM shard_head WHERE shard = 0") is None
+
+    async def test_a_renewal_waits_for_who_is_just_taking_shards(
+        self, log: PostgresLog, small: str, other: asyncpg.Connection
+    ) -> None:
+        async with other.transaction():
+            await other.execute("SELECT FROM shard_head WHERE shard = 0 FOR UPDATE")
+            taking = asyncio.create_task(log.acquire("a", [0], LEASE_S))
+            await lock_waiters(other, 1)
+            renewing = asyncio.create_task(renew_log(small))
+            await asyncio.sleep(0.1)
+        assert (await taking).epochs == {0: 1}
+        with pytest.raises(ConfigurationError, match="a service owns this log until"):
+            await renewing
 
 
 class TestOutcomeUnknown:

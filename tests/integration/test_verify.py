@@ -1,6 +1,9 @@
 """`verify` on a real database: in one process and in several, and every column of an event changed behind our back."""
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import asyncpg
 import psutil
@@ -9,7 +12,9 @@ import pytest
 from tasker.clock import SystemClock
 from tasker.errors import ConfigurationError, Unavailable
 from tasker.events.postgres_log import PostgresLog
-from tasker.projections.postgres_store import PostgresTail, PostgresViewStore, open_pool
+from tasker.projections import postgres_store
+from tasker.projections.postgres_store import PostgresRebuildStore, PostgresTail, PostgresViewStore, open_pool
+from tasker.projections.rebuild import Rebuilder
 from tasker.projections.runner import Runner
 from tasker.projections.views import PROJECTIONS
 from tasker.replay.findings import Invariant
@@ -151,6 +156,65 @@ async def test_a_wrong_index_of_streams_is_found(dsn: str, sql: asyncpg.Connecti
     report = await verify(dsn)
     assert report.findings
     assert {(one.invariant, one.shard) for one in report.findings} == {(Invariant.COMPLETE, 4)}
+
+
+async def test_the_views_stay_at_their_moment_however_long_nobody_asks(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long stretch of the log has nothing to compare, and a process that is done waits for the others."""
+    monkeypatch.setitem(postgres_store._SERVER_SETTINGS, "idle_in_transaction_session_timeout", "50ms")
+    pool = await open_pool(dsn, size=1)
+    async with PostgresViewStore(pool).snapshot() as snapshot:
+        before = await snapshot.counts(PROJECTIONS[0])
+        await asyncio.sleep(0.3)
+        assert await snapshot.counts(PROJECTIONS[0]) == before
+    await pool.close()
+
+
+async def test_rows_of_a_large_view_may_take_long_to_count(
+    dsn: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(postgres_store._SERVER_SETTINGS, "statement_timeout", "50ms")
+    pool = await open_pool(dsn, size=1)
+    async with PostgresViewStore(pool).snapshot() as snapshot:
+        async with sql.transaction():
+            await sql.execute("LOCK TABLE task_v1")
+            counting = asyncio.create_task(snapshot.counts(PROJECTIONS[0]))
+            await asyncio.sleep(0.3)
+        assert sum((await counting).values()) == TASKS
+    await pool.close()
+
+
+async def test_a_user_who_may_only_read_can_verify(dsn: str, sql: asyncpg.Connection) -> None:
+    name = f"reader_{secrets.token_hex(4)}"
+    await sql.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'p'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+    parts = urlsplit(dsn)
+    host = parts.netloc.rpartition("@")[2]
+    report = await verify(parts._replace(netloc=f"{name}:p@{host}").geturl(), workers=2)
+    assert (report.ok, report.events) == (True, TASKS * 14)
+    await sql.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def test_a_view_that_is_rebuilt_meanwhile_is_compared_as_it_was(dsn: str) -> None:
+    pool = await open_pool(dsn)
+    store = PostgresRebuildStore(pool)
+    async with store.snapshot() as snapshot:
+        step = next(one for one in PROJECTIONS if one.name == "step")
+        before = await snapshot.counts(step), await snapshot.positions(step)
+        rebuilt = await Rebuilder(PostgresTail(pool), store, PROJECTIONS, shards=16).rebuild("step")
+        assert rebuilt.version == 2
+        assert (await snapshot.counts(step), await snapshot.positions(step)) == before
+    assert (await verify(dsn)).ok
+    assert (await Rebuilder(PostgresTail(pool), store, PROJECTIONS, shards=16).rebuild("step")).version == 3
+    await pool.close()
+
+
+async def test_a_part_of_the_database_that_is_of_another_time_is_found(dsn: str, sql: asyncpg.Connection) -> None:
+    await sql.execute(
+        "UPDATE due_checkpoint SET position = 10000 WHERE shard = 1; DELETE FROM shard_head WHERE shard = 2"
+    )
+    report = await verify(dsn)
+    assert [(one.shard, one.invariant) for one in report.findings] == [(1, Invariant.COMPLETE), (2, Invariant.EPOCHS)]
 
 
 async def test_a_database_that_is_not_there_is_unavailable(database: str) -> None:

@@ -86,9 +86,14 @@ CROSS JOIN LATERAL (SELECT e.position FROM event AS e WHERE e.shard = h.shard OR
 SELECT attach_event_partitions($1) AS made
 
 -- name: acquire
-WITH free AS MATERIALIZED (
+-- Nothing is taken of a log that has another id than the owner knows it by ($4): it was renewed meanwhile. The lock waits
+-- for a renewal that is just going on, and a renewal for this.
+WITH here AS MATERIALIZED (
+    SELECT log_id FROM log FOR SHARE
+), free AS MATERIALIZED (
     SELECT shard FROM shard_head
     WHERE shard = ANY ($2::integer[]) AND (owner IS NULL OR owner = $1 OR lease_until < clock_timestamp())
+      AND (SELECT log_id FROM here) = $4
     ORDER BY shard FOR UPDATE
 ), taken AS (
     UPDATE shard_head AS h
@@ -97,7 +102,7 @@ WITH free AS MATERIALIZED (
     RETURNING h.shard, h.epoch
 )
 SELECT array_agg(shard) AS shards, array_agg(epoch) AS epochs,
-       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, (SELECT log_id FROM here) AS log_id
 FROM taken
 
 -- name: renew
@@ -110,7 +115,7 @@ WITH held AS MATERIALIZED (
     RETURNING h.shard, h.epoch
 )
 SELECT array_agg(shard) AS shards, array_agg(epoch) AS epochs,
-       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, (SELECT log_id FROM log) AS log_id
 FROM renewed
 
 -- name: release
@@ -160,6 +165,17 @@ SELECT e.shard, e.position, e.epoch, e.stream_id, e.kind, e.seq, e.type, e.versi
 FROM unnest($1::uuid[]) AS asked (stream_id)
 JOIN stream AS s ON s.stream_id = asked.stream_id
 JOIN event AS e ON e.stream_id = s.stream_id AND e.position >= s.first_position
+
+-- name: last_of_streams
+SELECT e.shard, e.position, e.epoch, e.stream_id, e.kind, e.seq, e.type, e.version, e.tenant, e.at_us, e.meta,
+       e.payload, e.encoding, e.chain
+FROM unnest($1::uuid[]) AS asked (stream_id)
+JOIN stream AS s ON s.stream_id = asked.stream_id
+CROSS JOIN LATERAL (
+    SELECT * FROM event
+    WHERE event.stream_id = s.stream_id AND event.position >= s.first_position
+    ORDER BY event.seq DESC LIMIT 1
+) AS e
 
 -- name: load_histories
 -- A stream's events from the one that its snapshot was made at, else from the first; and the snapshots, as rows of the

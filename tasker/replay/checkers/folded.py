@@ -94,7 +94,7 @@ class FoldedChecker:
             self._find(recorded, error.detail)
         except Exception as error:  # noqa: BLE001 - whatever an event does to the fold is what we are to find
             self.tasks[stream_id] = None
-            self._find(recorded, f"the fold breaks: {type(error).__name__}: {error}")
+            self._find_broken(recorded, error)
         else:
             if recorded.type in ENDING_TYPES:
                 del self.tasks[stream_id]
@@ -113,6 +113,9 @@ class FoldedChecker:
         except Undecodable as error:
             self._templates[stream_id] = None
             self._find(recorded, error.detail)
+        except Exception as error:  # noqa: BLE001 - as for tasks
+            self._templates[stream_id] = None
+            self._find_broken(recorded, error)
 
     def _take_schedule(self, recorded: RecordedEvent, event: Decoded) -> None:
         stream_id = recorded.stream_id
@@ -126,6 +129,9 @@ class FoldedChecker:
         except Undecodable as error:
             self._schedules[stream_id] = None
             self._find(recorded, error.detail)
+        except Exception as error:  # noqa: BLE001 - as for tasks
+            self._schedules[stream_id] = None
+            self._find_broken(recorded, error)
 
     def _take_investigation(self, recorded: RecordedEvent, event: Decoded) -> None:
         """Only see that it can be read: what it says is folded by the view, which is compared with the log."""
@@ -146,6 +152,11 @@ class FoldedChecker:
             self._controls.take_recorded(recorded)
         except Undecodable as error:
             self._find(recorded, error.detail)
+        except Exception as error:  # noqa: BLE001 - as for tasks
+            self._find_broken(recorded, error)
+
+    def _find_broken(self, recorded: RecordedEvent, error: Exception) -> None:
+        self._find(recorded, f"the fold breaks: {type(error).__name__}: {error}")
 
     def _find(self, recorded: RecordedEvent, detail: str) -> None:
         self._report(

@@ -64,7 +64,10 @@ class KeptChecker:
         kept = self._kept[recorded.stream_id]
         is_readable = not isinstance(event, Undecodable)  # else it is `folded`'s to say
         if is_readable and recorded.seq <= kept.seq:
-            kept.form.fold(state, recorded)
+            try:
+                kept.form.fold(state, recorded)
+            except Exception:  # noqa: BLE001 - a fold that breaks is `folded`'s to say, too
+                is_readable = False
         if is_readable and recorded.seq < kept.seq:
             return
         del self._kept[recorded.stream_id], self._states[recorded.stream_id]

@@ -32,6 +32,9 @@ _BETWEEN: Final = (ProgressRecorded, DomainEventRaised, StepRouted)
 """What may stand between usage and its outcome."""
 
 
+_NO_NUMBER: Final = Fraction(-1)
+
+
 class Line(NamedTuple):
     """What is added up by itself."""
 
@@ -114,8 +117,8 @@ class MeteredChecker:
             sums = found.setdefault(row.task_id, {})
             before = sums.get(line, Sum())
             sums[line] = Sum(
-                before.amount + Fraction(row.amount),
-                before.cost + Fraction(row.cost or "0"),
+                before.amount + _number(row.amount),
+                before.cost + _number(row.cost or "0"),
                 before.attempts + row.attempts,
             )
         for stream_id in stream_ids:
@@ -136,16 +139,17 @@ class MeteredChecker:
         if line in lines:
             self._find(recorded, f"{used.meter} of attempt {used.attempt} of step {used.step} is told twice")
         lines.add(line)
-        if used.price is not None and Fraction(used.cost or "0") != Fraction(used.amount) * Fraction(used.price):
+        amount, cost = _number(used.amount), _number(used.cost or "0")
+        if amount < 0 or cost < 0:
+            self._find(recorded, f"{used.amount!r} {used.meter} that cost {used.cost!r} are no amounts")
+        if used.price is not None and cost != amount * _number(used.price):
             self._find(recorded, f"{used.amount} {used.meter} at {used.price} do not cost {used.cost}")
         if (used.price is None) != (used.prices is None):
             self._find(recorded, f"{used.meter} has a price without the version of its table, or the other way round")
         if self._checkpoint is None or recorded.position <= self._checkpoint:
             sums = self._sums.setdefault(recorded.stream_id, {})
             before = sums.get(line, Sum())
-            sums[line] = Sum(
-                before.amount + Fraction(used.amount), before.cost + Fraction(used.cost or "0"), before.attempts + 1
-            )
+            sums[line] = Sum(before.amount + amount, before.cost + cost, before.attempts + 1)
 
     def _compare(self, stream_id: UUID, counted: Mapping[Line, Sum], found: Mapping[Line, Sum]) -> None:
         for line in counted.keys() | found.keys():
@@ -166,6 +170,14 @@ class MeteredChecker:
                 detail=detail,
             )
         )
+
+
+def _number(text: str) -> Fraction:
+    """Return an amount; -1, which no amount is, where the text spells none."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return _NO_NUMBER
 
 
 def _told(one: Sum) -> str:

@@ -26,6 +26,7 @@ from tasker.events.concurrency_events import (
     StartsMet,
 )
 from tasker.events.envelope import US_PER_S, RecordedEvent
+from tasker.events.places import parse_request
 from tasker.replay.checkers.checker import Decoded
 from tasker.replay.findings import Finding, Invariant, Report
 from tasker.service.domain.limits.ranks import OLD_S
@@ -126,8 +127,15 @@ class PlacedChecker:
         """Do nothing; `check_ended` asks more than the shard can tell."""
 
     def held(self) -> dict[str, UUID]:
-        """Return the requests that hold a place at the end of the shard -> the stream of their key."""
-        return {request: stream_id for stream_id, key in self._keys.items() for request in key.holders}
+        """Return the requests that hold a place at the end of the shard -> their task."""
+        held: dict[str, UUID] = {}
+        for stream_id, key in self._keys.items():
+            for request in key.holders:
+                try:
+                    held[request] = UUID(parse_request(request)[0])
+                except ValueError:
+                    self._find(stream_id, key.position, f"{request!r} has a place and names no task")
+        return held
 
     def check_ended(self, request: str, ended_us: int) -> None:
         """Take note that the task of a holder ended at `ended_us`."""

@@ -50,6 +50,7 @@ class ViewChecker:
         """Whether nothing touches a task's rows behind its end."""
         self._open: dict[UUID, dict[str, msgspec.Struct]] = {}
         self._due: dict[UUID, dict[str, msgspec.Struct]] = {}
+        self._due_rows = 0
 
     def take_page(self, page: Sequence[RecordedEvent], events: Sequence[Decoded]) -> None:
         """Fold the next events of the shard, as far as the view has them."""
@@ -75,7 +76,7 @@ class ViewChecker:
             if ends and kind in ENDING_TYPES:
                 rows = self._open.pop(recorded.stream_id, {})
                 if rows or not closing:  # of such a view most streams have no row, and its count finds strays
-                    self._due[recorded.stream_id] = rows
+                    self._is_due(recorded.stream_id, rows)
 
     def _fold_closing(self, recorded: RecordedEvent, event: DomainEvent) -> None:
         """Move every row of a stream on by an event that closes it."""
@@ -87,8 +88,17 @@ class ViewChecker:
     def _rows_of(self, stream_id: UUID) -> dict[str, msgspec.Struct]:
         rows = self._open.get(stream_id)
         if rows is None:
-            rows = self._open[stream_id] = self._due.pop(stream_id, {})
+            rows = self._due.pop(stream_id, None)
+            if rows is None:
+                rows = {}
+            else:
+                self._due_rows -= max(1, len(rows))
+            self._open[stream_id] = rows
         return rows
+
+    def _is_due(self, stream_id: UUID, rows: dict[str, msgspec.Struct]) -> None:
+        self._due[stream_id] = rows
+        self._due_rows += max(1, len(rows))
 
     def _keep(self, rows: dict[str, msgspec.Struct], part: str, row: msgspec.Struct | None) -> None:
         if row is not None:
@@ -101,7 +111,8 @@ class ViewChecker:
 
     def close(self) -> None:
         """Take note that the shard ends here: everything is due."""
-        self._due.update(self._open)
+        for stream_id, rows in self._open.items():
+            self._is_due(stream_id, rows)
         self._open = {}
 
     def row_of(self, stream_id: UUID, part: str) -> msgspec.Struct | None:
@@ -111,15 +122,22 @@ class ViewChecker:
 
     @property
     def due(self) -> int:
-        """Return how many streams wait to be compared."""
-        return len(self._due)
+        """Return how many rows wait to be compared; a stream without any counts as one."""
+        return self._due_rows
 
     def take_due(self, limit: int) -> Iterator[Expected]:
-        """Yield the rows to compare, up to `limit` streams at a time, and forget them."""
-        due, self._due = self._due, {}
-        streams = list(due)
-        for at in range(0, len(streams), limit):
-            yield {stream_id: due[stream_id] for stream_id in streams[at : at + limit]}
+        """Yield the rows to compare, streams of about `limit` rows at a time, and forget them."""
+        due, self._due, self._due_rows = self._due, {}, 0
+        some: dict[UUID, dict[str, msgspec.Struct]] = {}
+        count = 0
+        for stream_id, rows in due.items():
+            some[stream_id] = rows
+            count += max(1, len(rows))
+            if count >= limit:
+                yield some
+                some, count = {}, 0
+        if some:
+            yield some
 
     def compare(self, expected: Expected, found: Sequence[msgspec.Struct]) -> None:
         """Compare the rows expected of some streams with all rows that the view holds of these streams."""

@@ -27,7 +27,7 @@ from uuid import UUID
 
 import structlog
 
-from tasker.errors import Fenced, OutcomeUnknown, TaskerError, Unavailable
+from tasker.errors import Fenced, OutcomeUnknown, TaskerError, Unavailable, Undecodable
 from tasker.events.chain import digest_of_batch, leaves_of
 from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, EventLog, Head, ShardAppend
@@ -79,11 +79,11 @@ class ShardQueue:
 
     __slots__ = ("alone", "committer", "digest", "epoch", "in_flight", "position", "queue", "seqs", "shard")
 
-    def __init__(self, head: Head, epoch: int, committer: int) -> None:
+    def __init__(self, head: Head, digest: bytes, epoch: int, committer: int) -> None:
         self.shard = head.shard
         self.epoch = epoch
         self.position = head.position
-        self.digest = head.digest
+        self.digest = digest
         self.committer = committer
         self.queue: deque[Unit] = deque()
         self.in_flight: list[Unit] = []
@@ -143,8 +143,17 @@ class Committer:
         await asyncio.gather(*self._runners)
 
     def open_shard(self, head: Head, epoch: int) -> None:
-        """Take up a shard that was just taken: it goes on behind `head`."""
-        self._shards[head.shard] = ShardQueue(head, epoch, head.shard % len(self._wakes))
+        """Take up a shard that was just taken: it goes on behind `head`.
+
+        Raises:
+            Undecodable: the log of the shard ends within a batch.
+        """
+        if head.digest is None:
+            raise Undecodable(
+                f"event {head.position} of shard {head.shard} ends the log but no batch: it has no chain digest. "
+                "`tasker log verify` says what else is damaged; restore the database"
+            )
+        self._shards[head.shard] = ShardQueue(head, head.digest, epoch, head.shard % len(self._wakes))
 
     def close_shard(self, shard: int, error: TaskerError) -> None:
         """Let a shard go; everything queued fails with `error`."""

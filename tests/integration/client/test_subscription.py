@@ -15,6 +15,7 @@ from tasker.client.subscription import START, EventFilter, Subscription
 from tasker.client.sync_subscription import SyncSubscription
 from tasker.errors import ConfigurationError, NameInvalid, PositionInvalid
 from tasker.events.messages import LifecycleEvent
+from tasker.events.reads import EventPage
 from tasker.events.subjects import Subjects
 from tasker.settings import StreamSettings
 from tests.integration.client.scripted import LOG_ID, ScriptedLog, ScriptedPublisher, http_service, log_endpoint
@@ -131,6 +132,27 @@ async def test_tail_shows_of_shards_that_its_position_does_not_name_what_comes_f
         assert capsys.readouterr().err == f"next: --from {LOG_ID}/0:1,1:2,2:0,3:0\n"
         with pytest.raises(PositionInvalid, match="'now' is no position token"):
             await read_events(client, start="now", **read)
+
+
+async def test_tail_ends_where_the_log_ended_when_it_began_however_busy_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each page finds something that came since the last one."""
+    page = world.log.page
+
+    def busy(query: Any) -> EventPage:
+        found = page(query)
+        for shard in (0, 1):
+            world.log.append("b", "task_created", shard=shard)
+        return found
+
+    monkeypatch.setattr(world.log, "page", busy)
+    for shard in (0, 1, 3):
+        world.log.append("a", "task_created", shard=shard)
+    async with world.client() as client, asyncio.timeout(20):
+        await read_events(client, start=START, wanted=EventFilter(), limit=0, output="table")
+    assert capsys.readouterr().err == f"3 events; next: --from {LOG_ID}/0:1,1:1,2:0,3:1\n"
+    assert world.log.pages_read == 1
 
 
 async def test_a_timeout_around_the_next_event_loses_nothing(world: World) -> None:

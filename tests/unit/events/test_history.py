@@ -98,6 +98,18 @@ async def test_a_snapshot_that_does_not_fit_is_discarded(log: MemoryLog, other: 
     assert (state.seq, len(state.hashes)) == (VERSIONS, VERSIONS)
 
 
+async def test_a_snapshot_whose_parts_do_not_fit_together_is_discarded(log: MemoryLog) -> None:
+    """It is of its form by its types, and no state can be made of it."""
+
+    def restore(_kept: TemplateRegistry) -> TemplateRegistry:
+        raise KeyError("who waits")
+
+    await kept(log, 7)
+    history = await read_history(log, STREAM)
+    state = await history.folded(msgspec.structs.replace(TEMPLATE_FORM, restore=restore))
+    assert (history.snapshot, len(state.hashes)) == (None, VERSIONS)
+
+
 @pytest.mark.parametrize("page", [1, 2, 5, VERSIONS, VERSIONS + 1])
 @pytest.mark.parametrize("seq", [None, 1, 4, VERSIONS])
 @pytest.mark.parametrize("form", [TEMPLATE_FORM.number, TEMPLATE_FORM.number + 1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import msgspec
 import pytest
 
@@ -82,9 +84,21 @@ def test_what_is_old_may_go_first() -> None:
 
 
 def test_a_good_key_has_no_findings() -> None:
-    checker, findings, _ = check(*GOOD)
+    _, findings, _ = check(*GOOD)
     assert findings == []
-    assert checker.held() == {"c": STREAM}
+
+
+def test_who_holds_a_place_is_a_task_or_a_step_of_one() -> None:
+    task, other = str(UUID(int=1)), f"{UUID(int=2)}:s1:1"
+    asked = PlacesAsked(requests=(task, other, "nobody"), limit=3)
+    recorder = Recorder(shards=1)
+    recorder.record(STREAM, [OPENED, asked, PlacesGranted(requests=(task,)), PlacesGranted(requests=(other, "nobody"))])
+    findings: list[Finding] = []
+    checker = PlacedChecker(0, findings.append)
+    feed(recorder.events, [checker])
+    assert findings == []
+    assert checker.held() == {task: UUID(int=1), other: UUID(int=2)}
+    assert [one.detail for one in findings] == ["'nobody' has a place and names no task"]
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 import hashlib
 import itertools
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
+from tasker.events.envelope import RecordedEvent
 from tasker.events.history import History
-from tasker.events.log import Snapshot
+from tasker.events.log import Head, Snapshot
 from tasker.events.memory_log import MemoryLog
 from tasker.events.stored import to_new_event
 from tasker.events.template_events import TemplateRegistered
@@ -18,6 +20,8 @@ from tasker.ids import shard_of, template_stream_id
 from tasker.projections.folding import Folding
 from tasker.projections.memory_store import MemoryViewStore
 from tasker.projections.views import PROJECTIONS
+from tasker.replay.checkers.checker import Decoded
+from tasker.replay.checkers.once import OnceChecker
 from tasker.replay.findings import Finding, Invariant
 from tasker.replay.shard import ShardResult
 from tasker.replay.verifier import Verifier
@@ -119,6 +123,87 @@ async def test_the_end_of_a_log_without_its_digest_is_read_to_the_end(log: Memor
     results, findings = await verified(log, None, page_events=7)
     assert results[1].position == head
     assert [one.detail.partition(": ")[2] for one in findings] == ["no digest ends the batch"]
+
+
+async def test_events_behind_a_gap_are_read_where_no_digest_ends_the_log(log: MemoryLog) -> None:
+    head = (await log.heads([1]))[0].position
+    damage(log, 1, head, chain=None)
+    events = log._shards[1].events
+    events[-1] = msgspec.structs.replace(events[-1], position=head + 100)
+    read = log.read
+
+    async def by_position(shard: int, *, after: int, limit: int) -> list[RecordedEvent]:
+        events = await read(shard, after=0, limit=10_000)
+        return [one for one in events if after < one.position <= after + limit]
+
+    async def heads(shards: Sequence[int]) -> list[Head]:
+        return [msgspec.structs.replace(one, position=head + 100) for one in await real_heads(shards)]
+
+    real_heads = log.heads
+    log.read, log.heads = by_position, heads  # type: ignore[method-assign]
+    findings: list[Finding] = []
+    async with Verifier(log, None, findings.append, page_events=7) as verifier:
+        assert (await verifier.verify(1)).position == head + 100
+    assert f"position {head + 100} of shard 1 follows {head - 1}" in [one.detail for one in findings]
+
+
+@pytest.mark.parametrize(
+    ("plant", "invariant", "words"),
+    [
+        (lambda shard: setattr(shard, "epoch", 0), Invariant.EPOCHS, "its epoch is 0, below the 1 of its last event"),
+        (lambda shard: setattr(shard, "checkpoint", 999), Invariant.COMPLETE, "owe is written up to 999, the log ends"),
+        (lambda shard: setattr(shard, "cursor", 999), Invariant.PUBLISHED, "published up to 999, the log ends at"),
+    ],
+)
+async def test_what_stands_beside_the_events_and_is_of_another_time_is_found(
+    log: MemoryLog, plant: Callable[[Any], None], invariant: Invariant, words: str
+) -> None:
+    """As after a restore of one table without the others."""
+    plant(log._shards[2])
+    _, findings = await verified(log, None)
+    assert [(one.invariant, one.shard) for one in findings] == [(invariant, 2)]
+    assert words in findings[0].detail
+
+
+async def test_a_shard_without_its_rows_beside_the_events_is_found(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can own it, and what is owed and published is not written: the updates meet no row."""
+
+    async def no_heads(_shards: Sequence[int]) -> list[Head]:
+        return []
+
+    async def no_rows(_shards: Sequence[int]) -> dict[int, int]:
+        return {}
+
+    monkeypatch.setattr(log, "heads", no_heads)
+    monkeypatch.setattr(log, "due_checkpoint", no_rows)
+    monkeypatch.setattr(log, "publish_cursors", no_rows)
+    results, findings = await verified(log, None)
+    assert sum(one.events for one in results) == TASKS * 14
+    assert [one.detail.partition(": it has ")[2].partition(",")[0] for one in findings] == [
+        "no row in shard_head",
+        "no row in due_checkpoint",
+        "no row in publish_cursor",
+    ] * SHARDS
+
+
+async def test_a_checker_that_breaks_is_a_finding_and_goes_on(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(checker: OnceChecker, recorded: RecordedEvent, event: Decoded) -> None:
+        if recorded.position == 3:
+            raise ZeroDivisionError("damaged")
+        real_take(checker, recorded, event)
+
+    real_take = OnceChecker.take
+    monkeypatch.setattr(OnceChecker, "take", take)
+    for page_events in (1, 3, 1000):
+        results, findings = await verified(log, None, page_events=page_events)
+        assert sum(one.events for one in results) == TASKS * 14
+        assert {(one.position, one.shard) for one in findings if "breaks on" in one.detail} == {
+            (3, shard) for shard in range(SHARDS)
+        }
+        assert "OnceChecker breaks on" in findings[0].detail
+        assert "ZeroDivisionError: damaged" in findings[0].detail
 
 
 async def test_a_changed_row_is_found(log: MemoryLog) -> None:

@@ -5,9 +5,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
 
+import msgspec
 import pytest
 
-from tasker.errors import Fenced
+from tasker.errors import Fenced, Undecodable
 from tasker.events.chain import digest_of_batch, leaf_of
 from tasker.events.envelope import NewEvent
 from tasker.events.log import AppendOutcome, ShardAppend
@@ -339,6 +340,14 @@ class TestUnknown:
         assert ("fenced", 0) in desk.heard
 
 
+async def test_nobody_goes_on_where_the_log_ends_within_a_batch(desk: Desk, log: MemoryLog) -> None:
+    desk.submit(0, "a")
+    await desk.until("a")
+    [head] = await log.heads([0])
+    with pytest.raises(Undecodable, match=r"event 1 of shard 0 ends the log but no batch.*log verify"):
+        desk.committer.open_shard(msgspec.structs.replace(head, digest=None), head.epoch)
+
+
 class TestClosedMeanwhile:
     """A shard is closed, and perhaps taken again, while a batch of it is in flight."""
 
@@ -458,6 +467,7 @@ async def log_of_one(log: MemoryLog) -> NewEvent:
     """Write the first event of a stream into shard 3 behind everyone's back; returns it."""
     event = new_event(uuid4(), 1)
     [head] = await log.heads([3])
+    assert head.digest is not None
     leaf = leaf_of(event, shard=3, position=head.position + 1, epoch=head.epoch)
     digest = digest_of_batch(head.digest, [leaf])
     part = ShardAppend(shard=3, epoch=head.epoch, position=head.position, digest=digest, events=[event])
