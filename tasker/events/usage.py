@@ -151,12 +151,12 @@ def usage_line(
     Raises:
         UsageInvalid: a number or a name is not what it has to be.
     """
-    if not is_name(meter):
+    if not isinstance(meter, str) or not is_name(meter):
         raise UsageInvalid(f"a meter is a name such as 'pages', not {str(meter)[:60]!r}")
     for what, text, most in (("unit", unit, UNIT_CHARS_MAX), ("model", model, MODEL_CHARS_MAX)):
-        if len(text) > most or not is_text(text) or not text.isprintable():
+        if not isinstance(text, str) or len(text) > most or not is_text(text) or not text.isprintable():
             raise UsageInvalid(f"the {what} of {meter} has at most {most} printable characters, not {str(text)[:60]!r}")
-    if cost is not None and not is_currency(currency):
+    if cost is not None and not (isinstance(currency, str) and is_currency(currency)):
         raise UsageInvalid(f"the currency of {meter} is a code such as 'USD', not {str(currency)[:60]!r}")
     return UsageLine(
         meter=meter,

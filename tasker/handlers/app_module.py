@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import sys
 import traceback
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ _NAME_ONE = (
     "name the Python file that has your templates and handlers; one in YAML is registered by `tasker template register`"
 )
 _SEARCHED = "modules are looked for in this directory, in PYTHONPATH and among what is installed"
+
+_HERE = Path(__file__).parents[1]
 
 
 def load_app(app: str, labels: Mapping[str, str] | None = None) -> Registry:
@@ -73,8 +76,17 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _place(error: BaseException) -> str:
-    """Return where it was raised: in a file, not in the import system itself, which has no lines to look at."""
+    """Return where it was raised: in a file, not in the import system, which has no lines to look at.
+
+    Where what we declare with stumbled over it, that is the line which called us.
+    """
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f" ({error.filename}:{error.lineno})"
     frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith("<frozen ")]
+    of_app = itertools.dropwhile(_is_ours, frames)
+    frames = list(itertools.takewhile(lambda one: not _is_ours(one), of_app)) or frames
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return Path(frame.filename).is_relative_to(_HERE)

@@ -135,7 +135,8 @@ def _end_in_time(code: int) -> None:
     """End the process when the interpreter does not: it waits for threads, which handlers may have left behind."""
     time.sleep(SETTLE_S)
     left = [one.name for one in threading.enumerate() if not one.name.startswith(("MainThread", "tasker-"))]
-    _log.warning("threads_left_behind", threads=left)
+    if left:  # else it is slow, and nothing is wrong
+        _log.warning("threads_left_behind", threads=left)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

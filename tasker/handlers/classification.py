@@ -139,6 +139,10 @@ def check_statuses(statuses: Statuses | None) -> None:
     Raises:
         ConfigurationError: one is no status of a failure, or is neither `retryable` nor `permanent`.
     """
+    if not (statuses is None or isinstance(statuses, Mapping)):
+        raise ConfigurationError(
+            f"{place_of_caller()}statuses is an object, such as {{409: 'retryable'}}, not {kind_of(statuses)}"
+        )
     for status, chosen in (statuses or {}).items():
         if type(status) is not int or not _STATUS_MIN <= status <= _STATUS_MAX:
             raise ConfigurationError(f"{status!r} is no HTTP status from {_STATUS_MIN} to {_STATUS_MAX}")

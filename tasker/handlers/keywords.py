@@ -20,12 +20,13 @@ _FURTHER: Final = frozenset((*STEP_KEYS, "after_when")) - frozenset(SERVICE_KEYS
 
 
 def keywords_told(function: F) -> F:
-    """Return `function`; an unknown keyword raises `ConfigurationError` instead of `TypeError`.
+    """Return `function`; arguments that do not fit it raise `ConfigurationError` instead of `TypeError`.
 
     Where the function takes `**keys`, those are further keys of a step that no worker runs. That one is for steps
     that a worker runs is told with the template's other faults.
     """
-    parameters = inspect.signature(function).parameters.values()
+    signature = inspect.signature(function)
+    parameters = signature.parameters.values()
     is_keyword_only = all(one.kind is one.KEYWORD_ONLY for one in parameters)
     likely = {one.name for one in parameters if one.kind in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}}
     known = likely
@@ -42,6 +43,10 @@ def keywords_told(function: F) -> F:
             if keyword not in known:
                 hint = did_you_mean(keyword, sorted(likely), OTHER_STEP_NAMES)
                 raise ConfigurationError(f"{place_of_caller()}{called}() has no keyword {keyword!r}{hint}")
+        try:
+            signature.bind(*args, **keywords)
+        except TypeError as error:
+            raise ConfigurationError(f"{place_of_caller()}{called}(): {error}") from error
         return function(*args, **keywords)
 
     return checked  # type: ignore[return-value] # it is called like the function

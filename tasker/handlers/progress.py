@@ -23,7 +23,7 @@ def progress_of(done: float, total: float | str | None, message: str) -> Progres
         message: unless it came in place of `total`.
 
     Raises:
-        ValueInvalid: a number is none, negative or not finite, or a share is above 1.
+        ValueInvalid: a number is none, negative or not finite, a share is above 1, or the message is no text.
     """
     if isinstance(total, str):
         message, total = total, 1.0
@@ -35,6 +35,8 @@ def progress_of(done: float, total: float | str | None, message: str) -> Progres
         raise ValueInvalid(f"progress: done is {done!r}; give a finite number of at least 0")
     if total is not None and not _is_amount(total):
         raise ValueInvalid(f"progress: total is {total!r}; give a finite number of at least 0")
+    if not isinstance(message, str):
+        raise ValueInvalid(f"progress: the message is text, not {message!r:.80}")
     text = safe_text(message)
     return Progress(done=done, total=total, message=text[:MESSAGE_CHARS_MAX])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tasker.errors import StateInvalid
 from tasker.events.codec import encode_value
 from tasker.templates.writes import checked_writes
 
@@ -48,6 +49,8 @@ class SharedState(Mapping[str, Any]):
             StateInvalid: the key is none, or the attempt writes too much.
             ValueInvalid: the value has no exact JSON form.
         """
+        if not isinstance(key, str):
+            raise StateInvalid(f"{key!r:.80} is no key of the state, such as 'total'")
         checked = checked_writes({**self._written, key: encode_value(value, bytes_max=sys.maxsize)})
         self._written = checked
         self._seen[key] = msgspec.json.decode(checked[key])

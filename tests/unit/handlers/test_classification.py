@@ -199,6 +199,12 @@ def test_classes_may_stand_in_a_list(classes: Any) -> None:
     assert not found.retryable
 
 
+def test_statuses_that_are_a_list_are_refused_where_they_are_declared() -> None:
+    statuses: Any = [409]
+    with pytest.raises(ConfigurationError, match=r"test_classification.py:\d+: statuses is an object, .* not a list"):
+        errors_are(statuses=statuses)
+
+
 @pytest.mark.parametrize("classes", ["CardDeclined", [409], int, None])
 def test_what_is_no_class_of_exceptions_is_refused_where_it_is_declared(classes: Any) -> None:
     with pytest.raises(ConfigurationError, match="permanent is a class of exceptions, or a list of them, not"):

@@ -271,3 +271,19 @@ def test_a_chunk_is_json_of_a_bounded_size() -> None:
         ctx.stream("x" * 16_384)
     with pytest.raises(ValueInvalid):
         ctx.stream({1, 2})
+
+
+@pytest.mark.parametrize(
+    ("say", "refusal"),
+    [
+        (lambda ctx: ctx.usage(model=5, tokens_in=1), UsageInvalid),
+        (lambda ctx: ctx.meter(5, 1), UsageInvalid),
+        (lambda ctx: ctx.meter("pages", 1, cost=1, currency=5), UsageInvalid),
+        (lambda ctx: ctx.progress(0.5, message=5), ValueInvalid),
+        (lambda ctx: ctx.state.set(5, 1), StateInvalid),
+    ],
+)
+def test_what_is_no_text_is_refused_in_words(say: Any, refusal: type[Exception]) -> None:
+    """Planted bug: the TypeError of what stumbled over it."""
+    with pytest.raises(refusal, match="5"):
+        say(context())

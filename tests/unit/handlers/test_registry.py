@@ -189,9 +189,16 @@ def test_an_app_may_be_named_with_what_is_wanted_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [("def broken(:\n", 1), ("\nimport nothing_like_it\n", 2), ("\n\nraise ValueError('no')\n", 3)]
+    ("text", "line"),
+    [
+        ("def broken(:\n", 1),
+        ("\nimport nothing_like_it\n", 2),
+        ("\n\nraise ValueError('no')\n", 3),
+        ("import tasker\ntasker.handler('a')(5)\n", 2),
+    ],
 )
 def test_an_app_that_cannot_be_loaded_names_its_line(tmp_path: Path, text: str, line: int) -> None:
+    """And not the one of ours that stumbled over what it gave."""
     path = tmp_path / "broken_app.py"
     path.write_text(text)
     with pytest.raises(ConfigurationError) as refused:

@@ -348,6 +348,21 @@ def test_what_is_no_value_of_a_keyword_is_refused_in_words(keys: dict[str, Any],
         declare()
 
 
+@pytest.mark.parametrize(
+    ("declare", "told"),
+    [
+        (lambda flow: flow.transform("a"), "transform(): missing a required argument: 'expression'"),
+        (lambda flow: flow.delay("a", 5, "b"), "delay(): too many positional arguments"),
+        (lambda flow: handler(), "handler(): missing a required argument: 'name'"),
+        (lambda flow: Template(), "Template(): missing a required argument: 'name'"),
+    ],
+)
+def test_arguments_that_a_declaration_lacks_are_told_at_its_line(declare: Callable[[Any], object], told: str) -> None:
+    """Planted bug: the line of ours that stumbled over it."""
+    with pytest.raises(ConfigurationError, match=rf"^test_template\.py:\d+: {re.escape(told)}$"):
+        declare(Template("flow"))
+
+
 def test_a_form_may_be_spelled_as_in_a_document() -> None:
     """Planted bug: `concurrency`, alone among them, was taken for a number."""
     flow = Template("flow", fairness={"key": "input.who"})  # type: ignore[arg-type]
