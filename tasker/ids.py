@@ -48,9 +48,9 @@ _name = re.compile(NAME_PATTERN)
 _event_name = re.compile(EVENT_NAME_PATTERN)
 
 
-def is_name(value: str) -> bool:
+def is_name(value: object) -> bool:
     """Return whether `value` is a name."""
-    return _name.fullmatch(value) is not None
+    return isinstance(value, str) and _name.fullmatch(value) is not None
 
 
 def is_person(value: object) -> bool:

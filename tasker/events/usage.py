@@ -85,9 +85,9 @@ def amount_of(value: object, what: str, *, money: bool = False) -> Decimal:
     return Decimal(text)
 
 
-def is_currency(text: str) -> bool:
+def is_currency(text: object) -> bool:
     """Return whether `text` has the form of an ISO 4217 code."""
-    return _currency.fullmatch(text) is not None
+    return isinstance(text, str) and _currency.fullmatch(text) is not None
 
 
 def excess_tokens(used: Decimal, most: int) -> str:
@@ -151,12 +151,12 @@ def usage_line(
     Raises:
         UsageInvalid: a number or a name is not what it has to be.
     """
-    if not isinstance(meter, str) or not is_name(meter):
+    if not is_name(meter):
         raise UsageInvalid(f"a meter is a name such as 'pages', not {str(meter)[:60]!r}")
     for what, text, most in (("unit", unit, UNIT_CHARS_MAX), ("model", model, MODEL_CHARS_MAX)):
-        if not isinstance(text, str) or len(text) > most or not is_text(text) or not text.isprintable():
+        if not _is_printable(text, most):
             raise UsageInvalid(f"the {what} of {meter} has at most {most} printable characters, not {str(text)[:60]!r}")
-    if cost is not None and not (isinstance(currency, str) and is_currency(currency)):
+    if cost is not None and not is_currency(currency):
         raise UsageInvalid(f"the currency of {meter} is a code such as 'USD', not {str(currency)[:60]!r}")
     return UsageLine(
         meter=meter,
@@ -166,6 +166,10 @@ def usage_line(
         cost=None if cost is None else amount_text(amount_of(cost, f"the cost of {meter}", money=True)),
         currency="" if cost is None else currency,
     )
+
+
+def _is_printable(text: object, chars_max: int) -> bool:
+    return isinstance(text, str) and len(text) <= chars_max and is_text(text) and text.isprintable()
 
 
 class Metering:

@@ -348,13 +348,17 @@ def test_what_is_no_value_of_a_keyword_is_refused_in_words(keys: dict[str, Any],
         declare()
 
 
+def called(declaration: Any) -> object:
+    return declaration()
+
+
 @pytest.mark.parametrize(
     ("declare", "told"),
     [
         (lambda flow: flow.transform("a"), "transform(): missing a required argument: 'expression'"),
         (lambda flow: flow.delay("a", 5, "b"), "delay(): too many positional arguments"),
-        (lambda flow: handler(), "handler(): missing a required argument: 'name'"),
-        (lambda flow: Template(), "Template(): missing a required argument: 'name'"),
+        (lambda _flow: called(handler), "handler(): missing a required argument: 'name'"),
+        (lambda _flow: called(Template), "Template(): missing a required argument: 'name'"),
     ],
 )
 def test_arguments_that_a_declaration_lacks_are_told_at_its_line(declare: Callable[[Any], object], told: str) -> None:
