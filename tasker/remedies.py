@@ -59,10 +59,12 @@ _NEXT: Final = {
     "busy": "ask again in a moment",
     "fenced": "ask again in a moment: another node has taken over",
     "unavailable": "`tasker doctor` says what is wrong; `tasker up` starts a service on this machine",
-    "outcome_unknown": "run it again with the same --idempotency-key: it is done once",
+    "outcome_unknown": "run it again with the same --idempotency-key: it is done once; without one look before whether "
+    "it is there (`tasker task list`), and `tasker health` says what is wrong",
     "behind": "ask again in a moment",
-    "deadline_exceeded": "the work goes on; `tasker task wait TASK` waits again",
     "not_permitted": "give the user that permission in nats-server's configuration; see `deploy/nats-users.conf`",
+    "deadline_exceeded": "what has begun goes on (`tasker task wait TASK` waits for it); else ask again, and `tasker "
+    "doctor` says what is wrong",
     "undecodable": "`tasker log verify` names what cannot be read; a newer build may know it",
     "authentication_failed": "mend user, password or credentials; `tasker config show` says where they come from",
     "schema_mismatch": "run `tasker migrate`",

@@ -358,7 +358,7 @@ class FastIngest(_Session):
         idle_s = self._loop.time() - self._moved_s
         if self._ending or self._acked < self._published:
             if idle_s > self._stall_s:
-                self._break(Unavailable(f"fast ingest: no ack for {idle_s:.1f} s"))
+                self._break(Unavailable(f"fast ingest: no ack for {idle_s:.1f} s; the log of nats-server may say why"))
         elif self._batch_n and idle_s > self._stall_s / 2.0:
             self.flush()
 

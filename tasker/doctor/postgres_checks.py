@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import asyncpg
@@ -14,7 +14,7 @@ from tasker.events.envelope import US_PER_S
 from tasker.events.postgres_log import check_sessions
 from tasker.events.postgres_schema import MISCONFIGURED, check_schema
 from tasker.events.sql import statements
-from tasker.settings import Settings
+from tasker.settings import DoctorSettings, Settings
 from tasker.settings.keys import keys, shown
 
 VERSION_MIN: Final = 16
@@ -292,17 +292,8 @@ async def _lag(connection: _Connection[asyncpg.Record], settings: Settings) -> l
                 remedy="start `tasker serve` with the role shards; where it runs, its log says why it takes none",
             )
         )
-    behind = {row["shard"]: row["position"] - row["published"] for row in rows}
-    late = {shard: lag for shard, lag in behind.items() if lag > bounds.lag_events_max}
-    if late:
-        findings.append(
-            Finding(
-                code="publisher_behind",
-                detail=f"the event stream is up to {max(late.values())} events behind in "
-                f"{_shards(list(late), len(rows))}",
-                remedy="see that `tasker serve` with the role publisher runs and reaches NATS",
-            )
-        )
+    now_us = await connection.fetchval(_sql["clock"])
+    findings += _unpublished(rows, now_us, bounds)
     heads = {row["shard"]: row["position"] for row in rows}
     views: dict[str, int] = {}
     for row in await connection.fetch(_sql["checkpoints"]):
@@ -316,7 +307,6 @@ async def _lag(connection: _Connection[asyncpg.Record], settings: Settings) -> l
                     remedy="see that `tasker serve` with the role projections runs; its log names what stops it",
                 )
             )
-    now_us = await connection.fetchval(_sql["clock"])
     due_us = await connection.fetchval(_sql["due"], LOOKED_AFTER)
     overdue_s = 0.0 if due_us is None else (now_us - due_us) / US_PER_S
     if overdue_s > bounds.overdue_s_max:
@@ -328,6 +318,25 @@ async def _lag(connection: _Connection[asyncpg.Record], settings: Settings) -> l
             )
         )
     return findings
+
+
+def _unpublished(rows: Sequence[asyncpg.Record], now_us: int, bounds: DoctorSettings) -> Iterator[Finding]:
+    """Yield that events are not in the event stream that are many, or that are old."""
+    late: dict[int, tuple[int, float]] = {}
+    for row in rows:
+        lag = row["position"] - row["published"]
+        age_s = 0.0 if row["unpublished_us"] is None else (now_us - row["unpublished_us"]) / US_PER_S
+        if lag > bounds.lag_events_max or age_s > bounds.overdue_s_max:
+            late[row["shard"]] = lag, age_s
+    if late:
+        lags, ages_s = zip(*late.values(), strict=True)
+        yield Finding(
+            code="publisher_behind",
+            detail=f"the event stream is up to {max(lags)} events and {max(ages_s):.0f} s behind in "
+            f"{_shards(list(late), len(rows))}",
+            remedy="see that `tasker serve` with the role publisher runs and reaches NATS; where its log says "
+            "publishing_interrupted, and that of nats-server that no space is left, make room and restart nats-server",
+        )
 
 
 def _shards(numbers: list[int], of: int) -> str:

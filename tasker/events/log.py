@@ -231,6 +231,10 @@ class EventLog(Protocol):
         """
         ...
 
+    def append_error(self, shard: int) -> str | None:
+        """Return why the outcome of a shard's last append is `UNKNOWN`; None: it is not, or there was none."""
+        ...
+
     async def settle(self, owner: str, part: ShardAppend) -> tuple[AppendOutcome, int]:
         """Find out how an append with outcome `UNKNOWN` ended; returns the outcome and our epoch.
 

@@ -104,6 +104,7 @@ class MemoryLog:
         self._places: set[tuple[UUID, int]] = set()
         self._blobs: dict[bytes, bytes] = {}
         self.kept: dict[UUID, Snapshot] = {}
+        self._unknown: set[int] = set()
         self._strays: list[Sequence[ShardAppend]] = []
 
     async def close(self) -> None:
@@ -185,6 +186,12 @@ class MemoryLog:
         fault = self.faults.popleft() if self.faults else None
         if self.delay is not None:
             await self.delay(parts)
+        outcomes = self._outcomes(parts, fault)
+        self._unknown = {shard for shard in self._unknown if shard not in outcomes}
+        self._unknown |= {shard for shard, outcome in outcomes.items() if outcome is AppendOutcome.UNKNOWN}
+        return outcomes
+
+    def _outcomes(self, parts: Sequence[ShardAppend], fault: Fault | None) -> dict[int, AppendOutcome]:
         unknown = {part.shard: AppendOutcome.UNKNOWN for part in parts}
         if self.unavailable or fault is Fault.LOST_BEFORE:
             return unknown
@@ -198,6 +205,10 @@ class MemoryLog:
                 self.take_over(part.shard)
         outcomes = {part.shard: self._append(part) for part in parts}
         return unknown if fault is Fault.LOST_AFTER else outcomes
+
+    def append_error(self, shard: int) -> str | None:
+        """Return why the outcome of a shard's last append is `UNKNOWN`; None: it is not, or there was none."""
+        return "no answer came" if shard in self._unknown else None
 
     def take_over(self, shard: int, owner: str = STRANGER) -> int:
         """Let another owner take a shard, whatever its lease says; returns the new epoch."""

@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
@@ -54,6 +55,7 @@ from tasker.events.log import (
 from tasker.events.postgres_schema import MISCONFIGURED, check_schema, migrate, misconfigured
 from tasker.events.sql import statements
 from tasker.metrics.process import Pool
+from tasker.outages import Repetition
 from tasker.settings import DatabaseSettings
 
 __all__ = ["PostgresLog", "check_schema", "migrate"]
@@ -132,6 +134,8 @@ class PostgresLog:
             self._free_readers.put_nowait(lane)
         self._info: LogInfo | None = None
         self._partition_size = 0
+        self._append_errors: dict[int, str] = {}
+        self._unknown = Repetition(_logger, "append_unknown", time.monotonic)
 
     @classmethod
     async def connect(
@@ -323,8 +327,13 @@ class PostgresLog:
             if isinstance(error.__cause__, _OWN_FAULT) and not _no_partition(error.__cause__):
                 _logger.warning("append_refused", shards=[part.shard for part in parts], error=error.detail)
                 return None
-            _logger.warning("append_unknown", shards=[part.shard for part in parts], error=error.detail)
-            return dict.fromkeys((part.shard for part in parts), AppendOutcome.UNKNOWN)
+            shards = [part.shard for part in parts]
+            self._append_errors.update(dict.fromkeys(shards, error.detail))
+            self._unknown.tell(shards=shards, error=error.detail)
+            return dict.fromkeys(shards, AppendOutcome.UNKNOWN)
+        if self._append_errors:
+            for part in parts:
+                self._append_errors.pop(part.shard, None)
         appended = {row[0] for row in rows}
         return {
             part.shard: AppendOutcome.APPENDED if part.shard in appended else AppendOutcome.FENCED for part in parts
@@ -335,6 +344,10 @@ class PostgresLog:
             return await self.ensure_partitions() > 0
         except Unavailable:
             return False
+
+    def append_error(self, shard: int) -> str | None:
+        """Return why the outcome of a shard's last append is `UNKNOWN`; None: it is not, or there was none."""
+        return self._append_errors.get(shard)
 
     async def settle(self, owner: str, part: ShardAppend) -> tuple[AppendOutcome, int]:
         """Find out how an append with outcome `UNKNOWN` ended; returns the outcome and our epoch.

@@ -19,7 +19,7 @@ from tasker.controls.watch import ControlsWatch
 from tasker.errors import ConfigurationError, TaskerError, Undecodable
 from tasker.events.codec import decode_message
 from tasker.events.log import EventLog, LogInfo
-from tasker.events.messages import LogHead
+from tasker.events.messages import LogHead, ShardStanding
 from tasker.events.subjects import Subjects
 from tasker.handlers.worker import Worker
 from tasker.ids import slot_of
@@ -212,17 +212,21 @@ class ReadSide:
         return None if self._bus.connected else "no connection to NATS"
 
     async def _shards(self) -> str | None:
-        """Return None when every shard's owner answers."""
+        """Return None when every shard's owner answers, and can write."""
         answers = await asyncio.gather(*(self._ping(shard) for shard in range(self._info.shards)))
-        silent = [str(shard) for shard, answer in enumerate(answers) if not answer]
-        return f"no owner answers for shard {', '.join(silent)}" if silent else None
+        silent = [str(shard) for shard, answer in enumerate(answers) if answer is None]
+        if silent:
+            return f"no owner answers for shard {', '.join(silent)}"
+        troubled = [f"shard {shard}: {one.trouble}" for shard, one in enumerate(answers) if one and one.trouble]
+        more = f", and so in {len(troubled) - 1} more" if len(troubled) > 1 else ""
+        return f"{troubled[0]}{more}" if troubled else None
 
-    async def _ping(self, shard: int) -> bool:
+    async def _ping(self, shard: int) -> ShardStanding | None:
         try:
-            await self._bus.request(self._subjects.node_shard(shard, "ping"), b"", timeout_s=PING_S)
+            answer = await self._bus.request(self._subjects.node_shard(shard, "ping"), b"", timeout_s=PING_S)
+            return decode_message(answer.data, ShardStanding)
         except TaskerError:
-            return False
-        return True
+            return None
 
 
 def _tell(runner: Runner, samples: Samples) -> None:

@@ -14,6 +14,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -21,8 +22,10 @@ from tasker.bus.bus import Bus, Message, Subscription
 from tasker.bus.publish import AckedPublisher
 from tasker.bus.pull import PullLoop
 from tasker.errors import Unavailable
+from tasker.events.codec import encode_message
 from tasker.events.envelope import US_PER_S, NewEvent
 from tasker.events.log import EventLog, LogInfo
+from tasker.events.messages import ShardStanding
 from tasker.events.places import LOOK_AT as PLACE_LOOK
 from tasker.events.subjects import Subjects
 from tasker.events.task_events import ENDING_TYPES
@@ -113,6 +116,7 @@ class Intake:
         hands: Hands,
         circuits: CircuitWords,
         turns: TurnLooks,
+        trouble_of: Callable[[int], str | None],
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -130,16 +134,18 @@ class Intake:
             (lambda shard: subjects.node_shard(shard, HANDS), hands.on_asked),
             (lambda shard: subjects.node_shard(shard, CIRCUIT), circuits.on_told),
             (lambda shard: subjects.node_shard(shard, TURN_LOOK), turns.on_asked),
-            (lambda shard: subjects.node_shard(shard, "ping"), self._on_ping),
         )
         self._open: dict[int, list[Subscription]] = {}
+        self._trouble_of = trouble_of
 
-    def _on_ping(self, message: Message) -> None:
-        self._bus.publish(message.reply, b"{}")
+    def _on_ping(self, shard: int, message: Message) -> None:
+        self._bus.publish(message.reply, encode_message(ShardStanding(trouble=self._trouble_of(shard))))
 
     async def open_shard(self, shard: int, epoch: int) -> None:  # noqa: ARG002 - the protocol's
         """Subscribe."""
         self._open[shard] = [self._bus.subscribe(subject(shard), handler) for subject, handler in self._handlers]
+        ping = self._subjects.node_shard(shard, "ping")
+        self._open[shard].append(self._bus.subscribe(ping, partial(self._on_ping, shard)))
 
     def close_shard(self, shard: int) -> None:
         """Unsubscribe at once."""
@@ -257,6 +263,7 @@ class WriteSide:
             hands,
             circuits,
             TurnLooks(self._gate, routes),
+            self._committer.trouble,
         )
         self._publisher = Publisher(
             log,

@@ -42,12 +42,13 @@ FROM log AS l
 
 -- name: heads
 SELECT h.shard, coalesce(l.position, 0) AS position, h.lease_until < clock_timestamp() AS unowned,
-       coalesce(c.position, 0) AS published
+       coalesce(c.position, 0) AS published, n.at_us AS unpublished_us
 FROM shard_head AS h
 LEFT JOIN publish_cursor AS c ON c.shard = h.shard
 LEFT JOIN LATERAL (
     SELECT e.position FROM event AS e WHERE e.shard = h.shard ORDER BY e.position DESC LIMIT 1
 ) AS l ON true
+LEFT JOIN event AS n ON n.shard = h.shard AND n.position = coalesce(c.position, 0) + 1
 ORDER BY h.shard
 
 -- name: due

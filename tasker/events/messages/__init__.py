@@ -38,7 +38,7 @@ from tasker.events.messages.headers import (
     HEADER_SUBMITTED,
     HEADER_TRACEPARENT,
 )
-from tasker.events.messages.published import DomainEventMessage, LifecycleEvent, LogHead, Mark
+from tasker.events.messages.published import DomainEventMessage, LifecycleEvent, LogHead, Mark, ShardStanding
 from tasker.events.messages.replies import Accepted, BulkMatch, Refused, RefusedCommand, Reply, WouldHappen
 from tasker.events.messages.reports import (
     PEEKED_STEPS_MAX,
@@ -165,6 +165,7 @@ __all__ = [
     "ScheduleStopBackfill",
     "ScheduleTrigger",
     "ScheduleUpdate",
+    "ShardStanding",
     "SlotsPart",
     "StepApprove",
     "StepDelegate",

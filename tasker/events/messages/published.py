@@ -80,3 +80,13 @@ class LogHead(msgspec.Struct, kw_only=True):
     """A wake-up for readers: these shards grew to here. May be lost; readers poll as well."""
 
     positions: dict[int, int]
+
+
+class ShardStanding(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What the owner of a shard says to who asks whether it serves it.
+
+    Attributes:
+        trouble: what keeps it from accepting anything, in words.
+    """
+
+    trouble: str | None = None

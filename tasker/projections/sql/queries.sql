@@ -71,8 +71,9 @@ ORDER BY split_part(step, '#', 1), split_part(step, '#', 2)::bigint DESC
 
 -- name: approvals
 -- `asks` holds whom an approval asks: p: and a person, r: and a role, or * for everybody.
+-- As with dead letters, each finds its task.
 SELECT s.task_id, s.step, s.attempt, s.shard, s.position, s.dispatched_at_us, s.awaits, t.namespace, t.template
-FROM step AS s JOIN task AS t USING (task_id)
+FROM step AS s CROSS JOIN LATERAL (SELECT namespace, template FROM task WHERE task.task_id = s.task_id OFFSET 0) AS t
 WHERE s.tenant = $1 AND s.waits = 'approval'
   AND ($2::text[] IS NULL OR s.awaits::jsonb -> 'asks' ?| $2)
   AND ($3::text IS NULL OR t.namespace = $3)

@@ -39,6 +39,9 @@ from tasker.settings import Limits
 
 SETTLE_PAUSE_S: Final = 0.2
 PAUSED_POLL_S: Final = 0.05
+TROUBLE_S: Final = 2.0
+"""A shard of which nothing could be written for so long is said to be in trouble."""
+
 
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +80,18 @@ class CommitListener(Protocol):
 class ShardQueue:
     """One shard's place in the log and the units that wait for it."""
 
-    __slots__ = ("alone", "committer", "digest", "epoch", "in_flight", "position", "queue", "seqs", "shard")
+    __slots__ = (
+        "alone",
+        "committer",
+        "digest",
+        "epoch",
+        "in_flight",
+        "position",
+        "queue",
+        "seqs",
+        "shard",
+        "unwritten_since_s",
+    )
 
     def __init__(self, head: Head, digest: bytes, epoch: int, committer: int) -> None:
         self.shard = head.shard
@@ -91,6 +105,9 @@ class ShardQueue:
         """While above 0, so many units at the front are being isolated: batches take half of them."""
         self.seqs: dict[UUID, tuple[int | None, int]] = {}
         """stream -> (last seq handed over, units waiting): only of streams with something queued or in flight."""
+
+        self.unwritten_since_s: float | None = None
+        """Since when nothing of the shard could be written; None: what was tried last is."""
 
     def holds(self, stream_id: UUID) -> bool:
         """Return whether something of the stream is queued or in flight."""
@@ -169,6 +186,16 @@ class Committer:
     def position_of(self, shard: int) -> int:
         """Return the position of the last committed event."""
         return self._shards[shard].position
+
+    def trouble(self, shard: int) -> str | None:
+        """Return what keeps events of a shard from being written, in words; None: nothing that lasts."""
+        queue = self._shards.get(shard)
+        if queue is None or queue.unwritten_since_s is None:
+            return None
+        lasts_s = time.monotonic() - queue.unwritten_since_s
+        if lasts_s < TROUBLE_S:
+            return None
+        return f"nothing can be written for {lasts_s:.0f} s: {self._log.append_error(shard) or 'no answer comes'}"
 
     def submit(self, shard: int, unit: Unit) -> None:
         """Queue a unit.
@@ -274,6 +301,8 @@ class Committer:
 
     async def _settled(self, queue: ShardQueue, part: ShardAppend, outcome: AppendOutcome) -> None:
         """Bring one shard's part of a statement to its end."""
+        if outcome is AppendOutcome.UNKNOWN and queue.unwritten_since_s is None:
+            queue.unwritten_since_s = time.monotonic()
         while outcome is AppendOutcome.UNKNOWN:
             try:
                 outcome, epoch = await self._log.settle(self._owner, part)
@@ -316,6 +345,11 @@ class Committer:
 
     def _appended(self, queue: ShardQueue, part: ShardAppend, units: Sequence[Unit]) -> None:
         first = part.position + 1
+        if queue.unwritten_since_s is not None:
+            lasted_s = time.monotonic() - queue.unwritten_since_s
+            queue.unwritten_since_s = None
+            if lasted_s >= TROUBLE_S:
+                _log.info("written_again", shard=queue.shard, lasted_s=round(lasted_s, 1))
         queue.position += len(part.events)
         queue.digest = part.digest
         queue.alone = max(0, queue.alone - len(units))

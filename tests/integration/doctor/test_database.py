@@ -1,5 +1,6 @@
 """What is wrong with PostgreSQL: each caused for real."""
 
+import re
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ import pytest
 from tasker.clock import SystemClock
 from tasker.doctor.finding import Finding
 from tasker.doctor.postgres_checks import LOOKED_AFTER, examine_database, version_findings
+from tasker.events.envelope import US_PER_S
 from tasker.events.postgres_log import PostgresLog
 from tasker.projections.views import PROJECTIONS
 from tasker.service.domain.limits.concurrency import LOOK
@@ -181,18 +183,21 @@ async def test_a_clock_that_is_wrong(database: str, seconds: float) -> None:
 async def test_what_lags_behind_the_log(database: str, connection: asyncpg.Connection) -> None:
     async with await PostgresLog.connect(database) as log:
         owner = await Owner(log).take(*range(16))
-        await owner.write(3, stream(5))
+        await owner.write(3, stream(5, at_us=SystemClock().now_us() - 20 * US_PER_S))
     assert await findings(database) == []
+    old = await the_finding(database, overdue_s_max=10.0)
+    assert old.code == "publisher_behind", "few, and old: as when the store of NATS takes nothing"
+    assert re.search(r"up to 5 events and \d\d s behind in shard 3", old.detail)
     found = await findings(database, lag_events_max=4)
     assert [one.code for one in found] == ["publisher_behind", *["projection_behind"] * len(PROJECTIONS)]
-    assert "up to 5 events behind in shard 3" in found[0].detail
+    assert "up to 5 events and " in found[0].detail
     assert {one.detail.split()[2] for one in found[1:]} == {view.name for view in PROJECTIONS}
     await connection.execute("UPDATE publish_cursor SET position = 5 WHERE shard = 3")
     await connection.execute("UPDATE checkpoint SET position = 5 WHERE shard = 3 AND projection <> 'step'")
     await connection.execute(
         "INSERT INTO checkpoint SELECT name, version, 3, 5 FROM projection WHERE name <> 'step' ON CONFLICT DO NOTHING"
     )
-    found = await findings(database, lag_events_max=4)
+    found = await findings(database, lag_events_max=4, overdue_s_max=10.0)
     assert [one.detail.split()[2] for one in found] == ["step"]
 
 

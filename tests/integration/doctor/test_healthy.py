@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from tasker import TaskerClient
 from tasker.bus.nats_bus import NatsBus
 from tasker.bus.streams import delete_stream
 from tasker.cli import main
@@ -99,6 +100,32 @@ async def codes(environ: dict[str, str], folder: Path) -> set[str]:
 
 async def test_nothing_is_wrong_with_a_running_service(environ: dict[str, str], tmp_path: Path) -> None:
     assert await codes(environ, tmp_path) == set()
+
+
+FULL_DISK = """
+CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON event FOR EACH STATEMENT EXECUTE FUNCTION full_disk()
+"""
+
+
+async def test_a_database_that_answers_and_takes_no_events_is_told_of_until_it_does(environ: dict[str, str]) -> None:
+    settings = read_settings(environ).settings
+    connection = await asyncpg.connect(environ["TASKER_DATABASE_URL"])
+    async with TaskerClient(environ=environ) as client, asyncio.timeout(60):
+        await connection.execute(FULL_DISK)
+        registered = asyncio.create_task(client.register({"name": "full", "steps": [{"name": "a"}]}))
+        while not (found := await examine_http(settings)):  # noqa: ASYNC110 - the service's own pace
+            await asyncio.sleep(0.1)
+        assert [one.code for one in found] == ["http_not_ready"]
+        assert "shards: shard " in found[0].detail
+        assert "nothing can be written for " in found[0].detail
+        assert "could not extend file: No space left on device" in found[0].detail
+        await connection.execute("DROP TRIGGER full_disk ON event; DROP FUNCTION full_disk")
+        await registered
+        while await examine_http(settings):  # noqa: ASYNC110 - the service's own pace
+            await asyncio.sleep(0.1)
+    await connection.close()
 
 
 async def test_it_holds_no_more_connections_than_the_settings_say(environ: dict[str, str]) -> None:

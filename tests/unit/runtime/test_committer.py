@@ -268,6 +268,35 @@ class TestRefused:
         assert not queue.holds(stream)
 
 
+class TestTrouble:
+    async def test_a_shard_that_cannot_be_written_says_so_until_it_can(
+        self, desk: Desk, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With a full disk the database answered, the shard's owner did too, and nothing said what was wrong."""
+        monkeypatch.setattr(committer_module, "TROUBLE_S", 0.0)
+        monkeypatch.setattr(committer_module, "SETTLE_PAUSE_S", 0.001)
+        assert desk.committer.trouble(0) is None
+        log.faults.extend([Fault.LOST_BEFORE] * 1000)
+        desk.submit(0, "a")
+        async with asyncio.timeout(10):
+            while desk.committer.trouble(0) is None:  # noqa: ASYNC110 - nothing tells when it begins
+                await asyncio.sleep(0.001)
+        assert desk.committer.trouble(0) == "nothing can be written for 0 s: no answer came"
+        assert desk.committer.trouble(1) is None
+        log.faults.clear()
+        await desk.until("a")
+        assert desk.committer.trouble(0) is None
+        assert desk.ends() == {"a": 1}
+
+    async def test_a_moment_is_no_trouble(self, desk: Desk, log: MemoryLog) -> None:
+        log.faults.extend([Fault.LOST_BEFORE] * 1000)
+        desk.submit(0, "a")
+        await asyncio.sleep(0.01)
+        assert desk.committer.trouble(0) is None
+        log.faults.clear()
+        await desk.until("a")
+
+
 class TestUnknown:
     async def test_what_was_committed_is_answered_so(self, desk: Desk, log: MemoryLog) -> None:
         log.faults.append(Fault.LOST_AFTER)
