@@ -132,11 +132,11 @@ class MemoryBroker:
     def send(self, subject: str, message: Message) -> int:
         """Send to whoever listens on `subject` (the message may carry another one); return to how many."""
         targets: list[MemorySubscription] = []
-        groups: dict[tuple[str, str], list[MemorySubscription]] = {}
+        groups: dict[str, list[MemorySubscription]] = {}
         for subscription in self._subscriptions:
             if subscription.listens_on(subject):
                 if subscription.queue:
-                    groups.setdefault((subscription.queue, subscription.pattern), []).append(subscription)
+                    groups.setdefault(subscription.queue, []).append(subscription)
                 else:
                     targets.append(subscription)
         for members in groups.values():

@@ -260,6 +260,8 @@ class MemoryJetStream:
                     start_us = from_rfc3339(config["opt_start_time"])
                     later = [each.seq for each in stream.messages.values() if each.at_us >= start_us]
                     consumer.next_seq = min(later, default=stream.last_seq + 1)
+                case "new":
+                    consumer.next_seq = stream.last_seq + 1
                 case _:
                     pass
         consumer.config = config

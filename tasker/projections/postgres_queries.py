@@ -128,7 +128,7 @@ class PostgresQueries:
         )
         column = _SORTS[query.sort][0]
         records, following = page_of(
-            records, query.limit, lambda last: (query.sort, last[column], str(last["task_id"]))
+            records, query.limit, lambda last: (query.sort, last[column], str(last["task_id"])), size=_task_bytes
         )
         return Tasks(await self._task_views(records), following, positions)
 
@@ -317,6 +317,10 @@ def _matching(tenant: str, query: TaskQuery) -> tuple[object, ...]:
         query.created_to_us,
         query.beside_namespace,
     )
+
+
+def _task_bytes(record: asyncpg.Record) -> int:
+    return sum(len(record[name] or b"") for name in ("input", "last_input", "result", "metadata"))
 
 
 def _task_cursor(query: TaskQuery) -> tuple[int | None, UUID | None]:

@@ -31,6 +31,9 @@ TaskSort = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
 TASK_SORTS: Final[tuple[TaskSort, ...]] = ("created_at", "-created_at", "updated_at", "-updated_at")
 PAGE_ITEMS: Final = 100
 PAGE_ITEMS_MAX: Final = 500
+PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of what is large in the items of a page, which waits in memory for whoever reads it."""
+
 _INT_MAX: Final = 2**63 - 1
 
 R = TypeVar("R")
@@ -291,17 +294,36 @@ def decode_cursor(cursor: str, kind: type[tuple[str, ...]] | object) -> tuple[st
     return key
 
 
-def page_of(rows: list[R], limit: int, key: Callable[[R], Iterable[str | int]]) -> tuple[list[R], str | None]:
+def page_of(
+    rows: list[R],
+    limit: int,
+    key: Callable[[R], Iterable[str | int]],
+    *,
+    size: Callable[[R], int] | None = None,
+) -> tuple[list[R], str | None]:
     """Return the rows of a page, and the cursor of the page behind it; None: there is none.
 
     Args:
         rows: that match, one more than `limit` where there are as many.
         limit: of the page.
         key: what stands in the cursor of a page that ends with a row.
+        size: returns the bytes of what is large in a row; None: nothing is.
     """
-    if len(rows) <= limit:
-        return rows, None
-    return rows[:limit], encode_cursor(*key(rows[limit - 1]))
+    page = rows[:limit]
+    if size is not None:
+        page = page[: count_within(map(size, page), PAGE_BYTES_MAX)]
+    return page, None if len(page) == len(rows) else encode_cursor(*key(page[-1]))
+
+
+def count_within(sizes: Iterable[int], bytes_max: int) -> int:
+    """Return how many, from the first on, have up to `bytes_max` together; the first counts whatever it has."""
+    left, count = bytes_max, 0
+    for size in sizes:
+        left -= size
+        if left < 0 and count:
+            break
+        count += 1
+    return count
 
 
 def task_of_cursor(part: str | int) -> UUID:

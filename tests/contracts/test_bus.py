@@ -45,6 +45,17 @@ async def test_messages_arrive_whole_and_in_order(connect: Connect, nats_prefix:
     assert messages[1].reply == ""
 
 
+async def test_a_message_goes_once_to_a_queue_whatever_its_members_listen_to(bus: Bus, nats_prefix: str) -> None:
+    got = Collector()
+    for pattern in (f"{nats_prefix}.*", f"{nats_prefix}.a", f"{nats_prefix}.>"):
+        bus.subscribe(pattern, got, queue="q")
+    for number in range(30):
+        bus.publish(f"{nats_prefix}.a", b"%d" % number)
+    await bus.flush()
+    await bus.flush()
+    assert sorted(int(each.data) for each in got.messages) == list(range(30))
+
+
 async def test_any_bytes_pass(bus: Bus, nats_prefix: str) -> None:
     got = Collector()
     bus.subscribe(nats_prefix, got)

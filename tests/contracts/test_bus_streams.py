@@ -16,6 +16,7 @@ from tasker.bus.stored import stored_at
 from tasker.bus.stream_reader import FromNew, FromSeq, FromTime, Gap, StreamReader
 from tasker.bus.streams import (
     Streams,
+    create_consumer,
     delete_consumer,
     delete_stream,
     ensure_streams,
@@ -591,6 +592,23 @@ async def put_events(bus: Bus, subjects: Subjects, first: int, last: int) -> Non
     for number in range(first, last):
         await publisher.publish(event(subjects), b"%d" % number)
     await publisher.publish(subjects.mark(3), b"mark")
+
+
+@pytest.mark.usefixtures("streams")
+async def test_a_consumer_of_what_is_new_skips_what_there_is(bus: Bus, subjects: Subjects) -> None:
+    """As a durable subscriber to domain events begins that asks for what is raised from now on."""
+    got: list[bytes] = []
+    stream, subject = subjects.event_stream, subjects.domain_event("default", "paid")
+    await bus.request(subject, b"old", timeout_s=5)
+    config = {"name": "c", "durable_name": "c", "ack_policy": "explicit", "filter_subjects": [subject]}
+    await create_consumer(bus, stream, "c", config | {"deliver_policy": "new"})
+    await bus.request(subject, b"new", timeout_s=5)
+    loop = PullLoop(bus, stream, "c", lambda delivery: got.append(delivery.data), lambda: 10 - len(got))
+    async with asyncio.timeout(20):
+        while not got:  # noqa: ASYNC110 - the loop calls back, and that is all
+            await asyncio.sleep(0.01)
+    await loop.stop()
+    assert got == [b"new"]
 
 
 @pytest.mark.usefixtures("streams")

@@ -23,7 +23,7 @@ from tasker.events.schedule_events import ScheduleCreated
 from tasker.events.stored import from_recorded
 from tasker.events.task_events import TaskCreated
 from tasker.events.template_events import TemplateRegistered, TemplateUsed
-from tasker.projections.queries import Queries, TaskPlace
+from tasker.projections.queries import PAGE_BYTES_MAX, Queries, TaskPlace, count_within
 from tasker.projections.store import LogTail
 
 SCAN_EVENTS_MAX: Final = 8000
@@ -34,9 +34,6 @@ READ_BYTES: Final = 16 * 1024 * 1024
 
 SCANS_AT_ONCE: Final = 4
 """Scans that have in memory what they just read; others wait."""
-
-PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
-"""Of the events of a page, which waits in memory for whoever reads it; one event is always taken."""
 
 PLACES_MAX: Final = 50_000
 
@@ -181,12 +178,7 @@ def _is_of(wanted: EventFilter, place: tuple[str, str]) -> bool:
 
 def fitting(events: list[RecordedEvent], limit: int, bytes_max: int) -> list[RecordedEvent]:
     """Return the first of `events`: up to `limit`, of up to `bytes_max` together; the first is always among them."""
-    size = 0
-    for count, event in enumerate(events[:limit]):
-        size += _bytes_of(event)
-        if count and size > bytes_max:
-            return events[:count]
-    return events[:limit]
+    return events[: count_within(map(_bytes_of, events[:limit]), bytes_max)]
 
 
 def _bytes_of(event: RecordedEvent) -> int:

@@ -25,7 +25,8 @@ from tasker.events.position import format_position, parse_position
 from tasker.events.reads import EventPage, EventView
 from tasker.events.stored import VERSION_OF
 from tasker.events.task_events import ENDING_TYPES
-from tasker.service.http.event_scan import PAGE_BYTES_MAX, EventFilter, EventScan, Scanned, fitting
+from tasker.projections.queries import PAGE_BYTES_MAX
+from tasker.service.http.event_scan import EventFilter, EventScan, Scanned, fitting
 from tasker.service.http.parameters import HEADER_LAST_EVENT_ID
 from tasker.service.http.requests import (
     EVENT_STREAM,

@@ -86,7 +86,7 @@ VERSION_IN_PATH: Final = Parameter(
 LIMIT: Final = Parameter(
     name="limit",
     schema={"type": "integer", "minimum": 1, "maximum": PAGE_ITEMS_MAX, "default": PAGE_ITEMS},
-    description="Items of a page.",
+    description="Most items of a page. One of large items has fewer: there is more as long as there is `next`.",
 )
 AFTER: Final = Parameter(
     name="after",

@@ -17,7 +17,14 @@ from tasker.events.position import format_position
 from tasker.events.reads import TASK_STATUSES, StepPage, StepView, TaskPage, TaskView, Wait
 from tasker.ids import is_event_name
 from tasker.projections.explaining import newest_visits, unmet_parents, unmet_words
-from tasker.projections.queries import TASK_SORTS, TaskQuery, decode_cursor, encode_cursor
+from tasker.projections.queries import (
+    PAGE_BYTES_MAX,
+    TASK_SORTS,
+    TaskQuery,
+    count_within,
+    decode_cursor,
+    encode_cursor,
+)
 from tasker.service.http import holds, place_facts
 from tasker.service.http.operations import Endpoint
 from tasker.service.http.problems import problem_response
@@ -139,16 +146,22 @@ async def steps(request: web.Request) -> web.Response:
         newest = newest_visits((*begun, *visits))
         first = {step.step: step for step in begun}
         items = [first.get(step.name) or _not_begun(view, step, newest) for step in ahead[:limit]]
-        if len(ahead) > limit:
-            return _step_page(view, items, ("declared", items[-1].step))
+        fitting = count_within(map(_step_bytes, items), PAGE_BYTES_MAX)
+        if len(ahead) > fitting:
+            return _step_page(view, items[:fitting], ("declared", items[fitting - 1].step))
         name = ""
     room = limit - len(items)
     further = await services.queries.instances(tenant, task_id, beside=names, after=name, limit=room + 1)
     await _add_progress(services, tenant, task_id, further)
     await holds.add_to_steps(services, view, spec, further)
     await place_facts.add_to_steps(services, view, further)
-    items += further[:room]
-    return _step_page(view, items, ("further", name if room == 0 else items[-1].step) if len(further) > room else None)
+    shown = further[: min(room, count_within(map(_step_bytes, (*items, *further)), PAGE_BYTES_MAX) - len(items))]
+    last = ("further", shown[-1].step if shown else name) if len(further) > len(shown) else None
+    return _step_page(view, [*items, *shown], last)
+
+
+def _step_bytes(step: StepView) -> int:
+    return 0 if step.result is None else len(bytes(step.result))
 
 
 def _step_page(view: TaskView, items: list[StepView], last: tuple[str, str] | None) -> web.Response:

@@ -11,6 +11,7 @@ import pytest
 from tasker.events.task_events import TaskCompleted, TaskUpdated
 from tasker.events.template_events import TemplateRegistered
 from tasker.ids import template_stream_id
+from tasker.projections.queries import PAGE_BYTES_MAX
 from tasker.service.http import event_scan, events
 from tests.histories import HASH, blocked_task, completed_task, created, damaged, ran, raw
 from tests.integration.http.conftest import Client, Site
@@ -253,7 +254,7 @@ async def test_a_page_is_no_larger_than_memory_should_hold_for_a_reader(site: Si
         while after is not None:
             async with client.session.get(client.url + path + after) as response:
                 body = await response.read()
-            assert len(body) < event_scan.PAGE_BYTES_MAX + 200_000
+            assert len(body) < PAGE_BYTES_MAX + 200_000
             page = json.loads(body)
             found += page["items"]
             is_last = page["next"] is None or not page["items"]

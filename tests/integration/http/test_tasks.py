@@ -258,6 +258,39 @@ async def test_lists_take_filters_together(site: Site, client: Client) -> None:
     assert await ids(client, f"created_after={times[two]}&created_before={times[three]}&sort=updated_at") == [two]
 
 
+async def test_pages_end_where_they_are_large_enough(
+    site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before they have as many items as they may: with inputs and results each item may have more than 128 KB."""
+    for module in ("tasker.projections.queries", "tasker.service.http.tasks"):
+        monkeypatch.setattr(f"{module}.PAGE_BYTES_MAX", 30_000)
+    large = "x" * 10_000
+    spec = TemplateSpec(namespace="shop", name="t", steps=tuple(StepSpec(name=f"s{n}", handler="h") for n in range(4)))
+    content = canonical_bytes(spec)
+    digest = hashlib.sha256(content).digest()
+    await site.log.put_blob(digest, content)
+    names = [*(f"s{n}" for n in range(4)), *(f"s0#{n}" for n in range(2, 8))]
+    done = [event for name in names for event in ran(name, result=large)]
+    task_id = await site.task([created("t", hash=digest.hex()), *done])
+    tasks = [
+        task_id,
+        *[await site.task([created(input=raw(large)), TaskCompleted(result=raw(large))]) for _ in range(5)],
+    ]
+    for path, key, wanted, most in (
+        ("/v1/tasks?limit=100&sort=created_at", "task_id", list(map(str, tasks)), 2),
+        (f"/v1/tasks/{task_id}/steps?limit=100", "step", names, 2),
+    ):
+        found, sizes, after = list[str](), list[int](), ""
+        while True:
+            page = await client.get(path + after)
+            found += [item[key] for item in page["items"]]
+            sizes.append(len(page["items"]))
+            if page["next"] is None:
+                break
+            after = f"&after={page['next']}"
+        assert (found, max(sizes)) == (wanted, most)
+
+
 @pytest.mark.parametrize("sort", ["created_at", "-created_at", "updated_at", "-updated_at"])
 async def test_pages_have_no_gap_and_no_repeat(site: Site, client: Client, sort: str) -> None:
     """Tasks that come meanwhile do not disturb those that were there."""
