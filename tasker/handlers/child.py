@@ -46,7 +46,8 @@ def run_child(lifeline_fd: int, beats_fd: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])  # the app, which is imported later, may think otherwise
-    with os.fdopen(lifeline_fd, "rb", buffering=0) as lifeline:
+    # It is not closed: until the process ends there is a thread that reads it.
+    with os.fdopen(lifeline_fd, "rb", buffering=0, closefd=False) as lifeline:
         options = msgspec.json.decode(lifeline.readline(), type=WorkerOptions)
         configure_logging(options.logging.level, options.logging.form)
         factory = _loop_factory()

@@ -221,6 +221,8 @@ def handler(
         )
 
     def mark(function: F) -> F:
+        if not inspect.isfunction(function):  # nothing else is looked for in an app
+            raise ConfigurationError(f"{place_of_caller()}@handler({name!r}) marks a function, not {kind_of(function)}")
         parameters, faults = parameters_of(function, None)
         faults = (*faults, *faults_of_running(function, process=process, concurrency=concurrency))
         if faults:

@@ -31,7 +31,7 @@ def run_worker(app: str, settings: Settings, *, reload: bool = False) -> int:
         reload: replace the process when a Python file beside the app changes.
 
     Raises:
-        ConfigurationError: no NATS is known, or `reload` without the package that watches files.
+        ConfigurationError: no NATS is known, or `reload` without the package that watches files or a folder to watch.
     """
     options = options_of(app, settings)
     configure_logging(options.logging.level, options.logging.form)

@@ -59,7 +59,7 @@ class Supervisor:
         reload: replace the child when a Python file beside the app changes.
 
     Raises:
-        ConfigurationError: `reload` without the package that watches files.
+        ConfigurationError: `reload` without the package that watches files, or where there is nothing to watch.
     """
 
     def __init__(self, options: WorkerOptions, *, reload: bool = False) -> None:
@@ -68,6 +68,8 @@ class Supervisor:
         self._watch_stop = threading.Event()
         if reload:
             _watchfiles()
+            if not (folder := watched_folder(options.app)).is_dir():
+                raise ConfigurationError(f"--reload has nothing to watch: there is no folder {folder}")
         self._stops = 0
         self._asked: str | None = None
         self._current: _Child | None = None

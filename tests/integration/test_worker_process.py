@@ -260,6 +260,33 @@ def told(folder: Path) -> list[str]:
     return (folder / "worker.log").read_text().splitlines()
 
 
+def test_the_lifeline_is_there_for_as_long_as_a_thread_reads_it(tmp_path) -> None:
+    """Planted bug: closed under a thread that had not begun to read, where the app was at fault: a traceback."""
+    script = (
+        "import os, msgspec\n"
+        "from tasker.handlers.child import run_child\n"
+        "from tasker.handlers.options import WorkerOptions\n"
+        "lifeline_in, lifeline_out = os.pipe()\n"
+        "_, beats = os.pipe()\n"
+        "os.write(lifeline_out, msgspec.json.encode(WorkerOptions(app='nowhere.py', nats_url='')) + b'\\n')\n"
+        "code = run_child(lifeline_in, beats)\n"
+        "os.fstat(lifeline_in)\n"
+        "print(code)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (found.stdout, found.stderr.count("Traceback")) == ("2\n", 0), found.stderr
+
+
+def test_reload_needs_something_to_watch(start, tmp_path) -> None:
+    """Planted bug: a traceback of the thread that watches, and a worker that waited for a change for ever."""
+    process = start("--reload", app=tmp_path / "nowhere" / "app.py")
+    assert process.wait(30) == 2
+    assert told(tmp_path)[0].startswith("error: --reload has nothing to watch: there is no folder ")
+
+
 async def test_sigterm_before_nats_answers_ends_it(start, tmp_path) -> None:
     process = start(url="nats://127.0.0.1:1")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -138,3 +139,10 @@ def test_a_handler_is_given_its_name_and_labels_have_values() -> None:
         handler(function)
     with pytest.raises(ConfigurationError, match=r"requires is labels with their values, .* not a list"):
         handler("h", queue="q", requires=labels)
+
+
+@pytest.mark.parametrize("value", [functools.partial(len, "a"), len, int, 5])
+def test_what_is_no_function_is_refused(value: Any) -> None:
+    """Planted bug: it was marked, and not found when the app was loaded."""
+    with pytest.raises(ConfigurationError, match=r"^test_handler\.py:\d+: @handler\('h'\) marks a function, not "):
+        handler("h")(value)

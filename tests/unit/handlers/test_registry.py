@@ -194,7 +194,7 @@ def test_an_app_may_be_named_with_what_is_wanted_of_it() -> None:
         ("def broken(:\n", 1),
         ("\nimport nothing_like_it\n", 2),
         ("\n\nraise ValueError('no')\n", 3),
-        ("import tasker\ntasker.handler('a')(5)\n", 2),
+        ("import tasker\ntasker.Tmplate('a')\n", 2),
     ],
 )
 def test_an_app_that_cannot_be_loaded_names_its_line(tmp_path: Path, text: str, line: int) -> None:
