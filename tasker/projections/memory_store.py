@@ -61,6 +61,8 @@ class MemoryViewStore:
 
     async def checkpoints(self, name: str, version: int, shards: int) -> dict[int, int]:
         """Return the positions of one version over all `shards`, entering what is not there yet as 0."""
+        if version != self._active[name] and (name, version) not in self._checkpoints:
+            raise CheckpointMoved(f"version {version} of view {name} is gone: a rebuild has made another one")
         positions = self._checkpoints.setdefault((name, version), {})
         for shard in range(shards):
             positions.setdefault(shard, 0)

@@ -134,8 +134,10 @@ class PostgresViewStore:
         with translated():
             rows = await self._pool.fetch(_SQL["checkpoints_of"], name, version)
             if len(rows) < shards:
-                await self._pool.execute(_SQL["enter_checkpoints"], name, version, list(range(shards)))
+                await self._pool.execute(_SQL["enter_read_checkpoints"], name, version, list(range(shards)))
                 rows = await self._pool.fetch(_SQL["checkpoints_of"], name, version)
+        if len(rows) < shards:
+            raise CheckpointMoved(f"version {version} of view {name} is gone: a rebuild has made another one")
         return pairs(rows)
 
     async def positions(self) -> dict[int, int]:

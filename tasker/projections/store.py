@@ -77,7 +77,11 @@ class ViewStore(Protocol):
         ...
 
     async def checkpoints(self, name: str, version: int, shards: int) -> dict[int, int]:
-        """Return the positions of one version over all `shards`, entering what is not there yet as 0."""
+        """Return the positions of one version over all `shards`, entering what is not there yet as 0.
+
+        Raises:
+            CheckpointMoved: a rebuild has made another version, and this one is gone.
+        """
         ...
 
     async def positions(self) -> dict[int, int]:

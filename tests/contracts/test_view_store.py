@@ -190,6 +190,17 @@ async def test_a_rebuild_waits_until_it_is_nowhere_behind(store: RebuildStore) -
     assert await store.active(["step"]) == {"step": 1}
 
 
+async def test_a_version_that_is_gone_does_not_come_back(store: RebuildStore) -> None:
+    """A process that learned of it just before a rebuild switched would fold the whole log into it."""
+    recorder = history()
+    await (await opened(store)).take(recorder.events)
+    await Rebuilder(MemoryTail(recorder.events), store, PROJECTIONS, shards=SHARDS).rebuild("step")
+    with pytest.raises(CheckpointMoved, match="version 1 of view step is gone"):
+        await store.checkpoints("step", 1, SHARDS)
+    assert await store.checkpoints("step", 2, SHARDS) == recorder.positions
+    assert await store.positions() == recorder.positions
+
+
 async def test_an_abandoned_rebuild_is_in_nobodys_way(store: RebuildStore) -> None:
     recorder = history()
     await (await opened(store)).take(recorder.events)

@@ -49,6 +49,13 @@ INSERT INTO checkpoint (projection, version, shard, position)
 SELECT $1, $2, shard, 0 FROM unnest($3::integer[]) AS shard
 ON CONFLICT DO NOTHING
 
+-- name: enter_read_checkpoints
+-- Only of the version that is read: the lock waits for a rebuild that is just switching to another.
+INSERT INTO checkpoint (projection, version, shard, position)
+SELECT $1, $2, shard, 0 FROM unnest($3::integer[]) AS shard
+WHERE (SELECT p.version FROM projection AS p WHERE p.name = $1 FOR SHARE) = $2
+ON CONFLICT DO NOTHING
+
 -- name: move_checkpoints
 -- Given in the order of the key, so that two runners wait for each other instead of deadlocking; the second finds its
 -- old positions gone and moves fewer rows than it asked for.

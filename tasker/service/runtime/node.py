@@ -143,7 +143,7 @@ class Node:
                 await self._open(shard, epoch)
         except Exception as error:  # noqa: BLE001 - one shard's fault must not stop the others
             # Without its obligations a shard must not be served; it is taken up anew in the next round.
-            _log.warning("restore_failed", shard=shard, exc_info=not isinstance(error, Unavailable), error=str(error))
+            _log.warning("restore_failed", shard=shard, exc_info=not isinstance(error, TaskerError), error=str(error))
             self.close_shard(shard)
         finally:
             if self._opening.get(shard) is asyncio.current_task():
