@@ -1,14 +1,11 @@
 """Nodes, workers that follow a script, and what of the work on offer has begun: all in virtual time.
 
-The nodes are real, over one log and one broker in memory. The workers speak the wire protocol by themselves, so that
-they can do what a worker may do at any moment, and a well-made one hardly ever does: die with work in hand, ask for it
-first, ask and die, give it back, say farewell and die.
+The nodes are real, over one log and one broker in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
 from collections.abc import Awaitable, Callable
@@ -16,30 +13,34 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
-
 from tasker.bus.bus import Message
 from tasker.bus.memory_bus import MemoryBroker
-from tasker.bus.pull import Delivery, PullLoop
-from tasker.bus.streams import ensure_work_consumer
-from tasker.errors import TaskerError, Unavailable
+from tasker.bus.pull import PullLoop
+from tasker.errors import Unavailable
 from tasker.events.memory_log import MemoryLog
-from tasker.events.messages import ReportKind, Work, WorkArray
+from tasker.events.stored import from_recorded
 from tasker.events.subjects import Subjects
-from tasker.ids import SystemIds
-from tasker.replay.state_at import folded
-from tasker.service.domain.state import STEP_DISPATCHED
+from tasker.events.task_events import TaskCreated
+from tasker.ids import RESERVED_NAMESPACE, SystemIds
+from tasker.labels import work_queue
+from tasker.replay.checkers.tried import read_openings, unexplained
+from tasker.replay.content import Contents
+from tasker.replay.findings import Findings
+from tasker.replay.shard import ShardVerifier
+from tasker.replay.state_at import folded, schedule_folded
+from tasker.service.domain.schedules.state import ScheduleStatus
+from tasker.service.domain.state import STEP_DISPATCHED, TaskState
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.service.write_side import WriteSide
-from tasker.settings import Pace, StreamSettings
+from tasker.settings import Pace
+from tasker.templates.built_in import BULK
 from tasker.testing.clock import LoopClock
 from tasker.testing.virtual_loop import VirtualLoop
+from tests.simulation.bulks import BulkSide
+from tests.simulation.scripted import PLAIN, QUEUE, STREAMS, Key, ScriptedWorker
 
 SHARDS: Final = 4
 LIFE_S: Final = 1e6
-QUEUE: Final = "t"
-QUEUE_NAMES: Final = ("default", "default", QUEUE)
-STREAMS: Final = StreamSettings()
 SOON_S: Final = 10.0
 """Within this begins what may: a worker's silence takes 4 s, a node's lease 5 s."""
 
@@ -53,218 +54,20 @@ FRAGILE_S: Final = 150.0
 DEAD_S: Final = STREAMS.ack_wait_s + 2.0
 """The same where a message died with its worker: the stream waits for its ack first."""
 
-Key = tuple[str, str, int]
+BULK_S: Final = 75.0
+"""The same of a part of a bulk: a worker that died with it is missed first, and few of them are out at a time."""
 
-
-class Item:
-    """Work that a worker has in hand."""
-
-    def __init__(self, work: Work, delivery: Delivery | None, node: str, age_us: int) -> None:
-        self.work = work
-        self.delivery = delivery
-        self.node = node
-        self.age_us = age_us
-        self.key: Key = (work.task_id, work.step, work.attempt)
-
-    @property
-    def may_run(self) -> bool:
-        """Whether it runs without a question."""
-        is_first = self.work.offer == 0 and (self.delivery is None or self.delivery.num_delivered == 1)
-        return is_first and self.age_us <= 2_000_000
-
-
-class ScriptedWorker:
-    """A worker of the queue, that does by itself what `on_item` does with what it gets.
-
-    Attributes:
-        hands: what it holds: from the stream, or from a node.
-        ran: what it began.
-    """
-
-    def __init__(self, stage: Stage, name: str, *, slots: int = 100, hears_nodes: bool = True) -> None:
-        self.stage = stage
-        self.name = name
-        self.slots = slots
-        self.bus = stage.broker.connect()
-        self.hands: dict[Key, Item] = {}
-        self.ran: list[Key] = []
-        self.on_item: Callable[[Item], Awaitable[None]] = _hold
-        self.is_dead = False
-        self._hears_nodes = hears_nodes
-        self._takes = True
-        self._sums: dict[str, list[int]] = {}
-        self._running: set[asyncio.Task[Any]] = set()
-        self._pull: PullLoop | None = None
-
-    async def start(self, *, takes_stream: bool = True) -> None:
-        """Take work from now on."""
-        stage, subjects = self.stage, self.stage.subjects
-        await self._make_consumer()
-        name = subjects.work_consumer(*QUEUE_NAMES)
-        if self._hears_nodes:
-            self.bus.subscribe(f"{subjects.worker_work('default', self.name, '*')}", self._on_array)
-            self.do(self._tell_always())
-        if takes_stream:
-            self._pull = PullLoop(
-                self.bus,
-                subjects.work_stream,
-                name,
-                self._on_delivery,
-                self._credit,
-                on_missing=lambda: self.do(self._make_consumer()),
-                draw=stage.draw.random,
-            )
-
-    async def _make_consumer(self) -> None:
-        tenant, namespace, queue = QUEUE_NAMES
-        place = {"tenant": tenant, "namespace": namespace, "queue": queue}
-        while True:
-            try:
-                await ensure_work_consumer(self.bus, self.stage.subjects, STREAMS, **place)
-            except TaskerError:
-                await asyncio.sleep(0.2)
-            else:
-                return
-
-    async def die(self) -> None:
-        """End as by SIGKILL."""
-        self.is_dead = True
-        if self.bus.connected:
-            self.bus.cut()
-            self.stage.broker.forget(self.bus)
-        for one in self._running:
-            one.cancel()
-        if self.stage.in_hands:
-            self.stage.died_s = self.stage.loop.time()
-        if self._pull is not None:
-            with contextlib.suppress(TaskerError):
-                await self._pull.stop()
-
-    def farewell(self) -> None:
-        """Say that it takes nothing more."""
-        self._takes = False
-        self._tell()
-
-    # ---------------------------------------------------------------- what it does with what it has
-
-    async def ask(self, item: Item, kind: ReportKind) -> Any:
-        """Return the owner's answer to a report, however long that takes."""
-        report: dict[str, Any] = {"kind": kind, "task_id": item.key[0], "step": item.key[1], "attempt": item.key[2]}
-        if kind == "failed":
-            report["error"] = {"type": "Broken", "message": "the other side is down", "retryable": True}
-        body = json.dumps(report | {"worker": self.name}).encode()
-        while True:
-            try:
-                reply = await self.bus.request(item.work.report_to, body, timeout_s=2.0)
-                told = json.loads(reply.data)
-            except Unavailable:
-                told = {}
-            if told.get("ok") or told.get("error", {}).get("status", 503) != 503:
-                if told.get("run") and kind == "claim":
-                    self.stage.told.setdefault(item.key, set()).add(self.name)
-                return told
-            await asyncio.sleep(0.2)
-
-    def ack(self, item: Item) -> None:
-        """Be done with it."""
-        self.hands.pop(item.key, None)
-        if item.delivery is not None and self._pull is not None:
-            self._pull.ack(item.delivery)
-        else:
-            self._released(item)
-
-    async def give_back(self, item: Item) -> None:
-        """Let others have it."""
-        self.hands.pop(item.key, None)
-        if item.delivery is not None and self._pull is not None:
-            self._pull.nak(item.delivery)
-        else:
-            self._released(item)
-            await self.ask(item, "returned")
-
-    async def run(self, item: Item, takes_s: float = 0.5) -> None:
-        """Run it as a worker does: at once, or after a question; then report how it ended."""
-        if item.may_run:
-            self.ran.append(item.key)
-            await self.ask(item, "started")
-        else:
-            told = await self.ask(item, "claim")
-            if not told.get("run"):
-                self.ack(item)
-                return
-            self.ran.append(item.key)
-        if item.delivery is not None and self._pull is not None:
-            self._pull.ack(item.delivery)
-        await asyncio.sleep(takes_s)
-        await self.ask(item, "completed")
-        self.hands.pop(item.key, None)
-        if item.delivery is None:
-            self._released(item)
-        elif self._pull is not None:
-            self._pull.wake()
-
-    # ---------------------------------------------------------------- what comes
-
-    def _credit(self) -> int:
-        return max(0, self.slots - len(self.hands)) if self._takes else 0
-
-    def _on_delivery(self, delivery: Delivery) -> None:
-        work = msgspec.json.decode(delivery.data, type=Work)
-        self._take(Item(work, delivery, "", self.stage.clock.now_us() - delivery.at_us))
-
-    def _on_array(self, message: Message) -> None:
-        node = message.subject.rpartition(".")[2]
-        array = msgspec.json.decode(message.data, type=WorkArray)
-        self._sums.setdefault(node, [0, 0])[0] += len(array.work)
-        for work in array.work:
-            self._take(Item(work, None, node, self.stage.clock.now_us() - array.sent_at_us))
-
-    def _take(self, item: Item) -> None:
-        known = self.hands.get(item.key)
-        if known is not None:
-            if item.delivery is None:
-                self._released(item)
-            elif self._pull is not None:
-                self._pull.nak(item.delivery, delay_s=1.0)
-            return
-        self.hands[item.key] = item
-        self.do(self.on_item(item))
-
-    def do(self, what: Awaitable[None]) -> None:
-        """Do something beside the rest."""
-        task = asyncio.ensure_future(what)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    # ---------------------------------------------------------------- what it says
-
-    def _released(self, item: Item) -> None:
-        self._sums[item.node][1] += 1
-        self._tell()
-
-    async def _tell_always(self) -> None:
-        while True:
-            self._tell()
-            await asyncio.sleep(1.0)
-
-    def _tell(self) -> None:
-        if self.is_dead or not self._hears_nodes:
-            return
-        elsewhere = sum(item.delivery is not None for item in self.hands.values())
-        said = {"worker": self.name, "slots": self.slots if self._takes else 0, "elsewhere": elsewhere}
-        said |= {"queues": [["default", QUEUE]], "nodes": self._sums}
-        with contextlib.suppress(Unavailable):
-            self.bus.publish(self.stage.subjects.slots("default"), json.dumps(said).encode())
-
-
-async def _hold(_item: Item) -> None:
-    """Keep it in hand."""
+SOON_S_OF: Final = {"fragile": FRAGILE_S, BULK: BULK_S}
 
 
 class Stage:
     """Nodes over one log, and who works for them.
 
     Attributes:
+        tasks, bulks: all that there are, as of the last look. schedules: their streams.
+        made: tasks whose creation was answered.
+        bulk_side: the worker of the service's own queue.
+        busy: workers that live and may be full: what is kept for one of them has to wait.
         died_s: when a worker died last while messages were in hand.
         told: which workers were told that they may run an attempt.
     """
@@ -282,8 +85,15 @@ class Stage:
         self.nodes: dict[WriteSide, tuple[asyncio.Task[None], Any, asyncio.Event]] = {}
         self.workers: list[ScriptedWorker] = []
         self.tasks: list[str] = []
+        self.bulks: list[str] = []
+        self.made: list[str] = []
+        self.schedules: list[UUID] = []
+        self.bulk_side: BulkSide | None = None
+        self.busy: set[str] = set()
         self.died_s = float("-inf")
         self.told: dict[Key, set[str]] = {}
+        self._looked = dict.fromkeys(range(SHARDS), 0)
+        self._commands = 0
         self._ids = SystemIds(random.Random(f"ids {seed}").randbytes, lambda: self.clock.now_us() * 1000)
 
     # ---------------------------------------------------------------- nodes
@@ -297,7 +107,14 @@ class Stage:
             assert told["ok"], told
 
     async def start_node(self) -> WriteSide:
-        """Start one more node."""
+        """Start one more node; again while one ends because nobody answers it, as a supervisor does."""
+        while True:
+            try:
+                return await self._start_node()
+            except Unavailable:
+                await asyncio.sleep(1)
+
+    async def _start_node(self) -> WriteSide:
         bus, ready, stop = self.broker.connect(), asyncio.Event(), asyncio.Event()
         side = WriteSide(
             self.log,
@@ -313,7 +130,14 @@ class Stage:
         )
         running = asyncio.create_task(side.run(stop, ready.set), name="node")
         self.nodes[side] = (running, bus, stop)
-        await ready.wait()
+        is_ready = asyncio.create_task(ready.wait())
+        await asyncio.wait([running, is_ready], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            is_ready.cancel()
+            del self.nodes[side]
+            bus.cut()
+            self.broker.forget(bus)
+            await running
         return side
 
     async def kill_node(self, side: WriteSide) -> None:
@@ -346,9 +170,11 @@ class Stage:
     # ---------------------------------------------------------------- callers
 
     async def ask(self, verb: str, body: dict[str, Any]) -> Any:
-        """Return what a command is answered; busy ones are given again."""
+        """Return what a command is answered; busy ones are given again, and it may come twice."""
         noun, _, what = verb.partition(".")
-        data = json.dumps(body).encode()
+        self._commands += 1
+        named = {} if verb in {"task.create", "template.register"} else {"command_id": f"command-{self._commands}"}
+        data = json.dumps(body | named).encode()
         while True:
             try:
                 reply = await self.bus.request(self.subjects.command("default", noun, what), data, timeout_s=5)
@@ -369,46 +195,87 @@ class Stage:
         """Return the id of a new task."""
         made = await self.ask("task.create", {"template": QUEUE} | more)
         assert made["ok"], made
-        self.tasks.append(made["task_id"])
+        self.made.append(made["task_id"])
+        if made["task_id"] not in self.tasks:
+            self.tasks.append(made["task_id"])
         return str(made["task_id"])
 
-    async def work(
-        self, name: str, *, slots: int = 100, hears_nodes: bool = True, takes_stream: bool = True
-    ) -> ScriptedWorker:
-        """Start a worker that holds what it gets."""
-        worker = ScriptedWorker(self, name, slots=slots, hears_nodes=hears_nodes)
+    async def work(self, name: str, *, takes_stream: bool = True, runs: bool = False, **more: Any) -> ScriptedWorker:
+        """Start a worker that holds what it gets, or runs it."""
+        worker = ScriptedWorker(self, name, **more)
+        if runs:
+            worker.on_item = worker.run
         self.workers.append(worker)
         await worker.start(takes_stream=takes_stream)
         return worker
 
     async def healthy(self, name: str = "healthy", **more: Any) -> ScriptedWorker:
         """Start a worker that runs what it gets."""
-        worker = await self.work(name, **more)
-        worker.on_item = worker.run
-        for item in list(worker.hands.values()):
-            await worker.run(item)
-        return worker
+        return await self.work(name, runs=True, **more)
+
+    async def serve_bulks(self) -> None:
+        """Have a worker for bulks."""
+        if self.bulk_side is None:
+            self.bulk_side = BulkSide(self)
+            await self.bulk_side.start()
+
+    async def kill_bulks(self) -> None:
+        """End that worker as by SIGKILL."""
+        if self.bulk_side is not None:
+            side, self.bulk_side = self.bulk_side, None
+            if self.in_hands:
+                self.died_s = self.loop.time()
+            await side.kill()
 
     # ---------------------------------------------------------------- what is promised
 
+    def look(self) -> None:
+        """Find tasks and schedules that are new in the log."""
+        for number, shard in self.log._shards.items():
+            for event in shard.events[self._looked[number] :]:
+                if event.type == "task_created":
+                    made = from_recorded(event)
+                    assert isinstance(made, TaskCreated)
+                    known = self.bulks if made.template.namespace == RESERVED_NAMESPACE else self.tasks
+                    if str(event.stream_id) not in known:
+                        known.append(str(event.stream_id))
+                elif event.type == "schedule_created":
+                    self.schedules.append(event.stream_id)
+            self._looked[number] = len(shard.events)
+
+    def state_of(self, task_id: str) -> TaskState:
+        """Return a task as the log has it."""
+        return folded(self.recorded(task_id))
+
     def waiting(self) -> list[tuple[Key, float]]:
-        """Return the attempts that may begin, or have the next free place, and have not, and how long they may need."""
+        """Return the attempts that may begin, or have the next free place, and have not, and how long they may need.
+
+        Schedules that should have fired are among them.
+        """
+        self.look()
         found: list[tuple[Key, float]] = []
         asking: list[Key] = []
         places_held = 0
-        for task_id in self.tasks:
-            state = folded(self.recorded(task_id))
+        for task_id in (*self.tasks, *self.bulks):
+            state = self.state_of(task_id)
             for place in () if state.ended else state.places.values():
                 if place.held:
                     places_held += 1
                 elif not place.denied and not state.held:
                     asking.append((task_id, place.request.step, place.request.attempt))
             if not state.ended and not state.held:
-                within_s = FRAGILE_S if state.template.name == "fragile" else SOON_S
+                within_s = SOON_S_OF.get(state.template.name, SOON_S)
                 steps = state.steps.items()
                 found += [
-                    ((task_id, name, one.attempt), within_s) for name, one in steps if one.status is STEP_DISPATCHED
+                    ((task_id, name, one.attempt), within_s)
+                    for name, one in steps
+                    if one.status is STEP_DISPATCHED and one.kept_for not in self.busy
                 ]
+        for stream_id in self.schedules:
+            schedule = schedule_folded(self.log.events_of(stream_id))
+            is_due = schedule.due_us is not None and schedule.due_us < self.clock.now_us()
+            if schedule.status is ScheduleStatus.ACTIVE and is_due:
+                found.append(((schedule.name, "fire", schedule.due_us or 0), SOON_S))
         return found + [(key, PLACE_S_MAX) for key in (asking if places_held < PLACES else ())]
 
     @property
@@ -424,12 +291,31 @@ class Stage:
     async def until_begun(self, within_s: float = 0.0) -> float:
         """Return how long it took until all that may begin has begun; `within_s`: so long it may need at least."""
         began_s = self.loop.time()
+        since_s: dict[Key, float] = {}
         while waiting := self.waiting():
-            took_s = self.loop.time() - began_s
-            late = [key for key, soon_s in waiting if took_s > max(soon_s, within_s)]
-            assert not late, f"{late} stood still for {took_s:g} s"
+            now_s = self.loop.time()
+            since_s = {key: since_s.get(key, now_s) for key, _ in waiting}
+            late = [key for key, soon_s in waiting if now_s > max(since_s[key] + soon_s, began_s + within_s)]
+            assert not late, f"{late} stood still for {now_s - since_s[late[0]]:g} s"
             await asyncio.sleep(0.1)
         return self.loop.time() - began_s
+
+    def check_made(self) -> None:
+        """Hold that the log has what was accepted."""
+        lost = [task_id for task_id in self.made if not self.recorded(task_id)]
+        assert not lost, lost
+
+    async def check_log(self) -> None:
+        """Hold that the log is what `log verify` says that it has to be."""
+        findings = Findings()
+        contents, openings = Contents(self.log), await read_openings(self.log)
+        failures = []
+        for shard in range(SHARDS):
+            verifier = ShardVerifier(self.log, shard, findings.add, contents=contents, openings=openings)
+            failures.append((await verifier.verify()).failures)
+        for finding in unexplained(openings, failures):
+            findings.add(finding)
+        assert not findings.total, findings.kept
 
     def check_told(self) -> None:
         """Hold that nobody was told to run what another one was told to."""
@@ -454,6 +340,12 @@ _FRAGILE: Final[dict[str, Any]] = {
     "retry": {"max_attempts": 1000, "backoff": "constant", "delay_s": 1},
     "circuit_breaker": {"min_attempts": 1, "open_s": 2, "open_s_max": 8, "probes": 1},
 }
+_LABELS: Final = {"gpu": "a100"}
+LABELLED: Final = ("default", work_queue(QUEUE, _LABELS))
+SHOP: Final = ("shop", QUEUE)
+QUEUES: Final = (PLAIN, LABELLED, SHOP)
+"""Namespace and name of all that tasks of these templates are in."""
+
 TEMPLATES: Final[list[dict[str, Any]]] = [
     {"name": "t", "steps": [{"name": "only"} | _STEP]},
     {"name": "keyed", "steps": [{"name": "only", "concurrency": {"key": "'k'", "limit": PLACES}} | _STEP]},
@@ -461,6 +353,16 @@ TEMPLATES: Final[list[dict[str, Any]]] = [
     {"name": "paced", "steps": [{"name": "only", "handler": "paced", "rate_limit": {"per_s": 5}} | _STEP]},
     {"name": "two", "steps": [{"name": "one"} | _STEP, {"name": "other"} | _STEP]},
     {"name": "sticky", "steps": [{"name": "a"} | _STEP, {"name": "b", "after": ["a"], "sticky": "a"} | _STEP]},
+    {"name": "labelled", "steps": [{"name": "only", "requires": _LABELS} | _STEP]},
+    {"name": "limited", "steps": [{"name": "only", "handler": "limited"} | _STEP]},
+    {
+        "name": "kept",
+        "steps": [
+            {"name": "a", "handler": "limited"} | _STEP,
+            {"name": "b", "handler": "limited", "after": ["a"], "sticky": "a", "sticky_wait_s": 20} | _STEP,
+        ],
+    },
+    {"name": "shop", "namespace": "shop", "steps": [{"name": "only"} | _STEP]},
 ]
 
 

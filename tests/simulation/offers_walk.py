@@ -13,13 +13,14 @@ from typing import Final
 
 from tasker.bus.bus import Message
 from tasker.events.messages import ReportKind
-from tests.simulation.offers import DEAD_S, SHARDS, SOON_S, TEMPLATES, Item, ScriptedWorker, Stage
+from tests.simulation.offers import DEAD_S, SHARDS, SOON_S, Stage
+from tests.simulation.scripted import Item, ScriptedWorker
 
 NODES: Final = 2
 MOVES_PER_WALK: Final = 60
 TASKS_MAX: Final = 30
 WORKERS_MAX: Final = 3
-NAMES: Final = [template["name"] for template in TEMPLATES] + ["fragile"]
+NAMES: Final = ["t", "keyed", "fragile", "paced", "two", "sticky", "fragile"]
 FAILS: Final[list[ReportKind]] = ["failed"] * 4
 """What fragile work is made to do more often than other work: for its circuit."""
 

@@ -16,7 +16,8 @@ from tasker.ids import shard_of
 from tasker.service.actors.dispatch import backlogs
 from tasker.service.actors.dispatch.dispatcher import Dispatcher
 from tests.simulation import offers
-from tests.simulation.offers import SHARDS, SOON_S, STREAMS, Stage, staged
+from tests.simulation.offers import SHARDS, SOON_S, Stage, staged
+from tests.simulation.scripted import STREAMS
 
 
 def stream_of(stage: Stage) -> Any:

@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from tasker.ids import control_stream_id, shard_of
-from tests.simulation.offers import DEAD_S, SHARDS, SOON_S, ScriptedWorker, Stage, staged
+from tasker.service.domain.limits.ranks import OLD_S
+from tests.simulation.offers import DEAD_S, SHARDS, SOON_S, Stage, staged
+from tests.simulation.scripted import ScriptedWorker
 
 QUEUE = {"scope": "queue", "name": "t"}
 
@@ -236,5 +238,41 @@ def test_a_pause_that_ends_while_a_circuit_holds_what_it_held() -> None:
         await asyncio.sleep(30)
         await stage.command("control.resume", ramp_s=0, **QUEUE)
         await begins_soon(stage)
+
+    staged(scenario)
+
+
+async def with_a_full_worker(stage: Stage, *, slots: int = 5, places: int | None = None) -> None:
+    """Have a worker that runs work from a node in all the slots that it has for it, and never ends that."""
+    worker = await stage.work("full", slots=slots, places=places, takes_stream=False)
+    await asyncio.sleep(2)
+    await stage.create(template="limited")
+    await asyncio.sleep(0.1)
+    assert worker.hands
+    await worker.begin_all()
+
+
+@pytest.mark.parametrize("priority", [0, 5])
+def test_a_handler_with_a_limit_at_a_worker_that_is_full_and_without_one_at_another(priority: int) -> None:
+    async def scenario(stage: Stage) -> None:
+        await with_a_full_worker(stage, places=1)
+        await stage.healthy()
+        await asyncio.sleep(2)
+        for _ in range(3):
+            await stage.create(template="limited", priority=priority)
+        assert await stage.until_begun() < 1
+
+    staged(scenario)
+
+
+def test_urgent_work_beside_full_workers_goes_to_one_that_knows_the_stream_alone() -> None:
+    """The last one comes to the stream, too: its task has left memory by then, and nothing else is in the line."""
+
+    async def scenario(stage: Stage) -> None:
+        await with_a_full_worker(stage, slots=1)
+        await stage.healthy(hears_nodes=False)
+        for _ in range(2):
+            await stage.create(template="limited", priority=5)
+        await stage.until_begun(OLD_S + SOON_S)
 
     staged(scenario)

@@ -23,7 +23,7 @@ SLOTS: Final = 4
 """Bulks that have a part under way here at a time; each of the others has its turn."""
 
 
-class _Handlers:
+class BulkHandlers:
     """What the worker runs."""
 
     def __init__(self, parts: BulkParts) -> None:
@@ -44,7 +44,7 @@ def bulk_worker(
     """Return the worker. Its handlers run on the loop that calls this, where the connections are."""
     return Worker(
         bus,
-        _Handlers(parts),
+        BulkHandlers(parts),
         subjects=subjects,
         tenant=EVERY_TENANT,
         slots=SLOTS,

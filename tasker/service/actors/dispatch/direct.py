@@ -13,7 +13,8 @@ received and what it has released since, and says both sums; a sum that is said 
 with a backlog in the work stream is not served directly, so that nothing overtakes what waits there.
 
 Handlers with a limit have slots of their own, told as parts. Here a part is like a worker, and such a handler has a
-line of its own: what waits for one of its few slots keeps no other work of the queue waiting.
+line of its own: what waits for one of its few slots keeps no other work of the queue waiting. A worker of the queue
+that has no such part (another version of the code, say) runs it in any of its slots.
 
 Nothing here is durable. Nobody listens: NATS says so at once. An array that was lost on its way shows in the worker's
 own sum. Then, and when a worker is silent, what it has not begun is offered again at once; everything else is found by
@@ -41,11 +42,22 @@ import structlog
 from tasker.bus.bus import Bus, Message
 from tasker.errors import DeadlineExceeded, TaskerError, Unavailable, Undecodable
 from tasker.events.codec import encode_message
+from tasker.events.envelope import US_PER_S
 from tasker.events.messages import NodeTime, SlotsPart, WorkerSlots
 from tasker.events.subjects import Subjects
 from tasker.failpoints import failpoint
 from tasker.service.actors.dispatch.kept import KeptLine, KeptLines, kept_key
-from tasker.service.actors.dispatch.lines import QUEUE_TOKENS, TURN_ITEMS, Line, LineKey, Offered, Order, Queue, Worker
+from tasker.service.actors.dispatch.lines import (
+    HANDLER_TOKENS,
+    QUEUE_TOKENS,
+    TURN_ITEMS,
+    Line,
+    LineKey,
+    Offered,
+    Order,
+    Queue,
+    Worker,
+)
 from tasker.service.actors.dispatch.stream_demand import Demand, demand_of
 from tasker.service.actors.dispatch.unbegun import Unbegun
 from tasker.service.actors.dispatch.waiting_set import Waiting
@@ -199,9 +211,10 @@ class DirectWork:
         elif self._ordered >= ORDERED_MAX:
             return False
         else:
-            if not order.waiting:
-                order.handed_s = now_s
-            self._add(order, actor, step, attempt, offer)
+            one = self._add(order, actor, step, attempt, offer)
+            if len(order.waiting) == 1:
+                # It may have waited for long, here or with an owner before this one.
+                order.handed_s = now_s - (self._clock.now_us() - one.since_us) / US_PER_S
         self._waiting[key] = None
         self._flush_soon()
         return True
@@ -301,14 +314,16 @@ class DirectWork:
                 assert line.order is not None  # noqa: S101 - such a line always has one
                 self._to_anybody(line.order, one)
 
-    def _add(self, order: Order, actor: TaskActor, step: str, attempt: int, offer: int) -> None:
+    def _add(self, order: Order, actor: TaskActor, step: str, attempt: int, offer: int) -> Waiting:
         entry = actor.state.steps.get(step)
         since_us = self._clock.now_us() if entry is None else entry.dispatched_us
         assert actor.template is not None  # noqa: S101 - a task with steps has one
         priority, share, weight = rank_of(actor.state, actor.template, step)
         place = (actor.shard, actor.stream_id, step, attempt, offer)
-        order.waiting.add(Waiting(*place, priority, since_us, share, weight))
+        one = Waiting(*place, priority, since_us, share, weight)
+        order.waiting.add(one)
         self._ordered += 1
+        return one
 
     def _taken(self, order: Order, one: Waiting) -> Offered | None:
         """Return what gets a slot as an offer; None: its actor offers it again."""
@@ -334,19 +349,19 @@ class DirectWork:
         hungry = list(self._waiting)
         while hungry:
             # A few of each queue in turn, since they share the slots; the first one is the last next time.
-            hungry = [queue for queue in hungry if self._hand_out(self._lines[queue], touched)]
+            hungry = [queue for queue in hungry if self._hand_out(queue, self._lines[queue], touched)]
         waiting = [queue for queue in self._waiting if self._lines[queue].count]
         self._waiting = dict.fromkeys((*waiting[1:], *waiting[:1]))
         for worker in touched:
             self._send(worker)
 
-    def _hand_out(self, line: Line, touched: dict[Worker, None]) -> bool:
+    def _hand_out(self, key: LineKey, line: Line, touched: dict[Worker, None]) -> bool:
         """Hand out some offers of a queue; returns whether more of them may go now."""
         if line.order is not None:
-            return self._hand_out_ordered(line, line.order, touched)
+            return self._hand_out_ordered(key, line, line.order, touched)
         waiting = line.waiting
         for _ in range(min(len(waiting), TURN_ITEMS)):
-            worker = line.next_worker()
+            worker = self._next_worker(key, line)
             if worker is None:
                 return False
             offered = waiting.popleft()
@@ -354,14 +369,14 @@ class DirectWork:
             self._give(line, worker, offered, touched)
         return bool(waiting)
 
-    def _hand_out_ordered(self, line: Line, order: Order, touched: dict[Worker, None]) -> bool:
+    def _hand_out_ordered(self, key: LineKey, line: Line, order: Order, touched: dict[Worker, None]) -> bool:
         """Hand out some offers of an ordered queue; returns whether more of them may go now."""
         now_us, now_s = self._clock.now_us(), self._loop.time()
         for _ in range(TURN_ITEMS):
             one = order.waiting.next(now_us)
             if one is None:
                 return False
-            worker = line.next_worker()
+            worker = self._next_worker(key, line)
             if worker is None and one.priority > 0:
                 worker = line.worker_for_urgent()
             if worker is None:
@@ -371,6 +386,21 @@ class DirectWork:
             if offered is not None:
                 self._give(line, worker, offered, touched)
         return bool(order.waiting)
+
+    def _next_worker(self, key: LineKey, line: Line) -> Worker | None:
+        """Return a worker with a free slot for a line."""
+        worker = line.next_worker()
+        if worker is None and len(key) == HANDLER_TOKENS:
+            worker = max(self._unlimited(key, line), key=lambda one: one.free, default=None)
+            return worker if worker is not None and worker.free > 0 else None
+        return worker
+
+    def _unlimited(self, key: LineKey, line: Line) -> list[Worker]:
+        """Return the workers that run a handler as any other of its queue, while others have places of its own."""
+        queue = self._lines.get(key[:QUEUE_TOKENS]) if len(key) == HANDLER_TOKENS else None
+        if queue is None or len(queue.workers) <= len(line.workers):
+            return []  # where all have such places, as they mostly do, none need be looked at
+        return [one for one in queue.workers if not any(key in part.queues for part in one.parts.values())]
 
     def _give(self, line: Line, worker: Worker, offered: Offered, touched: dict[Worker, None]) -> None:
         """Put an offer into the worker's array, unless it is closed or too large."""
@@ -622,7 +652,7 @@ class DirectWork:
         for key in list(self._waiting):
             line = self._lines.get(key)
             order = None if line is None else line.order
-            if line is None or order is None or isinstance(line, KeptLine) or not self._finds_none(line, order):
+            if line is None or order is None or isinstance(line, KeptLine) or not self._finds_none(key, line, order):
                 continue
             if order.full_until_s > self._loop.time():
                 continue
@@ -633,13 +663,14 @@ class DirectWork:
             if self._open:
                 self._feed(order, demand)
 
-    def _finds_none(self, line: Line, order: Order) -> bool:
+    def _finds_none(self, key: LineKey, line: Line, order: Order) -> bool:
         """Return whether offers of a queue find no slot, so that the stream may have some.
 
         While all slots hold what this node sent, the next free one is its own again: then only after very long, for the
         sake of workers that know the stream alone.
         """
-        is_shared = not line.workers or any(worker.taken > 0 for worker in line.workers)
+        workers = [*line.workers, *self._unlimited(key, line)]
+        is_shared = not workers or any(worker.taken > 0 for worker in workers)
         return order.handed_s <= self._loop.time() - (self._wait_s if is_shared else OLD_S)
 
     def _feed(self, order: Order, demand: Demand) -> None:

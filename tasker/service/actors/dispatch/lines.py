@@ -24,6 +24,7 @@ ITEM_BYTES_MAX: Final = 64 * 1024
 """Of one item that goes straight to a worker: larger ones go by the stream."""
 
 QUEUE_TOKENS: Final = 3
+HANDLER_TOKENS: Final = QUEUE_TOKENS + 1
 
 Queue = tuple[str, str, str]
 """Tenant, namespace and name."""

@@ -145,18 +145,18 @@ async def test_the_stream_is_fed_while_others_hold_the_slots_or_nobody_has_one(n
     node.offer("a", priority=1)
     line = node.direct._lines[QUEUE]
     assert line.order is not None
-    assert not node.direct._finds_none(line, line.order), "not at once"
+    assert not node.direct._finds_none(QUEUE, line, line.order), "not at once"
     line.order.handed_s -= node.settings.wait_s
-    assert node.direct._finds_none(line, line.order)
+    assert node.direct._finds_none(QUEUE, line, line.order)
     node.join("w")
     await node.said("w", 1, elsewhere=1)
-    assert node.direct._finds_none(line, line.order)
+    assert node.direct._finds_none(QUEUE, line, line.order)
     await node.said("w", 0, elsewhere=1)
     await node.said("w", 1)
     await node.until(lambda: node.arrived)
     node.offer("b")
     line.order.handed_s -= node.settings.wait_s
-    assert not node.direct._finds_none(line, line.order), "the next free slot is our own"
+    assert not node.direct._finds_none(QUEUE, line, line.order), "the next free slot is our own"
 
 
 def test_the_window_grows_while_all_of_it_is_taken() -> None:
