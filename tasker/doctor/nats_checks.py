@@ -152,10 +152,13 @@ async def _permissions(bus: NatsBus, subjects: Subjects) -> list[str]:
     heard = (
         subjects.commands_all,
         f"{prefix}.*.report.*",
+        subjects.slots_all,
         subjects.node_shard(0, "*"),
+        subjects.views("*"),
         subjects.log_head,
         subjects.work_all,
         subjects.evt_all,
+        f"{prefix}.*.live.>",
     )
     said = (
         subjects.work("_doctor", "doctor", "doctor"),
@@ -163,7 +166,10 @@ async def _permissions(bus: NatsBus, subjects: Subjects) -> list[str]:
         f"{prefix}._log.mark.doctor",
         subjects.command("_doctor", "doctor", "examine"),
         subjects.worker_cancel("_doctor", "doctor"),
+        subjects.domain_event("_doctor", "doctor"),
+        subjects.refused("_doctor"),
         f"{prefix}._node.doctor",
+        f"$JS.ACK.{subjects.work_stream}.doctor",
     )
     return await bus.refused_of(heard=heard, said=said)
 

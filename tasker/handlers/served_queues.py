@@ -12,15 +12,17 @@ from tasker.bus.bus import Bus
 from tasker.bus.jetstream import StreamMissing, api_request
 from tasker.bus.pull import Delivery, PullLoop
 from tasker.bus.streams import ensure_streams, ensure_work_consumer, stream_created
-from tasker.errors import Unavailable
+from tasker.errors import NotPermitted, Unavailable
 from tasker.events.messages import Work
 from tasker.events.subjects import Subjects
 from tasker.handlers.runner import Invocable
 from tasker.handlers.server_clock import ServerClock
 from tasker.handlers.slots import QueueSlots, Slots
+from tasker.outages import Outage
 from tasker.settings import StreamSettings
 
 _RETRY_S: Final = 1.0
+_REFUSED_S: Final = 20.0
 _WARN_S: Final = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -113,7 +115,11 @@ class ServedQueues:
     async def open(
         self, on_work: Callable[[ServedQueue, Delivery], None], credit: Callable[[ServedQueue], int]
     ) -> None:
-        """Return when all of them are pulled from, however long NATS does not answer."""
+        """Return when all of them are pulled from, however long NATS does not answer.
+
+        Raises:
+            NotPermitted: it does not let this user take work of one of them.
+        """
         for queue in self._all:
             await self._ensure(queue)
             queue.pull = self._open_pull(
@@ -149,13 +155,19 @@ class ServedQueues:
         return self._subjects.work_consumer(self._tenant, queue.namespace, queue.name)
 
     async def _ensure(self, queue: ServedQueue) -> None:
-        """Make stream and consumer where they are missing; go on trying until NATS answers."""
-        failures = 0
+        """Make stream and consumer where they are missing; go on trying until NATS answers.
+
+        Raises:
+            NotPermitted: it does not let this user.
+        """
+        outage = Outage(
+            _log.bind(queue=queue.name, namespace=queue.namespace), "queue_not_there", asyncio.get_running_loop().time
+        )
         while True:
             try:
                 # Only when missing: their settings are the service's to choose.
                 if await stream_created(self._bus, self._subjects.work_stream) is None:
-                    await ensure_streams(self._bus, self._subjects, self._streams)
+                    await self._make_streams()
                 if not await self._consumer_exists(queue):
                     await ensure_work_consumer(
                         self._bus,
@@ -166,13 +178,21 @@ class ServedQueues:
                         queue=queue.name,
                     )
                 await self._clock.refresh()
+            except NotPermitted:
+                raise
             except Unavailable as error:
-                failures += 1
-                if failures in (1, 30):
-                    _log.warning("queue_not_there", queue=queue.name, namespace=queue.namespace, error=str(error))
+                outage.goes_on(error.detail)
                 await asyncio.sleep(_RETRY_S)
             else:
+                outage.is_over()
                 return
+
+    async def _make_streams(self) -> None:
+        try:
+            await ensure_streams(self._bus, self._subjects, self._streams)
+        except NotPermitted as error:
+            # The service makes them as well, and may.
+            raise Unavailable(error.detail) from error
 
     async def _consumer_exists(self, queue: ServedQueue) -> bool:
         name = self._consumer(queue)
@@ -190,7 +210,14 @@ class ServedQueues:
 
     async def _remake(self, queue: ServedQueue) -> None:
         try:
-            await self._ensure(queue)
+            while True:
+                try:
+                    await self._ensure(queue)
+                except NotPermitted as error:
+                    _log.warning("queue_not_there", queue=queue.name, namespace=queue.namespace, error=error.detail)
+                    await asyncio.sleep(_REFUSED_S)
+                else:
+                    break
             queue.open_pull.restart()
         finally:
             del self._remaking[queue]

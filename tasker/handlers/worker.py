@@ -109,6 +109,7 @@ class Worker:
         self._cancels: Subscription | None = None
         self._unhook: Callable[[], object] | None = None
         self._ready = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
         self._started = False
         self._draining = False
         self._stopped = False
@@ -190,11 +191,23 @@ class Worker:
         cancels = self._subjects.worker_cancel(self._tenant, self.id)
         self._cancels = self._bus.subscribe(cancels, self._course.on_cancel_message)
         self._unhook = self._bus.on_reconnect(self._on_reconnect)
-        self._keepers.append(asyncio.create_task(self._serve(), name="tasker-worker-serve"))
+        self._serving = asyncio.create_task(self._serve(), name="tasker-worker-serve")
+        self._keepers.append(self._serving)
 
     async def ready(self) -> None:
-        """Return when the worker pulls from all its queues."""
-        await self._ready.wait()
+        """Return when the worker pulls from all its queues.
+
+        Raises:
+            NotPermitted: NATS does not let its user. Whatever else it cannot begin for is raised as well.
+        """
+        serving, ready = self._serving, asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait([ready] if serving is None else [ready, serving], return_when=asyncio.FIRST_COMPLETED)
+            if serving is not None and serving.done() and not serving.cancelled():
+                serving.result()
+            await ready
+        finally:
+            ready.cancel()
 
     async def lost(self) -> None:
         """Return when the handlers' loop or half of the slots are lost: then only a new process helps."""

@@ -62,10 +62,11 @@ class Guarded:
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Guarded]:
+def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guarded]:
+    """A server with the users of the file; a test's parameter is left out of what they may do."""
     port = free_port()
     configuration = tmp_path / "nats.conf"
-    (tmp_path / "nats-users.conf").write_text(USERS.read_text())
+    (tmp_path / "nats-users.conf").write_text(USERS.read_text().replace(getattr(request, "param", "\0"), ""))
     store = (tmp_path / "store").as_posix()
     configuration.write_text(
         f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{store}" }}\ninclude "nats-users.conf"\n'
@@ -197,6 +198,18 @@ async def test_a_service_without_permissions_says_what_it_lacks_and_ends(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("guarded", ['"$JS.API.>", '], indirect=True)
+async def test_a_service_that_may_not_make_its_streams_says_so_and_ends(
+    guarded: Guarded, database: str, tmp_path: Path
+) -> None:
+    service = Service(database_url=database, nats_url=guarded.url("service"), nats_prefix="tasker", folder=tmp_path)
+    service.environ |= guarded.environ("service")
+    assert (await asyncio.to_thread(service.run, "migrate")).returncode == 0
+    done = await asyncio.to_thread(service.run, "serve", "--http-port", str(service.port))
+    assert done.returncode == NotPermitted.exit_code, done.stderr
+    assert "error: NATS does not let this user publish to $JS.API.STREAM.INFO.TASKER_WORK" in done.stderr
+
+
 async def test_no_answer_goes_where_the_caller_may_not_publish(guarded: Guarded, guarded_service: Service) -> None:
     """The service may: there an answer would be a command, an event or a mark in its name."""
     bus, overseer = await guarded.bus("client"), await guarded.bus("service")
@@ -233,6 +246,22 @@ async def test_a_worker_that_may_not_register_its_templates_ends(guarded: Guarde
     done = await asyncio.to_thread(service.run, "worker", str(app))
     assert done.returncode == NotPermitted.exit_code, done.stderr
     assert "does not let this user publish to tasker.default.cmd.template.register" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+CREATING = '"$JS.API.CONSUMER.CREATE.TASKER_WORK.*.tasker.default.work.>"'
+
+
+@pytest.mark.parametrize("guarded", [CREATING], indirect=True)
+@pytest.mark.usefixtures("guarded_service")
+async def test_a_worker_that_may_not_take_work_says_so_and_ends(guarded: Guarded, tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(APP)
+    service = Service(database_url="", nats_url="", nats_prefix="tasker", folder=tmp_path)
+    service.environ |= guarded.environ("worker")
+    done = await asyncio.to_thread(service.run, "worker", str(app))
+    assert done.returncode == NotPermitted.exit_code, done.stderr
+    assert "error: NATS does not let this user publish to $JS.API.CONSUMER.CREATE.TASKER_WORK." in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -90,7 +90,7 @@ async def test_streams_that_are_not_there_and_then_are(bus: NatsBus, nats_url: s
 async def test_trying_permissions_stores_nothing(bus: NatsBus, nats_url: str, subjects: Subjects) -> None:
     await ensure_streams(bus, subjects, SMALL)
     assert await findings(nats_url, subjects.prefix) == []
-    for name in (subjects.work_stream, subjects.event_stream):
+    for name in subjects.streams:
         state = (await stream_info(bus, name)).state
         assert state.last_seq == max(0, state.first_seq - 1)
 
@@ -205,7 +205,7 @@ async def test_a_user_who_may_do_too_little(accounts: str) -> None:
     found = {one.code: one for one in await findings(f"nats://some:p@{accounts}")}
     assert set(found) == {"nats_payload", "nats_permissions", "stream_missing"}
     told = found["nats_permissions"].detail
-    assert "subscribe to tasker.*.report.*" in told
+    assert "subscribe to tasker.*.report.*, subscribe to tasker.*.slots, " in told
     assert "tasker.*.cmd.>" not in told
 
 
