@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tasker.events.envelope import US_PER_S
+
 READING_S_MAX: Final = 10.0
 
 
@@ -20,13 +22,22 @@ class NodeClock:
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
         self._base_us = 0
+        self._behind_us = 0
         self._read_s = -READING_S_MAX
         self._lease_until_s = 0.0
 
-    def set(self, now_us: int) -> None:
-        """Take the log's time, as just read."""
-        self._base_us = max(now_us, self.now_us())
+    def set(self, now_us: int) -> float:
+        """Take the log's time, as just read.
+
+        Returns by how many seconds it has gone further than the machine's monotonic clock since the reading before;
+        below 0: less far, or back.
+        """
+        own_us = self.now_us()
+        behind_us = min(0, now_us - own_us) if own_us else 0
+        gone_us = now_us - own_us - self._behind_us if own_us else 0
+        self._base_us, self._behind_us = max(now_us, own_us), behind_us
         self._read_s = self._monotonic_s()
+        return gone_us / US_PER_S
 
     def lease(self, lease_s: float, *, asked_s: float) -> None:
         """Take note that leases were granted for `lease_s` by a request that left at `asked_s`."""

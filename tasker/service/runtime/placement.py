@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 
 from tasker.errors import Unavailable
-from tasker.events.log import EventLog
+from tasker.events.log import EventLog, Lease
 from tasker.failpoints import failpoint
 from tasker.outages import Outage
 from tasker.service.runtime.node_clock import NodeClock
 from tasker.settings import Pace
+
+JUMP_S: Final = 5.0
+"""So far the log's clock may go beside the machine's between two readings: an answer may take as long."""
 
 _log = structlog.get_logger(__name__)
 
@@ -83,7 +87,7 @@ class Placement:
         failpoint("before_renew")
         lease = await self._log.renew(self._owner, self._pace.lease_s)
         failpoint("after_renew")
-        self._clock.set(lease.now_us)
+        self._set_clock(lease)
         self._clock.lease(self._pace.lease_s, asked_s=asked_s)
         closed, self._closed = self._closed, set()
         lost = self._held - lease.epochs.keys()
@@ -100,7 +104,7 @@ class Placement:
 
     async def _acquire(self, wanted: Sequence[int]) -> None:
         lease = await self._log.acquire(self._owner, wanted, self._pace.lease_s)
-        self._clock.set(lease.now_us)
+        self._set_clock(lease)
         failpoint("after_take")
         if self._leaving:
             # All was given up while these were asked for: they are nobody's, too.
@@ -112,3 +116,8 @@ class Placement:
             _log.info("shards_taken", shards=sorted(epochs))
             self._held |= epochs.keys()
         self._taken(epochs)
+
+    def _set_clock(self, lease: Lease) -> None:
+        jumped_s = self._clock.set(lease.now_us)
+        if abs(jumped_s) >= JUMP_S:
+            _log.warning("log_clock_jumped", by_s=round(jumped_s, 1))
