@@ -10,6 +10,7 @@ from tasker.events.codec import hash_of
 from tasker.events.log import EventLog
 from tasker.events.stored import DomainEvent
 from tasker.events.task_events import TaskCreated
+from tasker.events.template_events import TemplateRegistered
 from tasker.templates import CompiledTemplate, compiled_from
 
 _HASH_CHARS: Final = 64
@@ -27,10 +28,16 @@ class Contents:
         return self._found.get(digest)
 
     async def load(self, events: Iterable[DomainEvent | Undecodable]) -> None:
-        """Read the contents that tasks created among `events` need."""
+        """Read the contents that are registered, or that tasks were created with, among `events`."""
         for event in events:
-            if isinstance(event, TaskCreated) and event.template.hash not in self._found:
-                self._found[event.template.hash] = await self._read(event.template.hash)
+            if type(event) is TaskCreated:
+                digest = event.template.hash
+            elif type(event) is TemplateRegistered:
+                digest = event.hash
+            else:
+                continue
+            if digest not in self._found:
+                self._found[digest] = await self._read(digest)
 
     async def _read(self, digest: str) -> CompiledTemplate | None:
         try:

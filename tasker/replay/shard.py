@@ -17,9 +17,10 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.events.envelope import RecordedEvent
+from tasker.events.envelope import RecordedEvent, StreamKind
 from tasker.events.log import EventLog
 from tasker.events.task_events import ENDING_TYPES
+from tasker.events.template_events import TemplateRegistered
 from tasker.projections.projection import Projection
 from tasker.projections.store import ViewSnapshot
 from tasker.projections.views.task import TaskRow
@@ -46,6 +47,8 @@ from tasker.service.domain.state import TaskState
 
 PAGE_EVENTS: Final = 1_000
 SNAPSHOTS_AT_ONCE: Final = 100
+CONTENT_REMEDY: Final = "delete its row of the table `blob`, where it has one, and register the version again"
+
 COMPARED_AT_ONCE: Final = 500
 """Streams that are looked up in one statement."""
 
@@ -191,6 +194,8 @@ class ShardVerifier:
         events = [decoded(recorded) for recorded in page]
         await self._contents.load(events)
         kinds = {recorded.kind for recorded in page}
+        if StreamKind.TEMPLATE in kinds:
+            self._check_registered(page, events)
         # One checker over the page, then the next: a loop in C over code and data that stay at hand.
         for checker in self._checkers:
             self._feed(checker, page, events)
@@ -224,6 +229,20 @@ class ShardVerifier:
                 )
             else:
                 return
+
+    def _check_registered(self, page: Sequence[RecordedEvent], events: Sequence[Decoded]) -> None:
+        """Find the versions that no task can be created of, since their content is not there."""
+        for recorded, event in zip(page, events, strict=True):
+            if type(event) is TemplateRegistered and self._contents.of(event.hash) is None:
+                self._report(
+                    Finding(
+                        invariant=Invariant.FOLD,
+                        shard=self._shard,
+                        position=recorded.position,
+                        detail=f"the content {event.hash[:16]} of version {event.version} of template "
+                        f"{event.namespace}/{event.name} cannot be read; {CONTENT_REMEDY}",
+                    )
+                )
 
     @property
     def _position(self) -> int:

@@ -249,6 +249,14 @@ async def test_a_changed_blob_is_found_with_each_task_that_needs_it(log: MemoryL
     assert [one.invariant for one in findings] == [Invariant.ORDER] * TASKS
 
 
+async def test_a_registered_version_whose_content_is_gone_is_found(log: MemoryLog) -> None:
+    await with_snapshot(log)
+    del log._blobs[bytes.fromhex(linear(2).hash)]
+    _, findings = await verified(log, None)
+    assert [(one.invariant, one.position) for one in findings] == [(Invariant.FOLD, log.kept.popitem()[1].position)]
+    assert "of version 2 of template shop/orders cannot be read; delete its row of" in findings[0].detail
+
+
 # -------------------------------------------------------------------- snapshots
 
 
@@ -256,7 +264,13 @@ async def with_snapshot(log: MemoryLog) -> Snapshot:
     """Keep the state of a template of three versions as of the second."""
     stream_id = template_stream_id("default", "shop", "orders")
     shard = shard_of(stream_id, SHARDS)
-    events = [TemplateRegistered(namespace="shop", name="orders", version=one, hash=f"h{one}") for one in "123"]
+    contents = [linear(count) for count in (1, 2, 3)]
+    for content in contents:
+        await put_template(log, content)
+    events = [
+        TemplateRegistered(namespace="shop", name="orders", version=f"{number}", hash=content.hash)
+        for number, content in enumerate(contents, 1)
+    ]
     new = [
         to_new_event(event, stream_id=stream_id, seq=seq, tenant="default", at_us=T0_US * 2, meta=b"{}")
         for seq, event in enumerate(events, 1)
