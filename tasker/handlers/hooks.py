@@ -17,9 +17,12 @@ from typing import Any, Final, TypeVar, overload
 import msgspec
 import structlog
 
+from tasker.callers import place_of_caller
 from tasker.errors import ConfigurationError
 from tasker.handlers.cancellation import times_cancelled
 from tasker.handlers.context import StepContext
+from tasker.handlers.keywords import keywords_told
+from tasker.templates.reading import kind_of
 
 T = TypeVar("T")
 HOOK_S: Final = 10.0
@@ -67,6 +70,7 @@ class Middleware:
 def middleware(function: Hook | AsyncHook, /) -> Middleware: ...
 @overload
 def middleware(*, order: int = 0) -> Callable[[Hook | AsyncHook], Middleware]: ...
+@keywords_told
 def middleware(function: Hook | AsyncHook | None = None, /, *, order: int = 0) -> Any:
     """Mark a generator function of a `StepContext` as a hook around every handler of the app.
 
@@ -74,8 +78,10 @@ def middleware(function: Hook | AsyncHook | None = None, /, *, order: int = 0) -
     block.
 
     Raises:
-        ConfigurationError: it is no generator function.
+        ConfigurationError: it is no generator function, or `order` is no whole number.
     """
+    if isinstance(order, bool) or not isinstance(order, int):
+        raise ConfigurationError(f"{place_of_caller()}middleware: order is a whole number, not {kind_of(order)}")
 
     def mark(function: Hook | AsyncHook) -> Middleware:
         if not (inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)):

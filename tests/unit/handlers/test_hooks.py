@@ -171,3 +171,10 @@ def test_it_must_be_a_generator_function() -> None:
 
     with pytest.raises(ConfigurationError, match="yields once"):
         middleware(plain)  # type: ignore[arg-type]
+
+
+def test_an_order_that_is_no_number_is_refused_where_it_is_declared() -> None:
+    """Planted bug: a TypeError of the sorting, once the app was loaded."""
+    order: Any = "first"
+    with pytest.raises(ConfigurationError, match=r"test_hooks\.py:\d+: middleware: order is a whole number, not the"):
+        middleware(order=order)

@@ -13,6 +13,7 @@ from tasker.handlers.api import api_step
 from tasker.handlers.classification import errors_are
 from tasker.handlers.emits import Emits
 from tasker.handlers.handler import handler
+from tasker.handlers.hooks import middleware
 from tasker.handlers.template import Template
 from tasker.templates import Retry, differences, effective_version, load_yaml, validate
 from tasker.templates.dynamic import STEP_KEYS
@@ -247,6 +248,7 @@ def test_a_keyword_that_there_is_not_is_refused_with_the_one_that_was_meant(wron
         (lambda keys: handler("h", **keys), "handler() has no keyword 'proces' (did you mean 'process'?)"),
         (lambda keys: api_step(**keys), "api_step() has no keyword 'timeouts' (did you mean 'timeout_s'?)"),
         (lambda keys: errors_are(**keys), "errors_are() has no keyword 'permanet' (did you mean 'permanent'?)"),
+        (lambda keys: middleware(**keys), "middleware() has no keyword 'ordr' (did you mean 'order'?)"),
         (lambda keys: Emits("e", **keys), "Emits() has no keyword 'shema' (did you mean 'schema'?)"),
         (lambda keys: Retry(**keys), "Retry() has no keyword 'max_attempt' (did you mean 'max_attempts'?)"),
         (lambda keys: Concurrency(key="1", **keys), "Concurrency() has no keyword 'limt' (did you mean 'limit'?)"),
