@@ -47,6 +47,31 @@ async def test_a_bad_report_beside_a_good_one_keeps_no_slot_of_the_worker(pair: 
         assert (await arrived.get())["task_id"] != first["task_id"]
 
 
+async def test_what_another_tenant_says_of_an_attempt_is_nothing(pair: Pair) -> None:
+    """A task's id can be found out from its key: who knows it must not have the work taken for begun, or returned."""
+    owner = pair.sides[0]
+    told: asyncio.Queue[Message] = asyncio.Queue()
+    pair.bus.subscribe("times", told.put_nowait)
+    arrived = asyncio.Event()
+    pair.bus.subscribe(pair.subjects.worker_work("default", "w", "*"), lambda _: arrived.set())
+    slots = WorkerSlots(worker="w", slots=1, queues=[("default", "t")])
+    async with asyncio.timeout(25):
+        pair.bus.publish(pair.subjects.slots("default"), msgspec.json.encode(slots), reply="times")
+        for _ in pair.sides:
+            await told.get()
+        made = await pair.ask("task.create", {"template": "t"})
+        await arrived.wait()
+    shard = int(made["position"].partition(":")[0])
+    attempt = (made["task_id"], "only", 1)
+    left = dict(owner._reports._first_offers._left)
+    assert (attempt in owner._direct._unbegun, attempt in left) == (True, True)
+    for kind in ("returned", "started"):
+        report = {"kind": kind, "task_id": made["task_id"], "step": "only", "attempt": 1, "worker": "w"}
+        answer = await pair.bus.request(pair.subjects.report("other", shard), json.dumps(report).encode(), timeout_s=10)
+        assert json.loads(answer.data) == {"ok": True, "recorded": False, "reason": "task_unknown"}
+    assert (attempt in owner._direct._unbegun, owner._reports._first_offers._left) == (True, left)
+
+
 async def test_a_report_that_a_full_history_does_not_take_counts_in_no_histogram(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

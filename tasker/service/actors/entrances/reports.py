@@ -33,6 +33,7 @@ from tasker.service.actors.dispatch.direct import DirectWork
 from tasker.service.actors.dispatch.first_offers import FirstOffers
 from tasker.service.actors.dispatch.own_queues import OwnQueues
 from tasker.service.actors.entrances.asked import Answer, Answers
+from tasker.service.actors.task_actor import TaskActor
 from tasker.service.actors.task_messages import ReportMessage
 from tasker.service.runtime.routes import Routes
 from tasker.service.runtime.shards import Shards
@@ -107,7 +108,7 @@ class Reports:
     def _tell_direct(self, tenant: str, message: Message, reports: Sequence[Report]) -> None:
         direct = self._direct
         for report in reports:
-            if report.kind == "reserve":
+            if report.kind == "reserve" or self._is_anothers(tenant, report):
                 continue  # it is not begun
             direct.begun(report.task_id, report.step, report.attempt)
             self._own_queues.let_go(report.task_id, report.step, report.attempt)
@@ -122,6 +123,15 @@ class Reports:
         for part, count in counts.items():
             if reports and count.isdecimal() and len(count) <= COUNT_DIGITS_MAX:
                 direct.released(tenant, reports[0].worker, int(count), part)
+
+    def _is_anothers(self, tenant: str, report: Report) -> bool:
+        """Return whether a tenant reports on what is, as far as this node knows, a task of another's."""
+        try:
+            task_id, shard = self._routes.locate(report.task_id)
+        except ValueError:
+            return False
+        actor = self._shards.actor_of(shard, task_id)
+        return isinstance(actor, TaskActor) and actor.tenant not in ("", tenant)
 
     def _take_apart(self, tenant: str, message: Message, respond: Answer) -> None:
         """Take a message that does not decode as a whole: each report in it by itself."""
@@ -156,8 +166,9 @@ class Reports:
         except TaskerError as error:
             answer(_refusal(error))
             return
-        # Whoever has the work stream's copy may be done with it as soon as this is answered.
-        self._copies.forget(shard, (task_id, report.step, report.attempt))
+        if not self._is_anothers(tenant, report):
+            # Whoever has the work stream's copy may be done with it as soon as this is answered.
+            self._copies.forget(shard, (task_id, report.step, report.attempt))
         message = ReportMessage(
             tenant=tenant,
             report=checked,
