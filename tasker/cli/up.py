@@ -222,7 +222,7 @@ def _watch(children: list[Child], stack: Stack, stop: Stop) -> int:
         time.sleep(_POLL_S)
         for name, server in (("PostgreSQL", stack.postgres), ("nats-server", stack.nats)):
             if not server.running:
-                note(f"error: {name} has ended; its log is under {stack.data_dir}")
+                note(f"error: {name} has ended; {server.last_words()}")
                 return 1
         for child in children:
             crash = child.crash()

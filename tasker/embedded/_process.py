@@ -73,9 +73,9 @@ class DataLock:
                     )
                     raise ConfigurationError(message) from None
             time.sleep(_POLL_S)
+        self._fd = fd
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()} {process_mark(os.getpid())}".encode(), 0)
-        self._fd = fd
 
     def release(self) -> None:
         """Give up our share of the lock. The server keeps its own until its last process ended."""

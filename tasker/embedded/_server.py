@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from tasker.embedded._process import DataLock, ServerProcess
+from tasker.embedded._process import DataLock, ServerProcess, last_lines
 from tasker.errors import ConfigurationError
 from tasker.settings import EmbeddedSettings
 
@@ -16,6 +16,9 @@ class EmbeddedServer(abc.ABC):
 
     what: ClassVar[str]
     """Its name in messages."""
+
+    log_name: ClassVar[str]
+    """The file of its log, in its directory."""
 
     def __init__(self, data_dir: Path, settings: EmbeddedSettings | None) -> None:
         self.data_dir = data_dir.absolute()
@@ -50,15 +53,23 @@ class EmbeddedServer(abc.ABC):
         if self.running:
             return self.address
         launch = self._prepare()
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._release()
-        self._lock.acquire()
         try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._release()
+            self._lock.acquire()
             self._address = launch()
+        except OSError as error:
+            self.stop()
+            raise ConfigurationError(f"{self.what} cannot be started in {self.data_dir}: {error}") from error
         except BaseException:
             self.stop()
             raise
         return self._address
+
+    def last_words(self) -> str:
+        """Return where the server's log is, and its end."""
+        log = self.data_dir / self.log_name
+        return f"the end of {log}:\n{last_lines(log)}"
 
     def stop(self) -> None:
         """Stop the server and wait for its end. Data stays. Twice, or before the start, is fine."""

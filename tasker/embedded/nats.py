@@ -33,6 +33,7 @@ class EmbeddedNats(EmbeddedServer):
     """One nats-server on one data directory."""
 
     what = "nats-server"
+    log_name = "nats-server.log"
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class EmbeddedNats(EmbeddedServer):
 
     def _launch(self, program: Path) -> str:
         port, secret = self._recall()
-        log = self.data_dir / "nats-server.log"
+        log = self.data_dir / self.log_name
         rotate_log(log)
         for attempt in range(_PORT_TRIES):
             if self._wanted_port is None and (attempt or not port or not _is_free(port)):

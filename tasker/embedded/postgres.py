@@ -42,6 +42,7 @@ class EmbeddedPostgres(EmbeddedServer):
     """One PostgreSQL server on one data directory."""
 
     what = "PostgreSQL"
+    log_name = "postgres.log"
 
     def __init__(self, data_dir: Path, settings: EmbeddedSettings | None = None, *, durable: bool = True) -> None:
         """Name the directory (made when missing); `durable=False` switches fsync off, for tests only."""
@@ -73,7 +74,7 @@ class EmbeddedPostgres(EmbeddedServer):
         _heal_pid_file(data)
         sockets = self._socket_dir(home, account)
         (data / "tasker.conf").write_text(self._configuration(sockets))
-        log = self.data_dir / "postgres.log"
+        log = self.data_dir / self.log_name
         rotate_log(log)
         self._process = ServerProcess.start(
             [str(programs / "postgres"), "-D", str(data)],

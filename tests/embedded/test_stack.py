@@ -1,5 +1,6 @@
 """The embedded servers: started, stopped, killed, and never left behind."""
 
+import errno
 import os
 import shutil
 import signal
@@ -64,6 +65,23 @@ async def test_both_servers_serve_and_keep_their_data(folder: Path) -> None:
         bus = await nats.connect(again.nats_url)
         assert (await bus.jetstream().stream_info("KEPT")).state.messages == 1
         await bus.close()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a traceback."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tasker.embedded._process.os.pwrite", full)
+        with pytest.raises(ConfigurationError, match=rf"nats-server cannot be started in {folder}: .*No space left"):
+            EmbeddedNats(folder).start()
+    server = EmbeddedNats(folder)
+    server.start()
+    server.stop()
+    assert server.last_words().startswith(f"the end of {folder / 'nats-server.log'}:\n")
+    assert "Server Exiting" in server.last_words()
 
 
 async def test_postgres_is_durable_and_private(folder: Path) -> None:
