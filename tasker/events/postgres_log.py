@@ -224,6 +224,13 @@ class PostgresLog:
         row = await connection.fetchrow(_sql["info"])
         if row is None:
             raise ConfigurationError("the table `log` is empty: this is no database that `tasker migrate` made")
+        if len(row["shard_of_slot"]) != row["slots"]:
+            # The streams of all slots behind a missing one would be looked for, and made, in another's shard.
+            raise ConfigurationError(
+                f"the table `slot` has {len(row['shard_of_slot'])} rows, and the log {row['slots']} slots: "
+                "a part of the database is gone",
+                remedy="restore the database",
+            )
         self._info = LogInfo(log_id=row["log_id"], slots=row["slots"], shard_of_slot=tuple(row["shard_of_slot"]))
         self._partition_size = row["partition_size"]
 

@@ -406,6 +406,11 @@ class TestSessions:
                 assert lane.connection is not None
                 assert await lane.connection.fetchval("SHOW synchronous_commit") == "on"
 
+    async def test_a_log_without_one_of_its_slots_is_refused(self, small: str, other: asyncpg.Connection) -> None:
+        await other.execute("DELETE FROM slot WHERE slot = 5")
+        with pytest.raises(ConfigurationError, match="the table `slot` has 1023 rows, and the log 1024 slots"):
+            await PostgresLog.connect(small)
+
     async def test_closing_twice_and_using_it_then(self, small: str) -> None:
         log = await PostgresLog.connect(small)
         await log.close()
