@@ -430,7 +430,7 @@ def test_what_is_owed_leads_every_task_to_its_end(run: Run, data: st.DataObject)
         except CommandRejected:
             continue
     for _ in range(600):
-        if run.state.is_late and run.state.stopping is None:
+        if run.state.is_late and run.state.stopping is None and not run.state.ended:
             run.deadline()
             check_state(run)
         if run.state.paused:
