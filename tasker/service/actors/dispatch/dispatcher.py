@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
+import structlog
 
 from tasker.bus.bus import Bus
 from tasker.bus.jetstream import PubAck
@@ -30,6 +31,7 @@ from tasker.events.subjects import Subjects
 from tasker.events.task_events import NULL
 from tasker.failpoints import failpoint
 from tasker.ids import RESERVED_NAMESPACE
+from tasker.outages import Outage
 from tasker.service.actors import repeats
 from tasker.service.actors.dispatch.copies import Answer, Copies, Copy
 from tasker.service.actors.dispatch.direct import DirectWork
@@ -61,6 +63,8 @@ ITEM_SHARED_BYTES_MAX: Final = 4 * 1024
 
 FAILED_OFFER_S: Final = 1.0
 OFFERS_WAITING_MAX: Final = 50_000
+
+_log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
@@ -100,6 +104,7 @@ class Dispatcher:
         self._draw = draw
         self._gate = gate
         self._waiting: TenantLine[tuple[TaskActor, str, int, int]] = TenantLine(weights)
+        self._unpublished = Outage(_log, "work_not_published", clock.monotonic_s)
         self._leaving: Counter[Queue] = Counter()
         """How many offers of each queue wait for room on their way to the stream, or for its ack."""
 
@@ -206,8 +211,12 @@ class Dispatcher:
         def on_ack(answer: PubAck | TaskerError) -> None:
             self._has_left(actor, step)
             if isinstance(answer, PubAck):
+                self._unpublished.is_over()
                 self._stream_has(actor, step, attempt, offer, answer)
-            elif not isinstance(answer, Busy) or not self._overflows(actor, step, attempt, offer):
+            elif not isinstance(answer, Busy):
+                self._unpublished.goes_on(answer.detail)
+                self._failed(actor, step, attempt)
+            elif not self._overflows(actor, step, attempt, offer):
                 self._failed(actor, step, attempt)
             if self._waiting:
                 self._pump()

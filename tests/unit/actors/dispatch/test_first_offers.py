@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+import structlog
 
 from tasker.bus.bus import Message
 from tasker.bus.memory_bus import MemoryBroker
@@ -94,6 +95,26 @@ async def owner() -> Owner:
 async def test_it_leaves_while_the_lease_holds(owner: Owner) -> None:
     assert owner.encoded() is not None
     assert await owner.offered(0) == 1
+
+
+async def test_a_store_of_nats_that_takes_no_work_is_told_of_until_it_does(owner: Owner) -> None:
+    """With its disk full, work waited beside free workers, and nothing said why."""
+
+    async def answered(body: bytes) -> list[str]:
+        with structlog.testing.capture_logs() as lines:
+            await owner.offered(1)
+            owner.bus.publish(owner.work[-1].reply, body)
+            await owner.bus.flush()
+        return [str(one.get("error", "")) for one in lines if one["event"] in {"work_not_published", "outage_over"}]
+
+    owner.now_s = 11.0
+    owner.actor.repeats.at_least_one("s1")
+    full = b'{"error":{"code":503,"err_code":10077,"description":"no space left on device"},"stream":"W","seq":0}'
+    [told] = await answered(full)
+    assert "no space left on device" in told
+    assert owner.due_again() == ["offer:s1:1"]
+    assert await answered(full) == [], "not each time"
+    assert await answered(b'{"stream":"W","seq":1}') == [""]
 
 
 async def test_what_waits_for_the_stream_leaves_in_turn_of_the_tenants(owner: Owner) -> None:
