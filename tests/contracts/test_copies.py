@@ -65,8 +65,8 @@ class Work:
         return found
 
     async def gone(self, seqs: list[int]) -> list[int]:
-        """Return those that are not there any more."""
-        return [seq for seq, answer in (await self.told(seqs)).items() if answer == "gone"]
+        """Return those that are not there any more, in their order: answers come in any."""
+        return sorted(seq for seq, answer in (await self.told(seqs)).items() if answer == "gone")
 
 
 @pytest.fixture
