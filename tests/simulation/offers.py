@@ -68,7 +68,7 @@ class Stage:
         made: tasks whose creation was answered.
         bulk_side: the worker of the service's own queue.
         busy: workers that live and may be full: what is kept for one of them has to wait.
-        died_s: when a worker died last while messages were in hand.
+        died_s: when a worker died last while messages were in hand, or messages were lost last.
         told: which workers were told that they may run an attempt.
     """
 

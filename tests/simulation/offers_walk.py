@@ -343,7 +343,7 @@ class Walk:
     async def _trouble(self) -> None:
         """Have a node go and another one come, or one of its shards, or its connection."""
         how, gone_s = self._draw.choice(["kill", "stop", "hand over", "cut"]), self._draw.choice([0.0, 2.0, 8.0])
-        self.network.calm()
+        self._calm()
         node, other = self._draw.sample(list(self.stage.nodes), NODES)
         shard = self._draw.randrange(SHARDS)
         self._say(how, gone_s, [one for one in range(SHARDS) if node._shards.owns(one)])
@@ -363,7 +363,7 @@ class Walk:
     async def _log_trouble(self) -> None:
         """Have the log fail before or after it wrote, or not answer; perhaps whoever asked it dies of it."""
         log, gone_s = self.stage.log, self._draw.choice([0.0, 0.3, 2.0])
-        self.network.calm()
+        self._calm()
         what = self._draw.choice([*Fault, *Fault, None])
         self._say("log", what, gone_s)
         if what is None:
@@ -402,7 +402,13 @@ class Walk:
         self.stage.broker.transit = network
         await asyncio.sleep(seconds)
         if self._draw.random() < 0.5:
-            network.calm()
+            self._calm()
+
+    def _calm(self) -> None:
+        """Let everything arrive from now on; the stream delivers what was lost on its way after its wait for an ack."""
+        if self.network.loss:
+            self.stage.died_s = self.stage.loop.time()
+        self.network.calm()
 
     async def _lose_answers(self) -> None:
         """Lose the next answers of the stream to what is published."""
@@ -433,7 +439,7 @@ class Walk:
         """Let who holds something unbegun go, or begin it for good, and hold the system to its promise."""
         self._say("quiet")
         stage = self.stage
-        self.network.calm()
+        self._calm()
         await asyncio.sleep(LATE_S)
         stage.broker.transit = None
         for worker in self._alive:
