@@ -171,9 +171,14 @@ class Recorder:
             shard = recorded.shard
             new = NewEvent(**{name: getattr(recorded, name) for name in NewEvent.__struct_fields__})
             leaf = leaf_of(new, shard=shard, position=recorded.position, epoch=epochs[shard])
-            digest = self._digests[shard] = digest_of_batch(self._digests[shard], [leaf])
+            known, self._digests[shard] = self._digests[shard], digest_of_batch(self._digests[shard], [leaf])
             part = ShardAppend(
-                shard=shard, epoch=epochs[shard], position=recorded.position - 1, digest=digest, events=[new]
+                shard=shard,
+                epoch=epochs[shard],
+                position=recorded.position - 1,
+                known=known,
+                digest=self._digests[shard],
+                events=[new],
             )
             assert await log.append([part]) == {shard: AppendOutcome.APPENDED}
         self._appended = len(self.events)

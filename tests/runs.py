@@ -438,8 +438,10 @@ async def append_all(log: EventLog, units: Iterable[Sequence[NewEvent]], *, batc
             leaf_of(event, shard=shard, position=position + index, epoch=epoch)
             for index, event in enumerate(events, start=1)
         ]
-        digest = digests[shard] = digest_of_batch(digests[shard], leaves)
-        part = ShardAppend(shard=shard, epoch=epoch, position=position, digest=digest, events=events)
+        known, digests[shard] = digests[shard], digest_of_batch(digests[shard], leaves)
+        part = ShardAppend(
+            shard=shard, epoch=epoch, position=position, known=known, digest=digests[shard], events=events
+        )
         assert await log.append([part]) == {shard: AppendOutcome.APPENDED}
         positions[shard] += len(events)
 

@@ -47,6 +47,7 @@ class ShardAppend(msgspec.Struct, frozen=True):
 
     Attributes:
         position: the last position before these events; 0 for an empty shard.
+        known: the chain's digest there, so that nothing is joined to another past than its owner knows.
         digest: the chain's digest after these events, computed by the owner (`chain.py`).
         events: at least one. No batch of the chain crosses a partition (`partition_end`):
         border: events that do are two batches; this is the number of those before the border, and the
@@ -56,6 +57,7 @@ class ShardAppend(msgspec.Struct, frozen=True):
     shard: int
     epoch: int
     position: int
+    known: bytes
     digest: bytes
     events: Sequence[NewEvent]
     border: tuple[int, bytes] | None = None

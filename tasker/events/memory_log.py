@@ -74,6 +74,10 @@ class _Shard:
         """Return whether an owner who knows the log up to `position` still owns the shard."""
         return self.epoch == epoch and len(self.events) >= position
 
+    def digest_at(self, position: int) -> bytes | None:
+        """Return the chain's digest at `position`; None: no batch ends there."""
+        return self.events[position - 1].chain if position else GENESIS
+
 
 class MemoryLog:
     """`EventLog` in memory.
@@ -225,7 +229,7 @@ class MemoryLog:
 
     def _append(self, part: ShardAppend) -> AppendOutcome:
         shard = self._shards[part.shard]
-        if not shard.fits(part.epoch, part.position):
+        if not shard.fits(part.epoch, part.position) or shard.digest_at(part.position) != part.known:
             return AppendOutcome.FENCED
         if len(shard.events) != part.position or not self._acceptable(part):
             return AppendOutcome.REFUSED

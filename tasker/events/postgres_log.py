@@ -769,7 +769,7 @@ def _turn_arguments(part: ShardAppend) -> tuple[object, ...] | None:
         encodings.append(event.encoding)
         payloads.append(event.payload)
     return (
-        *(part.shard, part.epoch, part.position),
+        *(part.shard, part.epoch, part.position, part.known),
         *shared,
         first.seq - 1,
         *(len(part.events), part.digest),
@@ -779,7 +779,7 @@ def _turn_arguments(part: ShardAppend) -> tuple[object, ...] | None:
 
 def _append_arguments(parts: Sequence[ShardAppend]) -> tuple[Sequence[object], ...]:
     """Return the arguments of the append, as its statement names them."""
-    places: list[tuple[int, int, int, int, int, bytes, int | None, bytes | None]] = []
+    places: list[tuple[int, int, int, bytes, int, int, bytes, int | None, bytes | None]] = []
     forms: dict[tuple[int, str, str, str, str], int] = {}
     births: list[tuple[UUID, int, int, int, str]] = []
     turns: list[tuple[UUID, int, bytes]] = []
@@ -803,9 +803,9 @@ def _append_arguments(parts: Sequence[ShardAppend]) -> tuple[Sequence[object], .
         before, border = part.border or (None, None)
         border_at = None if before is None else count + before
         count += len(part.events)
-        places.append((part.shard, part.epoch, part.position, start, count, part.digest, border_at, border))
+        places.append((part.shard, part.epoch, part.position, part.known, start, count, part.digest, border_at, border))
     return (
-        *_columns(places, 8),
+        *_columns(places, 9),
         *_columns(forms, 5),
         *_columns(births, 5),
         *_columns(turns, 3),

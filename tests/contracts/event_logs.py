@@ -54,7 +54,7 @@ def part_of(
     leaves = [
         leaf_of(event, shard=shard, position=position + index, epoch=epoch) for index, event in enumerate(events, 1)
     ]
-    border = None
+    known, border = digest, None
     if before_border is not None:
         digest = digest_of_batch(digest, leaves[:before_border])
         border = (before_border, digest)
@@ -62,6 +62,7 @@ def part_of(
         shard=shard,
         epoch=epoch,
         position=position,
+        known=known,
         digest=digest_of_batch(digest, leaves[before_border or 0 :]),
         events=events,
         border=border,

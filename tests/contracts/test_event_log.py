@@ -100,12 +100,14 @@ class TestAppend:
         [head] = await log.heads([0])
         assert (head.position, head.digest) == (8, digest)
 
-    @pytest.mark.parametrize("position", [0, 1])
-    async def test_a_position_that_is_taken_is_refused(self, log: EventLog, owner: Owner, position: int) -> None:
+    @pytest.mark.parametrize("written", [0, 2])
+    async def test_a_position_that_is_taken_is_refused(self, log: EventLog, owner: Owner, written: int) -> None:
+        if written:
+            await owner.write(0, stream(written))
+        part = owner.part(0, stream(1))
         await owner.write(0, stream(2))
-        part = part_of(stream(1), shard=0, epoch=owner.epochs[0], position=position)
         assert await log.append([part]) == {0: REFUSED}
-        assert len(await log.read(0, after=0, limit=10)) == 2
+        assert len(await log.read(0, after=0, limit=10)) == written + 2
 
     async def test_a_second_birth_is_refused_with_its_whole_part(self, log: EventLog, owner: Owner) -> None:
         """Nothing of the part is written; the next part goes on from the same position."""
@@ -322,6 +324,19 @@ class TestOwnership:
         assert await log.due_checkpoint([0]) == await log.publish_cursors([0]) == {0: 0}
         assert await log.snapshots(0, after=None, limit=1) == []
         assert await owner.write(0, task) is APPENDED, "what is where the owner believes it is goes on"
+
+    @pytest.mark.parametrize("parts", [1, 2])
+    async def test_an_owner_whose_log_was_restored_and_went_on_joins_nothing_to_what_it_does_not_know(
+        self, log: EventLog, owner: Owner, parts: int
+    ) -> None:
+        """Lease, epoch and position are there; what the owner has written before that position is not."""
+        await owner.write(0, stream(2))
+        lost = digest_of_batch(GENESIS, [b"what was lost"])
+        part = part_of(stream(1), shard=0, epoch=owner.epochs[0], position=2, digest=lost)
+        others = [owner.part(1, stream(1))][: parts - 1]
+        assert (await log.append([part, *others]))[0] is FENCED
+        assert len(await log.read(0, after=0, limit=10)) == 2
+        assert await owner.write(0, stream(1)) is APPENDED
 
 
 class TestSettle:

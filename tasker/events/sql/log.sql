@@ -1,47 +1,51 @@
 -- What the log says to Postgres. Each statement commits by itself.
 
 -- name: fence
--- Which of the parts (`part`: shard, epoch, and the position it continues, `before`) may be written: `ready`.
+-- Which of the parts (`part`: shard, epoch, the position it continues, `before`, and the digest known there) may be
+-- written: `ready`.
 -- The heads are locked in one order; a takeover waits for us, or we see its epoch and the shard drops out.
--- The events of a shard that drops out, or whose old position is not there (the log was restored to an earlier time
--- under its owner), join nothing and are not written.
+-- The events of a shard that drops out, or whose past is not there (the log was restored to an earlier time under its
+-- owner, and may have gone on), join nothing and are not written.
 head AS MATERIALIZED (
     SELECT p.* FROM part AS p JOIN shard_head AS h ON h.shard = p.shard
     WHERE h.epoch = p.epoch
     ORDER BY h.shard FOR SHARE OF h
 ), ready AS MATERIALIZED (
     SELECT * FROM head AS h
-    WHERE h.before = 0 OR EXISTS (SELECT FROM event AS e WHERE e.shard = h.shard AND e.position = h.before)
+    WHERE h.before = 0 OR EXISTS (
+        SELECT FROM event AS e WHERE e.shard = h.shard AND e.position = h.before AND e.chain = h.known
+    )
 )
 
 -- name: append
--- $1-$8   a part: its shard and epoch, the position it continues, what makes positions of its events' ordinals, the
---         ordinal of its last event, the digest for that one; the same two of the last event before a partition's border
--- $9-$13  a form: version, kind, type, tenant, encoding; what events share is sent once
--- $14-$18 a stream born here
--- $19-$21 a turn: stream, time and meta, which neighbouring events share
--- $22-$24 an event; `tag` holds seq << 32 | number of its part << 16 | number of its form: an array less costs as
+-- $1-$9   a part: its shard and epoch, the position it continues, the digest known there, what makes positions of its
+--         events' ordinals, the ordinal of its last event, the digest for that one; the same two of the last event
+--         before a partition's border
+-- $10-$14 a form: version, kind, type, tenant, encoding; what events share is sent once
+-- $15-$19 a stream born here
+-- $20-$22 a turn: stream, time and meta, which neighbouring events share
+-- $23-$25 an event; `tag` holds seq << 32 | number of its part << 16 | number of its form: an array less costs as
 --         much as a twentieth of the whole
 -- Any other fault than that of the fence (a key that is taken) fails the whole statement.
 WITH part AS MATERIALIZED (
-    SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[],
-                         $7::bigint[], $8::bytea[])
-        WITH ORDINALITY AS p (shard, epoch, before, start, until, digest, border, border_digest, number)
+    SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bigint[],
+                         $7::bytea[], $8::bigint[], $9::bytea[])
+        WITH ORDINALITY AS p (shard, epoch, before, known, start, until, digest, border, border_digest, number)
 ), {fence}, born AS (
     INSERT INTO stream (stream_id, first_position, created_at_us, shard, kind)
     SELECT b.stream_id, b.position, b.at_us, b.shard, b.kind
-    FROM unnest($14::uuid[], $15::bigint[], $16::bigint[], $17::integer[], $18::text[])
+    FROM unnest($15::uuid[], $16::bigint[], $17::bigint[], $18::integer[], $19::text[])
         AS b (stream_id, position, at_us, shard, kind)
     WHERE b.shard IN (SELECT shard FROM ready)
 ), added AS (
     INSERT INTO event (position, epoch, at_us, stream_id, shard, seq, version, kind, type, tenant, encoding,
                        meta, payload, chain)
     SELECT p.start + e.ordinal, p.epoch, t.at_us, t.stream_id, p.shard, (e.tag >> 32)::integer,
-           ($9::smallint[])[e.tag & 65535], ($10::text[])[e.tag & 65535], ($11::text[])[e.tag & 65535],
-           ($12::text[])[e.tag & 65535], ($13::text[])[e.tag & 65535],
+           ($10::smallint[])[e.tag & 65535], ($11::text[])[e.tag & 65535], ($12::text[])[e.tag & 65535],
+           ($13::text[])[e.tag & 65535], ($14::text[])[e.tag & 65535],
            t.meta, e.payload, CASE e.ordinal WHEN p.until THEN p.digest WHEN p.border THEN p.border_digest END
-    FROM unnest($22::bigint[], $23::integer[], $24::bytea[]) WITH ORDINALITY AS e (tag, turn, payload, ordinal)
-    JOIN unnest($19::uuid[], $20::bigint[], $21::bytea[]) WITH ORDINALITY AS t (stream_id, at_us, meta, number)
+    FROM unnest($23::bigint[], $24::integer[], $25::bytea[]) WITH ORDINALITY AS e (tag, turn, payload, ordinal)
+    JOIN unnest($20::uuid[], $21::bigint[], $22::bytea[]) WITH ORDINALITY AS t (stream_id, at_us, meta, number)
         ON t.number = e.turn
     JOIN ready AS p ON p.number = (e.tag >> 16) & 65535
 )
@@ -50,23 +54,23 @@ SELECT shard FROM ready
 -- name: append_turn
 -- One turn of one stream, which is all there is to write while little happens: the same as `append`, without the joins
 -- and arrays that many need, so that it takes half of the time in the server.
--- $1-$3   its shard and epoch, the position it continues
--- $4-$8   what its events share: stream, time, meta, kind, tenant
--- $9      the `seq` before the first of them; 0: the stream is born here
--- $10-$11 how many events there are, and the digest for the last one
--- $12-$15 an event: version, type, encoding, payload
+-- $1-$4   its shard and epoch, the position it continues, the digest known there
+-- $5-$9   what its events share: stream, time, meta, kind, tenant
+-- $10     the `seq` before the first of them; 0: the stream is born here
+-- $11-$12 how many events there are, and the digest for the last one
+-- $13-$16 an event: version, type, encoding, payload
 WITH part AS (
-    SELECT $1::integer AS shard, $2::bigint AS epoch, $3::bigint AS before
+    SELECT $1::integer AS shard, $2::bigint AS epoch, $3::bigint AS before, $4::bytea AS known
 ), {fence}, born AS (
     INSERT INTO stream (stream_id, first_position, created_at_us, shard, kind)
-    SELECT $4::uuid, p.before + 1, $5::bigint, p.shard, $7::text FROM ready AS p WHERE $9::integer = 0
+    SELECT $5::uuid, p.before + 1, $6::bigint, p.shard, $8::text FROM ready AS p WHERE $10::integer = 0
 ), added AS (
     INSERT INTO event (position, epoch, at_us, stream_id, shard, seq, version, kind, type, tenant, encoding,
                        meta, payload, chain)
-    SELECT p.before + e.ordinal, p.epoch, $5::bigint, $4::uuid, p.shard, $9::integer + e.ordinal::integer, e.version,
-           $7::text, e.type, $8::text, e.encoding, $6::bytea, e.payload,
-           CASE e.ordinal WHEN $10::bigint THEN $11::bytea END
-    FROM unnest($12::smallint[], $13::text[], $14::text[], $15::bytea[])
+    SELECT p.before + e.ordinal, p.epoch, $6::bigint, $5::uuid, p.shard, $10::integer + e.ordinal::integer, e.version,
+           $8::text, e.type, $9::text, e.encoding, $7::bytea, e.payload,
+           CASE e.ordinal WHEN $11::bigint THEN $12::bytea END
+    FROM unnest($13::smallint[], $14::text[], $15::text[], $16::bytea[])
         WITH ORDINALITY AS e (version, type, encoding, payload, ordinal)
     CROSS JOIN ready AS p
 )

@@ -294,6 +294,7 @@ class Committer:
             shard=queue.shard,
             epoch=queue.epoch,
             position=queue.position,
+            known=queue.digest,
             digest=digest_of_batch(digest, leaves),
             events=events,
             border=border,

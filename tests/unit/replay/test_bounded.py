@@ -19,8 +19,8 @@ from tasker.settings import Limits
 from tests.bounded import BoundedChecker
 from tests.contracts.pair import SHARDS, Pair
 
-BURST = 60
-LOW = Limits(commands_pending_max=20, backlog_units_max=10, mailbox_messages_max=5)
+BURST = 120
+LOW = Limits(commands_pending_max=20, backlog_units_max=40, mailbox_messages_max=5)
 
 
 def checked(caps: dict[str, float], *samples: dict[str, float], refusals: tuple[Problem, ...] = ()) -> list[str]:

@@ -499,7 +499,9 @@ async def log_of_one(log: MemoryLog) -> NewEvent:
     assert head.digest is not None
     leaf = leaf_of(event, shard=3, position=head.position + 1, epoch=head.epoch)
     digest = digest_of_batch(head.digest, [leaf])
-    part = ShardAppend(shard=3, epoch=head.epoch, position=head.position, digest=digest, events=[event])
+    part = ShardAppend(
+        shard=3, epoch=head.epoch, position=head.position, known=head.digest, digest=digest, events=[event]
+    )
     delay, log.delay = log.delay, None
     assert await log.append([part]) == {3: AppendOutcome.APPENDED}
     log.delay = delay

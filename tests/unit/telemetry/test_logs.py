@@ -52,7 +52,7 @@ def test_a_line_of_the_bus_has_a_fixed_name_and_the_rest_in_fields(lines: Any) -
 
 def test_the_bus_says_nothing_without_a_fixed_name() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tasker" / "bus").glob("*.py"))
-    assert len(re.findall(r"\blog\.(?:info|warning)\(", source)) == source.count("extra=")
+    assert len(re.findall(r"\blog\.(?:info|warning|log)\(", source)) == source.count("extra=")
 
 
 def test_the_standard_library_s_lines_have_the_same_form(lines: Any) -> None:
