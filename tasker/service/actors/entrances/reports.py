@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -50,6 +51,15 @@ _decode_one = decoder_of(Report).decode
 _decode_many = decoder_of(list[Report]).decode
 
 
+class _Placed(NamedTuple):
+    """A report and where its task is; `task_id`: None: there is no such task. `is_anothers`: of another tenant's."""
+
+    report: Report
+    task_id: UUID | None
+    shard: int
+    is_anothers: bool
+
+
 class Reports:
     """Takes reports of workers on the shards that this node owns."""
 
@@ -90,25 +100,34 @@ class Reports:
         except TaskerError as error:
             respond(_refusal(error))
             return
-        self._tell_direct(tenant, message, reports)
+        placed = [self._place(tenant, report) for report in reports]
+        self._tell_direct(tenant, message, placed)
         if not many:
-            self._take(tenant, reports[0], self._alone(respond))
+            self._take(tenant, placed[0], self._alone(respond))
             return
-        if not reports:
+        if not placed:
             respond(b"[]")
             return
-        answers = Answers(len(reports), respond, self._fitted)
-        for index, report in enumerate(reports):
-            self._take(tenant, report, answers.at(index))
+        answers = Answers(len(placed), respond, self._fitted)
+        for index, one in enumerate(placed):
+            self._take(tenant, one, answers.at(index))
 
     def _respond(self, message: Message, data: bytes) -> None:
         """Answer behind the work that follows from the reports, so that a worker takes up that first."""
         asyncio.get_running_loop().call_soon(self._routes.respond, message, data)
 
-    def _tell_direct(self, tenant: str, message: Message, reports: Sequence[Report]) -> None:
+    def _place(self, tenant: str, report: Report) -> _Placed:
+        try:
+            task_id, shard = self._routes.locate(report.task_id)
+        except ValueError:
+            return _Placed(report, None, 0, is_anothers=False)
+        actor = self._shards.actor_of(shard, task_id)
+        return _Placed(report, task_id, shard, isinstance(actor, TaskActor) and actor.tenant not in ("", tenant))
+
+    def _tell_direct(self, tenant: str, message: Message, placed: Sequence[_Placed]) -> None:
         direct = self._direct
-        for report in reports:
-            if report.kind == "reserve" or self._is_anothers(tenant, report):
+        for report, _, _, is_anothers in placed:
+            if report.kind == "reserve" or is_anothers:
                 continue  # it is not begun
             direct.begun(report.task_id, report.step, report.attempt)
             self._own_queues.let_go(report.task_id, report.step, report.attempt)
@@ -121,17 +140,8 @@ class Reports:
             pairs = (pair.partition("=") for pair in headers[HEADER_RELEASED_PARTS].split(","))
             counts |= {part: count for part, _, count in pairs if part}
         for part, count in counts.items():
-            if reports and count.isdecimal() and len(count) <= COUNT_DIGITS_MAX:
-                direct.released(tenant, reports[0].worker, int(count), part)
-
-    def _is_anothers(self, tenant: str, report: Report) -> bool:
-        """Return whether a tenant reports on what is, as far as this node knows, a task of another's."""
-        try:
-            task_id, shard = self._routes.locate(report.task_id)
-        except ValueError:
-            return False
-        actor = self._shards.actor_of(shard, task_id)
-        return isinstance(actor, TaskActor) and actor.tenant not in ("", tenant)
+            if placed and count.isdecimal() and len(count) <= COUNT_DIGITS_MAX:
+                direct.released(tenant, placed[0].report.worker, int(count), part)
 
     def _take_apart(self, tenant: str, message: Message, respond: Answer) -> None:
         """Take a message that does not decode as a whole: each report in it by itself."""
@@ -145,28 +155,28 @@ class Reports:
             respond(_refusal(error))
             return
         answers = Answers(len(items), respond, self._fitted) if many else None
-        taken: list[tuple[Report, Answer]] = []
+        taken: list[tuple[_Placed, Answer]] = []
         for index, item in enumerate(items):
             answer = self._alone(respond) if answers is None else answers.at(index)
             try:
-                taken.append((_decoded(item), answer))
+                taken.append((self._place(tenant, _decoded(item)), answer))
             except TaskerError as error:
                 answer(_refusal(error))
-        self._tell_direct(tenant, message, [report for report, _ in taken])
-        for report, answer in taken:
-            self._take(tenant, report, answer)
+        self._tell_direct(tenant, message, [one for one, _ in taken])
+        for one, answer in taken:
+            self._take(tenant, one, answer)
 
-    def _take(self, tenant: str, report: Report, answer: Answer) -> None:
-        try:
-            task_id, shard = self._routes.locate(report.task_id)
-            checked = _checked(report)
-        except ValueError:
+    def _take(self, tenant: str, placed: _Placed, answer: Answer) -> None:
+        report, task_id, shard, is_anothers = placed
+        if task_id is None:
             self._answer(answer, ReportReply(ok=True, recorded=False, reason="task_unknown"))
             return
+        try:
+            checked = _checked(report)
         except TaskerError as error:
             answer(_refusal(error))
             return
-        if not self._is_anothers(tenant, report):
+        if not is_anothers:
             # Whoever has the work stream's copy may be done with it as soon as this is answered.
             self._copies.forget(shard, (task_id, report.step, report.attempt))
         message = ReportMessage(
