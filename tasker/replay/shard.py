@@ -218,15 +218,8 @@ class ShardVerifier:
                 deque(map(checker.take, left, left_decoded), maxlen=0)
             except Exception as error:  # noqa: BLE001 - whatever damage does to a checker must not end the verification
                 recorded = page[len(page) - length_hint(left) - 1]
-                self._report(
-                    Finding(
-                        invariant=Invariant.FOLD,
-                        shard=self._shard,
-                        position=recorded.position,
-                        task_id=str(recorded.stream_id),
-                        detail=f"{type(checker).__name__} breaks on {recorded.type}: {type(error).__name__}: {error}",
-                    )
-                )
+                broken = f"{type(checker).__name__} breaks on {recorded.type}"
+                self._find(Invariant.FOLD, recorded, f"{broken}: {type(error).__name__}: {error}")
             else:
                 return
 
@@ -296,12 +289,15 @@ class ShardVerifier:
         result = None if state.result is None else bytes(state.result)
         if row.state != state.status or row.result != result:
             detail = f"the fold ends as {state.status}, the task view as {row.state}, or with another result"
-            self._report(
-                Finding(
-                    invariant=Invariant.PROJECTED,
-                    shard=self._shard,
-                    position=recorded.position,
-                    task_id=str(recorded.stream_id),
-                    detail=detail,
-                )
+            self._find(Invariant.PROJECTED, recorded, detail)
+
+    def _find(self, invariant: Invariant, recorded: RecordedEvent, detail: str) -> None:
+        self._report(
+            Finding(
+                invariant=invariant,
+                shard=self._shard,
+                position=recorded.position,
+                task_id=str(recorded.stream_id),
+                detail=detail,
             )
+        )

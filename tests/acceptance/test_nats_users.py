@@ -238,15 +238,21 @@ async def test_nobody_listens_in_vain(guarded: Guarded, guarded_service: Service
                 await events.__aenter__()
 
 
-async def test_a_worker_that_may_not_register_its_templates_ends(guarded: Guarded, tmp_path: Path) -> None:
-    app = tmp_path / "app.py"
+async def refusal_of_worker(guarded: Guarded, user: str, folder: Path) -> str:
+    """Return what a worker that lacks permissions says as it ends."""
+    app = folder / "app.py"
     app.write_text(APP)
-    service = Service(database_url="", nats_url="", nats_prefix="tasker", folder=tmp_path)
-    service.environ |= guarded.environ("reader")
+    service = Service(database_url="", nats_url="", nats_prefix="tasker", folder=folder)
+    service.environ |= guarded.environ(user)
     done = await asyncio.to_thread(service.run, "worker", str(app))
     assert done.returncode == NotPermitted.exit_code, done.stderr
-    assert "does not let this user publish to tasker.default.cmd.template.register" in done.stderr
     assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+async def test_a_worker_that_may_not_register_its_templates_ends(guarded: Guarded, tmp_path: Path) -> None:
+    told = await refusal_of_worker(guarded, "reader", tmp_path)
+    assert "does not let this user publish to tasker.default.cmd.template.register" in told
 
 
 CREATING = '"$JS.API.CONSUMER.CREATE.TASKER_WORK.*.tasker.default.work.>"'
@@ -255,14 +261,8 @@ CREATING = '"$JS.API.CONSUMER.CREATE.TASKER_WORK.*.tasker.default.work.>"'
 @pytest.mark.parametrize("guarded", [CREATING], indirect=True)
 @pytest.mark.usefixtures("guarded_service")
 async def test_a_worker_that_may_not_take_work_says_so_and_ends(guarded: Guarded, tmp_path: Path) -> None:
-    app = tmp_path / "app.py"
-    app.write_text(APP)
-    service = Service(database_url="", nats_url="", nats_prefix="tasker", folder=tmp_path)
-    service.environ |= guarded.environ("worker")
-    done = await asyncio.to_thread(service.run, "worker", str(app))
-    assert done.returncode == NotPermitted.exit_code, done.stderr
-    assert "error: NATS does not let this user publish to $JS.API.CONSUMER.CREATE.TASKER_WORK." in done.stderr
-    assert "Traceback" not in done.stderr
+    told = await refusal_of_worker(guarded, "worker", tmp_path)
+    assert "error: NATS does not let this user publish to $JS.API.CONSUMER.CREATE.TASKER_WORK." in told
 
 
 async def test_who_forgot_the_place_of_answers_is_told_at_once(guarded: Guarded, tmp_path: Path) -> None:

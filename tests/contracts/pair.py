@@ -6,10 +6,12 @@ import asyncio
 import json
 from typing import Any
 
-from tasker.bus.bus import Bus
+import msgspec
+
+from tasker.bus.bus import Bus, Message
 from tasker.events.envelope import RecordedEvent
 from tasker.events.memory_log import MemoryLog
-from tasker.events.messages import HEADER_IDEMPOTENCY_KEY
+from tasker.events.messages import HEADER_IDEMPOTENCY_KEY, WorkerSlots
 from tasker.events.subjects import Subjects
 from tasker.service.write_side import WriteSide
 from tasker.settings import Limits, Pace, StreamSettings
@@ -62,6 +64,17 @@ class Pair:
     async def registered(self) -> None:
         told = await self.ask("template.register", {"template": {"name": "t", "steps": [{"name": "only"}]}})
         assert told["ok"], told
+
+    async def heard_of_slots(self, slots: int, *queues: str) -> None:
+        """Have a worker `w` tell of so many slots for `queues`; return when every node has heard of them."""
+        heard: asyncio.Queue[Message] = asyncio.Queue()
+        inbox = self.bus.new_inbox()
+        told = WorkerSlots(worker="w", slots=slots, queues=[("default", queue) for queue in queues])
+        subscription = self.bus.subscribe(inbox, heard.put_nowait)
+        self.bus.publish(self.subjects.slots("default"), msgspec.json.encode(told), reply=inbox)
+        for _ in self.sides:
+            await heard.get()
+        subscription.unsubscribe()
 
     async def report(self, shard: int, data: bytes) -> Any:
         return json.loads((await self.bus.request(self.subjects.report("default", shard), data, timeout_s=10)).data)

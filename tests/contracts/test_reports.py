@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 
-import msgspec
 import pytest
 
 from tasker.bus.bus import Message
-from tasker.events.messages import HEADER_RELEASED, WorkerSlots
+from tasker.events.messages import HEADER_RELEASED
 from tests.contracts.pair import Pair
 
 BAD = b'{"kind":"completed","task_id":7}'
@@ -24,13 +23,8 @@ async def test_a_bad_report_beside_a_good_one_keeps_no_slot_of_the_worker(pair: 
             arrived.put_nowait(item)
 
     pair.bus.subscribe(pair.subjects.worker_work("default", "w", "*"), on_work)
-    told: asyncio.Queue[Message] = asyncio.Queue()
-    pair.bus.subscribe("times", told.put_nowait)
-    slots = WorkerSlots(worker="w", slots=1, queues=[("default", "t")])
     async with asyncio.timeout(25):
-        pair.bus.publish(pair.subjects.slots("default"), msgspec.json.encode(slots), reply="times")
-        for _ in pair.sides:
-            await told.get()
+        await pair.heard_of_slots(1, "t")
         first = await pair.ask("task.create", {"template": "t"})
         await pair.ask("task.create", {"template": "t"})
         work = await arrived.get()
@@ -50,15 +44,10 @@ async def test_a_bad_report_beside_a_good_one_keeps_no_slot_of_the_worker(pair: 
 async def test_what_another_tenant_says_of_an_attempt_is_nothing(pair: Pair) -> None:
     """A task's id can be found out from its key: who knows it must not have the work taken for begun, or returned."""
     owner = pair.sides[0]
-    told: asyncio.Queue[Message] = asyncio.Queue()
-    pair.bus.subscribe("times", told.put_nowait)
     arrived = asyncio.Event()
     pair.bus.subscribe(pair.subjects.worker_work("default", "w", "*"), lambda _: arrived.set())
-    slots = WorkerSlots(worker="w", slots=1, queues=[("default", "t")])
     async with asyncio.timeout(25):
-        pair.bus.publish(pair.subjects.slots("default"), msgspec.json.encode(slots), reply="times")
-        for _ in pair.sides:
-            await told.get()
+        await pair.heard_of_slots(1, "t")
         made = await pair.ask("task.create", {"template": "t"})
         await arrived.wait()
     shard = int(made["position"].partition(":")[0])
@@ -92,14 +81,10 @@ async def test_the_next_work_leaves_before_the_answer_to_what_it_follows_from(pa
     told: asyncio.Queue[str] = asyncio.Queue()
     pair.bus.subscribe(pair.subjects.worker_work("default", "w", "*"), lambda _: told.put_nowait("work"))
     pair.bus.subscribe("answers", lambda _: told.put_nowait("answer"))
-    pair.bus.subscribe("times", lambda _: told.put_nowait("slots"))
     template = {"name": "two", "steps": [{"name": "first"}, {"name": "then", "after": ["first"]}]}
     assert (await pair.ask("template.register", {"template": template}))["ok"]
-    slots = WorkerSlots(worker="w", slots=2, queues=[("default", "two")])
     async with asyncio.timeout(25):
-        pair.bus.publish(pair.subjects.slots("default"), msgspec.json.encode(slots), reply="times")
-        for _ in pair.sides:
-            assert await told.get() == "slots"
+        await pair.heard_of_slots(2, "two")
         made = await pair.ask("task.create", {"template": "two"})
         assert await told.get() == "work"
         report = {"kind": "completed", "task_id": made["task_id"], "step": "first", "attempt": 1, "worker": "w"}
